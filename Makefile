@@ -1,0 +1,81 @@
+# The few commands of a user and of a developer; everything they build lies under build/.
+# PRESET=dev, tsan or tidy (see CMakePresets.json) builds a variant in its own folder: make test PRESET=dev
+
+PRESET ?= release
+JOBS ?= $(shell nproc)
+TEST_ARGS ?=
+PYTHON ?= python3
+
+folder = $(if $(filter release,$(PRESET)),build,build/$(PRESET))
+
+# CMake reads the launcher from the environment when a build folder is configured for the first time.
+ifneq ($(shell command -v ccache),)
+export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
+endif
+
+.PHONY: build test demo asan tsan tidy bench bench-peers golden corpus venv peers-venv dependencies format layers clean distclean help
+
+build: ## the program, at build/moe (installs what is missing)
+	@tools/install_dependencies.sh build
+	@tools/build.sh $(PRESET) $(folder) $(JOBS) moe
+
+test: ## build everything and run every test; TEST_ARGS are passed to ctest, e.g. TEST_ARGS="-L fast -R tokenizer"
+	@tools/install_dependencies.sh build test
+	@tools/make_venv.sh build/venv tools/requirements-test.txt
+	@tools/build.sh $(PRESET) $(folder) $(JOBS) all
+	@tools/run_tests.sh $(folder) $(JOBS) $(TEST_ARGS)
+
+demo: build ## fetch a corpus, train a tokenizer and a small model, show what it learned (runs/demo)
+	@tools/install_dependencies.sh corpus
+	@tools/demo.sh
+
+asan: ## every test under the address and undefined-behaviour sanitizers, in build/dev
+	@$(MAKE) --no-print-directory test PRESET=dev
+
+tsan: ## every test under the thread sanitizer, in build/tsan
+	@$(MAKE) --no-print-directory test PRESET=tsan
+
+tidy: ## clang-tidy over every source, in build/tidy
+	@tools/install_dependencies.sh build test tidy
+	@tools/build.sh tidy build/tidy $(JOBS) all
+
+bench: build ## time a training step and print it as JSON
+	@build/moe bench --json
+
+bench-peers: build peers-venv ## the same step in eager PyTorch, in the same run
+	@build/peers-venv/bin/python bench/peers/run.py
+
+golden: peers-venv ## make the reference values under tests/golden again with PyTorch
+	@build/peers-venv/bin/python tools/make_golden.py
+
+corpus: ## the demo's corpus alone, in build/corpus
+	@tools/install_dependencies.sh corpus
+	@$(PYTHON) tools/make_corpus.py --out build/corpus
+
+venv: ## the Python packages that tests compare with, in build/venv
+	@tools/install_dependencies.sh test
+	@tools/make_venv.sh build/venv tools/requirements-test.txt
+
+peers-venv: ## the same and PyTorch, in build/peers-venv (for golden values and peers)
+	@tools/install_dependencies.sh test
+	@tools/make_venv.sh --required build/peers-venv tools/requirements-peers.txt
+
+dependencies: ## install everything that any target here needs
+	@tools/install_dependencies.sh build test corpus tidy format
+
+format: ## clang-format over every source
+	@tools/install_dependencies.sh format
+	@git ls-files -co --exclude-standard -- '*.cpp' '*.h' | xargs -r clang-format -i
+
+layers: ## compare every include with docs/layers.txt
+	@$(PYTHON) tools/check_layers.py
+
+clean: ## remove what the compiler made, keep the corpus and the Python packages
+	@for f in build build/dev build/tsan build/tidy; do \
+	  if [ -f $$f/build.ninja ]; then cmake --build $$f --target clean; fi; done
+
+distclean: ## remove build/ whole
+	@rm -rf build
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile

@@ -1,0 +1,82 @@
+# How a folder under src/ becomes a target: one static library per folder, named moe_<folder with underscores>.
+
+add_library(moe_options INTERFACE)
+target_include_directories(moe_options INTERFACE ${CMAKE_SOURCE_DIR}/src)
+target_compile_options(moe_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Werror=missing-field-initializers -Werror=return-type)
+option(MOE_WARNINGS_ARE_ERRORS "Treat every compiler warning as an error" OFF)
+if(MOE_WARNINGS_ARE_ERRORS)
+  target_compile_options(moe_options INTERFACE -Werror)
+endif()
+set(MOE_SANITIZE "" CACHE STRING "Sanitizers for every target, for instance address,undefined")
+if(MOE_SANITIZE)
+  target_compile_options(moe_options INTERFACE -fsanitize=${MOE_SANITIZE} -fno-omit-frame-pointer
+    -fno-sanitize-recover=all)
+  target_link_options(moe_options INTERFACE -fsanitize=${MOE_SANITIZE})
+endif()
+
+# moe_layer(FOLDER DEPS target...): src/FOLDER (and its nn/routers-like subfolders) as one library.
+function(moe_layer folder)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  string(REPLACE "/" "_" name "moe_${folder}")
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${folder}/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "/kernels/")
+  if(sources)
+    add_library(${name} STATIC ${sources})
+    target_link_libraries(${name} PUBLIC moe_options ${ARG_DEPS})
+  else()
+    add_library(${name} INTERFACE)
+    target_link_libraries(${name} INTERFACE moe_options ${ARG_DEPS})
+  endif()
+endfunction()
+
+# moe_kernels(FOLDER): the same sources once per instruction set, in namespace moe::cpu::${isa}; chosen at run time.
+# Kernel sources use no library templates, so that no function compiled for a newer processor is shared by the linker.
+function(moe_kernels folder)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${folder}/*.cpp)
+  if(NOT sources)
+    return()
+  endif()
+  set(isa_flags_baseline -msse2)
+  set(isa_flags_avx2 -mavx2 -mfma -mf16c)
+  set(isa_flags_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c)
+  foreach(isa baseline avx2 avx512)
+    add_library(moe_kernels_${isa} OBJECT ${sources})
+    target_link_libraries(moe_kernels_${isa} PRIVATE moe_options)
+    target_compile_definitions(moe_kernels_${isa} PRIVATE MOE_ISA=${isa})
+    target_compile_options(moe_kernels_${isa} PRIVATE -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
+      ${isa_flags_${isa}})
+    target_sources(moe_backend_cpu PRIVATE $<TARGET_OBJECTS:moe_kernels_${isa}>)
+  endforeach()
+endfunction()
+
+# moe_program(FOLDER): the program build/moe.
+function(moe_program folder)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${folder}/*.cpp)
+  if(sources)
+    add_executable(moe ${sources})
+    target_link_libraries(moe PRIVATE moe_options ${ARG_DEPS})
+    set_target_properties(moe PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+  endif()
+endfunction()
+
+# moe_test(FOLDER DEPS target... LABELS label...): tests/FOLDER/*_test.cpp as the executable test_FOLDER, each test in CTest.
+function(moe_test folder)
+  cmake_parse_arguments(ARG "" "" "DEPS;LABELS" ${ARGN})
+  string(REPLACE "/" "_" name "test_${folder}")
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${folder}/*.cpp)
+  if(NOT sources)
+    return()
+  endif()
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS fast)
+  endif()
+  add_executable(${name} ${sources})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gtest GTest::gtest_main GTest::gmock)
+  target_compile_definitions(${name} PRIVATE MOE_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+    MOE_SHARED_DIR="${CMAKE_SOURCE_DIR}/../shared")
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${ARG_LABELS}"
+    SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]" TIMEOUT 300)
+endfunction()

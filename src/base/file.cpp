@@ -1,0 +1,154 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+
+namespace moe {
+namespace {
+
+constexpr size_t kBufferBytes = size_t{1} << 20;
+std::atomic<int64_t> bytes_until_failure{-1};
+
+const char* reason() { return std::strerror(errno); }
+
+// The one place where bytes leave the program for a disk.
+void write_all(int descriptor, const char* data, size_t size, const fs::path& path) {
+  if (const int64_t left = bytes_until_failure; left >= 0) {
+    if (static_cast<int64_t>(size) > left) {
+      errno = ENOSPC;
+      fail("cannot write {}: {}; free some space or choose another folder", path.string(), reason());
+    }
+    bytes_until_failure = left - static_cast<int64_t>(size);
+  }
+  while (size > 0) {
+    const ssize_t written = ::write(descriptor, data, size);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail("cannot write {}: {}; free some space or choose another folder", path.string(), reason());
+    data += written;
+    size -= static_cast<size_t>(written);
+  }
+}
+
+void sync_folder(const fs::path& folder) {
+  const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  ::fsync(descriptor);
+  ::close(descriptor);
+}
+
+}  // namespace
+
+void fail_writes_after(int64_t bytes) { bytes_until_failure = bytes; }
+
+MappedFile::MappedFile(const fs::path& path) : path_(path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail("cannot open {}: {}", path.string(), reason());
+  struct stat info {};
+  if (::fstat(descriptor, &info) != 0 || S_ISDIR(info.st_mode)) {
+    ::close(descriptor);
+    fail("cannot read {}: it is not a file", path.string());
+  }
+  size_ = static_cast<size_t>(info.st_size);
+  if (size_ > 0) {
+    data_ = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (data_ == MAP_FAILED) {
+      data_ = nullptr;
+      ::close(descriptor);
+      fail("cannot map {}: {}", path.string(), reason());
+    }
+  }
+  ::close(descriptor);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(data_, size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+std::string read_file(const fs::path& path) { return std::string(MappedFile(path).text()); }
+
+FileWriter::FileWriter(const fs::path& path) : path_(path), temporary_(path.string() + ".tmp") {
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (descriptor_ < 0) fail("cannot create {}: {}", temporary_.string(), reason());
+}
+
+FileWriter::~FileWriter() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  ::unlink(temporary_.c_str());
+}
+
+void FileWriter::write(const void* data, size_t size) {
+  size_ += size;
+  if (buffer_.size() + size > kBufferBytes) flush();
+  if (size > kBufferBytes) {
+    write_all(descriptor_, static_cast<const char*>(data), size, path_);
+  } else {
+    buffer_.append(static_cast<const char*>(data), size);
+  }
+}
+
+void FileWriter::flush() {
+  write_all(descriptor_, buffer_.data(), buffer_.size(), path_);
+  buffer_.clear();
+}
+
+void FileWriter::commit() {
+  flush();
+  if (::fsync(descriptor_) != 0) fail("cannot sync {}: {}", temporary_.string(), reason());
+  ::close(std::exchange(descriptor_, -1));
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    fail("cannot rename {} to {}: {}", temporary_.string(), path_.string(), reason());
+  }
+  sync_folder(path_.parent_path());
+}
+
+FileAppender::FileAppender(const fs::path& path, int64_t keep_bytes) : path_(path) {
+  descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (descriptor_ < 0) fail("cannot open {} for appending: {}", path.string(), reason());
+  if (keep_bytes >= 0 && ::ftruncate(descriptor_, keep_bytes) != 0) fail("cannot cut {}: {}", path.string(), reason());
+}
+
+FileAppender::~FileAppender() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void FileAppender::write(std::string_view text) { write_all(descriptor_, text.data(), text.size(), path_); }
+
+void write_file(const fs::path& path, std::string_view text) {
+  FileWriter writer(path);
+  writer.write(text);
+  writer.commit();
+}
+
+void make_folder(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) fail("cannot make the folder {}: {}", path.string(), error.message());
+}
+
+void rename_into_place(const fs::path& from, const fs::path& to) {
+  if (fs::exists(to)) fail("cannot rename {} to {}: the latter exists", from.string(), to.string());
+  if (::rename(from.c_str(), to.c_str()) != 0) fail("cannot rename {} to {}: {}", from.string(), to.string(), reason());
+  sync_folder(to.parent_path());
+}
+
+}  // namespace moe

@@ -1,0 +1,89 @@
+#pragma once
+/// Files: reading by mmap, and the one writer through which every byte of this program reaches a disk.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace moe {
+
+namespace fs = std::filesystem;
+
+/// A whole file, mapped read-only. Errors name the path and the system's reason. Movable; the mapping ends with the object.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  explicit MappedFile(const fs::path& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+
+  std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(data_), size_}; }
+  std::string_view text() const { return {static_cast<const char*>(data_), size_}; }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+  void* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// The whole content of a file.
+std::string read_file(const fs::path& path);
+
+/// Writes a file that is complete or absent: bytes go to `path`.tmp, and commit() syncs it to disk and renames it.
+/// Without commit() the temporary file is removed.
+class FileWriter {
+ public:
+  explicit FileWriter(const fs::path& path);
+  ~FileWriter();
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+
+  void write(const void* data, size_t size);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  uint64_t size() const { return size_; }
+  void commit();
+
+ private:
+  void flush();
+
+  fs::path path_;
+  fs::path temporary_;
+  int descriptor_ = -1;
+  uint64_t size_ = 0;
+  std::string buffer_;
+};
+
+/// Appends to a file that grows over a run, such as a log; every write is handed to the system at once.
+class FileAppender {
+ public:
+  /// Opens (or creates) the file and cuts it to `keep_bytes` (default: keeps all of it).
+  explicit FileAppender(const fs::path& path, int64_t keep_bytes = -1);
+  ~FileAppender();
+  FileAppender(const FileAppender&) = delete;
+  FileAppender& operator=(const FileAppender&) = delete;
+
+  void write(std::string_view text);
+
+ private:
+  fs::path path_;
+  int descriptor_ = -1;
+};
+
+/// Writes a whole file, complete or absent.
+void write_file(const fs::path& path, std::string_view text);
+
+/// Makes the folder and its parents.
+void make_folder(const fs::path& path);
+
+/// Renames a finished folder or file into place and syncs the parent folder; `to` must not exist.
+void rename_into_place(const fs::path& from, const fs::path& to);
+
+/// For tests: the write that would pass this many further bytes fails as a full disk does; a negative number ends that.
+void fail_writes_after(int64_t bytes);
+
+}  // namespace moe

@@ -1,0 +1,30 @@
+#pragma once
+/// Messages for the person at the terminal. Results go to stdout, everything else goes here, to stderr.
+
+#include <fmt/format.h>
+
+#include <string_view>
+
+namespace moe {
+
+/// Writes one line to stderr, after clearing a progress bar that stands there.
+void log_line(std::string_view line);
+
+template <class... Args>
+void log_info(fmt::format_string<Args...> format, Args&&... args) {
+  log_line(fmt::format(format, std::forward<Args>(args)...));
+}
+
+template <class... Args>
+void log_warning(fmt::format_string<Args...> format, Args&&... args) {
+  log_line("warning: " + fmt::format(format, std::forward<Args>(args)...));
+}
+
+/// Shows `text` as the last line of a terminal, replacing the one shown before; does nothing when stderr is no terminal.
+void show_status(std::string_view text);
+/// Ends the status line.
+void clear_status();
+/// True when stderr is a terminal.
+bool stderr_is_terminal();
+
+}  // namespace moe

@@ -1,0 +1,37 @@
+#pragma once
+/// What depends on the processor or the compiler; the only header with #if for that.
+
+namespace moe {
+
+/// The widest instruction set of this processor that the CPU kernels know.
+enum class Isa { baseline, avx2, avx512 };
+
+inline Isa detect_isa() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    return Isa::avx512;
+  }
+  if (avx2) return Isa::avx2;
+#endif
+  return Isa::baseline;
+}
+
+inline const char* name(Isa isa) {
+  switch (isa) {
+    case Isa::avx512: return "avx512";
+    case Isa::avx2: return "avx2";
+    default: return "baseline";
+  }
+}
+
+/// A hint to the processor inside a spinning loop.
+inline void cpu_relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace moe

@@ -1,0 +1,35 @@
+#pragma once
+/// Counter-based random numbers (Philox4x32-10): the value is a pure function of (seed, stream, index), so that draws
+/// depend neither on order, threads, microbatches nor devices.
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+namespace moe {
+
+class Random {
+ public:
+  /// `stream` separates uses of one seed, for instance a hash of a parameter's name or a step number.
+  Random(uint64_t seed, uint64_t stream) : seed_(seed), stream_(stream) {}
+
+  /// Four independent 32-bit words for this index.
+  std::array<uint32_t, 4> words(uint64_t index) const;
+  /// 64 random bits.
+  uint64_t bits(uint64_t index) const;
+  /// Uniform in [0, 1), 53 bits.
+  double uniform(uint64_t index) const;
+  /// Standard normal (Box-Muller).
+  double normal(uint64_t index) const;
+  /// Uniform integer in [0, bound), bound > 0; the bias is below bound / 2^64.
+  uint64_t below(uint64_t index, uint64_t bound) const;
+
+ private:
+  uint64_t seed_;
+  uint64_t stream_;
+};
+
+/// A stable 64-bit hash of a name (FNV-1a), to make streams of.
+uint64_t hash_name(std::string_view name);
+
+}  // namespace moe
