@@ -1,0 +1,112 @@
+#include "model/model.h"
+
+namespace moe {
+
+LayerStats StepStats::layer(int64_t moe_index) const {
+  if (moe_index < 0) return {};
+  const auto part = [&](const View& view) { return view ? view.at(moe_index) : View{}; };
+  const auto scalar = [&](const View& view) { return view ? view.rows(moe_index, 1) : View{}; };
+  return {.group = group,
+          .counts = part(counts),
+          .expert_loss = scalar(expert_loss),
+          .device_loss = scalar(device_loss),
+          .step_counts = part(step_counts)};
+}
+
+Model::Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeights weights)
+    : config_(config), decoder_(config.decoder(balance)), weights_(std::move(weights)) {
+  int64_t next = 0;
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    moe_index_.push_back(config.is_moe_layer(layer) ? next++ : -1);
+  }
+}
+
+RouteChoice Model::save_choice(Pass& pass, int64_t layer, int64_t tokens) const {
+  if (!config_.is_moe_layer(layer)) return {};
+  const Shape shape{tokens, config_.num_experts_per_tok};
+  return {.ids = pass.saved.push("choice.ids", DType::i32, shape),
+          .gates = pass.saved.push("choice.gates", pass.stat(), shape)};
+}
+
+View Model::forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache) const {
+  const Shape shape{tokens.count(), config_.hidden_size};
+  View h = pass.temporary("hidden", shape);
+  View next = pass.temporary("hidden", shape);
+  pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
+  for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
+    const Arena::Frame frame(pass.saved);
+    const LayerInput input{.tokens = tokens,
+                           .stats = stats.layer(moe_index_[layer]),
+                           .choice = save_choice(pass, static_cast<int64_t>(layer), tokens.count()),
+                           .cache = cache == nullptr ? nullptr : &cache->layers[layer]};
+    decoder_forward(pass, decoder_, weights_.layers[layer], input, h, next);
+    std::swap(h, next);
+  }
+  return h;
+}
+
+void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& balance, const StepStats& stats,
+                  View gradient_scale, bool recompute, const ModelWeights& gradients, View row_loss) const {
+  struct LayerState {
+    size_t mark;
+    View h;
+    RouteChoice choice;
+    DecoderSaved saved;
+  };
+  const Arena::Frame saved_frame(pass.saved);
+  const Arena::Frame scratch_frame(pass.scratch);
+  const Shape shape{tokens.count(), config_.hidden_size};
+  std::vector<LayerState> states;
+  View h = pass.save("hidden", shape);
+  pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
+  for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
+    LayerState state{.mark = pass.saved.mark(), .h = h, .choice = {}, .saved = {}};
+    const View h_out = pass.save("hidden", shape);
+    state.choice = save_choice(pass, static_cast<int64_t>(layer), tokens.count());
+    const size_t inner_mark = pass.saved.mark();
+    const LayerInput input{.tokens = tokens,
+                           .balance = balance,
+                           .stats = stats.layer(moe_index_[layer]),
+                           .choice = state.choice};
+    state.saved = decoder_forward(pass, decoder_, weights_.layers[layer], input, h, h_out);
+    if (recompute) pass.saved.release(inner_mark);
+    states.push_back(state);
+    h = h_out;
+  }
+
+  const View d = pass.temporary("d_hidden", shape);
+  const HeadSaved head = head_norm(pass, weights_.head, decoder_.norm_eps, h);
+  head_backward(pass, weights_.head, gradients.head, head, h, tokens.targets, gradient_scale, row_loss, d);
+
+  for (size_t layer = weights_.layers.size(); layer-- > 0;) {
+    LayerState& state = states[layer];
+    LayerStats layer_stats = stats.layer(moe_index_[layer]);
+    // A second forward must neither count nor add losses again.
+    layer_stats.counts = layer_stats.expert_loss = layer_stats.device_loss = View{};
+    const LayerInput input{.tokens = tokens,
+                           .balance = balance,
+                           .stats = layer_stats,
+                           .choice = state.choice,
+                           .replay = true};
+    const Arena::Frame frame(pass.scratch);
+    if (recompute) {
+      const View again = pass.temporary("recomputed", shape);
+      state.saved = decoder_forward(pass, decoder_, weights_.layers[layer], input, state.h, again);
+    }
+    decoder_backward(pass, decoder_, weights_.layers[layer], gradients.layers[layer], input, state.saved, state.h, d);
+    pass.saved.release(state.mark);
+  }
+  pass.backend.run(EmbedBackward{.tokens = tokens.ids, .dy = d, .d_table = gradients.embedding});
+}
+
+void Model::logits(Pass& pass, View h, View logits) const {
+  const Arena::Frame frame(pass.saved);
+  head_logits(pass, weights_.head, head_norm(pass, weights_.head, decoder_.norm_eps, h).normed, logits);
+}
+
+void Model::loss(Pass& pass, View h, View targets, View row_loss) const {
+  const Arena::Frame frame(pass.saved);
+  head_loss(pass, weights_.head, head_norm(pass, weights_.head, decoder_.norm_eps, h).normed, targets, row_loss);
+}
+
+}  // namespace moe

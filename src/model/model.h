@@ -1,0 +1,55 @@
+#pragma once
+/// The whole model over one microbatch: embedding, decoder layers, head; forward, and backward with optional recompute.
+/// T tokens, D hidden size, V vocabulary, L layers.
+
+#include "model/parameters.h"
+
+namespace moe {
+
+/// Step-wide statistics of the MoE layers, on the device; absent ones are not updated.
+struct StepStats {
+  View group = {};        ///< i32 [T]: the row of counts for each token; -1: not counted
+  View counts = {};       ///< i32 [moe layers, groups, E]
+  View expert_loss = {};  ///< stat [moe layers]
+  View device_loss = {};  ///< stat [moe layers]
+  View step_counts = {};  ///< i32 [moe layers, 1, E], for the step scope
+
+  LayerStats layer(int64_t moe_index) const;
+};
+
+/// A model's keys and values, one entry per layer.
+struct KvCache {
+  std::vector<LayerCache> layers;
+};
+
+class Model {
+ public:
+  /// The weights stay the caller's.
+  Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeights weights);
+
+  const ModelConfig& config() const { return config_; }
+
+  /// The residual stream after the last layer, [T, D], in scratch memory; nothing is kept for a backward pass.
+  /// With `cache`, tokens carry sequences and positions, and attend to the cache.
+  View forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache = nullptr) const;
+
+  /// row_loss [T] (stat) and every gradient, for gradient_scale * sum of row_loss + the balance losses.
+  /// `recompute` keeps only each layer's input and choice of experts, and runs the layer again in backward.
+  void train(Pass& pass, const TokenViews& tokens, const BalanceViews& balance, const StepStats& stats,
+             View gradient_scale, bool recompute, const ModelWeights& gradients, View row_loss) const;
+
+  /// Final norm and logits (stat [n, V]) of rows [begin, begin + n) of the residual stream h.
+  void logits(Pass& pass, View h, View logits) const;
+  /// row_loss [T] (stat), without gradients.
+  void loss(Pass& pass, View h, View targets, View row_loss) const;
+
+ private:
+  RouteChoice save_choice(Pass& pass, int64_t layer, int64_t tokens) const;
+
+  ModelConfig config_;
+  DecoderConfig decoder_;
+  ModelWeights weights_;
+  std::vector<int64_t> moe_index_;  // of each layer; -1: dense
+};
+
+}  // namespace moe

@@ -1,0 +1,112 @@
+#include "model/parameters.h"
+
+#include "base/random.h"
+
+namespace moe {
+namespace {
+
+void add_layer(const ModelConfig& config, int64_t layer, std::vector<Parameter>& table) {
+  const auto add = [&](const char* suffix, Shape shape, ParameterKind kind) {
+    table.push_back({fmt::format("layers.{}.{}", layer, suffix), shape, kind, layer});
+  };
+  const AttentionConfig attention = config.decoder().attention;
+  const int64_t hidden = config.hidden_size;
+  add("attention.norm", {hidden}, ParameterKind::norm);
+  add("attention.qkv", {attention.qkv_width(), hidden}, ParameterKind::attention);
+  add("attention.output", {hidden, attention.q_width()}, ParameterKind::attention);
+  add("ffn.norm", {hidden}, ParameterKind::norm);
+  if (!config.is_moe_layer(layer)) {
+    add("ffn.gate_up", {2 * config.intermediate_size, hidden}, ParameterKind::dense_ffn);
+    add("ffn.down", {hidden, config.intermediate_size}, ParameterKind::dense_ffn);
+    return;
+  }
+  const int64_t experts = config.n_routed_experts;
+  const int64_t width = config.moe_intermediate_size;
+  add("router", {experts, hidden}, ParameterKind::router);
+  add("experts.gate_up", {experts, 2 * width, hidden}, ParameterKind::routed_experts);
+  add("experts.down", {experts, hidden, width}, ParameterKind::routed_experts);
+  if (config.n_shared_experts > 0) {
+    add("shared.gate_up", {2 * config.shared_width(), hidden}, ParameterKind::shared_experts);
+    add("shared.down", {hidden, config.shared_width()}, ParameterKind::shared_experts);
+  }
+}
+
+}  // namespace
+
+const char* name(ParameterKind kind) {
+  switch (kind) {
+    case ParameterKind::embedding: return "embedding";
+    case ParameterKind::head: return "head";
+    case ParameterKind::norm: return "norms";
+    case ParameterKind::attention: return "attention";
+    case ParameterKind::dense_ffn: return "dense FFN";
+    case ParameterKind::router: return "routers";
+    case ParameterKind::routed_experts: return "routed experts";
+    case ParameterKind::shared_experts: return "shared experts";
+  }
+  return "?";
+}
+
+std::vector<Parameter> parameter_table(const ModelConfig& config) {
+  std::vector<Parameter> table;
+  table.push_back({"embedding", {config.vocab_size, config.hidden_size}, ParameterKind::embedding});
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) add_layer(config, layer, table);
+  table.push_back({"norm", {config.hidden_size}, ParameterKind::norm});
+  if (!config.tie_word_embeddings) {
+    table.push_back({"head", {config.vocab_size, config.hidden_size}, ParameterKind::head});
+  }
+  return table;
+}
+
+int64_t count_elements(const std::vector<Parameter>& table) {
+  int64_t total = 0;
+  for (const Parameter& parameter : table) total += parameter.shape.elements();
+  return total;
+}
+
+ModelWeights bind_weights(const ModelConfig& config, const std::vector<Parameter>& table, const std::vector<View>& views) {
+  MOE_CHECK(table.size() == views.size());
+  size_t index = 0;
+  const auto next = [&](std::string_view suffix) {
+    MOE_CHECK(index < table.size() && std::string_view(table[index].name).ends_with(suffix));
+    return views[index++];
+  };
+  ModelWeights weights;
+  weights.embedding = next("embedding");
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    DecoderWeights decoder;
+    decoder.attention_norm = next("attention.norm");
+    decoder.attention.qkv = next("attention.qkv");
+    decoder.attention.output = next("attention.output");
+    decoder.ffn_norm = next("ffn.norm");
+    if (config.is_moe_layer(layer)) {
+      decoder.moe.router = next("router");
+      decoder.moe.gate_up = next("experts.gate_up");
+      decoder.moe.down = next("experts.down");
+      if (config.n_shared_experts > 0) {
+        decoder.moe.shared.gate_up = next("shared.gate_up");
+        decoder.moe.shared.down = next("shared.down");
+      }
+    } else {
+      decoder.ffn.gate_up = next("ffn.gate_up");
+      decoder.ffn.down = next("ffn.down");
+    }
+    weights.layers.push_back(decoder);
+  }
+  weights.head.norm = next("norm");
+  weights.head.project = config.tie_word_embeddings ? weights.embedding : next("head");
+  MOE_CHECK(index == table.size());
+  return weights;
+}
+
+void initial_values(const Parameter& parameter, uint64_t seed, double standard_deviation, int64_t begin, int64_t count,
+                    float* values) {
+  const Random random(seed, hash_name(parameter.name));
+  for (int64_t i = 0; i < count; ++i) {
+    values[i] = parameter.is_matrix()
+                    ? static_cast<float>(standard_deviation * random.normal(static_cast<uint64_t>(begin + i)))
+                    : 1.0f;
+  }
+}
+
+}  // namespace moe

@@ -1,0 +1,96 @@
+#include "nn/attention.h"
+
+#include <cmath>
+
+namespace moe {
+namespace {
+
+struct QkvViews {
+  View q, k, v, rotated;  // rotated = [q | k], neighbours in memory: one rotation serves both
+};
+
+QkvViews split(const AttentionConfig& config, const View& qkv) {
+  const int64_t q = config.q_width();
+  const int64_t kv = config.kv_width();
+  return {qkv.columns(0, q), qkv.columns(q, kv), qkv.columns(q + kv, kv), qkv.columns(0, q + kv)};
+}
+
+float score_scale(const AttentionConfig& config) {
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
+}
+
+}  // namespace
+
+AttentionSaved attention_forward(Pass& pass, const AttentionConfig& config, const AttentionWeights& weights,
+                                 const TokenViews& tokens, const LayerCache* cache, View x, View y) {
+  const int64_t count = tokens.count();
+  AttentionSaved saved{.qkv = pass.save("attention.qkv", {count, config.qkv_width()}),
+                       .out = pass.save("attention.out", {count, config.q_width()}),
+                       .lse = {}};
+  const QkvViews parts = split(config, saved.qkv);
+  linear(pass, x, weights.qkv, saved.qkv);
+  pass.backend.run(Rope{.x = parts.rotated, .table = tokens.rope});
+  if (cache != nullptr) {
+    pass.backend.run(KvAppend{.k = parts.k,
+                              .v = parts.v,
+                              .sequence = tokens.sequence,
+                              .positions = tokens.positions,
+                              .k_cache = cache->k,
+                              .v_cache = cache->v});
+    pass.backend.run(CachedAttention{.q = parts.q,
+                                     .k_cache = cache->k,
+                                     .v_cache = cache->v,
+                                     .sequence = tokens.sequence,
+                                     .positions = tokens.positions,
+                                     .heads = config.heads,
+                                     .kv_heads = config.kv_heads,
+                                     .scale = score_scale(config),
+                                     .out = saved.out});
+  } else {
+    saved.lse = pass.saved.push("attention.lse", pass.stat(), {count, config.heads});
+    pass.backend.run(Attention{.q = parts.q,
+                               .k = parts.k,
+                               .v = parts.v,
+                               .segment_start = tokens.segment_start,
+                               .heads = config.heads,
+                               .kv_heads = config.kv_heads,
+                               .scale = score_scale(config),
+                               .max_segment = tokens.max_segment,
+                               .out = saved.out,
+                               .lse = saved.lse});
+  }
+  linear(pass, saved.out, weights.output, y);
+  return saved;
+}
+
+void attention_backward(Pass& pass, const AttentionConfig& config, const AttentionWeights& weights,
+                        const AttentionWeights& gradients, const TokenViews& tokens, const AttentionSaved& saved, View x,
+                        View dy, View dx) {
+  const Arena::Frame frame(pass.scratch);
+  const int64_t count = tokens.count();
+  const View d_out = pass.temporary("attention.d_out", {count, config.q_width()});
+  const View d_qkv = pass.temporary("attention.d_qkv", {count, config.qkv_width()});
+  const QkvViews parts = split(config, saved.qkv);
+  const QkvViews d_parts = split(config, d_qkv);
+  linear_weight_gradient(pass, dy, saved.out, gradients.output);
+  linear_input_gradient(pass, dy, weights.output, d_out);
+  pass.backend.run(AttentionBackward{.q = parts.q,
+                                     .k = parts.k,
+                                     .v = parts.v,
+                                     .segment_start = tokens.segment_start,
+                                     .out = saved.out,
+                                     .lse = saved.lse,
+                                     .d_out = d_out,
+                                     .heads = config.heads,
+                                     .kv_heads = config.kv_heads,
+                                     .scale = score_scale(config),
+                                     .max_segment = tokens.max_segment,
+                                     .dq = d_parts.q,
+                                     .dk = d_parts.k,
+                                     .dv = d_parts.v});
+  pass.backend.run(Rope{.x = d_parts.rotated, .table = tokens.rope, .inverse = true});
+  linear_weight_gradient(pass, d_qkv, x, gradients.qkv);
+  linear_input_gradient(pass, d_qkv, weights.qkv, dx);
+}
+
+}  // namespace moe

@@ -1,0 +1,48 @@
+#pragma once
+/// Multi-head attention (PAPER.md section 1): q, k, v = x Wq^T, x Wk^T, x Wv^T;  rope on q and k;
+/// a = causal_attention(q, k, v);  y = a Wo^T.
+/// T tokens, D hidden size, Hq query heads, Hkv key/value heads, h head size.
+
+#include "nn/pass.h"
+
+namespace moe {
+
+struct AttentionConfig {
+  int64_t hidden;
+  int heads;
+  int kv_heads;
+  int64_t head_dim;
+
+  int64_t q_width() const { return heads * head_dim; }
+  int64_t kv_width() const { return kv_heads * head_dim; }
+  int64_t qkv_width() const { return q_width() + 2 * kv_width(); }
+};
+
+/// Weights, or their gradients.
+struct AttentionWeights {
+  View qkv;     ///< [(Hq + 2 Hkv) h, D]: rows of q, then k, then v
+  View output;  ///< [D, Hq h]
+};
+
+struct AttentionSaved {
+  View qkv;  ///< [T, (Hq + 2 Hkv) h], rotated
+  View out;  ///< [T, Hq h]
+  View lse;  ///< stat [T, Hq]
+};
+
+/// Keys and values of one layer.
+struct LayerCache {
+  View k;  ///< [S, L, Hkv h]
+  View v;  ///< [S, L, Hkv h]
+};
+
+/// With `cache`, appends the tokens' keys and values to it and attends to it; otherwise to the microbatch's own documents.
+AttentionSaved attention_forward(Pass& pass, const AttentionConfig& config, const AttentionWeights& weights,
+                                 const TokenViews& tokens, const LayerCache* cache, View x, View y);
+
+/// dx (overwritten) and the weights' gradients from dy.
+void attention_backward(Pass& pass, const AttentionConfig& config, const AttentionWeights& weights,
+                        const AttentionWeights& gradients, const TokenViews& tokens, const AttentionSaved& saved, View x,
+                        View dy, View dx);
+
+}  // namespace moe

@@ -1,0 +1,73 @@
+#include "nn/decoder_layer.h"
+
+namespace moe {
+
+DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const DecoderWeights& weights,
+                             const LayerInput& input, View h, View h_out) {
+  const Shape shape = h.shape;
+  const int64_t count = h.size(0);
+  DecoderSaved saved{.attention_input = pass.save("attention.input", shape),
+                     .attention_inv_rms = pass.saved.push("attention.inv_rms", pass.stat(), {count}),
+                     .attention = {},
+                     .middle = pass.save("middle", shape),
+                     .ffn_input = pass.save("ffn.input", shape),
+                     .ffn_inv_rms = pass.saved.push("ffn.inv_rms", pass.stat(), {count}),
+                     .ffn_gate_up = {},
+                     .moe = {}};
+  pass.backend.run(RmsNorm{.x = h,
+                           .gain = weights.attention_norm,
+                           .eps = config.norm_eps,
+                           .y = saved.attention_input,
+                           .inv_rms = saved.attention_inv_rms});
+  {
+    const Arena::Frame frame(pass.scratch);
+    const View attended = pass.temporary("attention.output", shape);
+    saved.attention = attention_forward(pass, config.attention, weights.attention, input.tokens, input.cache,
+                                        saved.attention_input, attended);
+    pass.backend.run(RmsNorm{.x = attended,
+                             .residual = h,
+                             .sum = saved.middle,
+                             .gain = weights.ffn_norm,
+                             .eps = config.norm_eps,
+                             .y = saved.ffn_input,
+                             .inv_rms = saved.ffn_inv_rms});
+  }
+  if (weights.is_moe()) {
+    saved.moe = moe_forward(pass, config.moe, weights.moe, input.tokens, input.balance, input.stats, input.choice,
+                            input.replay, saved.ffn_input, saved.middle, h_out);
+  } else {
+    saved.ffn_gate_up = ffn_forward(pass, weights.ffn, saved.ffn_input, h_out);
+    pass.backend.run(Add{.x = saved.middle, .y = h_out});
+  }
+  return saved;
+}
+
+void decoder_backward(Pass& pass, const DecoderConfig& config, const DecoderWeights& weights,
+                      const DecoderWeights& gradients, const LayerInput& input, const DecoderSaved& saved, View h,
+                      View d) {
+  const Arena::Frame frame(pass.scratch);
+  const View d_normed = pass.temporary("d_normed", d.shape);
+  if (weights.is_moe()) {
+    moe_backward(pass, config.moe, weights.moe, gradients.moe, input.tokens, input.balance, input.stats, saved.moe,
+                 saved.ffn_input, d, d_normed);
+  } else {
+    ffn_backward(pass, weights.ffn, gradients.ffn, saved.ffn_gate_up, saved.ffn_input, d, d_normed);
+  }
+  // The residual path's gradient is d itself; each norm's backward adds its branch to it.
+  pass.backend.run(RmsNormBackward{.dy = d_normed,
+                                   .x = saved.middle,
+                                   .gain = weights.ffn_norm,
+                                   .inv_rms = saved.ffn_inv_rms,
+                                   .dx = d,
+                                   .dgain = gradients.ffn_norm});
+  attention_backward(pass, config.attention, weights.attention, gradients.attention, input.tokens, saved.attention,
+                     saved.attention_input, d, d_normed);
+  pass.backend.run(RmsNormBackward{.dy = d_normed,
+                                   .x = h,
+                                   .gain = weights.attention_norm,
+                                   .inv_rms = saved.attention_inv_rms,
+                                   .dx = d,
+                                   .dgain = gradients.attention_norm});
+}
+
+}  // namespace moe

@@ -1,0 +1,55 @@
+#pragma once
+/// One pre-norm decoder layer, PAPER.md eq. (1)-(2): u = h + Attention(RMSNorm(h)),  h' = u + FFN(RMSNorm(u)),
+/// where FFN is a dense SwiGLU network or a MoE layer. T tokens, D hidden size.
+
+#include "nn/attention.h"
+#include "nn/moe.h"
+
+namespace moe {
+
+struct DecoderConfig {
+  AttentionConfig attention;
+  MoeConfig moe;
+  float norm_eps;
+};
+
+/// Weights, or their gradients. Exactly one of ffn and moe is present.
+struct DecoderWeights {
+  View attention_norm;  ///< [D]
+  AttentionWeights attention;
+  View ffn_norm;  ///< [D]
+  FfnWeights ffn;
+  MoeWeights moe;
+
+  bool is_moe() const { return static_cast<bool>(moe.router); }
+};
+
+/// What lasts from forward to backward.
+struct DecoderSaved {
+  View attention_input, attention_inv_rms;  ///< RMSNorm(h) and its statistics
+  AttentionSaved attention;
+  View middle;                   ///< u
+  View ffn_input, ffn_inv_rms;   ///< RMSNorm(u)
+  View ffn_gate_up;
+  MoeSaved moe;
+};
+
+/// The microbatch as a layer sees it.
+struct LayerInput {
+  const TokenViews& tokens;
+  BalanceViews balance = {};
+  LayerStats stats = {};
+  RouteChoice choice = {};  ///< MoE layers: filled in forward, or read when `replay`
+  bool replay = false;
+  const LayerCache* cache = nullptr;
+};
+
+/// h_out = the layer's output for the residual stream h [T, D].
+DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const DecoderWeights& weights,
+                             const LayerInput& input, View h, View h_out);
+
+/// Turns d [T, D] from the gradient of h_out into that of h, and makes the weights' gradients; spends `saved`.
+void decoder_backward(Pass& pass, const DecoderConfig& config, const DecoderWeights& weights,
+                      const DecoderWeights& gradients, const LayerInput& input, const DecoderSaved& saved, View h, View d);
+
+}  // namespace moe

@@ -1,0 +1,25 @@
+#pragma once
+/// The SwiGLU feed-forward network (PAPER.md section 1): y = (silu(x Wg^T) * (x Wu^T)) Wd^T.
+/// T tokens, D hidden size, F width. The dense layers' FFN and the shared experts (one FFN of width K_s * w) are this.
+
+#include "nn/pass.h"
+
+namespace moe {
+
+/// Weights, or their gradients.
+struct FfnWeights {
+  View gate_up;  ///< [2F, D]: rows of the gate, then of the up projection
+  View down;     ///< [D, F]
+
+  explicit operator bool() const { return static_cast<bool>(gate_up); }
+  int64_t width() const { return down.size(1); }
+};
+
+/// y = FFN(x); returns the saved x [Wg | Wu]^T [T, 2F].
+View ffn_forward(Pass& pass, const FfnWeights& weights, View x, View y);
+
+/// dx (overwritten) and the weights' gradients from dy; `gate_up` (what forward returned) is overwritten.
+void ffn_backward(Pass& pass, const FfnWeights& weights, const FfnWeights& gradients, View gate_up, View x, View dy,
+                  View dx);
+
+}  // namespace moe

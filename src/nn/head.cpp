@@ -1,0 +1,70 @@
+#include "nn/head.h"
+
+#include <algorithm>
+
+namespace moe {
+namespace {
+
+template <class Use>
+void for_each_chunk(int64_t rows, int64_t vocabulary, Use use) {
+  const int64_t chunk = head_chunk_rows(vocabulary);
+  for (int64_t begin = 0; begin < rows; begin += chunk) use(begin, std::min(chunk, rows - begin));
+}
+
+}  // namespace
+
+int64_t head_chunk_rows(int64_t vocabulary) { return std::max<int64_t>(64, (int64_t{8} << 20) / vocabulary); }
+
+HeadSaved head_norm(Pass& pass, const HeadWeights& weights, float eps, View h) {
+  HeadSaved saved{.normed = pass.save("head.normed", h.shape),
+                  .inv_rms = pass.saved.push("head.inv_rms", pass.stat(), {h.size(0)})};
+  pass.backend.run(RmsNorm{.x = h, .gain = weights.norm, .eps = eps, .y = saved.normed, .inv_rms = saved.inv_rms});
+  return saved;
+}
+
+void head_logits(Pass& pass, const HeadWeights& weights, View normed, View logits) {
+  linear(pass, normed, weights.project, logits);
+}
+
+void head_loss(Pass& pass, const HeadWeights& weights, View normed, View targets, View row_loss) {
+  const int64_t vocabulary = weights.project.size(0);
+  for_each_chunk(normed.size(0), vocabulary, [&](int64_t begin, int64_t count) {
+    const Arena::Frame frame(pass.scratch);
+    const View logits = pass.scratch.push("head.logits", pass.stat(), {count, vocabulary});
+    head_logits(pass, weights, normed.rows(begin, count), logits);
+    pass.backend.run(CrossEntropy{
+        .logits = logits, .targets = targets.rows(begin, count), .row_loss = row_loss.rows(begin, count)});
+  });
+}
+
+void head_backward(Pass& pass, const HeadWeights& weights, const HeadWeights& gradients, const HeadSaved& saved, View h,
+                   View targets, View gradient_scale, View row_loss, View d) {
+  const Arena::Frame frame(pass.scratch);
+  const int64_t vocabulary = weights.project.size(0);
+  const View d_normed = pass.temporary("head.d_normed", h.shape);
+  for_each_chunk(h.size(0), vocabulary, [&](int64_t begin, int64_t count) {
+    const Arena::Frame chunk_frame(pass.scratch);
+    const View logits = pass.scratch.push("head.logits", pass.stat(), {count, vocabulary});
+    const View normed = saved.normed.rows(begin, count);
+    head_logits(pass, weights, normed, logits);
+    pass.backend.run(CrossEntropy{.logits = logits,
+                                  .targets = targets.rows(begin, count),
+                                  .gradient_scale = gradient_scale,
+                                  .row_loss = row_loss.rows(begin, count)});
+    linear_input_gradient(pass, logits, weights.project, d_normed.rows(begin, count));
+    pass.backend.run(Gemm{.a = logits,
+                          .b = normed,
+                          .c = gradients.project,
+                          .transpose_a = true,
+                          .accumulate = pass.accumulate_gradients || begin > 0});
+  });
+  pass.backend.run(Fill{.x = d, .value = 0});
+  pass.backend.run(RmsNormBackward{.dy = d_normed,
+                                   .x = h,
+                                   .gain = weights.norm,
+                                   .inv_rms = saved.inv_rms,
+                                   .dx = d,
+                                   .dgain = gradients.norm});
+}
+
+}  // namespace moe

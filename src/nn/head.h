@@ -1,0 +1,35 @@
+#pragma once
+/// Final norm, output projection and loss. The logits exist for one chunk of rows at a time, never as a whole [T, V].
+/// T tokens, D hidden size, V vocabulary.
+
+#include "nn/pass.h"
+
+namespace moe {
+
+struct HeadWeights {
+  View norm;     ///< [D]
+  View project;  ///< [V, D]; the embedding when tied
+};
+
+struct HeadSaved {
+  View normed;   ///< [T, D]
+  View inv_rms;  ///< stat [T]
+};
+
+/// Rows per chunk: about 32 MiB of logits, at least 64 rows.
+int64_t head_chunk_rows(int64_t vocabulary);
+
+HeadSaved head_norm(Pass& pass, const HeadWeights& weights, float eps, View h);
+
+/// logits [n, V] (stat) of n rows of normed hidden states.
+void head_logits(Pass& pass, const HeadWeights& weights, View normed, View logits);
+
+/// row_loss [T] (stat) of the targets, without gradients.
+void head_loss(Pass& pass, const HeadWeights& weights, View normed, View targets, View row_loss);
+
+/// row_loss, the gradient of h (into d [T, D], overwritten) and of the weights, for the loss
+/// gradient_scale * sum of row_loss. `gradients.project` is overwritten in a step's first microbatch.
+void head_backward(Pass& pass, const HeadWeights& weights, const HeadWeights& gradients, const HeadSaved& saved, View h,
+                   View targets, View gradient_scale, View row_loss, View d);
+
+}  // namespace moe

@@ -1,0 +1,103 @@
+#include "nn/moe.h"
+
+namespace moe {
+namespace {
+
+View flat(const View& slots) { return slots.reshaped({slots.elements()}); }
+
+// The number of rows that belong to an expert, offsets[E].
+View row_count(const Route& route) { return route.offsets.rows(route.offsets.size(0) - 1, 1); }
+
+void experts_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeSaved& saved, View x,
+                     View rows) {
+  const Arena::Frame frame(pass.scratch);
+  const Route& route = saved.route;
+  pass.backend.run(GroupedGemm{.a = x,
+                               .a_rows = route.row_token,
+                               .offsets = route.offsets,
+                               .b = weights.gate_up,
+                               .c = saved.gate_up,
+                               .transpose_b = true});
+  // The gate is applied before the down projection, so that backward needs no expert's output.
+  const View activated = pass.temporary("experts.activated", {rows.size(0), config.width});
+  pass.backend.run(SwiGlu{.gate_up = saved.gate_up,
+                          .scale = flat(route.choice.gates),
+                          .scale_index = route.row_slot,
+                          .row_count = row_count(route),
+                          .y = activated});
+  pass.backend.run(
+      GroupedGemm{.a = activated, .offsets = route.offsets, .b = weights.down, .c = rows, .transpose_b = true});
+}
+
+// Gradients of the experts' weights and gates; leaves the gradient of each row's input in d_rows.
+void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeWeights& gradients,
+                      const MoeSaved& saved, View x, View dy, View d_gates, View d_rows) {
+  const Arena::Frame frame(pass.scratch);
+  const Route& route = saved.route;
+  const View activated = pass.temporary("experts.d_activated", {d_rows.size(0), config.width});
+  pass.backend.run(GroupedGemm{
+      .a = dy, .a_rows = route.row_token, .offsets = route.offsets, .b = weights.down, .c = activated});
+  // In place: gate_up becomes its gradient, the activation's gradient becomes the gated activation.
+  pass.backend.run(SwiGluBackward{.gate_up = saved.gate_up,
+                                  .scale = flat(route.choice.gates),
+                                  .scale_index = route.row_slot,
+                                  .row_count = row_count(route),
+                                  .dy = activated,
+                                  .d_gate_up = saved.gate_up,
+                                  .y = activated,
+                                  .d_scale = flat(d_gates)});
+  pass.backend.run(GroupedGemmReduce{.a = dy,
+                                     .a_rows = route.row_token,
+                                     .b = activated,
+                                     .offsets = route.offsets,
+                                     .c = gradients.down,
+                                     .accumulate = pass.accumulate_gradients});
+  pass.backend.run(GroupedGemmReduce{.a = saved.gate_up,
+                                     .b = x,
+                                     .b_rows = route.row_token,
+                                     .offsets = route.offsets,
+                                     .c = gradients.gate_up,
+                                     .accumulate = pass.accumulate_gradients});
+  pass.backend.run(GroupedGemm{.a = saved.gate_up, .offsets = route.offsets, .b = weights.gate_up, .c = d_rows});
+}
+
+}  // namespace
+
+MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const TokenViews& tokens,
+                     const BalanceViews& balance, const LayerStats& stats, const RouteChoice& choice, bool replay, View x,
+                     View residual, View y) {
+  const int64_t row_total = tokens.count() * config.router.top_k;
+  MoeSaved saved{.route = route_forward(pass, config.router, weights.router, tokens, x, choice, replay),
+                 .gate_up = pass.save("experts.gate_up", {row_total, 2 * config.width}),
+                 .shared_gate_up = {}};
+  route_losses(pass, config.router, config.balance, balance, stats, saved.route);
+  if (weights.shared) saved.shared_gate_up = ffn_forward(pass, weights.shared, x, y);
+  const Arena::Frame frame(pass.scratch);
+  const View rows = pass.temporary("experts.rows", {row_total, config.hidden});
+  experts_forward(pass, config, weights, saved, x, rows);
+  pass.backend.run(RowsCombine{.rows = rows,
+                               .slot_row = saved.route.slot_row,
+                               .residual = residual,
+                               .y = y,
+                               .accumulate = static_cast<bool>(weights.shared)});
+  return saved;
+}
+
+void moe_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeWeights& gradients,
+                  const TokenViews& tokens, const BalanceViews& balance, const LayerStats& stats, const MoeSaved& saved,
+                  View x, View dy, View dx) {
+  const Arena::Frame frame(pass.scratch);
+  const RouterConfig& router = config.router;
+  const View d_gates = pass.scratch.push("router.d_gates", pass.stat(), {tokens.count(), router.top_k});
+  const View d_rows = pass.temporary("experts.d_rows", {tokens.count() * router.top_k, config.hidden});
+  experts_backward(pass, config, weights, gradients, saved, x, dy, d_gates, d_rows);
+  if (weights.shared) ffn_backward(pass, weights.shared, gradients.shared, saved.shared_gate_up, x, dy, dx);
+  pass.backend.run(RowsCombine{.rows = d_rows,
+                               .slot_row = saved.route.slot_row,
+                               .y = dx,
+                               .accumulate = static_cast<bool>(weights.shared)});
+  route_backward(pass, router, config.balance, balance, stats, tokens, weights.router, gradients.router, saved.route, x,
+                 d_gates, dx);
+}
+
+}  // namespace moe

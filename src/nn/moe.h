@@ -1,0 +1,41 @@
+#pragma once
+/// The DeepSeekMoE layer, PAPER.md eq. (9): y_t = shared FFN(x_t) + sum over chosen i of g_{i,t} FFN_i(x_t).
+/// T tokens, D hidden size, E routed experts of width F, K chosen per token, R = T * K rows sorted by expert.
+
+#include "nn/ffn.h"
+#include "nn/routers/softmax_topk.h"
+
+namespace moe {
+
+struct MoeConfig {
+  int64_t hidden;  ///< D
+  int64_t width;   ///< F
+  RouterConfig router;
+  BalanceConfig balance;
+};
+
+/// Weights, or their gradients.
+struct MoeWeights {
+  View router;        ///< [E, D]
+  View gate_up;       ///< [E, 2F, D]
+  View down;          ///< [E, D, F]
+  FfnWeights shared;  ///< the K_s shared experts as one FFN; absent when K_s = 0
+};
+
+struct MoeSaved {
+  Route route;
+  View gate_up;         ///< [R, 2F]
+  View shared_gate_up;  ///< [T, 2 K_s F]
+};
+
+/// y = residual + MoE(x). `choice` is filled, or read when `replay`.
+MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const TokenViews& tokens,
+                     const BalanceViews& balance, const LayerStats& stats, const RouteChoice& choice, bool replay, View x,
+                     View residual, View y);
+
+/// dx (overwritten) and the weights' gradients from dy (the residual's gradient is the caller's); spends `saved`.
+void moe_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeWeights& gradients,
+                  const TokenViews& tokens, const BalanceViews& balance, const LayerStats& stats, const MoeSaved& saved,
+                  View x, View dy, View dx);
+
+}  // namespace moe

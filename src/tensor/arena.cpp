@@ -1,0 +1,38 @@
+#include "tensor/arena.h"
+
+namespace moe {
+namespace {
+constexpr size_t kAlignment = 64;
+}
+
+Arena::Arena(std::string name, void* base, size_t capacity)
+    : name_(std::move(name)), base_(static_cast<char*>(base)), capacity_(capacity) {}
+
+View Arena::push(std::string_view name, DType dtype, Shape shape) {
+  const size_t bytes = static_cast<size_t>(shape.elements()) * size_of(dtype);
+  const size_t padded = (bytes / kAlignment + 1) * kAlignment;  // never empty, so that every view has an own address
+  if (used_ + padded > capacity_) {
+    fail("{} memory is planned for {} bytes, but {} {} {} needs {} more than the {} in use; this is a mistake in the plan",
+         name_, capacity_, name, moe::name(dtype), shape.text(), padded, used_);
+  }
+  const View view(base_ + used_, dtype, shape);
+  offsets_.push_back(used_);
+  buffers_.push_back({std::string(name), padded});
+  used_ += padded;
+  if (used_ > peak_) {
+    peak_ = used_;
+    at_peak_ = buffers_;
+  }
+  return view;
+}
+
+void Arena::release(size_t mark) {
+  MOE_CHECK(mark <= used_);
+  while (!offsets_.empty() && offsets_.back() >= mark) {
+    offsets_.pop_back();
+    buffers_.pop_back();
+  }
+  used_ = mark;
+}
+
+}  // namespace moe

@@ -1,0 +1,288 @@
+#include "train/step.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace moe {
+namespace {
+
+constexpr size_t kUnlimited = size_t{1} << 52;
+
+size_t bytes_or_unlimited(int64_t planned) { return planned > 0 ? static_cast<size_t>(planned) : kUnlimited; }
+
+template <class T>
+void upload_vector(Device& device, const View& view, const std::vector<T>& values) {
+  MOE_CHECK(static_cast<size_t>(view.elements()) >= values.size());
+  device.upload(view.data, values.data(), values.size() * sizeof(T));
+}
+
+void upload_scalar(Device& device, const View& view, double value) {
+  const auto single = static_cast<float>(value);
+  if (view.dtype == DType::f64) {
+    device.upload(view.data, &value, sizeof(value));
+  } else {
+    device.upload(view.data, &single, sizeof(single));
+  }
+}
+
+// A batch of one long document, to walk through a step over a null device.
+Batch placeholder_batch(int64_t tokens) {
+  Batch batch;
+  const auto count = static_cast<size_t>(tokens);
+  for (auto* values : {&batch.tokens, &batch.targets, &batch.positions, &batch.segment_start, &batch.segment_id}) {
+    values->assign(count, 0);
+  }
+  batch.segment_tokens.assign(count, 1);  // as many balance groups as there could be
+  batch.num_targets = batch.num_tokens = tokens;
+  return batch;
+}
+
+}  // namespace
+
+TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan, Device& device,
+                           Backend& backend)
+    : config_(config), step_(step), device_(device), backend_(backend), table_(parameter_table(config)) {
+  const auto arena = [&](const char* name, int64_t planned) {
+    const size_t bytes = bytes_or_unlimited(planned);
+    allocations_.push_back(device_.allocate(bytes, name));
+    return std::make_unique<Arena>(name, allocations_.back(), bytes);
+  };
+  const DType stat = stat_dtype(step_.dtype);
+  parameter_arena_ = arena("parameters", plan.parameters);
+  gradient_arena_ = arena("gradients", plan.gradients);
+  optimizer_arena_ = arena("optimizer state", plan.optimizer);
+  batch_arena_ = arena("batch", plan.batch);
+  saved_ = arena("saved activations", plan.saved);
+  scratch_ = arena("scratch", plan.scratch);
+  parameters_ = push_like_parameters(*parameter_arena_, "", step_.dtype);
+  gradients_ = push_like_parameters(*gradient_arena_, "gradient of ", stat);
+  masters_ = step_.dtype == DType::bf16 ? push_like_parameters(*optimizer_arena_, "master of ", stat) : parameters_;
+  exp_avg_ = push_like_parameters(*optimizer_arena_, "exp_avg of ", stat);
+  exp_avg_sq_ = push_like_parameters(*optimizer_arena_, "exp_avg_sq of ", stat);
+  model_ = std::make_unique<Model>(config_, step_.balance, bind_weights(config_, table_, parameters_));
+  gradient_weights_ = bind_weights(config_, table_, gradients_);
+  make_batch_buffers();
+}
+
+TrainingStep::~TrainingStep() {
+  for (void* allocation : allocations_) device_.release(allocation);
+}
+
+std::vector<View> TrainingStep::push_like_parameters(Arena& arena, const char* what, DType dtype) {
+  std::vector<View> views;
+  for (const Parameter& parameter : table_) views.push_back(arena.push(what + parameter.name, dtype, parameter.shape));
+  return views;
+}
+
+void TrainingStep::make_batch_buffers() {
+  Arena& arena = *batch_arena_;
+  const DType stat = stat_dtype(step_.dtype);
+  const int64_t tokens = step_.microbatch_tokens;
+  const int64_t layers = config_.moe_layers();
+  const auto integers = [&](const char* name, Shape shape) { return arena.push(name, DType::i32, shape); };
+  ids_ = integers("ids", {tokens});
+  targets_ = integers("targets", {tokens});
+  positions_ = integers("positions", {tokens});
+  segment_start_ = integers("segment_start", {tokens});
+  valid_ = integers("valid", {tokens});
+  group_ = integers("group", {tokens});
+  group_tokens_ = integers("group_tokens", {tokens});
+  rope_ = arena.push("rope", stat, {tokens, config_.head_dim});
+  row_loss_ = arena.push("row_loss", stat, {step_.microbatches, tokens});
+  counts_ = integers("counts", {layers, 1, config_.n_routed_experts});
+  expert_loss_ = arena.push("expert_loss", stat, {layers});
+  device_loss_ = arena.push("device_loss", stat, {layers});
+  gradient_scale_ = arena.push("gradient_scale", stat, {1});
+  inv_tokens_ = arena.push("inv_tokens", stat, {1});
+  sum_squares_ = arena.push("sum_squares", DType::f64, {1});
+  norm_ = arena.push("norm", stat, {1});
+  clip_scale_ = arena.push("clip_scale", stat, {1});
+}
+
+MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
+  const auto device = make_null_device();
+  CountingBackend counter;
+  TrainingStep run(config, step, MemoryPlan{}, *device, counter);
+  const Batch batch = placeholder_batch(step.microbatch_tokens);
+  run.begin(batch.num_targets, batch.num_tokens);
+  if (step.balance.scope == BalanceScope::step && step.balance.active()) run.count_microbatch(batch);
+  const int64_t before = counter.total().flops;
+  run.train_microbatch(batch, 0);
+  const auto peak = [](const std::unique_ptr<Arena>& arena) { return static_cast<int64_t>(arena->peak_bytes()); };
+  return {.parameters = peak(run.parameter_arena_),
+          .gradients = peak(run.gradient_arena_),
+          .optimizer = peak(run.optimizer_arena_),
+          .batch = peak(run.batch_arena_),
+          .saved = peak(run.saved_),
+          .scratch = peak(run.scratch_),
+          .saved_at_peak = run.saved_->at_peak(),
+          .scratch_at_peak = run.scratch_->at_peak(),
+          .costs = counter.costs(),
+          .microbatch_flops = counter.total().flops - before};
+}
+
+void TrainingStep::initialize(uint64_t seed, double standard_deviation) {
+  constexpr int64_t kChunk = int64_t{1} << 16;
+  std::vector<float> values;
+  for (size_t i = 0; i < table_.size(); ++i) {
+    const int64_t elements = table_[i].shape.elements();
+    for (int64_t begin = 0; begin < elements; begin += kChunk) {
+      const int64_t count = std::min(kChunk, elements - begin);
+      values.resize(static_cast<size_t>(count));
+      initial_values(table_[i], seed, standard_deviation, begin, count, values.data());
+      const View part = masters_[i].reshaped({elements}).rows(begin, count);
+      if (part.dtype == DType::f64) {
+        upload_vector(device_, part, std::vector<double>(values.begin(), values.end()));
+      } else {
+        upload_vector(device_, part, values);
+      }
+    }
+    backend_.run(Fill{.x = exp_avg_[i], .value = 0});
+    backend_.run(Fill{.x = exp_avg_sq_[i], .value = 0});
+  }
+  parameters_from_masters();
+}
+
+void TrainingStep::parameters_from_masters() {
+  if (step_.dtype != DType::bf16) return;
+  for (size_t i = 0; i < table_.size(); ++i) backend_.run(Cast{.x = masters_[i], .y = parameters_[i]});
+}
+
+Pass TrainingStep::make_pass(bool accumulate_gradients) {
+  return {.backend = backend_,
+          .saved = *saved_,
+          .scratch = *scratch_,
+          .dtype = step_.dtype,
+          .accumulate_gradients = accumulate_gradients};
+}
+
+void TrainingStep::begin(int64_t targets, int64_t tokens) {
+  step_targets_ = targets;
+  upload_scalar(device_, gradient_scale_, targets > 0 ? 1.0 / static_cast<double>(targets) : 0.0);
+  upload_scalar(device_, inv_tokens_, tokens > 0 ? 1.0 / static_cast<double>(tokens) : 0.0);
+  for (const View& view : {row_loss_, counts_, expert_loss_, device_loss_}) backend_.run(Fill{.x = view, .value = 0});
+  for (size_t i = 0; i < table_.size(); ++i) {
+    // These gradients are only ever added to; the matrices' are overwritten by the first microbatch.
+    const bool added = !table_[i].is_matrix() ||
+                       (table_[i].kind == ParameterKind::embedding && !config_.tie_word_embeddings);
+    if (added) backend_.run(Fill{.x = gradients_[i], .value = 0});
+  }
+}
+
+TokenViews TrainingStep::upload(const Batch& batch) {
+  const auto count = static_cast<int64_t>(batch.tokens.size());
+  MOE_CHECK(count <= step_.microbatch_tokens);
+  upload_vector(device_, ids_, batch.tokens);
+  upload_vector(device_, targets_, batch.targets);
+  upload_vector(device_, positions_, batch.positions);
+  upload_vector(device_, segment_start_, batch.segment_start);
+  std::vector<int32_t> valid(batch.segment_id.size());
+  std::transform(batch.segment_id.begin(), batch.segment_id.end(), valid.begin(),
+                 [](int32_t segment) { return segment < 0 ? -1 : 0; });
+  upload_vector(device_, valid_, valid);
+  if (step_.balance.scope == BalanceScope::sequence) upload_vector(device_, group_, batch.segment_id);
+  const TokenViews tokens{.ids = ids_.rows(0, count),
+                          .targets = targets_.rows(0, count),
+                          .positions = positions_.rows(0, count),
+                          .rope = rope_.rows(0, count),
+                          .segment_start = segment_start_.rows(0, count),
+                          .valid = valid_.rows(0, count),
+                          .max_segment = std::min(step_.sequence_length, count)};
+  backend_.run(RopeTable{.positions = tokens.positions, .theta = config_.rope_theta, .table = tokens.rope});
+  return tokens;
+}
+
+void TrainingStep::count_microbatch(const Batch& batch) {
+  const TokenViews tokens = upload(batch);
+  const Arena::Frame frame(*scratch_);
+  Pass pass = make_pass(false);
+  model_->forward(pass, tokens, {.group = tokens.valid, .counts = counts_});
+}
+
+void TrainingStep::train_microbatch(const Batch& batch, int64_t index) {
+  const TokenViews tokens = upload(batch);
+  BalanceViews balance{.group = tokens.valid, .group_tokens = group_tokens_.rows(0, 1), .inv_tokens = inv_tokens_};
+  StepStats stats{.group = tokens.valid, .counts = counts_, .expert_loss = expert_loss_, .device_loss = device_loss_};
+  switch (step_.balance.scope) {
+    case BalanceScope::sequence:
+      balance.group = group_.rows(0, tokens.count());
+      balance.group_tokens = group_tokens_.rows(0, static_cast<int64_t>(batch.segment_tokens.size()));
+      upload_vector(device_, group_tokens_, batch.segment_tokens);
+      break;
+    case BalanceScope::microbatch:
+      upload_vector(device_, group_tokens_, std::vector<int32_t>{static_cast<int32_t>(batch.num_tokens)});
+      break;
+    case BalanceScope::step:
+      if (!step_.balance.active()) break;
+      stats.step_counts = counts_;
+      stats.counts = View{};  // the counting pass has counted
+      break;
+  }
+  Pass pass = make_pass(index > 0);
+  model_->train(pass, tokens, balance, stats, gradient_scale_, step_.recompute, gradient_weights_,
+                row_loss_.at(index).rows(0, tokens.count()));
+}
+
+void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch) {
+  int64_t targets = 0;
+  int64_t tokens = 0;
+  for (int64_t i = 0; i < step_.microbatches; ++i) {
+    const Batch micro = batch(i);
+    targets += micro.num_targets;
+    tokens += micro.num_tokens;
+  }
+  begin(targets, tokens);
+  if (step_.balance.scope == BalanceScope::step && step_.balance.active()) {
+    for (int64_t i = 0; i < step_.microbatches; ++i) count_microbatch(batch(i));
+    upload_vector(device_, group_tokens_, std::vector<int32_t>{static_cast<int32_t>(tokens)});
+  }
+  for (int64_t i = 0; i < step_.microbatches; ++i) train_microbatch(batch(i), i);
+}
+
+std::vector<double> TrainingStep::download_stats(const View& view) {
+  const auto count = static_cast<size_t>(view.elements());
+  std::vector<double> values(count);
+  if (view.dtype == DType::f64) {
+    device_.download(values.data(), view.data, count * sizeof(double));
+  } else {
+    std::vector<float> single(count);
+    device_.download(single.data(), view.data, count * sizeof(float));
+    values.assign(single.begin(), single.end());
+  }
+  return values;
+}
+
+StepReport TrainingStep::update(int64_t step, double learning_rate) {
+  const AdamWConfig& optimizer = step_.optimizer;
+  backend_.run(Fill{.x = sum_squares_, .value = 0});
+  for (const View& gradient : gradients_) backend_.run(SumSquares{.x = gradient, .sum = sum_squares_});
+  backend_.run(ClipScale{.sum_squares = sum_squares_,
+                         .max_norm = static_cast<float>(optimizer.clip),
+                         .norm = norm_,
+                         .scale = clip_scale_});
+  for (size_t i = 0; i < table_.size(); ++i) {
+    backend_.run(AdamW{.param = parameters_[i],
+                       .master = step_.dtype == DType::bf16 ? masters_[i] : View{},
+                       .gradient = gradients_[i],
+                       .exp_avg = exp_avg_[i],
+                       .exp_avg_sq = exp_avg_sq_[i],
+                       .gradient_scale = clip_scale_,
+                       .learning_rate = static_cast<float>(learning_rate),
+                       .beta1 = static_cast<float>(optimizer.beta1),
+                       .beta2 = static_cast<float>(optimizer.beta2),
+                       .eps = static_cast<float>(optimizer.eps),
+                       .weight_decay = static_cast<float>(table_[i].is_matrix() ? optimizer.weight_decay : 0.0),
+                       .step = step});
+  }
+  StepReport report;
+  const std::vector<double> row_loss = download_stats(row_loss_);
+  report.loss = std::accumulate(row_loss.begin(), row_loss.end(), 0.0) / static_cast<double>(std::max<int64_t>(1, step_targets_));
+  report.expert_loss = download_stats(expert_loss_);
+  report.device_loss = download_stats(device_loss_);
+  report.gradient_norm = download_stats(norm_)[0];
+  report.counts.resize(static_cast<size_t>(counts_.elements()));
+  device_.download(report.counts.data(), counts_.data, report.counts.size() * sizeof(int32_t));
+  return report;
+}
+
+}  // namespace moe

@@ -1,0 +1,119 @@
+#pragma once
+/// One training step on one device: microbatches, losses, clipping, AdamW; and the plan of its memory, which is the same
+/// code run over a null device.
+
+#include <functional>
+#include <memory>
+
+#include "data/batch.h"
+#include "model/model.h"
+#include "ops/count.h"
+#include "ops/device.h"
+
+namespace moe {
+
+struct AdamWConfig {
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.1;  ///< on matrices only
+  double clip = 1.0;          ///< largest global gradient norm; 0: no clipping
+};
+
+struct StepConfig {
+  BalanceConfig balance;
+  AdamWConfig optimizer;
+  DType dtype = DType::f32;       ///< storage of weights and activations; bf16 keeps f32 master weights
+  bool recompute = false;         ///< run each layer again in backward instead of keeping its activations
+  int64_t microbatch_tokens = 0;  ///< rows times sequence length
+  int64_t sequence_length = 0;
+  int64_t microbatches = 1;       ///< per step
+};
+
+/// Bytes by life class. `saved` lives from forward to backward, `scratch` within a block.
+struct MemoryPlan {
+  int64_t parameters = 0;
+  int64_t gradients = 0;
+  int64_t optimizer = 0;
+  int64_t batch = 0;
+  int64_t saved = 0;
+  int64_t scratch = 0;
+  std::vector<Arena::Buffer> saved_at_peak;
+  std::vector<Arena::Buffer> scratch_at_peak;
+  std::map<std::string, CountingBackend::Cost> costs;  ///< of one microbatch and the optimiser
+  int64_t microbatch_flops = 0;
+
+  int64_t total() const { return parameters + gradients + optimizer + batch + saved + scratch; }
+};
+
+/// What the step will hold and compute, without allocating it.
+MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);
+
+/// What one step gave. Losses are the whole step's; balance losses have alpha inside.
+struct StepReport {
+  double loss = 0;                    ///< mean cross-entropy over the step's target tokens
+  std::vector<double> expert_loss;    ///< per MoE layer
+  std::vector<double> device_loss;    ///< per MoE layer
+  double gradient_norm = 0;           ///< before clipping
+  std::vector<int32_t> counts;        ///< [MoE layers, E]: tokens that chose each expert
+};
+
+class TrainingStep {
+ public:
+  /// Allocates everything; `plan` is plan_training of the same arguments. Weights are uninitialised.
+  TrainingStep(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan, Device& device,
+               Backend& backend);
+  ~TrainingStep();
+  TrainingStep(const TrainingStep&) = delete;
+  TrainingStep& operator=(const TrainingStep&) = delete;
+
+  const std::vector<Parameter>& table() const { return table_; }
+  /// In the order of the table: parameters (dtype), gradients (stat), master (stat; the parameters themselves unless bf16),
+  /// exp_avg, exp_avg_sq (stat).
+  const std::vector<View>& parameters() const { return parameters_; }
+  const std::vector<View>& gradients() const { return gradients_; }
+  const std::vector<View>& masters() const { return masters_; }
+  const std::vector<View>& exp_avg() const { return exp_avg_; }
+  const std::vector<View>& exp_avg_sq() const { return exp_avg_sq_; }
+  const Model& model() const { return *model_; }
+
+  /// Draws the initial weights and zeroes the optimiser.
+  void initialize(uint64_t seed, double standard_deviation);
+  /// After masters were set from outside: makes the parameters their rounded copies.
+  void parameters_from_masters();
+
+  /// The step's losses and gradients over `microbatches` batches got from `batch(index)`; the optimiser is not touched.
+  /// The step scope runs a counting pass over all of them first.
+  void accumulate(const std::function<Batch(int64_t)>& batch);
+  /// Clips, updates the parameters as step number `step` (from 1) and reports.
+  StepReport update(int64_t step, double learning_rate);
+
+ private:
+  friend MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);
+
+  std::vector<View> push_like_parameters(Arena& arena, const char* what, DType dtype);
+  void make_batch_buffers();
+  void begin(int64_t targets, int64_t tokens);
+  TokenViews upload(const Batch& batch);
+  void count_microbatch(const Batch& batch);
+  void train_microbatch(const Batch& batch, int64_t index);
+  Pass make_pass(bool accumulate_gradients);
+  std::vector<double> download_stats(const View& view);
+
+  ModelConfig config_;
+  StepConfig step_;
+  Device& device_;
+  Backend& backend_;
+  std::vector<Parameter> table_;
+  std::vector<void*> allocations_;
+  std::unique_ptr<Arena> parameter_arena_, gradient_arena_, optimizer_arena_, batch_arena_, saved_, scratch_;
+  std::vector<View> parameters_, gradients_, masters_, exp_avg_, exp_avg_sq_;
+  std::unique_ptr<Model> model_;
+  ModelWeights gradient_weights_;
+  View ids_, targets_, positions_, segment_start_, valid_, group_, group_tokens_, rope_;
+  View row_loss_, gradient_scale_, inv_tokens_, sum_squares_, norm_, clip_scale_;
+  View counts_, expert_loss_, device_loss_;
+  int64_t step_targets_ = 0;
+};
+
+}  // namespace moe
