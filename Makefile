@@ -42,11 +42,12 @@ tidy: ## clang-tidy over every source, in build/tidy
 bench: build ## time a training step and print it as JSON
 	@build/moe bench --json
 
-bench-peers: build peers-venv ## the same step in eager PyTorch, in the same run
-	@build/peers-venv/bin/python bench/peers/run.py
+bench-peers: build peers-venv ## the same step in moe, then in eager PyTorch (bench/peers/README.md)
+	@build/moe bench --json
+	@build/peers-venv/bin/python bench/peers/torch_step.py
 
 golden: peers-venv ## make the reference values under tests/golden again with PyTorch
-	@build/peers-venv/bin/python tools/make_golden.py
+	@build/peers-venv/bin/python tools/make_golden.py --out tests/golden
 
 corpus: ## the demo's corpus alone, in build/corpus
 	@tools/install_dependencies.sh corpus

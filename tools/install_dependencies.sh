@@ -19,13 +19,12 @@ build  libpcre2-dev        header:pcre2.h
 build  libutf8proc-dev     header:utf8proc.h
 build  libzstd-dev         header:zstd.h
 build  zlib1g-dev          header:zlib.h
-test   libgtest-dev        header:gtest/gtest.h
-test   libgmock-dev        header:gmock/gmock.h
-test   libbenchmark-dev    header:benchmark/benchmark.h
-test   python3             command:python3
+build  libgtest-dev        header:gtest/gtest.h
+build  libgmock-dev        header:gmock/gmock.h
+build  libbenchmark-dev    header:benchmark/benchmark.h
+build  python3             command:python3
 test   python3-venv        python:ensurepip,venv
 corpus python3             command:python3
-corpus xz-utils            command:xz
 tidy   clang-tidy          command:clang-tidy
 format clang-format        command:clang-format
 '

@@ -10,7 +10,7 @@ def skip_reason(case):
     """The line that a skipped test printed, or ctest's own word for it."""
     text = case.findtext("system-out") or ""
     googletest = re.search(r": Skipped\n(.+)", text)
-    plain = re.search(r"(?im)^.*\bskip(?:ped|ping|s)?:\s*(.+)$", text)
+    plain = re.search(r"\[  SKIPPED \] (.+)", text) or re.search(r"(?im)\bskip(?:ped|ping|s)?: *(.+)$", text)
     found = googletest or plain
     if found:
         return found.group(1).strip()

@@ -19,7 +19,9 @@ DecoderConfig ModelConfig::decoder(const BalanceConfig& balance) const {
                         .head_dim = head_dim},
           .moe = {.hidden = hidden_size,
                   .width = moe_intermediate_size,
-                  .router = {.experts = n_routed_experts, .top_k = num_experts_per_tok, .normalize = norm_topk_prob},
+                  .router = {.experts = n_routed_experts,
+                             .top_k = num_experts_per_tok,
+                             .normalize = norm_topk_prob && num_experts_per_tok > 1},
                   .balance = balance},
           .norm_eps = static_cast<float>(rms_norm_eps)};
 }

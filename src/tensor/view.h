@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <string>
+#include <type_traits>
 
 #include "base/bfloat16.h"
 #include "base/error.h"
@@ -68,7 +69,7 @@ struct View {
   /// The same contiguous elements in another shape.
   View reshaped(Shape new_shape) const;
 
-  /// The data as elements of T; the dtype must be T's.
+  /// The data as elements of T (const or not); the dtype must be T's.
   template <class T>
   T* as() const;
 };
@@ -88,7 +89,7 @@ struct dtype_of<uint8_t> { static constexpr DType value = DType::u8; };
 
 template <class T>
 T* View::as() const {
-  MOE_CHECK(data == nullptr || dtype == dtype_of<T>::value);
+  MOE_CHECK(data == nullptr || dtype == dtype_of<std::remove_const_t<T>>::value);
   return static_cast<T*>(data);
 }
 

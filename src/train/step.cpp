@@ -10,12 +10,6 @@ constexpr size_t kUnlimited = size_t{1} << 52;
 
 size_t bytes_or_unlimited(int64_t planned) { return planned > 0 ? static_cast<size_t>(planned) : kUnlimited; }
 
-template <class T>
-void upload_vector(Device& device, const View& view, const std::vector<T>& values) {
-  MOE_CHECK(static_cast<size_t>(view.elements()) >= values.size());
-  device.upload(view.data, values.data(), values.size() * sizeof(T));
-}
-
 void upload_scalar(Device& device, const View& view, double value) {
   const auto single = static_cast<float>(value);
   if (view.dtype == DType::f64) {
@@ -23,18 +17,6 @@ void upload_scalar(Device& device, const View& view, double value) {
   } else {
     device.upload(view.data, &single, sizeof(single));
   }
-}
-
-// A batch of one long document, to walk through a step over a null device.
-Batch placeholder_batch(int64_t tokens) {
-  Batch batch;
-  const auto count = static_cast<size_t>(tokens);
-  for (auto* values : {&batch.tokens, &batch.targets, &batch.positions, &batch.segment_start, &batch.segment_id}) {
-    values->assign(count, 0);
-  }
-  batch.segment_tokens.assign(count, 1);  // as many balance groups as there could be
-  batch.num_targets = batch.num_tokens = tokens;
-  return batch;
 }
 
 }  // namespace
@@ -80,14 +62,9 @@ void TrainingStep::make_batch_buffers() {
   const int64_t tokens = step_.microbatch_tokens;
   const int64_t layers = config_.moe_layers();
   const auto integers = [&](const char* name, Shape shape) { return arena.push(name, DType::i32, shape); };
-  ids_ = integers("ids", {tokens});
-  targets_ = integers("targets", {tokens});
-  positions_ = integers("positions", {tokens});
-  segment_start_ = integers("segment_start", {tokens});
-  valid_ = integers("valid", {tokens});
+  tokens_ = std::make_unique<TokenBuffers>(arena, stat, tokens, config_.head_dim);
   group_ = integers("group", {tokens});
   group_tokens_ = integers("group_tokens", {tokens});
-  rope_ = arena.push("rope", stat, {tokens, config_.head_dim});
   row_loss_ = arena.push("row_loss", stat, {step_.microbatches, tokens});
   counts_ = integers("counts", {layers, 1, config_.n_routed_experts});
   expert_loss_ = arena.push("expert_loss", stat, {layers});
@@ -170,26 +147,7 @@ void TrainingStep::begin(int64_t targets, int64_t tokens) {
 }
 
 TokenViews TrainingStep::upload(const Batch& batch) {
-  const auto count = static_cast<int64_t>(batch.tokens.size());
-  MOE_CHECK(count <= step_.microbatch_tokens);
-  upload_vector(device_, ids_, batch.tokens);
-  upload_vector(device_, targets_, batch.targets);
-  upload_vector(device_, positions_, batch.positions);
-  upload_vector(device_, segment_start_, batch.segment_start);
-  std::vector<int32_t> valid(batch.segment_id.size());
-  std::transform(batch.segment_id.begin(), batch.segment_id.end(), valid.begin(),
-                 [](int32_t segment) { return segment < 0 ? -1 : 0; });
-  upload_vector(device_, valid_, valid);
-  if (step_.balance.scope == BalanceScope::sequence) upload_vector(device_, group_, batch.segment_id);
-  const TokenViews tokens{.ids = ids_.rows(0, count),
-                          .targets = targets_.rows(0, count),
-                          .positions = positions_.rows(0, count),
-                          .rope = rope_.rows(0, count),
-                          .segment_start = segment_start_.rows(0, count),
-                          .valid = valid_.rows(0, count),
-                          .max_segment = std::min(step_.sequence_length, count)};
-  backend_.run(RopeTable{.positions = tokens.positions, .theta = config_.rope_theta, .table = tokens.rope});
-  return tokens;
+  return tokens_->upload(batch, step_.sequence_length, config_.rope_theta, device_, backend_);
 }
 
 void TrainingStep::count_microbatch(const Batch& batch) {
@@ -207,6 +165,7 @@ void TrainingStep::train_microbatch(const Batch& batch, int64_t index) {
     case BalanceScope::sequence:
       balance.group = group_.rows(0, tokens.count());
       balance.group_tokens = group_tokens_.rows(0, static_cast<int64_t>(batch.segment_tokens.size()));
+      upload_vector(device_, group_, batch.segment_id);
       upload_vector(device_, group_tokens_, batch.segment_tokens);
       break;
     case BalanceScope::microbatch:
@@ -239,19 +198,6 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch) {
   for (int64_t i = 0; i < step_.microbatches; ++i) train_microbatch(batch(i), i);
 }
 
-std::vector<double> TrainingStep::download_stats(const View& view) {
-  const auto count = static_cast<size_t>(view.elements());
-  std::vector<double> values(count);
-  if (view.dtype == DType::f64) {
-    device_.download(values.data(), view.data, count * sizeof(double));
-  } else {
-    std::vector<float> single(count);
-    device_.download(single.data(), view.data, count * sizeof(float));
-    values.assign(single.begin(), single.end());
-  }
-  return values;
-}
-
 StepReport TrainingStep::update(int64_t step, double learning_rate) {
   const AdamWConfig& optimizer = step_.optimizer;
   backend_.run(Fill{.x = sum_squares_, .value = 0});
@@ -275,11 +221,11 @@ StepReport TrainingStep::update(int64_t step, double learning_rate) {
                        .step = step});
   }
   StepReport report;
-  const std::vector<double> row_loss = download_stats(row_loss_);
+  const std::vector<double> row_loss = download_doubles(device_, row_loss_);
   report.loss = std::accumulate(row_loss.begin(), row_loss.end(), 0.0) / static_cast<double>(std::max<int64_t>(1, step_targets_));
-  report.expert_loss = download_stats(expert_loss_);
-  report.device_loss = download_stats(device_loss_);
-  report.gradient_norm = download_stats(norm_)[0];
+  report.expert_loss = download_doubles(device_, expert_loss_);
+  report.device_loss = download_doubles(device_, device_loss_);
+  report.gradient_norm = download_doubles(device_, norm_)[0];
   report.counts.resize(static_cast<size_t>(counts_.elements()));
   device_.download(report.counts.data(), counts_.data, report.counts.size() * sizeof(int32_t));
   return report;

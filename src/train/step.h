@@ -5,7 +5,7 @@
 #include <functional>
 #include <memory>
 
-#include "data/batch.h"
+#include "infer/token_buffers.h"
 #include "model/model.h"
 #include "ops/count.h"
 #include "ops/device.h"
@@ -98,7 +98,6 @@ class TrainingStep {
   void count_microbatch(const Batch& batch);
   void train_microbatch(const Batch& batch, int64_t index);
   Pass make_pass(bool accumulate_gradients);
-  std::vector<double> download_stats(const View& view);
 
   ModelConfig config_;
   StepConfig step_;
@@ -110,7 +109,8 @@ class TrainingStep {
   std::vector<View> parameters_, gradients_, masters_, exp_avg_, exp_avg_sq_;
   std::unique_ptr<Model> model_;
   ModelWeights gradient_weights_;
-  View ids_, targets_, positions_, segment_start_, valid_, group_, group_tokens_, rope_;
+  std::unique_ptr<TokenBuffers> tokens_;
+  View group_, group_tokens_;
   View row_loss_, gradient_scale_, inv_tokens_, sum_squares_, norm_, clip_scale_;
   View counts_, expert_loss_, device_loss_;
   int64_t step_targets_ = 0;

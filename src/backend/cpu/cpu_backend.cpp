@@ -1,0 +1,31 @@
+#include "backend/cpu/cpu_backend.h"
+
+#include "backend/cpu/context.h"
+#include "base/error.h"
+
+namespace moe {
+namespace {
+
+class CpuBackend final : public EachOp<CpuBackend> {
+ public:
+  CpuBackend(ThreadPool& pool, Isa isa) : context_{pool, cpu::kernels_for(isa), cpu::Scratch(pool.size())} {}
+
+  template <class Op>
+  void on(const Op& op) {
+    cpu::execute(context_, op);
+  }
+
+ private:
+  cpu::Context context_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(ThreadPool& pool, Isa isa) {
+  if (isa > detect_isa()) {
+    fail("this processor has no {} instructions: its best is {}", name(isa), name(detect_isa()));
+  }
+  return std::make_unique<CpuBackend>(pool, isa);
+}
+
+}  // namespace moe

@@ -1,0 +1,84 @@
+#pragma once
+/// From views to what kernels take, and from rows to tasks.
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/context.h"
+#include "tensor/view.h"
+
+namespace moe::cpu {
+
+/// The address of element [row, 0] of a matrix, or of element 0 of a vector with row 0.
+inline void* address(const View& view, int64_t row) {
+  const int64_t offset = row * (view.rank() > 1 ? view.stride[0] : 0);
+  return static_cast<char*>(view.data) + offset * static_cast<int64_t>(size_of(view.dtype));
+}
+
+/// A row of f32 or bf16; absent views give absent rows.
+inline In in_row(const View& view, int64_t row = 0) {
+  if (!view) return {nullptr, false};
+  MOE_CHECK(view.dtype == DType::f32 || view.dtype == DType::bf16);
+  return {address(view, row), view.dtype == DType::bf16};
+}
+inline Out out_row(const View& view, int64_t row = 0) {
+  if (!view) return {nullptr, false};
+  MOE_CHECK(view.dtype == DType::f32 || view.dtype == DType::bf16);
+  return {address(view, row), view.dtype == DType::bf16};
+}
+
+/// `row` moved on by some elements.
+inline In at(In row, int64_t element) {
+  return {static_cast<const char*>(row.data) + element * (row.half ? 2 : 4), row.half};
+}
+inline Out at(Out row, int64_t element) {
+  return {static_cast<char*>(row.data) + element * (row.half ? 2 : 4), row.half};
+}
+
+template <class T>
+T* row_as(const View& view, int64_t row) {
+  MOE_CHECK(view.dtype == dtype_of<T>::value);
+  return static_cast<T*>(address(view, row));
+}
+
+inline void convert(const Context& context, In x, Out y, int64_t n) {
+  if (x.half == y.half) {
+    std::memcpy(y.data, x.data, static_cast<size_t>(n) * (x.half ? 2 : 4));
+  } else {
+    context.kernels.rows.convert(x, y, n);
+  }
+}
+
+/// What a task moves: enough for its start to cost nothing, little enough for the workers to finish together.
+constexpr int64_t kTaskBytes = int64_t{128} << 10;
+
+/// Calls body(begin, end) for ranges that cover rows [0, rows) and begin at multiples of `unit`, in parallel.
+/// `row_bytes`: what a row moves, or the bytes that would take as long.
+template <class Body>
+void for_rows(ThreadPool& pool, int64_t rows, int64_t row_bytes, const Body& body, int64_t unit = 1) {
+  const int64_t wanted = kTaskBytes / std::max<int64_t>(row_bytes, 1);
+  const int64_t step = std::max(wanted / unit, int64_t{1}) * unit;
+  pool.parallel_for((rows + step - 1) / step,
+                    [&](int64_t task, int) { body(task * step, std::min(rows, (task + 1) * step)); });
+}
+
+/// The same for single elements, in whole vectors: an element's neighbours do not depend on the ranges.
+template <class Body>
+void for_elements(ThreadPool& pool, int64_t count, int64_t element_bytes, const Body& body) {
+  for_rows(pool, count, element_bytes, body, 64);
+}
+
+/// Whether all values are in [low, high): for assertions about what check(op) cannot see.
+inline bool values_in(const View& indices, int64_t low, int64_t high) {
+  const int64_t rows = indices.rank() > 1 ? indices.size(0) : 1;
+  const int64_t columns = indices.size(indices.rank() - 1);
+  for (int64_t row = 0; row < rows; ++row) {
+    const auto* values = row_as<int32_t>(indices, row);
+    for (int64_t i = 0; i < columns; ++i) {
+      if (values[i] < low || values[i] >= high) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace moe::cpu

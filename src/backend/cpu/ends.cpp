@@ -1,0 +1,59 @@
+#include "ops/ends.h"
+
+#include <cassert>
+
+#include "backend/cpu/elements.h"
+
+namespace moe::cpu {
+
+template <>
+void execute(Context& context, const Embed& op) {
+  assert(values_in(op.tokens, 0, op.table.size(0)));
+  const auto* tokens = op.tokens.as<int32_t>();
+  const int64_t width = op.y.size(1);
+  for_rows(context.pool, op.y.size(0), 8 * width, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) convert(context, in_row(op.table, tokens[t]), out_row(op.y, t), width);
+  });
+}
+
+// Each task owns some columns of the table and walks over all tokens, so that repeated tokens add up in their order.
+template <>
+void execute(Context& context, const EmbedBackward& op) {
+  assert(values_in(op.tokens, 0, op.d_table.size(0)));
+  const auto* tokens = op.tokens.as<int32_t>();
+  const int64_t rows = op.dy.size(0);
+  const int64_t width = op.dy.size(1);
+  constexpr int64_t kMinColumns = 64;
+  const int64_t share = width / (2 * context.pool.size());
+  const int64_t columns = std::max(kMinColumns, share / kMinColumns * kMinColumns);
+  context.pool.parallel_for((width + columns - 1) / columns, [&](int64_t task, int) {
+    const int64_t first = task * columns;
+    const int64_t count = std::min(columns, width - first);
+    for (int64_t t = 0; t < rows; ++t) {
+      context.kernels.rows.add(at(in_row(op.dy, t), first), at(out_row(op.d_table, tokens[t]), first), count);
+    }
+  });
+}
+
+template <>
+void execute(Context& context, const CrossEntropy& op) {
+  const int64_t width = op.logits.size(1);
+  assert(values_in(op.targets, INT32_MIN, width));
+  const auto* targets = op.targets.as<int32_t>();
+  const auto* gradient_scale = op.gradient_scale.as<float>();
+  auto* row_loss = op.row_loss.as<float>();
+  for_rows(context.pool, op.logits.size(0), 8 * width, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const Out logits = out_row(op.logits, t);
+      if (targets[t] >= 0) {
+        row_loss[t] = context.kernels.rows.softmax.cross_entropy(
+            {.logits = logits, .width = width, .target = targets[t], .gradient_scale = gradient_scale});
+        continue;
+      }
+      row_loss[t] = 0;
+      if (gradient_scale) std::memset(logits.data, 0, static_cast<size_t>(width) * size_of(op.logits.dtype));
+    }
+  });
+}
+
+}  // namespace moe::cpu

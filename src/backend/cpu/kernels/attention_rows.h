@@ -1,0 +1,49 @@
+#pragma once
+/// What attention's forward and backward kernels share.
+
+#include "backend/cpu/kernels/pack.h"
+
+namespace moe::cpu::MOE_ISA {
+
+/// Keys are taken in blocks of this many, counted from the beginning of the document.
+constexpr int kKeyBlock = 64;
+
+/// How many of the keys [first, first + kKeyBlock) the query at `position` sees.
+inline int keys_seen(int64_t position, int64_t first) {
+  const int64_t seen = position - first + 1;
+  return seen < 0 ? 0 : static_cast<int>(least(seen, kKeyBlock));
+}
+
+inline const void* element(const HeadRows& rows, int64_t row, int64_t column) {
+  const int64_t at = row * rows.step + column;
+  return rows.is_bf16 ? static_cast<const void*>(static_cast<const bf16*>(rows.data) + at)
+                      : static_cast<const void*>(static_cast<const float*>(rows.data) + at);
+}
+
+/// Rows of one head (its columns begin at `column`) as an operand: reduced over head_size, or over the rows.
+inline Operand head(const HeadRows& rows, int64_t column, bool rows_are_reduced) {
+  return {{element(rows, 0, column), rows.is_bf16}, rows.step, nullptr, rows_are_reduced};
+}
+
+inline vf load_some(const HeadRows& rows, int64_t row, int64_t column, int count) {
+  const void* p = element(rows, row, column);
+  if (rows.is_bf16) {
+    return count >= kLanes ? load(static_cast<const bf16*>(p)) : load_part(static_cast<const bf16*>(p), count);
+  }
+  return count >= kLanes ? load(static_cast<const float*>(p)) : load_part(static_cast<const float*>(p), count);
+}
+
+inline void store_some(const HeadRows& rows, int64_t row, int64_t column, vf x, int count) {
+  void* p = const_cast<void*>(element(rows, row, column));
+  if (rows.is_bf16) {
+    count >= kLanes ? store(static_cast<bf16*>(p), x) : store_part(static_cast<bf16*>(p), x, count);
+  } else {
+    count >= kLanes ? store(static_cast<float*>(p), x) : store_part(static_cast<float*>(p), x, count);
+  }
+}
+
+/// A tile's target in f32 scratch, replaced or added to.
+inline TileTarget replace(float* out, int64_t step) { return {nullptr, false, step, out, false, step}; }
+inline TileTarget add_to(float* out, int64_t step) { return {out, false, step, out, false, step}; }
+
+}  // namespace moe::cpu::MOE_ISA

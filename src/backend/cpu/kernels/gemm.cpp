@@ -1,0 +1,147 @@
+#include "backend/cpu/kernels/matrix.h"
+#include "backend/cpu/kernels/micro.h"
+#include "backend/cpu/kernels/pack.h"
+
+namespace moe::cpu::MOE_ISA {
+namespace {
+
+/// A K-block of a panel of b stays in the first-level cache beside a panel of a.
+constexpr int64_t kMostDepth = 384;
+/// Rows of a whose K-block stays in the second-level cache.
+constexpr int64_t kRowsAtOnce = kTileRows * (192 / kTileRows);
+/// Rows of c whose partial sums over some panels of columns fit in the scratch.
+constexpr int64_t kMostRows = 4096;
+/// Columns of b packed at a time where all of a is packed beforehand; their K-block stays in the second-level cache.
+constexpr int64_t kColumnsAtOnce = 128;
+
+struct Blocking {
+  int64_t depth;    ///< of a K-block, the last one may be shallower; a function of K alone
+  bool whole_a;     ///< a is packed once, whole; otherwise again for each block of columns
+  int64_t columns;  ///< of b packed at a time
+  bool partial;     ///< sums of K-blocks wait in f32 scratch, because c would round them
+};
+
+/// Whole columns' panels that fit in `room` floats.
+int64_t columns_in(int64_t room, const Product& p, const Blocking& blocking) {
+  const int64_t floats = blocking.depth + (blocking.partial ? p.m : 0);
+  return room <= 0 ? 0 : room / floats / kTileColumns * kTileColumns;
+}
+
+Blocking choose_blocking(const Product& p) {
+  const int64_t blocks = (p.k + kMostDepth - 1) / kMostDepth;
+  Blocking blocking{};
+  blocking.depth = round_up((p.k + blocks - 1) / blocks, 16);
+  blocking.partial = p.c_is_bf16 && p.k > blocking.depth;
+  const int64_t room = kScratchFloats - 2 * kPanelSlack;
+  const int64_t all_columns = round_up(p.n, kTileColumns);
+
+  const int64_t with_whole_a = columns_in(room - round_up(p.m, kTileRows) * p.k, p, blocking);
+  const int64_t with_rows_of_a = columns_in(room - kRowsAtOnce * blocking.depth, p, blocking);
+  blocking.whole_a = with_whole_a >= least(kColumnsAtOnce, all_columns);
+  blocking.columns = least(all_columns, blocking.whole_a ? kColumnsAtOnce : with_rows_of_a);
+  return blocking;
+}
+
+/// The part of a target that starts at (row, column).
+TileTarget moved(TileTarget to, int64_t row, int64_t column) {
+  if (to.add != nullptr) {
+    to.add = static_cast<const char*>(to.add) + (row * to.add_step + column) * (to.add_is_bf16 ? 2 : 4);
+  }
+  to.out = static_cast<char*>(to.out) + (row * to.out_step + column) * (to.out_is_bf16 ? 2 : 4);
+  return to;
+}
+
+/// All tiles of packed rows and packed columns over one K-block.
+void multiply_panels(int64_t depth, const float* a, int64_t rows, const float* b, int64_t columns,
+                     const TileTarget& to) {
+  for (int64_t j = 0; j < columns; j += kTileColumns) {
+    for (int64_t i = 0; i < rows; i += kTileRows) {
+      any_tile<1, kTileRows>(depth, a + i * depth, b + j * depth, moved(to, i, j),
+                             static_cast<int>(least(kTileRows, rows - i)),
+                             static_cast<int>(least(kTileColumns, columns - j)));
+    }
+  }
+}
+
+/// Where the sums of the K-block that starts at `first` go, for the columns from `column`.
+TileTarget target(const Product& p, const Blocking& blocking, int64_t first, int64_t column, float* partial) {
+  const TileTarget c{p.c, p.c_is_bf16, p.c_step, p.c, p.c_is_bf16, p.c_step};
+  const TileTarget at_c = moved(c, 0, column);
+  TileTarget to = at_c;
+  if (first > 0 && blocking.partial) to.add = partial, to.add_is_bf16 = false, to.add_step = blocking.columns;
+  if (first == 0 && !p.accumulate) to.add = nullptr;
+  if (first + blocking.depth < p.k && blocking.partial) {
+    to.out = partial, to.out_is_bf16 = false, to.out_step = blocking.columns;
+  }
+  return to;
+}
+
+void clear(const Product& p) {
+  for (int64_t i = 0; i < p.m; ++i) {
+    const size_t size = p.c_is_bf16 ? 2 : 4;
+    __builtin_memset(static_cast<char*>(p.c) + static_cast<size_t>(i * p.c_step) * size, 0,
+                     static_cast<size_t>(p.n) * size);
+  }
+}
+
+void multiply(const Product& p, float* scratch) {
+  const Blocking blocking = choose_blocking(p);
+  const int64_t padded_rows = round_up(p.m, kTileRows);
+  float* const b = scratch;
+  float* const partial = b + blocking.columns * blocking.depth + kPanelSlack;
+  float* const a = partial + (blocking.partial ? blocking.columns * p.m : 0);
+
+  for (int64_t n = 0; n < p.n; n += blocking.columns) {
+    const int64_t columns = least(blocking.columns, p.n - n);
+    for (int64_t k = 0; k < p.k; k += blocking.depth) {
+      const int64_t depth = least(blocking.depth, p.k - k);
+      const TileTarget to = target(p, blocking, k, n, partial);
+      pack<kTileColumns>(p.b, k, depth, n, columns, b);
+      for (int64_t m = 0; m < p.m; m += kRowsAtOnce) {
+        const int64_t rows = least(kRowsAtOnce, p.m - m);
+        float* const a_block = blocking.whole_a ? a + padded_rows * k + m * depth : a;
+        if (n == 0 || !blocking.whole_a) pack<kTileRows>(p.a, k, depth, m, rows, a_block);
+        multiply_panels(depth, a_block, rows, b, columns, moved(to, m, 0));
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void product(const Product& p, float* scratch) {
+  if (p.m == 0 || p.n == 0) return;
+  if (p.k == 0) {
+    if (!p.accumulate) clear(p);
+    return;
+  }
+  for (int64_t m = 0; m < p.m; m += kMostRows) {
+    Product part = p;
+    part.m = least(kMostRows, p.m - m);
+    if (p.a.rows_are_reduced) {
+      part.a.elements.data = static_cast<const char*>(p.a.elements.data) + m * (p.a.elements.is_bf16 ? 2 : 4);
+    } else if (p.a.rows != nullptr) {
+      part.a.rows += m;
+    } else {
+      part.a.elements.data =
+          static_cast<const char*>(p.a.elements.data) + m * p.a.step * (p.a.elements.is_bf16 ? 2 : 4);
+    }
+    part.c = static_cast<char*>(p.c) + m * p.c_step * (p.c_is_bf16 ? 2 : 4);
+    multiply(part, scratch);
+  }
+}
+
+int64_t multiply_add(int64_t steps) {
+  constexpr int kChains = 12;
+  vf sum[kChains] = {};
+  vf a = splat(1.0f), b = splat(1e-20f);
+  for (int64_t i = 0; i < steps; ++i) {
+    asm volatile("" : "+x"(a), "+x"(b));
+#pragma GCC unroll 12
+    for (int chain = 0; chain < kChains; ++chain) sum[chain] = fma(a, b, sum[chain]);
+  }
+  for (vf& x : sum) asm volatile("" ::"x"(x));
+  return steps * kChains * kLanes * 2;
+}
+
+}  // namespace moe::cpu::MOE_ISA

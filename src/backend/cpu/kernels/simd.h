@@ -1,0 +1,227 @@
+#pragma once
+/// One vector of f32 as wide as the instruction set this file is compiled for, and the few functions that every kernel
+/// uses. Each lane's result depends on that lane alone, so an element has the same bits wherever in a vector it stands;
+/// a tail is done with load_part and store_part, not with a scalar loop.
+/// Only for sources under kernels/. Functions live in the instruction set's own namespace: the linker shares none of them.
+
+#include <cstdint>
+
+#include "base/bfloat16.h"
+
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+namespace moe::cpu::MOE_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+constexpr __mmask16 kAllLanes = 0xffff;  // g++ 12 warns falsely about the forms of intrinsics without a mask
+#elif defined(__AVX__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float vf __attribute__((vector_size(4 * kLanes)));
+typedef int32_t vi __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t vu __attribute__((vector_size(4 * kLanes)));
+typedef uint16_t vh __attribute__((vector_size(2 * kLanes)));
+
+// The same vectors at any address of an element, whatever the type declared there.
+typedef float vf_memory __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+typedef uint16_t vh_memory __attribute__((vector_size(2 * kLanes), aligned(2), may_alias));
+
+inline vf splat(float x) {
+#if defined(__AVX512F__)
+  return _mm512_set1_ps(x);
+#elif defined(__AVX__)
+  return _mm256_set1_ps(x);
+#else
+  return vf{x, x, x, x};
+#endif
+}
+inline vf zero() { return vf{}; }
+
+inline vi lane_numbers() {
+#if defined(__AVX512F__)
+  return vi{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif defined(__AVX__)
+  return vi{0, 1, 2, 3, 4, 5, 6, 7};
+#else
+  return vi{0, 1, 2, 3};
+#endif
+}
+
+/// -1 in the first n lanes, 0 in the others.
+inline vi first_lanes(int n) { return lane_numbers() < (vi{} + n); }
+
+/// a b + c, rounded once where the instruction set can.
+inline vf fma(vf a, vf b, vf c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+/// The larger of each lane; b where either is NaN.
+inline vf max(vf a, vf b) { return a > b ? a : b; }
+inline vf min(vf a, vf b) { return a < b ? a : b; }
+
+inline vf sqrt(vf x) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_sqrt_ps(0xffff, x);  // the plain form draws a warning from GCC's own header
+#elif defined(__AVX__)
+  return _mm256_sqrt_ps(x);
+#else
+  for (int i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+#endif
+}
+
+inline vf widen(vh x) { return (vf)(__builtin_convertvector(x, vu) << 16); }
+
+/// Rounds to nearest, ties to even; a NaN stays a quiet NaN.
+inline vh narrow(vf x) {
+  const vu bits = (vu)x;
+  const vu rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const vu quiet = (bits >> 16) | 0x40u;
+  return __builtin_convertvector(x == x ? rounded : quiet, vh);
+}
+
+inline vf load(const float* p) { return *(const vf_memory*)p; }
+inline vf load(const bf16* p) { return widen(*(const vh_memory*)p); }
+inline void store(float* p, vf x) { *(vf_memory*)p = x; }
+inline void store(bf16* p, vf x) { *(vh_memory*)p = narrow(x); }
+
+/// The first n elements, 0 <= n <= kLanes; nothing beyond them is touched and the other lanes are 0.
+inline vf load_part(const float* p, int n) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p);
+#elif defined(__AVX__)
+  return _mm256_maskload_ps(p, (__m256i)first_lanes(n));
+#else
+  vf x{};
+  for (int i = 0; i < n; ++i) x[i] = p[i];
+  return x;
+#endif
+}
+
+inline vf load_part(const bf16* p, int n) {
+  uint16_t bits[kLanes] = {};
+  for (int i = 0; i < n; ++i) bits[i] = p[i].bits;
+  return widen(*(const vh_memory*)bits);
+}
+
+inline void store_part(float* p, vf x, int n) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1u), x);
+#elif defined(__AVX__)
+  _mm256_maskstore_ps(p, (__m256i)first_lanes(n), x);
+#else
+  for (int i = 0; i < n; ++i) p[i] = x[i];
+#endif
+}
+
+inline void store_part(bf16* p, vf x, int n) {
+  const vh bits = narrow(x);
+  for (int i = 0; i < n; ++i) p[i].bits = bits[i];
+}
+
+/// The lanes' sum, always as the same binary tree.
+inline float sum(vf x) {
+  float lane[kLanes];
+  store(lane, x);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+  }
+  return lane[0];
+}
+
+inline float max_lane(vf x) {
+  float lane[kLanes];
+  store(lane, x);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
+  }
+  return lane[0];
+}
+
+/// e^x within 1.1 ulp (2 ulp without FMA): 0 at -infinity and below -104, infinity above 88.73, NaN at NaN, 1 at 0.
+inline vf exp(vf x) {
+  // x = n ln 2 + r: adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
+  const vf magic = splat(12582912.0f);
+  const vf clamped = x > splat(89.0f) ? splat(89.0f) : (x < splat(-105.0f) ? splat(-105.0f) : x);
+  const vf shifted = fma(clamped, splat(1.44269504088896341f), magic);
+  const vf n = shifted - magic;
+  vf r = fma(n, splat(-0.693359375f), clamped);  // 0.693359375 has few bits: n times it is exact
+  r = fma(n, splat(2.12194440e-4f), r);
+  vf p = splat(1.9875691500e-4f);
+  p = fma(p, r, splat(1.3981999507e-3f));
+  p = fma(p, r, splat(8.3334519073e-3f));
+  p = fma(p, r, splat(4.1665795894e-2f));
+  p = fma(p, r, splat(1.6666665459e-1f));
+  p = fma(p, r, splat(5.0000001201e-1f));
+  p = fma(p, r * r, r) + splat(1.0f);
+  // 2^n in two factors, so that results below the normal range are rounded and not lost.
+  const vi exponent = (vi)((vu)shifted - (vu)magic);
+  const vi half = exponent >> 1;
+  const vf scale_1 = (vf)(((vu)half + 127u) << 23);
+  const vf scale_2 = (vf)(((vu)(exponent - half) + 127u) << 23);
+  return p * scale_1 * scale_2;
+}
+
+/// Row i, lane j becomes row j, lane i.
+inline void transpose(vf (&row)[kLanes]) {
+#if defined(__AVX512F__)
+  vf t[16];
+  for (int i = 0; i < 16; i += 4) {  // 4 x 4 blocks within the quarters of each vector
+    const __m512 lo_01 = _mm512_maskz_unpacklo_ps(kAllLanes, row[i], row[i + 1]);
+    const __m512 hi_01 = _mm512_maskz_unpackhi_ps(kAllLanes, row[i], row[i + 1]);
+    const __m512 lo_23 = _mm512_maskz_unpacklo_ps(kAllLanes, row[i + 2], row[i + 3]);
+    const __m512 hi_23 = _mm512_maskz_unpackhi_ps(kAllLanes, row[i + 2], row[i + 3]);
+    t[i] = _mm512_maskz_shuffle_ps(kAllLanes, lo_01, lo_23, 0x44);
+    t[i + 1] = _mm512_maskz_shuffle_ps(kAllLanes, lo_01, lo_23, 0xee);
+    t[i + 2] = _mm512_maskz_shuffle_ps(kAllLanes, hi_01, hi_23, 0x44);
+    t[i + 3] = _mm512_maskz_shuffle_ps(kAllLanes, hi_01, hi_23, 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {  // then a 4 x 4 transposition of those blocks
+    const __m512 even_01 = _mm512_maskz_shuffle_f32x4(kAllLanes, t[i], t[i + 4], 0x88);
+    const __m512 odd_01 = _mm512_maskz_shuffle_f32x4(kAllLanes, t[i], t[i + 4], 0xdd);
+    const __m512 even_23 = _mm512_maskz_shuffle_f32x4(kAllLanes, t[i + 8], t[i + 12], 0x88);
+    const __m512 odd_23 = _mm512_maskz_shuffle_f32x4(kAllLanes, t[i + 8], t[i + 12], 0xdd);
+    row[i] = _mm512_maskz_shuffle_f32x4(kAllLanes, even_01, even_23, 0x88);
+    row[i + 4] = _mm512_maskz_shuffle_f32x4(kAllLanes, odd_01, odd_23, 0x88);
+    row[i + 8] = _mm512_maskz_shuffle_f32x4(kAllLanes, even_01, even_23, 0xdd);
+    row[i + 12] = _mm512_maskz_shuffle_f32x4(kAllLanes, odd_01, odd_23, 0xdd);
+  }
+#elif defined(__AVX__)
+  vf t[8];
+  for (int i = 0; i < 8; i += 4) {
+    const __m256 lo_01 = _mm256_unpacklo_ps(row[i], row[i + 1]), hi_01 = _mm256_unpackhi_ps(row[i], row[i + 1]);
+    const __m256 lo_23 = _mm256_unpacklo_ps(row[i + 2], row[i + 3]), hi_23 = _mm256_unpackhi_ps(row[i + 2], row[i + 3]);
+    t[i] = _mm256_shuffle_ps(lo_01, lo_23, 0x44);
+    t[i + 1] = _mm256_shuffle_ps(lo_01, lo_23, 0xee);
+    t[i + 2] = _mm256_shuffle_ps(hi_01, hi_23, 0x44);
+    t[i + 3] = _mm256_shuffle_ps(hi_01, hi_23, 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    row[i] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x20);
+    row[i + 4] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x31);
+  }
+#else
+  const vf lo_01 = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5);
+  const vf hi_01 = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
+  const vf lo_23 = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
+  const vf hi_23 = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
+  row[0] = __builtin_shufflevector(lo_01, lo_23, 0, 1, 4, 5);
+  row[1] = __builtin_shufflevector(lo_01, lo_23, 2, 3, 6, 7);
+  row[2] = __builtin_shufflevector(hi_01, hi_23, 0, 1, 4, 5);
+  row[3] = __builtin_shufflevector(hi_01, hi_23, 2, 3, 6, 7);
+#endif
+}
+
+}  // namespace moe::cpu::MOE_ISA

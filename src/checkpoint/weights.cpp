@@ -1,0 +1,184 @@
+#include "checkpoint/weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "formats/safetensors.h"
+
+namespace moe {
+namespace {
+
+constexpr int64_t kShardBytes = int64_t{4} << 30;
+const char* const kOptimizerPrefix = "optimizer-";
+
+// One tensor to read or write: a part of a set's view.
+struct Part {
+  std::string name;
+  std::vector<int64_t> shape;
+  View view;  // contiguous, flat
+
+  int64_t bytes() const { return static_cast<int64_t>(view.bytes()); }
+};
+
+std::vector<Part> parts_of(const ModelConfig& config, const std::vector<Parameter>& table,
+                           const std::vector<ParameterSet>& sets) {
+  std::vector<Part> parts;
+  for (const HfTensor& tensor : hf_tensors(config, table)) {
+    for (const ParameterSet& set : sets) {
+      const View& view = set.views[tensor.parameter];
+      parts.push_back({tensor.name + set.suffix, tensor.shape,
+                       view.reshaped({view.elements()}).rows(tensor.offset, tensor.elements())});
+    }
+  }
+  return parts;
+}
+
+void save_parts(const fs::path& path, const Part* begin, const Part* end, Device& device) {
+  std::vector<SafetensorsWriter::Declaration> declarations;
+  for (const Part* part = begin; part != end; ++part) {
+    declarations.push_back({part->name, safetensors_name(part->view.dtype), part->shape});
+  }
+  SafetensorsWriter writer(path, std::move(declarations));
+  std::vector<char> host;
+  for (const Part* part = begin; part != end; ++part) {
+    host.resize(part->view.bytes());
+    device.download(host.data(), part->view.data, host.size());
+    writer.write(part->name, host.data(), host.size());
+  }
+  writer.commit();
+}
+
+float load_float(const SafetensorsTensor& tensor, int64_t i) {
+  if (tensor.dtype == "F32") {
+    float value;
+    std::memcpy(&value, tensor.data + i * 4, sizeof(value));
+    return value;
+  }
+  bf16 value;
+  std::memcpy(&value, tensor.data + i * 2, sizeof(value));
+  return to_float(value);
+}
+
+template <class T, class Convert>
+void upload_converted(const SafetensorsTensor& tensor, const View& view, Device& device, Convert convert) {
+  std::vector<T> host(static_cast<size_t>(view.elements()));
+  for (size_t i = 0; i < host.size(); ++i) host[i] = convert(load_float(tensor, static_cast<int64_t>(i)));
+  device.upload(view.data, host.data(), host.size() * sizeof(T));
+}
+
+void load_part(const SafetensorsFile& file, const SafetensorsTensor& tensor, const Part& part, Device& device) {
+  if (tensor.shape != part.shape) {
+    fail("{}: {} is {}, expected {} from config.json", file.path().string(), part.name, tensor.text(),
+         fmt::format("[{}]", fmt::join(part.shape, ", ")));
+  }
+  if (tensor.dtype != "F32" && tensor.dtype != "BF16") {
+    fail("{}: {} is {}, expected F32 or BF16; convert the file first", file.path().string(), part.name, tensor.text());
+  }
+  if (tensor.dtype == safetensors_name(part.view.dtype)) {
+    device.upload(part.view.data, tensor.data, tensor.bytes);
+    return;
+  }
+  switch (part.view.dtype) {
+    case DType::f32: return upload_converted<float>(tensor, part.view, device, [](float x) { return x; });
+    case DType::bf16: return upload_converted<bf16>(tensor, part.view, device, [](float x) { return to_bf16(x); });
+    case DType::f64: return upload_converted<double>(tensor, part.view, device, [](float x) { return double{x}; });
+    default: MOE_CHECK(!"parameters are of a float type");
+  }
+}
+
+// True for a tensor whose content the config already says: rotary frequencies of old files, a tied head's copy.
+bool is_redundant(const SafetensorsFile& file, const SafetensorsTensor& tensor, const ModelConfig& config) {
+  if (tensor.name.ends_with(".rotary_emb.inv_freq")) return true;
+  if (!config.tie_word_embeddings || tensor.name != "lm_head.weight") return false;
+  const SafetensorsTensor* embedding = file.find("model.embed_tokens.weight");
+  return embedding != nullptr && embedding->bytes == tensor.bytes &&
+         std::memcmp(embedding->data, tensor.data, tensor.bytes) == 0;
+}
+
+void refuse_extra(const SafetensorsFile& file, const std::set<std::string>& expected, const ModelConfig& config) {
+  for (const SafetensorsTensor& tensor : file.tensors()) {
+    if (expected.count(tensor.name) != 0 || is_redundant(file, tensor, config)) continue;
+    fail("{}: {} ({}) is not a tensor of the model that config.json describes; check its sizes and switches",
+         file.path().string(), tensor.name, tensor.text());
+  }
+}
+
+// Reads `parts` from `files` together; each file may hold some of them.
+void load_parts(const std::vector<SafetensorsFile>& files, const std::vector<Part>& parts, const ModelConfig& config,
+                Device& device) {
+  std::set<std::string> expected;
+  for (const Part& part : parts) {
+    expected.insert(part.name);
+    const SafetensorsTensor* found = nullptr;
+    for (const SafetensorsFile& file : files) {
+      if ((found = file.find(part.name)) == nullptr) continue;
+      load_part(file, *found, part, device);
+      break;
+    }
+    if (found == nullptr) {
+      fail("{}: the tensor {} [{}] is missing; config.json asks for it", files.front().path().string(), part.name,
+           fmt::join(part.shape, ", "));
+    }
+  }
+  for (const SafetensorsFile& file : files) refuse_extra(file, expected, config);
+}
+
+}  // namespace
+
+void load_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
+                  const std::vector<View>& views, Device& device) {
+  const fs::path path = folder / "model.safetensors";
+  if (!fs::exists(path) && fs::exists(folder / "model.safetensors.index.json")) {
+    fail("{} keeps its weights in several files (model.safetensors.index.json), expected one model.safetensors; "
+         "join them first", folder.string());
+  }
+  std::vector<SafetensorsFile> files;
+  files.emplace_back(path);
+  load_parts(files, parts_of(config, table, {{"", views}}), config, device);
+}
+
+void save_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
+                  const std::vector<View>& views, Device& device) {
+  const std::vector<Part> parts = parts_of(config, table, {{"", views}});
+  save_parts(folder / "model.safetensors", parts.data(), parts.data() + parts.size(), device);
+}
+
+void save_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
+                    const std::vector<ParameterSet>& sets, Device& device) {
+  const std::vector<Part> parts = parts_of(config, table, sets);
+  std::vector<size_t> begins{0};
+  int64_t bytes = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (bytes > 0 && bytes + parts[i].bytes() > kShardBytes) {
+      begins.push_back(i);
+      bytes = 0;
+    }
+    bytes += parts[i].bytes();
+  }
+  begins.push_back(parts.size());
+  const size_t shards = begins.size() - 1;
+  for (size_t shard = 0; shard < shards; ++shard) {
+    const std::string name = fmt::format("{}{:05}-of-{:05}.safetensors", kOptimizerPrefix, shard + 1, shards);
+    save_parts(folder / name, parts.data() + begins[shard], parts.data() + begins[shard + 1], device);
+  }
+}
+
+void load_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
+                    const std::vector<ParameterSet>& sets, Device& device) {
+  std::vector<fs::path> paths;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(kOptimizerPrefix) && name.ends_with(".safetensors")) paths.push_back(entry.path());
+  }
+  if (paths.empty()) {
+    fail("{} has no optimizer-*.safetensors, so training cannot go on from it; choose a checkpoint of `moe train`",
+         folder.string());
+  }
+  std::sort(paths.begin(), paths.end());
+  std::vector<SafetensorsFile> files;
+  for (const fs::path& path : paths) files.emplace_back(path);
+  load_parts(files, parts_of(config, table, sets), config, device);
+}
+
+}  // namespace moe

@@ -1,0 +1,31 @@
+#pragma once
+/// Weights and optimiser state in safetensors files under Hugging Face names.
+
+#include "base/file.h"
+#include "checkpoint/hf_names.h"
+#include "ops/device.h"
+
+namespace moe {
+
+/// A set of tensors shaped like the parameters, for instance the weights or a moment, on a device.
+struct ParameterSet {
+  std::string suffix;  ///< behind the Hugging Face name: "" for weights, ".exp_avg" ...
+  const std::vector<View>& views;
+};
+
+/// Fills `views` (in the order of `table`, any float type) from FOLDER/model.safetensors. Every tensor is accounted for:
+/// a missing, extra or wrongly shaped one, or one that is neither F32 nor BF16, is an error that names it.
+void load_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
+                  const std::vector<View>& views, Device& device);
+
+/// Writes FOLDER/model.safetensors, complete or absent.
+void save_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
+                  const std::vector<View>& views, Device& device);
+
+/// FOLDER/optimizer-00001-of-0000N.safetensors with {hf_name}.{master,exp_avg,exp_avg_sq}, at most about 4 GiB each.
+void save_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
+                    const std::vector<ParameterSet>& sets, Device& device);
+void load_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
+                    const std::vector<ParameterSet>& sets, Device& device);
+
+}  // namespace moe

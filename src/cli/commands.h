@@ -1,0 +1,12 @@
+#pragma once
+/// The subcommands of `moe`: each function declares one, with its options and help, and what runs when it is chosen.
+/// Failures are thrown as Error (exit status 1) or UsageError (2); main() prints them.
+
+#include <CLI/CLI.hpp>
+
+namespace moe {
+
+/// `moe tokenizer train`, `moe tokenizer encode`, `moe tokenizer decode`
+void add_tokenizer_commands(CLI::App& app);
+
+}  // namespace moe

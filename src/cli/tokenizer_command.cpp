@@ -1,0 +1,189 @@
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/thread_pool.h"
+#include "cli/commands.h"
+#include "data/reader.h"
+#include "tokenizer/tokenizer.h"
+#include "tokenizer/trainer.h"
+
+namespace moe {
+namespace {
+
+constexpr const char* kTrainHelp = R"(Reads .txt files, or .jsonl files with a field "text" in each line, plain, .gz or .zst, and writes
+tokenizer.json and tokenizer_config.json, which Hugging Face's libraries read too. The same
+texts give the same tokenizer, in any order and for any number of threads.
+
+Example:
+  moe tokenizer train --vocab-size 8192 --out runs/tokenizer books.txt code.jsonl.zst)";
+
+constexpr const char* kEncodeHelp = R"(Reads text (any bytes) from standard input and writes its token ids to standard output, separated by
+blanks. BOS and EOS are added as the tokenizer's files say.
+
+Example:
+  printf 'Hello, world!' | moe tokenizer encode --tokenizer runs/tokenizer)";
+
+constexpr const char* kDecodeHelp = R"(Reads token ids from standard input, separated by blanks, commas, brackets or line ends, and writes
+the bytes they stand for to standard output, with nothing added.
+
+Example:
+  echo '44 5 912' | moe tokenizer decode --tokenizer runs/tokenizer)";
+
+std::string read_stdin() {
+  std::string text;
+  std::vector<char> buffer(size_t{1} << 16);
+  for (size_t got; (got = std::fread(buffer.data(), 1, buffer.size(), stdin)) > 0;) text.append(buffer.data(), got);
+  if (std::ferror(stdin) != 0) fail("standard input could not be read");
+  return text;
+}
+
+void write_stdout(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    fail("standard output could not be written");
+  }
+}
+
+struct TrainFlags {
+  TrainerOptions trainer;
+  std::string out;
+  std::vector<std::string> files;
+  int threads = 0;
+};
+
+void train(const TrainFlags& flags) {
+  for (const std::string& file : flags.files) check_document_file(file);
+  ThreadPool pool(flags.threads);
+  TokenizerTrainer trainer(flags.trainer, pool);
+  for (const std::string& file : flags.files) {
+    show_status(fmt::format("counting words of {}", file));
+    for_each_document(file, [&](std::string_view text, uint64_t) { trainer.add_document(text); });
+  }
+  show_status("merging");
+  const Tokenizer tokenizer = trainer.finish();
+  clear_status();
+  make_folder(flags.out);
+  tokenizer.save(flags.out);
+  log_info("{}: {} tokens ({} bytes of text, {} different words)", flags.out, tokenizer.id_count(), trainer.text_bytes(),
+           trainer.word_count());
+  if (tokenizer.id_count() < flags.trainer.vocab_size) {
+    log_warning("the text has no further pair of tokens that occurs twice, so the vocabulary stays below {}",
+                flags.trainer.vocab_size);
+  }
+}
+
+struct EncodeFlags {
+  std::string tokenizer;
+  EncodeOptions options;
+  bool no_special = false;
+  bool lines = false;
+};
+
+void warn_of_second_bos(const Tokenizer& tokenizer, const EncodeFlags& flags, const std::vector<int32_t>& ids) {
+  const bool doubled = flags.options.add_special && tokenizer.adds_bos() && ids.size() > 1 && ids[1] == ids[0] &&
+                       ids[0] == tokenizer.bos();
+  if (doubled) log_warning("the text begins with BOS and the tokenizer adds one before it; --no-special leaves that out");
+}
+
+std::string as_text(const std::vector<int32_t>& ids, const char* between) { return fmt::format("{}", fmt::join(ids, between)); }
+
+void encode(EncodeFlags flags) {
+  flags.options.add_special = !flags.no_special;
+  const Tokenizer tokenizer = Tokenizer::load(flags.tokenizer);
+  const std::string text = read_stdin();
+  std::vector<int32_t> ids;
+  std::string out;
+  if (!flags.lines) {
+    tokenizer.encode(text, flags.options, ids);
+    warn_of_second_bos(tokenizer, flags, ids);
+    return write_stdout(as_text(ids, " ") + "\n");
+  }
+  for (std::string_view rest = text; !rest.empty();) {
+    const size_t end = std::min(rest.find('\n'), rest.size());
+    ids.clear();
+    tokenizer.encode(rest.substr(0, end), flags.options, ids);
+    warn_of_second_bos(tokenizer, flags, ids);
+    out += "[" + as_text(ids, ", ") + "]\n";
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  write_stdout(out);
+}
+
+std::vector<int32_t> parse_ids(std::string_view text) {
+  std::vector<int32_t> ids;
+  constexpr std::string_view kBetween = " \t\r\n,[]";
+  for (size_t at = 0; (at = text.find_first_not_of(kBetween, at)) != std::string_view::npos;) {
+    const size_t end = std::min(text.find_first_of(kBetween, at), text.size());
+    int32_t id = 0;
+    const auto result = std::from_chars(text.data() + at, text.data() + end, id);
+    if (result.ec != std::errc() || result.ptr != text.data() + end) {
+      fail("standard input has {:?} at byte {}, expected a token id", text.substr(at, std::min<size_t>(end - at, 40)), at);
+    }
+    ids.push_back(id);
+    at = end;
+  }
+  return ids;
+}
+
+void add_tokenizer_option(CLI::App& command, std::string& path) {
+  command.add_option("--tokenizer", path, "folder with tokenizer.json (or vocab.json and merges.txt), or a tokenizer.json")
+      ->required()
+      ->type_name("DIR_OR_FILE");
+}
+
+void add_train(CLI::App& parent) {
+  auto flags = std::make_shared<TrainFlags>();
+  CLI::App* command = parent.add_subcommand("train", "Trains a byte-level BPE tokenizer on text files");
+  command->footer(kTrainHelp);
+  command->add_option("--vocab-size", flags->trainer.vocab_size, "tokens in all: 256 bytes and 19 special tokens included")
+      ->capture_default_str();
+  command->add_option("--out", flags->out, "folder for the files (made if absent)")->required()->type_name("DIR");
+  command->add_option("--threads", flags->threads, "0: one per processor")->capture_default_str();
+  command->add_option("FILE", flags->files, "text files")->required()->type_name("FILE...");
+  command->callback([flags] { train(*flags); });
+}
+
+void add_encode(CLI::App& parent) {
+  auto flags = std::make_shared<EncodeFlags>();
+  CLI::App* command = parent.add_subcommand("encode", "Turns text into token ids");
+  command->footer(kEncodeHelp);
+  add_tokenizer_option(*command, flags->tokenizer);
+  command->add_flag("--no-special", flags->no_special, "add neither BOS nor EOS");
+  command->add_flag("--parse-special", flags->options.parse_special,
+                    "special tokens spelled in the text become their ids (default: they are ordinary text)");
+  command->add_flag("--lines", flags->lines, "each line (split at LF alone) by itself: one JSON array a line");
+  command->callback([flags] { encode(*flags); });
+}
+
+void add_decode(CLI::App& parent) {
+  struct DecodeFlags {
+    std::string tokenizer;
+    DecodeOptions options;
+  };
+  auto flags = std::make_shared<DecodeFlags>();
+  CLI::App* command = parent.add_subcommand("decode", "Turns token ids into text");
+  command->footer(kDecodeHelp);
+  add_tokenizer_option(*command, flags->tokenizer);
+  command->add_flag("--special", flags->options.keep_special, "write special tokens out (default: they are left out)");
+  command->callback([flags] {
+    const Tokenizer tokenizer = Tokenizer::load(flags->tokenizer);
+    write_stdout(tokenizer.decode(parse_ids(read_stdin()), flags->options));
+  });
+}
+
+}  // namespace
+
+void add_tokenizer_commands(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("tokenizer", "Trains tokenizers, turns text into token ids and back");
+  command->require_subcommand(1);
+  add_train(*command);
+  add_encode(*command);
+  add_decode(*command);
+}
+
+}  // namespace moe

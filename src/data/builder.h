@@ -1,0 +1,46 @@
+#pragma once
+/// Turns text files into a dataset folder, tokenising on all threads.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "data/shards.h"
+
+namespace moe {
+
+struct TextSource {
+  fs::path file;
+  /// Label of all its documents.
+  std::string domain;
+};
+
+/// The ids of a text, without BOS and EOS; called from several threads at once.
+using EncodeFunction = std::function<std::vector<int32_t>(std::string_view text)>;
+
+/// How far the building is, over all sources.
+struct BuildProgress {
+  const TextSource* source = nullptr;
+  /// Of the files on disk, compressed where they are.
+  uint64_t bytes_read = 0;
+  uint64_t bytes_in_all = 0;
+  const DatasetInfo* info = nullptr;
+};
+
+struct BuildOptions {
+  EncodeFunction encode;
+  /// Called after each batch of documents, from the calling thread; may be empty.
+  std::function<void(const BuildProgress&)> progress = {};
+  /// Text held in memory at once, apart from one longer document.
+  size_t batch_bytes = size_t{8} << 20;
+};
+
+/// Appends the documents of all sources, in order, to `writer`: the same bytes for any number of threads. Domains
+/// appear in the order of their first source. Refuses a source without any document. Does not call writer.finish().
+void add_sources(DatasetWriter& writer, const std::vector<TextSource>& sources, ThreadPool& pool,
+                 const BuildOptions& options);
+
+}  // namespace moe

@@ -1,0 +1,53 @@
+#pragma once
+/// Documents as token ids: what rows are packed from.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace moe {
+
+/// A fixed list of tokenised documents. Document d has length(d) tokens, specials included: one BOS before the text and
+/// one EOS behind it, where the tokenizer has them.
+class Documents {
+ public:
+  virtual ~Documents() = default;
+  virtual int64_t count() const = 0;
+  virtual int64_t length(int64_t document) const = 0;
+  /// Index into domain_names().
+  virtual int32_t domain(int64_t document) const = 0;
+  /// Bytes of UTF-8 text that the document's tokens stand for.
+  virtual int64_t text_bytes(int64_t document) const = 0;
+  /// Copies tokens [begin, begin + count) of a document.
+  virtual void copy_tokens(int64_t document, int64_t begin, int64_t count, int32_t* out) const = 0;
+  virtual const std::vector<std::string>& domain_names() const = 0;
+};
+
+/// Documents held in memory: for evaluation of a text file and for tests.
+class MemoryDocuments : public Documents {
+ public:
+  /// Returns the index of the domain, adding it when it is new.
+  int32_t add_domain(const std::string& name);
+  void add(std::vector<int32_t> tokens, int32_t domain, int64_t text_bytes);
+
+  int64_t count() const override { return static_cast<int64_t>(documents_.size()); }
+  int64_t length(int64_t document) const override { return static_cast<int64_t>(at(document).tokens.size()); }
+  int32_t domain(int64_t document) const override { return at(document).domain; }
+  int64_t text_bytes(int64_t document) const override { return at(document).text_bytes; }
+  void copy_tokens(int64_t document, int64_t begin, int64_t count, int32_t* out) const override;
+  const std::vector<std::string>& domain_names() const override { return domain_names_; }
+
+ private:
+  struct Document {
+    std::vector<int32_t> tokens;
+    int32_t domain;
+    int64_t text_bytes;
+  };
+  const Document& at(int64_t document) const { return documents_[static_cast<size_t>(document)]; }
+
+  std::vector<Document> documents_;
+  std::vector<std::string> domain_names_;
+};
+
+}  // namespace moe

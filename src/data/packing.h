@@ -1,0 +1,38 @@
+#pragma once
+/// Packing documents into rows of equal length.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "data/documents.h"
+
+namespace moe {
+
+/// A segment of a row: tokens [begin, begin + length) of a document.
+struct Piece {
+  int64_t document = 0;
+  int32_t begin = 0;
+  int32_t length = 0;
+  bool operator==(const Piece&) const = default;
+};
+
+/// Rows of pieces; row r holds pieces [row_begins[r], row_begins[r + 1]), from its first token on, without gaps; what
+/// is left of it is padding. 16 bytes a piece, 8 a row.
+struct PackedRows {
+  std::vector<Piece> pieces;
+  std::vector<int64_t> row_begins = {0};
+  int64_t tokens = 0;
+
+  int64_t count() const { return static_cast<int64_t>(row_begins.size()) - 1; }
+  std::span<const Piece> row(int64_t index) const;
+};
+
+/// Packs every token of every document exactly once. A document longer than `sequence_length` is cut into full rows and
+/// a rest; documents and rests are never cut further. Each goes, in the order of `order`, to the first of up to
+/// `open_rows` open rows that has room; where none has, a row is opened, and if too many are open the fullest is
+/// closed.
+PackedRows pack(const Documents& documents, std::span<const int64_t> order, int64_t sequence_length,
+                int64_t open_rows = 256);
+
+}  // namespace moe

@@ -1,0 +1,54 @@
+#pragma once
+/// Documents out of text files, streamed: memory holds one document at a time, whatever the file's size.
+///
+/// .jsonl: one JSON object a line, the document is its string field "text", other fields are ignored, blank lines are
+///   skipped, a line may have up to 256 MiB.
+/// .txt: the file is one document; one longer than 1 MiB is cut into documents of at most that, behind the last blank
+/// line
+///   of each MiB, or else behind its last line end, or else between characters. No byte is lost or added.
+/// Either may be plain or compressed (.txt.gz, .jsonl.zst, ...). A byte order mark at the beginning is dropped, and
+/// documents without text are skipped.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "base/file.h"
+
+namespace moe {
+
+constexpr size_t kTextPieceBytes = size_t{1} << 20;
+constexpr size_t kMaxLineBytes = size_t{256} << 20;
+
+/// A document as its file spells it.
+struct RawDocument {
+  /// The text itself, or the JSON line.
+  std::string bytes;
+  bool is_json = false;
+  /// "FILE:LINE" of a JSON line, for errors.
+  std::string where;
+
+  /// The document's text, "" where it has none. May be called on any thread.
+  std::string text() const;
+};
+
+/// Calls `function` for each document of the file, in order, without looking into it: decoding is left to text(), which
+/// can then run on several threads. Documents without text come too.
+void for_each_raw_document(const fs::path& path, const std::function<void(RawDocument, uint64_t bytes_read)>& function);
+
+/// The bytes of one document, valid during the call, and how many bytes of the file on disk have been read.
+using DocumentFunction = std::function<void(std::string_view text, uint64_t bytes_read)>;
+
+/// Calls `function` for each document of the file, in order. Errors are one sentence with file and, for .jsonl, line.
+void for_each_document(const fs::path& path, const DocumentFunction& function);
+
+/// Refuses a file whose name is not one of the above; reads nothing.
+void check_document_file(const fs::path& path);
+
+/// The domain label of a text file without an explicit one: its name without endings, or its folder's name where the
+/// former is train, valid, validation, test, dev or eval: "text/code/train.jsonl.zst" and "corpus/code.txt" are both
+/// "code".
+std::string domain_of(const fs::path& path);
+
+}  // namespace moe

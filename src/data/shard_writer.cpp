@@ -1,0 +1,153 @@
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "data/shard_layout.h"
+#include "data/shards.h"
+
+namespace moe {
+
+using namespace shard_layout;
+
+int64_t DatasetInfo::documents() const {
+  int64_t sum = 0;
+  for (const DomainTotals& domain : domains) sum += domain.documents;
+  return sum;
+}
+
+int64_t DatasetInfo::tokens() const {
+  int64_t sum = 0;
+  for (const DomainTotals& domain : domains) sum += domain.tokens;
+  return sum;
+}
+
+int64_t DatasetInfo::bytes() const {
+  int64_t sum = 0;
+  for (const DomainTotals& domain : domains) sum += domain.bytes;
+  return sum;
+}
+
+uint64_t tokenizer_fingerprint(const fs::path& path) {
+  if (!fs::is_directory(path)) return hash_name(read_file(path));
+  if (fs::exists(path / "tokenizer.json")) return hash_name(read_file(path / "tokenizer.json"));
+  return hash_name(read_file(path / "vocab.json") + read_file(path / "merges.txt"));
+}
+
+/// The shard being written: ids go to the file, tables wait for its end.
+struct DatasetWriter::Shard {
+  Shard(const fs::path& path, uint32_t bytes_per_id) : writer(path), id_bytes(bytes_per_id) {
+    Header header{.magic = {}, .version = kVersion, .id_bytes = id_bytes};
+    std::memcpy(header.magic, kMagic, sizeof(header.magic));
+    writer.write(&header, sizeof(header));
+  }
+
+  void pad() {
+    const uint64_t zero = 0;
+    writer.write(&zero, padded(writer.size()) - writer.size());
+  }
+
+  FileWriter writer;
+  uint32_t id_bytes;
+  std::vector<uint64_t> begins = {0};
+  std::vector<uint64_t> text_bytes;
+  std::vector<uint16_t> domains;
+  uint64_t ids = 0;
+};
+
+DatasetWriter::DatasetWriter(const fs::path& folder, DatasetInfo info, int64_t shard_tokens)
+    : folder_(folder), temporary_(folder.string() + ".tmp"), info_(std::move(info)), shard_tokens_(shard_tokens) {
+  MOE_CHECK(info_.vocab_size > 0 && shard_tokens > 0 && info_.domains.empty());
+  MOE_CHECK(info_.bos_id < info_.vocab_size && info_.eos_id < info_.vocab_size);
+  std::error_code ignored;
+  if (fs::is_directory(folder_) && fs::is_empty(folder_)) fs::remove(folder_, ignored);
+  if (fs::exists(folder_)) fail("{} exists already; remove it or choose another folder", folder_.string());
+  fs::remove_all(temporary_, ignored);
+  make_folder(temporary_);
+}
+
+DatasetWriter::~DatasetWriter() {
+  if (finished_) return;
+  shard_.reset();
+  std::error_code ignored;
+  fs::remove_all(temporary_, ignored);
+}
+
+int32_t DatasetWriter::add_domain(const std::string& name) {
+  for (size_t i = 0; i < info_.domains.size(); ++i) {
+    if (info_.domains[i].name == name) return static_cast<int32_t>(i);
+  }
+  if (info_.domains.size() > std::numeric_limits<uint16_t>::max()) {
+    fail("domain {} is one too many, a dataset has at most {}; give several files one label", name,
+         info_.domains.size());
+  }
+  info_.domains.push_back({.name = name});
+  return static_cast<int32_t>(info_.domains.size() - 1);
+}
+
+void DatasetWriter::append_id(int32_t id) {
+  if (id < 0 || id >= info_.vocab_size) {
+    fail("the tokenizer gave the id {}, but its vocabulary has {} ids (0 to {})", id, info_.vocab_size,
+         info_.vocab_size - 1);
+  }
+  shard_->writer.write(&id, shard_->id_bytes);
+  ++shard_->ids;
+}
+
+void DatasetWriter::add_document(std::span<const int32_t> text_tokens, int32_t domain, int64_t text_bytes) {
+  if (!shard_) {
+    shard_files_.push_back(fmt::format("tokens-{:05}.bin", shard_files_.size()));
+    shard_ = std::make_unique<Shard>(temporary_ / shard_files_.back(), id_bytes_of(info_.vocab_size));
+  }
+  if (info_.bos_id >= 0) append_id(info_.bos_id);
+  for (const int32_t id : text_tokens) append_id(id);
+  if (info_.eos_id >= 0) append_id(info_.eos_id);
+  DomainTotals& totals = info_.domains.at(static_cast<size_t>(domain));
+  ++totals.documents;
+  totals.tokens += static_cast<int64_t>(shard_->ids - shard_->begins.back());
+  totals.bytes += text_bytes;
+  shard_->begins.push_back(shard_->ids);
+  shard_->text_bytes.push_back(static_cast<uint64_t>(text_bytes));
+  shard_->domains.push_back(static_cast<uint16_t>(domain));
+  if (shard_->ids >= static_cast<uint64_t>(shard_tokens_)) close_shard();
+}
+
+void DatasetWriter::close_shard() {
+  Shard& shard = *shard_;
+  shard.pad();
+  shard.writer.write(shard.begins.data(), shard.begins.size() * sizeof(uint64_t));
+  shard.writer.write(shard.text_bytes.data(), shard.text_bytes.size() * sizeof(uint64_t));
+  shard.writer.write(shard.domains.data(), shard.domains.size() * sizeof(uint16_t));
+  shard.pad();
+  Trailer trailer{.documents = shard.domains.size(),
+                  .ids = shard.ids,
+                  .tokenizer_fingerprint = info_.tokenizer_fingerprint,
+                  .magic = {}};
+  std::memcpy(trailer.magic, kMagic, sizeof(trailer.magic));
+  shard.writer.write(&trailer, sizeof(trailer));
+  shard.writer.commit();
+  shard_.reset();
+}
+
+void DatasetWriter::finish() {
+  if (shard_) close_shard();
+  nlohmann::ordered_json description = {
+      {"format", "moe dataset"},        {"version", kDatasetVersion},
+      {"vocab_size", info_.vocab_size}, {"bos_id", info_.bos_id},
+      {"eos_id", info_.eos_id},         {"tokenizer_fingerprint", fingerprint_text(info_.tokenizer_fingerprint)},
+      {"documents", info_.documents()}, {"tokens", info_.tokens()},
+      {"bytes", info_.bytes()},         {"domains", nlohmann::ordered_json::array()},
+      {"shards", shard_files_}};
+  for (const DomainTotals& domain : info_.domains) {
+    description["domains"].push_back(
+        {{"name", domain.name}, {"documents", domain.documents}, {"tokens", domain.tokens}, {"bytes", domain.bytes}});
+  }
+  write_file(temporary_ / kDescription, description.dump(2) + "\n");
+  rename_into_place(temporary_, folder_);
+  finished_ = true;
+}
+
+}  // namespace moe

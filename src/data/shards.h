@@ -1,0 +1,121 @@
+#pragma once
+/// Datasets: folders of token shards that are mapped into memory, not read.
+///
+/// DIR/dataset.json          totals and names (see DatasetInfo), and the list of shards
+/// DIR/tokens-00000.bin ...  the shards
+/// DIR/tokenizer.json, tokenizer_config.json, ...  copies of the tokenizer's files, so that training needs only DIR
+///
+/// A shard, little-endian, each part at a multiple of 8 bytes:
+///   "MOETOKEN", u32 version (1), u32 bytes per id (2 or 4)
+///   ids        u16 (vocabularies of up to 65536) or u32, document after document: [BOS] text [EOS]
+///   begins     u64 [documents + 1], index of each document's first id; the last is the number of ids
+///   bytes      u64 [documents], UTF-8 bytes of text
+///   domains    u16 [documents], index into dataset.json's "domains"
+///   u64 documents, u64 ids, u64 tokenizer fingerprint, "MOETOKEN"
+/// Counts stand at the end because a shard is written in one pass over an input of unknown size.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "data/documents.h"
+
+namespace moe {
+
+struct DomainTotals {
+  std::string name;
+  int64_t documents = 0;
+  /// BOS and EOS included.
+  int64_t tokens = 0;
+  /// Of UTF-8 text.
+  int64_t bytes = 0;
+  bool operator==(const DomainTotals&) const = default;
+};
+
+struct DatasetInfo {
+  int64_t vocab_size = 0;
+  /// -1: the documents have none.
+  int32_t bos_id = -1;
+  int32_t eos_id = -1;
+  /// Of the tokenizer that made the ids; 0 when unknown.
+  uint64_t tokenizer_fingerprint = 0;
+  std::vector<DomainTotals> domains;
+
+  int64_t documents() const;
+  int64_t tokens() const;
+  int64_t bytes() const;
+  bool operator==(const DatasetInfo&) const = default;
+};
+
+/// A stable 64-bit hash of the files that decide a tokenizer's ids: equal files, equal ids. `path` is a tokenizer.json
+/// or a folder with one, or with vocab.json and merges.txt.
+uint64_t tokenizer_fingerprint(const fs::path& path);
+
+/// Writes a dataset folder, complete or absent: everything goes to FOLDER.tmp, which finish() renames; without finish()
+/// it is removed. Holds the tables of one shard (18 bytes a document), never the ids.
+class DatasetWriter {
+ public:
+  /// `info`: all but the totals. `folder` must not exist or be empty. A shard ends with the document that brings it to
+  /// `shard_tokens` ids or more.
+  DatasetWriter(const fs::path& folder, DatasetInfo info, int64_t shard_tokens = int64_t{1} << 29);
+  ~DatasetWriter();
+  DatasetWriter(const DatasetWriter&) = delete;
+  DatasetWriter& operator=(const DatasetWriter&) = delete;
+
+  /// The index of a domain, new or known.
+  int32_t add_domain(const std::string& name);
+  /// Appends BOS, `text_tokens` and EOS as one document. Ids outside the vocabulary are refused.
+  void add_document(std::span<const int32_t> text_tokens, int32_t domain, int64_t text_bytes);
+  /// Where the files are until finish(): what else belongs to the dataset is written here.
+  const fs::path& temporary_folder() const { return temporary_; }
+  /// Totals so far.
+  const DatasetInfo& info() const { return info_; }
+  void finish();
+
+ private:
+  struct Shard;
+  void append_id(int32_t id);
+  void close_shard();
+
+  fs::path folder_;
+  fs::path temporary_;
+  DatasetInfo info_;
+  int64_t shard_tokens_;
+  std::unique_ptr<Shard> shard_;
+  std::vector<std::string> shard_files_;
+  bool finished_ = false;
+};
+
+/// An open dataset folder. The constructor checks every table; the error is one sentence naming the file.
+class Dataset : public Documents {
+ public:
+  explicit Dataset(const fs::path& folder);
+  ~Dataset() override;
+
+  const fs::path& folder() const { return folder_; }
+  const DatasetInfo& info() const { return info_; }
+
+  int64_t count() const override { return first_document_.back(); }
+  int64_t length(int64_t document) const override;
+  int32_t domain(int64_t document) const override;
+  int64_t text_bytes(int64_t document) const override;
+  /// Refuses ids outside the vocabulary, which only damage of the file can bring about.
+  void copy_tokens(int64_t document, int64_t begin, int64_t count, int32_t* out) const override;
+  const std::vector<std::string>& domain_names() const override { return domain_names_; }
+
+ private:
+  struct Shard;
+  std::pair<const Shard*, int64_t> locate(int64_t document) const;
+
+  fs::path folder_;
+  DatasetInfo info_;
+  std::vector<std::string> domain_names_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  /// Index of each shard's first document; one more for the end.
+  std::vector<int64_t> first_document_ = {0};
+};
+
+}  // namespace moe

@@ -1,0 +1,264 @@
+#include "formats/safetensors.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace moe {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "safetensors files are read without swapping bytes");
+
+constexpr size_t kLengthBytes = 8;
+constexpr size_t kAlignment = 64;
+// The limit of the format's own library; a larger number is more likely a file of another kind.
+constexpr uint64_t kMaxHeaderBytes = 100'000'000;
+
+// JSON that repeats a key is legal for the parser, which keeps the last; here it would hide a tensor.
+nlohmann::json parse_without_duplicates(std::string_view text, const std::string& path) {
+  using Event = nlohmann::json::parse_event_t;
+  std::vector<std::set<std::string>> keys;
+  const auto watch = [&](int, Event event, nlohmann::json& parsed) {
+    if (event == Event::object_start) keys.emplace_back();
+    if (event == Event::object_end) keys.pop_back();
+    if (event == Event::key && !keys.back().insert(parsed.get<std::string>()).second) {
+      fail("{} is damaged: its header names \"{}\" twice", path, parsed.get<std::string>());
+    }
+    return true;
+  };
+  try {
+    return nlohmann::json::parse(text, watch);
+  } catch (const nlohmann::json::parse_error& error) {
+    fail("{} is no safetensors file, or a damaged one: its header is not valid JSON near byte {}", path, error.byte);
+  }
+}
+
+// shape * element size, or a failure when that leaves 64 bits.
+size_t bytes_of(const std::vector<int64_t>& shape, size_t element_size, const std::string& what) {
+  uint64_t bytes = element_size;
+  for (const int64_t size : shape) {
+    if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes) ||
+        bytes > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+      fail("{}: the shape has more elements than 64 bits can count", what);
+    }
+  }
+  return bytes;
+}
+
+std::vector<int64_t> read_shape(const nlohmann::json& value, const std::string& what) {
+  if (!value.is_array()) fail("{}: \"shape\" is {}, expected a list of sizes", what, value.dump());
+  std::vector<int64_t> shape;
+  for (const auto& size : value) {
+    const bool valid = size.is_number_unsigned() && size.get<uint64_t>() <= uint64_t{1} << 62;
+    if (!valid) fail("{}: \"shape\" has the size {}, expected an integer of 0 or more", what, size.dump());
+    shape.push_back(size.get<int64_t>());
+  }
+  return shape;
+}
+
+std::pair<uint64_t, uint64_t> read_offsets(const nlohmann::json& value, size_t data_bytes, const std::string& what) {
+  const bool valid =
+      value.is_array() && value.size() == 2 && value[0].is_number_unsigned() && value[1].is_number_unsigned();
+  if (!valid) fail("{}: \"data_offsets\" is {}, expected [begin, end]", what, value.dump());
+  const auto begin = value[0].get<uint64_t>();
+  const auto end = value[1].get<uint64_t>();
+  if (begin > end) fail("{}: its data ends at {}, before its beginning at {}", what, end, begin);
+  if (end > data_bytes) {
+    fail("{}: its data ends at byte {}, but the file has {} bytes of data; the file may be cut short", what, end,
+         data_bytes);
+  }
+  return {begin, end};
+}
+
+SafetensorsTensor read_tensor(const std::string& name, const nlohmann::json& entry, std::span<const std::byte> data,
+                              const std::string& path) {
+  const std::string what = fmt::format("{}: tensor {}", path, name);
+  if (!entry.is_object()) fail("{}: its entry is {}, expected an object", what, entry.dump());
+  for (const char* field : {"dtype", "shape", "data_offsets"}) {
+    if (!entry.contains(field)) fail("{}: its entry has no \"{}\"", what, field);
+  }
+  if (!entry["dtype"].is_string()) fail("{}: \"dtype\" is {}, expected a name", what, entry["dtype"].dump());
+  SafetensorsTensor tensor{.name = name, .dtype = entry["dtype"].get<std::string>(), .shape = {}};
+  const size_t element_size = safetensors_element_size(tensor.dtype);
+  if (element_size == 0) fail("{}: the type \"{}\" is not one that this program knows", what, tensor.dtype);
+  tensor.shape = read_shape(entry["shape"], what);
+  const auto [begin, end] = read_offsets(entry["data_offsets"], data.size(), what);
+  tensor.data = data.data() + begin;
+  tensor.bytes = end - begin;
+  if (const size_t expected = bytes_of(tensor.shape, element_size, what); tensor.bytes != expected) {
+    fail("{}: {} needs {} bytes, but its data_offsets give {}", what, tensor.text(), expected, tensor.bytes);
+  }
+  return tensor;
+}
+
+}  // namespace
+
+size_t safetensors_element_size(std::string_view dtype) {
+  static const std::map<std::string_view, size_t> sizes = {
+      {"F64", 8}, {"I64", 8}, {"U64", 8}, {"F32", 4},  {"I32", 4}, {"U32", 4},     {"F16", 2},     {"BF16", 2},
+      {"I16", 2}, {"U16", 2}, {"I8", 1},  {"BOOL", 1}, {"U8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1},
+  };
+  const auto found = sizes.find(dtype);
+  return found == sizes.end() ? 0 : found->second;
+}
+
+const char* safetensors_name(DType dtype) {
+  switch (dtype) {
+    case DType::f64:
+      return "F64";
+    case DType::f32:
+      return "F32";
+    case DType::bf16:
+      return "BF16";
+    case DType::i32:
+      return "I32";
+    case DType::u8:
+      return "U8";
+  }
+  return "?";
+}
+
+int64_t SafetensorsTensor::elements() const {
+  int64_t product = 1;
+  for (const int64_t size : shape) product *= size;
+  return product;
+}
+
+std::string SafetensorsTensor::text() const { return fmt::format("{} [{}]", dtype, fmt::join(shape, ", ")); }
+
+SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path) {
+  const auto bytes = file_.bytes();
+  if (bytes.size() < kLengthBytes) {
+    fail("{} is no safetensors file: it has {} bytes, and the header's length alone takes {}", path.string(),
+         bytes.size(), kLengthBytes);
+  }
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, bytes.data(), kLengthBytes);
+  if (header_bytes > kMaxHeaderBytes || header_bytes > bytes.size() - kLengthBytes) {
+    fail("{} is no safetensors file, or is cut short: it announces a header of {} bytes and has {} bytes in all",
+         path.string(), header_bytes, bytes.size());
+  }
+  read_header(file_.text().substr(kLengthBytes, header_bytes), bytes.subspan(kLengthBytes + header_bytes));
+}
+
+void SafetensorsFile::read_header(std::string_view text, std::span<const std::byte> data) {
+  const std::string path = file_.path().string();
+  const auto header = parse_without_duplicates(text, path);
+  if (!header.is_object()) fail("{} is no safetensors file: its header is no JSON object", path);
+  for (const auto& [name, entry] : header.items()) {
+    if (name != "__metadata__") {
+      tensors_.push_back(read_tensor(name, entry, data, path));
+      continue;
+    }
+    if (!entry.is_object()) fail("{}: __metadata__ is {}, expected an object of strings", path, entry.dump());
+    for (const auto& [key, value] : entry.items()) {
+      if (!value.is_string()) fail("{}: __metadata__ \"{}\" is {}, expected a string", path, key, value.dump());
+      metadata_[key] = value.get<std::string>();
+    }
+  }
+  // Tensors without elements share an address with their neighbour and come before it; names settle the rest.
+  std::sort(tensors_.begin(), tensors_.end(), [](const SafetensorsTensor& a, const SafetensorsTensor& b) {
+    return std::tuple(a.data, a.bytes, std::string_view(a.name)) <
+           std::tuple(b.data, b.bytes, std::string_view(b.name));
+  });
+  for (size_t i = 0; i < tensors_.size(); ++i) index_[tensors_[i].name] = i;
+  const std::byte* end = data.data();
+  for (const SafetensorsTensor& tensor : tensors_) {
+    if (tensor.data < end) fail("{}: the data of tensor {} overlaps another tensor's", path, tensor.name);
+    if (tensor.data > end) fail("{}: {} bytes before tensor {} belong to none", path, tensor.data - end, tensor.name);
+    end = tensor.data + tensor.bytes;
+  }
+  if (const auto rest = data.data() + data.size() - end; rest != 0) {
+    fail("{}: {} bytes at its end belong to no tensor", path, rest);
+  }
+}
+
+const SafetensorsTensor* SafetensorsFile::find(std::string_view name) const {
+  const auto found = index_.find(std::string(name));
+  return found == index_.end() ? nullptr : &tensors_[found->second];
+}
+
+SafetensorsWriter::SafetensorsWriter(const fs::path& path, std::vector<Declaration> tensors,
+                                     const std::map<std::string, std::string>& metadata)
+    : tensors_(std::move(tensors)), writer_(path) {
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  size_t offset = 0;
+  for (const Declaration& tensor : tensors_) {
+    const std::string what = fmt::format("{}: tensor {}", path.string(), tensor.name);
+    const size_t element_size = safetensors_element_size(tensor.dtype);
+    MOE_CHECK(element_size != 0 && tensor.name != "__metadata__" && !header.contains(tensor.name));
+    MOE_CHECK(std::all_of(tensor.shape.begin(), tensor.shape.end(), [](int64_t size) { return size >= 0; }));
+    sizes_.push_back(bytes_of(tensor.shape, element_size, what));
+    header[tensor.name] = {{"dtype", tensor.dtype},
+                           {"shape", tensor.shape},
+                           {"data_offsets", std::vector<size_t>{offset, offset + sizes_.back()}}};
+    offset += sizes_.back();
+  }
+  std::string text = header.dump();
+  text.resize((kLengthBytes + text.size() + kAlignment - 1) / kAlignment * kAlignment - kLengthBytes, ' ');
+  const uint64_t length = text.size();
+  writer_.write(&length, kLengthBytes);
+  writer_.write(text);
+  skip_complete();
+}
+
+void SafetensorsWriter::write(std::string_view name, const void* data, size_t bytes) {
+  if (bytes == 0) return;
+  MOE_CHECK(current_ < tensors_.size() && tensors_[current_].name == name);
+  MOE_CHECK(bytes <= sizes_[current_] - written_);
+  writer_.write(data, bytes);
+  written_ += bytes;
+  skip_complete();
+}
+
+void SafetensorsWriter::skip_complete() {
+  while (current_ < tensors_.size() && written_ == sizes_[current_]) {
+    ++current_;
+    written_ = 0;
+  }
+}
+
+void SafetensorsWriter::commit() {
+  MOE_CHECK(current_ == tensors_.size());
+  writer_.commit();
+}
+
+View view_of(const SafetensorsTensor& tensor) {
+  if (tensor.shape.size() > kMaxRank) {
+    fail("tensor {} has {} axes ({}), more than the {} that this program works with", tensor.name, tensor.shape.size(),
+         tensor.text(), kMaxRank);
+  }
+  for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::i32, DType::u8}) {
+    if (tensor.dtype != safetensors_name(dtype)) continue;
+    if (reinterpret_cast<uintptr_t>(tensor.data) % size_of(dtype) != 0) {
+      fail(
+          "tensor {} begins at an address that is no multiple of its element's {} bytes; save the file again with its "
+          "wider types first",
+          tensor.name, size_of(dtype));
+    }
+    void* data = const_cast<std::byte*>(tensor.data);
+    switch (tensor.shape.size()) {
+      case 0:
+        return View(data, dtype, Shape{});
+      case 1:
+        return View(data, dtype, Shape{tensor.shape[0]});
+      case 2:
+        return View(data, dtype, Shape{tensor.shape[0], tensor.shape[1]});
+      case 3:
+        return View(data, dtype, Shape{tensor.shape[0], tensor.shape[1], tensor.shape[2]});
+      default:
+        return View(data, dtype, Shape{tensor.shape[0], tensor.shape[1], tensor.shape[2], tensor.shape[3]});
+    }
+  }
+  fail("tensor {} has the type {}, which this program does not work with; convert it to F32 or BF16", tensor.name,
+       tensor.dtype);
+}
+
+}  // namespace moe

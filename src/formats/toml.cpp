@@ -1,0 +1,231 @@
+#include "formats/toml.h"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "base/error.h"
+
+namespace moe {
+
+namespace {
+
+template <class T>
+constexpr bool is_list = false;
+template <class T>
+constexpr bool is_list<std::vector<T>> = true;
+
+template <class T>
+const char* expected_type() {
+  if constexpr (std::is_same_v<T, int64_t>) return "an integer";
+  if constexpr (std::is_same_v<T, double>) return "a number";
+  if constexpr (std::is_same_v<T, bool>) return "true or false";
+  if constexpr (std::is_same_v<T, std::string>) return "a string";
+  if constexpr (std::is_same_v<T, std::vector<int64_t>>) return "a list of integers, for instance [1, 2]";
+  if constexpr (std::is_same_v<T, std::vector<double>>) return "a list of numbers, for instance [0.5, 1.0]";
+  if constexpr (std::is_same_v<T, std::vector<bool>>) return "a list of booleans, for instance [true, false]";
+  return "a list of strings, for instance [\"a\", \"b\"]";
+}
+
+// `value` as a T where TOML's types allow it without loss: itself, an integer as a number, an empty list as any list.
+template <class T>
+std::optional<T> convert(const SettingValue& value) {
+  if (const auto* exact = std::get_if<T>(&value)) return *exact;
+  if constexpr (std::is_same_v<T, double>) {
+    if (const auto* integer = std::get_if<int64_t>(&value)) return static_cast<double>(*integer);
+  }
+  if constexpr (is_list<T>) {
+    if (const auto* integers = std::get_if<std::vector<int64_t>>(&value)) {
+      if (integers->empty()) return T{};
+      if constexpr (std::is_same_v<T, std::vector<double>>) return T(integers->begin(), integers->end());
+    }
+  }
+  return {};
+}
+
+std::string_view section_of(std::string_view key) {
+  const size_t dot = key.rfind('.');
+  return dot == std::string_view::npos ? std::string_view() : key.substr(0, dot);
+}
+
+std::string_view leaf_of(std::string_view key) {
+  const size_t dot = key.rfind('.');
+  return dot == std::string_view::npos ? key : key.substr(dot + 1);
+}
+
+std::string trimmed(std::string_view text) {
+  const size_t begin = text.find_first_not_of(" \t");
+  if (begin == std::string_view::npos) return "";
+  return std::string(text.substr(begin, text.find_last_not_of(" \t") - begin + 1));
+}
+
+bool is_bare_key(std::string_view key) {
+  return !key.empty() &&
+         std::all_of(key.begin(), key.end(), [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
+}
+
+std::string key_text(std::string_view key) { return is_bare_key(key) ? std::string(key) : toml_quoted(key); }
+
+}  // namespace
+
+int edit_distance(std::string_view a, std::string_view b) {
+  const size_t width = b.size() + 1;
+  std::vector<int> cost((a.size() + 1) * width);
+  const auto at = [&](size_t i, size_t j) -> int& { return cost[i * width + j]; };
+  for (size_t i = 0; i <= a.size(); ++i) {
+    for (size_t j = 0; j <= b.size(); ++j) {
+      if (i == 0 || j == 0) {
+        at(i, j) = static_cast<int>(i + j);
+        continue;
+      }
+      at(i, j) = std::min({at(i - 1, j) + 1, at(i, j - 1) + 1, at(i - 1, j - 1) + (a[i - 1] != b[j - 1] ? 1 : 0)});
+      const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+      if (swapped) at(i, j) = std::min(at(i, j), at(i - 2, j - 2) + 1);
+    }
+  }
+  return cost.back();
+}
+
+Settings Settings::load(const fs::path& path) { return parse(read_file(path), path.string()); }
+
+Settings Settings::parse(std::string_view text, const std::string& source) {
+  Settings settings;
+  settings.source_ = source;
+  for (TomlEntry& entry : parse_toml(text, source)) {
+    const std::string where = fmt::format("{}:{}", source, entry.line);
+    // Only a quoted key with a dot in it can repeat a path.
+    if (settings.given(entry.key)) fail_usage("{}: {} is given twice", where, entry.key);
+    settings.entries_[entry.key] = {.value = std::move(entry.value), .raw = {}, .where = where, .order = entry.line};
+  }
+  return settings;
+}
+
+void Settings::set(std::string_view assignment) {
+  const size_t equals = assignment.find('=');
+  const std::string key = equals == std::string_view::npos ? "" : trimmed(assignment.substr(0, equals));
+  if (key.empty()) fail_usage("--set {}: expected KEY=VALUE, for instance --set train.steps=100", assignment);
+  const std::string text = trimmed(assignment.substr(equals + 1));
+  Entry entry{.value = text, .raw = text, .where = fmt::format("--set {}", assignment), .order = next_order_++};
+  if (auto value = parse_toml_value(text, entry.where)) entry.value = std::move(*value);
+  entries_[key] = std::move(entry);
+}
+
+const Settings::Entry* Settings::find_entry(std::string_view key) {
+  known_.insert(std::string(key));
+  const auto found = entries_.find(std::string(key));
+  return found == entries_.end() ? nullptr : &found->second;
+}
+
+template <class T>
+std::optional<T> Settings::find(std::string_view key) {
+  const Entry* entry = find_entry(key);
+  if (entry == nullptr) return {};
+  std::optional<T> value = convert<T>(entry->value);
+  if constexpr (std::is_same_v<T, std::string>) {
+    if (!value && entry->raw) value = entry->raw;
+  }
+  if (!value) refuse(key, expected_type<T>());
+  resolved_[std::string(key)] = *value;
+  return value;
+}
+
+template <class T>
+T Settings::get(std::string_view key, T default_value) {
+  if (std::optional<T> value = find<T>(key)) return *value;
+  resolved_[std::string(key)] = default_value;
+  return default_value;
+}
+
+template <class T>
+T Settings::require(std::string_view key) {
+  if (std::optional<T> value = find<T>(key)) return *value;
+  fail_usage("{}: {} is missing, expected {}; add it or use --set {}=...", source_.empty() ? "the settings" : source_,
+             key, expected_type<T>(), key);
+}
+
+std::string Settings::where(std::string_view key) const {
+  const auto found = entries_.find(std::string(key));
+  return found == entries_.end() ? "default" : found->second.where;
+}
+
+void Settings::refuse(std::string_view key, std::string_view expected) const {
+  const auto found = entries_.find(std::string(key));
+  const auto resolved = resolved_.find(std::string(key));
+  std::string value = "missing";
+  if (found != entries_.end())
+    value = toml_text(found->second.value);
+  else if (resolved != resolved_.end())
+    value = toml_text(resolved->second);
+  fail_usage("{}: {} is {}, expected {}", where(key), key, value, expected);
+}
+
+std::string Settings::closest_known_key(const std::string& key) const {
+  std::string closest;
+  int best = std::max<int>(2, static_cast<int>(key.size()) / 4) + 1;
+  for (const std::string& known : known_) {
+    // The right name in the wrong section is one slip, however long the section's name is.
+    const int distance = leaf_of(known) == leaf_of(key) ? 1 : edit_distance(key, known);
+    if (distance < best) {
+      best = distance;
+      closest = known;
+    }
+  }
+  return closest;
+}
+
+void Settings::finish() const {
+  const std::pair<const std::string, Entry>* first = nullptr;
+  for (const auto& item : entries_) {
+    if (known_.count(item.first) != 0) continue;
+    if (first == nullptr || item.second.order < first->second.order) first = &item;
+  }
+  if (first == nullptr) return;
+  if (const std::string closest = closest_known_key(first->first); !closest.empty()) {
+    fail_usage("{}: unknown key {}; did you mean {}?", first->second.where, first->first, closest);
+  }
+  std::vector<std::string> siblings;
+  for (const std::string& known : known_) {
+    if (section_of(known) == section_of(first->first)) siblings.push_back(std::string(leaf_of(known)));
+  }
+  if (!siblings.empty() && !section_of(first->first).empty()) {
+    fail_usage("{}: unknown key {}; the keys of [{}] are {}", first->second.where, first->first,
+               section_of(first->first), fmt::join(siblings, ", "));
+  }
+  std::set<std::string> sections;
+  for (const std::string& known : known_) {
+    if (!section_of(known).empty()) sections.insert(fmt::format("[{}]", section_of(known)));
+  }
+  fail_usage("{}: unknown key {}; the sections are {}", first->second.where, first->first, fmt::join(sections, ", "));
+}
+
+std::string Settings::to_toml() const {
+  std::vector<std::pair<std::string, std::string>> keys;
+  for (const auto& [key, value] : resolved_) keys.emplace_back(section_of(key), leaf_of(key));
+  std::sort(keys.begin(), keys.end());
+  std::string text;
+  std::string open_section;
+  for (const auto& [section, leaf] : keys) {
+    if (section != open_section) {
+      text += fmt::format("{}[{}]\n", text.empty() ? "" : "\n", section);
+      open_section = section;
+    }
+    const std::string key = section.empty() ? leaf : section + "." + leaf;
+    text += fmt::format("{} = {}\n", key_text(leaf), toml_text(resolved_.at(key)));
+  }
+  return text;
+}
+
+#define MOE_SETTINGS_TYPE(T)                         \
+  template T Settings::get<T>(std::string_view, T);  \
+  template T Settings::require<T>(std::string_view); \
+  template std::optional<T> Settings::find<T>(std::string_view);
+MOE_SETTINGS_TYPE(int64_t)
+MOE_SETTINGS_TYPE(double)
+MOE_SETTINGS_TYPE(bool)
+MOE_SETTINGS_TYPE(std::string)
+MOE_SETTINGS_TYPE(std::vector<int64_t>)
+MOE_SETTINGS_TYPE(std::vector<double>)
+MOE_SETTINGS_TYPE(std::vector<bool>)
+MOE_SETTINGS_TYPE(std::vector<std::string>)
+#undef MOE_SETTINGS_TYPE
+
+}  // namespace moe

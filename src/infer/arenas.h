@@ -1,0 +1,72 @@
+#pragma once
+/// Memory of a pass, sized by running it first over a null device.
+
+#include <memory>
+
+#include "model/model.h"
+#include "ops/count.h"
+#include "ops/device.h"
+
+namespace moe {
+
+/// The three arenas of an inference pass, each one allocation.
+struct PassArenas {
+  Arena inputs;
+  Arena saved;
+  Arena scratch;
+
+  Pass pass(Backend& backend, DType dtype) { return {.backend = backend, .saved = saved, .scratch = scratch, .dtype = dtype}; }
+};
+
+/// Peaks of the three.
+struct PassSizes {
+  size_t inputs = size_t{1} << 52;  // a null device's memory does not end
+  size_t saved = size_t{1} << 52;
+  size_t scratch = size_t{1} << 52;
+};
+
+/// Allocations that end with the object.
+class DeviceMemory {
+ public:
+  explicit DeviceMemory(Device& device) : device_(device) {}
+  ~DeviceMemory() {
+    for (void* data : allocations_) device_.release(data);
+  }
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
+
+  Arena arena(const char* name, size_t bytes) {
+    allocations_.push_back(device_.allocate(bytes, name));
+    return Arena(name, allocations_.back(), bytes);
+  }
+  PassArenas pass_arenas(const PassSizes& sizes) {
+    return {arena("inputs", sizes.inputs), arena("activations", sizes.saved), arena("scratch", sizes.scratch)};
+  }
+
+ private:
+  Device& device_;
+  std::vector<void*> allocations_;
+};
+
+/// Parameter views of a model on `arena`, in the order of the table.
+inline std::vector<View> push_parameters(Arena& arena, const std::vector<Parameter>& table, DType dtype) {
+  std::vector<View> views;
+  for (const Parameter& parameter : table) views.push_back(arena.push(parameter.name, dtype, parameter.shape));
+  return views;
+}
+
+/// Runs `body(model, device, backend, arenas)` without memory or arithmetic; the peaks that it reached.
+template <class Body>
+PassSizes measure_pass(const ModelConfig& config, DType dtype, Body body) {
+  const auto device = make_null_device();
+  CountingBackend counter;
+  DeviceMemory memory(*device);
+  Arena weights = memory.arena("weights", PassSizes{}.saved);
+  const auto table = parameter_table(config);
+  const Model model(config, {}, bind_weights(config, table, push_parameters(weights, table, dtype)));
+  PassArenas arenas = memory.pass_arenas({});
+  body(model, *device, static_cast<Backend&>(counter), arenas);
+  return {arenas.inputs.peak_bytes(), arenas.saved.peak_bytes(), arenas.scratch.peak_bytes()};
+}
+
+}  // namespace moe

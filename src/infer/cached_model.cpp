@@ -1,0 +1,101 @@
+#include <algorithm>
+
+#include "infer/arenas.h"
+#include "infer/forward.h"
+
+namespace moe {
+namespace {
+
+struct Inputs {
+  TokenBuffers tokens;
+  KvCache cache;
+  View logits;
+
+  Inputs(Arena& arena, const ModelConfig& config, DType dtype, int64_t sequences, int64_t max_length, int64_t max_tokens)
+      : tokens(arena, stat_dtype(dtype), max_tokens, config.head_dim) {
+    const Shape shape{sequences, max_length, config.decoder().attention.kv_width()};
+    for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+      cache.layers.push_back({arena.push("cache.k", dtype, shape), arena.push("cache.v", dtype, shape)});
+    }
+    logits = arena.push("logits", stat_dtype(dtype), {std::max<int64_t>(sequences, 1), config.vocab_size});
+  }
+};
+
+void run_pass(const Model& model, Inputs& inputs, PassArenas& arenas, Backend& backend, DType dtype,
+              const TokenViews& tokens, View logits) {
+  const Arena::Frame frame(arenas.scratch);
+  Pass pass = arenas.pass(backend, dtype);
+  const View h = model.forward(pass, tokens, {}, &inputs.cache);
+  const int64_t rows = logits.size(0);
+  model.logits(pass, h.rows(h.size(0) - rows, rows), logits);
+}
+
+}  // namespace
+
+struct CachedModel::Memory {
+  DeviceMemory device;
+  PassArenas arenas;
+  Inputs inputs;
+
+  Memory(const Runtime& runtime, const PassSizes& sizes, int64_t sequences, int64_t max_length, int64_t max_tokens)
+      : device(runtime.device),
+        arenas(device.pass_arenas(sizes)),
+        inputs(arenas.inputs, runtime.model.config(), runtime.dtype, sequences, max_length, max_tokens) {}
+};
+
+CachedModel::CachedModel(const Runtime& runtime, int64_t sequences, int64_t max_length, int64_t max_tokens)
+    : runtime_(runtime), lengths_(static_cast<size_t>(sequences), 0) {
+  MOE_CHECK(max_tokens >= sequences && max_length > 0);
+  const PassSizes sizes = measure_pass(
+      runtime.model.config(), runtime.dtype,
+      [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
+        Inputs inputs(arenas.inputs, model.config(), runtime.dtype, sequences, max_length, max_tokens);
+        const std::vector<int32_t> zeros(static_cast<size_t>(max_tokens), 0);
+        const TokenViews tokens = inputs.tokens.upload_cached(zeros, zeros, zeros, 1.0, device, backend);
+        run_pass(model, inputs, arenas, backend, runtime.dtype, tokens, inputs.logits);
+      });
+  memory_ = std::make_unique<Memory>(runtime, sizes, sequences, max_length, max_tokens);
+}
+
+CachedModel::~CachedModel() = default;
+
+int64_t CachedModel::max_length() const { return memory_->inputs.cache.layers[0].k.size(1); }
+
+std::vector<float> CachedModel::append(int64_t sequence, std::span<const int32_t> ids) {
+  MOE_CHECK(!ids.empty());
+  std::vector<float> logits;
+  const auto chunk = static_cast<size_t>(memory_->inputs.tokens.capacity());
+  for (size_t begin = 0; begin < ids.size(); begin += chunk) {
+    const auto part = ids.subspan(begin, std::min(chunk, ids.size() - begin));
+    const bool last = begin + part.size() == ids.size();
+    logits = run({part.begin(), part.end()}, std::vector<int32_t>(part.size(), static_cast<int32_t>(sequence)),
+                 last ? 1 : 0);
+  }
+  return logits;
+}
+
+std::vector<float> CachedModel::append_each(std::span<const int32_t> sequences, std::span<const int32_t> ids) {
+  MOE_CHECK(sequences.size() == ids.size() && !ids.empty());
+  return run({ids.begin(), ids.end()}, {sequences.begin(), sequences.end()}, static_cast<int64_t>(ids.size()));
+}
+
+std::vector<float> CachedModel::run(const std::vector<int32_t>& ids, const std::vector<int32_t>& sequence,
+                                    int64_t wanted_rows) {
+  std::vector<int32_t> positions;
+  for (const int32_t s : sequence) {
+    int64_t& length = lengths_[static_cast<size_t>(s)];
+    if (length >= max_length()) fail("the cache holds {} tokens a sequence and is full; allow a longer one", max_length());
+    positions.push_back(static_cast<int32_t>(length++));
+  }
+  Inputs& inputs = memory_->inputs;
+  const ModelConfig& config = runtime_.model.config();
+  const TokenViews tokens =
+      inputs.tokens.upload_cached(ids, sequence, positions, config.rope_theta, runtime_.device, runtime_.backend);
+  const View logits = inputs.logits.rows(0, wanted_rows);
+  run_pass(runtime_.model, inputs, memory_->arenas, runtime_.backend, runtime_.dtype, tokens, logits);
+  std::vector<float> host(static_cast<size_t>(logits.elements()));
+  runtime_.device.download(host.data(), logits.data, logits.bytes());
+  return host;
+}
+
+}  // namespace moe

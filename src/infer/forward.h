@@ -1,0 +1,91 @@
+#pragma once
+/// Running a model without gradients: packed documents (scores, logits), or a cache of keys and values (generation).
+
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "base/file.h"
+#include "infer/token_buffers.h"
+#include "model/model.h"
+
+namespace moe {
+
+/// A model folder's weights on a device.
+class LoadedModel {
+ public:
+  /// Reads FOLDER/config.json and FOLDER/model.safetensors, converting to `dtype` (f32 or bf16).
+  LoadedModel(const fs::path& folder, DType dtype, Device& device);
+  ~LoadedModel();
+  LoadedModel(const LoadedModel&) = delete;
+  LoadedModel& operator=(const LoadedModel&) = delete;
+
+  const ModelConfig& config() const { return model_->config(); }
+  const Model& model() const { return *model_; }
+  DType dtype() const { return dtype_; }
+
+ private:
+  Device& device_;
+  DType dtype_;
+  void* memory_ = nullptr;
+  std::unique_ptr<Model> model_;
+};
+
+/// Where a model runs. All must outlive what is made from it.
+struct Runtime {
+  const Model& model;
+  DType dtype;
+  Device& device;
+  Backend& backend;
+};
+
+/// Scores packed microbatches of up to `max_tokens` tokens.
+class Scorer {
+ public:
+  Scorer(const Runtime& runtime, int64_t max_tokens);
+  ~Scorer();
+
+  /// The cross-entropy of each token's target, 0 where it has none. With `counts` (i32 [MoE layers, groups, E]) adds, for
+  /// each token t with group[t] >= 0, its choices of experts to counts[layer, group[t]].
+  std::vector<float> losses(const Batch& batch);
+  std::vector<float> losses(const Batch& batch, const std::vector<int32_t>& group, int64_t groups,
+                            std::vector<int64_t>& counts);
+  /// Calls use(first_row, rows, values) with consecutive blocks of logits [rows, V], in f32.
+  void logits(const Batch& batch, const std::function<void(int64_t, int64_t, const float*)>& use);
+
+ private:
+  struct Memory;
+  Runtime runtime_;
+  std::unique_ptr<Memory> memory_;
+};
+
+/// Generation with a cache for `sequences` sequences of up to `max_length` tokens each.
+class CachedModel {
+ public:
+  /// `max_tokens`: the most tokens of one call to append().
+  CachedModel(const Runtime& runtime, int64_t sequences, int64_t max_length, int64_t max_tokens);
+  ~CachedModel();
+
+  /// The number of tokens in a sequence's cache.
+  int64_t length(int64_t sequence) const { return lengths_[static_cast<size_t>(sequence)]; }
+  int64_t max_length() const;
+  /// Appends tokens to one sequence, in as many passes as needed; the logits [V] that follow the last one.
+  std::vector<float> append(int64_t sequence, std::span<const int32_t> ids);
+  /// Appends one token to each of the named sequences (distinct); the logits [n, V] that follow.
+  std::vector<float> append_each(std::span<const int32_t> sequences, std::span<const int32_t> ids);
+  /// Empties a sequence's cache.
+  void reset(int64_t sequence) { lengths_[static_cast<size_t>(sequence)] = 0; }
+
+ private:
+  std::vector<float> run(const std::vector<int32_t>& ids, const std::vector<int32_t>& sequence, int64_t wanted_rows);
+
+  struct Memory;
+  Runtime runtime_;
+  std::vector<int64_t> lengths_;
+  std::unique_ptr<Memory> memory_;
+};
+
+/// Microbatch for logits of one document without padding.
+Batch single_document(std::span<const int32_t> tokens);
+
+}  // namespace moe

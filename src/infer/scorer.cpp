@@ -1,0 +1,133 @@
+#include "infer/arenas.h"
+#include "infer/forward.h"
+
+#include <algorithm>
+
+namespace moe {
+namespace {
+
+constexpr int64_t kMostGroups = 64;  // of counts in one pass
+
+// What a pass needs beside the model: pushed in the same order on the null device and on the real one.
+struct Inputs {
+  TokenBuffers tokens;
+  View group, row_loss, counts;
+
+  Inputs(Arena& arena, const ModelConfig& config, DType dtype, int64_t max_tokens)
+      : tokens(arena, stat_dtype(dtype), max_tokens, config.head_dim),
+        group(arena.push("group", DType::i32, {max_tokens})),
+        row_loss(arena.push("row_loss", stat_dtype(dtype), {max_tokens})),
+        counts(arena.push("counts", DType::i32, {config.moe_layers(), kMostGroups, config.n_routed_experts})) {}
+};
+
+// Logits and losses need the same scratch, chunk by chunk, so that measuring one measures both.
+void walk(const Model& model, Device& device, Backend& backend, PassArenas& arenas, DType dtype, int64_t tokens) {
+  Inputs inputs(arenas.inputs, model.config(), dtype, tokens);
+  const TokenViews views = inputs.tokens.upload(placeholder_batch(tokens), tokens, 1.0, device, backend);
+  Pass pass = arenas.pass(backend, dtype);
+  const View h = model.forward(pass, views, {.group = inputs.group, .counts = inputs.counts});
+  model.loss(pass, h, views.targets, inputs.row_loss);
+}
+
+}  // namespace
+
+struct Scorer::Memory {
+  DeviceMemory device;
+  PassArenas arenas;
+  Inputs inputs;
+
+  Memory(const Runtime& runtime, const PassSizes& sizes, int64_t max_tokens)
+      : device(runtime.device),
+        arenas(device.pass_arenas(sizes)),
+        inputs(arenas.inputs, runtime.model.config(), runtime.dtype, max_tokens) {}
+};
+
+Scorer::Scorer(const Runtime& runtime, int64_t max_tokens) : runtime_(runtime) {
+  const PassSizes sizes = measure_pass(
+      runtime.model.config(), runtime.dtype,
+      [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
+        walk(model, device, backend, arenas, runtime.dtype, max_tokens);
+      });
+  memory_ = std::make_unique<Memory>(runtime, sizes, max_tokens);
+}
+
+Scorer::~Scorer() = default;
+
+std::vector<float> Scorer::losses(const Batch& batch) {
+  std::vector<int64_t> counts;
+  return losses(batch, {}, 0, counts);
+}
+
+std::vector<float> Scorer::losses(const Batch& batch, const std::vector<int32_t>& group, int64_t groups,
+                                  std::vector<int64_t>& counts) {
+  Inputs& inputs = memory_->inputs;
+  const ModelConfig& config = runtime_.model.config();
+  const TokenViews tokens =
+      inputs.tokens.upload(batch, batch.rows > 0 ? static_cast<int64_t>(batch.tokens.size()) / batch.rows : 0,
+                           config.rope_theta, runtime_.device, runtime_.backend);
+  const Arena::Frame frame(memory_->arenas.scratch);
+  Pass pass = memory_->arenas.pass(runtime_.backend, runtime_.dtype);
+  StepStats stats;
+  if (groups > 0) {
+    if (groups > kMostGroups) fail("routing statistics are kept for at most {} domains, found {}", kMostGroups, groups);
+    upload_vector(runtime_.device, inputs.group, group);
+    runtime_.backend.run(Fill{.x = inputs.counts, .value = 0});
+    stats = {.group = inputs.group.rows(0, tokens.count()), .counts = inputs.counts};
+  }
+  const View h = runtime_.model.forward(pass, tokens, stats);
+  const View row_loss = inputs.row_loss.rows(0, tokens.count());
+  runtime_.model.loss(pass, h, tokens.targets, row_loss);
+  std::vector<float> losses(static_cast<size_t>(tokens.count()));
+  runtime_.device.download(losses.data(), row_loss.as<float>(), losses.size() * sizeof(float));
+  if (groups > 0) {
+    std::vector<int32_t> found(static_cast<size_t>(inputs.counts.elements()));
+    runtime_.device.download(found.data(), inputs.counts.data, found.size() * sizeof(int32_t));
+    const int64_t experts = config.n_routed_experts;
+    counts.resize(static_cast<size_t>(config.moe_layers() * groups * experts));
+    for (size_t i = 0; i < counts.size(); ++i) {
+      const int64_t layer = static_cast<int64_t>(i) / (groups * experts);
+      const int64_t rest = static_cast<int64_t>(i) % (groups * experts);
+      counts[i] += found[static_cast<size_t>(layer * kMostGroups * experts + rest)];
+    }
+  }
+  return losses;
+}
+
+void Scorer::logits(const Batch& batch, const std::function<void(int64_t, int64_t, const float*)>& use) {
+  const ModelConfig& config = runtime_.model.config();
+  const auto count = static_cast<int64_t>(batch.tokens.size());
+  const TokenViews tokens =
+      memory_->inputs.tokens.upload(batch, count, config.rope_theta, runtime_.device, runtime_.backend);
+  const Arena::Frame frame(memory_->arenas.scratch);
+  Pass pass = memory_->arenas.pass(runtime_.backend, runtime_.dtype);
+  const View h = runtime_.model.forward(pass, tokens, {});
+  const int64_t chunk = std::min(count, head_chunk_rows(config.vocab_size));
+  std::vector<float> host(static_cast<size_t>(chunk * config.vocab_size));
+  for (int64_t begin = 0; begin < count; begin += chunk) {
+    const int64_t rows = std::min(chunk, count - begin);
+    const Arena::Frame chunk_frame(pass.scratch);
+    const View logits = pass.scratch.push("logits", DType::f32, {rows, config.vocab_size});
+    runtime_.model.logits(pass, h.rows(begin, rows), logits);
+    runtime_.device.download(host.data(), logits.data, logits.bytes());
+    use(begin, rows, host.data());
+  }
+}
+
+Batch single_document(std::span<const int32_t> tokens) {
+  Batch batch;
+  const size_t count = tokens.size();
+  batch.rows = 1;
+  batch.tokens.assign(tokens.begin(), tokens.end());
+  batch.targets.assign(count, -1);
+  for (size_t i = 0; i + 1 < count; ++i) batch.targets[i] = tokens[i + 1];
+  for (size_t i = 0; i < count; ++i) batch.positions.push_back(static_cast<int32_t>(i));
+  batch.segment_start.assign(count, 0);
+  batch.segment_id.assign(count, 0);
+  batch.segment_tokens = {static_cast<int32_t>(count)};
+  batch.domain.assign(count, 0);
+  batch.num_targets = count > 0 ? static_cast<int64_t>(count) - 1 : 0;
+  batch.num_tokens = static_cast<int64_t>(count);
+  return batch;
+}
+
+}  // namespace moe

@@ -1,0 +1,71 @@
+#include "ops/attention.h"
+
+#include <algorithm>
+
+#include "ops/checks.h"
+
+namespace moe {
+namespace {
+
+/// Binds "Hq", "Hq*h" (from q) and "Hkv*h".
+template <class Op>
+void check_heads(Checker& c, const Op& op) {
+  c.require(op.kv_heads > 0, "kv_heads is {}, expected at least 1", op.kv_heads);
+  c.require(op.heads > 0 && op.heads % op.kv_heads == 0, "heads is {}, expected a multiple of kv_heads, {}", op.heads,
+            op.kv_heads);
+  c.data(op.q, "T Hq*h");
+  const int64_t width = c.size("Hq*h");
+  c.require(width > 0 && width % op.heads == 0, "q is {} {}, expected rows of {} heads of one size", name(op.q.dtype),
+            op.q.shape.text(), op.heads);
+  c.define("Hq", op.heads, "heads").define("Hkv*h", width / op.heads * op.kv_heads, "Hq*h");
+}
+
+template <class Op>
+void check_self_attention(Checker& c, const Op& op) {
+  check_heads(c, op);
+  c.data(op.k, "T Hkv*h").data(op.v, "T Hkv*h").i32(op.segment_start, "T").data(op.out, "T Hq*h").stat(op.lse, "T Hq");
+  c.require(op.max_segment > 0 || c.size("T") == 0, "max_segment is {}, expected at least 1", op.max_segment);
+}
+
+/// Pairs of a query and a key that it sees, were every document max_segment long, times the width of all heads.
+template <class Op>
+int64_t causal_pairs(const Op& op) {
+  const int64_t length = std::min(op.max_segment, op.q.size(0));
+  return op.q.size(0) * (length + 1) / 2 * op.q.size(1);
+}
+
+}  // namespace
+
+void check(const Attention& op) {
+  Checker c(op);
+  check_self_attention(c, op);
+}
+
+void check(const AttentionBackward& op) {
+  Checker c(op);
+  check_self_attention(c, op);
+  c.data(op.d_out, "T Hq*h").data(op.dq, "T Hq*h").data(op.dk, "T Hkv*h").data(op.dv, "T Hkv*h");
+}
+
+void check(const KvAppend& op) {
+  Checker c(op);
+  c.data(op.k, "T C").data(op.v, "T C").i32(op.sequence, "T").i32(op.positions, "T");
+  c.data(op.k_cache, "S L C").data(op.v_cache, "S L C");
+}
+
+void check(const CachedAttention& op) {
+  Checker c(op);
+  check_heads(c, op);
+  c.data(op.k_cache, "S L Hkv*h").data(op.v_cache, "S L Hkv*h").i32(op.sequence, "T").i32(op.positions, "T");
+  c.data(op.out, "T Hq*h");
+}
+
+int64_t flops(const Attention& op) { return 4 * causal_pairs(op); }
+
+// Four products: dV, dP, dQ, dK. Making the scores again is a way to save memory, not work that the mathematics asks
+// for.
+int64_t flops(const AttentionBackward& op) { return 8 * causal_pairs(op); }
+
+int64_t flops(const CachedAttention& op) { return 4 * op.q.elements() * op.k_cache.size(1); }
+
+}  // namespace moe

@@ -1,0 +1,74 @@
+#pragma once
+/// Matrix products. Any of f32 and bf16 (or all f64) for each operand; accumulation in f32 (f64); the sum over the reduced
+/// dimension is taken in one order, whatever the number of rows.
+
+#include "ops/fields.h"
+
+namespace moe {
+
+/// c = op(a) op(b), added to what c holds when `accumulate`. A linear layer x W^T is {.a = x, .b = W, .transpose_b = true}.
+struct Gemm {
+  View a;  ///< [M, K], or [K, M] with transpose_a
+  View b;  ///< [K, N], or [N, K] with transpose_b
+  View c;  ///< [M, N]
+  bool transpose_a = false;
+  bool transpose_b = false;
+  bool accumulate = false;
+
+  static constexpr const char* name = "gemm";
+  static constexpr auto fields() {
+    return std::array{in("a", &Gemm::a), in("b", &Gemm::b), inout("c", &Gemm::c)};
+  }
+};
+
+/// One product per expert over its block of rows: for r in [offsets[e], offsets[e + 1]):
+///   c[r] = a[index(r)] b[e]   (b[e]^T with transpose_b),   index(r) = a_rows[r] where given, else r.
+/// Rows from offsets[E] on belong to no expert and are left alone. Experts without rows are legal.
+struct GroupedGemm {
+  View a;            ///< [A, K]
+  View a_rows = {};  ///< i32 [R], values in [0, A); absent: A = R
+  View offsets;      ///< i32 [E + 1], rising from 0 to at most R; on the device
+  View b;            ///< [E, K, N], or [E, N, K] with transpose_b
+  View c;            ///< [R, N]
+  bool transpose_b = false;
+
+  static constexpr const char* name = "grouped_gemm";
+  static constexpr auto fields() {
+    return std::array{in("a", &GroupedGemm::a), in("a_rows", &GroupedGemm::a_rows).or_absent(),
+                      in("offsets", &GroupedGemm::offsets), in("b", &GroupedGemm::b), inout("c", &GroupedGemm::c)};
+  }
+};
+
+/// The weight gradients of GroupedGemm, a product per expert reduced over its rows:
+///   c[e] (+)= sum over r in [offsets[e], offsets[e + 1]) of a[ia(r)]^T b[ib(r)].
+/// An expert without rows gets zeros, or keeps what it has when `accumulate`.
+struct GroupedGemmReduce {
+  View a;            ///< [A, M]
+  View a_rows = {};  ///< i32 [R]; absent: A = R
+  View b;            ///< [B, N]
+  View b_rows = {};  ///< i32 [R]; absent: B = R
+  View offsets;      ///< i32 [E + 1]
+  View c;            ///< [E, M, N]
+  bool accumulate = false;
+
+  static constexpr const char* name = "grouped_gemm_reduce";
+  static constexpr auto fields() {
+    return std::array{in("a", &GroupedGemmReduce::a),
+                      in("a_rows", &GroupedGemmReduce::a_rows).or_absent(),
+                      in("b", &GroupedGemmReduce::b),
+                      in("b_rows", &GroupedGemmReduce::b_rows).or_absent(),
+                      in("offsets", &GroupedGemmReduce::offsets),
+                      inout("c", &GroupedGemmReduce::c)};
+  }
+};
+
+void check(const Gemm& op);
+void check(const GroupedGemm& op);
+void check(const GroupedGemmReduce& op);
+
+/// Multiplications and additions of the products; for the grouped ones, as if every row belonged to an expert.
+int64_t flops(const Gemm& op);
+int64_t flops(const GroupedGemm& op);
+int64_t flops(const GroupedGemmReduce& op);
+
+}  // namespace moe

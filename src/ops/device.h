@@ -1,0 +1,43 @@
+#pragma once
+/// Memory of the place where a backend computes.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace moe {
+
+struct DeviceInfo {
+  std::string name;            ///< for people: processor or GPU
+  int64_t memory_bytes = 0;    ///< what the device has in all
+  int64_t scratch_bytes = 0;   ///< what the backend itself holds (packing buffers, library workspaces)
+};
+
+/// All addresses of views that a backend receives come from its Device (or, on the CPU, are any host addresses).
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  /// Uninitialised memory, aligned to 64 bytes; throws Error naming `purpose` and the size when there is none.
+  virtual void* allocate(size_t bytes, const std::string& purpose) = 0;
+  virtual void release(void* data) = 0;
+  virtual void upload(void* device, const void* host, size_t bytes) = 0;
+  /// Waits for what was queued before, then copies.
+  virtual void download(void* host, const void* device, size_t bytes) = 0;
+  virtual void synchronize() = 0;
+  virtual DeviceInfo info() const = 0;
+
+  /// Bytes now allocated and the number of allocations so far, for the tests of the memory plan.
+  int64_t allocated_bytes() const { return allocated_bytes_; }
+  int64_t allocations() const { return allocations_; }
+
+ protected:
+  int64_t allocated_bytes_ = 0;
+  int64_t allocations_ = 0;
+};
+
+/// A device that gives distinct addresses and no memory: for counting what a step of any size would do.
+std::unique_ptr<Device> make_null_device();
+
+}  // namespace moe

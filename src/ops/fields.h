@@ -1,0 +1,78 @@
+#pragma once
+/// Each operation lists its views once; printing, null checks, aliasing, NaN fill, guard bytes and traffic derive from it.
+
+#include <array>
+#include <string>
+#include <string_view>
+
+#include "tensor/view.h"
+
+namespace moe {
+
+enum class Role {
+  in,     ///< read only
+  out,    ///< overwritten, whatever it held
+  inout,  ///< read, then written
+};
+
+template <class Op>
+struct Field {
+  const char* name;
+  View Op::*view;
+  Role role;
+  bool optional = false;
+  /// The one other field that may be the very same view (computed in place), or null.
+  const char* in_place_of = nullptr;
+
+  constexpr Field or_absent() const { return {name, view, role, true, in_place_of}; }
+  constexpr Field may_be(const char* other) const { return {name, view, role, optional, other}; }
+};
+
+template <class Op>
+constexpr Field<Op> in(const char* name, View Op::*view) {
+  return {name, view, Role::in};
+}
+template <class Op>
+constexpr Field<Op> out(const char* name, View Op::*view) {
+  return {name, view, Role::out};
+}
+template <class Op>
+constexpr Field<Op> inout(const char* name, View Op::*view) {
+  return {name, view, Role::inout};
+}
+
+/// Calls visit(field, view) for each view of the operation that is present.
+template <class Op, class Visit>
+void for_each_view(const Op& op, Visit visit) {
+  for (const auto& field : Op::fields()) {
+    if (op.*field.view) visit(field, op.*field.view);
+  }
+}
+
+/// "rms_norm(x f32 [4, 8], gain f32 [8], ...)"
+template <class Op>
+std::string describe(const Op& op) {
+  std::string result = std::string(Op::name) + "(";
+  std::string_view separator;
+  for_each_view(op, [&](const Field<Op>& field, const View& view) {
+    result += fmt::format("{}{} {} {}", separator, field.name, name(view.dtype), view.shape.text());
+    separator = ", ";
+  });
+  return result + ")";
+}
+
+/// Bytes that an ideal implementation moves: each input once, each output once.
+template <class Op>
+int64_t traffic_bytes(const Op& op) {
+  int64_t bytes = 0;
+  for_each_view(op, [&](const Field<Op>& field, const View& view) {
+    bytes += static_cast<int64_t>(view.bytes()) * (field.role == Role::inout ? 2 : 1);
+  });
+  return bytes;
+}
+
+/// True when some element of `a` and some element of `b` share an address. Exact for contiguous views and for column
+/// ranges of one matrix; otherwise may say true for views that interleave.
+bool overlap(const View& a, const View& b);
+
+}  // namespace moe

@@ -1,0 +1,85 @@
+#pragma once
+/// Fills, conversions, and the optimiser's arithmetic. Views here may have any shape but must be contiguous.
+
+#include "ops/fields.h"
+
+namespace moe {
+
+/// x = value (integers: its integer part).
+struct Fill {
+  View x;
+  double value;
+
+  static constexpr const char* name = "fill";
+  static constexpr auto fields() { return std::array{out("x", &Fill::x)}; }
+};
+
+/// y = x, converted between float types (rounded to nearest, ties to even); same number of elements.
+struct Cast {
+  View x;
+  View y;
+
+  static constexpr const char* name = "cast";
+  static constexpr auto fields() { return std::array{in("x", &Cast::x), out("y", &Cast::y)}; }
+};
+
+/// sum += sum of x^2, accumulated in f64 in an order that does not depend on threads.
+struct SumSquares {
+  View x;    ///< stat
+  View sum;  ///< f64 [1]
+
+  static constexpr const char* name = "sum_squares";
+  static constexpr auto fields() { return std::array{in("x", &SumSquares::x), inout("sum", &SumSquares::sum)}; }
+};
+
+/// norm = sqrt(sum_squares), scale = min(1, max_norm / (norm + 1e-6)) (1 when max_norm is 0: no clipping).
+/// A norm that is not finite gives a scale of NaN, which the caller finds in `norm`.
+struct ClipScale {
+  View sum_squares;  ///< f64 [1]
+  float max_norm;
+  View norm;         ///< stat [1]
+  View scale;        ///< stat [1]
+
+  static constexpr const char* name = "clip_scale";
+  static constexpr auto fields() {
+    return std::array{in("sum_squares", &ClipScale::sum_squares), out("norm", &ClipScale::norm),
+                      out("scale", &ClipScale::scale)};
+  }
+};
+
+/// One AdamW step (Loshchilov and Hutter) on a parameter, with g = gradient_scale * gradient:
+///   exp_avg = b1 exp_avg + (1 - b1) g,  exp_avg_sq = b2 exp_avg_sq + (1 - b2) g^2,
+///   p = p (1 - lr weight_decay) - lr (exp_avg / (1 - b1^step)) / (sqrt(exp_avg_sq / (1 - b2^step)) + eps)
+/// on `master` where given (param is then its rounded copy), else on param itself.
+struct AdamW {
+  View param;           ///< f32, bf16 or f64
+  View master = {};     ///< stat; present when param is bf16
+  View gradient;        ///< stat
+  View exp_avg;         ///< stat
+  View exp_avg_sq;      ///< stat
+  View gradient_scale;  ///< stat [1]
+  float learning_rate;
+  float beta1;
+  float beta2;
+  float eps;
+  float weight_decay;
+  int64_t step;         ///< from 1
+
+  static constexpr const char* name = "adamw";
+  static constexpr auto fields() {
+    return std::array{inout("param", &AdamW::param),
+                      inout("master", &AdamW::master).or_absent(),
+                      in("gradient", &AdamW::gradient),
+                      inout("exp_avg", &AdamW::exp_avg),
+                      inout("exp_avg_sq", &AdamW::exp_avg_sq),
+                      in("gradient_scale", &AdamW::gradient_scale)};
+  }
+};
+
+void check(const Fill& op);
+void check(const Cast& op);
+void check(const SumSquares& op);
+void check(const ClipScale& op);
+void check(const AdamW& op);
+
+}  // namespace moe

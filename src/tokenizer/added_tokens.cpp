@@ -1,0 +1,91 @@
+#include "tokenizer/added_tokens.h"
+
+#include <utility>
+
+#include "tokenizer/utf8.h"
+
+namespace moe {
+namespace {
+
+bool is_white_space(char32_t c) {
+  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
+         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+/// The character that ends right before byte `end`; empty where none does.
+std::string_view character_before(std::string_view text, size_t end) {
+  for (size_t length = 1; length <= std::min<size_t>(4, end); ++length) {
+    const std::string_view candidate = text.substr(end - length, length);
+    if (utf8_length(candidate) == length) return candidate;
+  }
+  return {};
+}
+
+std::string_view character_at(std::string_view text, size_t begin) {
+  return text.substr(begin, utf8_length(text.substr(begin)));
+}
+
+bool is_white_space(std::string_view character) { return !character.empty() && is_white_space(utf8_take(character)); }
+
+}  // namespace
+
+AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens)
+    : tokens_(std::move(tokens)), word_(R"([\w\x{200c}\x{200d}])") {
+  for (size_t index = 0; index < tokens_.size(); ++index) {
+    uint32_t node = 0;
+    for (const char byte : tokens_[index].content) {
+      const uint64_t key = uint64_t{node} << 8 | static_cast<uint8_t>(byte);
+      const auto [child, added] = children_.try_emplace(key, static_cast<uint32_t>(token_at_.size()));
+      if (added) token_at_.push_back(-1);
+      node = child->second;
+    }
+    token_at_[node] = static_cast<int32_t>(index);
+    starts_[static_cast<uint8_t>(tokens_[index].content[0])] = true;
+  }
+}
+
+bool AddedTokenMatcher::find(std::string_view text, size_t from, Found& found) const {
+  for (size_t begin = from; begin < text.size(); ++begin) {
+    if (!starts_[static_cast<uint8_t>(text[begin])]) continue;
+    int32_t longest = -1;
+    uint32_t node = 0;
+    for (size_t at = begin; at < text.size(); ++at) {
+      const auto child = children_.find(uint64_t{node} << 8 | static_cast<uint8_t>(text[at]));
+      if (child == children_.end()) break;
+      node = child->second;
+      if (token_at_[node] < 0) continue;
+      longest = token_at_[node];
+      found = {begin, at + 1, static_cast<size_t>(longest)};
+    }
+    if (longest >= 0) return true;
+  }
+  return false;
+}
+
+bool AddedTokenMatcher::stands_alone(const AddedToken& token, std::string_view text, const Found& found,
+                                     RegexScratch& scratch) const {
+  if (!token.single_word) return true;
+  const auto is_word = [&](std::string_view character) {
+    Regex::Match match;
+    return !character.empty() && word_.find(character, 0, scratch, match);
+  };
+  return !is_word(character_before(text, found.begin)) && !is_word(character_at(text, found.end));
+}
+
+size_t AddedTokenMatcher::blank_start(std::string_view text, size_t end) {
+  for (;;) {
+    const std::string_view character = character_before(text, end);
+    if (!is_white_space(character)) return end;
+    end -= character.size();
+  }
+}
+
+size_t AddedTokenMatcher::blank_end(std::string_view text, size_t begin) {
+  for (;;) {
+    const std::string_view character = character_at(text, begin);
+    if (!is_white_space(character)) return begin;
+    begin += character.size();
+  }
+}
+
+}  // namespace moe

@@ -1,0 +1,89 @@
+#include "tokenizer/pre_tokenizer.h"
+
+#include <array>
+#include <utility>
+
+#include "base/error.h"
+
+namespace moe {
+namespace {
+
+// GPT-2's expression, which ByteLevel stands for where use_regex is set.
+constexpr std::string_view kGpt2 =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kNumber = R"(\p{N})";
+constexpr std::string_view kPunctuation = R"([!-/:-@\[-`{-~\p{P}])";
+constexpr std::string_view kWordOrOther = R"(\w+|[^\w\s]+)";
+constexpr std::string_view kSpace = R"(\s)";
+
+SplitBehavior behavior_named(const std::string& name, const std::string& where) {
+  static constexpr std::array<std::pair<std::string_view, SplitBehavior>, 5> kNames = {
+      {{"Isolated", SplitBehavior::isolated},
+       {"Removed", SplitBehavior::removed},
+       {"Contiguous", SplitBehavior::contiguous},
+       {"MergedWithPrevious", SplitBehavior::merged_with_previous},
+       {"MergedWithNext", SplitBehavior::merged_with_next}}};
+  for (const auto& [known, behavior] : kNames) {
+    if (name == known) return behavior;
+  }
+  fail("{}: the split behavior \"{}\" is unknown, expected Isolated, Removed, Contiguous, MergedWithPrevious or "
+       "MergedWithNext", where, name);
+}
+
+}  // namespace
+
+PreTokenizer::PreTokenizer(const Json& pre_tokenizer, std::string_view where) {
+  const std::string name = fmt::format("{}: pre_tokenizer", where);
+  add(pre_tokenizer, name);
+  if (!byte_level_) fail("{} has no ByteLevel step; only byte-level tokenizers can be used", name);
+}
+
+void PreTokenizer::add(const Json& node, const std::string& where) {
+  const std::string type = json_string(node, "type", where);
+  if (byte_level_) fail("{}: {} follows ByteLevel, which must be the last step", where, type);
+  if (type == "Sequence") {
+    for (const Json& child : json_array(node, "pretokenizers", where)) add(child, where);
+  } else if (type == "ByteLevel") {
+    add_byte_level(node, where);
+  } else if (type == "Split") {
+    add_split(node, where);
+  } else if (type == "Digits") {
+    const bool single = json_bool(node, "individual_digits", where, false);
+    splits_.push_back({.pattern = Regex(kNumber),
+                       .behavior = single ? SplitBehavior::isolated : SplitBehavior::contiguous});
+  } else if (type == "Punctuation") {
+    splits_.push_back({.pattern = Regex(kPunctuation),
+                       .behavior = behavior_named(json_string(node, "behavior", where, "Isolated"), where)});
+  } else if (type == "Whitespace") {
+    splits_.push_back({.pattern = Regex(kWordOrOther), .behavior = SplitBehavior::removed, .invert = true});
+  } else if (type == "WhitespaceSplit") {
+    splits_.push_back({.pattern = Regex(kSpace), .behavior = SplitBehavior::removed});
+  } else {
+    fail("{}: the step {} is not supported (supported: Sequence, Split, ByteLevel, Digits, Punctuation, Whitespace, "
+         "WhitespaceSplit)", where, type);
+  }
+}
+
+void PreTokenizer::add_byte_level(const Json& node, const std::string& where) {
+  const bool add_blank = json_bool(node, "add_prefix_space", where, true);
+  const bool use_regex = json_bool(node, "use_regex", where, true);
+  byte_level_ = true;
+  if (!add_blank && !use_regex) return;
+  splits_.push_back({.pattern = use_regex ? std::optional<Regex>(Regex(kGpt2)) : std::nullopt, .add_blank = add_blank});
+}
+
+void PreTokenizer::add_split(const Json& node, const std::string& where) {
+  const Json& pattern = json_member(node, "pattern", where);
+  const Json* literal = json_find(pattern, "String", where + ": Split: pattern");
+  Split split{.behavior = behavior_named(json_string(node, "behavior", where), where),
+              .invert = json_bool(node, "invert", where, false)};
+  try {
+    split.pattern = literal != nullptr ? Regex(regex_escape(json_string(pattern, "String", where)))
+                                       : Regex(json_string(pattern, "Regex", where));
+  } catch (const Error& error) {
+    fail("{}: {}", where, error.what());
+  }
+  splits_.push_back(std::move(split));
+}
+
+}  // namespace moe

@@ -1,0 +1,151 @@
+#pragma once
+/// Cuts text into the words that BPE merges within. A pre-tokenizer is a sequence of splits; each one sees every piece of
+/// the one before as a text of its own, so a piece's words depend on its bytes alone.
+
+#include <algorithm>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "formats/json.h"
+#include "tokenizer/regex.h"
+#include "tokenizer/utf8.h"
+
+namespace moe {
+
+/// What becomes of a pattern's matches and of the text between them (names of tokenizer.json).
+enum class SplitBehavior { isolated, removed, contiguous, merged_with_previous, merged_with_next };
+
+struct Split {
+  std::optional<Regex> pattern = std::nullopt;  // none: the piece stays whole
+  SplitBehavior behavior = SplitBehavior::isolated;
+  bool invert = false;     // matches and the text between them change places
+  bool add_blank = false;  // a piece that does not begin with a blank gets one, before it is cut
+};
+
+class PreTokenizer {
+ public:
+  /// No cuts: the text is one word.
+  PreTokenizer() = default;
+  /// From the member "pre_tokenizer" of a tokenizer.json, which must end with ByteLevel. A component that is not
+  /// supported is an error that names it.
+  PreTokenizer(const Json& pre_tokenizer, std::string_view where);
+
+  /// Splits in their order.
+  size_t size() const { return splits_.size(); }
+
+  /// Cuts `piece` (valid UTF-8, not empty) by split `index` and calls sink(std::string_view) for each part, in order,
+  /// none of them empty.
+  template <class Sink>
+  void cut(size_t index, std::string_view piece, RegexScratch& scratch, Sink&& sink) const;
+
+  /// Applies all splits to the valid UTF-8 in `text` and calls sink(std::string_view) for each word, in order.
+  template <class Sink>
+  void for_each_word(std::string_view text, RegexScratch& scratch, Sink&& sink) const {
+    while (!text.empty()) {
+      const size_t valid = utf8_valid_prefix(text);
+      if (valid > 0) cut_from(0, text.substr(0, valid), scratch, sink);
+      text.remove_prefix(std::min(text.size(), valid + 1));
+    }
+  }
+
+ private:
+  template <class Sink>
+  void cut_from(size_t index, std::string_view piece, RegexScratch& scratch, Sink& sink) const {
+    if (index == size()) return sink(piece);
+    cut(index, piece, scratch, [&](std::string_view part) { cut_from(index + 1, part, scratch, sink); });
+  }
+
+  void add(const Json& node, const std::string& where);
+  void add_byte_level(const Json& node, const std::string& where);
+  void add_split(const Json& node, const std::string& where);
+
+  std::vector<Split> splits_;
+  bool byte_level_ = false;
+};
+
+namespace detail {
+
+/// Applies a behaviour to the alternating matches and gaps of one piece.
+template <class Sink>
+class Joiner {
+ public:
+  Joiner(SplitBehavior behavior, std::string_view piece, Sink& sink) : behavior_(behavior), piece_(piece), sink_(sink) {}
+
+  void add(size_t begin, size_t end, bool is_match) {
+    switch (behavior_) {
+      case SplitBehavior::isolated: return emit(begin, end);
+      case SplitBehavior::removed: return is_match ? void() : emit(begin, end);
+      case SplitBehavior::contiguous: return join(begin, end, is_match, pending_match_ == is_match);
+      case SplitBehavior::merged_with_previous: return join(begin, end, is_match, is_match && !pending_match_);
+      case SplitBehavior::merged_with_next: return join(begin, end, is_match, !is_match && pending_match_);
+    }
+  }
+
+  void finish() {
+    if (has_pending_) emit(begin_, end_);
+  }
+
+ private:
+  void emit(size_t begin, size_t end) {
+    if (begin < end) sink_(piece_.substr(begin, end - begin));
+  }
+
+  void join(size_t begin, size_t end, bool is_match, bool with_pending) {
+    if (has_pending_ && with_pending) {
+      end_ = end;
+    } else {
+      finish();
+      begin_ = begin;
+      end_ = end;
+    }
+    has_pending_ = true;
+    pending_match_ = is_match;
+  }
+
+  SplitBehavior behavior_;
+  std::string_view piece_;
+  Sink& sink_;
+  bool has_pending_ = false;
+  bool pending_match_ = false;
+  size_t begin_ = 0;
+  size_t end_ = 0;
+};
+
+}  // namespace detail
+
+template <class Sink>
+void PreTokenizer::cut(size_t index, std::string_view piece, RegexScratch& scratch, Sink&& sink) const {
+  const Split& split = splits_[index];
+  std::string with_blank;
+  if (split.add_blank && !piece.starts_with(' ')) {
+    with_blank.reserve(piece.size() + 1);
+    with_blank += ' ';
+    with_blank += piece;
+    piece = with_blank;
+  }
+  if (!split.pattern) return sink(piece);
+  detail::Joiner<std::remove_reference_t<Sink>> joiner(split.behavior, piece, sink);
+  size_t done = 0;  // pieces up to here were given
+  size_t from = 0;
+  bool matched = false;
+  Regex::Match match{};
+  while (from <= piece.size() && split.pattern->find(piece, from, scratch, match)) {
+    // An empty match counts unless it touches the match before it.
+    if (match.begin == match.end && matched && match.end == done) {
+      from += from < piece.size() ? utf8_length(piece.substr(from)) : 1;
+      continue;
+    }
+    if (done < match.begin) joiner.add(done, match.begin, split.invert);
+    joiner.add(match.begin, match.end, !split.invert);
+    done = from = match.end;
+    matched = true;
+  }
+  if (done < piece.size()) joiner.add(done, piece.size(), split.invert);
+  joiner.finish();
+}
+
+}  // namespace moe

@@ -1,0 +1,220 @@
+// Oniguruma's syntax to PCRE2's.
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cstdlib>
+#include <utility>
+
+#include "base/error.h"
+#include "tokenizer/regex.h"
+
+namespace moe {
+namespace {
+
+// White_Space of Unicode. PCRE2's \s has U+180E besides, which left that set with Unicode 6.3.
+constexpr std::string_view kSpaces =
+    R"(\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
+// Oniguruma's \w; PCRE2's has neither marks nor the other connectors.
+constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+
+// Names that Oniguruma gives to general categories and PCRE2 does not.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kLongCategories = {
+    {{"letter", "L"}, {"mark", "M"}, {"number", "N"}, {"punctuation", "P"}, {"symbol", "S"}, {"separator", "Z"},
+     {"other", "C"}}};
+// Names that both know, with one meaning.
+constexpr std::array<std::string_view, 5> kCommonNames = {"any", "alphabetic", "lowercase", "uppercase", "ideographic"};
+
+class Translator {
+ public:
+  explicit Translator(std::string_view pattern) : in_(pattern) {}
+
+  std::string run() {
+    while (at_ < in_.size()) outside_class();
+    return std::move(out_);
+  }
+
+ private:
+  [[noreturn]] void refuse(std::string_view construct) const {
+    fail("the regular expression {:?} uses {}, which this program does not match as Oniguruma does", in_, construct);
+  }
+
+  bool next_is(std::string_view text) const { return in_.substr(at_).starts_with(text); }
+  bool has(size_t ahead) const { return at_ + ahead < in_.size(); }
+
+  void copy(size_t bytes) {
+    out_ += in_.substr(at_, bytes);
+    at_ += bytes;
+  }
+
+  void outside_class() {
+    switch (in_[at_]) {
+      case '\\': return escape(/*in_class=*/{});
+      case '[': return open_class();
+      case '(': return group();
+      case '{': return interval();
+      default: return copy(1);
+    }
+  }
+
+  // In Ruby's syntax "{n,m}+" repeats the interval, in PCRE2 it is possessive; "{,m}" is an interval in the first alone.
+  void interval() {
+    size_t end = at_ + 1;
+    while (end < in_.size() && (std::isdigit(static_cast<unsigned char>(in_[end])) || in_[end] == ',')) ++end;
+    if (end == in_.size() || in_[end] != '}' || end == at_ + 1) return copy(1);
+    if (end + 1 < in_.size() && in_[end + 1] == '+') refuse("an interval followed by +");
+    if (in_[at_ + 1] == ',') {
+      out_ += "{0";
+      ++at_;
+    }
+    copy(end + 1 - at_);
+  }
+
+  void group() {
+    if (!next_is("(?")) return copy(1);
+    for (const std::string_view known : {"(?:", "(?=", "(?!", "(?>", "(?<=", "(?<!"}) {
+      if (next_is(known)) return copy(known.size());
+    }
+    size_t end = at_ + 2;
+    std::string flags;
+    while (end < in_.size() && (in_[end] == 'i' || in_[end] == 'm' || in_[end] == '-')) {
+      flags += in_[end] == 'm' ? 's' : in_[end];  // Ruby's m lets a dot match a newline
+      ++end;
+    }
+    const bool closed = end < in_.size() && (in_[end] == ':' || (in_[end] == ')' && at_ == 0));
+    // Inside a pattern Ruby lets "(?i)" reach over the alternatives that follow it.
+    if (!closed) refuse(fmt::format("the group {:?}", in_.substr(at_, 4)));
+    out_ += "(?" + flags + in_[end];
+    at_ = end + 1;
+  }
+
+  void open_class() {
+    copy(1);
+    if (at_ < in_.size() && in_[at_] == '^') copy(1);
+    if (at_ < in_.size() && in_[at_] == ']') refuse("an unescaped ] at the start of a class");
+    while (at_ < in_.size() && in_[at_] != ']') {
+      if (in_[at_] == '[') refuse("a class inside a class");
+      if (next_is("&&")) refuse("the intersection of classes &&");
+      if (in_[at_] == '\\') {
+        escape({.in_class = true});
+      } else {
+        copy(1);
+      }
+    }
+    if (at_ == in_.size()) refuse("a class without its closing ]");
+    copy(1);
+  }
+
+  struct Place {
+    bool in_class = false;
+  };
+
+  void escape(Place place) {
+    if (!has(1)) refuse("a backslash at its end");
+    const char letter = in_[at_ + 1];
+    switch (letter) {
+      case 'p':
+      case 'P': return property();
+      case 's': return set(place, kSpaces);
+      case 'w': return set(place, kWord);
+      case 'S': return place.in_class ? replace(R"(\S\x{180e})") : negated_set(kSpaces);
+      case 'W':
+        if (place.in_class) refuse(R"(\W inside a class)");
+        return negated_set(kWord);
+      case 'd': return replace(R"(\p{Nd})");
+      case 'D': return replace(R"(\P{Nd})");
+      case 'v': return replace(R"(\x0b)");
+      case 'x': return hexadecimal();
+      case 'u': return four_digits();
+      case 'A':
+      case 'z':
+      case 'Z':
+        if (place.in_class) break;
+        return copy(2);
+      case 'n':
+      case 'r':
+      case 't':
+      case 'f':
+      case 'a':
+      case 'e': return copy(2);
+      default:
+        if (!std::isalnum(static_cast<unsigned char>(letter))) return copy(2);
+    }
+    refuse(fmt::format("\\{}{}", letter, place.in_class ? " inside a class" : ""));
+  }
+
+  void replace(std::string_view text) {
+    out_ += text;
+    at_ += 2;
+  }
+
+  void set(Place place, std::string_view members) {
+    replace(place.in_class ? std::string(members) : fmt::format("[{}]", members));
+  }
+
+  void negated_set(std::string_view members) { replace(fmt::format("[^{}]", members)); }
+
+  void hexadecimal() {
+    if (next_is("\\x{")) return copy(3);
+    size_t digits = 0;
+    while (digits < 2 && has(2 + digits) && std::isxdigit(static_cast<unsigned char>(in_[at_ + 2 + digits]))) ++digits;
+    const std::string value(in_.substr(at_ + 2, digits));
+    // \xHH is a byte of the encoding in Oniguruma and a code point in PCRE2.
+    if (digits == 0 || std::strtol(value.c_str(), nullptr, 16) >= 0x80) refuse("\\x with a byte above 7F");
+    copy(2 + digits);
+  }
+
+  void four_digits() {
+    const std::string_view digits = in_.substr(std::min(at_ + 2, in_.size()), 4);
+    const auto is_hex = [](unsigned char c) { return std::isxdigit(c) != 0; };
+    if (digits.size() != 4 || !std::all_of(digits.begin(), digits.end(), is_hex)) refuse("\\u without four digits");
+    out_ += fmt::format("\\x{{{}}}", digits);
+    at_ += 6;
+  }
+
+  // A script's bare name means its extensions (Script_Extensions) in PCRE2 and the script itself in Oniguruma.
+  void property() {
+    const size_t close = next_is("\\p{") || next_is("\\P{") ? in_.find('}', at_) : std::string_view::npos;
+    if (close == std::string_view::npos) refuse("a property without braces");
+    std::string_view name = in_.substr(at_ + 3, close - at_ - 3);
+    bool negative = in_[at_ + 1] == 'P';
+    if (name.starts_with('^')) {
+      negative = !negative;
+      name.remove_prefix(1);
+    }
+    std::string lower;
+    for (const char c : name) {
+      if (c != '_' && c != ' ' && c != '-') lower += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    }
+    out_ += fmt::format("\\{}{{{}}}", negative ? 'P' : 'p', property_name(name, lower));
+    at_ = close + 1;
+  }
+
+  static std::string property_name(std::string_view name, const std::string& lower) {
+    if (name.size() <= 2) return std::string(name);
+    for (const auto& [long_name, category] : kLongCategories) {
+      if (lower == long_name) return std::string(category);
+    }
+    if (std::find(kCommonNames.begin(), kCommonNames.end(), lower) != kCommonNames.end()) return std::string(name);
+    return fmt::format("sc:{}", name);
+  }
+
+  std::string_view in_;
+  size_t at_ = 0;
+  std::string out_;
+};
+
+}  // namespace
+
+std::string pcre2_pattern(std::string_view oniguruma) { return Translator(oniguruma).run(); }
+
+std::string regex_escape(std::string_view literal) {
+  std::string pattern;
+  for (const char c : literal) {
+    if (std::ispunct(static_cast<unsigned char>(c))) pattern += '\\';
+    pattern += c;
+  }
+  return pattern;
+}
+
+}  // namespace moe

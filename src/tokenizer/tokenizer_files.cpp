@@ -1,0 +1,176 @@
+#include "tokenizer/tokenizer_files.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "tokenizer/bpe_json.h"
+
+namespace moe {
+namespace {
+
+constexpr std::string_view kTokenizerJson = "tokenizer.json";
+constexpr std::string_view kConfigJson = "tokenizer_config.json";
+constexpr std::string_view kGpt2End = "<|endoftext|>";
+
+void check_normalizer(const Json& node, const std::string& where) {
+  const std::string type = json_string(node, "type", where);
+  if (type != "Sequence") fail("{}: the normalizer {} is not supported, expected none", where, type);
+  for (const Json& child : json_array(node, "normalizers", where)) check_normalizer(child, where);
+}
+
+void check_decoder(const Json& node, const std::string& where) {
+  const std::string type = json_string(node, "type", where);
+  if (type == "Sequence") {
+    for (const Json& child : json_array(node, "decoders", where)) check_decoder(child, where);
+  } else if (type != "ByteLevel" && type != "Fuse") {
+    fail("{}: the decoder {} is not supported, expected ByteLevel", where, type);
+  }
+}
+
+/// Applies "single" of one TemplateProcessing outside what stands there.
+void wrap_in_template(const Json& node, const std::string& where, TokenizerFiles& files) {
+  std::vector<int32_t> before, after;
+  bool seen_text = false;
+  for (const Json& piece : json_array(node, "single", where)) {
+    if (const Json* text = json_find(piece, "Sequence", where); text != nullptr) {
+      if (seen_text || json_string(*text, "id", where) != "A") {
+        fail("{}: the template holds the text more than once or another text, expected Sequence A once", where);
+      }
+      seen_text = true;
+      continue;
+    }
+    const std::string name = json_string(json_member(piece, "SpecialToken", where), "id", where);
+    const std::string special_where = where + ": special_tokens";
+    const Json& special = json_member(json_member(node, "special_tokens", where), name, special_where);
+    for (const Json& id : json_array(special, "ids", special_where)) {
+      if (!id.is_number_integer()) fail("{}: {:?} has the id {}, expected an integer", special_where, name, id.dump());
+      (seen_text ? after : before).push_back(id.get<int32_t>());
+    }
+  }
+  if (!seen_text) fail("{}: the template leaves the text out, expected Sequence A once", where);
+  files.prefix.insert(files.prefix.begin(), before.begin(), before.end());
+  files.suffix.insert(files.suffix.end(), after.begin(), after.end());
+}
+
+void add_post_processor(const Json& node, const std::string& where, TokenizerFiles& files) {
+  const std::string type = json_string(node, "type", where);
+  if (type == "Sequence") {
+    for (const Json& child : json_array(node, "processors", where)) add_post_processor(child, where, files);
+  } else if (type == "TemplateProcessing") {
+    wrap_in_template(node, where, files);
+  } else if (type != "ByteLevel") {
+    fail("{}: the step {} is not supported (supported: Sequence, TemplateProcessing, ByteLevel)", where, type);
+  }
+}
+
+std::optional<int32_t> find_token(const TokenizerFiles& files, std::string_view content) {
+  for (const AddedToken& token : files.added) {
+    if (token.content == content) return token.id;
+  }
+  const auto& tokens = files.model.tokens;
+  const auto found = std::find(tokens.begin(), tokens.end(), content);
+  if (content.empty() || found == tokens.end()) return std::nullopt;
+  return static_cast<int32_t>(found - tokens.begin());
+}
+
+/// "bos_token" and the like: a string, or an object with "content".
+std::optional<int32_t> configured_token(const Json& config, const char* key, const std::string& where,
+                                        const TokenizerFiles& files) {
+  const Json* value = json_find(config, key, where);
+  if (value == nullptr) return std::nullopt;
+  const std::string content = value->is_object() ? json_string(*value, "content", where + ": " + key)
+                                                  : json_string(config, key, where);
+  const auto id = find_token(files, content);
+  if (!id) fail("{}: {} is {:?}, which the vocabulary does not have", where, key, content);
+  return id;
+}
+
+/// add_bos_token and add_eos_token hold where the post-processor did not already add the token.
+void apply_config(const Json& config, const std::string& where, TokenizerFiles& files) {
+  files.bos = configured_token(config, "bos_token", where, files);
+  files.eos = configured_token(config, "eos_token", where, files);
+  files.pad = configured_token(config, "pad_token", where, files);
+  const auto need = [&](const std::optional<int32_t>& id, const char* flag, const char* key) {
+    if (!id) fail("{}: {} is true but {} is not given", where, flag, key);
+    return *id;
+  };
+  if (json_bool(config, "add_bos_token", where, false)) {
+    const int32_t bos = need(files.bos, "add_bos_token", "bos_token");
+    const bool there = std::find(files.prefix.begin(), files.prefix.end(), bos) != files.prefix.end();
+    if (!there) files.prefix.insert(files.prefix.begin(), bos);
+  }
+  if (json_bool(config, "add_eos_token", where, false)) {
+    const int32_t eos = need(files.eos, "add_eos_token", "eos_token");
+    const bool there = std::find(files.suffix.begin(), files.suffix.end(), eos) != files.suffix.end();
+    if (!there) files.suffix.push_back(eos);
+  }
+}
+
+Json parse_config(const std::string& text, const std::string& name) {
+  return text.empty() ? Json::object() : parse_json(text, name);
+}
+
+std::string read_if_there(const fs::path& path) { return fs::exists(path) ? read_file(path) : std::string(); }
+
+TokenizerFiles load_gpt2_files(const fs::path& folder) {
+  const std::string vocab_name = (folder / "vocab.json").string();
+  const std::string config_name = (folder / kConfigJson).string();
+  TokenizerFiles files;
+  files.contents = {{"vocab.json", read_file(folder / "vocab.json")}, {"merges.txt", read_file(folder / "merges.txt")}};
+  const std::string config_text = read_if_there(folder / kConfigJson);
+  if (!config_text.empty()) files.contents.emplace_back(kConfigJson, config_text);
+  files.model = parse_gpt2_model(parse_json(files.contents[0].second, vocab_name), vocab_name, files.contents[1].second,
+                                 (folder / "merges.txt").string());
+  const Json config = parse_config(config_text, config_name);
+  const bool add_blank = json_bool(config, "add_prefix_space", config_name, false);
+  files.pre_tokenizer = PreTokenizer(Json{{"type", "ByteLevel"}, {"add_prefix_space", add_blank}}, vocab_name);
+  if (const auto end = find_token(files, kGpt2End)) {
+    files.added.push_back({.id = *end, .content = std::string(kGpt2End), .special = true, .normalized = true});
+  }
+  apply_config(config, config_name, files);
+  const bool no_roles = !files.bos && !files.eos;
+  if (no_roles && !files.added.empty()) files.bos = files.eos = files.added[0].id;
+  return files;
+}
+
+}  // namespace
+
+TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, std::string config, const std::string& name) {
+  const Json root = parse_json(tokenizer_json, name);
+  TokenizerFiles files;
+  files.contents.emplace_back(kTokenizerJson, std::move(tokenizer_json));
+  if (json_find(root, "truncation", name) != nullptr) fail("{}: truncation is set, which is not supported", name);
+  if (const Json* padding = json_find(root, "padding", name); padding != nullptr) {
+    const Json* strategy = json_find(*padding, "strategy", name + ": padding");
+    const bool only_batches = strategy != nullptr && *strategy == "BatchLongest";
+    if (!only_batches) fail("{}: padding to a fixed length is set, which is not supported", name);
+  }
+  files.model = parse_bpe_model(json_member(root, "model", name), name + ": model");
+  files.added = parse_added_tokens(root, files.model, name);
+  if (const Json* node = json_find(root, "normalizer", name)) check_normalizer(*node, name + ": normalizer");
+  if (const Json* node = json_find(root, "decoder", name)) check_decoder(*node, name + ": decoder");
+  if (const Json* node = json_find(root, "post_processor", name)) {
+    add_post_processor(*node, name + ": post_processor", files);
+  }
+  files.pre_tokenizer = PreTokenizer(json_member(root, "pre_tokenizer", name), name);
+  const std::string config_name = (fs::path(name).parent_path() / kConfigJson).string();
+  apply_config(parse_config(config, config_name), config_name, files);
+  if (!files.bos && files.prefix.size() == 1) files.bos = files.prefix[0];
+  if (!config.empty()) files.contents.emplace_back(kConfigJson, std::move(config));
+  return files;
+}
+
+TokenizerFiles load_tokenizer_files(const fs::path& path) {
+  const bool is_folder = fs::is_directory(path);
+  const fs::path folder = is_folder ? path : path.parent_path();
+  const fs::path file = is_folder ? path / kTokenizerJson : path;
+  if (is_folder && !fs::exists(file)) {
+    if (fs::exists(folder / "vocab.json") && fs::exists(folder / "merges.txt")) return load_gpt2_files(folder);
+    fail("{}: no tokenizer.json in this folder, nor vocab.json with merges.txt{}", path.string(),
+         fs::exists(folder / "tokenizer.model") ? "; tokenizer.model (SentencePiece) is not supported" : "");
+  }
+  return parse_tokenizer_files(read_file(file), read_if_there(folder / kConfigJson), file.string());
+}
+
+}  // namespace moe

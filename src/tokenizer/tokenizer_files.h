@@ -1,0 +1,33 @@
+#pragma once
+/// Tokenizers on disk: Hugging Face's tokenizer.json with the tokenizer_config.json beside it, or GPT-2's vocab.json and
+/// merges.txt. What would change ids and is not supported is an error that names it.
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/file.h"
+#include "tokenizer/added_tokens.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/pre_tokenizer.h"
+
+namespace moe {
+
+/// Everything that a tokenizer's files say.
+struct TokenizerFiles {
+  BpeModel model;
+  std::vector<AddedToken> added;
+  PreTokenizer pre_tokenizer;
+  std::vector<int32_t> prefix, suffix;  // special ids round a text
+  std::optional<int32_t> bos, eos, pad;
+  std::vector<std::pair<std::string, std::string>> contents;  // name and bytes of each file, to be saved again
+};
+
+/// `path` is a folder or a tokenizer.json.
+TokenizerFiles load_tokenizer_files(const fs::path& path);
+
+/// The same from texts; `name` is what errors call tokenizer.json, an empty `config` stands for an absent file.
+TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, std::string config, const std::string& name);
+
+}  // namespace moe

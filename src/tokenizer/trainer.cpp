@@ -1,0 +1,138 @@
+#include "tokenizer/trainer.h"
+
+#include <utility>
+
+#include "base/error.h"
+#include "tokenizer/byte_letters.h"
+#include "tokenizer/merge_learner.h"
+#include "tokenizer/tokenizer_files.h"
+
+namespace moe {
+
+// It avoids what PCRE2 and Oniguruma read differently: script names, and \s in its translation.
+const std::string_view kTrainedPattern =
+    R"(\p{N}|[一-鿿㐀-䶿豈-﫿぀-ヿ々〆]+|[^\r\n\p{L}\p{M}\p{N}]?(?:[^\P{L}一-鿿㐀-䶿豈-﫿぀-ヿ々〆]|\p{M})+| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+namespace {
+
+constexpr int32_t kByteTokens = 256;
+constexpr size_t kBatchBytesPerWorker = size_t{8} << 20;
+
+using OrderedJson = nlohmann::ordered_json;
+
+std::vector<std::string> special_contents() {
+  std::vector<std::string> contents = {std::string(kTrainedBos), std::string(kTrainedEos), std::string(kTrainedPad)};
+  for (int i = 0; i < kReservedTokens; ++i) contents.push_back(fmt::format("<｜reserved_{}｜>", i));
+  return contents;
+}
+
+OrderedJson pre_tokenizer_json() {
+  return {{"type", "Sequence"},
+          {"pretokenizers",
+           {{{"type", "Split"}, {"pattern", {{"Regex", kTrainedPattern}}}, {"behavior", "Isolated"}, {"invert", false}},
+            {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}}}}};
+}
+
+OrderedJson added_tokens_json() {
+  OrderedJson list = OrderedJson::array();
+  for (const std::string& content : special_contents()) {
+    list.push_back({{"id", list.size()}, {"content", content}, {"single_word", false}, {"lstrip", false},
+                    {"rstrip", false}, {"normalized", false}, {"special", true}});
+  }
+  return list;
+}
+
+OrderedJson post_processor_json() {
+  const auto text = [](const char* name, int type) { return OrderedJson{{"Sequence", {{"id", name}, {"type_id", type}}}}; };
+  const OrderedJson bos = {{"SpecialToken", {{"id", kTrainedBos}, {"type_id", 0}}}};
+  OrderedJson json = {{"type", "TemplateProcessing"}};
+  json["single"] = OrderedJson::array({bos, text("A", 0)});
+  json["pair"] = OrderedJson::array({bos, text("A", 0), text("B", 1)});
+  json["special_tokens"][std::string(kTrainedBos)] = {
+      {"id", kTrainedBos}, {"ids", OrderedJson::array({0})}, {"tokens", OrderedJson::array({kTrainedBos})}};
+  return json;
+}
+
+OrderedJson model_json(const LearnedMerges& learned) {
+  OrderedJson vocab = OrderedJson::object();
+  std::vector<std::string> tokens = special_contents();
+  for (const std::string& letter : byte_letters()) tokens.push_back(letter);
+  for (const std::string& bytes : learned.tokens) tokens.push_back(to_byte_letters(bytes));
+  // push_back of a pair does not search for the key, which an ordered object does in linear time.
+  auto& members = vocab.get_ref<OrderedJson::object_t&>();
+  for (size_t id = 0; id < tokens.size(); ++id) members.emplace_back(tokens[id], id);
+  OrderedJson merges = OrderedJson::array();
+  const auto spelled = [&](int32_t id) { return tokens[static_cast<size_t>(id)]; };
+  for (const Merge& merge : learned.merges) merges.push_back(spelled(merge.left) + " " + spelled(merge.right));
+  return {{"type", "BPE"},         {"dropout", nullptr},         {"unk_token", nullptr},
+          {"continuing_subword_prefix", nullptr}, {"end_of_word_suffix", nullptr}, {"fuse_unk", false},
+          {"byte_fallback", false}, {"ignore_merges", false}, {"vocab", vocab},
+          {"merges", merges}};
+}
+
+std::string tokenizer_json(const LearnedMerges& learned) {
+  const OrderedJson decoder = {
+      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
+  const OrderedJson root = {{"version", "1.0"},
+                            {"truncation", nullptr},
+                            {"padding", nullptr},
+                            {"added_tokens", added_tokens_json()},
+                            {"normalizer", nullptr},
+                            {"pre_tokenizer", pre_tokenizer_json()},
+                            {"post_processor", post_processor_json()},
+                            {"decoder", decoder},
+                            {"model", model_json(learned)}};
+  return root.dump(2) + "\n";
+}
+
+std::string config_json() {
+  const OrderedJson root = {{"add_bos_token", true},
+                            {"add_eos_token", false},
+                            {"bos_token", kTrainedBos},
+                            {"eos_token", kTrainedEos},
+                            {"pad_token", kTrainedPad},
+                            {"clean_up_tokenization_spaces", false},
+                            {"tokenizer_class", "PreTrainedTokenizerFast"}};
+  return root.dump(2) + "\n";
+}
+
+}  // namespace
+
+TokenizerTrainer::TokenizerTrainer(TrainerOptions options, ThreadPool& pool)
+    : options_(options), pool_(pool), pre_tokenizer_(Json(pre_tokenizer_json()), "trained tokenizer"),
+      counts_(static_cast<size_t>(pool.size())), scratch_(static_cast<size_t>(pool.size())) {
+  constexpr int32_t kLeast = kSpecialTokens + kByteTokens;
+  constexpr int32_t kMost = 1 << 20;
+  if (options.vocab_size < kLeast || options.vocab_size > kMost) {
+    fail_usage("the vocabulary size {} is out of range: expected {} ({} special tokens and {} bytes) to {}",
+               options.vocab_size, kLeast, kSpecialTokens, kByteTokens, kMost);
+  }
+}
+
+void TokenizerTrainer::add_document(std::string_view text) {
+  batch_.emplace_back(text);
+  batch_bytes_ += text.size();
+  text_bytes_ += text.size();
+  if (batch_bytes_ >= kBatchBytesPerWorker * counts_.size()) count_batch();
+}
+
+void TokenizerTrainer::count_batch() {
+  pool_.parallel_for(static_cast<int64_t>(batch_.size()), [&](int64_t index, int worker) {
+    WordCounts& counts = counts_[static_cast<size_t>(worker)];
+    pre_tokenizer_.for_each_word(batch_[static_cast<size_t>(index)], scratch_[static_cast<size_t>(worker)],
+                                 [&](std::string_view word) { counts.add(word); });
+  });
+  batch_.clear();
+  batch_bytes_ = 0;
+}
+
+Tokenizer TokenizerTrainer::finish() {
+  count_batch();
+  for (size_t worker = 1; worker < counts_.size(); ++worker) counts_[0].take(counts_[worker]);
+  word_count_ = counts_[0].size();
+  const int32_t merges = options_.vocab_size - kSpecialTokens - kByteTokens;
+  const LearnedMerges learned = learn_merges(counts_[0], kSpecialTokens, merges);
+  return Tokenizer(parse_tokenizer_files(tokenizer_json(learned), config_json(), "trained tokenizer"));
+}
+
+}  // namespace moe

@@ -1,0 +1,65 @@
+#pragma once
+/// Trains a byte-level BPE tokenizer. The vocabulary is, by id: the special tokens below, the 256 bytes, then one token a
+/// merge. Text is cut into words by kTrainedPattern first.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/tokenizer.h"
+#include "tokenizer/word_counts.h"
+
+namespace moe {
+
+inline constexpr std::string_view kTrainedBos = "<｜begin▁of▁sentence｜>";  // id 0
+inline constexpr std::string_view kTrainedEos = "<｜end▁of▁sentence｜>";    // id 1
+inline constexpr std::string_view kTrainedPad = "<｜▁pad▁｜>";              // id 2
+/// Ids 3 to 18 are <｜reserved_0｜> to <｜reserved_15｜>: without a meaning yet, for fine-tuning.
+inline constexpr int32_t kReservedTokens = 16;
+inline constexpr int32_t kSpecialTokens = 3 + kReservedTokens;
+
+/// The words of trained tokenizers, in this order of preference: one digit; a run of Chinese characters or kana; letters
+/// and marks of any other script, with at most one other character (a blank, a bracket) before; punctuation and symbols,
+/// with at most one blank before and the line ends after; white space up to a last line end; white space but for one
+/// character before a word; white space.
+extern const std::string_view kTrainedPattern;
+
+struct TrainerOptions {
+  int32_t vocab_size = 8192;  // special tokens and bytes included
+};
+
+class TokenizerTrainer {
+ public:
+  /// A vocabulary that does not hold the bytes and special tokens is a usage error. `pool` must outlive the trainer.
+  TokenizerTrainer(TrainerOptions options, ThreadPool& pool);
+
+  /// Counts the words of one text. Bytes that are not UTF-8 are passed over. Memory grows with the different words only.
+  void add_document(std::string_view text);
+
+  /// Learns the merges. The tokenizer puts BOS before a text and nothing behind it; saved, it is a tokenizer.json with
+  /// tokenizer_config.json. It depends on the texts alone, neither on their order nor on the number of threads. It has
+  /// fewer tokens than asked for where the texts have no further pair of tokens that occurs twice.
+  Tokenizer finish();
+
+  uint64_t text_bytes() const { return text_bytes_; }
+  /// Different words; valid after finish().
+  uint64_t word_count() const { return word_count_; }
+
+ private:
+  void count_batch();
+
+  TrainerOptions options_;
+  ThreadPool& pool_;
+  PreTokenizer pre_tokenizer_;
+  std::vector<WordCounts> counts_;  // by worker
+  std::vector<RegexScratch> scratch_;
+  std::vector<std::string> batch_;
+  size_t batch_bytes_ = 0;
+  uint64_t text_bytes_ = 0;
+  uint64_t word_count_ = 0;
+};
+
+}  // namespace moe

@@ -1,0 +1,123 @@
+#include "base/file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tests/support/temporary_folder.h"
+
+namespace moe {
+namespace {
+
+using test::error_of;
+using test::FullDisk;
+using test::TemporaryFolder;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+TEST(FileWriter, WritesSmallAndLargePiecesInOrder) {
+  const TemporaryFolder folder;
+  std::string expected;
+  FileWriter writer(folder / "f");
+  for (const size_t size : {size_t{1}, size_t{0}, size_t{5} << 20, size_t{17}, size_t{1} << 20, size_t{3}}) {
+    const std::string piece(size, static_cast<char>('a' + expected.size() % 26));
+    writer.write(piece);
+    expected += piece;
+    EXPECT_EQ(writer.size(), expected.size());
+  }
+  writer.commit();
+  EXPECT_EQ(read_file(folder / "f"), expected);
+  EXPECT_THAT(folder.files(), ElementsAre("f"));
+}
+
+TEST(FileWriter, LeavesNothingWithoutCommit) {
+  const TemporaryFolder folder;
+  { FileWriter(folder / "f").write("abc"); }
+  EXPECT_THAT(folder.files(), IsEmpty());
+}
+
+TEST(FileWriter, KeepsTheOldFileUntilCommit) {
+  const TemporaryFolder folder;
+  write_file(folder / "f", "old");
+  FileWriter writer(folder / "f");
+  writer.write("new");
+  EXPECT_EQ(read_file(folder / "f"), "old");
+  writer.commit();
+  EXPECT_EQ(read_file(folder / "f"), "new");
+}
+
+TEST(FileWriter, AFullDiskIsNamedAndLeavesTheOldFile) {
+  const TemporaryFolder folder;
+  write_file(folder / "f", "old");
+  for (const int64_t room : {int64_t{0}, int64_t{5}, int64_t{3} << 20}) {
+    const std::string error = error_of<Error>([&] {
+      const FullDisk full(room);
+      write_file(folder / "f", std::string(size_t{4} << 20, 'x'));
+    });
+    EXPECT_THAT(error, HasSubstr((folder / "f").string()));
+    EXPECT_THAT(error, HasSubstr("No space left on device"));
+    EXPECT_EQ(read_file(folder / "f"), "old");
+    EXPECT_THAT(folder.files(), ElementsAre("f"));
+  }
+}
+
+TEST(FileWriter, AMissingFolderIsNamed) {
+  const TemporaryFolder folder;
+  const std::string error = error_of<Error>([&] { FileWriter(folder / "no/f"); });
+  EXPECT_THAT(error, HasSubstr("no/f"));
+  EXPECT_THAT(error, HasSubstr("No such file or directory"));
+}
+
+TEST(FileAppender, AppendsCutsAndKeeps) {
+  const TemporaryFolder folder;
+  FileAppender(folder / "log").write("one\n");
+  FileAppender(folder / "log").write("two\n");
+  EXPECT_EQ(read_file(folder / "log"), "one\ntwo\n");
+  FileAppender(folder / "log", 4).write("three\n");
+  EXPECT_EQ(read_file(folder / "log"), "one\nthree\n");
+}
+
+TEST(MappedFile, MapsWhatWasWritten) {
+  const TemporaryFolder folder;
+  write_file(folder / "f", std::string("a\0b", 3));
+  EXPECT_EQ(MappedFile(folder / "f").text(), std::string_view("a\0b", 3));
+}
+
+TEST(MappedFile, AnEmptyFileIsEmpty) {
+  const TemporaryFolder folder;
+  write_file(folder / "f", "");
+  EXPECT_TRUE(MappedFile(folder / "f").bytes().empty());
+}
+
+TEST(MappedFile, MovesWithItsMapping) {
+  const TemporaryFolder folder;
+  write_file(folder / "f", "abc");
+  MappedFile first(folder / "f");
+  MappedFile second(std::move(first));
+  MappedFile third;
+  third = std::move(second);
+  EXPECT_EQ(third.text(), "abc");
+  EXPECT_EQ(third.path(), folder / "f");
+}
+
+TEST(MappedFile, NamesWhatItCannotOpen) {
+  const TemporaryFolder folder;
+  EXPECT_EQ(error_of<Error>([&] { MappedFile(folder / "none"); }),
+            "cannot open " + (folder / "none").string() + ": No such file or directory");
+  EXPECT_EQ(error_of<Error>([&] { MappedFile(folder.path()); }),
+            "cannot read " + folder.path().string() + ": it is not a file");
+}
+
+TEST(RenameIntoPlace, RefusesToReplace) {
+  const TemporaryFolder folder;
+  make_folder(folder / "a/b");
+  make_folder(folder / "c");
+  EXPECT_THAT(error_of<Error>([&] { rename_into_place(folder / "a", folder / "c"); }), HasSubstr("the latter exists"));
+  rename_into_place(folder / "a", folder / "d");
+  EXPECT_TRUE(fs::exists(folder / "d/b"));
+  EXPECT_FALSE(fs::exists(folder / "a"));
+}
+
+}  // namespace
+}  // namespace moe

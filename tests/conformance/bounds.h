@@ -1,0 +1,72 @@
+#pragma once
+/// How far a backend may be from the oracle: forward error bounds of each operation in f32 arithmetic, element by
+/// element. u = 2^-24 is f32's unit roundoff. A sum of n products may be off by growth(n) u times the sum of their
+/// absolute values: the worst case n, or the 4 sqrt(n) that rounding errors of independent signs do not exceed (Higham
+/// and Mary, 2019), whichever is less. The final rounding to the output's own type is not part of these bounds: it is
+/// allowed in addition.
+
+#include <map>
+#include <string>
+
+#include "ops/backend.h"
+#include "tests/oracle/array.h"
+
+namespace moe::conformance {
+
+using oracle::Indices;
+using oracle::Reals;
+
+constexpr double kU = 0x1p-24;
+
+/// The unit roundoff of a type.
+double unit(DType dtype);
+double growth(int64_t terms);
+
+/// Absolute tolerances by field; a field without one must be exactly the reference rounded to its type.
+using Bounds = std::map<std::string, Reals>;
+
+/// One run of an operation: its types as given, and the oracle's f64 views before and after.
+template <class Op>
+struct Reference {
+  const Op& given;
+  const Op& before;
+  const Op& after;
+};
+
+Bounds bounds(const Reference<Gemm>& run);
+Bounds bounds(const Reference<GroupedGemm>& run);
+Bounds bounds(const Reference<GroupedGemmReduce>& run);
+
+Bounds bounds(const Reference<RmsNorm>& run);
+Bounds bounds(const Reference<RmsNormBackward>& run);
+Bounds bounds(const Reference<SwiGlu>& run);
+Bounds bounds(const Reference<SwiGluBackward>& run);
+Bounds bounds(const Reference<RopeTable>& run);
+Bounds bounds(const Reference<Rope>& run);
+Bounds bounds(const Reference<Add>& run);
+
+Bounds bounds(const Reference<Attention>& run);
+Bounds bounds(const Reference<AttentionBackward>& run);
+Bounds bounds(const Reference<KvAppend>& run);
+Bounds bounds(const Reference<CachedAttention>& run);
+
+Bounds bounds(const Reference<Embed>& run);
+Bounds bounds(const Reference<EmbedBackward>& run);
+Bounds bounds(const Reference<CrossEntropy>& run);
+
+Bounds bounds(const Reference<RouterScores>& run);
+Bounds bounds(const Reference<RouterTopk>& run);
+Bounds bounds(const Reference<RoutePlan>& run);
+Bounds bounds(const Reference<RowsCombine>& run);
+Bounds bounds(const Reference<RouterCounts>& run);
+Bounds bounds(const Reference<BalanceCoefficients>& run);
+Bounds bounds(const Reference<BalanceLoss>& run);
+Bounds bounds(const Reference<RouterBackward>& run);
+
+Bounds bounds(const Reference<Fill>& run);
+Bounds bounds(const Reference<Cast>& run);
+Bounds bounds(const Reference<SumSquares>& run);
+Bounds bounds(const Reference<ClipScale>& run);
+Bounds bounds(const Reference<AdamW>& run);
+
+}  // namespace moe::conformance

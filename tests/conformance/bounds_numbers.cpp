@@ -1,0 +1,48 @@
+#include "tests/conformance/magnitudes.h"
+
+namespace moe::conformance {
+
+using oracle::read;
+
+Bounds bounds(const Reference<Fill>& run) {
+  (void)run;
+  return {};
+}
+
+Bounds bounds(const Reference<Cast>& run) {
+  (void)run;
+  return {};
+}
+
+Bounds bounds(const Reference<SumSquares>& run) {
+  return {{"sum", scaled(read(run.after.sum), growth(run.given.x.elements() + 1) * unit(DType::f64))}};
+}
+
+Bounds bounds(const Reference<ClipScale>& run) {
+  return {{"norm", scaled(read(run.after.norm), 2 * kU)}, {"scale", scaled(read(run.after.scale), 4 * kU)}};
+}
+
+Bounds bounds(const Reference<AdamW>& run) {
+  const AdamW& op = run.given;
+  const View& kept = op.master ? run.before.master : run.before.param;
+  const Reals param = read(kept), gradient = read(run.before.gradient);
+  const Reals exp_avg = read(run.before.exp_avg), exp_avg_sq = read(run.before.exp_avg_sq);
+  const double gradient_scale = read(run.before.gradient_scale)(0);
+  const double b1 = op.beta1, b2 = op.beta2, step = static_cast<double>(op.step);
+  Reals moved(param.shape()), avg(exp_avg.shape()), avg_sq(exp_avg_sq.shape());
+  for (int64_t i = 0; i < gradient.shape().elements(); ++i) {
+    const double g = std::abs(gradient_scale * gradient(i));
+    const double mean = b1 * std::abs(exp_avg(i)) + (1 - b1) * g;  // of magnitudes: the two terms may cancel
+    const double square = b2 * exp_avg_sq(i) + (1 - b2) * g * g;
+    avg(i) = 4 * kU * mean;
+    avg_sq(i) = 6 * kU * square;
+    const double denominator = std::sqrt(square / (1 - std::pow(b2, step))) + static_cast<double>(op.eps);
+    const double update = op.learning_rate * mean / (1 - std::pow(b1, step)) / denominator;
+    moved(i) = 16 * kU * update + 4 * kU * std::abs(param(i));
+  }
+  Bounds result{{"param", moved}, {"exp_avg", avg}, {"exp_avg_sq", avg_sq}};
+  if (op.master) result.emplace("master", moved);
+  return result;
+}
+
+}  // namespace moe::conformance

@@ -1,0 +1,65 @@
+#pragma once
+/// The inputs on which every backend is compared with the oracle.
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "ops/backend.h"
+#include "tests/oracle/store.h"
+
+namespace moe::conformance {
+
+using oracle::Store;
+
+constexpr DType f32 = DType::f32, bf16_type = DType::bf16, f64 = DType::f64, i32 = DType::i32;
+
+/// Makes what lies in rows [first, end) of a float matrix no number: nobody may read it.
+void poison_rows(const View& view, int64_t first);
+
+template <class Op>
+struct Case {
+  std::string name;
+  Op op;
+  int misalign;  ///< elements by which its data lies past an aligned address
+};
+
+/// The cases of one operation and the memory that they lie in. Outputs that are only written need no values, others
+/// that an operation must leave alone are best left as Store::poison.
+template <class Op>
+class Cases {
+ public:
+  /// Memory for the next case; about half of the cases get gaps between the rows of their matrices.
+  Store& strided() {
+    Store& store = contiguous();
+    constexpr int64_t gaps[] = {0, 3, 0, 16};
+    store.set_row_gap(gaps[store.draw() % 4]);
+    return store;
+  }
+  Store& contiguous() {
+    stores_.emplace_back(hash_name(Op::name) + stores_.size());
+    return stores_.back();
+  }
+  /// `note` says what the operation's own description does not.
+  void add(const Op& op, const std::string& note = "") {
+    all_.push_back({describe(op) + (note.empty() ? "" : " " + note), op, static_cast<int>(all_.size() % 3)});
+  }
+  const std::vector<Case<Op>>& all() const { return all_; }
+
+ private:
+  std::deque<Store> stores_;
+  std::vector<Case<Op>> all_;
+};
+
+/// Specialised for every operation of OpList: one without cases does not link.
+template <class Op>
+Cases<Op> make_cases();
+
+/// Made once.
+template <class Op>
+const std::vector<Case<Op>>& cases() {
+  static const Cases<Op> list = make_cases<Op>();
+  return list.all();
+}
+
+}  // namespace moe::conformance

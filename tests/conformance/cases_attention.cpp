@@ -1,0 +1,205 @@
+#include <algorithm>
+#include <cmath>
+
+#include "tests/conformance/cases.h"
+#include "tests/oracle/naive.h"
+
+namespace moe::conformance {
+namespace {
+
+struct Heads {
+  int heads, kv_heads;
+  int64_t size;
+};
+
+/// Lengths of consecutive documents, negative for padding.
+using Documents = std::vector<int64_t>;
+
+struct Packed {
+  std::vector<int64_t> segment_start;
+  int64_t longest = 0;
+};
+
+Packed pack(const Documents& documents) {
+  Packed result;
+  for (const int64_t length : documents) {
+    const auto start = static_cast<int64_t>(result.segment_start.size());
+    result.segment_start.insert(result.segment_start.end(), static_cast<size_t>(std::abs(length)),
+                                length > 0 ? start : -1);
+    result.longest = std::max(result.longest, length);
+  }
+  return result;
+}
+
+struct Types {
+  DType qkv, out;
+};
+
+/// Every call of the forward operation; the backward's cases are made from it.
+template <class Visit>
+void for_each_attention(const Visit& visit) {
+  const Documents documents[] = {{},      {1},         {7},        {3, 1, 5},           {-3},
+                                 {4, -2}, {-2, 5, -1}, {33, 8, 1}, {2, 70, -3, 20, -1}, {150}};
+  for (const Documents& lengths : documents) {
+    for (const Heads& heads : {Heads{1, 1, 1}, Heads{2, 2, 2}, Heads{4, 2, 5}, Heads{3, 1, 13}, Heads{4, 1, 64}}) {
+      if (pack(lengths).segment_start.size() > 60 && heads.size < 13) continue;
+      for (const Types& types : {Types{f32, f32}, Types{bf16_type, bf16_type}, Types{bf16_type, f32}}) {
+        visit(pack(lengths), heads, types, 1.0);
+      }
+      if (heads.size == 5) visit(pack(lengths), heads, Types{f32, f32}, 20.0);
+    }
+  }
+}
+
+Attention make_attention(Store& s, const Packed& packed, const Heads& heads, const Types& types, double deviation) {
+  const auto tokens = static_cast<int64_t>(packed.segment_start.size());
+  const int64_t width = heads.heads * heads.size, kv_width = heads.kv_heads * heads.size;
+  return {.q = s.normal(types.qkv, {tokens, width}, deviation),
+          .k = s.normal(types.qkv, {tokens, kv_width}, deviation),
+          .v = s.normal(types.qkv, {tokens, kv_width}),
+          .segment_start = s.indices({tokens}, packed.segment_start),
+          .heads = heads.heads,
+          .kv_heads = heads.kv_heads,
+          .scale = 1 / std::sqrt(static_cast<float>(heads.size)),
+          .max_segment = s.draw() % 2 ? std::max<int64_t>(packed.longest, 1) : std::max<int64_t>(tokens, 1),
+          .out = s.poison(types.out, {tokens, width}),
+          .lse = s.poison(f32, {tokens, heads.heads})};
+}
+
+std::string note(const Packed& packed, const Heads& heads, double deviation) {
+  return fmt::format("heads={}/{} of {}, longest document {}, deviation={}", heads.heads, heads.kv_heads, heads.size,
+                     packed.longest, deviation);
+}
+
+/// Tokens of several sequences, each at the position after its last, with gaps of padding; `filled` has every position
+/// before them, so that a whole prefix can be written to the cache.
+struct Chunk {
+  std::vector<int64_t> sequence, positions;
+};
+
+Chunk chunk_of(const std::vector<std::pair<int64_t, int64_t>>& begin_and_count) {
+  Chunk result;
+  for (size_t sequence = 0; sequence < begin_and_count.size(); ++sequence) {
+    const auto [begin, count] = begin_and_count[sequence];
+    for (int64_t i = 0; i < count; ++i) {
+      result.sequence.push_back(static_cast<int64_t>(sequence));
+      result.positions.push_back(begin + i);
+    }
+    result.sequence.push_back(-1);
+    result.positions.push_back(0);
+  }
+  return result;
+}
+
+/// Where each of three sequences goes on and by how many tokens: a first chunk, later chunks, single tokens.
+const std::vector<std::vector<std::pair<int64_t, int64_t>>> kChunks = {{{0, 0}, {0, 0}, {0, 0}},
+                                                                       {{0, 5}, {0, 1}, {0, 0}},
+                                                                       {{3, 4}, {0, 9}, {16, 1}},
+                                                                       {{70, 1}, {129, 1}, {5, 1}},
+                                                                       {{64, 40}, {0, 3}, {127, 9}}};
+constexpr int64_t kCacheLength = 140;
+
+}  // namespace
+
+template <>
+Cases<Attention> make_cases<Attention>() {
+  Cases<Attention> list;
+  for_each_attention([&](const Packed& packed, const Heads& heads, const Types& types, double deviation) {
+    list.add(make_attention(list.strided(), packed, heads, types, deviation), note(packed, heads, deviation));
+  });
+  return list;
+}
+
+template <>
+Cases<AttentionBackward> make_cases<AttentionBackward>() {
+  Cases<AttentionBackward> list;
+  for_each_attention([&](const Packed& packed, const Heads& heads, const Types& types, double deviation) {
+    Store& s = list.strided();
+    const Attention forward = make_attention(s, packed, heads, types, deviation);
+    oracle::compute(forward);
+    list.add(AttentionBackward{.q = forward.q,
+                               .k = forward.k,
+                               .v = forward.v,
+                               .segment_start = forward.segment_start,
+                               .out = forward.out,
+                               .lse = forward.lse,
+                               .d_out = s.normal(types.out, forward.q.shape),
+                               .heads = forward.heads,
+                               .kv_heads = forward.kv_heads,
+                               .scale = forward.scale,
+                               .max_segment = forward.max_segment,
+                               .dq = s.poison(types.out, forward.q.shape),
+                               .dk = s.poison(types.out, forward.k.shape),
+                               .dv = s.poison(types.out, forward.v.shape)},
+             note(packed, heads, deviation));
+  });
+  return list;
+}
+
+template <>
+Cases<KvAppend> make_cases<KvAppend>() {
+  Cases<KvAppend> list;
+  struct Pair {
+    DType data, cache;
+  };
+  for (const auto& begin_and_count : kChunks) {
+    const Chunk chunk = chunk_of(begin_and_count);
+    const auto tokens = static_cast<int64_t>(chunk.sequence.size());
+    for (const int64_t width : {1, 13, 64}) {
+      for (const Pair& types :
+           {Pair{f32, f32}, Pair{bf16_type, bf16_type}, Pair{f32, bf16_type}, Pair{bf16_type, f32}}) {
+        Store& s = list.strided();
+        list.add(KvAppend{.k = s.normal(types.data, {tokens, width}),
+                          .v = s.normal(types.data, {tokens, width}),
+                          .sequence = s.indices({tokens}, chunk.sequence),
+                          .positions = s.indices({tokens}, chunk.positions),
+                          .k_cache = s.poison(types.cache, {3, kCacheLength, width}),
+                          .v_cache = s.poison(types.cache, {3, kCacheLength, width})});
+      }
+    }
+  }
+  return list;
+}
+
+template <>
+Cases<CachedAttention> make_cases<CachedAttention>() {
+  Cases<CachedAttention> list;
+  for (const auto& begin_and_count : kChunks) {
+    const Chunk chunk = chunk_of(begin_and_count);
+    const auto tokens = static_cast<int64_t>(chunk.sequence.size());
+    for (const Heads& heads : {Heads{1, 1, 1}, Heads{2, 2, 2}, Heads{4, 2, 5}, Heads{3, 1, 13}, Heads{4, 1, 64}}) {
+      for (const Types& types : {Types{f32, f32}, Types{bf16_type, bf16_type}, Types{bf16_type, f32}}) {
+        Store& s = list.strided();
+        const int64_t width = heads.kv_heads * heads.size;
+        const View k_cache = s.poison(types.qkv, {3, kCacheLength, width});
+        const View v_cache = s.poison(types.qkv, {3, kCacheLength, width});
+        for (int64_t sequence = 0; sequence < 3; ++sequence) {
+          const auto [begin, count] = begin_and_count[static_cast<size_t>(sequence)];
+          const int64_t filled = begin + count;  // what lies beyond stays poison: nobody may read it
+          const View of_sequence = s.constant(i32, {filled}, static_cast<double>(sequence));
+          std::vector<int64_t> positions(static_cast<size_t>(filled));
+          for (int64_t i = 0; i < filled; ++i) positions[static_cast<size_t>(i)] = i;
+          oracle::compute(KvAppend{.k = s.normal(f32, {filled, width}),
+                                   .v = s.normal(f32, {filled, width}),
+                                   .sequence = of_sequence,
+                                   .positions = s.indices({filled}, positions),
+                                   .k_cache = k_cache,
+                                   .v_cache = v_cache});
+        }
+        list.add(CachedAttention{.q = s.normal(types.qkv, {tokens, heads.heads * heads.size}),
+                                 .k_cache = k_cache,
+                                 .v_cache = v_cache,
+                                 .sequence = s.indices({tokens}, chunk.sequence),
+                                 .positions = s.indices({tokens}, chunk.positions),
+                                 .heads = heads.heads,
+                                 .kv_heads = heads.kv_heads,
+                                 .scale = 1 / std::sqrt(static_cast<float>(heads.size)),
+                                 .out = s.poison(types.out, {tokens, heads.heads * heads.size})},
+                 fmt::format("heads={}/{} of {}", heads.heads, heads.kv_heads, heads.size));
+      }
+    }
+  }
+  return list;
+}
+
+}  // namespace moe::conformance

@@ -1,0 +1,138 @@
+#include <cmath>
+#include <numeric>
+
+#include "tests/conformance/cases.h"
+#include "tests/oracle/array.h"
+
+namespace moe::conformance {
+namespace {
+
+struct Types {
+  DType a, b, c;
+};
+constexpr Types kAllTypes[] = {{f32, f32, f32},       {bf16_type, bf16_type, bf16_type}, {bf16_type, bf16_type, f32},
+                               {f32, bf16_type, f32}, {bf16_type, f32, bf16_type},       {f32, f32, bf16_type},
+                               {bf16_type, f32, f32}, {f32, bf16_type, bf16_type}};
+
+void add_gemm(Cases<Gemm>& list, Shape mnk, Types types, int transposes, bool accumulate) {
+  Store& s = list.strided();
+  const int64_t m = mnk[0], n = mnk[1], k = mnk[2];
+  const bool transpose_a = transposes & 1, transpose_b = transposes & 2;
+  list.add(Gemm{.a = s.normal(types.a, transpose_a ? Shape{k, m} : Shape{m, k}),
+                .b = s.normal(types.b, transpose_b ? Shape{n, k} : Shape{k, n}),
+                .c = accumulate ? s.normal(types.c, {m, n}, 3) : s.poison(types.c, {m, n}),
+                .transpose_a = transpose_a,
+                .transpose_b = transpose_b,
+                .accumulate = accumulate},
+           fmt::format("transpose_a={} transpose_b={} accumulate={}", transpose_a, transpose_b, accumulate));
+}
+
+/// Offsets of experts with these numbers of rows.
+std::vector<int64_t> offsets_of(const std::vector<int64_t>& counts) {
+  std::vector<int64_t> offsets(counts.size() + 1);
+  std::partial_sum(counts.begin(), counts.end(), offsets.begin() + 1);
+  return offsets;
+}
+
+/// Rows of each expert: none at all, one expert alone, empty ones at either end, one taking all, uneven.
+const std::vector<std::vector<int64_t>> kCounts = {{0, 0, 0}, {1}, {0, 3, 0, 5, 0}, {0, 37, 0}, {17, 40, 0, 1, 33, 8}};
+
+struct Sizes {
+  int64_t m, n;
+};
+
+}  // namespace
+
+void poison_rows(const View& view, int64_t first) {
+  if (first >= view.size(0)) return;
+  const View rows = view.rows(first, view.size(0) - first);
+  oracle::write(rows, oracle::Reals(rows.shape, NAN));
+}
+
+template <>
+Cases<Gemm> make_cases<Gemm>() {
+  Cases<Gemm> list;
+  for (const Shape& mnk : {Shape{1, 1, 1}, Shape{7, 13, 5}, Shape{33, 47, 65}}) {
+    for (const Types& types : kAllTypes) {
+      for (int transposes = 0; transposes < 4; ++transposes) {
+        for (const bool accumulate : {false, true}) add_gemm(list, mnk, types, transposes, accumulate);
+      }
+    }
+  }
+  for (const Shape& mnk : {Shape{0, 5, 3}, Shape{3, 0, 4}, Shape{4, 5, 0}, Shape{1, 64, 33}, Shape{64, 64, 64},
+                           Shape{130, 70, 257}, Shape{5, 300, 128}, Shape{257, 9, 31}, Shape{2, 3, 1100}}) {
+    for (int transposes = 0; transposes < 4; ++transposes) {
+      for (const Types& types : {kAllTypes[0], kAllTypes[1], kAllTypes[2]}) {
+        add_gemm(list, mnk, types, transposes, types.c == f32 && transposes % 2 == 1);
+      }
+    }
+  }
+  return list;
+}
+
+template <>
+Cases<GroupedGemm> make_cases<GroupedGemm>() {
+  Cases<GroupedGemm> list;
+  for (const auto& counts : kCounts) {
+    const auto experts = static_cast<int64_t>(counts.size());
+    const std::vector<int64_t> offsets = offsets_of(counts);
+    for (const Sizes& size : {Sizes{1, 1}, Sizes{7, 13}, Sizes{70, 33}, Sizes{48, 0}, Sizes{0, 5}}) {
+      for (const Types& types : kAllTypes) {
+        const bool usual = types.a == types.b && types.b == types.c;
+        if (!usual && size.m != 7) continue;
+        for (const bool transpose_b : {false, true}) {
+          Store& s = list.strided();
+          const bool gather = s.draw() % 2 == 0;
+          const int64_t padding = static_cast<int64_t>(s.draw() % 4), rows = offsets.back() + padding, tokens = 19;
+          const View a = s.normal(types.a, {gather ? tokens : rows, size.m});
+          if (!gather) poison_rows(a, offsets.back());
+          list.add(GroupedGemm{.a = a,
+                               .a_rows = gather ? s.random_indices({rows}, 0, tokens) : View{},
+                               .offsets = s.indices({experts + 1}, offsets),
+                               .b = s.normal(types.b, transpose_b ? Shape{experts, size.n, size.m}
+                                                                  : Shape{experts, size.m, size.n}),
+                               .c = s.poison(types.c, {rows, size.n}),
+                               .transpose_b = transpose_b},
+                   fmt::format("counts=[{}] transpose_b={}", fmt::join(counts, ","), transpose_b));
+        }
+      }
+    }
+  }
+  return list;
+}
+
+template <>
+Cases<GroupedGemmReduce> make_cases<GroupedGemmReduce>() {
+  Cases<GroupedGemmReduce> list;
+  for (const auto& counts : kCounts) {
+    const auto experts = static_cast<int64_t>(counts.size());
+    const std::vector<int64_t> offsets = offsets_of(counts);
+    for (const Sizes& size : {Sizes{1, 1}, Sizes{7, 13}, Sizes{70, 33}, Sizes{0, 5}}) {
+      for (const Types& types : kAllTypes) {
+        const bool usual = types.a == types.b && types.c == f32;
+        if (!usual && size.m != 7) continue;
+        for (const bool accumulate : {false, true}) {
+          Store& s = list.strided();
+          const int64_t padding = static_cast<int64_t>(s.draw() % 4), rows = offsets.back() + padding, tokens = 19;
+          const int gather = static_cast<int>(s.draw() % 4);
+          const Shape c{experts, size.m, size.n};
+          const View a = s.normal(types.a, {gather & 1 ? tokens : rows, size.m});
+          const View b = s.normal(types.b, {gather & 2 ? tokens : rows, size.n});
+          if (!(gather & 1)) poison_rows(a, offsets.back());
+          if (!(gather & 2)) poison_rows(b, offsets.back());
+          list.add(GroupedGemmReduce{.a = a,
+                                     .a_rows = gather & 1 ? s.random_indices({rows}, 0, tokens) : View{},
+                                     .b = b,
+                                     .b_rows = gather & 2 ? s.random_indices({rows}, 0, tokens) : View{},
+                                     .offsets = s.indices({experts + 1}, offsets),
+                                     .c = accumulate ? s.normal(types.c, c) : s.poison(types.c, c),
+                                     .accumulate = accumulate},
+                   fmt::format("counts=[{}] accumulate={}", fmt::join(counts, ","), accumulate));
+        }
+      }
+    }
+  }
+  return list;
+}
+
+}  // namespace moe::conformance

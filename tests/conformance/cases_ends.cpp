@@ -1,0 +1,65 @@
+#include "tests/conformance/cases.h"
+
+namespace moe::conformance {
+
+template <>
+Cases<Embed> make_cases<Embed>() {
+  Cases<Embed> list;
+  for (const int64_t width : {1, 13, 64}) {
+    for (const int64_t tokens : {0, 1, 37}) {
+      for (const DType table : {f32, bf16_type}) {
+        for (const DType y : {f32, bf16_type}) {
+          Store& s = list.strided();
+          list.add(Embed{.tokens = s.random_indices({tokens}, 0, 11),
+                         .table = s.normal(table, {11, width}),
+                         .y = s.poison(y, {tokens, width})});
+        }
+      }
+    }
+  }
+  return list;
+}
+
+template <>
+Cases<EmbedBackward> make_cases<EmbedBackward>() {
+  Cases<EmbedBackward> list;
+  for (const int64_t width : {1, 13, 64}) {
+    for (const int64_t tokens : {0, 1, 37, 500}) {
+      for (const int64_t vocabulary : {1, 11, 1000}) {
+        for (const DType dy : {f32, bf16_type}) {
+          Store& s = list.strided();
+          list.add(EmbedBackward{.tokens = s.random_indices({tokens}, 0, vocabulary),
+                                 .dy = s.normal(dy, {tokens, width}),
+                                 .d_table = s.normal(f32, {vocabulary, width})});
+        }
+      }
+    }
+  }
+  return list;
+}
+
+template <>
+Cases<CrossEntropy> make_cases<CrossEntropy>() {
+  Cases<CrossEntropy> list;
+  const auto add = [&](int64_t tokens, int64_t vocabulary, DType type, double deviation, bool gradient) {
+    Store& s = list.strided();
+    list.add(CrossEntropy{.logits = s.normal(type, {tokens, vocabulary}, deviation),
+                          .targets = s.random_indices({tokens}, -vocabulary / 2 - 1, vocabulary),
+                          .gradient_scale = gradient ? s.constant(f32, {1}, 1.0 / 77) : View{},
+                          .row_loss = s.poison(f32, {tokens})},
+             fmt::format("deviation={}", deviation));
+  };
+  for (const int64_t vocabulary : {1, 2, 5, 257}) {
+    for (const int64_t tokens : {0, 1, 9, 33}) {
+      for (const DType type : {f32, bf16_type}) {
+        for (const double deviation : {0.0, 2.0, 100.0}) {
+          for (const bool gradient : {false, true}) add(tokens, vocabulary, type, deviation, gradient);
+        }
+      }
+    }
+  }
+  for (const DType type : {f32, bf16_type}) add(3, 102400, type, 3, true);
+  return list;
+}
+
+}  // namespace moe::conformance

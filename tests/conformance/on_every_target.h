@@ -1,0 +1,33 @@
+#pragma once
+/// Tests of what must hold on every backend, written once.
+
+#include <gtest/gtest.h>
+
+#include "tests/conformance/compare.h"
+#include "tests/conformance/targets.h"
+
+namespace moe::conformance {
+
+/// A target that runs operations whose views lie on the host.
+class Runner {
+ public:
+  explicit Runner(const Target& target) : target_(target) {}
+  template <class Op>
+  void operator()(const Op& op) const {
+    run_on(*target_.device, target_.backend(), op);
+  }
+
+ private:
+  const Target& target_;
+};
+
+/// Calls check(run) for each target; failures name it.
+template <class Check>
+void on_every_target(const Check& check) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name);
+    check(Runner(target));
+  }
+}
+
+}  // namespace moe::conformance

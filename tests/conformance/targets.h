@@ -1,0 +1,31 @@
+#pragma once
+/// The backends under test.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "ops/backend.h"
+#include "ops/device.h"
+
+namespace moe::conformance {
+
+/// One arithmetic: a device, and variants of a backend that must give the same bits (numbers of threads).
+struct Target {
+  struct Variant {
+    std::string name;
+    std::unique_ptr<ThreadPool> pool;
+    std::unique_ptr<Backend> backend;
+  };
+  std::string name;
+  std::unique_ptr<Device> device;
+  std::vector<Variant> variants;
+
+  Backend& backend() const { return *variants.front().backend; }
+};
+
+/// The oracle on the types as given, and the CPU with every instruction set that this machine has. Made once.
+const std::vector<Target>& targets();
+
+}  // namespace moe::conformance

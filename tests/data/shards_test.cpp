@@ -1,0 +1,369 @@
+#include "data/shards.h"
+
+#include <fstream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "data/builder.h"
+#include "tests/support/peak_memory.h"
+#include "tests/support/temporary_folder.h"
+
+namespace moe {
+namespace {
+
+using test::error_of;
+using test::FullDisk;
+using test::TemporaryFolder;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+// One id a byte, behind three specials.
+std::vector<int32_t> encode_bytes(std::string_view text) {
+  std::vector<int32_t> ids;
+  for (const char c : text) ids.push_back(3 + static_cast<unsigned char>(c));
+  return ids;
+}
+
+std::vector<int32_t> tokens_of(const Documents& documents, int64_t document) {
+  std::vector<int32_t> tokens(static_cast<size_t>(documents.length(document)));
+  documents.copy_tokens(document, 0, documents.length(document), tokens.data());
+  return tokens;
+}
+
+std::map<std::string, std::string> contents(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::directory_iterator(folder)) files[entry.path().filename()] = read_file(entry.path());
+  return files;
+}
+
+class Shards : public testing::Test {
+ protected:
+  static DatasetInfo info(int64_t vocab_size = 259) {
+    return {.vocab_size = vocab_size, .bos_id = 0, .eos_id = 1, .tokenizer_fingerprint = 0x1234, .domains = {}};
+  }
+  fs::path text_file(const std::string& name, const std::string& content) {
+    std::ofstream(folder_ / name, std::ios::binary) << content;
+    return folder_ / name;
+  }
+  // Five documents in two domains and, by the limit of 20 ids, several shards.
+  void write_small(int64_t vocab_size = 259, int64_t shard_tokens = 20) {
+    DatasetWriter writer(out_, info(vocab_size), shard_tokens);
+    const int32_t code = writer.add_domain("code");
+    const int32_t prose = writer.add_domain("prose");
+    EXPECT_EQ(writer.add_domain("code"), code);
+    for (const auto& [text, domain] : small_) {
+      writer.add_document(encode_bytes(text), domain == "code" ? code : prose, static_cast<int64_t>(text.size()));
+    }
+    write_file(writer.temporary_folder() / "tokenizer.json", "{}");
+    writer.finish();
+  }
+
+  const std::vector<std::pair<std::string, std::string>> small_ = {
+      {"one", "code"}, {"", "prose"}, {"three three three three", "prose"}, {"4", "code"}, {"five five", "prose"}};
+  TemporaryFolder folder_;
+  fs::path out_ = folder_ / "dataset";
+};
+
+TEST_F(Shards, ReadBackWhatWasWrittenAcrossShardsInBothWidths) {
+  for (const int64_t vocab_size : {int64_t{259}, int64_t{65536}, int64_t{65537}}) {
+    for (const int64_t shard_tokens : {int64_t{1}, int64_t{20}, int64_t{1000}}) {
+      fs::remove_all(out_);
+      write_small(vocab_size, shard_tokens);
+      const Dataset dataset(out_);
+      ASSERT_EQ(dataset.count(), 5);
+      for (int64_t i = 0; i < 5; ++i) {
+        const auto& [text, domain] = small_[static_cast<size_t>(i)];
+        std::vector<int32_t> expected = encode_bytes(text);
+        expected.insert(expected.begin(), 0);
+        expected.push_back(1);
+        EXPECT_EQ(tokens_of(dataset, i), expected);
+        EXPECT_EQ(dataset.domain_names()[static_cast<size_t>(dataset.domain(i))], domain);
+        EXPECT_EQ(dataset.text_bytes(i), static_cast<int64_t>(text.size()));
+      }
+      int32_t part[2];
+      dataset.copy_tokens(0, 1, 2, part);
+      EXPECT_THAT(part, ElementsAre(3 + 'o', 3 + 'n'));
+    }
+  }
+}
+
+TEST_F(Shards, TotalsAreCountedPerDomain) {
+  write_small();
+  const Dataset dataset(out_);
+  EXPECT_EQ(dataset.info().vocab_size, 259);
+  EXPECT_EQ(dataset.info().bos_id, 0);
+  EXPECT_EQ(dataset.info().eos_id, 1);
+  EXPECT_EQ(dataset.info().tokenizer_fingerprint, 0x1234u);
+  EXPECT_THAT(dataset.info().domains,
+              ElementsAre(DomainTotals{.name = "code", .documents = 2, .tokens = 8, .bytes = 4},
+                          DomainTotals{.name = "prose", .documents = 3, .tokens = 38, .bytes = 32}));
+  EXPECT_EQ(dataset.info().documents(), 5);
+  EXPECT_EQ(dataset.info().tokens(), 46);
+  EXPECT_EQ(dataset.info().bytes(), 36);
+  EXPECT_EQ(read_file(out_ / "tokenizer.json"), "{}");
+}
+
+TEST_F(Shards, DocumentsHaveNoBosOrEosWhereTheTokenizerHasNone) {
+  DatasetWriter writer(out_, {.vocab_size = 259, .domains = {}});
+  writer.add_document(encode_bytes("ab"), writer.add_domain("d"), 2);
+  writer.finish();
+  EXPECT_THAT(tokens_of(Dataset(out_), 0), ElementsAre(3 + 'a', 3 + 'b'));
+}
+
+TEST_F(Shards, NothingIsLeftWithoutFinishOrWhenTheDiskIsFull) {
+  {
+    const DatasetWriter writer(out_, info());
+    write_file(writer.temporary_folder() / "tokenizer.json", "{}");
+  }
+  EXPECT_THAT(folder_.files(), IsEmpty());
+  write_small();
+  int64_t bytes = 0;
+  for (const auto& [name, content] : contents(out_)) bytes += static_cast<int64_t>(content.size());
+  fs::remove_all(out_);
+  for (const int64_t room : {int64_t{0}, int64_t{100}, bytes / 2, bytes - 1}) {
+    const std::string error = error_of<Error>([&] {
+      const FullDisk full(room);
+      write_small();
+    });
+    EXPECT_THAT(error, HasSubstr("No space left on device"));
+    EXPECT_FALSE(fs::exists(out_));
+    EXPECT_FALSE(fs::exists(out_.string() + ".tmp"));
+  }
+  write_small();
+  EXPECT_EQ(Dataset(out_).count(), 5);
+}
+
+TEST_F(Shards, AnExistingFolderIsKeptUnlessItIsEmpty) {
+  make_folder(out_);
+  write_small();
+  EXPECT_EQ(error_of<Error>([&] { DatasetWriter(out_, info()); }),
+            out_.string() + " exists already; remove it or choose another folder");
+  EXPECT_EQ(Dataset(out_).count(), 5);
+}
+
+TEST_F(Shards, WhatAKilledRunLeftIsReplaced) {
+  make_folder(out_.string() + ".tmp");
+  std::ofstream(out_.string() + ".tmp/tokens-00000.bin.tmp") << "half";
+  write_small();
+  EXPECT_THAT(folder_.files(), ElementsAre("dataset/dataset.json", "dataset/tokenizer.json", "dataset/tokens-00000.bin",
+                                           "dataset/tokens-00001.bin"));
+}
+
+TEST_F(Shards, IdsOutsideTheVocabularyAreRefused) {
+  DatasetWriter writer(out_, info());
+  const int32_t domain = writer.add_domain("d");
+  for (const int32_t id : {-1, 259}) {
+    const std::vector<int32_t> ids = {5, id};
+    EXPECT_EQ(error_of<Error>([&] { writer.add_document(ids, domain, 1); }),
+              fmt::format("the tokenizer gave the id {}, but its vocabulary has 259 ids (0 to 258)", id));
+  }
+}
+
+TEST_F(Shards, AFingerprintFollowsTheFilesThatDecideTheIds) {
+  const fs::path file = text_file("tokenizer.json", "{}");
+  EXPECT_EQ(tokenizer_fingerprint(file), tokenizer_fingerprint(folder_.path()));
+  const uint64_t before = tokenizer_fingerprint(file);
+  text_file("tokenizer_config.json", "{}");
+  EXPECT_EQ(tokenizer_fingerprint(folder_.path()), before);
+  text_file("tokenizer.json", "{ }");
+  EXPECT_NE(tokenizer_fingerprint(file), before);
+  const TemporaryFolder pair;
+  write_file(pair / "vocab.json", "{}");
+  write_file(pair / "merges.txt", "a b");
+  const uint64_t first = tokenizer_fingerprint(pair.path());
+  write_file(pair / "merges.txt", "a c");
+  EXPECT_NE(tokenizer_fingerprint(pair.path()), first);
+  EXPECT_THAT(error_of<Error>([&] { tokenizer_fingerprint(folder_ / "none"); }), HasSubstr("none"));
+}
+
+TEST_F(Shards, AFolderWithoutDatasetIsNamed) {
+  EXPECT_EQ(error_of<Error>([&] { Dataset dataset(folder_.path()); }),
+            folder_.path().string() + " is no dataset: it has no dataset.json; make one with `moe data --out " +
+                folder_.path().string() + " ...`");
+}
+
+TEST_F(Shards, DamagedFilesAreNamed) {
+  write_small();
+  const fs::path shard = out_ / "tokens-00000.bin";
+  const std::string valid = read_file(shard);
+  const auto refusal = [&](const std::string& bytes) {
+    write_file(shard, bytes);
+    const std::string error = error_of<Error>([&] { Dataset dataset(out_); });
+    EXPECT_THAT(error, HasSubstr(shard.string()));
+    return error;
+  };
+  EXPECT_THAT(refusal(""), HasSubstr("is no token shard"));
+  std::string magic = valid;
+  magic[0] = 'x';
+  EXPECT_THAT(refusal(magic), HasSubstr("is no token shard"));
+  std::string version = valid;
+  version[8] = 9;
+  EXPECT_THAT(refusal(version), HasSubstr("has format version 9, expected 1"));
+  for (size_t size = 16; size < valid.size(); ++size) refusal(valid.substr(0, size));
+  EXPECT_THAT(refusal(valid.substr(0, valid.size() - 8)), HasSubstr("is cut short or damaged"));
+  std::string begins = valid;
+  begins[16 + 64 + 8] = 99;  // the table behind 31 two-byte ids and two bytes of padding
+  EXPECT_THAT(refusal(begins), HasSubstr("its table of documents is inconsistent"));
+  std::string fingerprint = valid;
+  fingerprint[valid.size() - 16] = 'x';
+  EXPECT_THAT(refusal(fingerprint), HasSubstr("made with another tokenizer"));
+  std::string id = valid;
+  id[16] = '\xff';
+  id[17] = '\xff';
+  write_file(shard, id);
+  EXPECT_THAT(error_of<Error>([&] { tokens_of(Dataset(out_), 0); }), HasSubstr("it holds the id 65535"));
+}
+
+TEST_F(Shards, ADescriptionThatDoesNotFitItsShardsIsNamed) {
+  write_small();
+  const fs::path path = out_ / "dataset.json";
+  const std::string valid = read_file(path);
+  const auto refusal = [&](const std::string& from, const std::string& to) {
+    std::string text = valid;
+    text.replace(text.find(from), from.size(), to);
+    write_file(path, text);
+    const std::string error = error_of<Error>([&] { Dataset dataset(out_); });
+    EXPECT_THAT(error, HasSubstr("dataset.json"));
+    return error;
+  };
+  EXPECT_THAT(refusal("\"version\": 1", "\"version\": 2"), HasSubstr("has format version 2, expected 1"));
+  EXPECT_THAT(refusal("\"documents\": 2,", "\"documents\": 7,"),
+              HasSubstr("lists 10 documents, but its shards hold 5"));
+  EXPECT_THAT(refusal("\"vocab_size\"", "\"vocabulary\""), HasSubstr("vocab_size"));
+  EXPECT_THAT(refusal("0000000000001234", "12x"), HasSubstr("expected 16 hexadecimal digits"));
+  EXPECT_THAT(refusal("{", "["), HasSubstr("dataset.json"));
+}
+
+class Building : public Shards {
+ protected:
+  DatasetInfo build(const fs::path& out, const std::vector<TextSource>& sources, int threads, size_t batch_bytes,
+                    int64_t shard_tokens = 5000) {
+    ThreadPool pool(threads);
+    DatasetWriter writer(out, info(), shard_tokens);
+    add_sources(writer, sources, pool, {.encode = encode_bytes, .progress = {}, .batch_bytes = batch_bytes});
+    const DatasetInfo result = writer.info();
+    writer.finish();
+    return result;
+  }
+  std::vector<TextSource> sources() {
+    std::string lines;
+    for (int i = 0; i < 300; ++i)
+      lines += fmt::format("{{\"text\": \"{}\"}}\n", std::string(1 + i * 7 % 113, 'a' + i % 26));
+    return {{.file = text_file("a.jsonl", lines), .domain = "a"},
+            {.file = text_file("b.txt", "A text.\n"), .domain = "b"},
+            {.file = text_file("c.jsonl", lines), .domain = "a"}};
+  }
+};
+
+TEST_F(Building, TheFilesAreTheSameForAnyThreadsAndBatches) {
+  const auto files = sources();
+  build(out_, files, 1, size_t{8} << 20);
+  const auto expected = contents(out_);
+  EXPECT_GT(expected.size(), 5u);
+  for (const int threads : {1, 2, 5}) {
+    for (const size_t batch_bytes : {size_t{1}, size_t{1000}, size_t{8} << 20}) {
+      const fs::path out = folder_ / "again";
+      build(out, files, threads, batch_bytes);
+      EXPECT_TRUE(contents(out) == expected) << threads << " threads, batches of " << batch_bytes;
+      fs::remove_all(out);
+    }
+  }
+}
+
+TEST_F(Building, DocumentsKeepTheOrderOfTheirFilesAndTheirDomains) {
+  const DatasetInfo built = build(out_, sources(), 2, 1000);
+  const Dataset dataset(out_);
+  EXPECT_EQ(dataset.info(), built);
+  ASSERT_EQ(dataset.count(), 601);
+  EXPECT_EQ(tokens_of(dataset, 0), tokens_of(dataset, 301));
+  EXPECT_EQ(dataset.length(300), 8 + 2);
+  EXPECT_EQ(dataset.domain(299), 0);
+  EXPECT_EQ(dataset.domain(300), 1);
+  EXPECT_EQ(dataset.domain(301), 0);
+  EXPECT_THAT(dataset.domain_names(), ElementsAre("a", "b"));
+}
+
+TEST_F(Building, ProgressEndsAtTheWholeInput) {
+  ThreadPool pool(2);
+  DatasetWriter writer(out_, info());
+  uint64_t read = 0, in_all = 0;
+  bool grows = true;
+  add_sources(writer, sources(), pool,
+              {.encode = encode_bytes,
+               .progress =
+                   [&](const BuildProgress& progress) {
+                     grows = grows && progress.bytes_read >= read;
+                     read = progress.bytes_read;
+                     in_all = progress.bytes_in_all;
+                   },
+               .batch_bytes = 1000});
+  EXPECT_TRUE(grows);
+  EXPECT_EQ(read, in_all);
+}
+
+TEST_F(Building, MistakesInTheInputAreNamedAndLeaveNothing) {
+  const fs::path good = text_file("good.txt", "text");
+  const auto refusal = [&](const fs::path& file) {
+    const std::string error = error_of<Error>([&] {
+      build(out_, {{.file = good, .domain = "d"}, {.file = file, .domain = "d"}}, 2, 1000);
+    });
+    EXPECT_FALSE(fs::exists(out_));
+    EXPECT_FALSE(fs::exists(out_.string() + ".tmp"));
+    return error;
+  };
+  EXPECT_EQ(refusal(folder_ / "none.txt"),
+            "cannot open " + (folder_ / "none.txt").string() + ": there is no such file");
+  EXPECT_EQ(refusal(text_file("empty.jsonl", "\n\n")),
+            (folder_ / "empty.jsonl").string() + " holds no document; leave it out or check how it was made");
+  EXPECT_THAT(refusal(text_file("bad.jsonl", "{\"text\": \"a\"}\nnonsense\n")), HasSubstr("bad.jsonl:2: "));
+  EXPECT_THAT(refusal(text_file("bad.csv", "a,b\n")), HasSubstr("cannot tell from its name how to read it"));
+}
+
+TEST_F(Building, OfSeveralBadLinesTheFirstIsReported) {
+  std::string lines;
+  for (int i = 0; i < 200; ++i) lines += i >= 20 ? "{\"text\": 1}\n" : "{\"text\": \"a\"}\n";
+  const fs::path file = text_file("bad.jsonl", lines);
+  for (int round = 0; round < 5; ++round) {
+    EXPECT_THAT(error_of<Error>([&] { build(out_, {{.file = file, .domain = "d"}}, 4, size_t{1} << 20); }),
+                HasSubstr("bad.jsonl:21: "));
+  }
+}
+
+TEST_F(Building, AFailureOfTheTokenizerOnAnotherThreadReachesTheCaller) {
+  ThreadPool pool(3);
+  DatasetWriter writer(out_, info());
+  const auto encode = [](std::string_view text) -> std::vector<int32_t> {
+    if (text.starts_with("c")) fail("cannot encode this");
+    return {};
+  };
+  EXPECT_EQ(error_of<Error>([&] { add_sources(writer, sources(), pool, {.encode = encode}); }), "cannot encode this");
+}
+
+TEST_F(Building, MemoryDoesNotGrowWithTheInput) {
+  if (!test::kMemoryIsMeasurable) GTEST_SKIP() << "memory cannot be measured under a sanitizer";
+  const std::string line = "{\"text\": \"" + std::string(2000, 'x') + "\"}\n";
+  const auto lines = [&](int count) {
+    std::string text;
+    for (int i = 0; i < count; ++i) text += line;
+    return text;
+  };
+  const fs::path small = text_file("small.jsonl", lines(1000));
+  const fs::path large = text_file("large.jsonl", lines(20000));
+  const auto peak = [&](const fs::path& file, const std::string& out) {
+    return test::peak_memory_of(
+        [&] { build(folder_ / out, {{.file = file, .domain = "d"}}, 1, size_t{1} << 20, int64_t{1} << 29); });
+  };
+  const int64_t for_small = peak(small, "small");
+  const int64_t for_large = peak(large, "large");
+  EXPECT_EQ(Dataset(folder_ / "large").count(), 20000);
+  EXPECT_LT(for_large - for_small, int64_t{8} << 20) << "40 MB of text were read and 80 MB written";
+}
+
+}  // namespace
+}  // namespace moe

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Every path of this repository that README.md, CHANGELOG.md or docs/*.md names in backticks or links to exists.
+
+A word counts as such a path when it starts with one of the repository's top folders (or is the name of a file at its root
+with a known ending), and holds no blank. `src/ops/*.h` must match something; `tests/<layer>/`, `step-N/` and the like are
+patterns and pass. An anchor or line number after the path is ignored. With --root, another tree is checked.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+TOP = ("src", "tests", "bench", "tools", "configs", "docs", "cmake", ".ci")
+INCLUDE_ROOT = "src"
+ROOT_FILE = re.compile(r"(Makefile|CMakeLists\.txt|CMakePresets\.json|[A-Za-z_]+\.md|\.clang-(format|tidy)|\.gitignore)")
+PATTERN = re.compile(r"[<>{}$…]|\.\.\.|\bNAME\b|\bN\b")
+SOURCE = re.compile(r"[a-z_0-9]+(/[a-z_0-9]+)+\.(h|cpp|cu|cuh)")
+
+
+def words_of(line):
+    """What a line of Markdown sets in backticks, or links to inside the repository."""
+    for word in re.findall(r"`([^`\s]+)`", line):
+        yield word, False
+    for word in re.findall(r"\]\(([^)\s]+)\)", line):
+        if not re.match(r"[a-z]+:|#", word):
+            yield word, True
+
+
+def candidates(root, document, word, is_link):
+    """Where a word may point, or nothing if it does not look like a path of this repository."""
+    word = re.sub(r"(:\d+|#.*)$", "", word).rstrip(".,;")
+    if is_link:
+        return [document.parent / word]
+    if PATTERN.search(word):
+        return []
+    if word.split("/")[0] in TOP and "/" in word or ROOT_FILE.fullmatch(word):
+        return [root / word]
+    if SOURCE.fullmatch(word):
+        return [root / INCLUDE_ROOT / word, root / word]
+    return []
+
+
+def exists(path):
+    if "*" in path.name:
+        return path.parent.is_dir() and any(path.parent.glob(path.name))
+    return path.exists()
+
+
+def check(root):
+    """Every name that points nowhere, one line each, and the number of names looked at."""
+    root = Path(root).resolve()
+    documents = [root / name for name in ("README.md", "CHANGELOG.md") if (root / name).is_file()]
+    documents += sorted((root / "docs").rglob("*.md"))
+    mistakes, seen = [], 0
+    for document in documents:
+        for number, line in enumerate(document.read_text(encoding="utf-8").splitlines(), 1):
+            for word, is_link in words_of(line):
+                places = candidates(root, document, word, is_link)
+                seen += bool(places)
+                if places and not any(exists(place) for place in places):
+                    mistakes.append(f"{document.relative_to(root)}:{number}: there is no {word}")
+    return mistakes, seen
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", default=Path(__file__).resolve().parents[2], help="the repository to check")
+    mistakes, seen = check(parser.parse_args().root)
+    for mistake in mistakes:
+        print(mistake)
+    print(f"{seen} paths, {len(mistakes)} that point nowhere")
+    return 1 if mistakes or not seen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

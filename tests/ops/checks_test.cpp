@@ -1,0 +1,289 @@
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "ops/backend.h"
+
+namespace moe {
+namespace {
+
+/// Views over one buffer, each in memory of its own.
+class Checks : public testing::Test {
+ protected:
+  View make(DType dtype, Shape shape) {
+    const View view(memory_ + used_, dtype, shape);
+    used_ += (view.bytes() + 127) / 64 * 64;
+    return view;
+  }
+  View f32(Shape shape) { return make(DType::f32, shape); }
+  View f64(Shape shape) { return make(DType::f64, shape); }
+  View bf16(Shape shape) { return make(DType::bf16, shape); }
+  View i32(Shape shape) { return make(DType::i32, shape); }
+
+  RmsNorm rms_norm() {
+    return {.x = f32({2, 4}), .gain = f32({4}), .eps = 1e-6f, .y = f32({2, 4}), .inv_rms = f32({2})};
+  }
+  SwiGluBackward swiglu_backward() {
+    return {.gate_up = f32({3, 8}),
+            .scale = f32({5}),
+            .scale_index = i32({3}),
+            .dy = f32({3, 4}),
+            .d_gate_up = f32({3, 8}),
+            .y = f32({3, 4}),
+            .d_scale = f32({5})};
+  }
+
+ private:
+  alignas(64) char memory_[1 << 16];
+  size_t used_ = 0;
+};
+
+template <class Op>
+std::string error_of(const Op& op) {
+  try {
+    check(op);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+using testing::HasSubstr;
+
+TEST_F(Checks, CorrectOperationsPass) {
+  EXPECT_EQ(error_of(rms_norm()), "");
+  EXPECT_EQ(error_of(swiglu_backward()), "");
+}
+
+TEST_F(Checks, AWrongSizeNamesWhereTheExpectedOneComesFrom) {
+  auto op = rms_norm();
+  op.gain = f32({3});
+  EXPECT_EQ(error_of(op), "rms_norm: gain is f32 [3], expected [D] = [4] (beside x, f32 [2, 4])");
+}
+
+TEST_F(Checks, AComputedSizeNamesWhereItComesFrom) {
+  auto op = swiglu_backward();
+  op.gate_up = f32({3, 7});
+  EXPECT_EQ(error_of(op), "swiglu_backward: gate_up is f32 [3, 7], expected [T, 2F] = [3, 8] (beside dy, f32 [3, 4])");
+}
+
+TEST_F(Checks, AWrongRankIsRefused) {
+  auto op = rms_norm();
+  op.x = f32({4});
+  EXPECT_EQ(error_of(op), "rms_norm: x is f32 [4], expected [T, D]");
+}
+
+TEST_F(Checks, AnAbsentRequiredViewIsRefused) {
+  auto op = rms_norm();
+  op.inv_rms = {};
+  EXPECT_EQ(error_of(op), "rms_norm: inv_rms is absent, expected a tensor");
+}
+
+TEST_F(Checks, HalfAnOptionalPairIsRefused) {
+  auto op = rms_norm();
+  op.residual = f32({2, 4});
+  EXPECT_EQ(error_of(op), "rms_norm: residual is given without sum, expected both or neither");
+  op.sum = f32({2, 4});
+  EXPECT_EQ(error_of(op), "");
+  auto backward = swiglu_backward();
+  backward.d_scale = {};
+  EXPECT_EQ(error_of(backward), "swiglu_backward: scale is given without d_scale, expected both or neither");
+}
+
+TEST_F(Checks, OperandsMixF32AndBf16ButNotF64) {
+  auto op = rms_norm();
+  op.x = bf16({2, 4});
+  EXPECT_EQ(error_of(op), "");
+  op.y = f64({2, 4});
+  EXPECT_EQ(error_of(op), "rms_norm: y is f64 [2, 4], expected f32 or bf16 (beside x, bf16 [2, 4])");
+}
+
+TEST_F(Checks, StatisticsFollowThePrecisionOfTheData) {
+  auto op = rms_norm();
+  op.inv_rms = bf16({2});
+  EXPECT_EQ(error_of(op), "rms_norm: inv_rms is bf16 [2], expected f32 (beside x, f32 [2, 4])");
+  op = {.x = f64({2, 4}), .gain = f64({4}), .eps = 0, .y = f64({2, 4}), .inv_rms = f32({2})};
+  EXPECT_EQ(error_of(op), "rms_norm: inv_rms is f32 [2], expected f64 (beside x, f64 [2, 4])");
+  op.inv_rms = f64({2});
+  EXPECT_EQ(error_of(op), "");
+}
+
+TEST_F(Checks, IndicesAreI32) {
+  const Embed op{.tokens = f32({3}), .table = f32({9, 4}), .y = f32({3, 4})};
+  EXPECT_EQ(error_of(op), "embed: tokens is f32 [3], expected i32");
+}
+
+TEST_F(Checks, IntegersAreNoOperands) {
+  auto op = rms_norm();
+  op.x = i32({2, 4});
+  EXPECT_EQ(error_of(op), "rms_norm: x is i32 [2, 4], expected f32, bf16 or f64");
+}
+
+TEST_F(Checks, AStrideAlongTheLastAxisIsRefused) {
+  auto op = rms_norm();
+  op.x = f32({2, 8});
+  op.x.shape = {2, 4};
+  op.x.stride = {8, 2};
+  EXPECT_EQ(error_of(op), "rms_norm: x, f32 [2, 4], has stride 2 along its last axis, expected 1");
+}
+
+TEST_F(Checks, RowsThatOverlapAreRefused) {
+  auto op = rms_norm();
+  op.x.stride = {3, 1};
+  EXPECT_EQ(error_of(op),
+            "rms_norm: x, f32 [2, 4], has stride 3 along axis 0, expected at least 4 so that its parts do not overlap");
+}
+
+TEST_F(Checks, ColumnsOfAWiderMatrixAreLegalAtAnyWidth) {
+  auto op = rms_norm();
+  const View wide = f32({2, 13});
+  op.x = wide.columns(0, 4);
+  op.y = wide.columns(5, 4);
+  EXPECT_EQ(error_of(op), "");
+  op.y = wide.columns(3, 4);
+  EXPECT_EQ(error_of(op), "rms_norm: y, f32 [2, 4], overlaps x, f32 [2, 4], expected memory of its own");
+}
+
+TEST_F(Checks, AnAddressOffTheElementIsRefused) {
+  auto op = rms_norm();
+  op.x.data = static_cast<char*>(op.x.data) + 2;
+  EXPECT_THAT(error_of(op), HasSubstr("rms_norm: x, f32 [2, 4], is at address 0x"));
+  EXPECT_THAT(error_of(op), HasSubstr("expected a multiple of its element's 4 bytes"));
+}
+
+TEST_F(Checks, InPlaceMustBeTheVerySameView) {
+  auto op = swiglu_backward();
+  op.d_gate_up = op.gate_up;
+  op.y = op.dy;
+  EXPECT_EQ(error_of(op), "");
+  const View rows = f32({4, 8});
+  op.gate_up = rows.rows(0, 3);
+  op.d_gate_up = rows.rows(1, 3);
+  EXPECT_EQ(error_of(op),
+            "swiglu_backward: d_gate_up, f32 [3, 8], overlaps gate_up, f32 [3, 8], expected the very same view or none "
+            "of its elements");
+}
+
+TEST_F(Checks, TwoOutputsNeverShareMemory) {
+  RouterTopk op{.scores = f32({2, 8}), .group = i32({2}), .normalize = false, .ids = i32({2, 2}), .gates = f32({2, 2})};
+  EXPECT_EQ(error_of(op), "");
+  op.ids.data = op.gates.data;
+  EXPECT_EQ(error_of(op), "router_topk: ids, i32 [2, 2], overlaps gates, f32 [2, 2], expected memory of its own");
+}
+
+TEST_F(Checks, MoreChoicesThanExpertsAreRefused) {
+  const RouterTopk op{
+      .scores = f32({2, 4}), .group = i32({2}), .normalize = false, .ids = i32({2, 5}), .gates = f32({2, 5})};
+  EXPECT_EQ(error_of(op), "router_topk: K is 5 choices of 4 experts, expected at most E distinct ones");
+}
+
+TEST_F(Checks, HeadsMustShareKeysEvenly) {
+  const Attention op{.q = f32({5, 24}),
+                     .k = f32({5, 16}),
+                     .v = f32({5, 16}),
+                     .segment_start = i32({5}),
+                     .heads = 6,
+                     .kv_heads = 4,
+                     .scale = 1,
+                     .max_segment = 5,
+                     .out = f32({5, 24}),
+                     .lse = f32({5, 6})};
+  EXPECT_EQ(error_of(op), "attention: heads is 6, expected a multiple of kv_heads, 4");
+}
+
+TEST_F(Checks, KeysAreAsWideAsTheirHeads) {
+  const CachedAttention op{.q = f32({1, 24}),
+                           .k_cache = f32({2, 8, 24}),
+                           .v_cache = f32({2, 8, 12}),
+                           .sequence = i32({1}),
+                           .positions = i32({1}),
+                           .heads = 6,
+                           .kv_heads = 3,
+                           .scale = 1,
+                           .out = f32({1, 24})};
+  EXPECT_EQ(error_of(op),
+            "cached_attention: k_cache is f32 [2, 8, 24], expected [S, L, Hkv*h] = [2, 8, 12] (beside q, f32 [1, 24])");
+}
+
+TEST_F(Checks, HeadSizeOfARotationIsEven) {
+  const Rope op{.x = f32({2, 9}), .table = f32({2, 3})};
+  EXPECT_EQ(error_of(op), "rope: table is f32 [2, 3], expected an even head size");
+  const Rope uneven{.x = f32({2, 10}), .table = f32({2, 4})};
+  EXPECT_EQ(error_of(uneven), "rope: x is f32 [2, 10], expected rows of whole heads of size 4");
+}
+
+TEST_F(Checks, OffsetsAreOneMoreThanExperts) {
+  const GroupedGemm op{.a = f32({3, 4}), .offsets = i32({2}), .b = f32({2, 4, 5}), .c = f32({3, 5})};
+  EXPECT_EQ(error_of(op), "grouped_gemm: offsets is i32 [2], expected [E+1] = [3] (beside b, f32 [2, 4, 5])");
+}
+
+TEST_F(Checks, WithoutARowIndexAHasTheRowsOfC) {
+  GroupedGemm op{.a = f32({4, 4}), .offsets = i32({3}), .b = f32({2, 4, 5}), .c = f32({3, 5})};
+  EXPECT_EQ(error_of(op), "grouped_gemm: a is f32 [4, 4], expected [R, K] = [3, 4] (beside c, f32 [3, 5])");
+  op.a_rows = i32({3});
+  EXPECT_EQ(error_of(op), "");
+}
+
+TEST_F(Checks, DevicesDivideExperts) {
+  const BalanceCoefficients op{.counts = i32({1, 6}),
+                               .group_tokens = i32({1}),
+                               .inv_tokens = f32({1}),
+                               .top_k = 2,
+                               .alpha = 1,
+                               .devices = 4,
+                               .coefficients = f32({1, 6})};
+  EXPECT_EQ(error_of(op), "balance_coefficients: devices is 4, expected a divisor of 6 experts");
+}
+
+TEST_F(Checks, NumbersWantContiguousViewsOfEqualLength) {
+  const View gaps = f32({2, 9}).columns(0, 4);
+  EXPECT_EQ(error_of(Fill{.x = gaps, .value = 1}),
+            "fill: x, f32 [2, 4], has gaps between its rows, expected it contiguous");
+  EXPECT_EQ(error_of(Cast{.x = f32({2, 4}), .y = bf16({3, 2})}),
+            "cast: y is bf16 [3, 2], expected 8 elements (beside x, f32 [2, 4])");
+  EXPECT_EQ(error_of(Cast{.x = f32({2, 4}), .y = bf16({8})}), "");
+  EXPECT_EQ(error_of(Cast{.x = i32({2, 4}), .y = bf16({8})}), "cast: x is i32 [2, 4], expected f32, bf16 or f64");
+}
+
+TEST_F(Checks, ABf16ParameterNeedsAMaster) {
+  AdamW op{.param = bf16({2, 4}),
+           .gradient = f32({2, 4}),
+           .exp_avg = f32({2, 4}),
+           .exp_avg_sq = f32({2, 4}),
+           .gradient_scale = f32({1}),
+           .learning_rate = 1,
+           .beta1 = 0.9f,
+           .beta2 = 0.95f,
+           .eps = 1e-8f,
+           .weight_decay = 0,
+           .step = 0};
+  EXPECT_EQ(error_of(op), "adamw: master is absent, expected one because param is bf16");
+  op.master = f32({2, 4});
+  EXPECT_EQ(error_of(op), "adamw: step is 0, expected at least 1");
+  op.step = 1;
+  EXPECT_EQ(error_of(op), "");
+}
+
+TEST_F(Checks, EmptyTensorsAreLegal) {
+  const RmsNorm op{.x = f32({0, 4}), .gain = f32({4}), .eps = 0, .y = f32({0, 4}), .inv_rms = f32({0})};
+  EXPECT_EQ(error_of(op), "");
+}
+
+TEST_F(Checks, ProductsAreCountedTwiceTheirTerms) {
+  EXPECT_EQ(flops(Gemm{.a = f32({3, 4}), .b = f32({4, 5}), .c = f32({3, 5})}), 2 * 3 * 4 * 5);
+  Attention op{.q = f32({8, 6}),
+               .k = f32({8, 6}),
+               .v = f32({8, 6}),
+               .segment_start = i32({8}),
+               .heads = 2,
+               .kv_heads = 2,
+               .scale = 1,
+               .max_segment = 4,
+               .out = f32({8, 6}),
+               .lse = f32({8, 2})};
+  EXPECT_EQ(flops(op), 2 * 2 * (2 * (1 + 2 + 3 + 4)) * 6);  // two products over two documents of four
+}
+
+}  // namespace
+}  // namespace moe

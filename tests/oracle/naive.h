@@ -1,0 +1,45 @@
+#pragma once
+/// Every operation of OpList as the equation in src/ops says it: inputs are read whole, outputs written whole, so that
+/// operating in place needs no thought. Elements that the contract leaves alone are read and written back.
+
+#include "ops/backend.h"
+
+namespace moe::oracle {
+
+void compute(const Gemm& op);
+void compute(const GroupedGemm& op);
+void compute(const GroupedGemmReduce& op);
+
+void compute(const RmsNorm& op);
+void compute(const RmsNormBackward& op);
+void compute(const SwiGlu& op);
+void compute(const SwiGluBackward& op);
+void compute(const RopeTable& op);
+void compute(const Rope& op);
+void compute(const Add& op);
+
+void compute(const Attention& op);
+void compute(const AttentionBackward& op);
+void compute(const KvAppend& op);
+void compute(const CachedAttention& op);
+
+void compute(const Embed& op);
+void compute(const EmbedBackward& op);
+void compute(const CrossEntropy& op);
+
+void compute(const RouterScores& op);
+void compute(const RouterTopk& op);
+void compute(const RoutePlan& op);
+void compute(const RowsCombine& op);
+void compute(const RouterCounts& op);
+void compute(const BalanceCoefficients& op);
+void compute(const BalanceLoss& op);
+void compute(const RouterBackward& op);
+
+void compute(const Fill& op);
+void compute(const Cast& op);
+void compute(const SumSquares& op);
+void compute(const ClipScale& op);
+void compute(const AdamW& op);
+
+}  // namespace moe::oracle

@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""Compares `moe tokenizer` with Hugging Face's `tokenizers` library, id by id.
+
+  compare_tokenizers.py --moe build/moe --shared ../shared [--scale 1]
+
+Tokenizers: one trained here, deepseek-llm and gpt2. Texts: the validation files, random strings of the code points that
+Unicode 14 assigns (the version of PCRE2's tables), special tokens spelled in text. Exit status 77 (a skip for CTest)
+where the library or the data is missing.
+"""
+
+import argparse
+import ctypes
+import ctypes.util
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import unicodedata
+from pathlib import Path
+
+SKIP = 77
+BYTES_ONLY = "øöúÿõ÷ûýÀùÁþü"  # added entries of deepseek-llm that the library decodes as single bytes
+
+
+def skip(reason):
+    print(f"[  SKIPPED ] {reason}")
+    sys.exit(SKIP)
+
+
+try:
+    from tokenizers import Tokenizer
+except ImportError:
+    skip("the Python package tokenizers is not installed (make venv)")
+
+
+def decompress(path):
+    library = ctypes.util.find_library("zstd")
+    if library is None:
+        skip("libzstd was not found")
+    zstd = ctypes.CDLL(library)
+    zstd.ZSTD_getFrameContentSize.restype = ctypes.c_ulonglong
+    zstd.ZSTD_decompress.restype = ctypes.c_size_t
+    data = path.read_bytes()
+    size = zstd.ZSTD_getFrameContentSize(data, ctypes.c_size_t(len(data)))
+    if size >= 1 << 40:  # not stored in the frame
+        size = 64 * len(data)
+    out = ctypes.create_string_buffer(size)
+    got = zstd.ZSTD_decompress(out, ctypes.c_size_t(size), data, ctypes.c_size_t(len(data)))
+    if zstd.ZSTD_isError(ctypes.c_size_t(got)):
+        sys.exit(f"{path}: cannot be decompressed")
+    return out.raw[:got]
+
+
+class Moe:
+    def __init__(self, program, tokenizer):
+        self.program, self.tokenizer = program, tokenizer
+
+    def run(self, command, data, *flags):
+        arguments = [self.program, "tokenizer", command, "--tokenizer", str(self.tokenizer), *flags]
+        done = subprocess.run(arguments, input=data, capture_output=True)
+        if done.returncode != 0:
+            sys.exit(f"{' '.join(arguments)} failed: {done.stderr.decode(errors='replace')}")
+        return done.stdout
+
+    def encode(self, text, *flags):
+        return [int(i) for i in self.run("encode", text.encode(), *flags).split()]
+
+    def encode_lines(self, lines, *flags):
+        out = self.run("encode", "".join(line + "\n" for line in lines).encode(), "--lines", *flags)
+        return [json.loads(line) for line in out.splitlines()]
+
+    def decode(self, ids, *flags):
+        return self.run("decode", " ".join(map(str, ids)).encode(), *flags)
+
+
+failures = 0
+
+
+def check(what, found, expected, text=""):
+    global failures
+    if found != expected:
+        failures += 1
+        if failures <= 20:
+            at = next((i for i, (a, b) in enumerate(zip(found, expected)) if a != b), min(len(found), len(expected)))
+            print(f"FAILED {what}: {text[:200]!r}\n  differs at {at}: found {found[max(0, at - 3):at + 5]}, "
+                  f"expected {expected[max(0, at - 3):at + 5]}")
+
+
+def check_lines(what, moe, library, lines, *flags):
+    found = moe.encode_lines(lines, *flags)
+    check(f"{what}: number of lines", [len(found)], [len(lines)])
+    expected = library.encode_batch(lines, add_special_tokens="--no-special" not in flags)
+    for line, ours, theirs in zip(lines, found, expected):
+        check(what, ours, theirs.ids, line)
+
+
+def assigned():
+    return [chr(c) for c in range(0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs")]
+
+
+def random_strings(count, rng):
+    everything = assigned()
+    digits = [c for c in everything if unicodedata.category(c)[0] == "N"]
+    marks = [c for c in everything if unicodedata.category(c)[0] == "M"]
+    spaces = [c for c in everything if c.isspace()] + ["\u180e", "\u200b", "\ufeff", "\u0000"]
+    ascii_all = [chr(c) for c in range(128)]
+    words = ["the", "don't", "I'LL", "'s", "ſ", "'ſ", "K", "Straße", "naïve", "汉字", "かな", "カナ", "한국", "def f(x):", "    "]
+    pools = [everything, everything, ascii_all, ascii_all, digits, marks, spaces, [" "], [chr(c) for c in range(0x80, 0x600)],
+             [chr(c) for c in range(0x2E80, 0xA000) if unicodedata.category(chr(c)) != "Cn"], list("abcXYZ"), words]
+    strings = []
+    for _ in range(count):
+        text = ""
+        for _ in range(rng.randint(1, 8)):
+            pool = rng.choice(pools)
+            text += "".join(rng.choice(pool) for _ in range(rng.randint(1, 6)))
+        strings.append(text)
+    return strings
+
+
+def with_specials(strings, specials, rng):
+    out = []
+    for text in strings:
+        cut = rng.randint(0, len(text))
+        out.append(text[:cut] + rng.choice(specials) + rng.choice(["", " ", rng.choice(specials)]) + text[cut:])
+    return out
+
+
+def compare(name, program, folder, texts, scale):
+    moe = Moe(program, folder)
+    library = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    specials = [t.content for t in library.get_added_tokens_decoder().values() if t.special]
+    rng = random.Random(1)
+    library.encode_special_tokens = True
+    for path, documents in texts.items():
+        whole = "\n\n".join(documents)
+        ids = moe.encode(whole, "--no-special")
+        check(f"{name}: {path} as one text", ids, library.encode(whole, add_special_tokens=False).ids)
+        check(f"{name}: {path} decoded", moe.decode(ids), whole.encode())
+        if not set(whole) & set(BYTES_ONLY):
+            check(f"{name}: {path} decoded as by the library", moe.decode(ids), library.decode(ids).encode())
+        lines = [line for document in documents for line in document.split("\n")]
+        check_lines(f"{name}: a line of {path}", moe, library, lines, "--no-special")
+    print(f"{name}: {len(texts)} files compared")
+    strings = random_strings(10000 * scale, rng)
+    whole = "".join(strings)
+    check(f"{name}: random text", moe.encode(whole, "--no-special"), library.encode(whole, add_special_tokens=False).ids)
+    lines = [s.replace("\n", "\r") for s in strings]
+    check_lines(f"{name}: random line", moe, library, lines, "--no-special")
+    if specials:
+        lines = with_specials(lines[: 2000 * scale], specials, rng)
+        check_lines(f"{name}: special tokens as text", moe, library, lines, "--no-special")
+        library.encode_special_tokens = False
+        check_lines(f"{name}: special tokens parsed", moe, library, lines, "--no-special", "--parse-special")
+        line = specials[0] + "a" + specials[-1]
+        ids = library.encode(line, add_special_tokens=False).ids
+        check(f"{name}: special tokens left out", moe.decode(ids), library.decode(ids, skip_special_tokens=True).encode())
+        check(f"{name}: special tokens kept", moe.decode(ids, "--special"),
+              library.decode(ids, skip_special_tokens=False).encode())
+    print(f"{name}: {len(strings)} random strings compared")
+    return moe, library
+
+
+def compare_trained(program, temporary, valid_files, texts, scale):
+    folder = temporary / "trained"
+    subprocess.run([program, "tokenizer", "train", "--vocab-size", "2048", "--out", str(folder), *map(str, valid_files)],
+                   check=True, stderr=subprocess.DEVNULL)
+    moe, library = compare("trained", program, folder, texts, scale)
+    check("trained: vocabulary size", [library.get_vocab_size()], [2048])
+    check("trained: BOS is added", moe.encode("Hello"), library.encode("Hello").ids, "Hello")
+    check("trained: nothing but BOS", moe.encode(""), library.encode("").ids)
+    every = [i for i in range(2048)]
+    check("trained: every id decoded", moe.decode(every, "--special").decode(errors="replace"),
+          library.decode(every, skip_special_tokens=False))
+
+
+def compare_given(program, temporary, shared, texts, scale):
+    tokenizers = shared / "data" / "tokenizers"
+    folder = temporary / "deepseek-llm"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_bytes(decompress(tokenizers / "deepseek-llm" / "tokenizer.json.zst"))
+    (folder / "tokenizer_config.json").write_bytes((tokenizers / "deepseek-llm" / "tokenizer_config.json").read_bytes())
+    moe, library = compare("deepseek-llm", program, folder, texts, scale)
+    bos = library.token_to_id("<｜begin▁of▁sentence｜>")
+    check("deepseek-llm: BOS once", moe.encode("Hello"), [bos] + library.encode("Hello", add_special_tokens=False).ids)
+
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers
+    source, folder = temporary / "gpt2-files", temporary / "gpt2"
+    source.mkdir()
+    folder.mkdir()
+    for name in ("vocab.json", "merges.txt"):
+        (source / name).write_bytes(decompress(tokenizers / "gpt2" / f"{name}.zst"))
+    gpt2 = Tokenizer(models.BPE.from_file(str(source / "vocab.json"), str(source / "merges.txt")))
+    gpt2.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    gpt2.decoder = decoders.ByteLevel()
+    gpt2.add_special_tokens([AddedToken("<|endoftext|>", special=True, normalized=True)])
+    gpt2.save(str(folder / "tokenizer.json"))
+    compare("gpt2", program, folder, texts, scale)
+    lines = [line for documents in texts.values() for document in documents[:2] for line in document.split("\n")]
+    check_lines("gpt2 from vocab.json and merges.txt", Moe(program, source), gpt2, lines, "--no-special")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--moe", required=True)
+    parser.add_argument("--shared", required=True, type=Path)
+    parser.add_argument("--scale", type=int, default=1, help="multiplies the number of random strings")
+    arguments = parser.parse_args()
+    valid_files = sorted(arguments.shared.glob("data/text/*/valid.jsonl"))
+    if not valid_files:
+        skip(f"no validation texts under {arguments.shared}")
+    texts = {str(path.relative_to(arguments.shared)): [json.loads(line)["text"] for line in path.open(encoding="utf-8")]
+             for path in valid_files}
+    with tempfile.TemporaryDirectory() as temporary:
+        compare_trained(arguments.moe, Path(temporary), valid_files, texts, arguments.scale)
+        compare_given(arguments.moe, Path(temporary), arguments.shared, texts, arguments.scale)
+    print(f"{failures} differences")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# From nothing to a model that writes: corpus, tokenizer, shards, training, samples and a score beside xz. `make demo` runs it.
+# Arguments go to `moe train`, e.g. tools/demo.sh --set train.steps=100. A run that was stopped continues where it was.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly moe=build/moe corpus=build/corpus work=build/demo run=runs/demo
+readonly domains=(bible dictionary python handbook chinese)
+
+say() { printf '\n== %s\n' "$*" >&2; }
+files() { printf "$corpus/%s/$1.jsonl\n" "${domains[@]}"; }
+
+say "Corpus: real text of ${#domains[@]} domains from Debian packages"
+if [ ! -f "$corpus/manifest.json" ] || [ tools/make_corpus.py -nt "$corpus/manifest.json" ] ||
+   [ tools/corpus_text.py -nt "$corpus/manifest.json" ]; then
+  python3 tools/make_corpus.py --out "$corpus"
+  rm -rf "$work"
+else
+  echo "$corpus is there already" >&2
+fi
+mapfile -t train_files < <(files train)
+mapfile -t valid_files < <(files valid)
+
+say "Tokenizer: byte-level BPE, trained on the corpus"
+if [ ! -f "$work/tokenizer/tokenizer.json" ]; then
+  "$moe" tokenizer train --vocab-size 8192 --out "$work/tokenizer" "${train_files[@]}"
+fi
+
+say "Shards: the corpus as tokens"
+[ -d "$work/train" ] || "$moe" data --tokenizer "$work/tokenizer" --out "$work/train" "${train_files[@]}"
+[ -d "$work/valid" ] || "$moe" data --tokenizer "$work/tokenizer" --out "$work/valid" "${valid_files[@]}"
+
+say "Training: a small DeepSeekMoE, at most six minutes on two cores"
+resume=()
+if [ -e "$run/latest" ]; then resume=(--resume); fi
+"$moe" train configs/demo.toml "${resume[@]}" "$@"
+
+say "What it writes"
+for prompt in "In the beginning" "Ocean, n. " "def read(self" "The package manager" "描述"; do
+  printf '\n--- %s' "$prompt"
+  "$moe" generate "$run/latest" --prompt "$prompt" --max-new-tokens 80 --temperature 0.8 --seed 1 --device cpu
+  echo
+done
+
+say "How well it predicts text that it has not seen"
+"$moe" eval loss "$run/latest" "${valid_files[@]}" --json >"$run/eval.json"
+python3 tools/demo_report.py "$corpus/manifest.json" "$run/eval.json"

@@ -1,0 +1,1 @@
+"""DeepSeekMoE in plain PyTorch, the independent reference of the C++ program's tests."""
