@@ -45,7 +45,8 @@ function(moe_kernels folder)
     target_link_libraries(moe_kernels_${isa} PRIVATE moe_options)
     target_compile_definitions(moe_kernels_${isa} PRIVATE MOE_ISA=${isa})
     target_compile_options(moe_kernels_${isa} PRIVATE -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
-      ${isa_flags_${isa}})
+      ${isa_flags_${isa}}
+      $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)  # g++ 12's own AVX-512 headers cause it
     target_sources(moe_backend_cpu PRIVATE $<TARGET_OBJECTS:moe_kernels_${isa}>)
   endforeach()
 endfunction()

@@ -35,13 +35,15 @@ resume=()
 if [ -e "$run/latest" ]; then resume=(--resume); fi
 "$moe" train configs/demo.toml "${resume[@]}" "$@"
 
-say "What it writes"
-for prompt in "In the beginning" "Ocean, n. " "def read(self" "The package manager" "描述"; do
+say "What it writes: one text for each domain"
+for prompt in "And it came to pass" "Orchard, n. " "def read(self" "The package manager" "描述"; do
   printf '\n--- %s' "$prompt"
-  "$moe" generate "$run/latest" --prompt "$prompt" --max-new-tokens 80 --temperature 0.8 --seed 1 --device cpu
+  "$moe" generate "$run/latest" --prompt "$prompt" --max-new-tokens 80 --temperature 0.8 --seed 1 --device cpu --quiet
   echo
 done
 
-say "How well it predicts text that it has not seen"
-"$moe" eval loss "$run/latest" "${valid_files[@]}" --json >"$run/eval.json"
-python3 tools/demo_report.py "$corpus/manifest.json" "$run/eval.json"
+say "How well it predicts text that it has not seen, and which experts took which domain"
+"$moe" eval loss "$run/latest" "${valid_files[@]}" --json "$run/eval-by-domain.json"
+echo
+python3 tools/demo_report.py "$corpus/manifest.json" "$run/eval-by-domain.json"
+say "The model is in $run/latest; try: $moe generate $run/latest --prompt 'In the beginning' --max-new-tokens 100"

@@ -16,7 +16,6 @@ build  nlohmann-json3-dev  header:nlohmann/json.hpp
 build  libcli11-dev        header:CLI/CLI.hpp
 build  libtomlplusplus-dev header:toml++/toml.h
 build  libpcre2-dev        header:pcre2.h
-build  libutf8proc-dev     header:utf8proc.h
 build  libzstd-dev         header:zstd.h
 build  zlib1g-dev          header:zlib.h
 build  libgtest-dev        header:gtest/gtest.h

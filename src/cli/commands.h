@@ -9,4 +9,16 @@ namespace moe {
 /// `moe tokenizer train`, `moe tokenizer encode`, `moe tokenizer decode`
 void add_tokenizer_commands(CLI::App& app);
 
+/// `moe data`
+void add_data_command(CLI::App& app);
+
+/// `moe logits`
+void add_logits_command(CLI::App& app);
+
+/// `moe generate`
+void add_generate_command(CLI::App& app);
+
+/// `moe train`
+void add_train_command(CLI::App& app);
+
 }  // namespace moe

@@ -2,14 +2,13 @@
 #include <cstdio>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/thread_pool.h"
 #include "cli/commands.h"
+#include "cli/text_sources.h"
 #include "data/builder.h"
-#include "data/reader.h"
 #include "data/shards.h"
 #include "tokenizer/tokenizer.h"
 
@@ -37,24 +36,9 @@ constexpr double kSecondsBetweenLines = 10;
 struct DataFlags {
   std::string tokenizer;
   std::string out;
-  std::vector<std::string> files;
-  std::vector<std::string> labelled;
+  TextSourceOptions sources;
   int threads = 0;
 };
-
-std::vector<TextSource> sources_of(const DataFlags& flags) {
-  std::vector<TextSource> sources;
-  for (const std::string& file : flags.files) sources.push_back({.file = file, .domain = domain_of(file)});
-  for (const std::string& text : flags.labelled) {
-    const size_t equals = text.find('=');
-    if (equals == 0 || equals == std::string::npos || equals + 1 == text.size()) {
-      fail_usage("--domain {}: expected NAME=FILE, for instance --domain code=sources.jsonl", text);
-    }
-    sources.push_back({.file = text.substr(equals + 1), .domain = text.substr(0, equals)});
-  }
-  if (sources.empty()) fail_usage("there is nothing to read: give at least one FILE or --domain NAME=FILE");
-  return sources;
-}
 
 /// Shows how far the reading is: a status line on a terminal, else a line now and then.
 class ProgressReport {
@@ -98,7 +82,7 @@ void print_summary(const DatasetInfo& info) {
 }
 
 void make_dataset(const DataFlags& flags) {
-  const std::vector<TextSource> sources = sources_of(flags);
+  const std::vector<TextSource> sources = text_sources(flags.sources);
   const Tokenizer tokenizer = Tokenizer::load(flags.tokenizer);
   DatasetWriter writer(flags.out, {.vocab_size = tokenizer.id_count(),
                                    .bos_id = tokenizer.bos().value_or(-1),
@@ -129,12 +113,8 @@ void add_data_command(CLI::App& app) {
       ->required()
       ->type_name("DIR_OR_FILE");
   command->add_option("--out", flags->out, "folder to make")->required()->type_name("DIR");
-  command->add_option("--domain", flags->labelled, "a file and the domain it belongs to; may be repeated")
-      ->type_name("NAME=FILE")
-      ->expected(1)
-      ->take_all();
   command->add_option("--threads", flags->threads, "0: one per processor")->capture_default_str();
-  command->add_option("FILE", flags->files, "text files: .txt or .jsonl, plain, .gz or .zst")->type_name("FILE...");
+  add_text_source_options(*command, flags->sources);
   command->callback([flags] { make_dataset(*flags); });
 }
 

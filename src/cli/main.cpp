@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/exit_status.h"
 
 namespace {
 
@@ -17,10 +18,16 @@ int main(int argc, char** argv) {
   CLI::App app("moe: trains DeepSeekMoE language models from raw text, evaluates them and generates with them", "moe");
   app.require_subcommand(1);
   moe::add_tokenizer_commands(app);
+  moe::add_data_command(app);
+  moe::add_train_command(app);
+  moe::add_logits_command(app);
+  moe::add_generate_command(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kUsage;
+  } catch (const moe::ExitStatus& exit) {
+    return exit.status;
   } catch (const moe::UsageError& error) {
     moe::log_info("error: {}", error.what());
     return kUsage;

@@ -16,20 +16,23 @@
 namespace moe {
 namespace {
 
-constexpr const char* kTrainHelp = R"(Reads .txt files, or .jsonl files with a field "text" in each line, plain, .gz or .zst, and writes
+constexpr const char* kTrainHelp =
+    R"(Reads .txt files, or .jsonl files with a field "text" in each line, plain, .gz or .zst, and writes
 tokenizer.json and tokenizer_config.json, which Hugging Face's libraries read too. The same
 texts give the same tokenizer, in any order and for any number of threads.
 
 Example:
   moe tokenizer train --vocab-size 8192 --out runs/tokenizer books.txt code.jsonl.zst)";
 
-constexpr const char* kEncodeHelp = R"(Reads text (any bytes) from standard input and writes its token ids to standard output, separated by
+constexpr const char* kEncodeHelp =
+    R"(Reads text (any bytes) from standard input and writes its token ids to standard output, separated by
 blanks. BOS and EOS are added as the tokenizer's files say.
 
 Example:
   printf 'Hello, world!' | moe tokenizer encode --tokenizer runs/tokenizer)";
 
-constexpr const char* kDecodeHelp = R"(Reads token ids from standard input, separated by blanks, commas, brackets or line ends, and writes
+constexpr const char* kDecodeHelp =
+    R"(Reads token ids from standard input, separated by blanks, commas, brackets or line ends, and writes
 the bytes they stand for to standard output, with nothing added.
 
 Example:
@@ -69,8 +72,8 @@ void train(const TrainFlags& flags) {
   clear_status();
   make_folder(flags.out);
   tokenizer.save(flags.out);
-  log_info("{}: {} tokens ({} bytes of text, {} different words)", flags.out, tokenizer.id_count(), trainer.text_bytes(),
-           trainer.word_count());
+  log_info("{}: {} tokens ({} bytes of text, {} different words)", flags.out, tokenizer.id_count(),
+           trainer.text_bytes(), trainer.word_count());
   if (tokenizer.id_count() < flags.trainer.vocab_size) {
     log_warning("the text has no further pair of tokens that occurs twice, so the vocabulary stays below {}",
                 flags.trainer.vocab_size);
@@ -87,10 +90,13 @@ struct EncodeFlags {
 void warn_of_second_bos(const Tokenizer& tokenizer, const EncodeFlags& flags, const std::vector<int32_t>& ids) {
   const bool doubled = flags.options.add_special && tokenizer.adds_bos() && ids.size() > 1 && ids[1] == ids[0] &&
                        ids[0] == tokenizer.bos();
-  if (doubled) log_warning("the text begins with BOS and the tokenizer adds one before it; --no-special leaves that out");
+  if (doubled)
+    log_warning("the text begins with BOS and the tokenizer adds one before it; --no-special leaves that out");
 }
 
-std::string as_text(const std::vector<int32_t>& ids, const char* between) { return fmt::format("{}", fmt::join(ids, between)); }
+std::string as_text(const std::vector<int32_t>& ids, const char* between) {
+  return fmt::format("{}", fmt::join(ids, between));
+}
 
 void encode(EncodeFlags flags) {
   flags.options.add_special = !flags.no_special;
@@ -122,7 +128,8 @@ std::vector<int32_t> parse_ids(std::string_view text) {
     int32_t id = 0;
     const auto result = std::from_chars(text.data() + at, text.data() + end, id);
     if (result.ec != std::errc() || result.ptr != text.data() + end) {
-      fail("standard input has {:?} at byte {}, expected a token id", text.substr(at, std::min<size_t>(end - at, 40)), at);
+      fail("standard input has {:?} at byte {}, expected a token id", text.substr(at, std::min<size_t>(end - at, 40)),
+           at);
     }
     ids.push_back(id);
     at = end;
@@ -131,7 +138,8 @@ std::vector<int32_t> parse_ids(std::string_view text) {
 }
 
 void add_tokenizer_option(CLI::App& command, std::string& path) {
-  command.add_option("--tokenizer", path, "folder with tokenizer.json (or vocab.json and merges.txt), or a tokenizer.json")
+  command
+      .add_option("--tokenizer", path, "folder with tokenizer.json (or vocab.json and merges.txt), or a tokenizer.json")
       ->required()
       ->type_name("DIR_OR_FILE");
 }
@@ -140,7 +148,8 @@ void add_train(CLI::App& parent) {
   auto flags = std::make_shared<TrainFlags>();
   CLI::App* command = parent.add_subcommand("train", "Trains a byte-level BPE tokenizer on text files");
   command->footer(kTrainHelp);
-  command->add_option("--vocab-size", flags->trainer.vocab_size, "tokens in all: 256 bytes and 19 special tokens included")
+  command
+      ->add_option("--vocab-size", flags->trainer.vocab_size, "tokens in all: 256 bytes and 19 special tokens included")
       ->capture_default_str();
   command->add_option("--out", flags->out, "folder for the files (made if absent)")->required()->type_name("DIR");
   command->add_option("--threads", flags->threads, "0: one per processor")->capture_default_str();

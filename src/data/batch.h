@@ -6,19 +6,31 @@
 
 namespace moe {
 
-/// `rows` rows of equal length, flattened; documents are packed whole where they fit, the rest of a row is padding.
-/// A segment is one document's part in a row; a document cut by a row's end is two segments.
+/// Some rows of a step, flat: entry r * sequence_length + t belongs to row r. What is "-1" on padding is -1 there.
 struct Batch {
   int64_t rows = 0;
-  std::vector<int32_t> tokens;          ///< ids; 0 at padding
-  std::vector<int32_t> targets;         ///< the next token of the document; -1: no loss
-  std::vector<int32_t> positions;       ///< from 0 in every segment
-  std::vector<int32_t> segment_start;   ///< index in this batch of the segment's first token; -1: padding
-  std::vector<int32_t> segment_id;      ///< from 0, in order; -1: padding
-  std::vector<int32_t> segment_tokens;  ///< length of each segment
-  std::vector<int32_t> domain;          ///< of each token; -1: padding
-  int64_t num_targets = 0;              ///< tokens with a target
-  int64_t num_tokens = 0;               ///< tokens that are not padding
+  int64_t sequence_length = 0;
+
+  /// 0 on padding.
+  std::vector<int32_t> tokens;
+  /// The next token of the same document, across a row's end too; -1 (ignored) behind a document's last token and on
+  /// padding.
+  std::vector<int32_t> targets;
+  /// Counted from 0 in each segment; 0 on padding.
+  std::vector<int32_t> positions;
+  /// Flat index of the first token of the token's segment; -1 on padding. Attention sees [segment_start, itself].
+  std::vector<int32_t> segment_start;
+  /// Segments of this batch, counted from 0 in the order of their tokens; -1 on padding.
+  std::vector<int32_t> segment_id;
+  /// Index into the documents' domain names; -1 on padding.
+  std::vector<int32_t> domain;
+
+  /// Tokens of each segment.
+  std::vector<int32_t> segment_tokens = {};
+  /// Tokens that are no padding.
+  int64_t num_tokens = 0;
+  /// Targets that are not ignored.
+  int64_t num_targets = 0;
 };
 
 }  // namespace moe

@@ -4,37 +4,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "data/batch.h"
 #include "data/documents.h"
 #include "data/packing.h"
 
 namespace moe {
-
-/// Some rows of a step, flat: entry r * sequence_length + t belongs to row r. What is "-1" on padding is -1 there.
-struct Batch {
-  int64_t rows = 0;
-  int64_t sequence_length = 0;
-
-  /// 0 on padding.
-  std::vector<int32_t> tokens;
-  /// The next token of the same document, across a row's end too; -1 (ignored) behind a document's last token and on
-  /// padding.
-  std::vector<int32_t> targets;
-  /// Counted from 0 in each segment; 0 on padding.
-  std::vector<int32_t> positions;
-  /// Flat index of the first token of the token's segment; -1 on padding. Attention sees [segment_start, itself].
-  std::vector<int32_t> segment_start;
-  /// Segments of this batch, counted from 0 in the order of their tokens; -1 on padding.
-  std::vector<int32_t> segment_id;
-  /// Index into the documents' domain names; -1 on padding.
-  std::vector<int32_t> domain;
-
-  /// Tokens of each segment.
-  std::vector<int32_t> segment_tokens;
-  /// Tokens that are no padding.
-  int64_t num_tokens = 0;
-  /// Targets that are not ignored.
-  int64_t num_targets = 0;
-};
 
 enum class DataOrder {
   /// Documents packed in an order shuffled once by the seed, rows shuffled anew for every epoch, epochs without end.
@@ -74,6 +48,9 @@ class BatchSource {
   /// Rows [first, first + count) of a step; indices in the batch are relative to it.
   Batch rows(int64_t step, int64_t first, int64_t count) const;
 
+  /// Which parts of which documents a row of a step holds, in the order of its tokens: one segment of rows() each.
+  std::span<const Piece> row_of(int64_t step, int64_t row) const;
+
   /// Token counts of a whole step, without its tokens: what a mean over the step divides by.
   struct Totals {
     int64_t tokens = 0;
@@ -82,7 +59,6 @@ class BatchSource {
   Totals totals(int64_t step) const;
 
  private:
-  std::span<const Piece> row_of(int64_t step, int64_t row) const;
   bool ends_document(const Piece& piece) const;
   void fill_piece(Batch& batch, const Piece& piece, int64_t at) const;
 

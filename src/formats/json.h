@@ -2,11 +2,11 @@
 /// JSON documents with errors a reader can act on: each names the file (or the object inside it), what stands there and
 /// what was expected.
 
-#include <nlohmann/json.hpp>
-
 #include <cstdint>
 #include <string>
 #include <string_view>
+
+#include <nlohmann/json.hpp>
 
 #include "base/file.h"
 

@@ -63,8 +63,7 @@ std::vector<float> Scorer::losses(const Batch& batch, const std::vector<int32_t>
   Inputs& inputs = memory_->inputs;
   const ModelConfig& config = runtime_.model.config();
   const TokenViews tokens =
-      inputs.tokens.upload(batch, batch.rows > 0 ? static_cast<int64_t>(batch.tokens.size()) / batch.rows : 0,
-                           config.rope_theta, runtime_.device, runtime_.backend);
+      inputs.tokens.upload(batch, batch.sequence_length, config.rope_theta, runtime_.device, runtime_.backend);
   const Arena::Frame frame(memory_->arenas.scratch);
   Pass pass = memory_->arenas.pass(runtime_.backend, runtime_.dtype);
   StepStats stats;
@@ -117,6 +116,7 @@ Batch single_document(std::span<const int32_t> tokens) {
   Batch batch;
   const size_t count = tokens.size();
   batch.rows = 1;
+  batch.sequence_length = static_cast<int64_t>(count);
   batch.tokens.assign(tokens.begin(), tokens.end());
   batch.targets.assign(count, -1);
   for (size_t i = 0; i + 1 < count; ++i) batch.targets[i] = tokens[i + 1];

@@ -68,9 +68,9 @@ class AddedTokenMatcher {
 
   std::vector<AddedToken> tokens_;
   Regex word_;
-  std::array<bool, 256> starts_{};                    // bytes that some token starts with
-  std::unordered_map<uint64_t, uint32_t> children_;   // trie: node * 256 + byte -> node
-  std::vector<int32_t> token_at_{-1};                 // by node: index in tokens_, -1 inside a token
+  std::array<bool, 256> starts_{};                   // bytes that some token starts with
+  std::unordered_map<uint64_t, uint32_t> children_;  // trie: node * 256 + byte -> node
+  std::vector<int32_t> token_at_{-1};                // by node: index in tokens_, -1 inside a token
 };
 
 }  // namespace moe

@@ -87,8 +87,8 @@ void Bpe::merge_short(BpeScratch& scratch) const {
   ranks.resize(count);
   for (size_t i = 0; i + 1 < count; ++i) ranks[i] = rank(ids[i], ids[i + 1]);
   while (count > 1) {
-    const size_t at = static_cast<size_t>(std::min_element(ranks.begin(), ranks.begin() + static_cast<int64_t>(count) - 1) -
-                                          ranks.begin());
+    const size_t at = static_cast<size_t>(
+        std::min_element(ranks.begin(), ranks.begin() + static_cast<int64_t>(count) - 1) - ranks.begin());
     if (ranks[at] == kNoRank) break;
     ids[at] = find(ids[at], ids[at + 1])->result;
     --count;

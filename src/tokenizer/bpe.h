@@ -57,8 +57,8 @@ class Bpe {
   void merge_long(BpeScratch& scratch) const;
 
   std::array<int32_t, 256> byte_tokens_;
-  std::vector<Entry> table_;  // open addressing; a power of two, at most half full
-  int shift_ = 0;             // 64 - log2(table size)
+  std::vector<Entry> table_;                              // open addressing; a power of two, at most half full
+  int shift_ = 0;                                         // 64 - log2(table size)
   std::unordered_map<std::string, int32_t> whole_words_;  // only with ignore_merges
 };
 

@@ -10,7 +10,7 @@
 namespace moe {
 namespace {
 
-constexpr int64_t kMaxId = (int64_t{1} << 24) - 1;
+constexpr int64_t kMaxId = (int64_t{1} << 22) - 1;
 
 using TokenIds = std::unordered_map<std::string_view, int32_t>;
 

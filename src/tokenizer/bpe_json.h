@@ -18,8 +18,8 @@ BpeModel parse_bpe_model(const Json& model, const std::string& where);
 BpeModel parse_gpt2_model(const Json& vocab, const std::string& vocab_name, std::string_view merges,
                           const std::string& merges_name);
 
-/// The member "added_tokens", which may be absent. Ids are those the `tokenizers` library gives: the vocabulary's where it
-/// has the content, the next free one otherwise; a file that says another id is refused.
+/// The member "added_tokens", which may be absent. Ids are those the `tokenizers` library gives: the vocabulary's where
+/// it has the content, the next free one otherwise; a file that says another id is refused.
 std::vector<AddedToken> parse_added_tokens(const Json& root, const BpeModel& model, const std::string& where);
 
 }  // namespace moe

@@ -1,7 +1,7 @@
 #pragma once
-/// The alphabet of byte-level BPE: each of the 256 bytes is written as one printable character, so that any byte sequence
-/// is a string of JSON. Printable ASCII and most of Latin-1 stand for themselves, the other 68 bytes for U+0100 upwards
-/// (a blank is U+0120, `Ġ`).
+/// The alphabet of byte-level BPE: each of the 256 bytes is written as one printable character, so that any byte
+/// sequence is a string of JSON. Printable ASCII and most of Latin-1 stand for themselves, the other 68 bytes for
+/// U+0100 upwards (a blank is U+0120, `Ġ`).
 
 #include <array>
 #include <cstdint>

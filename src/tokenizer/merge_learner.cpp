@@ -76,7 +76,10 @@ class Changes {
 class Learner {
  public:
   Learner(const WordCounts& words, int32_t merges)
-      : before_left_(tokens(merges)), after_right_(tokens(merges)), before_new_(tokens(merges)), after_new_(tokens(merges)) {
+      : before_left_(tokens(merges)),
+        after_right_(tokens(merges)),
+        before_new_(tokens(merges)),
+        after_new_(tokens(merges)) {
     spell_bytes();
     load(words);
     count_byte_pairs();
@@ -92,7 +95,8 @@ class Learner {
         enqueue(top.pair, record->second.count);
         continue;
       }
-      std::string joined = spelling_[static_cast<size_t>(top.pair.left)] + spelling_[static_cast<size_t>(top.pair.right)];
+      std::string joined =
+          spelling_[static_cast<size_t>(top.pair.left)] + spelling_[static_cast<size_t>(top.pair.right)];
       if (!known_.insert(joined).second) continue;
       result.tokens.push_back(joined);
       spelling_.push_back(std::move(joined));
@@ -141,7 +145,8 @@ class Learner {
     const auto for_each_pair = [&](auto&& f) {
       for (uint32_t word = 0; word < counts_.size(); ++word) {
         const int32_t* symbols = symbols_.data() + begin_[word];
-        for (uint32_t i = 0; i + 1 < size_[word]; ++i) f(static_cast<size_t>(symbols[i] * kBytes + symbols[i + 1]), word);
+        for (uint32_t i = 0; i + 1 < size_[word]; ++i)
+          f(static_cast<size_t>(symbols[i] * kBytes + symbols[i + 1]), word);
       }
     };
     for_each_pair([&](size_t pair, uint32_t word) {

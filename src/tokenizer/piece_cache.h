@@ -1,5 +1,6 @@
 #pragma once
-/// Remembers the ids of short pieces of text: a table of fixed size in which a newcomer replaces whoever stands in its place.
+/// Remembers the ids of short pieces of text: a table of fixed size in which a newcomer replaces whoever stands in its
+/// place.
 
 #include <cstdint>
 #include <cstring>
@@ -19,7 +20,8 @@ class PieceCache {
   /// Appends the ids of `piece` as seen by split `stage`; false: not known. `piece` has 1 to kMaxPiece bytes.
   bool find(size_t stage, std::string_view piece, std::vector<int32_t>& ids) const {
     const Entry& entry = entries_[slot(stage, piece)];
-    if (entry.size != piece.size() || entry.stage != stage || std::memcmp(entry.piece, piece.data(), piece.size()) != 0) {
+    if (entry.size != piece.size() || entry.stage != stage ||
+        std::memcmp(entry.piece, piece.data(), piece.size()) != 0) {
       return false;
     }
     ids.insert(ids.end(), entry.ids, entry.ids + entry.count);

@@ -9,8 +9,7 @@ namespace moe {
 namespace {
 
 // GPT-2's expression, which ByteLevel stands for where use_regex is set.
-constexpr std::string_view kGpt2 =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kNumber = R"(\p{N})";
 constexpr std::string_view kPunctuation = R"([!-/:-@\[-`{-~\p{P}])";
 constexpr std::string_view kWordOrOther = R"(\w+|[^\w\s]+)";
@@ -26,8 +25,10 @@ SplitBehavior behavior_named(const std::string& name, const std::string& where) 
   for (const auto& [known, behavior] : kNames) {
     if (name == known) return behavior;
   }
-  fail("{}: the split behavior \"{}\" is unknown, expected Isolated, Removed, Contiguous, MergedWithPrevious or "
-       "MergedWithNext", where, name);
+  fail(
+      "{}: the split behavior \"{}\" is unknown, expected Isolated, Removed, Contiguous, MergedWithPrevious or "
+      "MergedWithNext",
+      where, name);
 }
 
 }  // namespace
@@ -49,8 +50,8 @@ void PreTokenizer::add(const Json& node, const std::string& where) {
     add_split(node, where);
   } else if (type == "Digits") {
     const bool single = json_bool(node, "individual_digits", where, false);
-    splits_.push_back({.pattern = Regex(kNumber),
-                       .behavior = single ? SplitBehavior::isolated : SplitBehavior::contiguous});
+    splits_.push_back(
+        {.pattern = Regex(kNumber), .behavior = single ? SplitBehavior::isolated : SplitBehavior::contiguous});
   } else if (type == "Punctuation") {
     splits_.push_back({.pattern = Regex(kPunctuation),
                        .behavior = behavior_named(json_string(node, "behavior", where, "Isolated"), where)});
@@ -59,8 +60,10 @@ void PreTokenizer::add(const Json& node, const std::string& where) {
   } else if (type == "WhitespaceSplit") {
     splits_.push_back({.pattern = Regex(kSpace), .behavior = SplitBehavior::removed});
   } else {
-    fail("{}: the step {} is not supported (supported: Sequence, Split, ByteLevel, Digits, Punctuation, Whitespace, "
-         "WhitespaceSplit)", where, type);
+    fail(
+        "{}: the step {} is not supported (supported: Sequence, Split, ByteLevel, Digits, Punctuation, Whitespace, "
+        "WhitespaceSplit)",
+        where, type);
   }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-/// Cuts text into the words that BPE merges within. A pre-tokenizer is a sequence of splits; each one sees every piece of
-/// the one before as a text of its own, so a piece's words depend on its bytes alone.
+/// Cuts text into the words that BPE merges within. A pre-tokenizer is a sequence of splits; each one sees every piece
+/// of the one before as a text of its own, so a piece's words depend on its bytes alone.
 
 #include <algorithm>
 #include <cstddef>
@@ -73,15 +73,21 @@ namespace detail {
 template <class Sink>
 class Joiner {
  public:
-  Joiner(SplitBehavior behavior, std::string_view piece, Sink& sink) : behavior_(behavior), piece_(piece), sink_(sink) {}
+  Joiner(SplitBehavior behavior, std::string_view piece, Sink& sink)
+      : behavior_(behavior), piece_(piece), sink_(sink) {}
 
   void add(size_t begin, size_t end, bool is_match) {
     switch (behavior_) {
-      case SplitBehavior::isolated: return emit(begin, end);
-      case SplitBehavior::removed: return is_match ? void() : emit(begin, end);
-      case SplitBehavior::contiguous: return join(begin, end, is_match, pending_match_ == is_match);
-      case SplitBehavior::merged_with_previous: return join(begin, end, is_match, is_match && !pending_match_);
-      case SplitBehavior::merged_with_next: return join(begin, end, is_match, !is_match && pending_match_);
+      case SplitBehavior::isolated:
+        return emit(begin, end);
+      case SplitBehavior::removed:
+        return is_match ? void() : emit(begin, end);
+      case SplitBehavior::contiguous:
+        return join(begin, end, is_match, pending_match_ == is_match);
+      case SplitBehavior::merged_with_previous:
+        return join(begin, end, is_match, is_match && !pending_match_);
+      case SplitBehavior::merged_with_next:
+        return join(begin, end, is_match, !is_match && pending_match_);
     }
   }
 

@@ -59,8 +59,9 @@ Regex::Regex(std::string_view pattern) : pattern_(pattern), code_(std::make_uniq
   pcre2_set_newline(context, PCRE2_NEWLINE_LF);
   int error = 0;
   size_t offset = 0;
-  code_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                              PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset, context);
+  code_->code =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                    PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset, context);
   pcre2_compile_context_free(context);
   if (code_->code == nullptr) {
     fail("the regular expression {:?} cannot be used (as PCRE2: {:?}): {} at byte {}", pattern, translated,
@@ -76,9 +77,9 @@ Regex& Regex::operator=(Regex&&) noexcept = default;
 bool Regex::find(std::string_view text, size_t from, RegexScratch& scratch, Match& match) const {
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   auto& state = *scratch.state_;
-  const int count = code_->jit ? pcre2_jit_match(code_->code, subject, text.size(), from, 0, state.data, state.context)
-                               : pcre2_match(code_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, state.data,
-                                             state.context);
+  const int count =
+      code_->jit ? pcre2_jit_match(code_->code, subject, text.size(), from, 0, state.data, state.context)
+                 : pcre2_match(code_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, state.data, state.context);
   if (count == PCRE2_ERROR_NOMATCH) return false;
   if (count < 0) {
     fail("the regular expression {:?} could not be matched over a text of {} bytes: {}", pattern_, text.size(),

@@ -1,6 +1,7 @@
 #pragma once
 /// Regular expressions of tokenizer files. They are written for Oniguruma (Ruby syntax, UTF-8) and matched with PCRE2,
-/// which differs in places; the pattern is translated first, and a construct whose meaning would change is refused by name.
+/// which differs in places; the pattern is translated first, and a construct whose meaning would change is refused by
+/// name.
 
 #include <cstddef>
 #include <memory>

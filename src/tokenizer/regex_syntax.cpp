@@ -19,9 +19,13 @@ constexpr std::string_view kSpaces =
 constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
 
 // Names that Oniguruma gives to general categories and PCRE2 does not.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kLongCategories = {
-    {{"letter", "L"}, {"mark", "M"}, {"number", "N"}, {"punctuation", "P"}, {"symbol", "S"}, {"separator", "Z"},
-     {"other", "C"}}};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kLongCategories = {{{"letter", "L"},
+                                                                                           {"mark", "M"},
+                                                                                           {"number", "N"},
+                                                                                           {"punctuation", "P"},
+                                                                                           {"symbol", "S"},
+                                                                                           {"separator", "Z"},
+                                                                                           {"other", "C"}}};
 // Names that both know, with one meaning.
 constexpr std::array<std::string_view, 5> kCommonNames = {"any", "alphabetic", "lowercase", "uppercase", "ideographic"};
 
@@ -49,15 +53,21 @@ class Translator {
 
   void outside_class() {
     switch (in_[at_]) {
-      case '\\': return escape(/*in_class=*/{});
-      case '[': return open_class();
-      case '(': return group();
-      case '{': return interval();
-      default: return copy(1);
+      case '\\':
+        return escape(/*in_class=*/{});
+      case '[':
+        return open_class();
+      case '(':
+        return group();
+      case '{':
+        return interval();
+      default:
+        return copy(1);
     }
   }
 
-  // In Ruby's syntax "{n,m}+" repeats the interval, in PCRE2 it is possessive; "{,m}" is an interval in the first alone.
+  // In Ruby's syntax "{n,m}+" repeats the interval, in PCRE2 it is possessive; "{,m}" is an interval in the first
+  // alone.
   void interval() {
     size_t end = at_ + 1;
     while (end < in_.size() && (std::isdigit(static_cast<unsigned char>(in_[end])) || in_[end] == ',')) ++end;
@@ -114,18 +124,27 @@ class Translator {
     const char letter = in_[at_ + 1];
     switch (letter) {
       case 'p':
-      case 'P': return property();
-      case 's': return set(place, kSpaces);
-      case 'w': return set(place, kWord);
-      case 'S': return place.in_class ? replace(R"(\S\x{180e})") : negated_set(kSpaces);
+      case 'P':
+        return property();
+      case 's':
+        return set(place, kSpaces);
+      case 'w':
+        return set(place, kWord);
+      case 'S':
+        return place.in_class ? replace(R"(\S\x{180e})") : negated_set(kSpaces);
       case 'W':
         if (place.in_class) refuse(R"(\W inside a class)");
         return negated_set(kWord);
-      case 'd': return replace(R"(\p{Nd})");
-      case 'D': return replace(R"(\P{Nd})");
-      case 'v': return replace(R"(\x0b)");
-      case 'x': return hexadecimal();
-      case 'u': return four_digits();
+      case 'd':
+        return replace(R"(\p{Nd})");
+      case 'D':
+        return replace(R"(\P{Nd})");
+      case 'v':
+        return replace(R"(\x0b)");
+      case 'x':
+        return hexadecimal();
+      case 'u':
+        return four_digits();
       case 'A':
       case 'z':
       case 'Z':
@@ -136,7 +155,8 @@ class Translator {
       case 't':
       case 'f':
       case 'a':
-      case 'e': return copy(2);
+      case 'e':
+        return copy(2);
       default:
         if (!std::isalnum(static_cast<unsigned char>(letter))) return copy(2);
     }

@@ -30,7 +30,9 @@ std::vector<AddedToken> select(const std::vector<AddedToken>& tokens, bool norma
 
 struct Tokenizer::State {
   explicit State(TokenizerFiles given)
-      : files(std::move(given)), bpe(files.model), first_pass(select(files.added, false)),
+      : files(std::move(given)),
+        bpe(files.model),
+        first_pass(select(files.added, false)),
         second_pass(select(files.added, true)) {
     index_tokens();
   }
@@ -39,7 +41,8 @@ struct Tokenizer::State {
   std::unique_ptr<EncodeScratch> take_scratch();
   void return_scratch(std::unique_ptr<EncodeScratch> scratch);
 
-  void encode_text(std::string_view text, bool specials_are_text, EncodeScratch& scratch, std::vector<int32_t>& ids) const;
+  void encode_text(std::string_view text, bool specials_are_text, EncodeScratch& scratch,
+                   std::vector<int32_t>& ids) const;
   void encode_plain(std::string_view text, EncodeScratch& scratch, std::vector<int32_t>& ids) const;
   void encode_cached(size_t split, std::string_view piece, EncodeScratch& scratch, std::vector<int32_t>& ids) const;
   void encode_piece(size_t split, std::string_view piece, EncodeScratch& scratch, std::vector<int32_t>& ids) const;

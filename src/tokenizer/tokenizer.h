@@ -45,7 +45,8 @@ class Tokenizer {
   /// The same, appended to `ids`.
   void encode(std::string_view text, EncodeOptions options, std::vector<int32_t>& ids) const;
 
-  /// The bytes of the ids: exactly the encoded text, where no special token was cut out. An id without a token is an error.
+  /// The bytes of the ids: exactly the encoded text, where no special token was cut out. An id without a token is an
+  /// error.
   std::string decode(std::span<const int32_t> ids, DecodeOptions options = {}) const;
 
   /// Bytes of one token; an added token stands for its content. An id without a token is an error.

@@ -79,8 +79,8 @@ std::optional<int32_t> configured_token(const Json& config, const char* key, con
                                         const TokenizerFiles& files) {
   const Json* value = json_find(config, key, where);
   if (value == nullptr) return std::nullopt;
-  const std::string content = value->is_object() ? json_string(*value, "content", where + ": " + key)
-                                                  : json_string(config, key, where);
+  const std::string content =
+      value->is_object() ? json_string(*value, "content", where + ": " + key) : json_string(config, key, where);
   const auto id = find_token(files, content);
   if (!id) fail("{}: {} is {:?}, which the vocabulary does not have", where, key, content);
   return id;

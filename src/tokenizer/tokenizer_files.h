@@ -1,6 +1,6 @@
 #pragma once
-/// Tokenizers on disk: Hugging Face's tokenizer.json with the tokenizer_config.json beside it, or GPT-2's vocab.json and
-/// merges.txt. What would change ids and is not supported is an error that names it.
+/// Tokenizers on disk: Hugging Face's tokenizer.json with the tokenizer_config.json beside it, or GPT-2's vocab.json
+/// and merges.txt. What would change ids and is not supported is an error that names it.
 
 #include <optional>
 #include <string>

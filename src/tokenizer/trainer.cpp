@@ -36,14 +36,21 @@ OrderedJson pre_tokenizer_json() {
 OrderedJson added_tokens_json() {
   OrderedJson list = OrderedJson::array();
   for (const std::string& content : special_contents()) {
-    list.push_back({{"id", list.size()}, {"content", content}, {"single_word", false}, {"lstrip", false},
-                    {"rstrip", false}, {"normalized", false}, {"special", true}});
+    list.push_back({{"id", list.size()},
+                    {"content", content},
+                    {"single_word", false},
+                    {"lstrip", false},
+                    {"rstrip", false},
+                    {"normalized", false},
+                    {"special", true}});
   }
   return list;
 }
 
 OrderedJson post_processor_json() {
-  const auto text = [](const char* name, int type) { return OrderedJson{{"Sequence", {{"id", name}, {"type_id", type}}}}; };
+  const auto text = [](const char* name, int type) {
+    return OrderedJson{{"Sequence", {{"id", name}, {"type_id", type}}}};
+  };
   const OrderedJson bos = {{"SpecialToken", {{"id", kTrainedBos}, {"type_id", 0}}}};
   OrderedJson json = {{"type", "TemplateProcessing"}};
   json["single"] = OrderedJson::array({bos, text("A", 0)});
@@ -64,9 +71,15 @@ OrderedJson model_json(const LearnedMerges& learned) {
   OrderedJson merges = OrderedJson::array();
   const auto spelled = [&](int32_t id) { return tokens[static_cast<size_t>(id)]; };
   for (const Merge& merge : learned.merges) merges.push_back(spelled(merge.left) + " " + spelled(merge.right));
-  return {{"type", "BPE"},         {"dropout", nullptr},         {"unk_token", nullptr},
-          {"continuing_subword_prefix", nullptr}, {"end_of_word_suffix", nullptr}, {"fuse_unk", false},
-          {"byte_fallback", false}, {"ignore_merges", false}, {"vocab", vocab},
+  return {{"type", "BPE"},
+          {"dropout", nullptr},
+          {"unk_token", nullptr},
+          {"continuing_subword_prefix", nullptr},
+          {"end_of_word_suffix", nullptr},
+          {"fuse_unk", false},
+          {"byte_fallback", false},
+          {"ignore_merges", false},
+          {"vocab", vocab},
           {"merges", merges}};
 }
 
@@ -99,8 +112,11 @@ std::string config_json() {
 }  // namespace
 
 TokenizerTrainer::TokenizerTrainer(TrainerOptions options, ThreadPool& pool)
-    : options_(options), pool_(pool), pre_tokenizer_(Json(pre_tokenizer_json()), "trained tokenizer"),
-      counts_(static_cast<size_t>(pool.size())), scratch_(static_cast<size_t>(pool.size())) {
+    : options_(options),
+      pool_(pool),
+      pre_tokenizer_(Json(pre_tokenizer_json()), "trained tokenizer"),
+      counts_(static_cast<size_t>(pool.size())),
+      scratch_(static_cast<size_t>(pool.size())) {
   constexpr int32_t kLeast = kSpecialTokens + kByteTokens;
   constexpr int32_t kMost = 1 << 20;
   if (options.vocab_size < kLeast || options.vocab_size > kMost) {

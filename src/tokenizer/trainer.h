@@ -1,6 +1,6 @@
 #pragma once
-/// Trains a byte-level BPE tokenizer. The vocabulary is, by id: the special tokens below, the 256 bytes, then one token a
-/// merge. Text is cut into words by kTrainedPattern first.
+/// Trains a byte-level BPE tokenizer. The vocabulary is, by id: the special tokens below, the 256 bytes, then one token
+/// a merge. Text is cut into words by kTrainedPattern first.
 
 #include <cstdint>
 #include <string>
@@ -21,10 +21,10 @@ inline constexpr std::string_view kTrainedPad = "<｜▁pad▁｜>";            
 inline constexpr int32_t kReservedTokens = 16;
 inline constexpr int32_t kSpecialTokens = 3 + kReservedTokens;
 
-/// The words of trained tokenizers, in this order of preference: one digit; a run of Chinese characters or kana; letters
-/// and marks of any other script, with at most one other character (a blank, a bracket) before; punctuation and symbols,
-/// with at most one blank before and the line ends after; white space up to a last line end; white space but for one
-/// character before a word; white space.
+/// The words of trained tokenizers, in this order of preference: one digit; a run of Chinese characters or kana;
+/// letters and marks of any other script, with at most one other character (a blank, a bracket) before; punctuation and
+/// symbols, with at most one blank before and the line ends after; white space up to a last line end; white space but
+/// for one character before a word; white space.
 extern const std::string_view kTrainedPattern;
 
 struct TrainerOptions {
@@ -36,7 +36,8 @@ class TokenizerTrainer {
   /// A vocabulary that does not hold the bytes and special tokens is a usage error. `pool` must outlive the trainer.
   TokenizerTrainer(TrainerOptions options, ThreadPool& pool);
 
-  /// Counts the words of one text. Bytes that are not UTF-8 are passed over. Memory grows with the different words only.
+  /// Counts the words of one text. Bytes that are not UTF-8 are passed over. Memory grows with the different words
+  /// only.
   void add_document(std::string_view text);
 
   /// Learns the merges. The tokenizer puts BOS before a text and nothing behind it; saved, it is a tokenizer.json with

@@ -7,8 +7,8 @@ namespace moe {
 namespace {
 
 struct Lead {
-  size_t length = 0;    // of the character that this byte starts; 0: it starts none
-  uint8_t low = 0x80;   // range of the second byte
+  size_t length = 0;   // of the character that this byte starts; 0: it starts none
+  uint8_t low = 0x80;  // range of the second byte
   uint8_t high = 0xBF;
 };
 

@@ -33,6 +33,7 @@ Bounds bounds(const Reference<CrossEntropy>& run) {
     row_loss(t) = lse_error + kU * (std::abs(log_sum) + std::abs(logits(t, targets(t))));
     for (int64_t v = 0; v < vocabulary && run.given.gradient_scale; ++v) {
       const double p = std::exp(logits(t, v) - log_sum);
+      if (p == 0) continue;
       const double p_error = p * (lse_error + (8 + 2 * std::abs(logits(t, v)) + 2 * std::abs(log_sum)) * kU);
       gradient(t, v) = scale * (p_error + 2 * kU * (p + (v == targets(t) ? 1 : 0)));
     }

@@ -46,6 +46,9 @@ void for_each_attention(const Visit& visit) {
       for (const Types& types : {Types{f32, f32}, Types{bf16_type, bf16_type}, Types{bf16_type, f32}}) {
         visit(pack(lengths), heads, types, 1.0);
       }
+      if (heads.size == 64 && pack(lengths).segment_start.size() < 60) {
+        visit(pack(lengths), Heads{2, 1, 128}, Types{bf16_type, bf16_type}, 1.0);
+      }
       if (heads.size == 5) visit(pack(lengths), heads, Types{f32, f32}, 20.0);
     }
   }

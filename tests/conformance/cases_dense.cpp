@@ -35,7 +35,8 @@ std::vector<int64_t> offsets_of(const std::vector<int64_t>& counts) {
 }
 
 /// Rows of each expert: none at all, one expert alone, empty ones at either end, one taking all, uneven.
-const std::vector<std::vector<int64_t>> kCounts = {{0, 0, 0}, {1}, {0, 3, 0, 5, 0}, {0, 37, 0}, {17, 40, 0, 1, 33, 8}};
+const std::vector<std::vector<int64_t>> kCounts = {{0, 0, 0},  {1}, {0, 3, 0, 5, 0}, {0, 37, 0}, {17, 40, 0, 1, 33, 8},
+                                                   {280, 0, 2}};
 
 struct Sizes {
   int64_t m, n;
@@ -67,6 +68,11 @@ Cases<Gemm> make_cases<Gemm>() {
       }
     }
   }
+  // Deep, wide and tall enough to be blocked in every direction.
+  add_gemm(list, {200, 150, 800}, kAllTypes[0], 2, false);
+  add_gemm(list, {200, 150, 800}, kAllTypes[1], 1, true);
+  add_gemm(list, {4100, 3, 520}, kAllTypes[0], 1, false);
+  add_gemm(list, {4100, 3, 520}, kAllTypes[1], 2, true);
   return list;
 }
 
@@ -76,10 +82,10 @@ Cases<GroupedGemm> make_cases<GroupedGemm>() {
   for (const auto& counts : kCounts) {
     const auto experts = static_cast<int64_t>(counts.size());
     const std::vector<int64_t> offsets = offsets_of(counts);
-    for (const Sizes& size : {Sizes{1, 1}, Sizes{7, 13}, Sizes{70, 33}, Sizes{48, 0}, Sizes{0, 5}}) {
+    for (const Sizes& size : {Sizes{1, 1}, Sizes{7, 13}, Sizes{70, 33}, Sizes{48, 0}, Sizes{0, 5}, Sizes{40, 270}}) {
       for (const Types& types : kAllTypes) {
         const bool usual = types.a == types.b && types.b == types.c;
-        if (!usual && size.m != 7) continue;
+        if ((!usual && size.m != 7) || (size.m * size.n > 10000 && offsets.back() < 90)) continue;
         for (const bool transpose_b : {false, true}) {
           Store& s = list.strided();
           const bool gather = s.draw() % 2 == 0;
@@ -107,10 +113,10 @@ Cases<GroupedGemmReduce> make_cases<GroupedGemmReduce>() {
   for (const auto& counts : kCounts) {
     const auto experts = static_cast<int64_t>(counts.size());
     const std::vector<int64_t> offsets = offsets_of(counts);
-    for (const Sizes& size : {Sizes{1, 1}, Sizes{7, 13}, Sizes{70, 33}, Sizes{0, 5}}) {
+    for (const Sizes& size : {Sizes{1, 1}, Sizes{7, 13}, Sizes{70, 33}, Sizes{0, 5}, Sizes{270, 40}}) {
       for (const Types& types : kAllTypes) {
         const bool usual = types.a == types.b && types.c == f32;
-        if (!usual && size.m != 7) continue;
+        if ((!usual && size.m != 7) || (size.m * size.n > 10000 && offsets.back() < 90)) continue;
         for (const bool accumulate : {false, true}) {
           Store& s = list.strided();
           const int64_t padding = static_cast<int64_t>(s.draw() % 4), rows = offsets.back() + padding, tokens = 19;

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "tests/conformance/cases.h"
 
 namespace moe::conformance {
@@ -23,7 +25,7 @@ Cases<Embed> make_cases<Embed>() {
 template <>
 Cases<EmbedBackward> make_cases<EmbedBackward>() {
   Cases<EmbedBackward> list;
-  for (const int64_t width : {1, 13, 64}) {
+  for (const int64_t width : {1, 13, 200}) {
     for (const int64_t tokens : {0, 1, 37, 500}) {
       for (const int64_t vocabulary : {1, 11, 1000}) {
         for (const DType dy : {f32, bf16_type}) {
@@ -59,6 +61,19 @@ Cases<CrossEntropy> make_cases<CrossEntropy>() {
     }
   }
   for (const DType type : {f32, bf16_type}) add(3, 102400, type, 3, true);
+
+  // A vocabulary of which only a few entries, in no particular place, are allowed.
+  for (const DType type : {f32, bf16_type}) {
+    Store& s = list.strided();
+    std::vector<double> logits(2 * 3000, -INFINITY);
+    logits[2500] = logits[2999] = logits[3000] = 1.5;
+    logits[5999] = -2;
+    list.add(CrossEntropy{.logits = s.reals(type, {2, 3000}, logits),
+                          .targets = s.indices({2}, {2999, 0}),
+                          .gradient_scale = s.constant(f32, {1}, 0.5),
+                          .row_loss = s.poison(f32, {2})},
+             "mostly -inf");
+  }
   return list;
 }
 

@@ -36,6 +36,7 @@ inline Batch packed_batch(const std::vector<std::vector<int>>& rows, int length,
   uint64_t draw = 0;
   const auto id = [&] { return static_cast<int32_t>(random.below(draw++, static_cast<uint64_t>(vocabulary))); };
   batch.rows = static_cast<int64_t>(rows.size());
+  batch.sequence_length = length;
   for (const auto& documents : rows) {
     const auto row_end = batch.tokens.size() + static_cast<size_t>(length);
     for (const int tokens : documents) {
@@ -73,12 +74,12 @@ inline Batch batch_rows(const Batch& whole, int64_t first, int64_t count) {
     return std::vector<int32_t>(list.begin() + begin, list.begin() + end);
   };
   Batch part{.rows = count,
+             .sequence_length = length,
              .tokens = cut(whole.tokens),
              .targets = cut(whole.targets),
              .positions = cut(whole.positions),
              .segment_start = cut(whole.segment_start),
              .segment_id = cut(whole.segment_id),
-             .segment_tokens = {},
              .domain = cut(whole.domain)};
   int32_t first_segment = -1;
   for (size_t i = 0; i < part.tokens.size(); ++i) {

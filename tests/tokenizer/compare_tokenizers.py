@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares `moe tokenizer` with Hugging Face's `tokenizers` library, id by id.
 
-  compare_tokenizers.py --moe build/moe --shared ../shared [--scale 1]
+  compare_tokenizers.py --moe build/moe --shared ../shared [--scale 1] [--venv build/venv]
 
 Tokenizers: one trained here, deepseek-llm and gpt2. Texts: the validation files, random strings of the code points that
 Unicode 14 assigns (the version of PCRE2's tables), special tokens spelled in text. Exit status 77 (a skip for CTest)
@@ -11,7 +11,9 @@ where the library or the data is missing.
 import argparse
 import ctypes
 import ctypes.util
+import importlib.util
 import json
+import os
 import random
 import subprocess
 import sys
@@ -28,10 +30,13 @@ def skip(reason):
     sys.exit(SKIP)
 
 
-try:
-    from tokenizers import Tokenizer
-except ImportError:
-    skip("the Python package tokenizers is not installed (make venv)")
+def use_python_with_library(venv):
+    """Starts again under the Python that has the library: MOE_TEST_PYTHON, or that of the environment `venv`."""
+    python = os.environ.get("MOE_TEST_PYTHON") or os.path.join(venv or "", "bin", "python")
+    if importlib.util.find_spec("tokenizers") is None and os.path.exists(python) and "MOE_COMPARE_CHILD" not in os.environ:
+        os.execve(python, [python, *sys.argv], {**os.environ, "MOE_COMPARE_CHILD": "1"})
+    if importlib.util.find_spec("tokenizers") is None:
+        skip("the Python package tokenizers is not installed (`make venv` does that)")
 
 
 def decompress(path):
@@ -127,6 +132,7 @@ def with_specials(strings, specials, rng):
 
 
 def compare(name, program, folder, texts, scale):
+    from tokenizers import Tokenizer
     moe = Moe(program, folder)
     library = Tokenizer.from_file(str(folder / "tokenizer.json"))
     specials = [t.content for t in library.get_added_tokens_decoder().values() if t.special]
@@ -184,7 +190,7 @@ def compare_given(program, temporary, shared, texts, scale):
     bos = library.token_to_id("<｜begin▁of▁sentence｜>")
     check("deepseek-llm: BOS once", moe.encode("Hello"), [bos] + library.encode("Hello", add_special_tokens=False).ids)
 
-    from tokenizers import AddedToken, decoders, models, pre_tokenizers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     source, folder = temporary / "gpt2-files", temporary / "gpt2"
     source.mkdir()
     folder.mkdir()
@@ -205,7 +211,9 @@ def main():
     parser.add_argument("--moe", required=True)
     parser.add_argument("--shared", required=True, type=Path)
     parser.add_argument("--scale", type=int, default=1, help="multiplies the number of random strings")
+    parser.add_argument("--venv", help="Python environment with the library, used where this Python lacks it")
     arguments = parser.parse_args()
+    use_python_with_library(arguments.venv)
     valid_files = sorted(arguments.shared.glob("data/text/*/valid.jsonl"))
     if not valid_files:
         skip(f"no validation texts under {arguments.shared}")

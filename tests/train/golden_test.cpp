@@ -7,71 +7,15 @@
 #include "backend/cpu/cpu_backend.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/weights.h"
-#include "formats/safetensors.h"
 #include "infer/forward.h"
-#include "tests/support/tiny_model.h"
+#include "tests/support/golden.h"
 
 namespace moe {
 namespace {
 
-const fs::path kGolden = fs::path(MOE_SOURCE_DIR) / "tests/golden";
-// The independent program's own distance between float32 and float64 is stored beside the values; ours may be this many
-// times as large (another order of sums, not another formula).
-constexpr double kRoundingFactor = 12;
-constexpr double kLeastTolerance = 2e-6;
-
-std::vector<int32_t> integers(const SafetensorsFile& file, const std::string& name, int64_t begin = 0, int64_t count = -1) {
-  const SafetensorsTensor* tensor = file.find(name);
-  if (tensor == nullptr) fail("golden tensor {} is missing", name);
-  const auto* data = reinterpret_cast<const int32_t*>(tensor->data);
-  return {data + begin, data + (count < 0 ? tensor->elements() : begin + count)};
-}
-
-// A batch from stored tokens, targets and segment starts (flat indices from `first` on).
-Batch golden_batch(const SafetensorsFile& file, int64_t rows, int64_t length, int64_t first = 0) {
-  const int64_t count = rows * length;
-  Batch batch{.rows = rows,
-              .tokens = integers(file, "input.tokens", first, count),
-              .targets = integers(file, "input.targets", first, count),
-              .positions = {},
-              .segment_start = integers(file, "input.segment_start", first, count),
-              .segment_id = {},
-              .segment_tokens = {},
-              .domain = std::vector<int32_t>(static_cast<size_t>(count), 0)};
-  for (size_t i = 0; i < batch.tokens.size(); ++i) {
-    const int32_t start = batch.segment_start[i];
-    batch.num_targets += batch.targets[i] >= 0 ? 1 : 0;
-    batch.positions.push_back(start < 0 ? 0 : static_cast<int32_t>(i) - start);
-    if (start >= 0 && start == static_cast<int32_t>(i)) batch.segment_tokens.push_back(0);
-    batch.segment_id.push_back(start < 0 ? -1 : static_cast<int32_t>(batch.segment_tokens.size()) - 1);
-    if (start < 0) continue;
-    ++batch.segment_tokens.back();
-    ++batch.num_tokens;
-  }
-  return batch;
-}
-
-double relative_error(const float* found, const SafetensorsTensor& expected) {
-  const auto* reference = reinterpret_cast<const float*>(expected.data);
-  double largest_difference = 0;
-  double largest = 0;
-  for (int64_t i = 0; i < expected.elements(); ++i) {
-    const double difference = std::fabs(static_cast<double>(found[i]) - static_cast<double>(reference[i]));
-    if (!(difference <= largest_difference)) largest_difference = difference;  // NaN stays
-    largest = std::max(largest, std::fabs(static_cast<double>(reference[i])));
-  }
-  return largest > 0 ? largest_difference / largest : largest_difference;
-}
-
 class Golden : public testing::TestWithParam<std::string> {
  protected:
-  fs::path folder() const { return kGolden / GetParam(); }
-  double tolerance(const Json& golden, const std::string& key) const {
-    const Json& deviations = golden.at("float32_deviation");
-    const double deviation = deviations.contains(key) ? deviations.at(key).get<double>() : 0.0;
-    return std::max(kLeastTolerance, kRoundingFactor * deviation);
-  }
-
+  fs::path folder() const { return golden_folder() / GetParam(); }
   ThreadPool pool_{2};
   std::unique_ptr<Device> device_ = make_cpu_device();
   std::unique_ptr<Backend> backend_ = make_cpu_backend(pool_);
@@ -157,7 +101,7 @@ TEST_P(Golden, LossesAndGradientsAgree) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Golden, testing::Values("moe_basic", "moe_gqa_norm", "dense", "moe_k1", "long_row"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& test) { return test.param; });
 
 }  // namespace
 }  // namespace moe

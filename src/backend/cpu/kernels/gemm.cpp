@@ -54,12 +54,15 @@ TileTarget moved(TileTarget to, int64_t row, int64_t column) {
 /// All tiles of packed rows and packed columns over one K-block.
 void multiply_panels(int64_t depth, const float* a, int64_t rows, const float* b, int64_t columns,
                      const TileTarget& to) {
-  for (int64_t j = 0; j < columns; j += kTileColumns) {
-    for (int64_t i = 0; i < rows; i += kTileRows) {
-      any_tile<1, kTileRows>(depth, a + i * depth, b + j * depth, moved(to, i, j),
-                             static_cast<int>(least(kTileRows, rows - i)),
-                             static_cast<int>(least(kTileColumns, columns - j)));
+  const int64_t whole_rows = rows / kTileRows * kTileRows;
+  for (int64_t j = 0; j < columns; j += kTileColumns, b += kTileColumns * depth) {
+    const int width = static_cast<int>(least(kTileColumns, columns - j));
+    for (int64_t i = 0; i < whole_rows; i += kTileRows) {
+      tile<kTileRows, 1, kTileRows>(depth, a + i * depth, b, moved(to, i, j), kTileRows, width);
     }
+    if (whole_rows == rows) continue;
+    any_tile<1, kTileRows>(depth, a + whole_rows * depth, b, moved(to, whole_rows, j),
+                           static_cast<int>(rows - whole_rows), width);
   }
 }
 
@@ -133,8 +136,9 @@ void product(const Product& p, float* scratch) {
 
 int64_t multiply_add(int64_t steps) {
   constexpr int kChains = 12;
-  vf sum[kChains] = {};
+  vf sum[kChains];
   vf a = splat(1.0f), b = splat(1e-20f);
+  for (int chain = 0; chain < kChains; ++chain) sum[chain] = splat(static_cast<float>(chain));
   for (int64_t i = 0; i < steps; ++i) {
     asm volatile("" : "+x"(a), "+x"(b));
 #pragma GCC unroll 12

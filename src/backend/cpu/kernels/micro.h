@@ -10,8 +10,8 @@ namespace moe::cpu::MOE_ISA {
 constexpr int kTileRows = kLanes == 16 ? 14 : (kLanes == 8 ? 6 : 4);
 constexpr int kTileColumns = 2 * kLanes;
 
-inline int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /// Where a tile goes: out = tile + add (add: null, or f32 or bf16 elements).
 struct TileTarget {
@@ -44,11 +44,33 @@ inline void store_out(const TileTarget& to, int64_t row, int column, int count, 
   }
 }
 
+/// Asks for the target's lines, which the sums will need when they are ready.
+inline void prefetch(const TileTarget& to, int rows) {
+  const char* p = static_cast<const char*>(to.out);
+  const int64_t size = to.out_is_bf16 ? 2 : 4;
+  for (int i = 0; i < rows; ++i, p += to.out_step * size) {
+    __builtin_prefetch(p, 1);
+    __builtin_prefetch(p + kTileColumns * size - 1, 1);
+  }
+}
+
+/// What a whole tile of f32 does in registers, for the other tiles.
+inline void store_edge(const vf (*sum)[2], const TileTarget& to, int rows, int columns) {
+  for (int i = 0; i < rows; ++i) {
+    for (int column = 0; column < columns; column += kLanes) {
+      vf x = sum[i][column / kLanes];
+      if (to.add != nullptr) x += load_add(to, i, column, columns - column);
+      store_out(to, i, column, columns - column, x);
+    }
+  }
+}
+
 /// Rows [0, rows) and columns [0, columns) of the product of a (element (i, k) at a[i * RowStep + k * DepthStep]) and the
 /// panel b. Computes Rows >= rows of them; the surplus must be readable.
 template <int Rows, int RowStep, int DepthStep>
 inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, const float* b, const TileTarget& to,
                                                 int rows, int columns) {
+  prefetch(to, rows);
   vf sum[Rows][2] = {};
   for (int64_t k = 0; k < depth; ++k) {
     const vf b0 = load(b), b1 = load(b + kLanes);
@@ -75,17 +97,11 @@ inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, c
     }
     return;
   }
+  // Copied, so that the accumulators themselves are never indexed by a variable and stay in registers.
+  vf copy[Rows][2];
 #pragma GCC unroll 16
-  for (int i = 0; i < Rows; ++i) {
-    if (i >= rows) break;
-    for (int half = 0; half < 2; ++half) {
-      const int column = half * kLanes;
-      if (column >= columns) break;
-      vf x = sum[i][half];
-      if (to.add != nullptr) x += load_add(to, i, column, columns - column);
-      store_out(to, i, column, columns - column, x);
-    }
-  }
+  for (int i = 0; i < Rows; ++i) copy[i][0] = sum[i][0], copy[i][1] = sum[i][1];
+  store_edge(copy, to, rows, columns);
 }
 
 /// Rows of the smallest tile that holds `rows`: few rows (decoding, small experts) need not pay for a whole tile.

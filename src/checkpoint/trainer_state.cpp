@@ -1,0 +1,41 @@
+#include "checkpoint/trainer_state.h"
+
+#include "base/error.h"
+#include "formats/json.h"
+
+namespace moe {
+
+void save_trainer_state(const fs::path& folder, const TrainerState& state) {
+  const Json json = {{"format_version", kTrainerStateVersion},
+                     {"step", state.step},
+                     {"seed", state.seed},
+                     {"data_cursor",
+                      {{"next_step", state.step},
+                       {"rows_per_step", state.rows_per_step},
+                       {"sequence_length", state.sequence_length},
+                       {"dataset_fingerprint", fmt::format("{:016x}", state.dataset_fingerprint)}}},
+                     {"log_bytes", state.log_bytes},
+                     {"eval_bytes", state.eval_bytes}};
+  write_file(folder / "trainer_state.json", json.dump(2) + "\n");
+}
+
+TrainerState load_trainer_state(const fs::path& folder) {
+  const fs::path path = folder / "trainer_state.json";
+  const std::string where = path.string();
+  const Json json = read_json(path);
+  const int64_t version = json_int(json, "format_version", where);
+  if (version != kTrainerStateVersion) {
+    fail("{}: format_version is {}, expected {}; resume with the version of moe that wrote it", where, version,
+         kTrainerStateVersion);
+  }
+  const Json& cursor = json_member(json, "data_cursor", where);
+  return {.step = json_int(json, "step", where),
+          .seed = static_cast<uint64_t>(json_int(json, "seed", where)),
+          .rows_per_step = json_int(cursor, "rows_per_step", where),
+          .sequence_length = json_int(cursor, "sequence_length", where),
+          .dataset_fingerprint = std::stoull(json_string(cursor, "dataset_fingerprint", where), nullptr, 16),
+          .log_bytes = json_int(json, "log_bytes", where),
+          .eval_bytes = json_int(json, "eval_bytes", where)};
+}
+
+}  // namespace moe

@@ -1,0 +1,24 @@
+#pragma once
+/// trainer_state.json: where a run stands.
+
+#include "base/file.h"
+
+namespace moe {
+
+struct TrainerState {
+  int64_t step = 0;               ///< steps done
+  uint64_t seed = 0;
+  int64_t rows_per_step = 0;      ///< with seed, sequence_length and step: the data cursor (data/batch_source.h)
+  int64_t sequence_length = 0;
+  uint64_t dataset_fingerprint = 0;
+  int64_t log_bytes = 0;          ///< length of log.jsonl when the checkpoint was written
+  int64_t eval_bytes = 0;         ///< length of eval.jsonl
+};
+
+constexpr int64_t kTrainerStateVersion = 1;
+
+void save_trainer_state(const fs::path& folder, const TrainerState& state);
+/// Refuses another format version, naming both.
+TrainerState load_trainer_state(const fs::path& folder);
+
+}  // namespace moe

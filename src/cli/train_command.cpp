@@ -1,0 +1,88 @@
+#include <cstdio>
+#include <memory>
+#include <optional>
+
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/device_option.h"
+#include "cli/exit_status.h"
+#include "train/plan_text.h"
+#include "train/trainer.h"
+
+namespace moe {
+namespace {
+
+struct TrainOptions {
+  std::string file;
+  std::vector<std::string> set;
+  bool resume = false;
+  bool dry_run = false;
+  DeviceOptions device;
+};
+
+const char* const kFooter = R"(
+Example:
+  moe train configs/demo.toml --dry-run                     parameters, FLOPs and memory; allocates nothing
+  moe train configs/demo.toml --set train.steps=100 --set run.dir=runs/short
+  moe train configs/demo.toml --resume                      go on from the newest checkpoint in run.dir
+
+The run file's keys are in docs/training.md. A run folder holds run.toml (all keys in effect), log.jsonl (one object a
+step), eval.jsonl, step-N/ (Hugging Face model folders with optimizer state) and latest (a link to the newest).
+Ctrl-C and SIGTERM write a checkpoint first (exit status 130 and 143).)";
+
+RunConfig read_run(const TrainOptions& options) {
+  Settings settings = Settings::load(options.file);
+  for (const std::string& assignment : options.set) settings.set(assignment);
+  return read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
+}
+
+void print_coefficients(const RunConfig& run) {
+  log_info("loss = cross-entropy + balance losses, with");
+  for (const std::string& line : run.coefficients) log_info("  {}", line);
+}
+
+int train(const TrainOptions& options) {
+  const RunConfig run = read_run(options);
+  const MemoryPlan plan = plan_training(run.model, run.step);
+  const std::string text = describe_plan(run.model, run.step, plan, run.schedule.steps);
+  if (options.dry_run) {
+    std::fputs(text.c_str(), stdout);
+    print_coefficients(run);
+    return 0;
+  }
+  if (run.data.train.empty()) {
+    fail_usage("{}: data.train is not given; name the dataset folder that `moe data` made", options.file);
+  }
+  log_info("{}", text);
+  print_coefficients(run);
+  if (run.step.balance.active() && run.step.balance.scope == BalanceScope::step && run.model.moe_layers() > 0) {
+    log_info("balance.scope = step: every step first counts the experts' tokens in a forward-only pass");
+  }
+  const Dataset train_data(run.data.train);
+  std::optional<Dataset> valid_data;
+  if (!run.data.valid.empty()) valid_data.emplace(run.data.valid);
+  const Tokenizer tokenizer = Tokenizer::load(run.data.train);
+  Compute compute = make_compute(options.device);
+  refuse_if_too_large(run.model, run.step, plan, compute.device->info().memory_bytes);
+  const TrainingData data{train_data, valid_data ? &*valid_data : nullptr, tokenizer};
+  Trainer trainer(run, plan, data, *compute.device, *compute.backend, options.resume);
+  return trainer.run();
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app) {
+  auto* command = app.add_subcommand("train", "Train a model from a run file");
+  auto options = std::make_shared<TrainOptions>();
+  command->add_option("FILE", options->file, "Run file (TOML), for instance configs/demo.toml")->required();
+  command->add_option("--set", options->set, "Override a key of the run file: train.steps=100 (repeatable)")
+      ->take_all()
+      ->type_name("KEY=VALUE");
+  command->add_flag("--resume", options->resume, "Continue from the newest checkpoint in run.dir, bit for bit");
+  command->add_flag("--dry-run", options->dry_run, "Print parameters, FLOPs, steps and peak memory, and stop");
+  add_device_options(*command, options->device);
+  command->footer(kFooter);
+  command->callback([options] { exit_with(train(*options)); });
+}
+
+}  // namespace moe

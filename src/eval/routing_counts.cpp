@@ -1,0 +1,48 @@
+#include "eval/routing_counts.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/error.h"
+
+namespace moe {
+namespace {
+
+template <class Count>
+LoadStatistics statistics_of(std::span<const Count> counts) {
+  LoadStatistics load;
+  const double total = std::accumulate(counts.begin(), counts.end(), 0.0);
+  const auto experts = static_cast<double>(counts.size());
+  for (const Count count : counts) {
+    const double share = total > 0 ? static_cast<double>(count) / total : 0.0;
+    load.shares.push_back(share);
+    if (count > 0) load.entropy -= share * std::log(share);
+    load.max_over_mean = std::max(load.max_over_mean, experts * share);
+    load.dead += count == 0 ? 1 : 0;
+  }
+  load.entropy = counts.size() > 1 ? load.entropy / std::log(experts) : 0.0;
+  return load;
+}
+
+}  // namespace
+
+std::span<const int64_t> RoutingCounts::of(int64_t layer, int64_t group) const {
+  MOE_CHECK(layer >= 0 && layer < layers && group >= 0 && group < groups);
+  return std::span(counts).subspan(static_cast<size_t>((layer * groups + group) * experts),
+                                   static_cast<size_t>(experts));
+}
+
+std::vector<int64_t> RoutingCounts::of(int64_t layer) const {
+  std::vector<int64_t> sum(static_cast<size_t>(experts), 0);
+  for (int64_t group = 0; group < groups; ++group) {
+    const auto part = of(layer, group);
+    std::transform(part.begin(), part.end(), sum.begin(), sum.begin(), std::plus<>());
+  }
+  return sum;
+}
+
+LoadStatistics load_statistics(std::span<const int64_t> counts) { return statistics_of(counts); }
+LoadStatistics load_statistics(std::span<const int32_t> counts) { return statistics_of(counts); }
+
+}  // namespace moe

@@ -1,0 +1,34 @@
+#pragma once
+/// How often experts were chosen, and what that says about their load.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace moe {
+
+/// counts[(layer * groups + group) * experts + expert]: tokens of a group (a domain) that chose an expert, per MoE layer.
+struct RoutingCounts {
+  int64_t layers = 0;
+  int64_t groups = 0;
+  int64_t experts = 0;
+  std::vector<int64_t> counts;
+
+  std::span<const int64_t> of(int64_t layer, int64_t group) const;
+  /// Of a layer, over all groups.
+  std::vector<int64_t> of(int64_t layer) const;
+};
+
+/// The load of one layer's experts: shares p_i = count_i / sum of counts.
+struct LoadStatistics {
+  std::vector<double> shares;
+  double entropy = 0;        ///< -sum p_i ln p_i / ln E: 1 when all are equal, 0 when one takes all (and for E = 1)
+  double max_over_mean = 0;  ///< E * max p_i: 1 when all are equal, E when one takes all
+  int64_t dead = 0;          ///< experts that no token chose
+};
+
+/// All zero shares (and every expert dead) when nothing was counted.
+LoadStatistics load_statistics(std::span<const int64_t> counts);
+LoadStatistics load_statistics(std::span<const int32_t> counts);
+
+}  // namespace moe

@@ -1,0 +1,50 @@
+#pragma once
+/// Parameters and floating-point operations of a model of any size, from its config alone (PAPER.md section 3).
+/// L layers, d hidden size, H heads of size h, s sequence length.
+
+#include <array>
+
+#include "model/parameters.h"
+
+namespace moe {
+
+constexpr std::array kParameterKinds{ParameterKind::embedding,      ParameterKind::head,
+                                     ParameterKind::norm,           ParameterKind::attention,
+                                     ParameterKind::dense_ffn,      ParameterKind::router,
+                                     ParameterKind::routed_experts, ParameterKind::shared_experts};
+
+class ParameterCounts {
+ public:
+  explicit ParameterCounts(const ModelConfig& config);
+
+  /// Parameters of a kind, and those of them that one token uses: K of the E routed experts, all of the rest.
+  int64_t stored(ParameterKind kind) const { return stored_[index(kind)]; }
+  int64_t activated(ParameterKind kind) const;
+  /// Every parameter, routers included.
+  int64_t stored() const;
+  int64_t activated() const;
+  /// The paper's totals count both embeddings, but not the routers.
+  int64_t paper_total() const { return stored() - stored(ParameterKind::router); }
+  int64_t paper_activated() const { return activated() - activated(ParameterKind::router); }
+  /// A: parameters of the matrices that a token is multiplied by, the head among them (a tied one too), neither the
+  /// input embedding nor the router.
+  int64_t multiplied() const;
+
+ private:
+  static size_t index(ParameterKind kind) { return static_cast<size_t>(kind); }
+
+  std::array<int64_t, kParameterKinds.size()> stored_{};
+  int64_t head_ = 0;
+  int64_t experts_ = 0;
+  int64_t chosen_ = 0;
+};
+
+/// Floating-point operations of forward and backward over one sequence, by the paper's convention:
+///   6 A s + 12 L s^2 H h, attention not halved for causality, the router left out. (H h is d in the paper's models.)
+int64_t paper_flops(const ModelConfig& config, int64_t sequence_length);
+
+/// The products that are computed: 6 (A + router) s + 6 L s (s + 1) H h. A forward pass is a third of it; recomputation and
+/// element-wise work are not counted. This is what a share of a machine's rate (MFU) is taken of.
+int64_t exact_flops(const ModelConfig& config, int64_t sequence_length);
+
+}  // namespace moe

@@ -1,0 +1,26 @@
+#include "train/samples.h"
+
+#include <cstdio>
+
+#include "infer/generate.h"
+
+namespace moe {
+
+void write_samples(const Runtime& runtime, const Tokenizer& tokenizer, const SampleConfig& config, int64_t step,
+                   uint64_t seed) {
+  const GenerationOptions options{.max_new_tokens = config.max_new_tokens,
+                                  .stop = {},
+                                  .sampling = {.temperature = config.temperature, .seed = seed}};
+  std::vector<Prompt> prompts;
+  for (size_t i = 0; i < config.prompts.size(); ++i) {
+    prompts.push_back({encode_prompt(tokenizer, runtime.model.config(), config.prompts[i]), i});
+  }
+  const std::vector<Continuation> texts = generate_batch(runtime, tokenizer, prompts, options);
+  std::string out = fmt::format("--- samples after step {} ---\n", step);
+  for (size_t i = 0; i < texts.size(); ++i) out += fmt::format("[{}]{}\n", config.prompts[i], texts[i].text);
+  out += "---\n";
+  std::fwrite(out.data(), 1, out.size(), stdout);
+  std::fflush(stdout);
+}
+
+}  // namespace moe

@@ -1,0 +1,109 @@
+#include "train/training_log.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include "base/log.h"
+#include "formats/json.h"
+
+namespace moe {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+
+double sum(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
+
+LoadStatistics layer_load(const StepReport& report, const ModelConfig& config, int64_t moe_index) {
+  const auto experts = static_cast<size_t>(config.n_routed_experts);
+  return load_statistics(std::span(report.counts).subspan(static_cast<size_t>(moe_index) * experts, experts));
+}
+
+OrderedJson score_json(const Score& score) {
+  return {{"loss", score.loss()},
+          {"perplexity", score.perplexity()},
+          {"bits_per_byte", score.bits_per_byte()},
+          {"bits_per_byte_error", score.bits_per_byte_error},
+          {"tokens", score.tokens},
+          {"bytes", score.bytes}};
+}
+
+std::string duration(double seconds) {
+  const auto whole = static_cast<int64_t>(seconds + 0.5);
+  if (whole >= 3600) return fmt::format("{}h {:02}m", whole / 3600, whole / 60 % 60);
+  if (whole >= 60) return fmt::format("{}m {:02}s", whole / 60, whole % 60);
+  return fmt::format("{}s", whole);
+}
+
+}  // namespace
+
+double steady_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::string to_json_line(const StepLine& line, const ModelConfig& config) {
+  const StepReport& report = line.report;
+  OrderedJson json = {{"step", line.step},
+                      {"loss", report.loss},
+                      {"expert_loss", sum(report.expert_loss)},
+                      {"device_loss", sum(report.device_loss)},
+                      {"gradient_norm", report.gradient_norm},
+                      {"learning_rate", line.learning_rate},
+                      {"tokens", line.tokens},
+                      {"tokens_per_second", static_cast<double>(line.tokens) / line.seconds}};
+  OrderedJson layers = OrderedJson::array();
+  for (int64_t layer = 0, moe_index = 0; layer < config.num_hidden_layers; ++layer) {
+    if (!config.is_moe_layer(layer)) continue;
+    const LoadStatistics load = layer_load(report, config, moe_index);
+    layers.push_back({{"layer", layer},
+                      {"expert_loss", report.expert_loss[static_cast<size_t>(moe_index)]},
+                      {"device_loss", report.device_loss[static_cast<size_t>(moe_index)]},
+                      {"load_entropy", load.entropy},
+                      {"max_over_mean_load", load.max_over_mean},
+                      {"dead_experts", load.dead}});
+    ++moe_index;
+  }
+  json["layers"] = layers;
+  return json.dump() + "\n";
+}
+
+std::string to_json_line(int64_t step, const EvaluationResult& result) {
+  OrderedJson json = {{"step", step}};
+  json.update(score_json(result.all));
+  OrderedJson domains = OrderedJson::object();
+  for (const Score& score : result.domains) domains[score.name] = score_json(score);
+  json["domains"] = domains;
+  return json.dump() + "\n";
+}
+
+double worst_load(const StepReport& report, const ModelConfig& config) {
+  double worst = 0;
+  for (int64_t i = 0; i < config.moe_layers(); ++i) worst = std::max(worst, layer_load(report, config, i).max_over_mean);
+  return worst;
+}
+
+ProgressLine::ProgressLine(int64_t first_step, int64_t steps)
+    : first_step_(first_step), steps_(steps), started_(steady_seconds()), last_line_(started_) {}
+
+void ProgressLine::show(const StepLine& line, double worst_load) {
+  constexpr double kLineSeconds = 10;
+  constexpr int kBarWidth = 20;
+  const double now = steady_seconds();
+  const double loss = line.report.loss;
+  smoothed_loss_ = line.step == first_step_ ? loss : 0.9 * smoothed_loss_ + 0.1 * loss;
+  const double per_step = (now - started_) / static_cast<double>(line.step - first_step_ + 1);
+  const auto filled = static_cast<size_t>(kBarWidth * line.step / steps_);
+  const std::string text =
+      fmt::format("step {:>{}}/{} [{}{}] loss {:.3f} | load max/mean {:.2f} | {:.0f} tokens/s | {} left", line.step,
+                  std::to_string(steps_).size(), steps_, std::string(filled, '#'), std::string(kBarWidth - filled, '-'),
+                  smoothed_loss_, worst_load, static_cast<double>(line.tokens) / line.seconds,
+                  duration(per_step * static_cast<double>(steps_ - line.step)));
+  if (stderr_is_terminal()) {
+    show_status(text);
+  } else if (now - last_line_ >= kLineSeconds || line.step == steps_) {
+    last_line_ = now;
+    log_info("{}", text);
+  }
+}
+
+}  // namespace moe

@@ -1,0 +1,49 @@
+#pragma once
+/// What a run tells: log.jsonl (one object a step), eval.jsonl (one object an evaluation), and the progress line.
+
+#include <string>
+
+#include "base/file.h"
+#include "eval/loss.h"
+#include "train/step.h"
+
+namespace moe {
+
+/// One step's line: step, loss, expert_loss, device_loss (sums over layers, alpha inside), gradient_norm, learning_rate,
+/// tokens, tokens_per_second, and per MoE layer load_entropy, max_over_mean_load, dead_experts. Numbers round-trip.
+struct StepLine {
+  int64_t step;
+  StepReport report;
+  double learning_rate;
+  int64_t tokens;   ///< of this step, without padding
+  double seconds;
+};
+
+/// `config` says which layers are MoE layers. Ends with a line feed.
+std::string to_json_line(const StepLine& line, const ModelConfig& config);
+
+/// step, loss, perplexity, bits_per_byte (and its 95% half-width), and the same per domain.
+std::string to_json_line(int64_t step, const EvaluationResult& result);
+
+/// The largest max/mean load over layers; 0 without MoE layers.
+double worst_load(const StepReport& report, const ModelConfig& config);
+
+/// "step   120/1000 [####------] loss 3.210 | load max/mean 1.8 | 5321 tokens/s | 2m 10s left"
+class ProgressLine {
+ public:
+  ProgressLine(int64_t first_step, int64_t steps);
+  /// Shows it on a terminal; else logs a plain line every ten seconds and at the last step.
+  void show(const StepLine& line, double worst_load);
+
+ private:
+  int64_t first_step_;
+  int64_t steps_;
+  double started_;
+  double last_line_;
+  double smoothed_loss_ = 0;
+};
+
+/// Seconds of a clock that only moves forward.
+double steady_seconds();
+
+}  // namespace moe

@@ -1,0 +1,128 @@
+// Each mistake in a tokenizer's files, and the sentence a user sees.
+
+#include "tokenizer/tokenizer_files.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/tokenizer/support.h"
+
+namespace moe {
+namespace {
+
+using test::added_token;
+using test::error_of;
+using test::make_tokenizer;
+using test::TemporaryFolder;
+using test::tokenizer_json;
+using testing::AllOf;
+using testing::HasSubstr;
+
+std::string refusal(const Json& json, const std::string& config = "") {
+  return error_of<Error>([&] { make_tokenizer(json, config); });
+}
+
+/// The error after one member (a JSON pointer) was set to `value`.
+std::string refusal_with(const std::string& pointer, const Json& value) {
+  Json json = tokenizer_json({"h e"});
+  json[Json::json_pointer(pointer)] = value;
+  return refusal(json);
+}
+
+TEST(TokenizerFiles, AMissingFolderFileOrVocabularyIsNamed) {
+  const TemporaryFolder folder;
+  EXPECT_THAT(error_of<Error>([&] { Tokenizer::load(folder / "none"); }), HasSubstr("none"));
+  EXPECT_THAT(error_of<Error>([&] { Tokenizer::load(folder.path()); }), HasSubstr("no tokenizer.json in this folder"));
+  write_file(folder / "tokenizer.model", "x");
+  EXPECT_THAT(error_of<Error>([&] { Tokenizer::load(folder.path()); }), HasSubstr("SentencePiece"));
+}
+
+TEST(TokenizerFiles, BadJsonIsLocated) {
+  const TemporaryFolder folder;
+  write_file(folder / "tokenizer.json", "{\n  \"model\": nul\n}");
+  EXPECT_THAT(error_of<Error>([&] { Tokenizer::load(folder.path()); }),
+              AllOf(HasSubstr("tokenizer.json: not valid JSON at line 2"), HasSubstr("invalid literal")));
+}
+
+TEST(TokenizerFiles, ABadConfigIsNamedAsTheConfig) {
+  const TemporaryFolder folder;
+  write_file(folder / "tokenizer.json", tokenizer_json().dump());
+  write_file(folder / "tokenizer_config.json", R"({"bos_token": "<s>"})");
+  EXPECT_THAT(error_of<Error>([&] { Tokenizer::load(folder.path()); }),
+              HasSubstr("tokenizer_config.json: bos_token is \"<s>\", which the vocabulary does not have"));
+  EXPECT_THAT(refusal(tokenizer_json(), R"({"add_bos_token": true})"),
+              HasSubstr("add_bos_token is true but bos_token"));
+}
+
+TEST(TokenizerFiles, UnsupportedComponentsAreNamed) {
+  EXPECT_THAT(refusal_with("/normalizer", {{"type", "NFC"}}), HasSubstr("the normalizer NFC is not supported"));
+  EXPECT_THAT(refusal_with("/normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "Lowercase"}}}}}),
+              HasSubstr("the normalizer Lowercase"));
+  EXPECT_THAT(refusal_with("/decoder", {{"type", "Metaspace"}}), HasSubstr("the decoder Metaspace"));
+  EXPECT_THAT(refusal_with("/post_processor", {{"type", "BertProcessing"}}), HasSubstr("the step BertProcessing"));
+  EXPECT_THAT(refusal_with("/truncation", {{"max_length", 5}}), HasSubstr("truncation is set"));
+  EXPECT_THAT(refusal_with("/padding", {{"strategy", {{"Fixed", 5}}}}), HasSubstr("padding to a fixed length"));
+  EXPECT_THAT(refusal_with("/model/type", "WordPiece"), HasSubstr("the model type WordPiece"));
+  EXPECT_THAT(refusal_with("/model/dropout", 0.1), HasSubstr("dropout is set"));
+  EXPECT_THAT(refusal_with("/model/continuing_subword_prefix", "##"), HasSubstr("continuing_subword_prefix is set"));
+  EXPECT_THAT(refusal_with("/model/end_of_word_suffix", "</w>"), HasSubstr("end_of_word_suffix is set"));
+}
+
+TEST(TokenizerFiles, AnUnknownTokenIsRefusedOnlyWhereItCouldBeNeeded) {
+  Json json = tokenizer_json();
+  json["model"]["unk_token"] = "a";
+  json["model"]["byte_fallback"] = true;
+  EXPECT_EQ(make_tokenizer(json).encode("b"), test::Ids{'b'});
+  json["model"]["vocab"].erase("b");
+  json["model"]["vocab"]["bb"] = 'b';
+  EXPECT_THAT(refusal(json), HasSubstr("unk_token is set and byte 0x62 has no token"));
+}
+
+TEST(TokenizerFiles, DamagedVocabulariesAndMergesAreNamed) {
+  EXPECT_THAT(refusal_with("/model/vocab/zz", 5), HasSubstr("both have id 5"));
+  EXPECT_THAT(refusal_with("/model/vocab/zz", -1), HasSubstr("\"zz\" has the id -1"));
+  EXPECT_THAT(refusal_with("/model/vocab/zz", "5"), HasSubstr("expected an integer"));
+  EXPECT_THAT(refusal_with("/model/vocab", 3), HasSubstr("\"vocab\" is an integer, expected an object"));
+  EXPECT_THAT(refusal_with("/model/merges", Json::array({"h e", "x y"})),
+              HasSubstr("needs the token \"xy\", which the vocabulary lacks"));
+  EXPECT_THAT(refusal_with("/model/merges", Json::array({"he"})),
+              HasSubstr("expected two tokens with one blank between"));
+  EXPECT_THAT(refusal_with("/model/merges", Json::array({Json::array({"h", "e", "x"})})), HasSubstr("merge 1"));
+  Json json = tokenizer_json();
+  json.erase("model");
+  EXPECT_THAT(refusal(json), HasSubstr("tokenizer.json: \"model\" is missing"));
+}
+
+TEST(TokenizerFiles, MergesMayBePairs) {
+  Json json = tokenizer_json({"h e"});
+  json["model"]["merges"] = Json::array({Json::array({"h", "e"})});
+  EXPECT_EQ(make_tokenizer(json).encode("he"), test::Ids{256});
+}
+
+TEST(TokenizerFiles, AddedTokensMustHaveTheIdsOfTheLibrary) {
+  EXPECT_THAT(refusal_with("/added_tokens", Json::array({added_token(300, "<s>", true)})),
+              HasSubstr("\"<s>\" has the id 300, but the vocabulary gives it 257"));
+  EXPECT_THAT(
+      refusal_with("/added_tokens", Json::array({added_token(257, "<s>", true), added_token(258, "<s>", true)})),
+      HasSubstr("\"<s>\" is listed twice"));
+}
+
+TEST(TokenizerFiles, TemplatesMustHoldTheTextOnce) {
+  const auto post_processor = [](const Json& single) {
+    return Json{{"type", "TemplateProcessing"}, {"single", single}, {"special_tokens", {{"x", {{"ids", {9999}}}}}}};
+  };
+  const Json text = {{"Sequence", {{"id", "A"}}}}, other = {{"Sequence", {{"id", "B"}}}};
+  const auto special = [](const char* name) { return Json{{"SpecialToken", {{"id", name}}}}; };
+  EXPECT_THAT(refusal_with("/post_processor", post_processor(Json::array({special("x")}))),
+              HasSubstr("leaves the text out"));
+  EXPECT_THAT(refusal_with("/post_processor", post_processor(Json::array({text, other}))), HasSubstr("more than once"));
+  EXPECT_THAT(refusal_with("/post_processor", post_processor(Json::array({special("y"), text}))),
+              HasSubstr("\"y\" is missing"));
+  EXPECT_THAT(refusal_with("/post_processor", post_processor(Json::array({special("x"), text}))),
+              HasSubstr("adds id 9999"));
+}
+
+}  // namespace
+}  // namespace moe

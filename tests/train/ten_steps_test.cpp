@@ -1,0 +1,83 @@
+// Ten optimizer steps against the independent PyTorch program (tests/golden/ten_steps).
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "backend/cpu/cpu_backend.h"
+#include "checkpoint/hf_config.h"
+#include "checkpoint/weights.h"
+#include "tests/support/golden.h"
+#include "train/schedule.h"
+
+namespace moe {
+namespace {
+
+TEST(TenSteps, LossesNormsRatesAndWeightsAgree) {
+  const fs::path folder = golden_folder() / "ten_steps";
+  const SafetensorsFile file(folder / "golden.safetensors");
+  const Json golden = read_json(folder / "golden.json");
+  const fs::path model = golden_folder() / golden.at("model").get<std::string>();
+  const ModelConfig config = read_hf_config(model);
+  const int64_t steps = golden.at("steps");
+  const int64_t rows = golden.at("rows");
+  const int64_t length = golden.at("row_length");
+  const Json& loss = golden.at("loss");
+  const std::vector<int64_t> split = loss.at("microbatch_rows");
+
+  StepConfig step;
+  step.sequence_length = length;
+  step.microbatches = static_cast<int64_t>(split.size());
+  step.microbatch_tokens = split[0] * length;
+  step.balance = {.alpha_expert = loss.at("alpha1"),
+                  .alpha_device = loss.at("alpha2"),
+                  .devices = loss.at("devices"),
+                  .scope = *balance_scope_from(loss.at("scope").get<std::string>())};
+  step.optimizer = {.beta1 = golden.at("beta1"),
+                    .beta2 = golden.at("beta2"),
+                    .eps = golden.at("eps"),
+                    .weight_decay = golden.at("weight_decay"),
+                    .clip = golden.at("clip")};
+  const Schedule schedule{.kind = ScheduleKind::step_decay,
+                          .peak = golden.at("peak_lr"),
+                          .steps = steps,
+                          .warmup_steps = golden.at("warmup"),
+                          .decay_factor = golden.at("decay_factor")};
+  ThreadPool pool(2);
+  const auto device = make_cpu_device();
+  const auto backend = make_cpu_backend(pool);
+  TrainingStep run(config, step, plan_training(config, step), *device, *backend);
+  run.initialize(1, 0.1);
+  load_weights(model, config, run.table(), run.parameters(), *device);
+
+  for (int64_t k = 1; k <= steps; ++k) {
+    SCOPED_TRACE(k);
+    const Json& expected = golden.at("log")[static_cast<size_t>(k - 1)];
+    const Batch batch = golden_batch(file, rows, length, (k - 1) * rows * length);
+    run.accumulate([&](int64_t index) { return batch_rows(batch, index * split[0], split[0]); });
+    EXPECT_DOUBLE_EQ(schedule.rate(k), expected.at("lr").get<double>());
+    const StepReport report = run.update(k, schedule.rate(k));
+    const double wanted_loss = expected.at("loss");
+    const double wanted_norm = expected.at("grad_norm");
+    EXPECT_NEAR(report.loss, wanted_loss, 5e-6 * wanted_loss);
+    EXPECT_NEAR(report.gradient_norm, wanted_norm, 3e-5 * wanted_norm);
+    double expert = 0;
+    double devices = 0;
+    for (const double value : report.expert_loss) expert += value;
+    for (const double value : report.device_loss) devices += value;
+    EXPECT_NEAR(expert, expected.at("expert_loss").get<double>(), 1e-6);
+    EXPECT_NEAR(devices, expected.at("device_loss").get<double>(), 1e-6);
+  }
+  int compared = 0;
+  for (const HfTensor& tensor : hf_tensors(config, run.table())) {
+    const SafetensorsTensor* expected = file.find("final." + tensor.name);
+    if (expected == nullptr) continue;
+    ++compared;
+    EXPECT_LT(relative_error(run.parameters()[tensor.parameter].as<float>() + tensor.offset, *expected), 1e-4)
+        << tensor.name;
+  }
+  EXPECT_GT(compared, 2);
+}
+
+}  // namespace
+}  // namespace moe

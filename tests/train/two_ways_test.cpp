@@ -1,0 +1,200 @@
+// Two ways of computing one step must agree: microbatches, packing, padding, recompute, threads, evaluation in between.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "backend/cpu/cpu_backend.h"
+#include "tests/support/tiny_model.h"
+
+namespace moe {
+namespace {
+
+struct StepResult {
+  StepReport report;
+  std::vector<std::vector<float>> gradients;
+};
+
+// One step of the tiny model, with its own pool and memory.
+StepResult one_step(const ModelConfig& config, StepConfig step, const Batch& batch, int threads = 2) {
+  ThreadPool pool(threads);
+  const auto device = make_cpu_device();
+  const auto backend = make_cpu_backend(pool);
+  StepUnderTest under(config, step, *device, *backend);
+  under.accumulate(batch, step.microbatches);
+  StepResult result;
+  for (const View& view : under.run.gradients()) {
+    result.gradients.emplace_back(view.as<float>(), view.as<float>() + view.elements());
+  }
+  result.report = under.run.update(1, 1e-3);
+  return result;
+}
+
+double total(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum;
+}
+
+void expect_close(const StepResult& a, const StepResult& b, double tolerance) {
+  EXPECT_NEAR(a.report.loss, b.report.loss, tolerance * std::fabs(a.report.loss));
+  EXPECT_NEAR(total(a.report.expert_loss), total(b.report.expert_loss), tolerance * total(a.report.expert_loss));
+  EXPECT_NEAR(total(a.report.device_loss), total(b.report.device_loss), tolerance * total(a.report.device_loss));
+  EXPECT_EQ(a.report.counts, b.report.counts);
+  for (size_t p = 0; p < a.gradients.size(); ++p) {
+    double largest = 0;
+    double difference = 0;
+    for (size_t i = 0; i < a.gradients[p].size(); ++i) {
+      largest = std::max(largest, std::fabs(static_cast<double>(a.gradients[p][i])));
+      difference = std::max(difference, std::fabs(static_cast<double>(a.gradients[p][i] - b.gradients[p][i])));
+    }
+    EXPECT_LE(difference, tolerance * largest) << "parameter " << p;
+  }
+}
+
+void expect_same_bits(const StepResult& a, const StepResult& b) {
+  EXPECT_EQ(a.report.loss, b.report.loss);
+  EXPECT_EQ(a.report.expert_loss, b.report.expert_loss);
+  EXPECT_EQ(a.report.device_loss, b.report.device_loss);
+  EXPECT_EQ(a.report.gradient_norm, b.report.gradient_norm);
+  EXPECT_EQ(a.report.counts, b.report.counts);
+  EXPECT_EQ(a.gradients, b.gradients);
+}
+
+const std::vector<std::vector<int>> kEightRows = {{7, 4}, {11}, {3, 1, 5}, {9}, {12}, {2, 2, 2}, {6, 6}, {10, 1}};
+
+StepConfig balanced(const Batch& batch, int64_t microbatches, BalanceScope scope) {
+  StepConfig step = step_config_for(batch, microbatches);
+  step.balance = {.alpha_expert = 0.05f, .alpha_device = 0.02f, .devices = 3, .scope = scope};
+  return step;
+}
+
+class Scopes : public testing::TestWithParam<BalanceScope> {};
+
+// FIELD 1a: mean of means, strength of the balance loss by microbatch.
+TEST_P(Scopes, OneTimesEightEqualsTwoTimesFourAndEightTimesOne) {
+  const ModelConfig config = tiny_config();
+  const Batch batch = packed_batch(kEightRows, 12, config.vocab_size, 9);
+  const StepResult whole = one_step(config, balanced(batch, 1, GetParam()), batch);
+  for (const int64_t microbatches : {2, 8}) {
+    SCOPED_TRACE(microbatches);
+    expect_close(whole, one_step(config, balanced(batch, microbatches, GetParam()), batch), 2e-5);
+  }
+}
+
+// FIELD 1a: padding counted; packed documents taken for one sequence.
+TEST_P(Scopes, PackingAndPaddingChangeNothing) {
+  const ModelConfig config = tiny_config();
+  const Batch packed = packed_batch({{7, 4}, {3, 5, 2}}, 12, config.vocab_size, 9);
+  const Batch apart = packed_batch({{7}, {4}, {3}, {5}, {2}}, 19, config.vocab_size, 9);
+  ASSERT_EQ(packed.num_tokens, apart.num_tokens);
+  expect_close(one_step(config, balanced(packed, 1, GetParam()), packed),
+               one_step(config, balanced(apart, 1, GetParam()), apart), 2e-5);
+}
+
+TEST_P(Scopes, RecomputeGivesTheSameBits) {
+  const ModelConfig config = tiny_config();
+  const Batch batch = packed_batch(kEightRows, 12, config.vocab_size, 9);
+  StepConfig step = balanced(batch, 2, GetParam());
+  const StepResult kept = one_step(config, step, batch);
+  step.recompute = true;
+  const StepResult recomputed = one_step(config, step, batch);
+  expect_same_bits(kept, recomputed);
+  int64_t choices = 0;
+  for (const int32_t count : recomputed.report.counts) choices += count;
+  EXPECT_EQ(choices, batch.num_tokens * config.num_experts_per_tok * config.moe_layers());
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Scopes, testing::Values(BalanceScope::sequence, BalanceScope::step),
+                         [](const auto& test) { return std::string(name(test.param)); });
+
+TEST(TwoWays, ThreadsGiveTheSameBits) {
+  const ModelConfig config = tiny_config();
+  const Batch batch = packed_batch(kEightRows, 12, config.vocab_size, 9);
+  const StepConfig step = balanced(batch, 2, BalanceScope::sequence);
+  const StepResult one = one_step(config, step, batch, 1);
+  expect_same_bits(one, one_step(config, step, batch, 2));
+  expect_same_bits(one, one_step(config, step, batch, 3));
+}
+
+TEST(TwoWays, Bf16StaysCloseToF32) {
+  const ModelConfig config = tiny_config();
+  const Batch batch = packed_batch(kEightRows, 12, config.vocab_size, 9);
+  StepConfig step = balanced(batch, 2, BalanceScope::sequence);
+  const StepResult single = one_step(config, step, batch);
+  step.dtype = DType::bf16;
+  const StepResult half = one_step(config, step, batch);
+  EXPECT_NEAR(single.report.loss, half.report.loss, 0.02 * single.report.loss);
+  EXPECT_NEAR(single.report.gradient_norm, half.report.gradient_norm, 0.05 * single.report.gradient_norm);
+}
+
+// FIELD 1a: the balance loss's gradient never attached.
+TEST(TwoWays, RouterGradientChangesWithTheCoefficientAlone) {
+  const ModelConfig config = tiny_config();
+  const Batch batch = packed_batch(kEightRows, 12, config.vocab_size, 9);
+  StepConfig step = balanced(batch, 1, BalanceScope::sequence);
+  const StepResult weak = one_step(config, step, batch);
+  step.balance.alpha_expert = 0.5f;
+  const StepResult strong = one_step(config, step, batch);
+  EXPECT_EQ(weak.report.loss, strong.report.loss);
+  EXPECT_NEAR(total(strong.report.expert_loss), 10 * total(weak.report.expert_loss), 1e-5);
+  const auto table = parameter_table(config);
+  for (size_t p = 0; p < table.size(); ++p) {
+    if (table[p].kind == ParameterKind::router) {
+      EXPECT_NE(weak.gradients[p], strong.gradients[p]);
+    }
+  }
+}
+
+// With m = 1, no shared experts and K = 2 the layer is GShard's in the paper's form: experts of the standard width and
+// nothing else. Splitting an expert into halves of half the width, both active, is the same function.
+TEST(TwoWays, TwoHalvesOfEveryExpertEqualTheWhole) {
+  ModelConfig whole = tiny_config();
+  whole.n_shared_experts = 0;
+  whole.num_experts_per_tok = whole.n_routed_experts;  // all active, so that both models choose alike
+  whole.moe_intermediate_size = 6;
+  ModelConfig halves = whole;
+  halves.n_routed_experts *= 2;
+  halves.num_experts_per_tok *= 2;
+  halves.moe_intermediate_size /= 2;
+  const Batch batch = packed_batch({{7, 4}, {11}}, 12, whole.vocab_size, 9);
+  ThreadPool pool(2);
+  const auto device = make_cpu_device();
+  const auto backend = make_cpu_backend(pool);
+  StepUnderTest a(whole, step_config_for(batch, 1), *device, *backend);
+  StepUnderTest b(halves, step_config_for(batch, 1), *device, *backend);
+  const int64_t hidden = whole.hidden_size;
+  const int64_t width = halves.moe_intermediate_size;
+  const auto copy = [](const float* from, float* to, int64_t count) { std::copy(from, from + count, to); };
+  for (size_t p = 0; p < a.run.table().size(); ++p) {
+    const float* from = a.run.parameters()[p].as<float>();
+    float* to = b.run.parameters()[p].as<float>();
+    const std::string& name = a.run.table()[p].name;
+    for (int64_t e = 0; e < whole.n_routed_experts; ++e) {
+      for (int64_t half = 0; half < 2; ++half) {
+        const int64_t target = 2 * e + half;
+        if (name.ends_with("router")) {
+          copy(from + e * hidden, to + target * hidden, hidden);  // both halves score alike ...
+        } else if (name.ends_with("experts.gate_up")) {
+          for (int64_t part = 0; part < 2; ++part) {
+            copy(from + (e * 4 + part * 2 + half) * width * hidden, to + (target * 2 + part) * width * hidden, width * hidden);
+          }
+        } else if (name.ends_with("experts.down")) {
+          for (int64_t row = 0; row < hidden; ++row) {
+            for (int64_t f = 0; f < width; ++f) {
+              // ... at half the whole's score each, which twice the output makes up for.
+              to[(target * hidden + row) * width + f] = 2 * from[(e * hidden + row) * 2 * width + half * width + f];
+            }
+          }
+        }
+      }
+    }
+    if (a.run.table()[p].shape == b.run.table()[p].shape) copy(from, to, a.run.table()[p].shape.elements());
+  }
+  a.accumulate(batch, 1);
+  b.accumulate(batch, 1);
+  EXPECT_NEAR(a.run.update(1, 0).loss, b.run.update(1, 0).loss, 1e-5);
+}
+
+}  // namespace
+}  // namespace moe
