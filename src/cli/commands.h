@@ -21,4 +21,10 @@ void add_generate_command(CLI::App& app);
 /// `moe train`
 void add_train_command(CLI::App& app);
 
+/// `moe eval loss`
+void add_eval_command(CLI::App& app);
+
+/// `moe bench step`, `moe bench machine`
+void add_bench_command(CLI::App& app);
+
 }  // namespace moe

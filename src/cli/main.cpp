@@ -22,6 +22,8 @@ int main(int argc, char** argv) {
   moe::add_train_command(app);
   moe::add_logits_command(app);
   moe::add_generate_command(app);
+  moe::add_eval_command(app);
+  moe::add_bench_command(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

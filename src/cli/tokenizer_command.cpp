@@ -94,10 +94,6 @@ void warn_of_second_bos(const Tokenizer& tokenizer, const EncodeFlags& flags, co
     log_warning("the text begins with BOS and the tokenizer adds one before it; --no-special leaves that out");
 }
 
-std::string as_text(const std::vector<int32_t>& ids, const char* between) {
-  return fmt::format("{}", fmt::join(ids, between));
-}
-
 void encode(EncodeFlags flags) {
   flags.options.add_special = !flags.no_special;
   const Tokenizer tokenizer = Tokenizer::load(flags.tokenizer);
@@ -107,14 +103,14 @@ void encode(EncodeFlags flags) {
   if (!flags.lines) {
     tokenizer.encode(text, flags.options, ids);
     warn_of_second_bos(tokenizer, flags, ids);
-    return write_stdout(as_text(ids, " ") + "\n");
+    return write_stdout(fmt::format("{}\n", fmt::join(ids, " ")));
   }
   for (std::string_view rest = text; !rest.empty();) {
     const size_t end = std::min(rest.find('\n'), rest.size());
     ids.clear();
     tokenizer.encode(rest.substr(0, end), flags.options, ids);
     warn_of_second_bos(tokenizer, flags, ids);
-    out += "[" + as_text(ids, ", ") + "]\n";
+    out += fmt::format("[{}]\n", fmt::join(ids, ", "));
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
   write_stdout(out);

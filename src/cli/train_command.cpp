@@ -44,7 +44,9 @@ void print_coefficients(const RunConfig& run) {
 int train(const TrainOptions& options) {
   const RunConfig run = read_run(options);
   const MemoryPlan plan = plan_training(run.model, run.step);
-  const std::string text = describe_plan(run.model, run.step, plan, run.schedule.steps);
+  const std::string text = fmt::format("{} steps of {} rows of {} tokens\n{}", run.schedule.steps,
+                                       run.data.rows_per_step, run.data.sequence_length,
+                                       plan_text(run.model, run.step, plan));
   if (options.dry_run) {
     std::fputs(text.c_str(), stdout);
     print_coefficients(run);
@@ -63,7 +65,8 @@ int train(const TrainOptions& options) {
   if (!run.data.valid.empty()) valid_data.emplace(run.data.valid);
   const Tokenizer tokenizer = Tokenizer::load(run.data.train);
   Compute compute = make_compute(options.device);
-  refuse_if_too_large(run.model, run.step, plan, compute.device->info().memory_bytes);
+  refuse_if_too_large(run.model, run.step, plan, compute.device->info().memory_bytes,
+                      {.rows = "data.microbatch_rows", .recompute = "train.recompute"});
   const TrainingData data{train_data, valid_data ? &*valid_data : nullptr, tokenizer};
   Trainer trainer(run, plan, data, *compute.device, *compute.backend, options.resume);
   return trainer.run();

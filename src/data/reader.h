@@ -4,8 +4,7 @@
 /// .jsonl: one JSON object a line, the document is its string field "text", other fields are ignored, blank lines are
 ///   skipped, a line may have up to 256 MiB.
 /// .txt: the file is one document; one longer than 1 MiB is cut into documents of at most that, behind the last blank
-/// line
-///   of each MiB, or else behind its last line end, or else between characters. No byte is lost or added.
+///   line of each MiB, or else behind its last line end, or else between characters. No byte is lost or added.
 /// Either may be plain or compressed (.txt.gz, .jsonl.zst, ...). A byte order mark at the beginning is dropped, and
 /// documents without text are skipped.
 

@@ -22,7 +22,7 @@ enum class StopReason {
 struct GenerationOptions {
   int64_t max_new_tokens = 256;
   /// Text ends before the first of these that is complete; none may be empty.
-  std::vector<std::string> stop;
+  std::vector<std::string> stop = {};
   SamplingOptions sampling = {};
 };
 

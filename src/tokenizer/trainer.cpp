@@ -11,7 +11,9 @@ namespace moe {
 
 // It avoids what PCRE2 and Oniguruma read differently: script names, and \s in its translation.
 const std::string_view kTrainedPattern =
-    R"(\p{N}|[一-鿿㐀-䶿豈-﫿぀-ヿ々〆]+|[^\r\n\p{L}\p{M}\p{N}]?(?:[^\P{L}一-鿿㐀-䶿豈-﫿぀-ヿ々〆]|\p{M})+| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+    R"(\p{N}|[一-鿿㐀-䶿豈-﫿぀-ヿ々〆]+)"
+    R"(|[^\r\n\p{L}\p{M}\p{N}]?(?:[^\P{L}一-鿿㐀-䶿豈-﫿぀-ヿ々〆]|\p{M})+)"
+    R"(| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 namespace {
 

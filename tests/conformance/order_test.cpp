@@ -187,6 +187,26 @@ TEST(Rounding, RmsNormRoundsToTheModelsTypeBeforeTheGain) {
   });
 }
 
+TEST(Rounding, RmsNormsStatisticsAreThoseOfTheSumAsStored) {
+  constexpr int64_t rows = 20, width = 5;
+  on_every_target([&](const Runner& run) {
+    Store s(7);
+    const View sum = s.poison(bf16_type, {rows, width}), inv_rms = s.poison(f32, {rows});
+    run(RmsNorm{.x = s.normal(bf16_type, {rows, width}),
+                .residual = s.normal(bf16_type, {rows, width}),
+                .sum = sum,
+                .gain = s.normal(f32, {width}),
+                .eps = 1e-6f,
+                .y = s.poison(bf16_type, {rows, width}),
+                .inv_rms = inv_rms});
+    for (int64_t t = 0; t < rows; ++t) {
+      double squares = 0;
+      for (int64_t d = 0; d < width; ++d) squares += read(sum)(t, d) * read(sum)(t, d);
+      EXPECT_NEAR(read(inv_rms)(t) * std::sqrt(squares / width + static_cast<double>(1e-6f)), 1, 1e-6);
+    }
+  });
+}
+
 TEST(Rounding, ParametersAreTheRoundedMasterAfterManySteps) {
   constexpr int64_t size = 300;
   on_every_target([&](const Runner& run) {

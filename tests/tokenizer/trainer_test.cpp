@@ -159,7 +159,7 @@ TEST(Trainer, AnyBytesRoundTripAndSpecialsInTextStayText) {
     for (uint64_t k = 0; k < 5 * i; ++k) bytes += static_cast<char>(random.below(i * 1000 + k, 256));
     ASSERT_EQ(tokenizer.decode(tokenizer.encode(bytes)), bytes);
   }
-  const std::string spelled = "a" + std::string(kTrainedEos) + "b";
+  const std::string spelled = fmt::format("a{}b", kTrainedEos);
   EXPECT_EQ(tokenizer.decode(tokenizer.encode(spelled)), spelled);
   EXPECT_EQ(tokenizer.decode(tokenizer.encode(spelled, {.parse_special = true})), "ab");
 }

@@ -1,0 +1,47 @@
+#pragma once
+/// A backend that passes each operation on to another one and adds up what it took.
+
+#include <chrono>
+#include <map>
+#include <string>
+
+#include "ops/count.h"
+#include "ops/device.h"
+
+namespace moe {
+
+/// Waits for the device after each operation, so that an asynchronous backend's time falls to the operation that took it.
+class RecordingBackend final : public EachOp<RecordingBackend> {
+ public:
+  struct Record {
+    int64_t calls = 0;
+    double seconds = 0;
+    int64_t flops = 0;
+    int64_t bytes = 0;  ///< traffic_bytes
+  };
+
+  /// Both must outlive it.
+  RecordingBackend(Backend& inner, Device& device) : inner_(inner), device_(device) {}
+
+  template <class Op>
+  void on(const Op& op) {
+    const auto start = std::chrono::steady_clock::now();
+    inner_.execute(op);  // run() has checked it
+    device_.synchronize();
+    Record& record = records_[Op::name];
+    record.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    ++record.calls;
+    record.flops += flops(op);
+    record.bytes += traffic_bytes(op);
+  }
+
+  const std::map<std::string, Record>& records() const { return records_; }
+  void clear() { records_.clear(); }
+
+ private:
+  Backend& inner_;
+  Device& device_;
+  std::map<std::string, Record> records_;
+};
+
+}  // namespace moe

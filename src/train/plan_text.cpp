@@ -1,0 +1,158 @@
+#include "train/plan_text.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "model/cost.h"
+
+namespace moe {
+namespace {
+
+constexpr size_t kTermsShown = 8;
+
+std::string gib(int64_t bytes) { return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / 1073741824.0); }
+
+std::string short_count(int64_t count) {
+  const auto value = static_cast<double>(count);
+  if (count >= 1'000'000'000) return fmt::format("{:.2f}B", value * 1e-9);
+  if (count >= 1'000'000) return fmt::format("{:.2f}M", value * 1e-6);
+  return fmt::format("{:.2f}K", value * 1e-3);
+}
+
+std::string short_flops(double flops) {
+  for (const auto& [unit, name] : {std::pair{1e18, "EFLOP"}, {1e15, "PFLOP"}, {1e12, "TFLOP"}}) {
+    if (flops >= unit) return fmt::format("{:.2f} {}", flops / unit, name);
+  }
+  return fmt::format("{:.2f} GFLOP", flops * 1e-9);
+}
+
+struct Term {
+  std::string name;
+  int64_t bytes = 0;
+  int64_t buffers = 0;
+};
+
+// Buffers of the same name (one per layer) as one term, the largest first.
+std::vector<Term> terms_of(const std::vector<Arena::Buffer>& buffers) {
+  std::map<std::string, Term> by_name;
+  for (const Arena::Buffer& buffer : buffers) {
+    Term& term = by_name[buffer.name];
+    term.name = buffer.name;
+    term.bytes += static_cast<int64_t>(buffer.bytes);
+    ++term.buffers;
+  }
+  std::vector<Term> terms;
+  for (auto& [name, term] : by_name) terms.push_back(std::move(term));
+  std::stable_sort(terms.begin(), terms.end(), [](const Term& a, const Term& b) { return a.bytes > b.bytes; });
+  return terms;
+}
+
+std::vector<Term> classes_of(const MemoryPlan& plan) {
+  return {{"parameters", plan.parameters}, {"gradients", plan.gradients},         {"optimizer state", plan.optimizer},
+          {"batch", plan.batch},           {"saved activations", plan.saved}, {"scratch", plan.scratch}};
+}
+
+std::string parameter_lines(const ModelConfig& config) {
+  const ParameterCounts counts(config);
+  std::string text = fmt::format("{:<28} {:>18} {:>18}\n", "parameters", "stored", "used per token");
+  for (const ParameterKind kind : kParameterKinds) {
+    if (counts.stored(kind) == 0) continue;
+    text += fmt::format("  {:<26} {:>18} {:>18}\n", name(kind), counts.stored(kind), counts.activated(kind));
+  }
+  text += fmt::format("  {:<26} {:>18} {:>18}\n", "all", counts.stored(), counts.activated());
+  text += fmt::format("  {:<26} {:>18} {:>18}\n", "the paper's (no routers)", short_count(counts.paper_total()),
+                      short_count(counts.paper_activated()));
+  return text;
+}
+
+std::string compute_lines(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan) {
+  const int64_t length = step.sequence_length;
+  const double sequences = static_cast<double>(step.microbatches) * static_cast<double>(step.microbatch_tokens) /
+                           static_cast<double>(length);
+  const double exact = sequences * static_cast<double>(exact_flops(config, length));
+  const double paper = sequences * static_cast<double>(paper_flops(config, length));
+  std::string text = fmt::format("a step: {} sequences of {} tokens in {} microbatch{}\n", sequences, length,
+                                 step.microbatches, step.microbatches == 1 ? "" : "es");
+  text += fmt::format("  {:<26} {:>18}\n", "exact products", short_flops(exact));
+  text += fmt::format("  {:<26} {:>18}\n", "the paper's convention", short_flops(paper));
+  const double done = static_cast<double>(plan.microbatch_flops) * static_cast<double>(step.microbatches);
+  if (step.recompute) text += fmt::format("  {:<26} {:>18}\n", "with recomputation", short_flops(done));
+  return text;
+}
+
+std::string peak_lines(const char* title, const std::vector<Arena::Buffer>& buffers) {
+  const std::vector<Term> terms = terms_of(buffers);
+  std::string text = fmt::format("at the peak of {}\n", title);
+  int64_t rest = 0;
+  for (size_t i = 0; i < terms.size(); ++i) {
+    if (i >= kTermsShown) {
+      rest += terms[i].bytes;
+      continue;
+    }
+    const std::string times = terms[i].buffers > 1 ? fmt::format(" x {}", terms[i].buffers) : "";
+    text += fmt::format("  {:<26} {:>18}\n", terms[i].name + times, gib(terms[i].bytes));
+  }
+  if (rest > 0) text += fmt::format("  {:<26} {:>18}\n", fmt::format("{} others", terms.size() - kTermsShown), gib(rest));
+  return text;
+}
+
+// The most rows per microbatch, at most the step's own, whose plan fits; the rows of a step stay as they are.
+std::optional<int64_t> rows_that_fit(const ModelConfig& config, StepConfig step, bool recompute, int64_t available) {
+  const int64_t rows_now = step.microbatch_tokens / step.sequence_length;
+  const int64_t rows_of_step = rows_now * step.microbatches;
+  step.recompute = recompute;
+  const auto fits = [&](int64_t rows) {
+    step.microbatch_tokens = rows * step.sequence_length;
+    step.microbatches = (rows_of_step + rows - 1) / rows;
+    return plan_training(config, step).total() <= available;
+  };
+  int64_t fitting = 0;
+  for (int64_t beyond = rows_now + 1; beyond - fitting > 1;) {
+    const int64_t middle = fitting + (beyond - fitting) / 2;
+    (fits(middle) ? fitting : beyond) = middle;
+  }
+  return fitting > 0 ? std::optional(fitting) : std::nullopt;
+}
+
+std::string advice(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan, int64_t available,
+                   const PlanKeys& keys) {
+  const int64_t fixed = plan.parameters + plan.gradients + plan.optimizer;
+  if (fixed > available) {
+    return fmt::format("no microbatch is small enough, since parameters, gradients and optimizer state alone take {}; "
+                       "use a smaller model or more memory", gib(fixed));
+  }
+  std::vector<std::string> choices;
+  if (const auto rows = rows_that_fit(config, step, step.recompute, available)) {
+    choices.push_back(fmt::format("{} = {}", keys.rows, *rows));
+  }
+  if (!step.recompute) {
+    if (const auto rows = rows_that_fit(config, step, true, available)) {
+      choices.push_back(fmt::format("{} = true with {} = {}", keys.recompute, keys.rows, *rows));
+    }
+  }
+  if (!choices.empty()) return fmt::format("what fits is {}", fmt::join(choices, ", or "));
+  return "not even a microbatch of one row fits, with recompute; use shorter sequences, a smaller model or more memory";
+}
+
+}  // namespace
+
+std::string plan_text(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan) {
+  std::string text = parameter_lines(config) + compute_lines(config, step, plan);
+  text += fmt::format("{:<28} {:>18}\n", "memory", name(step.dtype));
+  for (const Term& term : classes_of(plan)) text += fmt::format("  {:<26} {:>18}\n", term.name, gib(term.bytes));
+  text += fmt::format("  {:<26} {:>18}\n", "peak", gib(plan.total()));
+  return text + peak_lines("saved activations", plan.saved_at_peak) + peak_lines("scratch", plan.scratch_at_peak);
+}
+
+void refuse_if_too_large(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan,
+                         int64_t available_bytes, const PlanKeys& keys) {
+  if (plan.total() <= available_bytes) return;
+  const std::vector<Term> classes = classes_of(plan);
+  const auto largest =
+      std::max_element(classes.begin(), classes.end(), [](const Term& a, const Term& b) { return a.bytes < b.bytes; });
+  fail("training needs {} ({} bytes), most of it {} ({}), but {} ({} bytes) are available; {}", gib(plan.total()),
+       plan.total(), largest->name, gib(largest->bytes), gib(available_bytes), available_bytes,
+       advice(config, step, plan, available_bytes, keys));
+}
+
+}  // namespace moe

@@ -1,0 +1,26 @@
+#pragma once
+/// What a training run will hold and compute, in words, before anything is allocated.
+
+#include <string>
+
+#include "train/step.h"
+
+namespace moe {
+
+/// Parameters by kind, FLOPs of a step in both conventions (model/cost.h), and memory by life class with the largest terms
+/// at the peak. Several lines.
+std::string plan_text(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan);
+
+/// What a setting is called where a user changes it, for the advice of refuse_if_too_large.
+struct PlanKeys {
+  std::string rows = "train.microbatch_rows";
+  std::string recompute = "train.recompute";
+};
+
+/// Throws Error when the plan needs more than `available_bytes`: one sentence with both, the largest term, and what would
+/// fit, found by planning again: the most rows in a microbatch (as many microbatches as that takes), with recompute as it is
+/// and with recompute.
+void refuse_if_too_large(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan,
+                         int64_t available_bytes, const PlanKeys& keys = {});
+
+}  // namespace moe

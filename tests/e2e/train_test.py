@@ -1,0 +1,195 @@
+"""moe train as a user types it: resuming bit for bit after kill -9, signals, evaluation on and off, users' mistakes.
+
+Usage: train_test.py PATH_OF_MOE
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+MOE = pathlib.Path(sys.argv.pop(1)).resolve()
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+RUN_FILE = """
+[run]
+dir = "{folder}/run"
+[data]
+train = "{folder}/dataset"
+valid = "{folder}/dataset"
+sequence_length = 32
+rows_per_step = 4
+microbatch_rows = 2
+[model]
+hidden_size = 24
+num_hidden_layers = 2
+num_attention_heads = 2
+n_shared_experts = 1
+n_routed_experts = 6
+num_experts_per_tok = 2
+moe_intermediate_size = 16
+max_position_embeddings = 64
+[train]
+steps = 30
+[optimizer]
+learning_rate = 3e-3
+[eval]
+every = 7
+[checkpoint]
+every = 5
+"""
+
+
+def run(*arguments, check=True):
+    result = subprocess.run([MOE, *map(str, arguments)], capture_output=True, text=True)
+    if check and result.returncode != 0:
+        raise AssertionError(f"moe {arguments} ended with {result.returncode}:\n{result.stderr}")
+    return result
+
+
+def log_without_times(path):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        del line["tokens_per_second"]
+    return lines
+
+
+class TrainTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.base = pathlib.Path(tempfile.mkdtemp(prefix="moe-train-test-"))
+        texts = sorted((ROOT / "src").rglob("*.h"))[:12]
+        with open(cls.base / "headers.jsonl", "w") as out:
+            for path in texts:
+                out.write(json.dumps({"text": path.read_text()}) + "\n")
+        run("tokenizer", "train", "--vocab-size", 400, "--out", cls.base / "tokenizer", cls.base / "headers.jsonl")
+        run("data", "--tokenizer", cls.base / "tokenizer", "--out", cls.base / "dataset", cls.base / "headers.jsonl")
+        (cls.base / "run.toml").write_text(RUN_FILE.format(folder=cls.base))
+        cls.straight = cls.base / "straight"
+        cls.train(cls.straight)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.base)
+
+    @classmethod
+    def arguments(cls, folder, *more):
+        return ["train", cls.base / "run.toml", "--set", f"run.dir={folder}", *more]
+
+    @classmethod
+    def train(cls, folder, *more, check=True):
+        return run(*cls.arguments(folder, *more), check=check)
+
+    def start_and_wait_for_step(self, folder, step, *more):
+        """A training process that has logged `step`."""
+        process = subprocess.Popen([MOE, *map(str, self.arguments(folder, *more))], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        log = folder / "log.jsonl"
+        while not log.exists() or log.read_text().count("\n") < step:
+            self.assertIsNone(process.poll(), "the run ended before it could be interrupted")
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.002)
+        return process
+
+    def assert_same_run(self, a, b):
+        self.assertEqual(log_without_times(a / "log.jsonl"), log_without_times(b / "log.jsonl"))
+        self.assertEqual((a / "eval.jsonl").read_text(), (b / "eval.jsonl").read_text())
+        for name in ("model.safetensors", "optimizer-00001-of-00001.safetensors", "config.json", "tokenizer.json"):
+            self.assertEqual((a / "latest" / name).read_bytes(), (b / "latest" / name).read_bytes(), name)
+
+    def test_a_run_killed_and_resumed_equals_the_straight_one_bit_for_bit(self):
+        folder = self.base / "killed"
+        for step in (8, 17):  # killed twice, behind different checkpoints
+            process = self.start_and_wait_for_step(folder, step, *(["--resume"] if step > 8 else []))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        self.train(folder, "--resume")
+        self.assert_same_run(self.straight, folder)
+
+    def test_signals_save_a_checkpoint_and_set_the_status(self):
+        for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+            folder = self.base / f"signal-{status}"
+            process = self.start_and_wait_for_step(folder, 7)
+            process.send_signal(number)
+            self.assertEqual(process.wait(), status)
+            step = json.loads((folder / "latest" / "trainer_state.json").read_text())["step"]
+            self.assertEqual(step, len(log_without_times(folder / "log.jsonl")))
+            self.train(folder, "--resume")
+            self.assert_same_run(self.straight, folder)
+
+    def test_resume_without_a_checkpoint_starts_at_step_0(self):
+        folder = self.base / "fresh"
+        self.assertIn("starting at step 0", self.train(folder, "--resume").stderr)
+        self.assert_same_run(self.straight, folder)
+
+    def test_evaluation_changes_nothing_in_the_run(self):
+        folder = self.base / "unevaluated"
+        self.train(folder, "--set", 'data.valid=""')
+        self.assertEqual(log_without_times(self.straight / "log.jsonl"), log_without_times(folder / "log.jsonl"))
+        self.assertEqual((folder / "eval.jsonl").read_text(), "")
+
+    def test_threads_change_nothing_in_the_run(self):
+        folder = self.base / "one-thread"
+        self.train(folder, "--threads", 1)
+        self.assert_same_run(self.straight, folder)
+
+    def test_the_log_has_one_complete_object_a_step(self):
+        lines = log_without_times(self.straight / "log.jsonl")
+        self.assertEqual([line["step"] for line in lines], list(range(1, 31)))
+        for line in lines:
+            self.assertEqual(len(line["layers"]), 2)
+            self.assertLessEqual({"loss", "expert_loss", "device_loss", "gradient_norm", "learning_rate"}, line.keys())
+            for layer in line["layers"]:
+                self.assertGreater(layer["expert_loss"], 0)
+                self.assertTrue(0 <= layer["load_entropy"] <= 1)
+                self.assertGreaterEqual(layer["max_over_mean_load"], 1)
+        self.assertLess(lines[-1]["loss"], lines[0]["loss"] - 0.4)
+
+    def test_a_checkpoint_is_a_model_folder(self):
+        out = self.base / "logits.safetensors"
+        run("logits", self.straight / "latest", "--tokens", "1,2,3", "--out", out)
+        self.assertGreater(out.stat().st_size, 3 * 400 * 4)
+        text = run("generate", self.straight / "latest", "--prompt", "namespace", "--max-new-tokens", 5, "--seed", 1)
+        self.assertNotEqual(text.stdout, "")
+
+    def assert_refused(self, result, status, *parts):
+        self.assertEqual(result.returncode, status, result.stderr)
+        for part in parts:
+            self.assertIn(part, result.stderr)
+        self.assertEqual(result.stderr.count("error:"), 1)
+
+    def test_users_mistakes_get_one_sentence(self):
+        self.assert_refused(self.train(self.straight, check=False), 1, "already holds a run", "--resume")
+        new = self.base / "never"
+        self.assert_refused(self.train(new, "--set", "train.stesp=3", check=False), 2, "train.stesp", "train.steps")
+        self.assert_refused(self.train(new, "--set", "train.steps=abc", check=False), 2, "train.steps", "integer")
+        self.assert_refused(self.train(new, "--set", "data.microbatch_rows=3", check=False), 2, "divisor")
+        self.assert_refused(self.train(new, "--set", "data.train=nowhere", check=False), 1, "nowhere")
+        self.assert_refused(self.train(new, "--set", "model.num_experts_per_tok=7", check=False), 2, "num_experts_per_tok")
+        self.assert_refused(run("train", "nowhere.toml", check=False), 1, "nowhere.toml")
+        self.assert_refused(self.train(self.straight, "--resume", "--set", "train.seed=5", check=False), 1, "train.seed")
+        self.assertFalse((new / "log.jsonl").exists())
+
+    def test_a_failing_disk_leaves_the_last_checkpoint(self):
+        folder = self.base / "full-disk"
+        self.train(folder, "--set", "train.steps=10", "--set", "schedule.warmup_steps=2")
+        before = (folder / "latest" / "model.safetensors").read_bytes()
+        limited = subprocess.run(["bash", "-c", f'ulimit -f 40; trap "" XFSZ; exec "$@"', "bash", str(MOE),
+                                  *map(str, self.arguments(folder, "--resume", "--set", "train.steps=20", "--set",
+                                                           "schedule.warmup_steps=2"))], capture_output=True, text=True)
+        self.assertEqual(limited.returncode, 1, limited.stderr)
+        self.assertIn("cannot write", limited.stderr)
+        self.assertEqual(os.readlink(folder / "latest"), "step-10")
+        self.assertEqual((folder / "latest" / "model.safetensors").read_bytes(), before)
+        self.assertEqual(list(folder.glob("*.tmp")), [])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

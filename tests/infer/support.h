@@ -1,0 +1,73 @@
+#pragma once
+/// Models in memory and token ids for tests of inference.
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "backend/cpu/cpu_backend.h"
+#include "base/bfloat16.h"
+#include "base/random.h"
+#include "infer/arenas.h"
+#include "infer/forward.h"
+
+namespace moe::test {
+
+/// The CPU with a number of threads.
+struct Cpu {
+  explicit Cpu(int threads = 2) : pool(threads) {}
+
+  ThreadPool pool;
+  std::unique_ptr<Device> device = make_cpu_device();
+  std::unique_ptr<Backend> backend = make_cpu_backend(pool);
+};
+
+/// A model whose weights `values(parameter, floats)` fills, parameter by parameter.
+class MemoryModel {
+ public:
+  using Values = std::function<void(const Parameter&, std::vector<float>&)>;
+
+  MemoryModel(const ModelConfig& config, DType dtype, Device& device, const Values& values)
+      : memory_(device), dtype_(dtype), table_(parameter_table(config)) {
+    Arena arena = memory_.arena("weights", static_cast<size_t>(count_elements(table_)) * 4 + 64 * table_.size());
+    const std::vector<View> views = push_parameters(arena, table_, dtype);
+    for (size_t i = 0; i < table_.size(); ++i) {
+      std::vector<float> floats(static_cast<size_t>(table_[i].shape.elements()));
+      values(table_[i], floats);
+      if (dtype == DType::f32) {
+        device.upload(views[i].data, floats.data(), floats.size() * sizeof(float));
+        continue;
+      }
+      std::vector<bf16> rounded;
+      for (const float value : floats) rounded.push_back(to_bf16(value));
+      device.upload(views[i].data, rounded.data(), rounded.size() * sizeof(bf16));
+    }
+    model_ = std::make_unique<Model>(config, BalanceConfig{}, bind_weights(config, table_, views));
+  }
+
+  Runtime runtime(Cpu& cpu) const { return {*model_, dtype_, *cpu.device, *cpu.backend}; }
+
+ private:
+  DeviceMemory memory_;
+  DType dtype_;
+  std::vector<Parameter> table_;
+  std::unique_ptr<Model> model_;
+};
+
+/// Random weights, wide enough that routes and attention differ from token to token.
+inline MemoryModel random_model(const ModelConfig& config, DType dtype, Device& device, uint64_t seed = 1) {
+  return MemoryModel(config, dtype, device, [seed](const Parameter& parameter, std::vector<float>& values) {
+    initial_values(parameter, seed, 0.3, 0, static_cast<int64_t>(values.size()), values.data());
+  });
+}
+
+inline std::vector<int32_t> random_ids(int64_t count, int64_t below, uint64_t seed) {
+  const Random random(seed, hash_name("ids"));
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < count; ++i) {
+    ids.push_back(static_cast<int32_t>(random.below(static_cast<uint64_t>(i), static_cast<uint64_t>(below))));
+  }
+  return ids;
+}
+
+}  // namespace moe::test

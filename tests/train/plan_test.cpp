@@ -1,0 +1,163 @@
+// The memory plan: it equals what a run allocates, any size is planned without memory, and what does not fit is refused.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+#include "backend/cpu/cpu_backend.h"
+#include "model/cost.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_model.h"
+#include "train/plan_text.h"
+
+namespace moe {
+namespace {
+
+using test::error_of;
+using testing::HasSubstr;
+
+Batch rows_of_two_documents(const ModelConfig& config, int rows) {
+  return packed_batch(std::vector<std::vector<int>>(static_cast<size_t>(rows), {7, 5}), 13, config.vocab_size, 3);
+}
+
+struct PlanCase {
+  const char* name;
+  DType dtype;
+  bool recompute;
+  BalanceScope scope;
+};
+
+class Plan : public testing::TestWithParam<PlanCase> {};
+
+TEST_P(Plan, EqualsWhatTheRunAllocatesOnceForAll) {
+  const ModelConfig config = tiny_config();
+  const Batch batch = rows_of_two_documents(config, 4);
+  StepConfig step = step_config_for(batch, 2, GetParam().dtype);
+  step.recompute = GetParam().recompute;
+  step.balance = {.alpha_expert = 0.01f, .alpha_device = 0.02f, .devices = 2, .scope = GetParam().scope};
+  const MemoryPlan plan = plan_training(config, step);
+  const auto device = make_cpu_device();
+  ThreadPool pool(2);
+  const auto backend = make_cpu_backend(pool);
+  StepUnderTest under(config, step, *device, *backend);
+  EXPECT_EQ(device->allocated_bytes(), plan.total());
+  const int64_t allocations = device->allocations();
+  for (int64_t k = 1; k <= 3; ++k) {
+    under.accumulate(batch, 2);
+    under.run.update(k, 1e-3);
+  }
+  EXPECT_EQ(device->allocations(), allocations);
+  EXPECT_EQ(device->allocated_bytes(), plan.total());
+}
+
+INSTANTIATE_TEST_SUITE_P(Settings, Plan,
+                         testing::Values(PlanCase{"f32", DType::f32, false, BalanceScope::sequence},
+                                         PlanCase{"f32_recompute", DType::f32, true, BalanceScope::step},
+                                         PlanCase{"bf16", DType::bf16, false, BalanceScope::step},
+                                         PlanCase{"bf16_recompute", DType::bf16, true, BalanceScope::microbatch}),
+                         [](const auto& tested) { return tested.param.name; });
+
+ModelConfig config_145b() {
+  ModelConfig config;
+  config.vocab_size = 102400;
+  config.hidden_size = 4096;
+  config.intermediate_size = 16 * 1408;
+  config.moe_intermediate_size = 1408;
+  config.num_hidden_layers = 62;
+  config.num_attention_heads = config.num_key_value_heads = 32;
+  config.head_dim = 128;
+  config.n_shared_experts = 4;
+  config.n_routed_experts = 128;
+  config.num_experts_per_tok = 12;
+  config.first_k_dense_replace = 1;
+  return config;
+}
+
+StepConfig rows_of_4096(int64_t rows, int64_t microbatches) {
+  StepConfig step;
+  step.dtype = DType::bf16;
+  step.sequence_length = 4096;
+  step.microbatch_tokens = rows * 4096;
+  step.microbatches = microbatches;
+  return step;
+}
+
+TEST(Plan145B, TakesUnderTwoSecondsAndNoMemory) {
+  const auto start = std::chrono::steady_clock::now();
+  const StepConfig step = rows_of_4096(2, 2304);
+  const ModelConfig config = config_145b();
+  const MemoryPlan plan = plan_training(config, step);
+  const std::string text = plan_text(config, step, plan);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  EXPECT_LT(seconds.count(), 2.0);
+  EXPECT_GT(plan.total(), int64_t{1} << 40);  // more than this machine could have given
+  // 2 bytes a parameter, 4 a gradient, 12 of optimiser state; the rest is alignment.
+  const double parameters = static_cast<double>(ParameterCounts(config).stored());
+  EXPECT_NEAR(static_cast<double>(plan.parameters) / parameters, 2, 1e-4);
+  EXPECT_NEAR(static_cast<double>(plan.gradients) / parameters, 4, 1e-4);
+  EXPECT_NEAR(static_cast<double>(plan.optimizer) / parameters, 12, 1e-4);
+  EXPECT_EQ(plan.microbatch_flops, 2 * exact_flops(config, 4096));
+  EXPECT_THAT(text, HasSubstr("144.59B"));
+  EXPECT_THAT(text, HasSubstr("22.16B"));
+  EXPECT_THAT(text, HasSubstr("4608 sequences of 4096 tokens in 2304 microbatches"));
+}
+
+TEST(PlanText, NamesEveryClassAndTheTermsAtThePeak) {
+  const ModelConfig config = tiny_config();
+  StepConfig step = step_config_for(rows_of_two_documents(config, 4), 2);
+  const std::string text = plan_text(config, step, plan_training(config, step));
+  for (const char* part : {"routed experts", "routers", "exact products", "the paper's convention", "optimizer state",
+                           "saved activations", "scratch", "peak", "experts.gate_up x 2"}) {
+    EXPECT_THAT(text, HasSubstr(part));
+  }
+  EXPECT_EQ(text.find("with recomputation"), std::string::npos);
+  step.recompute = true;
+  EXPECT_THAT(plan_text(config, step, plan_training(config, step)), HasSubstr("with recomputation"));
+}
+
+// The most rows whose plan fits, found by trying them all.
+int64_t most_rows(const ModelConfig& config, StepConfig step, bool recompute, int64_t available) {
+  const int64_t rows = step.microbatch_tokens / step.sequence_length;
+  step.recompute = recompute;
+  int64_t most = 0;
+  for (int64_t r = 1; r <= rows; ++r) {
+    StepConfig tried = step;
+    tried.microbatch_tokens = r * step.sequence_length;
+    tried.microbatches = (rows * step.microbatches + r - 1) / r;
+    if (plan_training(config, tried).total() <= available) most = r;
+  }
+  return most;
+}
+
+TEST(Refusal, SaysWhatIsNeededWhatThereIsAndWhatWouldFit) {
+  const ModelConfig config = tiny_config();
+  StepConfig step;
+  step.sequence_length = 32;
+  step.microbatch_tokens = 40 * 32;
+  const MemoryPlan plan = plan_training(config, step);
+  refuse_if_too_large(config, step, plan, plan.total());
+  const int64_t available = plan.total() / 2;
+  const std::string error = error_of([&] { refuse_if_too_large(config, step, plan, available); });
+  EXPECT_THAT(error, HasSubstr(fmt::format("({} bytes), most of it saved activations", plan.total())));
+  EXPECT_THAT(error, HasSubstr(fmt::format("({} bytes) are available", available)));
+  const int64_t plain = most_rows(config, step, false, available);
+  const int64_t recomputed = most_rows(config, step, true, available);
+  ASSERT_GT(plain, 0);
+  ASSERT_GT(recomputed, plain);
+  EXPECT_THAT(error, HasSubstr(fmt::format("what fits is train.microbatch_rows = {}, or train.recompute = true with "
+                                           "train.microbatch_rows = {}", plain, recomputed)));
+}
+
+TEST(Refusal, OfAModelThatIsTooLargeItselfSaysSo) {
+  const ModelConfig config = config_145b();
+  const StepConfig step = rows_of_4096(1, 4608);
+  const MemoryPlan plan = plan_training(config, step);
+  const std::string error = error_of([&] { refuse_if_too_large(config, step, plan, int64_t{24} << 30); });
+  EXPECT_THAT(error, HasSubstr("but 24.00 GiB"));
+  EXPECT_THAT(error, HasSubstr("most of it optimizer state"));
+  EXPECT_THAT(error, HasSubstr("no microbatch is small enough"));
+}
+
+}  // namespace
+}  // namespace moe
