@@ -10,7 +10,7 @@ struct TrainerState {
   uint64_t seed = 0;
   int64_t rows_per_step = 0;      ///< with seed, sequence_length and step: the data cursor (data/batch_source.h)
   int64_t sequence_length = 0;
-  uint64_t dataset_fingerprint = 0;
+  uint64_t dataset_fingerprint = 0;  ///< of data.train: tokenizer, documents, tokens, bytes
   int64_t log_bytes = 0;          ///< length of log.jsonl when the checkpoint was written
   int64_t eval_bytes = 0;         ///< length of eval.jsonl
 };

@@ -21,7 +21,7 @@ struct DataConfig {
 
 struct EvaluationConfig {
   int64_t every = 0;              ///< steps; 0: only after the last step
-  int64_t batch_rows = 0;         ///< 0: microbatch_rows
+  int64_t batch_rows = 0;         ///< rows computed together; default: microbatch_rows
 };
 
 struct CheckpointConfig {

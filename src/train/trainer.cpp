@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/log.h"
+#include "base/random.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/trainer_state.h"
 #include "checkpoint/weights.h"
@@ -28,6 +29,12 @@ RunConfig with_token_ids(RunConfig run, const Tokenizer& tokenizer) {
   run.model.eos_token_id = id(tokenizer.eos());
   run.model.pad_token_id = id(tokenizer.pad());
   return run;
+}
+
+// Tells datasets apart that would give other batches: another tokenizer, other documents.
+uint64_t identity(const Dataset& dataset) {
+  const DatasetInfo& info = dataset.info();
+  return hash_name(fmt::format("{:x} {} {} {}", info.tokenizer_fingerprint, info.documents(), info.tokens(), info.bytes()));
 }
 
 void check_data(const RunConfig& run, const TrainingData& data) {
@@ -88,7 +95,7 @@ void Trainer::restore(int64_t step) {
   same("train.seed", state.seed, run_.seed);
   same("data.rows_per_step", state.rows_per_step, run_.data.rows_per_step);
   same("data.sequence_length", state.sequence_length, run_.data.sequence_length);
-  same("the dataset's tokenizer fingerprint", state.dataset_fingerprint, data_.train.info().tokenizer_fingerprint);
+  same("the fingerprint of data.train", state.dataset_fingerprint, identity(data_.train));
   load_optimizer(folder, run_.model, step_.table(), optimizer_sets(step_), device_);
   step_.parameters_from_masters();
   FileAppender(folder_.log(), state.log_bytes);
@@ -126,7 +133,7 @@ void Trainer::save(int64_t step) {
                                 .seed = run_.seed,
                                 .rows_per_step = run_.data.rows_per_step,
                                 .sequence_length = run_.data.sequence_length,
-                                .dataset_fingerprint = data_.train.info().tokenizer_fingerprint,
+                                .dataset_fingerprint = identity(data_.train),
                                 .log_bytes = size_of_file(folder_.log()),
                                 .eval_bytes = size_of_file(folder_.evaluations())});
   };

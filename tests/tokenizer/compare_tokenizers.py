@@ -183,6 +183,69 @@ def compare_trained(program, temporary, valid_files, texts, scale):
     every = [i for i in range(2048)]
     check("trained: every id decoded", moe.decode(every, "--special").decode(errors="replace"),
           library.decode(every, skip_special_tokens=False))
+    return folder
+
+
+def step(kind, **members):
+    return {"type": kind, **members}
+
+
+def split(pattern, behavior="Isolated", invert=False, kind="Regex"):
+    return step("Split", pattern={kind: pattern}, behavior=behavior, invert=invert)
+
+
+def added(content, **flags):
+    defaults = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+    return {"content": content, **defaults, **flags}
+
+
+GPT4 = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|"
+        r"\s+(?!\S)|\s+")
+PRE_TOKENIZERS = {
+    "behaviors": [split("[aeiou ]", "MergedWithNext"), split(r"\d", "MergedWithPrevious")],
+    "contiguous and inverted": [split("[b-z]", "Contiguous"), split(r"\w+", "Isolated", True)],
+    "removed": [split(" ", "Removed", kind="String"), split("a*", "Isolated")],
+    "classes": [split(r"\w+"), split(r"[\s\d]+"), split(r"[^\w\s]"), split(r"\S"), split(r"\D+")],
+    "scripts": [split(r"\p{Han}+"), split(r"[\p{Hiragana}\p{Katakana}]+"), split(r"\P{Latin}"), split(r"\p{^Greek}+")],
+    "categories": [split(r"\p{Lu}+"), split(r"[\p{Ll}\p{Lm}]+"), split(r"\p{M}"), split(r"\p{Letter}+"), split(r"\p{P}")],
+    "lines": [split(r"^\s+|\s+$"), split(r"(?i:the|STRASSE)"), split(r"(?m:.\n.)")],
+    "GPT-4": [split(GPT4)],
+    "named": [step("Digits", individual_digits=False), step("Punctuation", behavior="Contiguous"), step("Whitespace")],
+    "white space": [step("WhitespaceSplit"), step("Digits", individual_digits=True)],
+}
+BYTE_LEVELS = [step("ByteLevel", add_prefix_space=blank, trim_offsets=True, use_regex=regex)
+               for blank in (False, True) for regex in (False, True)]
+ADDED = [added("<a>", lstrip=True), added("<b>", rstrip=True), added("<c>", single_word=True), added("<d>", normalized=True),
+         added("<e>", special=True), added("<e><d>", special=True), added("<a> <b>", lstrip=True, rstrip=True),
+         added("é"), added("汉", normalized=True)]
+
+
+def compare_components(program, temporary, trained, scale):
+    """One tokenizer for each pre-tokenizer and one for the flags of added tokens."""
+    from tokenizers import Tokenizer
+    base = json.loads((trained / "tokenizer.json").read_text(encoding="utf-8"))
+    variants = {f"{name}, ByteLevel {i}": {"pretokenizers": [*steps, BYTE_LEVELS[i % 4]]}
+                for i, (name, steps) in enumerate(PRE_TOKENIZERS.items())}
+    variants.update({f"ByteLevel {i}": {"pretokenizers": [level]} for i, level in enumerate(BYTE_LEVELS)})
+    size = len(base["model"]["vocab"])
+    extra = [{"id": size + i, **token} for i, token in enumerate(ADDED)]
+    variants["added tokens"] = {"pretokenizers": base["pre_tokenizer"]["pretokenizers"], "added": extra}
+    rng = random.Random(2)
+    strings = [s.replace("\n", "\r") for s in random_strings(2000 * scale, rng)]
+    contents = [token["content"] for token in ADDED]
+    for i, (name, variant) in enumerate(variants.items()):
+        folder = temporary / f"variant-{i}"
+        folder.mkdir()
+        root = {**base, "pre_tokenizer": step("Sequence", pretokenizers=variant["pretokenizers"])}
+        root["added_tokens"] = base["added_tokens"] + variant.get("added", [])
+        (folder / "tokenizer.json").write_text(json.dumps(root), encoding="utf-8")
+        library = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        moe = Moe(program, folder)
+        lines = with_specials(with_specials(strings, contents, rng), contents, rng) if "added" in variant else strings
+        check_lines(name, moe, library, lines, "--parse-special")
+        library.encode_special_tokens = True
+        check_lines(f"{name}, specials as text", moe, library, lines)
+    print(f"{len(variants)} pre-tokenizers and sets of added tokens compared")
 
 
 def compare_given(program, temporary, shared, texts, scale):
@@ -225,7 +288,8 @@ def main():
     texts = {str(path.relative_to(arguments.shared)): [json.loads(line)["text"] for line in path.open(encoding="utf-8")]
              for path in valid_files}
     with tempfile.TemporaryDirectory() as temporary:
-        compare_trained(arguments.moe, Path(temporary), valid_files, texts, arguments.scale)
+        trained = compare_trained(arguments.moe, Path(temporary), valid_files, texts, arguments.scale)
+        compare_components(arguments.moe, Path(temporary), trained, arguments.scale)
         compare_given(arguments.moe, Path(temporary), arguments.shared, texts, arguments.scale)
     print(f"{failures} differences")
     sys.exit(1 if failures else 0)

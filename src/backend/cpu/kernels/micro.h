@@ -70,7 +70,6 @@ inline void store_edge(const vf (*sum)[2], const TileTarget& to, int rows, int c
 template <int Rows, int RowStep, int DepthStep>
 inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, const float* b, const TileTarget& to,
                                                 int rows, int columns) {
-  prefetch(to, rows);
   vf sum[Rows][2] = {};
   for (int64_t k = 0; k < depth; ++k) {
     const vf b0 = load(b), b1 = load(b + kLanes);

@@ -1,0 +1,184 @@
+// Hugging Face folders: every field and tensor is honoured, or refused in one sentence that names it.
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <numeric>
+
+#include "backend/cpu/cpu_backend.h"
+#include "checkpoint/hf_config.h"
+#include "checkpoint/weights.h"
+#include "formats/safetensors.h"
+#include "tests/support/host_device.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_model.h"
+
+namespace moe {
+namespace {
+
+const fs::path kGolden = fs::path(MOE_SOURCE_DIR) / "tests/golden/moe_basic";
+
+std::string refusal(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "(not refused)";
+}
+
+std::string config_refusal(const char* key, Json value) {
+  Json json = read_json(kGolden / "config.json");
+  json[key] = std::move(value);
+  return refusal([&] { parse_hf_config(json, "config.json"); });
+}
+
+TEST(HfConfig, FieldsThatChangeTheMathematicsAreRefusedByName) {
+  const std::vector<std::pair<const char*, Json>> fields = {
+      {"rope_scaling", {{"type", "yarn"}, {"factor", 4}}},
+      {"rope_parameters", {{"rope_type", "linear"}, {"factor", 2}}},
+      {"rope_parameters", {{"rope_theta", 1e4}, {"partial_rotary_factor", 0.5}}},
+      {"routed_scaling_factor", 2.5},
+      {"scoring_func", "sigmoid"},
+      {"topk_method", "noaux_tc"},
+      {"n_group", 8},
+      {"hidden_act", "gelu"},
+      {"attention_bias", true},
+      {"attention_dropout", 0.1},
+      {"model_type", "llama"},
+      {"q_lora_rank", 1536},
+      {"sliding_window", 4096},
+      {"quantization_config", {{"bits", 4}}},
+      {"num_experts_per_tok", 99},
+      {"num_key_value_heads", 3}};
+  for (const auto& [key, value] : fields) {
+    const std::string message = config_refusal(key, value);
+    EXPECT_NE(message.find(key), std::string::npos) << key << ": " << message;
+  }
+}
+
+TEST(HfConfig, FieldsThatChangeNothingAreAccepted) {
+  EXPECT_EQ(config_refusal("transformers_version", "4.33.1"), "(not refused)");
+  EXPECT_EQ(config_refusal("routed_scaling_factor", 1.0), "(not refused)");
+  EXPECT_EQ(config_refusal("some_switch", false), "(not refused)");
+  EXPECT_EQ(config_refusal("rope_parameters", {{"rope_theta", 1e4}, {"rope_type", "default"}}), "(not refused)");
+}
+
+TEST(HfConfig, WrittenAndReadAgainIsTheSame) {
+  ModelConfig config = tiny_config();
+  config.head_dim = 6;  // not hidden_size / heads
+  config.norm_topk_prob = true;
+  config.bos_token_id = 3;
+  const ModelConfig again = parse_hf_config(to_hf_config(config, DType::f32), "config.json");
+  EXPECT_EQ(to_hf_config(again, DType::f32), to_hf_config(config, DType::f32));
+  EXPECT_EQ(again.head_dim, 6);
+}
+
+class HfWeights : public testing::Test {
+ protected:
+  // A folder whose tensors `edit` may change: (declarations, values).
+  using Tensors = std::vector<std::pair<SafetensorsWriter::Declaration, std::vector<float>>>;
+  std::string load_refusal(const ModelConfig& config, const std::function<void(Tensors&)>& edit) {
+    const auto table = parameter_table(config);
+    Tensors tensors;
+    for (const HfTensor& tensor : hf_tensors(config, table)) {
+      std::vector<float> values(static_cast<size_t>(tensor.elements()));
+      std::iota(values.begin(), values.end(), static_cast<float>(tensor.parameter * 1000 + static_cast<size_t>(tensor.offset)));
+      tensors.push_back({{tensor.name, "F32", tensor.shape}, values});
+    }
+    edit(tensors);
+    std::vector<SafetensorsWriter::Declaration> declarations;
+    for (const auto& tensor : tensors) declarations.push_back(tensor.first);
+    SafetensorsWriter writer(folder_.path() / "model.safetensors", declarations);
+    for (const auto& [declaration, values] : tensors) writer.write(declaration.name, values.data(), values.size() * 4);
+    writer.commit();
+    return refusal([&] { load(config, table); });
+  }
+
+  void load(const ModelConfig& config, const std::vector<Parameter>& table) {
+    views_.clear();
+    for (const Parameter& parameter : table) {
+      const auto bytes = static_cast<size_t>(parameter.shape.elements()) * 4;
+      views_.push_back(View(device_.allocate(bytes + 4, parameter.name), DType::f32, parameter.shape));
+    }
+    load_weights(folder_.path(), config, table, views_, device_);
+  }
+
+  test::TemporaryFolder folder_;
+  HostDevice device_;
+  std::vector<View> views_;
+};
+
+TEST_F(HfWeights, MissingExtraAndMisshapenTensorsAreNamed) {
+  const ModelConfig config = tiny_config();
+  EXPECT_EQ(load_refusal(config, [](Tensors&) {}), "(not refused)");
+  const std::string missing = load_refusal(config, [](Tensors& tensors) { tensors.erase(tensors.begin() + 9); });
+  EXPECT_NE(missing.find("is missing"), std::string::npos) << missing;
+  EXPECT_NE(missing.find("model.layers.0.mlp"), std::string::npos) << missing;
+  const std::string extra = load_refusal(
+      config, [](Tensors& tensors) { tensors.push_back({{"model.layers.9.extra", "F32", {1}}, {0.0f}}); });
+  EXPECT_NE(extra.find("model.layers.9.extra"), std::string::npos) << extra;
+  const std::string shape = load_refusal(config, [](Tensors& tensors) {
+    tensors[1].first.shape = {1, static_cast<int64_t>(tensors[1].second.size())};
+  });
+  EXPECT_NE(shape.find("model.layers.0.input_layernorm.weight"), std::string::npos) << shape;
+  EXPECT_NE(shape.find("expected [12]"), std::string::npos) << shape;
+  const std::string dtype = load_refusal(config, [](Tensors& tensors) { tensors[1].first.dtype = "I32"; });
+  EXPECT_NE(dtype.find("expected F32 or BF16"), std::string::npos) << dtype;
+}
+
+// FIELD 1d: a converter that drops experts leaves random weights; one that swaps gate and up; one that transposes where
+// sizes coincide.
+TEST_F(HfWeights, EveryElementHasItsOwnPlaceEvenWhereSizesCoincide) {
+  ModelConfig config = tiny_config();
+  for (const int64_t width : {config.hidden_size, config.hidden_size / 2}) {  // w = d and 2 w = d
+    config.moe_intermediate_size = width;
+    config.n_shared_experts = 1;
+    const auto table = parameter_table(config);
+    ASSERT_EQ(load_refusal(config, [](Tensors&) {}), "(not refused)");
+    for (size_t p = 0; p < table.size(); ++p) {
+      for (int64_t i = 0; i < table[p].shape.elements(); ++i) {
+        ASSERT_EQ(views_[p].as<float>()[i], static_cast<float>(p * 1000 + static_cast<size_t>(i)) ) << table[p].name << " " << i;
+      }
+    }
+    const auto tensors = hf_tensors(config, table);
+    const auto find = [&](const std::string& name) {
+      for (const HfTensor& tensor : tensors) {
+        if (tensor.name == name) return tensor;
+      }
+      return HfTensor{};
+    };
+    const HfTensor gate = find("model.layers.1.mlp.experts.3.gate_proj.weight");
+    const HfTensor up = find("model.layers.1.mlp.experts.3.up_proj.weight");
+    EXPECT_EQ(gate.offset, 3 * 2 * width * config.hidden_size);
+    EXPECT_EQ(up.offset, gate.offset + width * config.hidden_size);
+    EXPECT_EQ(find("model.layers.1.mlp.experts.3.down_proj.weight").shape, (std::vector<int64_t>{config.hidden_size, width}));
+  }
+}
+
+TEST_F(HfWeights, ATiedModelMayCarryACopyOfItsHead) {
+  ModelConfig config = tiny_config();
+  config.tie_word_embeddings = true;
+  const auto with_head = [](float change) {
+    return [change](Tensors& tensors) {
+      auto head = tensors[0];
+      head.first.name = "lm_head.weight";
+      head.second[5] += change;
+      tensors.push_back(head);
+    };
+  };
+  EXPECT_EQ(load_refusal(config, with_head(0)), "(not refused)");
+  EXPECT_NE(load_refusal(config, with_head(1)).find("lm_head.weight"), std::string::npos);
+}
+
+TEST_F(HfWeights, SavedAndLoadedAgainIsTheSame) {
+  const ModelConfig config = tiny_config();
+  const auto table = parameter_table(config);
+  ASSERT_EQ(load_refusal(config, [](Tensors&) {}), "(not refused)");
+  const test::TemporaryFolder other;
+  save_weights(other.path(), config, table, views_, device_);
+  EXPECT_EQ(read_file(other.path() / "model.safetensors"), read_file(folder_.path() / "model.safetensors"));
+}
+
+}  // namespace
+}  // namespace moe
