@@ -61,7 +61,11 @@ class Bench {
   Bench(int threads, Isa isa, std::string filter, double seconds)
       : pool_(threads), isa_(isa), backend_(make_cpu_backend(pool_, isa)), filter_(std::move(filter)), seconds_(seconds) {}
 
-  Tensors& tensors() { return tensors_; }
+  /// Whether a line whose name begins so can be wanted.
+  bool wants(const std::string& beginning) const {
+    const size_t shared = std::min(beginning.size(), filter_.size());
+    return beginning.find(filter_) != std::string::npos || beginning.compare(0, shared, filter_, 0, shared) == 0;
+  }
   int threads() const { return pool_.size(); }
 
   /// The best rates of several rounds, by the clock and by the threads' processor time; the second is what an otherwise
@@ -112,7 +116,6 @@ class Bench {
     return rates[2];
   }
 
-  Tensors tensors_;
   ThreadPool pool_;
   Isa isa_;
   std::unique_ptr<Backend> backend_;
@@ -121,14 +124,15 @@ class Bench {
 };
 
 void dense(Bench& bench, DType dtype, int64_t m, int64_t n, int64_t k, const char* layout) {
-  Tensors& t = bench.tensors();
+  const std::string name = fmt::format("gemm {} {} {}x{}x{}", moe::name(dtype), layout, m, n, k);
+  if (!bench.wants(name)) return;
+  Tensors t;
   const bool ta = layout[0] == 'T', tb = layout[1] == 'T';
   const Gemm op{.a = ta ? t.normal(dtype, {k, m}) : t.normal(dtype, {m, k}),
                 .b = tb ? t.normal(dtype, {n, k}) : t.normal(dtype, {k, n}),
                 .c = t.zeros(dtype, {m, n}),
                 .transpose_a = ta,
                 .transpose_b = tb};
-  const std::string name = fmt::format("gemm {} {} {}x{}x{}", moe::name(dtype), layout, m, n, k);
   bench.products(name, op);
   if (m <= 8) bench.traffic(name + " (reading b)", op, static_cast<double>(op.b.bytes()));
 }
@@ -146,7 +150,9 @@ std::vector<int32_t> offsets_of(int64_t rows, int64_t experts, bool skewed) {
 
 void grouped(Bench& bench, DType dtype, bool skewed) {
   constexpr int64_t tokens = 4096, top = 7, experts = 63, d = 512, f = 344, rows = tokens * top;
-  Tensors& t = bench.tensors();
+  const std::string what = fmt::format("grouped {} {} ", name(dtype), skewed ? "skewed" : "balanced");
+  if (!bench.wants(what)) return;
+  Tensors t;
   const View offsets = t.indices(offsets_of(rows, experts, skewed));
   std::vector<int32_t> token(static_cast<size_t>(rows));
   for (size_t r = 0; r < token.size(); ++r) token[r] = static_cast<int32_t>(r * 2654435761u % tokens);
@@ -155,8 +161,7 @@ void grouped(Bench& bench, DType dtype, bool skewed) {
   const View y = t.zeros(dtype, {rows, d}), dx = t.zeros(dtype, {rows, d});
   const View w1 = t.normal(dtype, {experts, 2 * f, d}), w2 = t.normal(dtype, {experts, d, f});
   const View dw1 = t.zeros(DType::f32, {experts, 2 * f, d}), dw2 = t.zeros(DType::f32, {experts, d, f});
-  const std::string what = fmt::format("{} {}", name(dtype), skewed ? "skewed" : "balanced");
-  const auto label = [&](const char* text) { return fmt::format("grouped {} {}", what, text); };
+  const auto label = [&](const char* text) { return what + text; };
   bench.products(label("up 688x512 gathered"),
                  GroupedGemm{.a = x, .a_rows = from, .offsets = offsets, .b = w1, .c = gu, .transpose_b = true});
   bench.products(label("down 512x344"), GroupedGemm{.a = h, .offsets = offsets, .b = w2, .c = y, .transpose_b = true});
@@ -170,7 +175,9 @@ void grouped(Bench& bench, DType dtype, bool skewed) {
 }
 
 void attention(Bench& bench, DType dtype, int64_t sequences, int64_t length, int heads, int kv_heads, int64_t head_size) {
-  Tensors& t = bench.tensors();
+  const std::string what = fmt::format("{} {}x{} {}/{} heads of {}", name(dtype), sequences, length, heads, kv_heads, head_size);
+  if (!bench.wants("attention " + what) && !bench.wants("attention backward " + what)) return;
+  Tensors t;
   const int64_t tokens = sequences * length, width = heads * head_size, kv_width = kv_heads * head_size;
   std::vector<int32_t> start(static_cast<size_t>(tokens));
   for (size_t i = 0; i < start.size(); ++i) start[i] = static_cast<int32_t>(i - i % static_cast<size_t>(length));
@@ -198,13 +205,14 @@ void attention(Bench& bench, DType dtype, int64_t sequences, int64_t length, int
                                .dq = t.zeros(dtype, {tokens, width}),
                                .dk = t.zeros(dtype, {tokens, kv_width}),
                                .dv = t.zeros(dtype, {tokens, kv_width})};
-  const std::string what = fmt::format("{} {}x{} {}/{} heads of {}", name(dtype), sequences, length, heads, kv_heads, head_size);
   bench.products("attention " + what, op);
   bench.products("attention backward " + what, back);
 }
 
 void decode(Bench& bench, DType dtype, int64_t sequences, int64_t length, int heads, int kv_heads, int64_t head_size) {
-  Tensors& t = bench.tensors();
+  const std::string what = fmt::format("decode {} {}x{} {}/{} heads of {}", name(dtype), sequences, length, heads, kv_heads, head_size);
+  if (!bench.wants(what)) return;
+  Tensors t;
   const int64_t width = heads * head_size, kv_width = kv_heads * head_size;
   std::vector<int32_t> sequence(static_cast<size_t>(sequences)), positions(sequence.size(), static_cast<int32_t>(length - 1));
   std::iota(sequence.begin(), sequence.end(), 0);
@@ -217,8 +225,7 @@ void decode(Bench& bench, DType dtype, int64_t sequences, int64_t length, int he
                            .kv_heads = kv_heads,
                            .scale = 0.125f,
                            .out = t.zeros(dtype, {sequences, width})};
-  bench.traffic(fmt::format("decode {} {}x{} {}/{} heads of {}", name(dtype), sequences, length, heads, kv_heads, head_size),
-                op, static_cast<double>(op.k_cache.bytes() + op.v_cache.bytes()));
+  bench.traffic(what, op, static_cast<double>(op.k_cache.bytes() + op.v_cache.bytes()));
 }
 
 void run_all(Bench& bench) {

@@ -43,7 +43,7 @@ for prompt in "And it came to pass" "Orchard, n. " "def read(self" "The package 
 done
 
 say "How well it predicts text that it has not seen, and which experts took which domain"
-"$moe" eval loss "$run/latest" "${valid_files[@]}" --json "$run/eval-by-domain.json"
-echo
-python3 tools/demo_report.py "$corpus/manifest.json" "$run/eval-by-domain.json"
-say "The model is in $run/latest; try: $moe generate $run/latest --prompt 'In the beginning' --max-new-tokens 100"
+"$moe" eval loss "$run/latest" "${valid_files[@]}" --json "$run/eval.json"
+
+say "Beside xz -9 on the same text, each domain compressed alone"
+python3 tools/demo_report.py "$corpus/manifest.json" "$run/eval.json"

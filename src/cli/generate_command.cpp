@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "checkpoint/hf_config.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "infer/generate.h"
@@ -74,16 +75,16 @@ void generate_text(const GenerateFlags& flags) {
   // All that was written is flushed, so leaving at once loses nothing, even in the middle of a long prompt's pass.
   std::signal(SIGINT, [](int) { std::_Exit(kInterrupted); });
   Compute compute = make_compute(flags.device);
+  const ModelConfig config = read_hf_config(flags.model);
   const std::string text = flags.prompt_file.empty() ? flags.prompt : read_file(flags.prompt_file);
   const Tokenizer tokenizer = Tokenizer::load(flags.model);
   const LoadedModel loaded(flags.model, dtype, *compute.device);
   if (!flags.quiet) {
-    const ModelConfig& config = loaded.config();
     log_info("{}: {:.1f} M parameters, {} layers, {} tokens in the vocabulary; {} on {}, {} threads", flags.model,
              1e-6 * static_cast<double>(parameter_count(config)), config.num_hidden_layers, tokenizer.id_count(),
              flags.dtype, flags.device.device, compute.pool.size());
   }
-  const Prompt prompt{.ids = encode_prompt(tokenizer, loaded.config(), text)};
+  const Prompt prompt{.ids = encode_prompt(tokenizer, config, text)};
   GenerationSpeed speed;
   const Continuation result = generate({loaded.model(), dtype, *compute.device, *compute.backend}, tokenizer, prompt,
                                        flags.generation, write_stdout, &speed);

@@ -94,8 +94,29 @@ class Translator {
     const bool closed = end < in_.size() && (in_[end] == ':' || (in_[end] == ')' && at_ == 0));
     // Inside a pattern Ruby lets "(?i)" reach over the alternatives that follow it.
     if (!closed) refuse(fmt::format("the group {:?}", in_.substr(at_, 4)));
+    if (flags.starts_with('i')) check_caseless(end + 1);
     out_ += "(?" + flags + in_[end];
     at_ = end + 1;
+  }
+
+  // Where case is ignored, Oniguruma lets some characters match two letters (ss and ß, fi and ﬁ); PCRE2 does not.
+  // From `at` to the end of the group, such letters side by side and characters beyond ASCII are refused.
+  void check_caseless(size_t at) const {
+    static constexpr std::array<std::string_view, 5> kLetterPairs = {"ss", "st", "ff", "fi", "fl"};
+    bool in_class = false;
+    std::string literal(1, '\0');  // the two last characters that stand side by side
+    for (int depth = 0; at < in_.size() && depth >= 0; ++at) {
+      const char c = in_[at];
+      if (static_cast<unsigned char>(c) >= 0x80) refuse("characters beyond ASCII where case is ignored");
+      if (c == '[' || c == ']') in_class = c == '[';
+      if (!in_class && (c == '(' || c == ')')) depth += c == '(' ? 1 : -1;
+      const bool is_letter = !in_class && std::isalpha(static_cast<unsigned char>(c));
+      literal = {literal.back(), is_letter ? static_cast<char>(std::tolower(c)) : '\0'};
+      if (std::find(kLetterPairs.begin(), kLetterPairs.end(), literal) != kLetterPairs.end()) {
+        refuse(fmt::format("\"{}\" where case is ignored", literal));
+      }
+      if (c == '\\') ++at;
+    }
   }
 
   void open_class() {

@@ -96,22 +96,21 @@ std::string peak_lines(const char* title, const std::vector<Arena::Buffer>& buff
   return text;
 }
 
-// The most rows per microbatch, at most the step's own, whose plan fits; the rows of a step stay as they are.
+// The most rows per microbatch, fewer than the step's own and dividing its rows, whose plan fits.
 std::optional<int64_t> rows_that_fit(const ModelConfig& config, StepConfig step, bool recompute, int64_t available) {
   const int64_t rows_now = step.microbatch_tokens / step.sequence_length;
   const int64_t rows_of_step = rows_now * step.microbatches;
   step.recompute = recompute;
-  const auto fits = [&](int64_t rows) {
-    step.microbatch_tokens = rows * step.sequence_length;
-    step.microbatches = (rows_of_step + rows - 1) / rows;
-    return plan_training(config, step).total() <= available;
-  };
-  int64_t fitting = 0;
-  for (int64_t beyond = rows_now + 1; beyond - fitting > 1;) {
-    const int64_t middle = fitting + (beyond - fitting) / 2;
-    (fits(middle) ? fitting : beyond) = middle;
+  std::vector<int64_t> divisors;
+  for (int64_t rows = 1; rows <= rows_now; ++rows) {
+    if (rows_of_step % rows == 0) divisors.push_back(rows);
   }
-  return fitting > 0 ? std::optional(fitting) : std::nullopt;
+  const auto too_large = std::partition_point(divisors.begin(), divisors.end(), [&](int64_t rows) {
+    step.microbatch_tokens = rows * step.sequence_length;
+    step.microbatches = rows_of_step / rows;
+    return plan_training(config, step).total() <= available;
+  });
+  return too_large == divisors.begin() ? std::nullopt : std::optional(*(too_large - 1));
 }
 
 std::string advice(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan, int64_t available,

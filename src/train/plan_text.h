@@ -18,8 +18,8 @@ struct PlanKeys {
 };
 
 /// Throws Error when the plan needs more than `available_bytes`: one sentence with both, the largest term, and what would
-/// fit, found by planning again: the most rows in a microbatch (as many microbatches as that takes), with recompute as it is
-/// and with recompute.
+/// fit, found by planning again: the most rows in a microbatch that divide the step's rows, with recompute as it is and
+/// with recompute.
 void refuse_if_too_large(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan,
                          int64_t available_bytes, const PlanKeys& keys = {});
 

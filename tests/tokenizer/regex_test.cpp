@@ -81,6 +81,11 @@ TEST(Regex, RubysDotAllFlagAndOpenIntervalAreTranslated) {
   EXPECT_EQ(first_match(R"(\u00e9)", "é"), "é");
 }
 
+TEST(Regex, IgnoringCaseIsFineWhereNoCharacterFoldsToTwo) {
+  EXPECT_EQ(first_match(R"((?i:'[st]|'(?:re|ll))sst)", "'LLsst"), "'LLsst");
+  EXPECT_EQ(first_match("(?i:'s)", "'ſ"), "'ſ");
+}
+
 TEST(Regex, WhatWouldMeanSomethingElseIsRefusedByName) {
   const auto refusal = [](const std::string& pattern) { return error_of<Error>([&] { Regex regex(pattern); }); };
   EXPECT_THAT(refusal(R"(\bword)"), HasSubstr(R"(\b)"));
@@ -89,6 +94,9 @@ TEST(Regex, WhatWouldMeanSomethingElseIsRefusedByName) {
   EXPECT_THAT(refusal(R"([\w&&\d])"), HasSubstr("&&"));
   EXPECT_THAT(refusal(R"(\p{N}{1,3}+)"), HasSubstr("an interval followed by +"));
   EXPECT_THAT(refusal(R"(a(?i)b|c)"), HasSubstr("the group"));
+  EXPECT_THAT(refusal("(?i:strasse)"), HasSubstr("\"st\" where case is ignored"));
+  EXPECT_THAT(refusal("(?i)off|x"), HasSubstr("\"ff\" where case is ignored"));
+  EXPECT_THAT(refusal("(?i:ß)"), HasSubstr("beyond ASCII"));
   EXPECT_THAT(refusal(R"(\h)"), HasSubstr(R"(\h)"));
   EXPECT_THAT(refusal(R"(\xe9)"), HasSubstr(R"(\x)"));
   EXPECT_THAT(refusal(R"(\p{Klingon})"), HasSubstr("Klingon"));

@@ -116,7 +116,7 @@ TEST(PlanText, NamesEveryClassAndTheTermsAtThePeak) {
   EXPECT_THAT(plan_text(config, step, plan_training(config, step)), HasSubstr("with recomputation"));
 }
 
-// The most rows whose plan fits, found by trying them all.
+// The most rows that divide the step's and whose plan fits, found by trying them all.
 int64_t most_rows(const ModelConfig& config, StepConfig step, bool recompute, int64_t available) {
   const int64_t rows = step.microbatch_tokens / step.sequence_length;
   step.recompute = recompute;
@@ -124,8 +124,8 @@ int64_t most_rows(const ModelConfig& config, StepConfig step, bool recompute, in
   for (int64_t r = 1; r <= rows; ++r) {
     StepConfig tried = step;
     tried.microbatch_tokens = r * step.sequence_length;
-    tried.microbatches = (rows * step.microbatches + r - 1) / r;
-    if (plan_training(config, tried).total() <= available) most = r;
+    tried.microbatches = rows * step.microbatches / r;
+    if (rows * step.microbatches % r == 0 && plan_training(config, tried).total() <= available) most = r;
   }
   return most;
 }
