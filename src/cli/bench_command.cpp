@@ -1,18 +1,11 @@
-#include <sys/resource.h>
-
-#include <algorithm>
 #include <cstdio>
 #include <memory>
 
-#include "base/log.h"
-#include "base/random.h"
+#include "base/error.h"
 #include "cli/bench_machine.h"
+#include "cli/bench_step.h"
 #include "cli/commands.h"
-#include "cli/device_option.h"
 #include "formats/json.h"
-#include "model/cost.h"
-#include "ops/record.h"
-#include "train/plan_text.h"
 
 namespace moe {
 namespace {
@@ -25,213 +18,6 @@ Examples:
   moe bench --json
   moe bench step --layers 2 --experts 15 --top-k 3 --rows 1 --steps 5
   moe bench machine)";
-
-struct StepFlags {
-  ModelConfig model = {.vocab_size = 8192,
-                       .hidden_size = 512,
-                       .moe_intermediate_size = 344,
-                       .num_hidden_layers = 8,
-                       .num_attention_heads = 8,
-                       .num_key_value_heads = 0,
-                       .n_shared_experts = 1,
-                       .n_routed_experts = 63,
-                       .num_experts_per_tok = 7,
-                       .bos_token_id = {},
-                       .eos_token_id = {},
-                       .pad_token_id = {}};
-  int64_t rows = 4;
-  int64_t length = 1024;
-  int64_t microbatches = 1;
-  bool recompute = false;
-  double alpha = 0.001;
-  int steps = 3;
-  int warm_up = 1;
-  int64_t product = 4096;
-  std::string dtype = "f32";
-  DeviceOptions device;
-  bool json = false;
-};
-
-// Rows of one document each, random ids, every token with a target.
-Batch random_batch(const StepFlags& flags, uint64_t number) {
-  const Random random(1, number);
-  const auto vocabulary = static_cast<uint64_t>(flags.model.vocab_size);
-  Batch batch = placeholder_batch(flags.rows * flags.length);
-  batch.rows = flags.rows;
-  batch.sequence_length = flags.length;
-  batch.segment_tokens.assign(static_cast<size_t>(flags.rows), static_cast<int32_t>(flags.length));
-  for (size_t i = 0; i < batch.tokens.size(); ++i) {
-    const auto row = static_cast<int64_t>(i) / flags.length;
-    const auto next = static_cast<uint64_t>(row * (flags.length + 1) + static_cast<int64_t>(i) % flags.length);
-    batch.tokens[i] = static_cast<int32_t>(random.below(next, vocabulary));
-    batch.targets[i] = static_cast<int32_t>(random.below(next + 1, vocabulary));
-    batch.positions[i] = static_cast<int32_t>(static_cast<int64_t>(i) % flags.length);
-    batch.segment_start[i] = static_cast<int32_t>(row * flags.length);
-    batch.segment_id[i] = static_cast<int32_t>(row);
-  }
-  return batch;
-}
-
-struct StepTime {
-  double step = 0, gradients = 0, update = 0, cpu = 0;
-};
-
-struct Measured {
-  MemoryPlan plan;
-  std::vector<StepTime> times;
-  StepReport report;
-  std::map<std::string, RecordingBackend::Record> ops;
-  double product = 0;  // FLOP/s
-  int64_t peak_rss = 0;
-};
-
-double median(const std::vector<StepTime>& times, double StepTime::*value) {
-  std::vector<double> values;
-  for (const StepTime& time : times) values.push_back(time.*value);
-  std::sort(values.begin(), values.end());
-  const size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
-
-StepConfig step_config(const StepFlags& flags) {
-  StepConfig step;
-  step.balance.alpha_expert = static_cast<float>(flags.alpha);
-  step.dtype = parse_dtype_option(flags.dtype);
-  step.recompute = flags.recompute;
-  step.sequence_length = flags.length;
-  step.microbatch_tokens = flags.rows * flags.length;
-  step.microbatches = flags.microbatches;
-  return step;
-}
-
-StepTime one_step(TrainingStep& run, const std::vector<Batch>& batches, int64_t number, StepReport& report) {
-  const double start = wall_seconds();
-  const double cpu = cpu_seconds();
-  run.accumulate([&](int64_t index) { return batches[static_cast<size_t>(index)]; });
-  const double middle = wall_seconds();
-  report = run.update(number, 1e-4);
-  const double end = wall_seconds();
-  return {.step = end - start, .gradients = middle - start, .update = end - middle, .cpu = cpu_seconds() - cpu};
-}
-
-Measured measure(const StepFlags& flags, const StepConfig& step, Compute& compute) {
-  Measured measured;
-  measured.plan = plan_training(flags.model, step);
-  refuse_if_too_large(flags.model, step, measured.plan, compute.device->info().memory_bytes,
-                      {.rows = "--rows", .recompute = "--recompute"});
-  const auto product = [&] {
-    if (flags.product == 0) return 0.0;
-    return measure_product(*compute.backend, *compute.device, step.dtype, flags.product, 2);
-  };
-  measured.product = product();
-  {
-    RecordingBackend recorder(*compute.backend, *compute.device);
-    TrainingStep run(flags.model, step, measured.plan, *compute.device, recorder);
-    run.initialize(1, 0.006);
-    for (int i = 0; i < flags.warm_up + flags.steps; ++i) {
-      std::vector<Batch> batches;
-      for (int64_t b = 0; b < flags.microbatches; ++b) {
-        batches.push_back(random_batch(flags, static_cast<uint64_t>(i * flags.microbatches + b)));
-      }
-      show_status(fmt::format("step {} of {}", i + 1, flags.warm_up + flags.steps));
-      if (i == flags.warm_up) recorder.clear();
-      const StepTime time = one_step(run, batches, i + 1, measured.report);
-      if (i >= flags.warm_up) measured.times.push_back(time);
-    }
-    clear_status();
-    measured.ops = recorder.records();
-  }
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  measured.peak_rss = int64_t{usage.ru_maxrss} * 1024;
-  measured.product = std::max(measured.product, product());
-  return measured;
-}
-
-double gib(int64_t bytes) { return static_cast<double>(bytes) / 1073741824.0; }
-
-Json step_json(const StepFlags& flags, const Measured& measured, int threads) {
-  const ModelConfig& m = flags.model;
-  const MemoryPlan& plan = measured.plan;
-  const double step = median(measured.times, &StepTime::step);
-  const auto tokens = static_cast<double>(flags.rows * flags.length * flags.microbatches);
-  const double rate = static_cast<double>(flags.rows * flags.microbatches * exact_flops(m, flags.length)) / step;
-  Json ops = Json::object();
-  for (const auto& [name, op] : measured.ops) {
-    ops[name] = {{"ms", 1e3 * op.seconds / flags.steps},
-                 {"calls", op.calls / flags.steps},
-                 {"gflops", 1e-9 * static_cast<double>(op.flops) / op.seconds},
-                 {"gb_per_s", 1e-9 * static_cast<double>(op.bytes) / op.seconds}};
-  }
-  return {{"shape", {{"hidden", m.hidden_size}, {"layers", m.num_hidden_layers}, {"heads", m.num_attention_heads},
-                     {"kv_heads", m.num_key_value_heads}, {"shared", m.n_shared_experts},
-                     {"experts", m.n_routed_experts}, {"top_k", m.num_experts_per_tok},
-                     {"width", m.moe_intermediate_size}, {"vocabulary", m.vocab_size}, {"rows", flags.rows},
-                     {"length", flags.length}, {"microbatches", flags.microbatches}, {"recompute", flags.recompute}}},
-          {"dtype", flags.dtype},
-          {"threads", threads},
-          {"steps", flags.steps},
-          {"parameters", ParameterCounts(m).stored()},
-          {"tokens_per_s", tokens / step},
-          {"step_s", step},
-          {"forward_backward_s", median(measured.times, &StepTime::gradients)},
-          {"update_s", median(measured.times, &StepTime::update)},
-          {"cpu_s", median(measured.times, &StepTime::cpu)},
-          {"peak_rss_gib", gib(measured.peak_rss)},
-          {"plan_gib", {{"parameters", gib(plan.parameters)}, {"gradients", gib(plan.gradients)},
-                        {"optimizer", gib(plan.optimizer)}, {"batch", gib(plan.batch)}, {"saved", gib(plan.saved)},
-                        {"scratch", gib(plan.scratch)}, {"total", gib(plan.total())}}},
-          {"gflops", 1e-9 * rate},
-          {"product_gflops", 1e-9 * measured.product},
-          {"share_of_product", measured.product > 0 ? Json(rate / measured.product) : Json()},
-          {"loss", measured.report.loss},
-          {"grad_norm", measured.report.gradient_norm},
-          {"ops", ops}};
-}
-
-void print_step(const Json& j) {
-  const auto number = [&](const char* key) { return j.at(key).get<double>(); };
-  fmt::print("{:.1f} tokens/s ({:.3f} s a step: forward and backward {:.3f}, clip and AdamW {:.3f}; cpu seconds {:.3f}, "
-             "{} threads)\n",
-             number("tokens_per_s"), number("step_s"), number("forward_backward_s"), number("update_s"),
-             number("cpu_s"), j.at("threads").get<int>());
-  fmt::print("{:.1f} GFLOP/s", number("gflops"));
-  if (!j.at("share_of_product").is_null()) {
-    fmt::print(", {:.1f}% of a large {} product's {:.1f}", 100 * number("share_of_product"),
-               j.at("dtype").get<std::string>(), number("product_gflops"));
-  }
-  fmt::print("\n{:.2f} GiB at the peak of the process ({:.2f} GiB planned)\n\n", number("peak_rss_gib"),
-             j.at("plan_gib").at("total").get<double>());
-  std::vector<std::pair<double, std::string>> rows;
-  for (const auto& [name, op] : j.at("ops").items()) rows.emplace_back(op.at("ms").get<double>(), name);
-  std::sort(rows.rbegin(), rows.rend());
-  fmt::print("{:<22} {:>10} {:>7} {:>7} {:>9} {:>8}\n", "operation", "ms/step", "share", "calls", "GFLOP/s", "GB/s");
-  for (const auto& [ms, name] : rows) {
-    const Json& op = j.at("ops").at(name);
-    fmt::print("{:<22} {:>10.2f} {:>6.1f}% {:>7} {:>9.1f} {:>8.1f}\n", name, ms, 0.1 * ms / number("step_s"),
-               op.at("calls").get<int64_t>(), op.at("gflops").get<double>(), op.at("gb_per_s").get<double>());
-  }
-}
-
-void bench_step(StepFlags flags) {
-  ModelConfig& model = flags.model;
-  if (model.num_key_value_heads == 0) model.num_key_value_heads = model.num_attention_heads;
-  if (model.num_attention_heads > 0 && model.hidden_size % model.num_attention_heads != 0) {
-    fail_usage("--heads {}: expected a divisor of --hidden, {}", model.num_attention_heads, model.hidden_size);
-  }
-  if (model.num_attention_heads > 0) model.head_dim = model.hidden_size / model.num_attention_heads;
-  model.max_position_embeddings = flags.length;
-  model.intermediate_size = model.moe_intermediate_size;  // with --experts 0
-  validate(model);
-  const StepConfig step = step_config(flags);
-  Compute compute = make_compute(flags.device);
-  const Json json = step_json(flags, measure(flags, step, compute), compute.pool.size());
-  if (flags.json) {
-    fmt::print("{}\n", json.dump(2));
-  } else {
-    print_step(json);
-  }
-}
 
 void add_step_options(CLI::App& command, StepFlags& flags) {
   const auto size = [&](const char* name, int64_t& value, int64_t least, const char* help) {
@@ -252,7 +38,9 @@ void add_step_options(CLI::App& command, StepFlags& flags) {
   size("--product", flags.product, 0, "size of the square product to compare with; 0: none");
   command.add_flag("--recompute", flags.recompute, "run layers again in backward instead of keeping activations");
   command.add_option("--steps", flags.steps, "timed steps")->check(CLI::Range(1, 100000))->capture_default_str();
-  command.add_option("--warm-up", flags.warm_up, "steps before them")->check(CLI::Range(0, 1000))->capture_default_str();
+  command.add_option("--warm-up", flags.warm_up, "steps before them")
+      ->check(CLI::Range(0, 1000))
+      ->capture_default_str();
   command.add_flag("--json", flags.json, "print JSON");
   add_dtype_option(command, flags.dtype);
   add_device_options(command, flags.device);
@@ -273,7 +61,7 @@ void bench_machine(const MachineFlags& flags) {
   };
   const Json json = {
       {"processor", compute.device->info().name},
-      {"memory_gib", gib(compute.device->info().memory_bytes)},
+      {"memory_gib", static_cast<double>(compute.device->info().memory_bytes) / 1073741824.0},
       {"threads", compute.pool.size()},
       {"product_f32_gflops", product(DType::f32)},
       {"product_bf16_gflops", product(DType::bf16)},
@@ -297,7 +85,9 @@ void add_machine(CLI::App& parent) {
   command->add_option("--copy-mib", flags->copy_mib, "size of the copied tensor")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
-  command->add_option("--repeats", flags->repeats, "the best of so many")->check(CLI::Range(1, 1000))->capture_default_str();
+  command->add_option("--repeats", flags->repeats, "the best of so many")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
   command->add_flag("--json", flags->json, "print JSON");
   add_device_options(*command, flags->device);
   command->callback([flags] { bench_machine(*flags); });

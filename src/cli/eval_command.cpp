@@ -18,7 +18,7 @@ constexpr const char* kLossHelp =
     R"(Prints, per domain and in all: cross-entropy in nats per token, perplexity, bits per byte of text, and
 which experts took which domain. Each text is BOS, its tokens and EOS, as in training; EOS is predicted
 and counted too. A text longer than a row is cut, and what is behind the cut no longer sees what was
-before it. "±" is half a 95% interval: another sample of as many documents would likely differ by that.
+before it. After "±": half the width of a 95% interval, the documents taken as a random sample of their kind.
 
 A FILE's domain is its name without endings, or its folder's name where the file is called train, valid,
 validation, test, dev or eval. The result does not depend on --batch-rows or --threads.
@@ -55,11 +55,10 @@ EvaluationResult measure(const LossFlags& flags, const LoadedModel& model, Compu
   const MemoryDocuments documents = load_documents(text_sources(flags.sources), tokenizer, compute.pool);
   const Runtime runtime{
       .model = model.model(), .dtype = model.dtype(), .device = *compute.device, .backend = *compute.backend};
-  const EvaluationOptions options{.sequence_length = row_length(flags, model.config()),
-                                  .batch_rows = flags.batch_rows,
-                                  .progress = [](int64_t done, int64_t all) {
-                                    show_status(fmt::format("evaluating: {} of {} rows", done, all));
-                                  }};
+  const EvaluationOptions options{
+      .sequence_length = row_length(flags, model.config()),
+      .batch_rows = flags.batch_rows,
+      .progress = [](int64_t done, int64_t all) { show_status(fmt::format("evaluating: {} of {} rows", done, all)); }};
   about = {{"model", flags.model}, {"dtype", flags.dtype}, {"sequence_length", options.sequence_length}};
   EvaluationResult result = evaluate(runtime, documents, options);
   clear_status();
@@ -97,9 +96,10 @@ void add_loss(CLI::App& parent) {
       ->capture_default_str();
   command->add_option("--sequence-length", flags->sequence_length, "tokens per row (default: max_position_embeddings)")
       ->check(CLI::Range(1, 1 << 30));
-  command->add_option("--json", flags->json,
-                      "also write everything, the load of every expert by layer and domain included, to this file; "
-                      "-: to standard output, instead of the tables")
+  command
+      ->add_option("--json", flags->json,
+                   "also write everything, the load of every expert by layer and domain included, to this file; "
+                   "-: to standard output, instead of the tables")
       ->type_name("FILE");
   add_dtype_option(*command, flags->dtype);
   add_device_options(*command, flags->device);

@@ -47,10 +47,6 @@ void write_stdout(std::string_view text) {
   }
 }
 
-int64_t parameter_count(const ModelConfig& config) {
-  return count_elements(parameter_table(config));
-}
-
 const char* text_of(StopReason reason) {
   switch (reason) {
     case StopReason::end_of_sequence: return "the model ended the text";
@@ -81,7 +77,7 @@ void generate_text(const GenerateFlags& flags) {
   const LoadedModel loaded(flags.model, dtype, *compute.device);
   if (!flags.quiet) {
     log_info("{}: {:.1f} M parameters, {} layers, {} tokens in the vocabulary; {} on {}, {} threads", flags.model,
-             1e-6 * static_cast<double>(parameter_count(config)), config.num_hidden_layers, tokenizer.id_count(),
+             1e-6 * static_cast<double>(count_elements(parameter_table(config))), config.num_hidden_layers, tokenizer.id_count(),
              flags.dtype, flags.device.device, compute.pool.size());
   }
   const Prompt prompt{.ids = encode_prompt(tokenizer, config, text)};

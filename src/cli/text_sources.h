@@ -1,10 +1,10 @@
 #pragma once
 /// The text files of a command: FILE..., and --domain NAME=FILE.
 
-#include <CLI/CLI.hpp>
-
 #include <string>
 #include <vector>
+
+#include <CLI/CLI.hpp>
 
 #include "data/builder.h"
 

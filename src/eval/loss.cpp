@@ -53,7 +53,8 @@ struct Evaluator::State {
       : runtime(where),
         documents(what),
         options(how),
-        source(what, {.sequence_length = how.sequence_length, .rows_per_step = how.batch_rows, .order = DataOrder::once}),
+        source(what,
+               {.sequence_length = how.sequence_length, .rows_per_step = how.batch_rows, .order = DataOrder::once}),
         scorer(where, std::min(how.batch_rows, source.rows_per_epoch()) * how.sequence_length) {}
 
   void add_losses(int64_t step, const Batch& batch, const std::vector<float>& losses,

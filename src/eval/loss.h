@@ -1,10 +1,11 @@
 #pragma once
-/// Cross-entropy of documents under a model: per token, and in bits per byte of text; and which experts their tokens chose.
+/// Cross-entropy of documents under a model: per token, and in bits per byte of text; and which experts their tokens
+/// chose.
 ///
-/// Documents are packed into rows as in training (data/packing.h): one longer than a row is cut, and the last token of a
-/// piece still predicts the first of the next, so every token but a document's first is a target exactly once. With BOS in
-/// front that is all of the text and the EOS behind it. The EOS counts, in bits per byte too: who stores a text must also
-/// say where it ends.
+/// Documents are packed into rows as in training (data/packing.h): one longer than a row is cut, and the last token of
+/// a piece still predicts the first of the next, so every token but a document's first is a target exactly once. With
+/// BOS in front that is all of the text and the EOS behind it. The EOS counts, in bits per byte too: who stores a text
+/// must also say where it ends.
 
 #include <functional>
 #include <limits>

@@ -8,9 +8,9 @@
 
 namespace moe {
 
-/// {"all": SCORE, "domains": {NAME: SCORE}, "routing": routing_json(...)}, where SCORE is {"documents", "tokens", "bytes",
-/// "nats", "loss", "loss_error", "perplexity", "bits_per_byte", "bits_per_byte_error"}; the errors are half the width of the
-/// 95% intervals, null where there is none (Score).
+/// {"all": SCORE, "domains": {NAME: SCORE}, "routing": routing_json(...)}, where SCORE is {"documents", "tokens",
+/// "bytes", "nats", "loss", "loss_error", "perplexity", "bits_per_byte", "bits_per_byte_error"}; the errors are half
+/// the width of the 95% intervals, null where there is none (Score).
 Json evaluation_json(const EvaluationResult& result, const ModelConfig& config);
 
 /// A line per domain, and one for all where there are several.

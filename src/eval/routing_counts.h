@@ -7,7 +7,8 @@
 
 namespace moe {
 
-/// counts[(layer * groups + group) * experts + expert]: tokens of a group (a domain) that chose an expert, per MoE layer.
+/// counts[(layer * groups + group) * experts + expert]: tokens of a group (a domain) that chose an expert, per MoE
+/// layer.
 struct RoutingCounts {
   int64_t layers = 0;
   int64_t groups = 0;

@@ -64,8 +64,7 @@ Json routing_json(const EvaluationResult& result, const ModelConfig& config) {
     const LoadStatistics load = load_statistics(routing.of(layer));
     Json domains = Json::object();
     for (size_t domain = 0; domain < result.domains.size(); ++domain) {
-      domains[result.domains[domain].name] =
-          load_statistics(routing.of(layer, static_cast<int64_t>(domain))).shares;
+      domains[result.domains[domain].name] = load_statistics(routing.of(layer, static_cast<int64_t>(domain))).shares;
     }
     layers.push_back({{"layer", numbers[static_cast<size_t>(layer)]},
                       {"entropy", load.entropy},
@@ -78,10 +77,8 @@ Json routing_json(const EvaluationResult& result, const ModelConfig& config) {
   for (size_t domain = 0; domain < result.domains.size(); ++domain) {
     tops[result.domains[domain].name] = top_experts_json(routing, static_cast<int64_t>(domain), numbers);
   }
-  return {{"experts", routing.experts},
-          {"top_k", config.num_experts_per_tok},
-          {"layers", layers},
-          {"top_experts", tops}};
+  return {
+      {"experts", routing.experts}, {"top_k", config.num_experts_per_tok}, {"layers", layers}, {"top_experts", tops}};
 }
 
 std::string routing_text(const EvaluationResult& result, const ModelConfig& config) {

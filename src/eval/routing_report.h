@@ -11,14 +11,14 @@ namespace moe {
 
 /// An expert that a domain's tokens choose more often than those of other domains do.
 struct DomainExpert {
-  int64_t layer = 0;   ///< index among the MoE layers
+  int64_t layer = 0;  ///< index among the MoE layers
   int64_t expert = 0;
-  double share = 0;    ///< its part of the domain's choices in that layer
-  double others = 0;   ///< the mean of that over the other domains
+  double share = 0;   ///< its part of the domain's choices in that layer
+  double others = 0;  ///< the mean of that over the other domains
 };
 
-/// The `count` experts of all layers where share - others is largest, that first. Empty with fewer than two domains that
-/// have tokens.
+/// The `count` experts of all layers where share - others is largest, that first. Empty with fewer than two domains
+/// that have tokens.
 std::vector<DomainExpert> top_experts(const RoutingCounts& routing, int64_t domain, int64_t count);
 
 /// {"experts", "top_k", "layers": [{"layer", "entropy", "max_over_mean", "dead", "load": [E],

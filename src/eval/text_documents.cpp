@@ -65,7 +65,8 @@ MemoryDocuments load_documents(const std::vector<TextSource>& sources, const Tok
       bytes = 0;
     });
     add_encoded(waiting, tokenizer, pool, domain, documents);
-    if (documents.count() == before) fail("{} holds no document; leave it out or check how it was made", source.file.string());
+    if (documents.count() == before)
+      fail("{} holds no document; leave it out or check how it was made", source.file.string());
   }
   return documents;
 }

@@ -8,9 +8,8 @@
 
 namespace moe {
 
-constexpr std::array kParameterKinds{ParameterKind::embedding,      ParameterKind::head,
-                                     ParameterKind::norm,           ParameterKind::attention,
-                                     ParameterKind::dense_ffn,      ParameterKind::router,
+constexpr std::array kParameterKinds{ParameterKind::embedding,      ParameterKind::head,          ParameterKind::norm,
+                                     ParameterKind::attention,      ParameterKind::dense_ffn,     ParameterKind::router,
                                      ParameterKind::routed_experts, ParameterKind::shared_experts};
 
 class ParameterCounts {
@@ -43,8 +42,8 @@ class ParameterCounts {
 ///   6 A s + 12 L s^2 H h, attention not halved for causality, the router left out. (H h is d in the paper's models.)
 int64_t paper_flops(const ModelConfig& config, int64_t sequence_length);
 
-/// The products that are computed: 6 (A + router) s + 6 L s (s + 1) H h. A forward pass is a third of it; recomputation and
-/// element-wise work are not counted. This is what a share of a machine's rate (MFU) is taken of.
+/// The products that are computed: 6 (A + router) s + 6 L s (s + 1) H h. A forward pass is a third of it; recomputation
+/// and element-wise work are not counted. This is what a share of a machine's rate (MFU) is taken of.
 int64_t exact_flops(const ModelConfig& config, int64_t sequence_length);
 
 }  // namespace moe

@@ -10,7 +10,8 @@
 
 namespace moe {
 
-/// Waits for the device after each operation, so that an asynchronous backend's time falls to the operation that took it.
+/// Waits for the device after each operation, so that an asynchronous backend's time falls to the operation that took
+/// it.
 class RecordingBackend final : public EachOp<RecordingBackend> {
  public:
   struct Record {

@@ -48,7 +48,7 @@ std::vector<Term> terms_of(const std::vector<Arena::Buffer>& buffers) {
 }
 
 std::vector<Term> classes_of(const MemoryPlan& plan) {
-  return {{"parameters", plan.parameters}, {"gradients", plan.gradients},         {"optimizer state", plan.optimizer},
+  return {{"parameters", plan.parameters}, {"gradients", plan.gradients},     {"optimizer state", plan.optimizer},
           {"batch", plan.batch},           {"saved activations", plan.saved}, {"scratch", plan.scratch}};
 }
 
@@ -92,7 +92,8 @@ std::string peak_lines(const char* title, const std::vector<Arena::Buffer>& buff
     const std::string times = terms[i].buffers > 1 ? fmt::format(" x {}", terms[i].buffers) : "";
     text += fmt::format("  {:<26} {:>18}\n", terms[i].name + times, gib(terms[i].bytes));
   }
-  if (rest > 0) text += fmt::format("  {:<26} {:>18}\n", fmt::format("{} others", terms.size() - kTermsShown), gib(rest));
+  if (rest > 0)
+    text += fmt::format("  {:<26} {:>18}\n", fmt::format("{} others", terms.size() - kTermsShown), gib(rest));
   return text;
 }
 
@@ -117,8 +118,10 @@ std::string advice(const ModelConfig& config, const StepConfig& step, const Memo
                    const PlanKeys& keys) {
   const int64_t fixed = plan.parameters + plan.gradients + plan.optimizer;
   if (fixed > available) {
-    return fmt::format("no microbatch is small enough, since parameters, gradients and optimizer state alone take {}; "
-                       "use a smaller model or more memory", gib(fixed));
+    return fmt::format(
+        "no microbatch is small enough, since parameters, gradients and optimizer state alone take {}; "
+        "use a smaller model or more memory",
+        gib(fixed));
   }
   std::vector<std::string> choices;
   if (const auto rows = rows_that_fit(config, step, step.recompute, available)) {

@@ -52,8 +52,18 @@ inline MemoryDocuments make_documents(const std::vector<TestDocument>& list, uin
 
 /// Three domains; lengths around, at and far beyond a row of 16.
 inline MemoryDocuments mixed_documents() {
-  return make_documents({{"books", 9}, {"code", 16}, {"books", 50}, {"zh", 4}, {"code", 17}, {"zh", 33}, {"books", 1},
-                         {"code", 3}, {"zh", 12}, {"books", 16}, {"code", 7}, {"zh", 5}});
+  return make_documents({{"books", 9},
+                         {"code", 16},
+                         {"books", 50},
+                         {"zh", 4},
+                         {"code", 17},
+                         {"zh", 33},
+                         {"books", 1},
+                         {"code", 3},
+                         {"zh", 12},
+                         {"books", 16},
+                         {"code", 7},
+                         {"zh", 5}});
 }
 
 /// One document's cross-entropies from the logits of its pieces, each run alone, in double precision.

@@ -1,10 +1,11 @@
-// Evaluation: packed and cut documents score as each piece alone, and nothing depends on how many rows are computed together.
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
+// Evaluation: packed and cut documents score as each piece alone, and nothing depends on how many rows are computed
+// together.
 
 #include <bit>
 #include <numeric>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tests/eval/evaluation.h"
 #include "tests/support/temporary_folder.h"
@@ -146,7 +147,8 @@ TEST(EvaluateLoss, CountsEveryTokensChoicesOnce) {
   ASSERT_EQ(routing.groups, 3);
   ASSERT_EQ(routing.experts, 6);
   std::vector<int64_t> tokens(3, 0);
-  for (int64_t d = 0; d < documents.count(); ++d) tokens[static_cast<size_t>(documents.domain(d))] += documents.length(d);
+  for (int64_t d = 0; d < documents.count(); ++d)
+    tokens[static_cast<size_t>(documents.domain(d))] += documents.length(d);
   for (int64_t layer = 0; layer < 2; ++layer) {
     for (int64_t domain = 0; domain < 3; ++domain) {
       const auto counts = routing.of(layer, domain);
@@ -188,10 +190,11 @@ TEST(Evaluator, ReportsItsProgress) {
   TinyRuntime tiny;
   std::vector<int64_t> done;
   int64_t rows = 0;
-  evaluate(tiny.runtime, mixed_documents(), {.sequence_length = kRow, .batch_rows = 4, .progress = [&](int64_t n, int64_t all) {
-             done.push_back(n);
-             rows = all;
-           }});
+  evaluate(tiny.runtime, mixed_documents(),
+           {.sequence_length = kRow, .batch_rows = 4, .progress = [&](int64_t n, int64_t all) {
+              done.push_back(n);
+              rows = all;
+            }});
   ASSERT_FALSE(done.empty());
   EXPECT_EQ(done.back(), rows);
   EXPECT_EQ(done.front(), 4);

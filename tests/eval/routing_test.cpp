@@ -1,9 +1,9 @@
 // Load statistics, the experts that took a domain, and the reports.
 
+#include <numeric>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <numeric>
 
 #include "eval/report.h"
 #include "eval/routing_report.h"
@@ -48,11 +48,8 @@ TEST(LoadStatistics, OfNothingAndOfOneExpert) {
 
 // Two layers, three domains, four experts.
 RoutingCounts example_counts() {
-  return {.layers = 2,
-          .groups = 3,
-          .experts = 4,
-          .counts = {10, 0, 0, 0,  0, 10, 10, 0, 0, 0, 0, 40,    // layer 0
-                     1, 1, 1, 1,  2, 2, 2, 2,  4, 0, 0, 0}};  // layer 1
+  return {.layers = 2, .groups = 3, .experts = 4, .counts = {10, 0, 0, 0, 0, 10, 10, 0, 0, 0, 0, 40,   // layer 0
+                                                             1,  1, 1, 1, 2, 2,  2,  2, 4, 0, 0, 0}};  // layer 1
 }
 
 TEST(TopExperts, AreThoseWithTheLargestExcessOverOtherDomains) {

@@ -1,10 +1,12 @@
-// Parameters and FLOPs: PAPER.md section 3's figures from real configs, and the count of what a training step really runs.
+// Parameters and FLOPs: PAPER.md section 3's figures from real configs, and the count of what a training step really
+// runs.
 
-#include <gtest/gtest.h>
+#include "model/cost.h"
 
 #include <cmath>
 
-#include "model/cost.h"
+#include <gtest/gtest.h>
+
 #include "tests/support/tiny_model.h"
 
 namespace moe {
@@ -50,8 +52,8 @@ ModelConfig moe_142b_half() { return moe_model(62, 4096, 102400, {2, 128, 6, 140
 double billions(int64_t count) { return static_cast<double>(count) * 1e-9; }
 double tera(int64_t flops) { return static_cast<double>(flops) * 1e-12; }
 
-// The cost is linear in the width of the FFNs, so the cost at the paper's exact width 8/3 d (a third, never a whole number)
-// is a mean of the costs of two real configs.
+// The cost is linear in the width of the FFNs, so the cost at the paper's exact width 8/3 d (a third, never a whole
+// number) is a mean of the costs of two real configs.
 template <class Make>
 double tera_at_thirds(int64_t numerator, Make make, int64_t sequence_length) {
   const int64_t below = numerator / 3;
@@ -90,8 +92,7 @@ TEST(Parameters, OfThe2BModelsAreThePapers) {
   const ParameterCounts fine(moe_model(9, 1280, 8192, {1, 63, 7, 853}));
   EXPECT_NEAR(billions(fine.paper_total()), 2.0, 0.05);
   EXPECT_NEAR(billions(fine.paper_activated()), 0.3, 0.05);
-  const int64_t experts =
-      fine.activated(ParameterKind::routed_experts) + fine.activated(ParameterKind::shared_experts);
+  const int64_t experts = fine.activated(ParameterKind::routed_experts) + fine.activated(ParameterKind::shared_experts);
   EXPECT_NEAR(billions(experts), 0.24, 0.005);
   const ParameterCounts wide(moe_model(9, 1280, 8192, {0, 16, 2, 5120}));  // GShard x1.5
   EXPECT_NEAR(billions(wide.stored(ParameterKind::routed_experts)), 2.83, 0.005);

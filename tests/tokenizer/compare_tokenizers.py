@@ -217,7 +217,8 @@ PRE_TOKENIZERS = {
 BYTE_LEVELS = [step("ByteLevel", add_prefix_space=blank, trim_offsets=True, use_regex=regex)
                for blank in (False, True) for regex in (False, True)]
 ADDED = [added("<a>", lstrip=True), added("<b>", rstrip=True), added("<c>", single_word=True),
-         added("<d>", normalized=True), added("<e>", special=True), added("<e><d>", special=True), added("<a> <b>", lstrip=True, rstrip=True),
+         added("<d>", normalized=True), added("<e>", special=True), added("<e><d>", special=True),
+         added("<a> <b>", lstrip=True, rstrip=True),
          added("ж"), added("汉", normalized=True)]
 
 

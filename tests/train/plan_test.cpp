@@ -1,9 +1,10 @@
-// The memory plan: it equals what a run allocates, any size is planned without memory, and what does not fit is refused.
+// The memory plan: it equals what a run allocates, any size is planned without memory, and what does not fit is
+// refused.
+
+#include <chrono>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <chrono>
 
 #include "backend/cpu/cpu_backend.h"
 #include "model/cost.h"
@@ -145,8 +146,9 @@ TEST(Refusal, SaysWhatIsNeededWhatThereIsAndWhatWouldFit) {
   const int64_t recomputed = most_rows(config, step, true, available);
   ASSERT_GT(plain, 0);
   ASSERT_GT(recomputed, plain);
-  EXPECT_THAT(error, HasSubstr(fmt::format("what fits is train.microbatch_rows = {}, or train.recompute = true with "
-                                           "train.microbatch_rows = {}", plain, recomputed)));
+  EXPECT_THAT(error, HasSubstr(fmt::format("what fits is data.microbatch_rows = {}, or train.recompute = true with "
+                                           "data.microbatch_rows = {}",
+                                           plain, recomputed)));
 }
 
 TEST(Refusal, OfAModelThatIsTooLargeItselfSaysSo) {

@@ -196,12 +196,12 @@ TEST(AttentionBits, LaterTokensAndOtherDocumentsNeverTouchAQuery) {
 }
 
 TEST(AttentionBits, GradientsDoNotDependOnTheScratchThatHoldsThem) {
-  // The f32 sums of dQ of 1300 queries of 16 heads do not fit in the scratch, so dQ is made in a second pass; those of the
-  // first 500 queries alone do, and no later query or key reaches their dQ.
+  // The packed keys of 1700 tokens of 600 columns do not fit in the scratch, so dQ is made in a second pass; those of the
+  // first 500 tokens alone do, and no later query or key reaches their dQ.
   Cpu cpu(2);
   Tensors t;
-  const Heads h{16, 1, 120};
-  constexpr int64_t tokens = 1300, few = 500, width = 16 * 120;
+  const Heads h{1, 1, 600};
+  constexpr int64_t tokens = 1700, few = 500, width = 600;
   const Attention op = packed_attention(t, h, DType::bf16, {static_cast<int>(tokens)});
   cpu.run(op);
   const View d_out = t.normal(DType::bf16, {tokens, width});

@@ -60,12 +60,12 @@ float softmax_step(float* score, int seen, int computed, float scale, float& max
   const float new_maximum = block_maximum > maximum ? block_maximum : maximum;
   vf total = zero();
   for (int i = 0; i < computed; i += kLanes) {
-    const vf weight = exp(fma(load(score + i), splat(scale), splat(-new_maximum)));
+    const vf weight = exp_weight(fma(load(score + i), splat(scale), splat(-new_maximum)));
     const vf kept = first_lanes(seen - i) ? weight : zero();
     store(score + i, kept);
     total += kept;
   }
-  const float factor = exp(splat(maximum - new_maximum))[0];
+  const float factor = exp_weight(splat(maximum - new_maximum))[0];
   denominator = denominator * factor + sum(total);
   maximum = new_maximum;
   return factor;
@@ -78,8 +78,8 @@ void attend_tile(const AttentionTask& t, const Sizes& sizes, const State& state,
   const int64_t last_position = t.first + (first_row + row + rows - 1) / t.group;
   const int most_seen = static_cast<int>(least(keys, keys_seen(last_position, key)));
   for (int j = 0; j < most_seen; j += kTileColumns) {
-    any_tile<1, kTileRows>(t.head_size, state.queries + row * t.head_size, state.keys + j * t.head_size,
-                           replace(scores + j, kKeyBlock), computed_rows(rows), kTileColumns);
+    any_scratch_tile<1, kTileRows, false>(t.head_size, state.queries + row * t.head_size,
+                                          state.keys + j * t.head_size, scores + j, kKeyBlock, rows);
   }
   const int computed = static_cast<int>(round_up(most_seen, kLanes));
   for (int i = 0; i < rows; ++i) {
@@ -95,8 +95,8 @@ void attend_tile(const AttentionTask& t, const Sizes& sizes, const State& state,
     for (int64_t j = 0; j < sizes.columns; j += kLanes) store(out + j, load(out + j) * splat(factor));
   }
   for (int64_t j = 0; j < sizes.columns; j += kTileColumns) {
-    any_tile<kKeyBlock, 1>(most_seen, scores, state.values + j * keys,
-                           add_to(state.out + row * sizes.columns + j, sizes.columns), rows, kTileColumns);
+    any_scratch_tile<kKeyBlock, 1, true>(most_seen, scores, state.values + j * keys,
+                                         state.out + row * sizes.columns + j, sizes.columns, rows);
   }
 }
 
@@ -121,7 +121,9 @@ void attend_rows(const AttentionTask& t, const Sizes& sizes, const State& state,
   } else {
     pack_queries<float>(t, first_row, rows, state.queries);
   }
-  __builtin_memset(state.out, 0, static_cast<size_t>(rows * sizes.columns) * sizeof(float));
+  // Rows that only fill the last tile are added to like the others.
+  const int64_t padded = round_up(rows, kTileRows);
+  __builtin_memset(state.out, 0, static_cast<size_t>(padded * sizes.columns) * sizeof(float));
   for (int64_t i = 0; i < rows; ++i) state.maximum[i] = -__builtin_inff(), state.denominator[i] = 0;
 
   const int64_t key_end = t.first + (first_row + rows - 1) / t.group + 1;

@@ -1,7 +1,8 @@
-// The gradients of attention, one block of keys after another: the weights are computed again from the scores and lse.
+// The gradients of attention, one block of queries after another: the weights are computed again from the scores and lse.
 //   P = exp(scale S - lse),  dP = d_out V^T,  dS = scale P (dP - rowsum(out d_out)),
 //   dV = P^T d_out,  dK = dS^T Q,  dQ = dS K.
-// dK and dV of a block of keys are sums over blocks of queries in order, dQ of a query over blocks of keys in order.
+// dQ of a query is a sum over blocks of keys in order; dK and dV of a block of keys are sums over heads, then over blocks
+// of queries in order.
 
 #include "backend/cpu/kernels/attention_rows.h"
 
@@ -10,56 +11,87 @@ namespace {
 
 /// Queries of one head at a time: whole tiles, about as many as keys.
 constexpr int64_t kQueryBlock = kKeyBlock / kTileRows * kTileRows;
+/// Rows of dK and dV that whole tiles cover.
+constexpr int64_t kPaddedKeys = (kKeyBlock + kTileRows - 1) / kTileRows * kTileRows;
 
-struct Buffers {
-  int64_t columns;  ///< head_size, padded
-  // The block of keys: panels of [head_size][kTileColumns keys], and of [keys][kTileColumns columns].
+/// A block of keys and values, packed: panels of [head_size][kTileColumns keys] and of [keys][kTileColumns columns].
+struct KeyBlock {
+  int64_t first, count;
   float *keys_by_column, *values_by_column, *keys_by_row;
-  float *dk, *dv;  ///< [kKeyBlock][columns]
-  // The block of queries: panels of [head_size][kTileRows], and of [queries][kTileColumns columns].
-  float *q_by_column, *d_out_by_column, *q_by_row, *d_out_by_row;
-  float *p, *ds;  ///< [kQueryBlock][kKeyBlock]
-  float* dq;      ///< [group][queries][columns]: what is left of the scratch
-  int64_t dq_floats;
+  float *dk, *dv;  ///< [kPaddedKeys][columns]
 };
 
-Buffers divide(const AttentionBackwardTask& t, float* scratch) {
-  Buffers b{};
-  b.columns = round_up(t.head_size, kTileColumns);
+/// A block of one head's queries, packed: panels of [head_size][kTileRows] and of [queries][kTileColumns columns].
+struct QueryBlock {
+  int64_t first, count;
+  int head;
+  float *q_by_column, *d_out_by_column, *q_by_row, *d_out_by_row;
+  float* delta;   ///< [kQueryBlock]: rowsum(out d_out)
+  float *p, *ds;  ///< [kQueryBlock][kKeyBlock]
+  float* dq;      ///< [kQueryBlock][columns]
+};
+
+struct Workspace {
+  const AttentionBackwardTask& task;
+  int64_t columns;        ///< head_size, padded
+  int64_t block_floats;   ///< of one KeyBlock
+  int64_t blocks;         ///< KeyBlocks that fit
+  float* key_blocks;
+  QueryBlock queries;
+
+  /// The memory of the index-th KeyBlock.
+  KeyBlock key_block(int64_t index) const {
+    const int64_t by_column = (kKeyBlock + kTileColumns - 1) / kTileColumns * kTileColumns * task.head_size;
+    KeyBlock b{};
+    b.keys_by_column = key_blocks + index * block_floats;
+    b.values_by_column = b.keys_by_column + by_column;
+    b.keys_by_row = b.values_by_column + by_column;
+    b.dk = b.keys_by_row + kKeyBlock * columns;
+    b.dv = b.dk + kPaddedKeys * columns;
+    return b;
+  }
+};
+
+Workspace divide(const AttentionBackwardTask& t, float* scratch) {
+  Workspace w{.task = t, .columns = round_up(t.head_size, kTileColumns), .block_floats = 0, .blocks = 0,
+              .key_blocks = nullptr, .queries = {}};
   float* free = scratch;
   const auto take = [&](int64_t floats) {
     float* const taken = free;
     free += round_up(floats + kPanelSlack, 16);
     return taken;
   };
-  const int64_t padded_keys = round_up(kKeyBlock, kTileColumns);
-  b.keys_by_column = take(padded_keys * t.head_size);
-  b.values_by_column = take(padded_keys * t.head_size);
-  b.keys_by_row = take(kKeyBlock * b.columns);
-  b.dk = take(kKeyBlock * b.columns);
-  b.dv = take(kKeyBlock * b.columns);
-  b.q_by_column = take(kQueryBlock * t.head_size);
-  b.d_out_by_column = take(kQueryBlock * t.head_size);
-  b.q_by_row = take(kQueryBlock * b.columns);
-  b.d_out_by_row = take(kQueryBlock * b.columns);
-  b.p = take(kQueryBlock * kKeyBlock);
-  b.ds = take(kQueryBlock * kKeyBlock);
-  // A tile may read a few floats after the last weight, whose products are dropped.
-  for (int i = 0; i < kPanelSlack; ++i) b.p[kQueryBlock * kKeyBlock + i] = b.ds[kQueryBlock * kKeyBlock + i] = 0;
-  b.dq = free;
-  b.dq_floats = kScratchFloats - (free - scratch);
-  return b;
+  QueryBlock& q = w.queries;
+  q.q_by_column = take(kQueryBlock * t.head_size);
+  q.d_out_by_column = take(kQueryBlock * t.head_size);
+  q.q_by_row = take(kQueryBlock * w.columns);
+  q.d_out_by_row = take(kQueryBlock * w.columns);
+  q.delta = take(kQueryBlock);
+  q.p = take(kQueryBlock * kKeyBlock);
+  q.ds = take(kQueryBlock * kKeyBlock);
+  q.dq = take(kQueryBlock * w.columns);
+  // A tile may read a few floats after the last weight; what it makes of them is dropped.
+  for (int i = 0; i < kPanelSlack; ++i) q.p[kQueryBlock * kKeyBlock + i] = q.ds[kQueryBlock * kKeyBlock + i] = 0;
+  w.key_blocks = free;
+  w.block_floats = 2 * round_up(kKeyBlock, kTileColumns) * t.head_size + (kKeyBlock + 2 * kPaddedKeys) * w.columns;
+  w.blocks = (kScratchFloats - (free - scratch) - kPanelSlack) / w.block_floats;
+  return w;
 }
 
-struct KeyRange {
-  int64_t first;
-  int64_t count;
-};
-struct QueryRange {
-  int64_t first;
-  int64_t count;
-  int head;
-};
+void clear(float* data, int64_t count) { __builtin_memset(data, 0, static_cast<size_t>(count) * sizeof(float)); }
+
+/// Packs the keys and values from `first` on into the index-th block; its gradients begin at zero.
+KeyBlock pack_keys(const Workspace& w, int64_t index, int64_t first) {
+  const AttentionBackwardTask& t = w.task;
+  KeyBlock b = w.key_block(index);
+  b.first = first;
+  b.count = least(kKeyBlock, t.length - first);
+  pack<kTileColumns>(head(t.k, 0, false), 0, t.head_size, b.first, b.count, b.keys_by_column);
+  pack<kTileColumns>(head(t.v, 0, false), 0, t.head_size, b.first, b.count, b.values_by_column);
+  pack<kTileColumns>(head(t.k, 0, true), b.first, b.count, 0, t.head_size, b.keys_by_row);
+  clear(b.dk, 2 * kPaddedKeys * w.columns);
+  return b;
+}
 
 float row_product(const HeadRows& x, const HeadRows& y, int64_t row, int64_t column, int count) {
   vf total = zero();
@@ -69,83 +101,75 @@ float row_product(const HeadRows& x, const HeadRows& y, int64_t row, int64_t col
   return sum(total);
 }
 
+QueryBlock pack_queries(const Workspace& w, int64_t first, int query_head) {
+  const AttentionBackwardTask& t = w.task;
+  const int64_t column = int64_t{query_head} * t.head_size;
+  QueryBlock b = w.queries;
+  b.first = first;
+  b.count = least(kQueryBlock, t.length - first);
+  b.head = query_head;
+  pack<kTileRows>(head(t.q, column, false), 0, t.head_size, first, b.count, b.q_by_column);
+  pack<kTileRows>(head(t.d_out, column, false), 0, t.head_size, first, b.count, b.d_out_by_column);
+  pack<kTileColumns>(head(t.q, column, true), first, b.count, 0, t.head_size, b.q_by_row);
+  pack<kTileColumns>(head(t.d_out, column, true), first, b.count, 0, t.head_size, b.d_out_by_row);
+  for (int64_t i = 0; i < b.count; ++i) b.delta[i] = row_product(t.out, t.d_out, first + i, column, t.head_size);
+  clear(b.dq, kQueryBlock * w.columns);
+  return b;
+}
+
 /// Scores and d_out V^T of one row become P and dS.
 void weigh_row(float* p, float* ds, int seen, int computed, float scale, float lse, float delta) {
   for (int j = 0; j < computed; j += kLanes) {
+    const vf weight = exp_weight(fma(load(p + j), splat(scale), splat(-lse)));
+    const vf change = weight * ((load(ds + j) - splat(delta)) * splat(scale));
     const vi mask = first_lanes(seen - j);
-    const vf weight = mask ? exp(fma(load(p + j), splat(scale), splat(-lse))) : zero();
-    const vf change = (load(ds + j) - splat(delta)) * splat(scale);
-    store(p + j, weight);
-    store(ds + j, mask ? weight * change : zero());
+    store(p + j, mask ? weight : zero());
+    store(ds + j, mask ? change : zero());
   }
   for (int j = computed; j < kKeyBlock; j += kLanes) store(p + j, zero()), store(ds + j, zero());
 }
 
-/// P and dS of one tile of queries, from row i of the block; returns how many keys its last query sees.
-int weigh_tile(const AttentionBackwardTask& t, const Buffers& b, const KeyRange& keys, const QueryRange& queries,
-               int64_t i, int rows) {
-  float* const p = b.p + i * kKeyBlock;
-  float* const ds = b.ds + i * kKeyBlock;
-  const int most_seen = static_cast<int>(least(keys.count, keys_seen(queries.first + i + rows - 1, keys.first)));
-  for (int j = 0; j < most_seen; j += kTileColumns) {
-    tile<kTileRows, 1, kTileRows>(t.head_size, b.q_by_column + i * t.head_size, b.keys_by_column + j * t.head_size,
-                                  replace(p + j, kKeyBlock), kTileRows, kTileColumns);
-    tile<kTileRows, 1, kTileRows>(t.head_size, b.d_out_by_column + i * t.head_size,
-                                  b.values_by_column + j * t.head_size, replace(ds + j, kKeyBlock), kTileRows,
-                                  kTileColumns);
+/// P and dS of a block of queries and a block of keys, and its part of dQ.
+void weigh(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries) {
+  const AttentionBackwardTask& t = w.task;
+  for (int64_t i = 0; i < queries.count; i += kTileRows) {
+    float* const p = queries.p + i * kKeyBlock;
+    float* const ds = queries.ds + i * kKeyBlock;
+    const int64_t rows = least(kTileRows, queries.count - i), position = queries.first + i;
+    const int most_seen = static_cast<int>(least(keys.count, keys_seen(position + rows - 1, keys.first)));
+    for (int j = 0; j < most_seen; j += kTileColumns) {
+      scratch_tile<kTileRows, 1, kTileRows, false>(t.head_size, queries.q_by_column + i * t.head_size,
+                                                   keys.keys_by_column + j * t.head_size, p + j, kKeyBlock);
+      scratch_tile<kTileRows, 1, kTileRows, false>(t.head_size, queries.d_out_by_column + i * t.head_size,
+                                                   keys.values_by_column + j * t.head_size, ds + j, kKeyBlock);
+    }
+    const int computed = static_cast<int>(round_up(most_seen, kLanes));
+    for (int64_t row = 0; row < rows; ++row) {
+      weigh_row(p + row * kKeyBlock, ds + row * kKeyBlock, keys_seen(position + row, keys.first), computed, t.scale,
+                t.lse[(position + row) * t.lse_step + queries.head], queries.delta[i + row]);
+    }
+    for (int64_t j = 0; j < w.columns; j += kTileColumns) {
+      scratch_tile<kTileRows, kKeyBlock, 1, true>(most_seen, ds, keys.keys_by_row + j * keys.count,
+                                                  queries.dq + i * w.columns + j, w.columns);
+    }
   }
-  for (int row = 0; row < rows; ++row) {
-    const int64_t query = queries.first + i + row;
-    const float delta = row_product(t.out, t.d_out, query, queries.head * t.head_size, t.head_size);
-    weigh_row(p + row * kKeyBlock, ds + row * kKeyBlock, keys_seen(query, keys.first),
-              static_cast<int>(round_up(most_seen, kLanes)), t.scale, t.lse[query * t.lse_step + queries.head], delta);
-  }
-  return most_seen;
 }
 
-/// dV += P^T d_out and dK += dS^T Q of one block of queries.
-void add_key_gradients(const Buffers& b, const KeyRange& keys, const QueryRange& queries) {
+/// dV += P^T d_out and dK += dS^T Q.
+void add_key_gradients(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries) {
   for (int64_t i = 0; i < keys.count; i += kTileRows) {
-    const int rows = static_cast<int>(least(kTileRows, keys.count - i));
     const int64_t unseeing = keys.first + i - queries.first;  // queries before key i
     const int64_t skip = unseeing > 0 ? least(unseeing, queries.count) : 0;
-    for (int64_t j = 0; j < b.columns; j += kTileColumns) {
-      const int64_t panel = j * queries.count + skip * kTileColumns;
-      any_tile<1, kKeyBlock>(queries.count - skip, b.p + skip * kKeyBlock + i, b.d_out_by_row + panel,
-                             add_to(b.dv + i * b.columns + j, b.columns), rows, kTileColumns);
-      any_tile<1, kKeyBlock>(queries.count - skip, b.ds + skip * kKeyBlock + i, b.q_by_row + panel,
-                             add_to(b.dk + i * b.columns + j, b.columns), rows, kTileColumns);
+    const int64_t depth = queries.count - skip;
+    for (int64_t j = 0; j < w.columns; j += kTileColumns) {
+      const int64_t panel = j * queries.count + skip * kTileColumns, out = i * w.columns + j;
+      scratch_tile<kTileRows, 1, kKeyBlock, true>(depth, queries.p + skip * kKeyBlock + i,
+                                                  queries.d_out_by_row + panel, keys.dv + out, w.columns);
+      scratch_tile<kTileRows, 1, kKeyBlock, true>(depth, queries.ds + skip * kKeyBlock + i, queries.q_by_row + panel,
+                                                  keys.dk + out, w.columns);
     }
   }
 }
-
-/// Which gradients a sweep over the blocks of keys is for.
-struct Wanted {
-  bool queries;
-  bool keys;
-};
-
-/// dq: [count][columns], of the head's queries in the block.
-void backward_block(const AttentionBackwardTask& t, const Buffers& b, const KeyRange& keys, const QueryRange& queries,
-                    const Wanted& wanted, float* dq) {
-  const int64_t column = queries.head * t.head_size;
-  pack<kTileRows>(head(t.q, column, false), 0, t.head_size, queries.first, queries.count, b.q_by_column);
-  pack<kTileRows>(head(t.d_out, column, false), 0, t.head_size, queries.first, queries.count, b.d_out_by_column);
-  for (int64_t i = 0; i < queries.count; i += kTileRows) {
-    const int rows = static_cast<int>(least(kTileRows, queries.count - i));
-    const int seen = weigh_tile(t, b, keys, queries, i, rows);
-    for (int64_t j = 0; wanted.queries && j < b.columns; j += kTileColumns) {
-      any_tile<kKeyBlock, 1>(seen, b.ds + i * kKeyBlock, b.keys_by_row + j * keys.count,
-                             add_to(dq + i * b.columns + j, b.columns), rows, kTileColumns);
-    }
-  }
-  if (!wanted.keys) return;
-  pack<kTileColumns>(head(t.q, column, true), queries.first, queries.count, 0, t.head_size, b.q_by_row);
-  pack<kTileColumns>(head(t.d_out, column, true), queries.first, queries.count, 0, t.head_size, b.d_out_by_row);
-  add_key_gradients(b, keys, queries);
-}
-
-void clear(float* data, int64_t count) { __builtin_memset(data, 0, static_cast<size_t>(count) * sizeof(float)); }
 
 void write_rows(const HeadRows& to, int64_t first, int64_t column, int64_t count, int head_size, const float* from,
                 int64_t step) {
@@ -156,44 +180,56 @@ void write_rows(const HeadRows& to, int64_t first, int64_t column, int64_t count
   }
 }
 
-/// All blocks of keys against the queries [begin, end), which begin at a block of queries.
-void sweep(const AttentionBackwardTask& t, const Buffers& b, int64_t begin, int64_t end, const Wanted& wanted) {
-  const int64_t queries = end - begin;
-  if (wanted.queries) clear(b.dq, t.group * queries * b.columns);
-  for (int64_t key = 0; key < end; key += kKeyBlock) {
-    const KeyRange keys{key, least(kKeyBlock, t.length - key)};
-    pack<kTileColumns>(head(t.k, 0, false), 0, t.head_size, keys.first, keys.count, b.keys_by_column);
-    pack<kTileColumns>(head(t.v, 0, false), 0, t.head_size, keys.first, keys.count, b.values_by_column);
-    pack<kTileColumns>(head(t.k, 0, true), keys.first, keys.count, 0, t.head_size, b.keys_by_row);
-    clear(b.dk, kKeyBlock * b.columns);
-    clear(b.dv, kKeyBlock * b.columns);
-    const int64_t first_seeing = key / kQueryBlock * kQueryBlock;
-    for (int h = 0; h < t.group; ++h) {
-      for (int64_t q = first_seeing > begin ? first_seeing : begin; q < end; q += kQueryBlock) {
-        backward_block(t, b, keys, {q, least(kQueryBlock, end - q), h}, wanted,
-                       b.dq + (h * queries + q - begin) * b.columns);
+void write_queries(const Workspace& w, const QueryBlock& b) {
+  write_rows(w.task.dq, b.first, int64_t{b.head} * w.task.head_size, b.count, w.task.head_size, b.dq, w.columns);
+}
+
+/// dK and dV of the blocks of keys from `first_key` on, as many as fit; dQ too, where those are all.
+void sweep_keys(const Workspace& w, int64_t first_key, bool with_queries) {
+  const AttentionBackwardTask& t = w.task;
+  const int64_t end = least(t.length, first_key + w.blocks * kKeyBlock);
+  for (int64_t key = first_key; key < end; key += kKeyBlock) pack_keys(w, (key - first_key) / kKeyBlock, key);
+  for (int h = 0; h < t.group; ++h) {
+    for (int64_t q = first_key / kQueryBlock * kQueryBlock; q < t.length; q += kQueryBlock) {
+      const QueryBlock queries = pack_queries(w, q, h);
+      for (int64_t key = first_key; key < end && key < q + queries.count; key += kKeyBlock) {
+        KeyBlock keys = w.key_block((key - first_key) / kKeyBlock);
+        keys.first = key;
+        keys.count = least(kKeyBlock, t.length - key);
+        weigh(w, keys, queries);
+        add_key_gradients(w, keys, queries);
       }
+      if (with_queries) write_queries(w, queries);
     }
-    if (!wanted.keys) continue;
-    write_rows(t.dk, keys.first, 0, keys.count, t.head_size, b.dk, b.columns);
-    write_rows(t.dv, keys.first, 0, keys.count, t.head_size, b.dv, b.columns);
   }
-  for (int h = 0; wanted.queries && h < t.group; ++h) {
-    write_rows(t.dq, begin, h * t.head_size, queries, t.head_size, b.dq + h * queries * b.columns, b.columns);
+  for (int64_t key = first_key; key < end; key += kKeyBlock) {
+    const KeyBlock keys = w.key_block((key - first_key) / kKeyBlock);
+    const int64_t count = least(kKeyBlock, t.length - key);
+    write_rows(t.dk, key, 0, count, t.head_size, keys.dk, w.columns);
+    write_rows(t.dv, key, 0, count, t.head_size, keys.dv, w.columns);
+  }
+}
+
+/// dQ alone, the blocks of keys packed as they are needed.
+void sweep_queries(const Workspace& w) {
+  for (int h = 0; h < w.task.group; ++h) {
+    for (int64_t q = 0; q < w.task.length; q += kQueryBlock) {
+      const QueryBlock queries = pack_queries(w, q, h);
+      for (int64_t key = 0; key < q + queries.count; key += kKeyBlock) weigh(w, pack_keys(w, 0, key), queries);
+      write_queries(w, queries);
+    }
   }
 }
 
 }  // namespace
 
 void attention_backward(const AttentionBackwardTask& task, float* scratch) {
-  const Buffers buffers = divide(task, scratch);
-  const int64_t fitting = buffers.dq_floats / (task.group * buffers.columns) / kQueryBlock * kQueryBlock;
-  if (task.length <= fitting) return sweep(task, buffers, 0, task.length, {.queries = true, .keys = true});
-  // The weights are computed twice where the f32 sums of dQ do not fit in the scratch.
-  sweep(task, buffers, 0, task.length, {.queries = false, .keys = true});
-  for (int64_t begin = 0; begin < task.length; begin += fitting) {
-    sweep(task, buffers, begin, least(task.length, begin + fitting), {.queries = true, .keys = false});
-  }
+  const Workspace workspace = divide(task, scratch);
+  const int64_t keys_at_once = workspace.blocks * kKeyBlock;
+  const bool all_at_once = task.length <= keys_at_once;
+  for (int64_t key = 0; key < task.length; key += keys_at_once) sweep_keys(workspace, key, all_at_once);
+  // The weights are computed twice where the keys and their gradients do not fit in the scratch.
+  if (!all_at_once) sweep_queries(workspace);
 }
 
 }  // namespace moe::cpu::MOE_ISA

@@ -42,8 +42,4 @@ inline void store_some(const HeadRows& rows, int64_t row, int64_t column, vf x, 
   }
 }
 
-/// A tile's target in f32 scratch, replaced or added to.
-inline TileTarget replace(float* out, int64_t step) { return {nullptr, false, step, out, false, step}; }
-inline TileTarget add_to(float* out, int64_t step) { return {out, false, step, out, false, step}; }
-
 }  // namespace moe::cpu::MOE_ISA

@@ -11,6 +11,9 @@ constexpr int64_t kMostDepth = 384;
 constexpr int64_t kRowsAtOnce = kTileRows * (192 / kTileRows);
 /// Rows of c whose partial sums over some panels of columns fit in the scratch.
 constexpr int64_t kMostRows = 4096;
+/// Floats of packed a, where it is packed whole, and of packed b, where it is not: parts of the last-level cache.
+constexpr int64_t kMostOfA = int64_t{3} << 19;
+constexpr int64_t kMostOfB = int64_t{3} << 18;
 /// Columns of b packed at a time where all of a is packed beforehand; their K-block stays in the second-level cache.
 constexpr int64_t kColumnsAtOnce = 128;
 
@@ -35,10 +38,11 @@ Blocking choose_blocking(const Product& p) {
   const int64_t room = kScratchFloats - 2 * kPanelSlack;
   const int64_t all_columns = round_up(p.n, kTileColumns);
 
-  const int64_t with_whole_a = columns_in(room - round_up(p.m, kTileRows) * p.k, p, blocking);
-  const int64_t with_rows_of_a = columns_in(room - kRowsAtOnce * blocking.depth, p, blocking);
-  blocking.whole_a = with_whole_a >= least(kColumnsAtOnce, all_columns);
-  blocking.columns = least(all_columns, blocking.whole_a ? kColumnsAtOnce : with_rows_of_a);
+  const int64_t a_floats = round_up(p.m, kTileRows) * p.k;
+  blocking.whole_a = a_floats <= kMostOfA;
+  const int64_t left = room - (blocking.whole_a ? a_floats : kRowsAtOnce * blocking.depth);
+  const int64_t packed_at_once = blocking.whole_a ? kColumnsAtOnce : kMostOfB / blocking.depth;
+  blocking.columns = least(all_columns, least(columns_in(left, p, blocking), round_up(packed_at_once, kTileColumns)));
   return blocking;
 }
 
@@ -64,10 +68,10 @@ void multiply_panels(int64_t depth, const float* a, int64_t rows, const float* b
       prefetch(tile_to, kTileRows);
       // The next panel, part by part, from wherever it lies into the second-level cache.
       for (const float* const end = next + next_part; next < end; next += 16) __builtin_prefetch(next, 0, 2);
-      tile<kTileRows, 1, kTileRows>(depth, a + i * depth, b, tile_to, kTileRows, width);
+      tile<kTileRows>(depth, a + i * depth, b, tile_to, kTileRows, width);
     }
     if (whole_rows == rows) continue;
-    any_tile<1, kTileRows>(depth, a + whole_rows * depth, b, moved(to, whole_rows, j),
+    any_tile(depth, a + whole_rows * depth, b, moved(to, whole_rows, j),
                            static_cast<int>(rows - whole_rows), width);
   }
 }

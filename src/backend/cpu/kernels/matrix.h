@@ -75,6 +75,6 @@ struct MatrixKernels {
 };
 
 /// What a kernel may use of its worker's scratch, in floats.
-constexpr int64_t kScratchFloats = int64_t{2} << 20;
+constexpr int64_t kScratchFloats = int64_t{4} << 20;
 
 }  // namespace moe::cpu

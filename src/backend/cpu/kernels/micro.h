@@ -65,12 +65,11 @@ inline void store_edge(const vf (*sum)[2], const TileTarget& to, int rows, int c
   }
 }
 
-/// Rows [0, rows) and columns [0, columns) of the product of a (element (i, k) at a[i * RowStep + k * DepthStep]) and the
-/// panel b. Computes Rows >= rows of them; the surplus must be readable.
+/// The sums of one tile in registers: a's element (i, k) at a[i * RowStep + k * DepthStep], b a packed panel.
 template <int Rows, int RowStep, int DepthStep>
-inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, const float* b, const TileTarget& to,
-                                                int rows, int columns) {
-  vf sum[Rows][2] = {};
+inline __attribute__((always_inline)) void sum_tile(int64_t depth, const float* a, const float* b, vf (&sum)[Rows][2]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; ++i) sum[i][0] = sum[i][1] = zero();
   for (int64_t k = 0; k < depth; ++k) {
     const vf b0 = load(b), b1 = load(b + kLanes);
 #pragma GCC unroll 16
@@ -82,19 +81,37 @@ inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, c
     a += DepthStep;
     b += kTileColumns;
   }
-  if (rows == Rows && columns == kTileColumns && !to.out_is_bf16 && !(to.add != nullptr && to.add_is_bf16)) {
-    float* out = static_cast<float*>(to.out);
-    const float* add = static_cast<const float*>(to.add);
+}
+
+/// A whole tile into f32 memory, replacing what is there or added to it.
+template <int Rows, bool kAdd>
+inline __attribute__((always_inline)) void store_tile(const vf (&sum)[Rows][2], float* out, int64_t step,
+                                                      const float* add, int64_t add_step) {
 #pragma GCC unroll 16
-    for (int i = 0; i < Rows; ++i) {
-      if (add != nullptr) {
-        sum[i][0] += load(add + i * to.add_step);
-        sum[i][1] += load(add + i * to.add_step + kLanes);
-      }
-      store(out + i * to.out_step, sum[i][0]);
-      store(out + i * to.out_step + kLanes, sum[i][1]);
-    }
-    return;
+  for (int i = 0; i < Rows; ++i) {
+    store(out + i * step, kAdd ? sum[i][0] + load(add + i * add_step) : sum[i][0]);
+    store(out + i * step + kLanes, kAdd ? sum[i][1] + load(add + i * add_step + kLanes) : sum[i][1]);
+  }
+}
+
+/// The product of kTileRows rows (or, of a panel that holds fewer, Rows) and a panel, in scratch.
+template <int Rows, int RowStep, int DepthStep, bool kAdd>
+inline void scratch_tile(int64_t depth, const float* a, const float* b, float* out, int64_t step) {
+  vf sum[Rows][2];
+  sum_tile<Rows, RowStep, DepthStep>(depth, a, b, sum);
+  store_tile<Rows, kAdd>(sum, out, step, out, step);
+}
+
+/// Rows [0, rows) and columns [0, columns) of a packed tile of Rows >= rows, wherever they go.
+template <int Rows>
+inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, const float* b, const TileTarget& to,
+                                                int rows, int columns) {
+  vf sum[Rows][2];
+  sum_tile<Rows, 1, kTileRows>(depth, a, b, sum);
+  if (rows == Rows && columns == kTileColumns && !to.out_is_bf16 && !(to.add != nullptr && to.add_is_bf16)) {
+    float* const out = static_cast<float*>(to.out);
+    if (to.add == nullptr) return store_tile<Rows, false>(sum, out, to.out_step, nullptr, 0);
+    return store_tile<Rows, true>(sum, out, to.out_step, static_cast<const float*>(to.add), to.add_step);
   }
   // Copied, so that the accumulators themselves are never indexed by a variable and stay in registers.
   vf copy[Rows][2];
@@ -106,13 +123,22 @@ inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, c
 /// Rows of the smallest tile that holds `rows`: few rows (decoding, small experts) need not pay for a whole tile.
 inline int computed_rows(int rows) { return rows > 4 ? kTileRows : (rows == 3 ? 4 : rows); }
 
-template <int RowStep, int DepthStep>
 inline void any_tile(int64_t depth, const float* a, const float* b, const TileTarget& to, int rows, int columns) {
   switch (computed_rows(rows)) {
-    case 1: return tile<1, RowStep, DepthStep>(depth, a, b, to, rows, columns);
-    case 2: return tile<2, RowStep, DepthStep>(depth, a, b, to, rows, columns);
-    case 4: return tile<4, RowStep, DepthStep>(depth, a, b, to, rows, columns);
-    default: return tile<kTileRows, RowStep, DepthStep>(depth, a, b, to, rows, columns);
+    case 1: return tile<1>(depth, a, b, to, rows, columns);
+    case 2: return tile<2>(depth, a, b, to, rows, columns);
+    case 4: return tile<4>(depth, a, b, to, rows, columns);
+    default: return tile<kTileRows>(depth, a, b, to, rows, columns);
+  }
+}
+
+template <int RowStep, int DepthStep, bool kAdd>
+inline void any_scratch_tile(int64_t depth, const float* a, const float* b, float* out, int64_t step, int rows) {
+  switch (computed_rows(rows)) {
+    case 1: return scratch_tile<1, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
+    case 2: return scratch_tile<2, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
+    case 4: return scratch_tile<4, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
+    default: return scratch_tile<kTileRows, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
   }
 }
 

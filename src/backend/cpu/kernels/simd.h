@@ -131,23 +131,50 @@ inline void store_part(bf16* p, vf x, int n) {
   for (int i = 0; i < n; ++i) p[i].bits = bits[i];
 }
 
+#if defined(__AVX__)
+typedef float quarter __attribute__((vector_size(16)));
+#else
+typedef vf quarter;
+#endif
+
+/// Folds a vector to four lanes: lanes i and i + half of it, again and again, by `combine`.
+template <class Combine>
+inline quarter fold(vf x, Combine combine) {
+#if defined(__AVX512F__)
+  const auto half = combine(__builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7),
+                            __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15));
+  return combine(__builtin_shufflevector(half, half, 0, 1, 2, 3), __builtin_shufflevector(half, half, 4, 5, 6, 7));
+#elif defined(__AVX__)
+  return combine(__builtin_shufflevector(x, x, 0, 1, 2, 3), __builtin_shufflevector(x, x, 4, 5, 6, 7));
+#else
+  (void)combine;
+  return x;
+#endif
+}
+
 /// The lanes' sum, always as the same binary tree.
 inline float sum(vf x) {
-  float lane[kLanes];
-  store(lane, x);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-  }
-  return lane[0];
+  const quarter four = fold(x, [](auto a, auto b) { return a + b; });
+  const quarter two = four + __builtin_shufflevector(four, four, 2, 3, 0, 1);
+  return two[0] + two[1];
 }
 
 inline float max_lane(vf x) {
-  float lane[kLanes];
-  store(lane, x);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-  }
-  return lane[0];
+  const quarter four = fold(x, [](auto a, auto b) { return a > b ? a : b; });
+  const quarter other = __builtin_shufflevector(four, four, 2, 3, 0, 1);
+  const quarter two = four > other ? four : other;
+  return two[0] > two[1] ? two[0] : two[1];
+}
+
+/// e^r for |r| <= ln(2) / 2.
+inline vf exp_polynomial(vf r) {
+  vf p = splat(1.9875691500e-4f);
+  p = fma(p, r, splat(1.3981999507e-3f));
+  p = fma(p, r, splat(8.3334519073e-3f));
+  p = fma(p, r, splat(4.1665795894e-2f));
+  p = fma(p, r, splat(1.6666665459e-1f));
+  p = fma(p, r, splat(5.0000001201e-1f));
+  return fma(p, r * r, r) + splat(1.0f);
 }
 
 /// e^x within 1.1 ulp (2 ulp without FMA): 0 at -infinity and below -104, infinity above 88.73, NaN at NaN, 1 at 0.
@@ -159,19 +186,25 @@ inline vf exp(vf x) {
   const vf n = shifted - magic;
   vf r = fma(n, splat(-0.693359375f), clamped);  // 0.693359375 has few bits: n times it is exact
   r = fma(n, splat(2.12194440e-4f), r);
-  vf p = splat(1.9875691500e-4f);
-  p = fma(p, r, splat(1.3981999507e-3f));
-  p = fma(p, r, splat(8.3334519073e-3f));
-  p = fma(p, r, splat(4.1665795894e-2f));
-  p = fma(p, r, splat(1.6666665459e-1f));
-  p = fma(p, r, splat(5.0000001201e-1f));
-  p = fma(p, r * r, r) + splat(1.0f);
+  const vf p = exp_polynomial(r);
   // 2^n in two factors, so that results below the normal range are rounded and not lost.
   const vi exponent = (vi)((vu)shifted - (vu)magic);
   const vi half = exponent >> 1;
   const vf scale_1 = (vf)(((vu)half + 127u) << 23);
   const vf scale_2 = (vf)(((vu)(exponent - half) + 127u) << 23);
   return p * scale_1 * scale_2;
+}
+
+/// e^x for weights: x at most 88; 0 where the result would be below the normal range; NaN at NaN. As accurate as exp.
+inline vf exp_weight(vf x) {
+  const vf magic = splat(12582912.0f);
+  const vf shifted = fma(x, splat(1.44269504088896341f), magic);
+  const vf n = shifted - magic;
+  vf r = fma(n, splat(-0.693359375f), x);
+  r = fma(n, splat(2.12194440e-4f), r);
+  const vf p = exp_polynomial(r);
+  const vf scale = (vf)(((vu)shifted << 23) + (vu)splat(1.0f));
+  return x < splat(-87.0f) ? zero() : p * scale;
 }
 
 /// Row i, lane j becomes row j, lane i.

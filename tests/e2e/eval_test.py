@@ -1,0 +1,179 @@
+"""moe eval loss and moe bench as a user types them.
+
+Usage: eval_test.py PATH_OF_MOE
+"""
+
+import json
+import math
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+MOE = pathlib.Path(sys.argv.pop(1)).resolve()
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+RUN_FILE = """
+[run]
+dir = "{folder}/run"
+[data]
+train = "{folder}/dataset"
+valid = "{folder}/dataset"
+sequence_length = 32
+rows_per_step = 4
+[model]
+hidden_size = 24
+num_hidden_layers = 3
+num_attention_heads = 2
+n_shared_experts = 1
+n_routed_experts = 6
+num_experts_per_tok = 2
+moe_intermediate_size = 16
+first_k_dense_replace = 1
+intermediate_size = 32
+max_position_embeddings = 64
+[train]
+steps = 12
+[optimizer]
+learning_rate = 3e-3
+"""
+
+
+def moe(*arguments, check=True):
+    result = subprocess.run([MOE, *map(str, arguments)], capture_output=True, text=True)
+    if check and result.returncode != 0:
+        raise AssertionError(f"moe {arguments} ended with {result.returncode}:\n{result.stderr}")
+    return result
+
+
+class EvalTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.base = pathlib.Path(tempfile.mkdtemp(prefix="moe-eval-test-"))
+        cls.texts = {
+            "headers": [path.read_text()[:1500] for path in sorted((ROOT / "src/base").glob("*.h"))],
+            "python": [path.read_text()[:1500] for path in sorted((ROOT / "tools").glob("*.py"))],
+        }
+        for domain, texts in cls.texts.items():
+            with open(cls.base / f"{domain}.jsonl", "w") as out:
+                out.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+        cls.files = [cls.base / f"{domain}.jsonl" for domain in cls.texts]
+        moe("tokenizer", "train", "--vocab-size", 350, "--out", cls.base / "tokenizer", *cls.files)
+        moe("data", "--tokenizer", cls.base / "tokenizer", "--out", cls.base / "dataset", *cls.files)
+        (cls.base / "run.toml").write_text(RUN_FILE.format(folder=cls.base))
+        moe("train", cls.base / "run.toml")
+        cls.model = cls.base / "run" / "latest"
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.base)
+
+    def scores(self, *arguments):
+        out = self.base / "scores.json"
+        result = moe("eval", "loss", self.model, *arguments, "--json", out)
+        return json.loads(out.read_text()), result.stdout
+
+    def test_scores_do_not_depend_on_batch_rows_or_threads(self):
+        one, _ = self.scores(*self.files, "--batch-rows", 1, "--threads", 1)
+        for rows in (2, 8):
+            self.assertEqual(self.scores(*self.files, "--batch-rows", rows, "--threads", 2)[0], one)
+
+    def test_scores_equal_the_training_runs_own_evaluation(self):
+        scores, _ = self.scores(*self.files, "--sequence-length", 32)
+        last = json.loads((self.base / "run" / "eval.jsonl").read_text().splitlines()[-1])
+        self.assertEqual(last["step"], 12)
+        self.assertEqual(scores["all"]["loss"], last["loss"])
+        for domain in self.texts:
+            self.assertEqual(scores["domains"][domain]["loss"], last["domains"][domain]["loss"])
+
+    def test_bits_per_byte_cover_every_byte(self):
+        scores, table = self.scores(*self.files)
+        for domain, texts in self.texts.items():
+            score = scores["domains"][domain]
+            self.assertEqual(score["documents"], len(texts))
+            self.assertEqual(score["bytes"], sum(len(text.encode()) for text in texts))
+            self.assertAlmostEqual(score["bits_per_byte"], score["nats"] / math.log(2) / score["bytes"], places=12)
+            self.assertGreater(score["bits_per_byte_error"], 0)
+            self.assertIn(f"{score['bits_per_byte']:.4f}", table)
+        self.assertAlmostEqual(
+            scores["all"]["nats"], sum(score["nats"] for score in scores["domains"].values()), places=6
+        )
+
+    def test_tokens_are_text_and_eos(self):
+        scores, _ = self.scores(self.files[0])
+        ids = [
+            moe_ids
+            for text in self.texts["headers"]
+            for moe_ids in subprocess.run(
+                [MOE, "tokenizer", "encode", "--no-special", "--tokenizer", self.model],
+                input=text, capture_output=True, text=True, check=True,
+            ).stdout.split()
+        ]
+        self.assertEqual(scores["all"]["tokens"], len(ids) + len(self.texts["headers"]))
+
+    def test_routing_has_every_moe_layer_and_domain(self):
+        scores, text = self.scores(*self.files)
+        routing = scores["routing"]
+        self.assertEqual([layer["layer"] for layer in routing["layers"]], [1, 2])
+        for layer in routing["layers"]:
+            for load in [layer["load"], *layer["domains"].values()]:
+                self.assertEqual(len(load), 6)
+                self.assertAlmostEqual(sum(load), 1, places=9)
+        self.assertEqual(set(routing["top_experts"]), set(self.texts))
+        self.assertIn("experts that took a domain", text)
+
+    def test_json_to_stdout_is_all_of_it(self):
+        result = moe("eval", "loss", self.model, "--domain", f"mine={self.files[0]}", "--json", "-")
+        self.assertEqual(list(json.loads(result.stdout)["domains"]), ["mine"])
+
+    def test_bf16_is_close(self):
+        f32, _ = self.scores(*self.files)
+        bf16, _ = self.scores(*self.files, "--dtype", "bf16")
+        self.assertNotEqual(f32["all"]["nats"], bf16["all"]["nats"])
+        self.assertAlmostEqual(f32["all"]["loss"], bf16["all"]["loss"], delta=0.02)
+
+    def test_mistakes(self):
+        def sentence(status, *arguments):
+            result = moe("eval", "loss", *arguments, check=False)
+            self.assertEqual(result.returncode, status, result.stderr)
+            self.assertEqual(result.stdout, "")
+            return result.stderr
+
+        self.assertIn("give at least one FILE", sentence(2, self.model))
+        self.assertIn("max_position_embeddings 64", sentence(2, self.model, self.files[0], "--sequence-length", 65))
+        self.assertIn("config.json", sentence(1, self.base / "dataset", self.files[0]))
+        self.assertIn("absent.jsonl", sentence(1, self.model, self.base / "absent.jsonl"))
+        self.assertIn("--domain", sentence(2, self.model, "--domain", "x"))
+        (self.base / "empty.jsonl").write_text("\n")
+        self.assertIn("holds no document", sentence(1, self.model, self.base / "empty.jsonl"))
+
+
+class BenchTest(unittest.TestCase):
+    SMALL = "--layers 1 --hidden 32 --heads 2 --experts 4 --top-k 2 --width 16 --vocabulary 64 --rows 2 --length 16".split()
+
+    def test_step_measures_what_it_says(self):
+        for command in (["bench"], ["bench", "step"]):
+            result = json.loads(moe(*command, "--json", *self.SMALL, "--product", 64, "--steps", 2).stdout)
+            self.assertEqual(result["steps"], 2)
+            self.assertAlmostEqual(result["tokens_per_s"], 32 / result["step_s"], places=3)
+            self.assertEqual(result["ops"]["adamw"]["calls"], 12)
+            self.assertAlmostEqual(result["loss"], math.log(64), delta=0.1)
+            self.assertGreater(result["share_of_product"], 0)
+            spent = sum(op["ms"] for op in result["ops"].values()) / 1000
+            self.assertGreater(spent, 0)
+
+    def test_machine_measures_products_and_copies(self):
+        result = json.loads(moe("bench", "machine", "--json", "--product", 64, "--copy-mib", 1).stdout)
+        for key in ("product_f32_gflops", "product_bf16_gflops", "copy_gb_per_s"):
+            self.assertGreater(result[key], 0)
+
+    def test_what_does_not_fit_is_refused(self):
+        result = moe("bench", "--rows", 4000, "--product", 0, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("what fits is --rows = ", result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
