@@ -45,17 +45,27 @@ void sync_folder(const fs::path& folder) {
   ::close(descriptor);
 }
 
+int open_to_read(const fs::path& path, struct stat& info) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail("cannot open {}: {}", path.string(), reason());
+  if (::fstat(descriptor, &info) != 0 || S_ISDIR(info.st_mode)) {
+    ::close(descriptor);
+    fail("cannot read {}: it is not a file", path.string());
+  }
+  return descriptor;
+}
+
 }  // namespace
 
 void fail_writes_after(int64_t bytes) { bytes_until_failure = bytes; }
 
 MappedFile::MappedFile(const fs::path& path) : path_(path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) fail("cannot open {}: {}", path.string(), reason());
   struct stat info {};
-  if (::fstat(descriptor, &info) != 0 || S_ISDIR(info.st_mode)) {
+  const int descriptor = open_to_read(path, info);
+  // A pipe has no size to map, and would pass for an empty file.
+  if (!S_ISREG(info.st_mode)) {
     ::close(descriptor);
-    fail("cannot read {}: it is not a file", path.string());
+    fail("cannot read {}: it is a pipe or a device, expected a file on a disk", path.string());
   }
   size_ = static_cast<size_t>(info.st_size);
   if (size_ > 0) {
@@ -83,7 +93,24 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-std::string read_file(const fs::path& path) { return std::string(MappedFile(path).text()); }
+std::string read_file(const fs::path& path) {
+  struct stat info {};
+  const int descriptor = open_to_read(path, info);
+  std::string text, buffer(kBufferBytes, '\0');
+  text.reserve(static_cast<size_t>(info.st_size));
+  ssize_t got;
+  while ((got = ::read(descriptor, buffer.data(), buffer.size())) != 0) {
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      const std::string why = reason();
+      ::close(descriptor);
+      fail("cannot read {}: {}", path.string(), why);
+    }
+    text.append(buffer, 0, static_cast<size_t>(got));
+  }
+  ::close(descriptor);
+  return text;
+}
 
 FileWriter::FileWriter(const fs::path& path) : path_(path), temporary_(path.string() + ".tmp") {
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);

@@ -12,7 +12,8 @@ namespace moe {
 
 namespace fs = std::filesystem;
 
-/// A whole file, mapped read-only. Errors name the path and the system's reason. Movable; the mapping ends with the object.
+/// A whole regular file, mapped read-only. Errors name the path and the system's reason. Movable; the mapping ends with
+/// the object.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -31,7 +32,7 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// The whole content of a file.
+/// The whole content of a file, a pipe or a device.
 std::string read_file(const fs::path& path);
 
 /// Writes a file that is complete or absent: bytes go to `path`.tmp, and commit() syncs it to disk and renames it.

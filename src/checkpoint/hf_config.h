@@ -1,5 +1,5 @@
 #pragma once
-/// config.json of Hugging Face's `DeepseekForCausalLM` (PAPER.md section 2) <-> ModelConfig.
+/// config.json of Hugging Face's `DeepseekForCausalLM` (docs/paper.md section 2) <-> ModelConfig.
 
 #include "base/file.h"
 #include "formats/json.h"

@@ -1,5 +1,5 @@
 #pragma once
-/// Where each Hugging Face tensor of `DeepseekForCausalLM` (PAPER.md section 2) lies inside our parameters.
+/// Where each Hugging Face tensor of `DeepseekForCausalLM` (docs/paper.md section 2) lies inside our parameters.
 
 #include <string>
 #include <vector>

@@ -1,5 +1,5 @@
 #pragma once
-/// The shape of a model: what a Hugging Face `DeepseekForCausalLM` config.json says of the mathematics (PAPER.md section 2).
+/// The shape of a model: what a Hugging Face `DeepseekForCausalLM` config.json says of the mathematics (docs/paper.md section 2).
 
 #include <cstdint>
 #include <optional>

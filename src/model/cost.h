@@ -1,5 +1,5 @@
 #pragma once
-/// Parameters and floating-point operations of a model of any size, from its config alone (PAPER.md section 3).
+/// Parameters and floating-point operations of a model of any size, from its config alone (docs/paper.md section 3).
 /// L layers, d hidden size, H heads of size h, s sequence length.
 
 #include <array>

@@ -40,7 +40,7 @@ struct ModelWeights {
 /// `views` in the order of the table. Tied models get the embedding as the head's projection.
 ModelWeights bind_weights(const ModelConfig& config, const std::vector<Parameter>& table, const std::vector<View>& views);
 
-/// The initial value of an element (PAPER.md section 1): 1 for norms, else normal with the given standard deviation; a pure
+/// The initial value of an element (docs/paper.md section 1): 1 for norms, else normal with the given standard deviation; a pure
 /// function of seed, parameter name and element index.
 void initial_values(const Parameter& parameter, uint64_t seed, double standard_deviation, int64_t begin, int64_t count,
                     float* values);

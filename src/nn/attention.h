@@ -1,5 +1,5 @@
 #pragma once
-/// Multi-head attention (PAPER.md section 1): q, k, v = x Wq^T, x Wk^T, x Wv^T;  rope on q and k;
+/// Multi-head attention (docs/paper.md section 1): q, k, v = x Wq^T, x Wk^T, x Wv^T;  rope on q and k;
 /// a = causal_attention(q, k, v);  y = a Wo^T.
 /// T tokens, D hidden size, Hq query heads, Hkv key/value heads, h head size.
 

@@ -1,5 +1,5 @@
 #pragma once
-/// One pre-norm decoder layer, PAPER.md eq. (1)-(2): u = h + Attention(RMSNorm(h)),  h' = u + FFN(RMSNorm(u)),
+/// One pre-norm decoder layer, docs/paper.md eq. (1)-(2): u = h + Attention(RMSNorm(h)),  h' = u + FFN(RMSNorm(u)),
 /// where FFN is a dense SwiGLU network or a MoE layer. T tokens, D hidden size.
 
 #include "nn/attention.h"

@@ -1,5 +1,5 @@
 #pragma once
-/// The SwiGLU feed-forward network (PAPER.md section 1): y = (silu(x Wg^T) * (x Wu^T)) Wd^T.
+/// The SwiGLU feed-forward network (docs/paper.md section 1): y = (silu(x Wg^T) * (x Wu^T)) Wd^T.
 /// T tokens, D hidden size, F width. The dense layers' FFN and the shared experts (one FFN of width K_s * w) are this.
 
 #include "nn/pass.h"

@@ -1,5 +1,5 @@
 #pragma once
-/// The DeepSeekMoE layer, PAPER.md eq. (9): y_t = shared FFN(x_t) + sum over chosen i of g_{i,t} FFN_i(x_t).
+/// The DeepSeekMoE layer, docs/paper.md eq. (9): y_t = shared FFN(x_t) + sum over chosen i of g_{i,t} FFN_i(x_t).
 /// T tokens, D hidden size, E routed experts of width F, K chosen per token, R = T * K rows sorted by expert.
 
 #include "nn/ffn.h"

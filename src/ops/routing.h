@@ -1,5 +1,5 @@
 #pragma once
-/// Routing: scores, choice, the sorted order of rows, balance losses. PAPER.md eq. (9)-(17).
+/// Routing: scores, choice, the sorted order of rows, balance losses. docs/paper.md eq. (9)-(17).
 /// T tokens, D hidden size, E routed experts, K chosen per token, R = T * K rows, G balance groups (sequences, or one).
 /// A token whose `group` is negative is padding: it chooses nobody, counts nowhere and gets no gradient.
 
@@ -107,7 +107,7 @@ struct BalanceCoefficients {
 };
 
 /// loss += sum over t and i of coefficients[group[t], i] * scores[t, i]: this microbatch's part of (12) or (15), with the
-/// token weights of PAPER.md section 4.
+/// token weights of docs/paper.md section 4.
 struct BalanceLoss {
   View scores;        ///< stat [T, E]
   View group;         ///< i32 [T]

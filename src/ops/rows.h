@@ -6,7 +6,7 @@
 
 namespace moe {
 
-/// PAPER.md eq. (1)-(2): sum = x + residual (where given; else the input is x itself),
+/// docs/paper.md eq. (1)-(2): sum = x + residual (where given; else the input is x itself),
 ///   inv_rms = 1 / sqrt(mean(sum^2) + eps),   y = gain * cast(sum * inv_rms)
 /// with the statistics in stat precision and `cast` to y's type before the gain, as the released code does.
 struct RmsNorm {
@@ -103,7 +103,7 @@ struct RopeTable {
   }
 };
 
-/// Rotates each head of x in place, "rotate half" layout (PAPER.md section 1): (x1, x2) -> (x1 c - x2 s, x2 c + x1 s).
+/// Rotates each head of x in place, "rotate half" layout (docs/paper.md section 1): (x1, x2) -> (x1 c - x2 s, x2 c + x1 s).
 /// `inverse` rotates back, which is the backward pass.
 struct Rope {
   View x;      ///< [T, heads * h]

@@ -1,5 +1,5 @@
 #pragma once
-/// Learning rates over a run (PAPER.md section 4).
+/// Learning rates over a run (docs/paper.md section 4).
 
 #include <cstdint>
 #include <optional>

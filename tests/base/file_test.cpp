@@ -2,6 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <fstream>
+#include <thread>
 
 #include "base/error.h"
 #include "tests/support/temporary_folder.h"
@@ -107,6 +111,21 @@ TEST(MappedFile, NamesWhatItCannotOpen) {
             "cannot open " + (folder / "none").string() + ": No such file or directory");
   EXPECT_EQ(error_of<Error>([&] { MappedFile(folder.path()); }),
             "cannot read " + folder.path().string() + ": it is not a file");
+}
+
+TEST(MappedFile, APipeIsReadWholeButNotMapped) {
+  const TemporaryFolder folder;
+  const fs::path pipe = folder / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const std::string text(300000, 'x');
+  std::thread writer([&] {
+    std::ofstream(pipe) << text;
+    std::ofstream opened_for_the_mapping(pipe);  // nothing is written, for nobody would read it
+  });
+  EXPECT_EQ(read_file(pipe), text);
+  EXPECT_EQ(error_of<Error>([&] { MappedFile{pipe}; }),
+            "cannot read " + pipe.string() + ": it is a pipe or a device, expected a file on a disk");
+  writer.join();
 }
 
 TEST(RenameIntoPlace, RefusesToReplace) {

@@ -101,6 +101,8 @@ TEST(Sampler, FiltersApplyInTheDocumentedOrder) {
   EXPECT_THAT(support({.top_p = 0.65}, logits_of({0.6, 0.4})), ElementsAre(0, 1));
   EXPECT_THAT(support({.temperature = 0.5, .min_p = 0.5}, logits_of({0.6, 0.4})), ElementsAre(0));
   EXPECT_THAT(support({.min_p = 0.5}, logits_of({0.6, 0.4})), ElementsAre(0, 1));
+  // Min-p comes last: before top-p it would leave 0.92, of which 0.5 and 0.3 are enough.
+  EXPECT_THAT(support({.top_p = 0.85, .min_p = 0.2}, logits_of({0.5, 0.3, 0.12, 0.08})), ElementsAre(0, 1, 2));
   // Top-k sees the logits after the penalty.
   EXPECT_THAT(support({.repetition_penalty = 4.0, .top_k = 1}, {2.0f, 1.0f}, {0}), ElementsAre(1));
 }

@@ -1,4 +1,4 @@
-// Parameters and FLOPs: PAPER.md section 3's figures from real configs, and the count of what a training step really
+// Parameters and FLOPs: docs/paper.md section 3's figures from real configs, and the count of what a training step really
 // runs.
 
 #include "model/cost.h"

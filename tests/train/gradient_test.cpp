@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <numeric>
+#include <ostream>
 
 #include "tests/oracle/oracle.h"
 #include "tests/support/host_device.h"
@@ -19,6 +20,8 @@ struct Case {
   bool recompute = false;
   int64_t microbatches = 2;
 };
+
+void PrintTo(const Case& test, std::ostream* out) { *out << test.name; }
 
 double total_loss(const StepReport& report) {
   double total = report.loss;

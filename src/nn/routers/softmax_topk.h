@@ -1,5 +1,5 @@
 #pragma once
-/// DeepSeekMoE's router, PAPER.md eq. (10)-(17): softmax scores, the K best experts, gates = scores (renormalised on request),
+/// DeepSeekMoE's router, docs/paper.md eq. (10)-(17): softmax scores, the K best experts, gates = scores (renormalised on request),
 /// expert and device level balance losses. T tokens, E routed experts, K chosen, R = T * K rows, G balance groups.
 
 #include <optional>
@@ -9,7 +9,7 @@
 
 namespace moe {
 
-/// Over which tokens f and P of a balance loss are taken (PAPER.md section 4).
+/// Over which tokens f and P of a balance loss are taken (docs/paper.md section 4).
 enum class BalanceScope { sequence, microbatch, step };
 const char* name(BalanceScope scope);
 /// "sequence", "microbatch" or "step".

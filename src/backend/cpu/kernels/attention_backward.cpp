@@ -120,7 +120,8 @@ QueryBlock pack_queries(const Workspace& w, int64_t first, int query_head) {
 /// Scores and d_out V^T of one row become P and dS.
 void weigh_row(float* p, float* ds, int seen, int computed, float scale, float lse, float delta) {
   for (int j = 0; j < computed; j += kLanes) {
-    const vf weight = exp_weight(fma(load(p + j), splat(scale), splat(-lse)));
+    // The whole range of exp: a key that only small weights reach has a gradient made of them alone.
+    const vf weight = exp(fma(load(p + j), splat(scale), splat(-lse)));
     const vf change = weight * ((load(ds + j) - splat(delta)) * splat(scale));
     const vi mask = first_lanes(seen - j);
     store(p + j, mask ? weight : zero());

@@ -195,7 +195,7 @@ inline vf exp(vf x) {
   return p * scale_1 * scale_2;
 }
 
-/// e^x for weights: x at most 88; 0 where the result would be below the normal range; NaN at NaN. As accurate as exp.
+/// exp for x at most 88 where results below the normal range do not matter: those are 0. NaN at NaN.
 inline vf exp_weight(vf x) {
   const vf magic = splat(12582912.0f);
   const vf shifted = fma(x, splat(1.44269504088896341f), magic);
@@ -204,7 +204,7 @@ inline vf exp_weight(vf x) {
   r = fma(n, splat(2.12194440e-4f), r);
   const vf p = exp_polynomial(r);
   const vf scale = (vf)(((vu)shifted << 23) + (vu)splat(1.0f));
-  return x < splat(-87.0f) ? zero() : p * scale;
+  return x < splat(-87.3f) ? zero() : p * scale;
 }
 
 /// Row i, lane j becomes row j, lane i.
