@@ -1,10 +1,10 @@
 #pragma once
 /// Where a command computes: its options, and the one place of this program that picks a device and a backend.
 
-#include <CLI/CLI.hpp>
-
 #include <memory>
 #include <string>
+
+#include <CLI/CLI.hpp>
 
 #include "base/thread_pool.h"
 #include "ops/backend.h"

@@ -49,10 +49,14 @@ void write_stdout(std::string_view text) {
 
 const char* text_of(StopReason reason) {
   switch (reason) {
-    case StopReason::end_of_sequence: return "the model ended the text";
-    case StopReason::stop_string: return "a stop string was reached";
-    case StopReason::max_new_tokens: return "--max-new-tokens was reached";
-    case StopReason::max_positions: return "the model has no further positions (max_position_embeddings)";
+    case StopReason::end_of_sequence:
+      return "the model ended the text";
+    case StopReason::stop_string:
+      return "a stop string was reached";
+    case StopReason::max_new_tokens:
+      return "--max-new-tokens was reached";
+    case StopReason::max_positions:
+      return "the model has no further positions (max_position_embeddings)";
   }
   return "";
 }
@@ -77,8 +81,8 @@ void generate_text(const GenerateFlags& flags) {
   const LoadedModel loaded(flags.model, dtype, *compute.device);
   if (!flags.quiet) {
     log_info("{}: {:.1f} M parameters, {} layers, {} tokens in the vocabulary; {} on {}, {} threads", flags.model,
-             1e-6 * static_cast<double>(count_elements(parameter_table(config))), config.num_hidden_layers, tokenizer.id_count(),
-             flags.dtype, flags.device.device, compute.pool.size());
+             1e-6 * static_cast<double>(count_elements(parameter_table(config))), config.num_hidden_layers,
+             tokenizer.id_count(), flags.dtype, flags.device.device, compute.pool.size());
   }
   const Prompt prompt{.ids = encode_prompt(tokenizer, config, text)};
   GenerationSpeed speed;

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -9,6 +8,7 @@
 #include "base/log.h"
 #include "base/thread_pool.h"
 #include "cli/commands.h"
+#include "cli/token_ids.h"
 #include "data/reader.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/trainer.h"
@@ -116,23 +116,6 @@ void encode(EncodeFlags flags) {
   write_stdout(out);
 }
 
-std::vector<int32_t> parse_ids(std::string_view text) {
-  std::vector<int32_t> ids;
-  constexpr std::string_view kBetween = " \t\r\n,[]";
-  for (size_t at = 0; (at = text.find_first_not_of(kBetween, at)) != std::string_view::npos;) {
-    const size_t end = std::min(text.find_first_of(kBetween, at), text.size());
-    int32_t id = 0;
-    const auto result = std::from_chars(text.data() + at, text.data() + end, id);
-    if (result.ec != std::errc() || result.ptr != text.data() + end) {
-      fail("standard input has {:?} at byte {}, expected a token id", text.substr(at, std::min<size_t>(end - at, 40)),
-           at);
-    }
-    ids.push_back(id);
-    at = end;
-  }
-  return ids;
-}
-
 void add_tokenizer_option(CLI::App& command, std::string& path) {
   command
       .add_option("--tokenizer", path, "folder with tokenizer.json (or vocab.json and merges.txt), or a tokenizer.json")
@@ -177,7 +160,7 @@ void add_decode(CLI::App& parent) {
   command->add_flag("--special", flags->options.keep_special, "write special tokens out (default: they are left out)");
   command->callback([flags] {
     const Tokenizer tokenizer = Tokenizer::load(flags->tokenizer);
-    write_stdout(tokenizer.decode(parse_ids(read_stdin()), flags->options));
+    write_stdout(tokenizer.decode(parse_token_ids(read_stdin(), "standard input"), flags->options));
   });
 }
 

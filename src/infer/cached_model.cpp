@@ -61,8 +61,15 @@ CachedModel::~CachedModel() = default;
 
 int64_t CachedModel::max_length() const { return memory_->inputs.cache.layers[0].k.size(1); }
 
+void CachedModel::check_room(int64_t sequence, size_t tokens) const {
+  if (length(sequence) + static_cast<int64_t>(tokens) <= max_length()) return;
+  fail("a sequence of {} tokens has no room for {} more in a cache of {}; allow a longer one", length(sequence), tokens,
+       max_length());
+}
+
 std::vector<float> CachedModel::append(int64_t sequence, std::span<const int32_t> ids) {
   MOE_CHECK(!ids.empty());
+  check_room(sequence, ids.size());
   std::vector<float> logits;
   const auto chunk = static_cast<size_t>(memory_->inputs.tokens.capacity());
   for (size_t begin = 0; begin < ids.size(); begin += chunk) {
@@ -76,17 +83,14 @@ std::vector<float> CachedModel::append(int64_t sequence, std::span<const int32_t
 
 std::vector<float> CachedModel::append_each(std::span<const int32_t> sequences, std::span<const int32_t> ids) {
   MOE_CHECK(sequences.size() == ids.size() && !ids.empty());
+  for (const int32_t sequence : sequences) check_room(sequence, 1);
   return run({ids.begin(), ids.end()}, {sequences.begin(), sequences.end()}, static_cast<int64_t>(ids.size()));
 }
 
 std::vector<float> CachedModel::run(const std::vector<int32_t>& ids, const std::vector<int32_t>& sequence,
                                     int64_t wanted_rows) {
   std::vector<int32_t> positions;
-  for (const int32_t s : sequence) {
-    int64_t& length = lengths_[static_cast<size_t>(s)];
-    if (length >= max_length()) fail("the cache holds {} tokens a sequence and is full; allow a longer one", max_length());
-    positions.push_back(static_cast<int32_t>(length++));
-  }
+  for (const int32_t s : sequence) positions.push_back(static_cast<int32_t>(lengths_[static_cast<size_t>(s)]++));
   Inputs& inputs = memory_->inputs;
   const ModelConfig& config = runtime_.model.config();
   const TokenViews tokens =

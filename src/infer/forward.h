@@ -59,7 +59,8 @@ class Scorer {
   std::unique_ptr<Memory> memory_;
 };
 
-/// Generation with a cache for `sequences` sequences of up to `max_length` tokens each.
+/// Generation with a cache for `sequences` sequences of up to `max_length` tokens each. Appending beyond that is an error
+/// that leaves everything as it was.
 class CachedModel {
  public:
   /// `max_tokens`: the most tokens of one call to append().
@@ -77,6 +78,7 @@ class CachedModel {
   void reset(int64_t sequence) { lengths_[static_cast<size_t>(sequence)] = 0; }
 
  private:
+  void check_room(int64_t sequence, size_t tokens) const;
   std::vector<float> run(const std::vector<int32_t>& ids, const std::vector<int32_t>& sequence, int64_t wanted_rows);
 
   struct Memory;

@@ -26,7 +26,8 @@ Limits limits_of(const Prompt& prompt, const GenerationOptions& options, const M
 /// One sequence while it grows.
 class Sequence {
  public:
-  Sequence(const Tokenizer& tokenizer, const ModelConfig& config, const Prompt& prompt, const GenerationOptions& options)
+  Sequence(const Tokenizer& tokenizer, const ModelConfig& config, const Prompt& prompt,
+           const GenerationOptions& options)
       : ids_(prompt.ids),
         number_(prompt.sequence),
         limits_(limits_of(prompt, options, config)),
@@ -89,8 +90,7 @@ void check_prompt(const Prompt& prompt, const ModelConfig& config) {
   if (prompt.ids.empty()) fail("the prompt has no token; start from BOS");
   for (const int32_t id : prompt.ids) {
     if (id < 0 || id >= config.vocab_size) {
-      fail("the prompt has the token {}, expected ids below the model's vocab_size {}; is the tokenizer another model's?",
-           id, config.vocab_size);
+      fail("the prompt has the token {}, expected ids below the model's vocab_size {}", id, config.vocab_size);
     }
   }
   const auto count = static_cast<int64_t>(prompt.ids.size());

@@ -16,7 +16,7 @@ enum class StopReason {
   end_of_sequence,  ///< the model chose EOS
   stop_string,      ///< the text reached one of the stop strings
   max_new_tokens,
-  max_positions,    ///< prompt and continuation have max_position_embeddings tokens
+  max_positions,  ///< prompt and continuation have max_position_embeddings tokens
 };
 
 struct GenerationOptions {

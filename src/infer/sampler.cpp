@@ -54,8 +54,7 @@ void Sampler::collect(std::span<const float> logits, std::span<const int32_t> hi
   for (size_t id = 0; id < scores_.size(); ++id) {
     if (!allowed_[id]) continue;
     if (!(scores_[id] < std::numeric_limits<float>::infinity())) {
-      fail("the logit of token {} is {}, expected a finite number; the model's weights or the arithmetic on them overflow",
-           id, scores_[id]);
+      fail("the logit of token {} is {}, expected a finite number; the model's numbers overflow", id, scores_[id]);
     }
     candidates_.push_back({static_cast<int32_t>(id), scores_[id]});
   }
@@ -67,7 +66,8 @@ bool Sampler::by_id(const Candidate& a, const Candidate& b) { return a.id < b.id
 void Sampler::keep_best(size_t count) {
   if (count >= candidates_.size()) return;
   const auto better = [](const Candidate& a, const Candidate& b) { return b < a; };
-  std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(count) - 1, candidates_.end(), better);
+  std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(count) - 1, candidates_.end(),
+                   better);
   candidates_.resize(count);
   std::sort(candidates_.begin(), candidates_.end(), by_id);
 }

@@ -39,8 +39,8 @@ class Sampler {
  public:
   Sampler(const SamplingOptions& options, std::vector<bool> allowed);
 
-  /// `logits` [V], one per entry of the mask; `history`: the ids before this one; (sequence, position) selects the draw.
-  /// A NaN or +infinity among the allowed logits is an error, and so is a row where nothing may be chosen.
+  /// `logits` [V], one per entry of the mask; `history`: the ids before this one; (sequence, position) selects the
+  /// draw. A NaN or +infinity among the allowed logits is an error, and so is a row where nothing may be chosen.
   int32_t sample(std::span<const float> logits, std::span<const int32_t> history, uint64_t sequence, uint64_t position);
 
  private:

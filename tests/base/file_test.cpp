@@ -118,11 +118,10 @@ TEST(MappedFile, APipeIsReadWholeButNotMapped) {
   const fs::path pipe = folder / "pipe";
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
   const std::string text(300000, 'x');
-  std::thread writer([&] {
-    std::ofstream(pipe) << text;
-    std::ofstream opened_for_the_mapping(pipe);  // nothing is written, for nobody would read it
-  });
+  std::thread writer([&] { std::ofstream(pipe) << text; });
   EXPECT_EQ(read_file(pipe), text);
+  writer.join();
+  writer = std::thread([&] { std::ofstream stream(pipe); });  // opening waits for the other side
   EXPECT_EQ(error_of<Error>([&] { MappedFile{pipe}; }),
             "cannot read " + pipe.string() + ": it is a pipe or a device, expected a file on a disk");
   writer.join();

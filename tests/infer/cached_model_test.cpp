@@ -1,10 +1,10 @@
 // Decoding with a cache gives the bits of a pass over the whole sequence, however the sequence is cut.
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cstring>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tests/infer/support.h"
 #include "tests/support/temporary_folder.h"
@@ -52,9 +52,12 @@ std::vector<Case> cases() {
   plain.norm_topk_prob = true;
   plain.num_key_value_heads = plain.num_attention_heads;
   plain.tie_word_embeddings = true;
-  return {{"dense_f32", dense, DType::f32},        {"one_expert_f32", moe_config(1), DType::f32},
-          {"three_experts_f32", moe_config(3), DType::f32}, {"three_experts_bf16", moe_config(3), DType::bf16},
-          {"all_experts_f32", moe_config(9), DType::f32},   {"no_shared_tied_f32", plain, DType::f32},
+  return {{"dense_f32", dense, DType::f32},
+          {"one_expert_f32", moe_config(1), DType::f32},
+          {"three_experts_f32", moe_config(3), DType::f32},
+          {"three_experts_bf16", moe_config(3), DType::bf16},
+          {"all_experts_f32", moe_config(9), DType::f32},
+          {"no_shared_tied_f32", plain, DType::f32},
           {"no_shared_tied_bf16", plain, DType::bf16}};
 }
 
@@ -73,7 +76,9 @@ class CachedDecoding : public testing::TestWithParam<Case> {
     return rows;
   }
 
-  std::vector<int32_t> ids(int64_t count, uint64_t seed) { return random_ids(count, GetParam().config.vocab_size, seed); }
+  std::vector<int32_t> ids(int64_t count, uint64_t seed) {
+    return random_ids(count, GetParam().config.vocab_size, seed);
+  }
 
   Cpu cpu_;
   MemoryModel model_ = random_model(GetParam().config, GetParam().dtype, *cpu_.device);
@@ -167,11 +172,17 @@ TEST_P(CachedDecoding, AnyNumberOfThreadsGivesTheSameBits) {
   }
 }
 
-TEST_P(CachedDecoding, AFullCacheIsAnErrorThatSaysHowMuchItHolds) {
-  CachedModel cached(runtime_, 1, 5, 4);
-  cached.append(0, ids(5, 7));
-  const std::string error = error_of<Error>([&] { cached.append(0, ids(1, 7)); });
-  EXPECT_THAT(error, testing::HasSubstr("holds 5 tokens a sequence and is full"));
+TEST_P(CachedDecoding, WhatDoesNotFitIsRefusedAndChangesNothing) {
+  const auto tokens = ids(8, 7);
+  CachedModel cached(runtime_, 2, 8, 4);
+  cached.append(0, std::span(tokens).first(3));
+  cached.append(1, tokens);
+  const std::string too_long = error_of<Error>([&] { cached.append(0, ids(6, 8)); });
+  EXPECT_THAT(too_long, testing::HasSubstr("a sequence of 3 tokens has no room for 6 more in a cache of 8"));
+  const std::vector<int32_t> both{0, 1}, next{1, 1};
+  const std::string full = error_of<Error>([&] { cached.append_each(both, next); });
+  EXPECT_THAT(full, testing::HasSubstr("a sequence of 8 tokens has no room for 1 more in a cache of 8"));
+  EXPECT_TRUE(same_bits(cached.append(0, std::span(tokens).subspan(3)), whole(tokens).back()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, CachedDecoding, testing::ValuesIn(cases()),

@@ -2,12 +2,12 @@
 
 #include "infer/generate.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <map>
 #include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tests/infer/support.h"
 #include "tests/support/temporary_folder.h"
@@ -47,8 +47,8 @@ ModelConfig small_config() {
   return config;
 }
 
-// A model that writes `script` in a circle: after script[i] the largest logit is that of script[i + 1]. Attention and FFN
-// give nothing, embeddings are random signs, and the head's row of a token is its predecessor's embedding.
+// A model that writes `script` in a circle: after script[i] the largest logit is that of script[i + 1]. Attention and
+// FFN give nothing, embeddings are random signs, and the head's row of a token is its predecessor's embedding.
 MemoryModel scripted_model(const ModelConfig& config, const Ids& script, Device& device) {
   const auto hidden = static_cast<size_t>(config.hidden_size);
   const auto sign = [hidden](int32_t id, size_t i) {
@@ -241,7 +241,8 @@ TEST(Generate, ABatchOfUnequalPromptsEqualsEachAlone) {
 
 TEST(Generate, SequencesThatEndLeaveTheOthersAsTheyAre) {
   // At random weights each of these single bytes comes up sooner or later, for every sequence at another time.
-  const GenerationOptions options{.max_new_tokens = 60, .stop = {"a", "e", "7", " ", "\n", "Q"}, .sampling = {.seed = 4}};
+  const GenerationOptions options{
+      .max_new_tokens = 60, .stop = {"a", "e", "7", " ", "\n", "Q"}, .sampling = {.seed = 4}};
   const auto results = RandomModel().run(unequal_prompts(), options);
   std::set<size_t> lengths;
   for (const Continuation& result : results) lengths.insert(result.ids.size());
@@ -252,8 +253,7 @@ TEST(Generate, SequencesThatEndLeaveTheOthersAsTheyAre) {
 TEST(Generate, SeedSequenceAndThreadsDoWhatTheyShould) {
   const Ids prompt = random_ids(9, 256, 1);
   const auto text = [&](uint64_t seed, uint64_t sequence, double temperature, int threads) {
-    const GenerationOptions options{
-        .max_new_tokens = 30, .sampling = {.temperature = temperature, .seed = seed}};
+    const GenerationOptions options{.max_new_tokens = 30, .sampling = {.temperature = temperature, .seed = seed}};
     return RandomModel().run({{.ids = prompt, .sequence = sequence}}, options, threads).front().ids;
   };
   EXPECT_EQ(text(1, 0, 1.0, 1), text(1, 0, 1.0, 2));
@@ -280,7 +280,8 @@ TEST(Generate, MistakesAreNamed) {
         [&] { generate(scripted.model.runtime(scripted.cpu), scripted.tokenizer, {.ids = ids}, options); });
   };
   EXPECT_THAT(error_for({}, {}), HasSubstr("the prompt has no token"));
-  EXPECT_THAT(error_for({1, 280}, {}), HasSubstr("the prompt has the token 280, expected ids below the model's vocab_size 280"));
+  EXPECT_THAT(error_for({1, 280}, {}),
+              HasSubstr("the prompt has the token 280, expected ids below the model's vocab_size 280"));
   EXPECT_THAT(error_for({-1}, {}), HasSubstr("the prompt has the token -1"));
   EXPECT_THAT(error_for(Ids(200, 1), {}),
               HasSubstr("the prompt has 200 tokens, but the model takes 200 in all (max_position_embeddings)"));
@@ -310,7 +311,8 @@ TEST(EncodePrompt, AnEmptyTextIsBosAlone) {
   EXPECT_THAT(encode_prompt(byte_tokenizer(), config, ""), ElementsAre(kBos));
   EXPECT_THAT(encode_prompt(byte_tokenizer(R"({"bos_token": "<bos>"})"), config, ""), ElementsAre(kBos));
   const Tokenizer nameless = byte_tokenizer("");
-  EXPECT_THAT(error_of<Error>([&] { encode_prompt(nameless, config, ""); }), HasSubstr("the prompt is empty and neither"));
+  EXPECT_THAT(error_of<Error>([&] { encode_prompt(nameless, config, ""); }),
+              HasSubstr("the prompt is empty and neither"));
   config.bos_token_id = 3;
   EXPECT_THAT(encode_prompt(nameless, config, ""), ElementsAre(3));
 }

@@ -2,12 +2,12 @@
 
 #include "infer/sampler.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <limits>
 #include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "base/error.h"
 #include "tests/support/temporary_folder.h"
@@ -47,16 +47,14 @@ TEST(Sampler, TemperatureZeroTakesTheLargestLogitAndTheLowestIdAmongEqualOnes) {
 }
 
 TEST(Sampler, PenaltyDividesPositiveLogitsAndMultipliesNegativeOnes) {
-  EXPECT_EQ(greedy({3.0f, 2.0f, 1.0f}, {0}, 2.0), 1);      // 3 / 2 < 2
-  EXPECT_EQ(greedy({3.0f, 1.4f, 1.0f}, {0}, 2.0), 0);      // 3 / 2 > 1.4
-  EXPECT_EQ(greedy({-1.0f, -1.5f, -3.0f}, {0}, 2.0), 1);   // -1 * 2 < -1.5
-  EXPECT_EQ(greedy({-1.0f, -2.5f, -3.0f}, {0}, 2.0), 0);   // -1 * 2 > -2.5
-  EXPECT_EQ(greedy({3.0f, 1.4f, 1.0f}, {1}, 0.4), 1);      // below 1 it favours: 1.4 / 0.4 > 3
+  EXPECT_EQ(greedy({3.0f, 2.0f, 1.0f}, {0}, 2.0), 1);     // 3 / 2 < 2
+  EXPECT_EQ(greedy({3.0f, 1.4f, 1.0f}, {0}, 2.0), 0);     // 3 / 2 > 1.4
+  EXPECT_EQ(greedy({-1.0f, -1.5f, -3.0f}, {0}, 2.0), 1);  // -1 * 2 < -1.5
+  EXPECT_EQ(greedy({-1.0f, -2.5f, -3.0f}, {0}, 2.0), 0);  // -1 * 2 > -2.5
+  EXPECT_EQ(greedy({3.0f, 1.4f, 1.0f}, {1}, 0.4), 1);     // below 1 it favours: 1.4 / 0.4 > 3
 }
 
-TEST(Sampler, PenaltyAppliesOnceHoweverOftenAnIdOccurs) {
-  EXPECT_EQ(greedy({3.0f, 1.4f}, {0, 0, 0, 0}, 2.0), 0);
-}
+TEST(Sampler, PenaltyAppliesOnceHoweverOftenAnIdOccurs) { EXPECT_EQ(greedy({3.0f, 1.4f}, {0, 0, 0, 0}, 2.0), 0); }
 
 TEST(Sampler, PenaltyChangesTheOddsOfADraw) {
   const std::vector<float> logits{2.0f, 1.0f};
@@ -107,7 +105,8 @@ TEST(Sampler, FiltersApplyInTheDocumentedOrder) {
   EXPECT_THAT(support({.repetition_penalty = 4.0, .top_k = 1}, {2.0f, 1.0f}, {0}), ElementsAre(1));
 }
 
-// Pearson's statistic of `draws` draws against probabilities; beyond the bound a right sampler comes once in 10^7 seeds.
+// Pearson's statistic of `draws` draws against probabilities; beyond the bound a right sampler comes once in 10^7
+// seeds.
 void expect_frequencies(const SamplingOptions& options, const std::vector<float>& logits,
                         const std::vector<double>& probabilities) {
   constexpr int kDraws = 200000;

@@ -73,7 +73,8 @@ TEST(StopStrings, TheWayTextIsCutDoesNotMatter) {
       const Shown bytewise = show(stop, text, [](uint64_t) { return 1; });
       const uint64_t cut = draw++;
       EXPECT_EQ(show(stop, text), bytewise) << text;
-      EXPECT_EQ(show(stop, text, [&](uint64_t piece) { return 1 + random.below(cut * 100 + piece, 4); }), bytewise) << text;
+      EXPECT_EQ(show(stop, text, [&](uint64_t piece) { return 1 + random.below(cut * 100 + piece, 4); }), bytewise)
+          << text;
     }
   }
 }

@@ -152,7 +152,7 @@ def compare(name, program, folder, texts, scale):
         lines = [line for document in documents for line in document.split("\n")]
         check_lines(f"{name}: a line of {path}", moe, library, lines, "--no-special")
     print(f"{name}: {len(texts)} files compared")
-    strings = random_strings(10000 * scale, rng)
+    strings = random_strings(6000 * scale, rng)
     whole = "".join(strings)
     expected = library.encode(whole, add_special_tokens=False).ids
     check(f"{name}: random text", moe.encode(whole, "--no-special"), expected)
@@ -233,7 +233,7 @@ def compare_components(program, temporary, trained, scale):
     extra = [{"id": size + i, **token} for i, token in enumerate(ADDED)]
     variants["added tokens"] = {"pretokenizers": base["pre_tokenizer"]["pretokenizers"], "added": extra}
     rng = random.Random(2)
-    strings = [s.replace("\n", "\r") for s in random_strings(2000 * scale, rng)]
+    strings = [s.replace("\n", "\r") for s in random_strings(1000 * scale, rng)]
     contents = [token["content"] for token in ADDED]
     for i, (name, variant) in enumerate(variants.items()):
         folder = temporary / f"variant-{i}"
@@ -272,7 +272,7 @@ def compare_given(program, temporary, shared, texts, scale):
     gpt2.add_special_tokens([AddedToken("<|endoftext|>", special=True, normalized=True)])
     gpt2.save(str(folder / "tokenizer.json"))
     compare("gpt2", program, folder, texts, scale)
-    lines = [line for documents in texts.values() for document in documents[:2] for line in document.split("\n")]
+    lines = [line for documents in texts.values() for document in documents[::20] for line in document.split("\n")]
     check_lines("gpt2 from vocab.json and merges.txt", Moe(program, source), gpt2, lines, "--no-special")
 
 
@@ -291,6 +291,7 @@ def main():
              for path in valid_files}
     with tempfile.TemporaryDirectory() as temporary:
         trained = compare_trained(arguments.moe, Path(temporary), valid_files, texts, arguments.scale)
+        texts = {"all texts": [document for documents in texts.values() for document in documents]}
         compare_components(arguments.moe, Path(temporary), trained, arguments.scale)
         compare_given(arguments.moe, Path(temporary), arguments.shared, texts, arguments.scale)
     print(f"{failures} differences")
