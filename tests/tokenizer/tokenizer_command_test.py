@@ -55,7 +55,8 @@ class TokenizerCommand(unittest.TestCase):
             out = self.folder / f"threads-{threads}"
             self.run_moe("train", "--vocab-size", "300", "--threads", threads, "--out", out, self.folder / "b.jsonl",
                          self.folder / "a.txt")
-            self.assertEqual((out / "tokenizer.json").read_bytes(), (self.folder / "tok" / "tokenizer.json").read_bytes())
+            expected = (self.folder / "tok" / "tokenizer.json").read_bytes()
+            self.assertEqual((out / "tokenizer.json").read_bytes(), expected)
 
     def test_ids_are_separated_by_blanks_and_begin_with_bos(self):
         out = self.output("encode", data=b"the cat")
@@ -91,12 +92,13 @@ class TokenizerCommand(unittest.TestCase):
 
     def test_mistakes_are_one_sentence_and_a_status(self):
         tok = self.folder / "tok"
-        self.assertIn("has \"x1\" at byte 2", self.refused(1, "decode", "--tokenizer", tok, data=b"1 x1 2"))
+        self.assertIn("found \"x1\" at byte 2", self.refused(1, "decode", "--tokenizer", tok, data=b"1 x1 2"))
         self.assertIn("id 300 is outside", self.refused(1, "decode", "--tokenizer", tok, data=b"300"))
         self.assertIn("expected a token id", self.refused(1, "decode", "--tokenizer", tok, data=b"99999999999"))
         self.assertIn("no tokenizer.json", self.refused(1, "encode", "--tokenizer", self.folder, data=b"x"))
         self.assertIn("--tokenizer is required", self.refused(2, "encode"))
-        self.assertIn("vocabulary size 100", self.refused(2, "train", "--vocab-size", 100, "--out", "x", self.folder / "a.txt"))
+        text = self.folder / "a.txt"
+        self.assertIn("vocabulary size 100", self.refused(2, "train", "--vocab-size", 100, "--out", "x", text))
         self.assertIn("gone.txt", self.refused(1, "train", "--out", self.folder / "y", self.folder / "gone.txt"))
         self.assertFalse((self.folder / "y").exists())
 
