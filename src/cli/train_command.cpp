@@ -79,7 +79,7 @@ void add_train_command(CLI::App& app) {
   auto options = std::make_shared<TrainOptions>();
   command->add_option("FILE", options->file, "Run file (TOML), for instance configs/demo.toml")->required();
   command->add_option("--set", options->set, "Override a key of the run file: train.steps=100 (repeatable)")
-      ->take_all()
+      ->allow_extra_args(false)
       ->type_name("KEY=VALUE");
   command->add_flag("--resume", options->resume, "Continue from the newest checkpoint in run.dir, bit for bit");
   command->add_flag("--dry-run", options->dry_run, "Print parameters, FLOPs, steps and peak memory, and stop");

@@ -159,6 +159,13 @@ class TrainTest(unittest.TestCase):
         text = run("generate", self.straight / "latest", "--prompt", "namespace", "--max-new-tokens", 5, "--seed", 1)
         self.assertNotEqual(text.stdout, "")
 
+    def test_overrides_may_stand_before_the_run_file(self):
+        result = run("train", "--set", "train.steps=3", "--set", f"run.dir={self.base / 'unused'}", self.base / "run.toml",
+                     "--dry-run")
+        self.assertIn("3 steps of 4 rows of 32 tokens", result.stdout)
+        self.assertIn("balance.alpha_expert = 0.01 (default)", result.stderr)
+        self.assertFalse((self.base / "unused").exists())
+
     def assert_refused(self, result, status, *parts):
         self.assertEqual(result.returncode, status, result.stderr)
         for part in parts:

@@ -14,7 +14,7 @@ HeadRows head_rows(const View& view, int64_t row, int64_t column) {
 
 /// Tokens in a task: enough tasks for the workers to share, few enough to pack keys and values seldom.
 int64_t tokens_per_task(const Context& context, int64_t tokens, int kv_heads) {
-  constexpr int64_t kTasksPerWorker = 8, kMostTokens = 256;
+  constexpr int64_t kTasksPerWorker = 8, kMostTokens = 512;
   return std::clamp<int64_t>(tokens * kv_heads / (kTasksPerWorker * context.pool.size()), 1, kMostTokens);
 }
 

@@ -130,44 +130,56 @@ void weigh_row(float* p, float* ds, int seen, int computed, float scale, float l
   for (int j = computed; j < kKeyBlock; j += kLanes) store(p + j, zero()), store(ds + j, zero());
 }
 
-/// P and dS of a block of queries and a block of keys, and its part of dQ.
-void weigh(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries) {
-  const AttentionBackwardTask& t = w.task;
-  for (int64_t i = 0; i < queries.count; i += kTileRows) {
-    float* const p = queries.p + i * kKeyBlock;
-    float* const ds = queries.ds + i * kKeyBlock;
-    const int64_t rows = least(kTileRows, queries.count - i), position = queries.first + i;
-    const int most_seen = static_cast<int>(least(keys.count, keys_seen(position + rows - 1, keys.first)));
-    for (int j = 0; j < most_seen; j += kTileColumns) {
-      scratch_tile<kTileRows, 1, kTileRows, false>(t.head_size, queries.q_by_column + i * t.head_size,
-                                                   keys.keys_by_column + j * t.head_size, p + j, kKeyBlock);
-      scratch_tile<kTileRows, 1, kTileRows, false>(t.head_size, queries.d_out_by_column + i * t.head_size,
-                                                   keys.values_by_column + j * t.head_size, ds + j, kKeyBlock);
-    }
-    const int computed = static_cast<int>(round_up(most_seen, kLanes));
-    for (int64_t row = 0; row < rows; ++row) {
-      weigh_row(p + row * kKeyBlock, ds + row * kKeyBlock, keys_seen(position + row, keys.first), computed, t.scale,
-                t.lse[(position + row) * t.lse_step + queries.head], queries.delta[i + row]);
-    }
-    for (int64_t j = 0; j < w.columns; j += kTileColumns) {
-      scratch_tile<kTileRows, kKeyBlock, 1, true>(most_seen, ds, keys.keys_by_row + j * keys.count,
-                                                  queries.dq + i * w.columns + j, w.columns);
+/// How many of the block's keys some query of the tile from row i sees.
+int most_seen(const KeyBlock& keys, const QueryBlock& queries, int64_t i) {
+  const int64_t last = least(i + kTileRows, queries.count) - 1;
+  return static_cast<int>(least(keys.count, keys_seen(queries.first + last, keys.first)));
+}
+
+/// out = rows times the keys' panels, where the rows' tile sees the panel. A panel stays in the first-level cache while
+/// all rows pass: so too in the products below.
+void multiply_by_keys(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries, const float* rows,
+                      const float* panels, float* out) {
+  const int64_t size = w.task.head_size;
+  for (int j = 0; j < keys.count; j += kTileColumns) {
+    for (int64_t i = 0; i < queries.count; i += kTileRows) {
+      if (j >= most_seen(keys, queries, i)) continue;
+      scratch_tile<kTileRows, 1, kTileRows, false>(size, rows + i * size, panels + j * size, out + i * kKeyBlock + j,
+                                                   kKeyBlock);
     }
   }
 }
 
-/// dV += P^T d_out and dK += dS^T Q.
-void add_key_gradients(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries) {
-  for (int64_t i = 0; i < keys.count; i += kTileRows) {
-    const int64_t unseeing = keys.first + i - queries.first;  // queries before key i
-    const int64_t skip = unseeing > 0 ? least(unseeing, queries.count) : 0;
-    const int64_t depth = queries.count - skip;
-    for (int64_t j = 0; j < w.columns; j += kTileColumns) {
-      const int64_t panel = j * queries.count + skip * kTileColumns, out = i * w.columns + j;
-      scratch_tile<kTileRows, 1, kKeyBlock, true>(depth, queries.p + skip * kKeyBlock + i,
-                                                  queries.d_out_by_row + panel, keys.dv + out, w.columns);
-      scratch_tile<kTileRows, 1, kKeyBlock, true>(depth, queries.ds + skip * kKeyBlock + i, queries.q_by_row + panel,
-                                                  keys.dk + out, w.columns);
+/// P and dS of a block of queries and a block of keys, and its part of dQ.
+void weigh(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries) {
+  const AttentionBackwardTask& t = w.task;
+  multiply_by_keys(w, keys, queries, queries.q_by_column, keys.keys_by_column, queries.p);
+  multiply_by_keys(w, keys, queries, queries.d_out_by_column, keys.values_by_column, queries.ds);
+  for (int64_t i = 0; i < queries.count; ++i) {
+    const int64_t position = queries.first + i;
+    const int computed = static_cast<int>(round_up(most_seen(keys, queries, i / kTileRows * kTileRows), kLanes));
+    weigh_row(queries.p + i * kKeyBlock, queries.ds + i * kKeyBlock, keys_seen(position, keys.first), computed, t.scale,
+              t.lse[position * t.lse_step + queries.head], queries.delta[i]);
+  }
+  for (int64_t j = 0; j < w.columns; j += kTileColumns) {
+    for (int64_t i = 0; i < queries.count; i += kTileRows) {
+      scratch_tile<kTileRows, kKeyBlock, 1, true>(most_seen(keys, queries, i), queries.ds + i * kKeyBlock,
+                                                  keys.keys_by_row + j * keys.count, queries.dq + i * w.columns + j,
+                                                  w.columns);
+    }
+  }
+}
+
+/// out += weights^T rows: the part of dV (of P and d_out) or of dK (of dS and Q) that a block of queries has.
+void add_key_gradient(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries, const float* weights,
+                      const float* rows, float* out) {
+  for (int64_t j = 0; j < w.columns; j += kTileColumns) {
+    for (int64_t i = 0; i < keys.count; i += kTileRows) {
+      const int64_t unseeing = keys.first + i - queries.first;  // queries before key i
+      const int64_t skip = unseeing > 0 ? least(unseeing, queries.count) : 0;
+      scratch_tile<kTileRows, 1, kKeyBlock, true>(queries.count - skip, weights + skip * kKeyBlock + i,
+                                                  rows + j * queries.count + skip * kTileColumns,
+                                                  out + i * w.columns + j, w.columns);
     }
   }
 }
@@ -198,7 +210,8 @@ void sweep_keys(const Workspace& w, int64_t first_key, bool with_queries) {
         keys.first = key;
         keys.count = least(kKeyBlock, t.length - key);
         weigh(w, keys, queries);
-        add_key_gradients(w, keys, queries);
+        add_key_gradient(w, keys, queries, queries.p, queries.d_out_by_row, keys.dv);
+        add_key_gradient(w, keys, queries, queries.ds, queries.q_by_row, keys.dk);
       }
       if (with_queries) write_queries(w, queries);
     }
