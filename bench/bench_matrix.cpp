@@ -1,14 +1,13 @@
 // Rates of the CPU's matrix operations, each as a fraction of the FMA rate measured beside it.
 //   bench_matrix [--threads N] [--filter TEXT] [--seconds S]
 
-#include <time.h>
-
 #include <algorithm>
 #include <functional>
 #include <numeric>
 #include <vector>
 
 #include <CLI/CLI.hpp>
+#include <time.h>
 
 #include "backend/cpu/context.h"
 #include "backend/cpu/cpu_backend.h"
@@ -28,7 +27,8 @@ class Tensors {
  public:
   View zeros(DType dtype, Shape shape) {
     View view(nullptr, dtype, shape);
-    view.data = device_->allocate(std::max<size_t>(static_cast<size_t>(shape.elements()) * size_of(dtype), 64), "bench");
+    view.data =
+        device_->allocate(std::max<size_t>(static_cast<size_t>(shape.elements()) * size_of(dtype), 64), "bench");
     std::fill_n(static_cast<char*>(view.data), view.bytes(), char{0});
     return view;
   }
@@ -59,7 +59,11 @@ class Tensors {
 class Bench {
  public:
   Bench(int threads, Isa isa, std::string filter, double seconds)
-      : pool_(threads), isa_(isa), backend_(make_cpu_backend(pool_, isa)), filter_(std::move(filter)), seconds_(seconds) {}
+      : pool_(threads),
+        isa_(isa),
+        backend_(make_cpu_backend(pool_, isa)),
+        filter_(std::move(filter)),
+        seconds_(seconds) {}
 
   /// Whether a line whose name begins so can be wanted.
   bool wants(const std::string& beginning) const {
@@ -140,11 +144,13 @@ void dense(Bench& bench, DType dtype, int64_t m, int64_t n, int64_t k, const cha
 /// Rows per expert, balanced or falling as 1 / (e + 4).
 std::vector<int32_t> offsets_of(int64_t rows, int64_t experts, bool skewed) {
   std::vector<double> weight(static_cast<size_t>(experts), 1.0);
-  for (size_t e = 0; skewed && e < weight.size(); ++e) weight[e] = 1.0 / static_cast<double>((e * 37) % weight.size() + 4);
+  for (size_t e = 0; skewed && e < weight.size(); ++e)
+    weight[e] = 1.0 / static_cast<double>((e * 37) % weight.size() + 4);
   const double total = std::accumulate(weight.begin(), weight.end(), 0.0);
   std::vector<int32_t> offsets{0};
   double sum = 0;
-  for (const double w : weight) offsets.push_back(static_cast<int32_t>((sum += w) / total * static_cast<double>(rows) + 0.5));
+  for (const double w : weight)
+    offsets.push_back(static_cast<int32_t>((sum += w) / total * static_cast<double>(rows) + 0.5));
   return offsets;
 }
 
@@ -174,8 +180,10 @@ void grouped(Bench& bench, DType dtype, bool skewed) {
                  GroupedGemmReduce{.a = x, .a_rows = from, .b = h, .offsets = offsets, .c = dw2, .accumulate = true});
 }
 
-void attention(Bench& bench, DType dtype, int64_t sequences, int64_t length, int heads, int kv_heads, int64_t head_size) {
-  const std::string what = fmt::format("{} {}x{} {}/{} heads of {}", name(dtype), sequences, length, heads, kv_heads, head_size);
+void attention(Bench& bench, DType dtype, int64_t sequences, int64_t length, int heads, int kv_heads,
+               int64_t head_size) {
+  const std::string what =
+      fmt::format("{} {}x{} {}/{} heads of {}", name(dtype), sequences, length, heads, kv_heads, head_size);
   if (!bench.wants("attention " + what) && !bench.wants("attention backward " + what)) return;
   Tensors t;
   const int64_t tokens = sequences * length, width = heads * head_size, kv_width = kv_heads * head_size;
@@ -210,11 +218,13 @@ void attention(Bench& bench, DType dtype, int64_t sequences, int64_t length, int
 }
 
 void decode(Bench& bench, DType dtype, int64_t sequences, int64_t length, int heads, int kv_heads, int64_t head_size) {
-  const std::string what = fmt::format("decode {} {}x{} {}/{} heads of {}", name(dtype), sequences, length, heads, kv_heads, head_size);
+  const std::string what =
+      fmt::format("decode {} {}x{} {}/{} heads of {}", name(dtype), sequences, length, heads, kv_heads, head_size);
   if (!bench.wants(what)) return;
   Tensors t;
   const int64_t width = heads * head_size, kv_width = kv_heads * head_size;
-  std::vector<int32_t> sequence(static_cast<size_t>(sequences)), positions(sequence.size(), static_cast<int32_t>(length - 1));
+  std::vector<int32_t> sequence(static_cast<size_t>(sequences)),
+      positions(sequence.size(), static_cast<int32_t>(length - 1));
   std::iota(sequence.begin(), sequence.end(), 0);
   const CachedAttention op{.q = t.normal(dtype, {sequences, width}),
                            .k_cache = t.normal(dtype, {sequences, length, kv_width}),

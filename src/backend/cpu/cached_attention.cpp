@@ -1,13 +1,12 @@
-#include <algorithm>
 #include <cstring>
 
-#include "backend/cpu/products.h"
+#include "backend/cpu/attention_tasks.h"
 #include "ops/attention.h"
 
 namespace moe::cpu {
 namespace {
 
-/// Row `row` of a cache [S, L, C] of sequence s, or of a matrix.
+/// The kernel's rows of one head in the cache [S, L, C] of one sequence.
 HeadRows cache_rows(const View& cache, int64_t sequence, int64_t column) {
   const bool is_bf16 = cache.dtype == DType::bf16;
   return {address(cache.data, is_bf16, sequence * cache.stride[0] + column), is_bf16, cache.stride[1]};
@@ -23,7 +22,8 @@ void append(const View& from, int64_t token, const View& cache, int64_t sequence
   const bool from_bf16 = from.dtype == DType::bf16, to_bf16s = cache.dtype == DType::bf16;
   void* const to = address(cache.data, to_bf16s, sequence * cache.stride[0] + position * cache.stride[1]);
   if (from_bf16 == to_bf16s) {
-    std::memcpy(to, address(from.data, from_bf16, token * from.stride[0]), static_cast<size_t>(width) * size_of(from.dtype));
+    std::memcpy(to, address(from.data, from_bf16, token * from.stride[0]),
+                static_cast<size_t>(width) * size_of(from.dtype));
   } else if (to_bf16s) {
     for (int64_t i = 0; i < width; ++i) static_cast<bf16*>(to)[i] = to_bf16(read(from, token, i));
   } else {
@@ -57,24 +57,20 @@ void execute(Context& context, const CachedAttention& op) {
   const int group = op.heads / op.kv_heads, head_size = static_cast<int>(op.q.size(1) / op.heads);
   const int64_t width = int64_t{group} * head_size;
 
-  const auto attend = [&](int64_t begin, int64_t end, int kv_head, int worker) {
-    const int64_t column = int64_t{kv_head} * head_size;
-    const auto rows_of = [&](const View& view, int64_t t) -> HeadRows {
-      const bool is_bf16 = view.dtype == DType::bf16;
-      return {address(view.data, is_bf16, t * view.stride[0] + kv_head * width), is_bf16, view.stride[0]};
-    };
+  const auto attend = [&](int64_t begin, int64_t end, int64_t kv_head, float* scratch) {
+    const int64_t column = kv_head * head_size;
     for (int64_t t = begin, next = begin; t < end; t = next) {
       next = t + 1;
       if (sequence[t] < 0) {
-        std::memset(rows_of(op.out, t).data, 0, static_cast<size_t>(width) * size_of(op.out.dtype));
+        clear_columns(op.out, t, kv_head * width, width);
         continue;
       }
       // Tokens of one sequence at consecutive positions share its packed keys and values.
       while (next < end && sequence[next] == sequence[t] && positions[next] == positions[next - 1] + 1) ++next;
-      context.kernels.matrix.attention({.q = rows_of(op.q, t),
+      context.kernels.matrix.attention({.q = head_rows(op.q, t, kv_head * width),
                                         .k = cache_rows(op.k_cache, sequence[t], column),
                                         .v = cache_rows(op.v_cache, sequence[t], column),
-                                        .out = rows_of(op.out, t),
+                                        .out = head_rows(op.out, t, kv_head * width),
                                         .lse = nullptr,
                                         .lse_step = 0,
                                         .first = positions[t],
@@ -82,18 +78,10 @@ void execute(Context& context, const CachedAttention& op) {
                                         .group = group,
                                         .head_size = head_size,
                                         .scale = op.scale},
-                                       static_cast<float*>(context.scratch.of(worker)));
+                                       scratch);
     }
   };
-
-  constexpr int64_t kTasksPerWorker = 8, kMostTokens = 256;
-  const int64_t per_task =
-      std::clamp<int64_t>(tokens * op.kv_heads / (kTasksPerWorker * context.pool.size()), 1, kMostTokens);
-  const int64_t ranges = (tokens + per_task - 1) / per_task;
-  context.pool.parallel_for(ranges * op.kv_heads, [&](int64_t index, int worker) {
-    const int64_t begin = index / op.kv_heads * per_task;
-    attend(begin, std::min(tokens, begin + per_task), static_cast<int>(index % op.kv_heads), worker);
-  });
+  for_ranges(context, tokens, tokens_per_task(context, tokens, op.kv_heads), op.kv_heads, attend);
 }
 
 }  // namespace moe::cpu

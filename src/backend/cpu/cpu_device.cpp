@@ -1,8 +1,8 @@
-#include <unistd.h>
-
 #include <cstring>
 #include <fstream>
 #include <map>
+
+#include <unistd.h>
 
 #include "backend/cpu/context.h"
 #include "backend/cpu/cpu_backend.h"

@@ -17,7 +17,8 @@ Grid choose_grid(int64_t m, int64_t n, int64_t k, int workers) {
   Grid best{1, 1};
   double best_time = -1;
   const int64_t most = int64_t{8} * workers;
-  const int64_t most_m = std::clamp<int64_t>(m / kLeastRows, 1, most), most_n = std::clamp<int64_t>(n / kLeastColumns, 1, most);
+  const int64_t most_m = std::clamp<int64_t>(m / kLeastRows, 1, most),
+                most_n = std::clamp<int64_t>(n / kLeastColumns, 1, most);
   for (int64_t m_parts = 1; m_parts <= most_m; m_parts += 1 + m_parts / 4) {
     for (int64_t n_parts = 1; n_parts <= most_n; n_parts += 1 + n_parts / 4) {
       const Grid grid{m_parts, n_parts};

@@ -1,8 +1,7 @@
 #include "backend/cpu/host_memory.h"
 
-#include <sys/mman.h>
-
 #include <cstdlib>
+#include <sys/mman.h>
 
 #include "base/error.h"
 

@@ -1,6 +1,6 @@
 #pragma once
-/// From views to the product kernel's terms, and the division of a product among tasks. A division changes no bits: every
-/// element of c is computed along the whole of K by one task, in an order that depends on K alone.
+/// From views to the product kernel's terms, and the division of a product among tasks. A division changes no bits:
+/// every element of c is computed along the whole of K by one task, in an order that depends on K alone.
 
 #include <algorithm>
 
@@ -23,8 +23,7 @@ inline void* address(void* data, bool is_bf16, int64_t elements) {
 /// The operand from its stored row `row` and column `column` on.
 inline Operand moved(Operand from, int64_t row, int64_t column) {
   if (from.rows != nullptr) from.rows += row, row = 0;
-  from.elements.data =
-      address(const_cast<void*>(from.elements.data), from.elements.is_bf16, row * from.step + column);
+  from.elements.data = address(const_cast<void*>(from.elements.data), from.elements.is_bf16, row * from.step + column);
   return from;
 }
 

@@ -1,8 +1,10 @@
-// Attention gives one query the same bits in training, in any chunk of a prompt, in decoding and beside any other sequence.
+// Attention gives one query the same bits in training, in any chunk of a prompt, in decoding and beside any other
+// sequence.
+
+#include "ops/attention.h"
 
 #include <limits>
 
-#include "ops/attention.h"
 #include "tests/backend/cpu/tensors.h"
 
 namespace moe::test {
@@ -77,10 +79,19 @@ TEST(AttentionBits, SameBitsForAnyNumberOfThreads) {
       Attention op = packed_attention(t, h, type, {200, 65, -2, 40, 128});
       const int64_t tokens = op.q.size(0), width = h.heads * h.size, kv_width = h.kv_heads * h.size;
       one.run(op);
-      AttentionBackward back{.q = op.q, .k = op.k, .v = op.v, .segment_start = op.segment_start, .out = op.out,
-                             .lse = op.lse, .d_out = t.normal(type, {tokens, width}), .heads = h.heads,
-                             .kv_heads = h.kv_heads, .scale = op.scale, .max_segment = tokens,
-                             .dq = t.nan(type, {tokens, width}), .dk = t.nan(type, {tokens, kv_width}),
+      AttentionBackward back{.q = op.q,
+                             .k = op.k,
+                             .v = op.v,
+                             .segment_start = op.segment_start,
+                             .out = op.out,
+                             .lse = op.lse,
+                             .d_out = t.normal(type, {tokens, width}),
+                             .heads = h.heads,
+                             .kv_heads = h.kv_heads,
+                             .scale = op.scale,
+                             .max_segment = tokens,
+                             .dq = t.nan(type, {tokens, width}),
+                             .dk = t.nan(type, {tokens, kv_width}),
                              .dv = t.nan(type, {tokens, kv_width})};
       one.run(back);
       const Attention expected = op;
@@ -119,20 +130,30 @@ TEST(AttentionBits, PrefillInAnyChunksAndDecodingEqualTheWholePass) {
         const Attention whole = packed_attention(t, h, type, {tokens});
         cpu.run(whole);
         const int64_t width = h.heads * h.size, kv_width = h.kv_heads * h.size;
-        for (const std::vector<int64_t>& cuts :
-             {std::vector<int64_t>{0, 150}, {0, 64, 128, 150}, {0, 1, 7, 63, 66, 149, 150}, {0, 100, 101, 102, 103, 150}}) {
+        for (const std::vector<int64_t>& cuts : {std::vector<int64_t>{0, 150},
+                                                 {0, 64, 128, 150},
+                                                 {0, 1, 7, 63, 66, 149, 150},
+                                                 {0, 100, 101, 102, 103, 150}}) {
           // What is beyond a position in the cache is NaN, as memory that nobody has written may be.
           const View k_cache = t.nan(type, {3, room, kv_width}), v_cache = t.nan(type, {3, room, kv_width});
           for (size_t i = 0; i + 1 < cuts.size(); ++i) {
             const int64_t begin = cuts[i], count = cuts[i + 1] - begin;
             std::vector<int32_t> sequence(static_cast<size_t>(count), 1), positions;
             for (int64_t p = begin; p < begin + count; ++p) positions.push_back(static_cast<int32_t>(p));
-            cpu.run(KvAppend{.k = whole.k.rows(begin, count), .v = whole.v.rows(begin, count),
-                             .sequence = t.indices(sequence), .positions = t.indices(positions), .k_cache = k_cache,
+            cpu.run(KvAppend{.k = whole.k.rows(begin, count),
+                             .v = whole.v.rows(begin, count),
+                             .sequence = t.indices(sequence),
+                             .positions = t.indices(positions),
+                             .k_cache = k_cache,
                              .v_cache = v_cache});
-            const CachedAttention op{.q = whole.q.rows(begin, count), .k_cache = k_cache, .v_cache = v_cache,
-                                     .sequence = t.indices(sequence), .positions = t.indices(positions),
-                                     .heads = h.heads, .kv_heads = h.kv_heads, .scale = whole.scale,
+            const CachedAttention op{.q = whole.q.rows(begin, count),
+                                     .k_cache = k_cache,
+                                     .v_cache = v_cache,
+                                     .sequence = t.indices(sequence),
+                                     .positions = t.indices(positions),
+                                     .heads = h.heads,
+                                     .kv_heads = h.kv_heads,
+                                     .scale = whole.scale,
                                      .out = t.nan(type, {count, width})};
             cpu.run(op);
             expect_same_bits(op.out, whole.out.rows(begin, count),
@@ -154,9 +175,15 @@ TEST(AttentionBits, ABatchOfUnequalSequencesEqualsEachAlone) {
     // A token of each sequence, two of one, padding between them.
     const std::vector<int32_t> sequence = {3, -1, 0, 2, 2, 1}, positions = {199, 0, 0, 63, 64, 130};
     const auto tokens = static_cast<int64_t>(sequence.size());
-    CachedAttention op{.q = t.normal(DType::f32, {tokens, width}), .k_cache = k_cache, .v_cache = v_cache,
-                       .sequence = t.indices(sequence), .positions = t.indices(positions), .heads = h.heads,
-                       .kv_heads = h.kv_heads, .scale = 0.3f, .out = t.nan(DType::f32, {tokens, width})};
+    CachedAttention op{.q = t.normal(DType::f32, {tokens, width}),
+                       .k_cache = k_cache,
+                       .v_cache = v_cache,
+                       .sequence = t.indices(sequence),
+                       .positions = t.indices(positions),
+                       .heads = h.heads,
+                       .kv_heads = h.kv_heads,
+                       .scale = 0.3f,
+                       .out = t.nan(DType::f32, {tokens, width})};
     cpu.run(op);
     const CachedAttention together = op;
     for (int64_t i = 0; i < tokens; ++i) {
@@ -196,8 +223,8 @@ TEST(AttentionBits, LaterTokensAndOtherDocumentsNeverTouchAQuery) {
 }
 
 TEST(AttentionBits, GradientsDoNotDependOnTheScratchThatHoldsThem) {
-  // The packed keys of 1700 tokens of 600 columns do not fit in the scratch, so dQ is made in a second pass; those of the
-  // first 500 tokens alone do, and no later query or key reaches their dQ.
+  // The packed keys of 1700 tokens of 600 columns do not fit in the scratch, so dQ is made in a second pass; those of
+  // the first 500 tokens alone do, and no later query or key reaches their dQ.
   Cpu cpu(2);
   Tensors t;
   const Heads h{1, 1, 600};
@@ -206,11 +233,19 @@ TEST(AttentionBits, GradientsDoNotDependOnTheScratchThatHoldsThem) {
   cpu.run(op);
   const View d_out = t.normal(DType::bf16, {tokens, width});
   const auto backward = [&](int64_t count) {
-    AttentionBackward back{.q = op.q.rows(0, count), .k = op.k.rows(0, count), .v = op.v.rows(0, count),
-                           .segment_start = op.segment_start.rows(0, count), .out = op.out.rows(0, count),
-                           .lse = op.lse.rows(0, count), .d_out = d_out.rows(0, count), .heads = h.heads,
-                           .kv_heads = h.kv_heads, .scale = op.scale, .max_segment = count,
-                           .dq = t.nan(DType::bf16, {count, width}), .dk = t.nan(DType::bf16, {count, h.size}),
+    AttentionBackward back{.q = op.q.rows(0, count),
+                           .k = op.k.rows(0, count),
+                           .v = op.v.rows(0, count),
+                           .segment_start = op.segment_start.rows(0, count),
+                           .out = op.out.rows(0, count),
+                           .lse = op.lse.rows(0, count),
+                           .d_out = d_out.rows(0, count),
+                           .heads = h.heads,
+                           .kv_heads = h.kv_heads,
+                           .scale = op.scale,
+                           .max_segment = count,
+                           .dq = t.nan(DType::bf16, {count, width}),
+                           .dk = t.nan(DType::bf16, {count, h.size}),
                            .dv = t.nan(DType::bf16, {count, h.size})};
     cpu.run(back);
     return back;

@@ -13,10 +13,10 @@ struct Sizes {
   int64_t m, n, k;
 };
 
-// Below and beyond a tile, a block of rows, a block of columns and a K-block (384) of the kernels; last, more rows than are
-// taken at once and more of a than is packed at once.
-const Sizes kSizes[] = {{1, 1, 1},        {5, 17, 3},     {37, 70, 129},  {200, 130, 385},
-                        {455, 90, 800},   {13, 1030, 64}, {4200, 20, 3},  {1100, 40, 2000}};
+// Below and beyond a tile, a block of rows, a block of columns and a K-block (384) of the kernels; last, more rows than
+// are taken at once and more of a than is packed at once.
+const Sizes kSizes[] = {{1, 1, 1},      {5, 17, 3},     {37, 70, 129}, {200, 130, 385},
+                        {455, 90, 800}, {13, 1030, 64}, {4200, 20, 3}, {1100, 40, 2000}};
 
 TEST(Products, SameBitsForAnyNumberOfThreads) {
   Cpu one(1), two(2), three(3);
@@ -49,8 +49,10 @@ TEST(Products, ARowHasTheSameBitsAloneAndAmongOthers) {
     for (const Sizes& s : kSizes) {
       for (const DType type : kTypes) {
         Tensors t;
-        const Gemm whole{.a = t.normal(type, {s.m, s.k}), .b = t.normal(type, {s.n, s.k}),
-                         .c = t.nan(type, {s.m, s.n}), .transpose_b = true};
+        const Gemm whole{.a = t.normal(type, {s.m, s.k}),
+                         .b = t.normal(type, {s.n, s.k}),
+                         .c = t.nan(type, {s.m, s.n}),
+                         .transpose_b = true};
         other.run(whole);
         for (const int64_t chunk : {1, 2, 3, 7, 64}) {
           if (s.m > 100 * chunk) continue;
@@ -69,8 +71,10 @@ TEST(Products, ARowHasTheSameBitsAloneAndAmongOthers) {
 TEST(Products, ColumnsHaveTheSameBitsAloneAndAmongOthers) {
   Cpu cpu(1);
   Tensors t;
-  const Gemm whole{.a = t.normal(DType::f32, {50, 900}), .b = t.normal(DType::f32, {300, 900}),
-                   .c = t.nan(DType::f32, {50, 300}), .transpose_b = true};
+  const Gemm whole{.a = t.normal(DType::f32, {50, 900}),
+                   .b = t.normal(DType::f32, {300, 900}),
+                   .c = t.nan(DType::f32, {50, 300}),
+                   .transpose_b = true};
   cpu.run(whole);
   const View c = t.nan(DType::f32, {50, 300});
   for (int64_t n = 0; n < 300; n += 37) {
@@ -86,7 +90,9 @@ TEST(Products, Bf16ResultsAreTheF32ResultsRoundedOnce) {
     for (const bool accumulate : {false, true}) {
       Tensors t;
       const View start = t.normal(DType::bf16, {s.m, s.n});
-      Gemm op{.a = t.normal(DType::bf16, {s.m, s.k}), .b = t.normal(DType::bf16, {s.k, s.n}), .c = t.copy(start),
+      Gemm op{.a = t.normal(DType::bf16, {s.m, s.k}),
+              .b = t.normal(DType::bf16, {s.k, s.n}),
+              .c = t.copy(start),
               .accumulate = accumulate};
       cpu.run(op);
       const View rounded = op.c;
@@ -105,7 +111,8 @@ TEST(Products, WideInstructionSetsGiveTheSameBits) {
   Cpu narrow(1, Isa::avx2), wide(1, Isa::avx512);
   for (const Sizes& s : kSizes) {
     Tensors t;
-    Gemm op{.a = t.normal(DType::f32, {s.m, s.k}), .b = t.normal(DType::f32, {s.k, s.n}),
+    Gemm op{.a = t.normal(DType::f32, {s.m, s.k}),
+            .b = t.normal(DType::f32, {s.k, s.n}),
             .c = t.nan(DType::f32, {s.m, s.n})};
     narrow.run(op);
     const View expected = op.c;
@@ -121,7 +128,8 @@ TEST(Products, AnUnknownInstructionSetIsRefused) {
   EXPECT_THROW(make_cpu_backend(pool, Isa::avx512), Error);
 }
 
-// ---- products of experts ---------------------------------------------------------------------------------------------
+// ---- products of experts
+// ---------------------------------------------------------------------------------------------
 
 /// Rows of each expert: balanced, skewed, one that takes all, empty ones.
 const std::vector<std::vector<int32_t>> kRows = {{40, 41, 39}, {0, 300, 1, 7, 0}, {500}, {0, 0}, {3, 0, 600, 2}};
@@ -160,11 +168,16 @@ TEST(GroupedProducts, EqualOneProductPerExpert) {
       const View expected = t.nan(type, {experts.rows() + spare, n});
       for (int64_t e = 0; e < experts.count(); ++e) {
         const int32_t begin = experts.offsets[static_cast<size_t>(e)], count = rows[static_cast<size_t>(e)];
-        one.run(Gemm{.a = gathered.rows(begin, count), .b = b.at(e), .c = expected.rows(begin, count), .transpose_b = true});
+        one.run(Gemm{
+            .a = gathered.rows(begin, count), .b = b.at(e), .c = expected.rows(begin, count), .transpose_b = true});
       }
       for (Cpu* cpu : {&one, &three}) {
-        const GroupedGemm op{.a = a, .a_rows = t.indices(from), .offsets = offsets, .b = b,
-                             .c = t.nan(type, {experts.rows() + spare, n}), .transpose_b = true};
+        const GroupedGemm op{.a = a,
+                             .a_rows = t.indices(from),
+                             .offsets = offsets,
+                             .b = b,
+                             .c = t.nan(type, {experts.rows() + spare, n}),
+                             .transpose_b = true};
         cpu->run(op);
         expect_same_bits(op.c, expected, describe(op));
       }
@@ -184,17 +197,25 @@ TEST(GroupedProducts, ReductionsEqualOneProductPerExpert) {
       const View start = t.normal(DType::f32, {experts.count(), m, n});
       const View gathered = t.filled(DType::bf16, {experts.rows(), n}, 0);
       for (int64_t r = 0; r < experts.rows(); ++r) {
-        std::memcpy(gathered.rows(r, 1).data, b.rows(experts.from[static_cast<size_t>(r)], 1).data, static_cast<size_t>(n) * 2);
+        std::memcpy(gathered.rows(r, 1).data, b.rows(experts.from[static_cast<size_t>(r)], 1).data,
+                    static_cast<size_t>(n) * 2);
       }
       const View expected = t.copy(start);
       for (int64_t e = 0; e < experts.count(); ++e) {
         const int32_t begin = experts.offsets[static_cast<size_t>(e)], count = rows[static_cast<size_t>(e)];
-        one.run(Gemm{.a = a.rows(begin, count), .b = gathered.rows(begin, count), .c = expected.at(e),
-                     .transpose_a = true, .accumulate = accumulate});
+        one.run(Gemm{.a = a.rows(begin, count),
+                     .b = gathered.rows(begin, count),
+                     .c = expected.at(e),
+                     .transpose_a = true,
+                     .accumulate = accumulate});
       }
       for (Cpu* cpu : {&one, &three}) {
-        const GroupedGemmReduce op{.a = a, .b = b, .b_rows = t.indices(experts.from), .offsets = t.indices(experts.offsets),
-                                   .c = t.copy(start), .accumulate = accumulate};
+        const GroupedGemmReduce op{.a = a,
+                                   .b = b,
+                                   .b_rows = t.indices(experts.from),
+                                   .offsets = t.indices(experts.offsets),
+                                   .c = t.copy(start),
+                                   .accumulate = accumulate};
         cpu->run(op);
         expect_same_bits(op.c, expected, describe(op));
       }

@@ -1,12 +1,12 @@
 #pragma once
 /// Small tensors for tests of the CPU backend: host memory, deterministic values, comparison of bits.
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <cstring>
 #include <list>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "backend/cpu/cpu_backend.h"
 #include "base/random.h"
@@ -26,7 +26,8 @@ class Tensors {
   View normal(DType dtype, Shape shape) {
     const View view = filled(dtype, shape, 0);
     const Random random(7, next_stream_++);
-    for (int64_t i = 0; i < shape.elements(); ++i) set(view, i, static_cast<float>(random.normal(static_cast<uint64_t>(i))));
+    for (int64_t i = 0; i < shape.elements(); ++i)
+      set(view, i, static_cast<float>(random.normal(static_cast<uint64_t>(i))));
     return view;
   }
   View indices(const std::vector<int32_t>& values) {

@@ -7,17 +7,17 @@ namespace moe::cpu::MOE_ISA {
 namespace {
 
 struct Sizes {
-  int64_t columns;      ///< head_size, padded
-  int64_t key_floats;   ///< a packed block of keys
-  int64_t value_floats; ///< a packed block of values
-  int64_t rows;         ///< rows at a time
+  int64_t columns;       ///< head_size, padded
+  int64_t key_floats;    ///< a packed block of keys
+  int64_t value_floats;  ///< a packed block of values
+  int64_t rows;          ///< rows at a time
 };
 
 struct State {
-  float* keys;    ///< panels of [head_size][kTileColumns keys]
-  float* values;  ///< panels of [keys][kTileColumns columns]
-  float* queries; ///< panels of [head_size][kTileRows]
-  float* out;     ///< [rows][columns], not yet divided by the denominator
+  float* keys;     ///< panels of [head_size][kTileColumns keys]
+  float* values;   ///< panels of [keys][kTileColumns columns]
+  float* queries;  ///< panels of [head_size][kTileRows]
+  float* out;      ///< [rows][columns], not yet divided by the denominator
   float* maximum;
   float* denominator;
 };
@@ -78,8 +78,8 @@ void attend_tile(const AttentionTask& t, const Sizes& sizes, const State& state,
   const int64_t last_position = t.first + (first_row + row + rows - 1) / t.group;
   const int most_seen = static_cast<int>(least(keys, keys_seen(last_position, key)));
   for (int j = 0; j < most_seen; j += kTileColumns) {
-    any_scratch_tile<1, kTileRows, false>(t.head_size, state.queries + row * t.head_size,
-                                          state.keys + j * t.head_size, scores + j, kKeyBlock, rows);
+    any_scratch_tile<1, kTileRows, false>(t.head_size, state.queries + row * t.head_size, state.keys + j * t.head_size,
+                                          scores + j, kKeyBlock, rows);
   }
   const int computed = static_cast<int>(round_up(most_seen, kLanes));
   for (int i = 0; i < rows; ++i) {
@@ -89,7 +89,8 @@ void attend_tile(const AttentionTask& t, const Sizes& sizes, const State& state,
       for (int j = 0; j < computed; j += kLanes) store(score + j, zero());
       continue;
     }
-    const float factor = softmax_step(score, seen, computed, t.scale, state.maximum[row + i], state.denominator[row + i]);
+    const float factor =
+        softmax_step(score, seen, computed, t.scale, state.maximum[row + i], state.denominator[row + i]);
     if (factor == 1.0f) continue;
     float* const out = state.out + (row + i) * sizes.columns;
     for (int64_t j = 0; j < sizes.columns; j += kLanes) store(out + j, load(out + j) * splat(factor));

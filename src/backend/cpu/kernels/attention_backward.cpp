@@ -1,8 +1,9 @@
-// The gradients of attention, one block of queries after another: the weights are computed again from the scores and lse.
+// The gradients of attention, one block of queries after another: the weights are computed again from the scores and
+// lse.
 //   P = exp(scale S - lse),  dP = d_out V^T,  dS = scale P (dP - rowsum(out d_out)),
 //   dV = P^T d_out,  dK = dS^T Q,  dQ = dS K.
-// dQ of a query is a sum over blocks of keys in order; dK and dV of a block of keys are sums over heads, then over blocks
-// of queries in order.
+// dQ of a query is a sum over blocks of keys in order; dK and dV of a block of keys are sums over heads, then over
+// blocks of queries in order.
 
 #include "backend/cpu/kernels/attention_rows.h"
 
@@ -33,9 +34,9 @@ struct QueryBlock {
 
 struct Workspace {
   const AttentionBackwardTask& task;
-  int64_t columns;        ///< head_size, padded
-  int64_t block_floats;   ///< of one KeyBlock
-  int64_t blocks;         ///< KeyBlocks that fit
+  int64_t columns;       ///< head_size, padded
+  int64_t block_floats;  ///< of one KeyBlock
+  int64_t blocks;        ///< KeyBlocks that fit
   float* key_blocks;
   QueryBlock queries;
 
@@ -53,8 +54,12 @@ struct Workspace {
 };
 
 Workspace divide(const AttentionBackwardTask& t, float* scratch) {
-  Workspace w{.task = t, .columns = round_up(t.head_size, kTileColumns), .block_floats = 0, .blocks = 0,
-              .key_blocks = nullptr, .queries = {}};
+  Workspace w{.task = t,
+              .columns = round_up(t.head_size, kTileColumns),
+              .block_floats = 0,
+              .blocks = 0,
+              .key_blocks = nullptr,
+              .queries = {}};
   float* free = scratch;
   const auto take = [&](int64_t floats) {
     float* const taken = free;

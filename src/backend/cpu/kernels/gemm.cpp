@@ -59,20 +59,15 @@ TileTarget moved(TileTarget to, int64_t row, int64_t column) {
 void multiply_panels(int64_t depth, const float* a, int64_t rows, const float* b, int64_t columns,
                      const TileTarget& to) {
   const int64_t whole_rows = rows / kTileRows * kTileRows, panel = kTileColumns * depth;
-  const int64_t next_part = whole_rows == 0 ? 0 : (panel * kTileRows / whole_rows + 15) / 16 * 16;
   for (int64_t j = 0; j < columns; j += kTileColumns, b += panel) {
     const int width = static_cast<int>(least(kTileColumns, columns - j));
-    const float* next = b + panel;
     for (int64_t i = 0; i < whole_rows; i += kTileRows) {
       const TileTarget tile_to = moved(to, i, j);
       prefetch(tile_to, kTileRows);
-      // The next panel, part by part, from wherever it lies into the second-level cache.
-      for (const float* const end = next + next_part; next < end; next += 16) __builtin_prefetch(next, 0, 2);
       tile<kTileRows>(depth, a + i * depth, b, tile_to, kTileRows, width);
     }
     if (whole_rows == rows) continue;
-    any_tile(depth, a + whole_rows * depth, b, moved(to, whole_rows, j),
-                           static_cast<int>(rows - whole_rows), width);
+    any_tile(depth, a + whole_rows * depth, b, moved(to, whole_rows, j), static_cast<int>(rows - whole_rows), width);
   }
 }
 

@@ -17,8 +17,8 @@ struct Elements {
 struct Operand {
   Elements elements;
   int64_t step;
-  const int32_t* rows;   ///< stored row of each row that is used, or null: row i itself
-  bool rows_are_reduced; ///< the stored rows run along K (and their elements along M or N), not the other way round
+  const int32_t* rows;    ///< stored row of each row that is used, or null: row i itself
+  bool rows_are_reduced;  ///< the stored rows run along K (and their elements along M or N), not the other way round
 };
 
 /// c[m, n] = a b, added to what c holds when `accumulate`.
@@ -40,9 +40,9 @@ struct HeadRows {
   int64_t step;
 };
 
-/// Queries [first, first + count) of one sequence whose keys begin at its position 0, for the `group` query heads of one
-/// key/value head (their columns are adjacent: group * head_size). q and out are at query `first`, keys and values at
-/// position 0. lse may be null; else lse[i * lse_step + g].
+/// Queries [first, first + count) of one sequence whose keys begin at its position 0, for the `group` query heads of
+/// one key/value head (their columns are adjacent: group * head_size). q and out are at query `first`, keys and values
+/// at position 0. lse may be null; else lse[i * lse_step + g].
 struct AttentionTask {
   HeadRows q, k, v, out;
   float* lse;

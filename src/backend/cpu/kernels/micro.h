@@ -125,20 +125,28 @@ inline int computed_rows(int rows) { return rows > 4 ? kTileRows : (rows == 3 ? 
 
 inline void any_tile(int64_t depth, const float* a, const float* b, const TileTarget& to, int rows, int columns) {
   switch (computed_rows(rows)) {
-    case 1: return tile<1>(depth, a, b, to, rows, columns);
-    case 2: return tile<2>(depth, a, b, to, rows, columns);
-    case 4: return tile<4>(depth, a, b, to, rows, columns);
-    default: return tile<kTileRows>(depth, a, b, to, rows, columns);
+    case 1:
+      return tile<1>(depth, a, b, to, rows, columns);
+    case 2:
+      return tile<2>(depth, a, b, to, rows, columns);
+    case 4:
+      return tile<4>(depth, a, b, to, rows, columns);
+    default:
+      return tile<kTileRows>(depth, a, b, to, rows, columns);
   }
 }
 
 template <int RowStep, int DepthStep, bool kAdd>
 inline void any_scratch_tile(int64_t depth, const float* a, const float* b, float* out, int64_t step, int rows) {
   switch (computed_rows(rows)) {
-    case 1: return scratch_tile<1, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
-    case 2: return scratch_tile<2, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
-    case 4: return scratch_tile<4, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
-    default: return scratch_tile<kTileRows, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
+    case 1:
+      return scratch_tile<1, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
+    case 2:
+      return scratch_tile<2, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
+    case 4:
+      return scratch_tile<4, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
+    default:
+      return scratch_tile<kTileRows, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
   }
 }
 

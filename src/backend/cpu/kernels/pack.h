@@ -47,7 +47,8 @@ inline void pack_inner_row(const T* row, float* to, int64_t panel_step) {
   }
 }
 
-/// Packs columns [column, column + count) of stored rows [first, first + depth), which run along K, as consecutive panels.
+/// Packs columns [column, column + count) of stored rows [first, first + depth), which run along K, as consecutive
+/// panels.
 template <int Width, class T>
 inline void pack_rows(const Stored<T>& from, int64_t first, int64_t depth, int64_t column, int64_t count, float* to) {
   constexpr int64_t kColumns = kPanelsAtOnce * Width;

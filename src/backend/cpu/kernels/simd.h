@@ -2,7 +2,8 @@
 /// One vector of f32 as wide as the instruction set this file is compiled for, and the few functions that every kernel
 /// uses. Each lane's result depends on that lane alone, so an element has the same bits wherever in a vector it stands;
 /// a tail is done with load_part and store_part, not with a scalar loop.
-/// Only for sources under kernels/. Functions live in the instruction set's own namespace: the linker shares none of them.
+/// Only for sources under kernels/. Functions live in the instruction set's own namespace: the linker shares none of
+/// them.
 
 #include <cstdint>
 
