@@ -11,6 +11,7 @@ folder = $(if $(filter release,$(PRESET)),build,build/$(PRESET))
 # CMake reads the launcher from the environment when a build folder is configured for the first time.
 ifneq ($(shell command -v ccache),)
 export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
+export CMAKE_CUDA_COMPILER_LAUNCHER ?= ccache
 endif
 
 .PHONY: build test demo asan tsan tidy bench bench-peers golden corpus venv peers-venv dependencies format layers clean distclean help

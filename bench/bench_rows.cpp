@@ -124,9 +124,11 @@ void bench_ends(Bench& bench, Tensors& s, DType type) {
   bench.row(EmbedBackward{.tokens = tokens, .dy = x, .d_table = s.real(DType::f32, {kVocabulary, kHidden})});
   const View scale = s.make(DType::f32, {1});
   *scale.as<float>() = 1e-3f;
-  bench.row(CrossEntropy{.logits = s.real(type, {1024, kVocabulary}),
+  const View logits = s.real(type, {1024, kVocabulary});
+  bench.row(CrossEntropy{.logits = logits,
                          .targets = s.index({1024}, kVocabulary),
                          .gradient_scale = scale,
+                         .d_logits = logits,
                          .row_loss = s.real(DType::f32, {1024})},
             "1024 rows");
 }

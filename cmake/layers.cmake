@@ -2,16 +2,16 @@
 
 add_library(moe_options INTERFACE)
 target_include_directories(moe_options INTERFACE ${CMAKE_SOURCE_DIR}/src)
-target_compile_options(moe_options INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Werror=missing-field-initializers -Werror=return-type)
+target_compile_options(moe_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:
+  -Wall;-Wextra;-Wpedantic;-Wshadow;-Werror=missing-field-initializers;-Werror=return-type>)
 option(MOE_WARNINGS_ARE_ERRORS "Treat every compiler warning as an error" OFF)
 if(MOE_WARNINGS_ARE_ERRORS)
-  target_compile_options(moe_options INTERFACE -Werror)
+  target_compile_options(moe_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
 set(MOE_SANITIZE "" CACHE STRING "Sanitizers for every target, for instance address,undefined")
 if(MOE_SANITIZE)
-  target_compile_options(moe_options INTERFACE -fsanitize=${MOE_SANITIZE} -fno-omit-frame-pointer
-    -fno-sanitize-recover=all)
+  target_compile_options(moe_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:
+    -fsanitize=${MOE_SANITIZE};-fno-omit-frame-pointer;-fno-sanitize-recover=all>)
   target_link_options(moe_options INTERFACE -fsanitize=${MOE_SANITIZE})
 endif()
 

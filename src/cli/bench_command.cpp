@@ -5,7 +5,9 @@
 #include "cli/bench_machine.h"
 #include "cli/bench_step.h"
 #include "cli/commands.h"
+#include "data/shards.h"
 #include "formats/json.h"
+#include "train/run_config.h"
 
 namespace moe {
 namespace {
@@ -17,12 +19,39 @@ threads times `step` seconds says that other programs were in the way.
 Examples:
   moe bench --json
   moe bench step --layers 2 --experts 15 --top-k 3 --rows 1 --steps 5
+  moe bench step --device cuda --config configs/deepseekmoe-2b.toml --rows 8
   moe bench machine)";
+
+/// The options that a run file's model can also give.
+constexpr std::pair<const char*, int64_t ModelConfig::*> kModelSizes[] = {
+    {"--hidden", &ModelConfig::hidden_size},        {"--layers", &ModelConfig::num_hidden_layers},
+    {"--heads", &ModelConfig::num_attention_heads}, {"--kv-heads", &ModelConfig::num_key_value_heads},
+    {"--shared", &ModelConfig::n_shared_experts},   {"--experts", &ModelConfig::n_routed_experts},
+    {"--top-k", &ModelConfig::num_experts_per_tok}, {"--width", &ModelConfig::moe_intermediate_size},
+    {"--vocabulary", &ModelConfig::vocab_size},
+};
+
+/// Takes model, type, recompute and length from the run file that --config names, where no option says otherwise.
+StepFlags with_run_file(const CLI::App& command, const StepFlags& given) {
+  if (given.config.empty()) return given;
+  Settings settings = Settings::load(given.config);
+  const RunConfig run =
+      read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
+  StepFlags flags = given;
+  flags.model = run.model;
+  for (const auto& [name, size] : kModelSizes) {
+    if (command.count(name) > 0) flags.model.*size = given.model.*size;
+  }
+  if (command.count("--length") == 0) flags.length = run.data.sequence_length;
+  if (command.count("--dtype") == 0) flags.dtype = name(run.step.dtype);
+  return flags;
+}
 
 void add_step_options(CLI::App& command, StepFlags& flags) {
   const auto size = [&](const char* name, int64_t& value, int64_t least, const char* help) {
     command.add_option(name, value, help)->check(CLI::Range(least, int64_t{1} << 31))->capture_default_str();
   };
+  command.add_option("--config", flags.config, "take model, sequence length and dtype from this run file");
   size("--hidden", flags.model.hidden_size, 1, "hidden size d");
   size("--layers", flags.model.num_hidden_layers, 1, "layers, each with experts");
   size("--heads", flags.model.num_attention_heads, 1, "attention heads");
@@ -102,12 +131,12 @@ void add_bench_command(CLI::App& app) {
   command->require_subcommand(0, 1);
   add_step_options(*command, *flags);
   command->callback([flags, command] {
-    if (command->get_subcommands().empty()) bench_step(*flags);
+    if (command->get_subcommands().empty()) bench_step(with_run_file(*command, *flags));
   });
   auto step_flags = std::make_shared<StepFlags>();
   CLI::App* step = command->add_subcommand("step", "A training step on random tokens");
   add_step_options(*step, *step_flags);
-  step->callback([step_flags] { bench_step(*step_flags); });
+  step->callback([step_flags, step] { bench_step(with_run_file(*step, *step_flags)); });
   add_machine(*command);
 }
 

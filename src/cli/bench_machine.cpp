@@ -2,24 +2,49 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <ctime>
 #include <limits>
 
+#include "base/random.h"
 #include "infer/arenas.h"
 
 namespace moe {
 namespace {
 
+/// Each measurement repeats the work until it lasts long enough for the clock and for the device's queue.
 template <class Work>
 double best_seconds(Device& device, int repeats, Work work) {
-  double best = std::numeric_limits<double>::infinity();
-  for (int i = 0; i <= repeats; ++i) {
+  constexpr double kLeastSeconds = 0.03;
+  const auto seconds_of = [&](int64_t times) {
     const double start = wall_seconds();
-    work();
+    for (int64_t i = 0; i < times; ++i) work();
     device.synchronize();
-    if (i > 0) best = std::min(best, wall_seconds() - start);
-  }
+    return (wall_seconds() - start) / static_cast<double>(times);
+  };
+  seconds_of(1);
+  const auto times = static_cast<int64_t>(std::clamp(std::ceil(kLeastSeconds / seconds_of(1)), 1.0, 1e4));
+  double best = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < repeats; ++i) best = std::min(best, seconds_of(times));
   return best;
+}
+
+/// Random values: some processors are faster on constants. The same block of them again and again.
+void fill_randomly(Backend& backend, Device& device, const View& matrix, uint64_t stream) {
+  const int64_t block = std::min<int64_t>(matrix.elements(), int64_t{1} << 20);
+  std::vector<float> values(static_cast<size_t>(block));
+  const Random random(1, stream);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random.normal(i));
+  DeviceMemory memory(device);
+  const View source =
+      memory.arena("random values", values.size() * sizeof(float) + 64).push("values", DType::f32, {block});
+  device.upload(source.data, values.data(), source.bytes());
+  const View flat = matrix.reshaped({matrix.elements()});
+  for (int64_t begin = 0; begin < flat.elements(); begin += block) {
+    const int64_t count = std::min(block, flat.elements() - begin);
+    backend.run(Cast{.x = source.rows(0, count), .y = flat.rows(begin, count)});
+  }
+  device.synchronize();
 }
 
 }  // namespace
@@ -32,8 +57,8 @@ double measure_product(Backend& backend, Device& device, DType dtype, int64_t n,
     return memory.arena("a benchmark's matrix", bytes + 64).push("matrix", type, shape);
   };
   const Gemm product{.a = matrix(dtype), .b = matrix(dtype), .c = matrix(DType::f32)};
-  backend.run(Fill{.x = product.a, .value = 0.5});
-  backend.run(Fill{.x = product.b, .value = 0.25});
+  fill_randomly(backend, device, product.a, 0);
+  fill_randomly(backend, device, product.b, 1);
   return static_cast<double>(flops(product)) / best_seconds(device, repeats, [&] { backend.run(product); });
 }
 
@@ -44,7 +69,7 @@ double measure_copy(Backend& backend, Device& device, int64_t bytes, int repeats
     return memory.arena("a benchmark's tensor", static_cast<size_t>(bytes) + 64).push("tensor", DType::f32, shape);
   };
   const Cast copy{.x = tensor(), .y = tensor()};
-  backend.run(Fill{.x = copy.x, .value = 1});
+  fill_randomly(backend, device, copy.x, 2);
   return static_cast<double>(traffic_bytes(copy)) / best_seconds(device, repeats, [&] { backend.run(copy); });
 }
 

@@ -46,6 +46,7 @@ struct Measured {
   std::map<std::string, RecordingBackend::Record> ops;
   double product = 0;  // FLOP/s
   int64_t peak_rss = 0;
+  int64_t allocated = 0;  // on the device
 };
 
 double median(const std::vector<StepTime>& times, double StepTime::*value) {
@@ -67,10 +68,12 @@ StepConfig step_config(const StepFlags& flags) {
   return step;
 }
 
-StepTime one_step(TrainingStep& run, const std::vector<Batch>& batches, int64_t number, StepReport& report) {
+StepTime one_step(TrainingStep& run, Device& device, const std::vector<Batch>& batches, int64_t number,
+                  StepReport& report) {
   const double start = wall_seconds();
   const double cpu = cpu_seconds();
   run.accumulate([&](int64_t index) { return batches[static_cast<size_t>(index)]; });
+  device.synchronize();
   const double middle = wall_seconds();
   report = run.update(number, 1e-4);
   const double end = wall_seconds();
@@ -89,20 +92,25 @@ Measured measure(const StepFlags& flags, const StepConfig& step, Compute& comput
   measured.product = product();
   {
     RecordingBackend recorder(*compute.backend, *compute.device);
+    recorder.record(false);
     TrainingStep run(flags.model, step, measured.plan, *compute.device, recorder);
     run.initialize(1, 0.006);
-    for (int i = 0; i < flags.warm_up + flags.steps; ++i) {
+    // After the timed steps, one more whose operations are timed one by one.
+    const int all_steps = flags.warm_up + flags.steps + 1;
+    for (int i = 0; i < all_steps; ++i) {
       std::vector<Batch> batches;
       for (int64_t b = 0; b < flags.microbatches; ++b) {
         batches.push_back(random_batch(flags, static_cast<uint64_t>(i * flags.microbatches + b)));
       }
-      show_status(fmt::format("step {} of {}", i + 1, flags.warm_up + flags.steps));
-      if (i == flags.warm_up) recorder.clear();
-      const StepTime time = one_step(run, batches, i + 1, measured.report);
-      if (i >= flags.warm_up) measured.times.push_back(time);
+      show_status(fmt::format("step {} of {}", i + 1, all_steps));
+      const bool last = i == all_steps - 1;
+      recorder.record(last);
+      const StepTime time = one_step(run, *compute.device, batches, i + 1, measured.report);
+      if (i >= flags.warm_up && !last) measured.times.push_back(time);
     }
     clear_status();
     measured.ops = recorder.records();
+    measured.allocated = compute.device->allocated_bytes();
   }
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -118,11 +126,13 @@ Json step_json(const StepFlags& flags, const Measured& measured, int threads) {
   const MemoryPlan& plan = measured.plan;
   const double step = median(measured.times, &StepTime::step);
   const auto tokens = static_cast<double>(flags.rows * flags.length * flags.microbatches);
-  const double rate = static_cast<double>(flags.rows * flags.microbatches * exact_flops(m, flags.length)) / step;
+  const auto sequences = static_cast<double>(flags.rows * flags.microbatches);
+  const double rate = sequences * static_cast<double>(exact_flops(m, flags.length)) / step;
+  const double paper_rate = sequences * static_cast<double>(paper_flops(m, flags.length)) / step;
   Json ops = Json::object();
   for (const auto& [name, op] : measured.ops) {
-    ops[name] = {{"ms", 1e3 * op.seconds / flags.steps},
-                 {"calls", op.calls / flags.steps},
+    ops[name] = {{"ms", 1e3 * op.seconds},
+                 {"calls", op.calls},
                  {"gflops", 1e-9 * static_cast<double>(op.flops) / op.seconds},
                  {"gb_per_s", 1e-9 * static_cast<double>(op.bytes) / op.seconds}};
   }
@@ -150,6 +160,7 @@ Json step_json(const StepFlags& flags, const Measured& measured, int threads) {
           {"update_s", median(measured.times, &StepTime::update)},
           {"cpu_s", median(measured.times, &StepTime::cpu)},
           {"peak_rss_gib", gib(measured.peak_rss)},
+          {"allocated_gib", gib(measured.allocated)},
           {"plan_gib",
            {{"parameters", gib(plan.parameters)},
             {"gradients", gib(plan.gradients)},
@@ -159,8 +170,10 @@ Json step_json(const StepFlags& flags, const Measured& measured, int threads) {
             {"scratch", gib(plan.scratch)},
             {"total", gib(plan.total())}}},
           {"gflops", 1e-9 * rate},
+          {"paper_gflops", 1e-9 * paper_rate},
           {"product_gflops", 1e-9 * measured.product},
           {"share_of_product", measured.product > 0 ? Json(rate / measured.product) : Json()},
+          {"paper_share_of_product", measured.product > 0 ? Json(paper_rate / measured.product) : Json()},
           {"loss", measured.report.loss},
           {"grad_norm", measured.report.gradient_norm},
           {"ops", ops}};
@@ -175,11 +188,12 @@ void print_step(const Json& j) {
       j.at("threads").get<int>());
   fmt::print("{:.1f} GFLOP/s", number("gflops"));
   if (!j.at("share_of_product").is_null()) {
-    fmt::print(", {:.1f}% of a large {} product's {:.1f}", 100 * number("share_of_product"),
-               j.at("dtype").get<std::string>(), number("product_gflops"));
+    fmt::print(", {:.1f}% of a large {} product's {:.1f} ({:.1f}% by the paper's convention)",
+               100 * number("share_of_product"), j.at("dtype").get<std::string>(), number("product_gflops"),
+               100 * number("paper_share_of_product"));
   }
-  fmt::print("\n{:.2f} GiB at the peak of the process ({:.2f} GiB planned)\n\n", number("peak_rss_gib"),
-             j.at("plan_gib").at("total").get<double>());
+  fmt::print("\n{:.2f} GiB allocated on the device ({:.2f} GiB planned), {:.2f} GiB of host memory at the peak\n\n",
+             number("allocated_gib"), j.at("plan_gib").at("total").get<double>(), number("peak_rss_gib"));
   std::vector<std::pair<double, std::string>> rows;
   for (const auto& [name, op] : j.at("ops").items()) rows.emplace_back(op.at("ms").get<double>(), name);
   std::sort(rows.rbegin(), rows.rend());
@@ -201,10 +215,11 @@ void bench_step(StepFlags flags) {
   }
   if (model.num_attention_heads > 0) model.head_dim = model.hidden_size / model.num_attention_heads;
   model.max_position_embeddings = flags.length;
-  model.intermediate_size = model.moe_intermediate_size;  // with --experts 0
+  if (flags.config.empty()) model.intermediate_size = model.moe_intermediate_size;  // with --experts 0
   validate(model);
-  const StepConfig step = step_config(flags);
   Compute compute = make_compute(flags.device);
+  StepConfig step = step_config(flags);
+  step.head_logits = head_logits(compute.kind);
   const Json json = step_json(flags, measure(flags, step, compute), compute.pool.size());
   if (flags.json) {
     fmt::print("{}\n", json.dump(2));

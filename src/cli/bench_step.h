@@ -8,6 +8,7 @@ namespace moe {
 
 /// Defaults: the shape that bench/peers/torch_step.py measures too.
 struct StepFlags {
+  std::string config;  ///< a run file whose model takes the place of the default one; "": none
   ModelConfig model = {.vocab_size = 8192,
                        .hidden_size = 512,
                        .moe_intermediate_size = 344,

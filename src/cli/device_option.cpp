@@ -1,22 +1,41 @@
 #include "cli/device_option.h"
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cuda/cuda_backend.h"
 #include "base/error.h"
 
 namespace moe {
 
-Compute::Compute(int threads) : pool(threads), device(make_cpu_device()), backend(make_cpu_backend(pool)) {}
+DeviceKind device_kind(const DeviceOptions& options) {
+  if (options.device == "cpu") return DeviceKind::cpu;
+  if (options.device == "cuda") return DeviceKind::cuda;
+  if (options.device == "auto") return why_no_cuda().empty() ? DeviceKind::cuda : DeviceKind::cpu;
+  fail_usage("--device {}: there is no such device; use cuda, cpu, or auto (cuda where there is a GPU)", options.device);
+}
+
+int64_t head_logits(DeviceKind kind) {
+  return kind == DeviceKind::cuda ? int64_t{128} << 20 : Pass::kHeadLogits;
+}
+
+Compute::Compute(DeviceKind wanted, int threads)
+    : kind(wanted),
+      pool(threads),
+      device(wanted == DeviceKind::cuda ? make_cuda_device() : make_cpu_device()),
+      backend(wanted == DeviceKind::cuda ? make_cuda_backend(*device) : make_cpu_backend(pool)) {}
 
 void add_device_options(CLI::App& command, DeviceOptions& options) {
-  command.add_option("--device", options.device, "where to compute: cpu")->capture_default_str();
-  command.add_option("--threads", options.threads, "0: one per processor")->capture_default_str();
+  command.add_option("--device", options.device, "where to compute: cuda, cpu, or auto: cuda where there is a GPU")
+      ->capture_default_str();
+  command.add_option("--threads", options.threads, "of the CPU; 0: one per processor")->capture_default_str();
 }
 
 Compute make_compute(const DeviceOptions& options) {
-  if (options.device == "cuda") fail("--device cuda: this program was built without CUDA; use --device cpu");
-  if (options.device != "cpu") fail_usage("--device {}: there is no such device; use --device cpu", options.device);
+  const DeviceKind kind = device_kind(options);
+  if (options.device == "cuda") {
+    if (const std::string why = why_no_cuda(); !why.empty()) fail("--device cuda: {}; or use --device cpu", why);
+  }
   if (options.threads < 0) fail_usage("--threads {}: expected 0 (one per processor) or more", options.threads);
-  return Compute(options.threads);
+  return Compute(kind, options.threads);
 }
 
 void add_dtype_option(CLI::App& command, std::string& dtype) {

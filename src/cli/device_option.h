@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 
 #include "base/thread_pool.h"
+#include "nn/pass.h"
 #include "ops/backend.h"
 #include "ops/device.h"
 #include "tensor/dtype.h"
@@ -14,14 +15,23 @@
 namespace moe {
 
 struct DeviceOptions {
-  std::string device = "cpu";
+  std::string device = "auto";
   int threads = 0;  ///< 0: one per processor
 };
 
-/// Everything that arithmetic needs. Neither copied nor moved: the backend holds on to the pool.
-struct Compute {
-  explicit Compute(int threads);
+enum class DeviceKind { cpu, cuda };
 
+/// "cpu" or "cuda" as given, "auto": cuda where there is a GPU that can be used. Needs no GPU otherwise.
+DeviceKind device_kind(const DeviceOptions& options);
+
+/// How many logits the head of a training step computes at once: a GPU's products want more rows than a cache holds.
+int64_t head_logits(DeviceKind kind);
+
+/// Everything that arithmetic needs. Neither copied nor moved: the backend holds on to the others.
+struct Compute {
+  Compute(DeviceKind wanted, int threads);
+
+  const DeviceKind kind;
   ThreadPool pool;
   std::unique_ptr<Device> device;
   std::unique_ptr<Backend> backend;
@@ -30,7 +40,7 @@ struct Compute {
 /// Declares `--device` and `--threads`.
 void add_device_options(CLI::App& command, DeviceOptions& options);
 
-/// Errors name the device that this build does not have.
+/// Errors say why the device cannot be used.
 Compute make_compute(const DeviceOptions& options);
 
 /// Declares `--dtype`, of the weights and activations.

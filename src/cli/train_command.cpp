@@ -42,7 +42,8 @@ void print_coefficients(const RunConfig& run) {
 }
 
 int train(const TrainOptions& options) {
-  const RunConfig run = read_run(options);
+  RunConfig run = read_run(options);
+  run.step.head_logits = head_logits(device_kind(options.device));
   const MemoryPlan plan = plan_training(run.model, run.step);
   const std::string text = fmt::format("{} steps of {} rows of {} tokens\n{}", run.schedule.steps,
                                        run.data.rows_per_step, run.data.sequence_length,

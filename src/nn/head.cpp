@@ -6,14 +6,14 @@ namespace moe {
 namespace {
 
 template <class Use>
-void for_each_chunk(int64_t rows, int64_t vocabulary, Use use) {
-  const int64_t chunk = head_chunk_rows(vocabulary);
+void for_each_chunk(const Pass& pass, int64_t rows, int64_t vocabulary, Use use) {
+  const int64_t chunk = head_chunk_rows(vocabulary, pass.head_logits);
   for (int64_t begin = 0; begin < rows; begin += chunk) use(begin, std::min(chunk, rows - begin));
 }
 
 }  // namespace
 
-int64_t head_chunk_rows(int64_t vocabulary) { return std::max<int64_t>(64, (int64_t{8} << 20) / vocabulary); }
+int64_t head_chunk_rows(int64_t vocabulary, int64_t logits) { return std::max<int64_t>(64, logits / vocabulary); }
 
 HeadSaved head_norm(Pass& pass, const HeadWeights& weights, float eps, View h) {
   HeadSaved saved{.normed = pass.save("head.normed", h.shape),
@@ -28,12 +28,12 @@ void head_logits(Pass& pass, const HeadWeights& weights, View normed, View logit
 
 void head_loss(Pass& pass, const HeadWeights& weights, View normed, View targets, View row_loss) {
   const int64_t vocabulary = weights.project.size(0);
-  for_each_chunk(normed.size(0), vocabulary, [&](int64_t begin, int64_t count) {
+  for_each_chunk(pass, normed.size(0), vocabulary, [&](int64_t begin, int64_t count) {
     const Arena::Frame frame(pass.scratch);
     const View logits = pass.scratch.push("head.logits", pass.stat(), {count, vocabulary});
     head_logits(pass, weights, normed.rows(begin, count), logits);
-    pass.backend.run(CrossEntropy{
-        .logits = logits, .targets = targets.rows(begin, count), .row_loss = row_loss.rows(begin, count)});
+    pass.backend.run(
+        CrossEntropy{.logits = logits, .targets = targets.rows(begin, count), .row_loss = row_loss.rows(begin, count)});
   });
 }
 
@@ -42,29 +42,28 @@ void head_backward(Pass& pass, const HeadWeights& weights, const HeadWeights& gr
   const Arena::Frame frame(pass.scratch);
   const int64_t vocabulary = weights.project.size(0);
   const View d_normed = pass.temporary("head.d_normed", h.shape);
-  for_each_chunk(h.size(0), vocabulary, [&](int64_t begin, int64_t count) {
+  for_each_chunk(pass, h.size(0), vocabulary, [&](int64_t begin, int64_t count) {
     const Arena::Frame chunk_frame(pass.scratch);
     const View logits = pass.scratch.push("head.logits", pass.stat(), {count, vocabulary});
+    // In the activations' type, so that both operands of the two products that follow have one type.
+    const View d_logits = pass.dtype == pass.stat() ? logits : pass.temporary("head.d_logits", {count, vocabulary});
     const View normed = saved.normed.rows(begin, count);
     head_logits(pass, weights, normed, logits);
     pass.backend.run(CrossEntropy{.logits = logits,
                                   .targets = targets.rows(begin, count),
                                   .gradient_scale = gradient_scale,
+                                  .d_logits = d_logits,
                                   .row_loss = row_loss.rows(begin, count)});
-    linear_input_gradient(pass, logits, weights.project, d_normed.rows(begin, count));
-    pass.backend.run(Gemm{.a = logits,
+    linear_input_gradient(pass, d_logits, weights.project, d_normed.rows(begin, count));
+    pass.backend.run(Gemm{.a = d_logits,
                           .b = normed,
                           .c = gradients.project,
                           .transpose_a = true,
                           .accumulate = pass.accumulate_gradients || begin > 0});
   });
   pass.backend.run(Fill{.x = d, .value = 0});
-  pass.backend.run(RmsNormBackward{.dy = d_normed,
-                                   .x = h,
-                                   .gain = weights.norm,
-                                   .inv_rms = saved.inv_rms,
-                                   .dx = d,
-                                   .dgain = gradients.norm});
+  pass.backend.run(RmsNormBackward{
+      .dy = d_normed, .x = h, .gain = weights.norm, .inv_rms = saved.inv_rms, .dx = d, .dgain = gradients.norm});
 }
 
 }  // namespace moe

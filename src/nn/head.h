@@ -16,8 +16,8 @@ struct HeadSaved {
   View inv_rms;  ///< stat [T]
 };
 
-/// Rows per chunk: about 32 MiB of logits, at least 64 rows.
-int64_t head_chunk_rows(int64_t vocabulary);
+/// Rows per chunk: as many as `logits` (Pass::head_logits) allows, at least 64.
+int64_t head_chunk_rows(int64_t vocabulary, int64_t logits = Pass::kHeadLogits);
 
 HeadSaved head_norm(Pass& pass, const HeadWeights& weights, float eps, View h);
 

@@ -13,6 +13,10 @@ struct Pass {
   DType dtype;     ///< activations: f32, bf16 or (on the oracle) f64
   /// False in the first microbatch of a step: matrix gradients are then overwritten instead of added to.
   bool accumulate_gradients = false;
+  /// Logits computed at once in training: the head's products have as many rows as this allows.
+  int64_t head_logits = kHeadLogits;
+
+  static constexpr int64_t kHeadLogits = int64_t{8} << 20;
 
   DType stat() const { return stat_dtype(dtype); }
   View save(std::string_view name, Shape shape) { return saved.push(name, dtype, shape); }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/thread_pool.h"
+
 namespace moe {
 namespace {
 
@@ -99,14 +101,19 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
 }
 
 void TrainingStep::initialize(uint64_t seed, double standard_deviation) {
-  constexpr int64_t kChunk = int64_t{1} << 16;
+  constexpr int64_t kBlock = int64_t{1} << 22, kPiece = int64_t{1} << 14;
+  ThreadPool pool(0);  // billions of normal numbers; each depends on its place alone
   std::vector<float> values;
   for (size_t i = 0; i < table_.size(); ++i) {
     const int64_t elements = table_[i].shape.elements();
-    for (int64_t begin = 0; begin < elements; begin += kChunk) {
-      const int64_t count = std::min(kChunk, elements - begin);
+    for (int64_t begin = 0; begin < elements; begin += kBlock) {
+      const int64_t count = std::min(kBlock, elements - begin);
       values.resize(static_cast<size_t>(count));
-      initial_values(table_[i], seed, standard_deviation, begin, count, values.data());
+      pool.parallel_for((count + kPiece - 1) / kPiece, [&](int64_t piece, int) {
+        const int64_t first = piece * kPiece;
+        initial_values(table_[i], seed, standard_deviation, begin + first, std::min(kPiece, count - first),
+                       values.data() + first);
+      });
       const View part = masters_[i].reshaped({elements}).rows(begin, count);
       if (part.dtype == DType::f64) {
         upload_vector(device_, part, std::vector<double>(values.begin(), values.end()));
@@ -130,7 +137,8 @@ Pass TrainingStep::make_pass(bool accumulate_gradients) {
           .saved = *saved_,
           .scratch = *scratch_,
           .dtype = step_.dtype,
-          .accumulate_gradients = accumulate_gradients};
+          .accumulate_gradients = accumulate_gradients,
+          .head_logits = step_.head_logits};
 }
 
 void TrainingStep::begin(int64_t targets, int64_t tokens) {

@@ -28,6 +28,7 @@ struct StepConfig {
   int64_t microbatch_tokens = 0;  ///< rows times sequence length
   int64_t sequence_length = 0;
   int64_t microbatches = 1;       ///< per step
+  int64_t head_logits = Pass::kHeadLogits;  ///< computed at once (nn/head.h)
 };
 
 /// Bytes by life class. `saved` lives from forward to backward, `scratch` within a block.

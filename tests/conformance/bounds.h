@@ -25,12 +25,19 @@ double growth(int64_t terms);
 /// Absolute tolerances by field; a field without one must be exactly the reference rounded to its type.
 using Bounds = std::map<std::string, Reals>;
 
+/// How a backend computes.
+enum class Arithmetic {
+  f32,     ///< everything between inputs and outputs in f32
+  tensor,  ///< products of bf16 operands on tensor cores: what attention multiplies again is rounded to bf16 in between
+};
+
 /// One run of an operation: its types as given, and the oracle's f64 views before and after.
 template <class Op>
 struct Reference {
   const Op& given;
   const Op& before;
   const Op& after;
+  Arithmetic arithmetic = Arithmetic::f32;
 };
 
 Bounds bounds(const Reference<Gemm>& run);

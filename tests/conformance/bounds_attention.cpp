@@ -40,6 +40,12 @@ Query analyse(int64_t keys, int64_t h, double scale, const double* q, const Key&
   return result;
 }
 
+/// How much is lost where a value of bf16 operands is rounded before it is multiplied again.
+template <class Op>
+double intermediate_error(const Reference<Op>& run) {
+  return run.arithmetic == Arithmetic::tensor && run.given.q.dtype == DType::bf16 ? unit(DType::bf16) : 0;
+}
+
 /// The relative error of a probability.
 double probability_error(const Query& query) {
   return 2 * query.score_error + (growth(static_cast<int64_t>(query.probability.size())) + 16) * kU;
@@ -60,7 +66,8 @@ Bounds bounds(const Reference<Attention>& run) {
                   [&](int64_t u, int64_t i) { return k(start(t) + u, kv_at + i); });
       lse(t, head) = probability_error(query) + 2 * std::abs(query.lse) * kU;
       for (int64_t u = start(t); u <= t; ++u) {
-        const double weight = query.probability[static_cast<size_t>(u - start(t))] * probability_error(query);
+        const double weight = query.probability[static_cast<size_t>(u - start(t))] *
+                              (probability_error(query) + intermediate_error(run));
         for (int64_t i = 0; i < h; ++i) out(t, at + i) += weight * std::abs(v(u, kv_at + i));
       }
     }
@@ -89,11 +96,11 @@ Bounds bounds(const Reference<AttentionBackward>& run) {
         const double p = query.probability[static_cast<size_t>(u - start(t))];
         double magnitude = mean;
         for (int64_t i = 0; i < h; ++i) magnitude += std::abs(d_out(t, at + i) * v(u, kv_at + i));
-        const double d_dot_error = scale * p * magnitude * (p_error + (growth(h) + 8) * kU);
+        const double d_dot_error = scale * p * magnitude * (p_error + (growth(h) + 8) * kU + intermediate_error(run));
         for (int64_t i = 0; i < h; ++i) {
           dq(t, at + i) += d_dot_error * std::abs(k(u, kv_at + i));
           dk(u, kv_at + i) += d_dot_error * std::abs(q(t, at + i));
-          dv(u, kv_at + i) += p * p_error * std::abs(d_out(t, at + i));
+          dv(u, kv_at + i) += p * (p_error + intermediate_error(run)) * std::abs(d_out(t, at + i));
         }
       }
     }

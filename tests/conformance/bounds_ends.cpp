@@ -39,7 +39,7 @@ Bounds bounds(const Reference<CrossEntropy>& run) {
     }
   }
   Bounds result{{"row_loss", row_loss}};
-  if (run.given.gradient_scale) result.emplace("logits", gradient);
+  if (run.given.gradient_scale) result.emplace("d_logits", gradient);
   return result;
 }
 

@@ -43,11 +43,17 @@ Cases<EmbedBackward> make_cases<EmbedBackward>() {
 template <>
 Cases<CrossEntropy> make_cases<CrossEntropy>() {
   Cases<CrossEntropy> list;
-  const auto add = [&](int64_t tokens, int64_t vocabulary, DType type, double deviation, bool gradient) {
+  enum class Gradient { none, in_place, as_f32, as_bf16 };
+  const auto add = [&](int64_t tokens, int64_t vocabulary, DType type, double deviation, Gradient gradient) {
     Store& s = list.strided();
-    list.add(CrossEntropy{.logits = s.normal(type, {tokens, vocabulary}, deviation),
+    const View logits = s.normal(type, {tokens, vocabulary}, deviation);
+    View d_logits = gradient == Gradient::in_place ? logits : View{};
+    if (gradient == Gradient::as_f32) d_logits = s.poison(f32, logits.shape);
+    if (gradient == Gradient::as_bf16) d_logits = s.poison(bf16_type, logits.shape);
+    list.add(CrossEntropy{.logits = logits,
                           .targets = s.random_indices({tokens}, -vocabulary / 2 - 1, vocabulary),
-                          .gradient_scale = gradient ? s.constant(f32, {1}, 1.0 / 77) : View{},
+                          .gradient_scale = d_logits ? s.constant(f32, {1}, 1.0 / 77) : View{},
+                          .d_logits = d_logits,
                           .row_loss = s.poison(f32, {tokens})},
              fmt::format("deviation={}", deviation));
   };
@@ -55,12 +61,14 @@ Cases<CrossEntropy> make_cases<CrossEntropy>() {
     for (const int64_t tokens : {0, 1, 9, 33}) {
       for (const DType type : {f32, bf16_type}) {
         for (const double deviation : {0.0, 2.0, 100.0}) {
-          for (const bool gradient : {false, true}) add(tokens, vocabulary, type, deviation, gradient);
+          for (const auto gradient : {Gradient::none, Gradient::in_place, Gradient::as_f32, Gradient::as_bf16}) {
+            add(tokens, vocabulary, type, deviation, gradient);
+          }
         }
       }
     }
   }
-  for (const DType type : {f32, bf16_type}) add(3, 102400, type, 3, true);
+  for (const DType type : {f32, bf16_type}) add(3, 102400, type, 3, Gradient::in_place);
 
   // A vocabulary of which only a few entries, in no particular place, are allowed.
   for (const DType type : {f32, bf16_type}) {
@@ -71,6 +79,7 @@ Cases<CrossEntropy> make_cases<CrossEntropy>() {
     list.add(CrossEntropy{.logits = s.reals(type, {2, 3000}, logits),
                           .targets = s.indices({2}, {2999, 0}),
                           .gradient_scale = s.constant(f32, {1}, 0.5),
+                          .d_logits = s.poison(type, {2, 3000}),
                           .row_loss = s.poison(f32, {2})},
              "mostly -inf");
   }

@@ -24,15 +24,15 @@ class Expected {
   explicit Expected(const Case<Op>& test) : given_(test.op), placed_(test.op, *host(), Precision::twice) {
     make_oracle()->run(placed_.op());
     placed_.buffers().download();
-    bounds_ = bounds(Reference<Op>{given_, placed_.before(), placed_.after()});
   }
 
   /// What is wrong with a backend's run, one sentence per field; empty when nothing is.
-  std::vector<std::string> differences(const Placed<Op>& run) const {
+  std::vector<std::string> differences(const Placed<Op>& run, Arithmetic arithmetic = Arithmetic::f32) {
     std::vector<std::string> result = run.buffers().damage();
+    const Bounds& bounds = bounds_for(arithmetic);
     for (const auto& field : Op::fields()) {
       if (!(given_.*field.view) || field.role == Role::in) continue;
-      const Reals* bound = bounds_.contains(field.name) ? &bounds_.at(field.name) : nullptr;
+      const Reals* bound = bounds.contains(field.name) ? &bounds.at(field.name) : nullptr;
       const auto difference =
           first_difference(run.buffers().after(field.name), run.buffers().before(field.name),
                            placed_.buffers().after(field.name), placed_.buffers().before(field.name), bound);
@@ -47,9 +47,15 @@ class Expected {
     return device.get();
   }
 
+  const Bounds& bounds_for(Arithmetic arithmetic) {
+    const auto [entry, is_new] = bounds_.try_emplace(arithmetic);
+    if (is_new) entry->second = bounds(Reference<Op>{given_, placed_.before(), placed_.after(), arithmetic});
+    return entry->second;
+  }
+
   Op given_;
   Placed<Op> placed_;
-  Bounds bounds_;
+  std::map<Arithmetic, Bounds> bounds_;
 };
 
 /// The operation of a case run once by a backend, its results downloaded.

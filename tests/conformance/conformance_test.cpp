@@ -42,10 +42,10 @@ TYPED_TEST(Conformance, HasCasesWithAndWithoutElements) {
 TYPED_TEST(Conformance, AgreesWithTheOracleAndTouchesNothingElse) {
   int reports = 0;
   for (const auto& test : cases<TypeParam>()) {
-    const Expected<TypeParam> expected(test);
+    Expected<TypeParam> expected(test);
     for (const Target& target : targets()) {
       const auto run = run_case(test, *target.device, target.backend());
-      for (const std::string& difference : expected.differences(*run)) {
+      for (const std::string& difference : expected.differences(*run, target.arithmetic)) {
         ADD_FAILURE() << target.name << ": " << test.name << "\n  " << difference;
         if (++reports == kMostReports) GTEST_FAIL() << "and maybe more";
       }

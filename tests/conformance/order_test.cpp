@@ -18,7 +18,7 @@ std::vector<double> rows_of(const View& view, int64_t begin, int64_t count) {
 
 TEST(Order, AProductsRowsDoNotDependOnHowManyThereAre) {
   constexpr int64_t rows = 133, depth = 301, columns = 70;
-  on_every_target([&](const Runner& run) {
+  on_every_target(Where::batch_invariant, [&](const Runner& run) {
     for (const DType type : {f32, bf16_type}) {
       for (const bool transpose_b : {false, true}) {
         Store s(1);
@@ -38,7 +38,7 @@ TEST(Order, AProductsRowsDoNotDependOnHowManyThereAre) {
 
 TEST(Order, AnExpertsRowsDoNotDependOnItsOtherRows) {
   constexpr int64_t rows = 90, depth = 77, columns = 45;
-  on_every_target([&](const Runner& run) {
+  on_every_target(Where::batch_invariant, [&](const Runner& run) {
     for (const DType type : {f32, bf16_type}) {
       for (const bool transpose_b : {false, true}) {
         Store s(2);
@@ -67,7 +67,7 @@ TEST(Order, AnExpertsRowsDoNotDependOnItsOtherRows) {
 
 TEST(Order, EachRowOfRowOperationsIsAlone) {
   constexpr int64_t rows = 37, width = 53;
-  on_every_target([&](const Runner& run) {
+  on_every_target(Where::batch_invariant, [&](const Runner& run) {
     Store s(3);
     const View x = s.normal(bf16_type, {rows, width}), gain = s.normal(f32, {width}),
                weight = s.normal(f32, {9, width});
@@ -119,7 +119,7 @@ class TwoWaysOfAttention : public testing::TestWithParam<DType> {
 };
 
 TEST_P(TwoWaysOfAttention, APackedDocumentGivesTheBitsOfTheDocumentAlone) {
-  on_every_target([&](const Runner& run) {
+  on_every_target(Where::batch_invariant, [&](const Runner& run) {
     std::vector<int64_t> start(kBefore, 0);
     start.resize(kBefore + kLength, kBefore);
     const View packed = attend(run, 0, kBefore + kLength, start, kBefore + kLength);
@@ -129,7 +129,7 @@ TEST_P(TwoWaysOfAttention, APackedDocumentGivesTheBitsOfTheDocumentAlone) {
 }
 
 TEST_P(TwoWaysOfAttention, PrefillInAnyChunksAndDecodingGiveTheBitsOfTraining) {
-  on_every_target([&](const Runner& run) {
+  on_every_target(Where::batch_invariant, [&](const Runner& run) {
     const View whole = attend(run, kBefore, kLength, std::vector<int64_t>(kLength, 0), kLength);
     for (const int64_t chunk : {int64_t{1}, int64_t{7}, int64_t{64}, kLength}) {
       const View k_cache = s.poison(type, {2, kLength + 5, kKvHeads * kSize});

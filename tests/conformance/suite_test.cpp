@@ -28,7 +28,7 @@ struct Example {
 /// What the suite says when `spoil` changes the oracle's correct run.
 std::vector<std::string> said_about(const std::function<void(const GroupedGemm&)>& spoil) {
   const Example example;
-  const Expected<GroupedGemm> expected(example.test);
+  Expected<GroupedGemm> expected(example.test);
   const auto device = make_host_device();
   Placed<GroupedGemm> placed(example.test.op, *device, Precision::as_given, 1);
   oracle::compute(placed.op());

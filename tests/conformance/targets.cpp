@@ -1,6 +1,7 @@
 #include "tests/conformance/targets.h"
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cuda/cuda_backend.h"
 #include "tests/conformance/placed.h"
 #include "tests/oracle/oracle.h"
 
@@ -10,6 +11,33 @@ namespace {
 Target oracle_target() {
   Target target{.name = "oracle", .device = make_host_device(), .variants = {}};
   target.variants.push_back({.name = "oracle", .pool = nullptr, .backend = make_oracle()});
+  return target;
+}
+
+/// A backend whose products and attention are made to take one of several paths.
+class OnePath final : public EachOp<OnePath> {
+ public:
+  OnePath(std::unique_ptr<Backend> inner, CudaPath path) : inner_(std::move(inner)), path_(path) {}
+  template <class Op>
+  void on(const Op& op) {
+    force_cuda_path(path_);
+    inner_->execute(op);
+    force_cuda_path(CudaPath::automatic);
+  }
+
+ private:
+  std::unique_ptr<Backend> inner_;
+  CudaPath path_;
+};
+
+Target cuda_target(CudaPath path) {
+  Target target{.name = std::string("cuda ") + name(path),
+                .device = make_cuda_device(),
+                .variants = {},
+                .arithmetic = path == CudaPath::simt ? Arithmetic::f32 : Arithmetic::tensor,
+                .batch_invariant = false};
+  auto backend = std::make_unique<OnePath>(make_cuda_backend(*target.device), path);
+  target.variants.push_back({.name = target.name, .pool = nullptr, .backend = std::move(backend)});
   return target;
 }
 
@@ -33,6 +61,11 @@ const std::vector<Target>& targets() {
     result.push_back(oracle_target());
     for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
       if (isa <= detect_isa()) result.push_back(cpu_target(isa));
+    }
+    if (why_no_cuda().empty()) {
+      for (const CudaPath path : {CudaPath::automatic, CudaPath::simt, CudaPath::tensor, CudaPath::hopper}) {
+        result.push_back(cuda_target(path));
+      }
     }
     return result;
   }();

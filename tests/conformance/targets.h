@@ -8,6 +8,7 @@
 #include "base/thread_pool.h"
 #include "ops/backend.h"
 #include "ops/device.h"
+#include "tests/conformance/bounds.h"
 
 namespace moe::conformance {
 
@@ -21,6 +22,9 @@ struct Target {
   std::string name;
   std::unique_ptr<Device> device;
   std::vector<Variant> variants;
+  Arithmetic arithmetic = Arithmetic::f32;
+  /// A row's bits do not depend on the number of rows, training and decoding give the same ones: asked of the CPU alone.
+  bool batch_invariant = true;
 
   Backend& backend() const { return *variants.front().backend; }
 };

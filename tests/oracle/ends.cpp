@@ -44,7 +44,7 @@ void compute(const CrossEntropy& op) {
       logits(t, v) = ignored ? 0 : gradient_scale * (std::exp(logits(t, v) - log_sum) - onehot);
     }
   }
-  if (op.gradient_scale) write(op.logits, logits);
+  if (op.gradient_scale) write(op.d_logits, logits);
   write(op.row_loss, row_loss);
 }
 

@@ -104,6 +104,13 @@ inline StepConfig step_config_for(const Batch& batch, int64_t microbatches, DTyp
   return step;
 }
 
+/// The elements of a contiguous f32 view.
+inline std::vector<float> download_floats(Device& device, const View& view) {
+  std::vector<float> values(static_cast<size_t>(view.elements()));
+  device.download(values.data(), view.as<const float>(), view.bytes());
+  return values;
+}
+
 /// A training step with its memory, initialised with a wide standard deviation so that routing and attention vary.
 struct StepUnderTest {
   StepUnderTest(const ModelConfig& config, const StepConfig& step, Device& device, Backend& backend, uint64_t seed = 1)

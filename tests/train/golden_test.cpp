@@ -4,30 +4,37 @@
 
 #include <cmath>
 
-#include "backend/cpu/cpu_backend.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/weights.h"
 #include "infer/forward.h"
 #include "tests/support/golden.h"
+#include "tests/support/machines.h"
 
 namespace moe {
 namespace {
 
-class Golden : public testing::TestWithParam<std::string> {
+/// A folder of tests/golden and a kind of machine.
+class Golden : public testing::TestWithParam<std::tuple<std::string, std::string>> {
  protected:
-  fs::path folder() const { return golden_folder() / GetParam(); }
-  ThreadPool pool_{2};
-  std::unique_ptr<Device> device_ = make_cpu_device();
-  std::unique_ptr<Backend> backend_ = make_cpu_backend(pool_);
+  void SetUp() override {
+    MOE_SKIP_WITHOUT(std::get<1>(GetParam()));
+    machine_.emplace(std::get<1>(GetParam()));
+  }
+  fs::path folder() const { return golden_folder() / std::get<0>(GetParam()); }
+  Device& device() { return *machine_->device; }
+  Backend& backend() { return *machine_->backend; }
+
+ private:
+  std::optional<Machine> machine_;
 };
 
 TEST_P(Golden, LogitsAgree) {
   const SafetensorsFile file(folder() / "golden.safetensors");
   const auto& shape = file.find("input.tokens")->shape;
   const Batch batch = golden_batch(file, shape[0], shape[1]);
-  const LoadedModel loaded(folder(), DType::f32, *device_);
+  const LoadedModel loaded(folder(), DType::f32, device());
   const auto count = static_cast<int64_t>(batch.tokens.size());
-  Scorer scorer({loaded.model(), DType::f32, *device_, *backend_}, count);
+  Scorer scorer({loaded.model(), DType::f32, device(), backend()}, count);
   const int64_t vocabulary = loaded.config().vocab_size;
   std::vector<float> all(static_cast<size_t>(count * vocabulary));
   scorer.logits(batch, [&](int64_t first, int64_t rows, const float* values) {
@@ -65,9 +72,9 @@ TEST_P(Golden, LossesAndGradientsAgree) {
                     .alpha_device = wanted.at("alpha2"),
                     .devices = wanted.at("devices"),
                     .scope = *balance_scope_from(wanted.at("scope").get<std::string>())};
-    TrainingStep run(config, step, plan_training(config, step), *device_, *backend_);
+    TrainingStep run(config, step, plan_training(config, step), device(), backend());
     run.initialize(1, 0.1);
-    load_weights(folder(), config, run.table(), run.parameters(), *device_);
+    load_weights(folder(), config, run.table(), run.parameters(), device());
     run.accumulate([&](int64_t index) {
       int64_t first = 0;
       for (int64_t i = 0; i < index; ++i) first += split[static_cast<size_t>(i)];
@@ -78,8 +85,8 @@ TEST_P(Golden, LossesAndGradientsAgree) {
       const SafetensorsTensor* expected = file.find("grad." + label + "." + tensor.name);
       if (expected == nullptr) continue;
       ++compared;
-      const float* found = run.gradients()[tensor.parameter].as<float>() + tensor.offset;
-      EXPECT_LT(relative_error(found, *expected), 3e-5) << tensor.name;
+      const std::vector<float> found = download_floats(device(), run.gradients()[tensor.parameter]);
+      EXPECT_LT(relative_error(found.data() + tensor.offset, *expected), 3e-5) << tensor.name;
     }
     EXPECT_TRUE(compared > 0 || config.n_routed_experts == 0);
     const StepReport report = run.update(1, 0.0);
@@ -100,8 +107,10 @@ TEST_P(Golden, LossesAndGradientsAgree) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Golden, testing::Values("moe_basic", "moe_gqa_norm", "dense", "moe_k1", "long_row"),
-                         [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(Cases, Golden,
+                         testing::Combine(testing::Values("moe_basic", "moe_gqa_norm", "dense", "moe_k1", "long_row"),
+                                          testing::ValuesIn(machine_kinds())),
+                         [](const auto& test) { return std::get<0>(test.param) + "_on_" + std::get<1>(test.param); });
 
 }  // namespace
 }  // namespace moe

@@ -29,6 +29,8 @@ struct PlanCase {
   BalanceScope scope;
 };
 
+void PrintTo(const PlanCase& tested, std::ostream* out) { *out << tested.name; }
+
 class Plan : public testing::TestWithParam<PlanCase> {};
 
 TEST_P(Plan, EqualsWhatTheRunAllocatesOnceForAll) {

@@ -44,14 +44,17 @@ void execute(Context& context, const CrossEntropy& op) {
   auto* row_loss = op.row_loss.as<float>();
   for_rows(context.pool, op.logits.size(0), 8 * width, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      const Out logits = out_row(op.logits, t);
+      const Out d_logits = out_row(op.d_logits, t);
       if (targets[t] >= 0) {
-        row_loss[t] = context.kernels.rows.softmax.cross_entropy(
-            {.logits = logits, .width = width, .target = targets[t], .gradient_scale = gradient_scale});
+        row_loss[t] = context.kernels.rows.softmax.cross_entropy({.logits = in_row(op.logits, t),
+                                                                  .d_logits = d_logits,
+                                                                  .width = width,
+                                                                  .target = targets[t],
+                                                                  .gradient_scale = gradient_scale});
         continue;
       }
       row_loss[t] = 0;
-      if (gradient_scale) std::memset(logits.data, 0, static_cast<size_t>(width) * size_of(op.logits.dtype));
+      if (gradient_scale) std::memset(d_logits.data, 0, static_cast<size_t>(width) * size_of(op.d_logits.dtype));
     }
   });
 }

@@ -93,6 +93,7 @@ struct Cases {
     visit(CrossEntropy{.logits = s.normal(type, {kRows, 3001}, 5),
                        .targets = s.random_indices({kRows}, -1, 3001),
                        .gradient_scale = s.constant(DType::f32, {1}, 0.25),
+                       .d_logits = s.poison(type, {kRows, 3001}),
                        .row_loss = s.poison(DType::f32, {kRows})});
     visit(RouterScores{.x = s.normal(type, {kRows, width}),
                        .weight = s.normal(DType::f32, {63, width}, 0.1),
@@ -264,6 +265,7 @@ TEST(CpuCrossEntropy, HoldsForALargeVocabularyAndExtremeLogits) {
     make_cpu_backend(pool)->run(CrossEntropy{.logits = logits,
                                              .targets = s.indices({3}, targets),
                                              .gradient_scale = s.constant(DType::f32, {1}, 1),
+                                             .d_logits = logits,
                                              .row_loss = row_loss});
     const oracle::Reals gradient = oracle::read(logits);
     for (int64_t t = 0; t < 3; ++t) {

@@ -54,10 +54,11 @@ struct CombineRow {
 };
 
 struct CrossEntropyRow {
-  Out logits;
+  In logits;
+  Out d_logits;  ///< absent without gradient_scale; may be logits
   int64_t width;
-  int64_t target;               ///< in [0, width)
-  const float* gradient_scale;  ///< null: logits are only read
+  int64_t target;  ///< in [0, width)
+  const float* gradient_scale;
 };
 
 /// logits[t * logits_stride + e] = x_t . weight_e for t < tokens, e < experts, in f32.

@@ -54,17 +54,16 @@ LogSum log_sum(In x, int64_t width) {
 }
 
 float cross_entropy(const CrossEntropyRow& row) {
-  const In logits{row.logits.data, row.logits.half};
-  const LogSum total = log_sum(logits, row.width);
-  const double margin = static_cast<double>(element(logits, row.target)) - static_cast<double>(total.shift);
+  const LogSum total = log_sum(row.logits, row.width);
+  const double margin = static_cast<double>(element(row.logits, row.target)) - static_cast<double>(total.shift);
   if (row.gradient_scale) {
     const double scale = static_cast<double>(*row.gradient_scale);
     const vf factor = splat(static_cast<float>(scale / total.sum));
     for_vectors(row.width, [&](int64_t i, auto lanes) {
-      store(row.logits, i, exp(load(logits, i, lanes) - splat(total.shift)) * factor, lanes);
+      store(row.d_logits, i, exp(load(row.logits, i, lanes) - splat(total.shift)) * factor, lanes);
     });
     const auto at_target = static_cast<float>(scale * (::exp(margin) / total.sum - 1.0));
-    store(row.logits, row.target, splat(at_target), Part{1});
+    store(row.d_logits, row.target, splat(at_target), Part{1});
   }
   return static_cast<float>(::log(total.sum) - margin);
 }

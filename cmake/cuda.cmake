@@ -1,0 +1,79 @@
+# The CUDA backend, when a CUDA compiler is found: MOE_CUDA says so. Without one, src/backend/no_cuda takes its place.
+#   MOE_WITH_CUDA            ON (default): build it when nvcc is found; OFF: never
+#   MOE_CUDA_ARCHITECTURES   which GPUs to compile for: 80, 89, 90a, 100a, ... (machine code), 80-virtual (PTX), several with ;
+#                            default: this machine's GPU, or 90a (Hopper) where there is none
+
+option(MOE_WITH_CUDA "Build the CUDA backend when nvcc is found" ON)
+
+# Sets `result` to the compute capability of this machine's GPU, as nvcc spells it; empty without one.
+function(moe_native_architecture result)
+  set(${result} "" PARENT_SCOPE)
+  find_program(NVIDIA_SMI nvidia-smi)
+  if(NVIDIA_SMI)
+    execute_process(COMMAND ${NVIDIA_SMI} --query-gpu=compute_cap --format=csv,noheader
+      OUTPUT_VARIABLE capability ERROR_QUIET RESULT_VARIABLE status)
+    if(status EQUAL 0 AND capability MATCHES "^([0-9]+)\\.([0-9])")
+      set(architecture "${CMAKE_MATCH_1}${CMAKE_MATCH_2}")
+      if(architecture GREATER_EQUAL 90)
+        string(APPEND architecture a)
+      endif()
+      set(${result} ${architecture} PARENT_SCOPE)
+    endif()
+  endif()
+endfunction()
+
+set(MOE_CUDA OFF)
+if(MOE_WITH_CUDA AND NOT MOE_SANITIZE)
+  find_program(MOE_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin /usr/local/cuda/bin)
+  if(MOE_NVCC)
+    set(CMAKE_CUDA_COMPILER ${MOE_NVCC})
+    set(CMAKE_CUDA_ARCHITECTURES OFF)  # flags are written out below: CMake 3.25 knows neither 90a nor CUDA 13's C++20
+    enable_language(CUDA)
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+    find_package(CUDAToolkit REQUIRED)
+    set(MOE_CUDA ON)
+  endif()
+endif()
+
+if(MOE_CUDA)
+  if(NOT MOE_CUDA_ARCHITECTURES)
+    moe_native_architecture(MOE_CUDA_ARCHITECTURES)
+    if(NOT MOE_CUDA_ARCHITECTURES)
+      set(MOE_CUDA_ARCHITECTURES 90a)
+    endif()
+  endif()
+  set(moe_gencode "")
+  foreach(architecture ${MOE_CUDA_ARCHITECTURES})
+    if(architecture MATCHES "^(.*)-virtual$")
+      list(APPEND moe_gencode "-gencode=arch=compute_${CMAKE_MATCH_1},code=compute_${CMAKE_MATCH_1}")
+    else()
+      list(APPEND moe_gencode "-gencode=arch=compute_${architecture},code=sm_${architecture}")
+    endif()
+  endforeach()
+  message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}, for ${MOE_CUDA_ARCHITECTURES}; "
+    "cuBLASLt: ${CUDA_cublasLt_LIBRARY}")
+else()
+  message(STATUS "CUDA: no nvcc found (or MOE_WITH_CUDA is off); the program will compute on the CPU alone")
+endif()
+
+# moe_cuda_backend(): the layer backend/cuda, from CUDA sources or from the stand-ins.
+function(moe_cuda_backend)
+  if(MOE_CUDA)
+    file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/cuda/*.cu
+      ${CMAKE_SOURCE_DIR}/src/backend/cuda/*.cpp)
+    add_library(moe_backend_cuda STATIC ${sources})
+    # fmt 9 takes nvcc for a compiler without constexpr
+    target_compile_definitions(moe_backend_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1>)
+    target_compile_options(moe_backend_cuda PRIVATE
+      $<$<COMPILE_LANGUAGE:CUDA>:${moe_gencode};--expt-relaxed-constexpr;-Xcompiler=-Wall,-Wno-parentheses;-Xfatbin=-compress-all>)
+    if("90a" IN_LIST MOE_CUDA_ARCHITECTURES)
+      target_compile_definitions(moe_backend_cuda PRIVATE MOE_CUDA_HOPPER)
+    endif()
+    target_include_directories(moe_backend_cuda PUBLIC ${CMAKE_SOURCE_DIR}/src)
+    target_link_libraries(moe_backend_cuda PUBLIC moe_ops CUDA::cudart_static CUDA::cublasLt)
+  else()
+    add_library(moe_backend_cuda STATIC ${CMAKE_SOURCE_DIR}/src/backend/no_cuda/cuda_backend.cpp)
+    target_link_libraries(moe_backend_cuda PUBLIC moe_ops)
+  endif()
+endfunction()

@@ -1,0 +1,152 @@
+#pragma once
+/// Tiles of 64 rows of one head for attention on the tensor cores. A block has four warps; each owns 16 of the block's 64
+/// rows. Heads are padded to kSize (64 or 128) elements with zeros.
+
+#include "backend/cuda/attention.h"
+#include "backend/cuda/kernel.cuh"
+#include "backend/cuda/tensor_core.cuh"
+
+namespace moe::cuda::tiles {
+
+constexpr int kRows = 64;
+constexpr int kThreads = 128;
+constexpr float kLog2e = 1.4426950408889634f;
+
+/// What the kernels know of a bf16 matrix of heads.
+struct HeadMatrix {
+  __nv_bfloat16* data;
+  int64_t step;
+};
+
+inline HeadMatrix head_matrix(const View& view) {
+  return {static_cast<__nv_bfloat16*>(view.data), view.stride[0]};
+}
+
+/// Chunk c of row r lies at place c ^ (r % 8): eight rows' chunks of one number lie in different banks.
+template <int kSize>
+__device__ int place(int row, int chunk) {
+  return (row * (kSize / kChunk) + (chunk ^ (row & 7))) * kChunk;
+}
+
+/// Starts the copy of rows [first, first + 64) of a head to shared memory.
+template <int kSize>
+__device__ void load_tile(const HeadMatrix& m, int64_t first, int64_t rows, int64_t column, int size,
+                          __nv_bfloat16* shared) {
+  constexpr int kRowChunks = kSize / kChunk;
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * kRowChunks; i += kThreads) {
+    const int row = i / kRowChunks, chunk = i % kRowChunks;
+    const bool valid = first + row < rows && chunk * kChunk < size;
+    copy_chunk(shared + place<kSize>(row, chunk), valid ? m.data + (first + row) * m.step + column + chunk * kChunk : m.data,
+               valid);
+  }
+}
+
+/// The A fragment of 16 rows from `row` on, elements [16 k, 16 k + 16) of the head.
+template <int kSize>
+__device__ void load_a(const __nv_bfloat16* shared, int row, int k, unsigned (&fragment)[4]) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  load_matrices(shared + place<kSize>(row + lane % 16, 2 * k + lane / 16), fragment);
+}
+
+/// B fragments whose columns are 16 rows of the tile from `row` on, reduced over elements [16 k, 16 k + 16) of the head.
+template <int kSize>
+__device__ void load_b_rows(const __nv_bfloat16* shared, int row, int k, unsigned (&fragment)[4]) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, part = lane / 8;
+  load_matrices(shared + place<kSize>(row + lane % 8 + part / 2 * 8, 2 * k + part % 2), fragment);
+}
+
+/// B fragments whose columns are elements [16 n, 16 n + 16) of the head, reduced over 16 rows of the tile from `row` on.
+template <int kSize>
+__device__ void load_b_columns(const __nv_bfloat16* shared, int row, int n, unsigned (&fragment)[4]) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, part = lane / 8;
+  load_matrices_transposed(shared + place<kSize>(row + lane % 8 + part % 2 * 8, 2 * n + part / 2), fragment);
+}
+
+/// A warp's 16 x 64 numbers, as multiply_add leaves them: [column / 8][...]. Lane l holds rows l / 4 and l / 4 + 8.
+using Scores = float[kRows / 8][4];
+
+/// The column (of 64) of element i of a lane's part j.
+__device__ inline int column_of(int j, int i) { return 8 * j + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2; }
+/// The row (of the warp's 16).
+__device__ inline int row_of(int i) { return static_cast<int>(threadIdx.x) % kWarp / 4 + i / 2 * 8; }
+
+/// scores = (16 rows of `a` from `row` on) (64 rows of `b`)^T.
+template <int kSize>
+__device__ void row_products(const __nv_bfloat16* a, int row, const __nv_bfloat16* b, Scores& scores) {
+#pragma unroll
+  for (int j = 0; j < kRows / 8; ++j) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) scores[j][i] = 0;
+  }
+#pragma unroll
+  for (int k = 0; k < kSize / 16; ++k) {
+    unsigned fa[4];
+    load_a<kSize>(a, row, k, fa);
+#pragma unroll
+    for (int j = 0; j < kRows / 16; ++j) {
+      unsigned fb[4];
+      load_b_rows<kSize>(b, 16 * j, k, fb);
+      multiply_add(scores[2 * j], fa, fb[0], fb[1]);
+      multiply_add(scores[2 * j + 1], fa, fb[2], fb[3]);
+    }
+  }
+}
+
+/// Two neighbours rounded to bf16, the first in the low half.
+__device__ inline unsigned pack(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const unsigned*>(&pair);
+}
+
+/// sum += (weights, rounded to bf16) (64 rows of `b`): the weights' layout as a sum is that of an A fragment.
+template <int kSize>
+__device__ void weighted_rows(const Scores& weights, const __nv_bfloat16* b, float (&sum)[kSize / 8][4]) {
+#pragma unroll
+  for (int k = 0; k < kRows / 16; ++k) {
+    const unsigned fa[4] = {pack(weights[2 * k][0], weights[2 * k][1]), pack(weights[2 * k][2], weights[2 * k][3]),
+                            pack(weights[2 * k + 1][0], weights[2 * k + 1][1]),
+                            pack(weights[2 * k + 1][2], weights[2 * k + 1][3])};
+#pragma unroll
+    for (int n = 0; n < kSize / 16; ++n) {
+      unsigned fb[4];
+      load_b_columns<kSize>(b, 16 * k, n, fb);
+      multiply_add(sum[2 * n], fa, fb[0], fb[1]);
+      multiply_add(sum[2 * n + 1], fa, fb[2], fb[3]);
+    }
+  }
+}
+
+/// Writes the warp's 16 rows from `first` on (those before `rows`), multiplied by factor(row of the lane: 0 or 1).
+template <int kSize, class Factor>
+__device__ void store_rows(const HeadMatrix& m, int64_t first, int64_t rows, int64_t column, int size,
+                           const float (&sum)[kSize / 8][4], const Factor& factor) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int64_t row = first + row_of(2 * half);
+    if (row >= rows) continue;
+#pragma unroll
+    for (int j = 0; j < kSize / 8; ++j) {
+      const int at = column_of(j, 0);
+      if (at >= size) continue;
+      *reinterpret_cast<__nv_bfloat162*>(m.data + row * m.step + column + at) =
+          __floats2bfloat162_rn(sum[j][2 * half] * factor(half), sum[j][2 * half + 1] * factor(half));
+    }
+  }
+}
+
+/// The smallest segment start of the block's 64 queries that are no padding, or `tokens`.
+__device__ inline int64_t first_key(const int* segment_start, int64_t query, int64_t tokens) {
+  __shared__ int warps[kThreads / kWarp];
+  const int64_t t = query + threadIdx.x;
+  int start = threadIdx.x < kRows && t < tokens ? segment_start[t] : -1;
+  if (start < 0) start = INT32_MAX;
+  start = __reduce_min_sync(0xffffffffu, start);
+  if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = start;
+  __syncthreads();
+  int first = INT32_MAX;
+#pragma unroll
+  for (int i = 0; i < kThreads / kWarp; ++i) first = min(first, warps[i]);
+  return first == INT32_MAX ? tokens : first;
+}
+
+}  // namespace moe::cuda::tiles

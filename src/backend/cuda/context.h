@@ -1,0 +1,62 @@
+#pragma once
+/// What an operation needs to execute on a GPU.
+
+#include <cstddef>
+#include <cstdint>
+
+#include <cuda_runtime_api.h>
+
+#include "backend/cuda/cublas_products.h"
+#include "base/error.h"
+
+namespace moe::cuda {
+
+/// Throws Error with what was attempted and what CUDA says when `status` is a failure.
+void check(cudaError_t status, const char* attempted);
+
+/// Memory on the GPU that an operation may use while it runs; holds nothing between operations.
+struct Workspace {
+  char* data;
+  size_t bytes;
+};
+
+constexpr size_t kWorkspaceBytes = size_t{96} << 20;
+
+struct Context {
+  cudaStream_t stream;
+  int multiprocessors;
+  int compute_capability;  ///< 90 for 9.0
+  Workspace workspace;
+  CublasProducts products;
+};
+
+/// Parts of the workspace for one operation, each aligned to 256 bytes.
+class Carver {
+ public:
+  Carver(const Context& context, const char* operation) : rest_(context.workspace), operation_(operation) {}
+
+  template <class T>
+  T* take(int64_t count) {
+    const size_t bytes = (static_cast<size_t>(count) * sizeof(T) + 255) / 256 * 256;
+    if (bytes > rest_.bytes) {
+      fail("{}: needs {} more bytes of workspace on the GPU than the {} that it has; use smaller microbatches",
+           operation_, bytes - rest_.bytes, kWorkspaceBytes);
+    }
+    T* const result = reinterpret_cast<T*>(rest_.data);
+    rest_.data += bytes;
+    rest_.bytes -= bytes;
+    return result;
+  }
+  /// All that is left.
+  Workspace rest() const { return rest_; }
+
+ private:
+  Workspace rest_;
+  const char* operation_;
+};
+
+/// Specialised for every operation of OpList, in the file of its family; a missing one does not link.
+template <class Op>
+void execute(Context& context, const Op& op);
+
+}  // namespace moe::cuda

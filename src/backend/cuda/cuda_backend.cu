@@ -1,0 +1,47 @@
+#include "backend/cuda/context.h"
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/cuda_device.h"
+
+namespace moe {
+namespace {
+
+class CudaBackend final : public EachOp<CudaBackend> {
+ public:
+  explicit CudaBackend(cuda::CudaDevice& device)
+      : device_(device),
+        context_{.stream = device.stream(),
+                 .multiprocessors = device.properties().multiProcessorCount,
+                 .compute_capability = device.properties().major * 10 + device.properties().minor,
+                 .workspace = {nullptr, cuda::kWorkspaceBytes},
+                 .products = {}} {
+    cuda::check(cudaMalloc(&context_.workspace.data, context_.workspace.bytes), "allocating the GPU's workspace");
+  }
+  ~CudaBackend() override {
+    cudaStreamSynchronize(context_.stream);  // nothing that is queued may outlive the workspace
+    cudaFree(context_.workspace.data);
+  }
+  CudaBackend(const CudaBackend&) = delete;
+  CudaBackend& operator=(const CudaBackend&) = delete;
+
+  template <class Op>
+  void on(const Op& op) {
+    device_.will_run(Op::name);
+    cuda::execute(context_, op);
+  }
+
+ private:
+  cuda::CudaDevice& device_;
+  cuda::Context context_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cuda_backend(Device& device) {
+  auto* const gpu = dynamic_cast<cuda::CudaDevice*>(&device);
+  MOE_CHECK(gpu != nullptr);
+  return std::make_unique<CudaBackend>(*gpu);
+}
+
+int64_t cuda_workspace_bytes() { return static_cast<int64_t>(cuda::kWorkspaceBytes); }
+
+}  // namespace moe

@@ -1,0 +1,157 @@
+#pragma once
+/// What kernels and their launchers are written with: matrices of either float type, reductions, launches.
+
+#include <cuda_bf16.h>
+
+#include "backend/cuda/context.h"
+#include "tensor/view.h"
+
+namespace moe::cuda {
+
+constexpr int kWarp = 32;
+constexpr int kChunk = 8;  ///< elements that a thread handles at once: 16 bytes of bf16
+
+/// A matrix (or vector: one row) of f32 or bf16, as a kernel sees it. `wide`: every chunk of a row is aligned for
+/// vector accesses.
+struct Matrix {
+  void* data = nullptr;
+  int64_t step = 0;  ///< elements from row to row
+  bool half = false;
+  bool wide = false;
+
+  __host__ __device__ explicit operator bool() const { return data != nullptr; }
+};
+
+/// A view of one or two axes; absent views give absent matrices.
+inline Matrix matrix(const View& view) {
+  if (!view) return {};
+  MOE_CHECK(view.dtype == DType::f32 || view.dtype == DType::bf16);
+  const int64_t step = view.rank() > 1 ? view.stride[0] : 0;
+  const auto chunk_bytes =
+      static_cast<uintptr_t>(kChunk * size_of(view.dtype) > 16 ? 16 : kChunk * size_of(view.dtype));
+  const bool wide = reinterpret_cast<uintptr_t>(view.data) % chunk_bytes == 0 &&
+                    static_cast<size_t>(step) * size_of(view.dtype) % chunk_bytes == 0;
+  return {view.data, step, view.dtype == DType::bf16, wide};
+}
+
+__device__ inline float load(const Matrix& m, int64_t row, int64_t column) {
+  const int64_t at = row * m.step + column;
+  return m.half ? __bfloat162float(static_cast<const __nv_bfloat16*>(m.data)[at])
+                : static_cast<const float*>(m.data)[at];
+}
+
+__device__ inline void store(const Matrix& m, int64_t row, int64_t column, float value) {
+  const int64_t at = row * m.step + column;
+  if (m.half) {
+    static_cast<__nv_bfloat16*>(m.data)[at] = __float2bfloat16_rn(value);
+  } else {
+    static_cast<float*>(m.data)[at] = value;
+  }
+}
+
+/// `value` as the matrix would store it.
+__device__ inline float rounded(const Matrix& m, float value) {
+  return m.half ? __bfloat162float(__float2bfloat16_rn(value)) : value;
+}
+
+/// Up to kChunk elements of a row from `column` on; those past `width` read as 0.
+__device__ inline void load_chunk(const Matrix& m, int64_t row, int64_t column, int64_t width, float (&out)[kChunk]) {
+  const int64_t at = row * m.step + column;
+  if (m.wide && column + kChunk <= width) {
+    if (m.half) {
+      const uint4 bits = *reinterpret_cast<const uint4*>(static_cast<const __nv_bfloat16*>(m.data) + at);
+      const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&bits);
+#pragma unroll
+      for (int i = 0; i < kChunk / 2; ++i) {
+        const float2 pair = __bfloat1622float2(pairs[i]);
+        out[2 * i] = pair.x;
+        out[2 * i + 1] = pair.y;
+      }
+    } else {
+      const auto* four = reinterpret_cast<const float4*>(static_cast<const float*>(m.data) + at);
+      const float4 low = four[0], high = four[1];
+      out[0] = low.x, out[1] = low.y, out[2] = low.z, out[3] = low.w;
+      out[4] = high.x, out[5] = high.y, out[6] = high.z, out[7] = high.w;
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kChunk; ++i) out[i] = column + i < width ? load(m, row, column + i) : 0.0f;
+}
+
+/// Stores the elements that lie before `width`.
+__device__ inline void store_chunk(const Matrix& m, int64_t row, int64_t column, int64_t width,
+                                   const float (&in)[kChunk]) {
+  const int64_t at = row * m.step + column;
+  if (m.wide && column + kChunk <= width) {
+    if (m.half) {
+      uint4 bits;
+      auto* pairs = reinterpret_cast<__nv_bfloat162*>(&bits);
+#pragma unroll
+      for (int i = 0; i < kChunk / 2; ++i) pairs[i] = __floats2bfloat162_rn(in[2 * i], in[2 * i + 1]);
+      *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(m.data) + at) = bits;
+    } else {
+      auto* four = reinterpret_cast<float4*>(static_cast<float*>(m.data) + at);
+      four[0] = make_float4(in[0], in[1], in[2], in[3]);
+      four[1] = make_float4(in[4], in[5], in[6], in[7]);
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kChunk; ++i) {
+    if (column + i < width) store(m, row, column + i, in[i]);
+  }
+}
+
+template <class T>
+__device__ T warp_sum(T value) {
+#pragma unroll
+  for (int lane = kWarp / 2; lane > 0; lane /= 2) value += __shfl_xor_sync(0xffffffffu, value, lane);
+  return value;
+}
+
+__device__ inline float warp_max(float value) {
+#pragma unroll
+  for (int lane = kWarp / 2; lane > 0; lane /= 2) value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, lane));
+  return value;
+}
+
+/// The sum over a block of whole warps, given to every thread; `shared` holds one value per warp.
+template <class T>
+__device__ T block_sum(T value, T* shared) {
+  value = warp_sum(value);
+  __syncthreads();  // `shared` may still be read from the call before
+  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  T sum = 0;
+  for (unsigned i = 0; i < blockDim.x / kWarp; ++i) sum += shared[i];
+  return sum;
+}
+
+__device__ inline float block_max(float value, float* shared) {
+  value = warp_max(value);
+  __syncthreads();
+  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  float largest = shared[0];
+  for (unsigned i = 1; i < blockDim.x / kWarp; ++i) largest = fmaxf(largest, shared[i]);
+  return largest;
+}
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// Queues kernel(args...) on the context's stream; a grid without blocks queues nothing.
+template <class... Parameters, class... Args>
+void launch(const Context& context, void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared_bytes,
+            Args... args) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  kernel<<<grid, threads, shared_bytes, context.stream>>>(args...);
+  check(cudaGetLastError(), "starting a kernel");
+}
+
+inline dim3 blocks(int64_t count) {
+  MOE_CHECK(count >= 0 && count <= INT32_MAX);
+  return dim3(static_cast<unsigned>(count));
+}
+
+}  // namespace moe::cuda

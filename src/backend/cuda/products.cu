@@ -1,0 +1,59 @@
+#include "backend/cuda/products.h"
+
+#include <atomic>
+
+#include "backend/cuda/mixed_product.h"
+#include "backend/cuda/tile_product.h"
+
+namespace moe {
+namespace cuda {
+namespace {
+
+std::atomic<CudaPath> forced{CudaPath::automatic};
+
+}  // namespace
+
+CudaPath product_path() { return forced; }
+
+void product(Context& context, const Gemm& op) {
+  if (op.c.elements() == 0) return;
+  const bool library = product_path() == CudaPath::automatic && op.a.elements() > 0;
+  if (library && context.products.run(op, context.stream, context.workspace)) return;
+  if (library && mixed_product(context, op)) return;
+  tile_product(context, op);
+}
+
+template <>
+void execute(Context& context, const Gemm& op) {
+  product(context, op);
+}
+
+template <>
+void execute(Context& context, const GroupedGemm& op) {
+  tile_product(context, op);
+}
+
+template <>
+void execute(Context& context, const GroupedGemmReduce& op) {
+  tile_product(context, op);
+}
+
+}  // namespace cuda
+
+const char* name(CudaPath path) {
+  switch (path) {
+    case CudaPath::automatic:
+      return "automatic";
+    case CudaPath::simt:
+      return "simt";
+    case CudaPath::tensor:
+      return "tensor";
+    case CudaPath::hopper:
+      return "hopper";
+  }
+  return "?";
+}
+
+void force_cuda_path(CudaPath path) { cuda::forced = path; }
+
+}  // namespace moe

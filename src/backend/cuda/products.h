@@ -1,0 +1,16 @@
+#pragma once
+/// Matrix products of any kind, by the fastest kernel that can take them.
+
+#include "backend/cuda/context.h"
+#include "backend/cuda/cuda_backend.h"
+#include "ops/dense.h"
+
+namespace moe::cuda {
+
+/// Queues a Gemm: the operation itself, and a part of others.
+void product(Context& context, const Gemm& op);
+
+/// What force_cuda_path asked for.
+CudaPath product_path();
+
+}  // namespace moe::cuda

@@ -1,0 +1,17 @@
+#pragma once
+/// A stable sort of small integers with their places, by CUB.
+
+#include "backend/cuda/context.h"
+
+namespace moe::cuda {
+
+/// Keys in rising order and, beside each, the place it had; equal keys keep their order.
+struct Sorted {
+  const int* keys;
+  const int* places;
+};
+
+/// Sorts `count` keys in [0, limit), which `carver` gave; the result lies in the workspace too.
+Sorted sort_by_key(Context& context, Carver& carver, int* keys, int64_t count, int64_t limit);
+
+}  // namespace moe::cuda

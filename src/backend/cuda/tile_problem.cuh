@@ -1,0 +1,99 @@
+#pragma once
+/// One description of all products for the tile kernels: dense, by an expert's rows (GroupedGemm), by reduction over an
+/// expert's rows (GroupedGemmReduce). A kernel computes one tile of c per block and asks here which one.
+
+#include "backend/cuda/kernel.cuh"
+
+namespace moe::cuda {
+
+/// A stored matrix whose rows may be picked. `reduced_rows`: its rows run along the reduced dimension (else its columns).
+struct Operand {
+  const void* data;
+  int64_t step;  ///< elements from row to row
+  bool half;
+  const int* rows;  ///< stored row of row r, or null: r itself
+};
+
+enum class Grouping { none, rows, reduction };
+
+struct TileProblem {
+  Operand a, b;
+  void* c;
+  int64_t c_step;
+  bool c_half;
+  bool c_wide;  ///< pairs of neighbours in c are aligned together
+  bool accumulate;
+  int64_t m, n, k;       ///< of one expert; m (rows) or k (reduction) is then an upper bound
+  const int* offsets;    ///< [experts + 1]; grouping none: null
+  const int2* tiles;     ///< grouping rows: (expert, first row) of each tile of rows, expert -1 behind the last
+  int64_t b_expert, c_expert;  ///< elements from one expert's matrix to the next
+};
+
+/// One block's part: rows [m_begin, m_end) and columns [n_begin, n) of c, reduced over [k_begin, k_end).
+struct Tile {
+  Operand a, b;
+  char* c;
+  int64_t m_begin, m_end, n_begin;
+  int64_t k_begin, k_end;
+  bool empty;
+};
+
+/// blockIdx.x = tile of rows * tiles of columns + tile of columns: neighbours share their rows of a, and an expert's b.
+/// blockIdx.y = expert for grouping by reduction.
+template <Grouping grouping>
+__device__ Tile tile_of_block(const TileProblem& p, int tile_m, int tile_n) {
+  const int64_t columns = (p.n + tile_n - 1) / tile_n;
+  const int64_t row_tile = blockIdx.x / columns;
+  Tile t{p.a, p.b, static_cast<char*>(p.c), row_tile * tile_m, p.m, blockIdx.x % columns * tile_n, 0, p.k, false};
+  int expert = 0;
+  if constexpr (grouping == Grouping::rows) {
+    const int2 found = p.tiles[row_tile];
+    t.empty = found.x < 0;
+    if (t.empty) return t;
+    expert = found.x;
+    t.m_begin = found.y;
+    t.m_end = p.offsets[expert + 1];
+  } else if constexpr (grouping == Grouping::reduction) {
+    expert = static_cast<int>(blockIdx.y);
+    t.k_begin = p.offsets[expert];
+    t.k_end = p.offsets[expert + 1];
+  }
+  if constexpr (grouping == Grouping::rows) {
+    t.b.data = static_cast<const char*>(p.b.data) + expert * p.b_expert * (p.b.half ? 2 : 4);
+  } else if constexpr (grouping == Grouping::reduction) {
+    t.c += expert * p.c_expert * (p.c_half ? 2 : 4);
+  }
+  return t;
+}
+
+/// Stores two neighbouring columns of c, the second of which may lie outside.
+__device__ inline void store_pair(const TileProblem& p, const Tile& t, int64_t row, int64_t column, float x, float y) {
+  if (row >= t.m_end || column >= p.n) return;
+  const int64_t at = row * p.c_step + column;
+  const bool both = column + 1 < p.n;
+  if (p.c_half) {
+    auto* const c = reinterpret_cast<__nv_bfloat16*>(t.c) + at;
+    if (p.accumulate) {
+      x += __bfloat162float(c[0]);
+      y += both ? __bfloat162float(c[1]) : 0.0f;
+    }
+    if (both && p.c_wide) {
+      *reinterpret_cast<__nv_bfloat162*>(c) = __floats2bfloat162_rn(x, y);
+      return;
+    }
+    c[0] = __float2bfloat16_rn(x);
+    if (both) c[1] = __float2bfloat16_rn(y);
+    return;
+  }
+  auto* const c = reinterpret_cast<float*>(t.c) + at;
+  if (both && p.c_wide) {
+    auto* const pair = reinterpret_cast<float2*>(c);
+    const float2 old = p.accumulate ? *pair : make_float2(0, 0);
+    *pair = make_float2(old.x + x, old.y + y);
+    return;
+  }
+  c[0] = (p.accumulate ? c[0] : 0.0f) + x;
+  if (both) c[1] = (p.accumulate ? c[1] : 0.0f) + y;
+}
+
+}  // namespace moe::cuda

@@ -1,0 +1,23 @@
+// What a program built without CUDA has in place of src/backend/cuda.
+
+#include "backend/cuda/cuda_backend.h"
+
+#include "base/error.h"
+
+namespace moe {
+
+std::string why_no_cuda() {
+  return "this program was built without CUDA; install the CUDA toolkit (nvcc) and run `make build` again";
+}
+
+std::unique_ptr<Device> make_cuda_device() { fail("no GPU can be used: {}", why_no_cuda()); }
+
+std::unique_ptr<Backend> make_cuda_backend(Device&) { fail("no GPU can be used: {}", why_no_cuda()); }
+
+int64_t cuda_workspace_bytes() { return 0; }
+
+const char* name(CudaPath) { return "none"; }
+
+void force_cuda_path(CudaPath) {}
+
+}  // namespace moe

@@ -1,0 +1,127 @@
+#pragma once
+/// A backend that runs each operation twice, on the backend under test and on a reference that computes on host memory,
+/// both from the same inputs, and names the first operation and element that depart. For finding where two backends
+/// differ in a whole training step; slow.
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "base/bfloat16.h"
+#include "ops/backend.h"
+#include "ops/device.h"
+
+namespace moe {
+
+class ComparingBackend final : public EachOp<ComparingBackend> {
+ public:
+  /// The largest ||found - expected|| / ||expected|| of an output that counts as equal, by the type it is stored in;
+  /// integers must be equal.
+  struct Tolerance {
+    double f32 = 1e-5;
+    double bf16 = 1e-2;
+  };
+
+  /// All must outlive it. `reference` reads and writes host memory.
+  ComparingBackend(Backend& tested, Device& device, Backend& reference, Tolerance tolerance)
+      : tested_(tested), device_(device), reference_(reference), tolerance_(tolerance) {}
+
+  template <class Op>
+  void on(const Op& op) {
+    Op expected = op;
+    std::vector<Copy> copies;
+    copies.reserve(Op::fields().size());
+    for (const auto& field : Op::fields()) {
+      if (op.*field.view) expected.*field.view = host_copy(op.*field.view, copies);
+    }
+    reference_.execute(expected);
+    tested_.execute(op);
+    ++operations_;
+    for (const auto& field : Op::fields()) {
+      if (!(op.*field.view) || field.role == Role::in || !first_.empty()) continue;
+      std::vector<Copy> found;
+      const std::string difference = compare(host_copy(op.*field.view, found), expected.*field.view);
+      if (!difference.empty()) {
+        first_ = fmt::format("operation {}, {}: {} {}", operations_, describe(op), field.name, difference);
+      }
+    }
+  }
+
+  /// The first departure in one sentence, or empty.
+  const std::string& first_difference() const { return first_; }
+  int64_t operations() const { return operations_; }
+
+ private:
+  struct Copy {
+    View device;
+    std::vector<char> bytes;
+  };
+
+  /// The view on the host. Views that are the very same share their memory, so that operations in place stay in place.
+  View host_copy(const View& view, std::vector<Copy>& copies) {
+    for (Copy& copy : copies) {
+      if (copy.device.data == view.data && copy.device.end() == view.end()) return moved(view, copy);
+    }
+    const auto bytes = static_cast<size_t>(static_cast<const char*>(view.end()) - static_cast<const char*>(view.data));
+    copies.push_back({view, std::vector<char>(bytes)});
+    device_.download(copies.back().bytes.data(), view.data, bytes);
+    return moved(view, copies.back());
+  }
+
+  static View moved(View view, Copy& copy) {
+    static char nothing[1];
+    view.data = copy.bytes.empty() ? nothing : copy.bytes.data();
+    return view;
+  }
+
+  static double element(const View& row, int64_t i) {
+    switch (row.dtype) {
+      case DType::f64:
+        return row.as<const double>()[i];
+      case DType::f32:
+        return static_cast<double>(row.as<const float>()[i]);
+      case DType::bf16:
+        return static_cast<double>(to_float(row.as<const bf16>()[i]));
+      case DType::i32:
+        return row.as<const int32_t>()[i];
+      case DType::u8:
+        return row.as<const uint8_t>()[i];
+    }
+    return 0;
+  }
+
+  template <class Visit>
+  static void for_each_row(const View& found, const View& expected, const Visit& visit) {
+    if (found.rank() <= 1) return visit(found, expected);
+    for (int64_t i = 0; i < found.size(0); ++i) for_each_row(found.at(i), expected.at(i), visit);
+  }
+
+  std::string compare(const View& found, const View& expected) const {
+    double error = 0, norm = 0, worst = -1;
+    int64_t index = 0, worst_index = 0;
+    double worst_found = 0, worst_expected = 0;
+    for_each_row(found, expected, [&](const View& a, const View& b) {
+      for (int64_t i = 0; i < a.elements(); ++i, ++index) {
+        const double x = element(a, i), y = element(b, i);
+        const bool same = x == y || (std::isnan(x) && std::isnan(y));
+        const double difference = same ? 0 : std::abs(x - y);
+        error += difference * difference;
+        norm += std::isfinite(y) ? y * y : 0;
+        if (!(difference <= worst)) worst = difference, worst_index = index, worst_found = x, worst_expected = y;
+      }
+    });
+    const double allowed = !is_float(found.dtype) ? 0 : (found.dtype == DType::bf16 ? tolerance_.bf16 : tolerance_.f32);
+    if (std::sqrt(error) <= allowed * std::sqrt(norm)) return {};
+    return fmt::format("departs by {:.2e} of its norm (allowed {:.0e}); worst at element {}: {} instead of {}",
+                       std::sqrt(error / norm), allowed, worst_index, worst_found, worst_expected);
+  }
+
+  Backend& tested_;
+  Device& device_;
+  Backend& reference_;
+  Tolerance tolerance_;
+  std::string first_;
+  int64_t operations_ = 0;
+};
+
+}  // namespace moe

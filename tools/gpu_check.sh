@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Tests and measures on a machine with a GPU: tools/gpu_check.sh PACKED STAGE...   (PACKED: what tools/gpu_pack.sh made)
+# Stages: conformance step golden e2e sanitize machine bench2b bench16b demo. Ends with one line per stage.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+readonly packed=$(realpath "$1")
+shift
+export MOE_SOURCE_DIR=$PWD
+
+# CUDA's own libraries: of the toolkit, or of Python's packages.
+cuda_folders() {
+  find / -name 'libcublasLt.so.1[0-9]' -not -path '/proc/*' -printf '%h\n' 2>/dev/null
+}
+export LD_LIBRARY_PATH=$packed/lib:$(cuda_folders | paste -sd:):${LD_LIBRARY_PATH:-}
+
+readonly logs=${OUT:-build/gpu-logs}
+mkdir -p "$logs"
+summary=()
+
+# stage NAME SECONDS COMMAND...: runs it with its output in a file; the end of a failure is shown.
+stage() {
+  local name=$1 limit=$2 started=$SECONDS status=0
+  shift 2
+  timeout "$limit" "$@" >"$logs/$name.log" 2>&1 || status=$?
+  local last
+  last=$(grep -E '^\[  (PASSED|FAILED)|^Ran |^OK|ERROR SUMMARY' "$logs/$name.log" | tail -n 3 | paste -sd' ')
+  summary+=("$(printf '%-14s status %-3s %4d s  %s' "$name" "$status" $((SECONDS - started)) "$last")")
+  if [ "$status" -ne 0 ]; then
+    echo "== $name failed"
+    grep -E -A12 'Failure|^FAIL|Error|error:' "$logs/$name.log" | head -n "${SHOWN:-60}"
+  fi
+}
+
+for name in "$@"; do
+  case $name in
+    conformance) stage "$name" 400 "$packed/test_conformance" ;;
+    step) stage "$name" 200 "$packed/test_backend_cuda" ;;
+    golden) stage "$name" 100 "$packed/test_train" '--gtest_filter=*cuda*' ;;
+    e2e) stage "$name" 300 python3 tests/e2e/cuda_test.py "$packed/moe" ;;
+    memcheck) stage "$name" 400 compute-sanitizer --tool memcheck --error-exitcode 9 "$packed/test_backend_cuda" \
+      '--gtest_filter=*SameBits*wide*:*SameBits*tiny*' ;;
+    racecheck) stage "$name" 400 compute-sanitizer --tool racecheck --error-exitcode 9 "$packed/test_backend_cuda" \
+      '--gtest_filter=*SameBits*wide_bf16:*SameBits*tiny_f32' ;;
+    machine) stage "$name" 60 "$packed/moe" bench machine --device cuda; cat "$logs/$name.log" ;;
+    bench2b) stage "$name" 200 "$packed/moe" bench step --device cuda --config configs/deepseekmoe-2b.toml --rows 8; cat "$logs/$name.log" ;;
+    bench16b) stage "$name" 200 "$packed/moe" bench step --device cuda --config configs/deepseekmoe-16b.toml --layers 4 --rows 4; cat "$logs/$name.log" ;;
+    *) echo "gpu_check: no stage is called $name" >&2; exit 2 ;;
+  esac
+done
+nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
+printf '%s\n' "${summary[@]}"
