@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tests and measures on a machine with a GPU: tools/gpu_check.sh PACKED STAGE...   (PACKED: what tools/gpu_pack.sh made)
-# Stages: conformance step golden e2e sanitize machine bench2b bench16b demo. Ends with one line per stage.
+# Stages: conformance step golden e2e memcheck racecheck machine bench2b bench16b peer2b ptx. Ends with one line per stage.
+# ptx: the conformance suite in a build for compute_80's PTX alone, packed in PACKED-ptx.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -43,8 +44,11 @@ for name in "$@"; do
     racecheck) stage "$name" 400 compute-sanitizer --tool racecheck --error-exitcode 9 "$packed/test_backend_cuda" \
       '--gtest_filter=*SameBits*wide_bf16:*SameBits*tiny_f32' ;;
     machine) stage "$name" 60 "$packed/moe" bench machine --device cuda; cat "$logs/$name.log" ;;
-    bench2b) stage "$name" 200 "$packed/moe" bench step --device cuda --config configs/deepseekmoe-2b.toml --rows 8; cat "$logs/$name.log" ;;
+    bench2b64k) stage "$name" 200 "$packed/moe" bench step --device cuda --config configs/deepseekmoe-2b.toml --rows 32 --product 8192; cat "$logs/$name.log" ;;
+    bench2b) stage "$name" 200 "$packed/moe" bench step --device cuda --config configs/deepseekmoe-2b.toml --rows "${ROWS:-8}"; cat "$logs/$name.log" ;;
     bench16b) stage "$name" 200 "$packed/moe" bench step --device cuda --config configs/deepseekmoe-16b.toml --layers 4 --rows 4; cat "$logs/$name.log" ;;
+    peer2b) stage "$name" 300 python3 bench/peers/torch_cuda_step.py --preset 2b --rows "${ROWS:-8}"; tail -n 1 "$logs/$name.log" ;;
+    ptx) stage "$name" 400 "$packed-ptx/test_conformance" '--gtest_filter=*gemm*:*attention*' ;;
     *) echo "gpu_check: no stage is called $name" >&2; exit 2 ;;
   esac
 done

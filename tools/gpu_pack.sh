@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Collects what tools/gpu_check.sh needs on a machine that has a GPU and no network: the programs built here and the
-# shared libraries that they need beside CUDA's. Usage: tools/gpu_pack.sh [BUILD_FOLDER] [OUT]   (build build/gpu)
+# shared libraries that they need beside CUDA's. Usage: tools/gpu_pack.sh [BUILD_FOLDER [OUT [PROGRAM...]]]
+# (build build/gpu moe and the tests that gpu_check.sh runs)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly build=${1:-build} out=${2:-build/gpu}
-readonly programs=(moe tests/test_conformance tests/test_train tests/test_backend_cuda)
+programs=("${@:3}")
+[ ${#programs[@]} -gt 0 ] || programs=(moe tests/test_conformance tests/test_train tests/test_backend_cuda)
 
 rm -rf "$out"
 mkdir -p "$out/lib"

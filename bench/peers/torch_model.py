@@ -1,4 +1,4 @@
-"""The DeepSeekMoE model as fast as eager float32 PyTorch on a CPU computes it, with its experts in several forms.
+"""The DeepSeekMoE model as fast as PyTorch computes it, with its experts in several forms.
 
 Every layer is a MoE layer. Rows of equal length, one document each. Symbols: B rows, S positions, T = B * S tokens,
 D hidden size, E routed experts, K chosen, F expert width, R = T * K routed rows sorted by expert, V vocabulary.
@@ -134,10 +134,11 @@ class Moe(nn.Module):
     def forward(self, x, rows):
         """x [T, D] -> (the layer's output [T, D], its balance loss: sequence form, `rows` sequences)."""
         e, k = self.shape.routed, self.shape.top_k
-        scores = (x @ self.router.T).softmax(-1)
+        scores = (x @ self.router.T).float().softmax(-1)
         gates, ids = scores.topk(k, dim=-1)
         flat = ids.view(-1)
-        counts = torch.zeros(rows, e).scatter_add_(1, ids.view(rows, -1), torch.ones(rows, flat.numel() // rows))
+        ones = torch.ones(rows, flat.numel() // rows, device=x.device)
+        counts = torch.zeros(rows, e, device=x.device).scatter_add_(1, ids.view(rows, -1), ones)
         f = counts * (e * rows / flat.numel())
         balance = self.shape.alpha * (f * scores.view(rows, -1, e).mean(1)).sum() / rows
         y = F.silu(x @ self.shared_gate_up[: self.shared_down.shape[1]].T)
@@ -146,7 +147,7 @@ class Moe(nn.Module):
             return self.loop(x, y, ids, gates), balance
         order = flat.argsort(stable=True)
         inverse = torch.empty_like(order)
-        inverse[order] = torch.arange(order.numel())
+        inverse[order] = torch.arange(order.numel(), device=x.device)
         total = counts.sum(0).long()
         sorted_x = Reorder.apply(x, order, inverse, k)
         if self.form == "function":
@@ -155,7 +156,7 @@ class Moe(nn.Module):
             compute = experts_slices if self.form == "slices" else experts_grouped_mm
             out = compute(sorted_x, self.gate_up, self.down, total)
         out = Permute.apply(out, inverse, order).view(-1, k, x.shape[1])
-        return y + torch.bmm(gates[:, None, :], out)[:, 0], balance
+        return y + torch.bmm(gates[:, None, :].to(out.dtype), out)[:, 0], balance
 
     def loop(self, x, y, ids, gates):
         """The form most models are published in: each expert looks for its tokens and adds its part."""
@@ -211,8 +212,9 @@ class Model(nn.Module):
         """(mean cross-entropy, sum of balance losses) of tokens [B, S]; head in chunks of `head_rows` (0: whole)."""
         rows, length = tokens.shape
         half = self.shape.hidden // self.shape.heads // 2
-        angle = torch.arange(length)[:, None] * self.shape.theta ** (-torch.arange(half) / half)
-        cos, sin = angle.cos(), angle.sin()
+        step = torch.arange(half, device=tokens.device)
+        angle = torch.arange(length, device=tokens.device)[:, None] * self.shape.theta ** (-step / half)
+        cos, sin = angle.cos().to(self.head.dtype), angle.sin().to(self.head.dtype)
         x = F.embedding(tokens.view(-1), self.embedding)
         balance = 0.0
         for layer in self.layers:
@@ -220,7 +222,7 @@ class Model(nn.Module):
             balance = balance + one
         x, flat = self.norm(x), targets.view(-1)
         if not head_rows:
-            return F.cross_entropy(x @ self.head.T, flat), balance
+            return F.cross_entropy((x @ self.head.T).float(), flat), balance
         loss = sum(
             checkpoint(self.head_chunk, part, target, use_reentrant=False)
             for part, target in zip(x.split(head_rows), flat.split(head_rows))
@@ -228,7 +230,7 @@ class Model(nn.Module):
         return loss / flat.numel(), balance
 
     def head_chunk(self, x, targets):
-        return F.cross_entropy(x @ self.head.T, targets, reduction="sum")
+        return F.cross_entropy((x @ self.head.T).float(), targets, reduction="sum")
 
 
 def matrix(*shape):

@@ -14,11 +14,11 @@ struct Statistics {
   const float* delta;  ///< [T, Hq]
 };
 
-/// probability and scale * probability * (d_probability - delta), in place of score and d_probability.
-__device__ void differentiate(float& score, float& d_probability, bool seen, float lse, float delta, float scale) {
-  const float probability = seen ? exp2f(score * (scale * kLog2e) - lse * kLog2e) : 0.0f;
-  score = probability;
-  d_probability = scale * probability * (d_probability - delta);
+/// probability and scale * probability * (d_probability - delta), in place of score and d_probability; a score of -inf
+/// gives zeros. `lse2` is lse to the base 2.
+__device__ void differentiate(float& score, float& d_probability, float lse2, float delta, float scale) {
+  score = exp2_fast(fmaf(score, scale * kLog2e, -lse2));
+  d_probability = scale * score * (d_probability - delta);
 }
 
 template <int kSize>
@@ -35,15 +35,14 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t first = static_cast<int64_t>(gridDim.x - 1 - blockIdx.x) * kRows;
   const int warp_row = static_cast<int>(threadIdx.x) / kWarp * 16;
 
-  int64_t query[2];
-  int start[2];
+  int query[2], start[2];
   float lse[2], delta[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    query[half] = first + warp_row + row_of(2 * half);
+    query[half] = static_cast<int>(first) + warp_row + row_of(2 * half);
     start[half] = query[half] < shape.tokens ? segment_start[query[half]] : -1;
-    lse[half] = start[half] < 0 ? 0.0f : statistics.lse[query[half] * statistics.lse_step + head];
-    delta[half] = start[half] < 0 ? 0.0f : statistics.delta[query[half] * shape.heads + head];
+    lse[half] = start[half] < 0 ? 0.0f : kLog2e * statistics.lse[query[half] * statistics.lse_step + head];
+    delta[half] = start[half] < 0 ? 0.0f : statistics.delta[static_cast<int64_t>(query[half]) * shape.heads + head];
   }
   const int64_t first_tile = first_key(segment_start, first, shape.tokens);
   const int64_t last = min(first + kRows, shape.tokens);
@@ -68,14 +67,12 @@ __global__ void __launch_bounds__(kThreads)
     Scores scores, d_scores;
     row_products<kSize>(queries, warp_row, keys + pass % 2 * kTile, scores);
     row_products<kSize>(d_outs, warp_row, values + pass % 2 * kTile, d_scores);
-    const int64_t key = first_tile + pass * kRows;
+    hide_unseen(scores, static_cast<int>(first_tile + pass * kRows), query, start, -INFINITY);
 #pragma unroll
     for (int j = 0; j < kRows / 8; ++j) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int64_t u = key + column_of(j, i);
-        const bool seen = start[i / 2] >= 0 && u >= start[i / 2] && u <= query[i / 2];
-        differentiate(scores[j][i], d_scores[j][i], seen, lse[i / 2], delta[i / 2], shape.scale);
+        differentiate(scores[j][i], d_scores[j][i], lse[i / 2], delta[i / 2], shape.scale);
       }
     }
     weighted_rows<kSize>(d_scores, keys + pass % 2 * kTile, sum);
@@ -122,28 +119,39 @@ __global__ void __launch_bounds__(kThreads)
     load(pass + 1);
     const int64_t query = first + pass % tiles_of_head * kRows;
     const int64_t head = kv_head * group + pass / tiles_of_head;
-    bool visible = false;
+    bool some = false, all = true;  // of the block's keys are seen by this thread's query
     if (threadIdx.x < kRows) {
       const int64_t t = query + threadIdx.x;
       const int start = t < shape.tokens ? segment_start[t] : -1;
       starts[threadIdx.x] = start;
-      lse[threadIdx.x] = start < 0 ? 0.0f : statistics.lse[t * statistics.lse_step + head];
+      lse[threadIdx.x] = start < 0 ? 0.0f : kLog2e * statistics.lse[t * statistics.lse_step + head];
       delta[threadIdx.x] = start < 0 ? 0.0f : statistics.delta[t * shape.heads + head];
-      visible = start >= 0 && start < first + kRows;
+      some = start >= 0 && start < first + kRows;
+      all = start >= 0 && start <= first && t >= first + kRows - 1;
     }
     wait_for_copies<1>();
-    if (__syncthreads_or(visible ? 1 : 0) != 0) {
+    if (__syncthreads_or(some ? 1 : 0) != 0) {
+      const bool all_seen = __syncthreads_and(all ? 1 : 0) != 0;
       Scores scores, d_scores;
       row_products<kSize>(keys, warp_row, queries + pass % 2 * kTile, scores);
       row_products<kSize>(values, warp_row, d_outs + pass % 2 * kTile, d_scores);
+      if (!all_seen) {
+#pragma unroll
+        for (int j = 0; j < kRows / 8; ++j) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const int column = column_of(j, i), start = starts[column];
+            const int u = static_cast<int>(first) + warp_row + row_of(i), t = static_cast<int>(query) + column;
+            if (start < 0 || u < start || u > t) scores[j][i] = -INFINITY;
+          }
+        }
+      }
 #pragma unroll
       for (int j = 0; j < kRows / 8; ++j) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int column = column_of(j, i);
-          const int64_t u = first + warp_row + row_of(i), t = query + column;
-          const bool seen = starts[column] >= 0 && u >= starts[column] && u <= t;
-          differentiate(scores[j][i], d_scores[j][i], seen, lse[column], delta[column], shape.scale);
+          differentiate(scores[j][i], d_scores[j][i], lse[column], delta[column], shape.scale);
         }
       }
       weighted_rows<kSize>(scores, d_outs + pass % 2 * kTile, v_sum);
@@ -164,7 +172,7 @@ bool in_chunks(const View& view) {
 template <class Op>
 bool head_fits(const Op& op) {
   const int64_t size = op.q.size(1) / op.heads;
-  return size % kChunk == 0 && size <= 128;
+  return size % kChunk == 0 && size <= 128 && op.scale > 0;  // the largest score stays so when scaled
 }
 
 template <int kSize>

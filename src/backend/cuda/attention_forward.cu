@@ -21,11 +21,10 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t first = static_cast<int64_t>(gridDim.x - 1 - blockIdx.x) * kRows;  // those with most keys first
   const int warp_row = static_cast<int>(threadIdx.x) / kWarp * 16;
 
-  int64_t query[2];
-  int start[2];
+  int query[2], start[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    query[half] = first + warp_row + row_of(2 * half);
+    query[half] = static_cast<int>(first) + warp_row + row_of(2 * half);
     start[half] = query[half] < shape.tokens ? segment_start[query[half]] : -1;
   }
   const int64_t first_tile = first_key(segment_start, first, shape.tokens);
@@ -52,16 +51,11 @@ __global__ void __launch_bounds__(kThreads)
     Scores scores;
     row_products<kSize>(queries, warp_row, keys + pass % 2 * kTile, scores);
     float tile_largest[2] = {-INFINITY, -INFINITY};
-    const int64_t key = first_tile + pass * kRows;
+    hide_unseen(scores, static_cast<int>(first_tile + pass * kRows), query, start, -INFINITY);
 #pragma unroll
     for (int j = 0; j < kRows / 8; ++j) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int64_t u = key + column_of(j, i);
-        const bool seen = start[i / 2] >= 0 && u >= start[i / 2] && u <= query[i / 2];
-        scores[j][i] = seen ? scores[j][i] * scale : -INFINITY;
-        tile_largest[i / 2] = fmaxf(tile_largest[i / 2], scores[j][i]);
-      }
+      for (int i = 0; i < 4; ++i) tile_largest[i / 2] = fmaxf(tile_largest[i / 2], scores[j][i]);
     }
     float shrink[2], base[2];
 #pragma unroll
@@ -69,9 +63,9 @@ __global__ void __launch_bounds__(kThreads)
       float value = tile_largest[half];
       value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 1));
       value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 2));
-      value = fmaxf(value, largest[half]);
+      value = fmaxf(value * scale, largest[half]);
       base[half] = value == -INFINITY ? 0.0f : value;  // a row that has seen no key yet: every exponential is 0
-      shrink[half] = exp2f(largest[half] - base[half]);
+      shrink[half] = exp2_fast(largest[half] - base[half]);
       largest[half] = value;
       total[half] *= shrink[half];
     }
@@ -79,7 +73,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int j = 0; j < kRows / 8; ++j) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        scores[j][i] = exp2f(scores[j][i] - base[i / 2]);
+        scores[j][i] = exp2_fast(fmaf(scores[j][i], scale, -base[i / 2]));
         total[i / 2] += scores[j][i];
       }
     }

@@ -70,6 +70,20 @@ __device__ inline int column_of(int j, int i) { return 8 * j + static_cast<int>(
 /// The row (of the warp's 16).
 __device__ inline int row_of(int i) { return static_cast<int>(threadIdx.x) % kWarp / 4 + i / 2 * 8; }
 
+/// Sets the scores of keys key ... that the lane's two queries do not see to `hidden`. Most tiles are seen whole.
+__device__ inline void hide_unseen(Scores& scores, int key, const int (&query)[2], const int (&start)[2], float hidden) {
+  const auto sees_all = [&](int half) { return start[half] >= 0 && key >= start[half] && key + kRows - 1 <= query[half]; };
+  if (__all_sync(0xffffffffu, sees_all(0) && sees_all(1))) return;
+#pragma unroll
+  for (int j = 0; j < kRows / 8; ++j) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int u = key + column_of(j, i);
+      if (start[i / 2] < 0 || u < start[i / 2] || u > query[i / 2]) scores[j][i] = hidden;
+    }
+  }
+}
+
 /// scores = (16 rows of `a` from `row` on) (64 rows of `b`)^T.
 template <int kSize>
 __device__ void row_products(const __nv_bfloat16* a, int row, const __nv_bfloat16* b, Scores& scores) {
@@ -90,6 +104,13 @@ __device__ void row_products(const __nv_bfloat16* a, int row, const __nv_bfloat1
       multiply_add(scores[2 * j + 1], fa, fb[2], fb[3]);
     }
   }
+}
+
+/// 2^x, with an error of two units in the last place; the smallest results are 0.
+__device__ inline float exp2_fast(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(result) : "f"(x));
+  return result;
 }
 
 /// Two neighbours rounded to bf16, the first in the low half.

@@ -83,6 +83,9 @@ const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t work
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{workspace_bytes});
   // Parts of a divided sum are added in f32, never in the result's own type.
   prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  // Parts of the reduced dimension may be summed apart, but in f32: sums in c's own bf16 would round once per part.
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+         static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<uint32_t>(align_b));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(align_a));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(align_c));
@@ -102,9 +105,11 @@ bool CublasProducts::run(const Gemm& op, cudaStream_t stream, const Workspace& w
   const Plan& plan = plan_for(op, workspace.bytes);
   if (!plan.found) return false;
   const float one = 1, old = op.accumulate ? 1.0f : 0.0f;
-  check(cublasLtMatmul(handle_, plan.product, &one, op.b.data, plan.a, op.a.data, plan.b, &old, op.c.data, plan.c,
-                       op.c.data, plan.c, &plan.algorithm, workspace.data, workspace.bytes, stream),
-        "a product");
+  const cublasStatus_t status =
+      cublasLtMatmul(handle_, plan.product, &one, op.b.data, plan.a, op.a.data, plan.b, &old, op.c.data, plan.c,
+                     op.c.data, plan.c, &plan.algorithm, workspace.data, workspace.bytes, stream);
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) return false;
+  check(status, "a product");
   return true;
 }
 

@@ -1,6 +1,7 @@
 #include "backend/cuda/mixed_product.h"
 
 #include "backend/cuda/kernel.cuh"
+#include "backend/cuda/tile_product.h"
 
 namespace moe::cuda {
 namespace {
@@ -53,6 +54,11 @@ void split(Context& context, const View& x, const Stack& stack) {
          static_cast<__nv_bfloat16*>(stack.whole.data), stack.plane, stack.whole.stride[0], x.size(0), x.size(1));
 }
 
+/// By the library, or by our own kernels (which need no workspace for a Gemm) where it has no algorithm.
+void queue(Context& context, const Gemm& product, const Workspace& workspace) {
+  if (!context.products.run(product, context.stream, workspace)) tile_product(context, product);
+}
+
 void repeat(Context& context, const View& x, const Stack& stack) {
   launch(context, repeat_kernel, blocks(ceil_div(x.elements(), kThreads)), kThreads, 0,
          static_cast<const __nv_bfloat16*>(x.data), x.stride[0], static_cast<__nv_bfloat16*>(stack.whole.data),
@@ -79,7 +85,7 @@ bool mixed_product(Context& context, const Gemm& op) {
     split(context, wide, parts);
     for (int i = kParts - 1; i >= 0; --i) {  // the smallest first
       (a_is_f32 ? product.a : product.b) = parts.part(i, wide);
-      context.products.run(product, context.stream, carver.rest());
+      queue(context, product, carver.rest());
       product.accumulate = true;
     }
     return true;
@@ -90,7 +96,7 @@ bool mixed_product(Context& context, const Gemm& op) {
   repeat(context, narrow, a_is_f32 ? b : a);
   product.a = a.whole;
   product.b = b.whole;
-  context.products.run(product, context.stream, carver.rest());
+  queue(context, product, carver.rest());
   return true;
 }
 

@@ -96,7 +96,7 @@ __device__ void load_b(const __nv_bfloat16* shared, int first, int k, unsigned (
 template <Grouping grouping, bool a_reduced_rows, bool b_reduced_rows>
 __global__ void __launch_bounds__(kThreads, 2) kernel(TileProblem p) {
   extern __shared__ __align__(128) __nv_bfloat16 shared_tiles[];
-  const Tile t = tile_of_block<grouping>(p, kTile, kTile);
+  const Tile t = find_tile<grouping>(p, blockIdx.x, kTile, kTile);
   if (t.empty) return;
   Loader<a_reduced_rows> a(t.a, t.m_begin, t.m_end);
   Loader<b_reduced_rows> b(t.b, t.n_begin, p.n);

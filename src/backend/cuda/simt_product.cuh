@@ -32,7 +32,7 @@ __device__ void load_tile(const Operand& x, int64_t first, int64_t end, int64_t 
 template <Grouping grouping, bool a_reduced_rows, bool b_reduced_rows>
 __global__ void __launch_bounds__(kThreads) kernel(TileProblem p) {
   __shared__ float a[kDepth][kPitch], b[kDepth][kPitch];
-  const Tile t = tile_of_block<grouping>(p, kTile, kTile);
+  const Tile t = find_tile<grouping>(p, blockIdx.x, kTile, kTile);
   if (t.empty) return;
   const int row = static_cast<int>(threadIdx.x) / 16 * 4, column = static_cast<int>(threadIdx.x) % 16 * 4;
   float sum[kEach][kEach] = {};

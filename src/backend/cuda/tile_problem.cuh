@@ -38,13 +38,14 @@ struct Tile {
   bool empty;
 };
 
-/// blockIdx.x = tile of rows * tiles of columns + tile of columns: neighbours share their rows of a, and an expert's b.
-/// blockIdx.y = expert for grouping by reduction.
+/// Tile number `index`, columns fastest: neighbours share their rows of a, and an expert's b. With grouping by reduction,
+/// all tiles of an expert before those of the next.
 template <Grouping grouping>
-__device__ Tile tile_of_block(const TileProblem& p, int tile_m, int tile_n) {
+__device__ Tile find_tile(const TileProblem& p, int64_t index, int tile_m, int tile_n) {
   const int64_t columns = (p.n + tile_n - 1) / tile_n;
-  const int64_t row_tile = blockIdx.x / columns;
-  Tile t{p.a, p.b, static_cast<char*>(p.c), row_tile * tile_m, p.m, blockIdx.x % columns * tile_n, 0, p.k, false};
+  const int64_t row_tiles = grouping == Grouping::reduction ? (p.m + tile_m - 1) / tile_m : INT64_MAX;
+  const int64_t row_tile = index / columns % row_tiles;
+  Tile t{p.a, p.b, static_cast<char*>(p.c), row_tile * tile_m, p.m, index % columns * tile_n, 0, p.k, false};
   int expert = 0;
   if constexpr (grouping == Grouping::rows) {
     const int2 found = p.tiles[row_tile];
@@ -54,7 +55,7 @@ __device__ Tile tile_of_block(const TileProblem& p, int tile_m, int tile_n) {
     t.m_begin = found.y;
     t.m_end = p.offsets[expert + 1];
   } else if constexpr (grouping == Grouping::reduction) {
-    expert = static_cast<int>(blockIdx.y);
+    expert = static_cast<int>(index / columns / row_tiles);
     t.k_begin = p.offsets[expert];
     t.k_end = p.offsets[expert + 1];
   }

@@ -1,5 +1,6 @@
 #include "backend/cuda/tile_product.h"
 
+#include "backend/cuda/hopper_product.cuh"
 #include "backend/cuda/mma_product.cuh"
 #include "backend/cuda/products.h"
 #include "backend/cuda/simt_product.cuh"
@@ -7,7 +8,7 @@
 namespace moe::cuda {
 namespace {
 
-static_assert(mma::kTile == simt::kTile, "one table of tiles serves both");
+static_assert(mma::kTile == simt::kTile && mma::kTile == hopper::kTileRows, "one table of tiles serves all");
 constexpr int64_t kTile = mma::kTile;
 
 Operand operand(const View& stored, const View& rows) {
@@ -40,11 +41,37 @@ bool takes_tensor_path(const View& a, const View& b) {
   return product_path() != CudaPath::simt && in_chunks(a) && in_chunks(b);
 }
 
+/// Hopper's kernels were compiled, this GPU has their instructions, and nobody asked for others.
+bool has_hopper_path(const Context& context) {
+#ifdef MOE_CUDA_HOPPER
+  return context.compute_capability == 90 && product_path() != CudaPath::tensor;
+#else
+  (void)context;
+  return false;
+#endif
+}
+
 template <Grouping grouping, bool a_reduced_rows, bool b_reduced_rows>
-void start(const Context& context, const TileProblem& p, dim3 grid, bool tensor) {
+void start_hopper(const Context& context, const TileProblem& p, int64_t row_tiles) {
+  const auto kernel = hopper::kernel<grouping, a_reduced_rows, b_reduced_rows>;
+  static const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                          static_cast<int>(hopper::kSharedBytes));
+  check(allowed, "asking for shared memory");
+  const int64_t tile_count = row_tiles * ceil_div(p.n, hopper::kTileColumns);
+  launch(context, kernel, blocks(std::min<int64_t>(tile_count, context.multiprocessors)), hopper::kThreads,
+         hopper::kSharedBytes, p, static_cast<int>(tile_count));
+}
+
+/// `row_tiles`: tiles of kTile rows, over all experts.
+template <Grouping grouping, bool a_reduced_rows, bool b_reduced_rows>
+void start(const Context& context, const TileProblem& p, int64_t row_tiles, bool tensor) {
+  const dim3 grid = blocks(row_tiles * ceil_div(p.n, kTile));
   if (!tensor) {
     launch(context, simt::kernel<grouping, a_reduced_rows, b_reduced_rows>, grid, simt::kThreads, 0, p);
     return;
+  }
+  if constexpr (grouping != Grouping::none) {
+    if (has_hopper_path(context)) return start_hopper<grouping, a_reduced_rows, b_reduced_rows>(context, p, row_tiles);
   }
   const auto kernel = mma::kernel<grouping, a_reduced_rows, b_reduced_rows>;
   static const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -89,23 +116,23 @@ void tile_product(Context& context, const Gemm& op) {
                 .n = op.c.size(1),
                 .k = op.a.size(op.transpose_a ? 0 : 1)};
   set_result(p, op.c, op.accumulate);
-  const dim3 grid = blocks(ceil_div(p.m, kTile) * ceil_div(p.n, kTile));
+  const int64_t row_tiles = ceil_div(p.m, kTile);
   const bool tensor = takes_tensor_path(op.a, op.b);
   if (op.transpose_a) {
-    op.transpose_b ? start<Grouping::none, true, false>(context, p, grid, tensor)
-                   : start<Grouping::none, true, true>(context, p, grid, tensor);
+    op.transpose_b ? start<Grouping::none, true, false>(context, p, row_tiles, tensor)
+                   : start<Grouping::none, true, true>(context, p, row_tiles, tensor);
   } else {
-    op.transpose_b ? start<Grouping::none, false, false>(context, p, grid, tensor)
-                   : start<Grouping::none, false, true>(context, p, grid, tensor);
+    op.transpose_b ? start<Grouping::none, false, false>(context, p, row_tiles, tensor)
+                   : start<Grouping::none, false, true>(context, p, row_tiles, tensor);
   }
 }
 
 void tile_product(Context& context, const GroupedGemm& op) {
   const int64_t rows = op.c.size(0);
   const int experts = static_cast<int>(op.offsets.size(0) - 1);
-  const int64_t tile_count = ceil_div(rows, kTile) + experts;
+  const int64_t row_tiles = ceil_div(rows, kTile) + experts;  // at most
   Carver carver(context, GroupedGemm::name);
-  auto* const tiles = carver.take<int2>(tile_count);
+  auto* const tiles = carver.take<int2>(row_tiles);
   TileProblem p{.a = operand(op.a, op.a_rows),
                 .b = operand(op.b, {}),
                 .m = rows,
@@ -116,11 +143,10 @@ void tile_product(Context& context, const GroupedGemm& op) {
                 .b_expert = op.b.stride[0]};
   set_result(p, op.c, false);
   if (rows == 0 || p.n == 0) return;
-  launch(context, tiles_kernel, dim3(1), kWarp, 0, p.offsets, experts, tiles, static_cast<int>(tile_count));
-  const dim3 grid = blocks(tile_count * ceil_div(p.n, kTile));
+  launch(context, tiles_kernel, dim3(1), kWarp, 0, p.offsets, experts, tiles, static_cast<int>(row_tiles));
   const bool tensor = takes_tensor_path(op.a, op.b);
-  op.transpose_b ? start<Grouping::rows, false, false>(context, p, grid, tensor)
-                 : start<Grouping::rows, false, true>(context, p, grid, tensor);
+  op.transpose_b ? start<Grouping::rows, false, false>(context, p, row_tiles, tensor)
+                 : start<Grouping::rows, false, true>(context, p, row_tiles, tensor);
 }
 
 void tile_product(Context& context, const GroupedGemmReduce& op) {
@@ -131,9 +157,8 @@ void tile_product(Context& context, const GroupedGemmReduce& op) {
                 .k = op.a_rows ? op.a_rows.size(0) : op.a.size(0),
                 .offsets = op.offsets.as<const int32_t>()};
   set_result(p, op.c, op.accumulate);
-  dim3 grid = blocks(ceil_div(p.m, kTile) * ceil_div(p.n, kTile));
-  grid.y = static_cast<unsigned>(op.c.size(0));
-  start<Grouping::reduction, true, true>(context, p, grid, takes_tensor_path(op.a, op.b));
+  start<Grouping::reduction, true, true>(context, p, op.c.size(0) * ceil_div(p.m, kTile),
+                                         takes_tensor_path(op.a, op.b));
 }
 
 }  // namespace moe::cuda
