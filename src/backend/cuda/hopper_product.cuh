@@ -1,7 +1,8 @@
 #pragma once
 /// Grouped products of bf16 operands on Hopper's tensor cores: tiles of 128 x 256, four stages of shared memory. A block has
 /// one warpgroup that loads and two that multiply, 64 rows each; it takes tile after tile, so that loading runs ahead of
-/// the end of the tile before. cp.async loads, because rows may be gathered and an expert's last rows must be masked.
+/// the end of the tile before. Operands come by the bulk copy engine (TMA) where it can take them, which leaves the load
+/// units free; gathered rows by cp.async.
 
 #include "backend/cuda/tensor_core.cuh"
 #include "backend/cuda/tile_problem.cuh"
@@ -31,6 +32,7 @@ struct Loader {
   const int* rows = nullptr;
   int64_t outer_begin = 0, outer_end = 0;
   int picked[kCopies] = {};  ///< stored rows of the next pass (reduced_rows) or of all passes
+  int coming[kCopies] = {};  ///< reduced_rows: of the pass behind it, so that nobody waits for an index
 
   __device__ static int thread() { return static_cast<int>(threadIdx.x) % kGroup; }
   __device__ static int row() { return thread() / kRowChunks; }
@@ -48,15 +50,28 @@ struct Loader {
     rows = x.rows;
     outer_begin = begin;
     outer_end = end;
-    if constexpr (!reduced_rows) pick(begin, end);
+    if constexpr (!reduced_rows) pick(begin, end, picked);
   }
 
-  __device__ void pick(int64_t first, int64_t end) {
+  __device__ void pick(int64_t first, int64_t end, int (&result)[kCopies]) const {
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       const int64_t r = first + row() + i * kRowsApart;
-      picked[i] = r >= end ? -1 : (rows != nullptr ? rows[r] : static_cast<int>(r));
+      result[i] = r >= end ? -1 : (rows != nullptr ? rows[r] : static_cast<int>(r));
     }
+  }
+
+  /// Before the first pass over [k, k_end), and after each.
+  __device__ void begin(int64_t k, int64_t k_end) {
+    if constexpr (!reduced_rows) return;
+    pick(k, k_end, picked);
+    pick(k + kDepth, k_end, coming);
+  }
+  __device__ void next(int64_t k, int64_t k_end) {
+    if constexpr (!reduced_rows) return;
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) picked[i] = coming[i];
+    pick(k + 2 * kDepth, k_end, coming);
   }
 
   __device__ void load(__nv_bfloat16* shared, int64_t k, int64_t k_end) const {
@@ -81,9 +96,33 @@ struct Ring {
   }
 };
 
+/// How the copy engine sees an operand whose rows are not gathered.
+struct Bulk {
+  CUtensorMap map;
+  bool present;
+};
+
+/// Starts the bulk copies of `kOuter` rows or columns from `outer` on; one thread does.
+template <int kOuter, bool reduced_rows>
+__device__ void load_in_bulk(const Bulk& bulk, __nv_bfloat16* shared, uint64_t* barrier, int64_t outer, int64_t k,
+                             int expert) {
+  if constexpr (reduced_rows) {
+    for (int block = 0; block < kOuter / 64; ++block) {
+      copy_box(bulk.map, shared + block * 64 * kDepth, barrier, static_cast<int>(outer) + block * 64,
+               static_cast<int>(k), expert);
+    }
+  } else {
+    copy_box(bulk.map, shared, barrier, static_cast<int>(k), static_cast<int>(outer), expert);
+  }
+}
+
+/// The loading warpgroup. Operands come by the copy engine where they can: not gathered rows, and not the last rows of an
+/// expert that are reduced over, behind which zeros must stand and not another expert's rows.
 template <Grouping grouping, bool a_reduced_rows, bool b_reduced_rows>
-__device__ void load_tiles(const TileProblem& p, int tile_count, __nv_bfloat16* memory, uint64_t* full,
-                           uint64_t* empty) {
+__device__ void load_tiles(const TileProblem& p, const Bulk& a_bulk, const Bulk& b_bulk, int tile_count,
+                           __nv_bfloat16* memory, uint64_t* full, uint64_t* empty) {
+  constexpr unsigned kBytesA = kTileRows * kDepth * sizeof(__nv_bfloat16);
+  constexpr unsigned kBytesB = kTileColumns * kDepth * sizeof(__nv_bfloat16);
   Loader<kTileRows, a_reduced_rows> a;
   Loader<kTileColumns, b_reduced_rows> b;
   Ring ring;
@@ -92,19 +131,72 @@ __device__ void load_tiles(const TileProblem& p, int tile_count, __nv_bfloat16* 
     if (t.empty) break;
     a.aim(t.a, t.m_begin, t.m_end);
     b.aim(t.b, t.n_begin, p.n);
-    const auto pick = [&](int64_t k) {
-      if constexpr (a_reduced_rows) a.pick(k, t.k_end);
-      if constexpr (b_reduced_rows) b.pick(k, t.k_end);
-    };
-    pick(t.k_begin);
+    if (!a_bulk.present) a.begin(t.k_begin, t.k_end);
+    if (!b_bulk.present) b.begin(t.k_begin, t.k_end);
+    const int weights = grouping == Grouping::rows ? t.expert : 0;
     for (int64_t k = t.k_begin; k < t.k_end; k += kDepth) {
       wait(empty + ring.stage, ring.parity ^ 1);
-      __nv_bfloat16* const stage = memory + ring.stage * kStageElements;
-      a.load(stage, k, t.k_end);
-      b.load(stage + kTileRows * kDepth, k, t.k_end);
-      arrive_after_copies(full + ring.stage);
-      pick(k + kDepth);  // early: the next load needs them
+      __nv_bfloat16* const stage_a = memory + ring.stage * kStageElements;
+      __nv_bfloat16* const stage_b = stage_a + kTileRows * kDepth;
+      uint64_t* const barrier = full + ring.stage;
+      const bool masked = grouping == Grouping::reduction && k + kDepth > t.k_end;
+      if (threadIdx.x == 0) {
+        const bool bulk_a = a_bulk.present && !masked, bulk_b = b_bulk.present && !masked;
+        expect_bytes(barrier, (bulk_a ? kBytesA : 0) + (bulk_b ? kBytesB : 0));
+        if (bulk_a) load_in_bulk<kTileRows, a_reduced_rows>(a_bulk, stage_a, barrier, t.m_begin, k, 0);
+        if (bulk_b) load_in_bulk<kTileColumns, b_reduced_rows>(b_bulk, stage_b, barrier, t.n_begin, k, weights);
+      }
+      if (!a_bulk.present) {
+        a.load(stage_a, k, t.k_end);
+        a.next(k, t.k_end);
+      } else if (masked) {
+        a.begin(k, t.k_end);
+        a.load(stage_a, k, t.k_end);
+      }
+      if (!b_bulk.present) {
+        b.load(stage_b, k, t.k_end);
+        b.next(k, t.k_end);
+      } else if (masked) {
+        b.begin(k, t.k_end);
+        b.load(stage_b, k, t.k_end);
+      }
+      arrive_after_copies(barrier);
       ring.advance();
+    }
+  }
+}
+
+/// Rows `row` and row + 8 of c from a lane's sums, in whole 16-byte chunks. The four lanes of a row hold pairs of columns
+/// of 8-column parts; of four parts each lane collects one.
+__device__ inline void store_bf16(const TileProblem& p, const Tile& t, int64_t row, const float (&sum)[128]) {
+  const int quarter = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    auto* const c = reinterpret_cast<__nv_bfloat16*>(t.c) + (row + 8 * half) * p.c_step;
+#pragma unroll
+    for (int j = 0; j < kTileColumns / 8; j += 4) {
+      unsigned part[4], mine[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const __nv_bfloat162 pair =
+            __floats2bfloat162_rn(sum[4 * (j + i) + 2 * half], sum[4 * (j + i) + 2 * half + 1]);
+        part[i] = *reinterpret_cast<const unsigned*>(&pair);
+      }
+      // In round r a lane gives the lane `quarter ^ r` that one's part, and gets its own part's pair of that lane.
+#pragma unroll
+      for (int r = 0; r < 4; ++r) {
+        const int other = quarter ^ r;
+        unsigned given = part[0];
+#pragma unroll
+        for (int i = 1; i < 4; ++i) given = other == i ? part[i] : given;
+        const unsigned got = r == 0 ? given : __shfl_xor_sync(0xffffffffu, given, r);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) mine[i] = other == i ? got : mine[i];
+      }
+      const int64_t column = t.n_begin + 8 * (j + quarter);
+      if (row + 8 * half < t.m_end && column < p.n) {
+        *reinterpret_cast<uint4*>(c + column) = make_uint4(mine[0], mine[1], mine[2], mine[3]);
+      }
     }
   }
 }
@@ -147,17 +239,22 @@ __device__ void multiply_tiles(const TileProblem& p, int tile_count, const __nv_
     wait_for_products<0>();
     if (previous >= 0 && speaks) arrive(empty + previous);
     const int64_t row = t.m_begin + group * 64 + warp * 16 + lane / 4;
+    if (p.c_half && p.c_chunked && !p.accumulate && !p.c_transposed) {
+      store_bf16(p, t, row, sum);
+    } else {
 #pragma unroll
-    for (int j = 0; j < kTileColumns / 8; ++j) {
-      const int64_t column = t.n_begin + 8 * j + lane % 4 * 2;
-      store_pair(p, t, row, column, sum[4 * j], sum[4 * j + 1]);
-      store_pair(p, t, row + 8, column, sum[4 * j + 2], sum[4 * j + 3]);
+      for (int j = 0; j < kTileColumns / 8; ++j) {
+        const int64_t column = t.n_begin + 8 * j + lane % 4 * 2;
+        store_pair(p, t, row, column, sum[4 * j], sum[4 * j + 1]);
+        store_pair(p, t, row + 8, column, sum[4 * j + 2], sum[4 * j + 3]);
+      }
     }
   }
 }
 
 template <Grouping grouping, bool a_reduced_rows, bool b_reduced_rows>
-__global__ void __launch_bounds__(kThreads, 1) kernel(TileProblem p, int tile_count) {
+__global__ void __launch_bounds__(kThreads, 1)
+    kernel(TileProblem p, const __grid_constant__ Bulk a_bulk, const __grid_constant__ Bulk b_bulk, int tile_count) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ unsigned char raw[];
   __shared__ uint64_t full[kStages], empty[kStages];
@@ -165,18 +262,18 @@ __global__ void __launch_bounds__(kThreads, 1) kernel(TileProblem p, int tile_co
       reinterpret_cast<__nv_bfloat16*>((reinterpret_cast<uintptr_t>(raw) + kGroupBytes - 1) / kGroupBytes * kGroupBytes);
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
-      init_barrier(full + i, kGroup);
+      init_barrier(full + i, kGroup + 1);  // of every copying thread, and of the one that starts bulk copies
       init_barrier(empty + i, 2);
     }
   }
   __syncthreads();
   if (threadIdx.x < kGroup) {
-    load_tiles<grouping, a_reduced_rows, b_reduced_rows>(p, tile_count, memory, full, empty);
+    load_tiles<grouping, a_reduced_rows, b_reduced_rows>(p, a_bulk, b_bulk, tile_count, memory, full, empty);
   } else {
     multiply_tiles<grouping, a_reduced_rows, b_reduced_rows>(p, tile_count, memory, full, empty);
   }
 #else
-  (void)p, (void)tile_count;
+  (void)p, (void)a_bulk, (void)b_bulk, (void)tile_count;
 #endif
 }
 

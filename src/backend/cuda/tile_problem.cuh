@@ -21,7 +21,9 @@ struct TileProblem {
   void* c;
   int64_t c_step;
   bool c_half;
-  bool c_wide;  ///< pairs of neighbours in c are aligned together
+  bool c_wide;     ///< pairs of neighbours in c are aligned together
+  bool c_chunked;  ///< rows of c are whole aligned 16-byte chunks of bf16
+  bool c_transposed;  ///< element (row, column) of the product is stored at (column, row)
   bool accumulate;
   int64_t m, n, k;       ///< of one expert; m (rows) or k (reduction) is then an upper bound
   const int* offsets;    ///< [experts + 1]; grouping none: null
@@ -35,6 +37,7 @@ struct Tile {
   char* c;
   int64_t m_begin, m_end, n_begin;
   int64_t k_begin, k_end;
+  int expert;
   bool empty;
 };
 
@@ -45,8 +48,8 @@ __device__ Tile find_tile(const TileProblem& p, int64_t index, int tile_m, int t
   const int64_t columns = (p.n + tile_n - 1) / tile_n;
   const int64_t row_tiles = grouping == Grouping::reduction ? (p.m + tile_m - 1) / tile_m : INT64_MAX;
   const int64_t row_tile = index / columns % row_tiles;
-  Tile t{p.a, p.b, static_cast<char*>(p.c), row_tile * tile_m, p.m, index % columns * tile_n, 0, p.k, false};
-  int expert = 0;
+  Tile t{p.a, p.b, static_cast<char*>(p.c), row_tile * tile_m, p.m, index % columns * tile_n, 0, p.k, 0, false};
+  int& expert = t.expert;
   if constexpr (grouping == Grouping::rows) {
     const int2 found = p.tiles[row_tile];
     t.empty = found.x < 0;
@@ -67,34 +70,31 @@ __device__ Tile find_tile(const TileProblem& p, int64_t index, int tile_m, int t
   return t;
 }
 
+__device__ inline void store_element(const TileProblem& p, const Tile& t, int64_t at, float value) {
+  if (p.c_half) {
+    auto* const c = reinterpret_cast<__nv_bfloat16*>(t.c) + at;
+    *c = __float2bfloat16_rn(value + (p.accumulate ? __bfloat162float(*c) : 0.0f));
+  } else {
+    auto* const c = reinterpret_cast<float*>(t.c) + at;
+    *c = value + (p.accumulate ? *c : 0.0f);
+  }
+}
+
 /// Stores two neighbouring columns of c, the second of which may lie outside.
 __device__ inline void store_pair(const TileProblem& p, const Tile& t, int64_t row, int64_t column, float x, float y) {
   if (row >= t.m_end || column >= p.n) return;
-  const int64_t at = row * p.c_step + column;
+  const int64_t at = p.c_transposed ? column * p.c_step + row : row * p.c_step + column;
   const bool both = column + 1 < p.n;
-  if (p.c_half) {
-    auto* const c = reinterpret_cast<__nv_bfloat16*>(t.c) + at;
-    if (p.accumulate) {
-      x += __bfloat162float(c[0]);
-      y += both ? __bfloat162float(c[1]) : 0.0f;
-    }
-    if (both && p.c_wide) {
-      *reinterpret_cast<__nv_bfloat162*>(c) = __floats2bfloat162_rn(x, y);
-      return;
-    }
-    c[0] = __float2bfloat16_rn(x);
-    if (both) c[1] = __float2bfloat16_rn(y);
-    return;
-  }
-  auto* const c = reinterpret_cast<float*>(t.c) + at;
-  if (both && p.c_wide) {
-    auto* const pair = reinterpret_cast<float2*>(c);
+  if (both && p.c_wide && !p.c_half && !p.c_transposed) {
+    auto* const pair = reinterpret_cast<float2*>(reinterpret_cast<float*>(t.c) + at);
     const float2 old = p.accumulate ? *pair : make_float2(0, 0);
     *pair = make_float2(old.x + x, old.y + y);
-    return;
+  } else if (both && p.c_wide && !p.c_transposed && !p.accumulate) {
+    *reinterpret_cast<__nv_bfloat162*>(reinterpret_cast<__nv_bfloat16*>(t.c) + at) = __floats2bfloat162_rn(x, y);
+  } else {
+    store_element(p, t, at, x);
+    if (both) store_element(p, t, at + (p.c_transposed ? p.c_step : 1), y);
   }
-  c[0] = (p.accumulate ? c[0] : 0.0f) + x;
-  if (both) c[1] = (p.accumulate ? c[1] : 0.0f) + y;
 }
 
 }  // namespace moe::cuda

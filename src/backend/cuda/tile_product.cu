@@ -17,17 +17,6 @@ Operand operand(const View& stored, const View& rows) {
   return {stored.data, stored.stride[outer], stored.dtype == DType::bf16, rows ? rows.as<const int32_t>() : nullptr};
 }
 
-void set_result(TileProblem& p, const View& c, bool accumulate) {
-  const auto outer = static_cast<size_t>(c.rank() - 2);
-  p.c = c.data;
-  p.c_step = c.stride[outer];
-  p.c_half = c.dtype == DType::bf16;
-  p.accumulate = accumulate;
-  p.c_expert = c.rank() > 2 ? c.stride[0] : 0;
-  const size_t pair = 2 * size_of(c.dtype);
-  p.c_wide = reinterpret_cast<uintptr_t>(c.data) % pair == 0 && p.c_step % 2 == 0 && p.c_expert % 2 == 0;
-}
-
 /// Whether every row of a stored operand consists of whole 16-byte chunks at aligned addresses.
 bool in_chunks(const View& stored) {
   if (stored.dtype != DType::bf16 || reinterpret_cast<uintptr_t>(stored.data) % 16 != 0) return false;
@@ -35,6 +24,18 @@ bool in_chunks(const View& stored) {
     if (stored.shape[axis] > 1 && stored.stride[static_cast<size_t>(axis)] % kChunk != 0) return false;
   }
   return stored.size(stored.rank() - 1) % kChunk == 0;
+}
+
+void set_result(TileProblem& p, const View& c, bool accumulate) {
+  const auto outer = static_cast<size_t>(c.rank() - 2);
+  p.c = c.data;
+  p.c_step = c.stride[outer];
+  p.c_half = c.dtype == DType::bf16;
+  p.accumulate = accumulate;
+  p.c_expert = c.rank() > 2 ? c.stride[0] : 0;
+  p.c_chunked = in_chunks(c);
+  const size_t pair = 2 * size_of(c.dtype);
+  p.c_wide = reinterpret_cast<uintptr_t>(c.data) % pair == 0 && p.c_step % 2 == 0 && p.c_expert % 2 == 0;
 }
 
 bool takes_tensor_path(const View& a, const View& b) {
@@ -51,27 +52,66 @@ bool has_hopper_path(const Context& context) {
 #endif
 }
 
+/// A stored operand, [rows, columns] or one such matrix per expert, for the bulk copy engine: boxes of 64 columns by
+/// `box_rows` rows.
+hopper::Bulk in_bulk(const View& stored, int box_rows) {
+  using Encode = decltype(&cuTensorMapEncodeTiled);
+  static const Encode encode = [] {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult found{};
+    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found),
+          "looking for cuTensorMapEncodeTiled");
+    MOE_CHECK(found == cudaDriverEntryPointSuccess);
+    return reinterpret_cast<Encode>(function);
+  }();
+  const int outer = stored.rank() - 2;
+  const int64_t columns = stored.size(outer + 1), rows = stored.size(outer), matrices = outer > 0 ? stored.size(0) : 1;
+  // The stride of an axis of one element may be anything; the engine wants multiples of 16 bytes.
+  const int64_t row_step = rows > 1 ? stored.stride[static_cast<size_t>(outer)] : columns;
+  const int64_t matrix_step = matrices > 1 ? stored.stride[0] : row_step * rows;
+  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows),
+                              static_cast<cuuint64_t>(matrices)};
+  const cuuint64_t strides[] = {2 * static_cast<cuuint64_t>(row_step), 2 * static_cast<cuuint64_t>(matrix_step)};
+  const cuuint32_t box[] = {64, static_cast<cuuint32_t>(box_rows), 1}, steps[] = {1, 1, 1};
+  hopper::Bulk bulk{.map = {}, .present = true};
+  const CUresult result =
+      encode(&bulk.map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, stored.data, sizes, strides, box, steps,
+             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) {
+    fail("a grouped product: the GPU's copy engine does not take an operand of {} (error {})", stored.shape.text(),
+         static_cast<int>(result));
+  }
+  return bulk;
+}
+
+/// `row_tiles`: tiles of kTile rows, over all experts. `a` and `b`: the stored operands of `p`.
 template <Grouping grouping, bool a_reduced_rows, bool b_reduced_rows>
-void start_hopper(const Context& context, const TileProblem& p, int64_t row_tiles) {
+void start_hopper(const Context& context, const TileProblem& p, const View& a, const View& b, int64_t row_tiles) {
   const auto kernel = hopper::kernel<grouping, a_reduced_rows, b_reduced_rows>;
   static const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                           static_cast<int>(hopper::kSharedBytes));
   check(allowed, "asking for shared memory");
   const int64_t tile_count = row_tiles * ceil_div(p.n, hopper::kTileColumns);
+  hopper::Bulk a_bulk{}, b_bulk{};
+  if (p.a.rows == nullptr) a_bulk = in_bulk(a, a_reduced_rows ? hopper::kDepth : hopper::kTileRows);
+  if (p.b.rows == nullptr) b_bulk = in_bulk(b, b_reduced_rows ? hopper::kDepth : hopper::kTileColumns);
   launch(context, kernel, blocks(std::min<int64_t>(tile_count, context.multiprocessors)), hopper::kThreads,
-         hopper::kSharedBytes, p, static_cast<int>(tile_count));
+         hopper::kSharedBytes, p, a_bulk, b_bulk, static_cast<int>(tile_count));
 }
 
 /// `row_tiles`: tiles of kTile rows, over all experts.
 template <Grouping grouping, bool a_reduced_rows, bool b_reduced_rows>
-void start(const Context& context, const TileProblem& p, int64_t row_tiles, bool tensor) {
+void start(const Context& context, const TileProblem& p, const View& a, const View& b, int64_t row_tiles, bool tensor) {
   const dim3 grid = blocks(row_tiles * ceil_div(p.n, kTile));
   if (!tensor) {
     launch(context, simt::kernel<grouping, a_reduced_rows, b_reduced_rows>, grid, simt::kThreads, 0, p);
     return;
   }
   if constexpr (grouping != Grouping::none) {
-    if (has_hopper_path(context)) return start_hopper<grouping, a_reduced_rows, b_reduced_rows>(context, p, row_tiles);
+    if (has_hopper_path(context) && p.k > 0 && p.m > 0 && p.n > 0) {
+      return start_hopper<grouping, a_reduced_rows, b_reduced_rows>(context, p, a, b, row_tiles);
+    }
   }
   const auto kernel = mma::kernel<grouping, a_reduced_rows, b_reduced_rows>;
   static const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -119,11 +159,11 @@ void tile_product(Context& context, const Gemm& op) {
   const int64_t row_tiles = ceil_div(p.m, kTile);
   const bool tensor = takes_tensor_path(op.a, op.b);
   if (op.transpose_a) {
-    op.transpose_b ? start<Grouping::none, true, false>(context, p, row_tiles, tensor)
-                   : start<Grouping::none, true, true>(context, p, row_tiles, tensor);
+    op.transpose_b ? start<Grouping::none, true, false>(context, p, op.a, op.b, row_tiles, tensor)
+                   : start<Grouping::none, true, true>(context, p, op.a, op.b, row_tiles, tensor);
   } else {
-    op.transpose_b ? start<Grouping::none, false, false>(context, p, row_tiles, tensor)
-                   : start<Grouping::none, false, true>(context, p, row_tiles, tensor);
+    op.transpose_b ? start<Grouping::none, false, false>(context, p, op.a, op.b, row_tiles, tensor)
+                   : start<Grouping::none, false, true>(context, p, op.a, op.b, row_tiles, tensor);
   }
 }
 
@@ -145,20 +185,24 @@ void tile_product(Context& context, const GroupedGemm& op) {
   if (rows == 0 || p.n == 0) return;
   launch(context, tiles_kernel, dim3(1), kWarp, 0, p.offsets, experts, tiles, static_cast<int>(row_tiles));
   const bool tensor = takes_tensor_path(op.a, op.b);
-  op.transpose_b ? start<Grouping::rows, false, false>(context, p, row_tiles, tensor)
-                 : start<Grouping::rows, false, true>(context, p, row_tiles, tensor);
+  op.transpose_b ? start<Grouping::rows, false, false>(context, p, op.a, op.b, row_tiles, tensor)
+                 : start<Grouping::rows, false, true>(context, p, op.a, op.b, row_tiles, tensor);
 }
 
 void tile_product(Context& context, const GroupedGemmReduce& op) {
-  TileProblem p{.a = operand(op.a, op.a_rows),
-                .b = operand(op.b, op.b_rows),
-                .m = op.c.size(1),
-                .n = op.c.size(2),
+  const bool tensor = takes_tensor_path(op.a, op.b);
+  // Hopper's kernel loads gathered rows more slowly: they had better be the narrower operand of its tiles.
+  const bool swap = tensor && has_hopper_path(context) && op.b_rows && !op.a_rows;
+  const View &a = swap ? op.b : op.a, &b = swap ? op.a : op.b;
+  TileProblem p{.a = operand(a, swap ? op.b_rows : op.a_rows),
+                .b = operand(b, swap ? op.a_rows : op.b_rows),
+                .m = a.size(1),
+                .n = b.size(1),
                 .k = op.a_rows ? op.a_rows.size(0) : op.a.size(0),
                 .offsets = op.offsets.as<const int32_t>()};
   set_result(p, op.c, op.accumulate);
-  start<Grouping::reduction, true, true>(context, p, op.c.size(0) * ceil_div(p.m, kTile),
-                                         takes_tensor_path(op.a, op.b));
+  p.c_transposed = swap;
+  start<Grouping::reduction, true, true>(context, p, a, b, op.c.size(0) * ceil_div(p.m, kTile), tensor);
 }
 
 }  // namespace moe::cuda

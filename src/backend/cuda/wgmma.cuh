@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include <cuda.h>
+
 namespace moe::cuda::hopper {
 
 /// A barrier in shared memory: `count` arrivals end a phase, phases alternate between parity 0 and 1.
@@ -28,6 +30,20 @@ __device__ inline void wait(uint64_t* barrier, unsigned parity) {
       "finished:\n"
       "}\n" ::"r"(shared_address(barrier)),
       "r"(parity)
+      : "memory");
+}
+
+/// Arrives, and lets the phase wait for so many bytes of bulk copies as well.
+__device__ inline void expect_bytes(uint64_t* barrier, unsigned bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(shared_address(barrier)), "r"(bytes)
+               : "memory");
+}
+/// Starts the bulk copy of the map's box at (x, y, z), innermost first; what lies outside the tensor becomes zeros.
+__device__ inline void copy_box(const CUtensorMap& map, void* shared, uint64_t* barrier, int x, int y, int z) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];\n"
+      ::"r"(shared_address(shared)),
+      "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
       : "memory");
 }
 
