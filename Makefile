@@ -14,7 +14,8 @@ export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
 export CMAKE_CUDA_COMPILER_LAUNCHER ?= ccache
 endif
 
-.PHONY: build test demo asan tsan tidy bench bench-peers golden corpus venv peers-venv dependencies format layers clean distclean help
+.PHONY: build test demo asan tsan tidy bench bench-peers golden corpus venv peers-venv dependencies format layers \
+  cuda-architectures clean distclean help
 
 build: ## the program, at build/moe (installs what is missing)
 	@tools/install_dependencies.sh build
@@ -72,11 +73,23 @@ format: ## clang-format over every source
 layers: ## compare every include with docs/layers.txt
 	@$(PYTHON) tools/check_layers.py
 
+cuda-architectures: ## compile the CUDA backend for every GPU it supports (compute capability 8.0, 8.9, 9.0, 10.0)
+	@tools/install_dependencies.sh build
+	@cmake -G Ninja -B build/cuda-architectures -DCMAKE_BUILD_TYPE=Release \
+	  -DMOE_CUDA_ARCHITECTURES='80;89;90a;100a' >build/cuda-architectures.log 2>&1 || { cat build/cuda-architectures.log >&2; exit 1; }
+	@cmake --build build/cuda-architectures --parallel $(JOBS) --target moe_backend_cuda
+
 clean: ## remove what the compiler made, keep the corpus and the Python packages
 	@for f in build build/dev build/tsan build/tidy; do \
 	  if [ -f $$f/build.ninja ]; then cmake --build $$f --target clean; fi; done
 
-distclean: ## remove build/ whole
+distcuda-architectures: ## compile the CUDA backend for every GPU it supports (compute capability 8.0, 8.9, 9.0, 10.0)
+	@tools/install_dependencies.sh build
+	@cmake -G Ninja -B build/cuda-architectures -DCMAKE_BUILD_TYPE=Release \
+	  -DMOE_CUDA_ARCHITECTURES='80;89;90a;100a' >build/cuda-architectures.log 2>&1 || { cat build/cuda-architectures.log >&2; exit 1; }
+	@cmake --build build/cuda-architectures --parallel $(JOBS) --target moe_backend_cuda
+
+clean: ## remove build/ whole
 	@rm -rf build
 
 help: ## print this list

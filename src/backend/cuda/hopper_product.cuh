@@ -20,33 +20,37 @@ constexpr int kStageElements = (kTileRows + kTileColumns) * kDepth;
 constexpr size_t kGroupBytes = 1024;  ///< alignment of the swizzle's pattern
 constexpr size_t kSharedBytes = kStages * kStageElements * sizeof(__nv_bfloat16) + kGroupBytes;
 
-/// The loading threads' view of one operand: `kOuter` rows (of a) or columns (of b) by kDepth.
+/// The loading threads' view of one operand: `kOuter` rows (of a) or columns (of b) by kDepth. A thread copies chunks of one
+/// number, of rows that are kRowsApart apart. One warp issues an instruction every few cycles, so that the usual case, a tile
+/// inside the operand, must need few: an address and a copy per chunk.
 template <int kOuter, bool reduced_rows>
 struct Loader {
   static constexpr int kRowChunks = (reduced_rows ? kOuter : kDepth) / kChunk;
   static constexpr int kRowsApart = kGroup / kRowChunks;
   static constexpr int kCopies = kOuter * kDepth / kChunk / kGroup;
 
-  const __nv_bfloat16* base = nullptr;
-  int64_t step = 0;
+  const char* base = nullptr;
+  int step = 0;  ///< bytes from stored row to stored row
   const int* rows = nullptr;
   int64_t outer_begin = 0, outer_end = 0;
-  int picked[kCopies] = {};  ///< stored rows of the next pass (reduced_rows) or of all passes
-  int coming[kCopies] = {};  ///< reduced_rows: of the pass behind it, so that nobody waits for an index
+  int picked[kCopies] = {};  ///< stored rows of this pass (reduced_rows) or of all passes; -1 behind the end
+  int coming[kCopies] = {};  ///< reduced_rows: of the next pass, so that nobody waits for an index
 
   __device__ static int thread() { return static_cast<int>(threadIdx.x) % kGroup; }
   __device__ static int row() { return thread() / kRowChunks; }
   __device__ static int chunk() { return thread() % kRowChunks; }
 
-  /// Where the chunk of a stored row lies: descriptor() in wgmma.cuh says how.
-  __device__ static int place(int stored_row, int c) {
-    const int block = c / 8 * kDepth * 64;  // of 64 elements along the stored row
-    return (reduced_rows ? block : 0) + stored_row * 64 + ((c % 8) ^ (stored_row & 7)) * kChunk;
+  /// Where this thread's copy i lies, in bytes: descriptor() in wgmma.cuh says how.
+  __device__ static unsigned place(int i) {
+    const int stored_row = row() + i * kRowsApart;
+    const int block = reduced_rows ? chunk() / 8 * kDepth * 64 : 0;  // of 64 elements along the stored row
+    return static_cast<unsigned>(block + stored_row * 64 + ((chunk() % 8) ^ (stored_row & 7)) * kChunk) *
+           static_cast<unsigned>(sizeof(__nv_bfloat16));
   }
 
   __device__ void aim(const Operand& x, int64_t begin, int64_t end) {
-    base = static_cast<const __nv_bfloat16*>(x.data);
-    step = x.step;
+    base = static_cast<const char*>(x.data);
+    step = static_cast<int>(x.step) * static_cast<int>(sizeof(__nv_bfloat16));
     rows = x.rows;
     outer_begin = begin;
     outer_end = end;
@@ -54,6 +58,12 @@ struct Loader {
   }
 
   __device__ void pick(int64_t first, int64_t end, int (&result)[kCopies]) const {
+    if (rows != nullptr && first + (reduced_rows ? kDepth : kOuter) <= end) {
+      const int* const mine = rows + first + row();
+#pragma unroll
+      for (int i = 0; i < kCopies; ++i) result[i] = mine[i * kRowsApart];
+      return;
+    }
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       const int64_t r = first + row() + i * kRowsApart;
@@ -74,13 +84,21 @@ struct Loader {
     pick(k + 2 * kDepth, k_end, coming);
   }
 
-  __device__ void load(__nv_bfloat16* shared, int64_t k, int64_t k_end) const {
+  __device__ void load(const __nv_bfloat16* shared, int64_t k, int64_t k_end) const {
     const int64_t column = (reduced_rows ? outer_begin : k) + chunk() * kChunk;
     const bool inside = column < (reduced_rows ? outer_end : k_end);
+    const bool all_rows = reduced_rows ? k + kDepth <= k_end : outer_begin + kOuter <= outer_end;
+    const char* const from = base + column * static_cast<int64_t>(sizeof(__nv_bfloat16));
+    const unsigned to = shared_address(shared);
+    if (inside && all_rows) {
+#pragma unroll
+      for (int i = 0; i < kCopies; ++i) copy_whole_chunk(to + place(i), from + int64_t{picked[i]} * step);
+      return;
+    }
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       const bool valid = inside && picked[i] >= 0;
-      copy_chunk(shared + place(row() + i * kRowsApart, chunk()), base + (valid ? picked[i] * step + column : 0), valid);
+      copy_chunk(to + place(i), valid ? from + int64_t{picked[i]} * step : base, valid);
     }
   }
 };

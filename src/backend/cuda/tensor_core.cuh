@@ -6,9 +6,14 @@
 namespace moe::cuda {
 
 /// Starts the copy of 16 bytes to shared memory; zeros where not `valid`.
-__device__ inline void copy_chunk(void* shared, const void* global, bool valid) {
-  const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+__device__ inline void copy_chunk(unsigned to, const void* global, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(global), "r"(valid ? 16 : 0) : "memory");
+}
+__device__ inline void copy_chunk(void* shared, const void* global, bool valid) {
+  copy_chunk(static_cast<unsigned>(__cvta_generic_to_shared(shared)), global, valid);
+}
+__device__ inline void copy_whole_chunk(unsigned to, const void* global) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global) : "memory");
 }
 
 /// Closes a group of copies.
