@@ -8,12 +8,10 @@ import math
 import pathlib
 import shutil
 import subprocess
-import sys
 import tempfile
 import unittest
 
-MOE = pathlib.Path(sys.argv.pop(1)).resolve()
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from support import MOE, ROOT, make_dataset, moe
 
 RUN_FILE = """
 [run]
@@ -41,13 +39,6 @@ learning_rate = 3e-3
 """
 
 
-def moe(*arguments, check=True):
-    result = subprocess.run([MOE, *map(str, arguments)], capture_output=True, text=True)
-    if check and result.returncode != 0:
-        raise AssertionError(f"moe {arguments} ended with {result.returncode}:\n{result.stderr}")
-    return result
-
-
 class EvalTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -56,12 +47,7 @@ class EvalTest(unittest.TestCase):
             "headers": [path.read_text()[:1500] for path in sorted((ROOT / "src/base").glob("*.h"))],
             "python": [path.read_text()[:1500] for path in sorted((ROOT / "tools").glob("*.py"))],
         }
-        for domain, texts in cls.texts.items():
-            with open(cls.base / f"{domain}.jsonl", "w") as out:
-                out.writelines(json.dumps({"text": text}) + "\n" for text in texts)
-        cls.files = [cls.base / f"{domain}.jsonl" for domain in cls.texts]
-        moe("tokenizer", "train", "--vocab-size", 350, "--out", cls.base / "tokenizer", *cls.files)
-        moe("data", "--tokenizer", cls.base / "tokenizer", "--out", cls.base / "dataset", *cls.files)
+        cls.files = make_dataset(cls.base, cls.texts, vocab_size=350)
         (cls.base / "run.toml").write_text(RUN_FILE.format(folder=cls.base))
         moe("train", cls.base / "run.toml")
         cls.model = cls.base / "run" / "latest"

@@ -9,13 +9,11 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 
-MOE = pathlib.Path(sys.argv.pop(1)).resolve()
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from support import MOE, ROOT, log_without_times, make_dataset, moe
 
 RUN_FILE = """
 [run]
@@ -46,30 +44,12 @@ every = 5
 """
 
 
-def run(*arguments, check=True):
-    result = subprocess.run([MOE, *map(str, arguments)], capture_output=True, text=True)
-    if check and result.returncode != 0:
-        raise AssertionError(f"moe {arguments} ended with {result.returncode}:\n{result.stderr}")
-    return result
-
-
-def log_without_times(path):
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for line in lines:
-        del line["tokens_per_second"]
-    return lines
-
-
 class TrainTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.base = pathlib.Path(tempfile.mkdtemp(prefix="moe-train-test-"))
         texts = sorted((ROOT / "src").rglob("*.h"))[:12]
-        with open(cls.base / "headers.jsonl", "w") as out:
-            for path in texts:
-                out.write(json.dumps({"text": path.read_text()}) + "\n")
-        run("tokenizer", "train", "--vocab-size", 400, "--out", cls.base / "tokenizer", cls.base / "headers.jsonl")
-        run("data", "--tokenizer", cls.base / "tokenizer", "--out", cls.base / "dataset", cls.base / "headers.jsonl")
+        make_dataset(cls.base, {"headers": [path.read_text() for path in texts]})
         (cls.base / "run.toml").write_text(RUN_FILE.format(folder=cls.base))
         cls.straight = cls.base / "straight"
         cls.train(cls.straight)
@@ -84,7 +64,7 @@ class TrainTest(unittest.TestCase):
 
     @classmethod
     def train(cls, folder, *more, check=True):
-        return run(*cls.arguments(folder, *more), check=check)
+        return moe(*cls.arguments(folder, *more), check=check)
 
     def start_and_wait_for_step(self, folder, step, *more):
         """A training process that has logged `step`."""
@@ -154,13 +134,13 @@ class TrainTest(unittest.TestCase):
 
     def test_a_checkpoint_is_a_model_folder(self):
         out = self.base / "logits.safetensors"
-        run("logits", self.straight / "latest", "--tokens", "1,2,3", "--out", out)
+        moe("logits", self.straight / "latest", "--tokens", "1,2,3", "--out", out)
         self.assertGreater(out.stat().st_size, 3 * 400 * 4)
-        text = run("generate", self.straight / "latest", "--prompt", "namespace", "--max-new-tokens", 5, "--seed", 1)
+        text = moe("generate", self.straight / "latest", "--prompt", "namespace", "--max-new-tokens", 5, "--seed", 1)
         self.assertNotEqual(text.stdout, "")
 
     def test_overrides_may_stand_before_the_run_file(self):
-        result = run("train", "--set", "train.steps=3", "--set", f"run.dir={self.base / 'unused'}", self.base / "run.toml",
+        result = moe("train", "--set", "train.steps=3", "--set", f"run.dir={self.base / 'unused'}", self.base / "run.toml",
                      "--dry-run")
         self.assertIn("3 steps of 4 rows of 32 tokens", result.stdout)
         self.assertIn("balance.alpha_expert = 0.01 (default)", result.stderr)
@@ -180,7 +160,7 @@ class TrainTest(unittest.TestCase):
         self.assert_refused(self.train(new, "--set", "data.microbatch_rows=3", check=False), 2, "divisor")
         self.assert_refused(self.train(new, "--set", "data.train=nowhere", check=False), 1, "nowhere")
         self.assert_refused(self.train(new, "--set", "model.num_experts_per_tok=7", check=False), 2, "num_experts_per_tok")
-        self.assert_refused(run("train", "nowhere.toml", check=False), 1, "nowhere.toml")
+        self.assert_refused(moe("train", "nowhere.toml", check=False), 1, "nowhere.toml")
         self.assert_refused(self.train(self.straight, "--resume", "--set", "train.seed=5", check=False), 1, "train.seed")
         self.assertFalse((new / "log.jsonl").exists())
 
