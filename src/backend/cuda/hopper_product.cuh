@@ -4,6 +4,7 @@
 /// the end of the tile before. Operands come by the bulk copy engine (TMA) where it can take them, which leaves the load
 /// units free; gathered rows by cp.async.
 
+#include "backend/cuda/hopper_store.cuh"
 #include "backend/cuda/tensor_core.cuh"
 #include "backend/cuda/tile_problem.cuh"
 #include "backend/cuda/wgmma.cuh"
@@ -17,6 +18,9 @@ constexpr int kStages = 4;
 constexpr int kGroup = 128;
 constexpr int kThreads = 3 * kGroup;
 constexpr int kStageElements = (kTileRows + kTileColumns) * kDepth;
+// Registers of a loading and a multiplying thread; one of the first and two of the second have the 3 x 168 that the
+// compiler gives a kernel of 384 threads.
+constexpr int kLoadRegisters = 120, kMultiplyRegisters = 192;
 constexpr size_t kGroupBytes = 1024;  ///< alignment of the swizzle's pattern
 constexpr size_t kSharedBytes = kStages * kStageElements * sizeof(__nv_bfloat16) + kGroupBytes;
 
@@ -147,6 +151,7 @@ __device__ void load_tiles(const TileProblem& p, const Bulk& a_bulk, const Bulk&
   for (int index = static_cast<int>(blockIdx.x); index < tile_count; index += static_cast<int>(gridDim.x)) {
     const Tile t = find_tile<grouping>(p, index, kTileRows, kTileColumns);
     if (t.empty) break;
+    fetch_old_sums<kTileRows, kTileColumns, kGroup>(p, t);
     a.aim(t.a, t.m_begin, t.m_end);
     b.aim(t.b, t.n_begin, p.n);
     if (!a_bulk.present) a.begin(t.k_begin, t.k_end);
@@ -223,7 +228,7 @@ template <Grouping grouping, bool a_reduced_rows, bool b_reduced_rows>
 __device__ void multiply_tiles(const TileProblem& p, int tile_count, const __nv_bfloat16* memory, uint64_t* full,
                                uint64_t* empty) {
   const int group = static_cast<int>(threadIdx.x) / kGroup - 1;  // 0 or 1: which 64 rows
-  const bool speaks = threadIdx.x % kGroup == 0;
+  const bool speaks = threadIdx.x % kWarp == 0;  // each warp for what it has read itself
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) % kGroup / kWarp;
   constexpr unsigned kRowsOf8 = 1024, kBlockBytes = kDepth * 64 * sizeof(__nv_bfloat16);
   // From one 16 of the reduced dimension to the next, in units of 16 bytes.
@@ -255,10 +260,15 @@ __device__ void multiply_tiles(const TileProblem& p, int tile_count, const __nv_
       ring.advance();
     }
     wait_for_products<0>();
+    settle(sum);
     if (previous >= 0 && speaks) arrive(empty + previous);
     const int64_t row = t.m_begin + group * 64 + warp * 16 + lane / 4;
     if (p.c_half && p.c_chunked && !p.accumulate && !p.c_transposed) {
       store_bf16(p, t, row, sum);
+    } else if (p.c_quads && !p.c_transposed) {
+      store_f32<false>(p, t, row - lane / 4, sum);
+    } else if (grouping == Grouping::reduction && p.c_quads) {
+      store_f32<true>(p, t, row - lane / 4, sum);
     } else {
 #pragma unroll
       for (int j = 0; j < kTileColumns / 8; ++j) {
@@ -281,13 +291,16 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       init_barrier(full + i, kGroup + 1);  // of every copying thread, and of the one that starts bulk copies
-      init_barrier(empty + i, 2);
+      init_barrier(empty + i, 2 * kGroup / kWarp);
     }
+    publish_barriers();
   }
   __syncthreads();
   if (threadIdx.x < kGroup) {
+    give_registers<kLoadRegisters>();
     load_tiles<grouping, a_reduced_rows, b_reduced_rows>(p, a_bulk, b_bulk, tile_count, memory, full, empty);
   } else {
+    take_registers<kMultiplyRegisters>();
     multiply_tiles<grouping, a_reduced_rows, b_reduced_rows>(p, tile_count, memory, full, empty);
   }
 #else

@@ -23,6 +23,7 @@ struct TileProblem {
   bool c_half;
   bool c_wide;     ///< pairs of neighbours in c are aligned together
   bool c_chunked;  ///< rows of c are whole aligned 16-byte chunks of bf16
+  bool c_quads;    ///< rows of c are whole aligned 16-byte chunks of f32
   bool c_transposed;  ///< element (row, column) of the product is stored at (column, row)
   bool accumulate;
   int64_t m, n, k;       ///< of one expert; m (rows) or k (reduction) is then an upper bound
@@ -44,21 +45,25 @@ struct Tile {
 /// Tile number `index`, columns fastest: neighbours share their rows of a, and an expert's b. With grouping by reduction,
 /// all tiles of an expert before those of the next.
 template <Grouping grouping>
-__device__ Tile find_tile(const TileProblem& p, int64_t index, int tile_m, int tile_n) {
-  const int64_t columns = (p.n + tile_n - 1) / tile_n;
-  const int64_t row_tiles = grouping == Grouping::reduction ? (p.m + tile_m - 1) / tile_m : INT64_MAX;
-  const int64_t row_tile = index / columns % row_tiles;
-  Tile t{p.a, p.b, static_cast<char*>(p.c), row_tile * tile_m, p.m, index % columns * tile_n, 0, p.k, 0, false};
-  int& expert = t.expert;
+__device__ Tile find_tile(const TileProblem& p, unsigned index, int tile_m, int tile_n) {
+  const auto columns = static_cast<unsigned>((p.n + tile_n - 1) / tile_n);
+  unsigned row_tile = index / columns;
+  int expert = 0;
+  if constexpr (grouping == Grouping::reduction) {
+    const auto row_tiles = static_cast<unsigned>((p.m + tile_m - 1) / tile_m);
+    expert = static_cast<int>(row_tile / row_tiles);
+    row_tile %= row_tiles;
+  }
+  Tile t{p.a, p.b, static_cast<char*>(p.c), int64_t{row_tile} * tile_m, p.m, int64_t{index % columns} * tile_n, 0, p.k,
+         expert, false};
   if constexpr (grouping == Grouping::rows) {
     const int2 found = p.tiles[row_tile];
     t.empty = found.x < 0;
     if (t.empty) return t;
-    expert = found.x;
+    t.expert = expert = found.x;
     t.m_begin = found.y;
     t.m_end = p.offsets[expert + 1];
   } else if constexpr (grouping == Grouping::reduction) {
-    expert = static_cast<int>(index / columns / row_tiles);
     t.k_begin = p.offsets[expert];
     t.k_end = p.offsets[expert + 1];
   }

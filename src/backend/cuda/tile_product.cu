@@ -34,6 +34,9 @@ void set_result(TileProblem& p, const View& c, bool accumulate) {
   p.accumulate = accumulate;
   p.c_expert = c.rank() > 2 ? c.stride[0] : 0;
   p.c_chunked = in_chunks(c);
+  const auto address = reinterpret_cast<uintptr_t>(c.data);
+  p.c_quads = c.dtype == DType::f32 && address % 16 == 0 && p.c_step % 4 == 0 && p.c_expert % 4 == 0 &&
+              c.size(c.rank() - 1) % 4 == 0;
   const size_t pair = 2 * size_of(c.dtype);
   p.c_wide = reinterpret_cast<uintptr_t>(c.data) % pair == 0 && p.c_step % 2 == 0 && p.c_expert % 2 == 0;
 }

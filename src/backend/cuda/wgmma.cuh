@@ -38,6 +38,11 @@ __device__ inline void expect_bytes(uint64_t* barrier, unsigned bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(shared_address(barrier)), "r"(bytes)
                : "memory");
 }
+/// Makes barriers that this thread has initialised known to the copy engine, which counts bytes at them.
+__device__ inline void publish_barriers() {
+  asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+}
 /// Starts the bulk copy of the map's box at (x, y, z), innermost first; what lies outside the tensor becomes zeros.
 __device__ inline void copy_box(const CUtensorMap& map, void* shared, uint64_t* barrier, int x, int y, int z) {
   asm volatile(
@@ -67,6 +72,16 @@ __device__ inline uint64_t descriptor(const void* shared, unsigned leading, unsi
   return field(shared_address(shared)) | field(leading) << 16 | field(stride) << 32 | kSwizzle128;
 }
 
+/// Called before a role that needs fewer, or more, registers than the kernel was compiled for; by whole warpgroups.
+template <int count>
+__device__ void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(count));
+}
+template <int count>
+__device__ void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(count));
+}
+
 /// Registers and shared memory may be used by the products that follow.
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory"); }
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory"); }
@@ -74,6 +89,13 @@ __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync
 template <int pending>
 __device__ void wait_for_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(pending) : "memory");
+}
+
+/// After a wait: the sums are read now, not before (the compiler knows nothing of products that are under way).
+template <int count>
+__device__ void settle(float (&d)[count]) {
+#pragma unroll
+  for (float& value : d) asm volatile("" : "+f"(value)::"memory");
 }
 
 /// d (64 x 256, f32) += a (64 x 16) b (16 x 256), bf16 in shared memory. `a_across`, `b_across`: the reduced dimension runs

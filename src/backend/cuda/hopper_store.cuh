@@ -1,0 +1,95 @@
+#pragma once
+/// From the sums of Hopper's tensor cores to c in f32, four neighbours per thread: lanes exchange what they hold. Old
+/// values to add to are asked for several at a time (one after the other, each store would hold up the next load), from
+/// a cache that was told of them when the tile began.
+
+#include "backend/cuda/tile_problem.cuh"
+
+namespace moe::cuda::hopper {
+
+__device__ inline float2 exchange(float2 value, int lanes) {
+  return make_float2(__shfl_xor_sync(0xffffffffu, value.x, lanes), __shfl_xor_sync(0xffffffffu, value.y, lanes));
+}
+
+/// Of 16 columns in parts of 8, a lane holds lane % 4 * 2 and the next of each part, in row lane / 4; `at`: of the
+/// first of them in `sum`. Gives it 4 columns of its row: even lanes of the first part, odd ones of the second.
+template <int kSums>
+__device__ float4 four_columns(const float (&sum)[kSums], int at) {
+  const bool odd = threadIdx.x & 1;
+  const float2 first = make_float2(sum[at], sum[at + 1]), second = make_float2(sum[at + 4], sum[at + 5]);
+  const float2 got = exchange(odd ? first : second, 1);
+  return odd ? make_float4(got.x, got.y, second.x, second.y) : make_float4(first.x, first.y, got.x, got.y);
+}
+
+/// Of the same, gives a lane rows 4 r to 4 r + 3 (r = lane / 16) of one column: of the four that these rows' lanes
+/// hold, number lane / 4 % 4.
+template <int kSums>
+__device__ float4 four_rows(const float (&sum)[kSums], int at) {
+  const bool odd = threadIdx.x & 4, high = threadIdx.x & 8;
+  float2 two[2];  // of column 2 i + odd of the four: rows 0, 1 in the low lanes, 2, 3 in the high ones
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const float low = sum[at + 4 * i], next = sum[at + 4 * i + 1];
+    const float got = __shfl_xor_sync(0xffffffffu, odd ? low : next, 4);
+    two[i] = odd ? make_float2(got, next) : make_float2(low, got);
+  }
+  const float2 kept = high ? two[1] : two[0], got = exchange(high ? two[0] : two[1], 8);
+  return high ? make_float4(got.x, got.y, kept.x, kept.y) : make_float4(kept.x, kept.y, got.x, got.y);
+}
+
+/// Stores a warp's 16 rows from `row` on; p.c_quads must hold.
+template <bool transposed, int kSums>
+__device__ void store_f32(const TileProblem& p, const Tile& t, int64_t row, const float (&sum)[kSums]) {
+  constexpr int kTogether = 4;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, mine = lane / 4 % 4;
+  row += transposed ? lane / 16 * 4 : lane / 4;
+  const int64_t first =
+      t.n_begin + (transposed ? mine / 2 * 8 + lane % 4 * 2 + mine % 2 : lane % 2 * 8 + lane % 4 / 2 * 4);
+  const int columns = static_cast<int>(p.n - first);  // those of a lane's first four and what follows
+#pragma unroll
+  for (int half = 0; half < 2; ++half, row += 8) {
+    float* c = reinterpret_cast<float*>(t.c) + (transposed ? first * p.c_step + row : row * p.c_step + first);
+    const int end = row < t.m_end ? columns : 0;
+    const int64_t step = 16 * (transposed ? p.c_step : 1);
+#pragma unroll
+    for (int j = 0; j < kSums / 8; j += kTogether) {
+      float4 old[kTogether] = {};
+      if (p.accumulate) {
+#pragma unroll
+        for (int i = 0; i < kTogether; ++i) {
+          if (16 * (j + i) < end) old[i] = *reinterpret_cast<const float4*>(c + i * step);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) {
+        const int at = 8 * (j + i) + 2 * half;
+        const float4 s = transposed ? four_rows(sum, at) : four_columns(sum, at);
+        if (16 * (j + i) < end) {
+          *reinterpret_cast<float4*>(c + i * step) =
+              make_float4(old[i].x + s.x, old[i].y + s.y, old[i].z + s.z, old[i].w + s.w);
+        }
+      }
+      c += kTogether * step;
+    }
+  }
+}
+
+/// Brings what c holds to the L2 cache while the products are computed that will be added to it; by kGroup threads.
+template <int kRows, int kColumns, int kThreads>
+__device__ void fetch_old_sums(const TileProblem& p, const Tile& t) {
+  if (!p.accumulate || !p.c_quads) return;
+  constexpr int kLine = 32;  // floats of 128 bytes
+  const int64_t first_row = p.c_transposed ? t.n_begin : t.m_begin, first = p.c_transposed ? t.m_begin : t.n_begin;
+  const int64_t rows = p.c_transposed ? p.n : t.m_end, end = p.c_transposed ? t.m_end : p.n;
+  const int height = p.c_transposed ? kColumns : kRows, width = p.c_transposed ? kRows : kColumns;
+  for (int i = static_cast<int>(threadIdx.x) % kThreads; i < height; i += kThreads) {
+    const int64_t row = first_row + i;
+    if (row >= rows) return;
+    const auto* const c = reinterpret_cast<const float*>(t.c) + row * p.c_step;
+    for (int64_t column = first; column < end && column < first + width; column += kLine) {
+      asm volatile("prefetch.global.L2 [%0];\n" ::"l"(c + column));
+    }
+  }
+}
+
+}  // namespace moe::cuda::hopper
