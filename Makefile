@@ -83,13 +83,7 @@ clean: ## remove what the compiler made, keep the corpus and the Python packages
 	@for f in build build/dev build/tsan build/tidy; do \
 	  if [ -f $$f/build.ninja ]; then cmake --build $$f --target clean; fi; done
 
-distcuda-architectures: ## compile the CUDA backend for every GPU it supports (compute capability 8.0, 8.9, 9.0, 10.0)
-	@tools/install_dependencies.sh build
-	@cmake -G Ninja -B build/cuda-architectures -DCMAKE_BUILD_TYPE=Release \
-	  -DMOE_CUDA_ARCHITECTURES='80;89;90a;100a' >build/cuda-architectures.log 2>&1 || { cat build/cuda-architectures.log >&2; exit 1; }
-	@cmake --build build/cuda-architectures --parallel $(JOBS) --target moe_backend_cuda
-
-clean: ## remove build/ whole
+distclean: ## remove build/ whole
 	@rm -rf build
 
 help: ## print this list

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "cli/bench_layer.h"
 #include "cli/bench_machine.h"
 #include "cli/bench_step.h"
 #include "cli/commands.h"
@@ -20,6 +21,7 @@ Examples:
   moe bench --json
   moe bench step --layers 2 --experts 15 --top-k 3 --rows 1 --steps 5
   moe bench step --device cuda --config configs/deepseekmoe-2b.toml --rows 8
+  moe bench layer --tokens 4096 --dtype bf16 --skew 1
   moe bench machine)";
 
 /// The options that a run file's model can also give.
@@ -31,40 +33,64 @@ constexpr std::pair<const char*, int64_t ModelConfig::*> kModelSizes[] = {
     {"--vocabulary", &ModelConfig::vocab_size},
 };
 
+/// The model of the run file that --config names, with the sizes that options give; `options` without one.
+ModelConfig model_of(const CLI::App& command, const RunConfig& run, const ModelConfig& options) {
+  ModelConfig model = run.model;
+  for (const auto& [name, size] : kModelSizes) {
+    if (command.get_option_no_throw(name) != nullptr && command.count(name) > 0) model.*size = options.*size;
+  }
+  return model;
+}
+
+RunConfig run_file(const std::string& path) {
+  Settings settings = Settings::load(path);
+  return read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
+}
+
 /// Takes model, type, recompute and length from the run file that --config names, where no option says otherwise.
 StepFlags with_run_file(const CLI::App& command, const StepFlags& given) {
   if (given.config.empty()) return given;
-  Settings settings = Settings::load(given.config);
-  const RunConfig run =
-      read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
+  const RunConfig run = run_file(given.config);
   StepFlags flags = given;
-  flags.model = run.model;
-  for (const auto& [name, size] : kModelSizes) {
-    if (command.count(name) > 0) flags.model.*size = given.model.*size;
-  }
+  flags.model = model_of(command, run, given.model);
   if (command.count("--length") == 0) flags.length = run.data.sequence_length;
   if (command.count("--dtype") == 0) flags.dtype = name(run.step.dtype);
   return flags;
 }
 
+LayerFlags with_run_file(const CLI::App& command, const LayerFlags& given) {
+  if (given.config.empty()) return given;
+  const RunConfig run = run_file(given.config);
+  LayerFlags flags = given;
+  flags.model = model_of(command, run, given.model);
+  if (command.count("--dtype") == 0) flags.dtype = name(run.step.dtype);
+  return flags;
+}
+
+void add_size(CLI::App& command, const char* name, int64_t& value, int64_t least, const char* help) {
+  command.add_option(name, value, help)->check(CLI::Range(least, int64_t{1} << 31))->capture_default_str();
+}
+
+/// The sizes of a MoE layer.
+void add_layer_sizes(CLI::App& command, ModelConfig& model, int64_t least_experts, const char* experts_help) {
+  add_size(command, "--hidden", model.hidden_size, 1, "hidden size d");
+  add_size(command, "--shared", model.n_shared_experts, 0, "shared experts");
+  add_size(command, "--experts", model.n_routed_experts, least_experts, experts_help);
+  add_size(command, "--top-k", model.num_experts_per_tok, 1, "routed experts that a token uses");
+  add_size(command, "--width", model.moe_intermediate_size, 1, "width of an expert");
+}
+
 void add_step_options(CLI::App& command, StepFlags& flags) {
-  const auto size = [&](const char* name, int64_t& value, int64_t least, const char* help) {
-    command.add_option(name, value, help)->check(CLI::Range(least, int64_t{1} << 31))->capture_default_str();
-  };
   command.add_option("--config", flags.config, "take model, sequence length and dtype from this run file");
-  size("--hidden", flags.model.hidden_size, 1, "hidden size d");
-  size("--layers", flags.model.num_hidden_layers, 1, "layers, each with experts");
-  size("--heads", flags.model.num_attention_heads, 1, "attention heads");
+  add_layer_sizes(command, flags.model, 0, "routed experts; 0: dense layers of the same width");
+  add_size(command, "--layers", flags.model.num_hidden_layers, 1, "layers, each with experts");
+  add_size(command, "--heads", flags.model.num_attention_heads, 1, "attention heads");
   command.add_option("--kv-heads", flags.model.num_key_value_heads, "key/value heads (default: as --heads)");
-  size("--shared", flags.model.n_shared_experts, 0, "shared experts");
-  size("--experts", flags.model.n_routed_experts, 0, "routed experts; 0: dense layers of the same width");
-  size("--top-k", flags.model.num_experts_per_tok, 1, "routed experts that a token uses");
-  size("--width", flags.model.moe_intermediate_size, 1, "width of an expert");
-  size("--vocabulary", flags.model.vocab_size, 1, "vocabulary size");
-  size("--rows", flags.rows, 1, "sequences in a microbatch");
-  size("--length", flags.length, 1, "tokens in a sequence");
-  size("--microbatches", flags.microbatches, 1, "microbatches in a step");
-  size("--product", flags.product, 0, "size of the square product to compare with; 0: none");
+  add_size(command, "--vocabulary", flags.model.vocab_size, 1, "vocabulary size");
+  add_size(command, "--rows", flags.rows, 1, "sequences in a microbatch");
+  add_size(command, "--length", flags.length, 1, "tokens in a sequence");
+  add_size(command, "--microbatches", flags.microbatches, 1, "microbatches in a step");
+  add_size(command, "--product", flags.product, 0, "size of the square product to compare with; 0: none");
   command.add_flag("--recompute", flags.recompute, "run layers again in backward instead of keeping activations");
   command.add_option("--steps", flags.steps, "timed steps")->check(CLI::Range(1, 100000))->capture_default_str();
   command.add_option("--warm-up", flags.warm_up, "steps before them")
@@ -105,6 +131,27 @@ void bench_machine(const MachineFlags& flags) {
              flags.copy_mib);
 }
 
+void add_layer(CLI::App& parent) {
+  auto flags = std::make_shared<LayerFlags>();
+  flags->model = StepFlags{}.model;
+  CLI::App* command =
+      parent.add_subcommand("layer", "A MoE layer, forward and backward, beside its products and a dense FFN");
+  command->add_option("--config", flags->config, "take the layer's sizes and dtype from this run file");
+  add_layer_sizes(*command, flags->model, 1, "routed experts");
+  add_size(*command, "--tokens", flags->tokens, 1, "tokens");
+  command->add_option("--skew", flags->skew, "how far from balanced: expert e is preferred by -SKEW ln(e + 1)")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  command->add_option("--repeats", flags->repeats, "the median of so many")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  add_size(*command, "--product", flags->product, 0, "size of the square product to compare with; 0: none");
+  command->add_flag("--json", flags->json, "print JSON");
+  add_dtype_option(*command, flags->dtype);
+  add_device_options(*command, flags->device);
+  command->callback([flags, command] { bench_layer(with_run_file(*command, *flags)); });
+}
+
 void add_machine(CLI::App& parent) {
   auto flags = std::make_shared<MachineFlags>();
   CLI::App* command = parent.add_subcommand("machine", "The rate of a large product and of a copy on this machine");
@@ -137,6 +184,7 @@ void add_bench_command(CLI::App& app) {
   CLI::App* step = command->add_subcommand("step", "A training step on random tokens");
   add_step_options(*step, *step_flags);
   step->callback([step_flags, step] { bench_step(with_run_file(*step, *step_flags)); });
+  add_layer(*command);
   add_machine(*command);
 }
 

@@ -29,7 +29,8 @@ double best_seconds(Device& device, int repeats, Work work) {
   return best;
 }
 
-/// Random values: some processors are faster on constants. The same block of them again and again.
+}  // namespace
+
 void fill_randomly(Backend& backend, Device& device, const View& matrix, uint64_t stream) {
   const int64_t block = std::min<int64_t>(matrix.elements(), int64_t{1} << 20);
   std::vector<float> values(static_cast<size_t>(block));
@@ -46,8 +47,6 @@ void fill_randomly(Backend& backend, Device& device, const View& matrix, uint64_
   }
   device.synchronize();
 }
-
-}  // namespace
 
 double measure_product(Backend& backend, Device& device, DType dtype, int64_t n, int repeats) {
   DeviceMemory memory(device);

@@ -1,0 +1,284 @@
+#include "cli/bench_layer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "base/log.h"
+#include "base/random.h"
+#include "cli/bench_machine.h"
+#include "formats/json.h"
+#include "infer/arenas.h"
+#include "infer/token_buffers.h"
+#include "nn/moe.h"
+
+namespace moe {
+namespace {
+
+struct Sizes {
+  size_t fixed = PassSizes{}.inputs;
+  size_t saved = PassSizes{}.saved;
+  size_t scratch = PassSizes{}.scratch;
+};
+
+FfnWeights push_ffn(Arena& arena, DType dtype, int64_t width, int64_t hidden) {
+  if (width == 0) return {};
+  return {.gate_up = arena.push("gate_up", dtype, {2 * width, hidden}), .down = arena.push("down", dtype, {hidden, width})};
+}
+
+MoeWeights push_moe(Arena& arena, DType dtype, const ModelConfig& m) {
+  const int64_t experts = m.n_routed_experts, width = m.moe_intermediate_size, hidden = m.hidden_size;
+  return {.router = arena.push("router", dtype, {experts, hidden}),
+          .gate_up = arena.push("experts.gate_up", dtype, {experts, 2 * width, hidden}),
+          .down = arena.push("experts.down", dtype, {experts, hidden, width}),
+          .shared = push_ffn(arena, dtype, m.shared_width(), hidden)};
+}
+
+/// A MoE layer, the products in it alone, and a dense FFN of its activated width, on the same tokens.
+class Layers {
+ public:
+  Layers(const ModelConfig& m, int64_t tokens, DType dtype, Device& device, Backend& backend, const Sizes& sizes)
+      : config_{.hidden = m.hidden_size,
+                .width = m.moe_intermediate_size,
+                .router = {.experts = m.n_routed_experts, .top_k = m.num_experts_per_tok, .normalize = m.norm_topk_prob},
+                .balance = {}},
+        dtype_(dtype),
+        device_(device),
+        backend_(backend),
+        memory_(device),
+        fixed_(memory_.arena("weights, gradients and tokens", sizes.fixed)),
+        saved_(memory_.arena("saved activations", sizes.saved)),
+        scratch_(memory_.arena("scratch", sizes.scratch)) {
+    const DType stat = stat_dtype(dtype);
+    const int64_t top_k = config_.router.top_k;
+    weights_ = push_moe(fixed_, dtype, m);
+    gradients_ = push_moe(fixed_, stat, m);
+    const int64_t activated = m.shared_width() + top_k * config_.width;
+    dense_ = push_ffn(fixed_, dtype, activated, m.hidden_size);
+    d_dense_ = push_ffn(fixed_, stat, activated, m.hidden_size);
+    const Shape shape{tokens, m.hidden_size};
+    x_ = fixed_.push("x", dtype, shape);
+    y_ = fixed_.push("y", dtype, shape);
+    dy_ = fixed_.push("dy", dtype, shape);
+    dx_ = fixed_.push("dx", dtype, shape);
+    const auto integers = [&](const char* name, Shape size) { return fixed_.push(name, DType::i32, size); };
+    valid_ = integers("valid", {tokens});
+    choice_ = {.ids = integers("choice.ids", {tokens, top_k}), .gates = fixed_.push("choice.gates", stat, {tokens, top_k})};
+    plan_ = {.ids = choice_.ids,
+             .offsets = integers("offsets", {config_.router.experts + 1}),
+             .row_slot = integers("row_slot", {tokens * top_k}),
+             .row_token = integers("row_token", {tokens * top_k}),
+             .slot_row = integers("slot_row", {tokens, top_k})};
+  }
+
+  /// Random weights and tokens. The router prefers expert e by -skew ln(e + 1), which is how far x's first element, 1
+  /// everywhere, moves its logit: 0 is about balanced, 1 is Zipf's law.
+  void fill(double skew) {
+    uint64_t stream = 100;
+    for (const View& view : {weights_.router, weights_.gate_up, weights_.down, weights_.shared.gate_up,
+                             weights_.shared.down, dense_.gate_up, dense_.down, x_, dy_}) {
+      if (view) fill_randomly(backend_, device_, view, stream++);
+    }
+    backend_.run(Fill{.x = valid_, .value = 0});
+    const int64_t hidden = config_.hidden, experts = config_.router.experts;
+    const Random random(2, 0);
+    std::vector<float> router(static_cast<size_t>(experts * hidden));
+    const double scale = 1 / std::sqrt(static_cast<double>(hidden));
+    for (size_t i = 0; i < router.size(); ++i) router[i] = static_cast<float>(scale * random.normal(i));
+    std::vector<float> tokens(static_cast<size_t>(x_.elements()));
+    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<float>(Random(2, 1).normal(i));
+    for (int64_t e = 0; e < experts; ++e) {
+      router[static_cast<size_t>(e * hidden)] = static_cast<float>(-skew * std::log(static_cast<double>(e + 1)));
+    }
+    for (int64_t t = 0; t < x_.size(0); ++t) tokens[static_cast<size_t>(t * hidden)] = 1;
+    set(weights_.router, router);
+    set(x_, tokens);
+    layer();
+    backend_.run(plan_);
+    device_.synchronize();
+  }
+
+  void layer() {
+    const Arena::Frame frame(saved_);
+    Pass pass = this->pass();
+    const TokenViews tokens{.ids = valid_, .positions = {}, .rope = {}, .segment_start = {}, .valid = valid_, .max_segment = 1};
+    const MoeSaved saved = moe_forward(pass, config_, weights_, tokens, {}, {}, choice_, false, x_, x_, y_);
+    moe_backward(pass, config_, weights_, gradients_, tokens, {}, {}, saved, x_, dy_, dx_);
+  }
+
+  /// The layer's products on rows that lie sorted by expert, and those of its shared experts.
+  void products() {
+    Pass pass = this->pass();
+    const Arena::Frame frame(scratch_);
+    const int64_t rows = plan_.row_token.size(0);
+    const View sorted = pass.temporary("sorted", {rows, config_.hidden});
+    const View gate_up = pass.temporary("gate_up", {rows, 2 * config_.width});
+    const View activated = pass.temporary("activated", {rows, config_.width});
+    const View out = pass.temporary("out", {rows, config_.hidden});
+    const View offsets = plan_.offsets;
+    const auto by_rows = [&](View a, View b, View c, bool transpose) {
+      backend_.run(GroupedGemm{.a = a, .offsets = offsets, .b = b, .c = c, .transpose_b = transpose});
+    };
+    by_rows(sorted, weights_.gate_up, gate_up, true);
+    by_rows(activated, weights_.down, out, true);
+    by_rows(out, weights_.down, activated, false);
+    backend_.run(GroupedGemmReduce{.a = out, .b = activated, .offsets = offsets, .c = gradients_.down, .accumulate = false});
+    backend_.run(
+        GroupedGemmReduce{.a = gate_up, .b = sorted, .offsets = offsets, .c = gradients_.gate_up, .accumulate = false});
+    by_rows(gate_up, weights_.gate_up, sorted, false);
+    if (weights_.shared) dense_products(pass, weights_.shared, gradients_.shared);
+  }
+
+  void dense() {
+    const Arena::Frame frame(saved_);
+    Pass pass = this->pass();
+    const View gate_up = ffn_forward(pass, dense_, x_, y_);
+    ffn_backward(pass, dense_, d_dense_, gate_up, x_, dy_, dx_);
+  }
+
+  /// Tokens that chose each expert.
+  std::vector<int32_t> loads() {
+    std::vector<int32_t> offsets(static_cast<size_t>(config_.router.experts + 1));
+    device_.download(offsets.data(), plan_.offsets.data, offsets.size() * sizeof(int32_t));
+    for (size_t e = 0; e + 1 < offsets.size(); ++e) offsets[e] = offsets[e + 1] - offsets[e];
+    offsets.pop_back();
+    return offsets;
+  }
+
+  Sizes peaks() const { return {fixed_.peak_bytes(), saved_.peak_bytes(), scratch_.peak_bytes()}; }
+
+ private:
+  Pass pass() { return {.backend = backend_, .saved = saved_, .scratch = scratch_, .dtype = dtype_}; }
+
+  void set(const View& matrix, const std::vector<float>& values) {
+    DeviceMemory memory(device_);
+    const View source = memory.arena("values", values.size() * sizeof(float) + 64).push("values", DType::f32, matrix.shape);
+    upload_vector(device_, source, values);
+    backend_.run(Cast{.x = source, .y = matrix});
+    device_.synchronize();
+  }
+
+  void dense_products(Pass& pass, const FfnWeights& weights, const FfnWeights& gradients) {
+    const View gate_up = pass.temporary("shared.gate_up", {x_.size(0), 2 * weights.width()});
+    const View activated = pass.temporary("shared.activated", {x_.size(0), weights.width()});
+    linear(pass, x_, weights.gate_up, gate_up);
+    linear(pass, activated, weights.down, y_);
+    linear_input_gradient(pass, dy_, weights.down, activated);
+    linear_weight_gradient(pass, dy_, activated, gradients.down);
+    linear_weight_gradient(pass, gate_up, x_, gradients.gate_up);
+    linear_input_gradient(pass, gate_up, weights.gate_up, dx_);
+  }
+
+  MoeConfig config_;
+  DType dtype_;
+  Device& device_;
+  Backend& backend_;
+  DeviceMemory memory_;
+  Arena fixed_, saved_, scratch_;
+  MoeWeights weights_, gradients_;
+  FfnWeights dense_, d_dense_;
+  View x_, y_, dy_, dx_, valid_;
+  RouteChoice choice_;
+  RoutePlan plan_;
+};
+
+Sizes plan(const LayerFlags& flags, DType dtype) {
+  const auto device = make_null_device();
+  CountingBackend counter;
+  Layers layers(flags.model, flags.tokens, dtype, *device, counter, {});
+  layers.layer();
+  layers.products();
+  layers.dense();
+  return layers.peaks();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+Json measure(const LayerFlags& flags, Compute& compute) {
+  const ModelConfig& m = flags.model;
+  const DType dtype = parse_dtype_option(flags.dtype);
+  Layers layers(m, flags.tokens, dtype, *compute.device, *compute.backend, plan(flags, dtype));
+  layers.fill(flags.skew);
+  const auto seconds_of = [&](auto&& work) {
+    const double start = wall_seconds();
+    work();
+    compute.device->synchronize();
+    return wall_seconds() - start;
+  };
+  std::vector<double> layer, products, dense, rates;
+  for (int i = -1; i < flags.repeats; ++i) {  // the first round warms up; the four alternate, so that they meet the same machine
+    const double one = seconds_of([&] { layers.layer(); });
+    const double two = seconds_of([&] { layers.products(); });
+    const double three = seconds_of([&] { layers.dense(); });
+    if (i < 0) continue;
+    layer.push_back(one), products.push_back(two), dense.push_back(three);
+    if (flags.product > 0) rates.push_back(measure_product(*compute.backend, *compute.device, dtype, flags.product, 1));
+  }
+  const std::vector<int32_t> loads = layers.loads();
+  const double mean = static_cast<double>(flags.tokens * m.num_experts_per_tok) / static_cast<double>(m.n_routed_experts);
+  const int64_t activated = m.shared_width() + m.num_experts_per_tok * m.moe_intermediate_size;
+  const double ffn_flops = 18.0 * static_cast<double>(flags.tokens * activated * m.hidden_size);
+  const double router_flops = 6.0 * static_cast<double>(flags.tokens * m.n_routed_experts * m.hidden_size);
+  const double seconds = median(layer), dense_seconds = median(dense);
+  const Json rate = rates.empty() ? Json() : Json(1e-9 * median(rates));
+  const auto share = [&](double flops, double time) {
+    return rates.empty() ? Json() : Json(flops / time / median(rates));
+  };
+  return {{"hidden", m.hidden_size},
+          {"width", m.moe_intermediate_size},
+          {"shared", m.n_shared_experts},
+          {"experts", m.n_routed_experts},
+          {"top_k", m.num_experts_per_tok},
+          {"tokens", flags.tokens},
+          {"skew", flags.skew},
+          {"load_max_over_mean", static_cast<double>(*std::max_element(loads.begin(), loads.end())) / mean},
+          {"dtype", flags.dtype},
+          {"threads", compute.pool.size()},
+          {"layer_ms", 1e3 * seconds},
+          {"layer_gflops", 1e-9 * (ffn_flops + router_flops) / seconds},
+          {"layer_share_of_product", share(ffn_flops + router_flops, seconds)},
+          {"sorted_products_ms", 1e3 * median(products)},
+          {"routing_overhead", (seconds - median(products)) / seconds},
+          {"dense_ms", 1e3 * dense_seconds},
+          {"dense_share_of_product", share(ffn_flops, dense_seconds)},
+          {"product_gflops", rate}};
+}
+
+void print(const Json& j) {
+  const auto number = [&](const char* key) { return j.at(key).is_null() ? 0.0 : j.at(key).get<double>(); };
+  const auto share = [&](const char* key) {
+    return j.at(key).is_null() ? std::string() : fmt::format(", {:.1f}% of a large product's rate", 100 * number(key));
+  };
+  fmt::print("{} tokens, {} + {} experts of width {}, top {}, d = {}, {}: the busiest expert has {:.2f} times the mean\n",
+             j.at("tokens").get<int64_t>(), j.at("shared").get<int64_t>(), j.at("experts").get<int64_t>(),
+             j.at("width").get<int64_t>(), j.at("top_k").get<int64_t>(), j.at("hidden").get<int64_t>(),
+             j.at("dtype").get<std::string>(), number("load_max_over_mean"));
+  fmt::print("MoE layer, forward and backward   {:9.3f} ms, {:.1f} GFLOP/s{}\n", number("layer_ms"),
+             number("layer_gflops"), share("layer_share_of_product"));
+  fmt::print("its products on sorted rows       {:9.3f} ms: routing, gathering and SwiGLU add {:.1f}% of the layer\n",
+             number("sorted_products_ms"), 100 * number("routing_overhead"));
+  fmt::print("dense FFN, same activated width   {:9.3f} ms{}\n", number("dense_ms"), share("dense_share_of_product"));
+  if (!j.at("product_gflops").is_null()) fmt::print("large product                     {:9.1f} GFLOP/s\n", number("product_gflops"));
+}
+
+}  // namespace
+
+void bench_layer(const LayerFlags& flags) {
+  const ModelConfig& m = flags.model;
+  if (m.n_routed_experts < 1) fail_usage("--experts {}: expected at least 1", m.n_routed_experts);
+  if (m.num_experts_per_tok < 1 || m.num_experts_per_tok > m.n_routed_experts) {
+    fail_usage("--top-k {}: expected 1 to {}, the number of routed experts", m.num_experts_per_tok, m.n_routed_experts);
+  }
+  Compute compute = make_compute(flags.device);
+  const Json json = measure(flags, compute);
+  if (flags.json) {
+    fmt::print("{}\n", json.dump(2));
+  } else {
+    print(json);
+  }
+}
+
+}  // namespace moe
