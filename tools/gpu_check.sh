@@ -48,7 +48,7 @@ for name in "$@"; do
     bench2b64k) stage "$name" 200 "$packed/moe" bench step --device cuda --config configs/deepseekmoe-2b.toml --rows 32 --product 8192; cat "$logs/$name.log" ;;
     bench2b) stage "$name" 200 "$packed/moe" bench step --device cuda --config configs/deepseekmoe-2b.toml --rows "${ROWS:-8}"; cat "$logs/$name.log" ;;
     bench16b) stage "$name" 200 "$packed/moe" bench step --device cuda --config configs/deepseekmoe-16b.toml --layers 4 --rows 4; cat "$logs/$name.log" ;;
-    demo) # the demo's 700 steps; LOG: what the CPU wrote of the same run, to compare the mean of steps 181 to 200
+    demo) # the demo; LOG: what the CPU wrote of the same run, to compare the mean of steps 181 to 200
       stage "$name" 200 "$packed/moe" train configs/demo.toml --device cuda --set train.dtype=bf16 --set run.dir=build/gpu-demo
       cp build/gpu-demo/log.jsonl "$logs/demo-log.jsonl"; tail -n 3 "$logs/$name.log"
       [ -z "${LOG:-}" ] || python3 tools/compare_losses.py "$LOG" build/gpu-demo/log.jsonl --steps 181 200 ;;

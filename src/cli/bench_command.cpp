@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/platform.h"
 #include "cli/bench_layer.h"
 #include "cli/bench_machine.h"
 #include "cli/bench_step.h"
@@ -114,21 +115,29 @@ void bench_machine(const MachineFlags& flags) {
   const auto product = [&](DType dtype) {
     return 1e-9 * measure_product(*compute.backend, *compute.device, dtype, flags.product, flags.repeats);
   };
+  const bool cpu = compute.kind == DeviceKind::cpu;
+  const int64_t bytes = flags.copy_mib << 20;
   const Json json = {
       {"processor", compute.device->info().name},
       {"memory_gib", static_cast<double>(compute.device->info().memory_bytes) / 1073741824.0},
       {"threads", compute.pool.size()},
       {"product_f32_gflops", product(DType::f32)},
       {"product_bf16_gflops", product(DType::bf16)},
-      {"copy_gb_per_s", 1e-9 * measure_copy(*compute.backend, *compute.device, flags.copy_mib << 20, flags.repeats)}};
+      {"multiply_add_f32_gflops", cpu ? Json(1e-9 * measure_multiply_add(compute.pool, flags.repeats)) : Json()},
+      {"copy_gb_per_s", 1e-9 * measure_copy(*compute.backend, *compute.device, bytes, flags.repeats)},
+      {"read_gb_per_s", 1e-9 * measure_read(*compute.backend, *compute.device, bytes, flags.repeats)}};
   if (flags.json) return fmt::print("{}\n", json.dump(2));
   fmt::print("{}, {} threads, {:.1f} GiB\n", json.at("processor").get<std::string>(), compute.pool.size(),
              json.at("memory_gib").get<double>());
   fmt::print("{:.1f} GFLOP/s f32 and {:.1f} GFLOP/s bf16 in a product of {} x {} matrices\n",
              json.at("product_f32_gflops").get<double>(), json.at("product_bf16_gflops").get<double>(), flags.product,
              flags.product);
-  fmt::print("{:.1f} GB/s read and written in a copy of {} MiB\n", json.at("copy_gb_per_s").get<double>(),
-             flags.copy_mib);
+  if (cpu) {
+    fmt::print("{:.1f} GFLOP/s f32 of multiplications and additions in registers ({})\n",
+               json.at("multiply_add_f32_gflops").get<double>(), name(detect_isa()));
+  }
+  fmt::print("{:.1f} GB/s read and written in a copy of {} MiB, {:.1f} GB/s read alone\n",
+             json.at("copy_gb_per_s").get<double>(), flags.copy_mib, json.at("read_gb_per_s").get<double>());
 }
 
 void add_layer(CLI::App& parent) {
@@ -154,7 +163,7 @@ void add_layer(CLI::App& parent) {
 
 void add_machine(CLI::App& parent) {
   auto flags = std::make_shared<MachineFlags>();
-  CLI::App* command = parent.add_subcommand("machine", "The rate of a large product and of a copy on this machine");
+  CLI::App* command = parent.add_subcommand("machine", "This machine's ceilings: a large product, registers, a copy, reading");
   command->add_option("--product", flags->product, "rows and columns of the matrices")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();

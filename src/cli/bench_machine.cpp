@@ -5,7 +5,10 @@
 #include <cmath>
 #include <ctime>
 #include <limits>
+#include <numeric>
 
+#include "backend/cpu/context.h"
+#include "base/platform.h"
 #include "base/random.h"
 #include "infer/arenas.h"
 
@@ -70,6 +73,32 @@ double measure_copy(Backend& backend, Device& device, int64_t bytes, int repeats
   const Cast copy{.x = tensor(), .y = tensor()};
   fill_randomly(backend, device, copy.x, 2);
   return static_cast<double>(traffic_bytes(copy)) / best_seconds(device, repeats, [&] { backend.run(copy); });
+}
+
+double measure_read(Backend& backend, Device& device, int64_t bytes, int repeats) {
+  DeviceMemory memory(device);
+  const Shape shape{bytes / 4};
+  const View tensor =
+      memory.arena("a benchmark's tensor", static_cast<size_t>(bytes) + 64).push("tensor", DType::f32, shape);
+  const View sum = memory.arena("a benchmark's sum", 64).push("sum", DType::f64, {1});
+  fill_randomly(backend, device, tensor, 3);
+  backend.run(Fill{.x = sum, .value = 0});
+  const SumSquares read{.x = tensor, .sum = sum};
+  return static_cast<double>(tensor.bytes()) / best_seconds(device, repeats, [&] { backend.run(read); });
+}
+
+double measure_multiply_add(ThreadPool& pool, int repeats) {
+  constexpr int64_t kSteps = int64_t{1} << 22;
+  const auto multiply_add = cpu::kernels_for(detect_isa()).matrix.multiply_add;
+  double best = 0;
+  for (int i = 0; i < repeats; ++i) {
+    std::vector<int64_t> work(static_cast<size_t>(pool.size()));
+    const double start = wall_seconds();
+    pool.parallel_for(pool.size(), [&](int64_t task, int) { work[static_cast<size_t>(task)] = multiply_add(kSteps); });
+    const double seconds = wall_seconds() - start;
+    best = std::max(best, static_cast<double>(std::accumulate(work.begin(), work.end(), int64_t{0})) / seconds);
+  }
+  return best;
 }
 
 double wall_seconds() {
