@@ -267,9 +267,9 @@ int main(int argc, char** argv) {
   app.add_option("--threads", threads, "Threads (0: one per processor)");
   app.add_option("--filter", filter, "Only lines whose name contains this");
   app.add_option("--seconds", seconds, "Time for each line");
-  app.add_option("--isa", isa, "Instruction set")->check(CLI::IsMember({"baseline", "avx2", "avx512"}));
+  app.add_option("--isa", isa, "Instruction set")->check(CLI::IsMember({"baseline", "avx2", "avx512", "avx512_bf16"}));
   CLI11_PARSE(app, argc, argv);
-  const moe::Isa set = isa == "avx512" ? moe::Isa::avx512 : (isa == "avx2" ? moe::Isa::avx2 : moe::Isa::baseline);
+  const moe::Isa set = isa == "avx512_bf16" ? moe::Isa::avx512_bf16 : isa == "avx512" ? moe::Isa::avx512 : (isa == "avx2" ? moe::Isa::avx2 : moe::Isa::baseline);
   moe::Bench bench(threads, set, filter, seconds);
   moe::run_all(bench);
 }

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Times a training step of DeepSeekMoE in eager float32 PyTorch and prints one JSON line, the peer of `moe bench`.
+"""Times a training step of DeepSeekMoE in eager PyTorch (float32, or all bfloat16) and prints one JSON line, the peer of `moe bench`.
 
     build/peers-venv/bin/python bench/peers/torch_step.py            the shape of the comparison, best form
     build/peers-venv/bin/python bench/peers/torch_step.py --small    seconds, any machine: does it run?
     build/peers-venv/bin/python bench/peers/torch_step.py --check    every form against tools/golden's reference model
 
 A step is forward, backward, clipping by the global norm and AdamW. `tokens_per_s` is the median over --steps after
---warmup; `product_gflops` the rate of a float32 product of --product^3 (best of two before the steps and two after
+--warmup; `product_gflops` the rate of a product of --product^3 in the same type (best of two before the steps and two after
 them), by which runs on different or busy machines can be compared; `cpu_s` the processor time of a step, all threads
 together; `peak_rss_gib` the process's largest resident memory.
 """
@@ -37,6 +37,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--form", choices=("best", *FORMS), default="best", help="best: all but loop in turn")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", choices=("f32", "bf16"), default="f32", help="bf16: weights, gradients and moments too")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--adamw", choices=("fused", "foreach", "single"), default="fused")
@@ -63,10 +64,16 @@ def parse():
     return options, shape
 
 
-def product_gflops(n):
+def torch_type(options):
     import torch
 
-    a, b = torch.randn(n, n), torch.randn(n, n)
+    return torch.bfloat16 if options.dtype == "bf16" else torch.float32
+
+
+def product_gflops(n, dtype):
+    import torch
+
+    a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
@@ -89,8 +96,8 @@ def measure(options, shape):
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(1)
-    product = product_gflops(options.product) if options.product else 0.0
-    model = Model(Shape(**shape), options.form)
+    product = product_gflops(options.product, torch_type(options)) if options.product else 0.0
+    model = Model(Shape(**shape), options.form).to(torch_type(options))
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() == 1]
     optimizer = torch.optim.AdamW(
@@ -114,12 +121,12 @@ def measure(options, shape):
         phases.append((end - start, forward - start, backward - forward, end - backward, time.process_time() - busy))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if options.product:
-        product = max(product, product_gflops(options.product))
+        product = max(product, product_gflops(options.product, torch_type(options)))
     step, forward, backward, update, busy = (statistics.median(column) for column in zip(*phases[options.warmup :]))
     print(
         json.dumps(
             {
-                "peer": f"torch {torch.__version__}", "form": options.form, "adamw": options.adamw,
+                "peer": f"torch {torch.__version__}", "form": options.form, "dtype": options.dtype, "adamw": options.adamw,
                 "malloc": options.malloc, "head_rows": options.head_rows, "threads": options.threads,
                 "tokens_per_s": round(options.rows * options.length / step, 1), "step_s": round(step, 3),
                 "forward_s": round(forward, 3), "backward_s": round(backward, 3), "update_s": round(update, 3),

@@ -15,10 +15,17 @@ Kernels kernels();
 namespace avx512 {
 Kernels kernels();
 }
+namespace avx512_bf16 {
+Kernels kernels();
+}
 
 // Each table is made by code of its own instruction set, so only when it is asked for.
 const Kernels& kernels_for(Isa isa) {
   switch (isa) {
+    case Isa::avx512_bf16: {
+      static const Kernels table = avx512_bf16::kernels();
+      return table;
+    }
     case Isa::avx512: {
       static const Kernels table = avx512::kernels();
       return table;

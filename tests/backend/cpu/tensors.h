@@ -77,6 +77,7 @@ inline std::vector<Isa> available_isas() {
   std::vector<Isa> isas{Isa::baseline};
   if (detect_isa() >= Isa::avx2) isas.push_back(Isa::avx2);
   if (detect_isa() >= Isa::avx512) isas.push_back(Isa::avx512);
+  if (detect_isa() >= Isa::avx512_bf16) isas.push_back(Isa::avx512_bf16);
   return isas;
 }
 

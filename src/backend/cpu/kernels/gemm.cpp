@@ -5,7 +5,7 @@
 namespace moe::cpu::MOE_ISA {
 namespace {
 
-/// A K-block of a panel of b stays in the first-level cache beside a panel of a.
+/// A K-block of a panel of b stays in the first-level cache beside a panel of a. In elements of a panel, as all depths here.
 constexpr int64_t kMostDepth = 384;
 /// Rows of a whose K-block stays in the second-level cache.
 constexpr int64_t kRowsAtOnce = kTileRows * (192 / kTileRows);
@@ -18,6 +18,7 @@ constexpr int64_t kMostOfB = int64_t{3} << 18;
 constexpr int64_t kColumnsAtOnce = 128;
 
 struct Blocking {
+  int64_t k;        ///< elements of a panel along all of K: numbers, or pairs of them
   int64_t depth;    ///< of a K-block, the last one may be shallower; a function of K alone
   bool whole_a;     ///< a is packed once, whole; otherwise again for each block of columns
   int64_t columns;  ///< of b packed at a time
@@ -30,15 +31,16 @@ int64_t columns_in(int64_t room, const Product& p, const Blocking& blocking) {
   return room <= 0 ? 0 : room / floats / kTileColumns * kTileColumns;
 }
 
-Blocking choose_blocking(const Product& p) {
-  const int64_t blocks = (p.k + kMostDepth - 1) / kMostDepth;
+Blocking choose_blocking(const Product& p, int64_t k) {
+  const int64_t blocks = (k + kMostDepth - 1) / kMostDepth;
   Blocking blocking{};
-  blocking.depth = round_up((p.k + blocks - 1) / blocks, 16);
-  blocking.partial = p.c_is_bf16 && p.k > blocking.depth;
+  blocking.k = k;
+  blocking.depth = round_up((k + blocks - 1) / blocks, 16);
+  blocking.partial = p.c_is_bf16 && k > blocking.depth;
   const int64_t room = kScratchFloats - 2 * kPanelSlack;
   const int64_t all_columns = round_up(p.n, kTileColumns);
 
-  const int64_t a_floats = round_up(p.m, kTileRows) * p.k;
+  const int64_t a_floats = round_up(p.m, kTileRows) * k;
   blocking.whole_a = a_floats <= kMostOfA;
   const int64_t left = room - (blocking.whole_a ? a_floats : kRowsAtOnce * blocking.depth);
   const int64_t packed_at_once = blocking.whole_a ? kColumnsAtOnce : kMostOfB / blocking.depth;
@@ -56,6 +58,7 @@ TileTarget moved(TileTarget to, int64_t row, int64_t column) {
 }
 
 /// All tiles of packed rows and packed columns over one K-block.
+template <bool kPairs>
 void multiply_panels(int64_t depth, const float* a, int64_t rows, const float* b, int64_t columns,
                      const TileTarget& to) {
   const int64_t whole_rows = rows / kTileRows * kTileRows, panel = kTileColumns * depth;
@@ -64,10 +67,10 @@ void multiply_panels(int64_t depth, const float* a, int64_t rows, const float* b
     for (int64_t i = 0; i < whole_rows; i += kTileRows) {
       const TileTarget tile_to = moved(to, i, j);
       prefetch(tile_to, kTileRows);
-      tile<kTileRows>(depth, a + i * depth, b, tile_to, kTileRows, width);
+      tile<kTileRows, kPairs>(depth, a + i * depth, b, tile_to, kTileRows, width);
     }
     if (whole_rows == rows) continue;
-    any_tile(depth, a + whole_rows * depth, b, moved(to, whole_rows, j), static_cast<int>(rows - whole_rows), width);
+    any_tile<kPairs>(depth, a + whole_rows * depth, b, moved(to, whole_rows, j), static_cast<int>(rows - whole_rows), width);
   }
 }
 
@@ -78,7 +81,7 @@ TileTarget target(const Product& p, const Blocking& blocking, int64_t first, int
   TileTarget to = at_c;
   if (first > 0 && blocking.partial) to.add = partial, to.add_is_bf16 = false, to.add_step = blocking.columns;
   if (first == 0 && !p.accumulate) to.add = nullptr;
-  if (first + blocking.depth < p.k && blocking.partial) {
+  if (first + blocking.depth < blocking.k && blocking.partial) {
     to.out = partial, to.out_is_bf16 = false, to.out_step = blocking.columns;
   }
   return to;
@@ -92,8 +95,10 @@ void clear(const Product& p) {
   }
 }
 
+template <bool kPairs>
 void multiply(const Product& p, float* scratch) {
-  const Blocking blocking = choose_blocking(p);
+  constexpr int64_t kNumbers = kPairs ? 2 : 1;  // in an element of a panel
+  const Blocking blocking = choose_blocking(p, (p.k + kNumbers - 1) / kNumbers);
   const int64_t padded_rows = round_up(p.m, kTileRows);
   float* const b = scratch;
   float* const partial = b + blocking.columns * blocking.depth + kPanelSlack;
@@ -101,15 +106,16 @@ void multiply(const Product& p, float* scratch) {
 
   for (int64_t n = 0; n < p.n; n += blocking.columns) {
     const int64_t columns = least(blocking.columns, p.n - n);
-    for (int64_t k = 0; k < p.k; k += blocking.depth) {
-      const int64_t depth = least(blocking.depth, p.k - k);
+    for (int64_t k = 0; k < blocking.k; k += blocking.depth) {
+      const int64_t depth = least(blocking.depth, blocking.k - k);
+      const int64_t first = k * kNumbers, numbers = least(depth * kNumbers, p.k - first);
       const TileTarget to = target(p, blocking, k, n, partial);
-      pack<kTileColumns>(p.b, k, depth, n, columns, b);
+      pack<kTileColumns, kPairs>(p.b, first, numbers, n, columns, b);
       for (int64_t m = 0; m < p.m; m += kRowsAtOnce) {
         const int64_t rows = least(kRowsAtOnce, p.m - m);
         float* const a_block = blocking.whole_a ? a + padded_rows * k + m * depth : a;
-        if (n == 0 || !blocking.whole_a) pack<kTileRows>(p.a, k, depth, m, rows, a_block);
-        multiply_panels(depth, a_block, rows, b, columns, moved(to, m, 0));
+        if (n == 0 || !blocking.whole_a) pack<kTileRows, kPairs>(p.a, first, numbers, m, rows, a_block);
+        multiply_panels<kPairs>(depth, a_block, rows, b, columns, moved(to, m, 0));
       }
     }
   }
@@ -135,7 +141,11 @@ void product(const Product& p, float* scratch) {
           static_cast<const char*>(p.a.elements.data) + m * p.a.step * (p.a.elements.is_bf16 ? 2 : 4);
     }
     part.c = static_cast<char*>(p.c) + m * p.c_step * (p.c_is_bf16 ? 2 : 4);
-    multiply(part, scratch);
+    if (kMultipliesPairs && p.a.elements.is_bf16 && p.b.elements.is_bf16) {
+      multiply<true>(part, scratch);
+    } else {
+      multiply<false>(part, scratch);
+    }
   }
 }
 

@@ -65,8 +65,9 @@ inline void store_edge(const vf (*sum)[2], const TileTarget& to, int rows, int c
   }
 }
 
-/// The sums of one tile in registers: a's element (i, k) at a[i * RowStep + k * DepthStep], b a packed panel.
-template <int Rows, int RowStep, int DepthStep>
+/// The sums of one tile in registers: a's element (i, k) at a[i * RowStep + k * DepthStep], b a packed panel. With
+/// kPairs elements are pairs of bf16 (pack.h).
+template <int Rows, int RowStep, int DepthStep, bool kPairs = false>
 inline __attribute__((always_inline)) void sum_tile(int64_t depth, const float* a, const float* b, vf (&sum)[Rows][2]) {
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i) sum[i][0] = sum[i][1] = zero();
@@ -75,8 +76,8 @@ inline __attribute__((always_inline)) void sum_tile(int64_t depth, const float* 
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i) {
       const vf ai = splat(a[i * RowStep]);
-      sum[i][0] = fma(ai, b0, sum[i][0]);
-      sum[i][1] = fma(ai, b1, sum[i][1]);
+      sum[i][0] = kPairs ? fma_pairs(ai, b0, sum[i][0]) : fma(ai, b0, sum[i][0]);
+      sum[i][1] = kPairs ? fma_pairs(ai, b1, sum[i][1]) : fma(ai, b1, sum[i][1]);
     }
     a += DepthStep;
     b += kTileColumns;
@@ -103,11 +104,11 @@ inline void scratch_tile(int64_t depth, const float* a, const float* b, float* o
 }
 
 /// Rows [0, rows) and columns [0, columns) of a packed tile of Rows >= rows, wherever they go.
-template <int Rows>
+template <int Rows, bool kPairs>
 inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, const float* b, const TileTarget& to,
                                                 int rows, int columns) {
   vf sum[Rows][2];
-  sum_tile<Rows, 1, kTileRows>(depth, a, b, sum);
+  sum_tile<Rows, 1, kTileRows, kPairs>(depth, a, b, sum);
   if (rows == Rows && columns == kTileColumns && !to.out_is_bf16 && !(to.add != nullptr && to.add_is_bf16)) {
     float* const out = static_cast<float*>(to.out);
     if (to.add == nullptr) return store_tile<Rows, false>(sum, out, to.out_step, nullptr, 0);
@@ -123,16 +124,17 @@ inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, c
 /// Rows of the smallest tile that holds `rows`: few rows (decoding, small experts) need not pay for a whole tile.
 inline int computed_rows(int rows) { return rows > 4 ? kTileRows : (rows == 3 ? 4 : rows); }
 
+template <bool kPairs>
 inline void any_tile(int64_t depth, const float* a, const float* b, const TileTarget& to, int rows, int columns) {
   switch (computed_rows(rows)) {
     case 1:
-      return tile<1>(depth, a, b, to, rows, columns);
+      return tile<1, kPairs>(depth, a, b, to, rows, columns);
     case 2:
-      return tile<2>(depth, a, b, to, rows, columns);
+      return tile<2, kPairs>(depth, a, b, to, rows, columns);
     case 4:
-      return tile<4>(depth, a, b, to, rows, columns);
+      return tile<4, kPairs>(depth, a, b, to, rows, columns);
     default:
-      return tile<kTileRows>(depth, a, b, to, rows, columns);
+      return tile<kTileRows, kPairs>(depth, a, b, to, rows, columns);
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 /// Packing of operands: a as [k][kTileRows] panels and b as [k][kTileColumns] panels, in f32 whatever the storage, with
-/// zeros beyond the edges. Gathered rows are gathered here.
+/// zeros beyond the edges. Gathered rows are gathered here. Where both operands are bf16 and the processor multiplies
+/// pairs of them, an element of a panel is not one f32 but the pair 2k, 2k + 1, in the same 32 bits.
 
 #include "backend/cpu/kernels/matrix.h"
 #include "backend/cpu/kernels/micro.h"
@@ -19,17 +20,38 @@ struct Stored {
   const T* row(int64_t i) const { return data + (rows == nullptr ? i : static_cast<int64_t>(rows[i])) * step; }
 };
 
+/// Elements of a stored row, from which one k of a panel is made.
+template <class T>
+struct OneRow {
+  const T* row;
+  vf whole(int64_t j) const { return load(row + j); }
+  vf part(int64_t j, int count) const { return load_part(row + j, count); }
+};
+
+/// The same of two rows, as pairs; `second` may be null: zeros.
+struct TwoRows {
+  const bf16 *first, *second;
+  static vh at(const bf16* row, int64_t j) { return row == nullptr ? vh{} : *(const vh_memory*)(row + j); }
+  vf whole(int64_t j) const { return join(at(first, j), at(second, j)); }
+  vf part(int64_t j, int count) const {
+    bf16 a[kLanes] = {}, b[kLanes] = {};
+    for (int i = 0; i < count; ++i) a[i] = first[j + i];
+    for (int i = 0; i < count && second != nullptr; ++i) b[i] = second[j + i];
+    return join(at(a, 0), at(b, 0));
+  }
+};
+
 /// Panels that are packed side by side, so that a line of the stored rows is read once.
 constexpr int kPanelsAtOnce = 4;
 
-/// One k of some panels: `left` elements from `row` on, into `to`, `panel_step` floats from panel to panel.
-template <int Width, class T>
-inline void pack_row(const T* row, int64_t left, int panels, float* to, int64_t panel_step, bool last) {
+/// One k of some panels: `left` elements from `begin` of `row` on, into `to`, `panel_step` floats from panel to panel.
+template <int Width, class Row>
+inline void pack_row(const Row& row, int64_t begin, int64_t left, int panels, float* to, int64_t panel_step, bool last) {
   for (int panel = 0; panel < panels; ++panel) {
     for (int j = 0; j < Width; j += kLanes) {
       const int64_t here = left - panel * Width - j;
-      const T* const p = row + panel * Width + j;
-      const vf x = here >= kLanes ? load(p) : (here > 0 ? load_part(p, static_cast<int>(here)) : zero());
+      const int64_t at_row = begin + panel * Width + j;
+      const vf x = here >= kLanes ? row.whole(at_row) : (here > 0 ? row.part(at_row, static_cast<int>(here)) : zero());
       // What a vector holds beyond Width is overwritten by the next k.
       float* const at = to + panel * panel_step + j;
       j + kLanes <= Width || !last ? store(at, x) : store_part(at, x, Width - j);
@@ -38,19 +60,18 @@ inline void pack_row(const T* row, int64_t left, int panels, float* to, int64_t 
 }
 
 /// pack_row where all panels are there, elements can be read beyond them, and another k follows.
-template <int Width, class T>
-inline void pack_inner_row(const T* row, float* to, int64_t panel_step) {
+template <int Width, class Row>
+inline void pack_inner_row(const Row& row, int64_t begin, float* to, int64_t panel_step) {
 #pragma GCC unroll 4
   for (int panel = 0; panel < kPanelsAtOnce; ++panel) {
 #pragma GCC unroll 2
-    for (int j = 0; j < Width; j += kLanes) store(to + panel * panel_step + j, load(row + panel * Width + j));
+    for (int j = 0; j < Width; j += kLanes) store(to + panel * panel_step + j, row.whole(begin + panel * Width + j));
   }
 }
 
-/// Packs columns [column, column + count) of stored rows [first, first + depth), which run along K, as consecutive
-/// panels.
-template <int Width, class T>
-inline void pack_rows(const Stored<T>& from, int64_t first, int64_t depth, int64_t column, int64_t count, float* to) {
+/// Packs columns [column, column + count) of `depth` rows (or pairs of rows), which run along K, as consecutive panels.
+template <int Width, class RowAt>
+inline void pack_rows(RowAt row_at, int64_t depth, int64_t column, int64_t count, float* to) {
   constexpr int64_t kColumns = kPanelsAtOnce * Width;
   constexpr int64_t kReadable = kColumns - Width + round_up(Width, kLanes);
   const int64_t step = depth * Width;
@@ -59,10 +80,10 @@ inline void pack_rows(const Stored<T>& from, int64_t first, int64_t depth, int64
     const int panels = static_cast<int>(least(kPanelsAtOnce, (left + Width - 1) / Width));
     int64_t k = 0;
     for (; left >= kReadable && k + 1 < depth; ++k) {
-      pack_inner_row<Width>(from.row(first + k) + column + begin, to + k * Width, step);
+      pack_inner_row<Width>(row_at(k), column + begin, to + k * Width, step);
     }
     for (; k < depth; ++k) {
-      pack_row<Width>(from.row(first + k) + column + begin, left, panels, to + k * Width, step, k + 1 == depth);
+      pack_row<Width>(row_at(k), column + begin, left, panels, to + k * Width, step, k + 1 == depth);
     }
   }
 }
@@ -105,7 +126,9 @@ inline void pack_lines(const T* const* lines, int count, int64_t depth, float* t
 template <int Width, class T>
 inline void pack_stored(const Stored<T>& from, bool rows_are_reduced, int64_t first, int64_t depth, int64_t begin,
                         int64_t count, float* to) {
-  if (rows_are_reduced) return pack_rows<Width>(from, first, depth, begin, count, to);
+  if (rows_are_reduced) {
+    return pack_rows<Width>([&](int64_t k) { return OneRow<T>{from.row(first + k)}; }, depth, begin, count, to);
+  }
   for (int64_t i = 0; i < count; i += Width, to += Width * depth) {
     const int width = static_cast<int>(least(Width, count - i));
     const T* lines[Width];
@@ -114,11 +137,41 @@ inline void pack_stored(const Stored<T>& from, bool rows_are_reduced, int64_t fi
   }
 }
 
-/// Packs [begin, begin + count) of M or N over the K-block [first, first + depth) as consecutive panels.
+/// pack_stored of bf16 as pairs; `first` is even, and a last number without another is a pair with 0.
 template <int Width>
+inline void pack_pairs(const Stored<bf16>& from, bool rows_are_reduced, int64_t first, int64_t depth, int64_t begin,
+                       int64_t count, float* to) {
+  const int64_t pairs = depth / 2, all = (depth + 1) / 2;
+  if (rows_are_reduced) {
+    const auto two_rows = [&](int64_t k) {
+      return TwoRows{from.row(first + 2 * k), k < pairs ? from.row(first + 2 * k + 1) : nullptr};
+    };
+    return pack_rows<Width>(two_rows, all, begin, count, to);
+  }
+  for (int64_t i = 0; i < count; i += Width, to += Width * all) {
+    const int width = static_cast<int>(least(Width, count - i));
+    const float* lines[Width];  // pairs lie side by side already
+    for (int line = 0; line < width; ++line) lines[line] = (const float*)(from.row(begin + i + line) + first);
+    if (pairs > 0) pack_lines<Width>(lines, width, pairs, to);
+    if (all == pairs) continue;
+    const auto last = [&](int64_t k) {
+      bf16 number{};
+      if (k < width) number = from.row(begin + i + k)[first + depth - 1];
+      return uint32_t{number.bits};
+    };
+    for (int line = 0; line < Width; ++line) {
+      const uint32_t pair = last(line);
+      __builtin_memcpy(to + pairs * Width + line, &pair, sizeof(pair));
+    }
+  }
+}
+
+/// Packs [begin, begin + count) of M or N over the K-block [first, first + depth) as consecutive panels.
+template <int Width, bool kPairs = false>
 inline void pack(const Operand& from, int64_t first, int64_t depth, int64_t begin, int64_t count, float* to) {
   if (from.elements.is_bf16) {
     const Stored<bf16> stored{static_cast<const bf16*>(from.elements.data), from.step, from.rows};
+    if constexpr (kPairs) return pack_pairs<Width>(stored, from.rows_are_reduced, first, depth, begin, count, to);
     pack_stored<Width>(stored, from.rows_are_reduced, first, depth, begin, count, to);
   } else {
     const Stored<float> stored{static_cast<const float*>(from.elements.data), from.step, from.rows};

@@ -29,8 +29,8 @@ typedef int32_t vi __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t vu __attribute__((vector_size(4 * kLanes)));
 typedef uint16_t vh __attribute__((vector_size(2 * kLanes)));
 
-// The same vectors at any address of an element, whatever the type declared there.
-typedef float vf_memory __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+// The same vectors at any address of an element (a pair of bf16 may begin at any bf16), whatever the type declared there.
+typedef float vf_memory __attribute__((vector_size(4 * kLanes), aligned(2), may_alias));
 typedef uint16_t vh_memory __attribute__((vector_size(2 * kLanes), aligned(2), may_alias));
 
 inline vf splat(float x) {
@@ -68,6 +68,24 @@ inline vf fma(vf a, vf b, vf c) {
 #endif
 }
 
+#if defined(__AVX512BF16__)
+/// Whether fma_pairs is one instruction: products of bf16 operands then go by pairs.
+constexpr bool kMultipliesPairs = true;
+#else
+constexpr bool kMultipliesPairs = false;
+#endif
+
+/// A lane holds two bf16 numbers, the first in its low half: c + the product of the firsts + that of the seconds.
+inline vf fma_pairs(vf a, vf b, vf c) {
+#if defined(__AVX512BF16__)
+  return (vf)_mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
+#else
+  const auto second = [](vf x) { return (vf)((vu)x & 0xffff0000u); };
+  const auto first = [](vf x) { return (vf)((vu)x << 16); };
+  return fma(second(a), second(b), fma(first(a), first(b), c));
+#endif
+}
+
 /// The larger of each lane; b where either is NaN.
 inline vf max(vf a, vf b) { return a > b ? a : b; }
 inline vf min(vf a, vf b) { return a < b ? a : b; }
@@ -81,6 +99,11 @@ inline vf sqrt(vf x) {
   for (int i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
   return x;
 #endif
+}
+
+/// Pairs of what two rows hold in the same columns.
+inline vf join(vh first, vh second) {
+  return (vf)(__builtin_convertvector(first, vu) | __builtin_convertvector(second, vu) << 16);
 }
 
 inline vf widen(vh x) { return (vf)(__builtin_convertvector(x, vu) << 16); }
