@@ -263,13 +263,16 @@ int main(int argc, char** argv) {
   CLI::App app("Rates of the CPU's matrix operations beside its FMA rate");
   int threads = 0;
   double seconds = 0.5;
-  std::string filter, isa = moe::name(moe::detect_isa());
+  std::string filter, isa = moe::name(moe::best_isa());
   app.add_option("--threads", threads, "Threads (0: one per processor)");
   app.add_option("--filter", filter, "Only lines whose name contains this");
   app.add_option("--seconds", seconds, "Time for each line");
   app.add_option("--isa", isa, "Instruction set")->check(CLI::IsMember({"baseline", "avx2", "avx512", "avx512_bf16"}));
   CLI11_PARSE(app, argc, argv);
-  const moe::Isa set = isa == "avx512_bf16" ? moe::Isa::avx512_bf16 : isa == "avx512" ? moe::Isa::avx512 : (isa == "avx2" ? moe::Isa::avx2 : moe::Isa::baseline);
+  moe::Isa set = moe::Isa::baseline;
+  for (const moe::Isa known : moe::kAllIsas) {
+    if (isa == moe::name(known)) set = known;
+  }
   moe::Bench bench(threads, set, filter, seconds);
   moe::run_all(bench);
 }

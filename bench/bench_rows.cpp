@@ -190,7 +190,7 @@ int main(int argc, char** argv) {
   const auto backend = make_cpu_backend(pool);
   Tensors tensors(*device);
   Bench bench(*backend, tensors, pool.size());
-  fmt::print("{} threads, {}, {}\n", pool.size(), name(detect_isa()), name(type));
+  fmt::print("{} threads, {}, {}\n", pool.size(), name(best_isa()), name(type));
   bench_rows(bench, tensors, type);
   bench_ends(bench, tensors, type);
   bench_routing(bench, tensors, type);

@@ -3,30 +3,46 @@
 
 namespace moe {
 
-/// The fastest instruction set of this processor that the CPU kernels know.
+/// The instruction sets that the CPU kernels know.
 enum class Isa { baseline, avx2, avx512, avx512_bf16 };
 
-inline Isa detect_isa() {
+constexpr Isa kAllIsas[] = {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
+
+/// Whether this processor has it.
+inline bool supports(Isa isa) {
+  if (isa == Isa::baseline) return true;
 #if defined(__x86_64__)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-    // Intel's first processors with these instructions multiply f32 faster (docs/log.md).
-    const bool fast_pairs = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
-    return fast_pairs ? Isa::avx512_bf16 : Isa::avx512;
-  }
-  if (avx2) return Isa::avx2;
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (isa == Isa::avx2) return avx2;
+  if (isa == Isa::avx512) return avx512;
+  return avx512 && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
 #endif
-  return Isa::baseline;
+}
+
+/// The one to use on this processor. Intel's, where avx512_bf16 was timed, multiply f32 twice as fast (docs/log.md).
+inline Isa best_isa() {
+#if defined(__x86_64__)
+  if (supports(Isa::avx512_bf16) && __builtin_cpu_is("amd")) return Isa::avx512_bf16;
+#endif
+  if (supports(Isa::avx512)) return Isa::avx512;
+  return supports(Isa::avx2) ? Isa::avx2 : Isa::baseline;
 }
 
 inline const char* name(Isa isa) {
   switch (isa) {
-    case Isa::avx512_bf16: return "avx512_bf16";
-    case Isa::avx512: return "avx512";
-    case Isa::avx2: return "avx2";
-    default: return "baseline";
+    case Isa::avx512_bf16:
+      return "avx512_bf16";
+    case Isa::avx512:
+      return "avx512";
+    case Isa::avx2:
+      return "avx2";
+    default:
+      return "baseline";
   }
 }
 

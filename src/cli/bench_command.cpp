@@ -34,56 +34,54 @@ constexpr std::pair<const char*, int64_t ModelConfig::*> kModelSizes[] = {
     {"--vocabulary", &ModelConfig::vocab_size},
 };
 
-/// The model of the run file that --config names, with the sizes that options give; `options` without one.
-ModelConfig model_of(const CLI::App& command, const RunConfig& run, const ModelConfig& options) {
-  ModelConfig model = run.model;
+/// Takes the model and the type from the run file that --config names, where no option says otherwise; gives the run
+/// file.
+RunConfig take_run_file(const CLI::App& command, BenchFlags& flags) {
+  Settings settings = Settings::load(flags.config);
+  RunConfig run =
+      read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
+  const ModelConfig options = flags.model;
+  flags.model = run.model;
   for (const auto& [name, size] : kModelSizes) {
-    if (command.get_option_no_throw(name) != nullptr && command.count(name) > 0) model.*size = options.*size;
+    if (command.get_option_no_throw(name) != nullptr && command.count(name) > 0) flags.model.*size = options.*size;
   }
-  return model;
-}
-
-RunConfig run_file(const std::string& path) {
-  Settings settings = Settings::load(path);
-  return read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
-}
-
-/// Takes model, type, recompute and length from the run file that --config names, where no option says otherwise.
-StepFlags with_run_file(const CLI::App& command, const StepFlags& given) {
-  if (given.config.empty()) return given;
-  const RunConfig run = run_file(given.config);
-  StepFlags flags = given;
-  flags.model = model_of(command, run, given.model);
-  if (command.count("--length") == 0) flags.length = run.data.sequence_length;
   if (command.count("--dtype") == 0) flags.dtype = name(run.step.dtype);
-  return flags;
+  return run;
 }
 
-LayerFlags with_run_file(const CLI::App& command, const LayerFlags& given) {
-  if (given.config.empty()) return given;
-  const RunConfig run = run_file(given.config);
-  LayerFlags flags = given;
-  flags.model = model_of(command, run, given.model);
-  if (command.count("--dtype") == 0) flags.dtype = name(run.step.dtype);
-  return flags;
+void run_step(const CLI::App& command, StepFlags flags) {
+  if (!flags.config.empty()) {
+    const RunConfig run = take_run_file(command, flags);
+    if (command.count("--length") == 0) flags.length = run.data.sequence_length;
+  }
+  bench_step(std::move(flags));
+}
+
+void run_layer(const CLI::App& command, LayerFlags flags) {
+  if (!flags.config.empty()) take_run_file(command, flags);
+  bench_layer(flags);
 }
 
 void add_size(CLI::App& command, const char* name, int64_t& value, int64_t least, const char* help) {
   command.add_option(name, value, help)->check(CLI::Range(least, int64_t{1} << 31))->capture_default_str();
 }
 
-/// The sizes of a MoE layer.
-void add_layer_sizes(CLI::App& command, ModelConfig& model, int64_t least_experts, const char* experts_help) {
-  add_size(command, "--hidden", model.hidden_size, 1, "hidden size d");
-  add_size(command, "--shared", model.n_shared_experts, 0, "shared experts");
-  add_size(command, "--experts", model.n_routed_experts, least_experts, experts_help);
-  add_size(command, "--top-k", model.num_experts_per_tok, 1, "routed experts that a token uses");
-  add_size(command, "--width", model.moe_intermediate_size, 1, "width of an expert");
+/// The sizes of a MoE layer and what else the measurements have in common.
+void add_common_options(CLI::App& command, BenchFlags& flags, int64_t least_experts, const char* experts_help) {
+  command.add_option("--config", flags.config, "take model, type (and sequence length) from this run file");
+  add_size(command, "--hidden", flags.model.hidden_size, 1, "hidden size d");
+  add_size(command, "--shared", flags.model.n_shared_experts, 0, "shared experts");
+  add_size(command, "--experts", flags.model.n_routed_experts, least_experts, experts_help);
+  add_size(command, "--top-k", flags.model.num_experts_per_tok, 1, "routed experts that a token uses");
+  add_size(command, "--width", flags.model.moe_intermediate_size, 1, "width of an expert");
+  add_size(command, "--product", flags.product, 0, "size of the square product to compare with; 0: none");
+  command.add_flag("--json", flags.json, "print JSON");
+  add_dtype_option(command, flags.dtype);
+  add_device_options(command, flags.device);
 }
 
 void add_step_options(CLI::App& command, StepFlags& flags) {
-  command.add_option("--config", flags.config, "take model, sequence length and dtype from this run file");
-  add_layer_sizes(command, flags.model, 0, "routed experts; 0: dense layers of the same width");
+  add_common_options(command, flags, 0, "routed experts; 0: dense layers of the same width");
   add_size(command, "--layers", flags.model.num_hidden_layers, 1, "layers, each with experts");
   add_size(command, "--heads", flags.model.num_attention_heads, 1, "attention heads");
   command.add_option("--kv-heads", flags.model.num_key_value_heads, "key/value heads (default: as --heads)");
@@ -91,15 +89,11 @@ void add_step_options(CLI::App& command, StepFlags& flags) {
   add_size(command, "--rows", flags.rows, 1, "sequences in a microbatch");
   add_size(command, "--length", flags.length, 1, "tokens in a sequence");
   add_size(command, "--microbatches", flags.microbatches, 1, "microbatches in a step");
-  add_size(command, "--product", flags.product, 0, "size of the square product to compare with; 0: none");
   command.add_flag("--recompute", flags.recompute, "run layers again in backward instead of keeping activations");
   command.add_option("--steps", flags.steps, "timed steps")->check(CLI::Range(1, 100000))->capture_default_str();
   command.add_option("--warm-up", flags.warm_up, "steps before them")
       ->check(CLI::Range(0, 1000))
       ->capture_default_str();
-  command.add_flag("--json", flags.json, "print JSON");
-  add_dtype_option(command, flags.dtype);
-  add_device_options(command, flags.device);
 }
 
 struct MachineFlags {
@@ -134,7 +128,7 @@ void bench_machine(const MachineFlags& flags) {
              flags.product);
   if (cpu) {
     fmt::print("{:.1f} GFLOP/s f32 of multiplications and additions in registers ({})\n",
-               json.at("multiply_add_f32_gflops").get<double>(), name(detect_isa()));
+               json.at("multiply_add_f32_gflops").get<double>(), name(best_isa()));
   }
   fmt::print("{:.1f} GB/s read and written in a copy of {} MiB, {:.1f} GB/s read alone\n",
              json.at("copy_gb_per_s").get<double>(), flags.copy_mib, json.at("read_gb_per_s").get<double>());
@@ -142,11 +136,9 @@ void bench_machine(const MachineFlags& flags) {
 
 void add_layer(CLI::App& parent) {
   auto flags = std::make_shared<LayerFlags>();
-  flags->model = StepFlags{}.model;
   CLI::App* command =
       parent.add_subcommand("layer", "A MoE layer, forward and backward, beside its products and a dense FFN");
-  command->add_option("--config", flags->config, "take the layer's sizes and dtype from this run file");
-  add_layer_sizes(*command, flags->model, 1, "routed experts");
+  add_common_options(*command, *flags, 1, "routed experts");
   add_size(*command, "--tokens", flags->tokens, 1, "tokens");
   command->add_option("--skew", flags->skew, "how far from balanced: expert e is preferred by -SKEW ln(e + 1)")
       ->check(CLI::Range(0.0, 100.0))
@@ -154,16 +146,13 @@ void add_layer(CLI::App& parent) {
   command->add_option("--repeats", flags->repeats, "the median of so many")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  add_size(*command, "--product", flags->product, 0, "size of the square product to compare with; 0: none");
-  command->add_flag("--json", flags->json, "print JSON");
-  add_dtype_option(*command, flags->dtype);
-  add_device_options(*command, flags->device);
-  command->callback([flags, command] { bench_layer(with_run_file(*command, *flags)); });
+  command->callback([flags, command] { run_layer(*command, *flags); });
 }
 
 void add_machine(CLI::App& parent) {
   auto flags = std::make_shared<MachineFlags>();
-  CLI::App* command = parent.add_subcommand("machine", "This machine's ceilings: a large product, registers, a copy, reading");
+  CLI::App* command =
+      parent.add_subcommand("machine", "This machine's ceilings: a large product, registers, a copy, reading");
   command->add_option("--product", flags->product, "rows and columns of the matrices")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
@@ -187,12 +176,12 @@ void add_bench_command(CLI::App& app) {
   command->require_subcommand(0, 1);
   add_step_options(*command, *flags);
   command->callback([flags, command] {
-    if (command->get_subcommands().empty()) bench_step(with_run_file(*command, *flags));
+    if (command->get_subcommands().empty()) run_step(*command, *flags);
   });
   auto step_flags = std::make_shared<StepFlags>();
   CLI::App* step = command->add_subcommand("step", "A training step on random tokens");
   add_step_options(*step, *step_flags);
-  step->callback([step_flags, step] { bench_step(with_run_file(*step, *step_flags)); });
+  step->callback([step_flags, step] { run_step(*step, *step_flags); });
   add_layer(*command);
   add_machine(*command);
 }

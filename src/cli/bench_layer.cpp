@@ -23,7 +23,8 @@ struct Sizes {
 
 FfnWeights push_ffn(Arena& arena, DType dtype, int64_t width, int64_t hidden) {
   if (width == 0) return {};
-  return {.gate_up = arena.push("gate_up", dtype, {2 * width, hidden}), .down = arena.push("down", dtype, {hidden, width})};
+  return {.gate_up = arena.push("gate_up", dtype, {2 * width, hidden}),
+          .down = arena.push("down", dtype, {hidden, width})};
 }
 
 MoeWeights push_moe(Arena& arena, DType dtype, const ModelConfig& m) {
@@ -40,7 +41,9 @@ class Layers {
   Layers(const ModelConfig& m, int64_t tokens, DType dtype, Device& device, Backend& backend, const Sizes& sizes)
       : config_{.hidden = m.hidden_size,
                 .width = m.moe_intermediate_size,
-                .router = {.experts = m.n_routed_experts, .top_k = m.num_experts_per_tok, .normalize = m.norm_topk_prob},
+                .router = {.experts = m.n_routed_experts,
+                           .top_k = m.num_experts_per_tok,
+                           .normalize = m.norm_topk_prob},
                 .balance = {}},
         dtype_(dtype),
         device_(device),
@@ -63,7 +66,8 @@ class Layers {
     dx_ = fixed_.push("dx", dtype, shape);
     const auto integers = [&](const char* name, Shape size) { return fixed_.push(name, DType::i32, size); };
     valid_ = integers("valid", {tokens});
-    choice_ = {.ids = integers("choice.ids", {tokens, top_k}), .gates = fixed_.push("choice.gates", stat, {tokens, top_k})};
+    choice_ = {.ids = integers("choice.ids", {tokens, top_k}),
+               .gates = fixed_.push("choice.gates", stat, {tokens, top_k})};
     plan_ = {.ids = choice_.ids,
              .offsets = integers("offsets", {config_.router.experts + 1}),
              .row_slot = integers("row_slot", {tokens * top_k}),
@@ -101,7 +105,8 @@ class Layers {
   void layer() {
     const Arena::Frame frame(saved_);
     Pass pass = this->pass();
-    const TokenViews tokens{.ids = valid_, .positions = {}, .rope = {}, .segment_start = {}, .valid = valid_, .max_segment = 1};
+    const TokenViews tokens{
+        .ids = valid_, .positions = {}, .rope = {}, .segment_start = {}, .valid = valid_, .max_segment = 1};
     const MoeSaved saved = moe_forward(pass, config_, weights_, tokens, {}, {}, choice_, false, x_, x_, y_);
     moe_backward(pass, config_, weights_, gradients_, tokens, {}, {}, saved, x_, dy_, dx_);
   }
@@ -122,7 +127,8 @@ class Layers {
     by_rows(sorted, weights_.gate_up, gate_up, true);
     by_rows(activated, weights_.down, out, true);
     by_rows(out, weights_.down, activated, false);
-    backend_.run(GroupedGemmReduce{.a = out, .b = activated, .offsets = offsets, .c = gradients_.down, .accumulate = false});
+    backend_.run(
+        GroupedGemmReduce{.a = out, .b = activated, .offsets = offsets, .c = gradients_.down, .accumulate = false});
     backend_.run(
         GroupedGemmReduce{.a = gate_up, .b = sorted, .offsets = offsets, .c = gradients_.gate_up, .accumulate = false});
     by_rows(gate_up, weights_.gate_up, sorted, false);
@@ -152,7 +158,8 @@ class Layers {
 
   void set(const View& matrix, const std::vector<float>& values) {
     DeviceMemory memory(device_);
-    const View source = memory.arena("values", values.size() * sizeof(float) + 64).push("values", DType::f32, matrix.shape);
+    const View source =
+        memory.arena("values", values.size() * sizeof(float) + 64).push("values", DType::f32, matrix.shape);
     upload_vector(device_, source, values);
     backend_.run(Cast{.x = source, .y = matrix});
     device_.synchronize();
@@ -192,11 +199,6 @@ Sizes plan(const LayerFlags& flags, DType dtype) {
   return layers.peaks();
 }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 Json measure(const LayerFlags& flags, Compute& compute) {
   const ModelConfig& m = flags.model;
   const DType dtype = parse_dtype_option(flags.dtype);
@@ -209,7 +211,8 @@ Json measure(const LayerFlags& flags, Compute& compute) {
     return wall_seconds() - start;
   };
   std::vector<double> layer, products, dense, rates;
-  for (int i = -1; i < flags.repeats; ++i) {  // the first round warms up; the four alternate, so that they meet the same machine
+  for (int i = -1; i < flags.repeats;
+       ++i) {  // the first round warms up; the four alternate, so that they meet the same machine
     const double one = seconds_of([&] { layers.layer(); });
     const double two = seconds_of([&] { layers.products(); });
     const double three = seconds_of([&] { layers.dense(); });
@@ -218,7 +221,8 @@ Json measure(const LayerFlags& flags, Compute& compute) {
     if (flags.product > 0) rates.push_back(measure_product(*compute.backend, *compute.device, dtype, flags.product, 1));
   }
   const std::vector<int32_t> loads = layers.loads();
-  const double mean = static_cast<double>(flags.tokens * m.num_experts_per_tok) / static_cast<double>(m.n_routed_experts);
+  const double mean =
+      static_cast<double>(flags.tokens * m.num_experts_per_tok) / static_cast<double>(m.n_routed_experts);
   const int64_t activated = m.shared_width() + m.num_experts_per_tok * m.moe_intermediate_size;
   const double ffn_flops = 18.0 * static_cast<double>(flags.tokens * activated * m.hidden_size);
   const double router_flops = 6.0 * static_cast<double>(flags.tokens * m.n_routed_experts * m.hidden_size);
@@ -252,16 +256,18 @@ void print(const Json& j) {
   const auto share = [&](const char* key) {
     return j.at(key).is_null() ? std::string() : fmt::format(", {:.1f}% of a large product's rate", 100 * number(key));
   };
-  fmt::print("{} tokens, {} + {} experts of width {}, top {}, d = {}, {}: the busiest expert has {:.2f} times the mean\n",
-             j.at("tokens").get<int64_t>(), j.at("shared").get<int64_t>(), j.at("experts").get<int64_t>(),
-             j.at("width").get<int64_t>(), j.at("top_k").get<int64_t>(), j.at("hidden").get<int64_t>(),
-             j.at("dtype").get<std::string>(), number("load_max_over_mean"));
+  fmt::print(
+      "{} tokens, {} + {} experts of width {}, top {}, d = {}, {}: the busiest expert has {:.2f} times the mean\n",
+      j.at("tokens").get<int64_t>(), j.at("shared").get<int64_t>(), j.at("experts").get<int64_t>(),
+      j.at("width").get<int64_t>(), j.at("top_k").get<int64_t>(), j.at("hidden").get<int64_t>(),
+      j.at("dtype").get<std::string>(), number("load_max_over_mean"));
   fmt::print("MoE layer, forward and backward   {:9.3f} ms, {:.1f} GFLOP/s{}\n", number("layer_ms"),
              number("layer_gflops"), share("layer_share_of_product"));
   fmt::print("its products on sorted rows       {:9.3f} ms: routing, gathering and SwiGLU add {:.1f}% of the layer\n",
              number("sorted_products_ms"), 100 * number("routing_overhead"));
   fmt::print("dense FFN, same activated width   {:9.3f} ms{}\n", number("dense_ms"), share("dense_share_of_product"));
-  if (!j.at("product_gflops").is_null()) fmt::print("large product                     {:9.1f} GFLOP/s\n", number("product_gflops"));
+  if (!j.at("product_gflops").is_null())
+    fmt::print("large product                     {:9.1f} GFLOP/s\n", number("product_gflops"));
 }
 
 }  // namespace

@@ -89,7 +89,7 @@ double measure_read(Backend& backend, Device& device, int64_t bytes, int repeats
 
 double measure_multiply_add(ThreadPool& pool, int repeats) {
   constexpr int64_t kSteps = int64_t{1} << 22;
-  const auto multiply_add = cpu::kernels_for(detect_isa()).matrix.multiply_add;
+  const auto multiply_add = cpu::kernels_for(best_isa()).matrix.multiply_add;
   double best = 0;
   for (int i = 0; i < repeats; ++i) {
     std::vector<int64_t> work(static_cast<size_t>(pool.size()));
@@ -99,6 +99,12 @@ double measure_multiply_add(ThreadPool& pool, int repeats) {
     best = std::max(best, static_cast<double>(std::accumulate(work.begin(), work.end(), int64_t{0})) / seconds);
   }
   return best;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
 double wall_seconds() {

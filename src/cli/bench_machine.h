@@ -1,6 +1,8 @@
 #pragma once
 /// What a machine can do at best, measured through a backend: the scale that other measurements are read on.
 
+#include <vector>
+
 #include "base/thread_pool.h"
 #include "ops/backend.h"
 #include "ops/device.h"
@@ -16,12 +18,15 @@ double measure_copy(Backend& backend, Device& device, int64_t bytes, int repeats
 /// Bytes read per second when the squares of an f32 tensor of `bytes` are summed: the best of `repeats`, after one.
 double measure_read(Backend& backend, Device& device, int64_t bytes, int repeats);
 
-/// FLOP/s of multiplications and additions that stay in the processor's registers, on every thread of the pool together:
-/// the best of `repeats`. No product can be faster. For this processor only.
+/// FLOP/s of multiplications and additions that stay in the processor's registers, on every thread of the pool
+/// together: the best of `repeats`. No product can be faster. For this processor only.
 double measure_multiply_add(ThreadPool& pool, int repeats);
 
 /// Standard normal values from a block of them that repeats: some processors are faster on constants.
 void fill_randomly(Backend& backend, Device& device, const View& matrix, uint64_t stream);
+
+/// The middle value, or the mean of the two middle ones; of one value at least.
+double median(std::vector<double> values);
 
 /// Seconds since some fixed moment; the differences of two calls.
 double wall_seconds();

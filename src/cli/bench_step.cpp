@@ -52,9 +52,7 @@ struct Measured {
 double median(const std::vector<StepTime>& times, double StepTime::*value) {
   std::vector<double> values;
   for (const StepTime& time : times) values.push_back(time.*value);
-  std::sort(values.begin(), values.end());
-  const size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+  return moe::median(std::move(values));
 }
 
 StepConfig step_config(const StepFlags& flags) {

@@ -59,8 +59,8 @@ const std::vector<Target>& targets() {
   static const std::vector<Target> all = [] {
     std::vector<Target> result;
     result.push_back(oracle_target());
-    for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16}) {
-      if (isa <= detect_isa()) result.push_back(cpu_target(isa));
+    for (const Isa isa : kAllIsas) {
+      if (supports(isa)) result.push_back(cpu_target(isa));
     }
     if (why_no_cuda().empty()) {
       for (const CudaPath path : {CudaPath::automatic, CudaPath::simt, CudaPath::tensor, CudaPath::hopper}) {

@@ -152,8 +152,38 @@ class BenchTest(unittest.TestCase):
 
     def test_machine_measures_products_and_copies(self):
         result = json.loads(moe("bench", "machine", "--json", "--product", 64, "--copy-mib", 1).stdout)
-        for key in ("product_f32_gflops", "product_bf16_gflops", "copy_gb_per_s"):
+        for key in ("product_f32_gflops", "product_bf16_gflops", "copy_gb_per_s", "read_gb_per_s"):
             self.assertGreater(result[key], 0)
+        if result["multiply_add_f32_gflops"] is not None:  # of the processor alone
+            self.assertGreater(result["multiply_add_f32_gflops"], 0)
+
+    LAYER = "--hidden 32 --experts 4 --top-k 2 --width 16 --tokens 64 --repeats 3 --device cpu".split()
+
+    def test_layer_measures_what_it_says(self):
+        result = json.loads(moe("bench", "layer", "--json", *self.LAYER, "--product", 64).stdout)
+        flops = 64 * (18 * 32 * 16 * 3 + 6 * 32 * 4)  # one shared expert and two routed ones, and the router
+        self.assertAlmostEqual(result["layer_gflops"], flops / (result["layer_ms"] * 1e6), places=6)
+        overhead = (result["layer_ms"] - result["sorted_products_ms"]) / result["layer_ms"]
+        self.assertAlmostEqual(result["routing_overhead"], overhead, places=9)
+        share = result["layer_gflops"] / result["product_gflops"]
+        self.assertAlmostEqual(result["layer_share_of_product"], share, places=9)
+
+    def test_layer_skews_the_load(self):
+        def load(skew):
+            result = json.loads(moe("bench", "layer", "--json", *self.LAYER, "--product", 0, "--skew", skew).stdout)
+            self.assertIsNone(result["layer_share_of_product"])
+            return result["load_max_over_mean"]
+
+        self.assertLess(load(0), 1.6)
+        self.assertEqual(load(50), 2)  # every token has the first expert: 64 of a mean of 32
+
+    def test_layer_takes_a_run_file_and_refuses_what_cannot_be(self):
+        file = ROOT / "configs/demo.toml"
+        result = json.loads(moe("bench", "layer", "--json", "--config", file, *self.LAYER[4:], "--product", 0).stdout)
+        self.assertEqual((result["hidden"], result["experts"], result["top_k"], result["width"]), (256, 31, 2, 16))
+        refused = moe("bench", "layer", "--experts", 4, "--top-k", 5, check=False)
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("--top-k 5: expected 1 to 4", refused.stderr)
 
     def test_what_does_not_fit_is_refused(self):
         result = moe("bench", "--rows", 4000, "--product", 0, check=False)

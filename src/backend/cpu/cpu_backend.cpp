@@ -22,9 +22,7 @@ class CpuBackend final : public EachOp<CpuBackend> {
 }  // namespace
 
 std::unique_ptr<Backend> make_cpu_backend(ThreadPool& pool, Isa isa) {
-  if (isa > detect_isa()) {
-    fail("this processor has no {} instructions: its best is {}", name(isa), name(detect_isa()));
-  }
+  if (!supports(isa)) fail("this processor has no {} instructions: use {}", name(isa), name(best_isa()));
   return std::make_unique<CpuBackend>(pool, isa);
 }
 

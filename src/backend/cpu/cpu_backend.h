@@ -15,6 +15,6 @@ std::unique_ptr<Device> make_cpu_device();
 
 /// The same bits for any number of threads. `isa` beyond what the processor has is refused; default: the best it has.
 /// The pool must outlive the backend, and is used by one backend at a time.
-std::unique_ptr<Backend> make_cpu_backend(ThreadPool& pool, Isa isa = detect_isa());
+std::unique_ptr<Backend> make_cpu_backend(ThreadPool& pool, Isa isa = best_isa());
 
 }  // namespace moe

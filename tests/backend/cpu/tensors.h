@@ -74,16 +74,16 @@ inline void expect_same_bits(const View& found, const View& expected, const std:
 }
 
 inline std::vector<Isa> available_isas() {
-  std::vector<Isa> isas{Isa::baseline};
-  if (detect_isa() >= Isa::avx2) isas.push_back(Isa::avx2);
-  if (detect_isa() >= Isa::avx512) isas.push_back(Isa::avx512);
-  if (detect_isa() >= Isa::avx512_bf16) isas.push_back(Isa::avx512_bf16);
+  std::vector<Isa> isas;
+  for (const Isa isa : kAllIsas) {
+    if (supports(isa)) isas.push_back(isa);
+  }
   return isas;
 }
 
 /// A pool and a backend over it.
 struct Cpu {
-  explicit Cpu(int threads, Isa isa = detect_isa()) : pool(threads), backend(make_cpu_backend(pool, isa)) {}
+  explicit Cpu(int threads, Isa isa = best_isa()) : pool(threads), backend(make_cpu_backend(pool, isa)) {}
   template <class Op>
   void run(const Op& op) {
     backend->run(op);

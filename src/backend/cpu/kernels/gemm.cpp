@@ -5,7 +5,8 @@
 namespace moe::cpu::MOE_ISA {
 namespace {
 
-/// A K-block of a panel of b stays in the first-level cache beside a panel of a. In elements of a panel, as all depths here.
+/// A K-block of a panel of b stays in the first-level cache beside a panel of a. In elements of a panel, as all depths
+/// here.
 constexpr int64_t kMostDepth = 384;
 /// Rows of a whose K-block stays in the second-level cache.
 constexpr int64_t kRowsAtOnce = kTileRows * (192 / kTileRows);
@@ -70,7 +71,8 @@ void multiply_panels(int64_t depth, const float* a, int64_t rows, const float* b
       tile<kTileRows, kPairs>(depth, a + i * depth, b, tile_to, kTileRows, width);
     }
     if (whole_rows == rows) continue;
-    any_tile<kPairs>(depth, a + whole_rows * depth, b, moved(to, whole_rows, j), static_cast<int>(rows - whole_rows), width);
+    any_tile<kPairs>(depth, a + whole_rows * depth, b, moved(to, whole_rows, j), static_cast<int>(rows - whole_rows),
+                     width);
   }
 }
 
@@ -121,6 +123,13 @@ void multiply(const Product& p, float* scratch) {
   }
 }
 
+void multiply_part(const Product& p, float* scratch) {
+  if constexpr (kMultipliesPairs) {
+    if (p.a.elements.is_bf16 && p.b.elements.is_bf16) return multiply<true>(p, scratch);
+  }
+  multiply<false>(p, scratch);
+}
+
 }  // namespace
 
 void product(const Product& p, float* scratch) {
@@ -141,11 +150,7 @@ void product(const Product& p, float* scratch) {
           static_cast<const char*>(p.a.elements.data) + m * p.a.step * (p.a.elements.is_bf16 ? 2 : 4);
     }
     part.c = static_cast<char*>(p.c) + m * p.c_step * (p.c_is_bf16 ? 2 : 4);
-    if (kMultipliesPairs && p.a.elements.is_bf16 && p.b.elements.is_bf16) {
-      multiply<true>(part, scratch);
-    } else {
-      multiply<false>(part, scratch);
-    }
+    multiply_part(part, scratch);
   }
 }
 

@@ -46,7 +46,8 @@ constexpr int kPanelsAtOnce = 4;
 
 /// One k of some panels: `left` elements from `begin` of `row` on, into `to`, `panel_step` floats from panel to panel.
 template <int Width, class Row>
-inline void pack_row(const Row& row, int64_t begin, int64_t left, int panels, float* to, int64_t panel_step, bool last) {
+inline void pack_row(const Row& row, int64_t begin, int64_t left, int panels, float* to, int64_t panel_step,
+                     bool last) {
   for (int panel = 0; panel < panels; ++panel) {
     for (int j = 0; j < Width; j += kLanes) {
       const int64_t here = left - panel * Width - j;

@@ -29,7 +29,8 @@ typedef int32_t vi __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t vu __attribute__((vector_size(4 * kLanes)));
 typedef uint16_t vh __attribute__((vector_size(2 * kLanes)));
 
-// The same vectors at any address of an element (a pair of bf16 may begin at any bf16), whatever the type declared there.
+// The same vectors at any address of an element (a pair of bf16 may begin at any bf16), whatever the type declared
+// there.
 typedef float vf_memory __attribute__((vector_size(4 * kLanes), aligned(2), may_alias));
 typedef uint16_t vh_memory __attribute__((vector_size(2 * kLanes), aligned(2), may_alias));
 
@@ -68,8 +69,9 @@ inline vf fma(vf a, vf b, vf c) {
 #endif
 }
 
-#if defined(__AVX512BF16__)
-/// Whether fma_pairs is one instruction: products of bf16 operands then go by pairs.
+#if defined(__AVX512BF16__) || defined(MOE_MULTIPLY_PAIRS)
+/// Whether products of bf16 operands go by pairs: where fma_pairs is one instruction, or (to test packing and tiles on
+/// any processor, docs/testing.md) where the build asks for it.
 constexpr bool kMultipliesPairs = true;
 #else
 constexpr bool kMultipliesPairs = false;
