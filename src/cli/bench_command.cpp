@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/platform.h"
+#include "cli/bench_generate.h"
 #include "cli/bench_layer.h"
 #include "cli/bench_machine.h"
 #include "cli/bench_step.h"
@@ -23,6 +24,7 @@ Examples:
   moe bench step --layers 2 --experts 15 --top-k 3 --rows 1 --steps 5
   moe bench step --device cuda --config configs/deepseekmoe-2b.toml --rows 8
   moe bench layer --tokens 4096 --dtype bf16 --skew 1
+  moe bench generate --config configs/demo.toml
   moe bench machine)";
 
 /// The options that a run file's model can also give.
@@ -80,12 +82,21 @@ void add_common_options(CLI::App& command, BenchFlags& flags, int64_t least_expe
   add_device_options(command, flags.device);
 }
 
-void add_step_options(CLI::App& command, StepFlags& flags) {
+/// The common options and the sizes of what is not a MoE layer.
+void add_model_options(CLI::App& command, BenchFlags& flags) {
   add_common_options(command, flags, 0, "routed experts; 0: dense layers of the same width");
   add_size(command, "--layers", flags.model.num_hidden_layers, 1, "layers, each with experts");
   add_size(command, "--heads", flags.model.num_attention_heads, 1, "attention heads");
   command.add_option("--kv-heads", flags.model.num_key_value_heads, "key/value heads (default: as --heads)");
   add_size(command, "--vocabulary", flags.model.vocab_size, 1, "vocabulary size");
+}
+
+void add_repeats(CLI::App& command, int& repeats, const char* help) {
+  command.add_option("--repeats", repeats, help)->check(CLI::Range(1, 1000))->capture_default_str();
+}
+
+void add_step_options(CLI::App& command, StepFlags& flags) {
+  add_model_options(command, flags);
   add_size(command, "--rows", flags.rows, 1, "sequences in a microbatch");
   add_size(command, "--length", flags.length, 1, "tokens in a sequence");
   add_size(command, "--microbatches", flags.microbatches, 1, "microbatches in a step");
@@ -143,10 +154,21 @@ void add_layer(CLI::App& parent) {
   command->add_option("--skew", flags->skew, "how far from balanced: expert e is preferred by -SKEW ln(e + 1)")
       ->check(CLI::Range(0.0, 100.0))
       ->capture_default_str();
-  command->add_option("--repeats", flags->repeats, "the median of so many")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
+  add_repeats(*command, flags->repeats, "the median of so many");
   command->callback([flags, command] { run_layer(*command, *flags); });
+}
+
+void add_generate(CLI::App& parent) {
+  auto flags = std::make_shared<GenerateBenchFlags>();
+  CLI::App* command = parent.add_subcommand("generate", "A prompt's pass, then token by token, beside their limits");
+  add_model_options(*command, *flags);
+  add_size(*command, "--prompt", flags->prompt, 1, "tokens of the prompt");
+  add_size(*command, "--tokens", flags->tokens, 1, "tokens after it");
+  add_repeats(*command, flags->repeats, "the median of so many");
+  command->callback([flags, command] {
+    if (!flags->config.empty()) take_run_file(*command, *flags);
+    bench_generate(*flags);
+  });
 }
 
 void add_machine(CLI::App& parent) {
@@ -159,9 +181,7 @@ void add_machine(CLI::App& parent) {
   command->add_option("--copy-mib", flags->copy_mib, "size of the copied tensor")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
-  command->add_option("--repeats", flags->repeats, "the best of so many")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
+  add_repeats(*command, flags->repeats, "the best of so many");
   command->add_flag("--json", flags->json, "print JSON");
   add_device_options(*command, flags->device);
   command->callback([flags] { bench_machine(*flags); });
@@ -171,7 +191,7 @@ void add_machine(CLI::App& parent) {
 
 void add_bench_command(CLI::App& app) {
   auto flags = std::make_shared<StepFlags>();
-  CLI::App* command = app.add_subcommand("bench", "Measures the speed of training on this machine");
+  CLI::App* command = app.add_subcommand("bench", "Measures the speed of this machine, training and generating");
   command->footer(kBenchHelp);
   command->require_subcommand(0, 1);
   add_step_options(*command, *flags);
@@ -183,6 +203,7 @@ void add_bench_command(CLI::App& app) {
   add_step_options(*step, *step_flags);
   step->callback([step_flags, step] { run_step(*step, *step_flags); });
   add_layer(*command);
+  add_generate(*command);
   add_machine(*command);
 }
 

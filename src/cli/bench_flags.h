@@ -1,6 +1,7 @@
 #pragma once
 /// What the measurements of a model's parts have in common.
 
+#include "base/error.h"
 #include "cli/device_option.h"
 #include "model/config.h"
 
@@ -26,5 +27,16 @@ struct BenchFlags {
   DeviceOptions device;
   bool json = false;
 };
+
+/// Derives what the options leave open: key/value heads, the head's size, a dense layer's width.
+inline void complete_sizes(BenchFlags& flags) {
+  ModelConfig& model = flags.model;
+  if (model.num_key_value_heads == 0) model.num_key_value_heads = model.num_attention_heads;
+  if (model.num_attention_heads > 0 && model.hidden_size % model.num_attention_heads != 0) {
+    fail_usage("--heads {}: expected a divisor of --hidden, {}", model.num_attention_heads, model.hidden_size);
+  }
+  if (model.num_attention_heads > 0) model.head_dim = model.hidden_size / model.num_attention_heads;
+  if (flags.config.empty()) model.intermediate_size = model.moe_intermediate_size;  // with --experts 0
+}
 
 }  // namespace moe

@@ -206,15 +206,9 @@ void print_step(const Json& j) {
 }  // namespace
 
 void bench_step(StepFlags flags) {
-  ModelConfig& model = flags.model;
-  if (model.num_key_value_heads == 0) model.num_key_value_heads = model.num_attention_heads;
-  if (model.num_attention_heads > 0 && model.hidden_size % model.num_attention_heads != 0) {
-    fail_usage("--heads {}: expected a divisor of --hidden, {}", model.num_attention_heads, model.hidden_size);
-  }
-  if (model.num_attention_heads > 0) model.head_dim = model.hidden_size / model.num_attention_heads;
-  model.max_position_embeddings = flags.length;
-  if (flags.config.empty()) model.intermediate_size = model.moe_intermediate_size;  // with --experts 0
-  validate(model);
+  complete_sizes(flags);
+  flags.model.max_position_embeddings = flags.length;
+  validate(flags.model);
   Compute compute = make_compute(flags.device);
   StepConfig step = step_config(flags);
   step.head_logits = head_logits(compute.kind);

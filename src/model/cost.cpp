@@ -47,4 +47,16 @@ int64_t exact_flops(const ModelConfig& config, int64_t sequence_length) {
          6 * config.num_hidden_layers * s * (s + 1) * heads_width;
 }
 
+int64_t prompt_flops(const ModelConfig& config, int64_t tokens) {
+  return exact_flops(config, tokens) / 3 - 2 * (tokens - 1) * config.vocab_size * config.hidden_size;
+}
+
+int64_t token_bytes(const ModelConfig& config, DType dtype, int64_t positions) {
+  const ParameterCounts counts(config);
+  const int64_t weights = counts.multiplied() + counts.stored(ParameterKind::router) +
+                          counts.stored(ParameterKind::norm) + config.hidden_size;
+  const int64_t cache = 2 * config.num_hidden_layers * positions * config.num_key_value_heads * config.head_dim;
+  return (weights + cache) * static_cast<int64_t>(size_of(dtype));
+}
+
 }  // namespace moe

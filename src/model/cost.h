@@ -46,4 +46,12 @@ int64_t paper_flops(const ModelConfig& config, int64_t sequence_length);
 /// and element-wise work are not counted. This is what a share of a machine's rate (MFU) is taken of.
 int64_t exact_flops(const ModelConfig& config, int64_t sequence_length);
 
+/// The products of a prompt's pass through the model, whose last row alone goes through the head:
+///   2 (A + router) s + 2 L s (s + 1) H h - 2 (s - 1) V d.
+int64_t prompt_flops(const ModelConfig& config, int64_t tokens);
+
+/// Bytes that one token alone has to read: the weights that it activates (one row of the input embedding) and the keys
+/// and values of the `positions` that it attends to.
+int64_t token_bytes(const ModelConfig& config, DType dtype, int64_t positions);
+
 }  // namespace moe

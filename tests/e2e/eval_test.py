@@ -185,6 +185,21 @@ class BenchTest(unittest.TestCase):
         self.assertEqual(refused.returncode, 2)
         self.assertIn("--top-k 5: expected 1 to 4", refused.stderr)
 
+    def test_generate_measures_what_it_says(self):
+        sizes = "--layers 1 --hidden 32 --heads 2 --experts 4 --top-k 2 --width 16 --vocabulary 64".split()
+        for dtype, size in (("f32", 4), ("bf16", 2)):
+            result = json.loads(moe("bench", "generate", "--json", *sizes, "--prompt", 12, "--tokens", 8, "--repeats", 1,
+                                    "--product", 64, "--dtype", dtype).stdout)
+            # Attention, head, router and three experts; three norms and a row of the embedding; 16 keys and values.
+            weights = 4 * 32 * 32 + 64 * 32 + 4 * 32 + 3 * 3 * 16 * 32 + 3 * 32 + 32
+            self.assertEqual(result["mib_per_token"] * 2**20, size * (weights + 2 * 16 * 32))
+            self.assertAlmostEqual(result["share_of_reading"], result["gb_per_s"] / result["read_gb_per_s"], places=6)
+            products = 12 * (4 * 32 * 32 + 4 * 32 + 3 * 3 * 16 * 32) + 64 * 32 + 12 * 13 * 32 / 2 * 2
+            self.assertAlmostEqual(result["prompt_gflops"],
+                                   2e-9 * products / 12 * result["prompt_tokens_per_s"], places=6)
+            self.assertAlmostEqual(result["prompt_share_of_product"],
+                                   result["prompt_gflops"] / result["product_gflops"], places=6)
+
     def test_what_does_not_fit_is_refused(self):
         result = moe("bench", "--rows", 4000, "--product", 0, check=False)
         self.assertEqual(result.returncode, 1)

@@ -48,20 +48,27 @@ TEST(Products, ARowHasTheSameBitsAloneAndAmongOthers) {
     Cpu other(1, isa);
     for (const Sizes& s : kSizes) {
       for (const DType type : kTypes) {
-        Tensors t;
-        const Gemm whole{.a = t.normal(type, {s.m, s.k}),
-                         .b = t.normal(type, {s.n, s.k}),
-                         .c = t.nan(type, {s.m, s.n}),
-                         .transpose_b = true};
-        other.run(whole);
-        for (const int64_t chunk : {1, 2, 3, 7, 64}) {
-          if (s.m > 100 * chunk) continue;
-          const View c = t.nan(type, {s.m, s.n});
-          for (int64_t m = 0; m < s.m; m += chunk) {
-            const int64_t rows = std::min(chunk, s.m - m);
-            other.run(Gemm{.a = whole.a.rows(m, rows), .b = whole.b, .c = c.rows(m, rows), .transpose_b = true});
+        for (const bool accumulate : {false, true}) {
+          Tensors t;
+          const View start = t.normal(type, {s.m, s.n});
+          Gemm op{.a = t.normal(type, {s.m, s.k}),
+                  .b = t.normal(type, {s.n, s.k}),
+                  .c = t.copy(start),
+                  .transpose_b = true,
+                  .accumulate = accumulate};
+          other.run(op);
+          for (const int64_t chunk : {1, 2, 3, 4, 7, 64}) {
+            if (s.m > 100 * chunk) continue;
+            const View c = t.copy(start);
+            for (int64_t m = 0; m < s.m; m += chunk) {
+              const int64_t rows = std::min(chunk, s.m - m);
+              Gemm part = op;
+              part.a = op.a.rows(m, rows);
+              part.c = c.rows(m, rows);
+              other.run(part);
+            }
+            expect_same_bits(c, op.c, fmt::format("{} on {} by {} rows", describe(op), name(isa), chunk));
           }
-          expect_same_bits(c, whole.c, fmt::format("{} on {} by {} rows", describe(whole), name(isa), chunk));
         }
       }
     }

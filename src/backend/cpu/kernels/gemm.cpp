@@ -1,3 +1,4 @@
+#include "backend/cpu/kernels/few_rows.h"
 #include "backend/cpu/kernels/matrix.h"
 #include "backend/cpu/kernels/micro.h"
 #include "backend/cpu/kernels/pack.h"
@@ -32,11 +33,15 @@ int64_t columns_in(int64_t room, const Product& p, const Blocking& blocking) {
   return room <= 0 ? 0 : room / floats / kTileColumns * kTileColumns;
 }
 
-Blocking choose_blocking(const Product& p, int64_t k) {
+int64_t block_depth(int64_t k) {
   const int64_t blocks = (k + kMostDepth - 1) / kMostDepth;
+  return round_up((k + blocks - 1) / blocks, 16);
+}
+
+Blocking choose_blocking(const Product& p, int64_t k) {
   Blocking blocking{};
   blocking.k = k;
-  blocking.depth = round_up((k + blocks - 1) / blocks, 16);
+  blocking.depth = block_depth(k);
   blocking.partial = p.c_is_bf16 && k > blocking.depth;
   const int64_t room = kScratchFloats - 2 * kPanelSlack;
   const int64_t all_columns = round_up(p.n, kTileColumns);
@@ -47,15 +52,6 @@ Blocking choose_blocking(const Product& p, int64_t k) {
   const int64_t packed_at_once = blocking.whole_a ? kColumnsAtOnce : kMostOfB / blocking.depth;
   blocking.columns = least(all_columns, least(columns_in(left, p, blocking), round_up(packed_at_once, kTileColumns)));
   return blocking;
-}
-
-/// The part of a target that starts at (row, column).
-TileTarget moved(TileTarget to, int64_t row, int64_t column) {
-  if (to.add != nullptr) {
-    to.add = static_cast<const char*>(to.add) + (row * to.add_step + column) * (to.add_is_bf16 ? 2 : 4);
-  }
-  to.out = static_cast<char*>(to.out) + (row * to.out_step + column) * (to.out_is_bf16 ? 2 : 4);
-  return to;
 }
 
 /// All tiles of packed rows and packed columns over one K-block.
@@ -124,10 +120,14 @@ void multiply(const Product& p, float* scratch) {
 }
 
 void multiply_part(const Product& p, float* scratch) {
-  if constexpr (kMultipliesPairs) {
-    if (p.a.elements.is_bf16 && p.b.elements.is_bf16) return multiply<true>(p, scratch);
+  const bool few = has_few_rows(p);
+  if (kMultipliesPairs && p.a.elements.is_bf16 && p.b.elements.is_bf16) {
+    return few ? multiply_few<FewElements::pairs>(p, scratch, block_depth(p.k / 2))
+               : multiply<kMultipliesPairs>(p, scratch);
   }
-  multiply<false>(p, scratch);
+  if (!few) return multiply<false>(p, scratch);
+  if (!p.b.elements.is_bf16) return multiply_few<FewElements::floats>(p, scratch, block_depth(p.k));
+  multiply_few<FewElements::bf16_of_b>(p, scratch, block_depth(p.k) / 2);
 }
 
 }  // namespace

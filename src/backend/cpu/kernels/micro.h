@@ -23,6 +23,15 @@ struct TileTarget {
   int64_t out_step;
 };
 
+/// The part of a target that starts at (row, column).
+inline TileTarget moved(TileTarget to, int64_t row, int64_t column) {
+  if (to.add != nullptr) {
+    to.add = static_cast<const char*>(to.add) + (row * to.add_step + column) * (to.add_is_bf16 ? 2 : 4);
+  }
+  to.out = static_cast<char*>(to.out) + (row * to.out_step + column) * (to.out_is_bf16 ? 2 : 4);
+  return to;
+}
+
 inline vf load_add(const TileTarget& to, int64_t row, int column, int count) {
   const int64_t at = row * to.add_step + column;
   if (to.add_is_bf16) {

@@ -77,14 +77,16 @@ constexpr bool kMultipliesPairs = true;
 constexpr bool kMultipliesPairs = false;
 #endif
 
-/// A lane holds two bf16 numbers, the first in its low half: c + the product of the firsts + that of the seconds.
+/// Of lanes that hold two bf16 numbers each: the one in the low half, and the other, as f32.
+inline vf first_of_pair(vf x) { return (vf)((vu)x << 16); }
+inline vf second_of_pair(vf x) { return (vf)((vu)x & 0xffff0000u); }
+
+/// c + the product of the firsts + that of the seconds of two lanes of pairs.
 inline vf fma_pairs(vf a, vf b, vf c) {
 #if defined(__AVX512BF16__)
   return (vf)_mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
 #else
-  const auto second = [](vf x) { return (vf)((vu)x & 0xffff0000u); };
-  const auto first = [](vf x) { return (vf)((vu)x << 16); };
-  return fma(second(a), second(b), fma(first(a), first(b), c));
+  return fma(second_of_pair(a), second_of_pair(b), fma(first_of_pair(a), first_of_pair(b), c));
 #endif
 }
 
@@ -233,44 +235,22 @@ inline vf exp_weight(vf x) {
   return x < splat(-87.3f) ? zero() : p * scale;
 }
 
-/// Row i, lane j becomes row j, lane i.
-inline void transpose(vf (&row)[kLanes]) {
+/// Within each group of four lanes: row i, lane j becomes row j, lane i.
+inline void transpose_fours(vf* row) {
 #if defined(__AVX512F__)
-  vf t[16];
-  for (int i = 0; i < 16; i += 4) {  // 4 x 4 blocks within the quarters of each vector
-    const __m512 lo_01 = _mm512_maskz_unpacklo_ps(kAllLanes, row[i], row[i + 1]);
-    const __m512 hi_01 = _mm512_maskz_unpackhi_ps(kAllLanes, row[i], row[i + 1]);
-    const __m512 lo_23 = _mm512_maskz_unpacklo_ps(kAllLanes, row[i + 2], row[i + 3]);
-    const __m512 hi_23 = _mm512_maskz_unpackhi_ps(kAllLanes, row[i + 2], row[i + 3]);
-    t[i] = _mm512_maskz_shuffle_ps(kAllLanes, lo_01, lo_23, 0x44);
-    t[i + 1] = _mm512_maskz_shuffle_ps(kAllLanes, lo_01, lo_23, 0xee);
-    t[i + 2] = _mm512_maskz_shuffle_ps(kAllLanes, hi_01, hi_23, 0x44);
-    t[i + 3] = _mm512_maskz_shuffle_ps(kAllLanes, hi_01, hi_23, 0xee);
-  }
-  for (int i = 0; i < 4; ++i) {  // then a 4 x 4 transposition of those blocks
-    const __m512 even_01 = _mm512_maskz_shuffle_f32x4(kAllLanes, t[i], t[i + 4], 0x88);
-    const __m512 odd_01 = _mm512_maskz_shuffle_f32x4(kAllLanes, t[i], t[i + 4], 0xdd);
-    const __m512 even_23 = _mm512_maskz_shuffle_f32x4(kAllLanes, t[i + 8], t[i + 12], 0x88);
-    const __m512 odd_23 = _mm512_maskz_shuffle_f32x4(kAllLanes, t[i + 8], t[i + 12], 0xdd);
-    row[i] = _mm512_maskz_shuffle_f32x4(kAllLanes, even_01, even_23, 0x88);
-    row[i + 4] = _mm512_maskz_shuffle_f32x4(kAllLanes, odd_01, odd_23, 0x88);
-    row[i + 8] = _mm512_maskz_shuffle_f32x4(kAllLanes, even_01, even_23, 0xdd);
-    row[i + 12] = _mm512_maskz_shuffle_f32x4(kAllLanes, odd_01, odd_23, 0xdd);
-  }
+  const __m512 lo_01 = _mm512_maskz_unpacklo_ps(kAllLanes, row[0], row[1]);
+  const __m512 hi_01 = _mm512_maskz_unpackhi_ps(kAllLanes, row[0], row[1]);
+  const __m512 lo_23 = _mm512_maskz_unpacklo_ps(kAllLanes, row[2], row[3]);
+  const __m512 hi_23 = _mm512_maskz_unpackhi_ps(kAllLanes, row[2], row[3]);
+  row[0] = _mm512_maskz_shuffle_ps(kAllLanes, lo_01, lo_23, 0x44);
+  row[1] = _mm512_maskz_shuffle_ps(kAllLanes, lo_01, lo_23, 0xee);
+  row[2] = _mm512_maskz_shuffle_ps(kAllLanes, hi_01, hi_23, 0x44);
+  row[3] = _mm512_maskz_shuffle_ps(kAllLanes, hi_01, hi_23, 0xee);
 #elif defined(__AVX__)
-  vf t[8];
-  for (int i = 0; i < 8; i += 4) {
-    const __m256 lo_01 = _mm256_unpacklo_ps(row[i], row[i + 1]), hi_01 = _mm256_unpackhi_ps(row[i], row[i + 1]);
-    const __m256 lo_23 = _mm256_unpacklo_ps(row[i + 2], row[i + 3]), hi_23 = _mm256_unpackhi_ps(row[i + 2], row[i + 3]);
-    t[i] = _mm256_shuffle_ps(lo_01, lo_23, 0x44);
-    t[i + 1] = _mm256_shuffle_ps(lo_01, lo_23, 0xee);
-    t[i + 2] = _mm256_shuffle_ps(hi_01, hi_23, 0x44);
-    t[i + 3] = _mm256_shuffle_ps(hi_01, hi_23, 0xee);
-  }
-  for (int i = 0; i < 4; ++i) {
-    row[i] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x20);
-    row[i + 4] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x31);
-  }
+  const __m256 lo_01 = _mm256_unpacklo_ps(row[0], row[1]), hi_01 = _mm256_unpackhi_ps(row[0], row[1]);
+  const __m256 lo_23 = _mm256_unpacklo_ps(row[2], row[3]), hi_23 = _mm256_unpackhi_ps(row[2], row[3]);
+  row[0] = _mm256_shuffle_ps(lo_01, lo_23, 0x44), row[1] = _mm256_shuffle_ps(lo_01, lo_23, 0xee);
+  row[2] = _mm256_shuffle_ps(hi_01, hi_23, 0x44), row[3] = _mm256_shuffle_ps(hi_01, hi_23, 0xee);
 #else
   const vf lo_01 = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5);
   const vf hi_01 = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
@@ -281,6 +261,51 @@ inline void transpose(vf (&row)[kLanes]) {
   row[2] = __builtin_shufflevector(hi_01, hi_23, 0, 1, 4, 5);
   row[3] = __builtin_shufflevector(hi_01, hi_23, 2, 3, 6, 7);
 #endif
+}
+
+/// Row i, lane j becomes row j, lane i.
+inline void transpose(vf (&row)[kLanes]) {
+#pragma GCC unroll 4
+  for (int i = 0; i < kLanes; i += 4) transpose_fours(row + i);
+#if defined(__AVX512F__)
+  for (int i = 0; i < 4; ++i) {  // then a 4 x 4 transposition of those blocks
+    const __m512 even_01 = _mm512_maskz_shuffle_f32x4(kAllLanes, row[i], row[i + 4], 0x88);
+    const __m512 odd_01 = _mm512_maskz_shuffle_f32x4(kAllLanes, row[i], row[i + 4], 0xdd);
+    const __m512 even_23 = _mm512_maskz_shuffle_f32x4(kAllLanes, row[i + 8], row[i + 12], 0x88);
+    const __m512 odd_23 = _mm512_maskz_shuffle_f32x4(kAllLanes, row[i + 8], row[i + 12], 0xdd);
+    row[i] = _mm512_maskz_shuffle_f32x4(kAllLanes, even_01, even_23, 0x88);
+    row[i + 4] = _mm512_maskz_shuffle_f32x4(kAllLanes, odd_01, odd_23, 0x88);
+    row[i + 8] = _mm512_maskz_shuffle_f32x4(kAllLanes, even_01, even_23, 0xdd);
+    row[i + 12] = _mm512_maskz_shuffle_f32x4(kAllLanes, odd_01, odd_23, 0xdd);
+  }
+#elif defined(__AVX__)
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m256 low = _mm256_permute2f128_ps(row[i], row[i + 4], 0x20);
+    row[i + 4] = _mm256_permute2f128_ps(row[i], row[i + 4], 0x31);
+    row[i] = low;
+  }
+#endif
+}
+
+typedef float four_floats __attribute__((vector_size(16), aligned(2), may_alias));
+
+/// Elements k to k + 3 of each of kLanes addresses: element k + j of address i becomes row j, lane i.
+inline void load_columns(const float* const* lines, int64_t k, vf (&row)[4]) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const auto four = [&](int group) { return *(const four_floats*)(lines[4 * group + i] + k); };
+#if defined(__AVX512F__)
+    const auto low = __builtin_shufflevector(four(0), four(1), 0, 1, 2, 3, 4, 5, 6, 7);
+    const auto high = __builtin_shufflevector(four(2), four(3), 0, 1, 2, 3, 4, 5, 6, 7);
+    row[i] = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif defined(__AVX__)
+    row[i] = __builtin_shufflevector(four(0), four(1), 0, 1, 2, 3, 4, 5, 6, 7);
+#else
+    row[i] = (vf)four(0);
+#endif
+  }
+  transpose_fours(row);
 }
 
 }  // namespace moe::cpu::MOE_ISA

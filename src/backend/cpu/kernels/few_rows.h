@@ -1,0 +1,154 @@
+#pragma once
+/// Products of few rows of a with a matrix b whose stored lines run along K, as decoding multiplies weights: b is read
+/// once, transposed in registers and never packed. The sums are those of the packed product, bit for bit.
+
+#include "backend/cpu/kernels/matrix.h"
+#include "backend/cpu/kernels/micro.h"
+
+namespace moe::cpu::MOE_ISA {
+
+constexpr int kFewRows = 4;
+/// Vectors of columns whose chains of FMAs run side by side.
+constexpr int kFewGroups = 2;
+constexpr int kFewColumns = kFewGroups * kLanes;
+/// 32-bit elements of a line that take a turn together: a cache line, which lines that lie a power of two apart would
+/// drive out of the first-level cache before it is used up.
+constexpr int kTurn = 16;
+
+/// What a 32-bit element of a and b is. Bf16 numbers are transposed as pairs; where the processor does not multiply
+/// pairs, a is f32 and b's pairs are taken apart after it, which adds up in the same order.
+enum class FewElements { floats, bf16_of_b, pairs };
+
+/// 32-bit elements of a for one of b.
+constexpr int per_element(FewElements elements) { return elements == FewElements::bf16_of_b ? 2 : 1; }
+
+/// The sums of a part of c: vectors of columns, times rows of a.
+template <int Rows>
+using FewSums = vf[kFewGroups][Rows];
+
+/// sum + a's element k, in all lanes, times b.
+template <FewElements kElements>
+inline vf add_product(const float* a, int64_t k, vf b, vf sum) {
+  if (kElements == FewElements::floats) return fma(splat(a[k]), b, sum);
+  if (kElements == FewElements::pairs) return fma_pairs(splat(a[k]), b, sum);
+  return fma(splat(a[2 * k + 1]), second_of_pair(b), fma(splat(a[2 * k]), first_of_pair(b), sum));
+}
+
+/// Adds elements [k, k + 4) of kLanes lines of b times those of a's rows, which are a_step apart.
+template <int Rows, FewElements kElements>
+inline __attribute__((always_inline)) void add_columns(const float* a, int64_t a_step, const float* const* lines,
+                                                       int64_t k, vf (&sum)[Rows]) {
+  vf b[4];
+  load_columns(lines, k, b);
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+#pragma GCC unroll 4
+    for (int i = 0; i < Rows; ++i) sum[i] = add_product<kElements>(a + i * a_step, k + j, b[j], sum[i]);
+  }
+}
+
+/// The sums of elements [k, end).
+template <int Rows, FewElements kElements>
+inline void sum_lines(const float* a, int64_t a_step, const float* const* lines, int64_t k, int64_t end,
+                      FewSums<Rows>& sums) {
+  constexpr int64_t kAhead = 8 * kTurn;
+  vf sum[kFewGroups][Rows] = {};
+  for (; k + kTurn <= end; k += kTurn) {
+#pragma GCC unroll 2
+    for (int group = 0; group < kFewGroups; ++group) {
+      const float* const* const here = lines + group * kLanes;
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) __builtin_prefetch(here[i] + k + kAhead, 0, 2);
+#pragma GCC unroll 4
+      for (int j = 0; j < kTurn; j += 4) add_columns<Rows, kElements>(a, a_step, here, k + j, sum[group]);
+    }
+  }
+#pragma GCC unroll 2
+  for (int group = 0; group < kFewGroups; ++group) {
+#pragma GCC unroll 4
+    for (int i = 0; i < Rows; ++i) sums[group][i] = sum[group][i];
+  }
+  for (; k < end; ++k) {
+    for (int group = 0; group < kFewGroups; ++group) {
+      float column[kLanes];
+      for (int i = 0; i < kLanes; ++i) __builtin_memcpy(column + i, lines[group * kLanes + i] + k, sizeof(float));
+      for (int i = 0; i < Rows; ++i) {
+        sums[group][i] = add_product<kElements>(a + i * a_step, k, load(column), sums[group][i]);
+      }
+    }
+  }
+}
+
+/// Rows rows of c. `a` holds p.m rows of k_end * per_element() elements; K-blocks of `depth` elements of b are summed
+/// apart.
+template <int Rows, FewElements kElements>
+inline void multiply_few_rows(const Product& p, const float* a, int64_t k_end, int64_t depth) {
+  const TileTarget c{p.c, p.c_is_bf16, p.c_step, p.c, p.c_is_bf16, p.c_step};
+  const int64_t size = p.b.elements.is_bf16 ? 2 : 4;
+  for (int64_t n = 0; n < p.n; n += kFewColumns) {
+    const float* lines[kFewColumns];
+    for (int i = 0; i < kFewColumns; ++i) {
+      const int64_t line = least(n + i, p.n - 1), row = p.b.rows == nullptr ? line : p.b.rows[line];
+      lines[i] = (const float*)(static_cast<const char*>(p.b.elements.data) + row * p.b.step * size);
+    }
+    FewSums<Rows> sum, total;
+    for (int64_t first = 0; first < k_end; first += depth) {
+      const int64_t end = least(k_end, first + depth);
+      sum_lines<Rows, kElements>(a, k_end * per_element(kElements), lines, first, end, sum);
+      for (int group = 0; group < kFewGroups; ++group) {
+        const int64_t column = n + group * kLanes, left = p.n - column;
+        for (int i = 0; i < Rows && left > 0; ++i) {
+          const int count = static_cast<int>(least(kLanes, left));
+          vf x = sum[group][i];
+          if (first > 0) x += total[group][i];
+          if (first == 0 && p.accumulate) x += load_add(moved(c, i, column), 0, 0, count);
+          if (end == k_end) store_out(moved(c, i, column), 0, 0, count, x);
+          total[group][i] = x;
+        }
+      }
+    }
+  }
+}
+
+/// a's rows as f32 or, as pairs, as they are stored; one after the other.
+template <bool kPairs, class T>
+inline void copy_rows(const Product& p, float* to) {
+  for (int64_t i = 0; i < p.m; ++i) {
+    const T* const row = static_cast<const T*>(p.a.elements.data) + (p.a.rows == nullptr ? i : p.a.rows[i]) * p.a.step;
+    if (kPairs) {
+      __builtin_memcpy(to, row, static_cast<size_t>(p.k) * sizeof(T));
+      to += p.k / 2;
+      continue;
+    }
+    int64_t k = 0;
+    for (; k + kLanes <= p.k; k += kLanes) store(to + k, load(row + k));
+    if (k < p.k) store_part(to + k, load_part(row + k, static_cast<int>(p.k - k)), static_cast<int>(p.k - k));
+    to += p.k;
+  }
+}
+
+template <FewElements kElements>
+inline void multiply_few(const Product& p, float* scratch, int64_t depth) {
+  const int64_t k = kElements == FewElements::floats ? p.k : p.k / 2;
+  constexpr bool kPairs = kElements == FewElements::pairs;
+  p.a.elements.is_bf16 ? copy_rows<kPairs, bf16>(p, scratch) : copy_rows<false, float>(p, scratch);
+  switch (p.m) {
+    case 1:
+      return multiply_few_rows<1, kElements>(p, scratch, k, depth);
+    case 2:
+      return multiply_few_rows<2, kElements>(p, scratch, k, depth);
+    case 3:
+      return multiply_few_rows<3, kElements>(p, scratch, k, depth);
+    default:
+      return multiply_few_rows<kFewRows, kElements>(p, scratch, k, depth);
+  }
+}
+
+/// Whether multiply_few() can compute it: few rows, lines along K, and no bf16 number of b without a second one.
+inline bool has_few_rows(const Product& p) {
+  const bool whole_pairs = !p.b.elements.is_bf16 || (p.k % 2 == 0 && p.b.step % 2 == 0);
+  return p.m <= kFewRows && !p.a.rows_are_reduced && !p.b.rows_are_reduced && p.m * p.k <= kScratchFloats &&
+         whole_pairs;
+}
+
+}  // namespace moe::cpu::MOE_ISA
