@@ -111,7 +111,7 @@ class Bench {
       std::vector<double> rate(static_cast<size_t>(threads()));
       pool_.parallel_for(threads(), [&](int64_t i, int) {
         const double cpu = now(CLOCK_THREAD_CPUTIME_ID);
-        const auto work = static_cast<double>(cpu::kernels_for(isa_).matrix.multiply_add(kSteps));
+        const auto work = static_cast<double>(cpu::kernels_for(isa_).matrix.multiply_add(kSteps, false));
         rate[static_cast<size_t>(i)] = work / (now(CLOCK_THREAD_CPUTIME_ID) - cpu) * 1e-9;
       });
       rates.push_back(std::accumulate(rate.begin(), rate.end(), 0.0));

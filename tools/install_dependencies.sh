@@ -17,6 +17,7 @@ build  libcli11-dev        header:CLI/CLI.hpp
 build  libtomlplusplus-dev header:toml++/toml.h
 build  libpcre2-dev        header:pcre2.h
 build  libzstd-dev         header:zstd.h
+build  libsimdjson-dev     header:simdjson.h
 build  zlib1g-dev          header:zlib.h
 build  libgtest-dev        header:gtest/gtest.h
 build  libgmock-dev        header:gmock/gmock.h

@@ -7,6 +7,7 @@
 #include "cli/bench_layer.h"
 #include "cli/bench_machine.h"
 #include "cli/bench_step.h"
+#include "cli/bench_tokenizer.h"
 #include "cli/commands.h"
 #include "data/shards.h"
 #include "formats/json.h"
@@ -25,6 +26,7 @@ Examples:
   moe bench step --device cuda --config configs/deepseekmoe-2b.toml --rows 8
   moe bench layer --tokens 4096 --dtype bf16 --skew 1
   moe bench generate --config configs/demo.toml
+  moe bench tokenizer --tokenizer runs/tokenizer --vocab-size 8192 books.txt code.jsonl.zst
   moe bench machine)";
 
 /// The options that a run file's model can also give.
@@ -107,6 +109,25 @@ void add_step_options(CLI::App& command, StepFlags& flags) {
       ->capture_default_str();
 }
 
+void add_tokenizer(CLI::App& parent) {
+  auto flags = std::make_shared<TokenizerBenchFlags>();
+  CLI::App* command = parent.add_subcommand("tokenizer", "Encoding text files, and training a vocabulary on them");
+  command->add_option("--tokenizer", flags->tokenizer, "encode with this one (folder or tokenizer.json)")
+      ->type_name("DIR_OR_FILE");
+  command->add_option("--vocab-size", flags->vocab_size, "train a vocabulary of this size on all of the text; 0: none")
+      ->capture_default_str();
+  command->add_option("--mib", flags->mib, "most text to encode, spread over the files")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--threads", flags->threads, "beside one thread; 0: one per processor")->capture_default_str();
+  add_repeats(*command, flags->repeats, "the best of so many (encoding)");
+  command->add_flag("--json", flags->json, "print JSON");
+  command->add_option("FILE", flags->files, "text files, as for `moe tokenizer train`")
+      ->required()
+      ->type_name("FILE...");
+  command->callback([flags] { bench_tokenizer(*flags); });
+}
+
 struct MachineFlags {
   int64_t product = 4096;
   int64_t copy_mib = 512;
@@ -120,26 +141,32 @@ void bench_machine(const MachineFlags& flags) {
   const auto product = [&](DType dtype) {
     return 1e-9 * measure_product(*compute.backend, *compute.device, dtype, flags.product, flags.repeats);
   };
-  const bool cpu = compute.kind == DeviceKind::cpu;
+  const auto multiply_add = [&](bool pairs) {
+    const double rate =
+        compute.kind == DeviceKind::cpu ? measure_multiply_add(compute.pool, pairs, flags.repeats) : 0.0;
+    return rate > 0 ? Json(1e-9 * rate) : Json();
+  };
   const int64_t bytes = flags.copy_mib << 20;
-  const Json json = {
-      {"processor", compute.device->info().name},
-      {"memory_gib", static_cast<double>(compute.device->info().memory_bytes) / 1073741824.0},
-      {"threads", compute.pool.size()},
-      {"product_f32_gflops", product(DType::f32)},
-      {"product_bf16_gflops", product(DType::bf16)},
-      {"multiply_add_f32_gflops", cpu ? Json(1e-9 * measure_multiply_add(compute.pool, flags.repeats)) : Json()},
-      {"copy_gb_per_s", 1e-9 * measure_copy(*compute.backend, *compute.device, bytes, flags.repeats)},
-      {"read_gb_per_s", 1e-9 * measure_read(*compute.backend, *compute.device, bytes, flags.repeats)}};
+  const Json json = {{"processor", compute.device->info().name},
+                     {"memory_gib", static_cast<double>(compute.device->info().memory_bytes) / 1073741824.0},
+                     {"threads", compute.pool.size()},
+                     {"product_f32_gflops", product(DType::f32)},
+                     {"product_bf16_gflops", product(DType::bf16)},
+                     {"multiply_add_f32_gflops", multiply_add(false)},
+                     {"multiply_add_bf16_gflops", multiply_add(true)},
+                     {"copy_gb_per_s", 1e-9 * measure_copy(*compute.backend, *compute.device, bytes, flags.repeats)},
+                     {"read_gb_per_s", 1e-9 * measure_read(*compute.backend, *compute.device, bytes, flags.repeats)}};
   if (flags.json) return fmt::print("{}\n", json.dump(2));
   fmt::print("{}, {} threads, {:.1f} GiB\n", json.at("processor").get<std::string>(), compute.pool.size(),
              json.at("memory_gib").get<double>());
   fmt::print("{:.1f} GFLOP/s f32 and {:.1f} GFLOP/s bf16 in a product of {} x {} matrices\n",
              json.at("product_f32_gflops").get<double>(), json.at("product_bf16_gflops").get<double>(), flags.product,
              flags.product);
-  if (cpu) {
-    fmt::print("{:.1f} GFLOP/s f32 of multiplications and additions in registers ({})\n",
-               json.at("multiply_add_f32_gflops").get<double>(), name(best_isa()));
+  for (const char* type : {"f32", "bf16"}) {
+    const Json& rate = json.at(fmt::format("multiply_add_{}_gflops", type));
+    if (rate.is_null()) continue;
+    fmt::print("{:.1f} GFLOP/s {} of multiplications and additions in registers ({})\n", rate.get<double>(), type,
+               name(best_isa()));
   }
   fmt::print("{:.1f} GB/s read and written in a copy of {} MiB, {:.1f} GB/s read alone\n",
              json.at("copy_gb_per_s").get<double>(), flags.copy_mib, json.at("read_gb_per_s").get<double>());
@@ -204,6 +231,7 @@ void add_bench_command(CLI::App& app) {
   step->callback([step_flags, step] { run_step(*step, *step_flags); });
   add_layer(*command);
   add_generate(*command);
+  add_tokenizer(*command);
   add_machine(*command);
 }
 

@@ -6,6 +6,7 @@
 #include <ctime>
 #include <limits>
 #include <numeric>
+#include <sys/resource.h>
 
 #include "backend/cpu/context.h"
 #include "base/platform.h"
@@ -87,14 +88,15 @@ double measure_read(Backend& backend, Device& device, int64_t bytes, int repeats
   return static_cast<double>(tensor.bytes()) / best_seconds(device, repeats, [&] { backend.run(read); });
 }
 
-double measure_multiply_add(ThreadPool& pool, int repeats) {
+double measure_multiply_add(ThreadPool& pool, bool pairs, int repeats) {
   constexpr int64_t kSteps = int64_t{1} << 22;
   const auto multiply_add = cpu::kernels_for(best_isa()).matrix.multiply_add;
   double best = 0;
   for (int i = 0; i < repeats; ++i) {
     std::vector<int64_t> work(static_cast<size_t>(pool.size()));
     const double start = wall_seconds();
-    pool.parallel_for(pool.size(), [&](int64_t task, int) { work[static_cast<size_t>(task)] = multiply_add(kSteps); });
+    pool.parallel_for(pool.size(),
+                      [&](int64_t task, int) { work[static_cast<size_t>(task)] = multiply_add(kSteps, pairs); });
     const double seconds = wall_seconds() - start;
     best = std::max(best, static_cast<double>(std::accumulate(work.begin(), work.end(), int64_t{0})) / seconds);
   }
@@ -115,6 +117,12 @@ double cpu_seconds() {
   timespec time{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+int64_t peak_rss_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
 }
 
 }  // namespace moe

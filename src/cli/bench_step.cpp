@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <sys/resource.h>
 
 #include "base/log.h"
 #include "base/random.h"
@@ -110,9 +109,7 @@ Measured measure(const StepFlags& flags, const StepConfig& step, Compute& comput
     measured.ops = recorder.records();
     measured.allocated = compute.device->allocated_bytes();
   }
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  measured.peak_rss = int64_t{usage.ru_maxrss} * 1024;
+  measured.peak_rss = peak_rss_bytes();
   measured.product = std::max(measured.product, product());
   return measured;
 }

@@ -34,7 +34,7 @@ struct BuildOptions {
   EncodeFunction encode;
   /// Called after each batch of documents, from the calling thread; may be empty.
   std::function<void(const BuildProgress&)> progress = {};
-  /// Text held in memory at once, apart from one longer document.
+  /// Text that is encoded at once; as much again is read meanwhile.
   size_t batch_bytes = size_t{8} << 20;
 };
 

@@ -88,13 +88,19 @@ int32_t DatasetWriter::add_domain(const std::string& name) {
   return static_cast<int32_t>(info_.domains.size() - 1);
 }
 
-void DatasetWriter::append_id(int32_t id) {
-  if (id < 0 || id >= info_.vocab_size) {
+void DatasetWriter::append_ids(std::span<const int32_t> ids) {
+  for (const int32_t id : ids) {
+    if (id >= 0 && id < info_.vocab_size) continue;
     fail("the tokenizer gave the id {}, but its vocabulary has {} ids (0 to {})", id, info_.vocab_size,
          info_.vocab_size - 1);
   }
-  shard_->writer.write(&id, shard_->id_bytes);
-  ++shard_->ids;
+  if (shard_->id_bytes == sizeof(uint16_t)) {
+    const std::vector<uint16_t> narrow(ids.begin(), ids.end());
+    shard_->writer.write(narrow.data(), narrow.size() * sizeof(uint16_t));
+  } else {
+    shard_->writer.write(ids.data(), ids.size_bytes());
+  }
+  shard_->ids += ids.size();
 }
 
 void DatasetWriter::add_document(std::span<const int32_t> text_tokens, int32_t domain, int64_t text_bytes) {
@@ -102,9 +108,12 @@ void DatasetWriter::add_document(std::span<const int32_t> text_tokens, int32_t d
     shard_files_.push_back(fmt::format("tokens-{:05}.bin", shard_files_.size()));
     shard_ = std::make_unique<Shard>(temporary_ / shard_files_.back(), id_bytes_of(info_.vocab_size));
   }
-  if (info_.bos_id >= 0) append_id(info_.bos_id);
-  for (const int32_t id : text_tokens) append_id(id);
-  if (info_.eos_id >= 0) append_id(info_.eos_id);
+  const auto append_special = [&](int32_t id) {
+    if (id >= 0) append_ids({&id, 1});
+  };
+  append_special(info_.bos_id);
+  append_ids(text_tokens);
+  append_special(info_.eos_id);
   DomainTotals& totals = info_.domains.at(static_cast<size_t>(domain));
   ++totals.documents;
   totals.tokens += static_cast<int64_t>(shard_->ids - shard_->begins.back());

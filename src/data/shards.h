@@ -77,7 +77,7 @@ class DatasetWriter {
 
  private:
   struct Shard;
-  void append_id(int32_t id);
+  void append_ids(std::span<const int32_t> ids);
   void close_shard();
 
   fs::path folder_;

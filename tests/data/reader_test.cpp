@@ -46,6 +46,17 @@ TEST_F(Reader, JsonLinesGiveTheFieldTextOfEachLine) {
               ElementsAre("one\ntwo", "ü 😀"));
 }
 
+TEST_F(Reader, OfATextThatOccursTwiceTheLastCounts) {
+  EXPECT_THAT(documents("a.jsonl", "{\"text\": \"one\", \"n\": 1, \"text\": \"two\"}\n"), ElementsAre("two"));
+  EXPECT_THAT(documents("b.jsonl", "{\"text\": 1, \"text\": \"two\"}\n"), ElementsAre("two"));
+  EXPECT_THAT(refusal("c.jsonl", "{\"text\": \"one\", \"text\": 2}\n"), HasSubstr("is no string but number"));
+}
+
+TEST_F(Reader, NumbersBeyondAnyIntegerAndEscapedNamesAreRead) {
+  EXPECT_THAT(documents("a.jsonl", "{\"n\": 123456789012345678901234567890, \"text\": \"one\"}\n"), ElementsAre("one"));
+  EXPECT_THAT(documents("b.jsonl", "{\"\\u0074ext\": \"a\\u0000b\"}\n"), ElementsAre(std::string("a\0b", 3)));
+}
+
 TEST_F(Reader, TheLastLineNeedsNoEndAndWindowsLineEndsAreFine) {
   EXPECT_THAT(documents("a.jsonl", "{\"text\": \"one\"}\r\n{\"text\": \"two\"}"), ElementsAre("one", "two"));
 }

@@ -200,6 +200,24 @@ class BenchTest(unittest.TestCase):
             self.assertAlmostEqual(result["prompt_share_of_product"],
                                    result["prompt_gflops"] / result["product_gflops"], places=6)
 
+    def test_tokenizer_measures_what_it_says(self):
+        with tempfile.TemporaryDirectory() as folder:
+            text = pathlib.Path(folder) / "text.jsonl"
+            documents = [f"The {i}th document of {i * i} words." for i in range(400)]
+            text.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents))
+            moe("tokenizer", "train", "--vocab-size", 300, "--out", pathlib.Path(folder) / "tokenizer", text)
+            command = ["bench", "tokenizer", "--json", "--repeats", 1, "--threads", 2, text]
+            result = json.loads(moe(*command, "--tokenizer", pathlib.Path(folder) / "tokenizer", "--vocab-size", 300).stdout)
+            size = sum(map(len, documents))
+            self.assertEqual((result["encoding"]["documents"], result["encoding"]["bytes"]), (400, size))
+            ids = moe("tokenizer", "encode", "--no-special", "--lines", "--tokenizer", pathlib.Path(folder) / "tokenizer",
+                      input="\n".join(documents)).stdout
+            self.assertEqual(result["encoding"]["tokens"], sum(len(json.loads(line)) for line in ids.splitlines()))
+            self.assertEqual((result["training"]["bytes"], result["training"]["tokens"]), (size, 300))
+            refused = moe(*command, check=False)
+            self.assertEqual(refused.returncode, 2)
+            self.assertIn("give --tokenizer to measure encoding", refused.stderr)
+
     def test_what_does_not_fit_is_refused(self):
         result = moe("bench", "--rows", 4000, "--product", 0, check=False)
         self.assertEqual(result.returncode, 1)

@@ -9,9 +9,9 @@ MOE = pathlib.Path(sys.argv.pop(1)).resolve()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def moe(*arguments, check=True):
+def moe(*arguments, check=True, input=None):
     """Runs the program; with `check` a failure raises, with what it printed."""
-    result = subprocess.run([MOE, *map(str, arguments)], capture_output=True, text=True)
+    result = subprocess.run([MOE, *map(str, arguments)], capture_output=True, text=True, input=input)
     if check and result.returncode != 0:
         raise AssertionError(f"moe {arguments} ended with {result.returncode}:\n{result.stderr}")
     return result

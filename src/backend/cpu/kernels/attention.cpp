@@ -6,6 +6,9 @@
 namespace moe::cpu::MOE_ISA {
 namespace {
 
+/// Tiles of rows that meet a block of keys together.
+constexpr int kTilesAtOnce = 4;
+
 struct Sizes {
   int64_t columns;       ///< head_size, padded
   int64_t key_floats;    ///< a packed block of keys
@@ -48,56 +51,73 @@ void pack_queries(const AttentionTask& t, int64_t first, int64_t count, float* t
   }
 }
 
-/// Scores [0, seen) of one row become weights relative to the new maximum, the others up to `computed` 0. Returns the
-/// factor for what was summed before.
-float softmax_step(float* score, int seen, int computed, float scale, float& maximum, float& denominator) {
+/// The larger of `maximum` and the largest of scores [0, seen), times scale > 0.
+float highest_score(const float* score, int seen, float scale, float maximum) {
   vf highest = splat(-__builtin_inff());
-  for (int i = 0; i < seen; i += kLanes) {
-    const vf x = load(score + i) * splat(scale);
-    highest = max(first_lanes(seen - i) ? x : splat(-__builtin_inff()), highest);
-  }
-  const float block_maximum = max_lane(highest);
-  const float new_maximum = block_maximum > maximum ? block_maximum : maximum;
-  vf total = zero();
-  for (int i = 0; i < computed; i += kLanes) {
-    const vf weight = exp_weight(fma(load(score + i), splat(scale), splat(-new_maximum)));
-    const vf kept = first_lanes(seen - i) ? weight : zero();
-    store(score + i, kept);
-    total += kept;
-  }
-  const float factor = exp_weight(splat(maximum - new_maximum))[0];
-  denominator = denominator * factor + sum(total);
-  maximum = new_maximum;
-  return factor;
+  int i = 0;
+  for (; i + kLanes <= seen; i += kLanes) highest = max(load(score + i), highest);
+  if (i < seen) highest = max(first_lanes(seen - i) ? load(score + i) : highest, highest);
+  const float here = max_lane(highest) * scale;
+  return here > maximum ? here : maximum;
 }
 
-/// One tile of rows, from `row` of the state, against one packed block of keys and values that starts at `key`.
-void attend_tile(const AttentionTask& t, const Sizes& sizes, const State& state, int64_t first_row, int64_t row,
-                 int rows, int64_t key, int64_t keys) {
-  float scores[kTileRows * kKeyBlock];
-  const int64_t last_position = t.first + (first_row + row + rows - 1) / t.group;
-  const int most_seen = static_cast<int>(least(keys, keys_seen(last_position, key)));
-  for (int j = 0; j < most_seen; j += kTileColumns) {
-    any_scratch_tile<1, kTileRows, false>(t.head_size, state.queries + row * t.head_size, state.keys + j * t.head_size,
-                                          scores + j, kKeyBlock, rows);
+/// Scores [0, seen) become weights relative to the maximum, the others up to `computed` 0; the sum of them all.
+float weigh_scores(float* score, int seen, int computed, float scale, float maximum) {
+  const auto weight = [&](int i) { return exp_weight(fma(load(score + i), splat(scale), splat(-maximum))); };
+  vf total = zero();
+  int i = 0;
+  for (; i + kLanes <= seen; i += kLanes) {
+    const vf x = weight(i);
+    store(score + i, x);
+    total += x;
   }
-  const int computed = static_cast<int>(round_up(most_seen, kLanes));
-  for (int i = 0; i < rows; ++i) {
-    const int seen = keys_seen(t.first + (first_row + row + i) / t.group, key);
-    float* const score = scores + i * kKeyBlock;
-    if (seen == 0) {
-      for (int j = 0; j < computed; j += kLanes) store(score + j, zero());
-      continue;
+  if (i < seen) {
+    const vf x = first_lanes(seen - i) ? weight(i) : zero();
+    store(score + i, x);
+    total += x;
+    i += kLanes;
+  }
+  for (; i < computed; i += kLanes) store(score + i, zero());
+  return sum(total);
+}
+
+/// Rows [row, row + rows) of the state, some tiles of them, against one packed block of keys and values that starts at
+/// `key`: a panel of keys or values stays in the first-level cache while the tiles pass.
+void attend_tiles(const AttentionTask& t, const Sizes& sizes, const State& state, int64_t first_row, int64_t row,
+                  int rows, int64_t key, int64_t keys) {
+  float scores[kTilesAtOnce * kTileRows * kKeyBlock];
+  float factor[kTilesAtOnce * kTileRows];
+  const auto seen_by = [&](int i) { return keys_seen(t.first + (first_row + row + i) / t.group, key); };
+  const auto rows_of = [&](int i) { return static_cast<int>(least(kTileRows, rows - i)); };
+  const auto most_seen = [&](int i) { return static_cast<int>(least(keys, seen_by(i + rows_of(i) - 1))); };
+  for (int j = 0; j < keys; j += kTileColumns) {
+    for (int i = 0; i < rows; i += kTileRows) {
+      if (j >= most_seen(i)) continue;
+      any_scratch_tile<1, kTileRows, false>(t.head_size, state.queries + (row + i) * t.head_size,
+                                            state.keys + j * t.head_size, scores + i * kKeyBlock + j, kKeyBlock,
+                                            rows_of(i));
     }
-    const float factor =
-        softmax_step(score, seen, computed, t.scale, state.maximum[row + i], state.denominator[row + i]);
-    if (factor == 1.0f) continue;
+  }
+  for (int i = 0; i < rows; ++i) {
+    float& maximum = state.maximum[row + i];
+    const int seen = seen_by(i);
+    const float highest = seen == 0 ? maximum : highest_score(scores + i * kKeyBlock, seen, t.scale, maximum);
+    factor[i] = highest == maximum ? 1.0f : exp_weight(splat(maximum - highest))[0];
+    maximum = highest;
+  }
+  for (int i = 0; i < rows; ++i) {
+    const int computed = static_cast<int>(round_up(most_seen(i / kTileRows * kTileRows), kLanes));
+    const float total = weigh_scores(scores + i * kKeyBlock, seen_by(i), computed, t.scale, state.maximum[row + i]);
+    state.denominator[row + i] = state.denominator[row + i] * factor[i] + total;
+    if (factor[i] == 1.0f) continue;
     float* const out = state.out + (row + i) * sizes.columns;
-    for (int64_t j = 0; j < sizes.columns; j += kLanes) store(out + j, load(out + j) * splat(factor));
+    for (int64_t j = 0; j < sizes.columns; j += kLanes) store(out + j, load(out + j) * splat(factor[i]));
   }
   for (int64_t j = 0; j < sizes.columns; j += kTileColumns) {
-    any_scratch_tile<kKeyBlock, 1, true>(most_seen, scores, state.values + j * keys,
-                                         state.out + row * sizes.columns + j, sizes.columns, rows);
+    for (int i = 0; i < rows; i += kTileRows) {
+      any_scratch_tile<kKeyBlock, 1, true>(most_seen(i), scores + i * kKeyBlock, state.values + j * keys,
+                                           state.out + (row + i) * sizes.columns + j, sizes.columns, rows_of(i));
+    }
   }
 }
 
@@ -133,8 +153,9 @@ void attend_rows(const AttentionTask& t, const Sizes& sizes, const State& state,
     pack<kTileColumns>(head(t.k, 0, false), 0, t.head_size, key, keys, state.keys);
     pack<kTileColumns>(head(t.v, 0, true), key, keys, 0, t.head_size, state.values);
     const int64_t first_seeing = (key - t.first) * t.group - first_row;
-    for (int64_t row = first_seeing > 0 ? first_seeing / kTileRows * kTileRows : 0; row < rows; row += kTileRows) {
-      attend_tile(t, sizes, state, first_row, row, static_cast<int>(least(kTileRows, rows - row)), key, keys);
+    constexpr int64_t kRows = kTilesAtOnce * kTileRows;
+    for (int64_t row = first_seeing > 0 ? first_seeing / kTileRows * kTileRows : 0; row < rows; row += kRows) {
+      attend_tiles(t, sizes, state, first_row, row, static_cast<int>(least(kRows, rows - row)), key, keys);
     }
   }
   for (int64_t i = 0; i < rows; ++i) finish_row(t, sizes, state, first_row, i);

@@ -122,17 +122,25 @@ QueryBlock pack_queries(const Workspace& w, int64_t first, int query_head) {
   return b;
 }
 
-/// Scores and d_out V^T of one row become P and dS.
-void weigh_row(float* p, float* ds, int seen, int computed, float scale, float lse, float delta) {
-  for (int j = 0; j < computed; j += kLanes) {
-    // The whole range of exp: a key that only small weights reach has a gradient made of them alone.
-    const vf weight = exp(fma(load(p + j), splat(scale), splat(-lse)));
-    const vf change = weight * ((load(ds + j) - splat(delta)) * splat(scale));
-    const vi mask = first_lanes(seen - j);
-    store(p + j, mask ? weight : zero());
-    store(ds + j, mask ? change : zero());
+/// Scores and d_out V^T of one row become P and dS: of the keys [0, seen), the block's others being 0.
+void weigh_row(float* p, float* ds, int seen, float scale, float lse, float delta) {
+  // The whole range of exp: a key that only small weights reach has a gradient made of them alone.
+  const auto weight = [&](int j) { return exp(fma(load(p + j), splat(scale), splat(-lse))); };
+  const auto change = [&](int j, vf w) { return w * ((load(ds + j) - splat(delta)) * splat(scale)); };
+  int j = 0;
+  for (; j + kLanes <= seen; j += kLanes) {
+    const vf w = weight(j);
+    store(p + j, w);
+    store(ds + j, change(j, w));
   }
-  for (int j = computed; j < kKeyBlock; j += kLanes) store(p + j, zero()), store(ds + j, zero());
+  if (j < seen) {
+    const vi mask = first_lanes(seen - j);
+    const vf w = weight(j);
+    store(p + j, mask ? w : zero());
+    store(ds + j, mask ? change(j, w) : zero());
+    j += kLanes;
+  }
+  for (; j < kKeyBlock; j += kLanes) store(p + j, zero()), store(ds + j, zero());
 }
 
 /// How many of the block's keys some query of the tile from row i sees.
@@ -162,8 +170,7 @@ void weigh(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries) 
   multiply_by_keys(w, keys, queries, queries.d_out_by_column, keys.values_by_column, queries.ds);
   for (int64_t i = 0; i < queries.count; ++i) {
     const int64_t position = queries.first + i;
-    const int computed = static_cast<int>(round_up(most_seen(keys, queries, i / kTileRows * kTileRows), kLanes));
-    weigh_row(queries.p + i * kKeyBlock, queries.ds + i * kKeyBlock, keys_seen(position, keys.first), computed, t.scale,
+    weigh_row(queries.p + i * kKeyBlock, queries.ds + i * kKeyBlock, keys_seen(position, keys.first), t.scale,
               t.lse[position * t.lse_step + queries.head], queries.delta[i]);
   }
   for (int64_t j = 0; j < w.columns; j += kTileColumns) {

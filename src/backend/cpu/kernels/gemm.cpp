@@ -130,6 +130,23 @@ void multiply_part(const Product& p, float* scratch) {
   multiply_few<FewElements::bf16_of_b>(p, scratch, block_depth(p.k) / 2);
 }
 
+template <bool kPairs>
+int64_t multiply_add_chains(int64_t steps) {
+  constexpr int kChains = 12;
+  vf sum[kChains];
+  vf a = splat(1.0f), b = splat(1e-20f);
+  for (int chain = 0; chain < kChains; ++chain) sum[chain] = splat(static_cast<float>(chain));
+  for (int64_t i = 0; i < steps; ++i) {
+    asm volatile("" : "+x"(a), "+x"(b));
+#pragma GCC unroll 12
+    for (int chain = 0; chain < kChains; ++chain) {
+      sum[chain] = kPairs ? fma_pairs(a, b, sum[chain]) : fma(a, b, sum[chain]);
+    }
+  }
+  for (vf& x : sum) asm volatile("" ::"x"(x));
+  return steps * kChains * kLanes * (kPairs ? 4 : 2);
+}
+
 }  // namespace
 
 void product(const Product& p, float* scratch) {
@@ -154,18 +171,9 @@ void product(const Product& p, float* scratch) {
   }
 }
 
-int64_t multiply_add(int64_t steps) {
-  constexpr int kChains = 12;
-  vf sum[kChains];
-  vf a = splat(1.0f), b = splat(1e-20f);
-  for (int chain = 0; chain < kChains; ++chain) sum[chain] = splat(static_cast<float>(chain));
-  for (int64_t i = 0; i < steps; ++i) {
-    asm volatile("" : "+x"(a), "+x"(b));
-#pragma GCC unroll 12
-    for (int chain = 0; chain < kChains; ++chain) sum[chain] = fma(a, b, sum[chain]);
-  }
-  for (vf& x : sum) asm volatile("" ::"x"(x));
-  return steps * kChains * kLanes * 2;
+int64_t multiply_add(int64_t steps, bool pairs) {
+  if (pairs) return kMultipliesPairs ? multiply_add_chains<kMultipliesPairs>(steps) : 0;
+  return multiply_add_chains<false>(steps);
 }
 
 }  // namespace moe::cpu::MOE_ISA

@@ -69,9 +69,9 @@ struct MatrixKernels {
   void (*product)(const Product& product, float* scratch);
   void (*attention)(const AttentionTask& task, float* scratch);
   void (*attention_backward)(const AttentionBackwardTask& task, float* scratch);
-  /// Multiplies and adds in registers, `steps` times; returns how many multiplications and additions that was. What it
-  /// takes is the ceiling of the product.
-  int64_t (*multiply_add)(int64_t steps);
+  /// Multiplies and adds f32 numbers (or pairs of bf16) in registers, `steps` times; returns how many multiplications
+  /// and additions that was, 0 where no product goes by pairs. What it takes is the ceiling of the product.
+  int64_t (*multiply_add)(int64_t steps, bool pairs);
 };
 
 /// What a kernel may use of its worker's scratch, in floats.

@@ -5,7 +5,7 @@ namespace moe::cpu::MOE_ISA {
 void product(const Product& product, float* scratch);
 void attention(const AttentionTask& task, float* scratch);
 void attention_backward(const AttentionBackwardTask& task, float* scratch);
-int64_t multiply_add(int64_t steps);
+int64_t multiply_add(int64_t steps, bool pairs);
 RowKernels row_kernels();
 
 Kernels kernels() {

@@ -1,0 +1,125 @@
+#include "cli/bench_tokenizer.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <numeric>
+
+#include "base/error.h"
+#include "cli/bench_machine.h"
+#include "data/reader.h"
+#include "formats/json.h"
+#include "tokenizer/tokenizer.h"
+#include "tokenizer/trainer.h"
+
+namespace moe {
+namespace {
+
+struct Text {
+  std::vector<std::string> documents;
+  size_t bytes = 0;
+};
+
+/// Documents of all files, until about `limit` bytes are there: every n-th document, so that each file gives its share.
+Text read_text(const std::vector<std::string>& files, size_t limit) {
+  Text all;
+  for (const std::string& file : files) {
+    check_document_file(file);
+    for_each_document(file, [&](std::string_view text, uint64_t) {
+      all.documents.emplace_back(text);
+      all.bytes += text.size();
+    });
+  }
+  if (all.bytes <= limit) return all;
+  Text some;
+  const double share = static_cast<double>(limit) / static_cast<double>(all.bytes);
+  double due = 0;
+  for (std::string& document : all.documents) {
+    if ((due += share) < 1) continue;
+    due -= 1;
+    some.bytes += document.size();
+    some.documents.push_back(std::move(document));
+  }
+  return some;
+}
+
+/// Seconds to encode every document, each into ids of its own; their number.
+std::pair<double, size_t> time_encoding(const Tokenizer& tokenizer, const Text& text, ThreadPool& pool) {
+  std::vector<size_t> counts(text.documents.size());
+  const double start = wall_seconds();
+  pool.parallel_for(static_cast<int64_t>(counts.size()), [&](int64_t i, int) {
+    const auto index = static_cast<size_t>(i);
+    counts[index] = tokenizer.encode(text.documents[index], {.add_special = false}).size();
+  });
+  return {wall_seconds() - start, std::accumulate(counts.begin(), counts.end(), size_t{0})};
+}
+
+Json measure_encoding(const TokenizerBenchFlags& flags, ThreadPool& pool) {
+  const Tokenizer tokenizer = Tokenizer::load(flags.tokenizer);
+  const Text text = read_text(flags.files, static_cast<size_t>(flags.mib) << 20);
+  ThreadPool one_thread(1);
+  double one = 0, all = 0;
+  size_t tokens = 0;
+  for (int i = 0; i < flags.repeats; ++i) {  // the two alternate, so that they meet the same machine
+    const auto [one_seconds, count] = time_encoding(tokenizer, text, one_thread);
+    const auto [all_seconds, same] = time_encoding(tokenizer, text, pool);
+    one = i == 0 ? one_seconds : std::min(one, one_seconds);
+    all = i == 0 ? all_seconds : std::min(all, all_seconds);
+    tokens = count;
+  }
+  const auto rate = [&](double seconds) { return 1e-6 * static_cast<double>(text.bytes) / seconds; };
+  return {{"documents", text.documents.size()},
+          {"bytes", text.bytes},
+          {"tokens", tokens},
+          {"mb_per_s_one_thread", rate(one)},
+          {"mb_per_s", rate(all)}};
+}
+
+/// Reads the files as training does, so that reading and unpacking count.
+Json measure_training(const TokenizerBenchFlags& flags, ThreadPool& pool) {
+  const double start = wall_seconds();
+  TokenizerTrainer trainer({.vocab_size = flags.vocab_size}, pool);
+  for (const std::string& file : flags.files) {
+    check_document_file(file);
+    for_each_document(file, [&](std::string_view text, uint64_t) { trainer.add_document(text); });
+  }
+  const Tokenizer tokenizer = trainer.finish();
+  return {{"bytes", trainer.text_bytes()},
+          {"different_words", trainer.word_count()},
+          {"tokens", tokenizer.id_count()},
+          {"seconds", wall_seconds() - start},
+          {"peak_rss_gib", static_cast<double>(peak_rss_bytes()) / 1073741824.0}};
+}
+
+void print(const Json& j) {
+  if (const Json& t = j.at("training"); !t.is_null()) {
+    fmt::print("training {} tokens on {:.1f} MB: {:.2f} s, {:.2f} GiB at the peak, {} threads\n",
+               t.at("tokens").get<int64_t>(), 1e-6 * t.at("bytes").get<double>(), t.at("seconds").get<double>(),
+               t.at("peak_rss_gib").get<double>(), j.at("threads").get<int>());
+  }
+  if (const Json& e = j.at("encoding"); !e.is_null()) {
+    fmt::print("encoding {} documents of {:.1f} MB: {:.1f} MB/s on one thread, {:.1f} MB/s on {}; {} tokens\n",
+               e.at("documents").get<int64_t>(), 1e-6 * e.at("bytes").get<double>(),
+               e.at("mb_per_s_one_thread").get<double>(), e.at("mb_per_s").get<double>(), j.at("threads").get<int>(),
+               e.at("tokens").get<int64_t>());
+  }
+}
+
+}  // namespace
+
+void bench_tokenizer(const TokenizerBenchFlags& flags) {
+  if (flags.tokenizer.empty() && flags.vocab_size == 0) {
+    fail_usage("give --tokenizer to measure encoding, --vocab-size to measure training, or both");
+  }
+  ThreadPool pool(flags.threads);
+  Json json = {{"threads", pool.size()}, {"training", nullptr}, {"encoding", nullptr}};
+  // Training first: the peak of memory is then its own.
+  if (flags.vocab_size != 0) json["training"] = measure_training(flags, pool);
+  if (!flags.tokenizer.empty()) json["encoding"] = measure_encoding(flags, pool);
+  if (flags.json) {
+    fmt::print("{}\n", json.dump(2));
+  } else {
+    print(json);
+  }
+}
+
+}  // namespace moe
