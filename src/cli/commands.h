@@ -24,7 +24,10 @@ void add_train_command(CLI::App& app);
 /// `moe eval loss`
 void add_eval_command(CLI::App& app);
 
-/// `moe bench step`, `moe bench machine`
+/// `moe cost`
+void add_cost_command(CLI::App& app);
+
+/// `moe bench` step, layer, generate, tokenizer, machine
 void add_bench_command(CLI::App& app);
 
 }  // namespace moe

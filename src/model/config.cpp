@@ -40,7 +40,8 @@ void validate_experts(const ModelConfig& config) {
     fail("the model's num_experts_per_tok is {}, but there are only {} routed experts (n_routed_experts)",
          config.num_experts_per_tok, config.n_routed_experts);
   }
-  if (config.n_shared_experts < 0) fail("the model's n_shared_experts is {}, expected 0 or more", config.n_shared_experts);
+  if (config.n_shared_experts < 0)
+    fail("the model's n_shared_experts is {}, expected 0 or more", config.n_shared_experts);
   if (config.first_k_dense_replace < 0) {
     fail("the model's first_k_dense_replace is {}, expected 0 or more", config.first_k_dense_replace);
   }
@@ -65,7 +66,8 @@ void validate(const ModelConfig& config) {
   }
   if (!(config.rope_theta > 0)) fail("the model's rope_theta is {}, expected a positive number", config.rope_theta);
   if (!(config.rms_norm_eps >= 0)) fail("the model's rms_norm_eps is {}, expected 0 or more", config.rms_norm_eps);
-  if (config.n_routed_experts < 0) fail("the model's n_routed_experts is {}, expected 0 or more", config.n_routed_experts);
+  if (config.n_routed_experts < 0)
+    fail("the model's n_routed_experts is {}, expected 0 or more", config.n_routed_experts);
   if (config.n_routed_experts > 0) validate_experts(config);
   if (config.moe_layers() < config.num_hidden_layers) require_positive("intermediate_size", config.intermediate_size);
 }

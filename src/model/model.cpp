@@ -64,10 +64,8 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
     const View h_out = pass.save("hidden", shape);
     state.choice = save_choice(pass, static_cast<int64_t>(layer), tokens.count());
     const size_t inner_mark = pass.saved.mark();
-    const LayerInput input{.tokens = tokens,
-                           .balance = balance,
-                           .stats = stats.layer(moe_index_[layer]),
-                           .choice = state.choice};
+    const LayerInput input{
+        .tokens = tokens, .balance = balance, .stats = stats.layer(moe_index_[layer]), .choice = state.choice};
     state.saved = decoder_forward(pass, decoder_, weights_.layers[layer], input, h, h_out);
     if (recompute) pass.saved.release(inner_mark);
     states.push_back(state);
@@ -83,11 +81,8 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
     LayerStats layer_stats = stats.layer(moe_index_[layer]);
     // A second forward must neither count nor add losses again.
     layer_stats.counts = layer_stats.expert_loss = layer_stats.device_loss = View{};
-    const LayerInput input{.tokens = tokens,
-                           .balance = balance,
-                           .stats = layer_stats,
-                           .choice = state.choice,
-                           .replay = true};
+    const LayerInput input{
+        .tokens = tokens, .balance = balance, .stats = layer_stats, .choice = state.choice, .replay = true};
     const Arena::Frame frame(pass.scratch);
     if (recompute) {
       const View again = pass.temporary("recomputed", shape);

@@ -35,14 +35,22 @@ void add_layer(const ModelConfig& config, int64_t layer, std::vector<Parameter>&
 
 const char* name(ParameterKind kind) {
   switch (kind) {
-    case ParameterKind::embedding: return "embedding";
-    case ParameterKind::head: return "head";
-    case ParameterKind::norm: return "norms";
-    case ParameterKind::attention: return "attention";
-    case ParameterKind::dense_ffn: return "dense FFN";
-    case ParameterKind::router: return "routers";
-    case ParameterKind::routed_experts: return "routed experts";
-    case ParameterKind::shared_experts: return "shared experts";
+    case ParameterKind::embedding:
+      return "embedding";
+    case ParameterKind::head:
+      return "head";
+    case ParameterKind::norm:
+      return "norms";
+    case ParameterKind::attention:
+      return "attention";
+    case ParameterKind::dense_ffn:
+      return "dense FFN";
+    case ParameterKind::router:
+      return "routers";
+    case ParameterKind::routed_experts:
+      return "routed experts";
+    case ParameterKind::shared_experts:
+      return "shared experts";
   }
   return "?";
 }
@@ -64,7 +72,8 @@ int64_t count_elements(const std::vector<Parameter>& table) {
   return total;
 }
 
-ModelWeights bind_weights(const ModelConfig& config, const std::vector<Parameter>& table, const std::vector<View>& views) {
+ModelWeights bind_weights(const ModelConfig& config, const std::vector<Parameter>& table,
+                          const std::vector<View>& views) {
   MOE_CHECK(table.size() == views.size());
   size_t index = 0;
   const auto next = [&](std::string_view suffix) {

@@ -1,0 +1,252 @@
+#include <cstdio>
+#include <memory>
+
+#include "base/error.h"
+#include "checkpoint/hf_config.h"
+#include "cli/bench_machine.h"
+#include "cli/commands.h"
+#include "cli/device_option.h"
+#include "data/shards.h"
+#include "formats/json.h"
+#include "model/cost.h"
+#include "model/paper_costs.h"
+#include "model/presets.h"
+#include "train/run_config.h"
+
+namespace moe {
+namespace {
+
+constexpr const char* kHelp =
+    R"(Computes what a model of any size costs, from its shape alone: nothing of it is allocated. Parameters count both
+embeddings and not the routers, as the DeepSeekMoE paper does; of a model without routed experts all FFNs count as
+experts. FLOPs are forward and backward of one sequence, by the paper's convention (attention not halved) and as
+causal products with the routers. Training memory is what `moe train` plans; inference takes weights and, for each
+sequence, keys and values. --measure (or the rates that `moe bench machine` prints) adds the most tokens per second
+that a device's products and memory allow; shares that are reached are in docs/performance.md.
+
+Examples:
+  moe cost --preset deepseekmoe-16b
+  moe cost --preset deepseekmoe-2b --rows 32 --product-tflops 780 --read-gb-per-s 3900
+  moe cost --config configs/demo.toml --measure
+  moe cost runs/demo/latest --json
+  moe cost --paper
+Presets: )";
+
+struct CostFlags {
+  std::string preset, config, model;
+  bool paper = false;
+  bool json = false;
+  int64_t rows = 1;
+  int64_t length = 0;
+  std::string dtype;  ///< "": the run file's, else bf16
+  bool recompute = false;
+  bool measure = false;
+  double product_tflops = 0;
+  double read_gb_per_s = 0;
+  DeviceOptions device;
+};
+
+struct Source {
+  ModelConfig config;
+  int64_t length;
+  std::string dtype = "bf16";
+};
+
+Source source_of(const CostFlags& flags) {
+  if (!flags.preset.empty()) {
+    const ModelConfig& config = find_preset(flags.preset).config;
+    return {config, config.max_position_embeddings};
+  }
+  if (!flags.config.empty()) {
+    Settings settings = Settings::load(flags.config);
+    const RunConfig run =
+        read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
+    return {run.model, run.data.sequence_length, name(run.step.dtype)};
+  }
+  const ModelConfig config = read_hf_config(flags.model);
+  return {config, config.max_position_embeddings};
+}
+
+double gib(int64_t bytes) { return static_cast<double>(bytes) / 1073741824.0; }
+
+/// Parameters of the FFNs that are experts: shared and routed ones or, without routed ones, all.
+int64_t expert_params(const ModelConfig& config, const ParameterCounts& counts, bool activated) {
+  const auto of = [&](ParameterKind kind) { return activated ? counts.activated(kind) : counts.stored(kind); };
+  if (config.n_routed_experts == 0) return of(ParameterKind::dense_ffn);
+  return of(ParameterKind::routed_experts) + of(ParameterKind::shared_experts);
+}
+
+Json training_json(const CostFlags& flags, const Source& source) {
+  StepConfig step;
+  step.dtype = parse_dtype_option(flags.dtype);
+  step.recompute = flags.recompute;
+  step.sequence_length = source.length;
+  step.microbatch_tokens = flags.rows * source.length;
+  step.balance.alpha_expert = 0.001f;
+  step.head_logits = head_logits(device_kind(flags.device));
+  const MemoryPlan plan = plan_training(source.config, step);
+  return {{"dtype", flags.dtype},
+          {"rows", flags.rows},
+          {"recompute", flags.recompute},
+          {"weights_gib", gib(plan.parameters)},
+          {"gradients_gib", gib(plan.gradients)},
+          {"optimizer_gib", gib(plan.optimizer)},
+          {"activations_gib", gib(plan.saved + plan.scratch)},
+          {"batch_gib", gib(plan.batch)},
+          {"total_gib", gib(plan.total())}};
+}
+
+Json inference_json(const Source& source) {
+  const ModelConfig& config = source.config;
+  Json json = Json::object();
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const auto size = static_cast<int64_t>(size_of(dtype));
+    const int64_t position = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * size;
+    json[name(dtype)] = {{"weights_gib", gib(ParameterCounts(config).stored() * size)},
+                         {"kv_cache_bytes_per_token", position},
+                         {"kv_cache_gib_per_sequence", gib(position * source.length)},
+                         {"bytes_read_per_token", token_bytes(config, dtype, source.length / 2)}};
+  }
+  return json;
+}
+
+/// The most tokens per second at these rates; null where none is known.
+Json limits_json(const CostFlags& flags, const Source& source) {
+  double product = 1e12 * flags.product_tflops, read = 1e9 * flags.read_gb_per_s;
+  const DType dtype = parse_dtype_option(flags.dtype);
+  std::string device = "as given";
+  if (flags.measure) {
+    constexpr int64_t kProductSize = 4096, kReadBytes = int64_t{512} << 20;
+    Compute compute = make_compute(flags.device);
+    product = measure_product(*compute.backend, *compute.device, dtype, kProductSize, 3);
+    read = measure_read(*compute.backend, *compute.device, kReadBytes, 3);
+    device = compute.device->info().name;
+  }
+  if (product == 0 && read == 0) return {};
+  const ModelConfig& config = source.config;
+  const auto length = static_cast<double>(source.length);
+  const auto limit = [](double work, double rate) { return rate > 0 ? Json(rate / work) : Json(); };
+  return {{"device", device},
+          {"product_tflops", 1e-12 * product},
+          {"read_gb_per_s", 1e-9 * read},
+          {"training_tokens_per_s", limit(static_cast<double>(exact_flops(config, source.length)) / length, product)},
+          {"prompt_tokens_per_s", limit(static_cast<double>(prompt_flops(config, source.length)) / length, product)},
+          {"decode_tokens_per_s", limit(static_cast<double>(token_bytes(config, dtype, source.length / 2)), read)}};
+}
+
+Json cost_json(const CostFlags& flags, const Source& source) {
+  const ModelConfig& config = source.config;
+  const ParameterCounts counts(config);
+  return {{"total_params", counts.paper_total()},
+          {"activated_params", counts.paper_activated()},
+          {"total_expert_params", expert_params(config, counts, false)},
+          {"activated_expert_params", expert_params(config, counts, true)},
+          {"router_params", counts.stored(ParameterKind::router)},
+          {"sequence_length", source.length},
+          {"flops_per_sequence", paper_flops(config, source.length)},
+          {"flops_per_sequence_causal", exact_flops(config, source.length)},
+          {"training", training_json(flags, source)},
+          {"inference", inference_json(source)},
+          {"limits", limits_json(flags, source)}};
+}
+
+void print_cost(const Json& j) {
+  const auto billions = [&](const char* key) { return 1e-9 * j.at(key).get<double>(); };
+  fmt::print("parameters   {:.3f}B, of which a token uses {:.3f}B (embeddings counted, routers not)\n",
+             billions("total_params"), billions("activated_params"));
+  fmt::print("of experts   {:.3f}B, of which a token uses {:.3f}B\n", billions("total_expert_params"),
+             billions("activated_expert_params"));
+  fmt::print("a sequence   {} tokens: {:.4g} TFLOP by the paper's convention, {:.4g} as causal products\n",
+             j.at("sequence_length").get<int64_t>(), 1e-3 * billions("flops_per_sequence"),
+             1e-3 * billions("flops_per_sequence_causal"));
+  const Json& t = j.at("training");
+  const auto part = [&](const char* key) { return t.at(key).get<double>(); };
+  fmt::print(
+      "training     {:.2f} GiB in {}: weights {:.2f}, gradients {:.2f}, optimizer {:.2f}, activations {:.2f}\n"
+      "             (microbatch of {} row{}{})\n",
+      part("total_gib"), t.at("dtype").get<std::string>(), part("weights_gib"), part("gradients_gib"),
+      part("optimizer_gib"), part("activations_gib"), t.at("rows").get<int64_t>(),
+      t.at("rows").get<int64_t>() == 1 ? "" : "s",
+      t.at("recompute").get<bool>() ? ", layers run again in backward" : "");
+  for (const auto& [dtype, i] : j.at("inference").items()) {
+    fmt::print("inference    {:<4} weights {:.2f} GiB, keys and values {:.3f} GiB a sequence ({} bytes a token)\n",
+               dtype, i.at("weights_gib").get<double>(), i.at("kv_cache_gib_per_sequence").get<double>(),
+               i.at("kv_cache_bytes_per_token").get<int64_t>());
+  }
+  const Json& limits = j.at("limits");
+  if (limits.is_null()) return;
+  const auto tokens = [&](const char* key) {
+    return limits.at(key).is_null() ? std::string("?") : fmt::format("{:.5g}", limits.at(key).get<double>());
+  };
+  fmt::print(
+      "at most      {} tokens/s in training, {} in prompts, {} token by token\n"
+      "             ({}: products {:.4g} TFLOP/s, reading {:.4g} GB/s)\n",
+      tokens("training_tokens_per_s"), tokens("prompt_tokens_per_s"), tokens("decode_tokens_per_s"),
+      limits.at("device").get<std::string>(), limits.at("product_tflops").get<double>(),
+      limits.at("read_gb_per_s").get<double>());
+}
+
+void print_paper(bool json) {
+  Json rows = Json::array();
+  for (const PaperFigure& f : paper_figures()) {
+    rows.push_back({{"model", f.model},
+                    {"quantity", f.quantity},
+                    {"paper", f.paper},
+                    {"ours", f.ours},
+                    {"agrees", f.agrees()},
+                    {"note", f.note}});
+  }
+  if (json) return fmt::print("{}\n", rows.dump(2));
+  fmt::print("Parameters in billions and FLOPs of a sequence in 10^12, widths as exact fractions of 8/3 d\n\n");
+  fmt::print("{:<23}{:<18}{:>9}{:>11}{:>10}\n", "model", "", "paper", "ours", "differs");
+  for (const PaperFigure& f : paper_figures()) {
+    fmt::print("{:<23}{:<18}{:>9.{}f}{:>11.{}f}{:>9.1f}%  {}{}\n", f.model, f.quantity, f.paper, f.decimals, f.ours,
+               f.decimals + 2, 100 * (f.ours / f.paper - 1), f.agrees() ? "" : "DIFFERS: ", f.note);
+  }
+}
+
+void cost(CostFlags flags) {
+  if (flags.paper) return print_paper(flags.json);
+  const int sources = !flags.preset.empty() + !flags.config.empty() + !flags.model.empty();
+  if (sources != 1) fail_usage("give one of --preset, --config, MODEL_DIR and --paper");
+  Source source = source_of(flags);
+  if (flags.length > 0) source.length = flags.length;
+  if (flags.dtype.empty()) flags.dtype = source.dtype;
+  const Json json = cost_json(flags, source);
+  if (flags.json) return fmt::print("{}\n", json.dump(2));
+  print_cost(json);
+}
+
+}  // namespace
+
+void add_cost_command(CLI::App& app) {
+  auto flags = std::make_shared<CostFlags>();
+  CLI::App* command = app.add_subcommand("cost", "Parameters, FLOPs and memory of a model of any size");
+  std::vector<std::string> names;
+  for (const Preset& preset : presets()) names.push_back(preset.name);
+  command->footer(fmt::format("{}{}", kHelp, fmt::join(names, " ")));
+  command->add_option("MODEL_DIR", flags->model, "folder with a config.json")->type_name("");
+  command->add_option("--preset", flags->preset, "a model of the paper, by name")->type_name("NAME");
+  command->add_option("--config", flags->config, "the model of this run file")->type_name("FILE");
+  command->add_flag("--paper", flags->paper, "the paper's table, computed again, beside its figures");
+  command->add_option("--rows", flags->rows, "sequences in a microbatch of training")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
+      ->capture_default_str();
+  command
+      ->add_option("--length", flags->length,
+                   "tokens in a sequence (default: the preset's, the run file's or the model's)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
+  command->add_flag("--recompute", flags->recompute, "layers run again in backward instead of keeping activations");
+  command->add_flag("--measure", flags->measure, "measure this device's rates, for the most tokens per second");
+  command->add_option("--product-tflops", flags->product_tflops, "a device's rate of large products, in 10^12 FLOP/s")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--read-gb-per-s", flags->read_gb_per_s, "a device's rate of reading, in 10^9 bytes/s")
+      ->check(CLI::NonNegativeNumber);
+  command->add_flag("--json", flags->json, "print JSON");
+  command->add_option("--dtype", flags->dtype,
+                      "of weights and activations: f32 or bf16 (default: the run file's, or bf16)");
+  add_device_options(*command, flags->device);
+  command->callback([flags] { cost(*flags); });
+}
+
+}  // namespace moe

@@ -1,0 +1,24 @@
+#pragma once
+/// The models of the DeepSeekMoE paper by name (docs/paper.md section 3), with widths that train well: a standard FFN
+/// of the 2B models is 3456 = 4 * 864 wide where 8/3 d is 3413.3.
+
+#include <span>
+#include <string_view>
+
+#include "model/config.h"
+
+namespace moe {
+
+struct Preset {
+  const char* name;
+  const char* title;
+  ModelConfig config;  ///< max_position_embeddings is the sequence length in training
+};
+
+/// In the paper's order.
+std::span<const Preset> presets();
+
+/// Throws UsageError with all names where there is none of this one.
+const Preset& find_preset(std::string_view name);
+
+}  // namespace moe

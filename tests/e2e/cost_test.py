@@ -1,0 +1,63 @@
+"""moe cost as a user types it."""
+
+import json
+import re
+import unittest
+
+from support import ROOT, moe
+
+
+def cost(*arguments):
+    return json.loads(moe("cost", "--json", *arguments).stdout)
+
+
+class CostTest(unittest.TestCase):
+    def test_a_preset_has_the_papers_cost(self):
+        result = cost("--preset", "deepseekmoe-16b")
+        self.assertAlmostEqual(result["total_params"] / 16.4e9, 1, delta=0.01)
+        self.assertAlmostEqual(result["activated_params"] / 2.8e9, 1, delta=0.01)
+        self.assertEqual(result["total_expert_params"], 27 * 66 * 3 * 2048 * 1408)
+        self.assertEqual(result["activated_expert_params"], 27 * 8 * 3 * 2048 * 1408)
+        self.assertEqual(result["sequence_length"], 4096)
+        self.assertAlmostEqual(result["flops_per_sequence"] / 75.82e12, 1, delta=0.001)
+        heads = result["flops_per_sequence"] - result["flops_per_sequence_causal"]
+        self.assertEqual(heads, 6 * 28 * 4096 * 4095 * 2048 - 6 * result["router_params"] * 4096)
+        cache = result["inference"]["bf16"]
+        self.assertEqual(cache["kv_cache_bytes_per_token"], 2 * 28 * 2048 * 2)
+        self.assertAlmostEqual(cache["weights_gib"], 2 * (result["total_params"] + result["router_params"]) / 2**30)
+
+    def test_training_memory_is_what_train_plans(self):
+        result = cost("--config", ROOT / "configs/deepseekmoe-2b.toml", "--recompute", "--device", "cpu")
+        plan = moe("train", ROOT / "configs/deepseekmoe-2b.toml", "--dry-run", "--device", "cpu").stdout
+        planned = {name: float(size) for name, size in re.findall(r"^  (\w[\w ]*\w) +([\d.]+) GiB$", plan, re.MULTILINE)}
+        for part, name in (("weights", "parameters"), ("gradients", "gradients"), ("optimizer", "optimizer state")):
+            self.assertAlmostEqual(result["training"][f"{part}_gib"], planned[name], delta=0.005)
+        activations = planned["saved activations"] + planned["scratch"]
+        self.assertAlmostEqual(result["training"]["activations_gib"], activations, delta=0.01)
+        small = cost("--preset", "deepseekmoe-2b", "--rows", 1)["training"]
+        large = cost("--preset", "deepseekmoe-2b", "--rows", 4)["training"]
+        self.assertGreater(large["activations_gib"], 3 * small["activations_gib"])
+        self.assertEqual(large["optimizer_gib"], small["optimizer_gib"])
+
+    def test_rates_give_the_most_tokens_per_second(self):
+        result = cost("--preset", "dense-0.2b", "--product-tflops", 100, "--read-gb-per-s", 1000)
+        per_token = result["flops_per_sequence_causal"] / 2048
+        self.assertAlmostEqual(result["limits"]["training_tokens_per_s"] / (100e12 / per_token), 1, places=9)
+        read = result["inference"]["bf16"]["bytes_read_per_token"]
+        self.assertAlmostEqual(result["limits"]["decode_tokens_per_s"] / (1e12 / read), 1, places=9)
+        self.assertIsNone(cost("--preset", "dense-0.2b")["limits"])
+
+    def test_the_papers_table(self):
+        rows = json.loads(moe("cost", "--paper", "--json").stdout)
+        departures = [(row["model"], row["quantity"]) for row in rows if not row["agrees"]]
+        self.assertEqual(departures, [("DeepSeekMoE 142B half", "activated")])
+        self.assertIn("DIFFERS", moe("cost", "--paper").stdout)
+
+    def test_one_model_at_a_time(self):
+        refused = moe("cost", "--preset", "dense-0.2b", "--config", ROOT / "configs/demo.toml", check=False)
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("give one of --preset, --config, MODEL_DIR and --paper", refused.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
