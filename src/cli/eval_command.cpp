@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/routing_option.h"
 #include "cli/text_sources.h"
 #include "eval/report.h"
 #include "eval/routing_report.h"
@@ -35,6 +36,7 @@ struct LossFlags {
   std::string json;
   std::string dtype = "f32";
   DeviceOptions device;
+  RoutingSwitches switches;
 };
 
 int64_t row_length(const LossFlags& flags, const ModelConfig& config) {
@@ -60,6 +62,7 @@ EvaluationResult measure(const LossFlags& flags, const LoadedModel& model, Compu
       .batch_rows = flags.batch_rows,
       .progress = [](int64_t done, int64_t all) { show_status(fmt::format("evaluating: {} of {} rows", done, all)); }};
   about = {{"model", flags.model}, {"dtype", flags.dtype}, {"sequence_length", options.sequence_length}};
+  if (flags.switches.any()) about["switches"] = switches_json(model.config(), flags.switches);
   EvaluationResult result = evaluate(runtime, documents, options);
   clear_status();
   return result;
@@ -68,7 +71,7 @@ EvaluationResult measure(const LossFlags& flags, const LoadedModel& model, Compu
 void print_loss(const LossFlags& flags) {
   text_sources(flags.sources);  // refused before anything is loaded
   Compute compute = make_compute(flags.device);
-  const LoadedModel model(flags.model, parse_dtype_option(flags.dtype), *compute.device);
+  const LoadedModel model(flags.model, parse_dtype_option(flags.dtype), *compute.device, flags.switches);
   Json json;
   const EvaluationResult result = measure(flags, model, compute, json);
   json.update(evaluation_json(result, model.config()));
@@ -103,6 +106,7 @@ void add_loss(CLI::App& parent) {
       ->type_name("FILE");
   add_dtype_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
+  add_routing_options(*command, flags->switches);
   command->callback([flags] { print_loss(*flags); });
 }
 

@@ -9,6 +9,7 @@
 #include "checkpoint/hf_config.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/routing_option.h"
 #include "infer/generate.h"
 #include "tokenizer/tokenizer.h"
 
@@ -38,6 +39,7 @@ struct GenerateFlags {
   std::string dtype = "f32";
   GenerationOptions generation;
   DeviceOptions device;
+  RoutingSwitches switches;
   bool quiet = false;
 };
 
@@ -78,7 +80,7 @@ void generate_text(const GenerateFlags& flags) {
   const ModelConfig config = read_hf_config(flags.model);
   const std::string text = flags.prompt_file.empty() ? flags.prompt : read_file(flags.prompt_file);
   const Tokenizer tokenizer = Tokenizer::load(flags.model);
-  const LoadedModel loaded(flags.model, dtype, *compute.device);
+  const LoadedModel loaded(flags.model, dtype, *compute.device, flags.switches);
   if (!flags.quiet) {
     log_info("{}: {:.1f} M parameters, {} layers, {} tokens in the vocabulary; {} on {}, {} threads", flags.model,
              1e-6 * static_cast<double>(count_elements(parameter_table(config))), config.num_hidden_layers,
@@ -127,6 +129,7 @@ void add_generate_command(CLI::App& app) {
   add_sampling_options(*command, flags->generation);
   add_dtype_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
+  add_routing_options(*command, flags->switches);
   command->add_flag("--quiet", flags->quiet, "nothing but errors on standard error");
   command->callback([flags] { generate_text(*flags); });
 }

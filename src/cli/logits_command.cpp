@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/routing_option.h"
 #include "cli/token_ids.h"
 #include "formats/safetensors.h"
 #include "infer/forward.h"
@@ -33,6 +34,7 @@ struct LogitsFlags {
   std::string out;
   std::string dtype = "f32";
   DeviceOptions device;
+  RoutingSwitches switches;
 };
 
 std::string source_of(const LogitsFlags& flags) { return flags.tokens_file.empty() ? "--tokens" : flags.tokens_file; }
@@ -63,7 +65,7 @@ void write_logits(const LogitsFlags& flags) {
   const DType dtype = parse_dtype_option(flags.dtype);
   const std::vector<int32_t> ids = read_tokens(flags);
   Compute compute = make_compute(flags.device);
-  const LoadedModel loaded(flags.model, dtype, *compute.device);
+  const LoadedModel loaded(flags.model, dtype, *compute.device, flags.switches);
   const ModelConfig& config = loaded.config();
   check_ids(ids, flags, config);
   const auto count = static_cast<int64_t>(ids.size());
@@ -93,6 +95,7 @@ void add_logits_command(CLI::App& app) {
   command->add_option("--out", flags->out, "safetensors file to write")->required()->type_name("FILE");
   add_dtype_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
+  add_routing_options(*command, flags->switches);
   command->callback([flags] { write_logits(*flags); });
 }
 

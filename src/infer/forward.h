@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/file.h"
+#include "infer/switches.h"
 #include "infer/token_buffers.h"
 #include "model/model.h"
 
@@ -14,8 +15,9 @@ namespace moe {
 /// A model folder's weights on a device.
 class LoadedModel {
  public:
-  /// Reads FOLDER/config.json and FOLDER/model.safetensors, converting to `dtype` (f32 or bf16).
-  LoadedModel(const fs::path& folder, DType dtype, Device& device);
+  /// Reads FOLDER/config.json and FOLDER/model.safetensors, converting to `dtype` (f32 or bf16). config() has the
+  /// switches in it.
+  LoadedModel(const fs::path& folder, DType dtype, Device& device, const RoutingSwitches& switches = {});
   ~LoadedModel();
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;
@@ -28,6 +30,7 @@ class LoadedModel {
   Device& device_;
   DType dtype_;
   void* memory_ = nullptr;
+  void* masks_ = nullptr;
   std::unique_ptr<Model> model_;
 };
 

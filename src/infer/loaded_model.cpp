@@ -4,9 +4,27 @@
 #include "infer/forward.h"
 
 namespace moe {
+namespace {
 
-LoadedModel::LoadedModel(const fs::path& folder, DType dtype, Device& device) : device_(device), dtype_(dtype) {
-  const ModelConfig config = read_hf_config(folder);
+/// Uploads the masks of all MoE layers and gives each layer its own; the memory is the caller's.
+void* bind_masks(const ModelConfig& config, const std::vector<float>& masks, Device& device, ModelWeights& weights) {
+  if (masks.empty()) return nullptr;
+  const size_t bytes = masks.size() * sizeof(float);
+  void* const memory = device.allocate(bytes, "the masks of experts");
+  device.upload(memory, masks.data(), bytes);
+  const View all(memory, DType::f32, {config.moe_layers(), config.n_routed_experts});
+  int64_t index = 0;
+  for (DecoderWeights& layer : weights.layers) {
+    if (layer.is_moe()) layer.moe.bias = all.at(index++);
+  }
+  return memory;
+}
+
+}  // namespace
+
+LoadedModel::LoadedModel(const fs::path& folder, DType dtype, Device& device, const RoutingSwitches& switches)
+    : device_(device), dtype_(dtype) {
+  const ModelConfig config = switched(read_hf_config(folder), switches);
   const auto table = parameter_table(config);
   Arena measure("weights", nullptr, PassSizes{}.saved);
   push_parameters(measure, table, dtype);
@@ -19,9 +37,17 @@ LoadedModel::LoadedModel(const fs::path& folder, DType dtype, Device& device) : 
     device.release(memory_);
     throw;
   }
-  model_ = std::make_unique<Model>(config, BalanceConfig{}, bind_weights(config, table, views));
+  ModelWeights weights = bind_weights(config, table, views);
+  if (switches.drop_shared) {
+    for (DecoderWeights& layer : weights.layers) layer.moe.shared = {};
+  }
+  masks_ = bind_masks(config, expert_masks(config, switches), device, weights);
+  model_ = std::make_unique<Model>(config, BalanceConfig{}, std::move(weights));
 }
 
-LoadedModel::~LoadedModel() { device_.release(memory_); }
+LoadedModel::~LoadedModel() {
+  if (masks_ != nullptr) device_.release(masks_);
+  device_.release(memory_);
+}
 
 }  // namespace moe

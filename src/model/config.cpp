@@ -21,7 +21,8 @@ DecoderConfig ModelConfig::decoder(const BalanceConfig& balance) const {
                   .width = moe_intermediate_size,
                   .router = {.experts = n_routed_experts,
                              .top_k = num_experts_per_tok,
-                             .normalize = norm_topk_prob && num_experts_per_tok > 1},
+                             .normalize = norm_topk_prob && num_experts_per_tok > 1,
+                             .skip = skipped_experts},
                   .balance = balance},
           .norm_eps = static_cast<float>(rms_norm_eps)};
 }
@@ -38,6 +39,10 @@ void validate_experts(const ModelConfig& config) {
   require_positive("moe_layer_freq", config.moe_layer_freq);
   if (config.num_experts_per_tok > config.n_routed_experts) {
     fail("the model's num_experts_per_tok is {}, but there are only {} routed experts (n_routed_experts)",
+         config.num_experts_per_tok, config.n_routed_experts);
+  }
+  if (config.skipped_experts < 0 || config.skipped_experts + config.num_experts_per_tok > config.n_routed_experts) {
+    fail("{} best experts to pass over and {} to choose are more than the {} routed experts", config.skipped_experts,
          config.num_experts_per_tok, config.n_routed_experts);
   }
   if (config.n_shared_experts < 0)

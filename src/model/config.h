@@ -23,6 +23,7 @@ struct ModelConfig {
   int64_t moe_layer_freq = 1;
   int64_t first_k_dense_replace = 0;
   bool norm_topk_prob = false;
+  int64_t skipped_experts = 0;        ///< each token's best experts that are passed over; in inference only, in no file
   bool tie_word_embeddings = false;
   double rms_norm_eps = 1e-6;
   double rope_theta = 10000.0;

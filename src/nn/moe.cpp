@@ -67,7 +67,7 @@ MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weig
                      const BalanceViews& balance, const LayerStats& stats, const RouteChoice& choice, bool replay, View x,
                      View residual, View y) {
   const int64_t row_total = tokens.count() * config.router.top_k;
-  MoeSaved saved{.route = route_forward(pass, config.router, weights.router, tokens, x, choice, replay),
+  MoeSaved saved{.route = route_forward(pass, config.router, weights.router, weights.bias, tokens, x, choice, replay),
                  .gate_up = pass.save("experts.gate_up", {row_total, 2 * config.width}),
                  .shared_gate_up = {}};
   route_losses(pass, config.router, config.balance, balance, stats, saved.route);

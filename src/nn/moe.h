@@ -17,6 +17,7 @@ struct MoeConfig {
 /// Weights, or their gradients.
 struct MoeWeights {
   View router;        ///< [E, D]
+  View bias = {};     ///< stat [E], added to the scores for the choice alone; absent: 0
   View gate_up;       ///< [E, 2F, D]
   View down;          ///< [E, D, F]
   FfnWeights shared;  ///< the K_s shared experts as one FFN; absent when K_s = 0

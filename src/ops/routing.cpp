@@ -21,8 +21,11 @@ void check(const RouterScores& op) {
 
 void check(const RouterTopk& op) {
   Checker c(op);
-  c.stat(op.scores, "T E").i32(op.group, "T").i32(op.ids, "T K").stat(op.gates, "T K");
+  c.stat(op.scores, "T E").stat(op.bias, "E").i32(op.group, "T").i32(op.ids, "T K").stat(op.gates, "T K");
   check_choices(c);
+  c.require(op.skip >= 0 && op.skip + c.size("K") <= c.size("E"),
+            "skip is {} beside K = {} choices of {} experts, expected them to be at most E together", op.skip,
+            c.size("K"), c.size("E"));
 }
 
 void check(const RoutePlan& op) {

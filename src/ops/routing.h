@@ -20,19 +20,22 @@ struct RouterScores {
   }
 };
 
-/// (10) The K experts with the largest scores, best first, the lower index winning ties; gates are their scores, divided
-/// by (their sum + 1e-20) when `normalize`. Padding: ids -1, gates 0.
+/// (10) The K experts with the largest scores, best first, the lower index winning ties; gates are their scores,
+/// divided by (their sum + 1e-20) when `normalize`. Padding: ids -1, gates 0. `bias` is added for the choice alone: an
+/// expert at -infinity is chosen by nobody while others are left. The `skip` best of each token are passed over.
 struct RouterTopk {
-  View scores;  ///< stat [T, E]
-  View group;   ///< i32 [T]
+  View scores;     ///< stat [T, E]
+  View bias = {};  ///< stat [E]
+  View group;      ///< i32 [T]
   bool normalize;
-  View ids;     ///< i32 [T, K], K <= E
-  View gates;   ///< stat [T, K]
+  int64_t skip = 0;
+  View ids;    ///< i32 [T, K], skip + K <= E
+  View gates;  ///< stat [T, K]
 
   static constexpr const char* name = "router_topk";
   static constexpr auto fields() {
-    return std::array{in("scores", &RouterTopk::scores), in("group", &RouterTopk::group), out("ids", &RouterTopk::ids),
-                      out("gates", &RouterTopk::gates)};
+    return std::array{in("scores", &RouterTopk::scores), in("bias", &RouterTopk::bias).or_absent(),
+                      in("group", &RouterTopk::group), out("ids", &RouterTopk::ids), out("gates", &RouterTopk::gates)};
   }
 };
 
@@ -106,8 +109,8 @@ struct BalanceCoefficients {
   }
 };
 
-/// loss += sum over t and i of coefficients[group[t], i] * scores[t, i]: this microbatch's part of (12) or (15), with the
-/// token weights of docs/paper.md section 4.
+/// loss += sum over t and i of coefficients[group[t], i] * scores[t, i]: this microbatch's part of (12) or (15), with
+/// the token weights of docs/paper.md section 4.
 struct BalanceLoss {
   View scores;        ///< stat [T, E]
   View group;         ///< i32 [T]
@@ -132,7 +135,7 @@ struct RouterBackward {
   View group;              ///< i32 [T]
   View coefficients = {};  ///< stat [G, E]
   bool normalize;
-  View d_logits;           ///< stat [T, E]
+  View d_logits;  ///< stat [T, E]
 
   static constexpr const char* name = "router_backward";
   static constexpr auto fields() {

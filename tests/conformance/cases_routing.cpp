@@ -85,11 +85,14 @@ Cases<RouterScores> make_cases<RouterScores>() {
 template <>
 Cases<RouterTopk> make_cases<RouterTopk>() {
   Cases<RouterTopk> list;
-  const auto add = [&](Store& s, const View& scores, int64_t top_k, bool normalize, const char* note) {
+  const auto add = [&](Store& s, const View& scores, int64_t top_k, bool normalize, const char* note, View bias = {},
+                       int64_t skip = 0) {
     const int64_t tokens = scores.size(0);
     list.add(RouterTopk{.scores = scores,
+                        .bias = bias,
                         .group = groups(s, tokens, 1, true),
                         .normalize = normalize,
+                        .skip = skip,
                         .ids = s.poison(i32, {tokens, top_k}),
                         .gates = s.poison(f32, {tokens, top_k})},
              fmt::format("normalize={} {}", normalize, note));
@@ -103,6 +106,22 @@ Cases<RouterTopk> make_cases<RouterTopk>() {
           sizes.top_k, normalize, "all equal");
       Store& ties = list.strided();
       add(ties, softmax_scores(ties, sizes.tokens, sizes.experts, 0), sizes.top_k, normalize, "of zero logits");
+      Store& biased = list.strided();
+      std::vector<double> biases(static_cast<size_t>(sizes.experts));
+      for (double& bias : biases) bias = static_cast<double>(biased.draw() % 5) / 16;
+      add(biased, softmax_scores(biased, sizes.tokens, sizes.experts, 1), sizes.top_k, normalize, "with a bias",
+          biased.reals(f32, {sizes.experts}, biases));
+      // As many experts masked as leave enough, the last one among them.
+      Store& masked = list.strided();
+      std::vector<double> masks(static_cast<size_t>(sizes.experts), 0.0);
+      for (int64_t e = sizes.top_k; e < sizes.experts; e += 2)
+        masks[static_cast<size_t>(sizes.experts - 1 - (e - sizes.top_k))] = -INFINITY;
+      add(masked, softmax_scores(masked, sizes.tokens, sizes.experts, 1), sizes.top_k, normalize, "with a mask",
+          masked.reals(f32, {sizes.experts}, masks));
+      Store& skipping = list.strided();
+      const int64_t skip = std::min<int64_t>(2, sizes.experts - sizes.top_k);
+      add(skipping, softmax_scores(skipping, sizes.tokens, sizes.experts, 1), sizes.top_k, normalize, "skipping", {},
+          skip);
       Store& few = list.strided();
       std::vector<double> values(static_cast<size_t>(sizes.tokens * sizes.experts));
       for (double& value : values) value = static_cast<double>(few.draw() % 3) / 4;

@@ -136,6 +136,32 @@ class EvalTest(unittest.TestCase):
         self.assertIn("holds no document", sentence(1, self.model, self.base / "empty.jsonl"))
 
 
+class SwitchesTest(unittest.TestCase):
+    """Switches of routing on a checkpoint of 9 routed experts, 3 of them chosen."""
+
+    def setUp(self):
+        self.golden = ROOT / "tests/golden/moe_basic"  # no tokenizer: logits alone
+
+    def test_logits_take_them_and_refuse_what_does_not_fit(self):
+        with tempfile.TemporaryDirectory() as folder:
+            def logits(*switches, check=True):
+                out = pathlib.Path(folder) / "logits.safetensors"
+                result = moe("logits", self.golden, "--tokens", "0,5,9,11", "--out", out, *switches, check=check)
+                return out.read_bytes() if check else result
+
+            plain = logits()
+            self.assertEqual(plain, logits("--experts-per-token", 3, "--mask-best", 0))
+            different = [logits("--experts-per-token", 2), logits("--mask-best", 1), logits("--drop-shared"),
+                         logits("--mask-experts", "1:0,1,2", "--mask-experts", "2:8")]
+            self.assertEqual(len({plain, *different}), 5)
+            refused = logits("--mask-experts", "1:x", check=False)
+            self.assertEqual(refused.returncode, 2)
+            self.assertIn("--mask-experts 1:x: expected LAYER:EXPERT", refused.stderr)
+            refused = logits("--experts-per-token", 10, check=False)
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn("only 9 routed experts", refused.stderr)
+
+
 class BenchTest(unittest.TestCase):
     SMALL = "--layers 1 --hidden 32 --heads 2 --experts 4 --top-k 2 --width 16 --vocabulary 64 --rows 2 --length 16".split()
 

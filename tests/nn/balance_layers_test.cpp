@@ -1,9 +1,9 @@
 // FIELD 1a: balance losses of several layers must not be pooled, or layers of opposite imbalance cancel.
 
-#include <gtest/gtest.h>
-
 #include <array>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "nn/routers/softmax_topk.h"
 #include "tests/oracle/oracle.h"
@@ -44,9 +44,10 @@ double layer_loss(int favoured, float alpha) {
                            .inv_tokens = View(inv_tokens.data(), DType::f64, {1})};
   const RouteChoice choice{.ids = saved.push("ids", DType::i32, {kTokens, 1}),
                            .gates = saved.push("gates", DType::f64, {kTokens, 1})};
-  const Route route = route_forward(pass, config, View(router.data(), DType::f64, {kExperts, kHidden}), tokens,
+  const Route route = route_forward(pass, config, View(router.data(), DType::f64, {kExperts, kHidden}), {}, tokens,
                                     View(x.data(), DType::f64, {kTokens, kHidden}), choice, false);
-  const LayerStats stats{.expert_loss = View(loss.data(), DType::f64, {1}), .device_loss = View(loss.data(), DType::f64, {1})};
+  const LayerStats stats{.expert_loss = View(loss.data(), DType::f64, {1}),
+                         .device_loss = View(loss.data(), DType::f64, {1})};
   route_losses(pass, config, balance, views, stats, route);
   return loss[0];
 }

@@ -178,6 +178,20 @@ TEST_F(Checks, MoreChoicesThanExpertsAreRefused) {
   EXPECT_EQ(error_of(op), "router_topk: K is 5 choices of 4 experts, expected at most E distinct ones");
 }
 
+TEST_F(Checks, SkippedAndChosenExpertsMustBeThere) {
+  RouterTopk op{.scores = f32({2, 4}),
+                .bias = f32({4}),
+                .group = i32({2}),
+                .normalize = false,
+                .skip = 2,
+                .ids = i32({2, 2}),
+                .gates = f32({2, 2})};
+  EXPECT_EQ(error_of(op), "");
+  op.skip = 3;
+  EXPECT_EQ(error_of(op),
+            "router_topk: skip is 3 beside K = 2 choices of 4 experts, expected them to be at most E together");
+}
+
 TEST_F(Checks, HeadsMustShareKeysEvenly) {
   const Attention op{.q = f32({5, 24}),
                      .k = f32({5, 16}),

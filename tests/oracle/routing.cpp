@@ -33,14 +33,23 @@ void compute(const RouterTopk& op) {
   const Indices group = read_indices(op.group);
   Indices ids(op.ids.shape, -1);
   Reals gates(op.gates.shape);
+  // The sum by which experts are chosen is rounded as it is stored.
+  Reals keys = scores;
+  for (int64_t t = 0; t < scores.size(0) && op.bias; ++t) {
+    const Reals bias = read(op.bias);
+    for (int64_t e = 0; e < scores.size(1); ++e) {
+      const double sum = scores(t, e) + bias(e);
+      keys(t, e) = op.scores.dtype == DType::f32 ? static_cast<double>(static_cast<float>(sum)) : sum;
+    }
+  }
   for (int64_t t = 0; t < scores.size(0); ++t) {
     if (group(t) < 0) continue;
     std::vector<int64_t> order(static_cast<size_t>(scores.size(1)));
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return scores(t, a) > scores(t, b); });
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return keys(t, a) > keys(t, b); });
     double sum = kNormalizeEps;
     for (int64_t k = 0; k < ids.size(1); ++k) {
-      ids(t, k) = order[static_cast<size_t>(k)];
+      ids(t, k) = order[static_cast<size_t>(op.skip + k)];
       gates(t, k) = scores(t, ids(t, k));
       sum += gates(t, k);
     }

@@ -1,24 +1,27 @@
 #include "ops/routing.h"
 
 #include <cassert>
+#include <vector>
 
 #include "backend/cpu/elements.h"
 
 namespace moe::cpu {
 namespace {
 
-/// The `count` largest scores, best first, the lower expert before its equals: distinct ids whatever the values.
-void choose(const float* scores, int64_t experts, int64_t count, int32_t* ids, float* gates) {
+/// The `count` largest of scores + bias (which may be null), best first, the lower expert before its equals: distinct
+/// ids whatever the values.
+void choose(const float* scores, const float* bias, int64_t experts, int64_t count, int32_t* ids, float* best) {
   int64_t chosen = 0;
   for (int64_t e = 0; e < experts; ++e) {
-    if (chosen == count && !(scores[e] > gates[count - 1])) continue;
+    const float score = bias == nullptr ? scores[e] : scores[e] + bias[e];
+    if (chosen == count && !(score > best[count - 1])) continue;
     if (chosen < count) ++chosen;
     int64_t place = chosen - 1;
-    for (; place > 0 && scores[e] > gates[place - 1]; --place) {
-      gates[place] = gates[place - 1];
+    for (; place > 0 && score > best[place - 1]; --place) {
+      best[place] = best[place - 1];
       ids[place] = ids[place - 1];
     }
-    gates[place] = scores[e];
+    best[place] = score;
     ids[place] = static_cast<int32_t>(e);
   }
 }
@@ -61,9 +64,13 @@ void execute(Context& context, const RouterTopk& op) {
   const int64_t experts = op.scores.size(1);
   const int64_t count = op.ids.size(1);
   const auto* group = op.group.as<int32_t>();
+  const auto* bias = op.bias ? op.bias.as<float>() : nullptr;
   if (count == 0) return;
   for_rows(context.pool, op.scores.size(0), 16 * experts, [&](int64_t begin, int64_t end) {
+    std::vector<int32_t> chosen(static_cast<size_t>(op.skip + count));
+    std::vector<float> best(chosen.size());
     for (int64_t t = begin; t < end; ++t) {
+      const auto* scores = row_as<float>(op.scores, t);
       auto* ids = row_as<int32_t>(op.ids, t);
       auto* gates = row_as<float>(op.gates, t);
       if (group[t] < 0) {
@@ -71,7 +78,9 @@ void execute(Context& context, const RouterTopk& op) {
         std::fill(gates, gates + count, 0.0f);
         continue;
       }
-      choose(row_as<float>(op.scores, t), experts, count, ids, gates);
+      choose(scores, bias, experts, op.skip + count, chosen.data(), best.data());
+      std::copy(chosen.begin() + op.skip, chosen.end(), ids);
+      for (int64_t k = 0; k < count; ++k) gates[k] = scores[ids[k]];
       if (!op.normalize) continue;
       const float sum = sum_of(gates, count) + kNormalizeEps;
       for (int64_t k = 0; k < count; ++k) gates[k] /= sum;

@@ -29,9 +29,12 @@ BalanceCoefficients coefficients(const RouterConfig& config, const BalanceViews&
 
 const char* name(BalanceScope scope) {
   switch (scope) {
-    case BalanceScope::sequence: return "sequence";
-    case BalanceScope::microbatch: return "microbatch";
-    case BalanceScope::step: return "step";
+    case BalanceScope::sequence:
+      return "sequence";
+    case BalanceScope::microbatch:
+      return "microbatch";
+    case BalanceScope::step:
+      return "step";
   }
   return "?";
 }
@@ -43,7 +46,7 @@ std::optional<BalanceScope> balance_scope_from(std::string_view text) {
   return std::nullopt;
 }
 
-Route route_forward(Pass& pass, const RouterConfig& config, View weight, const TokenViews& tokens, View x,
+Route route_forward(Pass& pass, const RouterConfig& config, View weight, View bias, const TokenViews& tokens, View x,
                     const RouteChoice& choice, bool replay) {
   const int64_t count = tokens.count();
   const int64_t rows = count * config.top_k;
@@ -56,8 +59,10 @@ Route route_forward(Pass& pass, const RouterConfig& config, View weight, const T
   pass.backend.run(RouterScores{.x = x, .weight = weight, .scores = route.scores});
   if (!replay) {
     pass.backend.run(RouterTopk{.scores = route.scores,
+                                .bias = bias,
                                 .group = tokens.valid,
                                 .normalize = config.normalize,
+                                .skip = config.skip,
                                 .ids = choice.ids,
                                 .gates = choice.gates});
   }
@@ -81,8 +86,7 @@ void route_losses(Pass& pass, const RouterConfig& config, const BalanceConfig& b
   const auto add_loss = [&](float alpha, int64_t devices, View loss) {
     if (alpha == 0) return;
     pass.backend.run(coefficients(config, views, counts, alpha, devices, factors, false));
-    pass.backend.run(
-        BalanceLoss{.scores = route.scores, .group = views.group, .coefficients = factors, .loss = loss});
+    pass.backend.run(BalanceLoss{.scores = route.scores, .group = views.group, .coefficients = factors, .loss = loss});
   };
   add_loss(balance.alpha_expert, config.experts, stats.expert_loss);
   add_loss(balance.alpha_device, balance.devices, stats.device_loss);

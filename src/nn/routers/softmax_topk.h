@@ -19,6 +19,7 @@ struct RouterConfig {
   int64_t experts;  ///< E
   int64_t top_k;    ///< K
   bool normalize;   ///< norm_topk_prob
+  int64_t skip = 0; ///< each token's best experts that are passed over (in inference)
 };
 
 /// The balance losses of a training run; a loss with alpha 0 is not computed.
@@ -62,8 +63,9 @@ struct Route {
   View slot_row;    ///< i32 [T, K]
 };
 
-/// Scores and choice (kept as they are when `replay`), and the order of rows.
-Route route_forward(Pass& pass, const RouterConfig& config, View weight, const TokenViews& tokens, View x,
+/// Scores and choice (kept as they are when `replay`), and the order of rows. `bias` (stat [E] or absent) is added to the
+/// scores for the choice alone.
+Route route_forward(Pass& pass, const RouterConfig& config, View weight, View bias, const TokenViews& tokens, View x,
                     const RouteChoice& choice, bool replay);
 
 /// Counts the choices and adds this microbatch's balance losses, as far as `stats` has somewhere to put them.

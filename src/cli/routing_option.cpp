@@ -1,0 +1,53 @@
+#include "cli/routing_option.h"
+
+#include <charconv>
+
+#include "base/error.h"
+
+namespace moe {
+namespace {
+
+int64_t number(std::string_view text, std::string_view whole) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc() && end == text.data() + text.size() && value >= 0) return value;
+  fail_usage("--mask-experts {}: expected LAYER:EXPERT,EXPERT,..., numbers from 0 on", whole);
+}
+
+/// "LAYER:EXPERT,EXPERT"
+ExpertMask parse_mask(std::string_view text) {
+  const size_t colon = text.find(':');
+  ExpertMask mask{.layer = number(text.substr(0, colon), text), .experts = {}};
+  if (colon == std::string_view::npos) number("", text);
+  for (std::string_view rest = text.substr(colon + 1);;) {
+    const size_t comma = rest.find(',');
+    mask.experts.push_back(number(rest.substr(0, comma), text));
+    if (comma == std::string_view::npos) return mask;
+    rest.remove_prefix(comma + 1);
+  }
+}
+
+}  // namespace
+
+void add_routing_options(CLI::App& command, RoutingSwitches& switches) {
+  command
+      .add_option("--experts-per-token", switches.experts_per_token,
+                  "routed experts that a token uses (default: the model's)")
+      ->check(CLI::Range(1, 1 << 20));
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--mask-experts",
+          [&switches](const std::vector<std::string>& masks) {
+            for (const std::string& mask : masks) switches.masked.push_back(parse_mask(mask));
+          },
+          "experts of a layer that nobody chooses; may be repeated")
+      ->type_name("LAYER:E,E")
+      ->allow_extra_args(false);
+  command.add_option("--mask-best", switches.skip, "each token's best experts that are passed over")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  command.add_flag("--drop-shared", switches.drop_shared,
+                   "without the shared experts, each in exchange for one more routed one");
+}
+
+}  // namespace moe

@@ -1,0 +1,73 @@
+#include "infer/switches.h"
+
+#include <algorithm>
+#include <limits>
+#include <set>
+
+#include "base/error.h"
+
+namespace moe {
+
+ModelConfig switched(ModelConfig config, const RoutingSwitches& switches) {
+  if (!switches.any()) return config;
+  if (config.n_routed_experts == 0) fail("the model has no routed experts, so their choice cannot be changed");
+  if (switches.drop_shared && config.n_shared_experts == 0) fail("the model has no shared experts to drop");
+  if (switches.drop_shared) config.num_experts_per_tok += config.n_shared_experts;
+  if (switches.experts_per_token > 0) config.num_experts_per_tok = switches.experts_per_token;
+  config.skipped_experts = switches.skip;
+  validate(config);
+  std::vector<std::set<int64_t>> masked(static_cast<size_t>(config.num_hidden_layers));
+  for (const ExpertMask& mask : switches.masked) {
+    if (mask.layer < 0 || mask.layer >= config.num_hidden_layers || !config.is_moe_layer(mask.layer)) {
+      fail("layer {} to mask experts of is no layer with routed experts, expected one of 0 to {}{}", mask.layer,
+           config.num_hidden_layers - 1,
+           config.first_k_dense_replace > 0 ? fmt::format(" from {} on", config.first_k_dense_replace) : "");
+    }
+    for (const int64_t expert : mask.experts) {
+      if (expert < 0 || expert >= config.n_routed_experts) {
+        fail("expert {} to mask in layer {} is none of the routed experts, expected 0 to {}", expert, mask.layer,
+             config.n_routed_experts - 1);
+      }
+      masked[static_cast<size_t>(mask.layer)].insert(expert);
+    }
+  }
+  for (size_t layer = 0; layer < masked.size(); ++layer) {
+    const int64_t left = config.n_routed_experts - static_cast<int64_t>(masked[layer].size());
+    if (left >= config.num_experts_per_tok + config.skipped_experts) continue;
+    fail(
+        "in layer {} {} experts are left by the mask, expected at least the {} that a token uses and the {} passed "
+        "over",
+        layer, left, config.num_experts_per_tok, config.skipped_experts);
+  }
+  return config;
+}
+
+Json switches_json(const ModelConfig& config, const RoutingSwitches& switches) {
+  Json masked = Json::object();
+  for (const ExpertMask& mask : switches.masked) {
+    for (const int64_t expert : mask.experts) masked[std::to_string(mask.layer)].push_back(expert);
+  }
+  return {{"experts_per_token", config.num_experts_per_tok},
+          {"mask_best", switches.skip},
+          {"drop_shared", switches.drop_shared},
+          {"masked", masked}};
+}
+
+std::vector<float> expert_masks(const ModelConfig& config, const RoutingSwitches& switches) {
+  if (switches.masked.empty()) return {};
+  std::vector<float> values(static_cast<size_t>(config.moe_layers() * config.n_routed_experts), 0.0f);
+  int64_t index = 0;
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    if (!config.is_moe_layer(layer)) continue;
+    for (const ExpertMask& mask : switches.masked) {
+      if (mask.layer != layer) continue;
+      for (const int64_t expert : mask.experts) {
+        values[static_cast<size_t>(index * config.n_routed_experts + expert)] = -std::numeric_limits<float>::infinity();
+      }
+    }
+    ++index;
+  }
+  return values;
+}
+
+}  // namespace moe

@@ -1,0 +1,148 @@
+// Switches of routing on a small checkpoint: which experts are chosen changes as asked, and nothing else.
+
+#include "infer/switches.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "checkpoint/hf_config.h"
+#include "checkpoint/weights.h"
+#include "tests/infer/support.h"
+#include "tests/support/temporary_folder.h"
+
+namespace moe::test {
+namespace {
+
+using testing::HasSubstr;
+
+// 3 layers, the first dense; 2 shared and 9 routed experts, K = 3.
+fs::path folder() { return fs::path(MOE_SOURCE_DIR) / "tests" / "golden" / "moe_basic"; }
+
+constexpr int64_t kTokens = 40, kExperts = 9, kMoeLayers = 2;
+
+struct Result {
+  std::vector<float> logits;
+  std::vector<std::vector<std::set<int64_t>>> chosen;  // [MoE layer][token]
+};
+
+Result run(const Model& model, Cpu& cpu) {
+  const std::vector<int32_t> ids = random_ids(kTokens, model.config().vocab_size, 3);
+  Scorer scorer({model, DType::f32, *cpu.device, *cpu.backend}, kTokens);
+  Result result;
+  scorer.logits(single_document(ids), [&](int64_t, int64_t rows, const float* values) {
+    result.logits.insert(result.logits.end(), values, values + rows * model.config().vocab_size);
+  });
+  std::vector<int32_t> group;  // each token by itself
+  for (int32_t t = 0; t < kTokens; ++t) group.push_back(t);
+  std::vector<int64_t> counts(static_cast<size_t>(kMoeLayers * kTokens * kExperts), 0);
+  scorer.losses(single_document(ids), group, kTokens, counts);
+  result.chosen.assign(kMoeLayers, std::vector<std::set<int64_t>>(kTokens));
+  for (size_t i = 0; i < counts.size(); ++i) {
+    const auto expert = static_cast<int64_t>(i % kExperts);
+    if (counts[i] > 0) result.chosen[i / (kTokens * kExperts)][i / kExperts % kTokens].insert(expert);
+  }
+  return result;
+}
+
+Result run(const RoutingSwitches& switches) {
+  Cpu cpu;
+  const LoadedModel loaded(folder(), DType::f32, *cpu.device, switches);
+  return run(loaded.model(), cpu);
+}
+
+TEST(Switches, TheModelsOwnNumbersChangeNothing) {
+  const Result plain = run({}), same = run({.experts_per_token = 3});
+  EXPECT_EQ(plain.logits, same.logits);
+  EXPECT_EQ(plain.chosen, same.chosen);
+  for (const auto& layer : plain.chosen) {
+    for (const auto& token : layer) EXPECT_EQ(token.size(), 3u);
+  }
+}
+
+TEST(Switches, MoreExpertsContainTheFewer) {
+  const Result fewer = run({.experts_per_token = 2}), more = run({.experts_per_token = 5});
+  EXPECT_NE(fewer.logits, more.logits);
+  for (size_t t = 0; t < kTokens; ++t) {
+    // The first MoE layer sees the same input in both.
+    const auto &few = fewer.chosen[0][t], &many = more.chosen[0][t];
+    EXPECT_EQ(few.size(), 2u);
+    EXPECT_EQ(many.size(), 5u);
+    EXPECT_TRUE(std::includes(many.begin(), many.end(), few.begin(), few.end()));
+  }
+}
+
+TEST(Switches, TheBestArePassedOver) {
+  const Result best = run({.experts_per_token = 2}), all = run({.experts_per_token = 5}),
+               rest = run({.experts_per_token = 3, .skip = 2});
+  for (size_t t = 0; t < kTokens; ++t) {
+    std::set<int64_t> expected;
+    std::set_difference(all.chosen[0][t].begin(), all.chosen[0][t].end(), best.chosen[0][t].begin(),
+                        best.chosen[0][t].end(), std::inserter(expected, expected.begin()));
+    EXPECT_EQ(rest.chosen[0][t], expected);
+  }
+}
+
+TEST(Switches, MaskedExpertsAreChosenByNobodyAndOthersTakeTheirPlace) {
+  const Result plain = run({});
+  const Result masked = run({.masked = {{.layer = 1, .experts = {0, 4}}, {.layer = 1, .experts = {8}}}});
+  int moved = 0;
+  for (size_t t = 0; t < kTokens; ++t) {
+    const auto& now = masked.chosen[0][t];
+    EXPECT_EQ(now.size(), 3u);
+    for (const int64_t expert : {0, 4, 8}) EXPECT_EQ(now.count(expert), 0u);
+    for (const int64_t expert : plain.chosen[0][t]) {
+      const bool is_masked = expert == 0 || expert == 4 || expert == 8;
+      EXPECT_EQ(now.count(expert), is_masked ? 0u : 1u);
+      moved += is_masked ? 1 : 0;
+    }
+  }
+  EXPECT_GT(moved, 0);
+  // The other layer's experts are all still used.
+  std::set<int64_t> used;
+  for (const auto& token : masked.chosen[1]) used.insert(token.begin(), token.end());
+  EXPECT_EQ(used.size(), static_cast<size_t>(kExperts));
+}
+
+TEST(Switches, WithoutTheSharedExpertsIsTheModelWhoseSharedExpertsGiveZero) {
+  Cpu cpu;
+  ModelConfig config = read_hf_config(folder());
+  const auto table = parameter_table(config);
+  DeviceMemory memory(*cpu.device);
+  Arena arena = memory.arena("weights", static_cast<size_t>(count_elements(table)) * 4 + 64 * table.size());
+  const std::vector<View> views = push_parameters(arena, table, DType::f32);
+  load_weights(folder(), config, table, views, *cpu.device);
+  for (size_t i = 0; i < table.size(); ++i) {
+    if (table[i].name.ends_with("shared.down")) cpu.backend->run(Fill{.x = views[i], .value = 0});
+  }
+  config.num_experts_per_tok = 3 + 2;
+  const Model zeroed(config, BalanceConfig{}, bind_weights(config, table, views));
+  const Result expected = run(zeroed, cpu), dropped = run({.drop_shared = true});
+  EXPECT_EQ(dropped.chosen, expected.chosen);
+  EXPECT_EQ(dropped.logits, expected.logits);
+  EXPECT_NE(dropped.logits, run({.experts_per_token = 5}).logits);
+}
+
+TEST(Switches, WhatDoesNotFitTheModelIsRefused) {
+  const ModelConfig config = read_hf_config(folder());
+  const auto refusal = [&](const RoutingSwitches& switches) {
+    return error_of<Error>([&] { switched(config, switches); });
+  };
+  EXPECT_THAT(refusal({.experts_per_token = 10}), HasSubstr("only 9 routed experts"));
+  EXPECT_THAT(refusal({.skip = 7}), HasSubstr("7 best experts to pass over and 3 to choose"));
+  EXPECT_THAT(refusal({.masked = {{.layer = 0, .experts = {1}}}}), HasSubstr("layer 0 to mask experts of"));
+  EXPECT_THAT(refusal({.masked = {{.layer = 3, .experts = {1}}}}), HasSubstr("expected one of 0 to 2 from 1 on"));
+  EXPECT_THAT(refusal({.masked = {{.layer = 1, .experts = {9}}}}), HasSubstr("expert 9 to mask in layer 1"));
+  EXPECT_THAT(refusal({.masked = {{.layer = 1, .experts = {0, 1, 2, 3, 4, 5, 6}}}}), HasSubstr("2 experts are left"));
+  ModelConfig plain = config;
+  plain.n_shared_experts = 0;
+  EXPECT_THAT(error_of<Error>([&] { switched(plain, {.drop_shared = true}); }), HasSubstr("no shared experts"));
+  plain.n_routed_experts = 0;
+  EXPECT_THAT(error_of<Error>([&] { switched(plain, {.skip = 1}); }), HasSubstr("no routed experts"));
+}
+
+}  // namespace
+}  // namespace moe::test
