@@ -19,8 +19,8 @@ double measure_copy(Backend& backend, Device& device, int64_t bytes, int repeats
 double measure_read(Backend& backend, Device& device, int64_t bytes, int repeats);
 
 /// FLOP/s of multiplications and additions that stay in the processor's registers, on every thread of the pool
-/// together: the best of `repeats`. No product can be faster. `pairs`: of bf16 numbers by pairs, as products of bf16 are
-/// computed where the processor has an instruction for it; 0 where they are not. For this processor only.
+/// together: the best of `repeats`. No product can be faster. `pairs`: of bf16 numbers by pairs, as products of bf16
+/// are computed where the processor has an instruction for it; 0 where they are not. For this processor only.
 double measure_multiply_add(ThreadPool& pool, bool pairs, int repeats);
 
 /// Standard normal values from a block of them that repeats: some processors are faster on constants.

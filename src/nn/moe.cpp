@@ -35,8 +35,8 @@ void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& wei
   const Arena::Frame frame(pass.scratch);
   const Route& route = saved.route;
   const View activated = pass.temporary("experts.d_activated", {d_rows.size(0), config.width});
-  pass.backend.run(GroupedGemm{
-      .a = dy, .a_rows = route.row_token, .offsets = route.offsets, .b = weights.down, .c = activated});
+  pass.backend.run(
+      GroupedGemm{.a = dy, .a_rows = route.row_token, .offsets = route.offsets, .b = weights.down, .c = activated});
   // In place: gate_up becomes its gradient, the activation's gradient becomes the gated activation.
   pass.backend.run(SwiGluBackward{.gate_up = saved.gate_up,
                                   .scale = flat(route.choice.gates),
@@ -64,8 +64,8 @@ void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& wei
 }  // namespace
 
 MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const TokenViews& tokens,
-                     const BalanceViews& balance, const LayerStats& stats, const RouteChoice& choice, bool replay, View x,
-                     View residual, View y) {
+                     const BalanceViews& balance, const LayerStats& stats, const RouteChoice& choice, bool replay,
+                     View x, View residual, View y) {
   const int64_t row_total = tokens.count() * config.router.top_k;
   MoeSaved saved{.route = route_forward(pass, config.router, weights.router, weights.bias, tokens, x, choice, replay),
                  .gate_up = pass.save("experts.gate_up", {row_total, 2 * config.width}),
@@ -92,10 +92,8 @@ void moe_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights
   const View d_rows = pass.temporary("experts.d_rows", {tokens.count() * router.top_k, config.hidden});
   experts_backward(pass, config, weights, gradients, saved, x, dy, d_gates, d_rows);
   if (weights.shared) ffn_backward(pass, weights.shared, gradients.shared, saved.shared_gate_up, x, dy, dx);
-  pass.backend.run(RowsCombine{.rows = d_rows,
-                               .slot_row = saved.route.slot_row,
-                               .y = dx,
-                               .accumulate = static_cast<bool>(weights.shared)});
+  pass.backend.run(RowsCombine{
+      .rows = d_rows, .slot_row = saved.route.slot_row, .y = dx, .accumulate = static_cast<bool>(weights.shared)});
   route_backward(pass, router, config.balance, balance, stats, tokens, weights.router, gradients.router, saved.route, x,
                  d_gates, dx);
 }

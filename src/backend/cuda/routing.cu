@@ -43,9 +43,9 @@ __device__ float rank(float score) { return isnan(score) ? -INFINITY : score; }
 
 /// One warp per token: K times the best of the experts that come after the last choice in the order of choices. Not
 /// changing the scores keeps them free to be read by others.
-__global__ void topk_kernel(const float* scores, int64_t score_step, const float* bias, const int* group, bool normalize,
-                            int skip, int* ids, int64_t id_step, float* gates, int64_t gate_step, int64_t rows,
-                            int experts, int count) {
+__global__ void topk_kernel(const float* scores, int64_t score_step, const float* bias, const int* group,
+                            bool normalize, int skip, int* ids, int64_t id_step, float* gates, int64_t gate_step,
+                            int64_t rows, int experts, int count) {
   const int64_t row = warp_row();
   if (row >= rows) return;
   int* const id = ids + row * id_step;
@@ -202,8 +202,8 @@ void execute(Context& context, const RouterTopk& op) {
   const int64_t rows = op.scores.size(0);
   launch(context, topk_kernel, warps_for(rows), kThreads, 0, op.scores.as<const float>(), op.scores.stride[0],
          op.bias ? op.bias.as<const float>() : nullptr, op.group.as<const int32_t>(), op.normalize,
-         static_cast<int>(op.skip), op.ids.as<int32_t>(), op.ids.stride[0], op.gates.as<float>(),
-         op.gates.stride[0], rows, static_cast<int>(op.scores.size(1)), static_cast<int>(op.ids.size(1)));
+         static_cast<int>(op.skip), op.ids.as<int32_t>(), op.ids.stride[0], op.gates.as<float>(), op.gates.stride[0],
+         rows, static_cast<int>(op.scores.size(1)), static_cast<int>(op.ids.size(1)));
 }
 
 template <>
