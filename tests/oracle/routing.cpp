@@ -35,8 +35,8 @@ void compute(const RouterTopk& op) {
   Reals gates(op.gates.shape);
   // The sum by which experts are chosen is rounded as it is stored.
   Reals keys = scores;
+  const Reals bias = op.bias ? read(op.bias) : Reals(Shape{scores.size(1)});
   for (int64_t t = 0; t < scores.size(0) && op.bias; ++t) {
-    const Reals bias = read(op.bias);
     for (int64_t e = 0; e < scores.size(1); ++e) {
       const double sum = scores(t, e) + bias(e);
       keys(t, e) = op.scores.dtype == DType::f32 ? static_cast<double>(static_cast<float>(sum)) : sum;
