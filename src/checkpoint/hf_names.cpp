@@ -9,8 +9,9 @@ class Cutter {
   Cutter(std::vector<HfTensor>& tensors, size_t parameter, std::string prefix)
       : tensors_(tensors), parameter_(parameter), prefix_(std::move(prefix)) {}
 
-  void take(const std::string& name, std::vector<int64_t> shape) {
-    HfTensor tensor{prefix_ + name + ".weight", std::move(shape), parameter_, offset_};
+  void take(const std::string& name, std::vector<int64_t> shape) { take_as(name + ".weight", std::move(shape)); }
+  void take_as(const std::string& full_name, std::vector<int64_t> shape) {
+    HfTensor tensor{prefix_ + full_name, std::move(shape), parameter_, offset_};
     offset_ += tensor.elements();
     tensors_.push_back(std::move(tensor));
   }
@@ -49,6 +50,16 @@ void cut_layer_parameter(Cutter& cut, const ModelConfig& config, const Parameter
     cut.take("mlp.down_proj", {hidden, config.intermediate_size});
   } else if (name == "router") {
     cut.take("mlp.gate", {config.n_routed_experts, hidden});
+  } else if (name == "router.bias") {
+    cut.take_as("mlp.gate.e_score_correction_bias", {config.n_routed_experts});
+  } else if (name == "router.noise") {
+    cut.take_as("mlp.gate.noise_weight", {config.n_routed_experts, hidden});
+  } else if (name == "router.table") {
+    cut.take_as("mlp.gate.hash_table", {config.vocab_size});
+  } else if (name == "router.light_embedding") {
+    cut.take_as("mlp.gate.light_embedding", {config.vocab_size, kLightWidth});
+  } else if (name == "router.light_centroids") {
+    cut.take_as("mlp.gate.light_centroids", {config.n_routed_experts, kLightWidth});
   } else if (name == "experts.gate_up") {
     for (int64_t e = 0; e < config.n_routed_experts; ++e) {
       cut_gate_up(cut, fmt::format("mlp.experts.{}.", e), width, hidden);

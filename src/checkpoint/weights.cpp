@@ -27,6 +27,7 @@ std::vector<Part> parts_of(const ModelConfig& config, const std::vector<Paramete
   for (const HfTensor& tensor : hf_tensors(config, table)) {
     for (const ParameterSet& set : sets) {
       const View& view = set.views[tensor.parameter];
+      if (!view) continue;  // an optimiser's state of what is not trained
       parts.push_back({tensor.name + set.suffix, tensor.shape,
                        view.reshaped({view.elements()}).rows(tensor.offset, tensor.elements())});
     }
@@ -72,7 +73,11 @@ void load_part(const SafetensorsFile& file, const SafetensorsTensor& tensor, con
     fail("{}: {} is {}, expected {} from config.json", file.path().string(), part.name, tensor.text(),
          fmt::format("[{}]", fmt::join(part.shape, ", ")));
   }
-  if (tensor.dtype != "F32" && tensor.dtype != "BF16") {
+  const bool integers = part.view.dtype == DType::i32;
+  if (integers && tensor.dtype != "I32") {
+    fail("{}: {} is {}, expected I32, an expert for each token id", file.path().string(), part.name, tensor.text());
+  }
+  if (!integers && tensor.dtype != "F32" && tensor.dtype != "BF16") {
     fail("{}: {} is {}, expected F32 or BF16; convert the file first", file.path().string(), part.name, tensor.text());
   }
   if (tensor.dtype == safetensors_name(part.view.dtype)) {
@@ -80,10 +85,14 @@ void load_part(const SafetensorsFile& file, const SafetensorsTensor& tensor, con
     return;
   }
   switch (part.view.dtype) {
-    case DType::f32: return upload_converted<float>(tensor, part.view, device, [](float x) { return x; });
-    case DType::bf16: return upload_converted<bf16>(tensor, part.view, device, [](float x) { return to_bf16(x); });
-    case DType::f64: return upload_converted<double>(tensor, part.view, device, [](float x) { return double{x}; });
-    default: MOE_CHECK(!"parameters are of a float type");
+    case DType::f32:
+      return upload_converted<float>(tensor, part.view, device, [](float x) { return x; });
+    case DType::bf16:
+      return upload_converted<bf16>(tensor, part.view, device, [](float x) { return to_bf16(x); });
+    case DType::f64:
+      return upload_converted<double>(tensor, part.view, device, [](float x) { return double{x}; });
+    default:
+      MOE_CHECK(!"parameters are of a float type");
   }
 }
 
@@ -130,8 +139,10 @@ void load_weights(const fs::path& folder, const ModelConfig& config, const std::
                   const std::vector<View>& views, Device& device) {
   const fs::path path = folder / "model.safetensors";
   if (!fs::exists(path) && fs::exists(folder / "model.safetensors.index.json")) {
-    fail("{} keeps its weights in several files (model.safetensors.index.json), expected one model.safetensors; "
-         "join them first", folder.string());
+    fail(
+        "{} keeps its weights in several files (model.safetensors.index.json), expected one model.safetensors; "
+        "join them first",
+        folder.string());
   }
   std::vector<SafetensorsFile> files;
   files.emplace_back(path);

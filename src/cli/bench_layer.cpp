@@ -29,7 +29,7 @@ FfnWeights push_ffn(Arena& arena, DType dtype, int64_t width, int64_t hidden) {
 
 MoeWeights push_moe(Arena& arena, DType dtype, const ModelConfig& m) {
   const int64_t experts = m.n_routed_experts, width = m.moe_intermediate_size, hidden = m.hidden_size;
-  return {.router = arena.push("router", dtype, {experts, hidden}),
+  return {.router = {.weight = arena.push("router", dtype, {experts, hidden})},
           .gate_up = arena.push("experts.gate_up", dtype, {experts, 2 * width, hidden}),
           .down = arena.push("experts.down", dtype, {experts, hidden, width}),
           .shared = push_ffn(arena, dtype, m.shared_width(), hidden)};
@@ -41,9 +41,7 @@ class Layers {
   Layers(const ModelConfig& m, int64_t tokens, DType dtype, Device& device, Backend& backend, const Sizes& sizes)
       : config_{.hidden = m.hidden_size,
                 .width = m.moe_intermediate_size,
-                .router = {.experts = m.n_routed_experts,
-                           .top_k = m.num_experts_per_tok,
-                           .normalize = m.norm_topk_prob},
+                .router = m.decoder().moe.router,
                 .balance = {}},
         dtype_(dtype),
         device_(device),
@@ -79,7 +77,7 @@ class Layers {
   /// everywhere, moves its logit: 0 is about balanced, 1 is Zipf's law.
   void fill(double skew) {
     uint64_t stream = 100;
-    for (const View& view : {weights_.router, weights_.gate_up, weights_.down, weights_.shared.gate_up,
+    for (const View& view : {weights_.router.weight, weights_.gate_up, weights_.down, weights_.shared.gate_up,
                              weights_.shared.down, dense_.gate_up, dense_.down, x_, dy_}) {
       if (view) fill_randomly(backend_, device_, view, stream++);
     }
@@ -95,7 +93,7 @@ class Layers {
       router[static_cast<size_t>(e * hidden)] = static_cast<float>(-skew * std::log(static_cast<double>(e + 1)));
     }
     for (int64_t t = 0; t < x_.size(0); ++t) tokens[static_cast<size_t>(t * hidden)] = 1;
-    set(weights_.router, router);
+    set(weights_.router.weight, router);
     set(x_, tokens);
     layer();
     backend_.run(plan_);
@@ -107,8 +105,9 @@ class Layers {
     Pass pass = this->pass();
     const TokenViews tokens{
         .ids = valid_, .positions = {}, .rope = {}, .segment_start = {}, .valid = valid_, .max_segment = 1};
-    const MoeSaved saved = moe_forward(pass, config_, weights_, tokens, {}, {}, choice_, false, x_, x_, y_);
-    moe_backward(pass, config_, weights_, gradients_, tokens, {}, {}, saved, x_, dy_, dx_);
+    const MoeInput input{.tokens = tokens};
+    const MoeSaved saved = moe_forward(pass, config_, weights_, input, choice_, false, x_, x_, y_);
+    moe_backward(pass, config_, weights_, gradients_, input, saved, x_, dy_, dx_);
   }
 
   /// The layer's products on rows that lie sorted by expert, and those of its shared experts.

@@ -18,7 +18,7 @@ namespace {
 Batch random_batch(const StepFlags& flags, uint64_t number) {
   const Random random(1, number);
   const auto vocabulary = static_cast<uint64_t>(flags.model.vocab_size);
-  Batch batch = placeholder_batch(flags.rows * flags.length);
+  Batch batch = placeholder_batch(flags.rows * flags.length, flags.length);
   batch.rows = flags.rows;
   batch.sequence_length = flags.length;
   batch.segment_tokens.assign(static_cast<size_t>(flags.rows), static_cast<int32_t>(flags.length));

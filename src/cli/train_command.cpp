@@ -45,9 +45,9 @@ int train(const TrainOptions& options) {
   RunConfig run = read_run(options);
   run.step.head_logits = head_logits(device_kind(options.device));
   const MemoryPlan plan = plan_training(run.model, run.step);
-  const std::string text = fmt::format("{} steps of {} rows of {} tokens\n{}", run.schedule.steps,
-                                       run.data.rows_per_step, run.data.sequence_length,
-                                       plan_text(run.model, run.step, plan));
+  const std::string text =
+      fmt::format("{} steps of {} rows of {} tokens\n{}", run.schedule.steps, run.data.rows_per_step,
+                  run.data.sequence_length, plan_text(run.model, run.step, plan));
   if (options.dry_run) {
     std::fputs(text.c_str(), stdout);
     print_coefficients(run);
@@ -58,7 +58,7 @@ int train(const TrainOptions& options) {
   }
   log_info("{}", text);
   print_coefficients(run);
-  if (run.step.balance.active() && run.step.balance.scope == BalanceScope::step && run.model.moe_layers() > 0) {
+  if (run.step.balance.counts_first() && run.model.moe_layers() > 0) {
     log_info("balance.scope = step: every step first counts the experts' tokens in a forward-only pass");
   }
   const Dataset train_data(run.data.train);

@@ -55,7 +55,7 @@ struct Evaluator::State {
         options(how),
         source(what,
                {.sequence_length = how.sequence_length, .rows_per_step = how.batch_rows, .order = DataOrder::once}),
-        scorer(where, std::min(how.batch_rows, source.rows_per_epoch()) * how.sequence_length) {}
+        scorer(where, std::min(how.batch_rows, source.rows_per_epoch()) * how.sequence_length, how.sequence_length) {}
 
   void add_losses(int64_t step, const Batch& batch, const std::vector<float>& losses,
                   std::vector<double>& document_nats) const;
@@ -120,15 +120,17 @@ EvaluationResult Evaluator::run() {
                       .counts = {}};
   }
   std::vector<double> document_nats(static_cast<size_t>(state.documents.count()), 0.0);
+  ChoiceCounts choices;
   int64_t rows_done = 0;
   for (int64_t step = 0; step < state.source.steps_per_epoch(); ++step) {
     const Batch batch = state.source.rows(step, 0, state.source.rows_in_step(step));
-    const std::vector<float> losses =
-        state.scorer.losses(batch, batch.domain, result.routing.groups, result.routing.counts);
+    const std::vector<float> losses = state.scorer.losses(batch, batch.domain, result.routing.groups, choices);
     state.add_losses(step, batch, losses, document_nats);
     rows_done += batch.rows;
     if (state.options.progress) state.options.progress(rows_done, state.source.rows_per_epoch());
   }
+  result.routing.counts = std::move(choices.chosen);
+  result.routing.dropped = std::move(choices.dropped);
   for (size_t domain = 0; domain < domains.size(); ++domain) {
     result.domains.push_back(state.score(domains[domain], static_cast<int32_t>(domain), document_nats));
   }

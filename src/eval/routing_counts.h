@@ -14,6 +14,7 @@ struct RoutingCounts {
   int64_t groups = 0;
   int64_t experts = 0;
   std::vector<int64_t> counts;
+  std::vector<int64_t> dropped = {};  ///< per layer: choices that found their expert full
 
   std::span<const int64_t> of(int64_t layer, int64_t group) const;
   /// Of a layer, over all groups.

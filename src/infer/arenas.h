@@ -15,7 +15,9 @@ struct PassArenas {
   Arena saved;
   Arena scratch;
 
-  Pass pass(Backend& backend, DType dtype) { return {.backend = backend, .saved = saved, .scratch = scratch, .dtype = dtype}; }
+  Pass pass(Backend& backend, DType dtype) {
+    return {.backend = backend, .saved = saved, .scratch = scratch, .dtype = dtype};
+  }
 };
 
 /// Peaks of the three.
@@ -51,7 +53,9 @@ class DeviceMemory {
 /// Parameter views of a model on `arena`, in the order of the table.
 inline std::vector<View> push_parameters(Arena& arena, const std::vector<Parameter>& table, DType dtype) {
   std::vector<View> views;
-  for (const Parameter& parameter : table) views.push_back(arena.push(parameter.name, dtype, parameter.shape));
+  for (const Parameter& parameter : table) {
+    views.push_back(arena.push(parameter.name, parameter.storage(dtype), parameter.shape));
+  }
   return views;
 }
 

@@ -42,17 +42,23 @@ struct Runtime {
   Backend& backend;
 };
 
-/// Scores packed microbatches of up to `max_tokens` tokens.
+/// Which experts tokens chose: sums over batches.
+struct ChoiceCounts {
+  std::vector<int64_t> chosen;   ///< [MoE layers, groups, E]
+  std::vector<int64_t> dropped;  ///< [MoE layers]: choices that found their expert full
+};
+
+/// Scores packed microbatches of up to `max_tokens` tokens in rows of `row_length` (0: one row).
 class Scorer {
  public:
-  Scorer(const Runtime& runtime, int64_t max_tokens);
+  Scorer(const Runtime& runtime, int64_t max_tokens, int64_t row_length = 0);
   ~Scorer();
 
-  /// The cross-entropy of each token's target, 0 where it has none. With `counts` (i32 [MoE layers, groups, E]) adds, for
-  /// each token t with group[t] >= 0, its choices of experts to counts[layer, group[t]].
+  /// The cross-entropy of each token's target, 0 where it has none. With `counts` adds, for each token t with
+  /// group[t] >= 0, its choices of experts to counts.chosen[layer, group[t]], and what was dropped.
   std::vector<float> losses(const Batch& batch);
   std::vector<float> losses(const Batch& batch, const std::vector<int32_t>& group, int64_t groups,
-                            std::vector<int64_t>& counts);
+                            ChoiceCounts& counts);
   /// Calls use(first_row, rows, values) with consecutive blocks of logits [rows, V], in f32.
   void logits(const Batch& batch, const std::function<void(int64_t, int64_t, const float*)>& use);
 
@@ -62,8 +68,8 @@ class Scorer {
   std::unique_ptr<Memory> memory_;
 };
 
-/// Generation with a cache for `sequences` sequences of up to `max_length` tokens each. Appending beyond that is an error
-/// that leaves everything as it was.
+/// Generation with a cache for `sequences` sequences of up to `max_length` tokens each. Appending beyond that is an
+/// error that leaves everything as it was.
 class CachedModel {
  public:
   /// `max_tokens`: the most tokens of one call to append().

@@ -15,7 +15,16 @@ void* bind_masks(const ModelConfig& config, const std::vector<float>& masks, Dev
   const View all(memory, DType::f32, {config.moe_layers(), config.n_routed_experts});
   int64_t index = 0;
   for (DecoderWeights& layer : weights.layers) {
-    if (layer.is_moe()) layer.moe.bias = all.at(index++);
+    if (!layer.is_moe()) continue;
+    RouterWeights& router = layer.moe.router;
+    if (router.bias) {
+      std::vector<float> bias(static_cast<size_t>(config.n_routed_experts));
+      device.download(bias.data(), router.bias.data, router.bias.bytes());
+      const float* const mask = masks.data() + index * config.n_routed_experts;
+      for (size_t e = 0; e < bias.size(); ++e) bias[e] += mask[e];
+      device.upload(all.at(index).data, bias.data(), bias.size() * sizeof(float));
+    }
+    router.bias = all.at(index++);
   }
   return memory;
 }

@@ -1,7 +1,7 @@
+#include <algorithm>
+
 #include "infer/arenas.h"
 #include "infer/forward.h"
-
-#include <algorithm>
 
 namespace moe {
 namespace {
@@ -11,21 +11,24 @@ constexpr int64_t kMostGroups = 64;  // of counts in one pass
 // What a pass needs beside the model: pushed in the same order on the null device and on the real one.
 struct Inputs {
   TokenBuffers tokens;
-  View group, row_loss, counts;
+  View group, row_loss, counts, dropped;
 
   Inputs(Arena& arena, const ModelConfig& config, DType dtype, int64_t max_tokens)
       : tokens(arena, stat_dtype(dtype), max_tokens, config.head_dim),
         group(arena.push("group", DType::i32, {max_tokens})),
         row_loss(arena.push("row_loss", stat_dtype(dtype), {max_tokens})),
-        counts(arena.push("counts", DType::i32, {config.moe_layers(), kMostGroups, config.n_routed_experts})) {}
+        counts(arena.push("counts", DType::i32, {config.moe_layers(), kMostGroups, config.n_routed_experts})),
+        dropped(arena.push("dropped", DType::i32, {config.moe_layers()})) {}
 };
 
 // Logits and losses need the same scratch, chunk by chunk, so that measuring one measures both.
-void walk(const Model& model, Device& device, Backend& backend, PassArenas& arenas, DType dtype, int64_t tokens) {
+void walk(const Model& model, Device& device, Backend& backend, PassArenas& arenas, DType dtype, int64_t tokens,
+          int64_t row_length) {
   Inputs inputs(arenas.inputs, model.config(), dtype, tokens);
-  const TokenViews views = inputs.tokens.upload(placeholder_batch(tokens), tokens, 1.0, device, backend);
+  const TokenViews views = inputs.tokens.upload(placeholder_batch(tokens, row_length), tokens, 1.0, device, backend);
   Pass pass = arenas.pass(backend, dtype);
-  const View h = model.forward(pass, views, {.group = inputs.group, .counts = inputs.counts});
+  const View h =
+      model.forward(pass, views, {.group = inputs.group, .counts = inputs.counts, .dropped = inputs.dropped});
   model.loss(pass, h, views.targets, inputs.row_loss);
 }
 
@@ -42,24 +45,24 @@ struct Scorer::Memory {
         inputs(arenas.inputs, runtime.model.config(), runtime.dtype, max_tokens) {}
 };
 
-Scorer::Scorer(const Runtime& runtime, int64_t max_tokens) : runtime_(runtime) {
-  const PassSizes sizes = measure_pass(
-      runtime.model.config(), runtime.dtype,
-      [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
-        walk(model, device, backend, arenas, runtime.dtype, max_tokens);
-      });
+Scorer::Scorer(const Runtime& runtime, int64_t max_tokens, int64_t row_length) : runtime_(runtime) {
+  const PassSizes sizes = measure_pass(runtime.model.config(), runtime.dtype,
+                                       [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
+                                         walk(model, device, backend, arenas, runtime.dtype, max_tokens,
+                                              row_length > 0 ? row_length : max_tokens);
+                                       });
   memory_ = std::make_unique<Memory>(runtime, sizes, max_tokens);
 }
 
 Scorer::~Scorer() = default;
 
 std::vector<float> Scorer::losses(const Batch& batch) {
-  std::vector<int64_t> counts;
+  ChoiceCounts counts;
   return losses(batch, {}, 0, counts);
 }
 
 std::vector<float> Scorer::losses(const Batch& batch, const std::vector<int32_t>& group, int64_t groups,
-                                  std::vector<int64_t>& counts) {
+                                  ChoiceCounts& counts) {
   Inputs& inputs = memory_->inputs;
   const ModelConfig& config = runtime_.model.config();
   const TokenViews tokens =
@@ -70,8 +73,8 @@ std::vector<float> Scorer::losses(const Batch& batch, const std::vector<int32_t>
   if (groups > 0) {
     if (groups > kMostGroups) fail("routing statistics are kept for at most {} domains, found {}", kMostGroups, groups);
     upload_vector(runtime_.device, inputs.group, group);
-    runtime_.backend.run(Fill{.x = inputs.counts, .value = 0});
-    stats = {.group = inputs.group.rows(0, tokens.count()), .counts = inputs.counts};
+    for (const View& view : {inputs.counts, inputs.dropped}) runtime_.backend.run(Fill{.x = view, .value = 0});
+    stats = {.group = inputs.group.rows(0, tokens.count()), .counts = inputs.counts, .dropped = inputs.dropped};
   }
   const View h = runtime_.model.forward(pass, tokens, stats);
   const View row_loss = inputs.row_loss.rows(0, tokens.count());
@@ -79,15 +82,21 @@ std::vector<float> Scorer::losses(const Batch& batch, const std::vector<int32_t>
   std::vector<float> losses(static_cast<size_t>(tokens.count()));
   runtime_.device.download(losses.data(), row_loss.as<float>(), losses.size() * sizeof(float));
   if (groups > 0) {
-    std::vector<int32_t> found(static_cast<size_t>(inputs.counts.elements()));
-    runtime_.device.download(found.data(), inputs.counts.data, found.size() * sizeof(int32_t));
+    const auto download = [&](const View& view) {
+      std::vector<int32_t> values(static_cast<size_t>(view.elements()));
+      runtime_.device.download(values.data(), view.data, values.size() * sizeof(int32_t));
+      return values;
+    };
+    const std::vector<int32_t> found = download(inputs.counts), dropped = download(inputs.dropped);
     const int64_t experts = config.n_routed_experts;
-    counts.resize(static_cast<size_t>(config.moe_layers() * groups * experts));
-    for (size_t i = 0; i < counts.size(); ++i) {
+    counts.chosen.resize(static_cast<size_t>(config.moe_layers() * groups * experts));
+    for (size_t i = 0; i < counts.chosen.size(); ++i) {
       const int64_t layer = static_cast<int64_t>(i) / (groups * experts);
       const int64_t rest = static_cast<int64_t>(i) % (groups * experts);
-      counts[i] += found[static_cast<size_t>(layer * kMostGroups * experts + rest)];
+      counts.chosen[i] += found[static_cast<size_t>(layer * kMostGroups * experts + rest)];
     }
+    counts.dropped.resize(dropped.size());
+    for (size_t i = 0; i < dropped.size(); ++i) counts.dropped[i] += dropped[i];
   }
   return losses;
 }

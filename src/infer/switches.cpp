@@ -12,6 +12,11 @@ ModelConfig switched(ModelConfig config, const RoutingSwitches& switches) {
   if (!switches.any()) return config;
   if (config.n_routed_experts == 0) fail("the model has no routed experts, so their choice cannot be changed");
   if (switches.drop_shared && config.n_shared_experts == 0) fail("the model has no shared experts to drop");
+  const bool by_token = config.routing == RoutingMethod::hash || config.routing == RoutingMethod::expert_choice;
+  if (by_token && (switches.skip > 0 || !switches.masked.empty() || switches.experts_per_token > 0)) {
+    fail("the model's tokens do not choose their experts by score (routing = {}), so their choice cannot be changed",
+         name(config.routing));
+  }
   if (switches.drop_shared) config.num_experts_per_tok += config.n_shared_experts;
   if (switches.experts_per_token > 0) config.num_experts_per_tok = switches.experts_per_token;
   config.skipped_experts = switches.skip;

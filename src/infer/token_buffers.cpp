@@ -36,6 +36,7 @@ TokenViews TokenBuffers::upload(const Batch& batch, int64_t max_segment, double 
                                 Backend& backend) {
   TokenViews tokens = views(static_cast<int64_t>(batch.tokens.size()), max_segment);
   tokens.targets = targets_.rows(0, tokens.count());
+  tokens.row_length = batch.sequence_length;
   upload_vector(device, ids_, batch.tokens);
   upload_vector(device, targets_, batch.targets);
   upload_vector(device, positions_, batch.positions);
@@ -71,7 +72,8 @@ std::vector<double> download_doubles(Device& device, const View& view) {
   return values;
 }
 
-Batch placeholder_batch(int64_t tokens) {
+Batch placeholder_batch(int64_t tokens, int64_t row_length) {
+  MOE_CHECK(row_length > 0 && tokens % row_length == 0);
   Batch batch;
   const auto count = static_cast<size_t>(tokens);
   for (auto* values : {&batch.tokens, &batch.targets, &batch.positions, &batch.segment_start, &batch.segment_id}) {
@@ -79,6 +81,8 @@ Batch placeholder_batch(int64_t tokens) {
   }
   batch.segment_tokens.assign(count, 1);  // as many balance groups as there could be
   batch.num_targets = batch.num_tokens = tokens;
+  batch.rows = tokens / row_length;
+  batch.sequence_length = row_length;
   return batch;
 }
 

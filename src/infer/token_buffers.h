@@ -36,7 +36,7 @@ void upload_vector(Device& device, const View& view, const std::vector<T>& value
 /// All elements of a contiguous f32 or f64 view.
 std::vector<double> download_doubles(Device& device, const View& view);
 
-/// A batch of one document, for walking through a pass over a null device, where only sizes matter.
-Batch placeholder_batch(int64_t tokens);
+/// A batch for walking through a pass over a null device, where only sizes matter.
+Batch placeholder_batch(int64_t tokens, int64_t row_length);
 
 }  // namespace moe

@@ -1,5 +1,8 @@
 #include "model/config.h"
 
+#include <algorithm>
+#include <cmath>
+
 namespace moe {
 
 bool ModelConfig::is_moe_layer(int64_t layer) const {
@@ -12,6 +15,83 @@ int64_t ModelConfig::moe_layers() const {
   return count;
 }
 
+namespace {
+
+int64_t millionths(double factor) { return std::llround(factor * static_cast<double>(kMillion)); }
+
+GateForm gate_form(const ModelConfig& config) {
+  switch (config.routing) {
+    case RoutingMethod::topk:
+      return moe::gate_form(config.norm_topk_prob && config.num_experts_per_tok > 1);
+    case RoutingMethod::noisy_topk:
+      return GateForm::softmax;
+    case RoutingMethod::hash:
+      return GateForm::one;
+    case RoutingMethod::expert_choice:
+    case RoutingMethod::stable:
+      return GateForm::score;
+  }
+  return GateForm::score;
+}
+
+GroupLimit group_limit(const ModelConfig& config) {
+  if (config.topk_method == TopkMethod::greedy) return {};
+  const int64_t share = std::max<int64_t>(1, config.num_experts_per_tok / config.topk_group);
+  return {.groups = config.n_group,
+          .used = config.topk_group,
+          .best = config.topk_method == TopkMethod::noaux_tc ? std::min(share, config.n_routed_experts / config.n_group)
+                                                             : 1};
+}
+
+RouterConfig router_config(const ModelConfig& config, const BalanceConfig& balance) {
+  if (config.n_routed_experts == 0) return {};
+  return {.method = config.routing,
+          .experts = config.n_routed_experts,
+          .top_k = config.num_experts_per_tok,
+          .scoring = config.scoring_func,
+          .form = gate_form(config),
+          .scale = static_cast<float>(config.routed_scaling_factor),
+          .limit = group_limit(config),
+          .biased = config.has_router_bias(),
+          .log_sum = balance.z_loss != 0,
+          .jitter = static_cast<float>(config.router_jitter),
+          .threshold = static_cast<float>(config.second_expert_threshold),
+          .capacity = millionths(config.capacity_factor),
+          .capacity_eval = millionths(config.eval_capacity_factor),
+          .skip = config.skipped_experts,
+          .even = config.even_routing};
+}
+
+}  // namespace
+
+const char* name(TopkMethod method) {
+  switch (method) {
+    case TopkMethod::greedy:
+      return "greedy";
+    case TopkMethod::group_limited_greedy:
+      return "group_limited_greedy";
+    case TopkMethod::noaux_tc:
+      return "noaux_tc";
+  }
+  return "?";
+}
+
+std::optional<TopkMethod> topk_method_from(std::string_view text) {
+  for (const TopkMethod method : {TopkMethod::greedy, TopkMethod::group_limited_greedy, TopkMethod::noaux_tc}) {
+    if (text == name(method)) return method;
+  }
+  return std::nullopt;
+}
+
+const char* name(Scoring scoring) { return scoring == Scoring::sigmoid ? "sigmoid" : "softmax"; }
+
+std::optional<Scoring> scoring_from(std::string_view text) {
+  for (const Scoring scoring : {Scoring::softmax, Scoring::sigmoid}) {
+    if (text == name(scoring)) return scoring;
+  }
+  return std::nullopt;
+}
+
 DecoderConfig ModelConfig::decoder(const BalanceConfig& balance) const {
   return {.attention = {.hidden = hidden_size,
                         .heads = static_cast<int>(num_attention_heads),
@@ -19,10 +99,7 @@ DecoderConfig ModelConfig::decoder(const BalanceConfig& balance) const {
                         .head_dim = head_dim},
           .moe = {.hidden = hidden_size,
                   .width = moe_intermediate_size,
-                  .router = {.experts = n_routed_experts,
-                             .top_k = num_experts_per_tok,
-                             .normalize = norm_topk_prob && num_experts_per_tok > 1,
-                             .skip = skipped_experts},
+                  .router = router_config(*this, balance),
                   .balance = balance},
           .norm_eps = static_cast<float>(rms_norm_eps)};
 }
@@ -31,6 +108,72 @@ namespace {
 
 void require_positive(const char* field, int64_t value) {
   if (value <= 0) fail("the model's {} is {}, expected a positive number", field, value);
+}
+
+void require_range(const char* field, double value, double least, double most) {
+  if (value >= least && value <= most) return;
+  fail("the model's {} is {}, expected a number from {} to {}", field, value, least, most);
+}
+
+void validate_groups(const ModelConfig& config) {
+  require_positive("n_group", config.n_group);
+  require_positive("topk_group", config.topk_group);
+  if (config.topk_method == TopkMethod::greedy) {
+    if (config.n_group == 1) return;
+    fail("the model's n_group is {} with topk_method greedy, which has no groups; expected 1, or another topk_method",
+         config.n_group);
+  }
+  if (config.n_group > 32 || config.n_routed_experts % config.n_group != 0) {
+    fail("the model's n_group is {}, expected a divisor of n_routed_experts, which is {}, up to 32", config.n_group,
+         config.n_routed_experts);
+  }
+  if (config.topk_group > config.n_group) {
+    fail("the model's topk_group is {}, but there are only {} groups (n_group)", config.topk_group, config.n_group);
+  }
+  const int64_t within = config.n_routed_experts / config.n_group * config.topk_group;
+  if (config.num_experts_per_tok + config.skipped_experts > within) {
+    fail("the model's num_experts_per_tok is {}, but {} groups of {} hold only {} experts (topk_group, n_group)",
+         config.num_experts_per_tok, config.topk_group, config.n_group, within);
+  }
+}
+
+void validate_routing(const ModelConfig& config) {
+  const bool topk = config.routing == RoutingMethod::topk;
+  const auto only_topk = [&](const char* field, bool used) {
+    if (used && !topk) fail("the model's {} is set, which routing = {} does not have", field, name(config.routing));
+  };
+  only_topk("scoring_func", config.scoring_func != Scoring::softmax);
+  only_topk("topk_method", config.topk_method != TopkMethod::greedy);
+  only_topk("routed_scaling_factor", config.routed_scaling_factor != 1);
+  only_topk("router_jitter", config.router_jitter != 0);
+  only_topk("second_expert_threshold", config.second_expert_threshold != 0);
+  only_topk("eval_capacity_factor", config.eval_capacity_factor != 0);
+  only_topk("norm_topk_prob", config.norm_topk_prob);
+  require_range("routed_scaling_factor", config.routed_scaling_factor, 1e-6, 1e6);
+  require_range("router_jitter", config.router_jitter, 0, 1);
+  require_range("second_expert_threshold", config.second_expert_threshold, 0, 1);
+  require_range("capacity_factor", config.capacity_factor, 0, 999);
+  require_range("eval_capacity_factor", config.eval_capacity_factor, 0, 999);
+  validate_groups(config);
+  if (config.second_expert_threshold > 0 && config.num_experts_per_tok != 2) {
+    fail("the model's num_experts_per_tok is {}, expected 2 with a second_expert_threshold",
+         config.num_experts_per_tok);
+  }
+  if (config.routing == RoutingMethod::expert_choice) {
+    if (config.capacity_factor == 0) {
+      fail(
+          "the model's capacity_factor is 0, expected the number of experts per token that routing = expert_choice "
+          "gives out on average, for instance 2");
+    }
+  } else if (!topk && config.capacity_factor != 0) {
+    fail("the model's capacity_factor is {}, which routing = {} does not have", config.capacity_factor,
+         name(config.routing));
+  }
+  const bool one = config.routing == RoutingMethod::hash || config.routing == RoutingMethod::stable;
+  if (one && config.num_experts_per_tok != 1) {
+    fail("the model's num_experts_per_tok is {}, expected 1 with routing = {}", config.num_experts_per_tok,
+         name(config.routing));
+  }
 }
 
 void validate_experts(const ModelConfig& config) {
@@ -45,6 +188,7 @@ void validate_experts(const ModelConfig& config) {
     fail("{} best experts to pass over and {} to choose are more than the {} routed experts", config.skipped_experts,
          config.num_experts_per_tok, config.n_routed_experts);
   }
+  validate_routing(config);
   if (config.n_shared_experts < 0)
     fail("the model's n_shared_experts is {}, expected 0 or more", config.n_shared_experts);
   if (config.first_k_dense_replace < 0) {

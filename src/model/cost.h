@@ -8,8 +8,10 @@
 
 namespace moe {
 
-constexpr std::array kParameterKinds{ParameterKind::embedding,      ParameterKind::head,          ParameterKind::norm,
-                                     ParameterKind::attention,      ParameterKind::dense_ffn,     ParameterKind::router,
+constexpr std::array kParameterKinds{ParameterKind::embedding,      ParameterKind::head,
+                                     ParameterKind::norm,           ParameterKind::attention,
+                                     ParameterKind::dense_ffn,      ParameterKind::router,
+                                     ParameterKind::light_router,   ParameterKind::router_state,
                                      ParameterKind::routed_experts, ParameterKind::shared_experts};
 
 class ParameterCounts {
@@ -23,8 +25,11 @@ class ParameterCounts {
   int64_t stored() const;
   int64_t activated() const;
   /// The paper's totals count both embeddings, but not the routers.
-  int64_t paper_total() const { return stored() - stored(ParameterKind::router); }
-  int64_t paper_activated() const { return activated() - activated(ParameterKind::router); }
+  int64_t paper_total() const { return stored() - routers(); }
+  int64_t paper_activated() const { return activated() - routers(); }
+  int64_t routers() const {
+    return stored(ParameterKind::router) + stored(ParameterKind::light_router) + stored(ParameterKind::router_state);
+  }
   /// A: parameters of the matrices that a token is multiplied by, the head among them (a tied one too), neither the
   /// input embedding nor the router.
   int64_t multiplied() const;

@@ -8,9 +8,13 @@ LayerStats StepStats::layer(int64_t moe_index) const {
   const auto scalar = [&](const View& view) { return view ? view.rows(moe_index, 1) : View{}; };
   return {.group = group,
           .counts = part(counts),
-          .expert_loss = scalar(expert_loss),
-          .device_loss = scalar(device_loss),
-          .step_counts = part(step_counts)};
+          .dropped = scalar(dropped),
+          .losses = part(losses),
+          .sums = {.counts = part(sums.counts),
+                   .reach = part(sums.reach),
+                   .importance = part(sums.importance),
+                   .load = part(sums.load)},
+          .collect = collect};
 }
 
 Model::Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeights weights)
@@ -23,20 +27,25 @@ Model::Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeigh
 
 RouteChoice Model::save_choice(Pass& pass, int64_t layer, int64_t tokens) const {
   if (!config_.is_moe_layer(layer)) return {};
-  const Shape shape{tokens, config_.num_experts_per_tok};
+  const RouterConfig& router = decoder_.moe.router;
+  const Shape shape{tokens, router.slots()};
   return {.ids = pass.saved.push("choice.ids", DType::i32, shape),
-          .gates = pass.saved.push("choice.gates", pass.stat(), shape)};
+          .gates = pass.saved.push("choice.gates", pass.stat(), shape),
+          .kept = router.drops() ? pass.saved.push("choice.kept", DType::i32, shape) : View{}};
 }
 
-View Model::forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache) const {
+View Model::forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache,
+                    const RouteMode& mode) const {
   const Shape shape{tokens.count(), config_.hidden_size};
   View h = pass.temporary("hidden", shape);
   View next = pass.temporary("hidden", shape);
   pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     const Arena::Frame frame(pass.saved);
-    const LayerInput input{.tokens = tokens,
-                           .stats = stats.layer(moe_index_[layer]),
+    const LayerInput input{.moe = {.tokens = tokens,
+                                   .stats = stats.layer(moe_index_[layer]),
+                                   .mode = mode,
+                                   .layer = static_cast<int64_t>(layer)},
                            .choice = save_choice(pass, static_cast<int64_t>(layer), tokens.count()),
                            .cache = cache == nullptr ? nullptr : &cache->layers[layer]};
     decoder_forward(pass, decoder_, weights_.layers[layer], input, h, next);
@@ -46,7 +55,8 @@ View Model::forward(Pass& pass, const TokenViews& tokens, const StepStats& stats
 }
 
 void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& balance, const StepStats& stats,
-                  View gradient_scale, bool recompute, const ModelWeights& gradients, View row_loss) const {
+                  const RouteMode& mode, View gradient_scale, bool recompute, const ModelWeights& gradients,
+                  View row_loss) const {
   struct LayerState {
     size_t mark;
     View h;
@@ -64,8 +74,12 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
     const View h_out = pass.save("hidden", shape);
     state.choice = save_choice(pass, static_cast<int64_t>(layer), tokens.count());
     const size_t inner_mark = pass.saved.mark();
-    const LayerInput input{
-        .tokens = tokens, .balance = balance, .stats = stats.layer(moe_index_[layer]), .choice = state.choice};
+    const LayerInput input{.moe = {.tokens = tokens,
+                                   .balance = balance,
+                                   .stats = stats.layer(moe_index_[layer]),
+                                   .mode = mode,
+                                   .layer = static_cast<int64_t>(layer)},
+                           .choice = state.choice};
     state.saved = decoder_forward(pass, decoder_, weights_.layers[layer], input, h, h_out);
     if (recompute) pass.saved.release(inner_mark);
     states.push_back(state);
@@ -80,9 +94,14 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
     LayerState& state = states[layer];
     LayerStats layer_stats = stats.layer(moe_index_[layer]);
     // A second forward must neither count nor add losses again.
-    layer_stats.counts = layer_stats.expert_loss = layer_stats.device_loss = View{};
-    const LayerInput input{
-        .tokens = tokens, .balance = balance, .stats = layer_stats, .choice = state.choice, .replay = true};
+    layer_stats.counts = layer_stats.dropped = layer_stats.losses = View{};
+    const LayerInput input{.moe = {.tokens = tokens,
+                                   .balance = balance,
+                                   .stats = layer_stats,
+                                   .mode = mode,
+                                   .layer = static_cast<int64_t>(layer)},
+                           .choice = state.choice,
+                           .replay = true};
     const Arena::Frame frame(pass.scratch);
     if (recompute) {
       const View again = pass.temporary("recomputed", shape);

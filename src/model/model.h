@@ -10,9 +10,10 @@ namespace moe {
 struct StepStats {
   View group = {};        ///< i32 [T]: the row of counts for each token; -1: not counted
   View counts = {};       ///< i32 [moe layers, groups, E]
-  View expert_loss = {};  ///< stat [moe layers]
-  View device_loss = {};  ///< stat [moe layers]
-  View step_counts = {};  ///< i32 [moe layers, 1, E], for the step scope
+  View dropped = {};      ///< i32 [moe layers]
+  View losses = {};       ///< stat [moe layers, kRouterLosses]
+  BalanceSums sums = {};  ///< [moe layers, 1, ...], for the step scope
+  bool collect = false;   ///< LayerStats::collect
 
   LayerStats layer(int64_t moe_index) const;
 };
@@ -31,12 +32,14 @@ class Model {
 
   /// The residual stream after the last layer, [T, D], in scratch memory; nothing is kept for a backward pass.
   /// With `cache`, tokens carry sequences and positions, and attend to the cache.
-  View forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache = nullptr) const;
+  View forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache = nullptr,
+               const RouteMode& mode = {}) const;
 
   /// row_loss [T] (stat) and every gradient, for gradient_scale * sum of row_loss + the balance losses.
   /// `recompute` keeps only each layer's input and choice of experts, and runs the layer again in backward.
   void train(Pass& pass, const TokenViews& tokens, const BalanceViews& balance, const StepStats& stats,
-             View gradient_scale, bool recompute, const ModelWeights& gradients, View row_loss) const;
+             const RouteMode& mode, View gradient_scale, bool recompute, const ModelWeights& gradients,
+             View row_loss) const;
 
   /// Final norm and logits (stat [n, V]) of rows [begin, begin + n) of the residual stream h.
   void logits(Pass& pass, View h, View logits) const;

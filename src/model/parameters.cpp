@@ -6,8 +6,8 @@ namespace moe {
 namespace {
 
 void add_layer(const ModelConfig& config, int64_t layer, std::vector<Parameter>& table) {
-  const auto add = [&](const char* suffix, Shape shape, ParameterKind kind) {
-    table.push_back({fmt::format("layers.{}.{}", layer, suffix), shape, kind, layer});
+  const auto add = [&](const char* suffix, Shape shape, ParameterKind kind, bool starts_at_zero = false) {
+    table.push_back({fmt::format("layers.{}.{}", layer, suffix), shape, kind, layer, starts_at_zero});
   };
   const AttentionConfig attention = config.decoder().attention;
   const int64_t hidden = config.hidden_size;
@@ -22,7 +22,16 @@ void add_layer(const ModelConfig& config, int64_t layer, std::vector<Parameter>&
   }
   const int64_t experts = config.n_routed_experts;
   const int64_t width = config.moe_intermediate_size;
-  add("router", {experts, hidden}, ParameterKind::router);
+  const bool noisy = config.routing == RoutingMethod::noisy_topk;
+  if (config.routing != RoutingMethod::hash) add("router", {experts, hidden}, ParameterKind::router, noisy);
+  if (config.has_router_bias()) add("router.bias", {experts}, ParameterKind::router_state, true);
+  if (noisy) add("router.noise", {experts, hidden}, ParameterKind::router, true);
+  if (config.routing == RoutingMethod::hash)
+    add("router.table", {config.vocab_size}, ParameterKind::router_state, true);
+  if (config.routing == RoutingMethod::stable) {
+    add("router.light_embedding", {config.vocab_size, kLightWidth}, ParameterKind::light_router);
+    add("router.light_centroids", {experts, kLightWidth}, ParameterKind::light_router);
+  }
   add("experts.gate_up", {experts, 2 * width, hidden}, ParameterKind::routed_experts);
   add("experts.down", {experts, hidden, width}, ParameterKind::routed_experts);
   if (config.n_shared_experts > 0) {
@@ -47,6 +56,10 @@ const char* name(ParameterKind kind) {
       return "dense FFN";
     case ParameterKind::router:
       return "routers";
+    case ParameterKind::light_router:
+      return "light routers";
+    case ParameterKind::router_state:
+      return "router state";
     case ParameterKind::routed_experts:
       return "routed experts";
     case ParameterKind::shared_experts:
@@ -55,13 +68,23 @@ const char* name(ParameterKind kind) {
   return "?";
 }
 
+DType Parameter::storage(DType weights) const {
+  if (trained()) return weights;
+  return is_table() ? DType::i32 : stat_dtype(weights);
+}
+
+bool Parameter::gradient_is_added(bool tied_embedding) const {
+  return !is_matrix() || kind == ParameterKind::light_router || (kind == ParameterKind::embedding && !tied_embedding);
+}
+
 std::vector<Parameter> parameter_table(const ModelConfig& config) {
   std::vector<Parameter> table;
-  table.push_back({"embedding", {config.vocab_size, config.hidden_size}, ParameterKind::embedding});
+  table.push_back(
+      {.name = "embedding", .shape = {config.vocab_size, config.hidden_size}, .kind = ParameterKind::embedding});
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) add_layer(config, layer, table);
-  table.push_back({"norm", {config.hidden_size}, ParameterKind::norm});
+  table.push_back({.name = "norm", .shape = {config.hidden_size}, .kind = ParameterKind::norm});
   if (!config.tie_word_embeddings) {
-    table.push_back({"head", {config.vocab_size, config.hidden_size}, ParameterKind::head});
+    table.push_back({.name = "head", .shape = {config.vocab_size, config.hidden_size}, .kind = ParameterKind::head});
   }
   return table;
 }
@@ -89,7 +112,15 @@ ModelWeights bind_weights(const ModelConfig& config, const std::vector<Parameter
     decoder.attention.output = next("attention.output");
     decoder.ffn_norm = next("ffn.norm");
     if (config.is_moe_layer(layer)) {
-      decoder.moe.router = next("router");
+      RouterWeights& router = decoder.moe.router;
+      if (config.routing != RoutingMethod::hash) router.weight = next("router");
+      if (config.has_router_bias()) router.bias = next("router.bias");
+      if (config.routing == RoutingMethod::noisy_topk) router.noise = next("router.noise");
+      if (config.routing == RoutingMethod::hash) router.table = next("router.table");
+      if (config.routing == RoutingMethod::stable) {
+        router.light_embedding = next("router.light_embedding");
+        router.light_centroids = next("router.light_centroids");
+      }
       decoder.moe.gate_up = next("experts.gate_up");
       decoder.moe.down = next("experts.down");
       if (config.n_shared_experts > 0) {
@@ -112,9 +143,10 @@ void initial_values(const Parameter& parameter, uint64_t seed, double standard_d
                     float* values) {
   const Random random(seed, hash_name(parameter.name));
   for (int64_t i = 0; i < count; ++i) {
-    values[i] = parameter.is_matrix()
-                    ? static_cast<float>(standard_deviation * random.normal(static_cast<uint64_t>(begin + i)))
-                    : 1.0f;
+    const auto draw = [&] {
+      return static_cast<float>(standard_deviation * random.normal(static_cast<uint64_t>(begin + i)));
+    };
+    values[i] = parameter.starts_at_zero ? 0.0f : (parameter.is_matrix() ? draw() : 1.0f);
   }
 }
 

@@ -46,6 +46,11 @@ ModelConfig grouped_heads(ModelConfig config, int64_t key_value_heads) {
   return config;
 }
 
+ModelConfig hashed(ModelConfig config) {
+  config.routing = RoutingMethod::hash;
+  return config;
+}
+
 ModelConfig mixtral() {
   ModelConfig config = experts(grouped_heads(trunk(32, 4096, 32000, 4096), 8), {0, 8, 2, 14336});
   config.norm_topk_prob = true;
@@ -57,7 +62,7 @@ std::vector<Preset> make_presets() {
   const ModelConfig large = trunk(62, 4096, 102400, 4096);
   return {
       {"dense-0.2b", "Dense 0.2B", dense(small, kStandard2B)},
-      {"hash-2b", "Hash Layer 2B", experts(small, {0, 16, 1, kStandard2B})},
+      {"hash-2b", "Hash Layer 2B", hashed(experts(small, {0, 16, 1, kStandard2B}))},
       {"switch-2b", "Switch 2B", experts(small, {0, 16, 1, kStandard2B})},
       {"gshard-2b", "GShard 2B", experts(small, {0, 16, 2, kStandard2B})},
       {"gshard-1.2x", "GShard 2B, experts 1.2 times as wide", experts(small, {0, 16, 2, 4160})},

@@ -22,7 +22,7 @@ DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const Deco
   {
     const Arena::Frame frame(pass.scratch);
     const View attended = pass.temporary("attention.output", shape);
-    saved.attention = attention_forward(pass, config.attention, weights.attention, input.tokens, input.cache,
+    saved.attention = attention_forward(pass, config.attention, weights.attention, input.tokens(), input.cache,
                                         saved.attention_input, attended);
     pass.backend.run(RmsNorm{.x = attended,
                              .residual = h,
@@ -33,8 +33,8 @@ DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const Deco
                              .inv_rms = saved.ffn_inv_rms});
   }
   if (weights.is_moe()) {
-    saved.moe = moe_forward(pass, config.moe, weights.moe, input.tokens, input.balance, input.stats, input.choice,
-                            input.replay, saved.ffn_input, saved.middle, h_out);
+    saved.moe = moe_forward(pass, config.moe, weights.moe, input.moe, input.choice, input.replay, saved.ffn_input,
+                            saved.middle, h_out);
   } else {
     saved.ffn_gate_up = ffn_forward(pass, weights.ffn, saved.ffn_input, h_out);
     pass.backend.run(Add{.x = saved.middle, .y = h_out});
@@ -48,8 +48,7 @@ void decoder_backward(Pass& pass, const DecoderConfig& config, const DecoderWeig
   const Arena::Frame frame(pass.scratch);
   const View d_normed = pass.temporary("d_normed", d.shape);
   if (weights.is_moe()) {
-    moe_backward(pass, config.moe, weights.moe, gradients.moe, input.tokens, input.balance, input.stats, saved.moe,
-                 saved.ffn_input, d, d_normed);
+    moe_backward(pass, config.moe, weights.moe, gradients.moe, input.moe, saved.moe, saved.ffn_input, d, d_normed);
   } else {
     ffn_backward(pass, weights.ffn, gradients.ffn, saved.ffn_gate_up, saved.ffn_input, d, d_normed);
   }
@@ -60,7 +59,7 @@ void decoder_backward(Pass& pass, const DecoderConfig& config, const DecoderWeig
                                    .inv_rms = saved.ffn_inv_rms,
                                    .dx = d,
                                    .dgain = gradients.ffn_norm});
-  attention_backward(pass, config.attention, weights.attention, gradients.attention, input.tokens, saved.attention,
+  attention_backward(pass, config.attention, weights.attention, gradients.attention, input.tokens(), saved.attention,
                      saved.attention_input, d, d_normed);
   pass.backend.run(RmsNormBackward{.dy = d_normed,
                                    .x = h,

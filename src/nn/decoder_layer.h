@@ -21,27 +21,27 @@ struct DecoderWeights {
   FfnWeights ffn;
   MoeWeights moe;
 
-  bool is_moe() const { return static_cast<bool>(moe.router); }
+  bool is_moe() const { return static_cast<bool>(moe.gate_up); }
 };
 
 /// What lasts from forward to backward.
 struct DecoderSaved {
   View attention_input, attention_inv_rms;  ///< RMSNorm(h) and its statistics
   AttentionSaved attention;
-  View middle;                   ///< u
-  View ffn_input, ffn_inv_rms;   ///< RMSNorm(u)
+  View middle;                  ///< u
+  View ffn_input, ffn_inv_rms;  ///< RMSNorm(u)
   View ffn_gate_up;
   MoeSaved moe;
 };
 
 /// The microbatch as a layer sees it.
 struct LayerInput {
-  const TokenViews& tokens;
-  BalanceViews balance = {};
-  LayerStats stats = {};
+  MoeInput moe;
   RouteChoice choice = {};  ///< MoE layers: filled in forward, or read when `replay`
   bool replay = false;
   const LayerCache* cache = nullptr;
+
+  const TokenViews& tokens() const { return moe.tokens; }
 };
 
 /// h_out = the layer's output for the residual stream h [T, D].
@@ -50,6 +50,7 @@ DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const Deco
 
 /// Turns d [T, D] from the gradient of h_out into that of h, and makes the weights' gradients; spends `saved`.
 void decoder_backward(Pass& pass, const DecoderConfig& config, const DecoderWeights& weights,
-                      const DecoderWeights& gradients, const LayerInput& input, const DecoderSaved& saved, View h, View d);
+                      const DecoderWeights& gradients, const LayerInput& input, const DecoderSaved& saved, View h,
+                      View d);
 
 }  // namespace moe

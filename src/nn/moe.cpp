@@ -61,16 +61,27 @@ void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& wei
   pass.backend.run(GroupedGemm{.a = saved.gate_up, .offsets = route.offsets, .b = weights.gate_up, .c = d_rows});
 }
 
+RouterInput router_input(const MoeConfig& config, const MoeInput& input, View x) {
+  return {.config = config.router,
+          .balance = config.balance,
+          .tokens = input.tokens,
+          .views = input.balance,
+          .stats = input.stats,
+          .mode = input.mode,
+          .layer = input.layer,
+          .x = x};
+}
+
 }  // namespace
 
-MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const TokenViews& tokens,
-                     const BalanceViews& balance, const LayerStats& stats, const RouteChoice& choice, bool replay,
-                     View x, View residual, View y) {
-  const int64_t row_total = tokens.count() * config.router.top_k;
-  MoeSaved saved{.route = route_forward(pass, config.router, weights.router, weights.bias, tokens, x, choice, replay),
-                 .gate_up = pass.save("experts.gate_up", {row_total, 2 * config.width}),
-                 .shared_gate_up = {}};
-  route_losses(pass, config.router, config.balance, balance, stats, saved.route);
+MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeInput& input,
+                     const RouteChoice& choice, bool replay, View x, View residual, View y) {
+  const RouterInput router = router_input(config, input, x);
+  MoeSaved saved{
+      .route = route_forward(pass, router, weights.router, choice, replay), .gate_up = {}, .shared_gate_up = {}};
+  const int64_t row_total = saved.route.row_slot.size(0);
+  saved.gate_up = pass.save("experts.gate_up", {row_total, 2 * config.width});
+  route_losses(pass, router, weights.router, saved.route);
   if (weights.shared) saved.shared_gate_up = ffn_forward(pass, weights.shared, x, y);
   const Arena::Frame frame(pass.scratch);
   const View rows = pass.temporary("experts.rows", {row_total, config.hidden});
@@ -84,18 +95,15 @@ MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weig
 }
 
 void moe_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeWeights& gradients,
-                  const TokenViews& tokens, const BalanceViews& balance, const LayerStats& stats, const MoeSaved& saved,
-                  View x, View dy, View dx) {
+                  const MoeInput& input, const MoeSaved& saved, View x, View dy, View dx) {
   const Arena::Frame frame(pass.scratch);
-  const RouterConfig& router = config.router;
-  const View d_gates = pass.scratch.push("router.d_gates", pass.stat(), {tokens.count(), router.top_k});
-  const View d_rows = pass.temporary("experts.d_rows", {tokens.count() * router.top_k, config.hidden});
+  const View d_gates = pass.scratch.push("router.d_gates", pass.stat(), saved.route.choice.gates.shape);
+  const View d_rows = pass.temporary("experts.d_rows", {saved.route.row_slot.size(0), config.hidden});
   experts_backward(pass, config, weights, gradients, saved, x, dy, d_gates, d_rows);
   if (weights.shared) ffn_backward(pass, weights.shared, gradients.shared, saved.shared_gate_up, x, dy, dx);
   pass.backend.run(RowsCombine{
       .rows = d_rows, .slot_row = saved.route.slot_row, .y = dx, .accumulate = static_cast<bool>(weights.shared)});
-  route_backward(pass, router, config.balance, balance, stats, tokens, weights.router, gradients.router, saved.route, x,
-                 d_gates, dx);
+  route_backward(pass, router_input(config, input, x), weights.router, gradients.router, saved.route, d_gates, dx);
 }
 
 }  // namespace moe

@@ -1,9 +1,9 @@
 #pragma once
 /// The DeepSeekMoE layer, docs/paper.md eq. (9): y_t = shared FFN(x_t) + sum over chosen i of g_{i,t} FFN_i(x_t).
-/// T tokens, D hidden size, E routed experts of width F, K chosen per token, R = T * K rows sorted by expert.
+/// T tokens, D hidden size, E routed experts of width F, S choice slots per token, R rows sorted by expert.
 
 #include "nn/ffn.h"
-#include "nn/routers/softmax_topk.h"
+#include "nn/routers/router.h"
 
 namespace moe {
 
@@ -16,8 +16,7 @@ struct MoeConfig {
 
 /// Weights, or their gradients.
 struct MoeWeights {
-  View router;        ///< [E, D]
-  View bias = {};     ///< stat [E], added to the scores for the choice alone; absent: 0
+  RouterWeights router;
   View gate_up;       ///< [E, 2F, D]
   View down;          ///< [E, D, F]
   FfnWeights shared;  ///< the K_s shared experts as one FFN; absent when K_s = 0
@@ -29,14 +28,21 @@ struct MoeSaved {
   View shared_gate_up;  ///< [T, 2 K_s F]
 };
 
+/// What a MoE layer sees of the microbatch beside its input.
+struct MoeInput {
+  const TokenViews& tokens;
+  BalanceViews balance = {};
+  LayerStats stats = {};
+  RouteMode mode = {};
+  int64_t layer = 0;
+};
+
 /// y = residual + MoE(x). `choice` is filled, or read when `replay`.
-MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const TokenViews& tokens,
-                     const BalanceViews& balance, const LayerStats& stats, const RouteChoice& choice, bool replay, View x,
-                     View residual, View y);
+MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeInput& input,
+                     const RouteChoice& choice, bool replay, View x, View residual, View y);
 
 /// dx (overwritten) and the weights' gradients from dy (the residual's gradient is the caller's); spends `saved`.
 void moe_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeWeights& gradients,
-                  const TokenViews& tokens, const BalanceViews& balance, const LayerStats& stats, const MoeSaved& saved,
-                  View x, View dy, View dx);
+                  const MoeInput& input, const MoeSaved& saved, View x, View dy, View dx);
 
 }  // namespace moe

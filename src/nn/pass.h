@@ -32,6 +32,7 @@ struct TokenViews {
   View segment_start;  ///< i32 [T], -1: padding (Attention)
   View valid;          ///< i32 [T]: 0, or -1 for padding: the group of statistics that cover all tokens
   int64_t max_segment;
+  int64_t row_length = 0;  ///< tokens of a batch row; 0: with a cache there are no rows
   /// Inference with a cache: the sequence of each token; absent otherwise.
   View sequence = {};  ///< i32 [T], -1: padding
 
@@ -45,8 +46,7 @@ inline void linear(Pass& pass, View x, View weight, View y, bool accumulate = fa
 
 /// dW += dy^T x (overwritten in a step's first microbatch).
 inline void linear_weight_gradient(Pass& pass, View dy, View x, View d_weight) {
-  pass.backend.run(
-      Gemm{.a = dy, .b = x, .c = d_weight, .transpose_a = true, .accumulate = pass.accumulate_gradients});
+  pass.backend.run(Gemm{.a = dy, .b = x, .c = d_weight, .transpose_a = true, .accumulate = pass.accumulate_gradients});
 }
 
 /// dx = dy W, or dx += dy W.

@@ -2,10 +2,12 @@
 /// The contract: every operation is in OpList, and a Backend implements each or does not compile.
 
 #include "ops/attention.h"
+#include "ops/balance.h"
 #include "ops/dense.h"
 #include "ops/ends.h"
 #include "ops/numbers.h"
 #include "ops/routing.h"
+#include "ops/routing_methods.h"
 #include "ops/rows.h"
 
 namespace moe {
@@ -13,12 +15,16 @@ namespace moe {
 template <class... Ops>
 struct TypeList {};
 
-using OpList = TypeList<Gemm, GroupedGemm, GroupedGemmReduce,                                      //
-                        RmsNorm, RmsNormBackward, SwiGlu, SwiGluBackward, RopeTable, Rope, Add,    //
-                        Attention, AttentionBackward, KvAppend, CachedAttention,                   //
-                        Embed, EmbedBackward, CrossEntropy,                                        //
-                        RouterScores, RouterTopk, RoutePlan, RowsCombine, RouterCounts,            //
-                        BalanceCoefficients, BalanceLoss, RouterBackward,                          //
+using OpList = TypeList<Gemm, GroupedGemm, GroupedGemmReduce,                                    //
+                        RmsNorm, RmsNormBackward, SwiGlu, SwiGluBackward, RopeTable, Rope, Add,  //
+                        Attention, AttentionBackward, KvAppend, CachedAttention,                 //
+                        Embed, EmbedBackward, CrossEntropy,                                      //
+                        RouterScores, RouterTopk, RouterGates, RoutePlan, RowsCombine,           //
+                        RouterBackward,                                                          //
+                        RouterCounts, BalanceCoefficients, BalanceLoss, GateLoss, RouterZLoss,   //
+                        ExpertSums, VariationLoss, BiasUpdate,                                   //
+                        RouterDrop, RouterJitter, RouterNoise, NoiseLoad, NoiseBackward,         //
+                        TableRoute, ExpertChoice, Distillation,                                  //
                         Fill, Cast, SumSquares, ClipScale, AdamW>;
 
 namespace detail {

@@ -14,18 +14,31 @@ void check_choices(Checker& c) {
 
 void check(const RouterScores& op) {
   Checker c(op);
-  c.data(op.x, "T D").data(op.weight, "E D").stat(op.scores, "T E");
+  c.data(op.x, "T D").data(op.weight, "E D").stat(op.scores, "T E").stat(op.log_sum, "T");
   c.require(c.size("E") > 0, "weight is {} {}, expected at least one expert", name(op.weight.dtype),
             op.weight.shape.text());
+  c.require(!op.log_sum || op.scoring == Scoring::softmax, "log_sum is asked for, which only a softmax has");
 }
 
 void check(const RouterTopk& op) {
   Checker c(op);
-  c.stat(op.scores, "T E").stat(op.bias, "E").i32(op.group, "T").i32(op.ids, "T K").stat(op.gates, "T K");
+  c.stat(op.scores, "T E").stat(op.bias, "E").i32(op.group, "T").i32(op.ids, "T K");
   check_choices(c);
-  c.require(op.skip >= 0 && op.skip + c.size("K") <= c.size("E"),
-            "skip is {} beside K = {} choices of {} experts, expected them to be at most E together", op.skip,
-            c.size("K"), c.size("E"));
+  const auto& [groups, used, best] = op.limit;
+  c.require(groups > 0 && groups <= 32 && c.size("E") % groups == 0,
+            "limit.groups is {}, expected a divisor of {} experts up to 32", groups, c.size("E"));
+  c.require(used > 0 && used <= groups, "limit.used is {}, expected 1 to {}, the number of groups", used, groups);
+  c.require(best > 0 && best <= c.size("E") / groups, "limit.best is {}, expected 1 to {}, the experts of a group",
+            best, c.size("E") / groups);
+  c.require(op.skip >= 0 && op.skip + c.size("K") <= c.size("E") / groups * used,
+            "skip is {} beside K = {} choices of {} experts, expected them to be at most as many together", op.skip,
+            c.size("K"), c.size("E") / groups * used);
+}
+
+void check(const RouterGates& op) {
+  Checker c(op);
+  c.i32(op.ids, "T K").stat(op.gates, "T K").stat(op.scores, "T E");
+  c.require(op.scores || op.form == GateForm::one, "scores is absent, which only gates of 1 do without");
 }
 
 void check(const RoutePlan& op) {
@@ -33,8 +46,10 @@ void check(const RoutePlan& op) {
   c.i32(op.ids, "T K").i32(op.slot_row, "T K").i32(op.offsets, "E+1");
   c.require(c.size("E+1") > 1, "offsets is i32 {}, expected one size more than the number of experts",
             op.offsets.shape.text());
-  c.define("T*K", c.size("T") * c.size("K"), "T").i32(op.row_slot, "T*K").i32(op.row_token, "T*K");
-  c.require(c.size("T*K") <= INT32_MAX, "ids is i32 {}, expected fewer than 2^31 slots", op.ids.shape.text());
+  c.i32(op.row_slot, "R").i32(op.row_token, "R");
+  const int64_t slots = c.size("T") * c.size("K");
+  c.require(c.size("R") <= slots, "row_slot has {} rows, expected at most {}, the slots of ids", c.size("R"), slots);
+  c.require(slots <= INT32_MAX, "ids is i32 {}, expected fewer than 2^31 slots", op.ids.shape.text());
 }
 
 void check(const RowsCombine& op) {
@@ -42,29 +57,11 @@ void check(const RowsCombine& op) {
   c.i32(op.slot_row, "T K").data(op.y, "T D").data(op.residual, "T D").data(op.rows, "R D");
 }
 
-void check(const RouterCounts& op) {
-  Checker c(op);
-  c.i32(op.ids, "T K").i32(op.group, "T").i32(op.counts, "G E");
-}
-
-void check(const BalanceCoefficients& op) {
-  Checker c(op);
-  c.i32(op.counts, "G E").i32(op.group_tokens, "G").stat(op.inv_tokens, "1").stat(op.coefficients, "G E");
-  c.require(op.top_k > 0 && op.top_k <= c.size("E"), "top_k is {}, expected 1 to {}, the number of experts", op.top_k,
-            c.size("E"));
-  c.require(op.devices > 0 && c.size("E") % op.devices == 0, "devices is {}, expected a divisor of {} experts",
-            op.devices, c.size("E"));
-}
-
-void check(const BalanceLoss& op) {
-  Checker c(op);
-  c.stat(op.scores, "T E").i32(op.group, "T").stat(op.coefficients, "G E").stat(op.loss, "1");
-}
-
 void check(const RouterBackward& op) {
   Checker c(op);
-  c.stat(op.scores, "T E").i32(op.ids, "T K").stat(op.d_gates, "T K").i32(op.group, "T");
-  c.stat(op.coefficients, "G E").stat(op.d_logits, "T E");
+  c.stat(op.scores, "T E").i32(op.ids, "T K").i32(op.kept, "T K").stat(op.d_gates, "T K").i32(op.group, "T");
+  c.stat(op.coefficients, "G E").stat(op.gate_coefficients, "G E").stat(op.d_logits, "T E");
+  c.stat(op.log_sum, "T").stat(op.inv_tokens, "1").together(op.log_sum, op.inv_tokens);
   check_choices(c);
 }
 

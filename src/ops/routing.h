@@ -1,46 +1,91 @@
 #pragma once
-/// Routing: scores, choice, the sorted order of rows, balance losses. docs/paper.md eq. (9)-(17).
-/// T tokens, D hidden size, E routed experts, K chosen per token, R = T * K rows, G balance groups (sequences, or one).
-/// A token whose `group` is negative is padding: it chooses nobody, counts nowhere and gets no gradient.
+/// Routing: scores, choice, gates, the sorted order of rows, and back. docs/paper.md eq. (9)-(11).
+/// T tokens, D hidden size, E routed experts, K chosen per token, R rows of experts, G balance groups (sequences, or
+/// one). A token whose `group` is negative is padding: it chooses nobody, counts nowhere and gets no gradient.
 
 #include "ops/fields.h"
 
 namespace moe {
 
-/// (11) scores[t] = softmax over experts of x_t . e_i, product and softmax in stat precision.
+/// What a router's logits x . e_i become.
+enum class Scoring {
+  softmax,  ///< over all experts, (11)
+  sigmoid,  ///< of each by itself
+  none,     ///< the logits themselves
+};
+
+/// scores[t] = scoring of x_t . e_i, product and scoring in stat precision. `log_sum` (softmax alone) gets the logits'
+/// log-sum-exp.
 struct RouterScores {
   View x;       ///< [T, D]
   View weight;  ///< [E, D]
-  View scores;  ///< stat [T, E]
+  Scoring scoring = Scoring::softmax;
+  View scores;        ///< stat [T, E]
+  View log_sum = {};  ///< stat [T]
 
   static constexpr const char* name = "router_scores";
   static constexpr auto fields() {
     return std::array{in("x", &RouterScores::x), in("weight", &RouterScores::weight),
-                      out("scores", &RouterScores::scores)};
+                      out("scores", &RouterScores::scores), out("log_sum", &RouterScores::log_sum).or_absent()};
   }
 };
 
-/// (10) The K experts with the largest scores, best first, the lower index winning ties; gates are their scores,
-/// divided by (their sum + 1e-20) when `normalize`. Padding: ids -1, gates 0. `bias` is added for the choice alone: an
-/// expert at -infinity is chosen by nobody while others are left. The `skip` best of each token are passed over.
+/// Experts in contiguous groups, of which a token uses a few: those whose `best` highest members have the largest sum,
+/// the lower group winning ties. The others are chosen by nobody.
+struct GroupLimit {
+  int64_t groups = 1;  ///< divides E, at most 32
+  int64_t used = 1;    ///< M
+  int64_t best = 1;    ///< at most E / groups
+
+  constexpr bool active() const { return used < groups; }
+};
+
+/// (10) The K experts with the largest scores, best first, the lower index winning ties. `bias` is added for the choice
+/// (of experts and groups) alone: an expert at -infinity is chosen by nobody while others are left. The `skip` best of
+/// each token are passed over. With `even` the choice ignores the scores and is (t K + k) mod E. Padding: ids -1.
 struct RouterTopk {
   View scores;     ///< stat [T, E]
   View bias = {};  ///< stat [E]
   View group;      ///< i32 [T]
-  bool normalize;
+  GroupLimit limit = {};
   int64_t skip = 0;
-  View ids;    ///< i32 [T, K], skip + K <= E
-  View gates;  ///< stat [T, K]
+  bool even = false;
+  View ids;  ///< i32 [T, K], skip + K <= M E / groups
 
   static constexpr const char* name = "router_topk";
   static constexpr auto fields() {
     return std::array{in("scores", &RouterTopk::scores), in("bias", &RouterTopk::bias).or_absent(),
-                      in("group", &RouterTopk::group), out("ids", &RouterTopk::ids), out("gates", &RouterTopk::gates)};
+                      in("group", &RouterTopk::group), out("ids", &RouterTopk::ids)};
   }
 };
 
-/// The rows sorted by expert, tokens in order within an expert. Slot t * K + k is token t's k-th choice.
-/// Expert e's rows are [offsets[e], offsets[e + 1]). Entries from offsets[E] on (padding) are row_slot -1, row_token 0.
+/// What a chosen expert's output is multiplied by.
+enum class GateForm {
+  score,       ///< its score
+  normalized,  ///< its score / (sum of the token's chosen scores + 1e-20)
+  softmax,     ///< softmax over the token's chosen scores
+  one,         ///< 1
+};
+constexpr GateForm gate_form(bool normalize) { return normalize ? GateForm::normalized : GateForm::score; }
+
+/// gates[t, k] = scale * form of scores[t, ids[t, k]]; 0 where the id is negative.
+struct RouterGates {
+  View scores = {};  ///< stat [T, E]; absent for GateForm::one
+  View ids;          ///< i32 [T, K]
+  GateForm form = GateForm::score;
+  float scale = 1;
+  View gates;  ///< stat [T, K]
+
+  static constexpr const char* name = "router_gates";
+  static constexpr auto fields() {
+    return std::array{in("scores", &RouterGates::scores).or_absent(), in("ids", &RouterGates::ids),
+                      out("gates", &RouterGates::gates)};
+  }
+};
+
+/// The rows sorted by expert, tokens in order within an expert. Slot t * K + k is token t's k-th choice; at most R
+/// slots have one, and R <= T * K. Expert e's rows are [offsets[e], offsets[e + 1]). Entries from offsets[E] on are
+/// row_slot -1, row_token 0.
 struct RoutePlan {
   View ids;        ///< i32 [T, K], -1: none
   View offsets;    ///< i32 [E + 1]
@@ -72,69 +117,27 @@ struct RowsCombine {
   }
 };
 
-/// counts[group[t], ids[t, k]] += 1.
-struct RouterCounts {
-  View ids;     ///< i32 [T, K]
-  View group;   ///< i32 [T], below G
-  View counts;  ///< i32 [G, E]
-
-  static constexpr const char* name = "router_counts";
-  static constexpr auto fields() {
-    return std::array{in("ids", &RouterCounts::ids), in("group", &RouterCounts::group),
-                      inout("counts", &RouterCounts::counts)};
-  }
-};
-
-/// What a token's score of expert i adds to the balance loss, per unit of score:
-///   coefficients[g, i] = alpha * inv_tokens * mean over j in i's device group of f_j(g),
-///   f_j(g) = E / (K * group_tokens[g]) * counts[g, j]                                       (13), (16)
-/// The expert level (12) is the case devices = E; the device level (15) has D groups of E / D neighbours, and
-/// P'_d = sum of P over the group, so the same sum over experts gives both. 0 for groups without tokens.
-/// Added to what is there when `accumulate` (both levels, for the backward pass).
-struct BalanceCoefficients {
-  View counts;        ///< i32 [G, E]
-  View group_tokens;  ///< i32 [G]: non-padding tokens over which counts[g] was taken
-  View inv_tokens;    ///< stat [1]: 1 / (non-padding tokens of the step)
-  int top_k;
-  float alpha;
-  int devices;        ///< divides E
-  View coefficients;  ///< stat [G, E]
-  bool accumulate = false;
-
-  static constexpr const char* name = "balance_coefficients";
-  static constexpr auto fields() {
-    using B = BalanceCoefficients;
-    return std::array{in("counts", &B::counts), in("group_tokens", &B::group_tokens), in("inv_tokens", &B::inv_tokens),
-                      inout("coefficients", &B::coefficients)};
-  }
-};
-
-/// loss += sum over t and i of coefficients[group[t], i] * scores[t, i]: this microbatch's part of (12) or (15), with
-/// the token weights of docs/paper.md section 4.
-struct BalanceLoss {
-  View scores;        ///< stat [T, E]
-  View group;         ///< i32 [T]
-  View coefficients;  ///< stat [G, E]
-  View loss;          ///< stat [1]
-
-  static constexpr const char* name = "balance_loss";
-  static constexpr auto fields() {
-    return std::array{in("scores", &BalanceLoss::scores), in("group", &BalanceLoss::group),
-                      in("coefficients", &BalanceLoss::coefficients), inout("loss", &BalanceLoss::loss)};
-  }
-};
-
-/// d_logits from the gates' gradients (through the normalisation where used) and the balance loss, through the softmax:
-///   d_score_i = coefficients[group, i] (where given) + d_gate of the slot that chose i,
-///   d_logit_i = score_i * (d_score_i - sum_j score_j d_score_j).
-/// The choice itself is replayed from `ids`, never made again. Padding: 0.
+/// d_logits from the gates' gradients, the balance losses and the z-loss:
+///   d_gate_k   = d_gates (0 where kept is negative) + gate_coefficients[group, id_k]
+///   d_score_i  = through scale and form, of the gates of ids (replayed, never chosen again)
+///                + coefficients[group, i], of s_i, or of s_i / sum_j s_j when `balance_normalized`
+///   d_logit_i  = through the scoring + 2 z_loss inv_tokens log_sum s_i.
+/// Padding: 0. Ids may be -1 in any place; those say nothing.
 struct RouterBackward {
-  View scores;             ///< stat [T, E]
-  View ids;                ///< i32 [T, K]
-  View d_gates;            ///< stat [T, K]; values of padding tokens are not read
-  View group;              ///< i32 [T]
-  View coefficients = {};  ///< stat [G, E]
-  bool normalize;
+  View scores;                  ///< stat [T, E]
+  View ids;                     ///< i32 [T, K]: as chosen
+  View kept = {};               ///< i32 [T, K]: as used, -1: dropped; absent: all are
+  View d_gates;                 ///< stat [T, K]; values of padding tokens and of unused slots are not read
+  View group;                   ///< i32 [T]
+  View coefficients = {};       ///< stat [G, E]
+  View gate_coefficients = {};  ///< stat [G, E]
+  Scoring scoring = Scoring::softmax;
+  GateForm form = GateForm::score;
+  float scale = 1;
+  bool balance_normalized = false;
+  View log_sum = {};     ///< stat [T]
+  View inv_tokens = {};  ///< stat [1], beside log_sum
+  float z_loss = 0;
   View d_logits;  ///< stat [T, E]
 
   static constexpr const char* name = "router_backward";
@@ -142,20 +145,22 @@ struct RouterBackward {
     using B = RouterBackward;
     return std::array{in("scores", &B::scores),
                       in("ids", &B::ids),
+                      in("kept", &B::kept).or_absent(),
                       in("d_gates", &B::d_gates),
                       in("group", &B::group),
                       in("coefficients", &B::coefficients).or_absent(),
+                      in("gate_coefficients", &B::gate_coefficients).or_absent(),
+                      in("log_sum", &B::log_sum).or_absent(),
+                      in("inv_tokens", &B::inv_tokens).or_absent(),
                       out("d_logits", &B::d_logits)};
   }
 };
 
 void check(const RouterScores& op);
 void check(const RouterTopk& op);
+void check(const RouterGates& op);
 void check(const RoutePlan& op);
 void check(const RowsCombine& op);
-void check(const RouterCounts& op);
-void check(const BalanceCoefficients& op);
-void check(const BalanceLoss& op);
 void check(const RouterBackward& op);
 
 int64_t flops(const RouterScores& op);

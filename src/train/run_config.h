@@ -12,22 +12,22 @@
 namespace moe {
 
 struct DataConfig {
-  std::string train;              ///< dataset folder (moe data)
-  std::string valid;              ///< dataset folder; "": no evaluation
-  int64_t sequence_length = 0;    ///< tokens per row
-  int64_t rows_per_step = 0;      ///< the global batch
-  int64_t microbatch_rows = 0;    ///< rows that pass through the model together; divides rows_per_step
+  std::string train;            ///< dataset folder (moe data)
+  std::string valid;            ///< dataset folder; "": no evaluation
+  int64_t sequence_length = 0;  ///< tokens per row
+  int64_t rows_per_step = 0;    ///< the global batch
+  int64_t microbatch_rows = 0;  ///< rows that pass through the model together; divides rows_per_step
 };
 
 struct EvaluationConfig {
-  int64_t every = 0;              ///< steps; 0: only after the last step
-  int64_t batch_rows = 0;         ///< rows computed together; default: microbatch_rows
+  int64_t every = 0;       ///< steps; 0: only after the last step
+  int64_t batch_rows = 0;  ///< rows computed together; default: microbatch_rows
 };
 
 struct CheckpointConfig {
-  int64_t every = 0;              ///< steps; 0: only after the last step
-  int64_t keep_last = 2;          ///< older checkpoints are removed ...
-  int64_t keep_every = 0;         ///< ... but for those whose step is a multiple of this; 0: none
+  int64_t every = 0;       ///< steps; 0: only after the last step
+  int64_t keep_last = 2;   ///< older checkpoints are removed ...
+  int64_t keep_every = 0;  ///< ... but for those whose step is a multiple of this; 0: none
 };
 
 struct SampleConfig {
@@ -46,13 +46,15 @@ struct RunConfig {
   CheckpointConfig checkpoint;
   SampleConfig sample;
   uint64_t seed = 1;
+  bool balanced_hash = false;  ///< hash tables by the training text's counts, else random
   std::string run_dir;
-  std::string resolved;                    ///< all keys in effect, as TOML
-  std::vector<std::string> coefficients;   ///< each loss coefficient with its value and source, for people
+  std::string resolved;                   ///< all keys in effect, as TOML
+  std::vector<std::string> coefficients;  ///< each loss coefficient with its value and source, for people
 };
 
-/// Reads all keys and checks them; unknown, mistyped or inconsistent ones are UsageErrors with file, line and a suggestion.
-/// `dataset_vocabulary` gives model.vocab_size where the file does not (a dataset's); called only then.
-RunConfig read_run_config(Settings& settings, const std::function<int64_t(const std::string& folder)>& dataset_vocabulary);
+/// Reads all keys and checks them; unknown, mistyped or inconsistent ones are UsageErrors with file, line and a
+/// suggestion. `dataset_vocabulary` gives model.vocab_size where the file does not (a dataset's); called only then.
+RunConfig read_run_config(Settings& settings,
+                          const std::function<int64_t(const std::string& folder)>& dataset_vocabulary);
 
 }  // namespace moe

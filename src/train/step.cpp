@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/thread_pool.h"
+#include "nn/routers/hash_table.h"
 
 namespace moe {
 namespace {
@@ -38,14 +39,33 @@ TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, co
   batch_arena_ = arena("batch", plan.batch);
   saved_ = arena("saved activations", plan.saved);
   scratch_ = arena("scratch", plan.scratch);
-  parameters_ = push_like_parameters(*parameter_arena_, "", step_.dtype);
+  for (const Parameter& parameter : table_) {
+    parameters_.push_back(parameter_arena_->push(parameter.name, parameter.storage(step_.dtype), parameter.shape));
+  }
   gradients_ = push_like_parameters(*gradient_arena_, "gradient of ", stat);
   masters_ = step_.dtype == DType::bf16 ? push_like_parameters(*optimizer_arena_, "master of ", stat) : parameters_;
   exp_avg_ = push_like_parameters(*optimizer_arena_, "exp_avg of ", stat);
   exp_avg_sq_ = push_like_parameters(*optimizer_arena_, "exp_avg_sq of ", stat);
   model_ = std::make_unique<Model>(config_, step_.balance, bind_weights(config_, table_, parameters_));
   gradient_weights_ = bind_weights(config_, table_, gradients_);
+  for (size_t i = 0; i < table_.size(); ++i) {
+    if (!table_[i].trained()) masters_[i] = parameters_[i];
+  }
   make_batch_buffers();
+}
+
+RouteMode StepConfig::mode(int64_t step, int64_t microbatch) const {
+  return {.training = true,
+          .learning = second_stage > 0 && step < second_stage,
+          .seed = seed,
+          .step = step,
+          .first_token = microbatch * microbatch_tokens};
+}
+
+double StepReport::router_loss(RouterLoss kind) const {
+  double sum = 0;
+  for (size_t i = static_cast<size_t>(kind); i < losses.size(); i += kRouterLosses) sum += losses[i];
+  return sum;
 }
 
 TrainingStep::~TrainingStep() {
@@ -54,7 +74,9 @@ TrainingStep::~TrainingStep() {
 
 std::vector<View> TrainingStep::push_like_parameters(Arena& arena, const char* what, DType dtype) {
   std::vector<View> views;
-  for (const Parameter& parameter : table_) views.push_back(arena.push(what + parameter.name, dtype, parameter.shape));
+  for (const Parameter& parameter : table_) {
+    views.push_back(parameter.trained() ? arena.push(what + parameter.name, dtype, parameter.shape) : View{});
+  }
   return views;
 }
 
@@ -69,8 +91,18 @@ void TrainingStep::make_batch_buffers() {
   group_tokens_ = integers("group_tokens", {tokens});
   row_loss_ = arena.push("row_loss", stat, {step_.microbatches, tokens});
   counts_ = integers("counts", {layers, 1, config_.n_routed_experts});
-  expert_loss_ = arena.push("expert_loss", stat, {layers});
-  device_loss_ = arena.push("device_loss", stat, {layers});
+  dropped_ = integers("dropped", {layers});
+  losses_ = arena.push("router losses", stat, {layers, kRouterLosses});
+  if (step_.balance.counts_first()) {
+    const Shape by_expert{layers, 1, config_.n_routed_experts};
+    sums_ = {.counts = integers("balance.counts", by_expert),
+             .reach = integers("balance.reach", {layers, 1, config_.n_group}),
+             .importance = arena.push("balance.importance", stat, by_expert),
+             .load = arena.push("balance.load", stat, by_expert)};
+    if (step_.balance.alpha_communication == 0) sums_.reach = View{};
+    if (step_.balance.importance == 0) sums_.importance = View{};
+    if (step_.balance.load == 0) sums_.load = View{};
+  }
   gradient_scale_ = arena.push("gradient_scale", stat, {1});
   inv_tokens_ = arena.push("inv_tokens", stat, {1});
   sum_squares_ = arena.push("sum_squares", DType::f64, {1});
@@ -82,11 +114,15 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
   const auto device = make_null_device();
   CountingBackend counter;
   TrainingStep run(config, step, MemoryPlan{}, *device, counter);
-  const Batch batch = placeholder_batch(step.microbatch_tokens);
+  const Batch batch = placeholder_batch(step.microbatch_tokens, step.sequence_length);
+  const RouteMode mode = step.mode(1, 0);
   run.begin(batch.num_targets, batch.num_tokens);
-  if (step.balance.scope == BalanceScope::step && step.balance.active()) run.count_microbatch(batch);
+  if (step.balance.counts_first()) run.count_microbatch(batch, mode);
   const int64_t before = counter.total().flops;
-  run.train_microbatch(batch, 0);
+  run.train_microbatch(batch, 0, mode);
+  const int64_t microbatch_flops = counter.total().flops - before;
+  const auto costs = counter.costs();
+  if (mode.learning) run.train_microbatch(batch, 0, step.mode(step.second_stage, 0));  // may hold more
   const auto peak = [](const std::unique_ptr<Arena>& arena) { return static_cast<int64_t>(arena->peak_bytes()); };
   return {.parameters = peak(run.parameter_arena_),
           .gradients = peak(run.gradient_arena_),
@@ -96,15 +132,16 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
           .scratch = peak(run.scratch_),
           .saved_at_peak = run.saved_->at_peak(),
           .scratch_at_peak = run.scratch_->at_peak(),
-          .costs = counter.costs(),
-          .microbatch_flops = counter.total().flops - before};
+          .costs = costs,
+          .microbatch_flops = microbatch_flops};
 }
 
-void TrainingStep::initialize(uint64_t seed, double standard_deviation) {
+void TrainingStep::initialize(uint64_t seed, double standard_deviation, std::span<const int64_t> token_counts) {
   constexpr int64_t kBlock = int64_t{1} << 22, kPiece = int64_t{1} << 14;
   ThreadPool pool(0);  // billions of normal numbers; each depends on its place alone
   std::vector<float> values;
   for (size_t i = 0; i < table_.size(); ++i) {
+    if (table_[i].is_table()) continue;
     const int64_t elements = table_[i].shape.elements();
     for (int64_t begin = 0; begin < elements; begin += kBlock) {
       const int64_t count = std::min(kBlock, elements - begin);
@@ -121,15 +158,29 @@ void TrainingStep::initialize(uint64_t seed, double standard_deviation) {
         upload_vector(device_, part, values);
       }
     }
+    if (!table_[i].trained()) continue;
     backend_.run(Fill{.x = exp_avg_[i], .value = 0});
     backend_.run(Fill{.x = exp_avg_sq_[i], .value = 0});
   }
+  initialize_tables(seed, token_counts);
   parameters_from_masters();
+}
+
+void TrainingStep::initialize_tables(uint64_t seed, std::span<const int64_t> token_counts) {
+  for (size_t i = 0; i < table_.size(); ++i) {
+    if (!table_[i].is_table()) continue;
+    upload_vector(device_, parameters_[i],
+                  token_counts.empty()
+                      ? random_hash_table(config_.vocab_size, config_.n_routed_experts, seed, table_[i].layer)
+                      : balanced_hash_table(token_counts, config_.n_routed_experts));
+  }
 }
 
 void TrainingStep::parameters_from_masters() {
   if (step_.dtype != DType::bf16) return;
-  for (size_t i = 0; i < table_.size(); ++i) backend_.run(Cast{.x = masters_[i], .y = parameters_[i]});
+  for (size_t i = 0; i < table_.size(); ++i) {
+    if (table_[i].trained()) backend_.run(Cast{.x = masters_[i], .y = parameters_[i]});
+  }
 }
 
 Pass TrainingStep::make_pass(bool accumulate_gradients) {
@@ -145,12 +196,14 @@ void TrainingStep::begin(int64_t targets, int64_t tokens) {
   step_targets_ = targets;
   upload_scalar(device_, gradient_scale_, targets > 0 ? 1.0 / static_cast<double>(targets) : 0.0);
   upload_scalar(device_, inv_tokens_, tokens > 0 ? 1.0 / static_cast<double>(tokens) : 0.0);
-  for (const View& view : {row_loss_, counts_, expert_loss_, device_loss_}) backend_.run(Fill{.x = view, .value = 0});
+  for (const View& view :
+       {row_loss_, counts_, dropped_, losses_, sums_.counts, sums_.reach, sums_.importance, sums_.load}) {
+    if (view) backend_.run(Fill{.x = view, .value = 0});
+  }
   for (size_t i = 0; i < table_.size(); ++i) {
-    // These gradients are only ever added to; the matrices' are overwritten by the first microbatch.
-    const bool added = !table_[i].is_matrix() ||
-                       (table_[i].kind == ParameterKind::embedding && !config_.tie_word_embeddings);
-    if (added) backend_.run(Fill{.x = gradients_[i], .value = 0});
+    if (table_[i].trained() && table_[i].gradient_is_added(config_.tie_word_embeddings)) {
+      backend_.run(Fill{.x = gradients_[i], .value = 0});
+    }
   }
 }
 
@@ -158,17 +211,18 @@ TokenViews TrainingStep::upload(const Batch& batch) {
   return tokens_->upload(batch, step_.sequence_length, config_.rope_theta, device_, backend_);
 }
 
-void TrainingStep::count_microbatch(const Batch& batch) {
+void TrainingStep::count_microbatch(const Batch& batch, const RouteMode& mode) {
   const TokenViews tokens = upload(batch);
   const Arena::Frame frame(*scratch_);
   Pass pass = make_pass(false);
-  model_->forward(pass, tokens, {.group = tokens.valid, .counts = counts_});
+  model_->forward(pass, tokens, {.sums = sums_, .collect = true}, nullptr, mode);
 }
 
-void TrainingStep::train_microbatch(const Batch& batch, int64_t index) {
+void TrainingStep::train_microbatch(const Batch& batch, int64_t index, const RouteMode& mode) {
   const TokenViews tokens = upload(batch);
   BalanceViews balance{.group = tokens.valid, .group_tokens = group_tokens_.rows(0, 1), .inv_tokens = inv_tokens_};
-  StepStats stats{.group = tokens.valid, .counts = counts_, .expert_loss = expert_loss_, .device_loss = device_loss_};
+  const StepStats stats{
+      .group = tokens.valid, .counts = counts_, .dropped = dropped_, .losses = losses_, .sums = sums_};
   switch (step_.balance.scope) {
     case BalanceScope::sequence:
       balance.group = group_.rows(0, tokens.count());
@@ -180,17 +234,14 @@ void TrainingStep::train_microbatch(const Batch& batch, int64_t index) {
       upload_vector(device_, group_tokens_, std::vector<int32_t>{static_cast<int32_t>(batch.num_tokens)});
       break;
     case BalanceScope::step:
-      if (!step_.balance.active()) break;
-      stats.step_counts = counts_;
-      stats.counts = View{};  // the counting pass has counted
-      break;
+      break;  // group_tokens is the step's
   }
   Pass pass = make_pass(index > 0);
-  model_->train(pass, tokens, balance, stats, gradient_scale_, step_.recompute, gradient_weights_,
+  model_->train(pass, tokens, balance, stats, mode, gradient_scale_, step_.recompute, gradient_weights_,
                 row_loss_.at(index).rows(0, tokens.count()));
 }
 
-void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch) {
+void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_t step) {
   int64_t targets = 0;
   int64_t tokens = 0;
   for (int64_t i = 0; i < step_.microbatches; ++i) {
@@ -199,22 +250,26 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch) {
     tokens += micro.num_tokens;
   }
   begin(targets, tokens);
-  if (step_.balance.scope == BalanceScope::step && step_.balance.active()) {
-    for (int64_t i = 0; i < step_.microbatches; ++i) count_microbatch(batch(i));
+  if (step_.balance.counts_first()) {
+    for (int64_t i = 0; i < step_.microbatches; ++i) count_microbatch(batch(i), step_.mode(step, i));
     upload_vector(device_, group_tokens_, std::vector<int32_t>{static_cast<int32_t>(tokens)});
   }
-  for (int64_t i = 0; i < step_.microbatches; ++i) train_microbatch(batch(i), i);
+  for (int64_t i = 0; i < step_.microbatches; ++i) train_microbatch(batch(i), i, step_.mode(step, i));
 }
 
 StepReport TrainingStep::update(int64_t step, double learning_rate) {
   const AdamWConfig& optimizer = step_.optimizer;
   backend_.run(Fill{.x = sum_squares_, .value = 0});
-  for (const View& gradient : gradients_) backend_.run(SumSquares{.x = gradient, .sum = sum_squares_});
+  for (const View& gradient : gradients_) {
+    if (gradient) backend_.run(SumSquares{.x = gradient, .sum = sum_squares_});
+  }
   backend_.run(ClipScale{.sum_squares = sum_squares_,
                          .max_norm = static_cast<float>(optimizer.clip),
                          .norm = norm_,
                          .scale = clip_scale_});
+  const bool light_is_frozen = step_.second_stage > 0 && step >= step_.second_stage;
   for (size_t i = 0; i < table_.size(); ++i) {
+    if (!table_[i].trained() || (table_[i].kind == ParameterKind::light_router && light_is_frozen)) continue;
     backend_.run(AdamW{.param = parameters_[i],
                        .master = step_.dtype == DType::bf16 ? masters_[i] : View{},
                        .gradient = gradients_[i],
@@ -228,15 +283,29 @@ StepReport TrainingStep::update(int64_t step, double learning_rate) {
                        .weight_decay = static_cast<float>(table_[i].is_matrix() ? optimizer.weight_decay : 0.0),
                        .step = step});
   }
+  update_biases();
   StepReport report;
   const std::vector<double> row_loss = download_doubles(device_, row_loss_);
-  report.loss = std::accumulate(row_loss.begin(), row_loss.end(), 0.0) / static_cast<double>(std::max<int64_t>(1, step_targets_));
-  report.expert_loss = download_doubles(device_, expert_loss_);
-  report.device_loss = download_doubles(device_, device_loss_);
+  report.loss =
+      std::accumulate(row_loss.begin(), row_loss.end(), 0.0) / static_cast<double>(std::max<int64_t>(1, step_targets_));
+  report.losses = download_doubles(device_, losses_);
   report.gradient_norm = download_doubles(device_, norm_)[0];
   report.counts.resize(static_cast<size_t>(counts_.elements()));
   device_.download(report.counts.data(), counts_.data, report.counts.size() * sizeof(int32_t));
+  report.dropped.resize(static_cast<size_t>(dropped_.elements()));
+  device_.download(report.dropped.data(), dropped_.data, report.dropped.size() * sizeof(int32_t));
   return report;
+}
+
+// Loss-free balancing, by the whole step's choices.
+void TrainingStep::update_biases() {
+  if (step_.balance.bias_rate == 0) return;
+  int64_t moe_index = 0;
+  for (size_t i = 0; i < table_.size(); ++i) {
+    if (table_[i].kind != ParameterKind::router_state || table_[i].is_table()) continue;
+    backend_.run(
+        BiasUpdate{.counts = counts_.at(moe_index++).at(0), .rate = step_.balance.bias_rate, .bias = parameters_[i]});
+  }
 }
 
 }  // namespace moe

@@ -1,9 +1,10 @@
 #pragma once
-/// One training step on one device: microbatches, losses, clipping, AdamW; and the plan of its memory, which is the same
-/// code run over a null device.
+/// One training step on one device: microbatches, losses, clipping, AdamW; and the plan of its memory, which is the
+/// same code run over a null device.
 
 #include <functional>
 #include <memory>
+#include <span>
 
 #include "infer/token_buffers.h"
 #include "model/model.h"
@@ -27,8 +28,12 @@ struct StepConfig {
   bool recompute = false;         ///< run each layer again in backward instead of keeping its activations
   int64_t microbatch_tokens = 0;  ///< rows times sequence length
   int64_t sequence_length = 0;
-  int64_t microbatches = 1;       ///< per step
+  int64_t microbatches = 1;                 ///< per step
   int64_t head_logits = Pass::kHeadLogits;  ///< computed at once (nn/head.h)
+  uint64_t seed = 0;                        ///< of the routers' draws
+  int64_t second_stage = 0;                 ///< the first step of StableMoE's second stage; 0: there is none
+
+  RouteMode mode(int64_t step, int64_t microbatch) const;
 };
 
 /// Bytes by life class. `saved` lives from forward to backward, `scratch` within a block.
@@ -52,11 +57,17 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);
 
 /// What one step gave. Losses are the whole step's; balance losses have alpha inside.
 struct StepReport {
-  double loss = 0;                    ///< mean cross-entropy over the step's target tokens
-  std::vector<double> expert_loss;    ///< per MoE layer
-  std::vector<double> device_loss;    ///< per MoE layer
-  double gradient_norm = 0;           ///< before clipping
-  std::vector<int32_t> counts;        ///< [MoE layers, E]: tokens that chose each expert
+  double loss = 0;               ///< mean cross-entropy over the step's target tokens
+  std::vector<double> losses;    ///< [MoE layers, kRouterLosses]
+  double gradient_norm = 0;      ///< before clipping
+  std::vector<int32_t> counts;   ///< [MoE layers, E]: tokens that chose each expert
+  std::vector<int32_t> dropped;  ///< [MoE layers]: choices that found their expert full
+
+  double router_loss(RouterLoss kind, int64_t moe_layer) const {
+    return losses[static_cast<size_t>(moe_layer * kRouterLosses + static_cast<int64_t>(kind))];
+  }
+  /// Over all layers.
+  double router_loss(RouterLoss kind) const;
 };
 
 class TrainingStep {
@@ -69,8 +80,9 @@ class TrainingStep {
   TrainingStep& operator=(const TrainingStep&) = delete;
 
   const std::vector<Parameter>& table() const { return table_; }
-  /// In the order of the table: parameters (dtype), gradients (stat), master (stat; the parameters themselves unless bf16),
-  /// exp_avg, exp_avg_sq (stat).
+  /// In the order of the table: parameters (Parameter::storage), gradients (stat), master (stat; the parameters
+  /// themselves unless bf16), exp_avg, exp_avg_sq (stat). What is not trained has no gradient, is its own master and
+  /// has no moments.
   const std::vector<View>& parameters() const { return parameters_; }
   const std::vector<View>& gradients() const { return gradients_; }
   const std::vector<View>& masters() const { return masters_; }
@@ -78,14 +90,15 @@ class TrainingStep {
   const std::vector<View>& exp_avg_sq() const { return exp_avg_sq_; }
   const Model& model() const { return *model_; }
 
-  /// Draws the initial weights and zeroes the optimiser.
-  void initialize(uint64_t seed, double standard_deviation);
+  /// Draws the initial weights and zeroes the optimiser. Hash tables are balanced where `token_counts` (of the training
+  /// text, by id) are given, else random.
+  void initialize(uint64_t seed, double standard_deviation, std::span<const int64_t> token_counts = {});
   /// After masters were set from outside: makes the parameters their rounded copies.
   void parameters_from_masters();
 
-  /// The step's losses and gradients over `microbatches` batches got from `batch(index)`; the optimiser is not touched.
-  /// The step scope runs a counting pass over all of them first.
-  void accumulate(const std::function<Batch(int64_t)>& batch);
+  /// Step number `step`'s (from 1) losses and gradients over `microbatches` batches got from `batch(index)`; the
+  /// optimiser is not touched. The step scope runs a counting pass over all of them first.
+  void accumulate(const std::function<Batch(int64_t)>& batch, int64_t step = 1);
   /// Clips, updates the parameters as step number `step` (from 1) and reports.
   StepReport update(int64_t step, double learning_rate);
 
@@ -96,8 +109,10 @@ class TrainingStep {
   void make_batch_buffers();
   void begin(int64_t targets, int64_t tokens);
   TokenViews upload(const Batch& batch);
-  void count_microbatch(const Batch& batch);
-  void train_microbatch(const Batch& batch, int64_t index);
+  void count_microbatch(const Batch& batch, const RouteMode& mode);
+  void train_microbatch(const Batch& batch, int64_t index, const RouteMode& mode);
+  void initialize_tables(uint64_t seed, std::span<const int64_t> token_counts);
+  void update_biases();
   Pass make_pass(bool accumulate_gradients);
 
   ModelConfig config_;
@@ -113,7 +128,8 @@ class TrainingStep {
   std::unique_ptr<TokenBuffers> tokens_;
   View group_, group_tokens_;
   View row_loss_, gradient_scale_, inv_tokens_, sum_squares_, norm_, clip_scale_;
-  View counts_, expert_loss_, device_loss_;
+  View counts_, dropped_, losses_;
+  BalanceSums sums_;
   int64_t step_targets_ = 0;
 };
 

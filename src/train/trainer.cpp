@@ -14,12 +14,11 @@ namespace moe {
 namespace {
 
 std::vector<ParameterSet> optimizer_sets(const TrainingStep& step) {
+  // What is not trained is in ".master" alone.
   return {{".master", step.masters()}, {".exp_avg", step.exp_avg()}, {".exp_avg_sq", step.exp_avg_sq()}};
 }
 
-int64_t size_of_file(const fs::path& path) {
-  return fs::exists(path) ? static_cast<int64_t>(fs::file_size(path)) : 0;
-}
+int64_t size_of_file(const fs::path& path) { return fs::exists(path) ? static_cast<int64_t>(fs::file_size(path)) : 0; }
 
 RunConfig with_token_ids(RunConfig run, const Tokenizer& tokenizer) {
   const auto id = [](const std::optional<int32_t>& value) {
@@ -34,7 +33,19 @@ RunConfig with_token_ids(RunConfig run, const Tokenizer& tokenizer) {
 // Tells datasets apart that would give other batches: another tokenizer, other documents.
 uint64_t identity(const Dataset& dataset) {
   const DatasetInfo& info = dataset.info();
-  return hash_name(fmt::format("{:x} {} {} {}", info.tokenizer_fingerprint, info.documents(), info.tokens(), info.bytes()));
+  return hash_name(
+      fmt::format("{:x} {} {} {}", info.tokenizer_fingerprint, info.documents(), info.tokens(), info.bytes()));
+}
+
+std::vector<int64_t> count_tokens(const Documents& documents, int64_t vocabulary) {
+  std::vector<int64_t> counts(static_cast<size_t>(vocabulary));
+  std::vector<int32_t> tokens;
+  for (int64_t document = 0; document < documents.count(); ++document) {
+    tokens.resize(static_cast<size_t>(documents.length(document)));
+    documents.copy_tokens(document, 0, documents.length(document), tokens.data());
+    for (const int32_t token : tokens) ++counts[static_cast<size_t>(token)];
+  }
+  return counts;
 }
 
 void check_data(const RunConfig& run, const TrainingData& data) {
@@ -59,9 +70,9 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
       backend_(backend),
       folder_(run.run_dir),
       step_(run_.model, run.step, plan, device, backend),
-      source_(data.train, {.sequence_length = run.data.sequence_length,
-                           .rows_per_step = run.data.rows_per_step,
-                           .seed = run.seed}) {
+      source_(
+          data.train,
+          {.sequence_length = run.data.sequence_length, .rows_per_step = run.data.rows_per_step, .seed = run.seed}) {
   check_data(run_, data_);
   if (!resume && folder_.holds_a_run()) {
     fail("{} already holds a run; continue it with --resume, or choose another folder with --set run.dir=...",
@@ -71,7 +82,9 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
   if (latest) {
     restore(*latest);
   } else {
-    step_.initialize(run_.seed, run_.model.initializer_range);
+    std::vector<int64_t> token_counts;
+    if (run_.balanced_hash) token_counts = count_tokens(data_.train, run_.model.vocab_size);
+    step_.initialize(run_.seed, run_.model.initializer_range, token_counts);
     FileAppender(folder_.log(), 0);
     FileAppender(folder_.evaluations(), 0);
     if (resume) log_info("no checkpoint in {}: starting at step 0", folder_.path().string());
@@ -89,8 +102,8 @@ void Trainer::restore(int64_t step) {
   const TrainerState state = load_trainer_state(folder);
   const auto same = [&](const char* key, auto saved, auto asked) {
     if (saved == asked) return;
-    fail("{} was trained with {} = {}, but the run file says {}; resume with the same value", folder.string(), key, saved,
-         asked);
+    fail("{} was trained with {} = {}, but the run file says {}; resume with the same value", folder.string(), key,
+         saved, asked);
   };
   same("train.seed", state.seed, run_.seed);
   same("data.rows_per_step", state.rows_per_step, run_.data.rows_per_step);
@@ -107,7 +120,7 @@ void Trainer::restore(int64_t step) {
 StepLine Trainer::train_step(int64_t step) {
   const double started = steady_seconds();
   const int64_t rows = run_.data.microbatch_rows;
-  step_.accumulate([&](int64_t index) { return source_.rows(step - 1, index * rows, rows); });
+  step_.accumulate([&](int64_t index) { return source_.rows(step - 1, index * rows, rows); }, step);
   const double rate = run_.schedule.rate(step);
   StepLine line{.step = step,
                 .report = step_.update(step, rate),
@@ -115,9 +128,10 @@ StepLine Trainer::train_step(int64_t step) {
                 .tokens = source_.totals(step - 1).tokens,
                 .seconds = steady_seconds() - started};
   if (!std::isfinite(line.report.loss) || !std::isfinite(line.report.gradient_norm)) {
-    fail("the loss at step {} is {} and the gradient norm {}: training has diverged; lower optimizer.learning_rate, or "
-         "resume from an earlier checkpoint in {}",
-         step, line.report.loss, line.report.gradient_norm, folder_.path().string());
+    fail(
+        "the loss at step {} is {} and the gradient norm {}: training has diverged; lower optimizer.learning_rate, or "
+        "resume from an earlier checkpoint in {}",
+        step, line.report.loss, line.report.gradient_norm, folder_.path().string());
   }
   return line;
 }
@@ -144,13 +158,15 @@ void Trainer::evaluate(int64_t step) {
   if (evaluator_ == nullptr) return;
   const EvaluationResult result = evaluator_->run();
   FileAppender(folder_.evaluations()).write(to_json_line(step, result));
-  log_info("step {}: validation loss {:.4f}, {:.4f} bits per byte", step, result.all.loss(), result.all.bits_per_byte());
+  log_info("step {}: validation loss {:.4f}, {:.4f} bits per byte", step, result.all.loss(),
+           result.all.bits_per_byte());
 }
 
 void Trainer::show_samples(int64_t step) {
   if (run_.sample.prompts.empty()) return;
   clear_status();
-  write_samples(Runtime{step_.model(), run_.step.dtype, device_, backend_}, data_.tokenizer, run_.sample, step, run_.seed);
+  write_samples(Runtime{step_.model(), run_.step.dtype, device_, backend_}, data_.tokenizer, run_.sample, step,
+                run_.seed);
 }
 
 int Trainer::run() {

@@ -1,6 +1,7 @@
 #include "train/training_log.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <numeric>
 
@@ -12,7 +13,16 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 
-double sum(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
+constexpr std::array kAllLosses{
+    RouterLoss::expert,     RouterLoss::device, RouterLoss::communication,  RouterLoss::z,
+    RouterLoss::importance, RouterLoss::load,   RouterLoss::stable_balance, RouterLoss::distillation};
+
+std::string loss_key(RouterLoss loss) { return fmt::format("{}_loss", name(loss)); }
+
+/// The paper's own losses always; those of single methods where they are not 0.
+bool is_shown(RouterLoss loss, const StepReport& report) {
+  return loss == RouterLoss::expert || loss == RouterLoss::device || report.router_loss(loss) != 0;
+}
 
 LoadStatistics layer_load(const StepReport& report, const ModelConfig& config, int64_t moe_index) {
   const auto experts = static_cast<size_t>(config.n_routed_experts);
@@ -45,22 +55,28 @@ std::string to_json_line(const StepLine& line, const ModelConfig& config) {
   const StepReport& report = line.report;
   OrderedJson json = {{"step", line.step},
                       {"loss", report.loss},
-                      {"expert_loss", sum(report.expert_loss)},
-                      {"device_loss", sum(report.device_loss)},
                       {"gradient_norm", report.gradient_norm},
                       {"learning_rate", line.learning_rate},
                       {"tokens", line.tokens},
                       {"tokens_per_second", static_cast<double>(line.tokens) / line.seconds}};
+  for (const RouterLoss loss : kAllLosses) {
+    if (is_shown(loss, report)) json[loss_key(loss)] = report.router_loss(loss);
+  }
+  const bool drops = config.decoder().moe.router.drops();
+  if (drops) json["dropped"] = std::accumulate(report.dropped.begin(), report.dropped.end(), int64_t{0});
   OrderedJson layers = OrderedJson::array();
   for (int64_t layer = 0, moe_index = 0; layer < config.num_hidden_layers; ++layer) {
     if (!config.is_moe_layer(layer)) continue;
     const LoadStatistics load = layer_load(report, config, moe_index);
-    layers.push_back({{"layer", layer},
-                      {"expert_loss", report.expert_loss[static_cast<size_t>(moe_index)]},
-                      {"device_loss", report.device_loss[static_cast<size_t>(moe_index)]},
-                      {"load_entropy", load.entropy},
-                      {"max_over_mean_load", load.max_over_mean},
-                      {"dead_experts", load.dead}});
+    OrderedJson entry = {{"layer", layer},
+                         {"load_entropy", load.entropy},
+                         {"max_over_mean_load", load.max_over_mean},
+                         {"dead_experts", load.dead}};
+    for (const RouterLoss loss : kAllLosses) {
+      if (is_shown(loss, report)) entry[loss_key(loss)] = report.router_loss(loss, moe_index);
+    }
+    if (drops) entry["dropped"] = report.dropped[static_cast<size_t>(moe_index)];
+    layers.push_back(entry);
     ++moe_index;
   }
   json["layers"] = layers;
@@ -76,9 +92,16 @@ std::string to_json_line(int64_t step, const EvaluationResult& result) {
   return json.dump() + "\n";
 }
 
+double dropped_share(const StepReport& report) {
+  const double dropped = std::accumulate(report.dropped.begin(), report.dropped.end(), 0.0);
+  const double chosen = std::accumulate(report.counts.begin(), report.counts.end(), 0.0);
+  return chosen > 0 ? dropped / chosen : 0;
+}
+
 double worst_load(const StepReport& report, const ModelConfig& config) {
   double worst = 0;
-  for (int64_t i = 0; i < config.moe_layers(); ++i) worst = std::max(worst, layer_load(report, config, i).max_over_mean);
+  for (int64_t i = 0; i < config.moe_layers(); ++i)
+    worst = std::max(worst, layer_load(report, config, i).max_over_mean);
   return worst;
 }
 
@@ -93,10 +116,12 @@ void ProgressLine::show(const StepLine& line, double worst_load) {
   smoothed_loss_ = line.step == first_step_ ? loss : 0.9 * smoothed_loss_ + 0.1 * loss;
   const double per_step = (now - started_) / static_cast<double>(line.step - first_step_ + 1);
   const auto filled = static_cast<size_t>(kBarWidth * line.step / steps_);
+  const double share = dropped_share(line.report);
+  const std::string dropped = share > 0 ? fmt::format(" | {:.1f}% dropped", 100 * share) : "";
   const std::string text =
-      fmt::format("step {:>{}}/{} [{}{}] loss {:.3f} | load max/mean {:.2f} | {:.0f} tokens/s | {} left", line.step,
+      fmt::format("step {:>{}}/{} [{}{}] loss {:.3f} | load max/mean {:.2f}{} | {:.0f} tokens/s | {} left", line.step,
                   std::to_string(steps_).size(), steps_, std::string(filled, '#'), std::string(kBarWidth - filled, '-'),
-                  smoothed_loss_, worst_load, static_cast<double>(line.tokens) / line.seconds,
+                  smoothed_loss_, worst_load, dropped, static_cast<double>(line.tokens) / line.seconds,
                   duration(per_step * static_cast<double>(steps_ - line.step)));
   if (stderr_is_terminal()) {
     show_status(text);

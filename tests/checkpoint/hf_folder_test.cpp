@@ -1,9 +1,9 @@
 // Hugging Face folders: every field and tensor is honoured, or refused in one sentence that names it.
 
-#include <gtest/gtest.h>
-
 #include <functional>
 #include <numeric>
+
+#include <gtest/gtest.h>
 
 #include "backend/cpu/cpu_backend.h"
 #include "checkpoint/hf_config.h"
@@ -38,9 +38,11 @@ TEST(HfConfig, FieldsThatChangeTheMathematicsAreRefusedByName) {
       {"rope_scaling", {{"type", "yarn"}, {"factor", 4}}},
       {"rope_parameters", {{"rope_type", "linear"}, {"factor", 2}}},
       {"rope_parameters", {{"rope_theta", 1e4}, {"partial_rotary_factor", 0.5}}},
-      {"routed_scaling_factor", 2.5},
-      {"scoring_func", "sigmoid"},
-      {"topk_method", "noaux_tc"},
+      {"routed_scaling_factor", -1},
+      {"scoring_func", "tanh"},
+      {"topk_method", "random"},
+      {"routing", "lottery"},
+      {"capacity_factor", -2},
       {"n_group", 8},
       {"hidden_act", "gelu"},
       {"attention_bias", true},
@@ -83,7 +85,8 @@ class HfWeights : public testing::Test {
     Tensors tensors;
     for (const HfTensor& tensor : hf_tensors(config, table)) {
       std::vector<float> values(static_cast<size_t>(tensor.elements()));
-      std::iota(values.begin(), values.end(), static_cast<float>(tensor.parameter * 1000 + static_cast<size_t>(tensor.offset)));
+      std::iota(values.begin(), values.end(),
+                static_cast<float>(tensor.parameter * 1000 + static_cast<size_t>(tensor.offset)));
       tensors.push_back({{tensor.name, "F32", tensor.shape}, values});
     }
     edit(tensors);
@@ -115,8 +118,9 @@ TEST_F(HfWeights, MissingExtraAndMisshapenTensorsAreNamed) {
   const std::string missing = load_refusal(config, [](Tensors& tensors) { tensors.erase(tensors.begin() + 9); });
   EXPECT_NE(missing.find("is missing"), std::string::npos) << missing;
   EXPECT_NE(missing.find("model.layers.0.mlp"), std::string::npos) << missing;
-  const std::string extra = load_refusal(
-      config, [](Tensors& tensors) { tensors.push_back({{"model.layers.9.extra", "F32", {1}}, {0.0f}}); });
+  const std::string extra = load_refusal(config, [](Tensors& tensors) {
+    tensors.push_back({{"model.layers.9.extra", "F32", {1}}, {0.0f}});
+  });
   EXPECT_NE(extra.find("model.layers.9.extra"), std::string::npos) << extra;
   const std::string shape = load_refusal(config, [](Tensors& tensors) {
     tensors[1].first.shape = {1, static_cast<int64_t>(tensors[1].second.size())};
@@ -138,7 +142,8 @@ TEST_F(HfWeights, EveryElementHasItsOwnPlaceEvenWhereSizesCoincide) {
     ASSERT_EQ(load_refusal(config, [](Tensors&) {}), "(not refused)");
     for (size_t p = 0; p < table.size(); ++p) {
       for (int64_t i = 0; i < table[p].shape.elements(); ++i) {
-        ASSERT_EQ(views_[p].as<float>()[i], static_cast<float>(p * 1000 + static_cast<size_t>(i)) ) << table[p].name << " " << i;
+        ASSERT_EQ(views_[p].as<float>()[i], static_cast<float>(p * 1000 + static_cast<size_t>(i)))
+            << table[p].name << " " << i;
       }
     }
     const auto tensors = hf_tensors(config, table);
@@ -152,7 +157,8 @@ TEST_F(HfWeights, EveryElementHasItsOwnPlaceEvenWhereSizesCoincide) {
     const HfTensor up = find("model.layers.1.mlp.experts.3.up_proj.weight");
     EXPECT_EQ(gate.offset, 3 * 2 * width * config.hidden_size);
     EXPECT_EQ(up.offset, gate.offset + width * config.hidden_size);
-    EXPECT_EQ(find("model.layers.1.mlp.experts.3.down_proj.weight").shape, (std::vector<int64_t>{config.hidden_size, width}));
+    EXPECT_EQ(find("model.layers.1.mlp.experts.3.down_proj.weight").shape,
+              (std::vector<int64_t>{config.hidden_size, width}));
   }
 }
 

@@ -63,12 +63,28 @@ Bounds bounds(const Reference<CrossEntropy>& run);
 
 Bounds bounds(const Reference<RouterScores>& run);
 Bounds bounds(const Reference<RouterTopk>& run);
+Bounds bounds(const Reference<RouterGates>& run);
 Bounds bounds(const Reference<RoutePlan>& run);
 Bounds bounds(const Reference<RowsCombine>& run);
+Bounds bounds(const Reference<RouterBackward>& run);
+
 Bounds bounds(const Reference<RouterCounts>& run);
 Bounds bounds(const Reference<BalanceCoefficients>& run);
 Bounds bounds(const Reference<BalanceLoss>& run);
-Bounds bounds(const Reference<RouterBackward>& run);
+Bounds bounds(const Reference<GateLoss>& run);
+Bounds bounds(const Reference<RouterZLoss>& run);
+Bounds bounds(const Reference<ExpertSums>& run);
+Bounds bounds(const Reference<VariationLoss>& run);
+Bounds bounds(const Reference<BiasUpdate>& run);
+
+Bounds bounds(const Reference<RouterDrop>& run);
+Bounds bounds(const Reference<RouterJitter>& run);
+Bounds bounds(const Reference<RouterNoise>& run);
+Bounds bounds(const Reference<NoiseLoad>& run);
+Bounds bounds(const Reference<NoiseBackward>& run);
+Bounds bounds(const Reference<TableRoute>& run);
+Bounds bounds(const Reference<ExpertChoice>& run);
+Bounds bounds(const Reference<Distillation>& run);
 
 Bounds bounds(const Reference<Fill>& run);
 Bounds bounds(const Reference<Cast>& run);

@@ -23,9 +23,12 @@ struct RouterStep {
         d_logits(s.poison(f32, {tokens, experts})) {}
 
   void choose(const Runner& run, bool normalize) {
-    run(RouterTopk{.scores = scores, .group = group, .normalize = normalize, .ids = ids, .gates = gates});
+    run(RouterTopk{.scores = scores, .group = group, .ids = ids});
+    run(RouterGates{.scores = scores, .ids = ids, .form = gate_form(normalize), .gates = gates});
   }
-  void count(const Runner& run) { run(RouterCounts{.ids = ids, .group = group, .counts = counts}); }
+  void count(const Runner& run) {
+    run(RouterCounts{.ids = ids, .group = group, .experts = scores.size(1), .counts = counts});
+  }
   void balance(const Runner& run, const std::vector<int64_t>& group_tokens, double step_tokens, float alpha,
                int devices) {
     run(BalanceCoefficients{.counts = counts,
@@ -44,7 +47,7 @@ struct RouterStep {
                        .d_gates = d_gates,
                        .group = group,
                        .coefficients = coefficients,
-                       .normalize = normalize,
+                       .form = gate_form(normalize),
                        .d_logits = d_logits});
   }
   void score(const Runner& run, const View& logits) {

@@ -105,18 +105,13 @@ TEST(Routing, ChoicesAgreeWithDoublePrecisionExceptWhereScoresAreNearlyEqual) {
   const auto in_double = [&](const View& view) { return s.reals(f64, view.shape, read(view).values()); };
   const auto oracle = make_oracle();
   oracle->run(RouterScores{.x = in_double(x), .weight = in_double(weight), .scores = exact_scores});
-  oracle->run(RouterTopk{.scores = exact_scores,
-                         .group = group,
-                         .normalize = false,
-                         .ids = exact_ids,
-                         .gates = s.poison(f64, {tokens, top_k})});
+  oracle->run(RouterTopk{.scores = exact_scores, .group = group, .ids = exact_ids});
   const Reals exact = read(exact_scores);
   const Indices expected = read_indices(exact_ids);
   on_every_target([&](const Runner& run) {
     const View scores = s.poison(f32, {tokens, experts}), ids = s.poison(i32, {tokens, top_k});
     run(RouterScores{.x = x, .weight = weight, .scores = scores});
-    run(RouterTopk{
-        .scores = scores, .group = group, .normalize = false, .ids = ids, .gates = s.poison(f32, {tokens, top_k})});
+    run(RouterTopk{.scores = scores, .group = group, .ids = ids});
     const Indices found = read_indices(ids);
     int64_t near_ties = 0, different = 0;
     for (int64_t t = 0; t < tokens; ++t) {

@@ -26,11 +26,12 @@ struct Router {
 
   void choose() {
     oracle->run(RouterScores{.x = x, .weight = weight, .scores = scores});
-    oracle->run(RouterTopk{.scores = scores, .group = group, .normalize = normalize, .ids = ids, .gates = gates});
+    oracle->run(RouterTopk{.scores = scores, .group = group, .ids = ids});
+    oracle->run(RouterGates{.scores = scores, .ids = ids, .form = gate_form(normalize), .gates = gates});
   }
   void add_coefficients(float alpha, int devices) {
     const View counts = s.constant(DType::i32, {2, kExperts}, 0);
-    oracle->run(RouterCounts{.ids = ids, .group = group, .counts = counts});
+    oracle->run(RouterCounts{.ids = ids, .group = group, .experts = kExperts, .counts = counts});
     oracle->run(BalanceCoefficients{.counts = counts,
                                     .group_tokens = s.indices({2}, {3, 2}),
                                     .inv_tokens = s.reals(f64, {1}, {0.2}),
@@ -56,7 +57,7 @@ struct Router {
                                .d_gates = gate_weights,
                                .group = group,
                                .coefficients = coefficients,
-                               .normalize = normalize,
+                               .form = gate_form(normalize),
                                .d_logits = result});
     return result;
   }

@@ -38,8 +38,9 @@ Result run(const Model& model, Cpu& cpu) {
   });
   std::vector<int32_t> group;  // each token by itself
   for (int32_t t = 0; t < kTokens; ++t) group.push_back(t);
-  std::vector<int64_t> counts(static_cast<size_t>(kMoeLayers * kTokens * kExperts), 0);
-  scorer.losses(single_document(ids), group, kTokens, counts);
+  ChoiceCounts choices;
+  scorer.losses(single_document(ids), group, kTokens, choices);
+  const std::vector<int64_t>& counts = choices.chosen;
   result.chosen.assign(kMoeLayers, std::vector<std::set<int64_t>>(kTokens));
   for (size_t i = 0; i < counts.size(); ++i) {
     const auto expert = static_cast<int64_t>(i % kExperts);

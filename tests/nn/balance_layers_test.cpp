@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "nn/routers/softmax_topk.h"
+#include "nn/routers/router.h"
 #include "tests/oracle/oracle.h"
 
 namespace moe {
@@ -29,7 +29,7 @@ double layer_loss(int favoured, float alpha) {
   std::vector<int32_t> zeros(kTokens, 0);
   std::vector<int32_t> group_tokens{kTokens};
   std::vector<double> inv_tokens{1.0 / kTokens};
-  std::vector<double> loss{0.0};
+  std::vector<double> losses(kRouterLosses, 0.0);
   const View tokens_view(zeros.data(), DType::i32, {kTokens});
   const TokenViews tokens{.ids = tokens_view,
                           .positions = tokens_view,
@@ -37,19 +37,26 @@ double layer_loss(int favoured, float alpha) {
                           .segment_start = tokens_view,
                           .valid = tokens_view,
                           .max_segment = kTokens};
-  const RouterConfig config{.experts = kExperts, .top_k = 1, .normalize = false};
+  const RouterConfig config{.experts = kExperts, .top_k = 1};
   const BalanceConfig balance{.alpha_expert = alpha};
   const BalanceViews views{.group = tokens_view,
                            .group_tokens = View(group_tokens.data(), DType::i32, {1}),
                            .inv_tokens = View(inv_tokens.data(), DType::f64, {1})};
   const RouteChoice choice{.ids = saved.push("ids", DType::i32, {kTokens, 1}),
                            .gates = saved.push("gates", DType::f64, {kTokens, 1})};
-  const Route route = route_forward(pass, config, View(router.data(), DType::f64, {kExperts, kHidden}), {}, tokens,
-                                    View(x.data(), DType::f64, {kTokens, kHidden}), choice, false);
-  const LayerStats stats{.expert_loss = View(loss.data(), DType::f64, {1}),
-                         .device_loss = View(loss.data(), DType::f64, {1})};
-  route_losses(pass, config, balance, views, stats, route);
-  return loss[0];
+  const LayerStats stats{.losses = View(losses.data(), DType::f64, {kRouterLosses})};
+  const RouterWeights weights{.weight = View(router.data(), DType::f64, {kExperts, kHidden})};
+  const RouterInput input{.config = config,
+                          .balance = balance,
+                          .tokens = tokens,
+                          .views = views,
+                          .stats = stats,
+                          .mode = {.training = true},
+                          .layer = 0,
+                          .x = View(x.data(), DType::f64, {kTokens, kHidden})};
+  const Route route = route_forward(pass, input, weights, choice, false);
+  route_losses(pass, input, weights, route);
+  return losses[static_cast<size_t>(RouterLoss::expert)];
 }
 
 TEST(BalanceLayers, OppositeImbalancesDoNotCancel) {

@@ -166,30 +166,29 @@ TEST_F(Checks, InPlaceMustBeTheVerySameView) {
 }
 
 TEST_F(Checks, TwoOutputsNeverShareMemory) {
-  RouterTopk op{.scores = f32({2, 8}), .group = i32({2}), .normalize = false, .ids = i32({2, 2}), .gates = f32({2, 2})};
+  Distillation op{.scores = f32({2, 8}),
+                  .ids = i32({2, 1}),
+                  .group = i32({2}),
+                  .inv_tokens = f32({1}),
+                  .weight = 1,
+                  .loss = f32({1}),
+                  .d_logits = f32({2, 8})};
   EXPECT_EQ(error_of(op), "");
-  op.ids.data = op.gates.data;
-  EXPECT_EQ(error_of(op), "router_topk: ids, i32 [2, 2], overlaps gates, f32 [2, 2], expected memory of its own");
+  op.loss.data = op.d_logits.data;
+  EXPECT_EQ(error_of(op), "distillation: loss, f32 [1], overlaps d_logits, f32 [2, 8], expected memory of its own");
 }
 
 TEST_F(Checks, MoreChoicesThanExpertsAreRefused) {
-  const RouterTopk op{
-      .scores = f32({2, 4}), .group = i32({2}), .normalize = false, .ids = i32({2, 5}), .gates = f32({2, 5})};
+  const RouterTopk op{.scores = f32({2, 4}), .group = i32({2}), .ids = i32({2, 5})};
   EXPECT_EQ(error_of(op), "router_topk: K is 5 choices of 4 experts, expected at most E distinct ones");
 }
 
 TEST_F(Checks, SkippedAndChosenExpertsMustBeThere) {
-  RouterTopk op{.scores = f32({2, 4}),
-                .bias = f32({4}),
-                .group = i32({2}),
-                .normalize = false,
-                .skip = 2,
-                .ids = i32({2, 2}),
-                .gates = f32({2, 2})};
+  RouterTopk op{.scores = f32({2, 4}), .bias = f32({4}), .group = i32({2}), .skip = 2, .ids = i32({2, 2})};
   EXPECT_EQ(error_of(op), "");
   op.skip = 3;
   EXPECT_EQ(error_of(op),
-            "router_topk: skip is 3 beside K = 2 choices of 4 experts, expected them to be at most E together");
+            "router_topk: skip is 3 beside K = 2 choices of 4 experts, expected them to be at most as many together");
 }
 
 TEST_F(Checks, HeadsMustShareKeysEvenly) {
@@ -247,7 +246,7 @@ TEST_F(Checks, DevicesDivideExperts) {
                                .alpha = 1,
                                .devices = 4,
                                .coefficients = f32({1, 6})};
-  EXPECT_EQ(error_of(op), "balance_coefficients: devices is 4, expected a divisor of 6 experts");
+  EXPECT_EQ(error_of(op), "balance_coefficients: devices is 4, expected a divisor of 6 columns");
 }
 
 TEST_F(Checks, NumbersWantContiguousViewsOfEqualLength) {

@@ -29,12 +29,28 @@ void compute(const CrossEntropy& op);
 
 void compute(const RouterScores& op);
 void compute(const RouterTopk& op);
+void compute(const RouterGates& op);
 void compute(const RoutePlan& op);
 void compute(const RowsCombine& op);
+void compute(const RouterBackward& op);
+
 void compute(const RouterCounts& op);
 void compute(const BalanceCoefficients& op);
 void compute(const BalanceLoss& op);
-void compute(const RouterBackward& op);
+void compute(const GateLoss& op);
+void compute(const RouterZLoss& op);
+void compute(const ExpertSums& op);
+void compute(const VariationLoss& op);
+void compute(const BiasUpdate& op);
+
+void compute(const RouterDrop& op);
+void compute(const RouterJitter& op);
+void compute(const RouterNoise& op);
+void compute(const NoiseLoad& op);
+void compute(const NoiseBackward& op);
+void compute(const TableRoute& op);
+void compute(const ExpertChoice& op);
+void compute(const Distillation& op);
 
 void compute(const Fill& op);
 void compute(const Cast& op);

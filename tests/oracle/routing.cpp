@@ -14,7 +14,7 @@ constexpr double kNormalizeEps = 1e-20;
 
 void compute(const RouterScores& op) {
   const Reals x = read(op.x), weight = read(op.weight);
-  Reals scores(op.scores.shape);
+  Reals scores(op.scores.shape), log_sums(op.log_sum.shape);
   const int64_t experts = weight.size(0);
   for (int64_t t = 0; t < x.size(0); ++t) {
     double largest = -INFINITY, sum = 0;
@@ -22,40 +22,80 @@ void compute(const RouterScores& op) {
       for (int64_t d = 0; d < x.size(1); ++d) scores(t, e) += x(t, d) * weight(e, d);
       largest = std::max(largest, scores(t, e));
     }
+    if (op.scoring == Scoring::none) continue;
     for (int64_t e = 0; e < experts; ++e) sum += std::exp(scores(t, e) - largest);
-    for (int64_t e = 0; e < experts; ++e) scores(t, e) = std::exp(scores(t, e) - largest) / sum;
+    if (op.log_sum) log_sums(t) = largest + std::log(sum);
+    for (int64_t e = 0; e < experts; ++e) {
+      const double logit = scores(t, e);
+      scores(t, e) = op.scoring == Scoring::softmax ? std::exp(logit - largest) / sum : 1 / (1 + std::exp(-logit));
+    }
   }
   write(op.scores, scores);
+  if (op.log_sum) write(op.log_sum, log_sums);
 }
 
 void compute(const RouterTopk& op) {
-  const Reals scores = read(op.scores);
   const Indices group = read_indices(op.group);
   Indices ids(op.ids.shape, -1);
-  Reals gates(op.gates.shape);
-  // The sum by which experts are chosen is rounded as it is stored.
-  Reals keys = scores;
-  const Reals bias = op.bias ? read(op.bias) : Reals(Shape{scores.size(1)});
-  for (int64_t t = 0; t < scores.size(0) && op.bias; ++t) {
-    for (int64_t e = 0; e < scores.size(1); ++e) {
-      const double sum = scores(t, e) + bias(e);
-      keys(t, e) = op.scores.dtype == DType::f32 ? static_cast<double>(static_cast<float>(sum)) : sum;
-    }
-  }
-  for (int64_t t = 0; t < scores.size(0); ++t) {
+  Reals keys = read(op.scores);
+  // Sums by which experts and groups are chosen are rounded as they are stored.
+  const auto rounded = [&](double value) { return round_to(op.scores.dtype, value); };
+  const Reals bias = op.bias ? read(op.bias) : Reals(Shape{keys.size(1)});
+  const int64_t experts = keys.size(1), members = experts / op.limit.groups;
+  for (int64_t t = 0; t < keys.size(0); ++t) {
     if (group(t) < 0) continue;
-    std::vector<int64_t> order(static_cast<size_t>(scores.size(1)));
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return keys(t, a) > keys(t, b); });
-    double sum = kNormalizeEps;
-    for (int64_t k = 0; k < ids.size(1); ++k) {
-      ids(t, k) = order[static_cast<size_t>(op.skip + k)];
-      gates(t, k) = scores(t, ids(t, k));
-      sum += gates(t, k);
+    for (int64_t e = 0; e < experts && op.bias; ++e) keys(t, e) = rounded(keys(t, e) + bias(e));
+    std::vector<double> group_scores;
+    for (int64_t g = 0; g < op.limit.groups; ++g) {
+      std::vector<double> values;
+      for (int64_t e = g * members; e < (g + 1) * members; ++e) values.push_back(keys(t, e));
+      std::sort(values.rbegin(), values.rend());
+      double sum = 0;
+      for (int64_t i = 0; i < op.limit.best; ++i) sum = rounded(sum + values[static_cast<size_t>(i)]);
+      group_scores.push_back(sum);
     }
-    for (int64_t k = 0; k < ids.size(1) && op.normalize; ++k) gates(t, k) /= sum;
+    const auto in_used_group = [&](int64_t e) {
+      const double own = group_scores[static_cast<size_t>(e / members)];
+      int64_t before = 0;
+      for (int64_t g = 0; g < op.limit.groups; ++g) {
+        const double other = group_scores[static_cast<size_t>(g)];
+        before += other > own || (other == own && g < e / members) ? 1 : 0;
+      }
+      return before < op.limit.used;
+    };
+    std::vector<int64_t> order;
+    for (int64_t e = 0; e < experts; ++e) {
+      if (in_used_group(e)) order.push_back(e);
+    }
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return keys(t, a) > keys(t, b); });
+    for (int64_t k = 0; k < ids.size(1); ++k) {
+      ids(t, k) = op.even ? (t * ids.size(1) + k) % experts : order[static_cast<size_t>(op.skip + k)];
+    }
   }
   write(op.ids, ids);
+}
+
+void compute(const RouterGates& op) {
+  const Reals scores = read(op.scores);
+  const Indices ids = read_indices(op.ids);
+  Reals gates(op.gates.shape);
+  for (int64_t t = 0; t < ids.size(0); ++t) {
+    double largest = -INFINITY, sum = op.form == GateForm::normalized ? kNormalizeEps : 0;
+    for (int64_t k = 0; k < ids.size(1); ++k) {
+      if (ids(t, k) >= 0 && op.scores) largest = std::max(largest, scores(t, ids(t, k)));
+    }
+    for (int64_t k = 0; k < ids.size(1); ++k) {
+      if (ids(t, k) < 0) continue;
+      gates(t, k) = op.form == GateForm::one ? 1 : scores(t, ids(t, k));
+      if (op.form == GateForm::softmax) gates(t, k) = std::exp(gates(t, k) - largest);
+      sum += gates(t, k);
+    }
+    for (int64_t k = 0; k < ids.size(1); ++k) {
+      if (ids(t, k) < 0) continue;
+      if (op.form == GateForm::normalized || op.form == GateForm::softmax) gates(t, k) /= sum;
+      gates(t, k) *= static_cast<double>(op.scale);
+    }
+  }
   write(op.gates, gates);
 }
 
@@ -96,72 +136,59 @@ void compute(const RowsCombine& op) {
   write(op.y, y);
 }
 
-void compute(const RouterCounts& op) {
-  const Indices ids = read_indices(op.ids), group = read_indices(op.group);
-  Indices counts = read_indices(op.counts);
-  for (int64_t t = 0; t < ids.size(0); ++t) {
-    for (int64_t k = 0; k < ids.size(1); ++k) {
-      if (group(t) >= 0 && ids(t, k) >= 0) ++counts(group(t), ids(t, k));
-    }
-  }
-  write(op.counts, counts);
-}
-
-void compute(const BalanceCoefficients& op) {
-  const Indices counts = read_indices(op.counts), group_tokens = read_indices(op.group_tokens);
-  const double inv_tokens = read(op.inv_tokens)(0);
-  Reals coefficients = op.accumulate ? read(op.coefficients) : Reals(op.coefficients.shape);
-  const int64_t experts = counts.size(1), device_experts = experts / op.devices;
-  for (int64_t g = 0; g < counts.size(0); ++g) {
-    if (group_tokens(g) == 0) continue;
-    const double per_count = static_cast<double>(experts) / static_cast<double>(op.top_k * group_tokens(g));
-    for (int64_t i = 0; i < experts; ++i) {
-      const int64_t first = i / device_experts * device_experts;
-      double mean_f = 0;
-      for (int64_t j = first; j < first + device_experts; ++j) {
-        mean_f += per_count * static_cast<double>(counts(g, j)) / static_cast<double>(device_experts);
-      }
-      coefficients(g, i) += static_cast<double>(op.alpha) * inv_tokens * mean_f;
-    }
-  }
-  write(op.coefficients, coefficients);
-}
-
-void compute(const BalanceLoss& op) {
-  const Reals scores = read(op.scores), coefficients = read(op.coefficients);
-  const Indices group = read_indices(op.group);
-  Reals loss = read(op.loss);
-  for (int64_t t = 0; t < scores.size(0); ++t) {
-    if (group(t) < 0) continue;
-    for (int64_t i = 0; i < scores.size(1); ++i) loss(0) += coefficients(group(t), i) * scores(t, i);
-  }
-  write(op.loss, loss);
-}
-
 void compute(const RouterBackward& op) {
   const Reals scores = read(op.scores), d_gates = read(op.d_gates), coefficients = read(op.coefficients);
+  const Reals gate_coefficients = read(op.gate_coefficients), log_sum = read(op.log_sum),
+              inv_tokens = read(op.inv_tokens);
   const Indices ids = read_indices(op.ids), group = read_indices(op.group);
+  const Indices kept = op.kept ? read_indices(op.kept) : ids;
   Reals d_logits(op.d_logits.shape);
   const int64_t experts = scores.size(1), top_k = ids.size(1);
+  const double scale = static_cast<double>(op.scale);
   for (int64_t t = 0; t < scores.size(0); ++t) {
     if (group(t) < 0) continue;
     std::vector<double> d_scores(static_cast<size_t>(experts));
     if (op.coefficients) {
-      for (int64_t i = 0; i < experts; ++i) d_scores[static_cast<size_t>(i)] = coefficients(group(t), i);
+      double sum = 0, weighted = 0;
+      for (int64_t i = 0; i < experts; ++i) {
+        sum += scores(t, i);
+        weighted += coefficients(group(t), i) * scores(t, i);
+      }
+      for (int64_t i = 0; i < experts; ++i) {
+        const double c = coefficients(group(t), i);
+        d_scores[static_cast<size_t>(i)] = op.balance_normalized ? c / sum - weighted / (sum * sum) : c;
+      }
     }
-    double sum = kNormalizeEps, weighted = 0;  // gate_k = score_k / sum; weighted = sum of d_gate_k score_k
+    // gate_k = scale w_k / sum, w the score or its exponential; weighted = sum of d_gate_k w_k
+    const bool softmax = op.form == GateForm::softmax, divided = softmax || op.form == GateForm::normalized;
+    double largest = -INFINITY, sum = softmax ? 0 : kNormalizeEps, weighted = 0;
     for (int64_t k = 0; k < top_k; ++k) {
-      sum += scores(t, ids(t, k));
-      weighted += d_gates(t, k) * scores(t, ids(t, k));
+      if (ids(t, k) >= 0) largest = std::max(largest, scores(t, ids(t, k)));
+    }
+    const auto weight = [&](int64_t k) {
+      return softmax ? std::exp(scores(t, ids(t, k)) - largest) : scores(t, ids(t, k));
+    };
+    const auto d_gate = [&](int64_t k) {
+      return (kept(t, k) < 0 ? 0 : d_gates(t, k)) + (op.gate_coefficients ? gate_coefficients(group(t), ids(t, k)) : 0);
+    };
+    for (int64_t k = 0; k < top_k; ++k) {
+      if (ids(t, k) < 0) continue;
+      sum += weight(k);
+      weighted += d_gate(k) * weight(k);
     }
     for (int64_t k = 0; k < top_k; ++k) {
-      const double d_score = op.normalize ? d_gates(t, k) / sum - weighted / (sum * sum) : d_gates(t, k);
-      d_scores[static_cast<size_t>(ids(t, k))] += d_score;
+      if (ids(t, k) < 0 || op.form == GateForm::one) continue;
+      const double by_weight = divided ? d_gate(k) / sum - weighted / (sum * sum) : d_gate(k);
+      d_scores[static_cast<size_t>(ids(t, k))] += scale * by_weight * (softmax ? weight(k) : 1);
     }
     double mean = 0;
     for (int64_t i = 0; i < experts; ++i) mean += scores(t, i) * d_scores[static_cast<size_t>(i)];
     for (int64_t i = 0; i < experts; ++i) {
-      d_logits(t, i) = scores(t, i) * (d_scores[static_cast<size_t>(i)] - mean);
+      const double score = scores(t, i), d = d_scores[static_cast<size_t>(i)];
+      d_logits(t, i) = d;
+      if (op.scoring == Scoring::softmax) d_logits(t, i) = score * (d - mean);
+      if (op.scoring == Scoring::sigmoid) d_logits(t, i) = score * (1 - score) * d;
+      if (op.log_sum) d_logits(t, i) += 2 * static_cast<double>(op.z_loss) * inv_tokens(0) * log_sum(t) * score;
     }
   }
   write(op.d_logits, d_logits);

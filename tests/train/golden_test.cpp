@@ -1,13 +1,14 @@
 // Against tests/golden, written by an independent PyTorch program in double precision.
 
-#include <gtest/gtest.h>
+#include "tests/support/golden.h"
 
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 #include "checkpoint/hf_config.h"
 #include "checkpoint/weights.h"
 #include "infer/forward.h"
-#include "tests/support/golden.h"
 #include "tests/support/machines.h"
 
 namespace moe {
@@ -49,7 +50,8 @@ TEST_P(Golden, LogitsAgree) {
   } else {
     compared = all;
     for (size_t t = 0; t < batch.segment_id.size(); ++t) {
-      if (batch.segment_id[t] < 0) std::fill_n(compared.begin() + static_cast<int64_t>(t) * vocabulary, vocabulary, 0.0f);
+      if (batch.segment_id[t] < 0)
+        std::fill_n(compared.begin() + static_cast<int64_t>(t) * vocabulary, vocabulary, 0.0f);
     }
   }
   EXPECT_LT(relative_error(compared.data(), *expected), 5e-6);
@@ -98,8 +100,10 @@ TEST_P(Golden, LossesAndGradientsAgree) {
     for (size_t layer = 0; layer < layers.size(); ++layer) {
       const double expert = layers[layer].at("expert");
       const double device = layers[layer].at("device");
-      EXPECT_NEAR(report.expert_loss[layer], expert, 1e-5 * std::fabs(expert)) << "layer " << layer;
-      EXPECT_NEAR(report.device_loss[layer], device, 1e-5 * std::fabs(device)) << "layer " << layer;
+      EXPECT_NEAR(report.router_loss(RouterLoss::expert, static_cast<int64_t>(layer)), expert, 1e-5 * std::fabs(expert))
+          << "layer " << layer;
+      EXPECT_NEAR(report.router_loss(RouterLoss::device, static_cast<int64_t>(layer)), device, 1e-5 * std::fabs(device))
+          << "layer " << layer;
       const std::vector<int32_t> counts = layers[layer].at("counts");
       EXPECT_EQ(counts, std::vector<int32_t>(report.counts.begin() + static_cast<int64_t>(layer * experts),
                                              report.counts.begin() + static_cast<int64_t>((layer + 1) * experts)));

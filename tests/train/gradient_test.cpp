@@ -1,10 +1,10 @@
 // A whole tiny model on the oracle in double precision: every parameter's gradient against central differences.
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <numeric>
 #include <ostream>
+
+#include <gtest/gtest.h>
 
 #include "tests/oracle/oracle.h"
 #include "tests/support/host_device.h"
@@ -25,8 +25,7 @@ void PrintTo(const Case& test, std::ostream* out) { *out << test.name; }
 
 double total_loss(const StepReport& report) {
   double total = report.loss;
-  for (const double loss : report.expert_loss) total += loss;
-  for (const double loss : report.device_loss) total += loss;
+  for (const double loss : report.losses) total += loss;
   return total;
 }
 

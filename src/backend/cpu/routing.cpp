@@ -1,6 +1,8 @@
 #include "ops/routing.h"
 
 #include <cassert>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include "backend/cpu/elements.h"
@@ -8,12 +10,11 @@
 namespace moe::cpu {
 namespace {
 
-/// The `count` largest of scores + bias (which may be null), best first, the lower expert before its equals: distinct
-/// ids whatever the values.
-void choose(const float* scores, const float* bias, int64_t experts, int64_t count, int32_t* ids, float* best) {
+/// The `count` largest values, best first, the lower index before its equals: distinct ids whatever the values.
+void choose(const float* values, int64_t size, int64_t count, int32_t* ids, float* best) {
   int64_t chosen = 0;
-  for (int64_t e = 0; e < experts; ++e) {
-    const float score = bias == nullptr ? scores[e] : scores[e] + bias[e];
+  for (int64_t e = 0; e < size; ++e) {
+    const float score = values[e];
     if (chosen == count && !(score > best[count - 1])) continue;
     if (chosen < count) ++chosen;
     int64_t place = chosen - 1;
@@ -26,12 +27,34 @@ void choose(const float* scores, const float* bias, int64_t experts, int64_t cou
   }
 }
 
+/// Minus infinity in `keys` for the experts of groups that a token does not use. `ids` and `best` have room for any
+/// choice.
+void exclude_groups(const GroupLimit& limit, int64_t experts, float* keys, float* sums, int32_t* ids, float* best) {
+  const int64_t members = experts / limit.groups;
+  for (int64_t g = 0; g < limit.groups; ++g) {
+    choose(keys + g * members, members, limit.best, ids, best);
+    sums[g] = 0;
+    for (int64_t i = 0; i < limit.best; ++i) sums[g] += best[i];
+  }
+  choose(sums, limit.groups, limit.used, ids, best);
+  std::sort(ids, ids + limit.used);
+  const int32_t* used = ids;
+  for (int64_t g = 0; g < limit.groups; ++g) {
+    if (used < ids + limit.used && *used == g) {
+      ++used;
+    } else {
+      std::fill(keys + g * members, keys + (g + 1) * members, -std::numeric_limits<float>::infinity());
+    }
+  }
+}
+
 constexpr float kNormalizeEps = 1e-20f;
 
-float sum_of(const float* values, int64_t count) {
+float log_sum_exp(const float* logits, int64_t count) {
+  const float largest = *std::max_element(logits, logits + count);
   float sum = 0;
-  for (int64_t k = 0; k < count; ++k) sum += values[k];
-  return sum;
+  for (int64_t e = 0; e < count; ++e) sum += std::exp(logits[e] - largest);
+  return largest + std::log(sum);
 }
 
 }  // namespace
@@ -54,7 +77,14 @@ void execute(Context& context, const RouterScores& op) {
                                .width = width,
                                .logits = row_as<float>(op.scores, begin),
                                .logits_stride = op.scores.stride[0]});
-        for (int64_t t = begin; t < end; ++t) kernels.softmax(row_as<float>(op.scores, t), experts);
+        for (int64_t t = begin; t < end; ++t) {
+          auto* scores = row_as<float>(op.scores, t);
+          if (op.log_sum) op.log_sum.as<float>()[t] = log_sum_exp(scores, experts);
+          if (op.scoring == Scoring::softmax) kernels.softmax(scores, experts);
+          if (op.scoring == Scoring::sigmoid) {
+            for (int64_t e = 0; e < experts; ++e) scores[e] = 1 / (1 + std::exp(-scores[e]));
+          }
+        }
       },
       kTile);
 }
@@ -67,23 +97,56 @@ void execute(Context& context, const RouterTopk& op) {
   const auto* bias = op.bias ? op.bias.as<float>() : nullptr;
   if (count == 0) return;
   for_rows(context.pool, op.scores.size(0), 16 * experts, [&](int64_t begin, int64_t end) {
-    std::vector<int32_t> chosen(static_cast<size_t>(op.skip + count));
-    std::vector<float> best(chosen.size());
+    std::vector<int32_t> chosen(static_cast<size_t>(experts));
+    std::vector<float> best(chosen.size()), keys(chosen.size()), sums(static_cast<size_t>(op.limit.groups));
     for (int64_t t = begin; t < end; ++t) {
       const auto* scores = row_as<float>(op.scores, t);
       auto* ids = row_as<int32_t>(op.ids, t);
-      auto* gates = row_as<float>(op.gates, t);
       if (group[t] < 0) {
         std::fill(ids, ids + count, -1);
-        std::fill(gates, gates + count, 0.0f);
         continue;
       }
-      choose(scores, bias, experts, op.skip + count, chosen.data(), best.data());
-      std::copy(chosen.begin() + op.skip, chosen.end(), ids);
-      for (int64_t k = 0; k < count; ++k) gates[k] = scores[ids[k]];
-      if (!op.normalize) continue;
-      const float sum = sum_of(gates, count) + kNormalizeEps;
-      for (int64_t k = 0; k < count; ++k) gates[k] /= sum;
+      if (op.even) {
+        for (int64_t k = 0; k < count; ++k) ids[k] = static_cast<int32_t>((t * count + k) % experts);
+        continue;
+      }
+      const float* choose_by = scores;
+      if (bias != nullptr || op.limit.active()) {
+        for (size_t e = 0; e < keys.size(); ++e) keys[e] = bias == nullptr ? scores[e] : scores[e] + bias[e];
+        if (op.limit.active()) exclude_groups(op.limit, experts, keys.data(), sums.data(), chosen.data(), best.data());
+        choose_by = keys.data();
+      }
+      choose(choose_by, experts, op.skip + count, chosen.data(), best.data());
+      std::copy_n(chosen.begin() + op.skip, count, ids);
+    }
+  });
+}
+
+template <>
+void execute(Context& context, const RouterGates& op) {
+  const int64_t count = op.ids.size(1);
+  assert(!op.scores || values_in(op.ids, INT32_MIN, op.scores.size(1)));
+  for_rows(context.pool, op.ids.size(0), 16 * count, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const auto* scores = op.scores ? row_as<float>(op.scores, t) : nullptr;
+      const auto* ids = row_as<int32_t>(op.ids, t);
+      auto* gates = row_as<float>(op.gates, t);
+      float largest = -std::numeric_limits<float>::infinity();
+      float sum = 0;
+      for (int64_t k = 0; k < count; ++k) {
+        gates[k] = ids[k] < 0 ? 0 : (scores ? scores[ids[k]] : 1);
+        if (ids[k] >= 0) largest = std::max(largest, gates[k]);
+      }
+      if (op.form == GateForm::softmax) {
+        for (int64_t k = 0; k < count; ++k) gates[k] = ids[k] < 0 ? 0 : std::exp(gates[k] - largest);
+      }
+      if (op.form == GateForm::one) {
+        for (int64_t k = 0; k < count; ++k) gates[k] = ids[k] < 0 ? 0 : 1;
+      }
+      for (int64_t k = 0; k < count; ++k) sum += gates[k];
+      if (op.form == GateForm::normalized) sum += kNormalizeEps;
+      const bool divide = (op.form == GateForm::normalized || op.form == GateForm::softmax) && sum > 0;
+      for (int64_t k = 0; k < count; ++k) gates[k] = (divide ? gates[k] / sum : gates[k]) * op.scale;
     }
   });
 }
@@ -112,6 +175,7 @@ void execute(Context& context, const RoutePlan& op) {
     offsets[e + 1] += offsets[e];
     next[e] = offsets[e];
   }
+  MOE_CHECK(offsets[experts] <= op.row_slot.size(0));
   for (int64_t t = 0; t < tokens; ++t) {
     const auto* ids = row_as<int32_t>(op.ids, t);
     auto* slot_row = row_as<int32_t>(op.slot_row, t);
@@ -122,8 +186,8 @@ void execute(Context& context, const RoutePlan& op) {
       row_token[slot_row[k]] = static_cast<int32_t>(t);
     }
   }
-  std::fill(row_slot + offsets[experts], row_slot + tokens * count, -1);
-  std::fill(row_token + offsets[experts], row_token + tokens * count, 0);
+  std::fill(row_slot + offsets[experts], row_slot + op.row_slot.size(0), -1);
+  std::fill(row_token + offsets[experts], row_token + op.row_token.size(0), 0);
 }
 
 template <>
@@ -145,51 +209,86 @@ void execute(Context& context, const RowsCombine& op) {
   });
 }
 
-template <>
-void execute(Context&, const RouterCounts& op) {
-  assert(values_in(op.ids, -1, op.counts.size(1)));
-  assert(values_in(op.group, INT32_MIN, op.counts.size(0)));
-  const auto* group = op.group.as<int32_t>();
-  for (int64_t t = 0; t < op.ids.size(0); ++t) {
-    if (group[t] < 0) continue;
-    const auto* ids = row_as<int32_t>(op.ids, t);
-    auto* counts = row_as<int32_t>(op.counts, group[t]);
-    for (int64_t k = 0; k < op.ids.size(1); ++k) {
-      if (ids[k] >= 0) ++counts[ids[k]];
-    }
+namespace {
+
+/// The gradients of the token's scores by way of its gates, added to `d`. `d_gates`: one per slot.
+void gates_backward(const RouterBackward& op, const float* scores, const int32_t* ids, const float* d_gates,
+                    int64_t count, float* d) {
+  switch (op.form) {
+    case GateForm::one:
+      return;
+    case GateForm::score:
+      for (int64_t k = 0; k < count; ++k) {
+        if (ids[k] >= 0) d[ids[k]] += op.scale * d_gates[k];
+      }
+      return;
+    case GateForm::normalized:
+    case GateForm::softmax:
+      break;
+  }
+  // Gates g = w / sum of w:  dw_k = (dg_k - sum_j g_j dg_j) / sum, where w is the score or its exponential.
+  const bool softmax = op.form == GateForm::softmax;
+  float largest = -std::numeric_limits<float>::infinity();
+  for (int64_t k = 0; k < count; ++k) largest = ids[k] < 0 ? largest : std::max(largest, scores[ids[k]]);
+  const auto weight = [&](int64_t k) { return softmax ? std::exp(scores[ids[k]] - largest) : scores[ids[k]]; };
+  float total = softmax ? 0 : kNormalizeEps;
+  float mean = 0;
+  for (int64_t k = 0; k < count; ++k) {
+    if (ids[k] < 0) continue;
+    total += weight(k);
+    mean += weight(k) * d_gates[k];
+  }
+  mean /= total;
+  for (int64_t k = 0; k < count; ++k) {
+    if (ids[k] >= 0) d[ids[k]] += op.scale * (d_gates[k] - mean) / total * (softmax ? weight(k) : 1.0f);
   }
 }
+
+/// The coefficients, of scores or of scores / their sum.
+void balance_backward(const RouterBackward& op, const float* scores, const float* coefficients, int64_t experts,
+                      float* d) {
+  if (!op.balance_normalized) return static_cast<void>(std::copy(coefficients, coefficients + experts, d));
+  float total = 0, mean = 0;
+  for (int64_t e = 0; e < experts; ++e) {
+    total += scores[e];
+    mean += coefficients[e] * scores[e];
+  }
+  for (int64_t e = 0; e < experts; ++e) d[e] = (coefficients[e] - mean / total) / total;
+}
+
+}  // namespace
 
 template <>
 void execute(Context& context, const RouterBackward& op) {
   const int64_t experts = op.scores.size(1);
   const int64_t count = op.ids.size(1);
   const auto* group = op.group.as<int32_t>();
+  const float z = op.log_sum ? 2 * op.z_loss * *op.inv_tokens.as<float>() : 0.0f;
   for_rows(context.pool, op.scores.size(0), 16 * experts, [&](int64_t begin, int64_t end) {
+    std::vector<float> slot(static_cast<size_t>(count));
     for (int64_t t = begin; t < end; ++t) {
       auto* d = row_as<float>(op.d_logits, t);
-      const float* coefficients = nullptr;
-      if (op.coefficients && group[t] >= 0) coefficients = row_as<float>(op.coefficients, group[t]);
-      if (coefficients) {
-        std::copy(coefficients, coefficients + experts, d);
-      } else {
-        std::fill(d, d + experts, 0.0f);
-      }
+      std::fill(d, d + experts, 0.0f);
       if (group[t] < 0) continue;
       const auto* scores = row_as<float>(op.scores, t);
       const auto* ids = row_as<int32_t>(op.ids, t);
+      const auto* kept = op.kept ? row_as<int32_t>(op.kept, t) : ids;
       const auto* d_gates = row_as<float>(op.d_gates, t);
-      // Normalised gates g = s / S:  ds_k = (dg_k - sum_j g_j dg_j) / S.
-      float total = 0;
-      float mean = 0;
+      const auto* by_gate = op.gate_coefficients ? row_as<float>(op.gate_coefficients, group[t]) : nullptr;
       for (int64_t k = 0; k < count; ++k) {
-        total += scores[ids[k]];
-        mean += scores[ids[k]] * d_gates[k];
+        float& value = slot[static_cast<size_t>(k)];
+        value = kept[k] < 0 ? 0 : d_gates[k];
+        if (by_gate != nullptr && ids[k] >= 0) value += by_gate[ids[k]];
       }
-      total += kNormalizeEps;
-      mean /= total;
-      for (int64_t k = 0; k < count; ++k) d[ids[k]] += op.normalize ? (d_gates[k] - mean) / total : d_gates[k];
-      context.kernels.rows.softmax.softmax_backward(scores, d, experts);
+      if (op.coefficients) balance_backward(op, scores, row_as<float>(op.coefficients, group[t]), experts, d);
+      gates_backward(op, scores, ids, slot.data(), count, d);
+      if (op.scoring == Scoring::softmax) context.kernels.rows.softmax.softmax_backward(scores, d, experts);
+      if (op.scoring == Scoring::sigmoid) {
+        for (int64_t e = 0; e < experts; ++e) d[e] *= scores[e] * (1 - scores[e]);
+      }
+      if (z == 0) continue;
+      const float weight = z * op.log_sum.as<float>()[t];
+      for (int64_t e = 0; e < experts; ++e) d[e] += weight * scores[e];
     }
   });
 }

@@ -15,16 +15,21 @@ __device__ int64_t warp_row() { return static_cast<int64_t>(blockIdx.x) * kWarps
 __device__ int lane() { return static_cast<int>(threadIdx.x % kWarp); }
 
 /// One warp per row, in place.
-__global__ void softmax_kernel(float* x, int64_t step, int64_t rows, int64_t width) {
+__global__ void scoring_kernel(float* x, int64_t step, Scoring scoring, float* log_sum, int64_t rows, int64_t width) {
   const int64_t row = warp_row();
   if (row >= rows) return;
   float* const v = x + row * step;
+  if (scoring == Scoring::sigmoid) {
+    for (int64_t i = lane(); i < width; i += kWarp) v[i] = 1 / (1 + expf(-v[i]));
+    return;
+  }
   float largest = -INFINITY, sum = 0;
   for (int64_t i = lane(); i < width; i += kWarp) largest = fmaxf(largest, v[i]);
   largest = warp_max(largest);
   for (int64_t i = lane(); i < width; i += kWarp) sum += expf(v[i] - largest);
   sum = warp_sum(sum);
   for (int64_t i = lane(); i < width; i += kWarp) v[i] = expf(v[i] - largest) / sum;
+  if (log_sum != nullptr && lane() == 0) log_sum[row] = largest + logf(sum);
 }
 
 struct Best {
@@ -41,46 +46,100 @@ __device__ bool better(const Best& a, const Best& b) {
 /// An order of all scores, those that are not numbers last: the choices are distinct whatever the values.
 __device__ float rank(float score) { return isnan(score) ? -INFINITY : score; }
 
+/// The best of the candidates that come after `last` (any, where its expert is below 0) in `begin`, `begin + step`, ...
+/// below `end`.
+template <class Value>
+__device__ Best next_best(const Best& last, int begin, int end, int step, const Value& value) {
+  Best best{-INFINITY, -1};
+  for (int e = begin; e < end; e += step) {
+    const Best candidate{rank(value(e)), e};
+    const bool chosen_before = last.expert >= 0 && !better(last, candidate);
+    if (!chosen_before && better(candidate, best)) best = candidate;
+  }
+  return best;
+}
+
+__device__ Best warp_best(Best best) {
+#pragma unroll
+  for (int other = kWarp / 2; other > 0; other /= 2) {
+    const Best theirs{__shfl_xor_sync(0xffffffffu, best.score, other),
+                      __shfl_xor_sync(0xffffffffu, best.expert, other)};
+    if (better(theirs, best)) best = theirs;
+  }
+  return best;
+}
+
+/// The groups that a token uses, one bit each; lane g scores group g.
+template <class Value>
+__device__ unsigned used_groups(const GroupLimit& limit, int experts, const Value& value) {
+  const int members = experts / static_cast<int>(limit.groups), g = lane();
+  float sum = 0;
+  if (g < limit.groups) {
+    Best last{INFINITY, -1};
+    for (int i = 0; i < limit.best; ++i) {
+      last = next_best(last, g * members, (g + 1) * members, 1, value);
+      sum += last.score;
+    }
+  }
+  unsigned used = 0;
+  for (int i = 0; i < limit.used; ++i) {
+    const bool open = g < limit.groups && (used >> g & 1) == 0;
+    used |= 1u << warp_best(open ? Best{rank(sum), g} : Best{-INFINITY, -1}).expert;
+  }
+  return used;
+}
+
 /// One warp per token: K times the best of the experts that come after the last choice in the order of choices. Not
 /// changing the scores keeps them free to be read by others.
 __global__ void topk_kernel(const float* scores, int64_t score_step, const float* bias, const int* group,
-                            bool normalize, int skip, int* ids, int64_t id_step, float* gates, int64_t gate_step,
-                            int64_t rows, int experts, int count) {
+                            GroupLimit limit, bool even, int skip, int* ids, int64_t id_step, int64_t rows, int experts,
+                            int count) {
   const int64_t row = warp_row();
   if (row >= rows) return;
   int* const id = ids + row * id_step;
-  float* const gate = gates + row * gate_step;
-  if (group[row] < 0) {
-    for (int k = lane(); k < count; k += kWarp) id[k] = -1, gate[k] = 0;
+  if (group[row] < 0 || even) {
+    for (int k = lane(); k < count; k += kWarp) {
+      id[k] = group[row] < 0 ? -1 : static_cast<int>((row * count + k) % experts);
+    }
     return;
   }
   const float* const score = scores + row * score_step;
+  const auto plain = [&](int e) { return bias == nullptr ? score[e] : score[e] + bias[e]; };
+  const unsigned used = limit.active() ? used_groups(limit, experts, plain) : 0xffffffffu;
+  const int members = experts / static_cast<int>(limit.groups);
+  const auto value = [&](int e) { return used >> (e / members) & 1 ? plain(e) : -INFINITY; };
   Best last{INFINITY, -1};
-  float sum = 0;
   for (int k = -skip; k < count; ++k) {
-    Best best{-INFINITY, -1};
-    for (int e = lane(); e < experts; e += kWarp) {
-      const Best candidate{rank(bias == nullptr ? score[e] : score[e] + bias[e]), e};
-      const bool chosen_before = k > -skip && !better(last, candidate);
-      if (!chosen_before && better(candidate, best)) best = candidate;
-    }
-#pragma unroll
-    for (int other = kWarp / 2; other > 0; other /= 2) {
-      const Best theirs{__shfl_xor_sync(0xffffffffu, best.score, other),
-                        __shfl_xor_sync(0xffffffffu, best.expert, other)};
-      if (better(theirs, best)) best = theirs;
-    }
-    last = best;
-    if (k < 0) continue;
-    sum += score[best.expert];
-    if (lane() == 0) {
-      id[k] = best.expert;
-      gate[k] = score[best.expert];
-    }
+    last = warp_best(next_best(last, lane(), experts, kWarp, value));
+    if (k >= 0 && lane() == 0) id[k] = last.expert;
   }
-  if (!normalize) return;
-  __syncwarp();
-  for (int k = lane(); k < count; k += kWarp) gate[k] /= sum + kNormalizeEps;
+}
+
+/// One warp per token. The sum over a token's choices is in their order.
+__global__ void gates_kernel(const float* scores, int64_t score_step, const int* ids, int64_t id_step, GateForm form,
+                             float scale, float* gates, int64_t gate_step, int64_t rows, int count) {
+  const int64_t row = warp_row();
+  if (row >= rows) return;
+  const float* const score = scores + row * score_step;
+  const int* const id = ids + row * id_step;
+  float* const gate = gates + row * gate_step;
+  float largest = -INFINITY, sum = form == GateForm::normalized ? kNormalizeEps : 0.0f;
+  const bool softmax = form == GateForm::softmax;
+  const auto weight = [&](int k) { return softmax ? expf(score[id[k]] - largest) : score[id[k]]; };
+  for (int k = 0; k < count && softmax; ++k) {
+    if (id[k] >= 0) largest = fmaxf(largest, score[id[k]]);
+  }
+  for (int k = 0; k < count && (softmax || form == GateForm::normalized); ++k) {
+    if (id[k] >= 0) sum += weight(k);
+  }
+  for (int k = lane(); k < count; k += kWarp) {
+    float value = 0;
+    if (id[k] >= 0) {
+      value = form == GateForm::one ? 1.0f : weight(k);
+      if (softmax || form == GateForm::normalized) value /= sum;
+    }
+    gate[k] = value * scale;
+  }
 }
 
 /// A slot's sort key: its expert, or `experts` for none.
@@ -91,12 +150,12 @@ __global__ void keys_kernel(const int* ids, int64_t id_step, int64_t tokens, int
   keys[slot] = id < 0 ? experts : id;
 }
 
-/// One thread per row of the plan; the first rows also find where experts begin.
-__global__ void plan_kernel(Sorted sorted, int64_t rows, int count, int experts, int* offsets, int* row_slot,
-                            int* row_token, int* slot_row, int64_t slot_step) {
+/// One thread per slot, in the order of rows; the first rows also find where experts begin.
+__global__ void plan_kernel(Sorted sorted, int64_t slots, int64_t rows, int count, int experts, int* offsets,
+                            int* row_slot, int* row_token, int* slot_row, int64_t slot_step) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (row <= experts) {
-    int64_t low = 0, high = rows;  // the first row whose expert is not below `row`
+    int64_t low = 0, high = slots;  // the first row whose expert is not below `row`
     while (low < high) {
       const int64_t middle = (low + high) / 2;
       if (sorted.keys[middle] < row) {
@@ -107,11 +166,13 @@ __global__ void plan_kernel(Sorted sorted, int64_t rows, int count, int experts,
     }
     offsets[row] = static_cast<int>(low);
   }
-  if (row >= rows) return;
+  if (row >= slots) return;
   const bool none = sorted.keys[row] == experts;
   const int slot = sorted.places[row];
-  row_slot[row] = none ? -1 : slot;
-  row_token[row] = none ? 0 : slot / count;
+  if (row < rows) {
+    row_slot[row] = none ? -1 : slot;
+    row_token[row] = none ? 0 : slot / count;
+  }
   slot_row[slot / count * slot_step + slot % count] = none ? -1 : static_cast<int>(row);
 }
 
@@ -139,51 +200,91 @@ __global__ void combine_kernel(Matrix rows, const int* slot_row, int64_t slot_st
   store_chunk(y, t, c, width, sum);
 }
 
-/// Integers: the order of the additions does not matter.
-__global__ void counts_kernel(const int* ids, int64_t id_step, const int* group, int* counts, int64_t counts_step,
-                              int64_t tokens, int count) {
-  const int64_t slot = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (slot >= tokens * count) return;
-  const int64_t t = slot / count;
-  const int id = ids[t * id_step + slot % count];
-  if (id >= 0 && group[t] >= 0) atomicAdd(counts + group[t] * counts_step + id, 1);
-}
+struct RouterBackwardArgs {
+  const float* scores;
+  int64_t score_step;
+  const int* ids;
+  int64_t id_step;
+  const int* kept;
+  int64_t kept_step;
+  const float* d_gates;
+  int64_t gate_step;
+  const int* group;
+  const float* coefficients;
+  int64_t coefficient_step;
+  const float* gate_coefficients;
+  int64_t gate_coefficient_step;
+  Scoring scoring;
+  GateForm form;
+  float scale;
+  bool balance_normalized;
+  const float* log_sum;
+  const float* inv_tokens;
+  float z_loss;
+  float* d_logits;
+  int64_t d_step;
+  int64_t rows;
+  int experts;
+  int count;
+};
 
 /// One warp per token.
-__global__ void router_backward_kernel(const float* scores, int64_t score_step, const int* ids, int64_t id_step,
-                                       const float* d_gates, int64_t gate_step, const int* group,
-                                       const float* coefficients, int64_t coefficient_step, bool normalize,
-                                       float* d_logits, int64_t d_step, int64_t rows, int experts, int count) {
+__global__ void router_backward_kernel(RouterBackwardArgs a) {
   const int64_t row = warp_row();
-  if (row >= rows) return;
-  float* const d = d_logits + row * d_step;
-  const int g = group[row];
+  if (row >= a.rows) return;
+  float* const d = a.d_logits + row * a.d_step;
+  const int g = a.group[row], count = a.count, experts = a.experts;
   if (g < 0) {
     for (int e = lane(); e < experts; e += kWarp) d[e] = 0;
     return;
   }
-  const float* const score = scores + row * score_step;
-  const int* const id = ids + row * id_step;
-  const float* const d_gate = d_gates + row * gate_step;
-  // Normalised gates g = s / S:  ds_k = (dg_k - sum_j g_j dg_j) / S.
-  float total = 0, mean = 0;
-  for (int k = 0; k < count; ++k) {
-    total += score[id[k]];
-    mean += score[id[k]] * d_gate[k];
+  const float* const score = a.scores + row * a.score_step;
+  const int* const id = a.ids + row * a.id_step;
+  const int* const kept = a.kept == nullptr ? id : a.kept + row * a.kept_step;
+  const float* const d_gate = a.d_gates + row * a.gate_step;
+  const float* const by_gate =
+      a.gate_coefficients == nullptr ? nullptr : a.gate_coefficients + g * a.gate_coefficient_step;
+  const float* const by_score = a.coefficients == nullptr ? nullptr : a.coefficients + g * a.coefficient_step;
+  const auto slot = [&](int k) {
+    return (kept[k] < 0 ? 0.0f : d_gate[k]) + (by_gate == nullptr ? 0.0f : by_gate[id[k]]);
+  };
+  // Gates g = w / sum of w:  dw_k = (dg_k - sum_j g_j dg_j) / sum, where w is the score or its exponential.
+  const bool softmax = a.form == GateForm::softmax, divided = softmax || a.form == GateForm::normalized;
+  float largest = -INFINITY, total = softmax ? 0.0f : kNormalizeEps, mean = 0;
+  for (int k = 0; k < count && softmax; ++k) largest = id[k] < 0 ? largest : fmaxf(largest, score[id[k]]);
+  const auto weight = [&](int k) { return softmax ? expf(score[id[k]] - largest) : score[id[k]]; };
+  for (int k = 0; k < count && divided; ++k) {
+    if (id[k] < 0) continue;
+    total += weight(k);
+    mean += weight(k) * slot(k);
   }
-  total += kNormalizeEps;
   mean /= total;
+  float score_sum = 0, balance_mean = 0;
+  if (a.balance_normalized && by_score != nullptr) {
+    for (int e = lane(); e < experts; e += kWarp) {
+      score_sum += score[e];
+      balance_mean += by_score[e] * score[e];
+    }
+    score_sum = warp_sum(score_sum);
+    balance_mean = warp_sum(balance_mean) / score_sum;
+  }
   float dot = 0;
   for (int e = lane(); e < experts; e += kWarp) {
-    float value = coefficients != nullptr ? coefficients[g * coefficient_step + e] : 0.0f;
-    for (int k = 0; k < count; ++k) {
-      if (id[k] == e) value += normalize ? (d_gate[k] - mean) / total : d_gate[k];
+    float value = by_score == nullptr ? 0.0f : by_score[e];
+    if (a.balance_normalized && by_score != nullptr) value = (value - balance_mean) / score_sum;
+    for (int k = 0; k < count && a.form != GateForm::one; ++k) {
+      if (id[k] != e) continue;
+      value += a.scale * (divided ? (slot(k) - mean) / total * (softmax ? weight(k) : 1.0f) : slot(k));
     }
     d[e] = value;
     dot += score[e] * value;
   }
+  if (a.scoring == Scoring::none) return;
   dot = warp_sum(dot);
-  for (int e = lane(); e < experts; e += kWarp) d[e] = score[e] * (d[e] - dot);
+  const float z = a.log_sum == nullptr ? 0.0f : 2 * a.z_loss * *a.inv_tokens * a.log_sum[row];
+  for (int e = lane(); e < experts; e += kWarp) {
+    d[e] = score[e] * (a.scoring == Scoring::softmax ? d[e] - dot : (1 - score[e]) * d[e]) + z * score[e];
+  }
 }
 
 dim3 warps_for(int64_t rows) { return blocks(ceil_div(rows, kWarps)); }
@@ -193,34 +294,43 @@ dim3 warps_for(int64_t rows) { return blocks(ceil_div(rows, kWarps)); }
 template <>
 void execute(Context& context, const RouterScores& op) {
   product(context, Gemm{.a = op.x, .b = op.weight, .c = op.scores, .transpose_b = true});
-  launch(context, softmax_kernel, warps_for(op.scores.size(0)), kThreads, 0, op.scores.as<float>(), op.scores.stride[0],
-         op.scores.size(0), op.scores.size(1));
+  if (op.scoring == Scoring::none) return;
+  launch(context, scoring_kernel, warps_for(op.scores.size(0)), kThreads, 0, op.scores.as<float>(), op.scores.stride[0],
+         op.scoring, op.log_sum ? op.log_sum.as<float>() : nullptr, op.scores.size(0), op.scores.size(1));
 }
 
 template <>
 void execute(Context& context, const RouterTopk& op) {
   const int64_t rows = op.scores.size(0);
   launch(context, topk_kernel, warps_for(rows), kThreads, 0, op.scores.as<const float>(), op.scores.stride[0],
-         op.bias ? op.bias.as<const float>() : nullptr, op.group.as<const int32_t>(), op.normalize,
-         static_cast<int>(op.skip), op.ids.as<int32_t>(), op.ids.stride[0], op.gates.as<float>(), op.gates.stride[0],
-         rows, static_cast<int>(op.scores.size(1)), static_cast<int>(op.ids.size(1)));
+         op.bias ? op.bias.as<const float>() : nullptr, op.group.as<const int32_t>(), op.limit, op.even,
+         static_cast<int>(op.skip), op.ids.as<int32_t>(), op.ids.stride[0], rows, static_cast<int>(op.scores.size(1)),
+         static_cast<int>(op.ids.size(1)));
+}
+
+template <>
+void execute(Context& context, const RouterGates& op) {
+  const int64_t rows = op.ids.size(0);
+  launch(context, gates_kernel, warps_for(rows), kThreads, 0, op.scores ? op.scores.as<const float>() : nullptr,
+         op.scores ? op.scores.stride[0] : 0, op.ids.as<const int32_t>(), op.ids.stride[0], op.form, op.scale,
+         op.gates.as<float>(), op.gates.stride[0], rows, static_cast<int>(op.ids.size(1)));
 }
 
 template <>
 void execute(Context& context, const RoutePlan& op) {
-  const int64_t tokens = op.ids.size(0), rows = op.ids.elements();
+  const int64_t tokens = op.ids.size(0), slots = op.ids.elements();
   const int experts = static_cast<int>(op.offsets.size(0) - 1), count = static_cast<int>(op.ids.size(1));
   Carver carver(context, RoutePlan::name);
   Sorted sorted{};
-  if (rows > 0) {
-    auto* const keys = carver.take<int>(rows);
-    launch(context, keys_kernel, blocks(ceil_div(rows, kThreads)), kThreads, 0, op.ids.as<const int32_t>(),
+  if (slots > 0) {
+    auto* const keys = carver.take<int>(slots);
+    launch(context, keys_kernel, blocks(ceil_div(slots, kThreads)), kThreads, 0, op.ids.as<const int32_t>(),
            op.ids.stride[0], tokens, count, experts, keys);
-    sorted = sort_by_key(context, carver, keys, rows, experts);
+    sorted = sort_by_key(context, carver, keys, slots, experts);
   }
-  launch(context, plan_kernel, blocks(ceil_div(std::max<int64_t>(rows, experts + 1), kThreads)), kThreads, 0, sorted,
-         rows, count, experts, op.offsets.as<int32_t>(), op.row_slot.as<int32_t>(), op.row_token.as<int32_t>(),
-         op.slot_row.as<int32_t>(), op.slot_row.stride[0]);
+  launch(context, plan_kernel, blocks(ceil_div(std::max<int64_t>(slots, experts + 1), kThreads)), kThreads, 0, sorted,
+         slots, op.row_slot.size(0), count, experts, op.offsets.as<int32_t>(), op.row_slot.as<int32_t>(),
+         op.row_token.as<int32_t>(), op.slot_row.as<int32_t>(), op.slot_row.stride[0]);
 }
 
 template <>
@@ -232,22 +342,35 @@ void execute(Context& context, const RowsCombine& op) {
 }
 
 template <>
-void execute(Context& context, const RouterCounts& op) {
-  const int64_t tokens = op.ids.size(0);
-  launch(context, counts_kernel, blocks(ceil_div(op.ids.elements(), kThreads)), kThreads, 0, op.ids.as<const int32_t>(),
-         op.ids.stride[0], op.group.as<const int32_t>(), op.counts.as<int32_t>(), op.counts.stride[0], tokens,
-         static_cast<int>(op.ids.size(1)));
-}
-
-template <>
 void execute(Context& context, const RouterBackward& op) {
-  const int64_t rows = op.scores.size(0);
-  launch(context, router_backward_kernel, warps_for(rows), kThreads, 0, op.scores.as<const float>(),
-         op.scores.stride[0], op.ids.as<const int32_t>(), op.ids.stride[0], op.d_gates.as<const float>(),
-         op.d_gates.stride[0], op.group.as<const int32_t>(),
-         op.coefficients ? op.coefficients.as<const float>() : nullptr, op.coefficients ? op.coefficients.stride[0] : 0,
-         op.normalize, op.d_logits.as<float>(), op.d_logits.stride[0], rows, static_cast<int>(op.scores.size(1)),
-         static_cast<int>(op.ids.size(1)));
+  const auto floats = [](const View& view) { return view ? view.as<const float>() : nullptr; };
+  const auto step = [](const View& view) { return view ? view.stride[0] : 0; };
+  launch(context, router_backward_kernel, warps_for(op.scores.size(0)), kThreads, 0,
+         RouterBackwardArgs{.scores = floats(op.scores),
+                            .score_step = step(op.scores),
+                            .ids = op.ids.as<const int32_t>(),
+                            .id_step = step(op.ids),
+                            .kept = op.kept ? op.kept.as<const int32_t>() : nullptr,
+                            .kept_step = step(op.kept),
+                            .d_gates = floats(op.d_gates),
+                            .gate_step = step(op.d_gates),
+                            .group = op.group.as<const int32_t>(),
+                            .coefficients = floats(op.coefficients),
+                            .coefficient_step = step(op.coefficients),
+                            .gate_coefficients = floats(op.gate_coefficients),
+                            .gate_coefficient_step = step(op.gate_coefficients),
+                            .scoring = op.scoring,
+                            .form = op.form,
+                            .scale = op.scale,
+                            .balance_normalized = op.balance_normalized,
+                            .log_sum = floats(op.log_sum),
+                            .inv_tokens = floats(op.inv_tokens),
+                            .z_loss = op.z_loss,
+                            .d_logits = op.d_logits.as<float>(),
+                            .d_step = step(op.d_logits),
+                            .rows = op.scores.size(0),
+                            .experts = static_cast<int>(op.scores.size(1)),
+                            .count = static_cast<int>(op.ids.size(1))});
 }
 
 }  // namespace moe::cuda

@@ -22,7 +22,7 @@ struct Balance {
     const View counts = s.constant(DType::i32, {1, kExperts}, 0);
     const View coefficients = s.constant(DType::f32, {1, kExperts}, 0);
     const View total = s.constant(DType::f32, {1}, 0);
-    backend->run(RouterCounts{.ids = ids, .group = group, .counts = counts});
+    backend->run(RouterCounts{.ids = ids, .group = group, .experts = kExperts, .counts = counts});
     backend->run(BalanceCoefficients{.counts = counts,
                                      .group_tokens = s.indices({1}, {tokens}),
                                      .inv_tokens = s.constant(DType::f32, {1}, 1.0 / static_cast<double>(tokens)),

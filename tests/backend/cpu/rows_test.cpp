@@ -100,9 +100,11 @@ struct Cases {
                        .scores = s.poison(DType::f32, {kRows, 63})});
     visit(RouterTopk{.scores = s.normal(DType::f32, {kRows, 63}),
                      .group = s.random_indices({kRows}, -1, 2),
-                     .normalize = true,
-                     .ids = s.poison(DType::i32, {kRows, 7}),
-                     .gates = s.poison(DType::f32, {kRows, 7})});
+                     .ids = s.poison(DType::i32, {kRows, 7})});
+    visit(RouterGates{.scores = s.normal(DType::f32, {kRows, 63}),
+                      .ids = s.random_indices({kRows, 7}, -1, 63),
+                      .form = GateForm::softmax,
+                      .gates = s.poison(DType::f32, {kRows, 7})});
     visit(RowsCombine{.rows = s.normal(type, {90, width}),
                       .slot_row = s.random_indices({kRows, 4}, -1, 90),
                       .residual = s.normal(type, {kRows, width}),
@@ -181,11 +183,7 @@ std::vector<int32_t> choose(const View& x, const View& weight, int64_t top_k) {
   const View scores = s.poison(DType::f32, {rows, weight.size(0)});
   const View ids = s.poison(DType::i32, {rows, top_k});
   backend->run(RouterScores{.x = x, .weight = weight, .scores = scores});
-  backend->run(RouterTopk{.scores = scores,
-                          .group = s.constant(DType::i32, {rows}, 0),
-                          .normalize = false,
-                          .ids = ids,
-                          .gates = s.poison(DType::f32, {rows, top_k})});
+  backend->run(RouterTopk{.scores = scores, .group = s.constant(DType::i32, {rows}, 0), .ids = ids});
   return {ids.as<int32_t>(), ids.as<int32_t>() + ids.elements()};
 }
 
@@ -240,9 +238,7 @@ TEST(CpuRouter, ExcludedExpertsAreStillChosenOnceEach) {
   const View ids = s.poison(DType::i32, {2, 4});
   const RouterTopk op{.scores = s.reals(DType::f32, {2, 4}, {none, none, none, none, none, 0.5, none, 0.25}),
                       .group = s.constant(DType::i32, {2}, 0),
-                      .normalize = false,
-                      .ids = ids,
-                      .gates = s.poison(DType::f32, {2, 4})};
+                      .ids = ids};
   ThreadPool pool(1);
   make_cpu_backend(pool)->run(op);
   EXPECT_EQ(oracle::read_indices(ids).values(), (std::vector<int64_t>{0, 1, 2, 3, 1, 3, 0, 2}));

@@ -1,0 +1,42 @@
+/// Expert choice, Zhou et al. 2022: in each batch row every expert takes the tokens that score it highest, as many as
+/// there would be of each with c experts per token; the gate is the score. A token may have no expert or all of them,
+/// and the choice looks at later tokens: it is not causal.
+
+#include "nn/routers/method.h"
+
+namespace moe {
+namespace {
+
+void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay) {
+  route.scores = pass.saved.push("router.scores", pass.stat(), {in.tokens.count(), in.config.experts});
+  pass.backend.run(RouterScores{.x = in.x, .weight = weights.weight, .scores = route.scores});
+  if (replay) return;
+  if (in.tokens.row_length == 0) {
+    fail(
+        "this model's experts choose their tokens from a whole text (routing = expert_choice), so that it cannot go on "
+        "token by token; use `moe eval loss` or `moe logits`, or another model");
+  }
+  pass.backend.run(ExpertChoice{.scores = route.scores,
+                                .group = in.tokens.valid,
+                                .factor = in.config.capacity,
+                                .row_length = in.tokens.row_length,
+                                .ids = route.choice.ids});
+  pass.backend.run(RouterGates{.scores = route.scores, .ids = route.choice.ids, .gates = route.choice.gates});
+}
+
+void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, const RouterWeights& gradients,
+              const Route& route, const BalanceSums&, View d_gates, View dx) {
+  const View d_logits = pass.scratch.push("router.d_logits", pass.stat(), route.scores.shape);
+  pass.backend.run(RouterBackward{
+      .scores = route.scores, .ids = route.choice.ids, .d_gates = d_gates, .group = in.group(), .d_logits = d_logits});
+  logits_backward(pass, d_logits, in.x, weights.weight, gradients.weight, dx);
+}
+
+}  // namespace
+
+const RouterFunctions& expert_choice_router() {
+  static constexpr RouterFunctions functions{choose, no_sums, no_losses, backward};
+  return functions;
+}
+
+}  // namespace moe

@@ -1,0 +1,25 @@
+/// Hash Layer, Roller et al. 2021: a table gives each token id its expert, with gate 1. Nothing is learned.
+
+#include "nn/routers/method.h"
+
+namespace moe {
+namespace {
+
+void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay) {
+  if (replay) return;
+  pass.backend.run(
+      TableRoute{.tokens = in.tokens.ids, .table = weights.table, .group = in.tokens.valid, .ids = route.choice.ids});
+  pass.backend.run(RouterGates{.ids = route.choice.ids, .form = GateForm::one, .gates = route.choice.gates});
+}
+
+void backward(Pass&, const RouterInput&, const RouterWeights&, const RouterWeights&, const Route&, const BalanceSums&,
+              View, View) {}
+
+}  // namespace
+
+const RouterFunctions& hash_router() {
+  static constexpr RouterFunctions functions{choose, no_sums, no_losses, backward};
+  return functions;
+}
+
+}  // namespace moe

@@ -1,0 +1,41 @@
+#pragma once
+/// One routing method: the four functions that a file of this folder gives to router.cpp (docs/add-a-router.md).
+
+#include "nn/routers/router.h"
+
+namespace moe {
+
+struct RouterFunctions {
+  /// Fills the method's own views of `route`, and ids and gates of its choice unless `replay`.
+  void (*choose)(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay);
+  /// Adds to `sums`, for the tokens' `group`, what the balance losses need. Absent views are not wanted.
+  void (*sum)(Pass& pass, const RouterInput& in, const Route& route, View group, const BalanceSums& sums);
+  /// Adds the losses to in.stats.losses; `sums` is what balance losses range over.
+  void (*losses)(Pass& pass, const RouterInput& in, const Route& route, const BalanceSums& sums);
+  /// As route_backward.
+  void (*backward)(Pass& pass, const RouterInput& in, const RouterWeights& weights, const RouterWeights& gradients,
+                   const Route& route, const BalanceSums& sums, View d_gates, View dx);
+};
+
+const RouterFunctions& topk_router();
+const RouterFunctions& noisy_topk_router();
+const RouterFunctions& hash_router();
+const RouterFunctions& expert_choice_router();
+const RouterFunctions& stable_router();
+
+/// Where the balance losses' sums are taken: the layer's whole-step ones, or this microbatch's groups.
+inline View loss_of(const RouterInput& in, RouterLoss loss) {
+  return in.stats.losses.rows(static_cast<int64_t>(loss), 1);
+}
+
+/// d_weight, and dx += d_logits W.
+void logits_backward(Pass& pass, View d_logits, View x, View weight, View d_weight, View dx);
+
+/// [G, E] factors in scratch memory, all 0.
+View balance_factors(Pass& pass, const RouterInput& in);
+
+/// What a method without losses gives.
+void no_sums(Pass& pass, const RouterInput& in, const Route& route, View group, const BalanceSums& sums);
+void no_losses(Pass& pass, const RouterInput& in, const Route& route, const BalanceSums& sums);
+
+}  // namespace moe

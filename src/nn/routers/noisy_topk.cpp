@@ -1,0 +1,114 @@
+/// Shazeer et al. 2017: the K best of h_i = x . w_i + n softplus(x . v_i), n standard normal in training and 0
+/// otherwise; gates are the softmax over the K kept logits. Its losses ask for equal sums of gates (importance) and of
+/// the probability to be chosen (load): weight * CV^2 of each. docs/routing.md.
+
+#include "nn/routers/method.h"
+
+namespace moe {
+namespace {
+
+void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay) {
+  const Shape shape{in.tokens.count(), in.config.experts};
+  const auto logits = [&](View weight, View scores) {
+    pass.backend.run(RouterScores{.x = in.x, .weight = weight, .scoring = Scoring::none, .scores = scores});
+  };
+  route.scores = pass.saved.push("router.noisy", pass.stat(), shape);
+  if (in.mode.training) {
+    route.clean = pass.saved.push("router.clean", pass.stat(), shape);
+    route.raw = pass.saved.push("router.noise", pass.stat(), shape);
+    logits(weights.weight, route.clean);
+    logits(weights.noise, route.raw);
+    pass.backend.run(RouterNoise{.clean = route.clean,
+                                 .raw = route.raw,
+                                 .draws = in.mode.draws("router_noise", in.layer),
+                                 .noisy = route.scores});
+  } else {
+    logits(weights.weight, route.scores);
+  }
+  if (replay) return;
+  pass.backend.run(RouterTopk{.scores = route.scores,
+                              .bias = weights.bias,
+                              .group = in.tokens.valid,
+                              .skip = in.config.skip,
+                              .even = in.config.even,
+                              .ids = route.choice.ids});
+  pass.backend.run(RouterGates{
+      .scores = route.scores, .ids = route.choice.ids, .form = in.config.form, .gates = route.choice.gates});
+}
+
+/// With K = E every expert is chosen for sure.
+bool has_load(const RouterInput& in) { return in.config.top_k < in.config.experts; }
+
+void sum(Pass& pass, const RouterInput& in, const Route& route, View group, const BalanceSums& sums) {
+  if (sums.importance) {
+    pass.backend.run(
+        ExpertSums{.values = route.choice.gates, .ids = route.choice.ids, .group = group, .sums = sums.importance});
+  }
+  if (!sums.load || !has_load(in)) return;
+  const View load = pass.scratch.push("router.load", pass.stat(), route.scores.shape);
+  pass.backend.run(
+      NoiseLoad{.clean = route.clean, .raw = route.raw, .noisy = route.scores, .top_k = in.config.top_k, .load = load});
+  pass.backend.run(ExpertSums{.values = load, .group = group, .sums = sums.load});
+}
+
+VariationLoss variation(const RouterInput& in, View sums, float weight) {
+  return {.sums = sums, .group_tokens = in.views.group_tokens, .inv_tokens = in.views.inv_tokens, .weight = weight};
+}
+
+void losses(Pass& pass, const RouterInput& in, const Route&, const BalanceSums& sums) {
+  // In the step scope every microbatch sees the whole step's sums, and one of them adds the loss.
+  if (in.balance.scope == BalanceScope::step && in.mode.first_token != 0) return;
+  const auto add = [&](View of, float weight, RouterLoss loss) {
+    if (!of) return;
+    VariationLoss op = variation(in, of, weight);
+    op.loss = loss_of(in, loss);
+    pass.backend.run(op);
+  };
+  add(sums.importance, in.balance.importance, RouterLoss::importance);
+  if (has_load(in)) add(sums.load, in.balance.load, RouterLoss::load);
+}
+
+void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, const RouterWeights& gradients,
+              const Route& route, const BalanceSums& sums, View d_gates, View dx) {
+  const auto factors_of = [&](View of, float weight) {
+    if (!of) return View{};
+    VariationLoss op = variation(in, of, weight);
+    op.coefficients = balance_factors(pass, in);
+    pass.backend.run(op);
+    return op.coefficients;
+  };
+  const View by_importance = factors_of(sums.importance, in.balance.importance);
+  const View by_load = has_load(in) ? factors_of(sums.load, in.balance.load) : View{};
+  const auto temporary = [&](const char* what) { return pass.scratch.push(what, pass.stat(), route.scores.shape); };
+  const View d_noisy = temporary("router.d_noisy"), d_clean = temporary("router.d_clean"),
+             d_raw = temporary("router.d_noise");
+  pass.backend.run(RouterBackward{.scores = route.scores,
+                                  .ids = route.choice.ids,
+                                  .d_gates = d_gates,
+                                  .group = in.group(),
+                                  .gate_coefficients = by_importance,
+                                  .scoring = Scoring::none,
+                                  .form = in.config.form,
+                                  .d_logits = d_noisy});
+  pass.backend.run(NoiseBackward{.clean = route.clean,
+                                 .raw = route.raw,
+                                 .noisy = route.scores,
+                                 .d_noisy = d_noisy,
+                                 .group = in.group(),
+                                 .coefficients = by_load,
+                                 .top_k = in.config.top_k,
+                                 .draws = in.mode.draws("router_noise", in.layer),
+                                 .d_clean = d_clean,
+                                 .d_raw = d_raw});
+  logits_backward(pass, d_clean, in.x, weights.weight, gradients.weight, dx);
+  logits_backward(pass, d_raw, in.x, weights.noise, gradients.noise, dx);
+}
+
+}  // namespace
+
+const RouterFunctions& noisy_topk_router() {
+  static constexpr RouterFunctions functions{choose, sum, losses, backward};
+  return functions;
+}
+
+}  // namespace moe

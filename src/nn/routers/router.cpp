@@ -1,0 +1,186 @@
+#include "nn/routers/router.h"
+
+#include "base/random.h"
+#include "nn/routers/method.h"
+
+namespace moe {
+namespace {
+
+template <class Enum, size_t N>
+std::optional<Enum> from_name(const std::array<Enum, N>& all, std::string_view text) {
+  for (const Enum value : all) {
+    if (text == name(value)) return value;
+  }
+  return std::nullopt;
+}
+
+const RouterFunctions& functions(const RouterConfig& config) {
+  switch (config.method) {
+    case RoutingMethod::topk:
+      return topk_router();
+    case RoutingMethod::noisy_topk:
+      return noisy_topk_router();
+    case RoutingMethod::hash:
+      return hash_router();
+    case RoutingMethod::expert_choice:
+      return expert_choice_router();
+    case RoutingMethod::stable:
+      return stable_router();
+  }
+  return topk_router();
+}
+
+/// Thinning in training; capacity where the tokens lie in rows (with a cache nothing is dropped).
+void drop(Pass& pass, const RouterInput& in, const Route& route) {
+  const RouterConfig& config = in.config;
+  const Arena::Frame frame(pass.scratch);
+  const int64_t factor = in.mode.training ? config.capacity : config.capacity_eval;
+  View dropped = in.stats.dropped;
+  if (!dropped) {
+    dropped = pass.scratch.push("router.dropped", DType::i32, {1});
+    pass.backend.run(Fill{.x = dropped, .value = 0});
+  }
+  pass.backend.run(RouterDrop{.ids = route.choice.ids,
+                              .gates = route.choice.gates,
+                              .group = in.tokens.valid,
+                              .experts = config.experts,
+                              .threshold = in.mode.training ? config.threshold : 0,
+                              .draws = in.mode.draws("second_expert", in.layer),
+                              .factor = in.tokens.row_length > 0 ? factor : 0,
+                              .row_length = std::max<int64_t>(in.tokens.row_length, 1),
+                              .kept = route.choice.kept,
+                              .dropped = dropped});
+}
+
+/// What the balance losses range over: the step's sums where they were collected, else made for this microbatch's
+/// groups.
+BalanceSums balance_sums(Pass& pass, const RouterInput& in, const Route& route) {
+  const BalanceConfig& balance = in.balance;
+  if (!balance.grouped()) return {};
+  if (balance.scope == BalanceScope::step) return in.stats.sums;
+  const int64_t groups = in.views.group_tokens.size(0), experts = in.config.experts;
+  const auto zeros = [&](bool wanted, DType dtype, int64_t columns) {
+    if (!wanted) return View{};
+    const View view = pass.scratch.push("router.sums", dtype, {groups, columns});
+    pass.backend.run(Fill{.x = view, .value = 0});
+    return view;
+  };
+  const bool counted = balance.alpha_expert != 0 || balance.alpha_device != 0 || balance.stable_balance != 0;
+  const BalanceSums sums{.counts = zeros(counted, DType::i32, experts),
+                         .reach = zeros(balance.alpha_communication != 0, DType::i32, in.config.limit.groups),
+                         .importance = zeros(balance.importance != 0, pass.stat(), experts),
+                         .load = zeros(balance.load != 0, pass.stat(), experts)};
+  functions(in.config).sum(pass, in, route, in.views.group, sums);
+  return sums;
+}
+
+}  // namespace
+
+const char* name(RoutingMethod method) {
+  switch (method) {
+    case RoutingMethod::topk:
+      return "topk";
+    case RoutingMethod::noisy_topk:
+      return "noisy_topk";
+    case RoutingMethod::hash:
+      return "hash";
+    case RoutingMethod::expert_choice:
+      return "expert_choice";
+    case RoutingMethod::stable:
+      return "stable";
+  }
+  return "?";
+}
+
+std::optional<RoutingMethod> routing_method_from(std::string_view text) {
+  return from_name(std::array{RoutingMethod::topk, RoutingMethod::noisy_topk, RoutingMethod::hash,
+                              RoutingMethod::expert_choice, RoutingMethod::stable},
+                   text);
+}
+
+const char* name(BalanceScope scope) {
+  switch (scope) {
+    case BalanceScope::sequence:
+      return "sequence";
+    case BalanceScope::microbatch:
+      return "microbatch";
+    case BalanceScope::step:
+      return "step";
+  }
+  return "?";
+}
+
+std::optional<BalanceScope> balance_scope_from(std::string_view text) {
+  return from_name(std::array{BalanceScope::sequence, BalanceScope::microbatch, BalanceScope::step}, text);
+}
+
+const char* name(RouterLoss loss) {
+  constexpr std::array names{"expert",     "device", "communication",  "z",
+                             "importance", "load",   "stable_balance", "distillation"};
+  return names[static_cast<size_t>(loss)];
+}
+
+int64_t RouterConfig::rows(int64_t tokens, int64_t row_length) const {
+  if (method != RoutingMethod::expert_choice || row_length == 0) return tokens * slots();
+  return tokens / row_length * experts * tokens_per_expert(row_length, experts, capacity);
+}
+
+Draws RouteMode::draws(std::string_view what, int64_t layer) const {
+  return {.seed = seed, .stream = hash_name(fmt::format("{}.{}.{}", what, layer, step)), .first = first_token};
+}
+
+void logits_backward(Pass& pass, View d_logits, View x, View weight, View d_weight, View dx) {
+  linear_weight_gradient(pass, d_logits, x, d_weight);
+  linear_input_gradient(pass, d_logits, weight, dx, true);
+}
+
+View balance_factors(Pass& pass, const RouterInput& in) {
+  const View factors =
+      pass.scratch.push("router.coefficients", pass.stat(), {in.views.group_tokens.size(0), in.config.experts});
+  pass.backend.run(Fill{.x = factors, .value = 0});
+  return factors;
+}
+
+void no_sums(Pass&, const RouterInput&, const Route&, View, const BalanceSums&) {}
+void no_losses(Pass&, const RouterInput&, const Route&, const BalanceSums&) {}
+
+Route route_forward(Pass& pass, const RouterInput& in, const RouterWeights& weights, const RouteChoice& choice,
+                    bool replay) {
+  const int64_t count = in.tokens.count(), slots = in.config.slots();
+  const int64_t rows = in.config.rows(count, in.tokens.row_length);
+  Route route{.choice = choice,
+              .offsets = pass.saved.push("router.offsets", DType::i32, {in.config.experts + 1}),
+              .row_slot = pass.saved.push("router.row_slot", DType::i32, {rows}),
+              .row_token = pass.saved.push("router.row_token", DType::i32, {rows}),
+              .slot_row = pass.saved.push("router.slot_row", DType::i32, {count, slots})};
+  functions(in.config).choose(pass, in, weights, route, replay);
+  if (choice.kept && !replay) drop(pass, in, route);
+  pass.backend.run(RoutePlan{.ids = choice.used(),
+                             .offsets = route.offsets,
+                             .row_slot = route.row_slot,
+                             .row_token = route.row_token,
+                             .slot_row = route.slot_row});
+  return route;
+}
+
+void route_losses(Pass& pass, const RouterInput& in, const RouterWeights&, const Route& route) {
+  const LayerStats& stats = in.stats;
+  if (stats.counts) {
+    pass.backend.run(RouterCounts{
+        .ids = route.choice.ids, .group = stats.group, .experts = in.config.experts, .counts = stats.counts});
+  }
+  const Arena::Frame frame(pass.scratch);
+  if (stats.collect) {
+    functions(in.config).sum(pass, in, route, in.tokens.valid, stats.sums);
+  } else if (stats.losses) {
+    functions(in.config).losses(pass, in, route, balance_sums(pass, in, route));
+  }
+}
+
+void route_backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, const RouterWeights& gradients,
+                    const Route& route, View d_gates, View dx) {
+  const Arena::Frame frame(pass.scratch);
+  functions(in.config).backward(pass, in, weights, gradients, route, balance_sums(pass, in, route), d_gates, dx);
+}
+
+}  // namespace moe

@@ -1,0 +1,112 @@
+/// StableMoE, Dai et al. 2022. Stage 1: the expert with the largest sigma(x . e_i), balanced; a light router, which
+/// sees token ids alone, learns the same assignment by cross-entropy. Stage 2, and evaluation always: the light router,
+/// frozen, assigns. The gate is sigma(x . e_a) in both.
+
+#include "nn/routers/method.h"
+
+namespace moe {
+namespace {
+
+View light_input(Pass& pass, const RouterInput& in, const RouterWeights& weights) {
+  const View rows = pass.temporary("router.light_input", {in.tokens.count(), kLightWidth});
+  pass.backend.run(Embed{.tokens = in.tokens.ids, .table = weights.light_embedding, .y = rows});
+  return rows;
+}
+
+void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay) {
+  const bool learning = in.mode.training && in.mode.learning;
+  const Shape shape{in.tokens.count(), in.config.experts};
+  route.scores = pass.saved.push("router.scores", pass.stat(), shape);
+  if (learning) route.light = pass.saved.push("router.light", pass.stat(), shape);
+  pass.backend.run(
+      RouterScores{.x = in.x, .weight = weights.weight, .scoring = Scoring::sigmoid, .scores = route.scores});
+  const Arena::Frame frame(pass.scratch);
+  const View light = learning ? route.light : pass.scratch.push("router.light", pass.stat(), shape);
+  pass.backend.run(
+      RouterScores{.x = light_input(pass, in, weights), .weight = weights.light_centroids, .scores = light});
+  if (replay) return;
+  pass.backend.run(RouterTopk{.scores = learning ? route.scores : light,
+                              .bias = weights.bias,
+                              .group = in.tokens.valid,
+                              .skip = in.config.skip,
+                              .even = in.config.even,
+                              .ids = route.choice.ids});
+  pass.backend.run(RouterGates{.scores = route.scores, .ids = route.choice.ids, .gates = route.choice.gates});
+}
+
+void sum(Pass& pass, const RouterInput& in, const Route& route, View group, const BalanceSums& sums) {
+  if (!sums.counts) return;
+  pass.backend.run(
+      RouterCounts{.ids = route.choice.ids, .group = group, .experts = in.config.experts, .counts = sums.counts});
+}
+
+/// weight * (n_i E / T - 1) per unit of a chosen gate; absent after stage 1.
+View gate_factors(Pass& pass, const RouterInput& in, const BalanceSums& sums) {
+  if (!in.mode.learning || in.balance.stable_balance == 0) return {};
+  const View factors = balance_factors(pass, in);
+  pass.backend.run(BalanceCoefficients{.counts = sums.counts,
+                                       .group_tokens = in.views.group_tokens,
+                                       .inv_tokens = in.views.inv_tokens,
+                                       .top_k = 1,
+                                       .alpha = in.balance.stable_balance,
+                                       .devices = static_cast<int>(in.config.experts),
+                                       .offset = 1,
+                                       .coefficients = factors});
+  return factors;
+}
+
+Distillation distillation(const RouterInput& in, const Route& route) {
+  return {.scores = route.light,
+          .ids = route.choice.ids,
+          .group = in.tokens.valid,
+          .inv_tokens = in.views.inv_tokens,
+          .weight = in.balance.stable_distillation};
+}
+
+bool distills(const RouterInput& in) { return in.mode.learning && in.balance.stable_distillation != 0; }
+
+void losses(Pass& pass, const RouterInput& in, const Route& route, const BalanceSums& sums) {
+  if (const View factors = gate_factors(pass, in, sums)) {
+    pass.backend.run(GateLoss{.gates = route.choice.gates,
+                              .ids = route.choice.ids,
+                              .group = in.group(),
+                              .coefficients = factors,
+                              .loss = loss_of(in, RouterLoss::stable_balance)});
+  }
+  if (!distills(in)) return;
+  Distillation op = distillation(in, route);
+  op.loss = loss_of(in, RouterLoss::distillation);
+  pass.backend.run(op);
+}
+
+void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, const RouterWeights& gradients,
+              const Route& route, const BalanceSums& sums, View d_gates, View dx) {
+  const View d_logits = pass.scratch.push("router.d_logits", pass.stat(), route.scores.shape);
+  pass.backend.run(RouterBackward{.scores = route.scores,
+                                  .ids = route.choice.ids,
+                                  .d_gates = d_gates,
+                                  .group = in.group(),
+                                  .gate_coefficients = gate_factors(pass, in, sums),
+                                  .scoring = Scoring::sigmoid,
+                                  .d_logits = d_logits});
+  logits_backward(pass, d_logits, in.x, weights.weight, gradients.weight, dx);
+  if (!distills(in)) return;
+  Distillation op = distillation(in, route);
+  op.d_logits = d_logits;
+  pass.backend.run(op);
+  // These gradients start at 0 in every step and are always added to: after stage 1 they stay there.
+  const View rows = light_input(pass, in, weights), d_rows = pass.temporary("router.d_light_input", rows.shape);
+  pass.backend.run(
+      Gemm{.a = d_logits, .b = rows, .c = gradients.light_centroids, .transpose_a = true, .accumulate = true});
+  linear_input_gradient(pass, d_logits, weights.light_centroids, d_rows);
+  pass.backend.run(EmbedBackward{.tokens = in.tokens.ids, .dy = d_rows, .d_table = gradients.light_embedding});
+}
+
+}  // namespace
+
+const RouterFunctions& stable_router() {
+  static constexpr RouterFunctions functions{choose, sum, losses, backward};
+  return functions;
+}
+
+}  // namespace moe

@@ -1,0 +1,156 @@
+/// The K best of scores, docs/paper.md eq. (10)-(17), and everything that is a variant of it by configuration alone.
+
+#include "nn/routers/method.h"
+
+namespace moe {
+namespace {
+
+/// The router's input: x, or x times noise near 1.
+View router_input(Pass& pass, const RouterInput& in) {
+  if (!in.mode.training || in.config.jitter == 0) return in.x;
+  const View jittered = pass.temporary("router.jittered", in.x.shape);
+  pass.backend.run(RouterJitter{
+      .x = in.x, .amount = in.config.jitter, .draws = in.mode.draws("router_jitter", in.layer), .y = jittered});
+  return jittered;
+}
+
+void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay) {
+  const RouterConfig& config = in.config;
+  const int64_t count = in.tokens.count();
+  route.scores = pass.saved.push("router.scores", pass.stat(), {count, config.experts});
+  if (config.log_sum) route.log_sum = pass.saved.push("router.log_sum", pass.stat(), {count});
+  {
+    const Arena::Frame frame(pass.scratch);
+    pass.backend.run(RouterScores{.x = router_input(pass, in),
+                                  .weight = weights.weight,
+                                  .scoring = config.scoring,
+                                  .scores = route.scores,
+                                  .log_sum = route.log_sum});
+  }
+  if (replay) return;
+  pass.backend.run(RouterTopk{.scores = route.scores,
+                              .bias = weights.bias,
+                              .group = in.tokens.valid,
+                              .limit = config.limit,
+                              .skip = config.skip,
+                              .even = config.even,
+                              .ids = route.choice.ids});
+  pass.backend.run(RouterGates{.scores = route.scores,
+                               .ids = route.choice.ids,
+                               .form = config.form,
+                               .scale = config.scale,
+                               .gates = route.choice.gates});
+}
+
+/// The ids that f counts: of each token's first choice, of the choice by scores alone, or all.
+View counted_ids(Pass& pass, const RouterInput& in, const Route& route) {
+  if (in.balance.first_choice) return route.choice.ids.columns(0, 1);
+  if (!in.config.balances_own_scores()) return route.choice.ids;
+  const View ids = pass.scratch.push("router.unbiased", DType::i32, route.choice.ids.shape);
+  pass.backend.run(RouterTopk{.scores = route.scores, .group = in.tokens.valid, .ids = ids});
+  return ids;
+}
+
+void sum(Pass& pass, const RouterInput& in, const Route& route, View group, const BalanceSums& sums) {
+  const auto count = [&](View ids, View counts) {
+    pass.backend.run(RouterCounts{.ids = ids, .group = group, .experts = in.config.experts, .counts = counts});
+  };
+  if (sums.counts) count(counted_ids(pass, in, route), sums.counts);
+  if (sums.reach) count(route.choice.ids, sums.reach);
+}
+
+/// The balance losses by their weight: what their coefficients are made of.
+struct BalanceTerm {
+  RouterLoss loss;
+  float alpha;
+  View counts;
+  int64_t top_k;
+  int64_t devices;
+};
+
+std::array<BalanceTerm, 3> balance_terms(const RouterInput& in, const BalanceSums& sums) {
+  const BalanceConfig& balance = in.balance;
+  const int64_t top_k = balance.first_choice ? 1 : in.config.top_k;
+  const GroupLimit& limit = in.config.limit;
+  return {{{RouterLoss::expert, balance.alpha_expert, sums.counts, top_k, in.config.experts},
+           {RouterLoss::device, balance.alpha_device, sums.counts, top_k, balance.devices},
+           {RouterLoss::communication, balance.alpha_communication, sums.reach, limit.used, limit.groups}}};
+}
+
+BalanceCoefficients coefficients(const RouterInput& in, const BalanceTerm& term, View factors, bool accumulate) {
+  return {.counts = term.counts,
+          .group_tokens = in.views.group_tokens,
+          .inv_tokens = in.views.inv_tokens,
+          .top_k = static_cast<int>(term.top_k),
+          .alpha = term.alpha,
+          .devices = static_cast<int>(term.devices),
+          .coefficients = factors,
+          .accumulate = accumulate};
+}
+
+void losses(Pass& pass, const RouterInput& in, const Route& route, const BalanceSums& sums) {
+  View factors;
+  for (const BalanceTerm& term : balance_terms(in, sums)) {
+    if (term.alpha == 0) continue;
+    if (!factors) factors = balance_factors(pass, in);
+    pass.backend.run(coefficients(in, term, factors, false));
+    pass.backend.run(BalanceLoss{.scores = route.scores,
+                                 .group = in.group(),
+                                 .coefficients = factors,
+                                 .normalized = in.config.balances_own_scores(),
+                                 .loss = loss_of(in, term.loss)});
+  }
+  if (in.balance.z_loss == 0) return;
+  pass.backend.run(RouterZLoss{.log_sum = route.log_sum,
+                               .group = in.group(),
+                               .inv_tokens = in.views.inv_tokens,
+                               .weight = in.balance.z_loss,
+                               .loss = loss_of(in, RouterLoss::z)});
+}
+
+void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, const RouterWeights& gradients,
+              const Route& route, const BalanceSums& sums, View d_gates, View dx) {
+  const RouterConfig& config = in.config;
+  View factors;
+  for (const BalanceTerm& term : balance_terms(in, sums)) {
+    if (term.alpha == 0) continue;
+    if (!factors) factors = balance_factors(pass, in);
+    pass.backend.run(coefficients(in, term, factors, true));
+  }
+  const bool z = in.balance.z_loss != 0;
+  const View d_logits = pass.scratch.push("router.d_logits", pass.stat(), route.scores.shape);
+  pass.backend.run(RouterBackward{.scores = route.scores,
+                                  .ids = route.choice.ids,
+                                  .kept = route.choice.kept,
+                                  .d_gates = d_gates,
+                                  .group = in.group(),
+                                  .coefficients = factors,
+                                  .scoring = config.scoring,
+                                  .form = config.form,
+                                  .scale = config.scale,
+                                  .balance_normalized = config.balances_own_scores(),
+                                  .log_sum = z ? route.log_sum : View{},
+                                  .inv_tokens = z ? in.views.inv_tokens : View{},
+                                  .z_loss = in.balance.z_loss,
+                                  .d_logits = d_logits});
+  if (!in.mode.training || config.jitter == 0) {
+    return logits_backward(pass, d_logits, in.x, weights.weight, gradients.weight, dx);
+  }
+  const View d_jittered = pass.temporary("router.d_jittered", in.x.shape);
+  linear_weight_gradient(pass, d_logits, router_input(pass, in), gradients.weight);
+  linear_input_gradient(pass, d_logits, weights.weight, d_jittered);
+  pass.backend.run(RouterJitter{.x = d_jittered,
+                                .amount = config.jitter,
+                                .draws = in.mode.draws("router_jitter", in.layer),
+                                .y = dx,
+                                .accumulate = true});
+}
+
+}  // namespace
+
+const RouterFunctions& topk_router() {
+  static constexpr RouterFunctions functions{choose, sum, losses, backward};
+  return functions;
+}
+
+}  // namespace moe
