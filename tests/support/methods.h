@@ -1,0 +1,88 @@
+#pragma once
+/// Every routing method on the tiny model.
+
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "model/methods.h"
+#include "tests/support/tiny_model.h"
+
+namespace moe {
+
+struct MethodCase {
+  std::string name;
+  ModelConfig config;
+  BalanceConfig balance;
+  int64_t second_stage = 0;
+
+  /// The step of tests: number 1 is in StableMoE's first stage where second_stage is 2, in its second where it is 1.
+  StepConfig step(const Batch& batch, int64_t microbatches, DType dtype = DType::f32) const {
+    StepConfig result = step_config_for(batch, microbatches, dtype);
+    result.balance = balance;
+    result.seed = 11;
+    result.second_stage = second_stage;
+    return result;
+  }
+};
+
+inline void PrintTo(const MethodCase& test, std::ostream* out) { *out << test.name; }
+
+/// `name` of model/methods.h on the tiny model, with losses, noise and capacities that matter there.
+inline MethodCase method_case(const std::string& name, BalanceScope scope = BalanceScope::sequence) {
+  MethodCase result{.name = name, .config = tiny_config(), .balance = {}};
+  ModelConfig& config = result.config;
+  BalanceConfig& balance = result.balance;
+  balance = default_balance(config);
+  find_method(name).apply(config, balance);
+  if (config.n_routed_experts == 0) return result;
+  balance.scope = scope;
+  balance.bias_rate = 0;  // a step must be the same when it is made again
+  if (balance.alpha_expert > 0) balance.alpha_expert = 0.3f;
+  if (balance.z_loss > 0) balance.z_loss = 0.05f;
+  if (config.router_jitter > 0) config.router_jitter = 0.3;
+  if (config.second_expert_threshold > 0) config.second_expert_threshold = 0.6;
+  if (config.routing == RoutingMethod::topk && config.capacity_factor > 0) config.capacity_factor = 1;
+  if (config.topk_method == TopkMethod::group_limited_greedy) {
+    config.n_group = balance.devices = 3;
+    config.topk_group = 2;
+  }
+  if (config.routing == RoutingMethod::stable) result.second_stage = 2;
+  return result;
+}
+
+/// All of them but "dense", StableMoE in both stages, loss-free balancing with groups.
+inline std::vector<MethodCase> method_cases(BalanceScope scope = BalanceScope::sequence) {
+  std::vector<MethodCase> result;
+  for (const Method& method : methods()) {
+    if (std::string_view(method.name) != "dense") result.push_back(method_case(method.name, scope));
+  }
+  MethodCase second = method_case("stable_moe", scope);
+  second.name = "stable_moe_second_stage";
+  second.second_stage = 1;
+  result.push_back(second);
+  MethodCase nodes = method_case("loss_free", scope);
+  nodes.name = "loss_free_node_limited";
+  nodes.config.n_group = 3;
+  nodes.config.topk_group = 2;
+  result.push_back(nodes);
+  return result;
+}
+
+/// Router weights that start at 0, and biases, get values, so that something depends on them.
+inline void spread_zero_parameters(const TrainingStep& run, Device& device) {
+  for (size_t p = 0; p < run.table().size(); ++p) {
+    const Parameter& parameter = run.table()[p];
+    if (!parameter.starts_at_zero || parameter.is_table()) continue;
+    const Random random(5, p);
+    std::vector<double> values(static_cast<size_t>(parameter.shape.elements()));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = 0.2 * random.normal(i);
+    if (run.masters()[p].dtype == DType::f64) {
+      upload_vector(device, run.masters()[p], values);
+    } else {
+      upload_vector(device, run.masters()[p], std::vector<float>(values.begin(), values.end()));
+    }
+  }
+}
+
+}  // namespace moe
