@@ -33,6 +33,12 @@ std::span<const int64_t> RoutingCounts::of(int64_t layer, int64_t group) const {
                                    static_cast<size_t>(experts));
 }
 
+double RoutingCounts::dropped_share(int64_t layer) const {
+  const std::vector<int64_t> chosen = of(layer);
+  const auto all = std::accumulate(chosen.begin(), chosen.end(), 0.0);
+  return all > 0 && !dropped.empty() ? static_cast<double>(dropped[static_cast<size_t>(layer)]) / all : 0.0;
+}
+
 std::vector<int64_t> RoutingCounts::of(int64_t layer) const {
   std::vector<int64_t> sum(static_cast<size_t>(experts), 0);
   for (int64_t group = 0; group < groups; ++group) {

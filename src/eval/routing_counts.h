@@ -17,6 +17,8 @@ struct RoutingCounts {
   std::vector<int64_t> dropped = {};  ///< per layer: choices that found their expert full
 
   std::span<const int64_t> of(int64_t layer, int64_t group) const;
+  /// Dropped choices of a layer, of all.
+  double dropped_share(int64_t layer) const;
   /// Of a layer, over all groups.
   std::vector<int64_t> of(int64_t layer) const;
 };

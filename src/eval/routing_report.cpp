@@ -70,6 +70,7 @@ Json routing_json(const EvaluationResult& result, const ModelConfig& config) {
                       {"entropy", load.entropy},
                       {"max_over_mean", load.max_over_mean},
                       {"dead", load.dead},
+                      {"dropped", routing.dropped_share(layer)},
                       {"load", load.shares},
                       {"domains", domains}});
   }
@@ -86,11 +87,13 @@ std::string routing_text(const EvaluationResult& result, const ModelConfig& conf
   if (routing.layers == 0) return "";
   const auto numbers = moe_layer_numbers(config);
   std::string text = "load of the experts (entropy 1, max/mean 1: all equal)\n";
-  text += fmt::format("{:>5} {:>8} {:>8} {:>5}\n", "layer", "entropy", "max/mean", "dead");
+  const bool drops = config.eval_capacity_factor > 0;
+  text += fmt::format("{:>5} {:>8} {:>8} {:>5}{}\n", "layer", "entropy", "max/mean", "dead", drops ? "  dropped" : "");
   for (int64_t layer = 0; layer < routing.layers; ++layer) {
     const LoadStatistics load = load_statistics(routing.of(layer));
-    text += fmt::format("{:>5} {:>8.3f} {:>8.2f} {:>5}\n", numbers[static_cast<size_t>(layer)], load.entropy,
-                        load.max_over_mean, load.dead);
+    text += fmt::format("{:>5} {:>8.3f} {:>8.2f} {:>5}{}\n", numbers[static_cast<size_t>(layer)], load.entropy,
+                        load.max_over_mean, load.dead,
+                        drops ? fmt::format("  {:>6.2f}%", 100 * routing.dropped_share(layer)) : "");
   }
   if (top_experts(routing, 0, 1).empty()) return text;
   text += "\nexperts that took a domain: layer.expert, share of the domain's choices (mean of the other domains)\n";

@@ -43,7 +43,7 @@ struct RouterConfig {
   int64_t rows(int64_t tokens, int64_t row_length) const;
   /// f and P of the balance losses are taken of the scores' own choice and of scores / their sum.
   bool balances_own_scores() const { return biased || scoring == Scoring::sigmoid; }
-  bool drops() const { return threshold > 0 || capacity > 0 || capacity_eval > 0; }
+  bool drops() const { return method == RoutingMethod::topk && (threshold > 0 || capacity > 0 || capacity_eval > 0); }
 };
 
 /// Over which tokens f and P of a balance loss are taken (docs/paper.md section 4).

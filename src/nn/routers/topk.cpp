@@ -18,7 +18,7 @@ void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Rou
   const RouterConfig& config = in.config;
   const int64_t count = in.tokens.count();
   route.scores = pass.saved.push("router.scores", pass.stat(), {count, config.experts});
-  if (config.log_sum) route.log_sum = pass.saved.push("router.log_sum", pass.stat(), {count});
+  if (config.log_sum && in.mode.training) route.log_sum = pass.saved.push("router.log_sum", pass.stat(), {count});
   {
     const Arena::Frame frame(pass.scratch);
     pass.backend.run(RouterScores{.x = router_input(pass, in),
