@@ -6,8 +6,8 @@
 Needs torch, numpy and safetensors. Everything is computed in float64 from weights stored as float32, in one thread,
 from fixed seeds; gradients come from autograd, AdamW and clipping from torch itself. Before anything is written the
 program checks itself: gradients against central differences, microbatches against one batch, packed against separate
-documents, routing far from ties. The written folders are described in tests/golden/README.md; the cases are in
-tools/golden/cases.py.
+documents, routing far from ties, random numbers against published ones. The written folders are described in
+tests/golden/README.md; the cases are in tools/golden/cases.py.
 """
 
 import argparse
@@ -22,9 +22,11 @@ from safetensors.torch import save_file
 from golden import check
 from golden.batches import packed_batch, shuffled_layout
 from golden.cases import CASES, TRAINING
-from golden.folder import BASE_FIELDS, random_weights, write_folder
+from golden.draws import check_known_answers
+from golden.folder import BASE_FIELDS, random_weights, to_dtype, write_folder
 from golden.model import forward, read_config
-from golden.step import run_step
+from golden.routers import Context
+from golden.step import gradients_of, parameters, run_step
 
 # Routing must not hang on rounding: a float32 score errs by about 1e-6.
 LEAST_GAP = 1e-4
@@ -41,14 +43,6 @@ def generator(seed):
     return np.random.Generator(np.random.PCG64(seed))
 
 
-def parameters(weights, dtype):
-    """Leaf tensors with a zero gradient: an expert without tokens has the gradient 0, not none."""
-    leaves = {name: w.detach().clone().to(dtype).requires_grad_() for name, w in weights.items()}
-    for leaf in leaves.values():
-        leaf.grad = torch.zeros_like(leaf)
-    return leaves
-
-
 def config_fields(case):
     fields = {**BASE_FIELDS, **case.fields}
     return {**fields, "auto_map": AUTO_MAP} if case.auto_map else fields
@@ -63,15 +57,20 @@ def relative(a, b):
     return ((a.double() - b.double()).abs().max() / b.double().abs().max().clamp_min(1e-300)).item()
 
 
+def seen_by(config, weights, batch, context):
+    """Logits and routes of a pass over the whole batch."""
+    with torch.no_grad():
+        return forward(config, weights, batch.tokens.flatten(), batch.segment_start.flatten(), context)
+
+
 def evaluate(case, config, weights, batch, dtype):
     """Everything of a case in one precision: tensors to store, results by loss configuration, gradients."""
     leaves = parameters(weights, dtype)
     real = batch.real
-    with torch.no_grad():
-        logits, routes = forward(config, leaves, batch.tokens.flatten(), batch.segment_start.flatten())
-        row_loss = torch.nn.functional.cross_entropy(
-            logits, batch.targets.flatten().long(), ignore_index=-1, reduction="none"
-        )
+    logits, routes = seen_by(config, leaves, batch, Context(row_length=batch.row_length))
+    row_loss = torch.nn.functional.cross_entropy(
+        logits, batch.targets.flatten().long(), ignore_index=-1, reduction="none"
+    )
     tensors = {"logits": torch.where(real[:, None], logits, 0.0), "row_loss": row_loss}
     for chosen in routes:
         tensors[f"route.{chosen.layer}.ids"] = torch.where(real[:, None], chosen.ids, -1).to(torch.int32)
@@ -80,18 +79,26 @@ def evaluate(case, config, weights, batch, dtype):
     for loss in case.losses:
         leaves = parameters(weights, dtype)
         results[loss.name] = run_step(config, leaves, batch, loss)
-        gradients[loss.name] = {name: leaf.grad for name, leaf in leaves.items()}
+        gradients[loss.name] = gradients_of(leaves)
     return tensors, results, gradients
+
+
+def smallest_gap(case, config, weights, batch):
+    """The closest call of any router, in evaluation and in every configuration's training pass."""
+    contexts = {Context(row_length=batch.row_length)} | {loss.context(batch.row_length) for loss in case.losses}
+    gap = float("inf")
+    for context in contexts:
+        for chosen in seen_by(config, weights, batch, context)[1]:
+            gap = min(gap, chosen.close[batch.real].min().item())
+    return gap
 
 
 def find_batch(case, config, weights):
     """The first seed whose batch routes every token at least LEAST_GAP away from a tie."""
-    doubles = {name: w.double() for name, w in weights.items()}
+    doubles = to_dtype(weights, torch.float64)
     for seed in range(case.seed, case.seed + 400):
         batch = packed_batch(generator(seed), config.vocab_size, case.rows, case.row_length)
-        with torch.no_grad():
-            _, routes = forward(config, doubles, batch.tokens.flatten(), batch.segment_start.flatten())
-        gap = min((chosen.gap[batch.real].min().item() for chosen in routes), default=float("inf"))
+        gap = smallest_gap(case, config, doubles, batch)
         if gap > LEAST_GAP:
             return seed, gap, batch
     raise SystemExit(f"{case.name}: no batch without near ties; spread the router more (router_std)")
@@ -101,18 +108,18 @@ def describe(loss, result, gradient_norm, stored):
     layers = [
         {
             "layer": layer,
-            "expert": result.expert[layer],
-            "device": result.device[layer],
+            **result.terms[layer],
             "counts": [int(n) for n in result.counts[layer]],
+            "dropped": result.dropped[layer],
         }
-        for layer in sorted(result.expert)
+        for layer in sorted(result.terms)
     ]
     return {
         **asdict(loss),
         "cross_entropy": result.cross_entropy,
         "layers": layers,
-        "expert_loss": sum(result.expert.values()),
-        "device_loss": sum(result.device.values()),
+        "expert_loss": result.sum_of("expert"),
+        "device_loss": result.sum_of("device"),
         "total": result.total,
         "grad_norm": gradient_norm,
         "gradients": stored,
@@ -140,7 +147,7 @@ def write_case(case, out):
     deviation = {"logits": relative(coarse_tensors["logits"], tensors["logits"]), "total": 0.0, "gradients": 0.0}
     configurations = []
     for loss in case.losses:
-        routers = [name for name in gradients[loss.name] if name.endswith("mlp.gate.weight")]
+        routers = [name for name in gradients[loss.name] if ".mlp.gate." in name]
         stored = "all" if loss.name in case.full_gradients else "routers"
         for name in gradients[loss.name] if stored == "all" else routers:
             exact, coarse = gradients[loss.name][name], coarse_gradients[loss.name][name]
@@ -166,7 +173,7 @@ def write_case(case, out):
         "tokens": int(batch.real.sum()),
         "targets": int((batch.targets >= 0).sum()),
         "smallest_routing_gap": gap if gap < float("inf") else None,
-        "cross_entropy": configurations[0]["cross_entropy"],
+        "cross_entropy": (tensors["row_loss"].sum() / (batch.targets >= 0).sum()).item(),
         "configurations": configurations,
         "float32_deviation": deviation,
     }
@@ -210,8 +217,8 @@ def train(plan, config, weights, batches, dtype):
                 "step": step,
                 "lr": rate,
                 "loss": result.cross_entropy,
-                "expert_loss": sum(result.expert.values()),
-                "device_loss": sum(result.device.values()),
+                "expert_loss": result.sum_of("expert"),
+                "device_loss": result.sum_of("device"),
                 "grad_norm": norm,
             }
         )
@@ -233,7 +240,7 @@ def write_training(plan, out):
             break
     else:
         raise SystemExit(f"{plan.name}: no sequence of batches without near ties")
-    check.adamw(plan, config, weights, batches, learning_rate, final, parameters)
+    check.adamw(plan, config, weights, batches, learning_rate, final)
     coarse_lines, coarse_final, _ = train(plan, config, weights, batches, torch.float32)
     deviation = {
         "loss": max(abs(a["loss"] / b["loss"] - 1) for a, b in zip(coarse_lines, lines)),
@@ -264,6 +271,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder per case")
     out = parser.parse_args().out
     torch.set_num_threads(1)
+    check_known_answers()
     for case in CASES:
         write_case(case, out)
     write_training(TRAINING, out)

@@ -27,6 +27,9 @@ void add_eval_command(CLI::App& app);
 /// `moe cost`
 void add_cost_command(CLI::App& app);
 
+/// `moe study` run, show
+void add_study_command(CLI::App& app);
+
 /// `moe bench` step, layer, generate, tokenizer, machine
 void add_bench_command(CLI::App& app);
 

@@ -24,6 +24,7 @@ int main(int argc, char** argv) {
   moe::add_generate_command(app);
   moe::add_eval_command(app);
   moe::add_cost_command(app);
+  moe::add_study_command(app);
   moe::add_bench_command(app);
   try {
     app.parse(argc, argv);

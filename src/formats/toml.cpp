@@ -142,6 +142,11 @@ T Settings::require(std::string_view key) {
              key, expected_type<T>(), key);
 }
 
+void Settings::drop_section(std::string_view section) {
+  const std::string prefix = std::string(section) + ".";
+  std::erase_if(entries_, [&](const auto& entry) { return entry.first.starts_with(prefix); });
+}
+
 std::string Settings::where(std::string_view key) const {
   const auto found = entries_.find(std::string(key));
   return found == entries_.end() ? "default" : found->second.where;

@@ -32,6 +32,9 @@ class Settings {
   /// string.
   void set(std::string_view assignment);
 
+  /// Forgets a section: its keys are as if they had never been written.
+  void drop_section(std::string_view section);
+
   /// The value of `key`, or the default where none is given. T: int64_t, double (integers are accepted), bool,
   /// std::string, or a std::vector of one of these.
   template <class T>

@@ -20,6 +20,7 @@ ModelConfig switched(ModelConfig config, const RoutingSwitches& switches) {
   if (switches.drop_shared) config.num_experts_per_tok += config.n_shared_experts;
   if (switches.experts_per_token > 0) config.num_experts_per_tok = switches.experts_per_token;
   config.skipped_experts = switches.skip;
+  config.second_expert_threshold = 0;  // of training alone, and of two experts
   validate(config);
   std::vector<std::set<int64_t>> masked(static_cast<size_t>(config.num_hidden_layers));
   for (const ExpertMask& mask : switches.masked) {

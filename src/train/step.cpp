@@ -54,12 +54,12 @@ TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, co
   make_batch_buffers();
 }
 
-RouteMode StepConfig::mode(int64_t step, int64_t microbatch) const {
+RouteMode StepConfig::mode(int64_t step, int64_t first_token) const {
   return {.training = true,
           .learning = second_stage > 0 && step < second_stage,
           .seed = seed,
           .step = step,
-          .first_token = microbatch * microbatch_tokens};
+          .first_token = first_token};
 }
 
 double StepReport::router_loss(RouterLoss kind) const {
@@ -115,7 +115,7 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
   CountingBackend counter;
   TrainingStep run(config, step, MemoryPlan{}, *device, counter);
   const Batch batch = placeholder_batch(step.microbatch_tokens, step.sequence_length);
-  const RouteMode mode = step.mode(1, 0);
+  const RouteMode mode = step.mode(0, 0);  // StableMoE learns, where it does at all
   run.begin(batch.num_targets, batch.num_tokens);
   if (step.balance.counts_first()) run.count_microbatch(batch, mode);
   const int64_t before = counter.total().flops;
@@ -251,10 +251,18 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_
   }
   begin(targets, tokens);
   if (step_.balance.counts_first()) {
-    for (int64_t i = 0; i < step_.microbatches; ++i) count_microbatch(batch(i), step_.mode(step, i));
+    for (int64_t i = 0, first = 0; i < step_.microbatches; ++i) {
+      const Batch micro = batch(i);
+      count_microbatch(micro, step_.mode(step, first));
+      first += static_cast<int64_t>(micro.tokens.size());
+    }
     upload_vector(device_, group_tokens_, std::vector<int32_t>{static_cast<int32_t>(tokens)});
   }
-  for (int64_t i = 0; i < step_.microbatches; ++i) train_microbatch(batch(i), i, step_.mode(step, i));
+  for (int64_t i = 0, first = 0; i < step_.microbatches; ++i) {
+    const Batch micro = batch(i);
+    train_microbatch(micro, i, step_.mode(step, first));
+    first += static_cast<int64_t>(micro.tokens.size());
+  }
 }
 
 StepReport TrainingStep::update(int64_t step, double learning_rate) {

@@ -33,7 +33,8 @@ struct StepConfig {
   uint64_t seed = 0;                        ///< of the routers' draws
   int64_t second_stage = 0;                 ///< the first step of StableMoE's second stage; 0: there is none
 
-  RouteMode mode(int64_t step, int64_t microbatch) const;
+  /// Of a microbatch whose first token is the step's token number `first_token`.
+  RouteMode mode(int64_t step, int64_t first_token) const;
 };
 
 /// Bytes by life class. `saved` lives from forward to backward, `scratch` within a block.

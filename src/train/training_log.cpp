@@ -31,6 +31,7 @@ LoadStatistics layer_load(const StepReport& report, const ModelConfig& config, i
 
 OrderedJson score_json(const Score& score) {
   return {{"loss", score.loss()},
+          {"loss_error", score.loss_error},
           {"perplexity", score.perplexity()},
           {"bits_per_byte", score.bits_per_byte()},
           {"bits_per_byte_error", score.bits_per_byte_error},

@@ -49,6 +49,14 @@ PACKED = [
     [(11, 2, False)],
 ]
 
+# 4 rows of 17, unequally full, one of them nearly empty: 17, 12, 2 and 15 tokens.
+PACKED_SHORT = [
+    [(6, 0, False), (8, 3, False), (3, 0, True)],
+    [(7, 0, False), (5, 1, False)],
+    [(2, 0, False)],
+    [(1, 0, False), (10, 4, False), (4, 0, False)],
+]
+
 
 def shuffled_layout(random, rows, row_length):
     """A random layout for `packed_batch`: two or three documents a row, some padding, some ignored targets."""

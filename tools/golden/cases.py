@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from .batches import PACKED
+from .batches import PACKED, PACKED_SHORT
 from .step import LossConfig
 
 MICROBATCHES = (2, 2)
@@ -35,7 +35,7 @@ class Case:
     auto_map: bool = field(default=False)
 
 
-CASES = [
+PLAIN_CASES = [
     Case(
         name="moe_basic",
         what="dense first layer, 2 shared and 9 routed experts, K = 3, gates not renormalised",
@@ -111,6 +111,196 @@ CASES = [
         router_std=0.6,
     ),
 ]
+
+
+def small(**fields):
+    """The routing cases' model: small, and without a shared expert unless the case has one."""
+    common = dict(
+        vocab_size=59, hidden_size=12, intermediate_size=17, moe_intermediate_size=7, num_hidden_layers=3,
+        num_attention_heads=2, num_key_value_heads=1, n_shared_experts=None, n_routed_experts=6, num_experts_per_tok=2,
+    )
+    return {**common, **fields}
+
+
+def moe(**fields):
+    """The same with routing fields that another architecture's name has to announce."""
+    return small(architectures=["MoeForCausalLM"], model_type="moe", **fields)
+
+
+def loss_of(name, rows, scope="sequence", alpha1=0.0, alpha2=0.0, devices=1, **others):
+    return LossConfig(name, scope, alpha1, alpha2, devices, rows, **others)
+
+
+def routing_case(name, what, fields, seed, losses, full, **others):
+    return Case(name, what, fields, seed, PACKED_SHORT, 17, losses, (full,), **others)
+
+
+# The shapes differ a little from case to case; weights of losses are far above the recipes', as before.
+ROUTING_CASES = [
+    routing_case(
+        "mixture",
+        "soft mixture: K = E, nothing is chosen; f is 1",
+        small(num_experts_per_tok=6, n_shared_experts=1),
+        seed=1000,
+        losses=[loss_of("none", (2, 2)), loss_of("sequence", (2, 2), alpha1=0.05, alpha2=0.07, devices=3)],
+        full="none",
+    ),
+    routing_case(
+        "switch",
+        "Switch in the DeepSeekMoE paper's form: softmax, top 1, dropless",
+        small(num_experts_per_tok=1, hidden_size=16),
+        seed=1100,
+        losses=[
+            loss_of("sequence", (3, 1), alpha1=0.05),
+            loss_of("microbatch", (3, 1), "microbatch", alpha1=0.05),
+            loss_of("step", (3, 1), "step", alpha1=0.05),
+        ],
+        full="sequence",
+    ),
+    routing_case(
+        "switch_original",
+        "Switch: jittered router input, top 1, capacity",
+        moe(num_experts_per_tok=1, router_jitter=0.3, capacity_factor=1.25, eval_capacity_factor=1.25),
+        seed=1200,
+        losses=[
+            loss_of("sequence", (1, 3), alpha1=0.05, seed=21, step=4),
+            loss_of("z", (4,), alpha1=0.05, z_loss=0.03, seed=22, step=5),
+        ],
+        full="sequence",
+    ),
+    routing_case(
+        "gshard_original",
+        "GShard: second expert at random, renormalised gates, balance of first choices, capacity",
+        moe(
+            norm_topk_prob=True, second_expert_threshold=0.5, capacity_factor=1.0, eval_capacity_factor=1.0,
+            n_shared_experts=1,
+        ),
+        seed=1300,
+        losses=[
+            loss_of("sequence", (2, 1, 1), alpha1=0.05, first_choice=True, seed=31, step=2),
+            loss_of("step", (2, 1, 1), "step", alpha1=0.05, first_choice=True, seed=31, step=3),
+            loss_of("both_choices", (2, 1, 1), "microbatch", alpha1=0.05, seed=31, step=2),
+        ],
+        full="sequence",
+    ),
+    routing_case(
+        "st_moe",
+        "ST-MoE: second expert at random, renormalised gates, z-loss, another capacity in evaluation",
+        moe(
+            norm_topk_prob=True, second_expert_threshold=0.6, capacity_factor=1.0, eval_capacity_factor=2.0,
+            hidden_size=16,
+        ),
+        seed=1400,
+        losses=[
+            loss_of("sequence", (2, 2), alpha1=0.05, first_choice=True, z_loss=0.01, seed=41, step=6),
+            loss_of("microbatch", (1, 1, 2), "microbatch", alpha1=0.05, first_choice=True, z_loss=0.01, seed=42),
+            loss_of("step", (4,), "step", alpha1=0.05, first_choice=True, z_loss=0.01, seed=41, step=6),
+        ],
+        full="sequence",
+    ),
+    routing_case(
+        "noisy_topk",
+        "noisy top-k gating with importance and load losses",
+        moe(routing="noisy_topk", n_shared_experts=1),
+        seed=1500,
+        losses=[
+            loss_of("sequence", (1, 3), importance=0.1, load=0.1, seed=51, step=1),
+            loss_of("microbatch", (1, 3), "microbatch", importance=0.1, load=0.1, seed=51, step=1),
+            loss_of("step", (1, 3), "step", importance=0.1, load=0.1, seed=51, step=2),
+        ],
+        full="step",
+        router_std=0.3,
+    ),
+    routing_case(
+        "noisy_all",
+        "noisy gating of all experts: the load loss is 0",
+        moe(routing="noisy_topk", num_experts_per_tok=6),
+        seed=1600,
+        losses=[
+            loss_of("sequence", (2, 2), importance=0.1, load=0.1, seed=61, step=8),
+            loss_of("step", (2, 2), "step", importance=0.1, load=0.1, seed=61, step=8),
+        ],
+        full="sequence",
+    ),
+    routing_case(
+        "hash",
+        "Hash Layer: a table from token to expert, gate 1",
+        moe(routing="hash", num_experts_per_tok=1, n_shared_experts=1),
+        seed=1700,
+        losses=[loss_of("none", (3, 1))],
+        full="none",
+    ),
+    routing_case(
+        "expert_choice",
+        "every expert takes its best tokens of a row",
+        moe(routing="expert_choice", capacity_factor=2.0, num_experts_per_tok=2, n_shared_experts=1),
+        seed=1800,
+        losses=[loss_of("none", (1, 3))],
+        full="none",
+    ),
+    routing_case(
+        "stable",
+        "StableMoE: greedy by sigmoid, then by the light router of token embeddings",
+        moe(routing="stable", vocab_size=31, num_experts_per_tok=1),
+        seed=1900,
+        losses=[
+            loss_of("stage1_sequence", (1, 3), stable_balance=0.3, stable_distill=0.3),
+            loss_of("stage1_step", (1, 3), "step", stable_balance=0.3, stable_distill=0.3),
+            loss_of("stage2_step", (2, 2), "step", stable_balance=0.3, stable_distill=0.3, stage=2),
+        ],
+        full="stage1_sequence",
+    ),
+    routing_case(
+        "mixtral",
+        "Mixtral: top 2, gates renormalised",
+        small(norm_topk_prob=True, n_routed_experts=8, hidden_size=16),
+        seed=2000,
+        losses=[loss_of("none", (4,)), loss_of("microbatch", (3, 1), "microbatch", alpha1=0.05, z_loss=0.03)],
+        full="microbatch",
+    ),
+    routing_case(
+        "device_limited",
+        "the 2 best of 4 groups, then top 3; three balance losses; gates scaled",
+        moe(
+            topk_method="group_limited_greedy", n_group=4, topk_group=2, n_routed_experts=8, num_experts_per_tok=3,
+            routed_scaling_factor=2.0, n_shared_experts=1,
+        ),
+        seed=2100,
+        losses=[
+            loss_of("sequence", (1, 3), alpha1=0.05, alpha2=0.07, devices=4, alpha3=0.06),
+            loss_of("microbatch", (1, 3), "microbatch", alpha1=0.05, alpha2=0.07, devices=4, alpha3=0.06),
+            loss_of("step", (1, 3), "step", alpha1=0.05, alpha2=0.07, devices=4, alpha3=0.06),
+        ],
+        full="sequence",
+    ),
+    routing_case(
+        "loss_free_sigmoid",
+        "biased sigmoid scores, groups by the sum of their best, gates renormalised and scaled",
+        moe(
+            scoring_func="sigmoid", topk_method="noaux_tc", n_group=4, topk_group=2, n_routed_experts=8,
+            num_experts_per_tok=4, norm_topk_prob=True, routed_scaling_factor=2.5,
+        ),
+        seed=2200,
+        losses=[
+            loss_of("sequence", (2, 2), alpha1=0.05),
+            loss_of("step", (1, 1, 2), "step", alpha1=0.05),
+        ],
+        full="sequence",
+    ),
+    routing_case(
+        "loss_free_softmax",
+        "biased softmax scores, no groups",
+        moe(topk_method="noaux_tc", num_experts_per_tok=2, n_shared_experts=1, hidden_size=16),
+        seed=2300,
+        losses=[
+            loss_of("sequence", (3, 1), alpha1=0.05),
+            loss_of("microbatch", (3, 1), "microbatch", alpha1=0.05),
+        ],
+        full="sequence",
+    ),
+]
+
+CASES = PLAIN_CASES + ROUTING_CASES
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,14 @@ from dataclasses import replace
 
 import torch
 
+from .folder import to_dtype
 from .model import forward
-from .step import Batch, run_step
+from .step import Batch, gradients_of, parameters, run_step
 
 
 def require(condition, what):
     if not condition:
         raise SystemExit(f"self-check failed: {what}")
-
-
-def leaves_of(weights):
-    leaves = {name: w.detach().clone().double().requires_grad_() for name, w in weights.items()}
-    for leaf in leaves.values():
-        leaf.grad = torch.zeros_like(leaf)
-    return leaves
 
 
 def objective(config, weights, batch, loss):
@@ -28,10 +22,10 @@ def objective(config, weights, batch, loss):
 
 def central_differences(config, weights, batch, loss, entries_per_kind=2, h=1e-5):
     """Two entries of every kind of tensor (attention, router, expert, norm, ...), in every layer kind."""
-    leaves = leaves_of(weights)
+    leaves = parameters(weights, torch.float64)
     run_step(config, leaves, batch, loss)
     by_kind = {}
-    for name in leaves:
+    for name in gradients_of(leaves):
         by_kind.setdefault(".".join(p for p in name.split(".") if not p.isdigit()), []).append(name)
     choice = python_random.Random(7)
     plain = {name: leaf.detach() for name, leaf in leaves.items()}
@@ -58,18 +52,18 @@ def microbatches_do_not_matter(config, weights, batch, loss):
     rows = batch.tokens.shape[0]
     results = []
     for split in ((rows,), (1,) * rows):
-        leaves = leaves_of(weights)
+        leaves = parameters(weights, torch.float64)
         result = run_step(config, leaves, batch, replace(loss, microbatch_rows=split))
         results.append((result.total, leaves))
     require(abs(results[0][0] - results[1][0]) < 1e-12, f"{loss.name}: the loss depends on the microbatches")
-    for name, leaf in results[0][1].items():
-        difference = (leaf.grad - results[1][1][name].grad).abs().max().item()
+    for name, gradient in gradients_of(results[0][1]).items():
+        difference = (gradient - results[1][1][name].grad).abs().max().item()
         require(difference < 1e-12, f"{loss.name}: the gradient of {name} depends on the microbatches")
 
 
 def packing_does_not_matter(config, weights, batch):
     """Every segment alone, at position 0 of a row of its own, has the logits that it has in the packed batch."""
-    plain = {name: w.double() for name, w in weights.items()}
+    plain = to_dtype(weights, torch.float64)
     tokens, start = batch.tokens.flatten(), batch.segment_start.flatten()
     packed, _ = forward(config, plain, tokens, start)
     for s in start[start >= 0].unique():
@@ -78,27 +72,64 @@ def packing_does_not_matter(config, weights, batch):
 
 
 def padding_does_not_matter(config, weights, batch, loss):
-    """Other token ids at padding, and a further column of it, change neither loss nor gradients."""
+    """Other token ids at padding, and a further column of it, change neither loss nor gradients. Random draws count
+    positions, padding included: with them only the ids change."""
     rows, length = batch.tokens.shape
-    wider = Batch(*(torch.full((rows, length + 1), -1, dtype=torch.int32) for _ in range(3)))
+    columns = 0 if draws_numbers(config) else 1
+    wider = Batch(*(torch.full((rows, length + columns), -1, dtype=torch.int32) for _ in range(3)))
     wider.tokens.fill_(1)
     for name in ("tokens", "targets", "segment_start"):
         getattr(wider, name)[:, :length] = getattr(batch, name)
     padding = batch.segment_start < 0
     wider.tokens[:, :length][padding] = 2
     start = batch.segment_start
-    shift = torch.arange(rows, dtype=torch.int32)[:, None]
+    shift = columns * torch.arange(rows, dtype=torch.int32)[:, None]
     wider.segment_start[:, :length] = torch.where(padding, start, start + shift)
-    one, two = leaves_of(weights), leaves_of(weights)
+    one, two = parameters(weights, torch.float64), parameters(weights, torch.float64)
     first, second = run_step(config, one, batch, loss), run_step(config, two, wider, loss)
     require(abs(first.total - second.total) < 1e-12, f"{loss.name}: the loss depends on padding")
-    for name in one:
+    for name in gradients_of(one):
         difference = (one[name].grad - two[name].grad).abs().max().item()
         require(difference < 1e-12, f"{loss.name}: the gradient of {name} depends on padding")
 
 
+def chosen_sets(ids):
+    return ids.sort(dim=-1).values
+
+
+def methods_are_exercised(config, weights, batch, case):
+    """The batch shows what the case is for: drops, thinning, choices that the bias or the groups change."""
+    if not config.n_routed_experts:
+        return
+    for loss in case.losses:
+        result = run_step(config, parameters(weights, torch.float64), batch, loss)
+        thinned, dropped = sum(result.thinned.values()), sum(result.dropped.values())
+        if capacity_limits(config):
+            require(dropped > 0, f"{loss.name}: the capacity drops nothing")
+        if config.second_expert_threshold:
+            require(0 < thinned < batch.real.sum() * len(result.thinned), f"{loss.name}: no or only thinned choices")
+    if config.topk_method == "greedy":
+        return
+    plain = to_dtype(weights, torch.float64)
+    _, routes = forward(config, plain, batch.tokens.flatten(), batch.segment_start.flatten())
+    for chosen in routes:
+        best = chosen.scores.topk(config.num_experts_per_tok).indices
+        differ = (chosen_sets(best) != chosen_sets(chosen.selected)).any(1)
+        require(differ[batch.real].any(), f"layer {chosen.layer}: bias or groups do not matter")
+
+
+def draws_numbers(config):
+    return bool(config.router_jitter or config.second_expert_threshold or config.routing == "noisy_topk")
+
+
+def capacity_limits(config):
+    return bool(config.capacity_factor or config.eval_capacity_factor) and config.routing != "expert_choice"
+
+
 def all_of(config, weights, batch, case):
-    packing_does_not_matter(config, weights, batch)
+    methods_are_exercised(config, weights, batch, case)
+    if not capacity_limits(config) and config.routing != "expert_choice":  # these see a row, not a document
+        packing_does_not_matter(config, weights, batch)
     if batch.tokens.numel() > 200:
         return  # a long row: the same code, and too slow for differences
     for loss in case.losses:
@@ -108,7 +139,7 @@ def all_of(config, weights, batch, case):
             microbatches_do_not_matter(config, weights, batch, loss)
 
 
-def adamw(plan, config, weights, batches, learning_rate, final, parameters):
+def adamw(plan, config, weights, batches, learning_rate, final):
     """The optimizer written out, against torch's."""
     leaves = parameters(weights, torch.float64)
     first = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}

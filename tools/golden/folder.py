@@ -45,6 +45,9 @@ BASE_FIELDS = {
     "vocab_size": 102400,
 }
 
+BIAS_SIZE = 0.2  # large enough that the biased and the unbiased choice differ
+LIGHT_STD = 0.5
+
 
 def random_weights(config, seed, std, router_std):
     """Uniform values of the given standard deviation, norm gains in [0.7, 1.3]: only exact operations of PCG64's
@@ -52,13 +55,26 @@ def random_weights(config, seed, std, router_std):
     random = np.random.Generator(np.random.PCG64(seed))
     weights = {}
     for name, shape in tensor_shapes(config).items():
+        if name.endswith("gate.hash_table"):
+            weights[name] = torch.from_numpy(random.integers(config.n_routed_experts, size=shape).astype(np.int32))
+            continue
         unit = random.integers(-(2**23), 2**23, size=shape) / 2.0**23  # uniform in [-1, 1)
-        if len(shape) == 1:
+        if name.endswith("gate.e_score_correction_bias"):
+            values = BIAS_SIZE * unit
+        elif len(shape) == 1:
             values = 1 + 0.3 * unit
+        elif "gate.light_" in name:
+            values = unit * (3**0.5 * LIGHT_STD)
         else:
-            values = unit * (3**0.5 * (router_std if name.endswith("mlp.gate.weight") else std))
+            is_router = name.endswith(("mlp.gate.weight", "mlp.gate.noise_weight"))
+            values = unit * (3**0.5 * (router_std if is_router else std))
         weights[name] = torch.from_numpy(values.astype(np.float32))
     return weights
+
+
+def to_dtype(weights, dtype):
+    """The floating tensors in `dtype`; a hash table stays as it is."""
+    return {name: w.to(dtype) if w.is_floating_point() else w for name, w in weights.items()}
 
 
 def write_folder(path, fields, weights):
@@ -82,4 +98,4 @@ def read_folder(path, dtype):
     wrong += [name for name in shapes if name in weights and tuple(weights[name].shape) != shapes[name]]
     if wrong:
         raise ValueError(f"{path}: {len(wrong)} tensors missing, extra or of another shape, the first is {wrong[0]}")
-    return config, {name: tensor.to(dtype) for name, tensor in weights.items()}
+    return config, to_dtype(weights, dtype)

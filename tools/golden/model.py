@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import silu
 
+from .routers import EVALUATION, METHODS, gate_shapes, route
+
 
 @dataclass(frozen=True)
 class Config:
@@ -30,6 +32,16 @@ class Config:
     rms_norm_eps: float
     rope_theta: float
     tie_word_embeddings: bool
+    scoring_func: str
+    topk_method: str
+    n_group: int  # D
+    topk_group: int  # M
+    routed_scaling_factor: float
+    routing: str
+    router_jitter: float
+    second_expert_threshold: float  # 0: the second expert is always taken
+    capacity_factor: float  # 0: dropless; expert choice: c
+    eval_capacity_factor: float
 
     def is_moe(self, layer):
         return (
@@ -42,13 +54,16 @@ class Config:
 # Fields whose other values mean another model: (name, the only value computed here).
 FIXED_FIELDS = [
     ("hidden_act", "silu"),
-    ("scoring_func", "softmax"),
     ("rope_scaling", None),
     ("attention_bias", False),
     ("attention_dropout", 0.0),
-    ("routed_scaling_factor", 1.0),
-    ("topk_method", "greedy"),
-    ("n_group", 1),
+]
+
+# (name, the values that are known, the first where the field is absent)
+NAMED_FIELDS = [
+    ("scoring_func", ("softmax", "sigmoid")),
+    ("topk_method", ("greedy", "group_limited_greedy", "noaux_tc")),
+    ("routing", tuple(METHODS)),
 ]
 
 
@@ -57,6 +72,9 @@ def read_config(fields):
     for name, value in FIXED_FIELDS:
         if fields.get(name, value) not in (value, None):
             raise ValueError(f"config field {name} is {fields[name]!r}; only {value!r} is computed here")
+    for name, values in NAMED_FIELDS:
+        if (fields.get(name) or values[0]) not in values:
+            raise ValueError(f"config field {name} is {fields[name]!r}; known are {', '.join(values)}")
     heads = fields["num_attention_heads"]
     return Config(
         vocab_size=fields["vocab_size"],
@@ -76,6 +94,14 @@ def read_config(fields):
         rms_norm_eps=fields.get("rms_norm_eps", 1e-6),
         rope_theta=fields.get("rope_theta", 10000.0),
         tie_word_embeddings=fields.get("tie_word_embeddings", False),
+        **{name: fields.get(name) or values[0] for name, values in NAMED_FIELDS},
+        n_group=fields.get("n_group") or 1,
+        topk_group=fields.get("topk_group") or 1,
+        routed_scaling_factor=fields.get("routed_scaling_factor") or 1.0,
+        router_jitter=fields.get("router_jitter") or 0.0,
+        second_expert_threshold=fields.get("second_expert_threshold") or 0.0,
+        capacity_factor=fields.get("capacity_factor") or 0.0,
+        eval_capacity_factor=fields.get("eval_capacity_factor") or 0.0,
     )
 
 
@@ -102,7 +128,8 @@ def tensor_shapes(config):
         if not config.is_moe(layer):
             add_ffn(f"{prefix}.mlp", config.intermediate_size)
             continue
-        shapes[f"{prefix}.mlp.gate.weight"] = (config.n_routed_experts, d)
+        for name, shape in gate_shapes(config).items():
+            shapes[f"{prefix}.mlp.gate.{name}"] = shape
         for expert in range(config.n_routed_experts):
             add_ffn(f"{prefix}.mlp.experts.{expert}", config.moe_intermediate_size)
         if config.n_shared_experts:
@@ -111,17 +138,6 @@ def tensor_shapes(config):
     if not config.tie_word_embeddings:
         shapes["lm_head.weight"] = (config.vocab_size, d)
     return shapes
-
-
-@dataclass
-class Route:
-    """What one MoE layer's router decided, for all T positions (padding included; its rows mean nothing)."""
-
-    layer: int
-    scores: torch.Tensor  # [T, E] softmax over all experts
-    ids: torch.Tensor  # [T, K] chosen experts by falling score, the lower index first among equals
-    gates: torch.Tensor  # [T, K]
-    gap: torch.Tensor  # [T] the K-th score less the next one; infinity where K = E
 
 
 def rms_norm(x, gain, eps):
@@ -163,26 +179,10 @@ def swiglu(weight, prefix, x):
     return hidden @ weight[f"{prefix}.down_proj.weight"].T
 
 
-def route(config, layer, router, x):
-    """Equations (10) and (11)."""
-    k = config.num_experts_per_tok
-    scores = (x @ router.T).softmax(-1)
-    # A stable sort, unlike torch.topk, promises that the lower index wins among equal scores.
-    order = scores.detach().sort(dim=-1, descending=True, stable=True)
-    ids = order.indices[:, :k]
-    gates = scores.gather(1, ids)
-    if config.norm_topk_prob and k > 1:
-        gates = gates / (gates.sum(-1, keepdim=True) + 1e-20)
-    if k < config.n_routed_experts:
-        gap = order.values[:, k - 1] - order.values[:, k]
-    else:
-        gap = torch.full((x.shape[0],), torch.inf)
-    return Route(layer, scores, ids, gates, gap)
-
-
-def moe_ffn(config, weight, prefix, layer, x):
+def moe_ffn(config, weight, prefix, layer, x, tokens, real, context):
     """Equation (9) without the residual: the shared experts' sum plus the gated routed experts."""
-    chosen = route(config, layer, weight[f"{prefix}.gate.weight"], x)
+    gate = {name: weight[f"{prefix}.gate.{name}"] for name in gate_shapes(config)}
+    chosen = route(config, layer, gate, x, tokens, real, context)
     y = torch.zeros_like(x)
     if config.n_shared_experts:
         y = y + swiglu(weight, f"{prefix}.shared_experts", x)
@@ -194,8 +194,9 @@ def moe_ffn(config, weight, prefix, layer, x):
     return y, chosen
 
 
-def forward(config, weight, tokens, segment_start):
-    """Logits [T, V] and the routes of the MoE layers. `weight`: name -> tensor; all of one floating dtype."""
+def forward(config, weight, tokens, segment_start, context=EVALUATION):
+    """Logits [T, V] and the routes of the MoE layers. `weight`: name -> tensor; all of one floating dtype (a hash
+    table: integers)."""
     x = weight["model.embed_tokens.weight"][tokens]
     routes = []
     for layer in range(config.num_hidden_layers):
@@ -204,7 +205,9 @@ def forward(config, weight, tokens, segment_start):
         x = x + attention(config, weight, f"{prefix}.self_attn", normed, segment_start)
         normed = rms_norm(x, weight[f"{prefix}.post_attention_layernorm.weight"], config.rms_norm_eps)
         if config.is_moe(layer):
-            y, chosen = moe_ffn(config, weight, f"{prefix}.mlp", layer, normed)
+            y, chosen = moe_ffn(
+                config, weight, f"{prefix}.mlp", layer, normed, tokens, segment_start >= 0, context
+            )
             routes.append(chosen)
         else:
             y = swiglu(weight, f"{prefix}.mlp", normed)

@@ -1,0 +1,121 @@
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/device_option.h"
+#include "cli/exit_status.h"
+#include "data/shards.h"
+#include "study/plots.h"
+#include "train/training_log.h"
+
+namespace moe {
+namespace {
+
+struct StudyOptions {
+  std::string file;
+  std::vector<std::string> set;
+  std::vector<std::string> only;
+  double seconds = 0;
+  std::string plots;
+  DeviceOptions device;
+};
+
+const char* const kFooter = R"(
+A study is a run file with a section [study]: dir, title, seeds, systems (a list of "NAME: KEY=VALUE KEY=VALUE", each
+the run file with these keys over it), mask_sixteenths, switches and bars (docs/study.md). Every system is trained with
+every seed; what has a result in dir/results is skipped, what was interrupted goes on from its checkpoint.
+
+Examples:
+  moe study run configs/study/toy.toml
+  moe study run configs/study/toy.toml --only gshard deepseekmoe --set train.steps=50 --set study.dir=runs/short
+  moe study show configs/study/toy.toml --plots plots)";
+
+Study load(const StudyOptions& options) {
+  Study study = read_study(options.file, options.set,
+                           [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
+  for (const std::string& name : options.only) {
+    if (std::find(study.systems.begin(), study.systems.end(), name) == study.systems.end()) {
+      fail_usage("--only {}: {} has no such system, expected one of {}", name, options.file,
+                 fmt::join(study.systems, ", "));
+    }
+  }
+  if (!options.only.empty()) {
+    std::erase_if(study.jobs, [&](const StudyJob& job) {
+      return std::find(options.only.begin(), options.only.end(), job.system) == options.only.end();
+    });
+  }
+  return study;
+}
+
+void show(const StudyOptions& options, const Study& study) {
+  std::vector<JobResult> results;
+  for (const StudyJob& job : study.jobs) {
+    if (auto result = find_result(study, job)) results.push_back(std::move(*result));
+  }
+  if (results.empty()) fail("{} has no results yet; run the study first", (study.dir / "results").string());
+  const auto systems = summarize(study, results);
+  fmt::print("{}", study_table(study, systems));
+  if (std::fflush(stdout) != 0) fail("standard output could not be written");
+  if (options.plots.empty()) return;
+  for (const std::string& name : write_plots(study, systems, options.plots)) log_info("{}/{}", options.plots, name);
+}
+
+int run(const StudyOptions& options) {
+  Study study = load(options);
+  const DeviceKind kind = device_kind(options.device);
+  Compute compute = make_compute(options.device);
+  const double started = steady_seconds();
+  size_t done = 0;
+  double longest = 0;
+  for (StudyJob& job : study.jobs) {
+    ++done;
+    if (find_result(study, job)) {
+      log_info("{} ({} of {}) is done", job.name, done, study.jobs.size());
+      continue;
+    }
+    const double begin = steady_seconds();
+    if (options.seconds > 0 && begin - started + longest > options.seconds) {
+      log_info("{} and later jobs would not end within {} s: left for another call", job.name, options.seconds);
+      break;
+    }
+    log_info("{} ({} of {})", job.name, done, study.jobs.size());
+    job.run.step.head_logits = head_logits(kind);
+    const auto result = run_job(study, job, *compute.device, *compute.backend);
+    if (!result) return 130;
+    longest = std::max(longest, steady_seconds() - begin);
+    log_info("{}: loss {:.4f} after {:.0f} s", job.name, result->loss, result->seconds);
+  }
+  show(options, study);
+  return 0;
+}
+
+void add_common(CLI::App& command, StudyOptions& options) {
+  command.add_option("FILE", options.file, "Study file (TOML), for instance configs/study/toy.toml")->required();
+  command.add_option("--set", options.set, "Override a key of the file: train.steps=100 (repeatable)")
+      ->allow_extra_args(false)
+      ->type_name("KEY=VALUE");
+  command.add_option("--only", options.only, "these systems alone")->type_name("NAME ...");
+  command.add_option("--plots", options.plots, "also draw the results, as SVG files in this folder")->type_name("DIR");
+  command.footer(kFooter);
+}
+
+}  // namespace
+
+void add_study_command(CLI::App& app) {
+  CLI::App* study = app.add_subcommand("study", "Trains systems side by side and compares them");
+  study->require_subcommand(1);
+  auto options = std::make_shared<StudyOptions>();
+  CLI::App* run_command = study->add_subcommand("run", "Trains what is not trained yet, then prints the table");
+  add_common(*run_command, *options);
+  run_command->add_option("--max-seconds", options->seconds,
+                          "start no job that would end later than this, by the longest so far; 0: no limit");
+  add_device_options(*run_command, options->device);
+  run_command->callback([options] { exit_with(run(*options)); });
+  CLI::App* show_command = study->add_subcommand("show", "Prints the table of the results that there are");
+  add_common(*show_command, *options);
+  show_command->callback([options] { show(*options, load(*options)); });
+}
+
+}  // namespace moe

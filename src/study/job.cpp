@@ -1,0 +1,216 @@
+#include "study/job.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "base/log.h"
+#include "model/cost.h"
+#include "train/plan_text.h"
+#include "train/trainer.h"
+
+namespace moe {
+namespace {
+
+std::vector<Json> json_lines(const fs::path& path) {
+  std::vector<Json> lines;
+  std::istringstream text(read_file(path));
+  for (std::string line; std::getline(text, line);) lines.push_back(parse_json(line, path.string()));
+  return lines;
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<int64_t>(values.size()) / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// What the run's folder says.
+void read_logs(const fs::path& folder, int64_t experts_per_token, JobResult& result) {
+  std::vector<double> seconds_at{0}, rates;
+  for (const Json& line : json_lines(folder / "log.jsonl")) {
+    const double rate = line.at("tokens_per_second");
+    rates.push_back(rate);
+    seconds_at.push_back(seconds_at.back() + line.at("tokens").get<double>() / rate);
+    result.max_over_mean_load = 0;
+    double dropped = 0;
+    for (const Json& layer : line.at("layers")) {
+      result.max_over_mean_load = std::max(result.max_over_mean_load, layer.at("max_over_mean_load").get<double>());
+      dropped += layer.value("dropped", 0.0);
+    }
+    const auto choices = line.at("tokens").get<double>() *
+                         static_cast<double>(static_cast<int64_t>(line.at("layers").size()) * experts_per_token);
+    result.dropped = choices > 0 ? dropped / choices : 0;
+  }
+  result.seconds = seconds_at.back();
+  result.tokens_per_second = median(rates);
+  for (const Json& line : json_lines(folder / "eval.jsonl")) {
+    const int64_t step = line.at("step");
+    result.curve.push_back(
+        {.step = step, .loss = line.at("loss"), .seconds = seconds_at.at(static_cast<size_t>(step))});
+    result.loss = line.at("loss");
+    result.loss_error = line.at("loss_error").is_number() ? line.at("loss_error").get<double>() : 0;
+    result.bits_per_byte = line.at("bits_per_byte");
+  }
+}
+
+double switched_loss(const StudyJob& job, const Dataset& valid, Device& device, Backend& backend,
+                     const RoutingSwitches& switches) {
+  const LoadedModel model(fs::path(job.run.run_dir) / "latest", job.run.step.dtype, device, switches);
+  const Runtime runtime{model.model(), job.run.step.dtype, device, backend};
+  return evaluate(runtime, valid,
+                  {.sequence_length = job.run.data.sequence_length, .batch_rows = job.run.evaluation.batch_rows})
+      .all.loss();
+}
+
+/// The paper's analyses (Figures 4 and 5, section 4.5) of systems that choose experts by score.
+std::vector<SwitchPoint> measure_switches(const Study& study, const StudyJob& job, const Dataset& valid, Device& device,
+                                          Backend& backend) {
+  std::vector<SwitchPoint> points;
+  const ModelConfig& model = job.run.model;
+  if (model.n_routed_experts == 0 || model.routing != RoutingMethod::topk) return points;
+  const auto measure = [&](const char* kind, int64_t value, const RoutingSwitches& switches) {
+    log_info("{}: {} = {}", job.name, kind, value);
+    points.push_back({kind, value, switched_loss(job, valid, device, backend, switches)});
+  };
+  for (const int64_t share : study.mask_sixteenths) {
+    const int64_t sixteenths = share * (model.n_shared_experts + model.n_routed_experts);
+    const int64_t skip = sixteenths / 16;
+    if (sixteenths % 16 != 0 || skip + model.num_experts_per_tok > model.n_routed_experts) continue;
+    measure("mask_sixteenths", share, {.skip = skip});
+  }
+  if (!study.switches) return points;
+  for (int64_t k = std::max<int64_t>(1, (model.num_experts_per_tok - 1) / 2); k <= model.num_experts_per_tok; ++k) {
+    measure("experts_per_token", k, {.experts_per_token = k});
+  }
+  if (model.n_shared_experts > 0 && model.num_experts_per_tok + model.n_shared_experts <= model.n_routed_experts) {
+    measure("drop_shared", 1, {.drop_shared = true});
+  }
+  return points;
+}
+
+/// Settings but for where the run lies.
+std::string comparable(const std::string& settings) {
+  std::istringstream text(settings);
+  std::string kept;
+  for (std::string line; std::getline(text, line);) {
+    if (!line.starts_with("dir = ")) kept += line + "\n";
+  }
+  return kept;
+}
+
+[[noreturn]] void fail_other_settings(const fs::path& path) {
+  fail("{} was made from other settings than this study's; remove it, or choose another folder with --set study.dir=...",
+       path.string());
+}
+
+}  // namespace
+
+Json to_json(const JobResult& result) {
+  Json curve = Json::array(), switches = Json::array();
+  for (const CurvePoint& point : result.curve) {
+    curve.push_back({{"step", point.step}, {"loss", point.loss}, {"seconds", point.seconds}});
+  }
+  for (const SwitchPoint& point : result.switches) {
+    switches.push_back({{"kind", point.kind}, {"value", point.value}, {"loss", point.loss}});
+  }
+  return {{"system", result.system},
+          {"seed", result.seed},
+          {"loss", result.loss},
+          {"loss_error", result.loss_error},
+          {"bits_per_byte", result.bits_per_byte},
+          {"total_params", result.total_params},
+          {"activated_params", result.activated_params},
+          {"flops_per_sequence", result.flops_per_sequence},
+          {"flops_per_sequence_causal", result.flops_per_sequence_causal},
+          {"sequences_per_step", result.sequences_per_step},
+          {"memory_bytes", result.memory_bytes},
+          {"steps", result.steps},
+          {"seconds", result.seconds},
+          {"tokens_per_second", result.tokens_per_second},
+          {"max_over_mean_load", result.max_over_mean_load},
+          {"dropped", result.dropped},
+          {"curve", curve},
+          {"switches", switches},
+          {"settings", result.settings}};
+}
+
+JobResult job_result_from(const Json& json, const std::string& name) {
+  JobResult result;
+  result.system = json_string(json, "system", name);
+  result.seed = json_int(json, "seed", name);
+  result.loss = json_number(json, "loss", name);
+  result.loss_error = json_number(json, "loss_error", name);
+  result.bits_per_byte = json_number(json, "bits_per_byte", name);
+  result.total_params = json_int(json, "total_params", name);
+  result.activated_params = json_int(json, "activated_params", name);
+  result.flops_per_sequence = json_int(json, "flops_per_sequence", name);
+  result.flops_per_sequence_causal = json_int(json, "flops_per_sequence_causal", name);
+  result.sequences_per_step = json_int(json, "sequences_per_step", name);
+  result.memory_bytes = json_int(json, "memory_bytes", name);
+  result.steps = json_int(json, "steps", name);
+  result.seconds = json_number(json, "seconds", name);
+  result.tokens_per_second = json_number(json, "tokens_per_second", name);
+  result.max_over_mean_load = json_number(json, "max_over_mean_load", name);
+  result.dropped = json_number(json, "dropped", name);
+  for (const Json& point : json_array(json, "curve", name)) {
+    result.curve.push_back({.step = json_int(point, "step", name),
+                            .loss = json_number(point, "loss", name),
+                            .seconds = json_number(point, "seconds", name)});
+  }
+  for (const Json& point : json_array(json, "switches", name)) {
+    result.switches.push_back({.kind = json_string(point, "kind", name),
+                               .value = json_int(point, "value", name),
+                               .loss = json_number(point, "loss", name)});
+  }
+  result.settings = json_string(json, "settings", name);
+  return result;
+}
+
+std::optional<JobResult> find_result(const Study& study, const StudyJob& job) {
+  const fs::path path = study.result(job);
+  if (!fs::exists(path)) return std::nullopt;
+  JobResult result = job_result_from(read_json(path), path.string());
+  if (comparable(result.settings) != comparable(job.run.resolved)) fail_other_settings(path);
+  return result;
+}
+
+std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device& device, Backend& backend) {
+  if (auto done = find_result(study, job)) return done;
+  const RunConfig& run = job.run;
+  const fs::path folder = run.run_dir;
+  if (fs::exists(folder / "run.toml") && comparable(read_file(folder / "run.toml")) != comparable(run.resolved)) {
+    fail_other_settings(folder);
+  }
+  if (run.data.train.empty() || run.data.valid.empty()) {
+    fail_usage("a study needs data.train and data.valid, datasets that `moe data` made");
+  }
+  const MemoryPlan plan = plan_training(run.model, run.step);
+  refuse_if_too_large(run.model, run.step, plan, device.info().memory_bytes);
+  const Dataset train(run.data.train), valid(run.data.valid);
+  const Tokenizer tokenizer = Tokenizer::load(run.data.train);
+  {
+    Trainer trainer(run, plan, {train, &valid, tokenizer}, device, backend, true);
+    if (trainer.run() != 0) return std::nullopt;
+  }
+  const ParameterCounts counts(run.model);
+  JobResult result{.system = job.system,
+                   .seed = job.seed,
+                   .total_params = counts.paper_total(),
+                   .activated_params = counts.paper_activated(),
+                   .flops_per_sequence = paper_flops(run.model, run.data.sequence_length),
+                   .flops_per_sequence_causal = exact_flops(run.model, run.data.sequence_length),
+                   .sequences_per_step = run.data.rows_per_step,
+                   .memory_bytes = plan.total(),
+                   .steps = run.schedule.steps,
+                   .curve = {},
+                   .switches = {},
+                   .settings = run.resolved};
+  read_logs(folder, run.model.num_experts_per_tok, result);
+  result.switches = measure_switches(study, job, valid, device, backend);
+  fs::create_directories(study.result(job).parent_path());
+  write_file(study.result(job), to_json(result).dump(1) + "\n");
+  return result;
+}
+
+}  // namespace moe

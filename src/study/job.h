@@ -1,0 +1,62 @@
+#pragma once
+/// One job of a study: trained to its end, evaluated, and kept as one JSON file.
+
+#include "formats/json.h"
+#include "ops/backend.h"
+#include "ops/device.h"
+#include "study/study_file.h"
+
+namespace moe {
+
+/// A point of a job's curve: an evaluation on the way.
+struct CurvePoint {
+  int64_t step = 0;
+  double loss = 0;
+  double seconds = 0;  ///< of training until then, evaluations left out
+};
+
+/// An evaluation of the trained model with a switch.
+struct SwitchPoint {
+  std::string kind;  ///< "mask_sixteenths", "experts_per_token", "drop_shared"
+  int64_t value = 0;
+  double loss = 0;
+};
+
+struct JobResult {
+  std::string system;
+  int64_t seed = 0;
+  double loss = 0;        ///< validation, nats per token
+  double loss_error = 0;  ///< half its 95% interval over documents
+  double bits_per_byte = 0;
+  int64_t total_params = 0;
+  int64_t activated_params = 0;
+  int64_t flops_per_sequence = 0;         ///< by the paper's convention
+  int64_t flops_per_sequence_causal = 0;  ///< the products that are computed
+  int64_t sequences_per_step = 0;
+  int64_t memory_bytes = 0;  ///< of training, as planned
+  int64_t steps = 0;
+  double seconds = 0;            ///< of training
+  double tokens_per_second = 0;  ///< median over steps
+  double max_over_mean_load = 0; ///< of the worst layer in the last step
+  double dropped = 0;            ///< share of the last step's choices
+  std::vector<CurvePoint> curve;
+  std::vector<SwitchPoint> switches;
+  std::string settings;  ///< all keys in effect
+
+  /// Products computed until `step`.
+  double flops(int64_t step) const {
+    return static_cast<double>(flops_per_sequence_causal) * static_cast<double>(sequences_per_step * step);
+  }
+};
+
+Json to_json(const JobResult& result);
+JobResult job_result_from(const Json& json, const std::string& name);
+
+/// Trains (resuming what is there) unless `study.result(job)` exists, which is then read; writes it otherwise. A run that
+/// was made from other settings is an error. Returns nothing when a signal stopped it.
+std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device& device, Backend& backend);
+
+/// The result that is there.
+std::optional<JobResult> find_result(const Study& study, const StudyJob& job);
+
+}  // namespace moe

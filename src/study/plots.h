@@ -1,0 +1,22 @@
+#pragma once
+/// Drawings of a study's results, as SVG.
+
+#include "study/table.h"
+
+namespace moe {
+
+/// One bar per system: its loss with its interval. The axis begins where the losses do, not at 0.
+std::string bar_plot(const std::string& title, const std::vector<SystemSummary>& systems);
+
+struct Line {
+  std::string name;
+  std::vector<std::pair<double, double>> points;
+};
+
+std::string line_plot(const std::string& title, const std::string& x_title, const std::vector<Line>& lines);
+
+/// Writes systems.svg, the study's bars, curves.svg (loss against FLOPs), and, where they were measured, figure4.svg (loss
+/// against the best experts passed over) and figure5.svg (loss against the number of experts). The files' names.
+std::vector<std::string> write_plots(const Study& study, const std::vector<SystemSummary>& systems, const fs::path& folder);
+
+}  // namespace moe

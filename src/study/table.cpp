@@ -1,0 +1,126 @@
+#include "study/table.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+namespace moe {
+namespace {
+
+// Student's t, two-sided 95%, by degrees of freedom from 1.
+constexpr std::array kStudent{12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262};
+
+double student(size_t degrees) { return kStudent[std::min(degrees, kStudent.size()) - 1]; }
+
+/// The loss where `budget` is used up, on the line between two evaluations.
+template <class Used>
+std::optional<double> loss_at(const SystemSummary& system, double budget, const Used& used) {
+  double sum = 0;
+  for (const JobResult& result : system.results) {
+    const CurvePoint* before = nullptr;
+    std::optional<double> loss;
+    for (const CurvePoint& point : result.curve) {
+      const double here = used(result, point);
+      if (here >= budget && before != nullptr) {
+        const double part = (budget - used(result, *before)) / (here - used(result, *before));
+        loss = before->loss + part * (point.loss - before->loss);
+        break;
+      }
+      if (here == budget || (here < budget && &point == &result.curve.back())) loss = point.loss;
+      before = &point;
+    }
+    if (!loss) return std::nullopt;
+    sum += *loss;
+  }
+  return sum / static_cast<double>(system.results.size());
+}
+
+template <class LossAt>
+std::string ranking(const std::vector<SystemSummary>& systems, const LossAt& loss_of) {
+  std::vector<std::pair<double, std::string>> order;
+  for (const SystemSummary& system : systems) {
+    if (const auto loss = loss_of(system)) order.emplace_back(*loss, system.name);
+  }
+  std::sort(order.begin(), order.end());
+  std::string text;
+  for (const auto& [loss, name] : order) text += fmt::format("{}{} {:.4f}", text.empty() ? "" : ", ", name, loss);
+  return text.empty() ? "no evaluations that early" : text;
+}
+
+double mean_of(const SystemSummary& system, double JobResult::*field) {
+  double sum = 0;
+  for (const JobResult& result : system.results) sum += result.*field;
+  return sum / static_cast<double>(system.results.size());
+}
+
+std::string millions(int64_t count) { return fmt::format("{:.2f}M", 1e-6 * static_cast<double>(count)); }
+
+}  // namespace
+
+std::vector<SystemSummary> summarize(const Study& study, const std::vector<JobResult>& results) {
+  std::vector<SystemSummary> summaries;
+  for (const std::string& name : study.systems) {
+    SystemSummary summary{.name = name, .results = {}};
+    for (const JobResult& result : results) {
+      if (result.system == name) summary.results.push_back(result);
+    }
+    if (summary.results.empty()) continue;
+    const auto count = static_cast<double>(summary.results.size());
+    summary.loss = mean_of(summary, &JobResult::loss);
+    summary.loss_error = summary.results.front().loss_error;
+    if (summary.results.size() > 1) {
+      double squares = 0;
+      for (const JobResult& result : summary.results) squares += (result.loss - summary.loss) * (result.loss - summary.loss);
+      summary.loss_error = student(summary.results.size() - 1) * std::sqrt(squares / (count - 1) / count);
+    }
+    summaries.push_back(std::move(summary));
+  }
+  return summaries;
+}
+
+std::optional<double> loss_at_flops(const SystemSummary& system, double flops) {
+  return loss_at(system, flops, [](const JobResult& result, const CurvePoint& point) { return result.flops(point.step); });
+}
+
+std::optional<double> loss_at_seconds(const SystemSummary& system, double seconds) {
+  return loss_at(system, seconds, [](const JobResult&, const CurvePoint& point) { return point.seconds; });
+}
+
+std::string study_table(const Study& study, const std::vector<SystemSummary>& systems) {
+  std::string text = fmt::format(
+      "{}: validation loss in nats per token, ± half a 95% interval (over seeds where there are several, else over "
+      "documents)\n\n",
+      study.title);
+  text +=
+      "| system | seeds | loss | bits per byte | parameters | activated | PFLOP (causal) | seconds | tokens/s | memory, GiB "
+      "| load max/mean | dropped |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+  double flops = std::numeric_limits<double>::infinity(), seconds = flops;
+  for (const SystemSummary& system : systems) {
+    const JobResult& first = system.results.front();
+    const double used = first.flops(first.steps), time = mean_of(system, &JobResult::seconds);
+    flops = std::min(flops, used);
+    seconds = std::min(seconds, time);
+    text += fmt::format("| {} | {} | {:.4f} ± {:.4f} | {:.4f} | {} | {} | {:.3f} | {:.0f} | {:.0f} | {:.2f} | {:.2f} | {} |\n",
+                        system.name, system.results.size(), system.loss, system.loss_error,
+                        mean_of(system, &JobResult::bits_per_byte), millions(first.total_params),
+                        millions(first.activated_params), used * 1e-15, time,
+                        mean_of(system, &JobResult::tokens_per_second),
+                        static_cast<double>(first.memory_bytes) / (1 << 30), mean_of(system, &JobResult::max_over_mean_load),
+                        first.dropped > 0 ? fmt::format("{:.1f}%", 100 * mean_of(system, &JobResult::dropped)) : "");
+  }
+  text += fmt::format("\nAt equal FLOPs ({:.3f} PFLOP): {}\n", flops * 1e-15,
+                      ranking(systems, [&](const SystemSummary& system) { return loss_at_flops(system, flops); }));
+  text += fmt::format("\nAt equal time ({:.0f} s): {}\n", seconds,
+                      ranking(systems, [&](const SystemSummary& system) { return loss_at_seconds(system, seconds); }));
+  std::string front;
+  for (const SystemSummary& system : systems) {
+    const bool beaten = std::any_of(systems.begin(), systems.end(), [&](const SystemSummary& other) {
+      return other.results.front().memory_bytes <= system.results.front().memory_bytes && other.loss < system.loss;
+    });
+    if (!beaten) front += fmt::format("{}{}", front.empty() ? "" : ", ", system.name);
+  }
+  return text + fmt::format("\nAt equal memory, not beaten by any that needs no more: {}\n", front);
+}
+
+}  // namespace moe
