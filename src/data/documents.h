@@ -50,4 +50,23 @@ class MemoryDocuments : public Documents {
   std::vector<std::string> domain_names_;
 };
 
+/// Documents 0, n, 2 n, ... of others, which must outlive it.
+class EveryNth : public Documents {
+ public:
+  EveryNth(const Documents& all, int64_t n) : all_(all), n_(n) {}
+
+  int64_t count() const override { return (all_.count() + n_ - 1) / n_; }
+  int64_t length(int64_t document) const override { return all_.length(document * n_); }
+  int32_t domain(int64_t document) const override { return all_.domain(document * n_); }
+  int64_t text_bytes(int64_t document) const override { return all_.text_bytes(document * n_); }
+  void copy_tokens(int64_t document, int64_t begin, int64_t count, int32_t* out) const override {
+    all_.copy_tokens(document * n_, begin, count, out);
+  }
+  const std::vector<std::string>& domain_names() const override { return all_.domain_names(); }
+
+ private:
+  const Documents& all_;
+  int64_t n_;
+};
+
 }  // namespace moe

@@ -58,7 +58,7 @@ double switched_loss(const StudyJob& job, const Dataset& valid, Device& device, 
                      const RoutingSwitches& switches) {
   const LoadedModel model(fs::path(job.run.run_dir) / "latest", job.run.step.dtype, device, switches);
   const Runtime runtime{model.model(), job.run.step.dtype, device, backend};
-  return evaluate(runtime, valid,
+  return evaluate(runtime, EveryNth(valid, job.run.evaluation.every_nth),
                   {.sequence_length = job.run.data.sequence_length, .batch_rows = job.run.evaluation.batch_rows})
       .all.loss();
 }

@@ -227,6 +227,7 @@ RunConfig read_run_config(Settings& settings,
   read_training_of_routers(settings, run);
   run.evaluation.every = integer(settings, "eval.every", 0, 0);
   run.evaluation.batch_rows = integer(settings, "eval.batch_rows", run.data.microbatch_rows, 1);
+  run.evaluation.every_nth = integer(settings, "eval.every_nth", 1, 1);
   run.checkpoint.every = integer(settings, "checkpoint.every", 0, 0);
   run.checkpoint.keep_last = integer(settings, "checkpoint.keep_last", 2, 1);
   run.checkpoint.keep_every = integer(settings, "checkpoint.keep_every", 0, 0);

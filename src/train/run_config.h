@@ -22,6 +22,7 @@ struct DataConfig {
 struct EvaluationConfig {
   int64_t every = 0;       ///< steps; 0: only after the last step
   int64_t batch_rows = 0;  ///< rows computed together; default: microbatch_rows
+  int64_t every_nth = 1;   ///< of the documents
 };
 
 struct CheckpointConfig {

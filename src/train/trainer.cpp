@@ -91,8 +91,9 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
   }
   write_file(folder_.path() / "run.toml", run_.resolved);
   if (data_.valid != nullptr) {
+    evaluated_ = std::make_unique<EveryNth>(*data_.valid, run_.evaluation.every_nth);
     evaluator_ = std::make_unique<Evaluator>(
-        Runtime{step_.model(), run_.step.dtype, device_, backend_}, *data_.valid,
+        Runtime{step_.model(), run_.step.dtype, device_, backend_}, *evaluated_,
         EvaluationOptions{.sequence_length = run_.data.sequence_length, .batch_rows = run_.evaluation.batch_rows});
   }
 }

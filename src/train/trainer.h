@@ -42,6 +42,7 @@ class Trainer {
   RunFolder folder_;
   TrainingStep step_;
   BatchSource source_;
+  std::unique_ptr<Documents> evaluated_;
   std::unique_ptr<Evaluator> evaluator_;
   int64_t done_ = 0;  // steps
 };
