@@ -114,6 +114,11 @@ inline vf widen(vh x) { return (vf)(__builtin_convertvector(x, vu) << 16); }
 
 /// Rounds to nearest, ties to even; a NaN stays a quiet NaN.
 inline vh narrow(vf x) {
+#if defined(__AVX512BF16__)
+  // The instruction would make numbers below the normal range 0.
+  constexpr int kSubnormal = 0x20;
+  if (__builtin_expect(_mm512_fpclass_ps_mask(x, kSubnormal) == 0, 1)) return (vh)_mm512_cvtneps_pbh(x);
+#endif
   const vu bits = (vu)x;
   const vu rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const vu quiet = (bits >> 16) | 0x40u;
@@ -215,12 +220,16 @@ inline vf exp(vf x) {
   vf r = fma(n, splat(-0.693359375f), clamped);  // 0.693359375 has few bits: n times it is exact
   r = fma(n, splat(2.12194440e-4f), r);
   const vf p = exp_polynomial(r);
+#if defined(__AVX512F__)
+  return _mm512_maskz_scalef_ps(kAllLanes, p, n);
+#else
   // 2^n in two factors, so that results below the normal range are rounded and not lost.
   const vi exponent = (vi)((vu)shifted - (vu)magic);
   const vi half = exponent >> 1;
   const vf scale_1 = (vf)(((vu)half + 127u) << 23);
   const vf scale_2 = (vf)(((vu)(exponent - half) + 127u) << 23);
   return p * scale_1 * scale_2;
+#endif
 }
 
 /// exp for x at most 88 where results below the normal range do not matter: those are 0. NaN at NaN.
