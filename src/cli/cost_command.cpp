@@ -91,7 +91,8 @@ Json training_json(const CostFlags& flags, const Source& source) {
           {"weights_gib", gib(plan.parameters)},
           {"gradients_gib", gib(plan.gradients)},
           {"optimizer_gib", gib(plan.optimizer)},
-          {"activations_gib", gib(plan.saved + plan.scratch)},
+          {"activations_gib", gib(plan.saved_alone() + plan.scratch)},
+          {"activations_in_gradients_gib", gib(plan.saved_in_gradients)},
           {"batch_gib", gib(plan.batch)},
           {"total_gib", gib(plan.total())}};
 }

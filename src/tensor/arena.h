@@ -25,6 +25,7 @@ class Arena {
   /// An uninitialised contiguous tensor, aligned to 64 bytes.
   View push(std::string_view name, DType dtype, Shape shape);
 
+  const void* base() const { return base_; }
   size_t mark() const { return used_; }
   /// Gives back all that was pushed since `mark`.
   void release(size_t mark);

@@ -49,7 +49,7 @@ std::vector<Term> terms_of(const std::vector<Arena::Buffer>& buffers) {
 
 std::vector<Term> classes_of(const MemoryPlan& plan) {
   return {{"parameters", plan.parameters}, {"gradients", plan.gradients},     {"optimizer state", plan.optimizer},
-          {"batch", plan.batch},           {"saved activations", plan.saved}, {"scratch", plan.scratch}};
+          {"batch", plan.batch},           {"saved activations", plan.saved_alone()}, {"scratch", plan.scratch}};
 }
 
 std::string parameter_lines(const ModelConfig& config) {
@@ -106,11 +106,14 @@ std::optional<int64_t> rows_that_fit(const ModelConfig& config, StepConfig step,
   for (int64_t rows = 1; rows <= rows_now; ++rows) {
     if (rows_of_step % rows == 0) divisors.push_back(rows);
   }
-  const auto too_large = std::partition_point(divisors.begin(), divisors.end(), [&](int64_t rows) {
+  const auto fits = [&](int64_t rows) {
     step.microbatch_tokens = rows * step.sequence_length;
     step.microbatches = rows_of_step / rows;
     return plan_training(config, step).total() <= available;
-  });
+  };
+  // A single microbatch shares memory that others cannot, so that it may fit where fewer rows do not.
+  if (fits(divisors.back())) return divisors.back();
+  const auto too_large = std::partition_point(divisors.begin(), divisors.end() - 1, fits);
   return too_large == divisors.begin() ? std::nullopt : std::optional(*(too_large - 1));
 }
 
@@ -143,6 +146,9 @@ std::string plan_text(const ModelConfig& config, const StepConfig& step, const M
   text += fmt::format("{:<28} {:>18}\n", "memory", name(step.dtype));
   for (const Term& term : classes_of(plan)) text += fmt::format("  {:<26} {:>18}\n", term.name, gib(term.bytes));
   text += fmt::format("  {:<26} {:>18}\n", "peak", gib(plan.total()));
+  if (plan.saved_in_gradients > 0) {
+    text += fmt::format("  and {} of saved activations in the gradients' memory\n", gib(plan.saved_in_gradients));
+  }
   return text + peak_lines("saved activations", plan.saved_at_peak) + peak_lines("scratch", plan.scratch_at_peak);
 }
 

@@ -5,11 +5,13 @@
 
 #include "base/thread_pool.h"
 #include "nn/routers/hash_table.h"
+#include "train/shared_memory.h"
 
 namespace moe {
 namespace {
 
 constexpr size_t kUnlimited = size_t{1} << 52;
+constexpr int64_t kAlignment = 64;  // of all buffers
 
 size_t bytes_or_unlimited(int64_t planned) { return planned > 0 ? static_cast<size_t>(planned) : kUnlimited; }
 
@@ -27,25 +29,23 @@ void upload_scalar(Device& device, const View& view, double value) {
 TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan, Device& device,
                            Backend& backend)
     : config_(config), step_(step), device_(device), backend_(backend), table_(parameter_table(config)) {
-  const auto arena = [&](const char* name, int64_t planned) {
-    const size_t bytes = bytes_or_unlimited(planned);
-    allocations_.push_back(device_.allocate(bytes, name));
-    return std::make_unique<Arena>(name, allocations_.back(), bytes);
-  };
   const DType stat = stat_dtype(step_.dtype);
-  parameter_arena_ = arena("parameters", plan.parameters);
-  gradient_arena_ = arena("gradients", plan.gradients);
-  optimizer_arena_ = arena("optimizer state", plan.optimizer);
-  batch_arena_ = arena("batch", plan.batch);
-  saved_ = arena("saved activations", plan.saved);
-  scratch_ = arena("scratch", plan.scratch);
+  parameter_arena_ = allocate("parameters", plan.parameters);
+  allocate_gradients_and_saved(plan);
+  optimizer_arena_ = allocate("optimizer state", plan.optimizer);
+  batch_arena_ = allocate("batch", plan.batch);
+  scratch_ = allocate("scratch", plan.scratch);
   for (const Parameter& parameter : table_) {
     parameters_.push_back(parameter_arena_->push(parameter.name, parameter.storage(step_.dtype), parameter.shape));
   }
-  gradients_ = push_like_parameters(*gradient_arena_, "gradient of ", stat);
-  masters_ = step_.dtype == DType::bf16 ? push_like_parameters(*optimizer_arena_, "master of ", stat) : parameters_;
-  exp_avg_ = push_like_parameters(*optimizer_arena_, "exp_avg of ", stat);
-  exp_avg_sq_ = push_like_parameters(*optimizer_arena_, "exp_avg_sq of ", stat);
+  const auto by_kind = [&](const Parameter& parameter) -> Arena& {
+    return is_added(parameter) ? *added_gradient_arena_ : *gradient_arena_;
+  };
+  const auto in_optimizer = [&](const Parameter&) -> Arena& { return *optimizer_arena_; };
+  gradients_ = push_like_parameters("gradient of ", stat, by_kind);
+  masters_ = step_.dtype == DType::bf16 ? push_like_parameters("master of ", stat, in_optimizer) : parameters_;
+  exp_avg_ = push_like_parameters("exp_avg of ", stat, in_optimizer);
+  exp_avg_sq_ = push_like_parameters("exp_avg_sq of ", stat, in_optimizer);
   model_ = std::make_unique<Model>(config_, step_.balance, bind_weights(config_, table_, parameters_));
   gradient_weights_ = bind_weights(config_, table_, gradients_);
   for (size_t i = 0; i < table_.size(); ++i) {
@@ -72,10 +72,35 @@ TrainingStep::~TrainingStep() {
   for (void* allocation : allocations_) device_.release(allocation);
 }
 
-std::vector<View> TrainingStep::push_like_parameters(Arena& arena, const char* what, DType dtype) {
+std::unique_ptr<Arena> TrainingStep::allocate(const char* name, int64_t planned) {
+  const size_t bytes = bytes_or_unlimited(planned);
+  allocations_.push_back(device_.allocate(bytes, name));
+  return std::make_unique<Arena>(name, allocations_.back(), bytes);
+}
+
+// One block: gradients that are added to, then saved activations, which reach into the other gradients' memory.
+void TrainingStep::allocate_gradients_and_saved(const MemoryPlan& plan) {
+  if (plan.total() == 0) {  // to be found out
+    added_gradient_arena_ = allocate("gradients", 0);
+    gradient_arena_ = allocate("gradients", 0);
+    saved_ = allocate("saved activations", 0);
+    return;
+  }
+  const auto bytes = [](int64_t count) { return static_cast<size_t>(count); };
+  const size_t added = bytes(plan.added_gradients), alone = bytes(plan.saved_alone());
+  allocations_.push_back(device_.allocate(bytes(plan.gradients) + alone, "gradients and saved activations"));
+  char* const block = static_cast<char*>(allocations_.back());
+  added_gradient_arena_ = std::make_unique<Arena>("gradients", block, added);
+  saved_ = std::make_unique<Arena>("saved activations", block + added, bytes(plan.saved));
+  gradient_arena_ = std::make_unique<Arena>("gradients", block + added + alone, bytes(plan.gradients) - added);
+}
+
+template <class ArenaOf>
+std::vector<View> TrainingStep::push_like_parameters(const char* what, DType dtype, const ArenaOf& arena_of) {
   std::vector<View> views;
   for (const Parameter& parameter : table_) {
-    views.push_back(parameter.trained() ? arena.push(what + parameter.name, dtype, parameter.shape) : View{});
+    const bool trained = parameter.trained();
+    views.push_back(trained ? arena_of(parameter).push(what + parameter.name, dtype, parameter.shape) : View{});
   }
   return views;
 }
@@ -113,22 +138,38 @@ void TrainingStep::make_batch_buffers() {
 MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
   const auto device = make_null_device();
   CountingBackend counter;
-  TrainingStep run(config, step, MemoryPlan{}, *device, counter);
+  SharingWatch sharing(counter);
+  TrainingStep run(config, step, MemoryPlan{}, *device, sharing);
+  const auto watch = [&] {
+    const Arena& gradients = *run.gradient_arena_;
+    sharing.watch(*run.saved_, gradients.base(), gradients.peak_bytes());
+  };
   const Batch batch = placeholder_batch(step.microbatch_tokens, step.sequence_length);
   const RouteMode mode = step.mode(0, 0);  // StableMoE learns, where it does at all
   run.begin(batch.num_targets, batch.num_tokens);
   if (step.balance.counts_first()) run.count_microbatch(batch, mode);
   const int64_t before = counter.total().flops;
+  watch();
   run.train_microbatch(batch, 0, mode);
   const int64_t microbatch_flops = counter.total().flops - before;
   const auto costs = counter.costs();
-  if (mode.learning) run.train_microbatch(batch, 0, step.mode(step.second_stage, 0));  // may hold more
+  if (mode.learning) {  // the second stage may hold more
+    watch();
+    run.train_microbatch(batch, 0, step.mode(step.second_stage, 0));
+  }
   const auto peak = [](const std::unique_ptr<Arena>& arena) { return static_cast<int64_t>(arena->peak_bytes()); };
+  const int64_t saved = peak(run.saved_), added = peak(run.added_gradient_arena_);
+  // Further microbatches add to the first one's gradients, which must then outlive the activations.
+  const bool shares = step.microbatches == 1;
+  const int64_t fitting = std::clamp<int64_t>(saved - sharing.lead(), 0, peak(run.gradient_arena_));
+  const int64_t in_gradients = shares ? fitting / kAlignment * kAlignment : 0;
   return {.parameters = peak(run.parameter_arena_),
-          .gradients = peak(run.gradient_arena_),
+          .gradients = added + peak(run.gradient_arena_),
+          .added_gradients = added,
           .optimizer = peak(run.optimizer_arena_),
           .batch = peak(run.batch_arena_),
-          .saved = peak(run.saved_),
+          .saved = saved,
+          .saved_in_gradients = in_gradients,
           .scratch = peak(run.scratch_),
           .saved_at_peak = run.saved_->at_peak(),
           .scratch_at_peak = run.scratch_->at_peak(),
@@ -201,7 +242,7 @@ void TrainingStep::begin(int64_t targets, int64_t tokens) {
     if (view) backend_.run(Fill{.x = view, .value = 0});
   }
   for (size_t i = 0; i < table_.size(); ++i) {
-    if (table_[i].trained() && table_[i].gradient_is_added(config_.tie_word_embeddings)) {
+    if (table_[i].trained() && is_added(table_[i])) {
       backend_.run(Fill{.x = gradients_[i], .value = 0});
     }
   }

@@ -41,16 +41,20 @@ struct StepConfig {
 struct MemoryPlan {
   int64_t parameters = 0;
   int64_t gradients = 0;
+  int64_t added_gradients = 0;  ///< those of them that are 0 at a step's begin and added to
   int64_t optimizer = 0;
   int64_t batch = 0;
   int64_t saved = 0;
+  int64_t saved_in_gradients = 0;  ///< of `saved`, what lies in the gradients' memory (train/shared_memory.h)
   int64_t scratch = 0;
   std::vector<Arena::Buffer> saved_at_peak;
   std::vector<Arena::Buffer> scratch_at_peak;
   std::map<std::string, CountingBackend::Cost> costs;  ///< of one microbatch and the optimiser
   int64_t microbatch_flops = 0;
 
-  int64_t total() const { return parameters + gradients + optimizer + batch + saved + scratch; }
+  /// What saved activations take beside the gradients.
+  int64_t saved_alone() const { return saved - saved_in_gradients; }
+  int64_t total() const { return parameters + gradients + optimizer + batch + saved_alone() + scratch; }
 };
 
 /// What the step will hold and compute, without allocating it.
@@ -106,7 +110,13 @@ class TrainingStep {
  private:
   friend MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);
 
-  std::vector<View> push_like_parameters(Arena& arena, const char* what, DType dtype);
+  std::unique_ptr<Arena> allocate(const char* name, int64_t planned);
+  void allocate_gradients_and_saved(const MemoryPlan& plan);
+  bool is_added(const Parameter& parameter) const {
+    return parameter.gradient_is_added(config_.tie_word_embeddings);
+  }
+  template <class ArenaOf>
+  std::vector<View> push_like_parameters(const char* what, DType dtype, const ArenaOf& arena_of);
   void make_batch_buffers();
   void begin(int64_t targets, int64_t tokens);
   TokenViews upload(const Batch& batch);
@@ -122,7 +132,8 @@ class TrainingStep {
   Backend& backend_;
   std::vector<Parameter> table_;
   std::vector<void*> allocations_;
-  std::unique_ptr<Arena> parameter_arena_, gradient_arena_, optimizer_arena_, batch_arena_, saved_, scratch_;
+  std::unique_ptr<Arena> parameter_arena_, added_gradient_arena_, gradient_arena_, optimizer_arena_, batch_arena_;
+  std::unique_ptr<Arena> saved_, scratch_;
   std::vector<View> parameters_, gradients_, masters_, exp_avg_, exp_avg_sq_;
   std::unique_ptr<Model> model_;
   ModelWeights gradient_weights_;

@@ -61,6 +61,75 @@ INSTANTIATE_TEST_SUITE_P(Settings, Plan,
                                          PlanCase{"bf16_recompute", DType::bf16, true, BalanceScope::microbatch}),
                          [](const auto& tested) { return tested.param.name; });
 
+struct SharingCase {
+  const char* name;
+  DType dtype;
+  bool recompute, tied;
+};
+
+void PrintTo(const SharingCase& tested, std::ostream* out) { *out << tested.name; }
+
+class Sharing : public testing::TestWithParam<SharingCase> {};
+
+// Each layer's gradients are larger than what it saves.
+ModelConfig many_experts() {
+  ModelConfig config = tiny_config();
+  config.first_k_dense_replace = 0;
+  config.num_hidden_layers = 5;
+  config.n_routed_experts = 96;
+  return config;
+}
+
+// Gradients and losses of two steps of one microbatch, in planned memory of which `change` makes another plan.
+std::vector<std::vector<float>> two_steps(const SharingCase& tested, void (*change)(MemoryPlan&)) {
+  ModelConfig config = many_experts();
+  config.tie_word_embeddings = tested.tied;
+  const Batch batch = rows_of_two_documents(config, 4);
+  StepConfig step = step_config_for(batch, 1, tested.dtype);
+  step.recompute = tested.recompute;
+  step.balance.alpha_expert = 0.1f;
+  MemoryPlan plan = plan_training(config, step);
+  change(plan);
+  const auto device = make_cpu_device();
+  ThreadPool pool(2);
+  const auto backend = make_cpu_backend(pool);
+  TrainingStep run(config, step, plan, *device, *backend);
+  run.initialize(1, 0.05);
+  std::vector<std::vector<float>> result;
+  for (int64_t k = 1; k <= 2; ++k) {
+    run.accumulate([&](int64_t) { return batch; }, k);
+    for (const View& gradient : run.gradients()) result.push_back(download_floats(*device, gradient));
+    result.push_back({static_cast<float>(run.update(k, 1e-2).loss)});
+  }
+  return result;
+}
+
+TEST_P(Sharing, ActivationsInTheGradientsMemoryChangeNoBits) {
+  const auto apart = two_steps(GetParam(), [](MemoryPlan& plan) { plan.saved_in_gradients = 0; });
+  const bool same_bits = two_steps(GetParam(), [](MemoryPlan&) {}) == apart;
+  EXPECT_TRUE(same_bits);
+  // Without the lead that the plan gives it, the stack reaches gradients that are written.
+  EXPECT_THAT(error_of([] { two_steps(GetParam(), [](MemoryPlan& plan) { plan.saved_in_gradients = plan.saved; }); }),
+              HasSubstr("expected memory of its own"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Settings, Sharing,
+                         testing::Values(SharingCase{"f32", DType::f32, false, false},
+                                         SharingCase{"bf16", DType::bf16, false, false},
+                                         SharingCase{"recompute", DType::f32, true, false},
+                                         SharingCase{"tied", DType::f32, false, true}),
+                         [](const auto& tested) { return tested.param.name; });
+
+TEST(Sharing, SavesMostOfTheActivationsOfAMixtureWithManyExperts) {
+  ModelConfig config = many_experts();
+  const Batch batch = rows_of_two_documents(config, 4);
+  const MemoryPlan one = plan_training(config, step_config_for(batch, 1));
+  EXPECT_GT(one.saved_in_gradients, one.saved / 2);
+  EXPECT_EQ(plan_training(config, step_config_for(batch, 2)).saved_in_gradients, 0) << "they outlive a microbatch";
+  config.tie_word_embeddings = true;
+  EXPECT_EQ(plan_training(config, step_config_for(batch, 1)).saved_in_gradients, 0) << "the head's is written first";
+}
+
 ModelConfig config_145b() {
   ModelConfig config;
   config.vocab_size = 102400;

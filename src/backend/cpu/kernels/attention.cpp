@@ -10,6 +10,8 @@ namespace {
 constexpr int kTilesAtOnce = 4;
 
 struct Sizes {
+  bool pairs;            ///< scores are products of bf16 pairs
+  int64_t depth;         ///< elements of queries' and keys' panels along head_size: numbers, or pairs of them
   int64_t columns;       ///< head_size, padded
   int64_t key_floats;    ///< a packed block of keys
   int64_t value_floats;  ///< a packed block of values
@@ -17,9 +19,9 @@ struct Sizes {
 };
 
 struct State {
-  float* keys;     ///< panels of [head_size][kTileColumns keys]
+  float* keys;     ///< panels of [depth][kTileColumns keys]
   float* values;   ///< panels of [keys][kTileColumns columns]
-  float* queries;  ///< panels of [head_size][kTileRows]
+  float* queries;  ///< panels of [depth][kTileRows]
   float* out;      ///< [rows][columns], not yet divided by the denominator
   float* maximum;
   float* denominator;
@@ -27,6 +29,8 @@ struct State {
 
 Sizes sizes_of(const AttentionTask& t) {
   Sizes sizes{};
+  sizes.pairs = multiplies_pairs(t.head_size, t.q, t.k);
+  sizes.depth = sizes.pairs ? t.head_size / 2 : t.head_size;
   sizes.columns = round_up(t.head_size, kTileColumns);
   sizes.key_floats = round_up(kKeyBlock, kTileColumns) * t.head_size + kPanelSlack;
   sizes.value_floats = sizes.columns * kKeyBlock + kPanelSlack;
@@ -36,19 +40,26 @@ Sizes sizes_of(const AttentionTask& t) {
   return sizes;
 }
 
-/// Packs rows [first, first + count) of the task's (query, head) rows.
+/// Packs rows [first, first + count) of the task's (query, head) rows, whose elements (or pairs of them) are of type T.
 template <class T>
-void pack_queries(const AttentionTask& t, int64_t first, int64_t count, float* to) {
-  const T* const q = static_cast<const T*>(t.q.data);
-  for (int64_t i = 0; i < count; i += kTileRows, to += kTileRows * t.head_size) {
+void pack_queries(const AttentionTask& t, const Sizes& sizes, int64_t first, int64_t count, float* to) {
+  for (int64_t i = 0; i < count; i += kTileRows, to += kTileRows * sizes.depth) {
     const T* lines[kTileRows];
     const int width = static_cast<int>(least(kTileRows, count - i));
     for (int line = 0; line < width; ++line) {
       const int64_t row = first + i + line;
-      lines[line] = q + row / t.group * t.q.step + row % t.group * t.head_size;
+      lines[line] = static_cast<const T*>(element(t.q, row / t.group, row % t.group * t.head_size));
     }
-    pack_lines<kTileRows>(lines, width, t.head_size, to);
+    pack_lines<kTileRows>(lines, width, sizes.depth, to);
   }
+}
+
+/// Scores of up to kTileRows rows and a panel of keys.
+void score_tile(const Sizes& sizes, const float* queries, const float* keys, float* scores, int rows) {
+  if (sizes.pairs) {
+    return any_scratch_tile<1, kTileRows, false, kMultipliesPairs>(sizes.depth, queries, keys, scores, kKeyBlock, rows);
+  }
+  any_scratch_tile<1, kTileRows, false>(sizes.depth, queries, keys, scores, kKeyBlock, rows);
 }
 
 /// The larger of `maximum` and the largest of scores [0, seen), times scale > 0.
@@ -93,9 +104,8 @@ void attend_tiles(const AttentionTask& t, const Sizes& sizes, const State& state
   for (int j = 0; j < keys; j += kTileColumns) {
     for (int i = 0; i < rows; i += kTileRows) {
       if (j >= most_seen(i)) continue;
-      any_scratch_tile<1, kTileRows, false>(t.head_size, state.queries + (row + i) * t.head_size,
-                                            state.keys + j * t.head_size, scores + i * kKeyBlock + j, kKeyBlock,
-                                            rows_of(i));
+      score_tile(sizes, state.queries + (row + i) * sizes.depth, state.keys + j * sizes.depth,
+                 scores + i * kKeyBlock + j, rows_of(i));
     }
   }
   for (int i = 0; i < rows; ++i) {
@@ -137,10 +147,10 @@ void finish_row(const AttentionTask& t, const Sizes& sizes, const State& state, 
 }
 
 void attend_rows(const AttentionTask& t, const Sizes& sizes, const State& state, int64_t first_row, int64_t rows) {
-  if (t.q.is_bf16) {
-    pack_queries<bf16>(t, first_row, rows, state.queries);
+  if (t.q.is_bf16 && !sizes.pairs) {
+    pack_queries<bf16>(t, sizes, first_row, rows, state.queries);
   } else {
-    pack_queries<float>(t, first_row, rows, state.queries);
+    pack_queries<float>(t, sizes, first_row, rows, state.queries);
   }
   // Rows that only fill the last tile are added to like the others.
   const int64_t padded = round_up(rows, kTileRows);
@@ -150,7 +160,7 @@ void attend_rows(const AttentionTask& t, const Sizes& sizes, const State& state,
   const int64_t key_end = t.first + (first_row + rows - 1) / t.group + 1;
   for (int64_t key = 0; key < key_end; key += kKeyBlock) {
     const int64_t keys = least(kKeyBlock, key_end - key);
-    pack<kTileColumns>(head(t.k, 0, false), 0, t.head_size, key, keys, state.keys);
+    pack_head<kTileColumns>(t.k, 0, t.head_size, key, keys, sizes.pairs, state.keys);
     pack<kTileColumns>(head(t.v, 0, true), key, keys, 0, t.head_size, state.values);
     const int64_t first_seeing = (key - t.first) * t.group - first_row;
     constexpr int64_t kRows = kTilesAtOnce * kTileRows;

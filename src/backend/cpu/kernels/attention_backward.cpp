@@ -15,14 +15,14 @@ constexpr int64_t kQueryBlock = kKeyBlock / kTileRows * kTileRows;
 /// Rows of dK and dV that whole tiles cover.
 constexpr int64_t kPaddedKeys = (kKeyBlock + kTileRows - 1) / kTileRows * kTileRows;
 
-/// A block of keys and values, packed: panels of [head_size][kTileColumns keys] and of [keys][kTileColumns columns].
+/// A block of keys and values, packed: panels of [depth][kTileColumns keys] and of [keys][kTileColumns columns].
 struct KeyBlock {
   int64_t first, count;
   float *keys_by_column, *values_by_column, *keys_by_row;
   float *dk, *dv;  ///< [kPaddedKeys][columns]
 };
 
-/// A block of one head's queries, packed: panels of [head_size][kTileRows] and of [queries][kTileColumns columns].
+/// A block of one head's queries, packed: panels of [depth][kTileRows] and of [queries][kTileColumns columns].
 struct QueryBlock {
   int64_t first, count;
   int head;
@@ -34,6 +34,8 @@ struct QueryBlock {
 
 struct Workspace {
   const AttentionBackwardTask& task;
+  bool pairs;            ///< scores and dP are products of bf16 pairs
+  int64_t depth;         ///< elements of panels along head_size: numbers, or pairs of them
   int64_t columns;       ///< head_size, padded
   int64_t block_floats;  ///< of one KeyBlock
   int64_t blocks;        ///< KeyBlocks that fit
@@ -54,7 +56,10 @@ struct Workspace {
 };
 
 Workspace divide(const AttentionBackwardTask& t, float* scratch) {
+  const bool pairs = multiplies_pairs(t.head_size, t.q, t.k, t.v, t.d_out);
   Workspace w{.task = t,
+              .pairs = pairs,
+              .depth = pairs ? t.head_size / 2 : t.head_size,
               .columns = round_up(t.head_size, kTileColumns),
               .block_floats = 0,
               .blocks = 0,
@@ -91,8 +96,8 @@ KeyBlock pack_keys(const Workspace& w, int64_t index, int64_t first) {
   KeyBlock b = w.key_block(index);
   b.first = first;
   b.count = least(kKeyBlock, t.length - first);
-  pack<kTileColumns>(head(t.k, 0, false), 0, t.head_size, b.first, b.count, b.keys_by_column);
-  pack<kTileColumns>(head(t.v, 0, false), 0, t.head_size, b.first, b.count, b.values_by_column);
+  pack_head<kTileColumns>(t.k, 0, t.head_size, b.first, b.count, w.pairs, b.keys_by_column);
+  pack_head<kTileColumns>(t.v, 0, t.head_size, b.first, b.count, w.pairs, b.values_by_column);
   pack<kTileColumns>(head(t.k, 0, true), b.first, b.count, 0, t.head_size, b.keys_by_row);
   clear(b.dk, 2 * kPaddedKeys * w.columns);
   return b;
@@ -113,8 +118,8 @@ QueryBlock pack_queries(const Workspace& w, int64_t first, int query_head) {
   b.first = first;
   b.count = least(kQueryBlock, t.length - first);
   b.head = query_head;
-  pack<kTileRows>(head(t.q, column, false), 0, t.head_size, first, b.count, b.q_by_column);
-  pack<kTileRows>(head(t.d_out, column, false), 0, t.head_size, first, b.count, b.d_out_by_column);
+  pack_head<kTileRows>(t.q, column, t.head_size, first, b.count, w.pairs, b.q_by_column);
+  pack_head<kTileRows>(t.d_out, column, t.head_size, first, b.count, w.pairs, b.d_out_by_column);
   pack<kTileColumns>(head(t.q, column, true), first, b.count, 0, t.head_size, b.q_by_row);
   pack<kTileColumns>(head(t.d_out, column, true), first, b.count, 0, t.head_size, b.d_out_by_row);
   for (int64_t i = 0; i < b.count; ++i) b.delta[i] = row_product(t.out, t.d_out, first + i, column, t.head_size);
@@ -153,12 +158,12 @@ int most_seen(const KeyBlock& keys, const QueryBlock& queries, int64_t i) {
 /// all rows pass: so too in the products below.
 void multiply_by_keys(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries, const float* rows,
                       const float* panels, float* out) {
-  const int64_t size = w.task.head_size;
+  const auto multiply = w.pairs ? scratch_tile<kTileRows, 1, kTileRows, false, kMultipliesPairs>
+                                : scratch_tile<kTileRows, 1, kTileRows, false>;
   for (int j = 0; j < keys.count; j += kTileColumns) {
     for (int64_t i = 0; i < queries.count; i += kTileRows) {
       if (j >= most_seen(keys, queries, i)) continue;
-      scratch_tile<kTileRows, 1, kTileRows, false>(size, rows + i * size, panels + j * size, out + i * kKeyBlock + j,
-                                                   kKeyBlock);
+      multiply(w.depth, rows + i * w.depth, panels + j * w.depth, out + i * kKeyBlock + j, kKeyBlock);
     }
   }
 }

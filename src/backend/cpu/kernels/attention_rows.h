@@ -25,6 +25,21 @@ inline Operand head(const HeadRows& rows, int64_t column, bool rows_are_reduced)
   return {{element(rows, 0, column), rows.is_bf16}, rows.step, nullptr, rows_are_reduced};
 }
 
+/// Whether products along head_size go by pairs of bf16 (pack.h).
+template <class... Rows>
+inline bool multiplies_pairs(int head_size, const Rows&... rows) {
+  return kMultipliesPairs && head_size % 2 == 0 && (rows.is_bf16 && ...);
+}
+
+/// Rows of one head, from `first` on, as panels reduced over head_size.
+template <int Width>
+inline void pack_head(const HeadRows& rows, int64_t column, int head_size, int64_t first, int64_t count, bool pairs,
+                      float* to) {
+  const Operand from = head(rows, column, false);
+  if (pairs) return pack<Width, kMultipliesPairs>(from, 0, head_size, first, count, to);
+  pack<Width>(from, 0, head_size, first, count, to);
+}
+
 inline vf load_some(const HeadRows& rows, int64_t row, int64_t column, int count) {
   const void* p = element(rows, row, column);
   if (rows.is_bf16) {

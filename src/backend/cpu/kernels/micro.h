@@ -105,10 +105,10 @@ inline __attribute__((always_inline)) void store_tile(const vf (&sum)[Rows][2], 
 }
 
 /// The product of kTileRows rows (or, of a panel that holds fewer, Rows) and a panel, in scratch.
-template <int Rows, int RowStep, int DepthStep, bool kAdd>
+template <int Rows, int RowStep, int DepthStep, bool kAdd, bool kPairs = false>
 inline void scratch_tile(int64_t depth, const float* a, const float* b, float* out, int64_t step) {
   vf sum[Rows][2];
-  sum_tile<Rows, RowStep, DepthStep>(depth, a, b, sum);
+  sum_tile<Rows, RowStep, DepthStep, kPairs>(depth, a, b, sum);
   store_tile<Rows, kAdd>(sum, out, step, out, step);
 }
 
@@ -147,17 +147,17 @@ inline void any_tile(int64_t depth, const float* a, const float* b, const TileTa
   }
 }
 
-template <int RowStep, int DepthStep, bool kAdd>
+template <int RowStep, int DepthStep, bool kAdd, bool kPairs = false>
 inline void any_scratch_tile(int64_t depth, const float* a, const float* b, float* out, int64_t step, int rows) {
   switch (computed_rows(rows)) {
     case 1:
-      return scratch_tile<1, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
+      return scratch_tile<1, RowStep, DepthStep, kAdd, kPairs>(depth, a, b, out, step);
     case 2:
-      return scratch_tile<2, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
+      return scratch_tile<2, RowStep, DepthStep, kAdd, kPairs>(depth, a, b, out, step);
     case 4:
-      return scratch_tile<4, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
+      return scratch_tile<4, RowStep, DepthStep, kAdd, kPairs>(depth, a, b, out, step);
     default:
-      return scratch_tile<kTileRows, RowStep, DepthStep, kAdd>(depth, a, b, out, step);
+      return scratch_tile<kTileRows, RowStep, DepthStep, kAdd, kPairs>(depth, a, b, out, step);
   }
 }
 
