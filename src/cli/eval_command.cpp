@@ -4,12 +4,15 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "checkpoint/hf_config.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/routing_option.h"
 #include "cli/text_sources.h"
+#include "eval/choice_report.h"
 #include "eval/report.h"
 #include "eval/routing_report.h"
+#include "eval/sweep.h"
 #include "eval/text_documents.h"
 
 namespace moe {
@@ -24,9 +27,19 @@ before it. After "±": half the width of a 95% interval, the documents taken as 
 A FILE's domain is its name without endings, or its folder's name where the file is called train, valid,
 validation, test, dev or eval. The result does not depend on --batch-rows or --threads.
 
+--analyse adds, per MoE layer: pairs of experts that the same tokens chose, beside what independent choices
+would give, and for each expert the tokens with the largest share of occurrences that chose it. Choices count
+before any is dropped for lack of capacity. JSON has all of it under "choices".
+
+--sweep evaluates the same text again under each value of a switch, over the other switches given, and adds a
+table of loss, its change and bits per byte (JSON: "sweep"). It takes experts-per-token=N,N,...,
+mask-best=N,N,... or drop-shared, and may be repeated; the options of these names say what they do.
+
 Examples:
   moe eval loss runs/demo/latest text/*/valid.jsonl.zst
-  moe eval loss runs/demo/latest --domain prose=book.txt --json scores.json)";
+  moe eval loss runs/demo/latest --domain prose=book.txt --json scores.json
+  moe eval loss runs/demo/latest book.txt --analyse --top-tokens 20 --json choices.json
+  moe eval loss runs/demo/latest book.txt --sweep experts-per-token=1,2,3 --sweep mask-best=1,2 --sweep drop-shared)";
 
 struct LossFlags {
   std::string model;
@@ -37,7 +50,25 @@ struct LossFlags {
   std::string dtype = "f32";
   DeviceOptions device;
   RoutingSwitches switches;
+  bool analyse = false;
+  int64_t top_tokens = 10;
+  int64_t min_count = 10;
+  std::vector<std::string> sweeps;
 };
+
+// The points of all sweeps; what does not fit the model is refused here, before any weight is read.
+std::vector<SweepPoint> checked_sweep(const LossFlags& flags) {
+  std::vector<SweepPoint> points;
+  for (const std::string& sweep : flags.sweeps) {
+    for (SweepPoint& point : parse_sweep(sweep, flags.switches)) points.push_back(std::move(point));
+  }
+  if (points.empty() && !flags.analyse) return points;
+  const ModelConfig config = read_hf_config(flags.model);
+  if (flags.analyse && config.moe_layers() == 0) fail("--analyse: {} has no routed experts", flags.model);
+  switched(config, flags.switches);
+  check_sweep(config, points);
+  return points;
+}
 
 int64_t row_length(const LossFlags& flags, const ModelConfig& config) {
   if (flags.sequence_length == 0) return config.max_position_embeddings;
@@ -48,42 +79,104 @@ int64_t row_length(const LossFlags& flags, const ModelConfig& config) {
   return flags.sequence_length;
 }
 
-EvaluationResult measure(const LossFlags& flags, const LoadedModel& model, Compute& compute, Json& about) {
-  const Tokenizer tokenizer = Tokenizer::load(flags.model);
-  if (tokenizer.id_count() > model.config().vocab_size) {
+Tokenizer load_tokenizer(const LossFlags& flags, const ModelConfig& config) {
+  Tokenizer tokenizer = Tokenizer::load(flags.model);
+  if (tokenizer.id_count() > config.vocab_size) {
     fail("the tokenizer in {} has {} ids, but the model's vocab_size is {}; they do not belong together", flags.model,
-         tokenizer.id_count(), model.config().vocab_size);
+         tokenizer.id_count(), config.vocab_size);
   }
-  const MemoryDocuments documents = load_documents(text_sources(flags.sources), tokenizer, compute.pool);
-  const Runtime runtime{
-      .model = model.model(), .dtype = model.dtype(), .device = *compute.device, .backend = *compute.backend};
-  const EvaluationOptions options{
-      .sequence_length = row_length(flags, model.config()),
-      .batch_rows = flags.batch_rows,
-      .progress = [](int64_t done, int64_t all) { show_status(fmt::format("evaluating: {} of {} rows", done, all)); }};
-  about = {{"model", flags.model}, {"dtype", flags.dtype}, {"sequence_length", options.sequence_length}};
-  if (flags.switches.any()) about["switches"] = switches_json(model.config(), flags.switches);
-  EvaluationResult result = evaluate(runtime, documents, options);
+  return tokenizer;
+}
+
+EvaluationResult measure(const LoadedModel& model, const Documents& documents, Compute& compute,
+                         EvaluationOptions options, const std::string& what) {
+  options.progress = [&](int64_t done, int64_t all) {
+    show_status(fmt::format("evaluating{}: {} of {} rows", what, done, all));
+  };
+  EvaluationResult result =
+      evaluate({.model = model.model(), .dtype = model.dtype(), .device = *compute.device, .backend = *compute.backend},
+               documents, options);
   clear_status();
   return result;
 }
 
-void print_loss(const LossFlags& flags) {
-  text_sources(flags.sources);  // refused before anything is loaded
-  Compute compute = make_compute(flags.device);
-  const LoadedModel model(flags.model, parse_dtype_option(flags.dtype), *compute.device, flags.switches);
-  Json json;
-  const EvaluationResult result = measure(flags, model, compute, json);
-  json.update(evaluation_json(result, model.config()));
-  const std::string text = json.dump(2) + "\n";
-  if (flags.json == "-") {
-    fmt::print("{}", text);
-  } else {
-    if (!flags.json.empty()) write_file(flags.json, text);
-    const std::string routing = routing_text(result, model.config());
-    fmt::print("{}{}{}", score_table(result), routing.empty() ? "" : "\n", routing);
+struct Measured {
+  ModelConfig config;
+  EvaluationOptions options;
+  EvaluationResult result;  // with the switches given
+  std::vector<SweepResult> sweep;
+};
+
+Measured measure_all(const LossFlags& flags, LoadedModel& model, const Documents& documents, Compute& compute,
+                     const std::vector<SweepPoint>& points) {
+  Measured measured{.config = model.config(),
+                    .options = {.sequence_length = row_length(flags, model.config()),
+                                .batch_rows = flags.batch_rows,
+                                .count_choices = flags.analyse,
+                                .min_count = flags.min_count},
+                    .result = {},
+                    .sweep = {}};
+  measured.result = measure(model, documents, compute, measured.options, "");
+  EvaluationOptions losses = measured.options;
+  losses.count_choices = false;
+  for (const SweepPoint& point : points) {
+    model.set_switches(point.switches);
+    measured.sweep.push_back({point, measure(model, documents, compute, losses, " with " + point.text())});
   }
+  return measured;
+}
+
+Json to_json(const LossFlags& flags, const Measured& measured, const Tokenizer& tokenizer) {
+  Json json{{"model", flags.model}, {"dtype", flags.dtype}, {"sequence_length", measured.options.sequence_length}};
+  if (flags.switches.any()) json["switches"] = switches_json(measured.config, flags.switches);
+  json.update(evaluation_json(measured.result, measured.config));
+  if (flags.analyse) {
+    json["choices"] = choice_json(measured.result.choices, measured.config, tokenizer, flags.top_tokens);
+  }
+  if (!measured.sweep.empty()) json["sweep"] = sweep_json(measured.sweep, measured.result);
+  return json;
+}
+
+std::string to_text(const LossFlags& flags, const Measured& measured, const Tokenizer& tokenizer) {
+  std::string text = score_table(measured.result);
+  const auto add = [&](const std::string& part) { text += part.empty() ? "" : "\n" + part; };
+  add(routing_text(measured.result, measured.config));
+  if (flags.analyse) add(choice_text(measured.result.choices, measured.config, tokenizer));
+  if (!measured.sweep.empty()) add(sweep_table(measured.sweep, measured.result));
+  return text;
+}
+
+void print_loss(const LossFlags& flags) {
+  const auto sources = text_sources(flags.sources);  // refused before anything is loaded
+  const std::vector<SweepPoint> points = checked_sweep(flags);
+  Compute compute = make_compute(flags.device);
+  LoadedModel model(flags.model, parse_dtype_option(flags.dtype), *compute.device, flags.switches);
+  const Tokenizer tokenizer = load_tokenizer(flags, model.config());
+  const MemoryDocuments documents = load_documents(sources, tokenizer, compute.pool);
+  const Measured measured = measure_all(flags, model, documents, compute, points);
+  const std::string json = flags.json.empty() ? "" : to_json(flags, measured, tokenizer).dump(2) + "\n";
+  if (!flags.json.empty() && flags.json != "-") write_file(flags.json, json);
+  fmt::print("{}", flags.json == "-" ? json : to_text(flags, measured, tokenizer));
   if (std::fflush(stdout) != 0) fail("standard output could not be written");
+}
+
+void add_analysis_options(CLI::App& command, LossFlags& flags) {
+  CLI::Option* analyse = command.add_flag(
+      "--analyse", flags.analyse, "also which experts the same tokens chose, and which tokens each expert took");
+  command.add_option("--top-tokens", flags.top_tokens, "tokens listed per expert in JSON")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str()
+      ->needs(analyse);
+  command.add_option("--min-count", flags.min_count, "tokens that the text has less often are not listed")
+      ->check(CLI::Range(1, 1 << 30))
+      ->capture_default_str()
+      ->needs(analyse);
+  command
+      .add_option("--sweep", flags.sweeps,
+                  "also the loss under each value of a switch: experts-per-token=N,N,..., mask-best=N,N,... or "
+                  "drop-shared; may be repeated")
+      ->type_name("SWITCH=N,N")
+      ->allow_extra_args(false);
 }
 
 void add_loss(CLI::App& parent) {
@@ -107,6 +200,7 @@ void add_loss(CLI::App& parent) {
   add_dtype_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
+  add_analysis_options(*command, *flags);
   command->callback([flags] { print_loss(*flags); });
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <optional>
 
 #include "data/batch_source.h"
 
@@ -55,7 +56,8 @@ struct Evaluator::State {
         options(how),
         source(what,
                {.sequence_length = how.sequence_length, .rows_per_step = how.batch_rows, .order = DataOrder::once}),
-        scorer(where, std::min(how.batch_rows, source.rows_per_epoch()) * how.sequence_length, how.sequence_length) {}
+        scorer(where, std::min(how.batch_rows, source.rows_per_epoch()) * how.sequence_length, how.sequence_length,
+               how.count_choices ? ChosenIds::kept : ChosenIds::forgotten) {}
 
   void add_losses(int64_t step, const Batch& batch, const std::vector<float>& losses,
                   std::vector<double>& document_nats) const;
@@ -121,16 +123,22 @@ EvaluationResult Evaluator::run() {
   }
   std::vector<double> document_nats(static_cast<size_t>(state.documents.count()), 0.0);
   ChoiceCounts choices;
+  std::optional<ChoiceCounter> counter;
+  if (state.options.count_choices && config.moe_layers() > 0) {
+    counter.emplace(state.documents, config.moe_layers(), config.n_routed_experts, state.options.min_count);
+  }
   int64_t rows_done = 0;
   for (int64_t step = 0; step < state.source.steps_per_epoch(); ++step) {
     const Batch batch = state.source.rows(step, 0, state.source.rows_in_step(step));
     const std::vector<float> losses = state.scorer.losses(batch, batch.domain, result.routing.groups, choices);
     state.add_losses(step, batch, losses, document_nats);
+    if (counter) counter->add(batch, state.scorer.chosen_ids());
     rows_done += batch.rows;
     if (state.options.progress) state.options.progress(rows_done, state.source.rows_per_epoch());
   }
   result.routing.counts = std::move(choices.chosen);
   result.routing.dropped = std::move(choices.dropped);
+  if (counter) result.choices = counter->statistics();
   for (size_t domain = 0; domain < domains.size(); ++domain) {
     result.domains.push_back(state.score(domains[domain], static_cast<int32_t>(domain), document_nats));
   }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "data/documents.h"
+#include "eval/choice_statistics.h"
 #include "eval/routing_counts.h"
 #include "infer/forward.h"
 
@@ -23,6 +24,8 @@ struct EvaluationOptions {
   int64_t sequence_length;
   /// Rows computed together: memory and speed; the result is the same to the last bit.
   int64_t batch_rows = 1;
+  bool count_choices = false;  ///< also fill EvaluationResult::choices,
+  int64_t min_count = 10;      ///< by token for those that the documents have at least so often
   /// Called after each batch; may be empty.
   std::function<void(int64_t rows_done, int64_t rows_in_all)> progress = {};
 };
@@ -50,7 +53,8 @@ struct Score {
 struct EvaluationResult {
   std::vector<Score> domains;  ///< in the order of Documents::domain_names()
   Score all;
-  RoutingCounts routing;  ///< over all tokens; groups are the domains. Empty for a model without MoE layers.
+  RoutingCounts routing;          ///< over all tokens; groups are the domains. Empty for a model without MoE layers.
+  ChoiceStatistics choices = {};  ///< over all tokens, where they were asked for and there are MoE layers
 };
 
 /// Evaluates one set of documents, again and again if need be: packs and allocates at construction, then never.

@@ -19,11 +19,6 @@ Json score_json(const Score& score) {
           {"bits_per_byte_error", score.bits_per_byte_error}};
 }
 
-// "1.2345 ± 0.0123", or the value alone where there is no interval.
-std::string with_error(double value, double error) {
-  return std::isnan(error) ? fmt::format("{:.4f}         ", value) : fmt::format("{:.4f} ± {:.4f}", value, error);
-}
-
 std::string score_line(const Score& score) {
   return fmt::format("{:<14} {:>9} {:>11} {:>12} {:>18} {:>12.2f} {:>18}\n", score.name, score.documents, score.tokens,
                      score.bytes, with_error(score.loss(), score.loss_error), score.perplexity(),
@@ -32,10 +27,20 @@ std::string score_line(const Score& score) {
 
 }  // namespace
 
-Json evaluation_json(const EvaluationResult& result, const ModelConfig& config) {
+std::string with_error(double value, double error) {
+  return std::isnan(error) ? fmt::format("{:.4f}         ", value) : fmt::format("{:.4f} ± {:.4f}", value, error);
+}
+
+Json scores_json(const EvaluationResult& result) {
   Json domains = Json::object();
   for (const Score& score : result.domains) domains[score.name] = score_json(score);
-  return {{"all", score_json(result.all)}, {"domains", domains}, {"routing", routing_json(result, config)}};
+  return {{"all", score_json(result.all)}, {"domains", domains}};
+}
+
+Json evaluation_json(const EvaluationResult& result, const ModelConfig& config) {
+  Json json = scores_json(result);
+  json["routing"] = routing_json(result, config);
+  return json;
 }
 
 std::string score_table(const EvaluationResult& result) {

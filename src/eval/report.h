@@ -13,6 +13,12 @@ namespace moe {
 /// the width of the 95% intervals, null where there is none (Score).
 Json evaluation_json(const EvaluationResult& result, const ModelConfig& config);
 
+/// "all" and "domains" of that alone.
+Json scores_json(const EvaluationResult& result);
+
+/// "1.2345 ± 0.0123", or the value alone, as wide, where there is no interval.
+std::string with_error(double value, double error);
+
 /// A line per domain, and one for all where there are several.
 std::string score_table(const EvaluationResult& result);
 

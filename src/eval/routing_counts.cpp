@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/error.h"
@@ -50,5 +51,28 @@ std::vector<int64_t> RoutingCounts::of(int64_t layer) const {
 
 LoadStatistics load_statistics(std::span<const int64_t> counts) { return statistics_of(counts); }
 LoadStatistics load_statistics(std::span<const int32_t> counts) { return statistics_of(counts); }
+
+std::vector<double> group_overlap(const RoutingCounts& counts, int64_t layer) {
+  std::vector<LoadStatistics> loads;
+  for (int64_t group = 0; group < counts.groups; ++group) loads.push_back(load_statistics(counts.of(layer, group)));
+  std::vector<double> overlap;
+  for (const LoadStatistics& a : loads) {
+    for (const LoadStatistics& b : loads) {
+      const bool both = a.max_over_mean > 0 && b.max_over_mean > 0;
+      overlap.push_back(both ? 0.0 : std::numeric_limits<double>::quiet_NaN());
+      for (size_t e = 0; e < a.shares.size(); ++e) overlap.back() += std::min(a.shares[e], b.shares[e]);
+    }
+  }
+  return overlap;
+}
+
+std::vector<double> group_overlap(const RoutingCounts& counts) {
+  std::vector<double> mean(static_cast<size_t>(counts.groups * counts.groups), 0.0);
+  for (int64_t layer = 0; layer < counts.layers; ++layer) {
+    const std::vector<double> overlap = group_overlap(counts, layer);
+    for (size_t i = 0; i < mean.size(); ++i) mean[i] += overlap[i] / static_cast<double>(counts.layers);
+  }
+  return mean;
+}
 
 }  // namespace moe

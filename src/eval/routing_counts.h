@@ -35,4 +35,10 @@ struct LoadStatistics {
 LoadStatistics load_statistics(std::span<const int64_t> counts);
 LoadStatistics load_statistics(std::span<const int32_t> counts);
 
+/// How alike the loads of a layer's experts are for two groups: sum over e of min(p_e, q_e), p and q being their shares
+/// of choices. 1: the same shares, 0: no expert in common. [groups, groups]; NaN beside a group without choices.
+std::vector<double> group_overlap(const RoutingCounts& counts, int64_t layer);
+/// The mean of that over all layers.
+std::vector<double> group_overlap(const RoutingCounts& counts);
+
 }  // namespace moe

@@ -7,14 +7,6 @@ namespace {
 
 constexpr int64_t kTopExperts = 5;
 
-std::vector<int64_t> moe_layer_numbers(const ModelConfig& config) {
-  std::vector<int64_t> numbers;
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    if (config.is_moe_layer(layer)) numbers.push_back(layer);
-  }
-  return numbers;
-}
-
 Json top_experts_json(const RoutingCounts& routing, int64_t domain, const std::vector<int64_t>& numbers) {
   Json list = Json::array();
   for (const DomainExpert& top : top_experts(routing, domain, kTopExperts)) {
@@ -26,7 +18,43 @@ Json top_experts_json(const RoutingCounts& routing, int64_t domain, const std::v
   return list;
 }
 
+Json square_json(const std::vector<double>& values, size_t size) {
+  Json matrix = Json::array();
+  for (size_t row = 0; row < size; ++row) {
+    const auto begin = values.begin() + static_cast<int64_t>(row * size);
+    matrix.push_back(std::vector<double>(begin, begin + static_cast<int64_t>(size)));
+  }
+  return matrix;
+}
+
+Json overlap_json(const EvaluationResult& result) {
+  Json names = Json::array();
+  for (const Score& score : result.domains) names.push_back(score.name);
+  return {{"domains", names}, {"mean", square_json(group_overlap(result.routing), result.domains.size())}};
+}
+
+std::string overlap_text(const EvaluationResult& result) {
+  const size_t size = result.domains.size();
+  const std::vector<double> overlap = group_overlap(result.routing);
+  std::string text = "\noverlap of the domains' loads, mean over layers (1: the same shares, 0: no expert in common)\n";
+  text += fmt::format("{:<18}", "");
+  for (size_t column = 0; column < size; ++column) text += fmt::format(" {:>5}", column + 1);
+  for (size_t row = 0; row < size; ++row) {
+    text += fmt::format("\n{:>2} {:<15}", row + 1, result.domains[row].name);
+    for (size_t column = 0; column < size; ++column) text += fmt::format(" {:>5.3f}", overlap[row * size + column]);
+  }
+  return text + "\n";
+}
+
 }  // namespace
+
+std::vector<int64_t> moe_layer_numbers(const ModelConfig& config) {
+  std::vector<int64_t> numbers;
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    if (config.is_moe_layer(layer)) numbers.push_back(layer);
+  }
+  return numbers;
+}
 
 std::vector<DomainExpert> top_experts(const RoutingCounts& routing, int64_t domain, int64_t count) {
   std::vector<DomainExpert> all;
@@ -72,14 +100,18 @@ Json routing_json(const EvaluationResult& result, const ModelConfig& config) {
                       {"dead", load.dead},
                       {"dropped", routing.dropped_share(layer)},
                       {"load", load.shares},
-                      {"domains", domains}});
+                      {"domains", domains},
+                      {"overlap", square_json(group_overlap(routing, layer), result.domains.size())}});
   }
   Json tops = Json::object();
   for (size_t domain = 0; domain < result.domains.size(); ++domain) {
     tops[result.domains[domain].name] = top_experts_json(routing, static_cast<int64_t>(domain), numbers);
   }
-  return {
-      {"experts", routing.experts}, {"top_k", config.num_experts_per_tok}, {"layers", layers}, {"top_experts", tops}};
+  return {{"experts", routing.experts},
+          {"top_k", config.num_experts_per_tok},
+          {"layers", layers},
+          {"top_experts", tops},
+          {"overlap", overlap_json(result)}};
 }
 
 std::string routing_text(const EvaluationResult& result, const ModelConfig& config) {
@@ -105,7 +137,7 @@ std::string routing_text(const EvaluationResult& result, const ModelConfig& conf
     }
     text += "\n";
   }
-  return text;
+  return text + overlap_text(result);
 }
 
 }  // namespace moe

@@ -21,12 +21,18 @@ struct DomainExpert {
 /// that have tokens.
 std::vector<DomainExpert> top_experts(const RoutingCounts& routing, int64_t domain, int64_t count);
 
-/// {"experts", "top_k", "layers": [{"layer", "entropy", "max_over_mean", "dead", "load": [E],
-///  "domains": {NAME: [E]}}], "top_experts": {NAME: [{"layer", "expert", "share", "others"}]}}
-/// Loads are shares of the choices. Layers are numbered as in the model. Null for a model without MoE layers.
+/// The numbers of the MoE layers among all layers of the model.
+std::vector<int64_t> moe_layer_numbers(const ModelConfig& config);
+
+/// {"experts", "top_k", "layers": [{"layer", "entropy", "max_over_mean", "dead", "dropped", "load": [E],
+///  "domains": {NAME: [E]}, "overlap": [D][D]}], "top_experts": {NAME: [{"layer", "expert", "share", "others"}]},
+///  "overlap": {"domains": [NAME], "mean": [D][D]}}
+/// Loads are shares of the choices, overlaps group_overlap() in the order of "domains" (null beside a domain without
+/// tokens). Layers are numbered as in the model. Null for a model without MoE layers.
 Json routing_json(const EvaluationResult& result, const ModelConfig& config);
 
-/// Two tables: load per layer, and the experts that took each domain; "" for a model without MoE layers.
+/// Tables: load per layer; with several domains the experts that took each, and how alike their loads are. "" for a
+/// model without MoE layers.
 std::string routing_text(const EvaluationResult& result, const ModelConfig& config);
 
 }  // namespace moe

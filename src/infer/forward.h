@@ -22,6 +22,10 @@ class LoadedModel {
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;
 
+  /// The same weights under other switches: model() and config() become others, and references to them end. An error
+  /// changes nothing.
+  void set_switches(const RoutingSwitches& switches);
+
   const ModelConfig& config() const { return model_->config(); }
   const Model& model() const { return *model_; }
   DType dtype() const { return dtype_; }
@@ -29,6 +33,8 @@ class LoadedModel {
  private:
   Device& device_;
   DType dtype_;
+  ModelConfig own_;       // without switches
+  ModelWeights weights_;  // likewise
   void* memory_ = nullptr;
   void* masks_ = nullptr;
   std::unique_ptr<Model> model_;
@@ -48,10 +54,13 @@ struct ChoiceCounts {
   std::vector<int64_t> dropped;  ///< [MoE layers]: choices that found their expert full
 };
 
+/// Whether a Scorer keeps the choices themselves beside their sums.
+enum class ChosenIds { forgotten, kept };
+
 /// Scores packed microbatches of up to `max_tokens` tokens in rows of `row_length` (0: one row).
 class Scorer {
  public:
-  Scorer(const Runtime& runtime, int64_t max_tokens, int64_t row_length = 0);
+  Scorer(const Runtime& runtime, int64_t max_tokens, int64_t row_length = 0, ChosenIds ids = ChosenIds::forgotten);
   ~Scorer();
 
   /// The cross-entropy of each token's target, 0 where it has none. With `counts` adds, for each token t with
@@ -59,6 +68,9 @@ class Scorer {
   std::vector<float> losses(const Batch& batch);
   std::vector<float> losses(const Batch& batch, const std::vector<int32_t>& group, int64_t groups,
                             ChoiceCounts& counts);
+  /// The experts that each token of the last call of losses() chose, before any was dropped: [MoE layers, T, S], -1:
+  /// none, as for all of padding. Of a Scorer that keeps them.
+  std::vector<int32_t> chosen_ids();
   /// Calls use(first_row, rows, values) with consecutive blocks of logits [rows, V], in f32.
   void logits(const Batch& batch, const std::function<void(int64_t, int64_t, const float*)>& use);
 

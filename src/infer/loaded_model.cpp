@@ -32,26 +32,34 @@ void* bind_masks(const ModelConfig& config, const std::vector<float>& masks, Dev
 }  // namespace
 
 LoadedModel::LoadedModel(const fs::path& folder, DType dtype, Device& device, const RoutingSwitches& switches)
-    : device_(device), dtype_(dtype) {
-  const ModelConfig config = switched(read_hf_config(folder), switches);
-  const auto table = parameter_table(config);
+    : device_(device), dtype_(dtype), own_(read_hf_config(folder)) {
+  switched(own_, switches);  // what does not fit is refused before the weights are read
+  const auto table = parameter_table(own_);
   Arena measure("weights", nullptr, PassSizes{}.saved);
   push_parameters(measure, table, dtype);
   memory_ = device.allocate(measure.peak_bytes(), "the weights of " + folder.string());
   Arena arena("weights", memory_, measure.peak_bytes());
   const auto views = push_parameters(arena, table, dtype);
   try {
-    load_weights(folder, config, table, views, device);
+    load_weights(folder, own_, table, views, device);
+    weights_ = bind_weights(own_, table, views);
+    set_switches(switches);
   } catch (...) {
     device.release(memory_);
     throw;
   }
-  ModelWeights weights = bind_weights(config, table, views);
+}
+
+void LoadedModel::set_switches(const RoutingSwitches& switches) {
+  const ModelConfig config = switched(own_, switches);
+  ModelWeights weights = weights_;
   if (switches.drop_shared) {
     for (DecoderWeights& layer : weights.layers) layer.moe.shared = {};
   }
-  masks_ = bind_masks(config, expert_masks(config, switches), device, weights);
+  void* const masks = bind_masks(config, expert_masks(config, switches), device_, weights);
   model_ = std::make_unique<Model>(config, BalanceConfig{}, std::move(weights));
+  if (masks_ != nullptr) device_.release(masks_);
+  masks_ = masks;
 }
 
 LoadedModel::~LoadedModel() {

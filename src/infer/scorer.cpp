@@ -12,19 +12,39 @@ constexpr int64_t kMostGroups = 64;  // of counts in one pass
 struct Inputs {
   TokenBuffers tokens;
   View group, row_loss, counts, dropped;
+  View ids;  // of all MoE layers and slots, as many tokens as there are; absent: not wanted
 
-  Inputs(Arena& arena, const ModelConfig& config, DType dtype, int64_t max_tokens)
+  Inputs(Arena& arena, const ModelConfig& config, DType dtype, int64_t max_tokens, ChosenIds wanted)
       : tokens(arena, stat_dtype(dtype), max_tokens, config.head_dim),
         group(arena.push("group", DType::i32, {max_tokens})),
         row_loss(arena.push("row_loss", stat_dtype(dtype), {max_tokens})),
         counts(arena.push("counts", DType::i32, {config.moe_layers(), kMostGroups, config.n_routed_experts})),
-        dropped(arena.push("dropped", DType::i32, {config.moe_layers()})) {}
+        dropped(arena.push("dropped", DType::i32, {config.moe_layers()})) {
+    if (wanted == ChosenIds::kept) ids = arena.push("chosen_ids", DType::i32, {max_tokens * ids_per_token(config)});
+  }
+
+  static int64_t ids_per_token(const ModelConfig& config) {
+    return config.moe_layers() * config.decoder().moe.router.slots();
+  }
+  // Room for `count` tokens.
+  View ids_of(const ModelConfig& config, int64_t count) const {
+    if (!ids) return {};
+    return ids.rows(0, count * ids_per_token(config))
+        .reshaped({config.moe_layers(), count, config.decoder().moe.router.slots()});
+  }
 };
 
-// Logits and losses need the same scratch, chunk by chunk, so that measuring one measures both.
+std::vector<int32_t> download_integers(Device& device, const View& view) {
+  std::vector<int32_t> values(static_cast<size_t>(view.elements()));
+  device.download(values.data(), view.data, view.bytes());
+  return values;
+}
+
+// Logits and losses need the same scratch, chunk by chunk, so that measuring one measures both; a pass whose ids are
+// kept needs less saved memory than this one.
 void walk(const Model& model, Device& device, Backend& backend, PassArenas& arenas, DType dtype, int64_t tokens,
-          int64_t row_length) {
-  Inputs inputs(arenas.inputs, model.config(), dtype, tokens);
+          int64_t row_length, ChosenIds wanted) {
+  Inputs inputs(arenas.inputs, model.config(), dtype, tokens, wanted);
   const TokenViews views = inputs.tokens.upload(placeholder_batch(tokens, row_length), tokens, 1.0, device, backend);
   Pass pass = arenas.pass(backend, dtype);
   const View h =
@@ -38,20 +58,21 @@ struct Scorer::Memory {
   DeviceMemory device;
   PassArenas arenas;
   Inputs inputs;
+  View last_ids = {};  // of the last call of losses()
 
-  Memory(const Runtime& runtime, const PassSizes& sizes, int64_t max_tokens)
+  Memory(const Runtime& runtime, const PassSizes& sizes, int64_t max_tokens, ChosenIds wanted)
       : device(runtime.device),
         arenas(device.pass_arenas(sizes)),
-        inputs(arenas.inputs, runtime.model.config(), runtime.dtype, max_tokens) {}
+        inputs(arenas.inputs, runtime.model.config(), runtime.dtype, max_tokens, wanted) {}
 };
 
-Scorer::Scorer(const Runtime& runtime, int64_t max_tokens, int64_t row_length) : runtime_(runtime) {
+Scorer::Scorer(const Runtime& runtime, int64_t max_tokens, int64_t row_length, ChosenIds ids) : runtime_(runtime) {
   const PassSizes sizes = measure_pass(runtime.model.config(), runtime.dtype,
                                        [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
                                          walk(model, device, backend, arenas, runtime.dtype, max_tokens,
-                                              row_length > 0 ? row_length : max_tokens);
+                                              row_length > 0 ? row_length : max_tokens, ids);
                                        });
-  memory_ = std::make_unique<Memory>(runtime, sizes, max_tokens);
+  memory_ = std::make_unique<Memory>(runtime, sizes, max_tokens, ids);
 }
 
 Scorer::~Scorer() = default;
@@ -76,18 +97,15 @@ std::vector<float> Scorer::losses(const Batch& batch, const std::vector<int32_t>
     for (const View& view : {inputs.counts, inputs.dropped}) runtime_.backend.run(Fill{.x = view, .value = 0});
     stats = {.group = inputs.group.rows(0, tokens.count()), .counts = inputs.counts, .dropped = inputs.dropped};
   }
+  stats.ids = memory_->last_ids = inputs.ids_of(config, tokens.count());
   const View h = runtime_.model.forward(pass, tokens, stats);
   const View row_loss = inputs.row_loss.rows(0, tokens.count());
   runtime_.model.loss(pass, h, tokens.targets, row_loss);
   std::vector<float> losses(static_cast<size_t>(tokens.count()));
   runtime_.device.download(losses.data(), row_loss.as<float>(), losses.size() * sizeof(float));
   if (groups > 0) {
-    const auto download = [&](const View& view) {
-      std::vector<int32_t> values(static_cast<size_t>(view.elements()));
-      runtime_.device.download(values.data(), view.data, values.size() * sizeof(int32_t));
-      return values;
-    };
-    const std::vector<int32_t> found = download(inputs.counts), dropped = download(inputs.dropped);
+    const std::vector<int32_t> found = download_integers(runtime_.device, inputs.counts);
+    const std::vector<int32_t> dropped = download_integers(runtime_.device, inputs.dropped);
     const int64_t experts = config.n_routed_experts;
     counts.chosen.resize(static_cast<size_t>(config.moe_layers() * groups * experts));
     for (size_t i = 0; i < counts.chosen.size(); ++i) {
@@ -99,6 +117,11 @@ std::vector<float> Scorer::losses(const Batch& batch, const std::vector<int32_t>
     for (size_t i = 0; i < dropped.size(); ++i) counts.dropped[i] += dropped[i];
   }
   return losses;
+}
+
+std::vector<int32_t> Scorer::chosen_ids() {
+  MOE_CHECK(memory_->last_ids);
+  return download_integers(runtime_.device, memory_->last_ids);
 }
 
 void Scorer::logits(const Batch& batch, const std::function<void(int64_t, int64_t, const float*)>& use) {

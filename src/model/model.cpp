@@ -8,6 +8,7 @@ LayerStats StepStats::layer(int64_t moe_index) const {
   const auto scalar = [&](const View& view) { return view ? view.rows(moe_index, 1) : View{}; };
   return {.group = group,
           .counts = part(counts),
+          .ids = part(ids),
           .dropped = scalar(dropped),
           .losses = part(losses),
           .sums = {.counts = part(sums.counts),
@@ -25,11 +26,12 @@ Model::Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeigh
   }
 }
 
-RouteChoice Model::save_choice(Pass& pass, int64_t layer, int64_t tokens) const {
+RouteChoice Model::save_choice(Pass& pass, int64_t layer, int64_t tokens, const LayerStats& stats) const {
   if (!config_.is_moe_layer(layer)) return {};
   const RouterConfig& router = decoder_.moe.router;
   const Shape shape{tokens, router.slots()};
-  return {.ids = pass.saved.push("choice.ids", DType::i32, shape),
+  // Where the ids are wanted, the choice is made in their place, so that nothing copies them.
+  return {.ids = stats.ids ? stats.ids : pass.saved.push("choice.ids", DType::i32, shape),
           .gates = pass.saved.push("choice.gates", pass.stat(), shape),
           .kept = router.drops() ? pass.saved.push("choice.kept", DType::i32, shape) : View{}};
 }
@@ -42,12 +44,11 @@ View Model::forward(Pass& pass, const TokenViews& tokens, const StepStats& stats
   pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     const Arena::Frame frame(pass.saved);
-    const LayerInput input{.moe = {.tokens = tokens,
-                                   .stats = stats.layer(moe_index_[layer]),
-                                   .mode = mode,
-                                   .layer = static_cast<int64_t>(layer)},
-                           .choice = save_choice(pass, static_cast<int64_t>(layer), tokens.count()),
-                           .cache = cache == nullptr ? nullptr : &cache->layers[layer]};
+    const LayerStats layer_stats = stats.layer(moe_index_[layer]);
+    const LayerInput input{
+        .moe = {.tokens = tokens, .stats = layer_stats, .mode = mode, .layer = static_cast<int64_t>(layer)},
+        .choice = save_choice(pass, static_cast<int64_t>(layer), tokens.count(), layer_stats),
+        .cache = cache == nullptr ? nullptr : &cache->layers[layer]};
     decoder_forward(pass, decoder_, weights_.layers[layer], input, h, next);
     std::swap(h, next);
   }
@@ -72,11 +73,12 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     LayerState state{.mark = pass.saved.mark(), .h = h, .choice = {}, .saved = {}};
     const View h_out = pass.save("hidden", shape);
-    state.choice = save_choice(pass, static_cast<int64_t>(layer), tokens.count());
+    const LayerStats layer_stats = stats.layer(moe_index_[layer]);
+    state.choice = save_choice(pass, static_cast<int64_t>(layer), tokens.count(), layer_stats);
     const size_t inner_mark = pass.saved.mark();
     const LayerInput input{.moe = {.tokens = tokens,
                                    .balance = balance,
-                                   .stats = stats.layer(moe_index_[layer]),
+                                   .stats = layer_stats,
                                    .mode = mode,
                                    .layer = static_cast<int64_t>(layer)},
                            .choice = state.choice};

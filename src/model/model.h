@@ -10,6 +10,7 @@ namespace moe {
 struct StepStats {
   View group = {};        ///< i32 [T]: the row of counts for each token; -1: not counted
   View counts = {};       ///< i32 [moe layers, groups, E]
+  View ids = {};          ///< i32 [moe layers, T, S], of one microbatch
   View dropped = {};      ///< i32 [moe layers]
   View losses = {};       ///< stat [moe layers, kRouterLosses]
   BalanceSums sums = {};  ///< [moe layers, 1, ...], for the step scope
@@ -47,7 +48,7 @@ class Model {
   void loss(Pass& pass, View h, View targets, View row_loss) const;
 
  private:
-  RouteChoice save_choice(Pass& pass, int64_t layer, int64_t tokens) const;
+  RouteChoice save_choice(Pass& pass, int64_t layer, int64_t tokens, const LayerStats& stats) const;
 
   ModelConfig config_;
   DecoderConfig decoder_;

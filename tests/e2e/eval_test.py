@@ -110,6 +110,70 @@ class EvalTest(unittest.TestCase):
         self.assertEqual(set(routing["top_experts"]), set(self.texts))
         self.assertIn("experts that took a domain", text)
 
+    def test_choices_agree_with_the_load_and_do_not_depend_on_rows_or_threads(self):
+        scores, text = self.scores(*self.files, "--analyse", "--top-tokens", 4, "--min-count", 5,
+                                   "--batch-rows", 1, "--threads", 1)
+        again, _ = self.scores(*self.files, "--analyse", "--top-tokens", 4, "--min-count", 5,
+                               "--batch-rows", 5, "--threads", 2)
+        self.assertEqual(scores, again)
+        choices = scores["choices"]
+        documents = sum(score["documents"] for score in scores["domains"].values())
+        self.assertEqual(choices["tokens"], scores["all"]["tokens"] + documents)
+        self.assertEqual([layer["layer"] for layer in choices["layers"]], [1, 2])
+        for layer, routing in zip(choices["layers"], scores["routing"]["layers"]):
+            matrix = layer["coactivation"]
+            self.assertEqual(matrix, [list(column) for column in zip(*matrix)])
+            for expert, row in enumerate(matrix):
+                self.assertAlmostEqual(row[expert] / (2 * choices["tokens"]), routing["load"][expert], places=12)
+                self.assertEqual(sum(row), 2 * row[expert])  # two experts per token
+            pairs = sorted(((matrix[i][j], -i, -j) for i in range(6) for j in range(i + 1, 6)), reverse=True)
+            self.assertEqual([(pair["tokens"], *pair["experts"]) for pair in layer["pairs"]],
+                             [(count, -i, -j) for count, i, j in pairs[:5] if count > 0])
+            self.assertEqual(len(layer["experts"]), 6)
+            self.assertTrue(any(layer["experts"]))
+            for tokens in layer["experts"]:
+                self.assertLessEqual(len(tokens), 4)
+                self.assertEqual(tokens, sorted(tokens, key=lambda token: -token["share"]))
+                self.assertTrue(all(token["seen"] >= 5 and 0 < token["share"] <= 1 for token in tokens))
+        token = next(token for tokens in choices["layers"][0]["experts"] for token in tokens if token["text"].isalpha())
+        ids = moe("tokenizer", "encode", "--no-special", "--tokenizer", self.model, input=token["text"]).stdout
+        self.assertIn(str(token["id"]), ids)
+        pair = choices["layers"][0]["pairs"][0]
+        share = 100 * pair["tokens"] / choices["tokens"]
+        self.assertIn(f"{pair['experts'][0]}+{pair['experts'][1]} {share:.1f}%", text)
+        self.assertIn("tokens that an expert took", text)
+        self.assertNotIn("choices", self.scores(*self.files)[0])
+
+    def test_overlap_of_domains(self):
+        scores, text = self.scores(*self.files)
+        overlap = scores["routing"]["overlap"]
+        self.assertEqual(overlap["domains"], list(self.texts))
+        for layer in scores["routing"]["layers"]:
+            a, b = (layer["domains"][name] for name in overlap["domains"])
+            self.assertAlmostEqual(layer["overlap"][0][1], sum(map(min, a, b)), places=12)
+        self.assertIn(f"{overlap['mean'][0][1]:.3f}", text)
+        alone, text = self.scores(self.files[0])
+        self.assertEqual(len(alone["routing"]["overlap"]["mean"]), 1)
+        self.assertNotIn("overlap", text)
+
+    def test_a_sweep_is_what_its_switches_give_one_by_one(self):
+        plain, _ = self.scores(*self.files)
+        sweep, text = self.scores(*self.files, "--sweep", "experts-per-token=1,2", "--sweep", "mask-best=1",
+                                  "--sweep", "drop-shared")
+        points = sweep.pop("sweep")
+        self.assertEqual(sweep, plain)
+        self.assertEqual([(point["switch"], point["value"]) for point in points],
+                         [("experts-per-token", 1), ("experts-per-token", 2), ("mask-best", 1), ("drop-shared", None)])
+        self.assertEqual(points[1]["all"], plain["all"])
+        for point in points:
+            value = [] if point["value"] is None else [point["value"]]
+            single, _ = self.scores(*self.files, f"--{point['switch']}", *value)
+            self.assertEqual(point["all"], single["all"])
+            self.assertEqual(point["domains"], single["domains"])
+            self.assertAlmostEqual(point["loss_change"], point["all"]["loss"] - plain["all"]["loss"], places=12)
+            self.assertIn(f"{point['loss_change']:+.4f}", text)
+            self.assertIn(f"{point['all']['bits_per_byte']:.4f}", text)
+
     def test_json_to_stdout_is_all_of_it(self):
         result = moe("eval", "loss", self.model, "--domain", f"mine={self.files[0]}", "--json", "-")
         self.assertEqual(list(json.loads(result.stdout)["domains"]), ["mine"])
@@ -132,6 +196,11 @@ class EvalTest(unittest.TestCase):
         self.assertIn("config.json", sentence(1, self.base / "dataset", self.files[0]))
         self.assertIn("absent.jsonl", sentence(1, self.model, self.base / "absent.jsonl"))
         self.assertIn("--domain", sentence(2, self.model, "--domain", "x"))
+        self.assertIn("--sweep experts=3: expected experts-per-token=N,N,..., mask-best=N,N,... or drop-shared",
+                      sentence(2, self.model, self.files[0], "--sweep", "experts=3"))
+        self.assertIn("--sweep mask-best=5: 5 best experts to pass over and 2 to choose are more than the 6",
+                      sentence(1, self.model, self.files[0], "--sweep", "mask-best=4,5"))
+        self.assertIn("--top-tokens requires --analyse", sentence(2, self.model, self.files[0], "--top-tokens", 3))
         (self.base / "empty.jsonl").write_text("\n")
         self.assertIn("holds no document", sentence(1, self.model, self.base / "empty.jsonl"))
 

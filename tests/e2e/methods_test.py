@@ -85,12 +85,25 @@ class MethodsTest(unittest.TestCase):
         own = json.loads((model / "config.json").read_text())["model_type"]
         plain = method in ("dense", "soft_mixture", "switch", "gshard", "mixtral", "deepseekmoe")
         self.assertEqual(own, "deepseek" if plain else "moe")
-        said = moe("eval", "loss", model, *self.files, "--sequence-length", "32", "--json", straight / "eval.json")
+        analyse = [] if method == "dense" else ["--analyse"]
+        said = moe("eval", "loss", model, *self.files, "--sequence-length", "32", "--json", straight / "eval.json",
+                   *analyse)
         report = json.loads((straight / "eval.json").read_text())
         # The run's own evaluation after its last step is of the same text.
         last = [json.loads(line) for line in (straight / "eval.jsonl").read_text().splitlines()][-1]
         self.assertAlmostEqual(report["all"]["loss"], last["loss"], places=5)
         self.assertEqual("dropped" in said.stdout, method in CAPACITIES)
+        if method == "dense":
+            refused = moe("eval", "loss", model, *self.files, "--analyse", check=False)
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn("has no routed experts", refused.stderr)
+        else:
+            chosen = report["choices"]["layers"][0]["coactivation"]
+            total = sum(chosen[e][e] for e in range(8))
+            for e, load in enumerate(report["routing"]["layers"][0]["load"]):
+                self.assertAlmostEqual(chosen[e][e] / total, load, places=12)
+            if method.startswith("hash"):
+                self.assertTrue(all(t["share"] == 1 for tokens in report["choices"]["layers"][0]["experts"] for t in tokens))
         moe("cost", model, "--json")
         written = moe("generate", model, "--prompt", "class", "--max-new-tokens", "4", "--temperature", "0", check=False)
         if method == "expert_choice":

@@ -72,6 +72,18 @@ TEST(TopExperts, NeedASecondDomainWithTokens) {
   EXPECT_TRUE(top_experts(counts, 0, 3).empty());
 }
 
+TEST(GroupOverlap, IsTheSumOfTheSmallerShares) {
+  const RoutingCounts counts = example_counts();
+  EXPECT_THAT(group_overlap(counts, 0), testing::ElementsAre(1, 0, 0, 0, 1, 0, 0, 0, 1));
+  EXPECT_THAT(group_overlap(counts, 1), testing::ElementsAre(1, 1, 0.25, 1, 1, 0.25, 0.25, 0.25, 1));
+  EXPECT_THAT(group_overlap(counts), testing::ElementsAre(1, 0.5, 0.125, 0.5, 1, 0.125, 0.125, 0.125, 1));
+}
+
+TEST(GroupOverlap, OfAGroupWithoutChoicesIsNone) {
+  const RoutingCounts counts{.layers = 1, .groups = 2, .experts = 2, .counts = {3, 1, 0, 0}};
+  EXPECT_THAT(group_overlap(counts, 0), testing::ElementsAre(1, testing::IsNan(), testing::IsNan(), testing::IsNan()));
+}
+
 TEST(RoutingReport, SharesSumToOnePerLayerAndDomain) {
   TinyRuntime tiny;
   const auto result = evaluate(tiny.runtime, mixed_documents(), {.sequence_length = 16});
@@ -94,6 +106,17 @@ TEST(RoutingReport, SharesSumToOnePerLayerAndDomain) {
     EXPECT_LE(layer.at("entropy").get<double>(), 1);
   }
   EXPECT_EQ(routing.at("top_experts").at("zh").size(), 5u);
+  EXPECT_EQ(routing.at("overlap").at("domains"), (Json{"books", "code", "zh"}));
+  for (size_t a = 0; a < 3; ++a) {
+    for (size_t b = 0; b < 3; ++b) {
+      double mean = 0;
+      for (const Json& layer : routing.at("layers")) mean += layer.at("overlap")[a][b].get<double>() / 2;
+      EXPECT_NEAR(routing.at("overlap").at("mean")[a][b].get<double>(), mean, 1e-12);
+      EXPECT_EQ(routing.at("overlap").at("mean")[a][b], routing.at("overlap").at("mean")[b][a]);
+      EXPECT_NEAR(mean, a == b ? 1 : 0.75, a == b ? 1e-12 : 0.25);
+    }
+  }
+  EXPECT_THAT(routing_text(result, tiny_config()), testing::HasSubstr("overlap of the domains' loads"));
 }
 
 TEST(ScoreReport, SaysTheSameInJsonAsTheResult) {

@@ -113,6 +113,7 @@ struct BalanceSums {
 struct LayerStats {
   View group = {};        ///< i32 [T]: the row of `counts` for each token; -1: not counted
   View counts = {};       ///< i32 [groups, E]: choices, before any is dropped
+  View ids = {};          ///< i32 [T, S], overwritten: the choices themselves, before any is dropped; -1: none
   View dropped = {};      ///< i32 [1]: choices that found their expert full
   View losses = {};       ///< stat [kRouterLosses]
   BalanceSums sums = {};  ///< of the whole step (step scope)

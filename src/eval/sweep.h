@@ -1,0 +1,43 @@
+#pragma once
+/// One text evaluated under several values of a switch of routing, beside the model without it: the paper's Figures 4
+/// and 5 and section 4.5.
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "eval/loss.h"
+#include "formats/json.h"
+
+namespace moe {
+
+/// One setting of a sweep.
+struct SweepPoint {
+  std::string name;              ///< of the switch, as its option is called without "--"
+  std::optional<int64_t> value;  ///< absent for drop-shared, which has none
+  RoutingSwitches switches;
+
+  std::string text() const;  ///< "mask-best=4"
+};
+
+/// The points of "experts-per-token=3,4,5", "mask-best=0,4" or "drop-shared", each in addition to the switches `base`.
+/// A usage error for anything else.
+std::vector<SweepPoint> parse_sweep(std::string_view text, const RoutingSwitches& base);
+
+/// Refuses points that do not fit the model, naming the first.
+void check_sweep(const ModelConfig& model, const std::vector<SweepPoint>& points);
+
+struct SweepResult {
+  SweepPoint point;
+  EvaluationResult result;
+};
+
+/// [{"switch", "value", "loss_change", "all": SCORE, "domains": {NAME: SCORE}}], SCORE as in evaluation_json();
+/// loss_change is against `unswitched`, and the value of drop-shared is null.
+Json sweep_json(const std::vector<SweepResult>& sweep, const EvaluationResult& unswitched);
+
+/// A line for the model as it is, and one per point: loss and its change, bits per byte.
+std::string sweep_table(const std::vector<SweepResult>& sweep, const EvaluationResult& unswitched);
+
+}  // namespace moe
