@@ -8,6 +8,7 @@
 #include "cli/exit_status.h"
 #include "data/shards.h"
 #include "study/plots.h"
+#include "train/interrupt.h"
 #include "train/training_log.h"
 
 namespace moe {
@@ -24,8 +25,9 @@ struct StudyOptions {
 
 const char* const kFooter = R"(
 A study is a run file with a section [study]: dir, title, seeds, systems (a list of "NAME: KEY=VALUE KEY=VALUE", each
-the run file with these keys over it), mask_sixteenths, switches and bars (docs/study.md). Every system is trained with
-every seed; what has a result in dir/results is skipped, what was interrupted goes on from its checkpoint.
+the run file with these keys over it), mask_sixteenths, switches, bars and keep_checkpoints (docs/study.md). Every system
+is trained with every seed; what has a result in dir/results is skipped, what was interrupted goes on from its
+checkpoint. Ctrl-C and SIGTERM write a checkpoint first (exit status 130 and 143); the same command goes on.
 
 Examples:
   moe study run configs/study/toy.toml
@@ -55,6 +57,7 @@ void show(const StudyOptions& options, const Study& study) {
     if (auto result = find_result(study, job)) results.push_back(std::move(*result));
   }
   if (results.empty()) fail("{} has no results yet; run the study first", (study.dir / "results").string());
+  if (results.size() < study.jobs.size()) log_info("{} of {} jobs have a result", results.size(), study.jobs.size());
   const auto systems = summarize(study, results);
   fmt::print("{}", study_table(study, systems));
   if (std::fflush(stdout) != 0) fail("standard output could not be written");
@@ -62,17 +65,17 @@ void show(const StudyOptions& options, const Study& study) {
   for (const std::string& name : write_plots(study, systems, options.plots)) log_info("{}/{}", options.plots, name);
 }
 
-int run(const StudyOptions& options) {
-  Study study = load(options);
-  const DeviceKind kind = device_kind(options.device);
-  Compute compute = make_compute(options.device);
+/// Trains what has no result yet. False when a signal stopped it.
+bool run_jobs(const StudyOptions& options, Study& study, Compute& compute) {
   const double started = steady_seconds();
-  size_t done = 0;
+  size_t number = 0;
   double longest = 0;
   for (StudyJob& job : study.jobs) {
-    ++done;
+    ++number;
+    if (InterruptGuard::signal() != 0) return false;
     if (find_result(study, job)) {
-      log_info("{} ({} of {}) is done", job.name, done, study.jobs.size());
+      log_info("{} ({} of {}) is done", job.name, number, study.jobs.size());
+      remove_checkpoints(study, job);
       continue;
     }
     const double begin = steady_seconds();
@@ -80,12 +83,23 @@ int run(const StudyOptions& options) {
       log_info("{} and later jobs would not end within {} s: left for another call", job.name, options.seconds);
       break;
     }
-    log_info("{} ({} of {})", job.name, done, study.jobs.size());
-    job.run.step.head_logits = head_logits(kind);
+    log_info("{} ({} of {})", job.name, number, study.jobs.size());
+    job.run.step.head_logits = head_logits(compute.kind);
     const auto result = run_job(study, job, *compute.device, *compute.backend);
-    if (!result) return 130;
+    if (!result) return false;
     longest = std::max(longest, steady_seconds() - begin);
     log_info("{}: loss {:.4f} after {:.0f} s", job.name, result->loss, result->seconds);
+  }
+  return true;
+}
+
+int run(const StudyOptions& options) {
+  Study study = load(options);
+  Compute compute = make_compute(options.device);
+  const InterruptGuard guard;
+  if (!run_jobs(options, study, compute)) {
+    log_info("stopped by a signal; the same command goes on with the study");
+    return 128 + InterruptGuard::signal();
   }
   show(options, study);
   return 0;
@@ -109,8 +123,10 @@ void add_study_command(CLI::App& app) {
   auto options = std::make_shared<StudyOptions>();
   CLI::App* run_command = study->add_subcommand("run", "Trains what is not trained yet, then prints the table");
   add_common(*run_command, *options);
-  run_command->add_option("--max-seconds", options->seconds,
-                          "start no job that would end later than this, by the longest so far; 0: no limit");
+  run_command
+      ->add_option("--max-seconds", options->seconds,
+                   "start no job that would end later than this, by the longest so far; 0: no limit")
+      ->check(CLI::NonNegativeNumber);
   add_device_options(*run_command, options->device);
   run_command->callback([options] { exit_with(run(*options)); });
   CLI::App* show_command = study->add_subcommand("show", "Prints the table of the results that there are");

@@ -177,10 +177,11 @@ std::string Settings::closest_known_key(const std::string& key) const {
   return closest;
 }
 
-void Settings::finish() const {
+void Settings::finish(std::string_view section) const {
+  const std::string prefix = section.empty() ? "" : fmt::format("{}.", section);
   const std::pair<const std::string, Entry>* first = nullptr;
   for (const auto& item : entries_) {
-    if (known_.count(item.first) != 0) continue;
+    if (known_.count(item.first) != 0 || !item.first.starts_with(prefix)) continue;
     if (first == nullptr || item.second.order < first->second.order) first = &item;
   }
   if (first == nullptr) return;

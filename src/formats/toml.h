@@ -54,7 +54,9 @@ class Settings {
   [[noreturn]] void refuse(std::string_view key, std::string_view expected) const;
 
   /// Refuses the first key that nobody read, naming the known key that is spelled most like it.
-  void finish() const;
+  void finish() const { finish(""); }
+  /// The same of one section's keys alone; "" is every key.
+  void finish(std::string_view section) const;
 
   /// The value in effect (default included) of every key read so far, as a TOML file, by section and key; reading it
   /// back gives the same values.

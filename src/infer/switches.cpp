@@ -2,11 +2,30 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <set>
 
 #include "base/error.h"
 
 namespace moe {
+
+namespace {
+
+/// The fewest experts without a mask that a token may find in the groups that it uses: those with the fewest of the
+/// groups that can be ranked at all, and none of the others where these do not suffice.
+int64_t least_left(const ModelConfig& config, const std::set<int64_t>& masked) {
+  const GroupLimit limit = config.decoder().moe.router.limit;
+  const int64_t size = config.n_routed_experts / limit.groups;
+  std::vector<int64_t> left(static_cast<size_t>(limit.groups), size);
+  for (const int64_t expert : masked) --left[static_cast<size_t>(expert / size)];
+  if (!limit.active()) return std::accumulate(left.begin(), left.end(), int64_t{0});
+  std::erase_if(left, [&](int64_t members) { return members < limit.best; });
+  std::sort(left.begin(), left.end());
+  left.resize(std::min(left.size(), static_cast<size_t>(limit.used)));
+  return std::accumulate(left.begin(), left.end(), int64_t{0});
+}
+
+}  // namespace
 
 ModelConfig switched(ModelConfig config, const RoutingSwitches& switches) {
   if (!switches.any()) return config;
@@ -38,11 +57,12 @@ ModelConfig switched(ModelConfig config, const RoutingSwitches& switches) {
     }
   }
   for (size_t layer = 0; layer < masked.size(); ++layer) {
-    const int64_t left = config.n_routed_experts - static_cast<int64_t>(masked[layer].size());
+    if (masked[layer].empty()) continue;
+    const int64_t left = least_left(config, masked[layer]);
     if (left >= config.num_experts_per_tok + config.skipped_experts) continue;
     fail(
-        "in layer {} {} experts are left by the mask, expected at least the {} that a token uses and the {} passed "
-        "over",
+        "in layer {} {} experts are left by the mask (in the groups of a token, where there are any), expected at "
+        "least the {} that a token uses and the {} passed over",
         layer, left, config.num_experts_per_tok, config.skipped_experts);
   }
   return config;

@@ -4,8 +4,11 @@
 #include <sstream>
 
 #include "base/log.h"
+#include "infer/switches.h"
 #include "model/cost.h"
+#include "train/interrupt.h"
 #include "train/plan_text.h"
+#include "train/run_folder.h"
 #include "train/trainer.h"
 
 namespace moe {
@@ -25,10 +28,10 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-/// What the run's folder says.
-void read_logs(const fs::path& folder, int64_t experts_per_token, JobResult& result) {
+/// Times, loads and dropped choices, as the run's folder says; seconds of training until each step.
+std::vector<double> read_log(const fs::path& path, int64_t experts_per_token, JobResult& result) {
   std::vector<double> seconds_at{0}, rates;
-  for (const Json& line : json_lines(folder / "log.jsonl")) {
+  for (const Json& line : json_lines(path)) {
     const double rate = line.at("tokens_per_second");
     rates.push_back(rate);
     seconds_at.push_back(seconds_at.back() + line.at("tokens").get<double>() / rate);
@@ -44,14 +47,50 @@ void read_logs(const fs::path& folder, int64_t experts_per_token, JobResult& res
   }
   result.seconds = seconds_at.back();
   result.tokens_per_second = median(rates);
-  for (const Json& line : json_lines(folder / "eval.jsonl")) {
-    const int64_t step = line.at("step");
-    result.curve.push_back(
-        {.step = step, .loss = line.at("loss"), .seconds = seconds_at.at(static_cast<size_t>(step))});
-    result.loss = line.at("loss");
-    result.loss_error = line.at("loss_error").is_number() ? line.at("loss_error").get<double>() : 0;
-    result.bits_per_byte = line.at("bits_per_byte");
+  return seconds_at;
+}
+
+void read_evaluations(const fs::path& path, const std::vector<double>& seconds_at, JobResult& result) {
+  for (const Json& line : json_lines(path)) {
+    const std::string name = path.string();
+    const int64_t step = json_int(line, "step", name);
+    result.loss = json_number(line, "loss", name);
+    result.loss_error = json_number(line, "loss_error", name, 0);
+    result.bits_per_byte = json_number(line, "bits_per_byte", name);
+    result.curve.push_back({.step = step, .loss = result.loss, .seconds = seconds_at.at(static_cast<size_t>(step))});
   }
+}
+
+/// A switch of the trained model to evaluate with.
+struct PlannedSwitch {
+  const char* kind;
+  int64_t value;
+  RoutingSwitches switches;
+};
+
+/// The paper's analyses (Figures 4 and 5, section 4.5) of systems that choose experts by score, as far as their experts
+/// suffice.
+std::vector<PlannedSwitch> planned_switches(const Study& study, const ModelConfig& model) {
+  std::vector<PlannedSwitch> planned;
+  if (model.n_routed_experts == 0 || model.routing != RoutingMethod::topk) return planned;
+  const auto plan = [&](const char* kind, int64_t value, const RoutingSwitches& switches) {
+    try {
+      switched(model, switches);
+    } catch (const Error&) {
+      return;
+    }
+    planned.push_back({kind, value, switches});
+  };
+  for (const int64_t share : study.mask_sixteenths) {
+    const int64_t sixteenths = share * (model.n_shared_experts + model.n_routed_experts);
+    if (sixteenths % 16 == 0) plan("mask_sixteenths", share, {.skip = sixteenths / 16});
+  }
+  if (!study.switches) return planned;
+  for (int64_t k = std::max<int64_t>(1, (model.num_experts_per_tok - 1) / 2); k <= model.num_experts_per_tok; ++k) {
+    plan("experts_per_token", k, {.experts_per_token = k});
+  }
+  plan("drop_shared", 1, {.drop_shared = true});
+  return planned;
 }
 
 double switched_loss(const StudyJob& job, const Dataset& valid, Device& device, Backend& backend,
@@ -63,30 +102,15 @@ double switched_loss(const StudyJob& job, const Dataset& valid, Device& device, 
       .all.loss();
 }
 
-/// The paper's analyses (Figures 4 and 5, section 4.5) of systems that choose experts by score.
-std::vector<SwitchPoint> measure_switches(const Study& study, const StudyJob& job, const Dataset& valid, Device& device,
-                                          Backend& backend) {
-  std::vector<SwitchPoint> points;
-  const ModelConfig& model = job.run.model;
-  if (model.n_routed_experts == 0 || model.routing != RoutingMethod::topk) return points;
-  const auto measure = [&](const char* kind, int64_t value, const RoutingSwitches& switches) {
-    log_info("{}: {} = {}", job.name, kind, value);
-    points.push_back({kind, value, switched_loss(job, valid, device, backend, switches)});
-  };
-  for (const int64_t share : study.mask_sixteenths) {
-    const int64_t sixteenths = share * (model.n_shared_experts + model.n_routed_experts);
-    const int64_t skip = sixteenths / 16;
-    if (sixteenths % 16 != 0 || skip + model.num_experts_per_tok > model.n_routed_experts) continue;
-    measure("mask_sixteenths", share, {.skip = skip});
+/// False when a signal came.
+bool measure_switches(const Study& study, const StudyJob& job, const Dataset& valid, Device& device, Backend& backend,
+                      std::vector<SwitchPoint>& points) {
+  for (const PlannedSwitch& planned : planned_switches(study, job.run.model)) {
+    if (InterruptGuard::signal() != 0) return false;
+    log_info("{}: {} = {}", job.name, planned.kind, planned.value);
+    points.push_back({planned.kind, planned.value, switched_loss(job, valid, device, backend, planned.switches)});
   }
-  if (!study.switches) return points;
-  for (int64_t k = std::max<int64_t>(1, (model.num_experts_per_tok - 1) / 2); k <= model.num_experts_per_tok; ++k) {
-    measure("experts_per_token", k, {.experts_per_token = k});
-  }
-  if (model.n_shared_experts > 0 && model.num_experts_per_tok + model.n_shared_experts <= model.n_routed_experts) {
-    measure("drop_shared", 1, {.drop_shared = true});
-  }
-  return points;
+  return InterruptGuard::signal() == 0;
 }
 
 /// Settings but for where the run lies.
@@ -100,11 +124,19 @@ std::string comparable(const std::string& settings) {
 }
 
 [[noreturn]] void fail_other_settings(const fs::path& path) {
-  fail("{} was made from other settings than this study's; remove it, or choose another folder with --set study.dir=...",
-       path.string());
+  fail(
+      "{} was made from other settings than this study's; remove it, or choose another folder with --set study.dir=...",
+      path.string());
 }
 
 }  // namespace
+
+std::optional<double> JobResult::switched_loss(std::string_view kind, int64_t value) const {
+  for (const SwitchPoint& point : switches) {
+    if (point.kind == kind && point.value == value) return point.loss;
+  }
+  return std::nullopt;
+}
 
 Json to_json(const JobResult& result) {
   Json curve = Json::array(), switches = Json::array();
@@ -171,8 +203,22 @@ std::optional<JobResult> find_result(const Study& study, const StudyJob& job) {
   const fs::path path = study.result(job);
   if (!fs::exists(path)) return std::nullopt;
   JobResult result = job_result_from(read_json(path), path.string());
+  if (result.system != job.system || result.seed != job.seed) fail_other_settings(path);
   if (comparable(result.settings) != comparable(job.run.resolved)) fail_other_settings(path);
+  for (const PlannedSwitch& planned : planned_switches(study, job.run.model)) {
+    if (!result.switched_loss(planned.kind, planned.value)) {
+      fail(
+          "{} has no evaluation with {} = {}, which study.mask_sixteenths and study.switches ask for; remove it to "
+          "train {} again",
+          path.string(), planned.kind, planned.value, job.name);
+    }
+  }
   return result;
+}
+
+void remove_checkpoints(const Study& study, const StudyJob& job) {
+  if (study.keep_checkpoints || !fs::exists(job.run.run_dir)) return;
+  RunFolder(job.run.run_dir).remove_checkpoints();
 }
 
 std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device& device, Backend& backend) {
@@ -191,7 +237,7 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
   const Tokenizer tokenizer = Tokenizer::load(run.data.train);
   {
     Trainer trainer(run, plan, {train, &valid, tokenizer}, device, backend, true);
-    if (trainer.run() != 0) return std::nullopt;
+    if (trainer.run() != 0 || InterruptGuard::signal() != 0) return std::nullopt;
   }
   const ParameterCounts counts(run.model);
   JobResult result{.system = job.system,
@@ -205,11 +251,13 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
                    .steps = run.schedule.steps,
                    .curve = {},
                    .switches = {},
-                   .settings = run.resolved};
-  read_logs(folder, run.model.num_experts_per_tok, result);
-  result.switches = measure_switches(study, job, valid, device, backend);
+                   .settings = comparable(run.resolved)};
+  read_evaluations(folder / "eval.jsonl", read_log(folder / "log.jsonl", run.model.num_experts_per_tok, result),
+                   result);
+  if (!measure_switches(study, job, valid, device, backend, result.switches)) return std::nullopt;
   fs::create_directories(study.result(job).parent_path());
   write_file(study.result(job), to_json(result).dump(1) + "\n");
+  remove_checkpoints(study, job);
   return result;
 }
 

@@ -1,6 +1,9 @@
 #pragma once
 /// One job of a study: trained to its end, evaluated, and kept as one JSON file.
 
+#include <optional>
+#include <string_view>
+
 #include "formats/json.h"
 #include "ops/backend.h"
 #include "ops/device.h"
@@ -35,28 +38,34 @@ struct JobResult {
   int64_t sequences_per_step = 0;
   int64_t memory_bytes = 0;  ///< of training, as planned
   int64_t steps = 0;
-  double seconds = 0;            ///< of training
-  double tokens_per_second = 0;  ///< median over steps
-  double max_over_mean_load = 0; ///< of the worst layer in the last step
-  double dropped = 0;            ///< share of the last step's choices
+  double seconds = 0;             ///< of training
+  double tokens_per_second = 0;   ///< median over steps
+  double max_over_mean_load = 0;  ///< of the worst layer in the last step
+  double dropped = 0;             ///< share of the last step's choices
   std::vector<CurvePoint> curve;
   std::vector<SwitchPoint> switches;
-  std::string settings;  ///< all keys in effect
+  std::string settings;  ///< all keys in effect but run.dir
 
   /// Products computed until `step`.
   double flops(int64_t step) const {
     return static_cast<double>(flops_per_sequence_causal) * static_cast<double>(sequences_per_step * step);
   }
+  /// Nothing where it was not measured.
+  std::optional<double> switched_loss(std::string_view kind, int64_t value) const;
 };
 
 Json to_json(const JobResult& result);
 JobResult job_result_from(const Json& json, const std::string& name);
 
-/// Trains (resuming what is there) unless `study.result(job)` exists, which is then read; writes it otherwise. A run that
-/// was made from other settings is an error. Returns nothing when a signal stopped it.
+/// Trains (resuming what is there) unless `study.result(job)` exists, which is then read; writes it otherwise, and then
+/// removes the run's checkpoints unless the study keeps them. A run or result that was made from other settings is an
+/// error. Returns nothing when a signal stopped it (InterruptGuard::signal()).
 std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device& device, Backend& backend);
 
-/// The result that is there.
+/// The result that is there. Where the run lies is no setting that must agree.
 std::optional<JobResult> find_result(const Study& study, const StudyJob& job);
+
+/// Of a job that has a result, unless the study keeps them.
+void remove_checkpoints(const Study& study, const StudyJob& job);
 
 }  // namespace moe

@@ -7,8 +7,8 @@
 namespace moe {
 namespace {
 
-constexpr std::array kColours{"#1f6fb4", "#d1495b", "#2e8b57", "#b8860b", "#7b4fa3", "#4a4a4a",
-                              "#00808a", "#c46a1b", "#6b8e23", "#a0326e"};
+constexpr std::array kColours{"#1f6fb4", "#d1495b", "#2e8b57", "#b8860b", "#7b4fa3",
+                              "#4a4a4a", "#00808a", "#c46a1b", "#6b8e23", "#a0326e"};
 constexpr double kWidth = 760, kLeft = 70, kRight = 190, kTop = 40, kBottom = 50;
 
 /// Values to a stretch of pixels.
@@ -38,9 +38,12 @@ std::vector<double> ticks(const Axis& axis) {
 std::string escaped(const std::string& text) {
   std::string result;
   for (const char c : text) {
-    if (c == '<') result += "&lt;";
-    else if (c == '&') result += "&amp;";
-    else result += c;
+    if (c == '<')
+      result += "&lt;";
+    else if (c == '&')
+      result += "&amp;";
+    else
+      result += c;
   }
   return result;
 }
@@ -51,8 +54,8 @@ std::string text_at(double x, double y, const char* anchor, const std::string& t
 
 std::string line_at(double x1, double y1, double x2, double y2, const char* colour, double width) {
   return fmt::format(
-      "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\" stroke-width=\"{}\"/>\n", x1, y1,
-      x2, y2, colour, width);
+      "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\" stroke-width=\"{}\"/>\n", x1, y1, x2,
+      y2, colour, width);
 }
 
 std::string document(const std::string& title, double height, const std::string& body) {
@@ -73,18 +76,22 @@ std::vector<SystemSummary> chosen(const std::vector<SystemSummary>& systems, con
   return result;
 }
 
-/// A switch's losses, the mean over seeds, against its value.
+/// A switch's losses, the mean over seeds, against its value, where every seed has one.
 std::vector<Line> switch_lines(const std::vector<SystemSummary>& systems, const std::string& kind, double scale) {
   std::vector<Line> lines;
   for (const SystemSummary& system : systems) {
     Line line{.name = system.name, .points = {}};
-    const auto& first = system.results.front().switches;
-    for (size_t i = 0; i < first.size(); ++i) {
-      if (first[i].kind != kind) continue;
+    for (const SwitchPoint& point : system.results.front().switches) {
+      if (point.kind != kind) continue;
       double sum = 0;
-      for (const JobResult& result : system.results) sum += result.switches.at(i).loss;
-      line.points.emplace_back(scale * static_cast<double>(first[i].value),
-                               sum / static_cast<double>(system.results.size()));
+      size_t seeds = 0;
+      for (const JobResult& result : system.results) {
+        const auto loss = result.switched_loss(kind, point.value);
+        sum += loss.value_or(0);
+        seeds += loss ? 1 : 0;
+      }
+      if (seeds < system.results.size()) continue;
+      line.points.emplace_back(scale * static_cast<double>(point.value), sum / static_cast<double>(seeds));
     }
     if (line.points.size() > 1) lines.push_back(line);
   }
@@ -114,7 +121,8 @@ std::string bar_plot(const std::string& title, const std::vector<SystemSummary>&
     body += text_at(kNames - 8, middle + 4, "end", system.name);
     body += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"{}\"/>\n", kNames,
                         y + 4, x.at(system.loss) - kNames, kBar - 8, kColours[0]);
-    body += line_at(x.at(system.loss - system.loss_error), middle, x.at(system.loss + system.loss_error), middle, "#222222", 1.5);
+    body += line_at(x.at(system.loss - system.loss_error), middle, x.at(system.loss + system.loss_error), middle,
+                    "#222222", 1.5);
     body += text_at(kWidth - 84, middle + 4, "start", fmt::format("{:.4f}", system.loss));
   }
   body += text_at(kWidth / 2, height - 12, "middle", "validation loss, nats per token (the axis does not begin at 0)");
@@ -136,7 +144,8 @@ std::string line_plot(const std::string& title, const std::string& x_title, cons
     body += line_at(kLeft, y.at(tick), kWidth - kRight, y.at(tick), "#dddddd", 1);
     body += text_at(kLeft - 6, y.at(tick) + 4, "end", fmt::format("{:.4g}", tick));
   }
-  for (const double tick : ticks(x)) body += text_at(x.at(tick), kHeight - kBottom + 18, "middle", fmt::format("{:.4g}", tick));
+  for (const double tick : ticks(x))
+    body += text_at(x.at(tick), kHeight - kBottom + 18, "middle", fmt::format("{:.4g}", tick));
   for (size_t i = 0; i < lines.size(); ++i) {
     const char* colour = kColours[i % kColours.size()];
     std::string path;

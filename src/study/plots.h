@@ -15,8 +15,9 @@ struct Line {
 
 std::string line_plot(const std::string& title, const std::string& x_title, const std::vector<Line>& lines);
 
-/// Writes systems.svg, the study's bars, curves.svg (loss against FLOPs), and, where they were measured, figure4.svg (loss
-/// against the best experts passed over) and figure5.svg (loss against the number of experts). The files' names.
-std::vector<std::string> write_plots(const Study& study, const std::vector<SystemSummary>& systems, const fs::path& folder);
+/// Writes systems.svg, the study's bars, curves.svg (loss against FLOPs), and, where they were measured, figure4.svg
+/// (loss against the best experts passed over) and figure5.svg (loss against the number of experts). The files' names.
+std::vector<std::string> write_plots(const Study& study, const std::vector<SystemSummary>& systems,
+                                     const fs::path& folder);
 
 }  // namespace moe

@@ -9,27 +9,36 @@ namespace moe {
 namespace {
 
 // Student's t, two-sided 95%, by degrees of freedom from 1.
-constexpr std::array kStudent{12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262};
+constexpr std::array kStudent{12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+                              2.201,  2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+                              2.080,  2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042};
 
+/// A little too large above the table's end.
 double student(size_t degrees) { return kStudent[std::min(degrees, kStudent.size()) - 1]; }
 
-/// The loss where `budget` is used up, on the line between two evaluations.
+/// A curve's loss where `budget` is used up, on the line between two evaluations; the last one's where it used less.
 template <class Used>
-std::optional<double> loss_at(const SystemSummary& system, double budget, const Used& used) {
+std::optional<double> loss_at(const JobResult& result, double budget, const Used& used) {
+  const CurvePoint* before = nullptr;
+  for (const CurvePoint& point : result.curve) {
+    const double here = used(result, point);
+    if (here == budget) return point.loss;
+    if (here > budget) {
+      if (before == nullptr) return std::nullopt;
+      const double there = used(result, *before);
+      return before->loss + (budget - there) / (here - there) * (point.loss - before->loss);
+    }
+    before = &point;
+  }
+  return before == nullptr ? std::nullopt : std::optional(before->loss);
+}
+
+/// The mean over seeds.
+template <class Used>
+std::optional<double> mean_loss_at(const SystemSummary& system, double budget, const Used& used) {
   double sum = 0;
   for (const JobResult& result : system.results) {
-    const CurvePoint* before = nullptr;
-    std::optional<double> loss;
-    for (const CurvePoint& point : result.curve) {
-      const double here = used(result, point);
-      if (here >= budget && before != nullptr) {
-        const double part = (budget - used(result, *before)) / (here - used(result, *before));
-        loss = before->loss + part * (point.loss - before->loss);
-        break;
-      }
-      if (here == budget || (here < budget && &point == &result.curve.back())) loss = point.loss;
-      before = &point;
-    }
+    const auto loss = loss_at(result, budget, used);
     if (!loss) return std::nullopt;
     sum += *loss;
   }
@@ -71,7 +80,8 @@ std::vector<SystemSummary> summarize(const Study& study, const std::vector<JobRe
     summary.loss_error = summary.results.front().loss_error;
     if (summary.results.size() > 1) {
       double squares = 0;
-      for (const JobResult& result : summary.results) squares += (result.loss - summary.loss) * (result.loss - summary.loss);
+      for (const JobResult& result : summary.results)
+        squares += (result.loss - summary.loss) * (result.loss - summary.loss);
       summary.loss_error = student(summary.results.size() - 1) * std::sqrt(squares / (count - 1) / count);
     }
     summaries.push_back(std::move(summary));
@@ -80,11 +90,12 @@ std::vector<SystemSummary> summarize(const Study& study, const std::vector<JobRe
 }
 
 std::optional<double> loss_at_flops(const SystemSummary& system, double flops) {
-  return loss_at(system, flops, [](const JobResult& result, const CurvePoint& point) { return result.flops(point.step); });
+  return mean_loss_at(system, flops,
+                      [](const JobResult& result, const CurvePoint& point) { return result.flops(point.step); });
 }
 
 std::optional<double> loss_at_seconds(const SystemSummary& system, double seconds) {
-  return loss_at(system, seconds, [](const JobResult&, const CurvePoint& point) { return point.seconds; });
+  return mean_loss_at(system, seconds, [](const JobResult&, const CurvePoint& point) { return point.seconds; });
 }
 
 std::string study_table(const Study& study, const std::vector<SystemSummary>& systems) {
@@ -93,21 +104,22 @@ std::string study_table(const Study& study, const std::vector<SystemSummary>& sy
       "documents)\n\n",
       study.title);
   text +=
-      "| system | seeds | loss | bits per byte | parameters | activated | PFLOP (causal) | seconds | tokens/s | memory, GiB "
+      "| system | seeds | loss | bits per byte | parameters | activated | PFLOP (causal) | seconds | tokens/s | "
+      "memory, GiB "
       "| load max/mean | dropped |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n";
   double flops = std::numeric_limits<double>::infinity(), seconds = flops;
   for (const SystemSummary& system : systems) {
     const JobResult& first = system.results.front();
     const double used = first.flops(first.steps), time = mean_of(system, &JobResult::seconds);
+    const double dropped = mean_of(system, &JobResult::dropped);
     flops = std::min(flops, used);
     seconds = std::min(seconds, time);
-    text += fmt::format("| {} | {} | {:.4f} ± {:.4f} | {:.4f} | {} | {} | {:.3f} | {:.0f} | {:.0f} | {:.2f} | {:.2f} | {} |\n",
-                        system.name, system.results.size(), system.loss, system.loss_error,
-                        mean_of(system, &JobResult::bits_per_byte), millions(first.total_params),
-                        millions(first.activated_params), used * 1e-15, time,
-                        mean_of(system, &JobResult::tokens_per_second),
-                        static_cast<double>(first.memory_bytes) / (1 << 30), mean_of(system, &JobResult::max_over_mean_load),
-                        first.dropped > 0 ? fmt::format("{:.1f}%", 100 * mean_of(system, &JobResult::dropped)) : "");
+    text += fmt::format(
+        "| {} | {} | {:.4f} ± {:.4f} | {:.4f} | {} | {} | {:.3f} | {:.0f} | {:.0f} | {:.2f} | {:.2f} | {} |\n",
+        system.name, system.results.size(), system.loss, system.loss_error, mean_of(system, &JobResult::bits_per_byte),
+        millions(first.total_params), millions(first.activated_params), used * 1e-15, time,
+        mean_of(system, &JobResult::tokens_per_second), static_cast<double>(first.memory_bytes) / (1 << 30),
+        mean_of(system, &JobResult::max_over_mean_load), dropped > 0 ? fmt::format("{:.1f}%", 100 * dropped) : "");
   }
   text += fmt::format("\nAt equal FLOPs ({:.3f} PFLOP): {}\n", flops * 1e-15,
                       ranking(systems, [&](const SystemSummary& system) { return loss_at_flops(system, flops); }));

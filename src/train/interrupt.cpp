@@ -6,6 +6,7 @@ namespace moe {
 namespace {
 
 volatile std::sig_atomic_t received = 0;
+int guards = 0;
 
 void remember(int signal) {
   if (received != 0) {
@@ -18,12 +19,14 @@ void remember(int signal) {
 }  // namespace
 
 InterruptGuard::InterruptGuard() {
+  if (guards++ > 0) return;
   received = 0;
   std::signal(SIGINT, remember);
   std::signal(SIGTERM, remember);
 }
 
 InterruptGuard::~InterruptGuard() {
+  if (--guards > 0) return;
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
 }

@@ -3,7 +3,8 @@
 
 namespace moe {
 
-/// While it lives, the first SIGINT or SIGTERM is remembered; a second one ends the process at once.
+/// While it lives, the first SIGINT or SIGTERM is remembered; a second one ends the process at once. Of nested ones the
+/// outermost counts: what a run inside a longer task received, the task sees.
 class InterruptGuard {
  public:
   InterruptGuard();

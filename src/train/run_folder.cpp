@@ -1,11 +1,11 @@
 #include "train/run_folder.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
+#include <sys/file.h>
+
+#include <fcntl.h>
+#include <unistd.h>
 
 namespace moe {
 namespace {
@@ -86,6 +86,11 @@ void RunFolder::save_checkpoint(int64_t step, const std::function<void(const fs:
     const bool kept = keep.keep_every > 0 && all[i] % keep.keep_every == 0;
     if (!kept) fs::remove_all(checkpoint(all[i]));
   }
+}
+
+void RunFolder::remove_checkpoints() {
+  fs::remove(path_ / "latest");
+  for (const int64_t step : steps()) fs::remove_all(checkpoint(step));
 }
 
 }  // namespace moe

@@ -26,9 +26,11 @@ class RunFolder {
   /// The newest complete checkpoint's step.
   std::optional<int64_t> latest_step() const;
 
-  /// Writes step-N: `write` fills a temporary folder, which is then renamed and pointed to by `latest`. An older complete
-  /// folder of the same step is replaced. Then removes the checkpoints that `keep` does not keep.
+  /// Writes step-N: `write` fills a temporary folder, which is then renamed and pointed to by `latest`. An older
+  /// complete folder of the same step is replaced. Then removes the checkpoints that `keep` does not keep.
   void save_checkpoint(int64_t step, const std::function<void(const fs::path&)>& write, const CheckpointConfig& keep);
+  /// Removes every checkpoint and `latest`; the logs stay.
+  void remove_checkpoints();
 
  private:
   std::vector<int64_t> steps() const;

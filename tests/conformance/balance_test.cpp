@@ -129,6 +129,29 @@ TEST(Balance, PaddingChangesNeitherChoicesCountsLossNorGradients) {
   });
 }
 
+// FIELD 1a: the wrong score in the loss of sigmoid gates. s = (0.75, 0.5, 0.25) gives P = s / 1.5, whose gradient by
+// s_i is (c_i - sum of c P) / 1.5.
+TEST(Balance, OfSigmoidScoresTakesEachDividedByTheirSum) {
+  on_every_target([&](const Runner& run) {
+    Store s(18);
+    const View scores = s.reals(f32, {1, 3}, {0.75, 0.5, 0.25}), group = s.constant(i32, {1}, 0);
+    const View coefficients = s.reals(f32, {1, 3}, {3, 0, 0}), loss = s.constant(f32, {1}, 0);
+    const View d_logits = s.poison(f32, {1, 3});
+    run(BalanceLoss{.scores = scores, .group = group, .coefficients = coefficients, .normalized = true, .loss = loss});
+    EXPECT_NEAR(read(loss)(0), 3 * 0.5, 1e-6);
+    run(RouterBackward{.scores = scores,
+                       .ids = s.indices({1, 1}, {0}),
+                       .d_gates = s.constant(f32, {1, 1}, 0),
+                       .group = group,
+                       .coefficients = coefficients,
+                       .scoring = Scoring::sigmoid,
+                       .balance_normalized = true,
+                       .d_logits = d_logits});
+    const double by_score[] = {(3 - 1.5) / 1.5, -1.5 / 1.5, -1.5 / 1.5}, slope[] = {0.1875, 0.25, 0.1875};
+    for (int64_t e = 0; e < 3; ++e) EXPECT_NEAR(read(d_logits)(e), by_score[e] * slope[e], 1e-6);
+  });
+}
+
 TEST(Balance, TheBalanceLossAloneMovesTheRouterInProportionToAlpha) {
   on_every_target([&](const Runner& run) {
     Reals gradients[2];

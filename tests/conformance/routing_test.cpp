@@ -61,6 +61,36 @@ TEST(Routing, GatesAreTheScoresThemselvesUnlessNormalised) {
   });
 }
 
+// FIELD 1b: a bias folded into the mixing weights.
+TEST(Routing, ASelectionBiasMovesTheChoiceAndNoGate) {
+  on_every_target([&](const Runner& run) {
+    for (const GateForm form : {GateForm::score, GateForm::normalized}) {
+      Store s(16);
+      const View scores = s.reals(f32, {1, 4}, {0.5, 0.25, 0.125, 0.0625}), bias = s.reals(f32, {4}, {0, 0, 0, 10});
+      const View ids = s.poison(i32, {1, 2}), gates = s.poison(f32, {1, 2});
+      run(RouterTopk{.scores = scores, .bias = bias, .group = s.constant(i32, {1}, 0), .ids = ids});
+      EXPECT_EQ(read_indices(ids).values(), (std::vector<int64_t>{3, 0})) << "best first, bias included";
+      run(RouterGates{.scores = scores, .ids = ids, .form = form, .gates = gates});
+      const double sum = form == GateForm::score ? 1 : 0.5625;
+      EXPECT_NEAR(read(gates)(0), 0.0625 / sum, 1e-7);
+      EXPECT_NEAR(read(gates)(1), 0.5 / sum, 1e-7);
+    }
+  });
+}
+
+TEST(Routing, TheScalingFactorMultipliesGatesOfEveryFormOnce) {
+  on_every_target([&](const Runner& run) {
+    for (const GateForm form : {GateForm::score, GateForm::normalized, GateForm::softmax, GateForm::one}) {
+      Store s(17);
+      const View scores = form == GateForm::one ? View{} : s.reals(f32, {1, 3}, {0.5, 0.25, 0.125});
+      const View ids = s.indices({1, 2}, {0, 2}), plain = s.poison(f32, {1, 2}), scaled = s.poison(f32, {1, 2});
+      run(RouterGates{.scores = scores, .ids = ids, .form = form, .gates = plain});
+      run(RouterGates{.scores = scores, .ids = ids, .form = form, .scale = 2.5f, .gates = scaled});
+      for (const int64_t k : {0, 1}) EXPECT_NEAR(read(scaled)(k), 2.5 * read(plain)(k), 1e-6);
+    }
+  });
+}
+
 TEST(Routing, GatesHaveAGradientForEveryKExceptASingleNormalisedOne) {
   on_every_target([&](const Runner& run) {
     for (const int64_t top_k : {1, 2, 6}) {

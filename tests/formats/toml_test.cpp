@@ -168,6 +168,15 @@ TEST(Settings, AnUnknownKeyLikeNoOtherGetsTheKeysOfItsSectionOrTheSections) {
             "--set nonsense.quux=1: unknown key nonsense.quux; the sections are [run], [train]");
 }
 
+TEST(Settings, ASectionsUnknownKeysAreRefusedByThemselves) {
+  Settings s = Settings::parse("other = 1\n[train]\nsteps = 3\n[study]\nseedz = [1]\n", "r.toml");
+  s.get<std::vector<int64_t>>("study.seeds", {});
+  EXPECT_EQ(usage_error_of([&] { s.finish("study"); }), "r.toml:5: unknown key study.seedz; did you mean study.seeds?");
+  s.drop_section("study");
+  s.finish("study");
+  EXPECT_EQ(usage_error_of([&] { s.finish(); }).substr(0, 8), "r.toml:1");
+}
+
 TEST(Settings, SyntaxErrorsNameFileAndLine) {
   EXPECT_THAT(usage_error_of([] { Settings::parse("a = 1\nb = = 2\n", "r.toml"); }),
               testing::StartsWith("r.toml:2: this is not valid TOML: "));

@@ -1,7 +1,5 @@
 // Every routing method in a whole training step: gradients, two ways of computing the same, what each promises.
 
-#include "tests/support/methods.h"
-
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -13,46 +11,10 @@
 #include "nn/routers/hash_table.h"
 #include "tests/oracle/oracle.h"
 #include "tests/support/host_device.h"
+#include "tests/support/running.h"
 
 namespace moe {
 namespace {
-
-const std::vector<std::vector<int>> kEightRows = {{7, 4}, {11}, {3, 1, 5}, {9}, {12}, {2, 2, 2}, {6, 6}, {10, 1}};
-
-double total_loss(const StepReport& report) {
-  return std::accumulate(report.losses.begin(), report.losses.end(), report.loss);
-}
-
-struct StepResult {
-  StepReport report;
-  std::vector<std::vector<float>> gradients;
-};
-
-StepResult one_step(const MethodCase& test, const Batch& batch, int64_t microbatches, bool recompute = false,
-                    int threads = 2) {
-  ThreadPool pool(threads);
-  const auto device = make_cpu_device();
-  const auto backend = make_cpu_backend(pool);
-  StepConfig step = test.step(batch, microbatches);
-  step.recompute = recompute;
-  StepUnderTest under(test.config, step, *device, *backend);
-  spread_zero_parameters(under.run, *device);
-  under.accumulate(batch, microbatches);
-  StepResult result;
-  for (const View& view : under.run.gradients()) {
-    if (view) result.gradients.push_back(download_floats(*device, view));
-  }
-  result.report = under.run.update(1, 1e-3);
-  return result;
-}
-
-void expect_same_bits(const StepResult& a, const StepResult& b) {
-  EXPECT_EQ(a.report.loss, b.report.loss);
-  EXPECT_EQ(a.report.losses, b.report.losses);
-  EXPECT_EQ(a.report.counts, b.report.counts);
-  EXPECT_EQ(a.report.dropped, b.report.dropped);
-  EXPECT_EQ(a.gradients, b.gradients);
-}
 
 class EveryMethod : public testing::TestWithParam<MethodCase> {};
 
@@ -172,31 +134,6 @@ TEST_P(EveryMethod, PlannedMemoryIsWhatAStepUses) {
 
 INSTANTIATE_TEST_SUITE_P(All, EveryMethod, testing::ValuesIn(method_cases()),
                          [](const auto& test) { return test.param.name; });
-
-/// The tiny model with its memory, for looking at what a method does.
-struct Running {
-  MethodCase test;
-  Batch batch;
-  ThreadPool pool{2};
-  std::unique_ptr<Device> device = make_cpu_device();
-  std::unique_ptr<Backend> backend = make_cpu_backend(pool);
-  StepUnderTest under;
-
-  Running(const MethodCase& what, const Batch& rows, int64_t microbatches = 1)
-      : test(what), batch(rows), under(test.config, test.step(batch, microbatches), *device, *backend) {}
-
-  StepReport step(int64_t number, double rate) {
-    under.run.accumulate([&](int64_t) { return batch; }, number);
-    return under.run.update(number, rate);
-  }
-  std::vector<float> parameter(const std::string& wanted) {
-    for (size_t p = 0; p < under.run.table().size(); ++p) {
-      if (under.run.table()[p].name == wanted) return download_floats(*device, under.run.parameters()[p]);
-    }
-    ADD_FAILURE() << "no parameter " << wanted;
-    return {};
-  }
-};
 
 TEST(Methods, DeepSeekMoEOfWholeExpertsIsGShardBitForBit) {
   MethodCase ours = method_case("deepseekmoe"), gshard = method_case("gshard");

@@ -1,0 +1,290 @@
+"""moe study as a user types it: killed and gone on with, resumed job by job, refused with other settings, shown, drawn.
+
+Usage: study_test.py PATH_OF_MOE
+"""
+
+import json
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+import xml.etree.ElementTree
+
+from support import MOE, ROOT, make_dataset, moe
+
+SYSTEMS = ["dense", "gshard", "fine"]
+JOBS = [f"{system}-seed{seed}" for seed in (1, 2) for system in SYSTEMS]
+
+STUDY_FILE = """
+[study]
+dir = "{folder}/study"
+title = "Three <small> & 'quick'"
+seeds = [1, 2]
+systems = [
+  "dense:  model.method=dense",
+  "gshard: model.method=gshard",
+  "fine:   model.moe_intermediate_size=8 model.n_shared_experts=1 model.n_routed_experts=15 model.num_experts_per_tok=3",
+]
+bars = ["sparse: gshard fine"]
+mask_sixteenths = [0, 2]
+switches = true
+[data]
+train = "{folder}/dataset"
+valid = "{folder}/dataset"
+sequence_length = 32
+rows_per_step = 4
+microbatch_rows = 2
+[model]
+hidden_size = 24
+num_hidden_layers = 2
+num_attention_heads = 2
+n_routed_experts = 8
+moe_intermediate_size = 16
+intermediate_size = 32
+max_position_embeddings = 64
+[train]
+steps = 30
+[optimizer]
+learning_rate = 3e-3
+[eval]
+every = 10
+[checkpoint]
+every = 10
+"""
+
+
+def without_times(path):
+    """A result's bytes, but for what no two runs share."""
+    result = json.loads(path.read_text())
+    for point in [result, *result["curve"]]:
+        del point["seconds"]
+    del result["tokens_per_second"]
+    return json.dumps(result)
+
+
+class StudyTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.base = pathlib.Path(tempfile.mkdtemp(prefix="moe-study-test-"))
+        texts = sorted((ROOT / "src").rglob("*.h"))[:8]
+        make_dataset(cls.base, {"headers": [path.read_text() for path in texts]})
+        (cls.base / "study.toml").write_text(STUDY_FILE.format(folder=cls.base))
+        cls.straight = cls.base / "straight"
+        cls.first = cls.study("run", cls.straight, "--plots", cls.base / "plots")
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.base)
+
+    @classmethod
+    def arguments(cls, what, folder, *more):
+        return ["study", what, cls.base / "study.toml", "--set", f"study.dir={folder}", *more]
+
+    @classmethod
+    def study(cls, what, folder, *more, check=True):
+        return moe(*cls.arguments(what, folder, *more), check=check)
+
+    def start_and_wait_for_step(self, folder, job, step, *more):
+        """A study that has logged `step` of a job."""
+        process = subprocess.Popen([MOE, *map(str, self.arguments("run", folder, *more))], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True)
+        log = folder / "runs" / job / "log.jsonl"
+        deadline = time.monotonic() + 120
+        while not log.exists() or log.read_text().count("\n") < step:
+            self.assertIsNone(process.poll(), "the study ended before it could be interrupted")
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.002)
+        return process
+
+    def results(self, folder):
+        return sorted(path.name for path in (folder / "results").iterdir())
+
+    def assert_same_results(self, folder):
+        self.assertEqual(self.results(folder), sorted(f"{job}.json" for job in JOBS))
+        for job in JOBS:
+            self.assertEqual(without_times(folder / "results" / f"{job}.json"),
+                             without_times(self.straight / "results" / f"{job}.json"), job)
+
+    def trained(self, result):
+        """The jobs that a call trained, in order."""
+        return re.findall(r"^(\S+): loss \S+ after", result.stderr, re.MULTILINE)
+
+    def test_every_job_is_trained_and_leaves_one_small_result(self):
+        self.assertEqual(self.trained(self.first), JOBS)
+        for number, job in enumerate(JOBS, 1):
+            self.assertIn(f"{job} ({number} of 6)\n", self.first.stderr)
+            path = self.straight / "results" / f"{job}.json"
+            self.assertLess(path.stat().st_size, 20000)
+            result = json.loads(path.read_text())
+            self.assertEqual([point["step"] for point in result["curve"]], [10, 20, 30])
+            self.assertEqual(result["loss"], result["curve"][-1]["loss"])
+            self.assertGreater(result["curve"][0]["loss"], result["loss"])
+            self.assertAlmostEqual(result["seconds"], result["curve"][-1]["seconds"])
+        self.assertEqual(self.results(self.straight), sorted(f"{job}.json" for job in JOBS))
+
+    def test_switches_are_those_that_a_system_has_experts_for(self):
+        def measured(system):
+            result = json.loads((self.straight / "results" / f"{system}-seed1.json").read_text())
+            return {(point["kind"], point["value"]): point["loss"] for point in result["switches"]}, result["loss"]
+
+        self.assertEqual(measured("dense")[0], {})
+        for system, most in (("gshard", 2), ("fine", 3)):
+            losses, loss = measured(system)
+            kinds = [("mask_sixteenths", 0), ("mask_sixteenths", 2)]
+            kinds += [("experts_per_token", k) for k in range(1, most + 1)]
+            self.assertEqual(list(losses), kinds + ([("drop_shared", 1)] if system == "fine" else []))
+            self.assertEqual(losses["mask_sixteenths", 0], loss)
+            self.assertEqual(losses["experts_per_token", most], loss)
+            self.assertGreater(losses["mask_sixteenths", 2], loss)
+
+    def test_checkpoints_go_once_there_is_a_result(self):
+        for job in JOBS:
+            run = self.straight / "runs" / job
+            self.assertEqual(sorted(path.name for path in run.iterdir()), ["eval.jsonl", "lock", "log.jsonl", "run.toml"])
+        # As if it had been killed between the two.
+        left = self.straight / "runs" / JOBS[0] / "step-30"
+        left.mkdir()
+        (left / "trainer_state.json").write_text("{}")
+        self.study("run", self.straight, "--set", "study.keep_checkpoints=true")
+        self.assertTrue(left.exists())
+        self.study("run", self.straight)
+        self.assertFalse(left.exists())
+
+    def test_checkpoints_may_be_kept(self):
+        folder = self.base / "kept"
+        self.study("run", folder, "--only", "gshard", "--set", "study.keep_checkpoints=true", "--set", "study.seeds=[1]")
+        moe("eval", "loss", folder / "runs" / "gshard-seed1" / "latest", self.base / "headers.jsonl")
+
+    def test_a_study_killed_twice_equals_the_straight_one(self):
+        folder = self.base / "killed"
+        for job, step in (("gshard-seed1", 3), ("dense-seed2", 13)):  # before and behind a checkpoint
+            process = self.start_and_wait_for_step(folder, job, step)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            self.assertEqual(self.results(folder), sorted(f"{done}.json" for done in JOBS[:JOBS.index(job)]))
+        dates = {job: (folder / "results" / f"{job}.json").stat().st_mtime_ns for job in JOBS[:3]}
+        said = self.study("run", folder)
+        self.assertEqual(self.trained(said), JOBS[3:])
+        self.assertIn("resuming from", said.stderr)
+        for number, job in enumerate(JOBS[:3], 1):
+            self.assertIn(f"{job} ({number} of 6) is done", said.stderr)
+            self.assertEqual((folder / "results" / f"{job}.json").stat().st_mtime_ns, dates[job])
+        self.assert_same_results(folder)
+
+    def test_signals_save_a_checkpoint_set_the_status_and_leave_a_study_to_go_on_with(self):
+        folder = self.base / "signals"
+        for number, status, job in ((signal.SIGTERM, 143, "dense-seed1"), (signal.SIGINT, 130, "fine-seed1")):
+            process = self.start_and_wait_for_step(folder, job, 7)
+            process.send_signal(number)
+            said = process.communicate()[1]
+            self.assertEqual(process.returncode, status, said)
+            self.assertIn("the same command goes on", said)
+            self.assertFalse((folder / "results" / f"{job}.json").exists())
+        self.study("run", folder)
+        self.assert_same_results(folder)
+
+    def test_a_signal_behind_the_last_step_starts_no_further_job(self):
+        folder, large = self.base / "late", self.base / "large"  # its evaluation lasts long enough to be interrupted
+        texts = [path.read_text() for path in sorted((ROOT / "src").rglob("*.cpp"))]
+        (self.base / "large.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        moe("data", "--tokenizer", self.base / "tokenizer", "--out", large, self.base / "large.jsonl")
+        more = ["--set", f"data.valid={large}", "--set", "eval.every=0"]
+        process = self.start_and_wait_for_step(folder, "dense-seed1", 30, *more)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate()[1]
+        self.assertEqual(process.returncode, 143, said)
+        self.assertFalse((folder / "runs" / "gshard-seed1").exists())
+        said = self.study("run", folder, *more, "--only", "dense", "--set", "study.seeds=[1]")
+        self.assertEqual(self.trained(said), ["dense-seed1"])
+        self.assertIn("step-30 at step 30", said.stderr)
+
+    def test_only_trains_and_shows_those_systems(self):
+        folder = self.base / "only"
+        said = self.study("run", folder, "--only", "fine", "dense", "--set", "study.seeds=[2]")
+        self.assertEqual(self.trained(said), ["dense-seed2", "fine-seed2"])
+        self.assertIn("| fine | 1 |", said.stdout)
+        self.assertNotIn("gshard", said.stdout)
+        said = self.study("show", self.straight, "--only", "gshard")
+        self.assertIn("| gshard | 2 |", said.stdout)
+        self.assertNotIn("dense", said.stdout)
+
+    def test_max_seconds_leaves_the_rest_for_another_call(self):
+        folder = self.base / "pieces"
+        for number in range(6):
+            said = self.study("run", folder, "--max-seconds", "0.01")
+            self.assertEqual(self.trained(said), [JOBS[number]])
+            self.assertEqual("left for another call" in said.stderr, number < 5)
+        self.assert_same_results(folder)
+
+    def test_show_prints_the_table_that_run_printed(self):
+        shown = self.study("show", self.straight)
+        self.assertEqual(shown.stdout, self.first.stdout)
+        self.assertEqual(shown.stderr, "")
+        rows = [line for line in shown.stdout.splitlines() if re.match(r"\| (dense|gshard|fine) ", line)]
+        self.assertEqual([row.split(" | ")[:2] for row in rows], [[f"| {system}", "2"] for system in SYSTEMS])
+        self.assertIn("Three <small> & 'quick': validation loss", shown.stdout)
+        for what in ("FLOPs", "time", "memory"):
+            self.assertIn(f"\nAt equal {what}", shown.stdout)
+
+    def test_show_of_a_part_says_so(self):
+        folder = self.base / "part"
+        self.study("run", folder, "--only", "dense", "--set", "study.seeds=[1]")
+        said = self.study("show", folder)
+        self.assertIn("1 of 6 jobs have a result", said.stderr)
+        self.assertIn("| dense | 1 |", said.stdout)
+
+    def test_plots_are_xml_and_name_each_system(self):
+        def texts(folder, name):
+            root = xml.etree.ElementTree.parse(folder / name).getroot()
+            self.assertEqual(root.tag, "{http://www.w3.org/2000/svg}svg")
+            return [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+
+        self.study("show", self.straight, "--plots", self.base / "shown")
+        for folder in (self.base / "plots", self.base / "shown"):
+            names = {"systems.svg": SYSTEMS, "curves.svg": SYSTEMS, "sparse.svg": SYSTEMS[1:], "figure4.svg": SYSTEMS[1:],
+                     "figure5.svg": SYSTEMS[1:]}
+            self.assertEqual(sorted(path.name for path in folder.iterdir()), sorted(names))
+            for name, systems in names.items():
+                for system in SYSTEMS:
+                    self.assertEqual(system in texts(folder, name), system in systems, f"{system} in {name}")
+        self.assertIn("Three <small> & 'quick'", texts(self.base / "plots", "systems.svg"))
+
+    def assert_refused(self, result, status, *parts):
+        self.assertEqual(result.returncode, status, result.stderr)
+        for part in parts:
+            self.assertIn(part, result.stderr)
+        self.assertEqual(result.stderr.count("error:"), 1)
+
+    def test_results_and_runs_of_other_settings_are_refused(self):
+        folder = self.base / "other"
+        self.study("run", folder, "--only", "dense", "--set", "study.seeds=[1]")
+        for what in ("run", "show"):
+            refused = self.study(what, folder, "--set", "train.steps=31", check=False)
+            self.assert_refused(refused, 1, "dense-seed1.json was made from other settings", "--set study.dir=")
+        (folder / "results" / "dense-seed1.json").unlink()
+        self.assert_refused(self.study("run", folder, "--set", "optimizer.clip=2", check=False), 1,
+                            "runs/dense-seed1 was made from other settings")
+        moved = self.base / "moved"
+        shutil.copytree(self.straight, moved)
+        self.assertEqual(self.trained(self.study("run", moved)), [])
+
+    def test_users_mistakes_get_one_sentence(self):
+        new = self.base / "never"
+        self.assert_refused(self.study("show", new, check=False), 1, "has no results yet; run the study first")
+        self.assert_refused(self.study("run", new, "--only", "gshrad", check=False), 2, "no such system",
+                            "dense, gshard, fine")
+        self.assert_refused(self.study("run", new, "--set", "study.seedz=[1]", check=False), 2, "did you mean study.seeds?")
+        self.assert_refused(self.study("run", new, "--set", "data.valid=", check=False), 2, "data.train and data.valid")
+        self.assert_refused(self.study("run", new, "--set", "data.train=nowhere", "--set", "model.vocab_size=400",
+                                       check=False), 1, "nowhere")
+        self.assert_refused(moe("study", "run", "nowhere.toml", check=False), 1, "nowhere.toml")
+        self.assertEqual(self.study("run", new, "--max-seconds", "-1", check=False).returncode, 2)
+        self.assertFalse((new / "results").exists())
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,164 @@
+// What a job leaves behind: its result as JSON, found again by the settings that made it; checkpoints.
+
+#include "study/job.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tests/study/studies.h"
+
+namespace moe::test {
+namespace {
+
+using testing::HasSubstr;
+
+const std::string kWithSwitches = std::string(kStudySection) + "mask_sixteenths = [0, 2]\nswitches = true\n";
+
+void write_result(const Study& study, const StudyJob& job, const JobResult& result) {
+  make_folder(study.result(job).parent_path());
+  write_file(study.result(job), to_json(result).dump(1));
+}
+
+JobResult result_for(const StudyJob& job) {
+  JobResult result = result_of(job.system, job.seed, 2.5);
+  result.settings = job.run.resolved;
+  return result;
+}
+
+TEST(JobResult, ComesBackFromJsonAsItWas) {
+  JobResult result = result_of("few", 3, 1.0 / 3);
+  result.total_params = (int64_t{1} << 53) + 1;  // no double
+  result.dropped = 0.125;
+  result.switches = {{"mask_sixteenths", 2, 2.75}, {"drop_shared", 1, 3.5}};
+  result.settings = "[a]\nb = \"\\\"\"\n";
+  const JobResult read = job_result_from(parse_json(to_json(result).dump(), "test"), "test");
+  EXPECT_EQ(to_json(read), to_json(result));
+  EXPECT_EQ(read.system, "few");
+  EXPECT_EQ(read.loss, result.loss);
+  EXPECT_EQ(read.total_params, result.total_params);
+  ASSERT_EQ(read.curve.size(), 3u);
+  EXPECT_EQ(read.curve[1].step, 20);
+  EXPECT_EQ(read.curve[1].loss, result.curve[1].loss);
+  EXPECT_EQ(read.curve[1].seconds, 20);
+  EXPECT_EQ(read.switched_loss("drop_shared", 1), 3.5);
+  EXPECT_EQ(read.switched_loss("mask_sixteenths", 1), std::nullopt);
+  EXPECT_EQ(read.settings, result.settings);
+}
+
+TEST(JobResult, EveryFieldIsInTheJson) {
+  // Each written value differs from the default, so that a field that is not read shows.
+  JobResult result = result_of("few", 3, 2);
+  result.dropped = 0.5;
+  result.settings = "x";
+  const JobResult empty;
+  const Json written = to_json(result), defaults = to_json(empty);
+  for (const auto& [key, value] : written.items()) {
+    if (key == "switches") continue;
+    EXPECT_NE(value, defaults.at(key)) << key;
+    Json without = written;
+    without.erase(key);
+    EXPECT_THAT(error_of<Error>([&] { job_result_from(without, "file"); }), HasSubstr(key));
+  }
+}
+
+TEST(JobResult, IsFoundWhereverTheStudyLies) {
+  const TemporaryFolder here, there;
+  const Study study = study_of(here), moved = study_of(there);
+  EXPECT_FALSE(find_result(study, study.jobs[0]));
+  const JobResult result = result_for(study.jobs[0]);
+  EXPECT_THAT(result.settings, HasSubstr(here.path().string()));
+  write_result(moved, moved.jobs[0], result);
+  EXPECT_EQ(find_result(moved, moved.jobs[0])->loss, 2.5);
+}
+
+TEST(JobResult, OfOtherSettingsIsRefused) {
+  const TemporaryFolder folder;
+  const Study study = study_of(folder);
+  write_result(study, study.jobs[0], result_for(study.jobs[0]));
+  for (const char* setting : {"train.steps=5", "data.train=elsewhere", "optimizer.clip=2"}) {
+    const Study other = study_of(folder, kStudySection, {setting});
+    const std::string error = error_of<Error>([&] { find_result(other, other.jobs[0]); });
+    EXPECT_THAT(error, HasSubstr("few-seed3.json was made from other settings than this study's")) << setting;
+    EXPECT_THAT(error, HasSubstr("--set study.dir=")) << setting;
+  }
+  write_result(study, study.jobs[1], result_for(study.jobs[0]));  // a copy under another name
+  EXPECT_THAT(error_of<Error>([&] { find_result(study, study.jobs[1]); }), HasSubstr("other settings"));
+}
+
+TEST(JobResult, WithoutASwitchThatTheStudyAsksForIsRefused) {
+  const TemporaryFolder folder;
+  const Study study = study_of(folder, kWithSwitches);
+  JobResult result = result_for(study.jobs[0]);  // K = 1 of 8, no shared experts
+  result.switches = {{"mask_sixteenths", 0, 2.5}, {"experts_per_token", 1, 2.5}};
+  write_result(study, study.jobs[0], result);
+  EXPECT_THAT(error_of<Error>([&] { find_result(study, study.jobs[0]); }),
+              HasSubstr("has no evaluation with mask_sixteenths = 2"));
+  result.switches.push_back({"mask_sixteenths", 2, 2.6});
+  write_result(study, study.jobs[0], result);
+  EXPECT_TRUE(find_result(study, study.jobs[0]));
+  const Study fewer = study_of(folder);
+  EXPECT_TRUE(find_result(fewer, fewer.jobs[0])) << "more than was asked for is no mistake";
+}
+
+TEST(JobResult, SwitchesThatASystemHasTooFewExpertsForAreNotAskedFor) {
+  const TemporaryFolder folder;
+  const char* const limited =
+      "[study]\nmask_sixteenths = [4]\nswitches = true\nsystems = [\"limited: model.method=device_limited "
+      "model.n_group=4 model.topk_group=1 balance.devices=4 model.n_shared_experts=1\"]\n";
+  const Study study = study_of(folder, limited);  // K = 2 of the 2 experts in one group: no room for a third
+  JobResult result = result_for(study.jobs[0]);
+  result.switches = {{"experts_per_token", 1, 2.5}, {"experts_per_token", 2, 2.5}};
+  write_result(study, study.jobs[0], result);
+  EXPECT_TRUE(find_result(study, study.jobs[0]));
+}
+
+TEST(JobResult, ThatIsNoJsonIsAnError) {
+  const TemporaryFolder folder;
+  const Study study = study_of(folder);
+  make_folder(folder / "study/results");
+  write_file(study.result(study.jobs[0]), "{\"system\": \"fe");
+  EXPECT_THAT(error_of<Error>([&] { find_result(study, study.jobs[0]); }), HasSubstr("few-seed3.json"));
+}
+
+class Checkpoints : public testing::Test {
+ protected:
+  TemporaryFolder folder;
+  Study study = study_of(folder);
+  const StudyJob& job = study.jobs[0];
+  fs::path run = job.run.run_dir;
+
+  void SetUp() override {
+    for (const char* step : {"step-2", "step-4"}) {
+      make_folder(run / step);
+      for (const char* name : {"trainer_state.json", "model.safetensors"}) write_file(run / step / name, "{}");
+    }
+    fs::create_directory_symlink("step-4", run / "latest");
+    for (const char* name : {"log.jsonl", "eval.jsonl", "run.toml"}) write_file(run / name, "x");
+  }
+};
+
+TEST_F(Checkpoints, OfAFinishedJobAreRemovedAndItsLogsStay) {
+  remove_checkpoints(study, job);
+  EXPECT_FALSE(fs::exists(run / "step-2"));
+  EXPECT_FALSE(fs::exists(run / "step-4"));
+  EXPECT_FALSE(fs::is_symlink(run / "latest"));
+  for (const char* name : {"log.jsonl", "eval.jsonl", "run.toml"}) EXPECT_EQ(read_file(run / name), "x");
+  remove_checkpoints(study, job);  // again, for nothing
+}
+
+TEST_F(Checkpoints, StayWhereTheStudyKeepsThem) {
+  study.keep_checkpoints = true;
+  remove_checkpoints(study, job);
+  EXPECT_TRUE(fs::exists(run / "latest" / "model.safetensors"));
+  EXPECT_TRUE(fs::exists(run / "step-2"));
+}
+
+TEST_F(Checkpoints, OfAJobWithoutARunFolderAreNoMistake) {
+  fs::remove_all(run);
+  remove_checkpoints(study, job);
+  EXPECT_FALSE(fs::exists(run));
+}
+
+}  // namespace
+}  // namespace moe::test
