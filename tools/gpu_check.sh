@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Tests and measures on a machine with a GPU: tools/gpu_check.sh PACKED STAGE...   (PACKED: what tools/gpu_pack.sh made)
-# Stages: conformance step golden e2e memcheck racecheck machine bench2b bench2b64k
-# bench16b peer2b demo train100m ptx. Ends with one line per stage.
+# Stages: conformance step methods golden e2e memcheck racecheck machine bench2b bench2b64k
+# bench16b peer2b demo train100m study ptx. Ends with one line per stage.
+# study: what fits in STUDY_SECONDS of configs/study/h200.toml, with the datasets in build/study (docs/study.md); the
+# results are packed into study.tar beside the logs.
 # ptx: the conformance suite in a build for compute_80's PTX alone, packed in PACKED-ptx.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -38,6 +40,7 @@ for name in "$@"; do
   case $name in
     conformance) stage "$name" 400 "$packed/test_conformance" ;;
     step) stage "$name" 200 "$packed/test_backend_cuda" ;;
+    methods) stage "$name" 200 "$packed/test_backend_cuda" '--gtest_filter=*CudaMethods*' ;;
     golden) stage "$name" 100 "$packed/test_train" '--gtest_filter=*cuda*' ;;
     e2e) stage "$name" 300 python3 tests/e2e/cuda_test.py "$packed/moe" ;;
     memcheck) stage "$name" 400 compute-sanitizer --tool memcheck --error-exitcode 9 "$packed/test_backend_cuda" \
@@ -54,6 +57,12 @@ for name in "$@"; do
       [ -z "${LOG:-}" ] || python3 tools/compare_losses.py "$LOG" build/gpu-demo/log.jsonl --steps 181 200 ;;
     train100m) stage "$name" 300 "$packed/moe" train configs/moe-100m.toml --device cuda --set run.dir=build/gpu-100m
       cp build/gpu-100m/log.jsonl "$logs/100m-log.jsonl"; tail -n 60 "$logs/$name.log" | cut -c1-200 ;;
+    study)
+      folder=${STUDY_FOLDER:-build/gpu-study}
+      stage "$name" "$((${STUDY_SECONDS:-430} + 20))" "$packed/moe" study run configs/study/h200.toml --device cuda \
+        --set study.dir="$folder" --max-seconds "${STUDY_SECONDS:-430}"
+      tar -C "$folder" -cf "$logs/study.tar" results
+      grep -A99 '^| system' "$logs/$name.log" ;;
     peer2b) stage "$name" 300 python3 bench/peers/torch_cuda_step.py --preset 2b --rows "${ROWS:-8}"; tail -n 1 "$logs/$name.log" ;;
     ptx) stage "$name" 400 "$packed-ptx/test_conformance" '--gtest_filter=*gemm*:*attention*' ;;
     *) echo "gpu_check: no stage is called $name" >&2; exit 2 ;;

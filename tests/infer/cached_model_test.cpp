@@ -44,6 +44,8 @@ ModelConfig moe_config(int64_t chosen) {
   return config;
 }
 
+void PrintTo(const Case& tested, std::ostream* out) { *out << tested.name; }
+
 std::vector<Case> cases() {
   ModelConfig dense = moe_config(1);
   dense.n_routed_experts = dense.n_shared_experts = 0;

@@ -144,6 +144,8 @@ struct TinyModel {
   ModelConfig config;
 };
 
+void PrintTo(const TinyModel& tested, std::ostream* out) { *out << tested.name; }
+
 std::vector<TinyModel> tiny_models() {
   std::vector<TinyModel> models;
   models.push_back({"mixed", tiny_config()});
