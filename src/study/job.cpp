@@ -237,7 +237,7 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
   const Tokenizer tokenizer = Tokenizer::load(run.data.train);
   {
     Trainer trainer(run, plan, {train, &valid, tokenizer}, device, backend, true);
-    if (trainer.run() != 0 || InterruptGuard::signal() != 0) return std::nullopt;
+    if (trainer.run() != 0) return std::nullopt;
   }
   const ParameterCounts counts(run.model);
   JobResult result{.system = job.system,

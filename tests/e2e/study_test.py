@@ -187,12 +187,17 @@ class StudyTest(unittest.TestCase):
         self.study("run", folder)
         self.assert_same_results(folder)
 
+    def large_validation(self):
+        """Settings with an evaluation, of the last step alone, that lasts long enough to be interrupted."""
+        large = self.base / "large"
+        if not large.exists():
+            texts = [path.read_text() for path in sorted((ROOT / "src").rglob("*.cpp"))]
+            (self.base / "large.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+            moe("data", "--tokenizer", self.base / "tokenizer", "--out", large, self.base / "large.jsonl")
+        return ["--set", f"data.valid={large}", "--set", "eval.every=0"]
+
     def test_a_signal_behind_the_last_step_starts_no_further_job(self):
-        folder, large = self.base / "late", self.base / "large"  # its evaluation lasts long enough to be interrupted
-        texts = [path.read_text() for path in sorted((ROOT / "src").rglob("*.cpp"))]
-        (self.base / "large.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-        moe("data", "--tokenizer", self.base / "tokenizer", "--out", large, self.base / "large.jsonl")
-        more = ["--set", f"data.valid={large}", "--set", "eval.every=0"]
+        folder, more = self.base / "late", self.large_validation()
         process = self.start_and_wait_for_step(folder, "dense-seed1", 30, *more)
         process.send_signal(signal.SIGTERM)
         said = process.communicate()[1]
@@ -201,6 +206,18 @@ class StudyTest(unittest.TestCase):
         said = self.study("run", folder, *more, "--only", "dense", "--set", "study.seeds=[1]")
         self.assertEqual(self.trained(said), ["dense-seed1"])
         self.assertIn("step-30 at step 30", said.stderr)
+
+    def test_a_signal_among_the_switches_leaves_the_trained_model(self):
+        folder, more = self.base / "switched", [*self.large_validation(), "--only", "fine", "--set", "study.seeds=[1]"]
+        process = subprocess.Popen([MOE, *map(str, self.arguments("run", folder, *more))], stderr=subprocess.PIPE, text=True)
+        while "mask_sixteenths = 2" not in process.stderr.readline():
+            self.assertIsNone(process.poll())
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate()[1]
+        self.assertEqual(process.returncode, 143, said)
+        self.assertNotIn("experts_per_token", said)
+        self.assertFalse((folder / "results").exists())
+        self.assertIn("step-30 at step 30", self.study("run", folder, *more).stderr)
 
     def test_only_trains_and_shows_those_systems(self):
         folder = self.base / "only"

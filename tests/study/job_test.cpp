@@ -82,7 +82,12 @@ TEST(JobResult, OfOtherSettingsIsRefused) {
     EXPECT_THAT(error, HasSubstr("few-seed3.json was made from other settings than this study's")) << setting;
     EXPECT_THAT(error, HasSubstr("--set study.dir=")) << setting;
   }
-  write_result(study, study.jobs[1], result_for(study.jobs[0]));  // a copy under another name
+}
+
+TEST(JobResult, OfAnotherSystemIsRefusedThoughItsSettingsAreTheSame) {
+  const TemporaryFolder folder;
+  const Study study = study_of(folder, "[study]\nsystems = [\"one:\", \"two:\"]\n");
+  write_result(study, study.jobs[1], result_for(study.jobs[0]));
   EXPECT_THAT(error_of<Error>([&] { find_result(study, study.jobs[1]); }), HasSubstr("other settings"));
 }
 
