@@ -25,6 +25,7 @@ Examples:
   moe bench step --layers 2 --experts 15 --top-k 3 --rows 1 --steps 5
   moe bench step --device cuda --config configs/deepseekmoe-2b.toml --rows 8
   moe bench layer --tokens 4096 --dtype bf16 --skew 1
+  moe bench step --config configs/deepseekmoe-2b.toml --rows 1 --even
   moe bench generate --config configs/demo.toml
   moe bench tokenizer --tokenizer runs/tokenizer --vocab-size 8192 books.txt code.jsonl.zst
   moe bench machine)";
@@ -50,6 +51,11 @@ RunConfig take_run_file(const CLI::App& command, BenchFlags& flags) {
     if (command.get_option_no_throw(name) != nullptr && command.count(name) > 0) flags.model.*size = options.*size;
   }
   if (command.count("--dtype") == 0) flags.dtype = name(run.step.dtype);
+  flags.model.even_routing = options.even_routing;
+  if (options.even_routing && run.model.routing != RoutingMethod::topk) {
+    fail_usage("--even: in {} tokens do not choose by score (model.routing = {}), so their choice cannot be made even",
+               flags.config, name(run.model.routing));
+  }
   return run;
 }
 
@@ -78,6 +84,7 @@ void add_common_options(CLI::App& command, BenchFlags& flags, int64_t least_expe
   add_size(command, "--experts", flags.model.n_routed_experts, least_experts, experts_help);
   add_size(command, "--top-k", flags.model.num_experts_per_tok, 1, "routed experts that a token uses");
   add_size(command, "--width", flags.model.moe_intermediate_size, 1, "width of an expert");
+  command.add_flag("--even", flags.model.even_routing, "forced balance: experts in turn, whatever the router's scores");
   add_size(command, "--product", flags.product, 0, "size of the square product to compare with; 0: none");
   command.add_flag("--json", flags.json, "print JSON");
   add_dtype_option(command, flags.dtype);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "cli/bench_machine.h"
+#include "eval/routing_counts.h"
 #include "formats/json.h"
 #include "model/cost.h"
 #include "ops/record.h"
@@ -114,6 +115,16 @@ Measured measure(const StepFlags& flags, const StepConfig& step, Compute& comput
   return measured;
 }
 
+/// Choices of the busiest expert of a layer over the mean, in the layer where that is largest; 0 without experts.
+double worst_load(const ModelConfig& model, const StepReport& report) {
+  const auto experts = static_cast<size_t>(model.n_routed_experts);
+  double worst = 0;
+  for (size_t begin = 0; experts > 0 && begin + experts <= report.counts.size(); begin += experts) {
+    worst = std::max(worst, load_statistics(std::span(report.counts).subspan(begin, experts)).max_over_mean);
+  }
+  return worst;
+}
+
 double gib(int64_t bytes) { return static_cast<double>(bytes) / 1073741824.0; }
 
 Json step_json(const StepFlags& flags, const Measured& measured, int threads) {
@@ -169,6 +180,7 @@ Json step_json(const StepFlags& flags, const Measured& measured, int threads) {
           {"product_gflops", 1e-9 * measured.product},
           {"share_of_product", measured.product > 0 ? Json(rate / measured.product) : Json()},
           {"paper_share_of_product", measured.product > 0 ? Json(paper_rate / measured.product) : Json()},
+          {"load_max_over_mean", worst_load(m, measured.report)},
           {"loss", measured.report.loss},
           {"grad_norm", measured.report.gradient_norm},
           {"ops", ops}};
@@ -187,8 +199,12 @@ void print_step(const Json& j) {
                100 * number("share_of_product"), j.at("dtype").get<std::string>(), number("product_gflops"),
                100 * number("paper_share_of_product"));
   }
-  fmt::print("\n{:.2f} GiB allocated on the device ({:.2f} GiB planned), {:.2f} GiB of host memory at the peak\n\n",
+  fmt::print("\n{:.2f} GiB allocated on the device ({:.2f} GiB planned), {:.2f} GiB of host memory at the peak\n",
              number("allocated_gib"), j.at("plan_gib").at("total").get<double>(), number("peak_rss_gib"));
+  if (number("load_max_over_mean") > 0) {
+    fmt::print("the busiest expert has {:.2f} times the mean of its layer\n", number("load_max_over_mean"));
+  }
+  fmt::print("\n");
   std::vector<std::pair<double, std::string>> rows;
   for (const auto& [name, op] : j.at("ops").items()) rows.emplace_back(op.at("ms").get<double>(), name);
   std::sort(rows.rbegin(), rows.rend());
