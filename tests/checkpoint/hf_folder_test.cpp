@@ -1,5 +1,6 @@
 // Hugging Face folders: every field and tensor is honoured, or refused in one sentence that names it.
 
+#include <cstring>
 #include <functional>
 #include <numeric>
 
@@ -184,6 +185,42 @@ TEST_F(HfWeights, SavedAndLoadedAgainIsTheSame) {
   const test::TemporaryFolder other;
   save_weights(other.path(), config, table, views_, device_);
   EXPECT_EQ(read_file(other.path() / "model.safetensors"), read_file(folder_.path() / "model.safetensors"));
+}
+
+TEST(HashTables, AnExpertThatTheModelDoesNotHaveIsNamedWithItsToken) {
+  ModelConfig config = tiny_config();
+  config.routing = RoutingMethod::hash;
+  config.num_experts_per_tok = 1;
+  const auto table = parameter_table(config);
+  HostDevice device;
+  std::vector<View> views;
+  View hash_table;
+  for (const Parameter& parameter : table) {
+    const size_t bytes = static_cast<size_t>(parameter.shape.elements()) * 4;
+    views.push_back(View(device.allocate(bytes + 4, parameter.name), parameter.storage(DType::f32), parameter.shape));
+    std::memset(views.back().data, 0, bytes);
+    if (parameter.is_table()) hash_table = views.back();
+  }
+  const test::TemporaryFolder folder;
+  for (const int32_t expert : {0, 5, 6, -1}) {
+    hash_table.as<int32_t>()[3] = expert;
+    save_weights(folder.path(), config, table, views, device);
+    save_optimizer(folder.path(), config, table, {{".master", views}}, device);
+    const std::string weights = refusal([&] { load_weights(folder.path(), config, table, views, device); });
+    const std::string optimizer = refusal([&] {
+      load_optimizer(folder.path(), config, table, {{".master", views}}, device);
+    });
+    for (const std::string& message : {weights, optimizer}) {
+      if (expert >= 0 && expert < config.n_routed_experts) {
+        EXPECT_EQ(message, "(not refused)");
+        continue;
+      }
+      EXPECT_NE(message.find("mlp.gate.hash_table"), std::string::npos) << message;
+      EXPECT_NE(message.find(fmt::format("token id 3 to expert {}, expected experts from 0 to 5", expert)),
+                std::string::npos)
+          << message;
+    }
+  }
 }
 
 }  // namespace
