@@ -68,7 +68,21 @@ void upload_converted(const SafetensorsTensor& tensor, const View& view, Device&
   device.upload(view.data, host.data(), host.size() * sizeof(T));
 }
 
-void load_part(const SafetensorsFile& file, const SafetensorsTensor& tensor, const Part& part, Device& device) {
+// Routers take a table's values as experts without looking at them again.
+void check_hash_table(const SafetensorsFile& file, const SafetensorsTensor& tensor, int64_t experts) {
+  for (size_t id = 0; id < tensor.bytes / sizeof(int32_t); ++id) {
+    int32_t expert;
+    std::memcpy(&expert, tensor.data + id * sizeof(expert), sizeof(expert));
+    if (expert >= 0 && expert < experts) continue;
+    fail(
+        "{}: {} sends the token id {} to expert {}, expected experts from 0 to {} (n_routed_experts); make the file "
+        "anew",
+        file.path().string(), tensor.name, id, expert, experts - 1);
+  }
+}
+
+void load_part(const SafetensorsFile& file, const SafetensorsTensor& tensor, const Part& part,
+               const ModelConfig& config, Device& device) {
   if (tensor.shape != part.shape) {
     fail("{}: {} is {}, expected {} from config.json", file.path().string(), part.name, tensor.text(),
          fmt::format("[{}]", fmt::join(part.shape, ", ")));
@@ -80,6 +94,7 @@ void load_part(const SafetensorsFile& file, const SafetensorsTensor& tensor, con
   if (!integers && tensor.dtype != "F32" && tensor.dtype != "BF16") {
     fail("{}: {} is {}, expected F32 or BF16; convert the file first", file.path().string(), part.name, tensor.text());
   }
+  if (integers) check_hash_table(file, tensor, config.n_routed_experts);
   if (tensor.dtype == safetensors_name(part.view.dtype)) {
     device.upload(part.view.data, tensor.data, tensor.bytes);
     return;
@@ -122,7 +137,7 @@ void load_parts(const std::vector<SafetensorsFile>& files, const std::vector<Par
     const SafetensorsTensor* found = nullptr;
     for (const SafetensorsFile& file : files) {
       if ((found = file.find(part.name)) == nullptr) continue;
-      load_part(file, *found, part, device);
+      load_part(file, *found, part, config, device);
       break;
     }
     if (found == nullptr) {

@@ -132,7 +132,8 @@ struct TableRoute {
 };
 
 /// Each expert takes its tokens_per_expert(non-padding tokens of the row, E, factor) best-scored tokens of each row,
-/// the lower position winning ties: ids[t, e] = e where expert e takes token t, else -1.
+/// the lower position winning ties and scores that are not numbers coming last: ids[t, e] = e where expert e takes
+/// token t, else -1.
 struct ExpertChoice {
   View scores;         ///< stat [T, E]
   View group;          ///< i32 [T]

@@ -187,39 +187,39 @@ TEST_F(HfWeights, SavedAndLoadedAgainIsTheSame) {
   EXPECT_EQ(read_file(other.path() / "model.safetensors"), read_file(folder_.path() / "model.safetensors"));
 }
 
-// FIELD 1b: a selection bias in bf16, or dropped on the way.
-TEST_F(HfWeights, ASelectionBiasStaysF32AndComesBackExactly) {
-  ModelConfig config = tiny_config();
-  config.topk_method = TopkMethod::noaux_tc;
-  const auto table = parameter_table(config);
-  const auto make_views = [&] {
-    std::vector<View> views;
-    for (const Parameter& parameter : table) {
-      const DType storage = parameter.storage(DType::bf16);
-      const auto bytes = static_cast<size_t>(parameter.shape.elements()) * size_of(storage);
-      views.push_back(View(device_.allocate(bytes, parameter.name), storage, parameter.shape));
-      std::memset(views.back().data, 0, bytes);
-    }
-    return views;
-  };
-  const std::vector<View> saved = make_views(), loaded = make_views();
-  int biases = 0;
-  for (size_t p = 0; p < table.size(); ++p) {
-    if (!table[p].name.ends_with("router.bias")) continue;
-    ASSERT_EQ(saved[p].dtype, DType::f32) << "beside weights of bf16";
-    for (int64_t e = 0; e < 6; ++e) saved[p].as<float>()[e] = 1.0f + static_cast<float>(e + 1) * 1e-6f;  // no bf16
-    ++biases;
-  }
-  EXPECT_EQ(biases, 2);
-  save_weights(folder_.path(), config, table, saved, device_);
-  load_weights(folder_.path(), config, table, loaded, device_);
-  for (size_t p = 0; p < table.size(); ++p) {
-    if (!table[p].name.ends_with("router.bias")) continue;
-    EXPECT_EQ(std::memcmp(loaded[p].data, saved[p].data, 6 * sizeof(float)), 0);
-  }
-  const std::string file = read_file(folder_.path() / "model.safetensors");
-  EXPECT_NE(file.find("model.layers.1.mlp.gate.e_score_correction_bias\":{\"dtype\":\"F32\""), std::string::npos);
 }
 
-}  // namespace
-}  // namespace moe
+TEST(HashTables, AnExpertThatTheModelDoesNotHaveIsNamedWithItsToken) {
+  ModelConfig config = tiny_config();
+  config.routing = RoutingMethod::hash;
+  config.num_experts_per_tok = 1;
+  const auto table = parameter_table(config);
+  HostDevice device;
+  std::vector<View> views;
+  View hash_table;
+  for (const Parameter& parameter : table) {
+    const size_t bytes = static_cast<size_t>(parameter.shape.elements()) * 4;
+    views.push_back(View(device.allocate(bytes + 4, parameter.name), parameter.storage(DType::f32), parameter.shape));
+    std::memset(views.back().data, 0, bytes);
+    if (parameter.is_table()) hash_table = views.back();
+  }
+  const test::TemporaryFolder folder;
+  for (const int32_t expert : {0, 5, 6, -1}) {
+    hash_table.as<int32_t>()[3] = expert;
+    save_weights(folder.path(), config, table, views, device);
+    save_optimizer(folder.path(), config, table, {{".master", views}}, device);
+    const std::string weights = refusal([&] { load_weights(folder.path(), config, table, views, device); });
+    const std::string optimizer = refusal([&] {
+      load_optimizer(folder.path(), config, table, {{".master", views}}, device);
+    });
+    for (const std::string& message : {weights, optimizer}) {
+      if (expert >= 0 && expert < config.n_routed_experts) {
+        EXPECT_EQ(message, "(not refused)");
+        continue;
+      }
+      EXPECT_NE(message.find("mlp.gate.hash_table"), std::string::npos) << message;
+      EXPECT_NE(message.find(fmt::format("token id 3 to expert {}, expected experts from 0 to 5", expert)),
+                std::string::npos)
+          << message;
+    }
+  }

@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "tests/conformance/routing_inputs.h"
 
 namespace moe::conformance {
@@ -93,6 +95,18 @@ Cases<NoiseLoad> make_cases<NoiseLoad>() {
                        .noisy = s.normal(f32, shape),
                        .top_k = sizes.top_k,
                        .load = s.poison(f32, shape)});
+    if (sizes.top_k + 1 == sizes.experts) continue;
+    std::vector<double> broken(static_cast<size_t>(shape.elements()), 0.25);  // equal, but for one that is no number
+    for (int64_t t = 0; t < sizes.tokens; ++t) {
+      const auto expert = static_cast<int64_t>(s.draw() % static_cast<uint64_t>(sizes.experts));
+      broken[static_cast<size_t>(t * sizes.experts + expert)] = std::numeric_limits<double>::quiet_NaN();
+    }
+    list.add(NoiseLoad{.clean = s.normal(f32, shape),
+                       .raw = s.normal(f32, shape, 0.5),
+                       .noisy = s.reals(f32, shape, broken),
+                       .top_k = sizes.top_k,
+                       .load = s.poison(f32, shape)},
+             "not all are numbers");
   }
   return list;
 }
@@ -143,7 +157,12 @@ Cases<ExpertChoice> make_cases<ExpertChoice>() {
         const Shape shape{rows.tokens, experts};
         std::vector<double> few(static_cast<size_t>(shape.elements()));
         for (double& value : few) value = static_cast<double>(s.draw() % 3) / 4;
-        for (const View& scores : {softmax_scores(s, rows.tokens, experts, 1), s.reals(f32, shape, few)}) {
+        std::vector<double> broken = few;  // mostly not numbers, as when training diverges
+        for (double& value : broken) value = s.draw() % 4 == 0 ? value : std::numeric_limits<double>::quiet_NaN();
+        const std::vector<double> none(few.size(), std::numeric_limits<double>::quiet_NaN()), equal(few.size(), 0.25);
+        for (const View& scores :
+             {softmax_scores(s, rows.tokens, experts, 1), s.reals(f32, shape, few), s.reals(f32, shape, broken),
+              s.reals(f32, shape, none), s.reals(f32, shape, equal)}) {
           list.add(ExpertChoice{.scores = scores,
                                 .group = groups(s, rows.tokens, 1, true),
                                 .factor = factor,

@@ -39,6 +39,24 @@ TEST(Routing, ChosenExpertsAreDistinctEvenWhenScoresAreMinusInfinity) {
   });
 }
 
+TEST(Routing, ExpertsTakeAsManyTokensAsPlannedWhateverTheScores) {
+  constexpr int64_t tokens = 24, experts = 4;
+  on_every_target([&](const Runner& run) {
+    for (const double score : {static_cast<double>(NAN), static_cast<double>(-INFINITY), 0.25}) {
+      Store s(16);
+      const View ids = s.poison(i32, {tokens, experts});
+      run(ExpertChoice{.scores = s.constant(f32, {tokens, experts}, score),
+                       .group = s.constant(i32, {tokens}, 0),
+                       .factor = 2 * kMillion,
+                       .row_length = tokens,
+                       .ids = ids});
+      for (int64_t t = 0; t < tokens; ++t) {
+        for (int64_t e = 0; e < experts; ++e) EXPECT_EQ(read_indices(ids)(t, e), t < tokens / 2 ? e : -1);
+      }
+    }
+  });
+}
+
 TEST(Routing, GatesAreTheScoresThemselvesUnlessNormalised) {
   on_every_target([&](const Runner& run) {
     for (const bool normalize : {false, true}) {

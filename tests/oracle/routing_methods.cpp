@@ -12,6 +12,9 @@ namespace {
 
 double softplus(double x) { return std::log1p(std::exp(x)); }
 
+/// An order of all scores, those that are not numbers last.
+double rank(double score) { return std::isnan(score) ? -std::numeric_limits<double>::infinity() : score; }
+
 int64_t tokens_of_row(const Indices& group, int64_t row, int64_t length) {
   int64_t tokens = 0;
   for (int64_t t = row * length; t < (row + 1) * length; ++t) tokens += group(t) >= 0 ? 1 : 0;
@@ -24,7 +27,8 @@ int64_t threshold(const Reals& values, int64_t t, int64_t i, int64_t top_k) {
   for (int64_t e = 0; e < values.size(1); ++e) {
     if (e != i) others.push_back(e);
   }
-  std::stable_sort(others.begin(), others.end(), [&](int64_t a, int64_t b) { return values(t, a) > values(t, b); });
+  std::stable_sort(others.begin(), others.end(),
+                   [&](int64_t a, int64_t b) { return rank(values(t, a)) > rank(values(t, b)); });
   return others[static_cast<size_t>(top_k - 1)];
 }
 
@@ -150,7 +154,8 @@ void compute(const ExpertChoice& op) {
     const auto wanted = static_cast<size_t>(std::min(tokens, std::max(1.0, share)));
     for (int64_t e = 0; e < scores.size(1); ++e) {
       std::vector<int64_t> order = real;
-      std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return scores(a, e) > scores(b, e); });
+      std::stable_sort(order.begin(), order.end(),
+                       [&](int64_t a, int64_t b) { return rank(scores(a, e)) > rank(scores(b, e)); });
       for (size_t i = 0; i < wanted; ++i) ids(order[i], e) = e;
     }
   }

@@ -15,6 +15,16 @@ namespace {
 
 double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
 
+/// An order of all scores, those that are not numbers last.
+float rank(float score) { return std::isnan(score) ? -std::numeric_limits<float>::infinity() : score; }
+
+/// In the falling order of scores a comes before b; of equals the lower index.
+template <class Score>
+bool comes_before(int64_t a, int64_t b, const Score& score) {
+  const float one = rank(score(a)), other = rank(score(b));
+  return one > other || (one == other && a < b);
+}
+
 int64_t tokens_of_row(const int32_t* group, int64_t length) {
   return std::count_if(group, group + length, [](int32_t g) { return g >= 0; });
 }
@@ -103,7 +113,7 @@ namespace {
 struct Thresholds {
   int64_t kth, next;
   bool chosen(const float* noisy, int64_t e) const {
-    return noisy[e] > noisy[next] || (noisy[e] == noisy[next] && e < next);
+    return comes_before(e, next, [&](int64_t i) { return noisy[i]; });
   }
   int64_t of(const float* noisy, int64_t e) const { return chosen(noisy, e) ? next : kth; }
 };
@@ -112,7 +122,7 @@ Thresholds thresholds(const float* noisy, int64_t experts, int64_t top_k, std::v
   order.resize(static_cast<size_t>(experts));
   std::iota(order.begin(), order.end(), 0);
   std::partial_sort(order.begin(), order.begin() + top_k + 1, order.end(),
-                    [&](int64_t a, int64_t b) { return noisy[a] > noisy[b] || (noisy[a] == noisy[b] && a < b); });
+                    [&](int64_t a, int64_t b) { return comes_before(a, b, [&](int64_t i) { return noisy[i]; }); });
   return {order[static_cast<size_t>(top_k - 1)], order[static_cast<size_t>(top_k)]};
 }
 
@@ -197,11 +207,10 @@ void execute(Context& context, const ExpertChoice& op) {
       std::fill_n(row_as<int32_t>(op.ids, t), experts, -1);
       if (group[t] >= 0) order.push_back(t);
     }
-    const auto score = [&](int64_t t, int64_t e) { return row_as<float>(op.scores, t)[e]; };
     for (int64_t e = 0; e < experts; ++e) {
-      std::partial_sort(order.begin(), order.begin() + count, order.end(), [&](int64_t a, int64_t b) {
-        return score(a, e) > score(b, e) || (score(a, e) == score(b, e) && a < b);
-      });
+      const auto score = [&](int64_t t) { return row_as<float>(op.scores, t)[e]; };
+      std::partial_sort(order.begin(), order.begin() + count, order.end(),
+                        [&](int64_t a, int64_t b) { return comes_before(a, b, score); });
       for (int64_t i = 0; i < count; ++i)
         row_as<int32_t>(op.ids, order[static_cast<size_t>(i)])[e] = static_cast<int32_t>(e);
     }

@@ -138,6 +138,9 @@ __device__ inline float block_max(float value, float* shared) {
   return largest;
 }
 
+/// An order of all scores, those that are not numbers last.
+__device__ inline float rank(float score) { return isnan(score) ? -INFINITY : score; }
+
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Queues kernel(args...) on the context's stream; a grid without blocks queues nothing.
@@ -153,5 +156,8 @@ inline dim3 blocks(int64_t count) {
   MOE_CHECK(count >= 0 && count <= INT32_MAX);
   return dim3(static_cast<unsigned>(count));
 }
+/// Blocks of `threads` threads, with a thread or a warp for each of `count`.
+inline dim3 threads_for(int64_t count, unsigned threads) { return blocks(ceil_div(count, threads)); }
+inline dim3 warps_for(int64_t count, unsigned threads) { return blocks(ceil_div(count, threads / kWarp)); }
 
 }  // namespace moe::cuda

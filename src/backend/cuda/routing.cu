@@ -43,11 +43,8 @@ __device__ bool better(const Best& a, const Best& b) {
   return a.score > b.score || (a.score == b.score && a.expert < b.expert);
 }
 
-/// An order of all scores, those that are not numbers last: the choices are distinct whatever the values.
-__device__ float rank(float score) { return isnan(score) ? -INFINITY : score; }
-
 /// The best of the candidates that come after `last` (any, where its expert is below 0) in `begin`, `begin + step`, ...
-/// below `end`.
+/// below `end`: one after the other, they are distinct whatever the values.
 template <class Value>
 __device__ Best next_best(const Best& last, int begin, int end, int step, const Value& value) {
   Best best{-INFINITY, -1};
@@ -287,22 +284,21 @@ __global__ void router_backward_kernel(RouterBackwardArgs a) {
   }
 }
 
-dim3 warps_for(int64_t rows) { return blocks(ceil_div(rows, kWarps)); }
-
 }  // namespace
 
 template <>
 void execute(Context& context, const RouterScores& op) {
   product(context, Gemm{.a = op.x, .b = op.weight, .c = op.scores, .transpose_b = true});
   if (op.scoring == Scoring::none) return;
-  launch(context, scoring_kernel, warps_for(op.scores.size(0)), kThreads, 0, op.scores.as<float>(), op.scores.stride[0],
-         op.scoring, op.log_sum ? op.log_sum.as<float>() : nullptr, op.scores.size(0), op.scores.size(1));
+  launch(context, scoring_kernel, warps_for(op.scores.size(0), kThreads), kThreads, 0, op.scores.as<float>(),
+         op.scores.stride[0], op.scoring, op.log_sum ? op.log_sum.as<float>() : nullptr, op.scores.size(0),
+         op.scores.size(1));
 }
 
 template <>
 void execute(Context& context, const RouterTopk& op) {
   const int64_t rows = op.scores.size(0);
-  launch(context, topk_kernel, warps_for(rows), kThreads, 0, op.scores.as<const float>(), op.scores.stride[0],
+  launch(context, topk_kernel, warps_for(rows, kThreads), kThreads, 0, op.scores.as<const float>(), op.scores.stride[0],
          op.bias ? op.bias.as<const float>() : nullptr, op.group.as<const int32_t>(), op.limit, op.even,
          static_cast<int>(op.skip), op.ids.as<int32_t>(), op.ids.stride[0], rows, static_cast<int>(op.scores.size(1)),
          static_cast<int>(op.ids.size(1)));
@@ -311,9 +307,10 @@ void execute(Context& context, const RouterTopk& op) {
 template <>
 void execute(Context& context, const RouterGates& op) {
   const int64_t rows = op.ids.size(0);
-  launch(context, gates_kernel, warps_for(rows), kThreads, 0, op.scores ? op.scores.as<const float>() : nullptr,
-         op.scores ? op.scores.stride[0] : 0, op.ids.as<const int32_t>(), op.ids.stride[0], op.form, op.scale,
-         op.gates.as<float>(), op.gates.stride[0], rows, static_cast<int>(op.ids.size(1)));
+  launch(context, gates_kernel, warps_for(rows, kThreads), kThreads, 0,
+         op.scores ? op.scores.as<const float>() : nullptr, op.scores ? op.scores.stride[0] : 0,
+         op.ids.as<const int32_t>(), op.ids.stride[0], op.form, op.scale, op.gates.as<float>(), op.gates.stride[0],
+         rows, static_cast<int>(op.ids.size(1)));
 }
 
 template <>
@@ -345,7 +342,7 @@ template <>
 void execute(Context& context, const RouterBackward& op) {
   const auto floats = [](const View& view) { return view ? view.as<const float>() : nullptr; };
   const auto step = [](const View& view) { return view ? view.stride[0] : 0; };
-  launch(context, router_backward_kernel, warps_for(op.scores.size(0)), kThreads, 0,
+  launch(context, router_backward_kernel, warps_for(op.scores.size(0), kThreads), kThreads, 0,
          RouterBackwardArgs{.scores = floats(op.scores),
                             .score_step = step(op.scores),
                             .ids = op.ids.as<const int32_t>(),

@@ -72,12 +72,15 @@ __global__ void noise_kernel(const float* clean, int64_t clean_step, const float
   noisy[t * noisy_step + e] = static_cast<float>(static_cast<double>(clean[t * clean_step + e]) + noise);
 }
 
+/// In the falling order of scores a comes before b; of equals the lower index.
+__device__ bool comes_before(float a, int64_t a_index, float b, int64_t b_index) {
+  return rank(a) > rank(b) || (rank(a) == rank(b) && a_index < b_index);
+}
+
 /// The K-th and the next of a token's noisy logits in falling order, and which of them is an expert's threshold.
 struct Thresholds {
   int kth, next;
-  __device__ bool chosen(const float* noisy, int e) const {
-    return noisy[e] > noisy[next] || (noisy[e] == noisy[next] && e < next);
-  }
+  __device__ bool chosen(const float* noisy, int e) const { return comes_before(noisy[e], e, noisy[next], next); }
   __device__ int of(const float* noisy, int e) const { return chosen(noisy, e) ? next : kth; }
 };
 
@@ -86,7 +89,7 @@ __device__ Thresholds thresholds(const float* noisy, int experts, int top_k) {
   Thresholds found{-1, -1};
   for (int e = static_cast<int>(threadIdx.x % kWarp); e < experts; e += kWarp) {
     int before = 0;
-    for (int i = 0; i < experts; ++i) before += noisy[i] > noisy[e] || (noisy[i] == noisy[e] && i < e) ? 1 : 0;
+    for (int i = 0; i < experts; ++i) before += comes_before(noisy[i], i, noisy[e], e) ? 1 : 0;
     if (before == top_k - 1) found.kth = e;
     if (before == top_k) found.next = e;
   }
@@ -95,7 +98,7 @@ __device__ Thresholds thresholds(const float* noisy, int experts, int top_k) {
     found.kth = max(found.kth, __shfl_xor_sync(0xffffffffu, found.kth, other));
     found.next = max(found.next, __shfl_xor_sync(0xffffffffu, found.next, other));
   }
-  return {max(found.kth, 0), max(found.next, 0)};  // values that are no numbers have no order
+  return found;
 }
 
 /// One warp per token.
@@ -171,7 +174,8 @@ __global__ void table_kernel(const int* tokens, const int* table, const int* gro
   if (t < count) ids[t * step] = group[t] < 0 ? -1 : table[tokens[t]];
 }
 
-/// A block per row and expert: a token's place is the number of those before it in the falling order of scores.
+/// A block per row and expert: a token's place is the number of those before it in the falling order of scores. Places
+/// are distinct whatever the scores, so that exactly `wanted` tokens are taken.
 __global__ void expert_choice_kernel(const float* scores, int64_t score_step, const int* group, int64_t factor,
                                      int length, int* ids, int64_t id_step, int experts) {
   constexpr int kTile = 1024;
@@ -184,13 +188,13 @@ __global__ void expert_choice_kernel(const float* scores, int64_t score_step, co
   for (int first = 0; first < length; first += static_cast<int>(blockDim.x)) {
     const int t = first + static_cast<int>(threadIdx.x);
     const bool real = t < length && group[begin + t] >= 0;
-    const float mine = real ? score(t) : 0;
+    const float mine = real ? rank(score(t)) : 0;
     int64_t before = 0;
     for (int from = 0; from < length; from += kTile) {
       const int size = length - from < kTile ? length - from : kTile;
       __syncthreads();
       for (int i = static_cast<int>(threadIdx.x); i < size; i += static_cast<int>(blockDim.x)) {
-        tile[i] = group[begin + from + i] >= 0 ? score(from + i) : NAN;  // padding is before nobody
+        tile[i] = group[begin + from + i] >= 0 ? rank(score(from + i)) : NAN;  // padding alone; before nobody
       }
       __syncthreads();
       for (int i = 0; i < size && real; ++i) before += tile[i] > mine || (tile[i] == mine && from + i < t) ? 1 : 0;
@@ -227,48 +231,45 @@ __global__ void distillation_loss_kernel(const float* scores, int64_t step, cons
   }
 }
 
-dim3 threads_for(int64_t count) { return blocks(ceil_div(count, kThreads)); }
-dim3 warps_for(int64_t count) { return blocks(ceil_div(count, kThreads / kWarp)); }
-
 }  // namespace
 
 template <>
 void execute(Context& context, const RouterDrop& op) {
   const int64_t tokens = op.ids.size(0), rows = tokens / op.row_length;
   const int count = static_cast<int>(op.ids.size(1));
-  launch(context, thin_kernel, threads_for(tokens), kThreads, 0, op.ids.as<const int32_t>(), op.ids.stride[0],
+  launch(context, thin_kernel, threads_for(tokens, kThreads), kThreads, 0, op.ids.as<const int32_t>(), op.ids.stride[0],
          op.gates.as<const float>(), op.gates.stride[0], op.group.as<const int32_t>(), op.threshold, op.draws,
          op.kept.as<int32_t>(), op.kept.stride[0], tokens, count);
   if (op.factor == 0) return;
-  launch(context, capacity_kernel, warps_for(rows * op.experts), kThreads, 0, op.group.as<const int32_t>(), op.factor,
-         op.row_length, op.kept.as<int32_t>(), op.kept.stride[0], op.dropped.as<int32_t>(), rows,
+  launch(context, capacity_kernel, warps_for(rows * op.experts, kThreads), kThreads, 0, op.group.as<const int32_t>(),
+         op.factor, op.row_length, op.kept.as<int32_t>(), op.kept.stride[0], op.dropped.as<int32_t>(), rows,
          static_cast<int>(op.experts), count);
 }
 
 template <>
 void execute(Context& context, const RouterJitter& op) {
-  launch(context, jitter_kernel, threads_for(op.x.elements()), kThreads, 0, matrix(op.x), op.amount, op.draws,
+  launch(context, jitter_kernel, threads_for(op.x.elements(), kThreads), kThreads, 0, matrix(op.x), op.amount, op.draws,
          matrix(op.y), op.accumulate, op.x.size(0), op.x.size(1));
 }
 
 template <>
 void execute(Context& context, const RouterNoise& op) {
-  launch(context, noise_kernel, threads_for(op.clean.elements()), kThreads, 0, op.clean.as<const float>(),
+  launch(context, noise_kernel, threads_for(op.clean.elements(), kThreads), kThreads, 0, op.clean.as<const float>(),
          op.clean.stride[0], op.raw.as<const float>(), op.raw.stride[0], op.draws, op.noisy.as<float>(),
          op.noisy.stride[0], op.clean.size(0), static_cast<int>(op.clean.size(1)));
 }
 
 template <>
 void execute(Context& context, const NoiseLoad& op) {
-  launch(context, load_kernel, warps_for(op.clean.size(0)), kThreads, 0, op.clean.as<const float>(), op.clean.stride[0],
-         op.raw.as<const float>(), op.raw.stride[0], op.noisy.as<const float>(), op.noisy.stride[0],
+  launch(context, load_kernel, warps_for(op.clean.size(0), kThreads), kThreads, 0, op.clean.as<const float>(),
+         op.clean.stride[0], op.raw.as<const float>(), op.raw.stride[0], op.noisy.as<const float>(), op.noisy.stride[0],
          static_cast<int>(op.top_k), op.load.as<float>(), op.load.stride[0], op.clean.size(0),
          static_cast<int>(op.clean.size(1)));
 }
 
 template <>
 void execute(Context& context, const NoiseBackward& op) {
-  launch(context, noise_backward_kernel, warps_for(op.clean.size(0)), kThreads, 0,
+  launch(context, noise_backward_kernel, warps_for(op.clean.size(0), kThreads), kThreads, 0,
          NoiseBackwardArgs{.clean = op.clean.as<const float>(),
                            .raw = op.raw.as<const float>(),
                            .noisy = op.noisy.as<const float>(),
@@ -292,7 +293,7 @@ void execute(Context& context, const NoiseBackward& op) {
 
 template <>
 void execute(Context& context, const TableRoute& op) {
-  launch(context, table_kernel, threads_for(op.ids.size(0)), kThreads, 0, op.tokens.as<const int32_t>(),
+  launch(context, table_kernel, threads_for(op.ids.size(0), kThreads), kThreads, 0, op.tokens.as<const int32_t>(),
          op.table.as<const int32_t>(), op.group.as<const int32_t>(), op.ids.as<int32_t>(), op.ids.stride[0],
          op.ids.size(0));
 }
@@ -311,9 +312,10 @@ void execute(Context& context, const Distillation& op) {
   const int64_t tokens = op.scores.size(0);
   const int experts = static_cast<int>(op.scores.size(1));
   if (op.d_logits) {
-    launch(context, distillation_kernel, threads_for(tokens * experts), kThreads, 0, op.scores.as<const float>(),
-           op.scores.stride[0], op.ids.as<const int32_t>(), op.ids.stride[0], op.group.as<const int32_t>(),
-           op.inv_tokens.as<const float>(), op.weight, op.d_logits.as<float>(), op.d_logits.stride[0], tokens, experts);
+    launch(context, distillation_kernel, threads_for(tokens * experts, kThreads), kThreads, 0,
+           op.scores.as<const float>(), op.scores.stride[0], op.ids.as<const int32_t>(), op.ids.stride[0],
+           op.group.as<const int32_t>(), op.inv_tokens.as<const float>(), op.weight, op.d_logits.as<float>(),
+           op.d_logits.stride[0], tokens, experts);
   }
   if (op.loss) {
     launch(context, distillation_loss_kernel, dim3(1), kThreads, 0, op.scores.as<const float>(), op.scores.stride[0],

@@ -11,7 +11,7 @@ struct Sorted {
   const int* places;
 };
 
-/// Sorts `count` keys in [0, limit), which `carver` gave; the result lies in the workspace too.
+/// Sorts `count` keys in [0, limit], which `carver` gave; the result lies in the workspace too.
 Sorted sort_by_key(Context& context, Carver& carver, int* keys, int64_t count, int64_t limit);
 
 }  // namespace moe::cuda
