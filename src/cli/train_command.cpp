@@ -46,8 +46,8 @@ int train(const TrainOptions& options) {
   run.step.head_logits = head_logits(device_kind(options.device));
   const MemoryPlan plan = plan_training(run.model, run.step);
   const std::string text =
-      fmt::format("{} steps of {} rows of {} tokens\n{}", run.schedule.steps, run.data.rows_per_step,
-                  run.data.sequence_length, plan_text(run.model, run.step, plan));
+      fmt::format("{} steps of {} rows of {} tokens\nmethod: {}\n{}", run.schedule.steps, run.data.rows_per_step,
+                  run.data.sequence_length, run.method, plan_text(run.model, run.step, plan));
   if (options.dry_run) {
     std::fputs(text.c_str(), stdout);
     print_coefficients(run);

@@ -119,9 +119,15 @@ void validate_groups(const ModelConfig& config) {
   require_positive("n_group", config.n_group);
   require_positive("topk_group", config.topk_group);
   if (config.topk_method == TopkMethod::greedy) {
-    if (config.n_group == 1) return;
-    fail("the model's n_group is {} with topk_method greedy, which has no groups; expected 1, or another topk_method",
-         config.n_group);
+    if (config.n_group == 1 && config.topk_group == 1) return;
+    const bool groups = config.n_group != 1;
+    fail("the model's {} is {} with topk_method greedy, which has no groups; expected 1, or another topk_method",
+         groups ? "n_group" : "topk_group", groups ? config.n_group : config.topk_group);
+  }
+  if (config.topk_method == TopkMethod::group_limited_greedy && config.scoring_func == Scoring::sigmoid) {
+    fail(
+        "the model's scoring_func is sigmoid with topk_method group_limited_greedy, which no method defines; expected "
+        "softmax, or topk_method noaux_tc");
   }
   if (config.n_group > 32 || config.n_routed_experts % config.n_group != 0) {
     fail("the model's n_group is {}, expected a divisor of n_routed_experts, which is {}, up to 32", config.n_group,
@@ -160,10 +166,11 @@ void validate_routing(const ModelConfig& config) {
          config.num_experts_per_tok);
   }
   if (config.routing == RoutingMethod::expert_choice) {
-    if (config.capacity_factor == 0) {
+    if (config.capacity_factor != static_cast<double>(config.num_experts_per_tok)) {
       fail(
-          "the model's capacity_factor is 0, expected the number of experts per token that routing = expert_choice "
-          "gives out on average, for instance 2");
+          "the model's capacity_factor is {}, expected {}, its num_experts_per_tok: routing = expert_choice gives each "
+          "token as many experts on average",
+          config.capacity_factor, config.num_experts_per_tok);
     }
   } else if (!topk && config.capacity_factor != 0) {
     fail("the model's capacity_factor is {}, which routing = {} does not have", config.capacity_factor,

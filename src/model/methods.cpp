@@ -10,9 +10,20 @@ namespace {
 using Model = ModelConfig;
 using Balance = BalanceConfig;
 
-void top_k(Model& model, int64_t k, bool normalized = false) {
-  model.num_experts_per_tok = k;
-  model.norm_topk_prob = normalized;
+/// The K best of softmax scores, dropless.
+void reset_routing(Model& model) {
+  const Model plain;
+  model.norm_topk_prob = plain.norm_topk_prob;
+  model.routing = plain.routing;
+  model.scoring_func = plain.scoring_func;
+  model.topk_method = plain.topk_method;
+  model.n_group = plain.n_group;
+  model.topk_group = plain.topk_group;
+  model.routed_scaling_factor = plain.routed_scaling_factor;
+  model.router_jitter = plain.router_jitter;
+  model.second_expert_threshold = plain.second_expert_threshold;
+  model.capacity_factor = plain.capacity_factor;
+  model.eval_capacity_factor = plain.eval_capacity_factor;
 }
 
 void capacity(Model& model, double training, double evaluation) {
@@ -20,46 +31,39 @@ void capacity(Model& model, double training, double evaluation) {
   model.eval_capacity_factor = evaluation;
 }
 
+/// Another way to route than the K best of scores, with the losses that go with it.
+void route_by(RoutingMethod routing, Model& model, Balance& balance) {
+  model.routing = routing;
+  balance = default_balance(model);
+}
+
+void as_it_is(Model&, Balance&) {}
+
 void dense(Model& model, Balance& balance) {
-  model.n_routed_experts = model.n_shared_experts = model.num_experts_per_tok = 0;
+  model.n_routed_experts = model.n_shared_experts = 0;
   balance = default_balance(model);
 }
 
-void soft_mixture(Model& model, Balance& balance) {
-  top_k(model, model.n_routed_experts);
-  balance.alpha_expert = 0;
-}
+void soft_mixture(Model&, Balance& balance) { balance.alpha_expert = 0; }
 
-void noisy_topk(Model& model, Balance& balance) {
-  model.routing = RoutingMethod::noisy_topk;
-  balance = default_balance(model);
-}
+void noisy_topk(Model& model, Balance& balance) { route_by(RoutingMethod::noisy_topk, model, balance); }
 
-void hash(Model& model, Balance& balance) {
-  model.routing = RoutingMethod::hash;
-  top_k(model, 1);
-  balance = default_balance(model);
-}
-
-void switch_paper(Model& model, Balance&) { top_k(model, 1); }
+void hash(Model& model, Balance& balance) { route_by(RoutingMethod::hash, model, balance); }
 
 void switch_original(Model& model, Balance&) {
-  top_k(model, 1);
   model.router_jitter = 0.01;
   capacity(model, 1.25, 1.25);
 }
 
-void gshard_paper(Model& model, Balance&) { top_k(model, 2); }
-
 void gshard_original(Model& model, Balance& balance) {
-  top_k(model, 2, true);
+  model.norm_topk_prob = true;
   model.second_expert_threshold = 0.5;  // min(1, 2 g2)
   capacity(model, 2, 2);
   balance.first_choice = true;
 }
 
 void st_moe(Model& model, Balance& balance) {
-  top_k(model, 2, true);
+  model.norm_topk_prob = true;
   model.second_expert_threshold = 0.2;
   capacity(model, 1.25, 2);
   balance.first_choice = true;
@@ -67,24 +71,17 @@ void st_moe(Model& model, Balance& balance) {
 }
 
 void expert_choice(Model& model, Balance& balance) {
-  model.routing = RoutingMethod::expert_choice;
-  top_k(model, 2);
+  route_by(RoutingMethod::expert_choice, model, balance);
+  model.num_experts_per_tok = 2;
   capacity(model, 2, 0);
-  balance = default_balance(model);
 }
 
-void stable_moe(Model& model, Balance& balance) {
-  model.routing = RoutingMethod::stable;
-  top_k(model, 1);
-  balance = default_balance(model);
-}
+void stable_moe(Model& model, Balance& balance) { route_by(RoutingMethod::stable, model, balance); }
 
 void mixtral(Model& model, Balance& balance) {
-  top_k(model, 2, true);
+  model.norm_topk_prob = true;
   balance.alpha_expert = 0.02f;
 }
-
-void deepseekmoe(Model&, Balance&) {}
 
 void device_limited(Model& model, Balance& balance) {
   model.topk_method = TopkMethod::group_limited_greedy;
@@ -98,8 +95,7 @@ void device_limited(Model& model, Balance& balance) {
 
 void loss_free_softmax(Model& model, Balance& balance) {
   model.topk_method = TopkMethod::noaux_tc;
-  balance.alpha_expert = 1e-4f;
-  balance.bias_rate = 0.001f;
+  balance = default_balance(model);
 }
 
 void loss_free(Model& model, Balance& balance) {
@@ -111,25 +107,34 @@ void loss_free(Model& model, Balance& balance) {
 
 }  // namespace
 
+void Method::apply(ModelConfig& model, BalanceConfig& balance) const {
+  reset_routing(model);
+  if (top_k == kEveryExpert) model.num_experts_per_tok = model.n_routed_experts;
+  if (top_k >= 0) model.num_experts_per_tok = top_k;
+  balance = default_balance(model);
+  choose(model, balance);
+}
+
 std::span<const Method> methods() {
+  constexpr int64_t any = Method::kAnyTopK, all_experts = Method::kEveryExpert;
   static const std::vector<Method> all = {
-      {"dense", "dense", dense},
-      {"soft_mixture", "soft mixture (Jacobs 1991)", soft_mixture},
-      {"noisy_topk", "noisy top-k (Shazeer 2017)", noisy_topk},
-      {"hash", "Hash Layer, random", hash},
-      {"hash_balanced", "Hash Layer, balanced", hash, true},
-      {"switch", "Switch, the paper's form", switch_paper},
-      {"switch_original", "Switch, the original", switch_original},
-      {"gshard", "GShard, the paper's form", gshard_paper},
-      {"gshard_original", "GShard, the original", gshard_original},
-      {"st_moe", "ST-MoE", st_moe},
-      {"expert_choice", "expert choice", expert_choice},
-      {"stable_moe", "StableMoE", stable_moe},
-      {"mixtral", "Mixtral", mixtral},
-      {"deepseekmoe", "DeepSeekMoE", deepseekmoe},
-      {"device_limited", "DeepSeekMoE, device-limited (V2)", device_limited},
-      {"loss_free", "DeepSeekMoE, loss-free balancing, sigmoid (V3)", loss_free},
-      {"loss_free_softmax", "DeepSeekMoE, loss-free balancing, softmax", loss_free_softmax},
+      {"dense", "dense", 0, dense},
+      {"soft_mixture", "soft mixture (Jacobs 1991)", all_experts, soft_mixture},
+      {"noisy_topk", "noisy top-k (Shazeer 2017)", any, noisy_topk},
+      {"hash", "Hash Layer, random", 1, hash},
+      {"hash_balanced", "Hash Layer, balanced", 1, hash, true},
+      {"switch", "Switch, the paper's form", 1, as_it_is},
+      {"switch_original", "Switch, the original", 1, switch_original},
+      {"gshard", "GShard, the paper's form", 2, as_it_is},
+      {"gshard_original", "GShard, the original", 2, gshard_original},
+      {"st_moe", "ST-MoE", 2, st_moe},
+      {"expert_choice", "expert choice", any, expert_choice},
+      {"stable_moe", "StableMoE", 1, stable_moe},
+      {"mixtral", "Mixtral", 2, mixtral},
+      {"deepseekmoe", "DeepSeekMoE", any, as_it_is},
+      {"device_limited", "DeepSeekMoE, device-limited (V2)", any, device_limited},
+      {"loss_free", "DeepSeekMoE, loss-free balancing, sigmoid (V3)", any, loss_free},
+      {"loss_free_softmax", "DeepSeekMoE, loss-free balancing, softmax", any, loss_free_softmax},
   };
   return all;
 }
@@ -143,10 +148,34 @@ const Method& find_method(std::string_view name) {
   fail_usage("there is no method {}, expected one of {}", name, fmt::join(names, ", "));
 }
 
+std::string routing_text(const ModelConfig& config) {
+  if (config.n_routed_experts == 0) return "no routed experts";
+  std::string text = fmt::format("{} of {} experts", config.num_experts_per_tok, config.n_routed_experts);
+  if (config.n_shared_experts > 0) text += fmt::format(" and {} shared", config.n_shared_experts);
+  const auto add = [&](const char* field, const auto& value) { text += fmt::format(", {} = {}", field, value); };
+  const auto add_unless = [&](const char* field, double value, double plain) {
+    if (value != plain) add(field, value);
+  };
+  add("routing", name(config.routing));
+  if (config.routing == RoutingMethod::topk) {
+    add("scoring_func", name(config.scoring_func));
+    add("topk_method", name(config.topk_method));
+  }
+  if (config.n_group > 1) add("n_group", config.n_group), add("topk_group", config.topk_group);
+  if (config.norm_topk_prob) add("norm_topk_prob", true);
+  add_unless("routed_scaling_factor", config.routed_scaling_factor, 1);
+  add_unless("router_jitter", config.router_jitter, 0);
+  add_unless("second_expert_threshold", config.second_expert_threshold, 0);
+  add_unless("capacity_factor", config.capacity_factor, 0);
+  add_unless("eval_capacity_factor", config.eval_capacity_factor, 0);
+  return text;
+}
+
 BalanceConfig default_balance(const ModelConfig& config) {
   BalanceConfig balance;
   if (config.n_routed_experts == 0) return balance;
   if (config.routing == RoutingMethod::topk) balance.alpha_expert = 0.01f;
+  if (config.has_router_bias()) balance.alpha_expert = 1e-4f, balance.bias_rate = 0.001f;
   if (config.routing == RoutingMethod::noisy_topk) balance.importance = balance.load = 0.1f;
   if (config.routing == RoutingMethod::stable) balance.stable_balance = balance.stable_distillation = 0.3f;
   return balance;
@@ -174,6 +203,12 @@ void validate(const BalanceConfig& balance, const ModelConfig& config) {
         "balance.alpha_communication is {}, which asks for groups of experts, but model.topk_method is {}; expected "
         "group_limited_greedy",
         balance.alpha_communication, name(config.topk_method));
+  }
+  if (balance.first_choice && (config.has_router_bias() || config.scoring_func == Scoring::sigmoid)) {
+    fail(
+        "balance.first_choice is true, but model.scoring_func is {} and model.topk_method {}; no method counts first "
+        "choices of anything but softmax scores without a bias, so leave it out",
+        name(config.scoring_func), name(config.topk_method));
   }
   if (balance.z_loss != 0 && config.scoring_func != Scoring::softmax) {
     fail("balance.z_loss is {}, but model.scoring_func is sigmoid; the z-loss is of a softmax's logits",

@@ -3,6 +3,7 @@
 /// file stands for.
 
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "model/config.h"
@@ -12,9 +13,18 @@ namespace moe {
 struct Method {
   const char* name;
   const char* title;
-  /// Sets the row's choices on a model and its losses; sizes stay as they are, but for K where the method fixes it.
-  void (*apply)(ModelConfig& model, BalanceConfig& balance);
+  int64_t top_k;  ///< K; kAnyTopK: the model's own, kEveryExpert: E
+  /// Sets the row's choices where they differ from the K best of softmax scores under the default losses.
+  void (*choose)(ModelConfig& model, BalanceConfig& balance);
   bool balanced_hash = false;
+
+  static constexpr int64_t kAnyTopK = -1, kEveryExpert = -2;
+  bool fixes_top_k() const { return top_k != kAnyTopK; }
+  /// Needs routed experts.
+  bool routes() const { return top_k != 0; }
+  /// Sets all of a model's routing and its losses, whatever they were before; sizes stay as they are, but for K where
+  /// the method fixes it and the experts of a dense model.
+  void apply(ModelConfig& model, BalanceConfig& balance) const;
 };
 
 /// In the order of docs/routing.md.
@@ -22,6 +32,9 @@ std::span<const Method> methods();
 
 /// Throws UsageError with all names where there is none of this one.
 const Method& find_method(std::string_view name);
+
+/// A model's routing in a line: K of E, and every choice that is not the default.
+std::string routing_text(const ModelConfig& config);
 
 /// The losses that a model is trained with unless a run file says otherwise.
 BalanceConfig default_balance(const ModelConfig& config);

@@ -49,6 +49,7 @@ struct RunConfig {
   uint64_t seed = 1;
   bool balanced_hash = false;  ///< hash tables by the training text's counts, else random
   std::string run_dir;
+  std::string method;                     ///< model.method and what it comes to, for people
   std::string resolved;                   ///< all keys in effect, as TOML
   std::vector<std::string> coefficients;  ///< each loss coefficient with its value and source, for people
 };

@@ -1,0 +1,169 @@
+// What a run file says of routing: every key has an effect or is refused by name, and a method is all of its row.
+
+#include "train/run_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "model/methods.h"
+#include "tests/support/temporary_folder.h"
+
+namespace moe {
+namespace {
+
+using test::error_of;
+using testing::HasSubstr;
+
+RunConfig read(const std::string& more, const std::string& model = "") {
+  const std::string sizes = R"(
+[data]
+sequence_length = 32
+rows_per_step = 4
+[train]
+steps = 100
+[model]
+vocab_size = 400
+)" + (model.empty() ? R"(
+hidden_size = 24
+num_hidden_layers = 2
+num_attention_heads = 2
+n_routed_experts = 16
+moe_intermediate_size = 8
+intermediate_size = 32
+)"
+                    : model);
+  Settings settings = Settings::parse(sizes, "run.toml");
+  for (size_t begin = 0; begin < more.size();) {
+    const size_t end = std::min(more.find(' ', begin), more.size());
+    settings.set(more.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return read_run_config(settings, [](const std::string&) { return int64_t{400}; });
+}
+
+std::string refusal(const std::string& more, const std::string& model = "") {
+  return error_of<UsageError>([&] { read(more, model); });
+}
+
+const std::string kPreset = "preset = ";
+
+TEST(RunMethod, TakesTheSizesOfAPresetAndNothingOfItsRouting) {
+  const RunConfig hashed = read("model.method=switch", kPreset + "\"hash-2b\"");
+  EXPECT_EQ(hashed.model.routing, RoutingMethod::topk);
+  EXPECT_EQ(hashed.model.num_experts_per_tok, 1);
+  EXPECT_EQ(hashed.step.balance.alpha_expert, 0.01f);
+  const RunConfig mixed = read("model.method=deepseekmoe", kPreset + "\"mixtral-8x7b\"");
+  EXPECT_FALSE(mixed.model.norm_topk_prob);
+  EXPECT_EQ(mixed.model.num_experts_per_tok, 2);
+  EXPECT_TRUE(read("", kPreset + "\"mixtral-8x7b\"").model.norm_topk_prob) << "without a method";
+}
+
+TEST(RunMethod, EveryRowIsTheSameWhateverWasThereBefore) {
+  for (const Method& method : methods()) {
+    ModelConfig fresh;
+    fresh.n_routed_experts = 16;
+    fresh.num_experts_per_tok = 3;
+    for (const Method& before : methods()) {
+      ModelConfig model = fresh;
+      BalanceConfig balance, expected_balance;
+      before.apply(model, balance);
+      model.n_routed_experts = 16;
+      model.num_experts_per_tok = 3;
+      ModelConfig expected = fresh;
+      method.apply(expected, expected_balance);
+      method.apply(model, balance);
+      EXPECT_EQ(routing_text(model), routing_text(expected)) << method.name << " after " << before.name;
+      EXPECT_EQ(balance.alpha_expert, expected_balance.alpha_expert);
+      EXPECT_EQ(balance.first_choice, expected_balance.first_choice);
+      EXPECT_EQ(balance.devices, expected_balance.devices);
+      EXPECT_EQ(balance.bias_rate, expected_balance.bias_rate);
+    }
+  }
+}
+
+TEST(RunMethod, NeedsRoutedExperts) {
+  EXPECT_THAT(refusal("model.method=deepseekmoe", kPreset + "\"dense-0.2b\""),
+              HasSubstr("model.n_routed_experts is 0, expected the number of experts that model.method = deepseekmoe"));
+}
+
+TEST(RunMethod, FixesKWhereItsRowDoes) {
+  EXPECT_THAT(refusal("model.method=switch model.num_experts_per_tok=4"),
+              HasSubstr("model.num_experts_per_tok is 4, expected 1, which model.method = switch stands for"));
+  EXPECT_EQ(read("model.method=switch model.num_experts_per_tok=1").model.num_experts_per_tok, 1);
+  EXPECT_EQ(read("model.method=deepseekmoe model.num_experts_per_tok=4").model.num_experts_per_tok, 4);
+}
+
+TEST(RunMethod, IsSaidWithItsChoices) {
+  EXPECT_EQ(read("model.method=switch_original").method,
+            "switch_original (Switch, the original): 1 of 16 experts, routing = topk, scoring_func = softmax, "
+            "topk_method = greedy, router_jitter = 0.01, capacity_factor = 1.25, eval_capacity_factor = 1.25");
+  EXPECT_THAT(read("model.method=stable_moe").method, HasSubstr("second stage from step 10 on"));
+  EXPECT_EQ(read("model.n_routed_experts=0").method, "no routed experts");
+}
+
+TEST(RunDense, LeavesSizesBeAndRefusesWhatRoutes) {
+  const RunConfig run = read("model.method=dense model.num_experts_per_tok=4");
+  EXPECT_EQ(run.model.n_routed_experts, 0);
+  EXPECT_EQ(run.model.num_experts_per_tok, 0);
+  EXPECT_THAT(refusal("model.method=dense balance.z_loss=3"),
+              HasSubstr("balance.z_loss is 3, expected to be left out"));
+  EXPECT_THAT(refusal("model.method=dense model.norm_topk_prob=true"), HasSubstr("model.norm_topk_prob is true"));
+  EXPECT_THAT(refusal("model.n_routed_experts=0 balance.alpha_expert=0.01"), HasSubstr("balance.alpha_expert"));
+  EXPECT_THAT(refusal("model.method=dense train.second_stage=5"), HasSubstr("train.second_stage"));
+}
+
+TEST(RunFile, ReadAgainAsResolvedIsTheSame) {
+  for (const Method& method : methods()) {
+    const std::string more = method.fixes_top_k() ? "" : " model.num_experts_per_tok=2";
+    const RunConfig run = read(fmt::format("model.method={}{}", method.name, more));
+    Settings settings = Settings::parse(run.resolved, "resolved.toml");
+    const RunConfig again = read_run_config(settings, [](const std::string&) { return int64_t{0}; });
+    EXPECT_EQ(again.resolved, run.resolved) << method.name;
+    EXPECT_EQ(again.method, run.method);
+  }
+}
+
+TEST(RunKeys, WithoutEffectAreRefused) {
+  EXPECT_THAT(refusal("model.method=gshard train.hash_table=balanced"), HasSubstr("train.hash_table is \"balanced\""));
+  EXPECT_THAT(refusal("model.method=gshard train.second_stage=5"), HasSubstr("only model.routing = stable has stages"));
+  EXPECT_THAT(refusal("model.method=gshard model.topk_group=2"), HasSubstr("topk_group is 2 with topk_method greedy"));
+  EXPECT_THAT(refusal("model.method=expert_choice sample.prompts=[\"a\"]"), HasSubstr("sample.prompts is"));
+  EXPECT_TRUE(read("model.method=hash train.hash_table=balanced").balanced_hash);
+}
+
+TEST(RunKeys, ABiasMovesUnlessTheFileSaysOtherwise) {
+  const RunConfig run = read("model.num_experts_per_tok=3 model.topk_method=noaux_tc");
+  EXPECT_EQ(run.step.balance.bias_rate, 0.001f);
+  EXPECT_EQ(run.step.balance.alpha_expert, 1e-4f);
+  EXPECT_EQ(
+      read("model.method=deepseekmoe model.num_experts_per_tok=3 model.topk_method=noaux_tc").step.balance.bias_rate,
+      0.001f);
+  const RunConfig still = read("model.method=loss_free model.num_experts_per_tok=3 balance.bias_rate=0");
+  EXPECT_THAT(still.coefficients, testing::Contains("balance.bias_rate = 0 (--set balance.bias_rate=0)"));
+}
+
+TEST(RunKeys, DevicesFollowTheGroups) {
+  const std::string limited = "model.method=device_limited model.num_experts_per_tok=3 ";
+  EXPECT_EQ(read(limited).step.balance.devices, 8);
+  EXPECT_EQ(read(limited + "model.n_group=4").step.balance.devices, 4);
+  EXPECT_EQ(read(limited + "model.n_group=4 balance.devices=2").step.balance.devices, 2);
+}
+
+TEST(RunKeys, ExpertChoiceGivesOutKExpertsPerToken) {
+  const RunConfig run = read("model.method=expert_choice model.num_experts_per_tok=4");
+  EXPECT_EQ(run.model.capacity_factor, 4);
+  EXPECT_THAT(refusal("model.method=expert_choice model.capacity_factor=4"),
+              HasSubstr("capacity_factor is 4, expected 2, its num_experts_per_tok"));
+}
+
+TEST(RunKeys, CombinationsThatNoMethodDefinesAreRefused) {
+  const std::string k = "model.num_experts_per_tok=3 ";
+  EXPECT_THAT(refusal(k + "model.method=device_limited model.scoring_func=sigmoid"),
+              HasSubstr("scoring_func is sigmoid with topk_method group_limited_greedy"));
+  EXPECT_THAT(
+      refusal(k + "model.method=loss_free_softmax balance.first_choice=true"),
+      HasSubstr("balance.first_choice is true, but model.scoring_func is softmax and model.topk_method noaux_tc"));
+}
+
+}  // namespace
+}  // namespace moe
