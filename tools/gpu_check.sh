@@ -2,8 +2,8 @@
 # Tests and measures on a machine with a GPU: tools/gpu_check.sh PACKED STAGE...   (PACKED: what tools/gpu_pack.sh made)
 # Stages: conformance step methods golden e2e memcheck racecheck machine bench2b bench2b64k
 # bench16b peer2b demo train100m study ptx. Ends with one line per stage.
-# study: what fits in STUDY_SECONDS of configs/study/h200.toml, with the datasets in build/study (docs/study.md); the
-# results are packed into study.tar beside the logs.
+# study: what fits in STUDY_SECONDS of configs/study/h200.toml, with the datasets in build/study (docs/study.md; that for
+# training is made where it is missing); the results are packed into study.tar beside the logs.
 # ptx: the conformance suite in a build for compute_80's PTX alone, packed in PACKED-ptx.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -59,6 +59,8 @@ for name in "$@"; do
       cp build/gpu-100m/log.jsonl "$logs/100m-log.jsonl"; tail -n 60 "$logs/$name.log" | cut -c1-200 ;;
     study)
       folder=${STUDY_FOLDER:-build/gpu-study}
+      [ -d build/study/train ] ||
+        "$packed/moe" data --tokenizer build/study/tokenizer --out build/study/train build/study/text/*.jsonl.zst
       stage "$name" "$((${STUDY_SECONDS:-430} + 20))" "$packed/moe" study run configs/study/h200.toml --device cuda \
         --set study.dir="$folder" --max-seconds "${STUDY_SECONDS:-430}"
       tar -C "$folder" -cf "$logs/study.tar" results
