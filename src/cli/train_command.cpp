@@ -30,10 +30,20 @@ The run file's keys are in docs/training.md. A run folder holds run.toml (all ke
 step), eval.jsonl, step-N/ (Hugging Face model folders with optimizer state) and latest (a link to the newest).
 Ctrl-C and SIGTERM write a checkpoint first (exit status 130 and 143).)";
 
+RunConfig read_settings(Settings settings) {
+  return read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
+}
+
+/// A resumed run goes on with its stages, however many steps it now has, unless the run file names another boundary.
 RunConfig read_run(const TrainOptions& options) {
   Settings settings = Settings::load(options.file);
   for (const std::string& assignment : options.set) settings.set(assignment);
-  return read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
+  RunConfig run = read_settings(settings);
+  if (!options.resume || run.step.second_stage == 0 || settings.given("train.second_stage")) return run;
+  const auto second_stage = second_stage_of_run(run.run_dir);
+  if (!second_stage || *second_stage == run.step.second_stage) return run;
+  settings.set(fmt::format("train.second_stage={}", *second_stage));
+  return read_settings(std::move(settings));
 }
 
 void print_coefficients(const RunConfig& run) {

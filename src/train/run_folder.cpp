@@ -1,11 +1,13 @@
 #include "train/run_folder.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
+#include <sys/file.h>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "checkpoint/trainer_state.h"
 
 namespace moe {
 namespace {
@@ -86,6 +88,13 @@ void RunFolder::save_checkpoint(int64_t step, const std::function<void(const fs:
     const bool kept = keep.keep_every > 0 && all[i] % keep.keep_every == 0;
     if (!kept) fs::remove_all(checkpoint(all[i]));
   }
+}
+
+std::optional<int64_t> second_stage_of_run(const fs::path& path) {
+  const fs::path latest = path / "latest";
+  if (!fs::exists(latest / "trainer_state.json")) return std::nullopt;
+  const int64_t step = load_trainer_state(latest).second_stage;
+  return step > 0 ? std::optional(step) : std::nullopt;
 }
 
 }  // namespace moe

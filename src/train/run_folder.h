@@ -26,8 +26,8 @@ class RunFolder {
   /// The newest complete checkpoint's step.
   std::optional<int64_t> latest_step() const;
 
-  /// Writes step-N: `write` fills a temporary folder, which is then renamed and pointed to by `latest`. An older complete
-  /// folder of the same step is replaced. Then removes the checkpoints that `keep` does not keep.
+  /// Writes step-N: `write` fills a temporary folder, which is then renamed and pointed to by `latest`. An older
+  /// complete folder of the same step is replaced. Then removes the checkpoints that `keep` does not keep.
   void save_checkpoint(int64_t step, const std::function<void(const fs::path&)>& write, const CheckpointConfig& keep);
 
  private:
@@ -37,5 +37,9 @@ class RunFolder {
   fs::path path_;
   int lock_ = -1;
 };
+
+/// The first step of StableMoE's second stage in the run that `path` holds, by its newest checkpoint; nothing where
+/// there is no checkpoint or no such stage.
+std::optional<int64_t> second_stage_of_run(const fs::path& path);
 
 }  // namespace moe
