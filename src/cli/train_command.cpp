@@ -69,7 +69,8 @@ int train(const TrainOptions& options) {
   log_info("{}", text);
   print_coefficients(run);
   if (run.step.balance.counts_first() && run.model.moe_layers() > 0) {
-    log_info("balance.scope = step: every step first counts the experts' tokens in a forward-only pass");
+    log_info("balance.scope = step: every step{} first counts the experts' tokens in a forward-only pass",
+             run.step.second_stage > 0 ? " of the first stage" : "");
   }
   const Dataset train_data(run.data.train);
   std::optional<Dataset> valid_data;
