@@ -9,6 +9,7 @@
 #include "eval/routing_counts.h"
 #include "formats/json.h"
 #include "model/cost.h"
+#include "model/methods.h"
 #include "ops/record.h"
 #include "train/plan_text.h"
 
@@ -57,7 +58,8 @@ double median(const std::vector<StepTime>& times, double StepTime::*value) {
 
 StepConfig step_config(const StepFlags& flags) {
   StepConfig step;
-  step.balance.alpha_expert = static_cast<float>(flags.alpha);
+  step.balance = flags.model.n_routed_experts > 0 ? flags.balance : BalanceConfig{};
+  if (flags.model.n_routed_experts > 0 && flags.model.routing == RoutingMethod::stable) step.second_stage = 1;
   step.dtype = parse_dtype_option(flags.dtype);
   step.recompute = flags.recompute;
   step.sequence_length = flags.length;
@@ -70,7 +72,7 @@ StepTime one_step(TrainingStep& run, Device& device, const std::vector<Batch>& b
                   StepReport& report) {
   const double start = wall_seconds();
   const double cpu = cpu_seconds();
-  run.accumulate([&](int64_t index) { return batches[static_cast<size_t>(index)]; });
+  run.accumulate([&](int64_t index) { return batches[static_cast<size_t>(index)]; }, number);
   device.synchronize();
   const double middle = wall_seconds();
   report = run.update(number, 1e-4);
@@ -225,6 +227,8 @@ void bench_step(StepFlags flags) {
   Compute compute = make_compute(flags.device);
   StepConfig step = step_config(flags);
   step.head_logits = head_logits(compute.kind);
+  validate(step.balance, flags.model);
+  if (step.second_stage > 0) log_info("a step of StableMoE's second stage, which nine of ten steps of a run are of");
   const Json json = step_json(flags, measure(flags, step, compute), compute.pool.size());
   if (flags.json) {
     fmt::print("{}\n", json.dump(2));
