@@ -85,6 +85,7 @@ Measured measure(const StepFlags& flags, const StepConfig& step, Compute& comput
   measured.plan = plan_training(flags.model, step);
   refuse_if_too_large(flags.model, step, measured.plan, compute.device->info().memory_bytes,
                       {.rows = "--rows", .recompute = "--recompute"});
+  refuse_too_many_slots(flags.model, flags.rows, flags.length, compute.device->info().most_slots, "--rows");
   const auto product = [&] {
     if (flags.product == 0) return 0.0;
     return measure_product(*compute.backend, *compute.device, step.dtype, flags.product, 2);
@@ -226,9 +227,9 @@ void bench_step(StepFlags flags) {
   validate(flags.model);
   Compute compute = make_compute(flags.device);
   StepConfig step = step_config(flags);
-  step.head_logits = head_logits(compute.kind);
   validate(step.balance, flags.model);
   if (step.second_stage > 0) log_info("a step of StableMoE's second stage, which nine of ten steps of a run are of");
+  step.head_logits = head_logits(compute.kind);
   const Json json = step_json(flags, measure(flags, step, compute), compute.pool.size());
   if (flags.json) {
     fmt::print("{}\n", json.dump(2));

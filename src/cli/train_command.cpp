@@ -79,6 +79,13 @@ int train(const TrainOptions& options) {
   Compute compute = make_compute(options.device);
   refuse_if_too_large(run.model, run.step, plan, compute.device->info().memory_bytes,
                       {.rows = "data.microbatch_rows", .recompute = "train.recompute"});
+  const int64_t most_slots = compute.device->info().most_slots;
+  refuse_too_many_slots(run.model, run.data.microbatch_rows, run.data.sequence_length, most_slots,
+                        "data.microbatch_rows");
+  if (valid_data) {
+    refuse_too_many_slots(run.model, run.evaluation.batch_rows, run.data.sequence_length, most_slots,
+                          "eval.batch_rows");
+  }
   const TrainingData data{train_data, valid_data ? &*valid_data : nullptr, tokenizer};
   Trainer trainer(run, plan, data, *compute.device, *compute.backend, options.resume);
   return trainer.run();
