@@ -150,10 +150,6 @@ void check_fixed_fields(const Json& json, const std::string& name) {
   require_one_of(json, name, "rope_scaling", {});
 }
 
-}  // namespace
-
-namespace {
-
 /// A field whose text names one of a few values.
 template <class T>
 T read_choice(const Json& json, const std::string& name, const char* field, T default_value,
@@ -199,6 +195,8 @@ void write_routing(const ModelConfig& config, Json& json) {
   set("capacity_factor", config.capacity_factor != 0, config.capacity_factor);
   set("eval_capacity_factor", config.eval_capacity_factor != 0, config.eval_capacity_factor);
   if (config.n_routed_experts == 0 || fields.empty()) return;
+  const bool has_scoring = config.routing != RoutingMethod::hash && config.routing != RoutingMethod::stable;
+  if (!has_scoring) json.erase("scoring_func");
   json.update(fields);
   json["model_type"] = kOwnType;
   json["architectures"] = Json::array({kOwnArchitecture});

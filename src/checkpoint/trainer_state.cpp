@@ -15,7 +15,8 @@ void save_trainer_state(const fs::path& folder, const TrainerState& state) {
                        {"sequence_length", state.sequence_length},
                        {"dataset_fingerprint", fmt::format("{:016x}", state.dataset_fingerprint)}}},
                      {"log_bytes", state.log_bytes},
-                     {"eval_bytes", state.eval_bytes}};
+                     {"eval_bytes", state.eval_bytes},
+                     {"second_stage", state.second_stage}};
   write_file(folder / "trainer_state.json", json.dump(2) + "\n");
 }
 
@@ -35,7 +36,8 @@ TrainerState load_trainer_state(const fs::path& folder) {
           .sequence_length = json_int(cursor, "sequence_length", where),
           .dataset_fingerprint = std::stoull(json_string(cursor, "dataset_fingerprint", where), nullptr, 16),
           .log_bytes = json_int(json, "log_bytes", where),
-          .eval_bytes = json_int(json, "eval_bytes", where)};
+          .eval_bytes = json_int(json, "eval_bytes", where),
+          .second_stage = json_int(json, "second_stage", where, 0)};
 }
 
 }  // namespace moe

@@ -63,12 +63,17 @@ void run_step(const CLI::App& command, StepFlags flags) {
   if (!flags.config.empty()) {
     const RunConfig run = take_run_file(command, flags);
     if (command.count("--length") == 0) flags.length = run.data.sequence_length;
+    flags.balance = run.step.balance;
   }
   bench_step(std::move(flags));
 }
 
 void run_layer(const CLI::App& command, LayerFlags flags) {
   if (!flags.config.empty()) take_run_file(command, flags);
+  if (flags.model.routing != RoutingMethod::topk) {
+    fail_usage("{}: model.routing is {}, expected topk: the layer is measured by itself, without a model around it",
+               flags.config, name(flags.model.routing));
+  }
   bench_layer(flags);
 }
 
@@ -78,7 +83,8 @@ void add_size(CLI::App& command, const char* name, int64_t& value, int64_t least
 
 /// The sizes of a MoE layer and what else the measurements have in common.
 void add_common_options(CLI::App& command, BenchFlags& flags, int64_t least_experts, const char* experts_help) {
-  command.add_option("--config", flags.config, "take model, type (and sequence length) from this run file");
+  command.add_option("--config", flags.config,
+                     "take model, type (sequence length and balance losses) from this run file");
   add_size(command, "--hidden", flags.model.hidden_size, 1, "hidden size d");
   add_size(command, "--shared", flags.model.n_shared_experts, 0, "shared experts");
   add_size(command, "--experts", flags.model.n_routed_experts, least_experts, experts_help);

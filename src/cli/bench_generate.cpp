@@ -5,7 +5,9 @@
 #include "formats/json.h"
 #include "infer/arenas.h"
 #include "infer/forward.h"
+#include "infer/generate.h"
 #include "model/cost.h"
+#include "nn/routers/hash_table.h"
 
 namespace moe {
 namespace {
@@ -13,7 +15,8 @@ namespace {
 /// Bytes of the tensor that is read to measure the reading rate: beyond any cache.
 constexpr int64_t kReadBytes = int64_t{512} << 20;
 
-/// A model whose weights are random: normal with variance 1 / (elements of a row), norms too.
+/// A model whose weights are random: normal with variance 1 / (elements of a row), norms too; hash tables as training
+/// draws them.
 class RandomModel {
  public:
   RandomModel(const ModelConfig& config, DType dtype, const Compute& compute) : memory_(*compute.device) {
@@ -22,7 +25,14 @@ class RandomModel {
     push_parameters(measure, table, dtype);
     Arena arena = memory_.arena("the weights", measure.peak_bytes());
     const std::vector<View> views = push_parameters(arena, table, dtype);
-    for (size_t i = 0; i < views.size(); ++i) fill_randomly(*compute.backend, *compute.device, views[i], i);
+    for (size_t i = 0; i < views.size(); ++i) {
+      if (table[i].is_table()) {
+        upload_vector(*compute.device, views[i],
+                      random_hash_table(config.vocab_size, config.n_routed_experts, 1, table[i].layer));
+      } else {
+        fill_randomly(*compute.backend, *compute.device, views[i], i);
+      }
+    }
     model_ = std::make_unique<Model>(config, BalanceConfig{}, bind_weights(config, table, views));
   }
 
@@ -128,6 +138,7 @@ void bench_generate(GenerateBenchFlags flags) {
   complete_sizes(flags);
   flags.model.max_position_embeddings = flags.prompt + flags.tokens;
   validate(flags.model);
+  check_generates(flags.model);
   Compute compute = make_compute(flags.device);
   const Json json = measure(flags, compute);
   if (flags.json) {

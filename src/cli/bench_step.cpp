@@ -9,6 +9,7 @@
 #include "eval/routing_counts.h"
 #include "formats/json.h"
 #include "model/cost.h"
+#include "model/methods.h"
 #include "ops/record.h"
 #include "train/plan_text.h"
 
@@ -57,7 +58,8 @@ double median(const std::vector<StepTime>& times, double StepTime::*value) {
 
 StepConfig step_config(const StepFlags& flags) {
   StepConfig step;
-  step.balance.alpha_expert = static_cast<float>(flags.alpha);
+  step.balance = flags.model.n_routed_experts > 0 ? flags.balance : BalanceConfig{};
+  if (flags.model.n_routed_experts > 0 && flags.model.routing == RoutingMethod::stable) step.second_stage = 1;
   step.dtype = parse_dtype_option(flags.dtype);
   step.recompute = flags.recompute;
   step.sequence_length = flags.length;
@@ -70,7 +72,7 @@ StepTime one_step(TrainingStep& run, Device& device, const std::vector<Batch>& b
                   StepReport& report) {
   const double start = wall_seconds();
   const double cpu = cpu_seconds();
-  run.accumulate([&](int64_t index) { return batches[static_cast<size_t>(index)]; });
+  run.accumulate([&](int64_t index) { return batches[static_cast<size_t>(index)]; }, number);
   device.synchronize();
   const double middle = wall_seconds();
   report = run.update(number, 1e-4);
@@ -83,6 +85,7 @@ Measured measure(const StepFlags& flags, const StepConfig& step, Compute& comput
   measured.plan = plan_training(flags.model, step);
   refuse_if_too_large(flags.model, step, measured.plan, compute.device->info().memory_bytes,
                       {.rows = "--rows", .recompute = "--recompute"});
+  refuse_too_many_slots(flags.model, flags.rows, flags.length, compute.device->info().most_slots, "--rows");
   const auto product = [&] {
     if (flags.product == 0) return 0.0;
     return measure_product(*compute.backend, *compute.device, step.dtype, flags.product, 2);
@@ -225,6 +228,8 @@ void bench_step(StepFlags flags) {
   validate(flags.model);
   Compute compute = make_compute(flags.device);
   StepConfig step = step_config(flags);
+  validate(step.balance, flags.model);
+  if (step.second_stage > 0) log_info("a step of StableMoE's second stage, which nine of ten steps of a run are of");
   step.head_logits = head_logits(compute.kind);
   const Json json = step_json(flags, measure(flags, step, compute), compute.pool.size());
   if (flags.json) {

@@ -10,7 +10,7 @@ struct StepFlags : BenchFlags {
   int64_t length = 1024;
   int64_t microbatches = 1;
   bool recompute = false;
-  double alpha = 0.001;
+  BalanceConfig balance = {.alpha_expert = 0.001f};  ///< of a run file where there is one
   int steps = 3;
   int warm_up = 1;
 };

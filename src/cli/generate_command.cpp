@@ -78,6 +78,7 @@ void generate_text(const GenerateFlags& flags) {
   std::signal(SIGINT, [](int) { std::_Exit(kInterrupted); });
   Compute compute = make_compute(flags.device);
   const ModelConfig config = read_hf_config(flags.model);
+  check_generates(config);
   const std::string text = flags.prompt_file.empty() ? flags.prompt : read_file(flags.prompt_file);
   const Tokenizer tokenizer = Tokenizer::load(flags.model);
   const LoadedModel loaded(flags.model, dtype, *compute.device, flags.switches);
@@ -85,6 +86,7 @@ void generate_text(const GenerateFlags& flags) {
     log_info("{}: {:.1f} M parameters, {} layers, {} tokens in the vocabulary; {} on {}, {} threads", flags.model,
              1e-6 * static_cast<double>(count_elements(parameter_table(config))), config.num_hidden_layers,
              tokenizer.id_count(), flags.dtype, flags.device.device, compute.pool.size());
+    if (const std::string note = generation_note(config); !note.empty()) log_info("{}", note);
   }
   const Prompt prompt{.ids = encode_prompt(tokenizer, config, text)};
   GenerationSpeed speed;

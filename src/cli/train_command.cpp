@@ -30,10 +30,20 @@ The run file's keys are in docs/training.md. A run folder holds run.toml (all ke
 step), eval.jsonl, step-N/ (Hugging Face model folders with optimizer state) and latest (a link to the newest).
 Ctrl-C and SIGTERM write a checkpoint first (exit status 130 and 143).)";
 
+RunConfig read_settings(Settings settings) {
+  return read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
+}
+
+/// A resumed run goes on with its stages, however many steps it now has, unless the run file names another boundary.
 RunConfig read_run(const TrainOptions& options) {
   Settings settings = Settings::load(options.file);
   for (const std::string& assignment : options.set) settings.set(assignment);
-  return read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
+  RunConfig run = read_settings(settings);
+  if (!options.resume || run.step.second_stage == 0 || settings.given("train.second_stage")) return run;
+  const auto second_stage = second_stage_of_run(run.run_dir);
+  if (!second_stage || *second_stage == run.step.second_stage) return run;
+  settings.set(fmt::format("train.second_stage={}", *second_stage));
+  return read_settings(std::move(settings));
 }
 
 void print_coefficients(const RunConfig& run) {
@@ -59,7 +69,8 @@ int train(const TrainOptions& options) {
   log_info("{}", text);
   print_coefficients(run);
   if (run.step.balance.counts_first() && run.model.moe_layers() > 0) {
-    log_info("balance.scope = step: every step first counts the experts' tokens in a forward-only pass");
+    log_info("balance.scope = step: every step{} first counts the experts' tokens in a forward-only pass",
+             run.step.second_stage > 0 ? " of the first stage" : "");
   }
   const Dataset train_data(run.data.train);
   std::optional<Dataset> valid_data;
@@ -68,6 +79,13 @@ int train(const TrainOptions& options) {
   Compute compute = make_compute(options.device);
   refuse_if_too_large(run.model, run.step, plan, compute.device->info().memory_bytes,
                       {.rows = "data.microbatch_rows", .recompute = "train.recompute"});
+  const int64_t most_slots = compute.device->info().most_slots;
+  refuse_too_many_slots(run.model, run.data.microbatch_rows, run.data.sequence_length, most_slots,
+                        "data.microbatch_rows");
+  if (valid_data) {
+    refuse_too_many_slots(run.model, run.evaluation.batch_rows, run.data.sequence_length, most_slots,
+                          "eval.batch_rows");
+  }
   const TrainingData data{train_data, valid_data ? &*valid_data : nullptr, tokenizer};
   Trainer trainer(run, plan, data, *compute.device, *compute.backend, options.resume);
   return trainer.run();

@@ -168,11 +168,26 @@ std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const ModelConfig
   return ids;
 }
 
+void check_generates(const ModelConfig& config) {
+  if (config.n_routed_experts == 0 || config.routing != RoutingMethod::expert_choice) return;
+  fail(
+      "this model's experts choose their tokens from a whole text (routing = expert_choice), so that it cannot go on "
+      "token by token; use `moe eval loss` or `moe logits`, or another model");
+}
+
+std::string generation_note(const ModelConfig& config) {
+  if (config.n_routed_experts == 0 || config.eval_capacity_factor == 0) return "";
+  return fmt::format(
+      "generation drops no choice of an expert, while evaluation limits them (eval_capacity_factor = {})",
+      config.eval_capacity_factor);
+}
+
 std::vector<Continuation> generate_batch(const Runtime& runtime, const Tokenizer& tokenizer,
                                          const std::vector<Prompt>& prompts, const GenerationOptions& options,
                                          const OnText& on_text, GenerationSpeed* speed) {
   const ModelConfig& config = runtime.model.config();
   validate(options);
+  check_generates(config);
   check_tokenizer(tokenizer, config);
   for (const Prompt& prompt : prompts) check_prompt(prompt, config);
   if (prompts.empty()) return {};

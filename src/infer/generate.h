@@ -76,6 +76,12 @@ class StopStrings {
 /// is BOS alone, which the tokenizer or, failing that, the model's configuration must name.
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const ModelConfig& config, std::string_view text);
 
+/// Throws Error where the model cannot go on token by token.
+void check_generates(const ModelConfig& config);
+
+/// What generation does otherwise than evaluation, for people; "": nothing.
+std::string generation_note(const ModelConfig& config);
+
 /// Called with the index of a prompt and the bytes that its text grows by: whole characters wherever the model writes
 /// such. The pieces of one prompt, put together, are its Continuation's text.
 using OnText = std::function<void(size_t, std::string_view)>;

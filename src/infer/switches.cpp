@@ -8,40 +8,28 @@
 #include "base/error.h"
 
 namespace moe {
-
 namespace {
 
-/// The fewest experts without a mask that a token may find in the groups that it uses: those with the fewest of the
-/// groups that can be ranked at all, and none of the others where these do not suffice.
-int64_t least_left(const ModelConfig& config, const std::set<int64_t>& masked) {
-  const GroupLimit limit = config.decoder().moe.router.limit;
-  const int64_t size = config.n_routed_experts / limit.groups;
-  std::vector<int64_t> left(static_cast<size_t>(limit.groups), size);
-  for (const int64_t expert : masked) --left[static_cast<size_t>(expert / size)];
-  if (!limit.active()) return std::accumulate(left.begin(), left.end(), int64_t{0});
-  std::erase_if(left, [&](int64_t members) { return members < limit.best; });
-  std::sort(left.begin(), left.end());
-  left.resize(std::min(left.size(), static_cast<size_t>(limit.used)));
-  return std::accumulate(left.begin(), left.end(), int64_t{0});
-}
+using Masked = std::vector<std::set<int64_t>>;  // experts of each layer
 
-}  // namespace
-
-ModelConfig switched(ModelConfig config, const RoutingSwitches& switches) {
-  if (!switches.any()) return config;
+void check_method(const ModelConfig& config, const RoutingSwitches& switches) {
   if (config.n_routed_experts == 0) fail("the model has no routed experts, so their choice cannot be changed");
-  if (switches.drop_shared && config.n_shared_experts == 0) fail("the model has no shared experts to drop");
-  const bool by_token = config.routing == RoutingMethod::hash || config.routing == RoutingMethod::expert_choice;
+  const RoutingMethod routing = config.routing;
+  const bool by_token = routing == RoutingMethod::hash || routing == RoutingMethod::expert_choice;
   if (by_token && (switches.skip > 0 || !switches.masked.empty() || switches.experts_per_token > 0)) {
     fail("the model's tokens do not choose their experts by score (routing = {}), so their choice cannot be changed",
-         name(config.routing));
+         name(routing));
   }
-  if (switches.drop_shared) config.num_experts_per_tok += config.n_shared_experts;
-  if (switches.experts_per_token > 0) config.num_experts_per_tok = switches.experts_per_token;
-  config.skipped_experts = switches.skip;
-  config.second_expert_threshold = 0;  // of training alone, and of two experts
-  validate(config);
-  std::vector<std::set<int64_t>> masked(static_cast<size_t>(config.num_hidden_layers));
+  if (!switches.drop_shared) return;
+  if (config.n_shared_experts == 0) fail("the model has no shared experts to drop");
+  if (by_token || routing == RoutingMethod::stable) {
+    fail("the model's shared experts cannot be dropped: with routing = {} no token can use a routed one in exchange",
+         name(routing));
+  }
+}
+
+Masked masked_experts(const ModelConfig& config, const RoutingSwitches& switches) {
+  Masked masked(static_cast<size_t>(config.num_hidden_layers));
   for (const ExpertMask& mask : switches.masked) {
     if (mask.layer < 0 || mask.layer >= config.num_hidden_layers || !config.is_moe_layer(mask.layer)) {
       fail("layer {} to mask experts of is no layer with routed experts, expected one of 0 to {}{}", mask.layer,
@@ -56,15 +44,48 @@ ModelConfig switched(ModelConfig config, const RoutingSwitches& switches) {
       masked[static_cast<size_t>(mask.layer)].insert(expert);
     }
   }
+  return masked;
+}
+
+/// The fewest experts that a mask can leave in the groups that a token uses. Groups are ranked by their best experts,
+/// so those that have too few of them come last.
+int64_t fewest_left(const ModelConfig& config, const std::set<int64_t>& masked) {
+  const GroupLimit limit = config.decoder().moe.router.limit;
+  const int64_t members = config.n_routed_experts / limit.groups;
+  std::vector<int64_t> left(static_cast<size_t>(limit.groups), members);
+  for (const int64_t expert : masked) --left[static_cast<size_t>(expert / members)];
+  std::sort(left.begin(), left.end(), [&](int64_t a, int64_t b) {
+    const bool a_ranks = a >= limit.best, b_ranks = b >= limit.best;
+    return a_ranks != b_ranks ? a_ranks : a < b;
+  });
+  return std::accumulate(left.begin(), left.begin() + limit.used, int64_t{0});
+}
+
+void check_enough_left(const ModelConfig& config, const Masked& masked) {
+  const bool groups = config.topk_group < config.n_group;
   for (size_t layer = 0; layer < masked.size(); ++layer) {
     if (masked[layer].empty()) continue;
-    const int64_t left = least_left(config, masked[layer]);
+    const int64_t left = fewest_left(config, masked[layer]);
     if (left >= config.num_experts_per_tok + config.skipped_experts) continue;
     fail(
-        "in layer {} {} experts are left by the mask (in the groups of a token, where there are any), expected at "
-        "least the {} that a token uses and the {} passed over",
-        layer, left, config.num_experts_per_tok, config.skipped_experts);
+        "in layer {} {} experts are left by the mask{}, expected at least the {} that a token uses and the {} passed "
+        "over",
+        layer, left, groups ? fmt::format(" for a token whose {} groups have the fewest", config.topk_group) : "",
+        config.num_experts_per_tok, config.skipped_experts);
   }
+}
+
+}  // namespace
+
+ModelConfig switched(ModelConfig config, const RoutingSwitches& switches) {
+  if (!switches.any()) return config;
+  check_method(config, switches);
+  if (switches.drop_shared) config.num_experts_per_tok += config.n_shared_experts;
+  if (switches.experts_per_token > 0) config.num_experts_per_tok = switches.experts_per_token;
+  config.skipped_experts = switches.skip;
+  config.second_expert_threshold = 0;  // of training alone, and of two experts
+  validate(config);
+  check_enough_left(config, masked_experts(config, switches));
   return config;
 }
 

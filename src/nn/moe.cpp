@@ -81,7 +81,7 @@ MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weig
       .route = route_forward(pass, router, weights.router, choice, replay), .gate_up = {}, .shared_gate_up = {}};
   const int64_t row_total = saved.route.row_slot.size(0);
   saved.gate_up = pass.save("experts.gate_up", {row_total, 2 * config.width});
-  route_losses(pass, router, weights.router, saved.route);
+  route_losses(pass, router, saved.route);
   if (weights.shared) saved.shared_gate_up = ffn_forward(pass, weights.shared, x, y);
   const Arena::Frame frame(pass.scratch);
   const View rows = pass.temporary("experts.rows", {row_total, config.hidden});

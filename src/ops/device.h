@@ -9,9 +9,10 @@
 namespace moe {
 
 struct DeviceInfo {
-  std::string name;            ///< for people: processor or GPU
-  int64_t memory_bytes = 0;    ///< what the device has in all
-  int64_t scratch_bytes = 0;   ///< what the backend itself holds (packing buffers, library workspaces)
+  std::string name;           ///< for people: processor or GPU
+  int64_t memory_bytes = 0;   ///< what the device has in all
+  int64_t scratch_bytes = 0;  ///< what the backend itself holds (packing buffers, library workspaces)
+  int64_t most_slots = 0;     ///< choice slots (T times S) of a RoutePlan that the backend has room for; 0: any number
 };
 
 /// All addresses of views that a backend receives come from its Device (or, on the CPU, are any host addresses).

@@ -163,4 +163,15 @@ void refuse_if_too_large(const ModelConfig& config, const StepConfig& step, cons
        advice(config, step, plan, available_bytes, keys));
 }
 
+void refuse_too_many_slots(const ModelConfig& config, int64_t rows, int64_t sequence_length, int64_t most,
+                           const std::string& rows_key) {
+  if (most == 0 || config.moe_layers() == 0) return;
+  const int64_t per_row = sequence_length * config.decoder().moe.router.slots();
+  if (rows * per_row <= most) return;
+  const std::string fits = per_row <= most ? fmt::format("use {} = {} or less", rows_key, most / per_row)
+                                           : "not even one row fits; use shorter sequences or fewer experts";
+  fail("{} = {} rows of {} tokens have {} choices of experts, but the device has room to sort {}; {}", rows_key, rows,
+       sequence_length, rows * per_row, most, fits);
+}
+
 }  // namespace moe

@@ -23,4 +23,9 @@ struct PlanKeys {
 void refuse_if_too_large(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan,
                          int64_t available_bytes, const PlanKeys& keys = {});
 
+/// Throws Error when `rows` rows that pass through the model together have more choice slots than `most`
+/// (DeviceInfo::most_slots): one sentence with both and the most rows that fit. `rows_key` is what a user calls them.
+void refuse_too_many_slots(const ModelConfig& config, int64_t rows, int64_t sequence_length, int64_t most,
+                           const std::string& rows_key);
+
 }  // namespace moe

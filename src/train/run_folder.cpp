@@ -7,6 +7,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "checkpoint/trainer_state.h"
+
 namespace moe {
 namespace {
 
@@ -91,6 +93,13 @@ void RunFolder::save_checkpoint(int64_t step, const std::function<void(const fs:
 void RunFolder::remove_checkpoints() {
   fs::remove(path_ / "latest");
   for (const int64_t step : steps()) fs::remove_all(checkpoint(step));
+}
+
+std::optional<int64_t> second_stage_of_run(const fs::path& path) {
+  const fs::path latest = path / "latest";
+  if (!fs::exists(latest / "trainer_state.json")) return std::nullopt;
+  const int64_t step = load_trainer_state(latest).second_stage;
+  return step > 0 ? std::optional(step) : std::nullopt;
 }
 
 }  // namespace moe

@@ -40,4 +40,8 @@ class RunFolder {
   int lock_ = -1;
 };
 
+/// The first step of StableMoE's second stage in the run that `path` holds, by its newest checkpoint; nothing where
+/// there is no checkpoint or no such stage.
+std::optional<int64_t> second_stage_of_run(const fs::path& path);
+
 }  // namespace moe

@@ -248,6 +248,11 @@ void TrainingStep::begin(int64_t targets, int64_t tokens) {
   }
 }
 
+bool TrainingStep::counts_first(const RouteMode& mode) const {
+  const bool second_stage = config_.routing == RoutingMethod::stable && !mode.learning;
+  return step_.balance.counts_first() && !second_stage;
+}
+
 TokenViews TrainingStep::upload(const Batch& batch) {
   return tokens_->upload(batch, step_.sequence_length, config_.rope_theta, device_, backend_);
 }
@@ -291,7 +296,7 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_
     tokens += micro.num_tokens;
   }
   begin(targets, tokens);
-  if (step_.balance.counts_first()) {
+  if (counts_first(step_.mode(step, 0))) {
     for (int64_t i = 0, first = 0; i < step_.microbatches; ++i) {
       const Batch micro = batch(i);
       count_microbatch(micro, step_.mode(step, first));

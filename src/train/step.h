@@ -119,6 +119,8 @@ class TrainingStep {
   std::vector<View> push_like_parameters(const char* what, DType dtype, const ArenaOf& arena_of);
   void make_batch_buffers();
   void begin(int64_t targets, int64_t tokens);
+  /// A counting pass comes before the step's microbatches: not in StableMoE's second stage, which has no losses.
+  bool counts_first(const RouteMode& mode) const;
   TokenViews upload(const Batch& batch);
   void count_microbatch(const Batch& batch, const RouteMode& mode);
   void train_microbatch(const Batch& batch, int64_t index, const RouteMode& mode);

@@ -7,6 +7,7 @@
 #include "checkpoint/hf_config.h"
 #include "checkpoint/trainer_state.h"
 #include "checkpoint/weights.h"
+#include "infer/generate.h"
 #include "train/interrupt.h"
 #include "train/samples.h"
 
@@ -110,6 +111,9 @@ void Trainer::restore(int64_t step) {
   same("data.rows_per_step", state.rows_per_step, run_.data.rows_per_step);
   same("data.sequence_length", state.sequence_length, run_.data.sequence_length);
   same("the fingerprint of data.train", state.dataset_fingerprint, identity(data_.train));
+  if (state.second_stage > 0 && state.step >= state.second_stage) {
+    same("train.second_stage", state.second_stage, run_.step.second_stage);
+  }
   load_optimizer(folder, run_.model, step_.table(), optimizer_sets(step_), device_);
   step_.parameters_from_masters();
   FileAppender(folder_.log(), state.log_bytes);
@@ -150,7 +154,8 @@ void Trainer::save(int64_t step) {
                                 .sequence_length = run_.data.sequence_length,
                                 .dataset_fingerprint = identity(data_.train),
                                 .log_bytes = size_of_file(folder_.log()),
-                                .eval_bytes = size_of_file(folder_.evaluations())});
+                                .eval_bytes = size_of_file(folder_.evaluations()),
+                                .second_stage = run_.step.second_stage});
   };
   folder_.save_checkpoint(step, write, run_.checkpoint);
 }
@@ -176,6 +181,9 @@ int Trainer::run() {
   ProgressLine progress(done_ + 1, run_.schedule.steps);
   // A checkpoint is written before the evaluation of its step, so a resumed run makes that evaluation (again).
   if (done_ > 0 && due(run_.evaluation.every, done_)) evaluate(done_);
+  if (const std::string note = generation_note(run_.model); !note.empty() && !run_.sample.prompts.empty()) {
+    log_info("samples: {}", note);
+  }
   if (done_ == 0) show_samples(0);
   for (int64_t step = done_ + 1; step <= run_.schedule.steps; ++step) {
     const StepLine line = train_step(step);

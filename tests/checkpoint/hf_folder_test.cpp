@@ -77,6 +77,17 @@ TEST(HfConfig, WrittenAndReadAgainIsTheSame) {
   EXPECT_EQ(again.head_dim, 6);
 }
 
+TEST(HfConfig, OfAMethodThatHasNoScoringFunctionNamesNone) {
+  for (const RoutingMethod routing : {RoutingMethod::hash, RoutingMethod::stable, RoutingMethod::noisy_topk}) {
+    ModelConfig config = tiny_config();
+    config.routing = routing;
+    config.num_experts_per_tok = 1;
+    const Json json = to_hf_config(config, DType::f32);
+    EXPECT_EQ(json.contains("scoring_func"), routing == RoutingMethod::noisy_topk);
+    EXPECT_EQ(parse_hf_config(json, "config.json").routing, routing);
+  }
+}
+
 class HfWeights : public testing::Test {
  protected:
   // A folder whose tensors `edit` may change: (declarations, values).

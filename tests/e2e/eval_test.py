@@ -295,6 +295,40 @@ class BenchTest(unittest.TestCase):
             self.assertAlmostEqual(result["prompt_share_of_product"],
                                    result["prompt_gflops"] / result["product_gflops"], places=6)
 
+    def test_run_files_of_other_methods_are_measured_or_refused(self):
+        file = """
+[data]
+sequence_length = 16
+rows_per_step = 2
+[train]
+steps = 100
+[model]
+method = "{}"
+vocab_size = 64
+hidden_size = 32
+num_hidden_layers = 1
+num_attention_heads = 2
+n_routed_experts = 4
+num_experts_per_tok = {}
+moe_intermediate_size = 16
+"""
+        small = "--repeats 1 --product 0 --prompt 4 --tokens 2 --device cpu".split()
+        with tempfile.TemporaryDirectory() as folder:
+            for method, top_k in (("hash", 1), ("noisy_topk", 2), ("stable_moe", 1), ("expert_choice", 2), ("mixtral", 2)):
+                run = pathlib.Path(folder) / "run.toml"
+                run.write_text(file.format(method, top_k))
+                layer = moe("bench", "layer", "--config", run, "--tokens", 32, "--repeats", 1, "--product", 0, check=False)
+                self.assertEqual(layer.returncode, 0 if method == "mixtral" else 2, layer.stderr)
+                if method != "mixtral":
+                    self.assertIn("expected topk", layer.stderr)
+                generate = moe("bench", "generate", "--config", run, *small, check=False)
+                self.assertEqual(generate.returncode, 1 if method == "expert_choice" else 0, generate.stderr)
+                step = moe("bench", "step", "--json", "--config", run, "--rows", 2, "--steps", 1, "--product", 0)
+                self.assertEqual("second stage" in step.stderr, method == "stable_moe")
+                # What is timed are the run file's losses.
+                self.assertEqual("variation_loss" in json.loads(step.stdout)["ops"], method == "noisy_topk")
+                self.assertEqual("balance_loss" in json.loads(step.stdout)["ops"], method == "mixtral")
+
     def test_tokenizer_measures_what_it_says(self):
         with tempfile.TemporaryDirectory() as folder:
             text = pathlib.Path(folder) / "text.jsonl"

@@ -109,8 +109,31 @@ class MethodsTest(unittest.TestCase):
         if method == "expert_choice":
             self.assertEqual(written.returncode, 1)
             self.assertIn("cannot go on token by token", written.stderr)
+            self.assertNotIn("parameters", written.stderr, "refused before the weights are loaded")
         else:
             self.assertEqual(written.returncode, 0, written.stderr)
+            self.assertEqual("generation drops no choice of an expert" in written.stderr, method in CAPACITIES)
+
+
+    def test_stages_stay_where_they_began(self):
+        run = self.run_file("stable_moe", "stages")
+        begin = ["--set", "train.steps=20"]  # the second stage from step 2 on
+        moe("train", run, *begin)
+        longer = ["--resume", "--set", "train.steps=60"]
+        refused = moe("train", run, *longer, "--set", "train.second_stage=6", check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("train.second_stage = 2, but the run file says 6", refused.stderr)
+        moe("train", run, *longer)
+        self.assertIn("second_stage = 2\n", (self.base / "stages" / "run.toml").read_text())
+        for line in log_without_times(self.base / "stages" / "log.jsonl"):
+            self.assertEqual(line.get("distillation_loss", 0) > 0, line["step"] == 1, line["step"])
+
+    def test_samples_without_generation_leave_no_folder(self):
+        run = self.run_file("expert_choice", "no-samples")
+        refused = moe("train", run, "--set", 'sample.prompts=["a"]', check=False)
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("sample.prompts", refused.stderr)
+        self.assertFalse((self.base / "no-samples").exists())
 
 
 for _method in METHODS:

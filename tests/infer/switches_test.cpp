@@ -145,5 +145,39 @@ TEST(Switches, WhatDoesNotFitTheModelIsRefused) {
   EXPECT_THAT(error_of<Error>([&] { switched(plain, {.skip = 1}); }), HasSubstr("no routed experts"));
 }
 
+TEST(Switches, SharedExpertsGoOnlyWhereTokensCanUseRoutedOnesInExchange) {
+  ModelConfig config = read_hf_config(folder());
+  for (const RoutingMethod routing : {RoutingMethod::hash, RoutingMethod::stable, RoutingMethod::expert_choice}) {
+    config.routing = routing;
+    config.num_experts_per_tok = 1;
+    config.capacity_factor = routing == RoutingMethod::expert_choice ? 1 : 0;
+    EXPECT_THAT(error_of<Error>([&] { switched(config, {.drop_shared = true}); }),
+                HasSubstr(fmt::format("shared experts cannot be dropped: with routing = {}", name(routing))));
+  }
+  config.routing = RoutingMethod::noisy_topk;
+  config.capacity_factor = 0;
+  EXPECT_EQ(switched(config, {.drop_shared = true}).num_experts_per_tok, 3);
+}
+
+// Of 9 experts in 3 groups a token uses 2 groups: a mask must leave K = 3 in any two that it may use.
+TEST(Switches, AMaskLeavesEnoughExpertsInTheGroupsOfEveryToken) {
+  ModelConfig config = read_hf_config(folder());
+  config.topk_method = TopkMethod::group_limited_greedy;
+  config.n_group = 3;
+  config.topk_group = 2;
+  const auto refusal = [&](const std::vector<int64_t>& experts) -> std::string {
+    try {
+      switched(config, {.masked = {{.layer = 1, .experts = experts}}});
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "(not refused)";
+  };
+  EXPECT_EQ(refusal({0, 1, 3}), "(not refused)") << "1, 2 and 3 are left";
+  EXPECT_EQ(refusal({0, 1, 2}), "(not refused)") << "an empty group is not used while there are others";
+  EXPECT_THAT(refusal({0, 1, 3, 4}), HasSubstr("2 experts are left by the mask for a token whose 2 groups"));
+  EXPECT_EQ(refusal({0, 1, 2, 3, 4, 5}), "(not refused)") << "3 in the one group that is not empty";
+}
+
 }  // namespace
 }  // namespace moe::test

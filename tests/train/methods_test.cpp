@@ -9,6 +9,7 @@
 #include "backend/cpu/cpu_backend.h"
 #include "eval/routing_counts.h"
 #include "nn/routers/hash_table.h"
+#include "ops/record.h"
 #include "tests/oracle/oracle.h"
 #include "tests/support/host_device.h"
 #include "tests/support/running.h"
@@ -237,6 +238,24 @@ TEST(Methods, StableMoEFreezesItsLightRouterAndFollowsIt) {
     ++expected[static_cast<size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin())];
   }
   EXPECT_EQ(std::vector<int32_t>(second.counts.begin(), second.counts.begin() + 6), expected);
+}
+
+TEST(Methods, StableMoECountsFirstInItsFirstStageAlone) {
+  const MethodCase test = method_case("stable_moe", BalanceScope::step);
+  const Batch batch = packed_batch(kEightRows, 12, test.config.vocab_size, 9);
+  ThreadPool pool(2);
+  const auto device = make_cpu_device();
+  const auto backend = make_cpu_backend(pool);
+  RecordingBackend recorder(*backend, *device);
+  StepUnderTest under(test.config, test.step(batch, 1), *device, recorder);
+  const auto attentions = [&](int64_t step) {
+    const int64_t before = recorder.records().at("attention").calls;
+    under.run.accumulate([&](int64_t) { return batch; }, step);
+    return recorder.records().at("attention").calls - before;
+  };
+  under.run.accumulate([&](int64_t) { return batch; }, 1);
+  EXPECT_EQ(attentions(1), 2 * test.config.num_hidden_layers);
+  EXPECT_EQ(attentions(2), test.config.num_hidden_layers);
 }
 
 }  // namespace

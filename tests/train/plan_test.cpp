@@ -232,5 +232,21 @@ TEST(Refusal, OfAModelThatIsTooLargeItselfSaysSo) {
   EXPECT_THAT(error, HasSubstr("no microbatch is small enough"));
 }
 
+// 128 experts that choose among 65536 tokens: as many slots as no workspace of 96 MiB sorts.
+TEST(Refusal, SaysHowManyRowsADeviceHasRoomToSortTheChoicesOf) {
+  ModelConfig config = config_145b();
+  const auto refuse = [&](int64_t rows, int64_t most) {
+    refuse_too_many_slots(config, rows, 4096, most, "data.microbatch_rows");
+  };
+  EXPECT_NO_THROW(refuse(16, 5000000)) << "12 choices each";
+  config.routing = RoutingMethod::expert_choice;
+  EXPECT_NO_THROW(refuse(16, 0)) << "no limit";
+  EXPECT_NO_THROW(refuse(9, 5000000));
+  EXPECT_THAT(error_of<Error>([&] { refuse(16, 5000000); }),
+              HasSubstr("16 rows of 4096 tokens have 8388608 choices of experts, but the device has room to sort "
+                        "5000000; use data.microbatch_rows = 9 or less"));
+  EXPECT_THAT(error_of<Error>([&] { refuse(16, 5000); }), HasSubstr("not even one row fits"));
+}
+
 }  // namespace
 }  // namespace moe

@@ -4,6 +4,7 @@
 #include "backend/cuda/context.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_device.h"
+#include "backend/cuda/sort.h"
 
 namespace moe {
 namespace cuda {
@@ -94,7 +95,8 @@ void CudaDevice::wait() {
 DeviceInfo CudaDevice::info() const {
   return {.name = properties_.name,
           .memory_bytes = static_cast<int64_t>(properties_.totalGlobalMem),
-          .scratch_bytes = cuda_workspace_bytes()};
+          .scratch_bytes = cuda_workspace_bytes(),
+          .most_slots = most_sorted(kWorkspaceBytes)};
 }
 
 }  // namespace cuda

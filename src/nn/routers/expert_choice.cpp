@@ -11,11 +11,7 @@ void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Rou
   route.scores = pass.saved.push("router.scores", pass.stat(), {in.tokens.count(), in.config.experts});
   pass.backend.run(RouterScores{.x = in.x, .weight = weights.weight, .scores = route.scores});
   if (replay) return;
-  if (in.tokens.row_length == 0) {
-    fail(
-        "this model's experts choose their tokens from a whole text (routing = expert_choice), so that it cannot go on "
-        "token by token; use `moe eval loss` or `moe logits`, or another model");
-  }
+  MOE_CHECK(in.tokens.row_length > 0);  // with a cache there are no rows to choose from
   pass.backend.run(ExpertChoice{.scores = route.scores,
                                 .group = in.tokens.valid,
                                 .factor = in.config.capacity,

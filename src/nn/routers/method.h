@@ -23,7 +23,7 @@ const RouterFunctions& hash_router();
 const RouterFunctions& expert_choice_router();
 const RouterFunctions& stable_router();
 
-/// Where the balance losses' sums are taken: the layer's whole-step ones, or this microbatch's groups.
+/// Where the layer's loss of this kind is added up.
 inline View loss_of(const RouterInput& in, RouterLoss loss) {
   return in.stats.losses.rows(static_cast<int64_t>(loss), 1);
 }

@@ -163,7 +163,7 @@ Route route_forward(Pass& pass, const RouterInput& in, const RouterWeights& weig
   return route;
 }
 
-void route_losses(Pass& pass, const RouterInput& in, const RouterWeights&, const Route& route) {
+void route_losses(Pass& pass, const RouterInput& in, const Route& route) {
   const LayerStats& stats = in.stats;
   if (stats.counts) {
     pass.backend.run(RouterCounts{

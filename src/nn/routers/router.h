@@ -172,7 +172,7 @@ Route route_forward(Pass& pass, const RouterInput& in, const RouterWeights& weig
                     bool replay);
 
 /// Counts the choices and adds this microbatch's losses, as far as `stats` has somewhere to put them.
-void route_losses(Pass& pass, const RouterInput& in, const RouterWeights& weights, const Route& route);
+void route_losses(Pass& pass, const RouterInput& in, const Route& route);
 
 /// Adds the router's part to dx and makes its weights' gradients, from the gates' gradients d_gates [T, S] and the
 /// losses.

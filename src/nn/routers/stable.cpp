@@ -20,6 +20,7 @@ void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Rou
   if (learning) route.light = pass.saved.push("router.light", pass.stat(), shape);
   pass.backend.run(
       RouterScores{.x = in.x, .weight = weights.weight, .scoring = Scoring::sigmoid, .scores = route.scores});
+  if (replay && !learning) return;
   const Arena::Frame frame(pass.scratch);
   const View light = learning ? route.light : pass.scratch.push("router.light", pass.stat(), shape);
   pass.backend.run(
@@ -35,7 +36,7 @@ void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Rou
 }
 
 void sum(Pass& pass, const RouterInput& in, const Route& route, View group, const BalanceSums& sums) {
-  if (!sums.counts) return;
+  if (!sums.counts || !in.mode.learning) return;
   pass.backend.run(
       RouterCounts{.ids = route.choice.ids, .group = group, .experts = in.config.experts, .counts = sums.counts});
 }
