@@ -83,7 +83,10 @@ void read_json_lines(const fs::path& path, const RawFunction& function) {
     }
     const std::string_view line = window.text().substr(0, end);
     if (!is_blank(line)) {
-      function({.bytes = std::string(line), .is_json = true, .where = fmt::format("{}:{}", path.string(), line_number)},
+      std::string bytes;
+      bytes.reserve(line.size() + simdjson::SIMDJSON_PADDING);  // or the parser would copy the line once more
+      bytes = line;
+      function({.bytes = std::move(bytes), .is_json = true, .where = fmt::format("{}:{}", path.string(), line_number)},
                window.consumed());
     }
     if (end == std::string_view::npos) return;

@@ -233,6 +233,10 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
   }
   const MemoryPlan plan = plan_training(run.model, run.step);
   refuse_if_too_large(run.model, run.step, plan, device.info().memory_bytes);
+  refuse_too_many_slots(run.model, run.data.microbatch_rows, run.data.sequence_length, device.info().most_slots,
+                        "data.microbatch_rows");
+  refuse_too_many_slots(run.model, run.evaluation.batch_rows, run.data.sequence_length, device.info().most_slots,
+                        "eval.batch_rows");
   const Dataset train(run.data.train), valid(run.data.valid);
   const Tokenizer tokenizer = Tokenizer::load(run.data.train);
   {

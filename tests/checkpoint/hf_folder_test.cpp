@@ -77,17 +77,6 @@ TEST(HfConfig, WrittenAndReadAgainIsTheSame) {
   EXPECT_EQ(again.head_dim, 6);
 }
 
-TEST(HfConfig, OfAMethodThatHasNoScoringFunctionNamesNone) {
-  for (const RoutingMethod routing : {RoutingMethod::hash, RoutingMethod::stable, RoutingMethod::noisy_topk}) {
-    ModelConfig config = tiny_config();
-    config.routing = routing;
-    config.num_experts_per_tok = 1;
-    const Json json = to_hf_config(config, DType::f32);
-    EXPECT_EQ(json.contains("scoring_func"), routing == RoutingMethod::noisy_topk);
-    EXPECT_EQ(parse_hf_config(json, "config.json").routing, routing);
-  }
-}
-
 class HfWeights : public testing::Test {
  protected:
   // A folder whose tensors `edit` may change: (declarations, values).
@@ -198,6 +187,38 @@ TEST_F(HfWeights, SavedAndLoadedAgainIsTheSame) {
   EXPECT_EQ(read_file(other.path() / "model.safetensors"), read_file(folder_.path() / "model.safetensors"));
 }
 
+// FIELD 1b: a selection bias in bf16, or dropped on the way.
+TEST_F(HfWeights, ASelectionBiasStaysF32AndComesBackExactly) {
+  ModelConfig config = tiny_config();
+  config.topk_method = TopkMethod::noaux_tc;
+  const auto table = parameter_table(config);
+  const auto make_views = [&] {
+    std::vector<View> views;
+    for (const Parameter& parameter : table) {
+      const DType storage = parameter.storage(DType::bf16);
+      const auto bytes = static_cast<size_t>(parameter.shape.elements()) * size_of(storage);
+      views.push_back(View(device_.allocate(bytes, parameter.name), storage, parameter.shape));
+      std::memset(views.back().data, 0, bytes);
+    }
+    return views;
+  };
+  const std::vector<View> saved = make_views(), loaded = make_views();
+  int biases = 0;
+  for (size_t p = 0; p < table.size(); ++p) {
+    if (!table[p].name.ends_with("router.bias")) continue;
+    ASSERT_EQ(saved[p].dtype, DType::f32) << "beside weights of bf16";
+    for (int64_t e = 0; e < 6; ++e) saved[p].as<float>()[e] = 1.0f + static_cast<float>(e + 1) * 1e-6f;  // no bf16
+    ++biases;
+  }
+  EXPECT_EQ(biases, 2);
+  save_weights(folder_.path(), config, table, saved, device_);
+  load_weights(folder_.path(), config, table, loaded, device_);
+  for (size_t p = 0; p < table.size(); ++p) {
+    if (!table[p].name.ends_with("router.bias")) continue;
+    EXPECT_EQ(std::memcmp(loaded[p].data, saved[p].data, 6 * sizeof(float)), 0);
+  }
+  const std::string file = read_file(folder_.path() / "model.safetensors");
+  EXPECT_NE(file.find("model.layers.1.mlp.gate.e_score_correction_bias\":{\"dtype\":\"F32\""), std::string::npos);
 }
 
 TEST(HashTables, AnExpertThatTheModelDoesNotHaveIsNamedWithItsToken) {
@@ -234,3 +255,7 @@ TEST(HashTables, AnExpertThatTheModelDoesNotHaveIsNamedWithItsToken) {
           << message;
     }
   }
+}
+
+}  // namespace
+}  // namespace moe

@@ -55,7 +55,7 @@ double layer_loss(int favoured, float alpha) {
                           .layer = 0,
                           .x = View(x.data(), DType::f64, {kTokens, kHidden})};
   const Route route = route_forward(pass, input, weights, choice, false);
-  route_losses(pass, input, weights, route);
+  route_losses(pass, input, route);
   return losses[static_cast<size_t>(RouterLoss::expert)];
 }
 

@@ -11,13 +11,12 @@ struct Sorted {
   const int* places;
 };
 
-/// The most keys that a workspace of so many bytes has room for: 16 bytes each, and less than 1 for the sort itself.
+/// The most keys that a workspace of so many bytes surely has room for: 16 bytes each, and up to 9 for the sort itself.
 constexpr int64_t most_sorted(size_t workspace_bytes) {
-  return (static_cast<int64_t>(workspace_bytes) - (int64_t{1} << 20)) / 17;
+  return (static_cast<int64_t>(workspace_bytes) - (int64_t{1} << 20)) / 25;
 }
 
-/// Sorts `count` keys in [0, limit], which `carver` gave. The result lies in the workspace
-/// too, and may be in their place.
+/// Sorts `count` keys in [0, limit], which `carver` gave; the result lies in the workspace too.
 Sorted sort_by_key(Context& context, Carver& carver, int* keys, int64_t count, int64_t limit);
 
 }  // namespace moe::cuda
