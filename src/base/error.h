@@ -2,10 +2,10 @@
 /// Errors. A user's mistake or a failing machine raises Error with one sentence that names the thing, what was found,
 /// what was expected and what to do; MOE_CHECK is for mistakes that only this program's authors can make.
 
-#include <fmt/format.h>
-
 #include <stdexcept>
 #include <string>
+
+#include <fmt/format.h>
 
 namespace moe {
 

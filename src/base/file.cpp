@@ -1,14 +1,14 @@
 #include "base/file.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <utility>
+
+#include <fcntl.h>
+#include <unistd.h>
 
 #include "base/error.h"
 

@@ -1,11 +1,11 @@
 #include "base/log.h"
 
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <cstdio>
 #include <mutex>
 #include <string>
+#include <sys/ioctl.h>
+
+#include <unistd.h>
 
 namespace moe {
 namespace {

@@ -1,9 +1,9 @@
 #pragma once
 /// Messages for the person at the terminal. Results go to stdout, everything else goes here, to stderr.
 
-#include <fmt/format.h>
-
 #include <string_view>
+
+#include <fmt/format.h>
 
 namespace moe {
 
@@ -20,7 +20,8 @@ void log_warning(fmt::format_string<Args...> format, Args&&... args) {
   log_line("warning: " + fmt::format(format, std::forward<Args>(args)...));
 }
 
-/// Shows `text` as the last line of a terminal, replacing the one shown before; does nothing when stderr is no terminal.
+/// Shows `text` as the last line of a terminal, replacing the one shown before; does nothing when stderr is no
+/// terminal.
 void show_status(std::string_view text);
 /// Ends the status line.
 void clear_status();

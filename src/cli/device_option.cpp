@@ -10,12 +10,11 @@ DeviceKind device_kind(const DeviceOptions& options) {
   if (options.device == "cpu") return DeviceKind::cpu;
   if (options.device == "cuda") return DeviceKind::cuda;
   if (options.device == "auto") return why_no_cuda().empty() ? DeviceKind::cuda : DeviceKind::cpu;
-  fail_usage("--device {}: there is no such device; use cuda, cpu, or auto (cuda where there is a GPU)", options.device);
+  fail_usage("--device {}: there is no such device; use cuda, cpu, or auto (cuda where there is a GPU)",
+             options.device);
 }
 
-int64_t head_logits(DeviceKind kind) {
-  return kind == DeviceKind::cuda ? int64_t{128} << 20 : Pass::kHeadLogits;
-}
+int64_t head_logits(DeviceKind kind) { return kind == DeviceKind::cuda ? int64_t{128} << 20 : Pass::kHeadLogits; }
 
 Compute::Compute(DeviceKind wanted, int threads)
     : kind(wanted),

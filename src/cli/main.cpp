@@ -1,6 +1,6 @@
-#include <CLI/CLI.hpp>
-
 #include <exception>
+
+#include <CLI/CLI.hpp>
 
 #include "base/error.h"
 #include "base/log.h"

@@ -11,7 +11,8 @@ struct Inputs {
   KvCache cache;
   View logits;
 
-  Inputs(Arena& arena, const ModelConfig& config, DType dtype, int64_t sequences, int64_t max_length, int64_t max_tokens)
+  Inputs(Arena& arena, const ModelConfig& config, DType dtype, int64_t sequences, int64_t max_length,
+         int64_t max_tokens)
       : tokens(arena, stat_dtype(dtype), max_tokens, config.head_dim) {
     const Shape shape{sequences, max_length, config.decoder().attention.kv_width()};
     for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
@@ -46,14 +47,14 @@ struct CachedModel::Memory {
 CachedModel::CachedModel(const Runtime& runtime, int64_t sequences, int64_t max_length, int64_t max_tokens)
     : runtime_(runtime), lengths_(static_cast<size_t>(sequences), 0) {
   MOE_CHECK(max_tokens >= sequences && max_length > 0);
-  const PassSizes sizes = measure_pass(
-      runtime.model.config(), runtime.dtype,
-      [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
-        Inputs inputs(arenas.inputs, model.config(), runtime.dtype, sequences, max_length, max_tokens);
-        const std::vector<int32_t> zeros(static_cast<size_t>(max_tokens), 0);
-        const TokenViews tokens = inputs.tokens.upload_cached(zeros, zeros, zeros, 1.0, device, backend);
-        run_pass(model, inputs, arenas, backend, runtime.dtype, tokens, inputs.logits);
-      });
+  const PassSizes sizes =
+      measure_pass(runtime.model.config(), runtime.dtype,
+                   [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
+                     Inputs inputs(arenas.inputs, model.config(), runtime.dtype, sequences, max_length, max_tokens);
+                     const std::vector<int32_t> zeros(static_cast<size_t>(max_tokens), 0);
+                     const TokenViews tokens = inputs.tokens.upload_cached(zeros, zeros, zeros, 1.0, device, backend);
+                     run_pass(model, inputs, arenas, backend, runtime.dtype, tokens, inputs.logits);
+                   });
   memory_ = std::make_unique<Memory>(runtime, sizes, sequences, max_length, max_tokens);
 }
 

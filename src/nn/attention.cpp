@@ -64,8 +64,8 @@ AttentionSaved attention_forward(Pass& pass, const AttentionConfig& config, cons
 }
 
 void attention_backward(Pass& pass, const AttentionConfig& config, const AttentionWeights& weights,
-                        const AttentionWeights& gradients, const TokenViews& tokens, const AttentionSaved& saved, View x,
-                        View dy, View dx) {
+                        const AttentionWeights& gradients, const TokenViews& tokens, const AttentionSaved& saved,
+                        View x, View dy, View dx) {
   const Arena::Frame frame(pass.scratch);
   const int64_t count = tokens.count();
   const View d_out = pass.temporary("attention.d_out", {count, config.q_width()});

@@ -9,7 +9,8 @@
 namespace moe {
 
 /// out_t = sum over u in [segment_start[t], t] of softmax_u(scale * q_t . k_u) v_u;
-/// lse_t = log of the softmax's denominator (of exp(scale * q_t . k_u)). Where segment_start[t] < 0 (padding): out 0, lse 0.
+/// lse_t = log of the softmax's denominator (of exp(scale * q_t . k_u)). Where segment_start[t] < 0 (padding): out 0,
+/// lse 0.
 struct Attention {
   View q;              ///< [T, Hq * h]
   View k;              ///< [T, Hkv * h]
@@ -18,19 +19,16 @@ struct Attention {
   int heads;           ///< Hq, a multiple of kv_heads
   int kv_heads;        ///< Hkv
   float scale;
-  int64_t max_segment; ///< no document is longer (an upper bound; T will do)
-  View out;            ///< [T, Hq * h]
-  View lse;            ///< stat [T, Hq]
+  int64_t max_segment;  ///< no document is longer (an upper bound; T will do)
+  View out;             ///< [T, Hq * h]
+  View lse;             ///< stat [T, Hq]
 
   static constexpr const char* name = "attention";
   static constexpr auto fields() {
     using A = Attention;
-    return std::array{moe::in("q", &A::q),
-                      moe::in("k", &A::k),
-                      moe::in("v", &A::v),
-                      moe::in("segment_start", &A::segment_start),
-                      moe::out("out", &A::out),
-                      moe::out("lse", &A::lse)};
+    return std::array{moe::in("q", &A::q),      moe::in("k", &A::k),
+                      moe::in("v", &A::v),      moe::in("segment_start", &A::segment_start),
+                      moe::out("out", &A::out), moe::out("lse", &A::lse)};
   }
 };
 
@@ -51,16 +49,11 @@ struct AttentionBackward {
   static constexpr const char* name = "attention_backward";
   static constexpr auto fields() {
     using A = AttentionBackward;
-    return std::array{moe::in("q", &A::q),
-                      moe::in("k", &A::k),
-                      moe::in("v", &A::v),
-                      moe::in("segment_start", &A::segment_start),
-                      moe::in("out", &A::out),
-                      moe::in("lse", &A::lse),
-                      moe::in("d_out", &A::d_out),
-                      moe::out("dq", &A::dq),
-                      moe::out("dk", &A::dk),
-                      moe::out("dv", &A::dv)};
+    return std::array{moe::in("q", &A::q),         moe::in("k", &A::k),
+                      moe::in("v", &A::v),         moe::in("segment_start", &A::segment_start),
+                      moe::in("out", &A::out),     moe::in("lse", &A::lse),
+                      moe::in("d_out", &A::d_out), moe::out("dq", &A::dq),
+                      moe::out("dk", &A::dk),      moe::out("dv", &A::dv)};
   }
 };
 
@@ -96,7 +89,7 @@ struct CachedAttention {
   int heads;
   int kv_heads;
   float scale;
-  View out;        ///< [T, Hq * h]
+  View out;  ///< [T, Hq * h]
 
   static constexpr const char* name = "cached_attention";
   static constexpr auto fields() {

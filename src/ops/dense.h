@@ -1,12 +1,13 @@
 #pragma once
-/// Matrix products. Any of f32 and bf16 (or all f64) for each operand; accumulation in f32 (f64); the sum over the reduced
-/// dimension is taken in one order, whatever the number of rows.
+/// Matrix products. Any of f32 and bf16 (or all f64) for each operand; accumulation in f32 (f64); the sum over the
+/// reduced dimension is taken in one order, whatever the number of rows.
 
 #include "ops/fields.h"
 
 namespace moe {
 
-/// c = op(a) op(b), added to what c holds when `accumulate`. A linear layer x W^T is {.a = x, .b = W, .transpose_b = true}.
+/// c = op(a) op(b), added to what c holds when `accumulate`. A linear layer x W^T is {.a = x, .b = W, .transpose_b =
+/// true}.
 struct Gemm {
   View a;  ///< [M, K], or [K, M] with transpose_a
   View b;  ///< [K, N], or [N, K] with transpose_b
@@ -16,9 +17,7 @@ struct Gemm {
   bool accumulate = false;
 
   static constexpr const char* name = "gemm";
-  static constexpr auto fields() {
-    return std::array{in("a", &Gemm::a), in("b", &Gemm::b), inout("c", &Gemm::c)};
-  }
+  static constexpr auto fields() { return std::array{in("a", &Gemm::a), in("b", &Gemm::b), inout("c", &Gemm::c)}; }
 };
 
 /// One product per expert over its block of rows: for r in [offsets[e], offsets[e + 1]):

@@ -1,5 +1,6 @@
 #pragma once
-/// Each operation lists its views once; printing, null checks, aliasing, NaN fill, guard bytes and traffic derive from it.
+/// Each operation lists its views once; printing, null checks, aliasing, NaN fill, guard bytes and traffic derive from
+/// it.
 
 #include <array>
 #include <string>

@@ -37,8 +37,8 @@ struct SumSquares {
 struct ClipScale {
   View sum_squares;  ///< f64 [1]
   float max_norm;
-  View norm;         ///< stat [1]
-  View scale;        ///< stat [1]
+  View norm;   ///< stat [1]
+  View scale;  ///< stat [1]
 
   static constexpr const char* name = "clip_scale";
   static constexpr auto fields() {
@@ -63,16 +63,13 @@ struct AdamW {
   float beta2;
   float eps;
   float weight_decay;
-  int64_t step;         ///< from 1
+  int64_t step;  ///< from 1
 
   static constexpr const char* name = "adamw";
   static constexpr auto fields() {
-    return std::array{inout("param", &AdamW::param),
-                      inout("master", &AdamW::master).or_absent(),
-                      in("gradient", &AdamW::gradient),
-                      inout("exp_avg", &AdamW::exp_avg),
-                      inout("exp_avg_sq", &AdamW::exp_avg_sq),
-                      in("gradient_scale", &AdamW::gradient_scale)};
+    return std::array{inout("param", &AdamW::param),           inout("master", &AdamW::master).or_absent(),
+                      in("gradient", &AdamW::gradient),        inout("exp_avg", &AdamW::exp_avg),
+                      inout("exp_avg_sq", &AdamW::exp_avg_sq), in("gradient_scale", &AdamW::gradient_scale)};
   }
 };
 

@@ -15,8 +15,8 @@ struct RmsNorm {
   View sum = {};       ///< [T, D], present exactly when residual is
   View gain;           ///< [D]
   float eps;
-  View y;              ///< [T, D]
-  View inv_rms;        ///< stat [T]
+  View y;        ///< [T, D]
+  View inv_rms;  ///< stat [T]
 
   static constexpr const char* name = "rms_norm";
   static constexpr auto fields() {
@@ -41,9 +41,9 @@ struct RmsNormBackward {
 
   static constexpr const char* name = "rms_norm_backward";
   static constexpr auto fields() {
-    return std::array{in("dy", &RmsNormBackward::dy),           in("x", &RmsNormBackward::x),
-                      in("gain", &RmsNormBackward::gain),       in("inv_rms", &RmsNormBackward::inv_rms),
-                      inout("dx", &RmsNormBackward::dx),        inout("dgain", &RmsNormBackward::dgain)};
+    return std::array{in("dy", &RmsNormBackward::dy),     in("x", &RmsNormBackward::x),
+                      in("gain", &RmsNormBackward::gain), in("inv_rms", &RmsNormBackward::inv_rms),
+                      inout("dx", &RmsNormBackward::dx),  inout("dgain", &RmsNormBackward::dgain)};
   }
 };
 
@@ -68,14 +68,14 @@ struct SwiGlu {
 ///   d_gate = s dy up silu'(gate),  d_up = s dy silu(gate),  y = s a (SwiGlu's output again),
 ///   d_scale[scale_index[r]] = sum over the row of dy * a.
 struct SwiGluBackward {
-  View gate_up;            ///< [T, 2F]
-  View scale = {};         ///< stat [S]
-  View scale_index = {};   ///< i32 [T], distinct values
-  View row_count = {};     ///< i32 [1], as in SwiGlu
-  View dy;                 ///< [T, F]
-  View d_gate_up;          ///< [T, 2F], may be gate_up itself
-  View y = {};             ///< [T, F], may be dy itself
-  View d_scale = {};       ///< stat [S], present exactly when scale is; elements that no row names are left alone
+  View gate_up;           ///< [T, 2F]
+  View scale = {};        ///< stat [S]
+  View scale_index = {};  ///< i32 [T], distinct values
+  View row_count = {};    ///< i32 [1], as in SwiGlu
+  View dy;                ///< [T, F]
+  View d_gate_up;         ///< [T, 2F], may be gate_up itself
+  View y = {};            ///< [T, F], may be dy itself
+  View d_scale = {};      ///< stat [S], present exactly when scale is; elements that no row names are left alone
 
   static constexpr const char* name = "swiglu_backward";
   static constexpr auto fields() {
@@ -95,7 +95,7 @@ struct SwiGluBackward {
 struct RopeTable {
   View positions;  ///< i32 [T]
   double theta;
-  View table;      ///< stat [T, h], h even
+  View table;  ///< stat [T, h], h even
 
   static constexpr const char* name = "rope_table";
   static constexpr auto fields() {
@@ -103,8 +103,8 @@ struct RopeTable {
   }
 };
 
-/// Rotates each head of x in place, "rotate half" layout (docs/paper.md section 1): (x1, x2) -> (x1 c - x2 s, x2 c + x1 s).
-/// `inverse` rotates back, which is the backward pass.
+/// Rotates each head of x in place, "rotate half" layout (docs/paper.md section 1): (x1, x2) -> (x1 c - x2 s, x2 c + x1
+/// s). `inverse` rotates back, which is the backward pass.
 struct Rope {
   View x;      ///< [T, heads * h]
   View table;  ///< stat [T, h]

@@ -31,7 +31,9 @@ std::vector<double> ticks(const Axis& axis) {
     if (step < rough) step = factor * power;
   }
   std::vector<double> result;
-  for (double value = std::ceil(axis.low / step) * step; value <= axis.high; value += step) result.push_back(value);
+  for (double value = std::ceil(axis.low / step) * step; value <= axis.high; value += step) {
+    result.push_back(std::abs(value) < 1e-9 * step ? 0.0 : value);  // never -0
+  }
   return result;
 }
 
@@ -147,16 +149,19 @@ std::string line_plot(const std::string& title, const std::string& x_title, cons
   for (const double tick : ticks(x))
     body += text_at(x.at(tick), kHeight - kBottom + 18, "middle", fmt::format("{:.4g}", tick));
   for (size_t i = 0; i < lines.size(); ++i) {
-    const char* colour = kColours[i % kColours.size()];
+    const auto polyline = [&](const std::string& path) {
+      body += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.8\"{}/>\n", path,
+                          kColours[i % kColours.size()], i >= kColours.size() ? " stroke-dasharray=\"5 3\"" : "");
+    };
     std::string path;
     for (const auto& [px, py] : lines[i].points) path += fmt::format("{:.1f},{:.1f} ", x.at(px), y.at(py));
-    body += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.8\"{}/>\n", path, colour,
-                        i >= kColours.size() ? " stroke-dasharray=\"5 3\"" : "");
+    polyline(path);
     const double row = kTop + 16 * static_cast<double>(i) + 8;
-    body += line_at(kWidth - kRight + 12, row, kWidth - kRight + 34, row, colour, 2);
+    polyline(fmt::format("{:.1f},{:.1f} {:.1f},{:.1f}", kWidth - kRight + 12, row, kWidth - kRight + 34, row));
     body += text_at(kWidth - kRight + 40, row + 4, "start", lines[i].name);
   }
   body += text_at((kLeft + kWidth - kRight) / 2, kHeight - 12, "middle", x_title);
+  body += text_at(8, kTop - 4, "start", "validation loss, nats per token");
   return document(title, kHeight, body);
 }
 

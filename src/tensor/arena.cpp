@@ -12,8 +12,10 @@ View Arena::push(std::string_view name, DType dtype, Shape shape) {
   const size_t bytes = static_cast<size_t>(shape.elements()) * size_of(dtype);
   const size_t padded = (bytes / kAlignment + 1) * kAlignment;  // never empty, so that every view has an own address
   if (used_ + padded > capacity_) {
-    fail("{} memory is planned for {} bytes, but {} {} {} needs {} more than the {} in use; this is a mistake in the plan",
-         name_, capacity_, name, moe::name(dtype), shape.text(), padded, used_);
+    fail(
+        "{} memory is planned for {} bytes, but {} {} {} needs {} more than the {} in use; this is a mistake in the "
+        "plan",
+        name_, capacity_, name, moe::name(dtype), shape.text(), padded, used_);
   }
   const View view(base_ + used_, dtype, shape);
   offsets_.push_back(used_);

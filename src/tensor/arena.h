@@ -10,8 +10,8 @@
 
 namespace moe {
 
-/// Buffers are pushed and released in stack order. The arena remembers the peak and who stood there, so that a run over a
-/// null device measures exactly what the real run needs.
+/// Buffers are pushed and released in stack order. The arena remembers the peak and who stood there, so that a run over
+/// a null device measures exactly what the real run needs.
 class Arena {
  public:
   struct Buffer {

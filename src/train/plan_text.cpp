@@ -48,8 +48,9 @@ std::vector<Term> terms_of(const std::vector<Arena::Buffer>& buffers) {
 }
 
 std::vector<Term> classes_of(const MemoryPlan& plan) {
-  return {{"parameters", plan.parameters}, {"gradients", plan.gradients},     {"optimizer state", plan.optimizer},
-          {"batch", plan.batch},           {"saved activations", plan.saved_alone()}, {"scratch", plan.scratch}};
+  return {{"parameters", plan.parameters},           {"gradients", plan.gradients},
+          {"optimizer state", plan.optimizer},       {"batch", plan.batch},
+          {"saved activations", plan.saved_alone()}, {"scratch", plan.scratch}};
 }
 
 std::string parameter_lines(const ModelConfig& config) {

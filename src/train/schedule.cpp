@@ -15,10 +15,14 @@ int64_t tenths_of(int64_t steps, int64_t tenths) { return steps * tenths / 10; }
 
 const char* name(ScheduleKind kind) {
   switch (kind) {
-    case ScheduleKind::step_decay: return "step_decay";
-    case ScheduleKind::constant: return "constant";
-    case ScheduleKind::cosine: return "cosine";
-    case ScheduleKind::wsd: return "wsd";
+    case ScheduleKind::step_decay:
+      return "step_decay";
+    case ScheduleKind::constant:
+      return "constant";
+    case ScheduleKind::cosine:
+      return "cosine";
+    case ScheduleKind::wsd:
+      return "wsd";
   }
   return "?";
 }
@@ -33,7 +37,8 @@ std::optional<ScheduleKind> schedule_kind_from(std::string_view text) {
 double Schedule::rate(int64_t k) const {
   if (k <= warmup_steps) return peak * static_cast<double>(k) / static_cast<double>(warmup_steps);
   switch (kind) {
-    case ScheduleKind::constant: return peak;
+    case ScheduleKind::constant:
+      return peak;
     case ScheduleKind::step_decay: {
       double rate = peak;
       if (k > tenths_of(steps, 8)) rate *= decay_factor;
@@ -41,7 +46,8 @@ double Schedule::rate(int64_t k) const {
       return rate;
     }
     case ScheduleKind::cosine: {
-      const double done = static_cast<double>(k - warmup_steps) / static_cast<double>(std::max<int64_t>(1, steps - warmup_steps));
+      const double done =
+          static_cast<double>(k - warmup_steps) / static_cast<double>(std::max<int64_t>(1, steps - warmup_steps));
       const double half_cosine = 0.5 * (1 + std::cos(std::numbers::pi * std::min(1.0, done)));
       return peak * (final_ratio + (1 - final_ratio) * half_cosine);
     }

@@ -10,8 +10,8 @@ namespace moe {
 enum class ScheduleKind {
   step_decay,  ///< x factor from step floor(0.8 S) + 1, and again from floor(0.9 S) + 1: the paper's
   constant,
-  cosine,      ///< half a cosine from the peak to final_ratio * peak
-  wsd,         ///< warm-up, stable, decay: linear to final_ratio * peak over the last decay_fraction of the steps
+  cosine,  ///< half a cosine from the peak to final_ratio * peak
+  wsd,     ///< warm-up, stable, decay: linear to final_ratio * peak over the last decay_fraction of the steps
 };
 const char* name(ScheduleKind kind);
 std::optional<ScheduleKind> schedule_kind_from(std::string_view text);
@@ -19,8 +19,8 @@ std::optional<ScheduleKind> schedule_kind_from(std::string_view text);
 struct Schedule {
   ScheduleKind kind = ScheduleKind::step_decay;
   double peak = 0;
-  int64_t steps = 0;          ///< S
-  int64_t warmup_steps = 0;   ///< the rate is peak * k / warmup_steps while k <= warmup_steps
+  int64_t steps = 0;         ///< S
+  int64_t warmup_steps = 0;  ///< the rate is peak * k / warmup_steps while k <= warmup_steps
   double decay_factor = 0.316;
   double final_ratio = 0.1;
   double decay_fraction = 0.2;

@@ -112,9 +112,7 @@ class TrainingStep {
 
   std::unique_ptr<Arena> allocate(const char* name, int64_t planned);
   void allocate_gradients_and_saved(const MemoryPlan& plan);
-  bool is_added(const Parameter& parameter) const {
-    return parameter.gradient_is_added(config_.tie_word_embeddings);
-  }
+  bool is_added(const Parameter& parameter) const { return parameter.gradient_is_added(config_.tie_word_embeddings); }
   template <class ArenaOf>
   std::vector<View> push_like_parameters(const char* what, DType dtype, const ArenaOf& arena_of);
   void make_batch_buffers();

@@ -33,7 +33,9 @@ class Trainer {
   void save(int64_t step);
   void evaluate(int64_t step);
   void show_samples(int64_t step);
-  bool due(int64_t every, int64_t step) const { return step == run_.schedule.steps || (every > 0 && step % every == 0); }
+  bool due(int64_t every, int64_t step) const {
+    return step == run_.schedule.steps || (every > 0 && step % every == 0);
+  }
 
   RunConfig run_;
   TrainingData data_;

@@ -1,11 +1,11 @@
 #include "base/file.h"
 
+#include <fstream>
+#include <sys/stat.h>
+#include <thread>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
-
-#include <fstream>
-#include <thread>
 
 #include "base/error.h"
 #include "tests/support/temporary_folder.h"

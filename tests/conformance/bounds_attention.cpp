@@ -66,8 +66,8 @@ Bounds bounds(const Reference<Attention>& run) {
                   [&](int64_t u, int64_t i) { return k(start(t) + u, kv_at + i); });
       lse(t, head) = probability_error(query) + 2 * std::abs(query.lse) * kU;
       for (int64_t u = start(t); u <= t; ++u) {
-        const double weight = query.probability[static_cast<size_t>(u - start(t))] *
-                              (probability_error(query) + intermediate_error(run));
+        const double weight =
+            query.probability[static_cast<size_t>(u - start(t))] * (probability_error(query) + intermediate_error(run));
         for (int64_t i = 0; i < h; ++i) out(t, at + i) += weight * std::abs(v(u, kv_at + i));
       }
     }

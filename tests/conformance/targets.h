@@ -23,7 +23,8 @@ struct Target {
   std::unique_ptr<Device> device;
   std::vector<Variant> variants;
   Arithmetic arithmetic = Arithmetic::f32;
-  /// A row's bits do not depend on the number of rows, training and decoding give the same ones: asked of the CPU alone.
+  /// A row's bits do not depend on the number of rows, training and decoding give the same ones: asked of the CPU
+  /// alone.
   bool batch_invariant = true;
 
   Backend& backend() const { return *variants.front().backend; }

@@ -1,5 +1,5 @@
-// Parameters and FLOPs: docs/paper.md section 3's figures from real configs, and the count of what a training step really
-// runs.
+// Parameters and FLOPs: docs/paper.md section 3's figures from real configs, and the count of what a training step
+// really runs.
 
 #include "model/cost.h"
 

@@ -1,10 +1,10 @@
 // The recording wrapper passes on each operation once and adds up what the counting one does.
 
-#include <gtest/gtest.h>
+#include "ops/record.h"
 
 #include <array>
 
-#include "ops/record.h"
+#include <gtest/gtest.h>
 
 namespace moe {
 namespace {

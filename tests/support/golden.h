@@ -18,7 +18,8 @@ inline fs::path golden_folder() {
   return fs::path(moved ? moved : MOE_SOURCE_DIR) / "tests/golden";
 }
 
-inline std::vector<int32_t> integers(const SafetensorsFile& file, const std::string& name, int64_t begin = 0, int64_t count = -1) {
+inline std::vector<int32_t> integers(const SafetensorsFile& file, const std::string& name, int64_t begin = 0,
+                                     int64_t count = -1) {
   const SafetensorsTensor* tensor = file.find(name);
   if (tensor == nullptr) fail("golden tensor {} is missing", name);
   const auto* data = reinterpret_cast<const int32_t*>(tensor->data);

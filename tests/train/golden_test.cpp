@@ -87,11 +87,13 @@ TEST_P(Golden, LossesAndGradientsAgree) {
     TrainingStep run(config, step, plan_training(config, step), device(), backend());
     run.initialize(1, 0.1);
     load_weights(folder(), config, run.table(), run.parameters(), device());
-    run.accumulate([&](int64_t index) {
-      int64_t first = 0;
-      for (int64_t i = 0; i < index; ++i) first += split[static_cast<size_t>(i)];
-      return batch_rows(batch, first, split[static_cast<size_t>(index)]);
-    }, number);
+    run.accumulate(
+        [&](int64_t index) {
+          int64_t first = 0;
+          for (int64_t i = 0; i < index; ++i) first += split[static_cast<size_t>(i)];
+          return batch_rows(batch, first, split[static_cast<size_t>(index)]);
+        },
+        number);
     int compared = 0;
     for (const HfTensor& tensor : hf_tensors(config, run.table())) {
       const SafetensorsTensor* expected = file.find("grad." + label + "." + tensor.name);

@@ -11,12 +11,10 @@
 namespace moe {
 namespace {
 
-const std::vector<std::vector<int>> kRows = {{7, 4}, {11}, {3, 1, 5}, {9}, {12}, {2, 2, 2}, {6, 6}, {10, 1}};
-
 class CudaMethods : public testing::TestWithParam<MethodCase> {
  protected:
   void SetUp() override { MOE_SKIP_WITHOUT("cuda"); }
-  Batch batch() const { return packed_batch(kRows, 12, GetParam().config.vocab_size, 9); }
+  Batch batch() const { return clear_choices_batch(GetParam().config.vocab_size); }
 
   /// Report and gradients of the first step on a machine.
   struct Result {

@@ -1,10 +1,10 @@
 // The kernels of grouped products against each other, at sizes of several tiles: experts of no, one, few and many rows,
 // rows gathered or not.
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <numeric>
+
+#include <gtest/gtest.h>
 
 #include "base/random.h"
 #include "tests/backend/cuda/gpu_models.h"
