@@ -52,8 +52,8 @@ DataConfig read_data(Settings& settings) {
 
 // Consistency between the model and the other sections, said in terms of the run file's keys.
 void check_together(Settings& settings, RunConfig& run) {
+  refuse_routing_of_dense(settings, run);
   try {
-    refuse_routing_of_dense(settings, run);
     validate(run.model);
     validate(run.step.balance, run.model);
   } catch (const Error& error) {
