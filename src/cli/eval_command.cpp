@@ -151,6 +151,9 @@ void print_loss(const LossFlags& flags) {
   const std::vector<SweepPoint> points = checked_sweep(flags);
   Compute compute = make_compute(flags.device);
   LoadedModel model(flags.model, parse_dtype_option(flags.dtype), *compute.device, flags.switches);
+  if (model.config().routing == RoutingMethod::expert_choice) {
+    log_info("experts choose among all tokens of a row, later ones too: this is not the loss of a language model");
+  }
   const Tokenizer tokenizer = load_tokenizer(flags, model.config());
   const MemoryDocuments documents = load_documents(sources, tokenizer, compute.pool);
   const Measured measured = measure_all(flags, model, documents, compute, points);

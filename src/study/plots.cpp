@@ -183,10 +183,10 @@ std::vector<std::string> write_plots(const Study& study, const std::vector<Syste
   for (const SystemSummary& system : systems) {
     const JobResult& result = system.results.front();
     Line line{.name = system.name, .points = {}};
-    for (const CurvePoint& point : result.curve) line.points.emplace_back(result.flops(point.step) * 1e-15, point.loss);
+    for (const CurvePoint& point : result.curve) line.points.emplace_back(result.flops(point.step) * 1e-12, point.loss);
     if (line.points.size() > 1) curves.push_back(line);
   }
-  if (!curves.empty()) write("curves", line_plot(study.title, "PFLOP (causal count), first seed", curves));
+  if (!curves.empty()) write("curves", line_plot(study.title, "TFLOP (causal count), first seed", curves));
   const auto masked = switch_lines(systems, "mask_sixteenths", 1.0 / 16);
   if (!masked.empty()) {
     write("figure4", line_plot("each token's best experts passed over", "share of all experts passed over", masked));

@@ -63,6 +63,10 @@ double mean_of(const SystemSummary& system, double JobResult::*field) {
   return sum / static_cast<double>(system.results.size());
 }
 
+bool sees_later_tokens(const JobResult& result) {
+  return result.settings.find("routing = \"expert_choice\"") != std::string::npos;
+}
+
 std::string millions(int64_t count) { return fmt::format("{:.2f}M", 1e-6 * static_cast<double>(count)); }
 
 }  // namespace
@@ -104,7 +108,7 @@ std::string study_table(const Study& study, const std::vector<SystemSummary>& sy
       "documents)\n\n",
       study.title);
   text +=
-      "| system | seeds | loss | bits per byte | parameters | activated | PFLOP (causal) | seconds | tokens/s | "
+      "| system | seeds | loss | bits per byte | parameters | activated | TFLOP (causal) | seconds | tokens/s | "
       "memory, GiB "
       "| load max/mean | dropped |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n";
   double flops = std::numeric_limits<double>::infinity(), seconds = flops;
@@ -115,13 +119,17 @@ std::string study_table(const Study& study, const std::vector<SystemSummary>& sy
     flops = std::min(flops, used);
     seconds = std::min(seconds, time);
     text += fmt::format(
-        "| {} | {} | {:.4f} ± {:.4f} | {:.4f} | {} | {} | {:.3f} | {:.0f} | {:.0f} | {:.2f} | {:.2f} | {} |\n",
-        system.name, system.results.size(), system.loss, system.loss_error, mean_of(system, &JobResult::bits_per_byte),
-        millions(first.total_params), millions(first.activated_params), used * 1e-15, time,
+        "| {}{} | {} | {:.4f} ± {:.4f} | {:.4f} | {} | {} | {:.1f} | {:.0f} | {:.0f} | {:.2f} | {:.2f} | {} |\n",
+        system.name, sees_later_tokens(first) ? " *" : "", system.results.size(), system.loss, system.loss_error, mean_of(system, &JobResult::bits_per_byte),
+        millions(first.total_params), millions(first.activated_params), used * 1e-12, time,
         mean_of(system, &JobResult::tokens_per_second), static_cast<double>(first.memory_bytes) / (1 << 30),
         mean_of(system, &JobResult::max_over_mean_load), dropped > 0 ? fmt::format("{:.1f}%", 100 * dropped) : "");
   }
-  text += fmt::format("\nAt equal FLOPs ({:.3f} PFLOP): {}\n", flops * 1e-15,
+  if (std::any_of(systems.begin(), systems.end(),
+                  [](const SystemSummary& system) { return sees_later_tokens(system.results.front()); })) {
+    text += "\n\\* its experts choose with later tokens in view, so that this is not the loss of a language model\n";
+  }
+  text += fmt::format("\nAt equal FLOPs ({:.1f} TFLOP): {}\n", flops * 1e-12,
                       ranking(systems, [&](const SystemSummary& system) { return loss_at_flops(system, flops); }));
   text += fmt::format("\nAt equal time ({:.0f} s): {}\n", seconds,
                       ranking(systems, [&](const SystemSummary& system) { return loss_at_seconds(system, seconds); }));

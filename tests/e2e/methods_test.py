@@ -92,6 +92,7 @@ class MethodsTest(unittest.TestCase):
         # The run's own evaluation after its last step is of the same text.
         last = [json.loads(line) for line in (straight / "eval.jsonl").read_text().splitlines()][-1]
         self.assertAlmostEqual(report["all"]["loss"], last["loss"], places=5)
+        self.assertEqual("not the loss of a language model" in said.stderr, method == "expert_choice")
         self.assertEqual("dropped" in said.stdout, method in CAPACITIES)
         if method == "dense":
             refused = moe("eval", "loss", model, *self.files, "--analyse", check=False)

@@ -96,7 +96,7 @@ TEST(Table, HasARowPerSystem) {
   const std::string text = table_of({{a, b}});
   EXPECT_THAT(text, HasSubstr("A title: validation loss in nats per token"));
   EXPECT_THAT(text, HasSubstr("| system | seeds | loss | bits per byte | parameters | activated |"));
-  EXPECT_THAT(text, HasSubstr("| a | 2 | 2.1000 ± 1.2706 | 1.0500 | 3.00M | 2.00M | 0.000 | 35 | 100 | 3.00 | 2.00 | "
+  EXPECT_THAT(text, HasSubstr("| a | 2 | 2.1000 ± 1.2706 | 1.0500 | 3.00M | 2.00M | 0.0 | 35 | 100 | 3.00 | 2.00 | "
                               "12.5% |\n"));
 }
 
@@ -112,9 +112,19 @@ TEST(Table, RanksAtEqualFlopsTimeAndMemory) {
   big.flops_per_sequence_causal *= 2;  // has used what the others use at the end after 15 of 30 steps
   big.memory_bytes *= 2;
   const std::string text = table_of({{slow}, {fast}, {big}});
-  EXPECT_THAT(text, HasSubstr("At equal FLOPs (0.120 PFLOP): slow 1.0000, fast 1.5000, big 2.7000\n"));
+  EXPECT_THAT(text, HasSubstr("At equal FLOPs (120.0 TFLOP): slow 1.0000, fast 1.5000, big 2.7000\n"));
   EXPECT_THAT(text, HasSubstr("At equal time (30 s): big 1.2000, fast 1.5000, slow 2.5000\n"));
   EXPECT_THAT(text, HasSubstr("At equal memory, not beaten by any that needs no more: slow\n"));
+}
+
+TEST(Table, MarksWhoSeesLaterTokens) {
+  JobResult choice = result_of("choice", 1, 2), other = result_of("other", 1, 2);
+  choice.settings = "[model]\nrouting = \"expert_choice\"\n";
+  const std::string text = table_of({{choice}, {other}});
+  EXPECT_THAT(text, HasSubstr("| choice * | 1 |"));
+  EXPECT_THAT(text, HasSubstr("| other | 1 |"));
+  EXPECT_THAT(text, HasSubstr("not the loss of a language model"));
+  EXPECT_THAT(table_of({{other}}), Not(HasSubstr("not the loss of a language model")));
 }
 
 TEST(Table, ASystemThatNeedsLessMemoryIsNotBeaten) {
