@@ -99,9 +99,15 @@ void logits_tile(const RouterLogits& block, int64_t token, int64_t expert) {
   }
 }
 
+/// As many sums of four tokens as leave registers for the operands.
+constexpr int kMostExperts = kLanes == 16 ? 6 : 2;
+
 template <int kTokens>
 void logits_rows(const RouterLogits& block, int64_t token) {
   int64_t expert = 0;
+  for (; expert + kMostExperts <= block.experts; expert += kMostExperts) {
+    logits_tile<kTokens, kMostExperts>(block, token, expert);
+  }
   for (; expert + 2 <= block.experts; expert += 2) logits_tile<kTokens, 2>(block, token, expert);
   if (expert < block.experts) logits_tile<kTokens, 1>(block, token, expert);
 }
