@@ -93,10 +93,8 @@ std::vector<PlannedSwitch> planned_switches(const Study& study, const ModelConfi
   return planned;
 }
 
-double switched_loss(const StudyJob& job, const Dataset& valid, Device& device, Backend& backend,
-                     const RoutingSwitches& switches) {
-  const LoadedModel model(fs::path(job.run.run_dir) / "latest", job.run.step.dtype, device, switches);
-  const Runtime runtime{model.model(), job.run.step.dtype, device, backend};
+double loss_of(const LoadedModel& model, const StudyJob& job, const Dataset& valid, Device& device, Backend& backend) {
+  const Runtime runtime{model.model(), model.dtype(), device, backend};
   return evaluate(runtime, EveryNth(valid, job.run.evaluation.every_nth),
                   {.sequence_length = job.run.data.sequence_length, .batch_rows = job.run.evaluation.batch_rows})
       .all.loss();
@@ -105,10 +103,14 @@ double switched_loss(const StudyJob& job, const Dataset& valid, Device& device, 
 /// False when a signal came.
 bool measure_switches(const Study& study, const StudyJob& job, const Dataset& valid, Device& device, Backend& backend,
                       std::vector<SwitchPoint>& points) {
-  for (const PlannedSwitch& planned : planned_switches(study, job.run.model)) {
+  const std::vector<PlannedSwitch> all = planned_switches(study, job.run.model);
+  if (all.empty()) return InterruptGuard::signal() == 0;
+  LoadedModel model(fs::path(job.run.run_dir) / "latest", job.run.step.dtype, device);
+  for (const PlannedSwitch& planned : all) {
     if (InterruptGuard::signal() != 0) return false;
     log_info("{}: {} = {}", job.name, planned.kind, planned.value);
-    points.push_back({planned.kind, planned.value, switched_loss(job, valid, device, backend, planned.switches)});
+    model.set_switches(planned.switches);
+    points.push_back({planned.kind, planned.value, loss_of(model, job, valid, device, backend)});
   }
   return InterruptGuard::signal() == 0;
 }
