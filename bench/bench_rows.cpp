@@ -139,14 +139,15 @@ void bench_routing(Bench& bench, Tensors& s, DType type) {
   const View gates = s.real(DType::f32, {kTokens, kTopK}), slot_row = s.make(DType::i32, {kTokens, kTopK});
   const View counts = s.index({4, kExperts}, 100), coefficients = s.real(DType::f32, {4, kExperts});
   bench.row(RouterScores{.x = x, .weight = s.real(DType::f32, {kExperts, kHidden}), .scores = scores});
-  bench.row(RouterTopk{.scores = scores, .group = group, .normalize = false, .ids = ids, .gates = gates});
+  bench.row(RouterTopk{.scores = scores, .group = group, .ids = ids});
+  bench.row(RouterGates{.scores = scores, .ids = ids, .gates = gates});
   bench.row(RoutePlan{.ids = ids,
                       .offsets = s.make(DType::i32, {kExperts + 1}),
                       .row_slot = s.make(DType::i32, {kRows}),
                       .row_token = s.make(DType::i32, {kRows}),
                       .slot_row = slot_row});
   bench.row(RowsCombine{.rows = s.real(type, {kRows, kHidden}), .slot_row = slot_row, .y = x});
-  bench.row(RouterCounts{.ids = ids, .group = group, .counts = counts});
+  bench.row(RouterCounts{.ids = ids, .group = group, .experts = kExperts, .counts = counts});
   bench.row(
       BalanceLoss{.scores = scores, .group = group, .coefficients = coefficients, .loss = s.real(DType::f32, {1})});
   bench.row(RouterBackward{.scores = scores,
@@ -154,7 +155,7 @@ void bench_routing(Bench& bench, Tensors& s, DType type) {
                            .d_gates = gates,
                            .group = group,
                            .coefficients = coefficients,
-                           .normalize = true,
+                           .form = GateForm::normalized,
                            .d_logits = s.real(DType::f32, {kTokens, kExperts})});
 }
 

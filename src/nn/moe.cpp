@@ -12,21 +12,21 @@ void experts_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weig
                      View rows) {
   const Arena::Frame frame(pass.scratch);
   const Route& route = saved.route;
-  pass.backend.run(GroupedGemm{.a = x,
-                               .a_rows = route.row_token,
-                               .offsets = route.offsets,
-                               .b = weights.gate_up,
-                               .c = saved.gate_up,
-                               .transpose_b = true});
-  // The gate is applied before the down projection, so that backward needs no expert's output.
   const View activated = pass.temporary("experts.activated", {rows.size(0), config.width});
-  pass.backend.run(SwiGlu{.gate_up = saved.gate_up,
-                          .scale = flat(route.choice.gates),
-                          .scale_index = route.row_slot,
-                          .row_count = row_count(route),
-                          .y = activated});
-  pass.backend.run(
-      GroupedGemm{.a = activated, .offsets = route.offsets, .b = weights.down, .c = rows, .transpose_b = true});
+  // The gate is applied before the down projection, so that backward needs no expert's output.
+  pass.backend.run(ExpertRows<SwiGlu>{
+      .first = {.a = x,
+                .a_rows = route.row_token,
+                .offsets = route.offsets,
+                .b = weights.gate_up,
+                .c = saved.gate_up,
+                .transpose_b = true},
+      .activation = {.gate_up = saved.gate_up,
+                     .scale = flat(route.choice.gates),
+                     .scale_index = route.row_slot,
+                     .row_count = row_count(route),
+                     .y = activated},
+      .last = {.a = activated, .offsets = route.offsets, .b = weights.down, .c = rows, .transpose_b = true}});
 }
 
 // Gradients of the experts' weights and gates; leaves the gradient of each row's input in d_rows.
@@ -35,17 +35,18 @@ void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& wei
   const Arena::Frame frame(pass.scratch);
   const Route& route = saved.route;
   const View activated = pass.temporary("experts.d_activated", {d_rows.size(0), config.width});
-  pass.backend.run(
-      GroupedGemm{.a = dy, .a_rows = route.row_token, .offsets = route.offsets, .b = weights.down, .c = activated});
   // In place: gate_up becomes its gradient, the activation's gradient becomes the gated activation.
-  pass.backend.run(SwiGluBackward{.gate_up = saved.gate_up,
-                                  .scale = flat(route.choice.gates),
-                                  .scale_index = route.row_slot,
-                                  .row_count = row_count(route),
-                                  .dy = activated,
-                                  .d_gate_up = saved.gate_up,
-                                  .y = activated,
-                                  .d_scale = flat(d_gates)});
+  pass.backend.run(ExpertRows<SwiGluBackward>{
+      .first = {.a = dy, .a_rows = route.row_token, .offsets = route.offsets, .b = weights.down, .c = activated},
+      .activation = {.gate_up = saved.gate_up,
+                     .scale = flat(route.choice.gates),
+                     .scale_index = route.row_slot,
+                     .row_count = row_count(route),
+                     .dy = activated,
+                     .d_gate_up = saved.gate_up,
+                     .y = activated,
+                     .d_scale = flat(d_gates)},
+      .last = {.a = saved.gate_up, .offsets = route.offsets, .b = weights.gate_up, .c = d_rows}});
   pass.backend.run(GroupedGemmReduce{.a = dy,
                                      .a_rows = route.row_token,
                                      .b = activated,
@@ -58,7 +59,6 @@ void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& wei
                                      .offsets = route.offsets,
                                      .c = gradients.gate_up,
                                      .accumulate = pass.accumulate_gradients});
-  pass.backend.run(GroupedGemm{.a = saved.gate_up, .offsets = route.offsets, .b = weights.gate_up, .c = d_rows});
 }
 
 RouterInput router_input(const MoeConfig& config, const MoeInput& input, View x) {

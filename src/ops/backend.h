@@ -5,6 +5,7 @@
 #include "ops/balance.h"
 #include "ops/dense.h"
 #include "ops/ends.h"
+#include "ops/expert_rows.h"
 #include "ops/numbers.h"
 #include "ops/routing.h"
 #include "ops/routing_methods.h"
@@ -48,11 +49,25 @@ struct OpInterfaces<TypeList<Ops...>> : OpInterface<Ops>... {
 /// nothing, reads no host values besides the struct's scalars and keeps no state.
 class Backend : public detail::OpInterfaces<OpList> {
  public:
+  using detail::OpInterfaces<OpList>::execute;
+
   /// Checks shapes, types and aliasing (throws Error naming operation and argument), then executes.
   template <class Op>
   void run(const Op& op) {
     check(op);
     this->execute(op);
+  }
+
+  /// Fusions: by default their operations in turn, for a backend to override with what gives the same bits.
+  virtual void execute(const ExpertRows<SwiGlu>& rows) { in_turn(rows); }
+  virtual void execute(const ExpertRows<SwiGluBackward>& rows) { in_turn(rows); }
+
+ private:
+  template <class Activation>
+  void in_turn(const ExpertRows<Activation>& rows) {
+    this->execute(rows.first);
+    this->execute(rows.activation);
+    this->execute(rows.last);
   }
 };
 

@@ -7,15 +7,6 @@ namespace {
 
 std::string text(const View& view) { return fmt::format("{} {}", name(view.dtype), view.shape.text()); }
 
-bool same_view(const View& a, const View& b) {
-  if (a.data != b.data || a.dtype != b.dtype || !(a.shape == b.shape)) return false;
-  for (int axis = 0; axis < a.rank(); ++axis) {
-    const auto i = static_cast<size_t>(axis);
-    if (a.shape[axis] > 1 && a.stride[i] != b.stride[i]) return false;
-  }
-  return true;
-}
-
 /// Takes the next blank-separated word off the front of `words`.
 std::string_view next_word(std::string_view& words) {
   const size_t end = words.find(' ');

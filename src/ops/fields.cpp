@@ -57,4 +57,13 @@ bool overlap(const View& a, const View& b) {
   return first <= last;
 }
 
+bool same_view(const View& a, const View& b) {
+  if (a.data != b.data || a.dtype != b.dtype || !(a.shape == b.shape)) return false;
+  for (int axis = 0; axis < a.rank(); ++axis) {
+    const auto i = static_cast<size_t>(axis);
+    if (a.shape[axis] > 1 && a.stride[i] != b.stride[i]) return false;
+  }
+  return true;
+}
+
 }  // namespace moe

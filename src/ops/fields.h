@@ -76,4 +76,7 @@ int64_t traffic_bytes(const Op& op) {
 /// ranges of one matrix; otherwise may say true for views that interleave.
 bool overlap(const View& a, const View& b);
 
+/// The same elements in the same order.
+bool same_view(const View& a, const View& b);
+
 }  // namespace moe

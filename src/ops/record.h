@@ -26,6 +26,19 @@ class RecordingBackend final : public EachOp<RecordingBackend> {
 
   template <class Op>
   void on(const Op& op) {
+    forward(op);
+  }
+  using EachOp<RecordingBackend>::execute;
+  void execute(const ExpertRows<SwiGlu>& rows) override { forward(rows); }
+  void execute(const ExpertRows<SwiGluBackward>& rows) override { forward(rows); }
+
+  const std::map<std::string, Record>& records() const { return records_; }
+  void clear() { records_.clear(); }
+  void record(bool on) { recording_ = on; }
+
+ private:
+  template <class Op>
+  void forward(const Op& op) {
     if (!recording_) return inner_.execute(op);
     const auto start = std::chrono::steady_clock::now();
     inner_.execute(op);  // run() has checked it
@@ -37,11 +50,6 @@ class RecordingBackend final : public EachOp<RecordingBackend> {
     record.bytes += traffic_bytes(op);
   }
 
-  const std::map<std::string, Record>& records() const { return records_; }
-  void clear() { records_.clear(); }
-  void record(bool on) { recording_ = on; }
-
- private:
   Backend& inner_;
   Device& device_;
   bool recording_ = true;

@@ -33,6 +33,18 @@ class Checks : public testing::Test {
             .y = f32({3, 4}),
             .d_scale = f32({5})};
   }
+  /// Forward of three rows through two experts of width 2.
+  ExpertRows<SwiGlu> expert_rows() {
+    const View offsets = i32({3}), gate_up = f32({3, 4}), y = f32({3, 2});
+    return {.first = {.a = f32({5, 4}),
+                      .a_rows = i32({3}),
+                      .offsets = offsets,
+                      .b = f32({2, 4, 4}),
+                      .c = gate_up,
+                      .transpose_b = true},
+            .activation = {.gate_up = gate_up, .row_count = offsets.rows(2, 1), .y = y},
+            .last = {.a = y, .offsets = offsets, .b = f32({2, 4, 2}), .c = f32({3, 4}), .transpose_b = true}};
+  }
 
  private:
   alignas(64) char memory_[1 << 16];
@@ -54,6 +66,35 @@ using testing::HasSubstr;
 TEST_F(Checks, CorrectOperationsPass) {
   EXPECT_EQ(error_of(rms_norm()), "");
   EXPECT_EQ(error_of(swiglu_backward()), "");
+}
+
+TEST_F(Checks, ExpertRowsMustBelongTogether) {
+  EXPECT_EQ(error_of(expert_rows()), "");
+  auto op = expert_rows();
+  op.activation.gate_up = f32({3, 4});
+  EXPECT_THAT(error_of(op), HasSubstr("the activation's input is f32 [3, 4] and first.c is f32 [3, 4], expected the "
+                                      "very same view"));
+  op = expert_rows();
+  op.last.a = f32({3, 2});
+  EXPECT_THAT(error_of(op), HasSubstr("last.a"));
+  op = expert_rows();
+  op.last.offsets = i32({3});
+  EXPECT_THAT(error_of(op), HasSubstr("last.offsets"));
+  op = expert_rows();
+  op.activation.row_count = i32({1});
+  EXPECT_THAT(error_of(op), HasSubstr("activation.row_count"));
+  op = expert_rows();
+  op.activation.row_count = {};
+  EXPECT_THAT(error_of(op), HasSubstr("activation.row_count"));
+  op = expert_rows();
+  op.last.a_rows = i32({3});
+  EXPECT_THAT(error_of(op), HasSubstr("last.a_rows"));
+  op = expert_rows();
+  op.last.c = op.first.a.rows(0, 3);
+  EXPECT_THAT(error_of(op), HasSubstr("last.c overlaps a of grouped_gemm"));
+  op = expert_rows();
+  op.last.b = f32({2, 4, 3});
+  EXPECT_THAT(error_of(op), HasSubstr("grouped_gemm"));
 }
 
 TEST_F(Checks, AWrongSizeNamesWhereTheExpectedOneComesFrom) {

@@ -33,6 +33,56 @@ TEST(RecordingBackend, PassesEachOperationOnOnceAndCountsIt) {
   EXPECT_TRUE(recorder.records().empty());
 }
 
+/// A backend with its own way through an expert's rows.
+class Fusing final : public EachOp<Fusing> {
+ public:
+  template <class Op>
+  void on(const Op&) {
+    ADD_FAILURE() << Op::name << " was run by itself";
+  }
+  using EachOp<Fusing>::execute;
+  void execute(const ExpertRows<SwiGlu>&) override { ++calls; }
+
+  int calls = 0;
+};
+
+ExpertRows<SwiGlu> expert_rows(char* memory) {
+  const auto f32 = [&](Shape shape) {
+    const View view(memory, DType::f32, shape);
+    memory += view.bytes();
+    return view;
+  };
+  const View offsets(memory, DType::i32, {3});
+  memory += 64;
+  const View gate_up = f32({3, 4}), y = f32({3, 2});
+  return {.first = {.a = f32({3, 4}), .offsets = offsets, .b = f32({2, 4, 4}), .c = gate_up, .transpose_b = true},
+          .activation = {.gate_up = gate_up, .row_count = offsets.rows(2, 1), .y = y},
+          .last = {.a = y, .offsets = offsets, .b = f32({2, 4, 2}), .c = f32({3, 4}), .transpose_b = true}};
+}
+
+TEST(RecordingBackend, PassesAFusionOnAsOne) {
+  alignas(64) char memory[2048];
+  const auto device = make_null_device();
+  Fusing inner;
+  RecordingBackend recorder(inner, *device);
+  recorder.run(expert_rows(memory));
+  recorder.record(false);
+  recorder.run(expert_rows(memory));
+  EXPECT_EQ(inner.calls, 2);
+  EXPECT_EQ(recorder.records().size(), 1u);
+  EXPECT_EQ(recorder.records().at("expert_rows").calls, 1);
+  EXPECT_EQ(recorder.records().at("expert_rows").flops, 2 * (3 * 4 * 4 + 3 * 2 * 4));
+}
+
+TEST(CountingBackend, CountsTheOperationsOfAFusion) {
+  alignas(64) char memory[2048];
+  CountingBackend counter;
+  counter.run(expert_rows(memory));
+  EXPECT_EQ(counter.costs().size(), 2u);
+  EXPECT_EQ(counter.costs().at("grouped_gemm").calls, 2);
+  EXPECT_EQ(counter.costs().at("swiglu").calls, 1);
+}
+
 TEST(RecordingBackend, RefusesWhatTheContractRefusesBeforeItCounts) {
   std::array<float, 64> memory{};
   CountingBackend inner;

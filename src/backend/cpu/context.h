@@ -34,7 +34,7 @@ struct Context {
   Scratch scratch;
 };
 
-/// Specialised for every operation of OpList, in the file of its family; a missing one does not link.
+/// Specialised for every operation of OpList and every fusion, in the file of its family; a missing one does not link.
 template <class Op>
 void execute(Context& context, const Op& op);
 

@@ -15,6 +15,10 @@ class CpuBackend final : public EachOp<CpuBackend> {
     cpu::execute(context_, op);
   }
 
+  using EachOp<CpuBackend>::execute;
+  void execute(const ExpertRows<SwiGlu>& rows) override { cpu::execute(context_, rows); }
+  void execute(const ExpertRows<SwiGluBackward>& rows) override { cpu::execute(context_, rows); }
+
  private:
   cpu::Context context_;
 };

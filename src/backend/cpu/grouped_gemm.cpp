@@ -1,5 +1,6 @@
 #include "backend/cpu/products.h"
-#include "ops/dense.h"
+#include "backend/cpu/swiglu.h"
+#include "ops/expert_rows.h"
 
 namespace moe::cpu {
 namespace {
@@ -20,15 +21,24 @@ Grid cut(int64_t m, int64_t n, int64_t parts) {
   return grid;
 }
 
-/// The products of all experts as one row of tiles: expert e's number is grid(e).parts().
-template <class GridOf, class ProductOf>
-void run_experts(Context& context, int64_t experts, GridOf grid_of, ProductOf product_of) {
-  int64_t tiles = 0;
-  for (int64_t e = 0; e < experts; ++e) tiles += grid_of(e).parts();
-  context.pool.parallel_for(tiles, [&](int64_t index, int worker) {
+/// The tasks of all experts as one row of them: calls task(e, i, worker) for every i < tasks_of(e).
+template <class TasksOf, class Task>
+void run_experts(Context& context, int64_t experts, TasksOf tasks_of, Task task) {
+  int64_t tasks = 0;
+  for (int64_t e = 0; e < experts; ++e) tasks += tasks_of(e);
+  context.pool.parallel_for(tasks, [&](int64_t index, int worker) {
     int64_t e = 0;
-    for (; index >= grid_of(e).parts(); ++e) index -= grid_of(e).parts();
-    context.kernels.matrix.product(tile_of(product_of(e), grid_of(e), index),
+    for (; index >= tasks_of(e); ++e) index -= tasks_of(e);
+    task(e, index, worker);
+  });
+}
+
+/// The products of all experts, expert e's cut into grid_of(e).
+template <class GridOf, class ProductOf>
+void run_products(Context& context, int64_t experts, GridOf grid_of, ProductOf product_of) {
+  const auto tiles_of = [&](int64_t e) { return grid_of(e).parts(); };
+  run_experts(context, experts, tiles_of, [&](int64_t e, int64_t tile, int worker) {
+    context.kernels.matrix.product(tile_of(product_of(e), grid_of(e), tile),
                                    static_cast<float*>(context.scratch.of(worker)));
   });
 }
@@ -39,33 +49,60 @@ int64_t parts_of(const Context& context, int64_t rows, int64_t total) {
   return total == 0 ? 1 : (rows * tasks + total - 1) / total;
 }
 
+/// Rows [begin, end) of a product, all of them expert e's.
+Product product_of_rows(const GroupedGemm& op, int64_t e, int64_t begin, int64_t end) {
+  return {.a = moved(operand(op.a, op.a_rows, false), begin, 0),
+          .b = {elements(op.b.at(e)), op.b.stride[1], nullptr, !op.transpose_b},
+          .c = address(op.c.data, op.c.dtype == DType::bf16, begin * op.c.stride[0]),
+          .c_is_bf16 = op.c.dtype == DType::bf16,
+          .c_step = op.c.stride[0],
+          .m = end - begin,
+          .n = op.c.size(1),
+          .k = op.a.size(1),
+          .accumulate = false};
+}
+
+/// Some rows of an expert through all three operations at a time, what lies between them staying in the cache; where
+/// rows alone make too few tasks, the operations in turn, which are cut along columns too.
+template <class Activation>
+void run_rows(Context& context, const ExpertRows<Activation>& op) {
+  const int64_t experts = op.first.b.size(0);
+  const int32_t* offsets = op.first.offsets.template as<int32_t>();
+  const auto parts = [&](int64_t e) {
+    const int64_t rows = offsets[e + 1] - offsets[e];
+    const int64_t most = (rows + kLeastSide - 1) / kLeastSide;
+    return std::min(most, parts_of(context, rows, offsets[experts]));
+  };
+  int64_t tasks = 0;
+  for (int64_t e = 0; e < experts; ++e) tasks += parts(e);
+  if (tasks < kTasksPerWorker * context.pool.size()) {
+    execute(context, op.first);
+    execute(context, op.activation);
+    execute(context, op.last);
+    return;
+  }
+  run_experts(context, experts, parts, [&](int64_t e, int64_t part, int worker) {
+    const int64_t rows = offsets[e + 1] - offsets[e];
+    const int64_t begin = offsets[e] + rows * part / parts(e), end = offsets[e] + rows * (part + 1) / parts(e);
+    auto* scratch = static_cast<float*>(context.scratch.of(worker));
+    context.kernels.matrix.product(product_of_rows(op.first, e, begin, end), scratch);
+    swiglu_rows(context, op.activation, begin, end);
+    context.kernels.matrix.product(product_of_rows(op.last, e, begin, end), scratch);
+  });
+}
+
 }  // namespace
 
 template <>
 void execute(Context& context, const GroupedGemm& op) {
-  const int64_t experts = op.b.size(0), n = op.c.size(1);
+  const int64_t experts = op.b.size(0);
   const int32_t* offsets = op.offsets.as<int32_t>();
-  const Product all{.a = operand(op.a, op.a_rows, false),
-                    .b = {elements(op.b), op.b.stride[1], nullptr, !op.transpose_b},
-                    .c = op.c.data,
-                    .c_is_bf16 = op.c.dtype == DType::bf16,
-                    .c_step = op.c.stride[0],
-                    .m = offsets[experts],
-                    .n = n,
-                    .k = op.a.size(1),
-                    .accumulate = false};
   const auto grid_of = [&](int64_t e) {
     const int64_t rows = offsets[e + 1] - offsets[e];
-    return rows == 0 ? Grid{0, 0} : cut(rows, n, parts_of(context, rows, all.m));
+    return rows == 0 ? Grid{0, 0} : cut(rows, op.c.size(1), parts_of(context, rows, offsets[experts]));
   };
-  run_experts(context, experts, grid_of, [&](int64_t e) {
-    Product product = all;
-    product.a = moved(all.a, offsets[e], 0);
-    product.b.elements = elements(op.b.at(e));
-    product.c = address(all.c, all.c_is_bf16, offsets[e] * all.c_step);
-    product.m = offsets[e + 1] - offsets[e];
-    return product;
-  });
+  run_products(context, experts, grid_of,
+               [&](int64_t e) { return product_of_rows(op, e, offsets[e], offsets[e + 1]); });
 }
 
 template <>
@@ -84,7 +121,7 @@ void execute(Context& context, const GroupedGemmReduce& op) {
   const auto grid_of = [&](int64_t e) {
     return cut(all.m, all.n, parts_of(context, offsets[e + 1] - offsets[e], all.k));
   };
-  run_experts(context, experts, grid_of, [&](int64_t e) {
+  run_products(context, experts, grid_of, [&](int64_t e) {
     Product product = all;
     product.a = moved(all.a, offsets[e], 0);
     product.b = moved(all.b, offsets[e], 0);
@@ -92,6 +129,16 @@ void execute(Context& context, const GroupedGemmReduce& op) {
     product.k = offsets[e + 1] - offsets[e];
     return product;
   });
+}
+
+template <>
+void execute(Context& context, const ExpertRows<SwiGlu>& op) {
+  run_rows(context, op);
+}
+
+template <>
+void execute(Context& context, const ExpertRows<SwiGluBackward>& op) {
+  run_rows(context, op);
 }
 
 }  // namespace moe::cpu

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "backend/cpu/elements.h"
+#include "backend/cpu/swiglu.h"
 
 namespace moe::cpu {
 namespace {
@@ -78,39 +79,45 @@ void execute(Context& context, const RmsNormBackward& op) {
   });
 }
 
+void swiglu_rows(const Context& context, const SwiGlu& op, int64_t begin, int64_t end) {
+  const int64_t width = op.y.size(1);
+  for (int64_t r = begin; r < end; ++r) {
+    const In gate = in_row(op.gate_up, r);
+    const float* scale = scale_of(op, r);
+    context.kernels.rows.swiglu(gate, at(gate, width), scale ? *scale : 1.0f, out_row(op.y, r), width);
+  }
+}
+
+void swiglu_rows(const Context& context, const SwiGluBackward& op, int64_t begin, int64_t end) {
+  const int64_t width = op.dy.size(1);
+  auto* d_scale = op.d_scale.as<float>();
+  for (int64_t r = begin; r < end; ++r) {
+    const In gate = in_row(op.gate_up, r);
+    const Out d_gate = out_row(op.d_gate_up, r);
+    const float* scale = scale_of(op, r);
+    const float row_d_scale = context.kernels.rows.swiglu_backward({.gate = gate,
+                                                                    .up = at(gate, width),
+                                                                    .dy = in_row(op.dy, r),
+                                                                    .scale = scale ? *scale : 1.0f,
+                                                                    .d_gate = d_gate,
+                                                                    .d_up = at(d_gate, width),
+                                                                    .y = out_row(op.y, r),
+                                                                    .width = width});
+    if (d_scale) d_scale[op.scale_index.as<int32_t>()[r]] = row_d_scale;
+  }
+}
+
 template <>
 void execute(Context& context, const SwiGlu& op) {
-  const int64_t width = op.y.size(1);
-  for_rows(context.pool, active_rows(op), row_bytes(op.gate_up) + row_bytes(op.y), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const In gate = in_row(op.gate_up, r);
-      const float* scale = scale_of(op, r);
-      context.kernels.rows.swiglu(gate, at(gate, width), scale ? *scale : 1.0f, out_row(op.y, r), width);
-    }
-  });
+  for_rows(context.pool, active_rows(op), row_bytes(op.gate_up) + row_bytes(op.y),
+           [&](int64_t begin, int64_t end) { swiglu_rows(context, op, begin, end); });
 }
 
 template <>
 void execute(Context& context, const SwiGluBackward& op) {
-  const int64_t width = op.dy.size(1);
   const int64_t bytes = row_bytes(op.gate_up) + row_bytes(op.dy) + row_bytes(op.d_gate_up);
-  auto* d_scale = op.d_scale.as<float>();
-  for_rows(context.pool, active_rows(op), bytes, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const In gate = in_row(op.gate_up, r);
-      const Out d_gate = out_row(op.d_gate_up, r);
-      const float* scale = scale_of(op, r);
-      const float row_d_scale = context.kernels.rows.swiglu_backward({.gate = gate,
-                                                                      .up = at(gate, width),
-                                                                      .dy = in_row(op.dy, r),
-                                                                      .scale = scale ? *scale : 1.0f,
-                                                                      .d_gate = d_gate,
-                                                                      .d_up = at(d_gate, width),
-                                                                      .y = out_row(op.y, r),
-                                                                      .width = width});
-      if (d_scale) d_scale[op.scale_index.as<int32_t>()[r]] = row_d_scale;
-    }
-  });
+  for_rows(context.pool, active_rows(op), bytes,
+           [&](int64_t begin, int64_t end) { swiglu_rows(context, op, begin, end); });
 }
 
 template <>

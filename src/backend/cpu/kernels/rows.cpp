@@ -71,7 +71,7 @@ struct Sigmoid {
 
 Sigmoid sigmoid(vf z) {
   const vi positive = z > zero();
-  const vf small = exp(positive ? -z : z);
+  const vf small = exp_of_minus(z);
   const vf large_side = splat(1.0f) / (splat(1.0f) + small);
   const vf small_side = small * large_side;
   return {positive ? large_side : small_side, positive ? small_side : large_side};

@@ -91,8 +91,24 @@ inline vf fma_pairs(vf a, vf b, vf c) {
 }
 
 /// The larger of each lane; b where either is NaN.
-inline vf max(vf a, vf b) { return a > b ? a : b; }
-inline vf min(vf a, vf b) { return a < b ? a : b; }
+inline vf max(vf a, vf b) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_max_ps(kAllLanes, a, b);
+#elif defined(__AVX__)
+  return _mm256_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+inline vf min(vf a, vf b) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_min_ps(kAllLanes, a, b);
+#elif defined(__AVX__)
+  return _mm256_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
 
 inline vf sqrt(vf x) {
 #if defined(__AVX512F__)
@@ -107,10 +123,25 @@ inline vf sqrt(vf x) {
 
 /// Pairs of what two rows hold in the same columns.
 inline vf join(vh first, vh second) {
+#if defined(__AVX512BW__)
+  // Numbers of `second` have indices from 32 on.
+  const __m512i interleaved = _mm512_set_epi32(0x2f000f, 0x2e000e, 0x2d000d, 0x2c000c, 0x2b000b, 0x2a000a, 0x290009,
+                                               0x280008, 0x270007, 0x260006, 0x250005, 0x240004, 0x230003, 0x220002,
+                                               0x210001, 0x200000);
+  return (vf)_mm512_permutex2var_epi16(_mm512_castsi256_si512((__m256i)first), interleaved,
+                                       _mm512_castsi256_si512((__m256i)second));
+#else
   return (vf)(__builtin_convertvector(first, vu) | __builtin_convertvector(second, vu) << 16);
+#endif
 }
 
-inline vf widen(vh x) { return (vf)(__builtin_convertvector(x, vu) << 16); }
+inline vf widen(vh x) {
+#if defined(__AVX512F__)
+  return (vf)((vu)_mm512_maskz_cvtepu16_epi32(kAllLanes, (__m256i)x) << 16);
+#else
+  return (vf)(__builtin_convertvector(x, vu) << 16);
+#endif
+}
 
 /// Rounds to nearest, ties to even; a NaN stays a quiet NaN.
 inline vh narrow(vf x) {
@@ -144,9 +175,13 @@ inline vf load_part(const float* p, int n) {
 }
 
 inline vf load_part(const bf16* p, int n) {
+#if defined(__AVX512BW__)
+  return widen((vh)_mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << n) - 1u), p));
+#else
   uint16_t bits[kLanes] = {};
   for (int i = 0; i < n; ++i) bits[i] = p[i].bits;
   return widen(*(const vh_memory*)bits);
+#endif
 }
 
 inline void store_part(float* p, vf x, int n) {
@@ -161,7 +196,11 @@ inline void store_part(float* p, vf x, int n) {
 
 inline void store_part(bf16* p, vf x, int n) {
   const vh bits = narrow(x);
+#if defined(__AVX512BW__)
+  _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1u << n) - 1u), (__m256i)bits);
+#else
   for (int i = 0; i < n; ++i) p[i].bits = bits[i];
+#endif
 }
 
 #if defined(__AVX__)
@@ -199,25 +238,22 @@ inline float max_lane(vf x) {
   return two[0] > two[1] ? two[0] : two[1];
 }
 
-/// e^r for |r| <= ln(2) / 2.
+/// e^r for |r| <= ln(2) / 2. In pairs of terms: short chains of dependent operations count more here than their number.
 inline vf exp_polynomial(vf r) {
-  vf p = splat(1.9875691500e-4f);
-  p = fma(p, r, splat(1.3981999507e-3f));
-  p = fma(p, r, splat(8.3334519073e-3f));
-  p = fma(p, r, splat(4.1665795894e-2f));
-  p = fma(p, r, splat(1.6666665459e-1f));
-  p = fma(p, r, splat(5.0000001201e-1f));
-  return fma(p, r * r, r) + splat(1.0f);
+  const vf r2 = r * r;
+  const vf high = fma(r, splat(1.9875691500e-4f), splat(1.3981999507e-3f));
+  const vf middle = fma(r, splat(8.3334519073e-3f), splat(4.1665795894e-2f));
+  const vf low = fma(r, splat(1.6666665459e-1f), splat(5.0000001201e-1f));
+  return fma(fma(fma(high, r2, middle), r2, low), r2, r) + splat(1.0f);
 }
 
-/// e^x within 1.1 ulp (2 ulp without FMA): 0 at -infinity and below -104, infinity above 88.73, NaN at NaN, 1 at 0.
-inline vf exp(vf x) {
+/// e^x for x in [-105, 89], or NaN.
+inline vf exp_in_range(vf x) {
   // x = n ln 2 + r: adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
   const vf magic = splat(12582912.0f);
-  const vf clamped = x > splat(89.0f) ? splat(89.0f) : (x < splat(-105.0f) ? splat(-105.0f) : x);
-  const vf shifted = fma(clamped, splat(1.44269504088896341f), magic);
+  const vf shifted = fma(x, splat(1.44269504088896341f), magic);
   const vf n = shifted - magic;
-  vf r = fma(n, splat(-0.693359375f), clamped);  // 0.693359375 has few bits: n times it is exact
+  vf r = fma(n, splat(-0.693359375f), x);  // 0.693359375 has few bits: n times it is exact
   r = fma(n, splat(2.12194440e-4f), r);
   const vf p = exp_polynomial(r);
 #if defined(__AVX512F__)
@@ -231,6 +267,12 @@ inline vf exp(vf x) {
   return p * scale_1 * scale_2;
 #endif
 }
+
+/// e^x within 1.1 ulp (2 ulp without FMA): 0 at -infinity and below -104, infinity above 88.73, NaN at NaN, 1 at 0.
+inline vf exp(vf x) { return exp_in_range(min(splat(89.0f), max(splat(-105.0f), x))); }
+
+/// e^-|x|, as exp.
+inline vf exp_of_minus(vf x) { return exp_in_range(max(splat(-105.0f), (vf)((vu)x | 0x80000000u))); }
 
 /// exp for x at most 88 where results below the normal range do not matter: those are 0. NaN at NaN.
 inline vf exp_weight(vf x) {

@@ -1,0 +1,45 @@
+#include "ops/expert_rows.h"
+
+#include "base/error.h"
+
+namespace moe {
+namespace {
+
+void require_same(const char* name, const View& a, const char* other, const View& b) {
+  if (same_view(a, b)) return;
+  fail("expert_rows: {} is {} {} and {} is {} {}, expected the very same view", name, moe::name(a.dtype),
+       a.shape.text(), other, moe::name(b.dtype), b.shape.text());
+}
+
+template <class Op>
+void require_apart(const View& c, const Op& op) {
+  for_each_view(op, [&](const Field<Op>& field, const View& view) {
+    if (overlap(c, view))
+      fail("expert_rows: last.c overlaps {} of {}, expected memory of its own", field.name, Op::name);
+  });
+}
+
+/// `in` and `out`: what the activation reads of the first product and gives to the last one.
+template <class Activation>
+void check_rows(const ExpertRows<Activation>& rows, const View& in, const View& out) {
+  check(rows.first);
+  check(rows.activation);
+  check(rows.last);
+  require_same("the activation's input", in, "first.c", rows.first.c);
+  require_same("last.a", rows.last.a, "the activation's output", out);
+  require_same("last.offsets", rows.last.offsets, "first.offsets", rows.first.offsets);
+  const View& offsets = rows.first.offsets;
+  require_same("activation.row_count", rows.activation.row_count, "the last offset",
+               offsets.rows(offsets.size(0) - 1, 1));
+  if (rows.last.a_rows) fail("expert_rows: last.a_rows is given, expected none");
+  require_apart(rows.last.c, rows.first);
+  require_apart(rows.last.c, rows.activation);
+}
+
+}  // namespace
+
+void check(const ExpertRows<SwiGlu>& rows) { check_rows(rows, rows.activation.gate_up, rows.activation.y); }
+
+void check(const ExpertRows<SwiGluBackward>& rows) { check_rows(rows, rows.activation.dy, rows.activation.d_gate_up); }
+
+}  // namespace moe

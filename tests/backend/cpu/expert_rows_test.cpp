@@ -1,0 +1,98 @@
+// Rows that go through an expert's operations together have the bits of one operation after the other.
+
+#include "tests/backend/cpu/tensors.h"
+
+namespace moe::test {
+namespace {
+
+constexpr int64_t kHidden = 70, kWidth = 41, kTokens = 97;
+
+/// Rows of each expert, and rows at the end that belong to nobody.
+struct Loads {
+  const char* name;
+  std::vector<int32_t> rows;
+  int64_t unused;
+};
+
+// Enough rows to be cut into chunks, some experts into several, whatever the threads below; and so few that they are
+// not (decoding).
+const Loads kLoads[] = {
+    {"many rows", {300, 0, 1, 129, 2500, 128, 513, 7, 300, 300, 0, 255, 301, 300, 300, 260, 1100}, 37},
+    {"one expert", {0, 9000, 0}, 0},
+    {"few rows", {1, 0, 3, 1, 0}, 2},
+    {"no rows", {0, 0}, 3}};
+
+/// An expert layer's tensors; what is written to is NaN, so that what must be left alone shows.
+struct Experts {
+  Experts(Tensors& t, DType type, const Loads& loads) {
+    std::vector<int32_t> offsets{0};
+    for (const int32_t rows : loads.rows) offsets.push_back(offsets.back() + rows);
+    const auto experts = static_cast<int64_t>(loads.rows.size());
+    const int64_t rows = offsets.back() + loads.unused;
+    std::vector<int32_t> tokens, slots;
+    for (int64_t r = 0; r < rows; ++r) {
+      tokens.push_back(static_cast<int32_t>((r * 31 + 5) % kTokens));
+      slots.push_back(static_cast<int32_t>(rows - 1 - r));
+    }
+    const View row_token = t.indices(tokens), row_slot = t.indices(slots), all_offsets = t.indices(offsets);
+    const View up = t.normal(type, {experts, 2 * kWidth, kHidden}), down = t.normal(type, {experts, kHidden, kWidth});
+    const View x = t.normal(type, {kTokens, kHidden}), gates = t.normal(DType::f32, {rows});
+    const View count = all_offsets.rows(experts, 1);
+    const View gate_up = t.nan(type, {rows, 2 * kWidth}), y = t.nan(type, {rows, kWidth});
+    forward = {
+        .first = {.a = x, .a_rows = row_token, .offsets = all_offsets, .b = up, .c = gate_up, .transpose_b = true},
+        .activation = {.gate_up = gate_up, .scale = gates, .scale_index = row_slot, .row_count = count, .y = y},
+        .last = {.a = y, .offsets = all_offsets, .b = down, .c = t.nan(type, {rows, kHidden}), .transpose_b = true}};
+    const View saved = t.normal(type, {rows, 2 * kWidth}), dy = t.nan(type, {rows, kWidth});
+    backward = {.first = {.a = x, .a_rows = row_token, .offsets = all_offsets, .b = down, .c = dy},
+                .activation = {.gate_up = saved,
+                               .scale = gates,
+                               .scale_index = row_slot,
+                               .row_count = count,
+                               .dy = dy,
+                               .d_gate_up = saved,
+                               .y = dy,
+                               .d_scale = t.nan(DType::f32, {rows})},
+                .last = {.a = saved, .offsets = all_offsets, .b = up, .c = t.nan(type, {rows, kHidden})}};
+  }
+
+  ExpertRows<SwiGlu> forward;
+  ExpertRows<SwiGluBackward> backward;
+};
+
+template <class Activation>
+void run_in_turn(Cpu& cpu, const ExpertRows<Activation>& rows) {
+  cpu.run(rows.first);
+  cpu.run(rows.activation);
+  cpu.run(rows.last);
+}
+
+TEST(ExpertRows, HaveTheBitsOfOneOperationAfterTheOther) {
+  for (const Isa isa : available_isas()) {
+    for (const int threads : {1, 2, 3}) {
+      Cpu cpu(threads, isa);
+      for (const DType type : {DType::f32, DType::bf16}) {
+        for (const Loads& loads : kLoads) {
+          const std::string what = fmt::format("{}, {} threads, {}, {}", name(isa), threads, name(type), loads.name);
+          Tensors a, b;
+          const Experts expected(a, type, loads), found(b, type, loads);
+          run_in_turn(cpu, expected.forward);
+          cpu.run(found.forward);
+          expect_same_bits(found.forward.first.c, expected.forward.first.c, what + ": gate_up");
+          expect_same_bits(found.forward.activation.y, expected.forward.activation.y, what + ": activated");
+          expect_same_bits(found.forward.last.c, expected.forward.last.c, what + ": rows");
+          run_in_turn(cpu, expected.backward);
+          cpu.run(found.backward);
+          expect_same_bits(found.backward.last.a, expected.backward.last.a, what + ": d_gate_up");
+          expect_same_bits(found.backward.activation.y, expected.backward.activation.y, what + ": activated again");
+          const View d_scale = found.backward.activation.d_scale, d_expected = expected.backward.activation.d_scale;
+          expect_same_bits(d_scale, d_expected, what + ": d_scale");
+          expect_same_bits(found.backward.last.c, expected.backward.last.c, what + ": d_rows");
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace moe::test
