@@ -11,11 +11,14 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/platform.h"
 
 namespace moe {
 namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;
+/// The system is asked to write so many bytes to the disk at a time, so that commit() need not wait for all of them.
+constexpr uint64_t kBytesToBegin = uint64_t{4} << 20;
 std::atomic<int64_t> bytes_until_failure{-1};
 
 const char* reason() { return std::strerror(errno); }
@@ -127,15 +130,23 @@ void FileWriter::write(const void* data, size_t size) {
   size_ += size;
   if (buffer_.size() + size > kBufferBytes) flush();
   if (size > kBufferBytes) {
-    write_all(descriptor_, static_cast<const char*>(data), size, path_);
+    send(static_cast<const char*>(data), size);
   } else {
     buffer_.append(static_cast<const char*>(data), size);
   }
 }
 
 void FileWriter::flush() {
-  write_all(descriptor_, buffer_.data(), buffer_.size(), path_);
+  send(buffer_.data(), buffer_.size());
   buffer_.clear();
+}
+
+void FileWriter::send(const char* data, size_t size) {
+  write_all(descriptor_, data, size, path_);
+  sent_ += size;
+  if (sent_ - begun_ < kBytesToBegin) return;
+  begin_writeback(descriptor_, static_cast<int64_t>(begun_), static_cast<int64_t>(sent_ - begun_));
+  begun_ = sent_;
 }
 
 void FileWriter::commit() {

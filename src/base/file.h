@@ -51,11 +51,14 @@ class FileWriter {
 
  private:
   void flush();
+  void send(const char* data, size_t size);
 
   fs::path path_;
   fs::path temporary_;
   int descriptor_ = -1;
   uint64_t size_ = 0;
+  uint64_t sent_ = 0;   ///< to the system
+  uint64_t begun_ = 0;  ///< on their way to the disk
   std::string buffer_;
 };
 

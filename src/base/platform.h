@@ -1,5 +1,11 @@
 #pragma once
-/// What depends on the processor or the compiler; the only header with #if for that.
+/// What depends on the processor, the system or the compiler; the only header with #if for that.
+
+#include <cstdint>
+
+#if defined(__linux__)
+#include <fcntl.h>
+#endif
 
 namespace moe {
 
@@ -50,6 +56,14 @@ inline const char* name(Isa isa) {
 inline void cpu_relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
+#endif
+}
+
+/// Asks the system to begin writing a range of a file to its disk, without waiting. Only a wish: errors show in fsync.
+inline void begin_writeback([[maybe_unused]] int descriptor, [[maybe_unused]] int64_t offset,
+                            [[maybe_unused]] int64_t bytes) {
+#if defined(__linux__)
+  sync_file_range(descriptor, offset, bytes, SYNC_FILE_RANGE_WRITE);
 #endif
 }
 

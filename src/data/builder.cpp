@@ -1,5 +1,6 @@
 #include "data/builder.h"
 
+#include <algorithm>
 #include <exception>
 #include <future>
 #include <utility>
@@ -10,29 +11,28 @@
 namespace moe {
 namespace {
 
-/// Documents of one source that are decoded and encoded together.
+/// Documents that are decoded and encoded together.
 class Batch {
  public:
-  void add(RawDocument document) {
+  void add(RawDocument document, size_t source, int32_t domain) {
     bytes_ += document.bytes.size();
-    items_.push_back({.document = std::move(document), .ids = {}, .text_bytes = 0, .error = nullptr});
+    items_.push_back({.document = std::move(document), .source = source, .domain = domain});
   }
   size_t bytes() const { return bytes_; }
-  void set_source(size_t source, int32_t domain) { source_ = source, domain_ = domain; }
 
   void encode(ThreadPool& pool, const EncodeFunction& encode) {
     pool.parallel_for(static_cast<int64_t>(items_.size()),
                       [&](int64_t i, int) { encode_item(items_[static_cast<size_t>(i)], encode); });
   }
 
-  /// Appends the encoded documents to the dataset, adds their number to that of their source, and is empty again.
+  /// Appends the encoded documents to the dataset, adds them to the numbers of their sources, and is empty again.
   void write(DatasetWriter& writer, std::vector<int64_t>& documents) {
     for (const Item& item : items_) {
       // Errors wait for their turn, so that the one reported is the first of the file.
       if (item.error) std::rethrow_exception(item.error);
       if (item.text_bytes == 0) continue;
-      writer.add_document(item.ids, domain_, item.text_bytes);
-      ++documents[source_];
+      writer.add_document(item.ids, item.domain, item.text_bytes);
+      ++documents[item.source];
     }
     items_.clear();
     bytes_ = 0;
@@ -41,9 +41,11 @@ class Batch {
  private:
   struct Item {
     RawDocument document;
-    std::vector<int32_t> ids;
-    int64_t text_bytes;
-    std::exception_ptr error;
+    size_t source;
+    int32_t domain;
+    std::vector<int32_t> ids = {};
+    int64_t text_bytes = 0;
+    std::exception_ptr error = nullptr;
   };
 
   static void encode_item(Item& item, const EncodeFunction& encode) {
@@ -58,8 +60,6 @@ class Batch {
 
   std::vector<Item> items_;
   size_t bytes_ = 0;
-  size_t source_ = 0;
-  int32_t domain_ = 0;
 };
 
 /// Three batches that take turns: while one is encoded, the one before is written and the next one read.
@@ -68,20 +68,19 @@ class Batches {
   Batches(DatasetWriter& writer, ThreadPool& pool, const EncodeFunction& encode, size_t sources)
       : writer_(writer), pool_(pool), encode_(encode), documents_(sources, 0) {}
 
-  void add(RawDocument document) { reading_.add(std::move(document)); }
-  size_t bytes() const { return reading_.bytes(); }
+  Batch& reading() { return reading_; }
 
   /// Begins to encode what was read, and writes the batch before.
-  void flush(size_t source, int32_t domain) {
+  void flush() {
     wait();
     std::swap(encoding_, writing_);
     std::swap(reading_, encoding_);
-    encoding_.set_source(source, domain);
     encoded_ = std::async(std::launch::async, [this] { encoding_.encode(pool_, encode_); });
     writing_.write(writer_, documents_);
   }
   /// Writes what is left; the number of documents of each source.
   const std::vector<int64_t>& drain() {
+    flush();
     wait();
     encoding_.write(writer_, documents_);
     return documents_;
@@ -122,20 +121,20 @@ void add_sources(DatasetWriter& writer, const std::vector<TextSource>& sources, 
     progress.bytes_read = bytes_read;
     if (options.progress) options.progress(progress);
   };
-  uint64_t read_before = 0;
+  uint64_t read_before = 0, flushed = 0;
+  // The first batches are small: nothing is encoded while the very first one is read.
+  size_t enough = options.batch_bytes / 16;
   for (size_t i = 0; i < sources.size(); ++i) {
     progress.source = &sources[i];
     const int32_t domain = writer.add_domain(sources[i].domain);
-    uint64_t flushed = 0;
     for_each_raw_document(sources[i].file, [&](RawDocument document, uint64_t bytes_read) {
-      batches.add(std::move(document));
-      if (batches.bytes() < options.batch_bytes) return;
-      batches.flush(i, domain);
-      show(read_before + flushed);  // what has been written is one batch behind what has been read
-      flushed = bytes_read;
+      batches.reading().add(std::move(document), i, domain);
+      if (batches.reading().bytes() < enough) return;
+      batches.flush();
+      show(flushed);  // what has been written is one batch behind what has been read
+      flushed = read_before + bytes_read;
+      enough = std::min(2 * enough, options.batch_bytes);
     });
-    batches.flush(i, domain);
-    show(read_before + flushed);
     read_before += size_on_disk(sources[i].file);
   }
   const std::vector<int64_t>& documents = batches.drain();

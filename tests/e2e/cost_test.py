@@ -2,9 +2,10 @@
 
 import json
 import re
+import subprocess
 import unittest
 
-from support import ROOT, moe
+from support import MOE, ROOT, moe
 
 
 def cost(*arguments):
@@ -52,6 +53,12 @@ class CostTest(unittest.TestCase):
         departures = [(row["model"], row["quantity"]) for row in rows if not row["agrees"]]
         self.assertEqual(departures, [("DeepSeekMoE 142B half", "activated")])
         self.assertIn("DIFFERS", moe("cost", "--paper").stdout)
+
+    def test_starts_without_the_libraries_of_a_gpu(self):
+        # The loader lists what the program is linked to, and does not start it.
+        linked = subprocess.run([MOE], env={"LD_TRACE_LOADED_OBJECTS": "1"}, capture_output=True, text=True).stdout
+        self.assertIn("libc.so", linked)
+        self.assertNotIn("cublas", linked)
 
     def test_one_model_at_a_time(self):
         refused = moe("cost", "--preset", "dense-0.2b", "--config", ROOT / "configs/demo.toml", check=False)

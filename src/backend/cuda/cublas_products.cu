@@ -1,14 +1,14 @@
-#include "backend/cuda/cublas_products.h"
-
 #include <algorithm>
 
 #include "backend/cuda/context.h"
+#include "backend/cuda/cublas_library.h"
+#include "backend/cuda/cublas_products.h"
 
 namespace moe::cuda {
 namespace {
 
 void check(cublasStatus_t status, const char* attempted) {
-  if (status != CUBLAS_STATUS_SUCCESS) fail("{} failed in cuBLASLt: {}", attempted, cublasLtGetStatusString(status));
+  if (status != CUBLAS_STATUS_SUCCESS) fail("{} failed in cuBLASLt: {}", attempted, cublas().GetStatusString(status));
 }
 
 cudaDataType_t type_of(const View& view) { return view.dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
@@ -32,18 +32,18 @@ struct CublasProducts::Plan {
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
   ~Plan() {
-    if (a != nullptr) cublasLtMatrixLayoutDestroy(a);
-    if (b != nullptr) cublasLtMatrixLayoutDestroy(b);
-    if (c != nullptr) cublasLtMatrixLayoutDestroy(c);
-    if (product != nullptr) cublasLtMatmulDescDestroy(product);
+    if (a != nullptr) cublas().MatrixLayoutDestroy(a);
+    if (b != nullptr) cublas().MatrixLayoutDestroy(b);
+    if (c != nullptr) cublas().MatrixLayoutDestroy(c);
+    if (product != nullptr) cublas().MatmulDescDestroy(product);
   }
 };
 
-CublasProducts::CublasProducts() { check(cublasLtCreate(&handle_), "starting the library"); }
+CublasProducts::CublasProducts() { check(cublas().Create(&handle_), "starting the library"); }
 
 CublasProducts::~CublasProducts() {
   plans_.clear();
-  cublasLtDestroy(handle_);
+  cublas().Destroy(handle_);
 }
 
 const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t workspace_bytes) {
@@ -52,23 +52,23 @@ const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t work
                     (op.c.dtype == DType::bf16 ? 8 : 0) | (op.accumulate ? 16 : 0);
   const int align_a = alignment_of(op.a.data), align_b = alignment_of(op.b.data), align_c = alignment_of(op.c.data);
   const int alignments = align_a + 1024 * align_b + 1024 * 1024 * align_c;
-  const Key key{op.c.size(0),  op.c.size(1),   k,     op.a.stride[0], op.b.stride[0],
-                op.c.stride[0], flags, alignments, workspace_bytes};
+  const Key key{op.c.size(0),   op.c.size(1), k,          op.a.stride[0], op.b.stride[0],
+                op.c.stride[0], flags,        alignments, workspace_bytes};
   const auto [entry, is_new] = plans_.try_emplace(key);
   if (!is_new) return *entry->second;
   entry->second = std::make_unique<Plan>();
   Plan& plan = *entry->second;
 
-  check(cublasLtMatmulDescCreate(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
+  check(cublas().MatmulDescCreate(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
   const cublasOperation_t of_a = op.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
   const cublasOperation_t of_b = op.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
-  check(cublasLtMatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_TRANSA, &of_b, sizeof(of_b)), "transposing");
-  check(cublasLtMatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, &of_a, sizeof(of_a)), "transposing");
+  check(cublas().MatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_TRANSA, &of_b, sizeof(of_b)), "transposing");
+  check(cublas().MatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, &of_a, sizeof(of_a)), "transposing");
   const auto layout = [](cublasLtMatrixLayout_t* result, const View& view) {
     // A single row or column may have any stride; the library wants one that fits.
     const int64_t step = std::max(view.stride[0], view.size(1));
-    check(cublasLtMatrixLayoutCreate(result, type_of(view), static_cast<uint64_t>(view.size(1)),
-                                     static_cast<uint64_t>(view.size(0)), step),
+    check(cublas().MatrixLayoutCreate(result, type_of(view), static_cast<uint64_t>(view.size(1)),
+                                      static_cast<uint64_t>(view.size(0)), step),
           "describing a matrix");
   };
   layout(&plan.a, op.b);
@@ -76,13 +76,11 @@ const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t work
   layout(&plan.c, op.c);
 
   cublasLtMatmulPreference_t preference = nullptr;
-  check(cublasLtMatmulPreferenceCreate(&preference), "stating a preference");
+  check(cublas().MatmulPreferenceCreate(&preference), "stating a preference");
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
-    check(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)), "stating a preference");
+    check(cublas().MatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)), "stating a preference");
   };
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{workspace_bytes});
-  // Parts of a divided sum are added in f32, never in the result's own type.
-  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   // Parts of the reduced dimension may be summed apart, but in f32: sums in c's own bf16 would round once per part.
   prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
          static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
@@ -92,9 +90,9 @@ const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t work
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(align_c));
   cublasLtMatmulHeuristicResult_t result{};
   int count = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle_, plan.product, plan.a, plan.b, plan.c, plan.c,
-                                                               preference, 1, &result, &count);
-  cublasLtMatmulPreferenceDestroy(preference);
+  const cublasStatus_t status = cublas().MatmulAlgoGetHeuristic(handle_, plan.product, plan.a, plan.b, plan.c, plan.c,
+                                                                preference, 1, &result, &count);
+  cublas().MatmulPreferenceDestroy(preference);
   plan.found = status == CUBLAS_STATUS_SUCCESS && count > 0 && result.state == CUBLAS_STATUS_SUCCESS;
   plan.algorithm = result.algo;
   return plan;
@@ -106,8 +104,8 @@ bool CublasProducts::run(const Gemm& op, cudaStream_t stream, const Workspace& w
   if (!plan.found) return false;
   const float one = 1, old = op.accumulate ? 1.0f : 0.0f;
   const cublasStatus_t status =
-      cublasLtMatmul(handle_, plan.product, &one, op.b.data, plan.a, op.a.data, plan.b, &old, op.c.data, plan.c,
-                     op.c.data, plan.c, &plan.algorithm, workspace.data, workspace.bytes, stream);
+      cublas().Matmul(handle_, plan.product, &one, op.b.data, plan.a, op.a.data, plan.b, &old, op.c.data, plan.c,
+                      op.c.data, plan.c, &plan.algorithm, workspace.data, workspace.bytes, stream);
   if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) return false;
   check(status, "a product");
   return true;
