@@ -58,7 +58,9 @@ class Backend : public detail::OpInterfaces<OpList> {
     this->execute(op);
   }
 
-  /// Fusions: by default their operations in turn, for a backend to override with what gives the same bits.
+  /// Fusions: by default their operations in turn, for a backend to override with what gives the same bits; then
+  /// fuses() says so to whoever times it.
+  virtual bool fuses() const { return false; }
   virtual void execute(const ExpertRows<SwiGlu>& rows) { in_turn(rows); }
   virtual void execute(const ExpertRows<SwiGluBackward>& rows) { in_turn(rows); }
 

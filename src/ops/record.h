@@ -28,9 +28,10 @@ class RecordingBackend final : public EachOp<RecordingBackend> {
   void on(const Op& op) {
     forward(op);
   }
+  bool fuses() const override { return inner_.fuses(); }
   using EachOp<RecordingBackend>::execute;
-  void execute(const ExpertRows<SwiGlu>& rows) override { forward(rows); }
-  void execute(const ExpertRows<SwiGluBackward>& rows) override { forward(rows); }
+  void execute(const ExpertRows<SwiGlu>& rows) override { fuses() ? forward(rows) : Backend::execute(rows); }
+  void execute(const ExpertRows<SwiGluBackward>& rows) override { fuses() ? forward(rows) : Backend::execute(rows); }
 
   const std::map<std::string, Record>& records() const { return records_; }
   void clear() { records_.clear(); }

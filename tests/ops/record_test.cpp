@@ -40,6 +40,7 @@ class Fusing final : public EachOp<Fusing> {
   void on(const Op&) {
     ADD_FAILURE() << Op::name << " was run by itself";
   }
+  bool fuses() const override { return true; }
   using EachOp<Fusing>::execute;
   void execute(const ExpertRows<SwiGlu>&) override { ++calls; }
 
@@ -72,6 +73,17 @@ TEST(RecordingBackend, PassesAFusionOnAsOne) {
   EXPECT_EQ(recorder.records().size(), 1u);
   EXPECT_EQ(recorder.records().at("expert_rows").calls, 1);
   EXPECT_EQ(recorder.records().at("expert_rows").flops, 2 * (3 * 4 * 4 + 3 * 2 * 4));
+}
+
+TEST(RecordingBackend, RecordsTheOperationsOfAFusionThatTheBackendRunsInTurn) {
+  alignas(64) char memory[2048];
+  const auto device = make_null_device();
+  CountingBackend inner;
+  RecordingBackend recorder(inner, *device);
+  recorder.run(expert_rows(memory));
+  EXPECT_EQ(recorder.records().size(), 2u);
+  EXPECT_EQ(recorder.records().at("grouped_gemm").calls, 2);
+  EXPECT_EQ(inner.costs().at("swiglu").calls, 1);
 }
 
 TEST(CountingBackend, CountsTheOperationsOfAFusion) {

@@ -15,6 +15,7 @@ class CpuBackend final : public EachOp<CpuBackend> {
     cpu::execute(context_, op);
   }
 
+  bool fuses() const override { return true; }
   using EachOp<CpuBackend>::execute;
   void execute(const ExpertRows<SwiGlu>& rows) override { cpu::execute(context_, rows); }
   void execute(const ExpertRows<SwiGluBackward>& rows) override { cpu::execute(context_, rows); }
