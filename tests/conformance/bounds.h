@@ -29,6 +29,7 @@ using Bounds = std::map<std::string, Reals>;
 enum class Arithmetic {
   f32,     ///< everything between inputs and outputs in f32
   tensor,  ///< products of bf16 operands on tensor cores: what attention multiplies again is rounded to bf16 in between
+  pairs,   ///< the same for products of pairs of bf16 on a CPU, in cached attention too
 };
 
 /// One run of an operation: its types as given, and the oracle's f64 views before and after.

@@ -43,7 +43,7 @@ Query analyse(int64_t keys, int64_t h, double scale, const double* q, const Key&
 /// How much is lost where a value of bf16 operands is rounded before it is multiplied again.
 template <class Op>
 double intermediate_error(const Reference<Op>& run) {
-  return run.arithmetic == Arithmetic::tensor && run.given.q.dtype == DType::bf16 ? unit(DType::bf16) : 0;
+  return run.arithmetic != Arithmetic::f32 && run.given.q.dtype == DType::bf16 ? unit(DType::bf16) : 0;
 }
 
 /// The relative error of a probability.
@@ -124,8 +124,9 @@ Bounds bounds(const Reference<CachedAttention>& run) {
       const Query query =
           analyse(positions(t) + 1, h, run.given.scale, &q.values()[static_cast<size_t>(t * q.size(1) + at)],
                   [&](int64_t u, int64_t i) { return k(sequence(t), u, kv_at + i); });
+      const double rounding = run.arithmetic == Arithmetic::pairs ? intermediate_error(run) : 0;
       for (int64_t u = 0; u <= positions(t); ++u) {
-        const double weight = query.probability[static_cast<size_t>(u)] * probability_error(query);
+        const double weight = query.probability[static_cast<size_t>(u)] * (probability_error(query) + rounding);
         for (int64_t i = 0; i < h; ++i) out(t, at + i) += weight * std::abs(v(sequence(t), u, kv_at + i));
       }
     }

@@ -41,8 +41,20 @@ Target cuda_target(CudaPath path) {
   return target;
 }
 
+/// Whether the kernels for it multiply pairs of bf16 (kMultipliesPairs of src/backend/cpu/kernels/simd.h).
+bool multiplies_pairs([[maybe_unused]] Isa isa) {
+#if defined(MOE_MULTIPLY_PAIRS)
+  return true;
+#else
+  return isa == Isa::avx512_bf16;
+#endif
+}
+
 Target cpu_target(Isa isa) {
-  Target target{.name = std::string("cpu ") + name(isa), .device = make_cpu_device(), .variants = {}};
+  Target target{.name = std::string("cpu ") + name(isa),
+                .device = make_cpu_device(),
+                .variants = {},
+                .arithmetic = multiplies_pairs(isa) ? Arithmetic::pairs : Arithmetic::f32};
   for (const int threads : {1, 2}) {
     auto pool = std::make_unique<ThreadPool>(threads);
     auto backend = make_cpu_backend(*pool, isa);

@@ -10,7 +10,7 @@ namespace {
 constexpr int kTilesAtOnce = 4;
 
 struct Sizes {
-  bool pairs;            ///< scores are products of bf16 pairs
+  bool pairs;            ///< products are of bf16 pairs: scores, and weights rounded to bf16 times values
   int64_t depth;         ///< elements of queries' and keys' panels along head_size: numbers, or pairs of them
   int64_t columns;       ///< head_size, padded
   int64_t key_floats;    ///< a packed block of keys
@@ -20,7 +20,7 @@ struct Sizes {
 
 struct State {
   float* keys;     ///< panels of [depth][kTileColumns keys]
-  float* values;   ///< panels of [keys][kTileColumns columns]
+  float* values;   ///< panels of [keys, or pairs of them][kTileColumns columns]
   float* queries;  ///< panels of [depth][kTileRows]
   float* out;      ///< [rows][columns], not yet divided by the denominator
   float* maximum;
@@ -29,7 +29,7 @@ struct State {
 
 Sizes sizes_of(const AttentionTask& t) {
   Sizes sizes{};
-  sizes.pairs = multiplies_pairs(t.head_size, t.q, t.k);
+  sizes.pairs = multiplies_pairs(t.head_size, t.q, t.k, t.v);
   sizes.depth = sizes.pairs ? t.head_size / 2 : t.head_size;
   sizes.columns = round_up(t.head_size, kTileColumns);
   sizes.key_floats = round_up(kKeyBlock, kTileColumns) * t.head_size + kPanelSlack;
@@ -92,6 +92,15 @@ float weigh_scores(float* score, int seen, int computed, float scale, float maxi
   return sum(total);
 }
 
+/// out += weights of up to kTileRows rows, for the first `keys` keys of the block, times a panel of values.
+void add_values(const Sizes& sizes, int keys, const float* weights, const float* values, float* out, int rows) {
+  if (sizes.pairs) {
+    return any_scratch_tile<kKeyBlock, 1, true, kMultipliesPairs>((keys + 1) / 2, weights, values, out, sizes.columns,
+                                                                  rows);
+  }
+  any_scratch_tile<kKeyBlock, 1, true>(keys, weights, values, out, sizes.columns, rows);
+}
+
 /// Rows [row, row + rows) of the state, some tiles of them, against one packed block of keys and values that starts at
 /// `key`: a panel of keys or values stays in the first-level cache while the tiles pass.
 void attend_tiles(const AttentionTask& t, const Sizes& sizes, const State& state, int64_t first_row, int64_t row,
@@ -119,14 +128,16 @@ void attend_tiles(const AttentionTask& t, const Sizes& sizes, const State& state
     const int computed = static_cast<int>(round_up(most_seen(i / kTileRows * kTileRows), kLanes));
     const float total = weigh_scores(scores + i * kKeyBlock, seen_by(i), computed, t.scale, state.maximum[row + i]);
     state.denominator[row + i] = state.denominator[row + i] * factor[i] + total;
+    if (sizes.pairs) round_weights(scores + i * kKeyBlock, computed, scores + i * kKeyBlock);
     if (factor[i] == 1.0f) continue;
     float* const out = state.out + (row + i) * sizes.columns;
     for (int64_t j = 0; j < sizes.columns; j += kLanes) store(out + j, load(out + j) * splat(factor[i]));
   }
+  const int64_t value_depth = sizes.pairs ? (keys + 1) / 2 : keys;
   for (int64_t j = 0; j < sizes.columns; j += kTileColumns) {
     for (int i = 0; i < rows; i += kTileRows) {
-      any_scratch_tile<kKeyBlock, 1, true>(most_seen(i), scores + i * kKeyBlock, state.values + j * keys,
-                                           state.out + (row + i) * sizes.columns + j, sizes.columns, rows_of(i));
+      add_values(sizes, most_seen(i), scores + i * kKeyBlock, state.values + j * value_depth,
+                 state.out + (row + i) * sizes.columns + j, rows_of(i));
     }
   }
 }
@@ -161,7 +172,7 @@ void attend_rows(const AttentionTask& t, const Sizes& sizes, const State& state,
   for (int64_t key = 0; key < key_end; key += kKeyBlock) {
     const int64_t keys = least(kKeyBlock, key_end - key);
     pack_head<kTileColumns>(t.k, 0, t.head_size, key, keys, sizes.pairs, state.keys);
-    pack<kTileColumns>(head(t.v, 0, true), key, keys, 0, t.head_size, state.values);
+    pack_rows_of_head<kTileColumns>(t.v, 0, t.head_size, key, keys, sizes.pairs, state.values);
     const int64_t first_seeing = (key - t.first) * t.group - first_row;
     constexpr int64_t kRows = kTilesAtOnce * kTileRows;
     for (int64_t row = first_seeing > 0 ? first_seeing / kTileRows * kTileRows : 0; row < rows; row += kRows) {

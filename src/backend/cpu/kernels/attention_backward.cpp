@@ -15,7 +15,8 @@ constexpr int64_t kQueryBlock = kKeyBlock / kTileRows * kTileRows;
 /// Rows of dK and dV that whole tiles cover.
 constexpr int64_t kPaddedKeys = (kKeyBlock + kTileRows - 1) / kTileRows * kTileRows;
 
-/// A block of keys and values, packed: panels of [depth][kTileColumns keys] and of [keys][kTileColumns columns].
+/// A block of keys and values, packed: panels of [depth][kTileColumns keys] and of [keys][kTileColumns columns]. With
+/// pairs, keys and queries along which a product is reduced are pairs too.
 struct KeyBlock {
   int64_t first, count;
   float *keys_by_column, *values_by_column, *keys_by_row;
@@ -27,20 +28,24 @@ struct QueryBlock {
   int64_t first, count;
   int head;
   float *q_by_column, *d_out_by_column, *q_by_row, *d_out_by_row;
-  float* delta;   ///< [kQueryBlock]: rowsum(out d_out)
-  float *p, *ds;  ///< [kQueryBlock][kKeyBlock]
-  float* dq;      ///< [kQueryBlock][columns]
+  float* delta;      ///< [kQueryBlock]: rowsum(out d_out)
+  float *p, *ds;     ///< [kQueryBlock][kKeyBlock]; at last, with pairs, [pairs of queries][kKeyBlock]
+  float* ds_by_row;  ///< dS for dQ: ds, or with pairs [kQueryBlock][kKeyBlock / 2]
+  float* dq;         ///< [kQueryBlock][columns]
 };
 
 struct Workspace {
   const AttentionBackwardTask& task;
-  bool pairs;            ///< scores and dP are products of bf16 pairs
+  bool pairs;            ///< products are of bf16 pairs, P and dS being rounded to bf16 for them
   int64_t depth;         ///< elements of panels along head_size: numbers, or pairs of them
   int64_t columns;       ///< head_size, padded
   int64_t block_floats;  ///< of one KeyBlock
   int64_t blocks;        ///< KeyBlocks that fit
   float* key_blocks;
   QueryBlock queries;
+
+  /// Elements of a panel along `count` keys or queries.
+  int64_t along(int64_t count) const { return pairs ? (count + 1) / 2 : count; }
 
   /// The memory of the index-th KeyBlock.
   KeyBlock key_block(int64_t index) const {
@@ -79,6 +84,7 @@ Workspace divide(const AttentionBackwardTask& t, float* scratch) {
   q.delta = take(kQueryBlock);
   q.p = take(kQueryBlock * kKeyBlock);
   q.ds = take(kQueryBlock * kKeyBlock);
+  q.ds_by_row = pairs ? take(kQueryBlock * kKeyBlock / 2) : q.ds;
   q.dq = take(kQueryBlock * w.columns);
   // A tile may read a few floats after the last weight; what it makes of them is dropped.
   for (int i = 0; i < kPanelSlack; ++i) q.p[kQueryBlock * kKeyBlock + i] = q.ds[kQueryBlock * kKeyBlock + i] = 0;
@@ -98,7 +104,7 @@ KeyBlock pack_keys(const Workspace& w, int64_t index, int64_t first) {
   b.count = least(kKeyBlock, t.length - first);
   pack_head<kTileColumns>(t.k, 0, t.head_size, b.first, b.count, w.pairs, b.keys_by_column);
   pack_head<kTileColumns>(t.v, 0, t.head_size, b.first, b.count, w.pairs, b.values_by_column);
-  pack<kTileColumns>(head(t.k, 0, true), b.first, b.count, 0, t.head_size, b.keys_by_row);
+  pack_rows_of_head<kTileColumns>(t.k, 0, t.head_size, b.first, b.count, w.pairs, b.keys_by_row);
   clear(b.dk, 2 * kPaddedKeys * w.columns);
   return b;
 }
@@ -120,8 +126,8 @@ QueryBlock pack_queries(const Workspace& w, int64_t first, int query_head) {
   b.head = query_head;
   pack_head<kTileRows>(t.q, column, t.head_size, first, b.count, w.pairs, b.q_by_column);
   pack_head<kTileRows>(t.d_out, column, t.head_size, first, b.count, w.pairs, b.d_out_by_column);
-  pack<kTileColumns>(head(t.q, column, true), first, b.count, 0, t.head_size, b.q_by_row);
-  pack<kTileColumns>(head(t.d_out, column, true), first, b.count, 0, t.head_size, b.d_out_by_row);
+  pack_rows_of_head<kTileColumns>(t.q, column, t.head_size, first, b.count, w.pairs, b.q_by_row);
+  pack_rows_of_head<kTileColumns>(t.d_out, column, t.head_size, first, b.count, w.pairs, b.d_out_by_row);
   for (int64_t i = 0; i < b.count; ++i) b.delta[i] = row_product(t.out, t.d_out, first + i, column, t.head_size);
   clear(b.dq, kQueryBlock * w.columns);
   return b;
@@ -146,6 +152,18 @@ void weigh_row(float* p, float* ds, int seen, float scale, float lse, float delt
     j += kLanes;
   }
   for (; j < kKeyBlock; j += kLanes) store(p + j, zero()), store(ds + j, zero());
+}
+
+/// Rows of weights, two and two, become pairs along the queries, in place.
+void pair_rows(float* weights, int64_t rows) {
+  for (int64_t i = 0; i < rows; i += 2) {
+    const float* const row = weights + i * kKeyBlock;
+    float* const to = weights + i / 2 * kKeyBlock;
+    for (int j = 0; j < kKeyBlock; j += kLanes) {
+      const vf second = i + 1 < rows ? load(row + kKeyBlock + j) : zero();
+      store(to + j, join(narrow(load(row + j)), narrow(second)));
+    }
+  }
 }
 
 /// How many of the block's keys some query of the tile from row i sees.
@@ -178,11 +196,19 @@ void weigh(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries) 
     weigh_row(queries.p + i * kKeyBlock, queries.ds + i * kKeyBlock, keys_seen(position, keys.first), t.scale,
               t.lse[position * t.lse_step + queries.head], queries.delta[i]);
   }
+  if (w.pairs) {
+    for (int64_t i = 0; i < queries.count; ++i) {
+      round_weights(queries.ds + i * kKeyBlock, kKeyBlock, queries.ds_by_row + i * kKeyBlock / 2);
+    }
+    pair_rows(queries.p, queries.count);
+    pair_rows(queries.ds, queries.count);
+  }
+  const auto multiply = w.pairs ? scratch_tile<kTileRows, kKeyBlock / 2, 1, true, kMultipliesPairs>
+                                : scratch_tile<kTileRows, kKeyBlock, 1, true>;
   for (int64_t j = 0; j < w.columns; j += kTileColumns) {
     for (int64_t i = 0; i < queries.count; i += kTileRows) {
-      scratch_tile<kTileRows, kKeyBlock, 1, true>(most_seen(keys, queries, i), queries.ds + i * kKeyBlock,
-                                                  keys.keys_by_row + j * keys.count, queries.dq + i * w.columns + j,
-                                                  w.columns);
+      multiply(w.along(most_seen(keys, queries, i)), queries.ds_by_row + w.along(i * kKeyBlock),
+               keys.keys_by_row + j * w.along(keys.count), queries.dq + i * w.columns + j, w.columns);
     }
   }
 }
@@ -190,13 +216,15 @@ void weigh(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries) 
 /// out += weights^T rows: the part of dV (of P and d_out) or of dK (of dS and Q) that a block of queries has.
 void add_key_gradient(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries, const float* weights,
                       const float* rows, float* out) {
+  const auto multiply = w.pairs ? scratch_tile<kTileRows, 1, kKeyBlock, true, kMultipliesPairs>
+                                : scratch_tile<kTileRows, 1, kKeyBlock, true>;
+  const int64_t depth = w.along(queries.count);
   for (int64_t j = 0; j < w.columns; j += kTileColumns) {
     for (int64_t i = 0; i < keys.count; i += kTileRows) {
-      const int64_t unseeing = keys.first + i - queries.first;  // queries before key i
-      const int64_t skip = unseeing > 0 ? least(unseeing, queries.count) : 0;
-      scratch_tile<kTileRows, 1, kKeyBlock, true>(queries.count - skip, weights + skip * kKeyBlock + i,
-                                                  rows + j * queries.count + skip * kTileColumns,
-                                                  out + i * w.columns + j, w.columns);
+      const int64_t unseeing = keys.first + i - queries.first;  // queries before key i, whose weights are 0
+      const int64_t skip = unseeing > 0 ? least(unseeing, queries.count) / (w.pairs ? 2 : 1) : 0;
+      multiply(depth - skip, weights + skip * kKeyBlock + i, rows + j * depth + skip * kTileColumns,
+               out + i * w.columns + j, w.columns);
     }
   }
 }

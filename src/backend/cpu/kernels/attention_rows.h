@@ -25,7 +25,7 @@ inline Operand head(const HeadRows& rows, int64_t column, bool rows_are_reduced)
   return {{element(rows, 0, column), rows.is_bf16}, rows.step, nullptr, rows_are_reduced};
 }
 
-/// Whether products along head_size go by pairs of bf16 (pack.h).
+/// Whether products go by pairs of bf16 (pack.h), weights being rounded to bf16 for them.
 template <class... Rows>
 inline bool multiplies_pairs(int head_size, const Rows&... rows) {
   return kMultipliesPairs && head_size % 2 == 0 && (rows.is_bf16 && ...);
@@ -38,6 +38,21 @@ inline void pack_head(const HeadRows& rows, int64_t column, int head_size, int64
   const Operand from = head(rows, column, false);
   if (pairs) return pack<Width, kMultipliesPairs>(from, 0, head_size, first, count, to);
   pack<Width>(from, 0, head_size, first, count, to);
+}
+
+/// The same as panels reduced over the rows; `first` is even.
+template <int Width>
+inline void pack_rows_of_head(const HeadRows& rows, int64_t column, int head_size, int64_t first, int64_t count,
+                              bool pairs, float* to) {
+  const Operand from = head(rows, column, true);
+  if (pairs) return pack<Width, kMultipliesPairs>(from, first, count, 0, head_size, to);
+  pack<Width>(from, first, count, 0, head_size, to);
+}
+
+/// The first `count` weights of a row, in whole vectors, as bf16 side by side: pairs along the keys. `to` may be where
+/// they are.
+inline void round_weights(const float* weights, int count, float* to) {
+  for (int j = 0; j < count; j += kLanes) store((bf16*)to + j, load(weights + j));
 }
 
 inline vf load_some(const HeadRows& rows, int64_t row, int64_t column, int count) {

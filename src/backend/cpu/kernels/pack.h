@@ -60,33 +60,41 @@ inline void pack_row(const Row& row, int64_t begin, int64_t left, int panels, fl
   }
 }
 
-/// pack_row where all panels are there, elements can be read beyond them, and another k follows.
-template <int Width, class Row>
+/// pack_row of as many panels, where elements can be read beyond them and another k follows.
+template <int Width, int Panels, class Row>
 inline void pack_inner_row(const Row& row, int64_t begin, float* to, int64_t panel_step) {
 #pragma GCC unroll 4
-  for (int panel = 0; panel < kPanelsAtOnce; ++panel) {
+  for (int panel = 0; panel < Panels; ++panel) {
 #pragma GCC unroll 2
     for (int j = 0; j < Width; j += kLanes) store(to + panel * panel_step + j, row.whole(begin + panel * Width + j));
   }
 }
 
-/// Packs columns [column, column + count) of `depth` rows (or pairs of rows), which run along K, as consecutive panels.
-template <int Width, class RowAt>
-inline void pack_rows(RowAt row_at, int64_t depth, int64_t column, int64_t count, float* to) {
-  constexpr int64_t kColumns = kPanelsAtOnce * Width;
+/// Packs columns [column, column + count) of `depth` rows (or pairs of rows), which run along K, as consecutive panels,
+/// `Panels` of them side by side.
+template <int Width, int Panels, class RowAt>
+inline void pack_rows_by(RowAt row_at, int64_t depth, int64_t column, int64_t count, float* to) {
+  constexpr int64_t kColumns = Panels * Width;
   constexpr int64_t kReadable = kColumns - Width + round_up(Width, kLanes);
   const int64_t step = depth * Width;
-  for (int64_t begin = 0; begin < count; begin += kColumns, to += kPanelsAtOnce * step) {
+  for (int64_t begin = 0; begin < count; begin += kColumns, to += Panels * step) {
     const int64_t left = count - begin;
-    const int panels = static_cast<int>(least(kPanelsAtOnce, (left + Width - 1) / Width));
+    const int panels = static_cast<int>(least(Panels, (left + Width - 1) / Width));
     int64_t k = 0;
     for (; left >= kReadable && k + 1 < depth; ++k) {
-      pack_inner_row<Width>(row_at(k), column + begin, to + k * Width, step);
+      pack_inner_row<Width, Panels>(row_at(k), column + begin, to + k * Width, step);
     }
     for (; k < depth; ++k) {
       pack_row<Width>(row_at(k), column + begin, left, panels, to + k * Width, step, k + 1 == depth);
     }
   }
+}
+
+template <int Width, class RowAt>
+inline void pack_rows(RowAt row_at, int64_t depth, int64_t column, int64_t count, float* to) {
+  constexpr int kFew = kPanelsAtOnce / 2;  // such as a head's columns
+  if (count <= kFew * Width) return pack_rows_by<Width, kFew>(row_at, depth, column, count, to);
+  pack_rows_by<Width, kPanelsAtOnce>(row_at, depth, column, count, to);
 }
 
 /// Transposes kLanes elements from each of up to kLanes addresses into [kLanes][Width].

@@ -125,9 +125,9 @@ inline vf sqrt(vf x) {
 inline vf join(vh first, vh second) {
 #if defined(__AVX512BW__)
   // Numbers of `second` have indices from 32 on.
-  const __m512i interleaved = _mm512_set_epi32(0x2f000f, 0x2e000e, 0x2d000d, 0x2c000c, 0x2b000b, 0x2a000a, 0x290009,
-                                               0x280008, 0x270007, 0x260006, 0x250005, 0x240004, 0x230003, 0x220002,
-                                               0x210001, 0x200000);
+  const __m512i interleaved =
+      _mm512_set_epi32(0x2f000f, 0x2e000e, 0x2d000d, 0x2c000c, 0x2b000b, 0x2a000a, 0x290009, 0x280008, 0x270007,
+                       0x260006, 0x250005, 0x240004, 0x230003, 0x220002, 0x210001, 0x200000);
   return (vf)_mm512_permutex2var_epi16(_mm512_castsi256_si512((__m256i)first), interleaved,
                                        _mm512_castsi256_si512((__m256i)second));
 #else
@@ -287,7 +287,7 @@ inline vf exp_weight(vf x) {
 }
 
 /// Within each group of four lanes: row i, lane j becomes row j, lane i.
-inline void transpose_fours(vf* row) {
+inline __attribute__((always_inline)) void transpose_fours(vf* row) {
 #if defined(__AVX512F__)
   const __m512 lo_01 = _mm512_maskz_unpacklo_ps(kAllLanes, row[0], row[1]);
   const __m512 hi_01 = _mm512_maskz_unpackhi_ps(kAllLanes, row[0], row[1]);
@@ -314,8 +314,8 @@ inline void transpose_fours(vf* row) {
 #endif
 }
 
-/// Row i, lane j becomes row j, lane i.
-inline void transpose(vf (&row)[kLanes]) {
+/// Row i, lane j becomes row j, lane i. Inlined always: the rows must stay in registers.
+inline __attribute__((always_inline)) void transpose(vf (&row)[kLanes]) {
 #pragma GCC unroll 4
   for (int i = 0; i < kLanes; i += 4) transpose_fours(row + i);
 #if defined(__AVX512F__)
