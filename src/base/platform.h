@@ -59,7 +59,8 @@ inline void cpu_relax() {
 #endif
 }
 
-/// Asks the system to begin writing a range of a file to its disk, without waiting. Only a wish: errors show in fsync.
+/// Asks the system to begin writing a range of a file to its disk; waits only where the disk's queue is full. Only a
+/// wish: errors show in fsync.
 inline void begin_writeback([[maybe_unused]] int descriptor, [[maybe_unused]] int64_t offset,
                             [[maybe_unused]] int64_t bytes) {
 #if defined(__linux__)

@@ -69,6 +69,8 @@ class Batches {
       : writer_(writer), pool_(pool), encode_(encode), documents_(sources, 0) {}
 
   Batch& reading() { return reading_; }
+  /// Whether a batch could not be written.
+  bool failed() const { return failed_; }
 
   /// Begins to encode what was read, and writes the batch before.
   void flush() {
@@ -76,13 +78,13 @@ class Batches {
     std::swap(encoding_, writing_);
     std::swap(reading_, encoding_);
     encoded_ = std::async(std::launch::async, [this] { encoding_.encode(pool_, encode_); });
-    writing_.write(writer_, documents_);
+    write(writing_);
   }
   /// Writes what is left; the number of documents of each source.
   const std::vector<int64_t>& drain() {
     flush();
     wait();
-    encoding_.write(writer_, documents_);
+    write(encoding_);
     return documents_;
   }
 
@@ -90,12 +92,18 @@ class Batches {
   void wait() {
     if (encoded_.valid()) encoded_.get();
   }
+  void write(Batch& batch) {
+    failed_ = true;
+    batch.write(writer_, documents_);
+    failed_ = false;
+  }
 
   DatasetWriter& writer_;
   ThreadPool& pool_;
   const EncodeFunction& encode_;
   std::vector<int64_t> documents_;
   Batch reading_, encoding_, writing_;
+  bool failed_ = false;
   std::future<void> encoded_;  // last: its destructor waits for the thread that uses the others
 };
 
@@ -127,14 +135,20 @@ void add_sources(DatasetWriter& writer, const std::vector<TextSource>& sources, 
   for (size_t i = 0; i < sources.size(); ++i) {
     progress.source = &sources[i];
     const int32_t domain = writer.add_domain(sources[i].domain);
-    for_each_raw_document(sources[i].file, [&](RawDocument document, uint64_t bytes_read) {
+    const auto add = [&](RawDocument document, uint64_t bytes_read) {
       batches.reading().add(std::move(document), i, domain);
       if (batches.reading().bytes() < enough) return;
       batches.flush();
       show(flushed);  // what has been written is one batch behind what has been read
       flushed = read_before + bytes_read;
       enough = std::min(2 * enough, options.batch_bytes);
-    });
+    };
+    try {
+      for_each_raw_document(sources[i].file, add);
+    } catch (...) {
+      if (!batches.failed()) batches.drain();  // what is wrong with documents before this one comes first
+      throw;
+    }
     read_before += size_on_disk(sources[i].file);
   }
   const std::vector<int64_t>& documents = batches.drain();

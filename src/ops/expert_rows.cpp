@@ -11,11 +11,12 @@ void require_same(const char* name, const View& a, const char* other, const View
        a.shape.text(), other, moe::name(b.dtype), b.shape.text());
 }
 
+/// `written` may be a view of `op` only where it is the very same as `shared`.
 template <class Op>
-void require_apart(const View& c, const Op& op) {
+void require_apart(const char* name, const View& written, const Op& op, const View& shared = {}) {
   for_each_view(op, [&](const Field<Op>& field, const View& view) {
-    if (overlap(c, view))
-      fail("expert_rows: last.c overlaps {} of {}, expected memory of its own", field.name, Op::name);
+    if (!overlap(written, view) || (shared && same_view(view, shared) && same_view(written, shared))) return;
+    fail("expert_rows: {} overlaps {} of {}, expected memory of its own", name, field.name, Op::name);
   });
 }
 
@@ -32,8 +33,15 @@ void check_rows(const ExpertRows<Activation>& rows, const View& in, const View& 
   require_same("activation.row_count", rows.activation.row_count, "the last offset",
                offsets.rows(offsets.size(0) - 1, 1));
   if (rows.last.a_rows) fail("expert_rows: last.a_rows is given, expected none");
-  require_apart(rows.last.c, rows.first);
-  require_apart(rows.last.c, rows.activation);
+  require_apart("last.c", rows.last.c, rows.first);
+  require_apart("last.c", rows.last.c, rows.activation);
+  // Some rows are written while others are still read.
+  for_each_view(rows.activation, [&](const Field<Activation>& field, const View& view) {
+    if (field.role == Role::in) return;
+    require_apart(field.name, view, rows.first, rows.first.c);
+    if (overlap(view, rows.last.b)) fail("expert_rows: {} overlaps last.b, expected memory of its own", field.name);
+  });
+  if (overlap(rows.first.c, rows.last.b)) fail("expert_rows: first.c overlaps last.b, expected memory of its own");
 }
 
 }  // namespace

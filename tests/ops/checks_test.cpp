@@ -93,6 +93,12 @@ TEST_F(Checks, ExpertRowsMustBelongTogether) {
   op.last.c = op.first.a.rows(0, 3);
   EXPECT_THAT(error_of(op), HasSubstr("last.c overlaps a of grouped_gemm"));
   op = expert_rows();
+  op.activation.y = op.last.a = op.first.a.rows(0, 3).columns(0, 2);
+  EXPECT_THAT(error_of(op), HasSubstr("y overlaps a of grouped_gemm"));
+  op = expert_rows();
+  op.activation.y = op.last.a = View(op.last.b.data, DType::f32, {3, 2});
+  EXPECT_THAT(error_of(op), HasSubstr("y overlaps last.b"));
+  op = expert_rows();
   op.last.b = f32({2, 4, 3});
   EXPECT_THAT(error_of(op), HasSubstr("grouped_gemm"));
 }

@@ -135,7 +135,8 @@ QueryBlock pack_queries(const Workspace& w, int64_t first, int query_head) {
 
 /// Scores and d_out V^T of one row become P and dS: of the keys [0, seen), the block's others being 0.
 void weigh_row(float* p, float* ds, int seen, float scale, float lse, float delta) {
-  // The whole range of exp: a key that only small weights reach has a gradient made of them alone.
+  // The whole range of exp: a key that only small weights reach has a gradient made of them alone. (With pairs, what is
+  // below the normal range counts as 0 in products.)
   const auto weight = [&](int j) { return exp(fma(load(p + j), splat(scale), splat(-lse))); };
   const auto change = [&](int j, vf w) { return w * ((load(ds + j) - splat(delta)) * splat(scale)); };
   int j = 0;
