@@ -120,10 +120,11 @@ std::string study_table(const Study& study, const std::vector<SystemSummary>& sy
     seconds = std::min(seconds, time);
     text += fmt::format(
         "| {}{} | {} | {:.4f} ± {:.4f} | {:.4f} | {} | {} | {:.1f} | {:.0f} | {:.0f} | {:.2f} | {:.2f} | {} |\n",
-        system.name, sees_later_tokens(first) ? " *" : "", system.results.size(), system.loss, system.loss_error, mean_of(system, &JobResult::bits_per_byte),
-        millions(first.total_params), millions(first.activated_params), used * 1e-12, time,
-        mean_of(system, &JobResult::tokens_per_second), static_cast<double>(first.memory_bytes) / (1 << 30),
-        mean_of(system, &JobResult::max_over_mean_load), dropped > 0 ? fmt::format("{:.1f}%", 100 * dropped) : "");
+        system.name, sees_later_tokens(first) ? " *" : "", system.results.size(), system.loss, system.loss_error,
+        mean_of(system, &JobResult::bits_per_byte), millions(first.total_params), millions(first.activated_params),
+        used * 1e-12, time, mean_of(system, &JobResult::tokens_per_second),
+        static_cast<double>(first.memory_bytes) / (1 << 30), mean_of(system, &JobResult::max_over_mean_load),
+        dropped > 0 ? fmt::format("{:.1f}%", 100 * dropped) : "");
   }
   if (std::any_of(systems.begin(), systems.end(),
                   [](const SystemSummary& system) { return sees_later_tokens(system.results.front()); })) {
