@@ -7,6 +7,7 @@
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
 #include "train/plan_text.h"
+#include "train/run_keys.h"
 #include "train/trainer.h"
 
 namespace moe {
@@ -26,7 +27,9 @@ Example:
   moe train configs/demo.toml --set train.steps=100 --set run.dir=runs/short
   moe train configs/demo.toml --resume                      go on from the newest checkpoint in run.dir
 
-The run file's keys are in docs/training.md. A run folder holds run.toml (all keys in effect), log.jsonl (one object a
+  moe train --keys                                          every key with its values, default and meaning
+
+docs/training.md explains the keys. A run folder holds run.toml (all keys in effect), log.jsonl (one object a
 step), eval.jsonl, step-N/ (Hugging Face model folders with optimizer state) and latest (a link to the newest).
 Ctrl-C and SIGTERM write a checkpoint first (exit status 130 and 143).)";
 
@@ -102,6 +105,13 @@ void add_train_command(CLI::App& app) {
       ->type_name("KEY=VALUE");
   command->add_flag("--resume", options->resume, "Continue from the newest checkpoint in run.dir, bit for bit");
   command->add_flag("--dry-run", options->dry_run, "Print parameters, FLOPs, steps and peak memory, and stop");
+  command->add_flag_callback(
+      "--keys",
+      [] {
+        std::fputs(keys_as_markdown().c_str(), stdout);
+        throw ExitStatus{0};
+      },
+      "Print every key of a run file with its values, default and meaning, and stop");
   add_device_options(*command, options->device);
   command->footer(kFooter);
   command->callback([options] { exit_with(train(*options)); });

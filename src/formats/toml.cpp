@@ -138,8 +138,17 @@ T Settings::get(std::string_view key, T default_value) {
 template <class T>
 T Settings::require(std::string_view key) {
   if (std::optional<T> value = find<T>(key)) return *value;
+  fail_missing(key, expected_type<T>());
+}
+
+void Settings::fail_missing(std::string_view key, std::string_view expected) const {
   fail_usage("{}: {} is missing, expected {}; add it or use --set {}=...", source_.empty() ? "the settings" : source_,
-             key, expected_type<T>(), key);
+             key, expected, key);
+}
+
+bool Settings::gives_text(std::string_view key, std::string_view text) {
+  const Entry* entry = find_entry(key);
+  return entry != nullptr && entry->value == SettingValue(std::string(text));
 }
 
 void Settings::drop_section(std::string_view section) {

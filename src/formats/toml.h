@@ -46,6 +46,15 @@ class Settings {
   template <class T>
   std::optional<T> find(std::string_view key);
 
+  /// Makes a key known without reading it.
+  void know(std::string_view key) { known_.insert(std::string(key)); }
+  /// The value in effect of a key, for to_toml().
+  void resolve(std::string_view key, SettingValue value) { resolved_[std::string(key)] = std::move(value); }
+  /// True when `key` is given as this text.
+  bool gives_text(std::string_view key, std::string_view text);
+  /// Refuses settings without `key`.
+  [[noreturn]] void fail_missing(std::string_view key, std::string_view expected) const;
+
   /// True when the file or an override gives `key`, read or not.
   bool given(std::string_view key) const { return entries_.count(std::string(key)) != 0; }
   /// Where `key` comes from: "configs/demo.toml:12", "--set train.steps=100", or "default".

@@ -1,17 +1,15 @@
 #pragma once
-/// The values that settings hold, out of TOML text and back.
+/// The values that settings hold (base/setting_value.h), out of TOML text and back.
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
-namespace moe {
+#include "base/setting_value.h"
 
-using SettingValue = std::variant<int64_t, double, bool, std::string, std::vector<int64_t>, std::vector<double>,
-                                  std::vector<bool>, std::vector<std::string>>;
+namespace moe {
 
 /// One value of a TOML text under its dotted path, "train.steps".
 struct TomlEntry {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/keys.h"
+
 namespace moe {
 
 bool ModelConfig::is_moe_layer(int64_t layer) const {
@@ -110,27 +112,15 @@ void require_positive(const char* field, int64_t value) {
   if (value <= 0) fail("the model's {} is {}, expected a positive number", field, value);
 }
 
-void require_range(const char* field, double value, double least, double most) {
-  if (value >= least && value <= most) return;
-  fail("the model's {} is {}, expected a number from {} to {}", field, value, least, most);
-}
-
 void validate_groups(const ModelConfig& config) {
-  require_positive("n_group", config.n_group);
-  require_positive("topk_group", config.topk_group);
-  if (config.topk_method == TopkMethod::greedy) {
-    if (config.n_group == 1 && config.topk_group == 1) return;
-    const bool groups = config.n_group != 1;
-    fail("the model's {} is {} with topk_method greedy, which has no groups; expected 1, or another topk_method",
-         groups ? "n_group" : "topk_group", groups ? config.n_group : config.topk_group);
-  }
+  if (config.topk_method == TopkMethod::greedy) return;
   if (config.topk_method == TopkMethod::group_limited_greedy && config.scoring_func == Scoring::sigmoid) {
     fail(
         "the model's scoring_func is sigmoid with topk_method group_limited_greedy, which no method defines; expected "
         "softmax, or topk_method noaux_tc");
   }
-  if (config.n_group > 32 || config.n_routed_experts % config.n_group != 0) {
-    fail("the model's n_group is {}, expected a divisor of n_routed_experts, which is {}, up to 32", config.n_group,
+  if (config.n_routed_experts % config.n_group != 0) {
+    fail("the model's n_group is {}, expected a divisor of n_routed_experts, which is {}", config.n_group,
          config.n_routed_experts);
   }
   if (config.topk_group > config.n_group) {
@@ -144,22 +134,10 @@ void validate_groups(const ModelConfig& config) {
 }
 
 void validate_routing(const ModelConfig& config) {
-  const bool topk = config.routing == RoutingMethod::topk;
-  const auto only_topk = [&](const char* field, bool used) {
-    if (used && !topk) fail("the model's {} is set, which routing = {} does not have", field, name(config.routing));
-  };
-  only_topk("scoring_func", config.scoring_func != Scoring::softmax);
-  only_topk("topk_method", config.topk_method != TopkMethod::greedy);
-  only_topk("routed_scaling_factor", config.routed_scaling_factor != 1);
-  only_topk("router_jitter", config.router_jitter != 0);
-  only_topk("second_expert_threshold", config.second_expert_threshold != 0);
-  only_topk("eval_capacity_factor", config.eval_capacity_factor != 0);
-  only_topk("norm_topk_prob", config.norm_topk_prob);
-  require_range("routed_scaling_factor", config.routed_scaling_factor, 1e-6, 1e6);
-  require_range("router_jitter", config.router_jitter, 0, 1);
-  require_range("second_expert_threshold", config.second_expert_threshold, 0, 1);
-  require_range("capacity_factor", config.capacity_factor, 0, 999);
-  require_range("eval_capacity_factor", config.eval_capacity_factor, 0, 999);
+  if (const KeyRow<ModelConfig>* row = without_effect(model_keys(), config, config)) {
+    fail("the model's {} is {}, expected {}: it needs {}", row->json_field(), plain_text(row->get(config)),
+         plain_text(row->get(ModelConfig())), row->needs->text);
+  }
   validate_groups(config);
   if (config.second_expert_threshold > 0 && config.num_experts_per_tok != 2) {
     fail("the model's num_experts_per_tok is {}, expected 2 with a second_expert_threshold",
@@ -172,9 +150,6 @@ void validate_routing(const ModelConfig& config) {
           "token as many experts on average",
           config.capacity_factor, config.num_experts_per_tok);
     }
-  } else if (!topk && config.capacity_factor != 0) {
-    fail("the model's capacity_factor is {}, which routing = {} does not have", config.capacity_factor,
-         name(config.routing));
   }
   const bool one = config.routing == RoutingMethod::hash || config.routing == RoutingMethod::stable;
   if (one && config.num_experts_per_tok != 1) {
@@ -186,7 +161,6 @@ void validate_routing(const ModelConfig& config) {
 void validate_experts(const ModelConfig& config) {
   require_positive("moe_intermediate_size", config.moe_intermediate_size);
   require_positive("num_experts_per_tok", config.num_experts_per_tok);
-  require_positive("moe_layer_freq", config.moe_layer_freq);
   if (config.num_experts_per_tok > config.n_routed_experts) {
     fail("the model's num_experts_per_tok is {}, but there are only {} routed experts (n_routed_experts)",
          config.num_experts_per_tok, config.n_routed_experts);
@@ -196,23 +170,18 @@ void validate_experts(const ModelConfig& config) {
          config.num_experts_per_tok, config.n_routed_experts);
   }
   validate_routing(config);
-  if (config.n_shared_experts < 0)
-    fail("the model's n_shared_experts is {}, expected 0 or more", config.n_shared_experts);
-  if (config.first_k_dense_replace < 0) {
-    fail("the model's first_k_dense_replace is {}, expected 0 or more", config.first_k_dense_replace);
-  }
 }
 
 }  // namespace
 
 void validate(const ModelConfig& config) {
-  require_positive("vocab_size", config.vocab_size);
-  require_positive("hidden_size", config.hidden_size);
-  require_positive("num_hidden_layers", config.num_hidden_layers);
-  require_positive("num_attention_heads", config.num_attention_heads);
-  require_positive("num_key_value_heads", config.num_key_value_heads);
-  require_positive("head_dim", config.head_dim);
-  require_positive("max_position_embeddings", config.max_position_embeddings);
+  if (config.head_dim == 0 && config.num_attention_heads > 0 && config.hidden_size % config.num_attention_heads != 0) {
+    fail("the model's hidden_size is {}, expected a multiple of num_attention_heads, which is {} (or give head_dim)",
+         config.hidden_size, config.num_attention_heads);
+  }
+  if (const KeyRow<ModelConfig>* row = out_of_range(model_keys(), config)) {
+    fail("the model's {} is {}, expected {}", row->json_field(), plain_text(row->get(config)), expected_values(*row));
+  }
   if (config.num_attention_heads % config.num_key_value_heads != 0) {
     fail("the model's num_attention_heads is {}, expected a multiple of num_key_value_heads, which is {}",
          config.num_attention_heads, config.num_key_value_heads);
@@ -220,10 +189,6 @@ void validate(const ModelConfig& config) {
   if (config.head_dim % 2 != 0) {
     fail("the model's head_dim is {}, expected an even number (rotary positions turn pairs)", config.head_dim);
   }
-  if (!(config.rope_theta > 0)) fail("the model's rope_theta is {}, expected a positive number", config.rope_theta);
-  if (!(config.rms_norm_eps >= 0)) fail("the model's rms_norm_eps is {}, expected 0 or more", config.rms_norm_eps);
-  if (config.n_routed_experts < 0)
-    fail("the model's n_routed_experts is {}, expected 0 or more", config.n_routed_experts);
   if (config.n_routed_experts > 0) validate_experts(config);
   if (config.moe_layers() < config.num_hidden_layers) require_positive("intermediate_size", config.intermediate_size);
 }

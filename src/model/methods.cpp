@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "model/keys.h"
 
 namespace moe {
 namespace {
@@ -10,20 +11,12 @@ namespace {
 using Model = ModelConfig;
 using Balance = BalanceConfig;
 
-/// The K best of softmax scores, dropless.
+/// The K best of softmax scores, dropless: every key that needs routed experts at its default.
 void reset_routing(Model& model) {
   const Model plain;
-  model.norm_topk_prob = plain.norm_topk_prob;
-  model.routing = plain.routing;
-  model.scoring_func = plain.scoring_func;
-  model.topk_method = plain.topk_method;
-  model.n_group = plain.n_group;
-  model.topk_group = plain.topk_group;
-  model.routed_scaling_factor = plain.routed_scaling_factor;
-  model.router_jitter = plain.router_jitter;
-  model.second_expert_threshold = plain.second_expert_threshold;
-  model.capacity_factor = plain.capacity_factor;
-  model.eval_capacity_factor = plain.eval_capacity_factor;
+  for (const KeyRow<Model>& row : model_keys()) {
+    if (row.needs != nullptr) row.set(model, row.get(plain));
+  }
 }
 
 void capacity(Model& model, double training, double evaluation) {
@@ -152,22 +145,9 @@ std::string routing_text(const ModelConfig& config) {
   if (config.n_routed_experts == 0) return "no routed experts";
   std::string text = fmt::format("{} of {} experts", config.num_experts_per_tok, config.n_routed_experts);
   if (config.n_shared_experts > 0) text += fmt::format(" and {} shared", config.n_shared_experts);
-  const auto add = [&](const char* field, const auto& value) { text += fmt::format(", {} = {}", field, value); };
-  const auto add_unless = [&](const char* field, double value, double plain) {
-    if (value != plain) add(field, value);
-  };
-  add("routing", name(config.routing));
-  if (config.routing == RoutingMethod::topk) {
-    add("scoring_func", name(config.scoring_func));
-    add("topk_method", name(config.topk_method));
-  }
-  if (config.n_group > 1) add("n_group", config.n_group), add("topk_group", config.topk_group);
-  if (config.norm_topk_prob) add("norm_topk_prob", true);
-  add_unless("routed_scaling_factor", config.routed_scaling_factor, 1);
-  add_unless("router_jitter", config.router_jitter, 0);
-  add_unless("second_expert_threshold", config.second_expert_threshold, 0);
-  add_unless("capacity_factor", config.capacity_factor, 0);
-  add_unless("eval_capacity_factor", config.eval_capacity_factor, 0);
+  tell<Model>(model_keys(), config, config, [&](const KeyRow<Model>& row, const std::string& value) {
+    if (row.needs != nullptr) text += fmt::format(", {} = {}", row.leaf(), value);
+  });
   return text;
 }
 
@@ -183,26 +163,8 @@ BalanceConfig default_balance(const ModelConfig& config) {
 
 void validate(const BalanceConfig& balance, const ModelConfig& config) {
   if (config.n_routed_experts == 0) return;
-  const auto only = [&](RoutingMethod method, const char* key, bool used) {
-    if (used && config.routing != method) {
-      fail("balance.{} is set, but the model's routing is {}; only {} has this loss, so leave it out", key,
-           name(config.routing), name(method));
-    }
-  };
-  only(RoutingMethod::topk, "alpha_expert", balance.alpha_expert != 0);
-  only(RoutingMethod::topk, "alpha_device", balance.alpha_device != 0);
-  only(RoutingMethod::topk, "alpha_communication", balance.alpha_communication != 0);
-  only(RoutingMethod::topk, "z_loss", balance.z_loss != 0);
-  only(RoutingMethod::topk, "first_choice", balance.first_choice);
-  only(RoutingMethod::noisy_topk, "importance", balance.importance != 0);
-  only(RoutingMethod::noisy_topk, "load", balance.load != 0);
-  only(RoutingMethod::stable, "stable_balance", balance.stable_balance != 0);
-  only(RoutingMethod::stable, "stable_distillation", balance.stable_distillation != 0);
-  if (balance.alpha_communication != 0 && config.topk_method != TopkMethod::group_limited_greedy) {
-    fail(
-        "balance.alpha_communication is {}, which asks for groups of experts, but model.topk_method is {}; expected "
-        "group_limited_greedy",
-        balance.alpha_communication, name(config.topk_method));
+  if (const KeyRow<Balance>* row = without_effect<Balance>(balance_keys(), balance, config)) {
+    fail("{} is {}, expected to be left out: it needs {}", row->key, plain_text(row->get(balance)), row->needs->text);
   }
   if (balance.first_choice && (config.has_router_bias() || config.scoring_func == Scoring::sigmoid)) {
     fail(
@@ -213,10 +175,6 @@ void validate(const BalanceConfig& balance, const ModelConfig& config) {
   if (balance.z_loss != 0 && config.scoring_func != Scoring::softmax) {
     fail("balance.z_loss is {}, but model.scoring_func is sigmoid; the z-loss is of a softmax's logits",
          balance.z_loss);
-  }
-  if (balance.bias_rate != 0 && !config.has_router_bias()) {
-    fail("balance.bias_rate is {}, but the model has no biases to move; set model.topk_method to noaux_tc",
-         balance.bias_rate);
   }
   if (config.n_routed_experts % balance.devices != 0) {
     fail("balance.devices is {}, expected a divisor of model.n_routed_experts, which is {}", balance.devices,

@@ -9,6 +9,7 @@
 #include "train/interrupt.h"
 #include "train/plan_text.h"
 #include "train/run_folder.h"
+#include "train/same_settings.h"
 #include "train/trainer.h"
 
 namespace moe {
@@ -115,8 +116,8 @@ bool measure_switches(const Study& study, const StudyJob& job, const Dataset& va
   return InterruptGuard::signal() == 0;
 }
 
-/// Settings but for where the run lies.
-std::string comparable(const std::string& settings) {
+/// Settings as a result keeps them: without where the run was.
+std::string without_folder(const std::string& settings) {
   std::istringstream text(settings);
   std::string kept;
   for (std::string line; std::getline(text, line);) {
@@ -125,10 +126,19 @@ std::string comparable(const std::string& settings) {
   return kept;
 }
 
-[[noreturn]] void fail_other_settings(const fs::path& path) {
+/// Refuses what was made from settings that mean something else than the job's.
+void require_same_settings(const fs::path& path, const std::string& kept, const StudyJob& job) {
+  std::string why;
+  try {
+    why = differences_text(differing_keys(kept, job.run));
+  } catch (const UsageError& error) {
+    why = error.what();
+  }
+  if (why.empty()) return;
   fail(
-      "{} was made from other settings than this study's; remove it, or choose another folder with --set study.dir=...",
-      path.string());
+      "{} was made from other settings than this study's ({}); remove it, or choose another folder with --set "
+      "study.dir=...",
+      path.string(), why);
 }
 
 }  // namespace
@@ -205,8 +215,11 @@ std::optional<JobResult> find_result(const Study& study, const StudyJob& job) {
   const fs::path path = study.result(job);
   if (!fs::exists(path)) return std::nullopt;
   JobResult result = job_result_from(read_json(path), path.string());
-  if (result.system != job.system || result.seed != job.seed) fail_other_settings(path);
-  if (comparable(result.settings) != comparable(job.run.resolved)) fail_other_settings(path);
+  if (result.system != job.system || result.seed != job.seed) {
+    fail("{} holds the result of {} with seed {}, expected {} with seed {}; remove it", path.string(), result.system,
+         result.seed, job.system, job.seed);
+  }
+  require_same_settings(path, result.settings, job);
   for (const PlannedSwitch& planned : planned_switches(study, job.run.model)) {
     if (!result.switched_loss(planned.kind, planned.value)) {
       fail(
@@ -227,9 +240,7 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
   if (auto done = find_result(study, job)) return done;
   const RunConfig& run = job.run;
   const fs::path folder = run.run_dir;
-  if (fs::exists(folder / "run.toml") && comparable(read_file(folder / "run.toml")) != comparable(run.resolved)) {
-    fail_other_settings(folder);
-  }
+  if (fs::exists(folder / "run.toml")) require_same_settings(folder, read_file(folder / "run.toml"), job);
   if (run.data.train.empty() || run.data.valid.empty()) {
     fail_usage("a study needs data.train and data.valid, datasets that `moe data` made");
   }
@@ -257,7 +268,7 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
                    .steps = run.schedule.steps,
                    .curve = {},
                    .switches = {},
-                   .settings = comparable(run.resolved)};
+                   .settings = without_folder(run.resolved)};
   read_evaluations(folder / "eval.jsonl", read_log(folder / "log.jsonl", run.model.num_experts_per_tok, result),
                    result);
   if (!measure_switches(study, job, valid, device, backend, result.switches)) return std::nullopt;

@@ -1,5 +1,5 @@
 #pragma once
-/// A run file (TOML): what `moe train` does. Every key, its default and its meaning are in docs/training.md.
+/// A run file (TOML): what `moe train` does. Its keys are the rows of train/run_keys.h and model/keys.h.
 
 #include <functional>
 #include <string>
@@ -21,7 +21,7 @@ struct DataConfig {
 
 struct EvaluationConfig {
   int64_t every = 0;       ///< steps; 0: only after the last step
-  int64_t batch_rows = 0;  ///< rows computed together; default: microbatch_rows
+  int64_t batch_rows = 0;  ///< rows computed together
   int64_t every_nth = 1;   ///< of the documents
 };
 
@@ -48,8 +48,10 @@ struct RunConfig {
   SampleConfig sample;
   uint64_t seed = 1;
   bool balanced_hash = false;  ///< hash tables by the training text's counts, else random
-  std::string run_dir;
-  std::string method;                     ///< model.method and what it comes to, for people
+  std::string run_dir = "runs/run";
+  std::string preset;                     ///< model.preset; "": none
+  std::string method_name;                ///< model.method; "": none
+  std::string method;                     ///< the routing method and its settings as one printable line
   std::string resolved;                   ///< all keys in effect, as TOML
   std::vector<std::string> coefficients;  ///< each loss coefficient with its value and source, for people
 };

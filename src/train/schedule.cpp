@@ -1,7 +1,6 @@
 #include "train/schedule.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <numbers>
 
@@ -25,13 +24,6 @@ const char* name(ScheduleKind kind) {
       return "wsd";
   }
   return "?";
-}
-
-std::optional<ScheduleKind> schedule_kind_from(std::string_view text) {
-  for (const auto kind : {ScheduleKind::step_decay, ScheduleKind::constant, ScheduleKind::cosine, ScheduleKind::wsd}) {
-    if (text == name(kind)) return kind;
-  }
-  return std::nullopt;
 }
 
 double Schedule::rate(int64_t k) const {

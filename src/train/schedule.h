@@ -2,8 +2,6 @@
 /// Learning rates over a run (docs/paper.md section 4).
 
 #include <cstdint>
-#include <optional>
-#include <string_view>
 
 namespace moe {
 
@@ -14,12 +12,12 @@ enum class ScheduleKind {
   wsd,     ///< warm-up, stable, decay: linear to final_ratio * peak over the last decay_fraction of the steps
 };
 const char* name(ScheduleKind kind);
-std::optional<ScheduleKind> schedule_kind_from(std::string_view text);
 
 struct Schedule {
   ScheduleKind kind = ScheduleKind::step_decay;
-  double peak = 0;
-  int64_t steps = 0;         ///< S
+  double peak = 1e-3;
+  int64_t steps = 0;  ///< S
+  double warmup_fraction = 0.05;
   int64_t warmup_steps = 0;  ///< the rate is peak * k / warmup_steps while k <= warmup_steps
   double decay_factor = 0.316;
   double final_ratio = 0.1;

@@ -125,8 +125,10 @@ TEST(RunFile, ReadAgainAsResolvedIsTheSame) {
 
 TEST(RunKeys, WithoutEffectAreRefused) {
   EXPECT_THAT(refusal("model.method=gshard train.hash_table=balanced"), HasSubstr("train.hash_table is \"balanced\""));
-  EXPECT_THAT(refusal("model.method=gshard train.second_stage=5"), HasSubstr("only model.routing = stable has stages"));
-  EXPECT_THAT(refusal("model.method=gshard model.topk_group=2"), HasSubstr("topk_group is 2 with topk_method greedy"));
+  EXPECT_THAT(refusal("model.method=gshard train.second_stage=5"),
+              HasSubstr("left out: it needs model.routing = stable"));
+  EXPECT_THAT(refusal("model.method=gshard model.topk_group=2"),
+              HasSubstr("topk_group is 2, expected to be left out: it needs model.topk_method = group"));
   EXPECT_THAT(refusal("model.method=expert_choice sample.prompts=[\"a\"]"), HasSubstr("sample.prompts is"));
   EXPECT_TRUE(read("model.method=hash train.hash_table=balanced").balanced_hash);
 }

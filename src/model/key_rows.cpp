@@ -1,0 +1,123 @@
+#include "model/key_rows.h"
+
+#include <cmath>
+
+#include "base/error.h"
+
+namespace moe {
+namespace {
+
+bool routes_by(const ModelConfig& model, RoutingMethod method) {
+  return model.n_routed_experts > 0 && model.routing == method;
+}
+
+std::string quoted(const std::vector<std::string>& words) {
+  std::string text;
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (i > 0) text += i + 1 == words.size() ? " or " : ", ";
+    text += fmt::format("\"{}\"", words[i]);
+  }
+  return text;
+}
+
+std::string integers(const KeyInfo& info) {
+  if (info.most == std::numeric_limits<int64_t>::max()) return fmt::format("at least {}", info.least);
+  return fmt::format("an integer from {} to {}", info.least, info.most);
+}
+
+}  // namespace
+
+const Need kNeedsExperts = {"routed experts", [](const ModelConfig& model) { return model.n_routed_experts > 0; }};
+const Need kNeedsTopk = {"model.routing = topk",
+                         [](const ModelConfig& model) { return routes_by(model, RoutingMethod::topk); }};
+const Need kNeedsCapacity = {"model.routing = topk or expert_choice", [](const ModelConfig& model) {
+                               return routes_by(model, RoutingMethod::topk) ||
+                                      routes_by(model, RoutingMethod::expert_choice);
+                             }};
+const Need kNeedsGroups = {"model.topk_method = group_limited_greedy or noaux_tc", [](const ModelConfig& model) {
+                             return routes_by(model, RoutingMethod::topk) && model.topk_method != TopkMethod::greedy;
+                           }};
+const Need kNeedsLimitedGroups = {"model.topk_method = group_limited_greedy", [](const ModelConfig& model) {
+                                    return routes_by(model, RoutingMethod::topk) &&
+                                           model.topk_method == TopkMethod::group_limited_greedy;
+                                  }};
+const Need kNeedsBias = {"model.topk_method = noaux_tc", [](const ModelConfig& model) {
+                           return model.n_routed_experts > 0 && model.has_router_bias();
+                         }};
+const Need kNeedsNoisyTopk = {"model.routing = noisy_topk",
+                              [](const ModelConfig& model) { return routes_by(model, RoutingMethod::noisy_topk); }};
+const Need kNeedsHash = {"model.routing = hash",
+                         [](const ModelConfig& model) { return routes_by(model, RoutingMethod::hash); }};
+const Need kNeedsStable = {"model.routing = stable",
+                           [](const ModelConfig& model) { return routes_by(model, RoutingMethod::stable); }};
+
+std::string_view KeyInfo::leaf() const {
+  const std::string_view path = key;
+  return path.substr(path.rfind('.') + 1);
+}
+
+std::string_view KeyInfo::section() const {
+  const std::string_view path = key;
+  return path.substr(0, path.rfind('.'));
+}
+
+std::string expected_values(const KeyInfo& info) {
+  switch (info.kind) {
+    case KeyKind::integer:
+      return info.word.text == nullptr ? integers(info) : fmt::format("{} or \"{}\"", integers(info), info.word.text);
+    case KeyKind::number:
+      return fmt::format("a number from {} to {}", info.low, info.high);
+    case KeyKind::boolean:
+      return "true or false";
+    case KeyKind::word:
+      return quoted(info.words());
+    case KeyKind::text:
+      return "a string";
+    case KeyKind::texts:
+      return "a list of strings";
+  }
+  return "?";
+}
+
+bool takes(const KeyInfo& info, const SettingValue& value) {
+  switch (info.kind) {
+    case KeyKind::integer: {
+      const auto integer = std::get<int64_t>(value);
+      return (integer >= info.least && integer <= info.most) ||
+             (info.word.text != nullptr && integer == info.word.value);
+    }
+    case KeyKind::number: {
+      const auto number = std::get<double>(value);
+      const bool vanishes = number != 0 && std::abs(number) < kLeastPositive;
+      return number >= info.low && number <= info.high && !vanishes;
+    }
+    case KeyKind::word: {
+      const std::vector<std::string> words = info.words();
+      return std::find(words.begin(), words.end(), std::get<std::string>(value)) != words.end();
+    }
+    case KeyKind::boolean:
+    case KeyKind::text:
+    case KeyKind::texts:
+      return true;
+  }
+  return false;
+}
+
+std::string plain_text(const SettingValue& value) {
+  return std::visit(
+      [](const auto& held) -> std::string {
+        using T = std::decay_t<decltype(held)>;
+        if constexpr (std::is_same_v<T, std::string>) {
+          return held;
+        } else if constexpr (std::is_arithmetic_v<T>) {
+          return fmt::format("{}", held);
+        } else {
+          return fmt::format("[{}]", fmt::join(held, ", "));
+        }
+      },
+      value);
+}
+
+double key_rows::decimal(float value) { return std::stod(fmt::format("{}", value)); }
+
+}  // namespace moe

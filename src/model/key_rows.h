@@ -1,0 +1,283 @@
+#pragma once
+/// Settings as tables: one table per struct, one row per key. The rows drive reading, refusing, printing, config.json
+/// and the key table of docs/training.md.
+///
+/// To add a key:
+///   1. Add a member with its default to the struct.
+///   2. Add one row to the struct's table: src/model/model_keys.cpp (ModelConfig), src/model/balance_keys.cpp
+///      (BalanceConfig) or src/train/run_keys.cpp (all else). A table is read from top to bottom.
+///   3. Put the output of `moe train --keys` between the markers of docs/training.md (a test compares).
+/// The row says everything else: the name, the values, the default where it follows from other keys (`derive`), what
+/// the key needs to have an effect (`needs`), its place in config.json (`json`) and one line of documentation. Kept
+/// results of studies and half-trained runs stay good: a key that they lack counts as today's default.
+///   An integer that also takes a word: integer<&S::rows>(1, kMostCount, {"auto", 0}): the word is the member's 0.
+///   One of a few words: word<&S::kind, Kind::a, Kind::b>(), by name(Kind).
+///   Anything else: a KeyField of your own, from functions between SettingValue and the struct.
+
+#include <algorithm>
+#include <functional>
+#include <limits>
+#include <span>
+#include <string_view>
+#include <type_traits>
+
+#include "base/setting_value.h"
+#include "model/config.h"
+
+namespace moe {
+
+/// The largest value of counts: what a 32-bit index can reach.
+constexpr int64_t kMostCount = std::numeric_limits<int32_t>::max();
+/// The largest width of a model's vectors, and the largest number of layers, heads, experts and devices.
+constexpr int64_t kMostWidth = int64_t{1} << 24;
+constexpr int64_t kMostParts = int64_t{1} << 16;
+/// The smallest positive value of numbers that f32 computes with.
+constexpr double kLeastPositive = 1e-30;
+
+enum class KeyKind { integer, number, boolean, word, text, texts };
+
+/// A word that an integer key takes too.
+struct KeyWord {
+  const char* text = nullptr;
+  int64_t value = 0;  ///< the member's, for the word
+};
+
+/// What a routing key needs to have an effect.
+struct Need {
+  const char* text;  ///< for instance "routed experts"
+  bool (*holds)(const ModelConfig& model);
+};
+extern const Need kNeedsExperts, kNeedsTopk, kNeedsCapacity, kNeedsGroups, kNeedsLimitedGroups, kNeedsBias,
+    kNeedsNoisyTopk, kNeedsHash, kNeedsStable;
+
+/// When a line of text about the settings names the key.
+enum class Told { when_set, where_needed, always };
+
+/// How config.json has the field.
+enum class JsonForm {
+  none,
+  required,
+  always,
+  with_experts,    ///< null where there are no routed experts
+  unless_zero,     ///< null where it is 0
+  unless_derived,  ///< left out where it is what `derive` makes
+  unless_default,  ///< left out where it is the default
+  with_groups,     ///< left out where no choice by groups of experts is made
+};
+
+/// What a key is, without the struct that holds it.
+struct KeyInfo {
+  const char* key = "";  ///< dotted path; "": in config.json alone
+  KeyKind kind = KeyKind::integer;
+  int64_t least = 0, most = 0;               ///< of an integer
+  KeyWord word = {};                         ///< of an integer
+  double low = 0, high = 0;                  ///< of a number; what is not 0 is at least kLeastPositive
+  std::vector<std::string> (*words)() = {};  ///< of a word
+  const char* doc = "";                      ///< the meaning, in Markdown
+  const char* shown_default = nullptr;       ///< in Markdown, where the default is not the struct's
+  bool required = false;                     ///< in a run file
+  const Need* needs = nullptr;               ///< nothing: always has an effect
+  bool absent_without_need = false;          ///< where the need does not hold, no run file has the key
+  bool free_on_resume = false;               ///< says nothing of the model that a run ends with
+  Told told = Told::when_set;
+  JsonForm json = JsonForm::none;
+  const char* field = nullptr;  ///< in config.json; nothing: the last part of the key
+  bool own = false;             ///< where it is not the default, DeepseekForCausalLM does not compute the model
+
+  std::string_view leaf() const;
+  std::string_view section() const;
+  std::string_view json_field() const { return field != nullptr ? field : leaf(); }
+};
+
+/// What values the key takes: "an integer from 1 to 32".
+std::string expected_values(const KeyInfo& info);
+/// Whether `value`, which is of the key's kind, is one of them.
+bool takes(const KeyInfo& info, const SettingValue& value);
+/// For lines of text: words without quotes.
+std::string plain_text(const SettingValue& value);
+
+/// How a struct holds a value, and the values that it may have.
+template <class S>
+struct KeyField {
+  KeyInfo info;
+  SettingValue (*get)(const S&) = nullptr;
+  void (*set)(S&, const SettingValue&) = nullptr;
+};
+
+template <class S>
+struct KeyRow : KeyInfo {
+  SettingValue (*get)(const S&) = nullptr;
+  /// The value is one that takes() accepts.
+  void (*set)(S&, const SettingValue&) = nullptr;
+  /// Sets the default from rows above; `before` is the struct as it was when reading began.
+  void (*derive)(S& object, const S& before) = nullptr;
+};
+
+/// The parts of a row that are not its field.
+template <class S>
+struct KeyRest {
+  const char* doc = "";
+  const char* shown_default = nullptr;
+  bool required = false;
+  const Need* needs = nullptr;
+  bool absent_without_need = false;
+  bool free_on_resume = false;
+  Told told = Told::when_set;
+  JsonForm json = JsonForm::none;
+  const char* field = nullptr;
+  bool own = false;
+  void (*derive)(S& object, const S& before) = nullptr;
+};
+
+template <class S>
+constexpr KeyRow<S> row(const char* key, KeyField<S> field, KeyRest<S> rest) {
+  KeyRow<S> made;
+  static_cast<KeyInfo&>(made) = field.info;
+  made.key = key;
+  made.doc = rest.doc;
+  made.shown_default = rest.shown_default;
+  made.required = rest.required;
+  made.needs = rest.needs;
+  made.absent_without_need = rest.absent_without_need;
+  made.free_on_resume = rest.free_on_resume;
+  made.told = rest.told;
+  made.json = rest.json;
+  made.field = rest.field;
+  made.own = rest.own;
+  made.get = field.get;
+  made.set = field.set;
+  made.derive = rest.derive;
+  return made;
+}
+
+namespace key_rows {
+
+template <class T>
+struct MemberTraits;
+template <class S, class T>
+struct MemberTraits<T S::*> {
+  using Struct = S;
+  using Type = T;
+};
+template <auto member>
+using StructOf = typename MemberTraits<decltype(member)>::Struct;
+template <auto member>
+using TypeOf = typename MemberTraits<decltype(member)>::Type;
+
+/// The number that a float was written as.
+double decimal(float value);
+
+/// A member through its SettingValue type V.
+template <auto member, class V>
+constexpr KeyField<StructOf<member>> plain(KeyInfo info) {
+  using S = StructOf<member>;
+  using T = TypeOf<member>;
+  return {.info = info,
+          .get = [](const S& object) -> SettingValue {
+            if constexpr (std::is_same_v<T, float>) return decimal(object.*member);
+            return static_cast<V>(object.*member);
+          },
+          .set = [](S& object, const SettingValue& value) { object.*member = static_cast<T>(std::get<V>(value)); }};
+}
+
+}  // namespace key_rows
+
+template <auto member>
+constexpr auto integer(int64_t least, int64_t most, KeyWord word = {}) {
+  KeyInfo info;
+  info.kind = KeyKind::integer, info.least = least, info.most = most, info.word = word;
+  return key_rows::plain<member, int64_t>(info);
+}
+
+template <auto member>
+constexpr auto number(double low, double high) {
+  KeyInfo info;
+  info.kind = KeyKind::number, info.low = low, info.high = high;
+  return key_rows::plain<member, double>(info);
+}
+
+template <auto member>
+constexpr auto boolean() {
+  KeyInfo info;
+  info.kind = KeyKind::boolean;
+  return key_rows::plain<member, bool>(info);
+}
+
+template <auto member>
+constexpr auto text() {
+  KeyInfo info;
+  info.kind = KeyKind::text;
+  return key_rows::plain<member, std::string>(info);
+}
+
+template <auto member>
+constexpr auto texts() {
+  KeyInfo info;
+  info.kind = KeyKind::texts;
+  return key_rows::plain<member, std::vector<std::string>>(info);
+}
+
+/// An enum, by name(value).
+template <auto member, auto... values>
+constexpr auto word() {
+  using S = key_rows::StructOf<member>;
+  KeyInfo info;
+  info.kind = KeyKind::word;
+  info.words = [] { return std::vector<std::string>{name(values)...}; };
+  return KeyField<S>{.info = info,
+                     .get = [](const S& object) -> SettingValue { return std::string(name(object.*member)); },
+                     .set =
+                         [](S& object, const SettingValue& value) {
+                           const auto& text = std::get<std::string>(value);
+                           ((text == name(values) ? void(object.*member = values) : void()), ...);
+                         }};
+}
+
+/// The row of a key; there must be one.
+template <class S>
+const KeyRow<S>& find_row(std::span<const KeyRow<S>> rows, std::string_view key) {
+  return *std::find_if(rows.begin(), rows.end(), [&](const KeyRow<S>& row) { return row.key == key; });
+}
+
+/// The rows above the one of `key`, and those from it on.
+template <class S>
+std::span<const KeyRow<S>> rows_before(std::span<const KeyRow<S>> rows, std::string_view key) {
+  return rows.first(static_cast<size_t>(&find_row(rows, key) - rows.data()));
+}
+template <class S>
+std::span<const KeyRow<S>> rows_from(std::span<const KeyRow<S>> rows, std::string_view key) {
+  return rows.subspan(static_cast<size_t>(&find_row(rows, key) - rows.data()));
+}
+
+/// Gives `say` each row that is to be told (KeyInfo::told), with its value.
+template <class S, class Say>
+void tell(std::span<const KeyRow<S>> rows, const S& object, const ModelConfig& model, const Say& say) {
+  const S plain;
+  for (const KeyRow<S>& row : rows) {
+    const SettingValue value = row.get(object);
+    const bool needed = row.needs == nullptr || row.needs->holds(model);
+    const bool told = row.told == Told::always || (row.told == Told::where_needed && needed) || value != row.get(plain);
+    if (told) say(row, plain_text(value));
+  }
+}
+
+/// The first row with a value that has no effect, since `model` lacks what the row needs; null: there is none.
+template <class S>
+const KeyRow<S>* without_effect(std::span<const KeyRow<S>> rows, const S& object, const ModelConfig& model) {
+  const S plain;
+  for (const KeyRow<S>& row : rows) {
+    if (row.needs != nullptr && !row.needs->holds(model) && row.get(object) != row.get(plain)) return &row;
+  }
+  return nullptr;
+}
+
+/// The first row whose value the row does not take; null: there is none.
+template <class S>
+const KeyRow<S>* out_of_range(std::span<const KeyRow<S>> rows, const S& object) {
+  for (const KeyRow<S>& row : rows) {
+    if (!takes(row, row.get(object))) return &row;
+  }
+  return nullptr;
+}
+
+}  // namespace moe

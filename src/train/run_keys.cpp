@@ -1,0 +1,152 @@
+// One row per key: src/model/key_rows.h says how to add one.
+
+#include "train/run_keys.h"
+
+#include <cmath>
+
+namespace moe {
+namespace {
+
+constexpr double kMostNumber = 1e6;  // of numbers that have no largest value of their own
+constexpr int64_t kAnySeed = std::numeric_limits<int64_t>::max();
+
+constexpr KeyField<RunConfig> hash_tables() {
+  KeyInfo info;
+  info.kind = KeyKind::word;
+  info.words = [] { return std::vector<std::string>{"random", "balanced"}; };
+  return {.info = info,
+          .get = [](const RunConfig& run) -> SettingValue {
+            return std::string(run.balanced_hash ? "balanced" : "random");
+          },
+          .set = [](RunConfig& run,
+                    const SettingValue& value) { run.balanced_hash = std::get<std::string>(value) == "balanced"; }};
+}
+
+constexpr KeyRow<RunConfig> kRun[] = {
+    row<RunConfig>("run.dir", text<&RunConfig::run_dir>(), {.doc = "the run's folder", .free_on_resume = true}),
+    row<RunConfig>("model.preset", text<&RunConfig::preset>(),
+                   {.doc = "a model of the paper by name (`moe cost --help` lists them): its sizes and routing, which "
+                           "other keys change; `\"\"`: none"}),
+    row<RunConfig>("model.method", text<&RunConfig::method_name>(),
+                   {.doc = "a routing method by name, with its losses: the table in [routing.md](routing.md). It takes "
+                           "the place of all of a preset's routing; other keys change it; `\"\"`: none"}),
+    row<RunConfig>("train.seed", integer<&RunConfig::seed>(0, kAnySeed),
+                   {.doc = "of initial weights, data order, samples, the routers' draws and random hash tables"}),
+    // The model is known from here on.
+    row<RunConfig>("train.hash_table", hash_tables(),
+                   {.doc = "the tables of `hash`",
+                    .shown_default = "the method's, else `\"random\"`",
+                    .needs = &kNeedsHash,
+                    .absent_without_need = true}),
+};
+
+constexpr KeyRow<DataConfig> kData[] = {
+    row<DataConfig>("data.train", text<&DataConfig::train>(),
+                    {.doc = "dataset folder (`moe data`); needed but for `--dry-run`"}),
+    row<DataConfig>(
+        "data.valid", text<&DataConfig::valid>(),
+        {.doc = "dataset folder made with the same tokenizer; `\"\"`: no evaluation", .free_on_resume = true}),
+    row<DataConfig>("data.sequence_length", integer<&DataConfig::sequence_length>(1, kMostCount),
+                    {.doc = "tokens of a row; at most `model.max_position_embeddings`", .required = true}),
+    row<DataConfig>("data.rows_per_step", integer<&DataConfig::rows_per_step>(1, kMostCount),
+                    {.doc = "rows of a step (the global batch)", .required = true}),
+    row<DataConfig>("data.microbatch_rows", integer<&DataConfig::microbatch_rows>(1, kMostCount),
+                    {.doc = "rows that pass through the model together; divides `data.rows_per_step`",
+                     .shown_default = "`data.rows_per_step`",
+                     .derive = [](DataConfig& data, const DataConfig&) { data.microbatch_rows = data.rows_per_step; }}),
+};
+
+constexpr KeyRow<Schedule> kSchedule[] = {
+    row<Schedule>("train.steps", integer<&Schedule::steps>(1, kMostCount), {.doc = "S", .required = true}),
+    row<Schedule>("optimizer.learning_rate", number<&Schedule::peak>(0, kMostNumber), {.doc = "the schedule's peak"}),
+    row<Schedule>("schedule.kind",
+                  word<&Schedule::kind, ScheduleKind::step_decay, ScheduleKind::constant, ScheduleKind::cosine,
+                       ScheduleKind::wsd>(),
+                  {.doc = "the shape of the rate over the steps: below"}),
+    row<Schedule>("schedule.warmup_fraction", number<&Schedule::warmup_fraction>(0, 1),
+                  {.doc = "part of the steps that warm up"}),
+    row<Schedule>("schedule.warmup_steps", integer<&Schedule::warmup_steps>(0, kMostCount),
+                  {.doc = "W; where given it counts, not the fraction",
+                   .shown_default = "`warmup_fraction * steps`, rounded",
+                   .derive =
+                       [](Schedule& schedule, const Schedule&) {
+                         schedule.warmup_steps = static_cast<int64_t>(
+                             std::llround(schedule.warmup_fraction * static_cast<double>(schedule.steps)));
+                       }}),
+    row<Schedule>("schedule.decay_factor", number<&Schedule::decay_factor>(0, kMostNumber), {.doc = "of `step_decay`"}),
+    row<Schedule>("schedule.final_ratio", number<&Schedule::final_ratio>(0, 1), {.doc = "r, of `cosine` and `wsd`"}),
+    row<Schedule>("schedule.decay_fraction", number<&Schedule::decay_fraction>(0, 1), {.doc = "of `wsd`"}),
+};
+
+constexpr KeyRow<AdamWConfig> kOptimizer[] = {
+    row<AdamWConfig>("optimizer.beta1", number<&AdamWConfig::beta1>(0, 0.999999), {.doc = "AdamW's, of the mean"}),
+    row<AdamWConfig>("optimizer.beta2", number<&AdamWConfig::beta2>(0, 0.999999), {.doc = "AdamW's, of the square"}),
+    row<AdamWConfig>("optimizer.eps", number<&AdamWConfig::eps>(kLeastPositive, kMostNumber),
+                     {.doc = "added to the root of the mean square"}),
+    row<AdamWConfig>("optimizer.weight_decay", number<&AdamWConfig::weight_decay>(0, kMostNumber),
+                     {.doc = "on matrices (embedding, head and router among them), not on norms"}),
+    row<AdamWConfig>("optimizer.clip", number<&AdamWConfig::clip>(0, 1e30),
+                     {.doc = "largest global gradient norm, balance losses included; 0: no clipping"}),
+};
+
+constexpr KeyRow<StepConfig> kStep[] = {
+    row<StepConfig>("train.dtype", word<&StepConfig::dtype, DType::f32, DType::bf16>(),
+                    {.doc = "storage of weights and activations; with `\"bf16\"` master weights are f32"}),
+    row<StepConfig>("train.recompute", boolean<&StepConfig::recompute>(),
+                    {.doc = "run each layer's forward again in backward instead of keeping its activations: the same "
+                            "bits, less memory",
+                     .free_on_resume = true}),
+    // The model and the schedule are known from here on.
+    row<StepConfig>(
+        "train.second_stage", integer<&StepConfig::second_stage>(1, kMostCount),
+        {.doc = "the first step of StableMoE's second stage. With up to 10 steps that is step 1: nothing is "
+                "learned in a first stage, and the light router assigns as it was drawn",
+         .shown_default = "a tenth of the steps, rounded up",
+         .needs = &kNeedsStable,
+         .absent_without_need = true}),
+};
+
+constexpr KeyRow<EvaluationConfig> kEvaluation[] = {
+    row<EvaluationConfig>("eval.every", integer<&EvaluationConfig::every>(0, kMostCount),
+                          {.doc = "steps between evaluations; 0: only after the last step", .free_on_resume = true}),
+    row<EvaluationConfig>("eval.batch_rows", integer<&EvaluationConfig::batch_rows>(1, kMostCount),
+                          {.doc = "rows evaluated together; does not change the result",
+                           .shown_default = "`data.microbatch_rows`",
+                           .free_on_resume = true}),
+    row<EvaluationConfig>("eval.every_nth", integer<&EvaluationConfig::every_nth>(1, kMostCount),
+                          {.doc = "evaluates every n-th document of `data.valid` alone", .free_on_resume = true}),
+};
+
+constexpr KeyRow<CheckpointConfig> kCheckpoint[] = {
+    row<CheckpointConfig>("checkpoint.every", integer<&CheckpointConfig::every>(0, kMostCount),
+                          {.doc = "steps between checkpoints; 0: only after the last step", .free_on_resume = true}),
+    row<CheckpointConfig>("checkpoint.keep_last", integer<&CheckpointConfig::keep_last>(1, kMostCount),
+                          {.doc = "the newest checkpoints that are kept", .free_on_resume = true}),
+    row<CheckpointConfig>("checkpoint.keep_every", integer<&CheckpointConfig::keep_every>(0, kMostCount),
+                          {.doc = "besides, those whose step is a multiple of this; 0: none", .free_on_resume = true}),
+};
+
+constexpr KeyRow<SampleConfig> kSample[] = {
+    row<SampleConfig>(
+        "sample.prompts", texts<&SampleConfig::prompts>(),
+        {.doc = "continued on standard output before the first and after the last step", .free_on_resume = true}),
+    row<SampleConfig>("sample.every", integer<&SampleConfig::every>(0, kMostCount),
+                      {.doc = "and every so many steps; 0: not", .free_on_resume = true}),
+    row<SampleConfig>("sample.max_new_tokens", integer<&SampleConfig::max_new_tokens>(1, kMostCount),
+                      {.doc = "the most tokens of a sample", .free_on_resume = true}),
+    row<SampleConfig>("sample.temperature", number<&SampleConfig::temperature>(0, kMostNumber),
+                      {.doc = "0: always the most likely token", .free_on_resume = true}),
+};
+
+}  // namespace
+
+std::span<const KeyRow<RunConfig>> run_keys() { return kRun; }
+std::span<const KeyRow<DataConfig>> data_keys() { return kData; }
+std::span<const KeyRow<Schedule>> schedule_keys() { return kSchedule; }
+std::span<const KeyRow<AdamWConfig>> optimizer_keys() { return kOptimizer; }
+std::span<const KeyRow<StepConfig>> step_keys() { return kStep; }
+std::span<const KeyRow<EvaluationConfig>> evaluation_keys() { return kEvaluation; }
+std::span<const KeyRow<CheckpointConfig>> checkpoint_keys() { return kCheckpoint; }
+std::span<const KeyRow<SampleConfig>> sample_keys() { return kSample; }
+
+}  // namespace moe

@@ -1,0 +1,30 @@
+#pragma once
+/// The tables of a run file's keys that are not the model's or the losses' (model/keys.h), and all of them as one list.
+
+#include "model/keys.h"
+#include "train/run_config.h"
+
+namespace moe {
+
+std::span<const KeyRow<RunConfig>> run_keys();  ///< of no part of it
+std::span<const KeyRow<DataConfig>> data_keys();
+std::span<const KeyRow<Schedule>> schedule_keys();
+std::span<const KeyRow<AdamWConfig>> optimizer_keys();
+std::span<const KeyRow<StepConfig>> step_keys();
+std::span<const KeyRow<EvaluationConfig>> evaluation_keys();
+std::span<const KeyRow<CheckpointConfig>> checkpoint_keys();
+std::span<const KeyRow<SampleConfig>> sample_keys();
+
+/// A key as documents list it.
+struct ListedKey {
+  const KeyInfo* info;
+  std::string default_text;  ///< Markdown
+};
+
+/// Every key of a run file, section by section.
+std::vector<ListedKey> all_run_keys();
+
+/// The table of docs/training.md, in Markdown: `moe train --keys` prints it.
+std::string keys_as_markdown();
+
+}  // namespace moe
