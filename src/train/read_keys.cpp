@@ -12,7 +12,6 @@ std::optional<SettingValue> find(Settings& settings, std::string_view key) {
 std::optional<SettingValue> find_kind(Settings& settings, const KeyInfo& info) {
   switch (info.kind) {
     case KeyKind::integer:
-      if (info.word.text != nullptr && settings.gives_text(info.key, info.word.text)) return info.word.value;
       return find<int64_t>(settings, info.key);
     case KeyKind::number:
       return find<double>(settings, info.key);
@@ -30,8 +29,11 @@ std::optional<SettingValue> find_kind(Settings& settings, const KeyInfo& info) {
 }  // namespace
 
 std::optional<SettingValue> read_value(Settings& settings, const KeyInfo& info) {
+  if (info.word.text != nullptr && settings.gives_text(info.key, info.word.text)) return info.word.value;
   const std::optional<SettingValue> value = find_kind(settings, info);
-  if (value && !takes(info, *value)) settings.refuse(info.key, expected_values(info));
+  KeyInfo without_word = info;  // what stands for it in the program is no value of a file
+  without_word.word = {};
+  if (value && !takes(without_word, *value)) settings.refuse(info.key, expected_values(info));
   return value;
 }
 
