@@ -37,6 +37,17 @@ Cases<EmbedBackward> make_cases<EmbedBackward>() {
       }
     }
   }
+  // One very common token (padding is one) among others, whose rows begin and end anywhere.
+  for (const int common : {63, 64, 65, 1000, 1500}) {
+    Store& s = list.strided();
+    std::vector<int64_t> tokens(1500);
+    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int64_t>(i * 7 % 11);
+    for (int i = 0; i < common; ++i) tokens[static_cast<size_t>(i * 7 % 1500)] = 3;
+    list.add(EmbedBackward{.tokens = s.indices({1500}, tokens),
+                           .dy = s.normal(bf16_type, {1500, 72}),
+                           .d_table = s.normal(f32, {11, 72})},
+             fmt::format("common={}", common));
+  }
   return list;
 }
 

@@ -14,15 +14,18 @@ Target oracle_target() {
   return target;
 }
 
-/// A backend whose products and attention are made to take one of several paths.
+/// A backend whose products and attention are made to take one of several paths; Hopper's with few processors, so that
+/// the blocks of these small cases take tile after tile.
 class OnePath final : public EachOp<OnePath> {
  public:
   OnePath(std::unique_ptr<Backend> inner, CudaPath path) : inner_(std::move(inner)), path_(path) {}
   template <class Op>
   void on(const Op& op) {
     force_cuda_path(path_);
+    force_cuda_processors(path_ == CudaPath::hopper ? 3 : 0);
     inner_->execute(op);
     force_cuda_path(CudaPath::automatic);
+    force_cuda_processors(0);
   }
 
  private:

@@ -54,10 +54,9 @@ const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t work
   const int alignments = align_a + 1024 * align_b + 1024 * 1024 * align_c;
   const Key key{op.c.size(0),   op.c.size(1), k,          op.a.stride[0], op.b.stride[0],
                 op.c.stride[0], flags,        alignments, workspace_bytes};
-  const auto [entry, is_new] = plans_.try_emplace(key);
-  if (!is_new) return *entry->second;
-  entry->second = std::make_unique<Plan>();
-  Plan& plan = *entry->second;
+  if (const auto known = plans_.find(key); known != plans_.end()) return *known->second;
+  auto made = std::make_unique<Plan>();  // kept when it is whole: a later call must not take half of one
+  Plan& plan = *made;
 
   check(cublas().MatmulDescCreate(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
   const cublasOperation_t of_a = op.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
@@ -95,7 +94,7 @@ const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t work
   cublas().MatmulPreferenceDestroy(preference);
   plan.found = status == CUBLAS_STATUS_SUCCESS && count > 0 && result.state == CUBLAS_STATUS_SUCCESS;
   plan.algorithm = result.algo;
-  return plan;
+  return *plans_.emplace(key, std::move(made)).first->second;
 }
 
 bool CublasProducts::run(const Gemm& op, cudaStream_t stream, const Workspace& workspace) {

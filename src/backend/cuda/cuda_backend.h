@@ -35,6 +35,10 @@ const char* name(CudaPath path);
 /// For tests: what operations queued from now on use, of every backend in this process.
 void force_cuda_path(CudaPath path);
 
+/// For tests: as if the GPU had so many multiprocessors (0: as many as it has) when a kernel is started whose blocks
+/// take part after part of the work, so that a small case makes each of them take several.
+void force_cuda_processors(int count);
+
 /// What make_cuda_backend will hold beside the planned arenas (library workspaces), in bytes; needs no GPU.
 int64_t cuda_workspace_bytes();
 

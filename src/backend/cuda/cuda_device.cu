@@ -17,6 +17,7 @@ constexpr int kOldestCapability = 80;  // bf16 tensor cores
 
 void check(cudaError_t status, const char* attempted) {
   if (status == cudaSuccess) return;
+  cudaGetLastError();  // or the next launch would report this failure as its own
   fail("{} failed on the GPU: {} ({})", attempted, cudaGetErrorString(status), cudaGetErrorName(status));
 }
 

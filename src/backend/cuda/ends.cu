@@ -8,29 +8,80 @@ namespace {
 constexpr unsigned kThreads = 256;
 
 __global__ void embed_kernel(const int* tokens, Matrix table, Matrix y, int64_t rows, int64_t width) {
-  const int64_t chunks = (width + kChunk - 1) / kChunk;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int64_t row = index / chunks, c = index % chunks * kChunk;
-  if (row >= rows) return;
+  const int64_t row = grid_row(), c = grid_column();
+  if (row >= rows || c >= width) return;
   float v[kChunk];
   load_chunk(table, tokens[row], c, width, v);
   store_chunk(y, row, c, width, v);
 }
 
-/// The block at the first of several equal tokens adds them all, in the order of t.
-__global__ void embed_backward_kernel(Sorted sorted, Matrix dy, Matrix d_table, int64_t rows, int64_t width) {
-  const int64_t first = blockIdx.x;
-  const int token = sorted.keys[first];
-  if (first > 0 && sorted.keys[first - 1] == token) return;
-  for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
-    float sum[kChunk], d[kChunk];
-    load_chunk(d_table, token, c, width, sum);
-    for (int64_t i = first; i < rows && sorted.keys[i] == token; ++i) {
-      load_chunk(dy, sorted.places[i], c, width, d);
+/// Equal tokens lie side by side; of a run that is longer than `piece` every piece is added apart, so that a common
+/// token (padding is one) holds up nobody. Which piece a block has is given by the place of its first row.
+struct Pieces {
+  Sorted sorted;
+  int rows, piece;
+  float* sums;  ///< [2 places a piece of all rows, width]
+  int64_t width;
+
+  __device__ int key(int i) const { return sorted.keys[i]; }
+  /// The first place from `first` on whose token is larger, or not smaller, than that at `first`.
+  __device__ int run_begin(int i) const {
+    int low = 0, high = i;
+    while (low < high) {
+      const int middle = (low + high) / 2;
+      if (key(middle) < key(i)) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return low;
+  }
+  /// Whether a run is cut: then its rows reach beyond one piece.
+  __device__ bool is_long(int begin) const { return begin + piece < rows && key(begin + piece) == key(begin); }
+  __device__ float* sum(int begin, int i) const {
+    return sums + (2 * (i / piece) + (begin == i ? 1 : 0)) * width;  // two long runs never share a place
+  }
+};
+
+/// A block for each row; those at the first row of a piece add it up, in the order of t. A run of one piece goes into
+/// the table.
+__global__ void embed_backward_kernel(Pieces p, Matrix dy, Matrix d_table) {
+  const int first = static_cast<int>(blockIdx.x), token = p.key(first);
+  const bool starts = first == 0 || p.key(first - 1) != token;
+  int begin = first;
+  if (!starts) {
+    if (first < p.piece || p.key(first - p.piece) != token) return;  // inside its run's first piece
+    begin = p.run_begin(first);
+    if ((first - begin) % p.piece != 0) return;
+  }
+  const bool alone = starts && !p.is_long(first);
+  const int end = min(first + p.piece, p.rows);
+  for (int64_t c = threadIdx.x * kChunk; c < p.width; c += blockDim.x * kChunk) {
+    float sum[kChunk] = {}, d[kChunk];
+    if (alone) load_chunk(d_table, token, c, p.width, sum);
+    for (int i = first; i < end && p.key(i) == token; ++i) {
+      load_chunk(dy, p.sorted.places[i], c, p.width, d);
 #pragma unroll
       for (int j = 0; j < kChunk; ++j) sum[j] += d[j];
     }
-    store_chunk(d_table, token, c, width, sum);
+    if (alone) {
+      store_chunk(d_table, token, c, p.width, sum);
+    } else {
+      float* const to = p.sum(begin, first) + c;
+      for (int j = 0; j < kChunk && c + j < p.width; ++j) to[j] = sum[j];
+    }
+  }
+}
+
+/// The pieces of long runs, in order, into the table.
+__global__ void embed_pieces_kernel(Pieces p, Matrix d_table) {
+  const int begin = static_cast<int>(blockIdx.x), token = p.key(begin);
+  if ((begin > 0 && p.key(begin - 1) == token) || !p.is_long(begin)) return;
+  for (int64_t c = threadIdx.x; c < p.width; c += blockDim.x) {
+    float sum = load(d_table, token, c);
+    for (int i = begin; i < p.rows && p.key(i) == token; i += p.piece) sum += p.sum(begin, i)[c];
+    store(d_table, token, c, sum);
   }
 }
 
@@ -86,8 +137,9 @@ __global__ void cross_entropy_kernel(Matrix logits, const int* targets, const fl
 template <>
 void execute(Context& context, const Embed& op) {
   const int64_t rows = op.y.size(0), width = op.y.size(1);
-  launch(context, embed_kernel, blocks(ceil_div(rows * ceil_div(width, kChunk), kThreads)), kThreads, 0,
-         op.tokens.as<const int32_t>(), matrix(op.table), matrix(op.y), rows, width);
+  const RowGrid shape(rows, width);
+  launch(context, embed_kernel, shape.grid, shape.threads, 0, op.tokens.as<const int32_t>(), matrix(op.table),
+         matrix(op.y), rows, width);
 }
 
 template <>
@@ -99,8 +151,17 @@ void execute(Context& context, const EmbedBackward& op) {
   check(cudaMemcpyAsync(keys, op.tokens.data, op.tokens.bytes(), cudaMemcpyDeviceToDevice, context.stream),
         "copying tokens");
   const Sorted sorted = sort_by_key(context, carver, keys, rows, op.d_table.size(0));
-  launch(context, embed_backward_kernel, blocks(rows), kWarp * 4, 0, sorted, matrix(op.dy), matrix(op.d_table), rows,
-         width);
+  constexpr int64_t kSumBytes = int64_t{16} << 20;
+  int64_t piece = 64;  // of the shape alone, so that the order of the sums is the same on every GPU
+  const auto places = [&] { return 2 * ceil_div(rows, piece); };
+  while (places() * width * static_cast<int64_t>(sizeof(float)) > kSumBytes && piece < rows) piece *= 2;
+  const Pieces pieces{.sorted = sorted,
+                      .rows = static_cast<int>(rows),
+                      .piece = static_cast<int>(piece),
+                      .sums = carver.take<float>(places() * width),
+                      .width = width};
+  launch(context, embed_backward_kernel, blocks(rows), kWarp * 4, 0, pieces, matrix(op.dy), matrix(op.d_table));
+  if (piece < rows) launch(context, embed_pieces_kernel, blocks(rows), kWarp * 4, 0, pieces, matrix(op.d_table));
 }
 
 template <>

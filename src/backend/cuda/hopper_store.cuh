@@ -1,9 +1,9 @@
 #pragma once
-/// From the sums of Hopper's tensor cores to c in f32, four neighbours per thread: lanes exchange what they hold. Old
+/// From the sums of Hopper's tensor cores to c. f32: four neighbours per thread, lanes exchange what they hold; old
 /// values to add to are asked for several at a time (one after the other, each store would hold up the next load), from
-/// a cache that was told of them when the tile began.
+/// a cache that was told of them when the tile began. bf16: through shared memory, each warp for itself.
 
-#include "backend/cuda/tile_problem.cuh"
+#include "backend/cuda/hopper_load.cuh"
 
 namespace moe::cuda::hopper {
 
@@ -12,11 +12,13 @@ __device__ inline float2 exchange(float2 value, int lanes) {
 }
 
 /// Of 16 columns in parts of 8, a lane holds lane % 4 * 2 and the next of each part, in row lane / 4; `at`: of the
-/// first of them in `sum`. Gives it 4 columns of its row: even lanes of the first part, odd ones of the second.
+/// first of them in `sum`. Gives it 4 columns of its row: even lanes of the first part, odd ones of the second, which
+/// may lie behind the last.
 template <int kSums>
 __device__ float4 four_columns(const float (&sum)[kSums], int at) {
   const bool odd = threadIdx.x & 1;
-  const float2 first = make_float2(sum[at], sum[at + 1]), second = make_float2(sum[at + 4], sum[at + 5]);
+  const float2 first = make_float2(sum[at], sum[at + 1]);
+  const float2 second = at + 5 < kSums ? make_float2(sum[at + 4], sum[at + 5]) : make_float2(0, 0);
   const float2 got = exchange(odd ? first : second, 1);
   return odd ? make_float4(got.x, got.y, second.x, second.y) : make_float4(first.x, first.y, got.x, got.y);
 }
@@ -29,7 +31,8 @@ __device__ float4 four_rows(const float (&sum)[kSums], int at) {
   float2 two[2];  // of column 2 i + odd of the four: rows 0, 1 in the low lanes, 2, 3 in the high ones
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const float low = sum[at + 4 * i], next = sum[at + 4 * i + 1];
+    const bool held = at + 4 * i < kSums;
+    const float low = held ? sum[at + 4 * i] : 0.0f, next = held ? sum[at + 4 * i + 1] : 0.0f;
     const float got = __shfl_xor_sync(0xffffffffu, odd ? low : next, 4);
     two[i] = odd ? make_float2(got, next) : make_float2(low, got);
   }
@@ -40,28 +43,30 @@ __device__ float4 four_rows(const float (&sum)[kSums], int at) {
 /// Stores a warp's 16 rows from `row` on; p.c_quads must hold.
 template <bool transposed, int kSums>
 __device__ void store_f32(const TileProblem& p, const Tile& t, int64_t row, const float (&sum)[kSums]) {
-  constexpr int kTogether = 4;
+  constexpr int kTogether = 4, kGroups = (kSums + 7) / 8;
   const int lane = static_cast<int>(threadIdx.x) % kWarp, mine = lane / 4 % 4;
   row += transposed ? lane / 16 * 4 : lane / 4;
   const int64_t first =
       t.n_begin + (transposed ? mine / 2 * 8 + lane % 4 * 2 + mine % 2 : lane % 2 * 8 + lane % 4 / 2 * 4);
-  const int columns = static_cast<int>(p.n - first);  // those of a lane's first four and what follows
+  // Those of a lane's first four and what follows in this tile.
+  const int columns = static_cast<int>((p.n < t.n_begin + 2 * kSums ? p.n : t.n_begin + 2 * kSums) - first);
 #pragma unroll
   for (int half = 0; half < 2; ++half, row += 8) {
     float* c = reinterpret_cast<float*>(t.c) + (transposed ? first * p.c_step + row : row * p.c_step + first);
     const int end = row < t.m_end ? columns : 0;
     const int64_t step = 16 * (transposed ? p.c_step : 1);
 #pragma unroll
-    for (int j = 0; j < kSums / 8; j += kTogether) {
+    for (int j = 0; j < kGroups; j += kTogether) {
       float4 old[kTogether] = {};
       if (p.accumulate) {
 #pragma unroll
         for (int i = 0; i < kTogether; ++i) {
-          if (16 * (j + i) < end) old[i] = *reinterpret_cast<const float4*>(c + i * step);
+          if (j + i < kGroups && 16 * (j + i) < end) old[i] = *reinterpret_cast<const float4*>(c + i * step);
         }
       }
 #pragma unroll
       for (int i = 0; i < kTogether; ++i) {
+        if (j + i >= kGroups) break;
         const int at = 8 * (j + i) + 2 * half;
         const float4 s = transposed ? four_rows(sum, at) : four_columns(sum, at);
         if (16 * (j + i) < end) {
@@ -70,6 +75,54 @@ __device__ void store_f32(const TileProblem& p, const Tile& t, int64_t row, cons
         }
       }
       c += kTogether * step;
+    }
+  }
+}
+
+__device__ inline void store_matrices(unsigned to, const unsigned (&in)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};\n" ::"r"(to), "r"(in[0]), "r"(in[1]),
+               "r"(in[2]), "r"(in[3])
+               : "memory");
+}
+
+/// Stores a warp's 16 rows from `row` on as bf16; p.c_chunked must hold. 64 columns at a time lie in `shared` (2 KiB,
+/// this warp's own), 16-byte chunk c of row r at place c ^ (r % 8), and go out in whole rows.
+template <int kSums>
+__device__ void store_bf16(const TileProblem& p, const Tile& t, int64_t row, const float (&sum)[kSums],
+                           __nv_bfloat16* shared) {
+  constexpr int kColumns = 2 * kSums, kSlice = 64;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const unsigned to = shared_address(shared);
+  // stmatrix takes the address of row l % 8 of matrix l / 8: rows 0 to 7 and 8 to 15 of a part of 8 columns, then of
+  // the next.
+  const unsigned row_address = to + static_cast<unsigned>((lane / 8 % 2 * 8 + lane % 8) * 128);
+  const int64_t left = t.m_end - row;
+  auto* const c = reinterpret_cast<__nv_bfloat16*>(t.c) + row * p.c_step + t.n_begin;
+#pragma unroll
+  for (int first = 0; first < kColumns; first += kSlice) {
+    __syncwarp();  // the slice before has been read
+#pragma unroll
+    for (int part = 0; part < 8; part += 2) {
+      if (first + 8 * part >= kColumns) break;
+      unsigned pairs[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int at = (first / 8 + part + i / 2) * 4 + i % 2 * 2;
+        const __nv_bfloat162 pair = at < kSums ? __floats2bfloat162_rn(sum[at], sum[at + 1]) : __nv_bfloat162();
+        pairs[i] = *reinterpret_cast<const unsigned*>(&pair);
+      }
+      store_matrices(row_address + static_cast<unsigned>(((part + lane / 16) ^ (lane % 8)) * 16), pairs);
+    }
+    __syncwarp();
+    const int column = first + lane % 8 * 8;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int r = 4 * i + lane / 8;
+      const uint4 chunk = *reinterpret_cast<const uint4*>(reinterpret_cast<const char*>(shared) + r * 128 +
+                                                          ((lane % 8) ^ (r % 8)) * 16);
+      if (r < left && column < kColumns && t.n_begin + column < p.n) {
+        *reinterpret_cast<uint4*>(c + r * p.c_step + column) = chunk;
+      }
     }
   }
 }

@@ -1,6 +1,8 @@
 #pragma once
 /// What kernels and their launchers are written with: matrices of either float type, reductions, launches.
 
+#include <algorithm>
+
 #include <cuda_bf16.h>
 
 #include "backend/cuda/context.h"
@@ -145,7 +147,7 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Queues kernel(args...) on the context's stream; a grid without blocks queues nothing.
 template <class... Parameters, class... Args>
-void launch(const Context& context, void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared_bytes,
+void launch(const Context& context, void (*kernel)(Parameters...), dim3 grid, dim3 threads, size_t shared_bytes,
             Args... args) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   kernel<<<grid, threads, shared_bytes, context.stream>>>(args...);
@@ -159,5 +161,54 @@ inline dim3 blocks(int64_t count) {
 /// Blocks of `threads` threads, with a thread or a warp for each of `count`.
 inline dim3 threads_for(int64_t count, unsigned threads) { return blocks(ceil_div(count, threads)); }
 inline dim3 warps_for(int64_t count, unsigned threads) { return blocks(ceil_div(count, threads / kWarp)); }
+
+/// A thread for each chunk of each row of a matrix: its place costs no division, of which an element-wise kernel has
+/// time for few.
+struct RowGrid {
+  dim3 grid, threads;
+
+  RowGrid(int64_t rows, int64_t width) {
+    constexpr int64_t kMost = 256;
+    const int64_t chunks = ceil_div(width, kChunk), across = ceil_div(chunks, kMost);
+    const int64_t x = across == 0 ? 1 : ceil_div(chunks, across), y = std::max<int64_t>(1, kMost / x);
+    threads = dim3(static_cast<unsigned>(x), static_cast<unsigned>(y));
+    grid = blocks(ceil_div(rows, y));
+    grid.y = static_cast<unsigned>(across);
+  }
+};
+/// The same in the kernel: the row (which may be behind the last) and the first column (likewise).
+__device__ inline int64_t grid_row() { return static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y; }
+__device__ inline int64_t grid_column() { return static_cast<int64_t>(blockIdx.y * blockDim.x + threadIdx.x) * kChunk; }
+
+/// Eight neighbours in bf16, as they lie in memory.
+struct HalfChunk {
+  uint4 bits;
+
+  __device__ static HalfChunk load(const Matrix& m, int64_t row, int64_t column) {
+    return {*reinterpret_cast<const uint4*>(static_cast<const __nv_bfloat16*>(m.data) + row * m.step + column)};
+  }
+  __device__ static HalfChunk of(const float (&in)[kChunk]) {
+    HalfChunk result;
+    auto* const pairs = reinterpret_cast<__nv_bfloat162*>(&result.bits);
+#pragma unroll
+    for (int i = 0; i < kChunk / 2; ++i) pairs[i] = __floats2bfloat162_rn(in[2 * i], in[2 * i + 1]);
+    return result;
+  }
+  __device__ void get(float (&out)[kChunk]) const {
+    const auto* const pairs = reinterpret_cast<const __nv_bfloat162*>(&bits);
+#pragma unroll
+    for (int i = 0; i < kChunk / 2; ++i) {
+      const float2 pair = __bfloat1622float2(pairs[i]);
+      out[2 * i] = pair.x;
+      out[2 * i + 1] = pair.y;
+    }
+  }
+  __device__ void store(const Matrix& m, int64_t row, int64_t column) const {
+    *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(m.data) + row * m.step + column) = bits;
+  }
+};
+
+/// Whether a matrix can be taken in HalfChunks, or is absent.
+inline bool in_half_chunks(const Matrix& m, int64_t width) { return !m || (m.half && m.wide && width % kChunk == 0); }
 
 }  // namespace moe::cuda

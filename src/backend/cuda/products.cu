@@ -1,8 +1,7 @@
-#include "backend/cuda/products.h"
-
 #include <atomic>
 
 #include "backend/cuda/mixed_product.h"
+#include "backend/cuda/products.h"
 #include "backend/cuda/tile_product.h"
 
 namespace moe {
@@ -10,10 +9,16 @@ namespace cuda {
 namespace {
 
 std::atomic<CudaPath> forced{CudaPath::automatic};
+std::atomic<int> forced_processors{0};
 
 }  // namespace
 
 CudaPath product_path() { return forced; }
+
+int processors(const Context& context) {
+  const int count = forced_processors;
+  return count > 0 ? count : context.multiprocessors;
+}
 
 void product(Context& context, const Gemm& op) {
   if (op.c.elements() == 0) return;
@@ -55,5 +60,6 @@ const char* name(CudaPath path) {
 }
 
 void force_cuda_path(CudaPath path) { cuda::forced = path; }
+void force_cuda_processors(int count) { cuda::forced_processors = count; }
 
 }  // namespace moe

@@ -13,4 +13,8 @@ void product(Context& context, const Gemm& op);
 /// What force_cuda_path asked for.
 CudaPath product_path();
 
+/// The multiprocessors that a kernel whose blocks take part after part is started for: the GPU's, or what
+/// force_cuda_processors asked for.
+int processors(const Context& context);
+
 }  // namespace moe::cuda

@@ -14,22 +14,60 @@ constexpr float kNormalizeEps = 1e-20f;
 __device__ int64_t warp_row() { return static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; }
 __device__ int lane() { return static_cast<int>(threadIdx.x % kWarp); }
 
-/// One warp per row, in place.
-__global__ void scoring_kernel(float* x, int64_t step, Scoring scoring, float* log_sum, int64_t rows, int64_t width) {
+/// One warp per row; `in` may be x itself.
+__global__ void scoring_kernel(const float* in, int64_t in_step, float* x, int64_t step, Scoring scoring,
+                               float* log_sum, int64_t rows, int64_t width) {
   const int64_t row = warp_row();
   if (row >= rows) return;
+  const float* const logit = in + row * in_step;
   float* const v = x + row * step;
-  if (scoring == Scoring::sigmoid) {
-    for (int64_t i = lane(); i < width; i += kWarp) v[i] = 1 / (1 + expf(-v[i]));
+  if (scoring != Scoring::softmax) {
+    const bool plain = scoring == Scoring::none;
+    for (int64_t i = lane(); i < width; i += kWarp) v[i] = plain ? logit[i] : 1 / (1 + expf(-logit[i]));
     return;
   }
   float largest = -INFINITY, sum = 0;
-  for (int64_t i = lane(); i < width; i += kWarp) largest = fmaxf(largest, v[i]);
+  for (int64_t i = lane(); i < width; i += kWarp) largest = fmaxf(largest, logit[i]);
   largest = warp_max(largest);
-  for (int64_t i = lane(); i < width; i += kWarp) sum += expf(v[i] - largest);
+  for (int64_t i = lane(); i < width; i += kWarp) sum += expf(logit[i] - largest);
   sum = warp_sum(sum);
-  for (int64_t i = lane(); i < width; i += kWarp) v[i] = expf(v[i] - largest) / sum;
+  for (int64_t i = lane(); i < width; i += kWarp) v[i] = expf(logit[i] - largest) / sum;
   if (log_sum != nullptr && lane() == 0) log_sum[row] = largest + logf(sum);
+}
+
+void score(Context& context, const View& logits, const RouterScores& op, int64_t first) {
+  const View scores = op.scores.rows(first, logits.size(0));
+  launch(context, scoring_kernel, warps_for(scores.size(0), kThreads), kThreads, 0, logits.as<const float>(),
+         logits.stride[0], scores.as<float>(), scores.stride[0], op.scoring,
+         op.log_sum ? op.log_sum.as<float>() + first : nullptr, scores.size(0), scores.size(1));
+}
+
+/// Scores of bf16 operands where the experts are no multiple of 8: by a copy of the weight, padded with zeros, because
+/// the library's kernels for rows of other lengths are several times slower. False, with nothing of use done, when it
+/// is not that case.
+bool scores_of_padded_weight(Context& context, const RouterScores& op) {
+  constexpr int64_t kMostBytes = int64_t{32} << 20;
+  const int64_t experts = op.weight.size(0), padded = ceil_div(experts, kChunk) * kChunk, width = op.weight.size(1);
+  const size_t row_bytes = static_cast<size_t>(width) * sizeof(__nv_bfloat16);
+  const int64_t most = kMostBytes / (padded * static_cast<int64_t>(sizeof(float)));
+  if (product_path() != CudaPath::automatic || experts == padded || width == 0 || most == 0) return false;
+  if (op.x.dtype != DType::bf16 || op.weight.dtype != DType::bf16) return false;
+  if (static_cast<size_t>(padded) * row_bytes > static_cast<size_t>(kMostBytes)) return false;
+  Carver carver(context, RouterScores::name);
+  const View weight(carver.take<__nv_bfloat16>(padded * width), DType::bf16, {padded, width});
+  const View logits(carver.take<float>(most * padded), DType::f32, {most, padded});
+  check(cudaMemsetAsync(weight.data, 0, weight.bytes(), context.stream), "padding a router's weight");
+  check(cudaMemcpy2DAsync(weight.data, row_bytes, op.weight.data,
+                          static_cast<size_t>(op.weight.stride[0]) * sizeof(__nv_bfloat16), row_bytes,
+                          static_cast<size_t>(experts), cudaMemcpyDeviceToDevice, context.stream),
+        "copying a router's weight");
+  for (int64_t first = 0; first < op.x.size(0); first += most) {
+    const int64_t count = std::min(most, op.x.size(0) - first);
+    const Gemm product{.a = op.x.rows(first, count), .b = weight, .c = logits.rows(0, count), .transpose_b = true};
+    if (!context.products.run(product, context.stream, carver.rest())) return false;
+    score(context, product.c, op, first);
+  }
+  return true;
 }
 
 struct Best {
@@ -173,13 +211,11 @@ __global__ void plan_kernel(Sorted sorted, int64_t slots, int64_t rows, int coun
   slot_row[slot / count * slot_step + slot % count] = none ? -1 : static_cast<int>(row);
 }
 
-/// One thread per chunk of a token.
+/// A thread for each chunk of a token.
 __global__ void combine_kernel(Matrix rows, const int* slot_row, int64_t slot_step, int count, Matrix residual,
                                Matrix y, bool accumulate, int64_t tokens, int64_t width) {
-  const int64_t chunks = (width + kChunk - 1) / kChunk;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int64_t t = index / chunks, c = index % chunks * kChunk;
-  if (t >= tokens) return;
+  const int64_t t = grid_row(), c = grid_column();
+  if (t >= tokens || c >= width) return;
   float sum[kChunk] = {}, v[kChunk];
   if (accumulate) load_chunk(y, t, c, width, sum);
   if (residual) {
@@ -288,11 +324,9 @@ __global__ void router_backward_kernel(RouterBackwardArgs a) {
 
 template <>
 void execute(Context& context, const RouterScores& op) {
+  if (scores_of_padded_weight(context, op)) return;
   product(context, Gemm{.a = op.x, .b = op.weight, .c = op.scores, .transpose_b = true});
-  if (op.scoring == Scoring::none) return;
-  launch(context, scoring_kernel, warps_for(op.scores.size(0), kThreads), kThreads, 0, op.scores.as<float>(),
-         op.scores.stride[0], op.scoring, op.log_sum ? op.log_sum.as<float>() : nullptr, op.scores.size(0),
-         op.scores.size(1));
+  if (op.scoring != Scoring::none) score(context, op.scores, op, 0);
 }
 
 template <>
@@ -333,9 +367,10 @@ void execute(Context& context, const RoutePlan& op) {
 template <>
 void execute(Context& context, const RowsCombine& op) {
   const int64_t tokens = op.y.size(0), width = op.y.size(1);
-  launch(context, combine_kernel, blocks(ceil_div(tokens * ceil_div(width, kChunk), kThreads)), kThreads, 0,
-         matrix(op.rows), op.slot_row.as<const int32_t>(), op.slot_row.stride[0], static_cast<int>(op.slot_row.size(1)),
-         matrix(op.residual), matrix(op.y), op.accumulate, tokens, width);
+  const RowGrid shape(tokens, width);
+  launch(context, combine_kernel, shape.grid, shape.threads, 0, matrix(op.rows), op.slot_row.as<const int32_t>(),
+         op.slot_row.stride[0], static_cast<int>(op.slot_row.size(1)), matrix(op.residual), matrix(op.y), op.accumulate,
+         tokens, width);
 }
 
 template <>

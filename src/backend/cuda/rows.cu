@@ -7,94 +7,19 @@ namespace {
 constexpr unsigned kThreads = 256;
 constexpr unsigned kWarps = kThreads / kWarp;
 
-/// Widest first: enough threads for one chunk each, up to kThreads.
-unsigned threads_for(int64_t width) {
-  unsigned threads = kWarp;
-  while (threads < kThreads && static_cast<int64_t>(threads) * kChunk < width) threads *= 2;
-  return threads;
+__device__ float power_of_2(float x) {
+  float y;
+  asm("ex2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
-/// One block per row. The statistics are of the sum as stored.
-__global__ void rms_norm_kernel(Matrix x, Matrix residual, Matrix sum, Matrix gain, float eps, Matrix y, float* inv_rms,
-                                int64_t width) {
-  __shared__ float shared[kWarps];
-  const int64_t row = blockIdx.x;
-  float v[kChunk], other[kChunk], squares = 0;
-  for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
-    load_chunk(x, row, c, width, v);
-    if (residual) {
-      load_chunk(residual, row, c, width, other);
-#pragma unroll
-      for (int i = 0; i < kChunk; ++i) v[i] = rounded(sum, v[i] + other[i]);
-      store_chunk(sum, row, c, width, v);
-    }
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) squares += v[i] * v[i];
-  }
-  squares = block_sum(squares, shared);
-  const float scale = 1 / sqrtf(squares / static_cast<float>(width) + eps);
-  if (threadIdx.x == 0) inv_rms[row] = scale;
-  for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
-    load_chunk(residual ? sum : x, row, c, width, v);
-    load_chunk(gain, 0, c, width, other);
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) v[i] = other[i] * rounded(y, v[i] * scale);
-    store_chunk(y, row, c, width, v);
-  }
-}
-
-/// Block b takes rows b, b + gridDim.x, ...; each thread owns the same columns in every row, so that dgain's partial
-/// sum (one per block, in shared memory) needs no other thread.
-__global__ void rms_norm_backward_kernel(Matrix dy, Matrix x, Matrix gain, const float* inv_rms, Matrix dx,
-                                         float* partials, int64_t rows, int64_t width) {
-  extern __shared__ float dgain[];
-  __shared__ float shared[kWarps];
-  for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
-    for (int64_t i = c; i < width && i < c + kChunk; ++i) dgain[i] = 0;
-  }
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const float scale = inv_rms[row];
-    float d[kChunk], n[kChunk], g[kChunk], dot = 0;
-    for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
-      load_chunk(dy, row, c, width, d);
-      load_chunk(x, row, c, width, n);
-      load_chunk(gain, 0, c, width, g);
-#pragma unroll
-      for (int i = 0; i < kChunk; ++i) dot += g[i] * d[i] * (n[i] * scale);
-    }
-    const float mean = block_sum(dot, shared) / static_cast<float>(width);
-    for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
-      float out[kChunk];
-      load_chunk(dy, row, c, width, d);
-      load_chunk(x, row, c, width, n);
-      load_chunk(gain, 0, c, width, g);
-      load_chunk(dx, row, c, width, out);
-#pragma unroll
-      for (int i = 0; i < kChunk; ++i) {
-        const float normed = n[i] * scale;
-        out[i] += scale * (g[i] * d[i] - normed * mean);
-        if (c + i < width) dgain[c + i] += d[i] * normed;
-      }
-      store_chunk(dx, row, c, width, out);
-    }
-  }
-  for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
-    for (int64_t i = c; i < width && i < c + kChunk; ++i) partials[blockIdx.x * width + i] = dgain[i];
-  }
-}
-
-__global__ void add_partials_kernel(const float* partials, int64_t count, float* total, int64_t width) {
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (c >= width) return;
-  float sum = 0;
-  for (int64_t i = 0; i < count; ++i) sum += partials[i * width + c];
-  total[c] += sum;
-}
-
-/// 1 / (1 + exp(-z)) without overflow: its relative error is small where the value is, too.
+/// 1 / (1 + exp(-z)) without overflow: its relative error is small where the value is, too. By the units for special
+/// functions, whose few units of rounding the bound has room for: with expf and a division these kernels are slower
+/// than the memory.
 __device__ float sigmoid_of(float z) {
-  const float e = expf(-fabsf(z));
-  return (z < 0 ? e : 1.0f) / (1 + e);
+  constexpr float kLog2E = 1.4426950408889634f;
+  const float e = power_of_2(-fabsf(z) * kLog2E);
+  return __fdividef(z < 0 ? e : 1.0f, 1 + e);
 }
 
 /// The rows that SwiGlu and its backward compute: fewer than all where row_count says so.
@@ -104,44 +29,85 @@ __device__ float scale_of(const float* scale, const int* scale_index, int64_t ro
   return scale == nullptr ? 1.0f : scale[scale_index[row]];
 }
 
-/// One thread per chunk.
-__global__ void swiglu_kernel(Matrix gate_up, const float* scale, const int* scale_index, const int* row_count,
-                              Matrix y, int64_t rows, int64_t width) {
-  const int64_t chunks = (width + kChunk - 1) / kChunk;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int64_t row = index / chunks, c = index % chunks * kChunk;
-  if (row >= rows || !row_is_active(row, row_count)) return;
-  Matrix up_half = gate_up;  // the up projection starts `width` elements later
-  up_half.data = static_cast<char*>(gate_up.data) + width * (gate_up.half ? 2 : 4);
-  up_half.wide = gate_up.wide && width % kChunk == 0;
-  const float factor = scale_of(scale, scale_index, row);
-  float gate[kChunk], up[kChunk];
-  load_chunk(gate_up, row, c, width, gate);
-  load_chunk(up_half, row, c, width, up);
-#pragma unroll
-  for (int i = 0; i < kChunk; ++i) gate[i] = factor * (gate[i] * sigmoid_of(gate[i]) * up[i]);
-  store_chunk(y, row, c, width, gate);
+/// The up projection of a row of gate_up, `width` elements behind the gate's.
+__host__ __device__ Matrix up_half(Matrix m, int64_t width) {
+  m.data = static_cast<char*>(m.data) + width * (m.half ? 2 : 4);
+  m.wide = m.wide && width % kChunk == 0;
+  return m;
 }
 
-/// One warp per row.
-__global__ void swiglu_backward_kernel(Matrix gate_up, const float* scale, const int* scale_index, const int* row_count,
-                                       Matrix dy, Matrix d_gate_up, Matrix y, float* d_scale, int64_t rows,
-                                       int64_t width) {
+struct SwiGluArgs {
+  Matrix gate, up;
+  const float* scale;
+  const int* scale_index;
+  const int* row_count;
+  Matrix y;
+  int64_t rows, width;
+};
+
+/// `half`: every matrix can be taken in HalfChunks.
+template <bool half>
+__device__ void load_chunk(const Matrix& m, int64_t row, int64_t column, int64_t width, float (&out)[kChunk]) {
+  if constexpr (half) {
+    HalfChunk::load(m, row, column).get(out);
+  } else {
+    cuda::load_chunk(m, row, column, width, out);
+  }
+}
+template <bool half>
+__device__ void store_chunk(const Matrix& m, int64_t row, int64_t column, int64_t width, const float (&in)[kChunk]) {
+  if constexpr (half) {
+    HalfChunk::of(in).store(m, row, column);
+  } else {
+    cuda::store_chunk(m, row, column, width, in);
+  }
+}
+
+template <bool half>
+__global__ void swiglu_kernel(SwiGluArgs a) {
+  const int64_t row = grid_row(), c = grid_column();
+  if (row >= a.rows || c >= a.width || !row_is_active(row, a.row_count)) return;
+  float gate[kChunk], up[kChunk];
+  load_chunk<half>(a.gate, row, c, a.width, gate);
+  load_chunk<half>(a.up, row, c, a.width, up);
+  const float factor = scale_of(a.scale, a.scale_index, row);
+#pragma unroll
+  for (int i = 0; i < kChunk; ++i) gate[i] = factor * (gate[i] * sigmoid_of(gate[i]) * up[i]);
+  store_chunk<half>(a.y, row, c, a.width, gate);
+}
+
+struct SwiGluBackwardArgs {
+  Matrix gate, up;
+  const float* scale;
+  const int* scale_index;
+  const int* row_count;
+  Matrix dy, d_gate, d_up, y;
+  float* d_scale;
+  int64_t rows, width;
+};
+
+/// One warp per row. Results may lie over operands, chunk by chunk: a lane asks for its next chunk before it stores the
+/// last.
+template <bool half>
+__global__ void swiglu_backward_kernel(SwiGluBackwardArgs a) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
-  if (row >= rows || !row_is_active(row, row_count)) return;
-  const auto second_half = [width](Matrix m) {
-    m.data = static_cast<char*>(m.data) + width * (m.half ? 2 : 4);
-    m.wide = m.wide && width % kChunk == 0;
-    return m;
-  };
-  const Matrix up_half = second_half(gate_up), d_up_half = second_half(d_gate_up);
-  const float factor = scale_of(scale, scale_index, row);
+  if (row >= a.rows || !row_is_active(row, a.row_count)) return;
+  const float factor = scale_of(a.scale, a.scale_index, row);
   float row_d_scale = 0;
-  for (int64_t c = threadIdx.x % kWarp * kChunk; c < width; c += kWarp * kChunk) {
-    float gate[kChunk], up[kChunk], d[kChunk], value[kChunk];
-    load_chunk(gate_up, row, c, width, gate);
-    load_chunk(up_half, row, c, width, up);
-    load_chunk(dy, row, c, width, d);
+  float gate[kChunk], up[kChunk], d[kChunk], next_gate[kChunk], next_up[kChunk], next_d[kChunk], value[kChunk];
+  const auto load = [&](int64_t c) {
+    if (c >= a.width) return;
+    load_chunk<half>(a.gate, row, c, a.width, next_gate);
+    load_chunk<half>(a.up, row, c, a.width, next_up);
+    load_chunk<half>(a.dy, row, c, a.width, next_d);
+  };
+  constexpr int64_t kStep = kWarp * kChunk;
+  int64_t c = threadIdx.x % kWarp * kChunk;
+  load(c);
+  for (; c < a.width; c += kStep) {
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) gate[i] = next_gate[i], up[i] = next_up[i], d[i] = next_d[i];
+    load(c + kStep);
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
       const float sigmoid = sigmoid_of(gate[i]);
@@ -153,13 +119,13 @@ __global__ void swiglu_backward_kernel(Matrix gate_up, const float* scale, const
       up[i] = scaled * activation;
       gate[i] = d_gate;
     }
-    store_chunk(d_gate_up, row, c, width, gate);
-    store_chunk(d_up_half, row, c, width, up);
-    if (y) store_chunk(y, row, c, width, value);
+    store_chunk<half>(a.d_gate, row, c, a.width, gate);
+    store_chunk<half>(a.d_up, row, c, a.width, up);
+    if (a.y) store_chunk<half>(a.y, row, c, a.width, value);
   }
-  if (d_scale == nullptr) return;
+  if (a.d_scale == nullptr) return;
   row_d_scale = warp_sum(row_d_scale);
-  if (threadIdx.x % kWarp == 0) d_scale[scale_index[row]] = row_d_scale;
+  if (threadIdx.x % kWarp == 0) a.d_scale[a.scale_index[row]] = row_d_scale;
 }
 
 __global__ void rope_table_kernel(const int* positions, double theta, float* table, int64_t step, int64_t rows,
@@ -173,18 +139,18 @@ __global__ void rope_table_kernel(const int* positions, double theta, float* tab
   table[t * step + half + j] = static_cast<float>(sin(angle));
 }
 
-/// One thread per chunk of the first half of a head.
-__global__ void rope_kernel(Matrix x, Matrix table, bool inverse, int64_t rows, int64_t heads, int64_t head) {
-  const int64_t half = head / 2, chunks = (half + kChunk - 1) / kChunk;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int64_t row = index / (heads * chunks), column = index % chunks * kChunk;
-  if (row >= rows) return;
+/// A thread for each chunk of the first half of a head.
+__global__ void rope_kernel(Matrix x, Matrix table, bool inverse, int64_t rows, int heads, int head) {
+  const int half = head / 2, chunks = (half + kChunk - 1) / kChunk;
+  const int64_t row = grid_row();
+  const int at = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x), column = at % chunks * kChunk;
+  if (row >= rows || at >= heads * chunks) return;
   const auto from = [](Matrix m, int64_t first) {
     m.data = static_cast<char*>(m.data) + first * (m.half ? 2 : 4);
     m.wide = m.wide && first % kChunk == 0;
     return m;
   };
-  const Matrix low = from(x, index / chunks % heads * head), high = from(low, half);
+  const Matrix low = from(x, static_cast<int64_t>(at / chunks) * head), high = from(low, half);
   float x1[kChunk], x2[kChunk], c[kChunk], s[kChunk];
   load_chunk(low, row, column, half, x1);
   load_chunk(high, row, column, half, x2);
@@ -202,10 +168,8 @@ __global__ void rope_kernel(Matrix x, Matrix table, bool inverse, int64_t rows, 
 }
 
 __global__ void add_kernel(Matrix x, Matrix y, int64_t rows, int64_t width) {
-  const int64_t chunks = (width + kChunk - 1) / kChunk;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int64_t row = index / chunks, c = index % chunks * kChunk;
-  if (row >= rows) return;
+  const int64_t row = grid_row(), c = grid_column();
+  if (row >= rows || c >= width) return;
   float a[kChunk], b[kChunk];
   load_chunk(x, row, c, width, a);
   load_chunk(y, row, c, width, b);
@@ -220,42 +184,42 @@ const int* integers(const View& view) { return view ? view.as<const int32_t>() :
 }  // namespace
 
 template <>
-void execute(Context& context, const RmsNorm& op) {
-  const int64_t width = op.x.size(1);
-  launch(context, rms_norm_kernel, blocks(op.x.size(0)), threads_for(width), 0, matrix(op.x), matrix(op.residual),
-         matrix(op.sum), matrix(op.gain), op.eps, matrix(op.y), op.inv_rms.as<float>(), width);
-}
-
-template <>
-void execute(Context& context, const RmsNormBackward& op) {
-  const int64_t rows = op.x.size(0), width = op.x.size(1);
-  constexpr int64_t kMostBlocks = 512;   // of the shape alone: the order of the sums is the same on every GPU
-  constexpr int64_t kMostWidth = 12000;  // dgain in 48 KiB of shared memory
-  if (width > kMostWidth) fail("rms_norm_backward: the width is {}, and on a GPU at most {}", width, kMostWidth);
-  const int64_t parts = std::min(rows, kMostBlocks);
-  if (width == 0 || parts == 0) return;
-  auto* const partials = Carver(context, RmsNormBackward::name).take<float>(parts * width);
-  launch(context, rms_norm_backward_kernel, blocks(parts), threads_for(width),
-         static_cast<size_t>(width) * sizeof(float), matrix(op.dy), matrix(op.x), matrix(op.gain),
-         op.inv_rms.as<const float>(), matrix(op.dx), partials, rows, width);
-  launch(context, add_partials_kernel, blocks(ceil_div(width, kWarp)), kWarp, 0, partials, parts, op.dgain.as<float>(),
-         width);
-}
-
-template <>
 void execute(Context& context, const SwiGlu& op) {
   const int64_t rows = op.y.size(0), width = op.y.size(1);
-  launch(context, swiglu_kernel, blocks(ceil_div(rows * ceil_div(width, kChunk), kThreads)), kThreads, 0,
-         matrix(op.gate_up), floats(op.scale), integers(op.scale_index), integers(op.row_count), matrix(op.y), rows,
-         width);
+  const Matrix gate = matrix(op.gate_up), y = matrix(op.y);
+  const bool half = in_half_chunks(gate, width) && in_half_chunks(y, width);
+  const RowGrid shape(rows, width);
+  launch(context, half ? swiglu_kernel<true> : swiglu_kernel<false>, shape.grid, shape.threads, 0,
+         SwiGluArgs{.gate = gate,
+                    .up = up_half(gate, width),
+                    .scale = floats(op.scale),
+                    .scale_index = integers(op.scale_index),
+                    .row_count = integers(op.row_count),
+                    .y = y,
+                    .rows = rows,
+                    .width = width});
 }
 
 template <>
 void execute(Context& context, const SwiGluBackward& op) {
   const int64_t rows = op.dy.size(0), width = op.dy.size(1);
-  launch(context, swiglu_backward_kernel, blocks(ceil_div(rows, kWarps)), kThreads, 0, matrix(op.gate_up),
-         floats(op.scale), integers(op.scale_index), integers(op.row_count), matrix(op.dy), matrix(op.d_gate_up),
-         matrix(op.y), op.d_scale ? op.d_scale.as<float>() : nullptr, rows, width);
+  const Matrix gate = matrix(op.gate_up), dy = matrix(op.dy), d_gate = matrix(op.d_gate_up), y = matrix(op.y);
+  const bool half = in_half_chunks(gate, width) && in_half_chunks(dy, width) && in_half_chunks(d_gate, width) &&
+                    in_half_chunks(y, width);
+  launch(context, half ? swiglu_backward_kernel<true> : swiglu_backward_kernel<false>, blocks(ceil_div(rows, kWarps)),
+         kThreads, 0,
+         SwiGluBackwardArgs{.gate = gate,
+                            .up = up_half(gate, width),
+                            .scale = floats(op.scale),
+                            .scale_index = integers(op.scale_index),
+                            .row_count = integers(op.row_count),
+                            .dy = dy,
+                            .d_gate = d_gate,
+                            .d_up = up_half(d_gate, width),
+                            .y = y,
+                            .d_scale = op.d_scale ? op.d_scale.as<float>() : nullptr,
+                            .rows = rows,
+                            .width = width});
 }
 
 template <>
@@ -269,15 +233,15 @@ template <>
 void execute(Context& context, const Rope& op) {
   const int64_t rows = op.x.size(0), head = op.table.size(1);
   const int64_t heads = head > 0 ? op.x.size(1) / head : 0;
-  launch(context, rope_kernel, blocks(ceil_div(rows * heads * ceil_div(head / 2, kChunk), kThreads)), kThreads, 0,
-         matrix(op.x), matrix(op.table), op.inverse, rows, heads, head);
+  const RowGrid shape(rows, heads * ceil_div(head / 2, kChunk) * kChunk);
+  launch(context, rope_kernel, shape.grid, shape.threads, 0, matrix(op.x), matrix(op.table), op.inverse, rows,
+         static_cast<int>(heads), static_cast<int>(head));
 }
 
 template <>
 void execute(Context& context, const Add& op) {
-  const int64_t rows = op.x.size(0), width = op.x.size(1);
-  launch(context, add_kernel, blocks(ceil_div(rows * ceil_div(width, kChunk), kThreads)), kThreads, 0, matrix(op.x),
-         matrix(op.y), rows, width);
+  const RowGrid shape(op.x.size(0), op.x.size(1));
+  launch(context, add_kernel, shape.grid, shape.threads, 0, matrix(op.x), matrix(op.y), op.x.size(0), op.x.size(1));
 }
 
 }  // namespace moe::cuda

@@ -6,7 +6,8 @@
 
 namespace moe::cuda {
 
-/// A stored matrix whose rows may be picked. `reduced_rows`: its rows run along the reduced dimension (else its columns).
+/// A stored matrix whose rows may be picked. `reduced_rows`: its rows run along the reduced dimension (else its
+/// columns).
 struct Operand {
   const void* data;
   int64_t step;  ///< elements from row to row
@@ -21,14 +22,15 @@ struct TileProblem {
   void* c;
   int64_t c_step;
   bool c_half;
-  bool c_wide;     ///< pairs of neighbours in c are aligned together
-  bool c_chunked;  ///< rows of c are whole aligned 16-byte chunks of bf16
-  bool c_quads;    ///< rows of c are whole aligned 16-byte chunks of f32
+  bool c_wide;        ///< pairs of neighbours in c are aligned together
+  bool c_chunked;     ///< rows of c are whole aligned 16-byte chunks of bf16
+  bool c_quads;       ///< rows of c are whole aligned 16-byte chunks of f32
   bool c_transposed;  ///< element (row, column) of the product is stored at (column, row)
   bool accumulate;
-  int64_t m, n, k;       ///< of one expert; m (rows) or k (reduction) is then an upper bound
-  const int* offsets;    ///< [experts + 1]; grouping none: null
-  const int2* tiles;     ///< grouping rows: (expert, first row) of each tile of rows, expert -1 behind the last
+  int64_t m, n, k;             ///< of one expert; m (rows) or k (reduction) is then an upper bound
+  const int* offsets;          ///< [experts + 1]; grouping none: null
+  const int2* tiles;           ///< grouping rows: (expert, first row) of each tile of rows, expert -1 behind the last
+  const int* order;            ///< grouping reduction: the expert that comes i-th, or null: i
   int64_t b_expert, c_expert;  ///< elements from one expert's matrix to the next
 };
 
@@ -42,8 +44,8 @@ struct Tile {
   bool empty;
 };
 
-/// Tile number `index`, columns fastest: neighbours share their rows of a, and an expert's b. With grouping by reduction,
-/// all tiles of an expert before those of the next.
+/// Tile number `index`, columns fastest: neighbours share their rows of a, and an expert's b. With grouping by
+/// reduction, all tiles of an expert before those of the next.
 template <Grouping grouping>
 __device__ Tile find_tile(const TileProblem& p, unsigned index, int tile_m, int tile_n) {
   const auto columns = static_cast<unsigned>((p.n + tile_n - 1) / tile_n);
@@ -52,10 +54,12 @@ __device__ Tile find_tile(const TileProblem& p, unsigned index, int tile_m, int 
   if constexpr (grouping == Grouping::reduction) {
     const auto row_tiles = static_cast<unsigned>((p.m + tile_m - 1) / tile_m);
     expert = static_cast<int>(row_tile / row_tiles);
+    if (p.order != nullptr) expert = p.order[expert];
     row_tile %= row_tiles;
   }
-  Tile t{p.a, p.b, static_cast<char*>(p.c), int64_t{row_tile} * tile_m, p.m, int64_t{index % columns} * tile_n, 0, p.k,
-         expert, false};
+  Tile t{
+      p.a,    p.b,  static_cast<char*>(p.c), int64_t{row_tile} * tile_m, p.m, int64_t{index % columns} * tile_n, 0, p.k,
+      expert, false};
   if constexpr (grouping == Grouping::rows) {
     const int2 found = p.tiles[row_tile];
     t.empty = found.x < 0;

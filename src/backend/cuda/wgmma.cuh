@@ -18,19 +18,25 @@ __device__ inline void init_barrier(uint64_t* barrier, unsigned count) {
 __device__ inline void arrive(uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(shared_address(barrier)) : "memory");
 }
-/// Waits until the phase of this parity has ended.
+/// Waits until the phase of this parity has ended. A barrier at which nobody arrives ends the kernel, after seconds, with an error
+/// that names its operation: the program would hang otherwise.
 __device__ inline void wait(uint64_t* barrier, unsigned parity) {
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra finished;\n"
-      "bra again;\n"
-      "finished:\n"
-      "}\n" ::"r"(shared_address(barrier)),
-      "r"(parity)
-      : "memory");
+  constexpr unsigned kMostTries = 1u << 25;  // a try itself waits for a while
+  const unsigned address = shared_address(barrier);
+  for (unsigned tries = 0; tries < kMostTries; ++tries) {
+    unsigned done;
+    asm volatile(
+        "{\n"
+        ".reg .pred p;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+        "selp.b32 %0, 1, 0, p;\n"
+        "}\n"
+        : "=r"(done)
+        : "r"(address), "r"(parity)
+        : "memory");
+    if (done != 0) return;
+  }
+  __trap();
 }
 
 /// Arrives, and lets the phase wait for so many bytes of bulk copies as well.

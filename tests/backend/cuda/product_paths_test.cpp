@@ -23,6 +23,7 @@ class ProductPaths : public testing::Test {
   }
   ~ProductPaths() override {
     force_cuda_path(CudaPath::automatic);
+    force_cuda_processors(0);
     for (void* data : allocations_) gpu_->device->release(data);
   }
 
@@ -31,9 +32,15 @@ class ProductPaths : public testing::Test {
     return View(allocations_.back(), dtype, shape);
   }
   View floats(DType dtype, Shape shape) {
+    // Normal numbers from one table, whose length is prime, so that no two rows are alike.
+    static const std::vector<float> table = [] {
+      std::vector<float> numbers(1048573);
+      for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>(Random(3, 0).normal(i));
+      return numbers;
+    }();
     std::vector<float> values(static_cast<size_t>(shape.elements()));
-    const Random random(3, ++streams_);
-    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random.normal(i));
+    const size_t start = ++streams_ * 7919;
+    for (size_t i = 0; i < values.size(); ++i) values[i] = table[(start + i) % table.size()];
     const View view = empty(DType::f32, shape);
     gpu_->device->upload(view.data, values.data(), view.bytes());
     if (dtype == DType::f32) return view;
@@ -46,8 +53,8 @@ class ProductPaths : public testing::Test {
     gpu_->device->upload(view.data, values.data(), view.bytes());
     return view;
   }
-  View random_rows() {
-    std::vector<int32_t> rows(kRows);
+  View random_rows(int64_t count = kRows) {
+    std::vector<int32_t> rows(static_cast<size_t>(count));
     const Random random(4, ++streams_);
     for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int32_t>(random.below(i, kTokens));
     return integers(rows);
@@ -65,9 +72,11 @@ class ProductPaths : public testing::Test {
   }
 
   template <class Op>
-  void expect_agreement(const Op& op, double tolerance) {
+  void expect_agreement(const Op& op, double tolerance,
+                        const std::vector<CudaPath>& paths = {CudaPath::tensor, CudaPath::hopper,
+                                                              CudaPath::automatic}) {
     const std::vector<float> expected = result(op, CudaPath::simt);
-    for (const CudaPath path : {CudaPath::tensor, CudaPath::hopper, CudaPath::automatic}) {
+    for (const CudaPath path : paths) {
       const std::vector<float> found = result(op, path);
       double error = 0, norm = 0, worst = 0;
       for (size_t i = 0; i < found.size(); ++i) {
@@ -124,14 +133,91 @@ TEST_F(ProductPaths, ReducedOverAnExpertsRows) {
   }
 }
 
+/// Experts whose last tiles of rows are empty, of one row, full or nearly so, alone or in pairs.
+struct Experts {
+  const char* name;
+  std::vector<int32_t> rows;
+};
+const std::vector<Experts> kExpertRows = {
+    {"few rows each",
+     [] {
+       std::vector<int32_t> rows;
+       for (int e = 0; e < 40; ++e) rows.push_back(640 + 13 * (e * 7 % 11));
+       rows[3] = 0, rows[4] = 1, rows[17] = 127, rows[18] = 128, rows[39] = 129;
+       return rows;
+     }()},
+    {"thousands of rows", {3000, 0, 1, 127, 128, 129, 255, 257, 5000, 2560}},
+};
+
+std::vector<int32_t> offsets_of(const std::vector<int32_t>& rows) {
+  std::vector<int32_t> offsets{0};
+  for (const int32_t count : rows) offsets.push_back(offsets.back() + count);
+  return offsets;
+}
+
+TEST_F(ProductPaths, OfExpertsWhoseBlocksTakeTileAfterTile) {
+  for (const auto& [name, rows] : kExpertRows) {
+    const auto experts = static_cast<int64_t>(rows.size());
+    const std::vector<int32_t> begins = offsets_of(rows);
+    const View offsets = integers(begins), picked = random_rows(begins.back());
+    for (const int64_t columns : {128, 352, 432, 512}) {  // one of each width of Hopper's tiles
+      for (const bool transpose_b : {false, true}) {
+        const bool gathered = transpose_b == (columns % 128 == 0);
+        for (const int processors : {0, 3}) {
+          SCOPED_TRACE(
+              fmt::format("{}: {} columns, transpose_b={}, {} processors", name, columns, transpose_b, processors));
+          force_cuda_processors(processors);
+          const Shape b = transpose_b ? Shape{experts, columns, 200} : Shape{experts, 200, columns};
+          expect_agreement(GroupedGemm{.a = floats(DType::bf16, {gathered ? kTokens : begins.back(), 200}),
+                                       .a_rows = gathered ? picked : View{},
+                                       .offsets = offsets,
+                                       .b = floats(DType::bf16, b),
+                                       .c = empty(DType::bf16, {begins.back(), columns}),
+                                       .transpose_b = transpose_b},
+                           2e-3, {CudaPath::hopper});
+        }
+      }
+    }
+  }
+}
+
+TEST_F(ProductPaths, ReducedOverExpertsWhoseBlocksTakeTileAfterTile) {
+  // The tensor cores cut off what an f32 sum has no room for, up to 2^-23 of it and half of that on average, after
+  // every 16 rows; the sums before the last are two thirds of it in size.
+  constexpr double kMostRows = 5000, kTolerance = kMostRows / 16 * 0x1p-24 * 2 / 3;
+  for (const auto& [name, rows] : kExpertRows) {
+    const auto experts = static_cast<int64_t>(rows.size());
+    const std::vector<int32_t> begins = offsets_of(rows);
+    const View offsets = integers(begins), picked = random_rows(begins.back());
+    for (const Shape& c : {Shape{experts, 1152, 432}, Shape{experts, 352, 1280}, Shape{experts, 264, 176}}) {
+      for (const int gathered : {0, 1, 2}) {
+        for (const int processors : {0, 3}) {
+          SCOPED_TRACE(fmt::format("{}: {}, gathered={}, {} processors", name, c.text(), gathered, processors));
+          force_cuda_processors(processors);
+          expect_agreement(GroupedGemmReduce{.a = floats(DType::bf16, {gathered == 1 ? kTokens : begins.back(), c[1]}),
+                                             .a_rows = gathered == 1 ? picked : View{},
+                                             .b = floats(DType::bf16, {gathered == 2 ? kTokens : begins.back(), c[2]}),
+                                             .b_rows = gathered == 2 ? picked : View{},
+                                             .offsets = offsets,
+                                             .c = empty(DType::f32, c),
+                                             .accumulate = processors == 3},
+                           kTolerance, {CudaPath::hopper});
+        }
+      }
+    }
+  }
+}
+
 TEST_F(ProductPaths, AnF32OperandBesideBf16KeepsItsDigits) {
   // Automatic: three bf16 parts on the tensor cores; simt: f32 arithmetic.
-  for (const bool transpose_a : {false, true}) {
-    for (const DType out : {DType::f32, DType::bf16}) {
-      const Shape a = transpose_a ? Shape{kTokens, 64} : Shape{kTokens, 64};
-      const Gemm op{.a = floats(DType::f32, a),
-                    .b = floats(DType::bf16, {transpose_a ? kTokens : 64, kHidden}),
-                    .c = empty(out, {transpose_a ? 64 : kTokens, kHidden}),
+  // 64, and a number that makes rows which are no multiple of 16 bytes.
+  for (const int64_t experts : {64, 63}) {
+    for (const int which : {0, 1, 2, 3}) {
+      const bool transpose_a = which % 2 == 1;
+      const DType out = which / 2 == 0 ? DType::f32 : DType::bf16;
+      const Gemm op{.a = floats(DType::f32, {kTokens, experts}),
+                    .b = floats(DType::bf16, {transpose_a ? kTokens : experts, kHidden}),
+                    .c = empty(out, {transpose_a ? experts : kTokens, kHidden}),
                     .transpose_a = transpose_a,
                     .accumulate = true};
       // Twice and more what bf16 operands get: three sums, and the tensor cores cut digits off when they add.

@@ -1,0 +1,56 @@
+#pragma once
+/// What the files that compile Hopper's grouped products share: operands for the copy engine, and the launch.
+
+#include "backend/cuda/hopper_launch.h"
+#include "backend/cuda/hopper_product.cuh"
+#include "backend/cuda/products.h"
+
+namespace moe::cuda::hopper {
+
+/// A stored operand, [rows, columns] or one such matrix per expert, for the bulk copy engine: boxes of 64 columns by
+/// `box_rows` rows.
+Bulk in_bulk(const View& stored, int box_rows);
+
+template <Grouping grouping, bool across, int columns>
+void start(const Launch& l) {
+  using T = Tiles<columns, across>;
+  const auto function = kernel<grouping, across, columns>;
+  // For each launch: which device is current may change, and it costs little.
+  check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(T::kSharedBytes)),
+        "asking for shared memory");
+  const int pair = l.choice.pair;
+  const int64_t tile_count = l.tall * ceil_div(l.p.n, columns);
+  const int64_t places = std::min<int64_t>(tile_count, std::max(1, processors(l.context) / pair));
+  if (places == 0) return;
+  Bulk a{}, b{};
+  if (l.p.a.rows == nullptr) a = in_bulk(l.a, grouping == Grouping::reduction ? kDepth : kTileRows);
+  if (l.p.b.rows == nullptr) b = in_bulk(l.b, across ? kDepth / pair : box_columns(columns, pair));
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = static_cast<unsigned>(pair);
+  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = blocks(places * pair);
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = T::kSharedBytes;
+  config.stream = l.context.stream;
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  check(cudaLaunchKernelEx(&config, function, l.p, a, b, static_cast<int>(tile_count)), "starting a grouped product");
+}
+
+template <Grouping grouping, bool across>
+void start_width(const Launch& launch) {
+  switch (launch.choice.columns) {
+    case 256:
+      return start<grouping, across, 256>(launch);
+    case 216:
+      return start<grouping, across, 216>(launch);
+    case 176:
+      return start<grouping, across, 176>(launch);
+    default:
+      return start<grouping, across, 128>(launch);
+  }
+}
+
+}  // namespace moe::cuda::hopper

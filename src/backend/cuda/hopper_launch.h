@@ -1,0 +1,28 @@
+#pragma once
+/// Starting Hopper's grouped products. Each kernel is compiled in a file of its own group, so that several compile at a
+/// time.
+
+#include "backend/cuda/hopper_tiles.h"
+#include "backend/cuda/tile_problem.cuh"
+
+namespace moe::cuda::hopper {
+
+/// A grouped product with its stored operands. `p` holds all but the tiles' shape; `tall`: tiles of kTileRows *
+/// choice.pair rows, at most.
+struct Launch {
+  const Context& context;
+  const TileProblem& p;
+  const View& a;
+  const View& b;
+  TileChoice choice;
+  int64_t tall;
+};
+
+/// c = a b^T by an expert's rows.
+void start_by_rows(const Launch& launch);
+/// c = a b by an expert's rows.
+void start_by_rows_across(const Launch& launch);
+/// c = a^T b, reduced over an expert's rows.
+void start_reduction(const Launch& launch);
+
+}  // namespace moe::cuda::hopper

@@ -1,0 +1,287 @@
+#include "backend/cuda/kernel.cuh"
+#include "ops/rows.h"
+
+namespace moe::cuda {
+namespace {
+
+constexpr unsigned kThreads = 256;
+constexpr unsigned kWarps = kThreads / kWarp;
+constexpr int kMostPerLane = 8;  ///< chunks of a row that a lane keeps
+// Backward keeps five rows' worth in registers: small blocks, as many at a time as have room for that.
+constexpr unsigned kBackwardThreads = 128;
+constexpr unsigned kBackwardWarps = kBackwardThreads / kWarp;
+constexpr int blocks_together(int per_lane) { return per_lane > 5 ? 2 : 3; }
+
+/// Widest first: enough threads for one chunk each, up to kThreads.
+unsigned threads_for(int64_t width) {
+  unsigned threads = kWarp;
+  while (threads < kThreads && static_cast<int64_t>(threads) * kChunk < width) threads *= 2;
+  return threads;
+}
+
+/// One block per row. The statistics are of the sum as stored.
+__global__ void rms_norm_kernel(Matrix x, Matrix residual, Matrix sum, Matrix gain, float eps, Matrix y, float* inv_rms,
+                                int64_t width) {
+  __shared__ float shared[kWarps];
+  const int64_t row = blockIdx.x;
+  float v[kChunk], other[kChunk], squares = 0;
+  for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
+    load_chunk(x, row, c, width, v);
+    if (residual) {
+      load_chunk(residual, row, c, width, other);
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) v[i] = rounded(sum, v[i] + other[i]);
+      store_chunk(sum, row, c, width, v);
+    }
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) squares += v[i] * v[i];
+  }
+  squares = block_sum(squares, shared);
+  const float scale = 1 / sqrtf(squares / static_cast<float>(width) + eps);
+  if (threadIdx.x == 0) inv_rms[row] = scale;
+  for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
+    load_chunk(residual ? sum : x, row, c, width, v);
+    load_chunk(gain, 0, c, width, other);
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) v[i] = other[i] * rounded(y, v[i] * scale);
+    store_chunk(y, row, c, width, v);
+  }
+}
+
+/// Block b takes rows b, b + gridDim.x, ...; each thread owns the same columns in every row, so that dgain's partial
+/// sum (one per block, in shared memory) needs no other thread.
+__global__ void rms_norm_backward_kernel(Matrix dy, Matrix x, Matrix gain, const float* inv_rms, Matrix dx,
+                                         float* partials, int64_t rows, int64_t width) {
+  extern __shared__ float dgain[];
+  __shared__ float shared[kWarps];
+  for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
+    for (int64_t i = c; i < width && i < c + kChunk; ++i) dgain[i] = 0;
+  }
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const float scale = inv_rms[row];
+    float d[kChunk], n[kChunk], g[kChunk], dot = 0;
+    for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
+      load_chunk(dy, row, c, width, d);
+      load_chunk(x, row, c, width, n);
+      load_chunk(gain, 0, c, width, g);
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) dot += g[i] * d[i] * (n[i] * scale);
+    }
+    const float mean = block_sum(dot, shared) / static_cast<float>(width);
+    for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
+      float out[kChunk];
+      load_chunk(dy, row, c, width, d);
+      load_chunk(x, row, c, width, n);
+      load_chunk(gain, 0, c, width, g);
+      load_chunk(dx, row, c, width, out);
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) {
+        const float normed = n[i] * scale;
+        out[i] += scale * (g[i] * d[i] - normed * mean);
+        if (c + i < width) dgain[c + i] += d[i] * normed;
+      }
+      store_chunk(dx, row, c, width, out);
+    }
+  }
+  for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
+    for (int64_t i = c; i < width && i < c + kChunk; ++i) partials[blockIdx.x * width + i] = dgain[i];
+  }
+}
+
+/// One warp per row, bf16 throughout, the row in registers: chunk lane + 32 i is a lane's i-th. A warp takes row after
+/// row, with the gain in registers too.
+template <int per_lane>
+__global__ void rms_norm_rows_kernel(Matrix x, Matrix residual, Matrix sum, Matrix gain, float eps, Matrix y,
+                                     float* inv_rms, int64_t rows, int64_t width) {
+  const int lane = static_cast<int>(threadIdx.x % kWarp);
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kWarps;
+  const auto column = [lane](int i) { return (lane + i * kWarp) * kChunk; };
+  HalfChunk g[per_lane] = {};
+#pragma unroll
+  for (int i = 0; i < per_lane; ++i) {
+    if (column(i) < width) g[i] = HalfChunk::load(gain, 0, column(i));
+  }
+  for (int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; row < rows; row += step) {
+    HalfChunk in[per_lane] = {}, other[per_lane] = {};
+#pragma unroll
+    for (int i = 0; i < per_lane; ++i) {
+      if (column(i) >= width) continue;
+      in[i] = HalfChunk::load(x, row, column(i));
+      if (residual) other[i] = HalfChunk::load(residual, row, column(i));
+    }
+    float squares = 0;
+#pragma unroll
+    for (int i = 0; i < per_lane; ++i) {
+      float v[kChunk], r[kChunk];
+      in[i].get(v);
+      if (residual) {
+        other[i].get(r);
+#pragma unroll
+        for (int j = 0; j < kChunk; ++j) v[j] += r[j];
+        in[i] = HalfChunk::of(v);
+        in[i].get(v);
+        if (column(i) < width) in[i].store(sum, row, column(i));
+      }
+#pragma unroll
+      for (int j = 0; j < kChunk; ++j) squares += v[j] * v[j];
+    }
+    const float scale = 1 / sqrtf(warp_sum(squares) / static_cast<float>(width) + eps);
+    if (lane == 0) inv_rms[row] = scale;
+#pragma unroll
+    for (int i = 0; i < per_lane; ++i) {
+      float v[kChunk], factor[kChunk];
+      in[i].get(v);
+      g[i].get(factor);
+#pragma unroll
+      for (int j = 0; j < kChunk; ++j) v[j] = factor[j] * __bfloat162float(__float2bfloat16_rn(v[j] * scale));
+      if (column(i) < width) HalfChunk::of(v).store(y, row, column(i));
+    }
+  }
+}
+
+/// The same for backward. Each lane sums dgain of its columns over its warp's rows; then the block adds its warps', in
+/// order.
+template <int per_lane>
+__global__ void __launch_bounds__(kBackwardThreads, blocks_together(per_lane))
+    rms_norm_backward_rows_kernel(Matrix dy, Matrix x, Matrix gain, const float* inv_rms, Matrix dx, float* partials,
+                                  int64_t rows, int64_t width) {
+  extern __shared__ float dgain[];
+  const int lane = static_cast<int>(threadIdx.x % kWarp), warp = static_cast<int>(threadIdx.x / kWarp);
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kBackwardWarps;
+  const auto column = [lane](int i) { return (lane + i * kWarp) * kChunk; };
+  float mine[per_lane][kChunk] = {};
+  for (int64_t row = static_cast<int64_t>(blockIdx.x) * kBackwardWarps + warp; row < rows; row += step) {
+    HalfChunk d[per_lane] = {}, n[per_lane] = {}, old[per_lane] = {};
+    const float scale = inv_rms[row];
+#pragma unroll
+    for (int i = 0; i < per_lane; ++i) {
+      if (column(i) >= width) continue;
+      d[i] = HalfChunk::load(dy, row, column(i));
+      n[i] = HalfChunk::load(x, row, column(i));
+      old[i] = HalfChunk::load(dx, row, column(i));
+    }
+    float dot = 0;
+#pragma unroll
+    for (int i = 0; i < per_lane; ++i) {
+      float dv[kChunk], nv[kChunk], gv[kChunk];
+      if (column(i) >= width) continue;
+      d[i].get(dv), n[i].get(nv), HalfChunk::load(gain, 0, column(i)).get(gv);
+#pragma unroll
+      for (int j = 0; j < kChunk; ++j) {
+        const float normed = nv[j] * scale;
+        dot += gv[j] * dv[j] * normed;
+        mine[i][j] += dv[j] * normed;
+      }
+    }
+    const float mean = warp_sum(dot) / static_cast<float>(width);
+#pragma unroll
+    for (int i = 0; i < per_lane; ++i) {
+      float dv[kChunk], nv[kChunk], gv[kChunk], out[kChunk];
+      if (column(i) >= width) continue;
+      d[i].get(dv), n[i].get(nv), HalfChunk::load(gain, 0, column(i)).get(gv), old[i].get(out);
+#pragma unroll
+      for (int j = 0; j < kChunk; ++j) out[j] += scale * (gv[j] * dv[j] - nv[j] * scale * mean);
+      HalfChunk::of(out).store(dx, row, column(i));
+    }
+  }
+  for (int turn = 0; turn < static_cast<int>(kBackwardWarps); ++turn) {
+    if (turn == warp) {
+#pragma unroll
+      for (int i = 0; i < per_lane; ++i) {
+        if (column(i) >= width) continue;
+#pragma unroll
+        for (int j = 0; j < kChunk; ++j) {
+          float& total = dgain[column(i) + j];
+          total = turn == 0 ? mine[i][j] : total + mine[i][j];
+        }
+      }
+    }
+    __syncthreads();
+  }
+  for (int64_t c = threadIdx.x; c < width; c += kBackwardThreads) partials[blockIdx.x * width + c] = dgain[c];
+}
+
+/// A block adds kWarp columns: each warp every kWarps-th part, then the warps' sums in order.
+__global__ void add_partials_kernel(const float* partials, int64_t count, float* total, int64_t width) {
+  __shared__ float sums[kWarps][kWarp];
+  const int lane = static_cast<int>(threadIdx.x % kWarp), warp = static_cast<int>(threadIdx.x / kWarp);
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * kWarp + lane;
+  float sum = 0;
+  if (c < width) {
+#pragma unroll 8
+    for (int64_t i = warp; i < count; i += kWarps) sum += partials[i * width + c];
+  }
+  sums[warp][lane] = sum;
+  __syncthreads();
+  if (warp > 0 || c >= width) return;
+  for (unsigned i = 1; i < kWarps; ++i) sum += sums[i][lane];
+  total[c] += sum;
+}
+
+/// Calls use(a constant) with the chunks per lane that rows of this width need.
+template <class Use>
+void for_chunks_per_lane(int64_t width, const Use& use) {
+  const int64_t needed = ceil_div(width, kWarp * kChunk);
+  if (needed <= 1) return use(std::integral_constant<int, 1>{});
+  if (needed <= 2) return use(std::integral_constant<int, 2>{});
+  if (needed <= 3) return use(std::integral_constant<int, 3>{});
+  if (needed <= 5) return use(std::integral_constant<int, 5>{});
+  use(std::integral_constant<int, kMostPerLane>{});
+}
+
+bool fits_lanes(int64_t width) { return width <= int64_t{kMostPerLane} * kWarp * kChunk; }
+
+}  // namespace
+
+template <>
+void execute(Context& context, const RmsNorm& op) {
+  const int64_t rows = op.x.size(0), width = op.x.size(1);
+  const Matrix x = matrix(op.x), residual = matrix(op.residual), sum = matrix(op.sum), gain = matrix(op.gain),
+               y = matrix(op.y);
+  const auto half = [&](const Matrix& m) { return in_half_chunks(m, width); };
+  auto* const inv_rms = op.inv_rms.as<float>();
+  if (fits_lanes(width) && half(x) && half(residual) && half(sum) && half(gain) && half(y)) {
+    const dim3 grid = blocks(std::min<int64_t>(ceil_div(rows, kWarps), int64_t{8} * context.multiprocessors));
+    for_chunks_per_lane(width, [&](auto per_lane) {
+      launch(context, rms_norm_rows_kernel<per_lane()>, grid, kThreads, 0, x, residual, sum, gain, op.eps, y, inv_rms,
+             rows, width);
+    });
+    return;
+  }
+  launch(context, rms_norm_kernel, blocks(rows), threads_for(width), 0, x, residual, sum, gain, op.eps, y, inv_rms,
+         width);
+}
+
+template <>
+void execute(Context& context, const RmsNormBackward& op) {
+  const int64_t rows = op.x.size(0), width = op.x.size(1);
+  constexpr int64_t kMostWidth = 12000;  // dgain in 48 KiB of shared memory
+  if (width > kMostWidth) fail("rms_norm_backward: the width is {}, and on a GPU at most {}", width, kMostWidth);
+  const Matrix dy = matrix(op.dy), x = matrix(op.x), gain = matrix(op.gain), dx = matrix(op.dx);
+  const auto half = [&](const Matrix& m) { return in_half_chunks(m, width); };
+  const bool in_lanes = fits_lanes(width) && half(dy) && half(x) && half(gain) && half(dx);
+  // Of the shape alone, so that the order of the sums is the same on every GPU; about what an H100 holds at a time.
+  int64_t parts = std::min<int64_t>(rows, 512);
+  if (in_lanes) {
+    for_chunks_per_lane(width, [&](auto per_lane) {
+      parts = std::min(ceil_div(rows, kBackwardWarps), int64_t{128} * blocks_together(per_lane()));
+    });
+  }
+  if (width == 0 || parts == 0) return;
+  auto* const partials = Carver(context, RmsNormBackward::name).take<float>(parts * width);
+  const auto* const inv_rms = op.inv_rms.as<const float>();
+  const size_t shared = static_cast<size_t>(width) * sizeof(float);
+  if (in_lanes) {
+    for_chunks_per_lane(width, [&](auto per_lane) {
+      launch(context, rms_norm_backward_rows_kernel<per_lane()>, blocks(parts), kBackwardThreads, shared, dy, x, gain,
+             inv_rms, dx, partials, rows, width);
+    });
+  } else {
+    launch(context, rms_norm_backward_kernel, blocks(parts), threads_for(width), shared, dy, x, gain, inv_rms, dx,
+           partials, rows, width);
+  }
+  launch(context, add_partials_kernel, blocks(ceil_div(width, kWarp)), kThreads, 0, partials, parts,
+         op.dgain.as<float>(), width);
+}
+
+}  // namespace moe::cuda
