@@ -6,21 +6,35 @@ namespace {
 
 constexpr unsigned kThreads = 256;
 
-/// One thread per slot. Integers: the order of the additions does not matter. A column that an earlier choice of the
-/// token reached is not counted again.
+constexpr int kCountedTokens = 256;        ///< of a block
+constexpr int kMostCountedColumns = 1024;  ///< that a block counts in shared memory
+
+/// A block counts some tokens by itself, those of its first token's group, and then adds what it has: a few addresses
+/// that all slots add to would be a queue. Integers: the order of the additions does not matter. A column that an
+/// earlier choice of the token reached is not counted again.
 __global__ void counts_kernel(const int* ids, int64_t id_step, const int* group, int members, int* counts,
-                              int64_t counts_step, int64_t tokens, int count) {
-  const int64_t slot = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (slot >= tokens * count) return;
-  const int64_t t = slot / count;
-  const int k = static_cast<int>(slot % count);
-  const int* const id = ids + t * id_step;
-  if (id[k] < 0 || group[t] < 0) return;
-  const int column = id[k] / members;
-  for (int j = 0; j < k && members > 1; ++j) {
-    if (id[j] >= 0 && id[j] / members == column) return;
+                              int64_t counts_step, int64_t tokens, int count, int columns) {
+  __shared__ int mine[kMostCountedColumns];
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kCountedTokens;
+  const int here = static_cast<int>(tokens - first < kCountedTokens ? tokens - first : kCountedTokens);
+  const int own = columns <= kMostCountedColumns ? group[first] : -1;
+  for (int c = static_cast<int>(threadIdx.x); c < columns && own >= 0; c += static_cast<int>(blockDim.x)) mine[c] = 0;
+  __syncthreads();
+  for (int slot = static_cast<int>(threadIdx.x); slot < here * count; slot += static_cast<int>(blockDim.x)) {
+    const int64_t t = first + slot / count;
+    const int k = slot % count, g = group[t];
+    const int* const id = ids + t * id_step;
+    if (id[k] < 0 || g < 0) continue;
+    const int column = id[k] / members;
+    bool again = false;
+    for (int j = 0; j < k && members > 1; ++j) again = again || (id[j] >= 0 && id[j] / members == column);
+    if (again) continue;
+    atomicAdd(g == own ? mine + column : counts + g * counts_step + column, 1);
   }
-  atomicAdd(counts + group[t] * counts_step + column, 1);
+  __syncthreads();
+  for (int c = static_cast<int>(threadIdx.x); c < columns && own >= 0; c += static_cast<int>(blockDim.x)) {
+    if (mine[c] > 0) atomicAdd(counts + own * counts_step + c, mine[c]);
+  }
 }
 
 /// One thread per element; the few counts of a device group are added again by each of its experts.
@@ -190,9 +204,10 @@ __global__ void bias_kernel(const int* counts, float rate, float* bias, int expe
 template <>
 void execute(Context& context, const RouterCounts& op) {
   const int64_t tokens = op.ids.size(0);
-  launch(context, counts_kernel, blocks(ceil_div(op.ids.elements(), kThreads)), kThreads, 0, op.ids.as<const int32_t>(),
+  launch(context, counts_kernel, blocks(ceil_div(tokens, kCountedTokens)), kThreads, 0, op.ids.as<const int32_t>(),
          op.ids.stride[0], op.group.as<const int32_t>(), static_cast<int>(op.experts / op.counts.size(1)),
-         op.counts.as<int32_t>(), op.counts.stride[0], tokens, static_cast<int>(op.ids.size(1)));
+         op.counts.as<int32_t>(), op.counts.stride[0], tokens, static_cast<int>(op.ids.size(1)),
+         static_cast<int>(op.counts.size(1)));
 }
 
 template <>

@@ -39,16 +39,46 @@ __global__ void cast_kernel(Matrix x, Matrix y, int64_t count) {
   store_chunk(y, 0, c, count, v);
 }
 
+constexpr int kQuad = 4;  ///< elements that a lane takes at a time where all are f32: a warp's lie side by side
+
+/// Four elements from `at` on that nobody needs in the cache afterwards; those past `count` read as 0.
+__device__ void load_once(const Matrix& m, int64_t at, int64_t count, float (&out)[kQuad]) {
+  if (m.half || !m.wide || at + kQuad > count) {
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) out[i] = at + i < count ? load(m, 0, at + i) : 0.0f;
+    return;
+  }
+  const float4 four = __ldcs(reinterpret_cast<const float4*>(static_cast<const float*>(m.data) + at));
+  out[0] = four.x, out[1] = four.y, out[2] = four.z, out[3] = four.w;
+}
+__device__ void store_once(const Matrix& m, int64_t at, int64_t count, const float (&in)[kQuad]) {
+  if (!m.wide || at + kQuad > count) {
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) {
+      if (at + i < count) store(m, 0, at + i, in[i]);
+    }
+  } else if (m.half) {
+    uint2 bits;
+    auto* const pairs = reinterpret_cast<__nv_bfloat162*>(&bits);
+    pairs[0] = __floats2bfloat162_rn(in[0], in[1]);
+    pairs[1] = __floats2bfloat162_rn(in[2], in[3]);
+    __stcs(reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(m.data) + at), bits);
+  } else {
+    __stcs(reinterpret_cast<float4*>(static_cast<float*>(m.data) + at), make_float4(in[0], in[1], in[2], in[3]));
+  }
+}
+
 /// The elements are divided among blocks by the count alone, and a block's threads add theirs in a fixed order.
 __global__ void sum_squares_kernel(Matrix x, double* partials, int64_t count, int64_t per_block) {
   __shared__ double shared[kThreads / kWarp];
   const int64_t begin = blockIdx.x * per_block, end = begin + per_block < count ? begin + per_block : count;
   double sum = 0;
-  for (int64_t c = begin + threadIdx.x * kChunk; c < end; c += blockDim.x * kChunk) {
-    float v[kChunk];
-    load_chunk(x, 0, c, end, v);
+#pragma unroll 4
+  for (int64_t c = begin + threadIdx.x * kQuad; c < end; c += blockDim.x * kQuad) {
+    float v[kQuad];
+    load_once(x, c, end, v);
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) sum += static_cast<double>(v[i]) * static_cast<double>(v[i]);
+    for (int i = 0; i < kQuad; ++i) sum += static_cast<double>(v[i]) * static_cast<double>(v[i]);
   }
   sum = block_sum(sum, shared);
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
@@ -81,44 +111,38 @@ __device__ float root_of(float x) {
   return y;
 }
 
-/// Reads eight floats that nobody needs in the cache afterwards.
-__device__ void load_once(const Matrix& m, int64_t c, int64_t count, float (&out)[kChunk]) {
-  if (m.half || !m.wide || c + kChunk > count) return load_chunk(m, 0, c, count, out);
-  const auto* const four = reinterpret_cast<const float4*>(static_cast<const float*>(m.data) + c);
-  const float4 low = __ldcs(four), high = __ldcs(four + 1);
-  out[0] = low.x, out[1] = low.y, out[2] = low.z, out[3] = low.w;
-  out[4] = high.x, out[5] = high.y, out[6] = high.z, out[7] = high.w;
-}
-__device__ void store_once(const Matrix& m, int64_t c, int64_t count, const float (&in)[kChunk]) {
-  if (m.half || !m.wide || c + kChunk > count) return store_chunk(m, 0, c, count, in);
-  auto* const four = reinterpret_cast<float4*>(static_cast<float*>(m.data) + c);
-  __stcs(four, make_float4(in[0], in[1], in[2], in[3]));
-  __stcs(four + 1, make_float4(in[4], in[5], in[6], in[7]));
-}
-
 __global__ void adamw_kernel(Matrix param, Matrix master, Matrix gradient, Matrix exp_avg, Matrix exp_avg_sq,
                              const float* gradient_scale, AdamWScalars s, int64_t count) {
-  const int64_t c = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kChunk;
-  if (c >= count) return;
-  float p[kChunk], g[kChunk], m[kChunk], v[kChunk];
-  load_once(master ? master : param, c, count, p);
-  load_once(gradient, c, count, g);
-  load_once(exp_avg, c, count, m);
-  load_once(exp_avg_sq, c, count, v);
   const float scale = *gradient_scale;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.x * kChunk + threadIdx.x * kQuad;
+  constexpr int kTurns = kChunk / kQuad;
+  float p[kTurns][kQuad], g[kTurns][kQuad], m[kTurns][kQuad], v[kTurns][kQuad];
 #pragma unroll
-  for (int i = 0; i < kChunk; ++i) {
-    const float d = g[i] * scale;
-    m[i] = s.beta1 * m[i] + s.one_minus_beta1 * d;
-    v[i] = s.beta2 * v[i] + s.one_minus_beta2 * d * d;
-    // By approximations whose few units of rounding the bound has room for.
-    const float move = __fdividef(s.learning_rate * (m[i] * s.correction1), root_of(v[i] * s.correction2) + s.eps);
-    p[i] = p[i] * s.keep - move;
+  for (int turn = 0; turn < kTurns; ++turn) {
+    const int64_t at = first + static_cast<int64_t>(turn) * blockDim.x * kQuad;
+    load_once(master ? master : param, at, count, p[turn]);
+    load_once(gradient, at, count, g[turn]);
+    load_once(exp_avg, at, count, m[turn]);
+    load_once(exp_avg_sq, at, count, v[turn]);
   }
-  store_once(exp_avg, c, count, m);
-  store_once(exp_avg_sq, c, count, v);
-  if (master) store_once(master, c, count, p);
-  store_chunk(param, 0, c, count, p);
+#pragma unroll
+  for (int turn = 0; turn < kTurns; ++turn) {
+    const int64_t at = first + static_cast<int64_t>(turn) * blockDim.x * kQuad;
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) {
+      float &mean = m[turn][i], &square = v[turn][i];
+      const float d = g[turn][i] * scale;
+      mean = s.beta1 * mean + s.one_minus_beta1 * d;
+      square = s.beta2 * square + s.one_minus_beta2 * d * d;
+      // By approximations whose few units of rounding the bound has room for.
+      const float move = __fdividef(s.learning_rate * (mean * s.correction1), root_of(square * s.correction2) + s.eps);
+      p[turn][i] = p[turn][i] * s.keep - move;
+    }
+    store_once(exp_avg, at, count, m[turn]);
+    store_once(exp_avg_sq, at, count, v[turn]);
+    if (master) store_once(master, at, count, p[turn]);
+    store_once(param, at, count, p[turn]);
+  }
 }
 
 dim3 chunk_blocks(int64_t count) { return blocks(ceil_div(count, static_cast<int64_t>(kThreads) * kChunk)); }
