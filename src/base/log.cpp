@@ -3,21 +3,16 @@
 #include <cstdio>
 #include <mutex>
 #include <string>
-#include <sys/ioctl.h>
 
 #include <unistd.h>
+
+#include "base/terminal.h"
 
 namespace moe {
 namespace {
 
 std::mutex log_mutex;
 bool status_shown = false;
-
-size_t terminal_width() {
-  winsize size{};
-  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
-  return size.ws_col;
-}
 
 void erase_status() {
   if (status_shown) std::fputs("\r\033[K", stderr);

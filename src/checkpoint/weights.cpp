@@ -4,6 +4,7 @@
 #include <cstring>
 #include <set>
 
+#include "checkpoint/checkpoint_folder.h"
 #include "formats/safetensors.h"
 
 namespace moe {
@@ -192,18 +193,8 @@ void save_optimizer(const fs::path& folder, const ModelConfig& config, const std
 
 void load_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                     const std::vector<ParameterSet>& sets, Device& device) {
-  std::vector<fs::path> paths;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(kOptimizerPrefix) && name.ends_with(".safetensors")) paths.push_back(entry.path());
-  }
-  if (paths.empty()) {
-    fail("{} has no optimizer-*.safetensors, so training cannot go on from it; choose a checkpoint of `moe train`",
-         folder.string());
-  }
-  std::sort(paths.begin(), paths.end());
   std::vector<SafetensorsFile> files;
-  for (const fs::path& path : paths) files.emplace_back(path);
+  for (const fs::path& path : optimizer_files(folder)) files.emplace_back(path);
   load_parts(files, parts_of(config, table, sets), config, device);
 }
 

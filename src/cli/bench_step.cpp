@@ -95,7 +95,7 @@ Measured measure(const StepFlags& flags, const StepConfig& step, Compute& comput
     RecordingBackend recorder(*compute.backend, *compute.device);
     recorder.record(false);
     TrainingStep run(flags.model, step, measured.plan, *compute.device, recorder);
-    run.initialize(1, 0.006);
+    run.initialize(1, 0.006, {}, &compute.pool);
     // After the timed steps, one more whose operations are timed one by one.
     const int all_steps = flags.warm_up + flags.steps + 1;
     for (int i = 0; i < all_steps; ++i) {

@@ -85,7 +85,7 @@ bool run_jobs(const StudyOptions& options, Study& study, Compute& compute) {
     }
     log_info("{} ({} of {})", job.name, number, study.jobs.size());
     job.run.step.head_logits = head_logits(compute.kind);
-    const auto result = run_job(study, job, *compute.device, *compute.backend);
+    const auto result = run_job(study, job, *compute.device, *compute.backend, compute.pool);
     if (!result) return false;
     longest = std::max(longest, steady_seconds() - begin);
     log_info("{}: loss {:.4f} after {:.0f} s", job.name, result->loss, result->seconds);

@@ -1,13 +1,16 @@
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <optional>
 
 #include "base/log.h"
+#include "cli/bench_machine.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
 #include "train/plan_text.h"
 #include "train/run_keys.h"
+#include "train/start_text.h"
 #include "train/trainer.h"
 
 namespace moe {
@@ -16,64 +19,96 @@ namespace {
 struct TrainOptions {
   std::string file;
   std::vector<std::string> set;
+  std::vector<std::string> allow_change;
   bool resume = false;
   bool dry_run = false;
+  bool verbose = false;
   DeviceOptions device;
 };
 
 const char* const kFooter = R"(
 Example:
-  moe train configs/demo.toml --dry-run                     parameters, FLOPs and memory; allocates nothing
+  moe train configs/demo.toml --dry-run --verbose           size, FLOPs, time, memory, disk; trains nothing
   moe train configs/demo.toml --set train.steps=100 --set run.dir=runs/short
-  moe train configs/demo.toml --resume                      go on from the newest checkpoint in run.dir
+  moe train configs/demo.toml --resume                      go on from the newest good checkpoint in run.dir
+  moe train configs/demo.toml --resume --set train.steps=900 --allow-change train.steps
+                                                            another run from here on: more steps
 
   moe train --keys                                          every key with its values, default and meaning
 
 docs/training.md explains the keys. A run folder holds run.toml (all keys in effect), log.jsonl (one object a
 step), eval.jsonl, step-N/ (Hugging Face model folders with optimizer state) and latest (a link to the newest).
-Ctrl-C and SIGTERM write a checkpoint first (exit status 130 and 143).)";
+Ctrl-C, SIGTERM and a closed terminal write a checkpoint first (exit status 130, 143 and 129).)";
 
 RunConfig read_settings(Settings settings) {
   return read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
 }
 
-/// A resumed run goes on with its stages, however many steps it now has, unless the run file names another boundary.
+/// A change is named twice, so that none is made by a run file that was edited for another run.
+void check_allowed_changes(const TrainOptions& options) {
+  for (const std::string& key : options.allow_change) {
+    if (!options.resume) fail_usage("--allow-change {}: there is nothing to change without --resume", key);
+    const bool set = std::any_of(options.set.begin(), options.set.end(),
+                                 [&](const std::string& assignment) { return assignment.starts_with(key + "="); });
+    if (!set) fail_usage("--allow-change {}: give the new value too, with --set {}=VALUE", key, key);
+  }
+}
+
 RunConfig read_run(const TrainOptions& options) {
+  check_allowed_changes(options);
   Settings settings = Settings::load(options.file);
   for (const std::string& assignment : options.set) settings.set(assignment);
   RunConfig run = read_settings(settings);
-  if (!options.resume || run.step.second_stage == 0 || settings.given("train.second_stage")) return run;
-  const auto second_stage = second_stage_of_run(run.run_dir);
-  if (!second_stage || *second_stage == run.step.second_stage) return run;
-  settings.set(fmt::format("train.second_stage={}", *second_stage));
+  if (!options.resume) return run;
+  const auto found = find_checkpoint(run.run_dir).found;
+  if (!found || !keep_settings(settings, *found, run, options.allow_change)) return run;
   return read_settings(std::move(settings));
 }
 
-void print_coefficients(const RunConfig& run) {
-  log_info("loss = cross-entropy + balance losses, with");
-  for (const std::string& line : run.coefficients) log_info("  {}", line);
+/// What --verbose adds to the lines before a run.
+std::string details_text(const RunConfig& run, const MemoryPlan& plan) {
+  std::string text = plan_text(run.model, run.step, plan) + "loss = cross-entropy + balance losses, with\n";
+  for (const std::string& line : run.coefficients) text += "  " + line + "\n";
+  return text;
+}
+
+/// FLOP/s of a product that takes a fraction of a second.
+double measured_rate(Compute& compute, DType dtype) {
+  const int64_t size = compute.kind == DeviceKind::cuda ? 4096 : 768;
+  return measure_product(*compute.backend, *compute.device, dtype, size, 2);
+}
+
+std::string device_text(Compute& compute) {
+  const std::string name = compute.device->info().name;
+  if (compute.kind == DeviceKind::cuda) return name;
+  return fmt::format("{}, {} thread{}", name, compute.pool.size(), compute.pool.size() == 1 ? "" : "s");
+}
+
+void dry_run(const TrainOptions& options, const RunConfig& run, const MemoryPlan& plan, Compute& compute) {
+  std::optional<Dataset> train_data;
+  if (!run.data.train.empty() && fs::exists(run.data.train)) train_data.emplace(run.data.train);
+  const BeforeRun before{.run = run,
+                         .plan = plan,
+                         .train = train_data ? &*train_data : nullptr,
+                         .device = device_text(compute),
+                         .available_bytes = compute.device->info().memory_bytes,
+                         .product_rate = measured_rate(compute, run.step.dtype)};
+  std::fputs(start_text(before).c_str(), stdout);
+  if (options.verbose) std::fputs(details_text(run, plan).c_str(), stdout);
+  for (const std::string& warning : start_warnings(before)) log_warning("{}", warning);
 }
 
 int train(const TrainOptions& options) {
   RunConfig run = read_run(options);
   run.step.head_logits = head_logits(device_kind(options.device));
   const MemoryPlan plan = plan_training(run.model, run.step);
-  const std::string text =
-      fmt::format("{} steps of {} rows of {} tokens\nmethod: {}\n{}", run.schedule.steps, run.data.rows_per_step,
-                  run.data.sequence_length, run.method, plan_text(run.model, run.step, plan));
   if (options.dry_run) {
-    std::fputs(text.c_str(), stdout);
-    print_coefficients(run);
+    Compute compute = make_compute(options.device);
+    dry_run(options, run, plan, compute);
     return 0;
   }
   if (run.data.train.empty()) {
     fail_usage("{}: data.train is not given; name the dataset folder that `moe data` made", options.file);
-  }
-  log_info("{}", text);
-  print_coefficients(run);
-  if (run.step.balance.counts_first() && run.model.moe_layers() > 0) {
-    log_info("balance.scope = step: every step{} first counts the experts' tokens in a forward-only pass",
-             run.step.second_stage > 0 ? " of the first stage" : "");
   }
   const Dataset train_data(run.data.train);
   std::optional<Dataset> valid_data;
@@ -89,8 +124,27 @@ int train(const TrainOptions& options) {
     refuse_too_many_slots(run.model, run.evaluation.batch_rows, run.data.sequence_length, most_slots,
                           "eval.batch_rows");
   }
+  const double product_rate = measured_rate(compute, run.step.dtype);  // while there is room
   const TrainingData data{train_data, valid_data ? &*valid_data : nullptr, tokenizer};
-  Trainer trainer(run, plan, data, *compute.device, *compute.backend, options.resume);
+  Trainer trainer(run, plan, data, *compute.device, *compute.backend, compute.pool,
+                  {.resume = options.resume, .allowed = options.allow_change});
+  const BeforeRun before{.run = run,
+                         .plan = plan,
+                         .train = &train_data,
+                         .valid = data.valid,
+                         .device = device_text(compute),
+                         .available_bytes = compute.device->info().memory_bytes,
+                         .product_rate = product_rate,
+                         .resumed_step = trainer.steps_done() > 0 ? std::optional(trainer.steps_done()) : std::nullopt};
+  std::string text = start_text(before);
+  if (options.verbose) text += details_text(run, plan);
+  text.pop_back();  // the last line's end
+  log_info("{}", text);
+  for (const std::string& warning : start_warnings(before)) log_warning("{}", warning);
+  if (run.step.balance.counts_first() && run.model.moe_layers() > 0) {
+    log_info("balance.scope = step: every step{} first counts the experts' tokens in a forward-only pass",
+             run.step.second_stage > 0 ? " of the first stage" : "");
+  }
   return trainer.run();
 }
 
@@ -103,8 +157,16 @@ void add_train_command(CLI::App& app) {
   command->add_option("--set", options->set, "Override a key of the run file: train.steps=100 (repeatable)")
       ->allow_extra_args(false)
       ->type_name("KEY=VALUE");
-  command->add_flag("--resume", options->resume, "Continue from the newest checkpoint in run.dir, bit for bit");
-  command->add_flag("--dry-run", options->dry_run, "Print parameters, FLOPs, steps and peak memory, and stop");
+  command->add_flag("--resume", options->resume, "Continue from the newest good checkpoint in run.dir, bit for bit");
+  command
+      ->add_option(
+          "--allow-change", options->allow_change,
+          "With --resume: let this key differ from the checkpoint's; its value is given with --set (repeatable)")
+      ->allow_extra_args(false)
+      ->type_name("KEY");
+  command->add_flag("--dry-run", options->dry_run, "Print the lines that are said before a run, and stop");
+  command->add_flag("--verbose", options->verbose,
+                    "Also say parameters, FLOPs and memory part by part, and where each loss's coefficient comes from");
   command->add_flag_callback(
       "--keys",
       [] {

@@ -86,20 +86,6 @@ class Stopwatch {
   Clock::time_point start_ = Clock::now();
 };
 
-void check_prompt(const Prompt& prompt, const ModelConfig& config) {
-  if (prompt.ids.empty()) fail("the prompt has no token; start from BOS");
-  for (const int32_t id : prompt.ids) {
-    if (id < 0 || id >= config.vocab_size) {
-      fail("the prompt has the token {}, expected ids below the model's vocab_size {}", id, config.vocab_size);
-    }
-  }
-  const auto count = static_cast<int64_t>(prompt.ids.size());
-  if (count >= config.max_position_embeddings) {
-    fail("the prompt has {} tokens, but the model takes {} in all (max_position_embeddings); shorten it", count,
-         config.max_position_embeddings);
-  }
-}
-
 void check_tokenizer(const Tokenizer& tokenizer, const ModelConfig& config) {
   if (tokenizer.id_count() <= config.vocab_size) return;
   fail("the tokenizer has ids up to {}, but the model's vocab_size is {}; they do not belong together",
@@ -166,6 +152,20 @@ std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const ModelConfig
   if (tokenizer.adds_bos()) ids.push_back(*tokenizer.bos());
   tokenizer.encode(text, {.add_special = false}, ids);
   return ids;
+}
+
+void check_prompt(const Prompt& prompt, const ModelConfig& config) {
+  if (prompt.ids.empty()) fail("the prompt has no token; start from BOS");
+  for (const int32_t id : prompt.ids) {
+    if (id < 0 || id >= config.vocab_size) {
+      fail("the prompt has the token {}, expected ids below the model's vocab_size {}", id, config.vocab_size);
+    }
+  }
+  const auto count = static_cast<int64_t>(prompt.ids.size());
+  if (count >= config.max_position_embeddings) {
+    fail("the prompt has {} tokens, but the model takes {} in all (max_position_embeddings); shorten it", count,
+         config.max_position_embeddings);
+  }
 }
 
 void check_generates(const ModelConfig& config) {

@@ -76,6 +76,10 @@ class StopStrings {
 /// is BOS alone, which the tokenizer or, failing that, the model's configuration must name.
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const ModelConfig& config, std::string_view text);
 
+/// Throws Error where a prompt is empty, has an id outside the vocabulary or leaves no room below
+/// max_position_embeddings.
+void check_prompt(const Prompt& prompt, const ModelConfig& config);
+
 /// Throws Error where the model cannot go on token by token.
 void check_generates(const ModelConfig& config);
 

@@ -33,7 +33,7 @@ struct SumSquares {
 };
 
 /// norm = sqrt(sum_squares), scale = min(1, max_norm / (norm + 1e-6)) (1 when max_norm is 0: no clipping).
-/// A norm that is not finite gives a scale of NaN, which the caller finds in `norm`.
+/// A norm that is not finite as `norm` stores it gives a scale of NaN, with which AdamW changes nothing.
 struct ClipScale {
   View sum_squares;  ///< f64 [1]
   float max_norm;
@@ -50,7 +50,7 @@ struct ClipScale {
 /// One AdamW step (Loshchilov and Hutter) on a parameter, with g = gradient_scale * gradient:
 ///   exp_avg = b1 exp_avg + (1 - b1) g,  exp_avg_sq = b2 exp_avg_sq + (1 - b2) g^2,
 ///   p = p (1 - lr weight_decay) - lr (exp_avg / (1 - b1^step)) / (sqrt(exp_avg_sq / (1 - b2^step)) + eps)
-/// on `master` where given (param is then its rounded copy), else on param itself.
+/// on `master` where given (param: its rounded copy). A gradient_scale that is not finite leaves every bit as it was.
 struct AdamW {
   View param;           ///< f32, bf16 or f64
   View master = {};     ///< stat; present when param is bf16

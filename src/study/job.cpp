@@ -236,7 +236,8 @@ void remove_checkpoints(const Study& study, const StudyJob& job) {
   RunFolder(job.run.run_dir).remove_checkpoints();
 }
 
-std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device& device, Backend& backend) {
+std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device& device, Backend& backend,
+                                 ThreadPool& pool) {
   if (auto done = find_result(study, job)) return done;
   const RunConfig& run = job.run;
   const fs::path folder = run.run_dir;
@@ -253,7 +254,7 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
   const Dataset train(run.data.train), valid(run.data.valid);
   const Tokenizer tokenizer = Tokenizer::load(run.data.train);
   {
-    Trainer trainer(run, plan, {train, &valid, tokenizer}, device, backend, true);
+    Trainer trainer(run, plan, {train, &valid, tokenizer}, device, backend, pool, {.resume = true});
     if (trainer.run() != 0) return std::nullopt;
   }
   const ParameterCounts counts(run.model);

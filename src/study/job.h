@@ -60,7 +60,8 @@ JobResult job_result_from(const Json& json, const std::string& name);
 /// Trains (resuming what is there) unless `study.result(job)` exists, which is then read; writes it otherwise, and then
 /// removes the run's checkpoints unless the study keeps them. A run or result that was made from other settings is an
 /// error. Returns nothing when a signal stopped it (InterruptGuard::signal()).
-std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device& device, Backend& backend);
+std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device& device, Backend& backend,
+                                 ThreadPool& pool);
 
 /// The result that is there. Where the run lies is no setting that must agree.
 std::optional<JobResult> find_result(const Study& study, const StudyJob& job);

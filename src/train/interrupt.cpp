@@ -1,19 +1,27 @@
 #include "train/interrupt.h"
 
+#include <array>
 #include <csignal>
 
 namespace moe {
 namespace {
 
+constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGPIPE};
 volatile std::sig_atomic_t received = 0;
 int guards = 0;
+std::array<struct sigaction, kSignals.size()> before;
 
 void remember(int signal) {
-  if (received != 0) {
+  // A terminal that goes away sends SIGHUP more than once, and a session's end SIGTERM beside it.
+  if (received != 0 && received != SIGHUP && signal != SIGHUP) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);
   }
-  received = signal;
+  if (received == 0 || received == SIGHUP) received = signal;
+}
+
+bool is_ignored(const struct sigaction& action) {
+  return (action.sa_flags & SA_SIGINFO) == 0 && action.sa_handler == SIG_IGN;
 }
 
 }  // namespace
@@ -21,14 +29,20 @@ void remember(int signal) {
 InterruptGuard::InterruptGuard() {
   if (guards++ > 0) return;
   received = 0;
-  std::signal(SIGINT, remember);
-  std::signal(SIGTERM, remember);
+  for (size_t i = 0; i < kSignals.size(); ++i) {
+    sigaction(kSignals[i], nullptr, &before[i]);
+    if (kSignals[i] == SIGHUP && is_ignored(before[i])) continue;
+    struct sigaction action {};
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    action.sa_handler = kSignals[i] == SIGPIPE ? SIG_IGN : remember;
+    sigaction(kSignals[i], &action, nullptr);
+  }
 }
 
 InterruptGuard::~InterruptGuard() {
   if (--guards > 0) return;
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
+  for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before[i], nullptr);
 }
 
 int InterruptGuard::signal() { return received; }

@@ -1,10 +1,12 @@
 #pragma once
-/// SIGINT and SIGTERM as a request to stop after the current step.
+/// SIGINT, SIGTERM and SIGHUP as a request to stop after the current step.
 
 namespace moe {
 
-/// While it lives, the first SIGINT or SIGTERM is remembered; a second one ends the process at once. Of nested ones the
-/// outermost counts: what a run inside a longer task received, the task sees.
+/// While it lives, the first SIGINT or SIGTERM is remembered; a second one ends the process at once. SIGHUP is
+/// remembered too, unless it was ignored before (nohup), and never ends the process at once. SIGPIPE is ignored, so
+/// that writing to a reader that has gone is an error like any other. Of nested guards the outermost counts: what a run
+/// inside a longer task received, the task sees.
 class InterruptGuard {
  public:
   InterruptGuard();

@@ -4,27 +4,12 @@
 #include <optional>
 
 #include "model/cost.h"
+#include "train/amounts.h"
 
 namespace moe {
 namespace {
 
 constexpr size_t kTermsShown = 8;
-
-std::string gib(int64_t bytes) { return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / 1073741824.0); }
-
-std::string short_count(int64_t count) {
-  const auto value = static_cast<double>(count);
-  if (count >= 1'000'000'000) return fmt::format("{:.2f}B", value * 1e-9);
-  if (count >= 1'000'000) return fmt::format("{:.2f}M", value * 1e-6);
-  return fmt::format("{:.2f}K", value * 1e-3);
-}
-
-std::string short_flops(double flops) {
-  for (const auto& [unit, name] : {std::pair{1e18, "EFLOP"}, {1e15, "PFLOP"}, {1e12, "TFLOP"}}) {
-    if (flops >= unit) return fmt::format("{:.2f} {}", flops / unit, name);
-  }
-  return fmt::format("{:.2f} GFLOP", flops * 1e-9);
-}
 
 struct Term {
   std::string name;
@@ -61,8 +46,8 @@ std::string parameter_lines(const ModelConfig& config) {
     text += fmt::format("  {:<26} {:>18} {:>18}\n", name(kind), counts.stored(kind), counts.activated(kind));
   }
   text += fmt::format("  {:<26} {:>18} {:>18}\n", "all", counts.stored(), counts.activated());
-  text += fmt::format("  {:<26} {:>18} {:>18}\n", "the paper's (no routers)", short_count(counts.paper_total()),
-                      short_count(counts.paper_activated()));
+  text += fmt::format("  {:<26} {:>18} {:>18}\n", "the paper's (no routers)", count_text(counts.paper_total()),
+                      count_text(counts.paper_activated()));
   return text;
 }
 
@@ -74,10 +59,10 @@ std::string compute_lines(const ModelConfig& config, const StepConfig& step, con
   const double paper = sequences * static_cast<double>(paper_flops(config, length));
   std::string text = fmt::format("a step: {} sequences of {} tokens in {} microbatch{}\n", sequences, length,
                                  step.microbatches, step.microbatches == 1 ? "" : "es");
-  text += fmt::format("  {:<26} {:>18}\n", "exact products", short_flops(exact));
-  text += fmt::format("  {:<26} {:>18}\n", "the paper's convention", short_flops(paper));
+  text += fmt::format("  {:<26} {:>18}\n", "exact products", flops_text(exact));
+  text += fmt::format("  {:<26} {:>18}\n", "the paper's convention", flops_text(paper));
   const double done = static_cast<double>(plan.microbatch_flops) * static_cast<double>(step.microbatches);
-  if (step.recompute) text += fmt::format("  {:<26} {:>18}\n", "with recomputation", short_flops(done));
+  if (step.recompute) text += fmt::format("  {:<26} {:>18}\n", "with recomputation", flops_text(done));
   return text;
 }
 
@@ -91,10 +76,10 @@ std::string peak_lines(const char* title, const std::vector<Arena::Buffer>& buff
       continue;
     }
     const std::string times = terms[i].buffers > 1 ? fmt::format(" x {}", terms[i].buffers) : "";
-    text += fmt::format("  {:<26} {:>18}\n", terms[i].name + times, gib(terms[i].bytes));
+    text += fmt::format("  {:<26} {:>18}\n", terms[i].name + times, gib_text(terms[i].bytes));
   }
   if (rest > 0)
-    text += fmt::format("  {:<26} {:>18}\n", fmt::format("{} others", terms.size() - kTermsShown), gib(rest));
+    text += fmt::format("  {:<26} {:>18}\n", fmt::format("{} others", terms.size() - kTermsShown), gib_text(rest));
   return text;
 }
 
@@ -125,7 +110,7 @@ std::string advice(const ModelConfig& config, const StepConfig& step, const Memo
     return fmt::format(
         "no microbatch is small enough, since parameters, gradients and optimizer state alone take {}; "
         "use a smaller model or more memory",
-        gib(fixed));
+        gib_text(fixed));
   }
   std::vector<std::string> choices;
   if (const auto rows = rows_that_fit(config, step, step.recompute, available)) {
@@ -145,10 +130,10 @@ std::string advice(const ModelConfig& config, const StepConfig& step, const Memo
 std::string plan_text(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan) {
   std::string text = parameter_lines(config) + compute_lines(config, step, plan);
   text += fmt::format("{:<28} {:>18}\n", "memory", name(step.dtype));
-  for (const Term& term : classes_of(plan)) text += fmt::format("  {:<26} {:>18}\n", term.name, gib(term.bytes));
-  text += fmt::format("  {:<26} {:>18}\n", "peak", gib(plan.total()));
+  for (const Term& term : classes_of(plan)) text += fmt::format("  {:<26} {:>18}\n", term.name, gib_text(term.bytes));
+  text += fmt::format("  {:<26} {:>18}\n", "peak", gib_text(plan.total()));
   if (plan.saved_in_gradients > 0) {
-    text += fmt::format("  and {} of saved activations in the gradients' memory\n", gib(plan.saved_in_gradients));
+    text += fmt::format("  and {} of saved activations in the gradients' memory\n", gib_text(plan.saved_in_gradients));
   }
   return text + peak_lines("saved activations", plan.saved_at_peak) + peak_lines("scratch", plan.scratch_at_peak);
 }
@@ -159,8 +144,8 @@ void refuse_if_too_large(const ModelConfig& config, const StepConfig& step, cons
   const std::vector<Term> classes = classes_of(plan);
   const auto largest =
       std::max_element(classes.begin(), classes.end(), [](const Term& a, const Term& b) { return a.bytes < b.bytes; });
-  fail("training needs {} ({} bytes), most of it {} ({}), but {} ({} bytes) are available; {}", gib(plan.total()),
-       plan.total(), largest->name, gib(largest->bytes), gib(available_bytes), available_bytes,
+  fail("training needs {} ({} bytes), most of it {} ({}), but {} ({} bytes) are available; {}", gib_text(plan.total()),
+       plan.total(), largest->name, gib_text(largest->bytes), gib_text(available_bytes), available_bytes,
        advice(config, step, plan, available_bytes, keys));
 }
 

@@ -2,104 +2,233 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstring>
 #include <sys/file.h>
 
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "checkpoint/trainer_state.h"
+#include "base/log.h"
+#include "base/remove_tree.h"
+#include "checkpoint/checkpoint_folder.h"
 
 namespace moe {
 namespace {
 
 constexpr std::string_view kStepPrefix = "step-";
+/// Of folders that are being written, and of those that are being removed.
+constexpr std::string_view kWriting = ".tmp", kRemoving = ".removed";
 
 // The step of a folder name "step-N"; nothing for other names, "step-N.tmp" among them.
-std::optional<int64_t> step_of(const std::string& name) {
+std::optional<int64_t> step_of(std::string_view name) {
   if (!name.starts_with(kStepPrefix)) return std::nullopt;
   int64_t step = 0;
   const char* end = name.data() + name.size();
   const auto [rest, error] = std::from_chars(name.data() + kStepPrefix.size(), end, step);
-  if (error != std::errc() || rest != end) return std::nullopt;
+  if (error != std::errc() || rest != end || step < 0) return std::nullopt;
   return step;
 }
 
-}  // namespace
-
-RunFolder::RunFolder(const fs::path& path) : path_(path) {
-  make_folder(path_);
-  const fs::path lock = path_ / "lock";
-  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (lock_ < 0) fail("cannot create {}: {}", lock.string(), std::generic_category().message(errno));
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    ::close(lock_);
-    fail("{} is in use by another process; wait for it or choose another run.dir", path_.string());
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    names.push_back(entry->path().filename().string());
   }
+  if (error) fail("cannot read the folder {}: {}", folder.string(), error.message());
+  return names;
 }
 
-RunFolder::~RunFolder() { ::close(lock_); }
+bool is_folder(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(fs::symlink_status(path, ignored));
+}
 
-fs::path RunFolder::checkpoint(int64_t step) const { return path_ / fmt::format("{}{}", kStepPrefix, step); }
-
-std::vector<int64_t> RunFolder::steps() const {
+// Ascending.
+std::vector<int64_t> steps_in(const fs::path& run) {
   std::vector<int64_t> steps;
-  for (const auto& entry : fs::directory_iterator(path_)) {
-    const auto step = step_of(entry.path().filename().string());
-    if (step && entry.is_directory() && fs::exists(entry.path() / "trainer_state.json")) steps.push_back(*step);
+  for (const std::string& name : names_in(run)) {
+    const auto step = step_of(name);
+    if (step && is_folder(run / name)) steps.push_back(*step);
   }
   std::sort(steps.begin(), steps.end());
   return steps;
 }
 
-bool RunFolder::holds_a_run() const { return fs::exists(log()) || !steps().empty(); }
+fs::path folder_of(const fs::path& run, int64_t step) { return run / fmt::format("{}{}", kStepPrefix, step); }
 
-std::optional<int64_t> RunFolder::latest_step() const {
-  const std::vector<int64_t> all = steps();
-  if (all.empty()) return std::nullopt;
-  return all.back();
+// The step of `latest` where that is a folder of its own: copying a run by its content turns the link into one.
+std::optional<int64_t> step_of_copy(const fs::path& run) {
+  const fs::path copy = run / "latest";
+  if (!is_folder(copy)) return std::nullopt;
+  try {
+    return load_trainer_state(copy).step;
+  } catch (const std::exception&) {
+    return std::nullopt;
+  }
 }
 
+// Renames to a name that is free; an error code instead of an exception.
+std::error_code set_aside(const fs::path& from, const std::string& to) {
+  fs::path target = to;
+  for (int i = 2; fs::exists(fs::symlink_status(target)); ++i) target = fmt::format("{}-{}", to, i);
+  std::error_code error;
+  fs::rename(from, target, error);
+  return error;
+}
+
+void try_to_remove(const fs::path& path) {
+  if (const auto error = remove_tree(path)) {
+    log_warning("cannot remove {}: {}; remove it by hand", path.string(), error.message());
+  }
+}
+
+}  // namespace
+
+CheckpointSearch find_checkpoint(const fs::path& run) {
+  CheckpointSearch search;
+  if (!is_folder(run) && !fs::is_directory(run)) return search;
+  std::vector<std::pair<int64_t, fs::path>> candidates;
+  for (const int64_t step : steps_in(run)) candidates.emplace_back(step, folder_of(run, step));
+  if (const auto copied = step_of_copy(run)) candidates.emplace_back(*copied, run / "latest");
+  // The newest first; of two of the same step that with a step's name.
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  for (const auto& [step, folder] : candidates) {
+    try {
+      const TrainerState state = check_checkpoint(folder);
+      if (state.step != step) {
+        fail("{} is of step {}", (folder / "trainer_state.json").string(), state.step);
+      }
+      search.found = {folder, state};
+      return search;
+    } catch (const std::exception& error) {
+      search.damaged.push_back({folder, error.what()});
+    }
+  }
+  if (search.damaged.empty()) return search;
+  std::string all;
+  for (const DamagedCheckpoint& damaged : search.damaged) all += "\n  " + damaged.damage;
+  fail("{} holds no checkpoint that training can go on from; mend one, or remove them to start at step 0:{}",
+       run.string(), all);
+}
+
+RunFolder::RunFolder(const fs::path& path) : path_(path) {
+  make_folder(path_);
+  const fs::path lock = path_ / "lock";
+  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (lock_ < 0) fail("cannot create {}: {}", lock.string(), std::strerror(errno));
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    ::close(lock_);
+    fail("{} is in use by another process; wait for it or choose another run.dir", path_.string());
+  }
+  sweep();
+}
+
+RunFolder::~RunFolder() { ::close(lock_); }
+
+// Names that this class alone gives; nobody else can be writing under them, as the folder is locked.
+void RunFolder::sweep() {
+  for (const std::string& name : names_in(path_)) {
+    bool left = name == "latest.tmp";
+    for (const std::string_view suffix : {kWriting, kRemoving}) {
+      if (!name.ends_with(suffix)) continue;
+      left = left || step_of(std::string_view(name).substr(0, name.size() - suffix.size())).has_value();
+    }
+    if (left) try_to_remove(path_ / name);
+  }
+}
+
+fs::path RunFolder::checkpoint(int64_t step) const { return folder_of(path_, step); }
+
+bool RunFolder::holds_a_run() const {
+  std::error_code ignored;
+  return fs::exists(log(), ignored) || !steps_in(path_).empty() || step_of_copy(path_).has_value();
+}
+
+void RunFolder::settle(const CheckpointSearch& search) {
+  for (const auto& [folder, damage] : search.damaged) {
+    const std::string aside = folder.string() + ".damaged";
+    if (const auto error = set_aside(folder, aside)) {
+      fail("cannot rename the damaged checkpoint {}: {}; move it away", folder.string(), error.message());
+    }
+    log_warning("{}; it is set aside as {}", damage, aside);
+  }
+  if (is_folder(path_ / "latest")) settle_copy();
+  if (search.found) point_latest_to(search.found->state.step);
+}
+
+void RunFolder::settle_copy() {
+  const fs::path copy = path_ / "latest";
+  const auto step = step_of_copy(path_);
+  if (!step) {
+    if (const auto error = set_aside(copy, copy.string() + ".old")) {
+      fail("cannot rename {}, which is no link to a checkpoint: {}; move it away", copy.string(), error.message());
+    }
+  } else if (is_folder(checkpoint(*step))) {
+    try_to_remove(copy);
+  } else {
+    rename_into_place(copy, checkpoint(*step));
+    log_info("{} was a folder, not a link: it is now {}", copy.string(), checkpoint(*step).string());
+  }
+}
+
+// The name `latest` is for people and other programs: this one finds its checkpoints without it.
 void RunFolder::point_latest_to(int64_t step) {
   const fs::path temporary = path_ / "latest.tmp";
-  std::error_code ignored;
-  fs::remove(temporary, ignored);
-  fs::create_directory_symlink(checkpoint(step).filename(), temporary);
-  fs::rename(temporary, path_ / "latest");
+  std::error_code error;
+  fs::remove(temporary, error);
+  fs::create_directory_symlink(checkpoint(step).filename(), temporary, error);
+  if (!error) fs::rename(temporary, path_ / "latest", error);
+  if (error) {
+    log_warning("cannot make the link {} to {}: {}", (path_ / "latest").string(), checkpoint(step).string(),
+                error.message());
+  }
+}
+
+// Renamed first: a process killed while it removes must not leave what looks like a checkpoint.
+void RunFolder::remove_checkpoint(int64_t step) {
+  const fs::path folder = checkpoint(step);
+  const fs::path removing = folder.string() + std::string(kRemoving);
+  std::error_code error;
+  fs::rename(folder, removing, error);
+  if (error) {  // what an earlier removal left may be in the way
+    remove_tree(removing);
+    fs::rename(folder, removing, error);
+  }
+  if (error) {
+    log_warning("cannot remove the old checkpoint {}: {}; remove it by hand", folder.string(), error.message());
+  } else {
+    try_to_remove(removing);
+  }
 }
 
 void RunFolder::save_checkpoint(int64_t step, const std::function<void(const fs::path&)>& write,
                                 const CheckpointConfig& keep) {
   const fs::path target = checkpoint(step);
-  const fs::path temporary = target.string() + ".tmp";
-  fs::remove_all(temporary);
+  const fs::path temporary = target.string() + std::string(kWriting);
+  remove_tree(temporary);
   make_folder(temporary);
   try {
     write(temporary);
-    fs::remove_all(target);
+    if (is_folder(target)) remove_checkpoint(step);
     rename_into_place(temporary, target);
   } catch (...) {
-    std::error_code ignored;
-    fs::remove_all(temporary, ignored);
+    remove_tree(temporary);
     throw;
   }
   point_latest_to(step);
-  const std::vector<int64_t> all = steps();
+  const std::vector<int64_t> all = steps_in(path_);
   for (size_t i = 0; i + static_cast<size_t>(keep.keep_last) < all.size(); ++i) {
     const bool kept = keep.keep_every > 0 && all[i] % keep.keep_every == 0;
-    if (!kept) fs::remove_all(checkpoint(all[i]));
+    if (!kept) remove_checkpoint(all[i]);
   }
 }
 
 void RunFolder::remove_checkpoints() {
-  fs::remove(path_ / "latest");
-  for (const int64_t step : steps()) fs::remove_all(checkpoint(step));
-}
-
-std::optional<int64_t> second_stage_of_run(const fs::path& path) {
-  const fs::path latest = path / "latest";
-  if (!fs::exists(latest / "trainer_state.json")) return std::nullopt;
-  const int64_t step = load_trainer_state(latest).second_stage;
-  return step > 0 ? std::optional(step) : std::nullopt;
+  std::error_code ignored;
+  fs::remove(path_ / "latest", ignored);
+  for (const int64_t step : steps_in(path_)) remove_checkpoint(step);
 }
 
 }  // namespace moe

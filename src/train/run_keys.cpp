@@ -120,6 +120,8 @@ constexpr KeyRow<EvaluationConfig> kEvaluation[] = {
 constexpr KeyRow<CheckpointConfig> kCheckpoint[] = {
     row<CheckpointConfig>("checkpoint.every", integer<&CheckpointConfig::every>(0, kMostCount),
                           {.doc = "steps between checkpoints; 0: only after the last step", .free_on_resume = true}),
+    row<CheckpointConfig>("checkpoint.minutes", number<&CheckpointConfig::minutes>(0, kMostNumber),
+                          {.doc = "the most minutes between checkpoints; 0: no limit", .free_on_resume = true}),
     row<CheckpointConfig>("checkpoint.keep_last", integer<&CheckpointConfig::keep_last>(1, kMostCount),
                           {.doc = "the newest checkpoints that are kept", .free_on_resume = true}),
     row<CheckpointConfig>("checkpoint.keep_every", integer<&CheckpointConfig::keep_every>(0, kMostCount),

@@ -2,19 +2,29 @@
 
 #include <cstdio>
 
-#include "infer/generate.h"
+#include "base/error.h"
 
 namespace moe {
+
+std::vector<Prompt> sample_prompts(const Tokenizer& tokenizer, const ModelConfig& model, const SampleConfig& config) {
+  std::vector<Prompt> prompts;
+  for (size_t i = 0; i < config.prompts.size(); ++i) {
+    try {
+      prompts.push_back({encode_prompt(tokenizer, model, config.prompts[i]), i});
+      check_prompt(prompts.back(), model);
+    } catch (const Error& error) {
+      fail("sample.prompts, number {}: {}", i + 1, error.what());
+    }
+  }
+  return prompts;
+}
 
 void write_samples(const Runtime& runtime, const Tokenizer& tokenizer, const SampleConfig& config, int64_t step,
                    uint64_t seed) {
   const GenerationOptions options{.max_new_tokens = config.max_new_tokens,
                                   .stop = {},
                                   .sampling = {.temperature = config.temperature, .seed = seed}};
-  std::vector<Prompt> prompts;
-  for (size_t i = 0; i < config.prompts.size(); ++i) {
-    prompts.push_back({encode_prompt(tokenizer, runtime.model.config(), config.prompts[i]), i});
-  }
+  const std::vector<Prompt> prompts = sample_prompts(tokenizer, runtime.model.config(), config);
   const std::vector<Continuation> texts = generate_batch(runtime, tokenizer, prompts, options);
   std::string out = fmt::format("--- samples after step {} ---\n", step);
   for (size_t i = 0; i < texts.size(); ++i) out += fmt::format("[{}]{}\n", config.prompts[i], texts[i].text);

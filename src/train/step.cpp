@@ -1,9 +1,9 @@
 #include "train/step.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
-#include "base/thread_pool.h"
 #include "nn/routers/hash_table.h"
 #include "train/shared_memory.h"
 
@@ -177,9 +177,11 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
           .microbatch_flops = microbatch_flops};
 }
 
-void TrainingStep::initialize(uint64_t seed, double standard_deviation, std::span<const int64_t> token_counts) {
+void TrainingStep::initialize(uint64_t seed, double standard_deviation, std::span<const int64_t> token_counts,
+                              ThreadPool* pool) {
   constexpr int64_t kBlock = int64_t{1} << 22, kPiece = int64_t{1} << 14;
-  ThreadPool pool(0);  // billions of normal numbers; each depends on its place alone
+  ThreadPool alone(1);
+  ThreadPool& workers = pool != nullptr ? *pool : alone;  // billions of numbers; each depends on its place alone
   std::vector<float> values;
   for (size_t i = 0; i < table_.size(); ++i) {
     if (table_[i].is_table()) continue;
@@ -187,7 +189,7 @@ void TrainingStep::initialize(uint64_t seed, double standard_deviation, std::spa
     for (int64_t begin = 0; begin < elements; begin += kBlock) {
       const int64_t count = std::min(kBlock, elements - begin);
       values.resize(static_cast<size_t>(count));
-      pool.parallel_for((count + kPiece - 1) / kPiece, [&](int64_t piece, int) {
+      workers.parallel_for((count + kPiece - 1) / kPiece, [&](int64_t piece, int) {
         const int64_t first = piece * kPiece;
         initial_values(table_[i], seed, standard_deviation, begin + first, std::min(kPiece, count - first),
                        values.data() + first);
@@ -337,18 +339,33 @@ StepReport TrainingStep::update(int64_t step, double learning_rate) {
                        .weight_decay = static_cast<float>(table_[i].is_matrix() ? optimizer.weight_decay : 0.0),
                        .step = step});
   }
-  update_biases();
   StepReport report;
   const std::vector<double> row_loss = download_doubles(device_, row_loss_);
   report.loss =
       std::accumulate(row_loss.begin(), row_loss.end(), 0.0) / static_cast<double>(std::max<int64_t>(1, step_targets_));
   report.losses = download_doubles(device_, losses_);
   report.gradient_norm = download_doubles(device_, norm_)[0];
+  if (std::isfinite(report.gradient_norm)) update_biases();
   report.counts.resize(static_cast<size_t>(counts_.elements()));
   device_.download(report.counts.data(), counts_.data, report.counts.size() * sizeof(int32_t));
   report.dropped.resize(static_cast<size_t>(dropped_.elements()));
   device_.download(report.dropped.data(), dropped_.data, report.dropped.size() * sizeof(int32_t));
   return report;
+}
+
+TrainingStep::NotFinite TrainingStep::find_not_finite() {
+  const auto is_finite = [&](const View& view) {
+    backend_.run(Fill{.x = sum_squares_, .value = 0});
+    backend_.run(SumSquares{.x = view, .sum = sum_squares_});
+    return std::isfinite(download_doubles(device_, sum_squares_)[0]);
+  };
+  NotFinite found;
+  for (size_t i = 0; i < table_.size(); ++i) {
+    if (!table_[i].trained()) continue;
+    if (!is_finite(gradients_[i])) found.gradients.push_back(i);
+    if (!is_finite(masters_[i])) found.weights.push_back(i);
+  }
+  return found;
 }
 
 // Loss-free balancing, by the whole step's choices.

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 
+#include "base/thread_pool.h"
 #include "infer/token_buffers.h"
 #include "model/model.h"
 #include "ops/count.h"
@@ -96,16 +97,25 @@ class TrainingStep {
   const Model& model() const { return *model_; }
 
   /// Draws the initial weights and zeroes the optimiser. Hash tables are balanced where `token_counts` (of the training
-  /// text, by id) are given, else random.
-  void initialize(uint64_t seed, double standard_deviation, std::span<const int64_t> token_counts = {});
+  /// text, by id) are given, else random. The threads of `pool` share the work (null: the calling thread has it alone);
+  /// their number changes nothing in the result.
+  void initialize(uint64_t seed, double standard_deviation, std::span<const int64_t> token_counts = {},
+                  ThreadPool* pool = nullptr);
   /// After masters were set from outside: makes the parameters their rounded copies.
   void parameters_from_masters();
 
   /// Step number `step`'s (from 1) losses and gradients over `microbatches` batches got from `batch(index)`; the
   /// optimiser is not touched. The step scope runs a counting pass over all of them first.
   void accumulate(const std::function<Batch(int64_t)>& batch, int64_t step = 1);
-  /// Clips, updates the parameters as step number `step` (from 1) and reports.
+  /// Clips, updates the parameters as step number `step` (from 1) and reports. Where the gradients' norm is not finite
+  /// no parameter and no optimiser state changes.
   StepReport update(int64_t step, double learning_rate);
+  /// Which of the last step's gradients, and which of the weights as they are, hold a value that is not finite: indices
+  /// into the table, ascending.
+  struct NotFinite {
+    std::vector<size_t> gradients, weights;
+  };
+  NotFinite find_not_finite();
 
  private:
   friend MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);

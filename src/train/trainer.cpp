@@ -2,8 +2,8 @@
 
 #include <cmath>
 
+#include "base/growing_file.h"
 #include "base/log.h"
-#include "base/random.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/trainer_state.h"
 #include "checkpoint/weights.h"
@@ -14,14 +14,17 @@
 namespace moe {
 namespace {
 
+constexpr int64_t kMeasuredSteps = 10;  // before the time that a run takes is said
+
 std::vector<ParameterSet> optimizer_sets(const TrainingStep& step) {
   // What is not trained is in ".master" alone.
   return {{".master", step.masters()}, {".exp_avg", step.exp_avg()}, {".exp_avg_sq", step.exp_avg_sq()}};
 }
 
-int64_t size_of_file(const fs::path& path) { return fs::exists(path) ? static_cast<int64_t>(fs::file_size(path)) : 0; }
-
-RunConfig with_token_ids(RunConfig run, const Tokenizer& tokenizer) {
+// Checked, with the tokenizer's special tokens.
+RunConfig prepared(RunConfig run, const TrainingData& data) {
+  check_before_start(run, data);
+  const Tokenizer& tokenizer = data.tokenizer;
   const auto id = [](const std::optional<int32_t>& value) {
     return value ? std::optional<int64_t>(*value) : std::nullopt;
   };
@@ -31,11 +34,12 @@ RunConfig with_token_ids(RunConfig run, const Tokenizer& tokenizer) {
   return run;
 }
 
-// Tells datasets apart that would give other batches: another tokenizer, other documents.
-uint64_t identity(const Dataset& dataset) {
-  const DatasetInfo& info = dataset.info();
-  return hash_name(
-      fmt::format("{:x} {} {} {}", info.tokenizer_fingerprint, info.documents(), info.tokens(), info.bytes()));
+std::string counted(size_t count, const char* thing) {
+  return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
+}
+
+std::string in_words(const Parameter& parameter) {
+  return parameter.layer < 0 ? parameter.name : fmt::format("{} (layer {})", parameter.name, parameter.layer);
 }
 
 std::vector<int64_t> count_tokens(const Documents& documents, int64_t vocabulary) {
@@ -49,77 +53,71 @@ std::vector<int64_t> count_tokens(const Documents& documents, int64_t vocabulary
   return counts;
 }
 
-void check_data(const RunConfig& run, const TrainingData& data) {
-  for (const Dataset* dataset : {&data.train, data.valid}) {
-    if (dataset == nullptr || dataset->info().vocab_size <= run.model.vocab_size) continue;
-    fail("{} was made with a vocabulary of {}, but model.vocab_size is {}; set it to at least {}",
-         dataset->folder().string(), dataset->info().vocab_size, run.model.vocab_size, dataset->info().vocab_size);
-  }
-  if (data.valid != nullptr && data.valid->info().tokenizer_fingerprint != data.train.info().tokenizer_fingerprint) {
-    fail("{} and {} were made with different tokenizers; make both with the same one", data.train.folder().string(),
-         data.valid->folder().string());
-  }
-}
-
 }  // namespace
 
 Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingData& data, Device& device,
-                 Backend& backend, bool resume)
-    : run_(with_token_ids(run, data.tokenizer)),
+                 Backend& backend, ThreadPool& pool, const StartOptions& options)
+    : run_(prepared(run, data)),
       data_(data),
       device_(device),
       backend_(backend),
       folder_(run.run_dir),
+      search_(searched(options)),
       step_(run_.model, run.step, plan, device, backend),
       source_(
           data.train,
           {.sequence_length = run.data.sequence_length, .rows_per_step = run.data.rows_per_step, .seed = run.seed}) {
-  check_data(run_, data_);
-  if (!resume && folder_.holds_a_run()) {
-    fail("{} already holds a run; continue it with --resume, or choose another folder with --set run.dir=...",
-         folder_.path().string());
-  }
-  const auto latest = folder_.latest_step();
-  if (latest) {
-    restore(*latest);
-  } else {
-    std::vector<int64_t> token_counts;
-    if (run_.balanced_hash) token_counts = count_tokens(data_.train, run_.model.vocab_size);
-    step_.initialize(run_.seed, run_.model.initializer_range, token_counts);
-    FileAppender(folder_.log(), 0);
-    FileAppender(folder_.evaluations(), 0);
-    if (resume) log_info("no checkpoint in {}: starting at step 0", folder_.path().string());
-  }
-  write_file(folder_.path() / "run.toml", run_.resolved);
   if (data_.valid != nullptr) {
     evaluated_ = std::make_unique<EveryNth>(*data_.valid, run_.evaluation.every_nth);
     evaluator_ = std::make_unique<Evaluator>(
         Runtime{step_.model(), run_.step.dtype, device_, backend_}, *evaluated_,
         EvaluationOptions{.sequence_length = run_.data.sequence_length, .batch_rows = run_.evaluation.batch_rows});
   }
+  if (search_.found) {
+    restore(*search_.found);
+  } else {
+    start(pool);
+    if (options.resume) log_info("no checkpoint in {}: starting at step 0", folder_.path().string());
+  }
+  log_ = std::make_unique<PatientLog>(folder_.log());
+  evaluations_ = std::make_unique<PatientLog>(folder_.evaluations());
+  write_file(folder_.path() / "run.toml", run_.resolved);
 }
 
-void Trainer::restore(int64_t step) {
-  const fs::path folder = folder_.checkpoint(step);
-  const TrainerState state = load_trainer_state(folder);
-  const auto same = [&](const char* key, auto saved, auto asked) {
-    if (saved == asked) return;
-    fail("{} was trained with {} = {}, but the run file says {}; resume with the same value", folder.string(), key,
-         saved, asked);
-  };
-  same("train.seed", state.seed, run_.seed);
-  same("data.rows_per_step", state.rows_per_step, run_.data.rows_per_step);
-  same("data.sequence_length", state.sequence_length, run_.data.sequence_length);
-  same("the fingerprint of data.train", state.dataset_fingerprint, identity(data_.train));
-  if (state.second_stage > 0 && state.step >= state.second_stage) {
-    same("train.second_stage", state.second_stage, run_.step.second_stage);
+CheckpointSearch Trainer::searched(const StartOptions& options) {
+  if (!options.resume) {
+    if (!folder_.holds_a_run()) return {};
+    fail("{} already holds a run; continue it with --resume, or choose another folder with --set run.dir=...",
+         folder_.path().string());
   }
-  load_optimizer(folder, run_.model, step_.table(), optimizer_sets(step_), device_);
+  CheckpointSearch search = find_checkpoint(folder_.path());
+  if (search.found) changes_ = check_same_run(*search.found, run_, data_.train, options.allowed);
+  return search;
+}
+
+void Trainer::start(ThreadPool& pool) {
+  std::vector<int64_t> token_counts;
+  if (run_.balanced_hash) token_counts = count_tokens(data_.train, run_.model.vocab_size);
+  step_.initialize(run_.seed, run_.model.initializer_range, token_counts, &pool);
+  for (const fs::path& log : {folder_.log(), folder_.evaluations()}) cut_lines(log, 0);
+}
+
+void Trainer::restore(const FoundCheckpoint& found) {
+  load_optimizer(found.folder, run_.model, step_.table(), optimizer_sets(step_), device_);
   step_.parameters_from_masters();
-  FileAppender(folder_.log(), state.log_bytes);
-  FileAppender(folder_.evaluations(), state.eval_bytes);
-  done_ = state.step;
-  log_info("resuming from {} at step {}", folder.string(), done_);
+  folder_.settle(search_);
+  const TrainerState& state = found.state;
+  for (const auto& [log, bytes] :
+       {std::pair{folder_.log(), state.log_bytes}, {folder_.evaluations(), state.eval_bytes}}) {
+    const int64_t kept = cut_lines(log, bytes);
+    if (kept < bytes) {
+      log_warning("{} has {} bytes of the {} that the checkpoint knows of: older lines are missing", log.string(), kept,
+                  bytes);
+    }
+  }
+  done_ = saved_ = state.step;
+  log_info("resuming from {} at step {}", folder_.checkpoint(done_).string(), done_);
+  note_changes(folder_, done_, changes_);
 }
 
 StepLine Trainer::train_step(int64_t step) {
@@ -132,17 +130,39 @@ StepLine Trainer::train_step(int64_t step) {
                 .learning_rate = rate,
                 .tokens = source_.totals(step - 1).tokens,
                 .seconds = steady_seconds() - started};
-  if (!std::isfinite(line.report.loss) || !std::isfinite(line.report.gradient_norm)) {
-    fail(
-        "the loss at step {} is {} and the gradient norm {}: training has diverged; lower optimizer.learning_rate, or "
-        "resume from an earlier checkpoint in {}",
-        step, line.report.loss, line.report.gradient_norm, folder_.path().string());
-  }
+  if (!std::isfinite(line.report.loss) || !std::isfinite(line.report.gradient_norm)) fail_diverged(line);
   return line;
+}
+
+// No checkpoint is written: the weights before the step would only make it again, in the place of an older one.
+void Trainer::fail_diverged(const StepLine& line) {
+  const auto found = step_.find_not_finite();
+  const auto& table = step_.table();
+  std::string where;
+  if (!found.weights.empty()) {
+    where = fmt::format("; weights of {} are not finite, first {}", counted(found.weights.size(), "tensor"),
+                        in_words(table[found.weights.front()]));
+  }
+  if (!found.gradients.empty()) {
+    // Backward goes from the last tensor to the first, and what is not finite spreads on the way.
+    where += fmt::format("; gradients of {} are not finite, from {} (where backward met it first) to {}",
+                         counted(found.gradients.size(), "tensor"), in_words(table[found.gradients.back()]),
+                         in_words(table[found.gradients.front()]));
+  }
+  const std::string newest =
+      saved_ > 0 ? fmt::format("; the newest checkpoint is {}", folder_.checkpoint(saved_).string()) : "";
+  clear_status();
+  fail(
+      "the loss at step {} is {} and the gradient norm {}: training has diverged{}{}; lower optimizer.learning_rate, "
+      "or "
+      "go on from an earlier checkpoint",
+      line.step, line.report.loss, line.report.gradient_norm, where, newest);
 }
 
 void Trainer::save(int64_t step) {
   const auto write = [&](const fs::path& folder) {
+    // On the disk before the checkpoint that counts their bytes.
+    const int64_t log_bytes = log_->sync(), eval_bytes = evaluations_->sync();
     write_file(folder / "config.json", to_hf_config(run_.model, run_.step.dtype).dump(2) + "\n");
     save_weights(folder, run_.model, step_.table(), step_.parameters(), device_);
     save_optimizer(folder, run_.model, step_.table(), optimizer_sets(step_), device_);
@@ -152,18 +172,50 @@ void Trainer::save(int64_t step) {
                                 .seed = run_.seed,
                                 .rows_per_step = run_.data.rows_per_step,
                                 .sequence_length = run_.data.sequence_length,
-                                .dataset_fingerprint = identity(data_.train),
-                                .log_bytes = size_of_file(folder_.log()),
-                                .eval_bytes = size_of_file(folder_.evaluations()),
+                                .dataset_fingerprint = dataset_fingerprint(data_.train),
+                                .log_bytes = log_bytes,
+                                .eval_bytes = eval_bytes,
                                 .second_stage = run_.step.second_stage});
   };
   folder_.save_checkpoint(step, write, run_.checkpoint);
+  saved_ = step;
+}
+
+// Counted from the last attempt, so that a disk that is full is not asked at every step.
+bool Trainer::due_by_time() const {
+  return run_.checkpoint.minutes > 0 && steady_seconds() - tried_at_ >= 60 * run_.checkpoint.minutes;
+}
+
+// Where it cannot be written the run goes on: it still holds the weights, and there may be room later.
+bool Trainer::try_to_save(int64_t step) {
+  try {
+    save(step);
+    tried_at_ = steady_seconds();
+    return true;
+  } catch (const std::exception& error) {
+    tried_at_ = steady_seconds();
+    const std::string newest = saved_ > 0 ? folder_.checkpoint(saved_).string() : "none";
+    log_warning("the checkpoint of step {} is NOT written: {}; the newest one is {}", step, error.what(), newest);
+    return false;
+  }
+}
+
+// Evaluation and samples need memory, disks and readers that can fail; the step before them is made.
+void Trainer::keeping_step(int64_t step, const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const std::exception&) {
+    if (step > saved_ && try_to_save(step)) {
+      log_info("the checkpoint of step {} is {}; go on with --resume", step, folder_.checkpoint(step).string());
+    }
+    throw;
+  }
 }
 
 void Trainer::evaluate(int64_t step) {
   if (evaluator_ == nullptr) return;
   const EvaluationResult result = evaluator_->run();
-  FileAppender(folder_.evaluations()).write(to_json_line(step, result));
+  evaluations_->write(to_json_line(step, result));
   log_info("step {}: validation loss {:.4f}, {:.4f} bits per byte", step, result.all.loss(),
            result.all.bits_per_byte());
 }
@@ -177,31 +229,44 @@ void Trainer::show_samples(int64_t step) {
 
 int Trainer::run() {
   const InterruptGuard guard;
-  FileAppender log(folder_.log());
-  ProgressLine progress(done_ + 1, run_.schedule.steps);
+  const int64_t last = run_.schedule.steps;
+  ProgressLine progress(done_ + 1, last);
+  tried_at_ = steady_seconds();
   // A checkpoint is written before the evaluation of its step, so a resumed run makes that evaluation (again).
   if (done_ > 0 && due(run_.evaluation.every, done_)) evaluate(done_);
   if (const std::string note = generation_note(run_.model); !note.empty() && !run_.sample.prompts.empty()) {
     log_info("samples: {}", note);
   }
   if (done_ == 0) show_samples(0);
-  for (int64_t step = done_ + 1; step <= run_.schedule.steps; ++step) {
+  for (int64_t step = done_ + 1; step <= last; ++step) {
     const StepLine line = train_step(step);
-    log.write(to_json_line(line, run_.model));
+    log_->write(to_json_line(line, run_.model));
     progress.show(line, worst_load(line.report, run_.model));
+    if (step == done_ + kMeasuredSteps && step < last) {
+      log_info("measured over {} steps: {:.3g} s a step, {} for the {} steps that are left", kMeasuredSteps,
+               progress.seconds_per_step(),
+               duration_text(progress.seconds_per_step() * static_cast<double>(last - step)), last - step);
+    }
     const int signal = InterruptGuard::signal();
-    if (due(run_.checkpoint.every, step) || signal != 0) save(step);
+    if (signal != 0 || step == last) {
+      save(step);
+    } else if (due(run_.checkpoint.every, step) || due_by_time()) {
+      try_to_save(step);
+    }
     if (signal != 0) {
       clear_status();
       log_info("stopped by a signal after step {}; the checkpoint is {}; go on with --resume", step,
                folder_.checkpoint(step).string());
       return 128 + signal;
     }
-    if (due(run_.evaluation.every, step)) evaluate(step);
-    if (due(run_.sample.every, step)) show_samples(step);
+    keeping_step(step, [&] {
+      if (due(run_.evaluation.every, step)) evaluate(step);
+      if (due(run_.sample.every, step)) show_samples(step);
+    });
   }
+  evaluations_->sync();
   clear_status();
-  log_info("done: {} steps; the model is {}", run_.schedule.steps, (folder_.path() / "latest").string());
+  log_info("done: {} steps; the model is {}", last, (folder_.path() / "latest").string());
   return 0;
 }
 

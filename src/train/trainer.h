@@ -1,36 +1,42 @@
 #pragma once
 /// The training loop: data, steps, log, evaluation, checkpoints, samples, resuming.
 
+#include "base/thread_pool.h"
 #include "data/batch_source.h"
-#include "data/shards.h"
-#include "tokenizer/tokenizer.h"
-#include "train/run_config.h"
+#include "train/patient_log.h"
+#include "train/progress.h"
+#include "train/resume.h"
 #include "train/run_folder.h"
+#include "train/start_checks.h"
 #include "train/training_log.h"
 
 namespace moe {
 
-/// What a run reads; all must outlive the trainer.
-struct TrainingData {
-  const Dataset& train;
-  const Dataset* valid;        ///< null: no evaluation
-  const Tokenizer& tokenizer;  ///< of the train dataset
-};
-
 class Trainer {
  public:
-  /// Allocates all memory (`plan` is plan_training of the run). With `resume` continues from the folder's newest
-  /// checkpoint, if it has one; else refuses a folder that holds a run.
+  /// Refuses first what cannot be trained or resumed, then allocates all memory (`plan` is plan_training of the run).
+  /// With options.resume continues from the folder's newest good checkpoint, if it has one; else refuses a folder that
+  /// holds a run. `pool` draws the initial weights.
   Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingData& data, Device& device, Backend& backend,
-          bool resume);
+          ThreadPool& pool, const StartOptions& options);
 
-  /// Runs to the last step; 0, or 128 + the signal that stopped it, with a checkpoint written.
+  /// 0, or the step of the checkpoint that is resumed.
+  int64_t steps_done() const { return done_; }
+
+  /// Runs to the last step; 0, or 128 + the signal that stopped it, with a checkpoint written. An error ends it with a
+  /// checkpoint of the last step that was made, where that can be written; one of the step itself does not.
   int run();
 
  private:
-  void restore(int64_t step);
+  CheckpointSearch searched(const StartOptions& options);
+  void start(ThreadPool& pool);
+  void restore(const FoundCheckpoint& found);
   StepLine train_step(int64_t step);
+  [[noreturn]] void fail_diverged(const StepLine& line);
   void save(int64_t step);
+  bool try_to_save(int64_t step);
+  bool due_by_time() const;
+  void keeping_step(int64_t step, const std::function<void()>& work);
   void evaluate(int64_t step);
   void show_samples(int64_t step);
   bool due(int64_t every, int64_t step) const {
@@ -42,11 +48,16 @@ class Trainer {
   Device& device_;
   Backend& backend_;
   RunFolder folder_;
+  std::vector<KeyDifference> changes_;
+  CheckpointSearch search_;  // what is resumed
   TrainingStep step_;
   BatchSource source_;
   std::unique_ptr<Documents> evaluated_;
   std::unique_ptr<Evaluator> evaluator_;
-  int64_t done_ = 0;  // steps
+  std::unique_ptr<PatientLog> log_, evaluations_;
+  int64_t done_ = 0;     // steps
+  int64_t saved_ = 0;    // the step of the newest checkpoint
+  double tried_at_ = 0;  // seconds, when a checkpoint was last written or tried
 };
 
 }  // namespace moe

@@ -5,7 +5,6 @@
 #include <chrono>
 #include <numeric>
 
-#include "base/log.h"
 #include "formats/json.h"
 
 namespace moe {
@@ -37,13 +36,6 @@ OrderedJson score_json(const Score& score) {
           {"bits_per_byte_error", score.bits_per_byte_error},
           {"tokens", score.tokens},
           {"bytes", score.bytes}};
-}
-
-std::string duration(double seconds) {
-  const auto whole = static_cast<int64_t>(seconds + 0.5);
-  if (whole >= 3600) return fmt::format("{}h {:02}m", whole / 3600, whole / 60 % 60);
-  if (whole >= 60) return fmt::format("{}m {:02}s", whole / 60, whole % 60);
-  return fmt::format("{}s", whole);
 }
 
 }  // namespace
@@ -104,32 +96,6 @@ double worst_load(const StepReport& report, const ModelConfig& config) {
   for (int64_t i = 0; i < config.moe_layers(); ++i)
     worst = std::max(worst, layer_load(report, config, i).max_over_mean);
   return worst;
-}
-
-ProgressLine::ProgressLine(int64_t first_step, int64_t steps)
-    : first_step_(first_step), steps_(steps), started_(steady_seconds()), last_line_(started_) {}
-
-void ProgressLine::show(const StepLine& line, double worst_load) {
-  constexpr double kLineSeconds = 10;
-  constexpr int kBarWidth = 20;
-  const double now = steady_seconds();
-  const double loss = line.report.loss;
-  smoothed_loss_ = line.step == first_step_ ? loss : 0.9 * smoothed_loss_ + 0.1 * loss;
-  const double per_step = (now - started_) / static_cast<double>(line.step - first_step_ + 1);
-  const auto filled = static_cast<size_t>(kBarWidth * line.step / steps_);
-  const double share = dropped_share(line.report);
-  const std::string dropped = share > 0 ? fmt::format(" | {:.1f}% dropped", 100 * share) : "";
-  const std::string text =
-      fmt::format("step {:>{}}/{} [{}{}] loss {:.3f} | load max/mean {:.2f}{} | {:.0f} tokens/s | {} left", line.step,
-                  std::to_string(steps_).size(), steps_, std::string(filled, '#'), std::string(kBarWidth - filled, '-'),
-                  smoothed_loss_, worst_load, dropped, static_cast<double>(line.tokens) / line.seconds,
-                  duration(per_step * static_cast<double>(steps_ - line.step)));
-  if (stderr_is_terminal()) {
-    show_status(text);
-  } else if (now - last_line_ >= kLineSeconds || line.step == steps_) {
-    last_line_ = now;
-    log_info("{}", text);
-  }
 }
 
 }  // namespace moe

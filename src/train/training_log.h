@@ -1,5 +1,5 @@
 #pragma once
-/// What a run tells: log.jsonl (one object a step), eval.jsonl (one object an evaluation), and the progress line.
+/// What a run tells: log.jsonl (one object a step) and eval.jsonl (one object an evaluation).
 
 #include <string>
 
@@ -32,21 +32,6 @@ double dropped_share(const StepReport& report);
 
 /// The largest max/mean load over layers; 0 without MoE layers.
 double worst_load(const StepReport& report, const ModelConfig& config);
-
-/// "step   120/1000 [####------] loss 3.210 | load max/mean 1.8 | 5321 tokens/s | 2m 10s left"
-class ProgressLine {
- public:
-  ProgressLine(int64_t first_step, int64_t steps);
-  /// Shows it on a terminal; else logs a plain line every ten seconds and at the last step.
-  void show(const StepLine& line, double worst_load);
-
- private:
-  int64_t first_step_;
-  int64_t steps_;
-  double started_;
-  double last_line_;
-  double smoothed_loss_ = 0;
-};
 
 /// Seconds of a clock that only moves forward.
 double steady_seconds();

@@ -24,6 +24,7 @@ Bounds bounds(const Reference<ClipScale>& run) {
 
 Bounds bounds(const Reference<AdamW>& run) {
   const AdamW& op = run.given;
+  if (!std::isfinite(read(run.before.gradient_scale)(0))) return {};  // everything keeps its bits
   const View& kept = op.master ? run.before.master : run.before.param;
   const Reals param = read(kept), gradient = read(run.before.gradient);
   const Reals exp_avg = read(run.before.exp_avg), exp_avg_sq = read(run.before.exp_avg_sq);

@@ -63,7 +63,8 @@ Cases<SumSquares> make_cases<SumSquares>() {
 template <>
 Cases<ClipScale> make_cases<ClipScale>() {
   Cases<ClipScale> list;
-  for (const double sum : {0.0, 1e-12, 0.25, 1.0, 7.0, 1e30, static_cast<double>(INFINITY), static_cast<double>(NAN)}) {
+  for (const double sum :
+       {0.0, 1e-12, 0.25, 1.0, 7.0, 1e30, 1e80, static_cast<double>(INFINITY), static_cast<double>(NAN)}) {
     for (const float max_norm : {0.0f, 1.0f, 0.3f}) {
       Store& s = list.contiguous();
       list.add(ClipScale{.sum_squares = s.constant(f64, {1}, sum),
@@ -120,6 +121,24 @@ Cases<AdamW> make_cases<AdamW>() {
                  .weight_decay = 0.1f,
                  .step = 1},
            "no gradient");
+  for (const double scale : {static_cast<double>(NAN), static_cast<double>(INFINITY)}) {
+    for (const bool master : {false, true}) {
+      Store& kept = list.contiguous();
+      list.add(AdamW{.param = kept.normal(master ? bf16_type : f32, shape),
+                     .master = master ? kept.normal(f32, shape) : View{},
+                     .gradient = kept.reals(f32, shape, {1, NAN, 2, INFINITY, 0, -1, -INFINITY, 3, 4}),
+                     .exp_avg = kept.normal(f32, shape),
+                     .exp_avg_sq = kept.constant(f32, shape, 1e-4),
+                     .gradient_scale = kept.constant(f32, {1}, scale),
+                     .learning_rate = 1e-3f,
+                     .beta1 = 0.9f,
+                     .beta2 = 0.95f,
+                     .eps = 1e-8f,
+                     .weight_decay = 0.1f,
+                     .step = 3},
+               fmt::format("gradient_scale={}", scale));
+    }
+  }
   return list;
 }
 

@@ -8,13 +8,11 @@ import pathlib
 import re
 import shutil
 import signal
-import subprocess
 import tempfile
-import time
 import unittest
 import xml.etree.ElementTree
 
-from support import MOE, ROOT, make_dataset, moe
+from support import ROOT, make_dataset, moe, signalled
 
 SYSTEMS = ["dense", "gshard", "fine"]
 JOBS = [f"{system}-seed{seed}" for seed in (1, 2) for system in SYSTEMS]
@@ -88,17 +86,9 @@ class StudyTest(unittest.TestCase):
     def study(cls, what, folder, *more, check=True):
         return moe(*cls.arguments(what, folder, *more), check=check)
 
-    def start_and_wait_for_step(self, folder, job, step, *more):
-        """A study that has logged `step` of a job."""
-        process = subprocess.Popen([MOE, *map(str, self.arguments("run", folder, *more))], stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.PIPE, text=True)
-        log = folder / "runs" / job / "log.jsonl"
-        deadline = time.monotonic() + 120
-        while not log.exists() or log.read_text().count("\n") < step:
-            self.assertIsNone(process.poll(), "the study ended before it could be interrupted")
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.002)
-        return process
+    def signalled(self, number, folder, job, line, *more, file="log.jsonl"):
+        """A study that gets a signal behind that line of a job's file."""
+        return signalled(number, self.arguments("run", folder, *more), folder / "runs" / job / file, line)
 
     def results(self, folder):
         return sorted(path.name for path in (folder / "results").iterdir())
@@ -171,9 +161,8 @@ class StudyTest(unittest.TestCase):
     def test_a_study_killed_twice_equals_the_straight_one(self):
         folder = self.base / "killed"
         for job, step in (("gshard-seed1", 3), ("dense-seed2", 13)):  # before and behind a checkpoint
-            process = self.start_and_wait_for_step(folder, job, step)
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+            killed = self.signalled(signal.SIGKILL, folder, job, step)
+            self.assertEqual(killed.returncode, -signal.SIGKILL, killed.stderr)
             self.assertEqual(self.results(folder), sorted(f"{done}.json" for done in JOBS[:JOBS.index(job)]))
         dates = {job: (folder / "results" / f"{job}.json").stat().st_mtime_ns for job in JOBS[:3]}
         said = self.study("run", folder)
@@ -187,44 +176,27 @@ class StudyTest(unittest.TestCase):
     def test_signals_save_a_checkpoint_set_the_status_and_leave_a_study_to_go_on_with(self):
         folder = self.base / "signals"
         for number, status, job in ((signal.SIGTERM, 143, "dense-seed1"), (signal.SIGINT, 130, "fine-seed1")):
-            process = self.start_and_wait_for_step(folder, job, 7)
-            process.send_signal(number)
-            said = process.communicate()[1]
-            self.assertEqual(process.returncode, status, said)
-            self.assertIn("the same command goes on", said)
+            stopped = self.signalled(number, folder, job, 7)
+            self.assertEqual(stopped.returncode, status, stopped.stderr)
+            self.assertIn("the same command goes on", stopped.stderr)
             self.assertFalse((folder / "results" / f"{job}.json").exists())
         self.study("run", folder)
         self.assert_same_results(folder)
 
-    def large_validation(self):
-        """Settings with an evaluation, of the last step alone, that lasts long enough to be interrupted."""
-        large = self.base / "large"
-        if not large.exists():
-            texts = [path.read_text() for path in sorted((ROOT / "src").rglob("*.cpp"))]
-            (self.base / "large.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-            moe("data", "--tokenizer", self.base / "tokenizer", "--out", large, self.base / "large.jsonl")
-        return ["--set", f"data.valid={large}", "--set", "eval.every=0"]
-
     def test_a_signal_behind_the_last_step_starts_no_further_job(self):
-        folder, more = self.base / "late", self.large_validation()
-        process = self.start_and_wait_for_step(folder, "dense-seed1", 30, *more)
-        process.send_signal(signal.SIGTERM)
-        said = process.communicate()[1]
-        self.assertEqual(process.returncode, 143, said)
+        folder, more = self.base / "late", ["--set", "eval.every=0"]
+        stopped = self.signalled(signal.SIGTERM, folder, "dense-seed1", 1, *more, file="eval.jsonl")
+        self.assertEqual(stopped.returncode, 143, stopped.stderr)
         self.assertFalse((folder / "runs" / "gshard-seed1").exists())
         said = self.study("run", folder, *more, "--only", "dense", "--set", "study.seeds=[1]")
         self.assertEqual(self.trained(said), ["dense-seed1"])
         self.assertIn("step-30 at step 30", said.stderr)
 
     def test_a_signal_among_the_switches_leaves_the_trained_model(self):
-        folder, more = self.base / "switched", [*self.large_validation(), "--only", "fine", "--set", "study.seeds=[1]"]
-        process = subprocess.Popen([MOE, *map(str, self.arguments("run", folder, *more))], stderr=subprocess.PIPE, text=True)
-        while "mask_sixteenths = 2" not in process.stderr.readline():
-            self.assertIsNone(process.poll())
-        process.send_signal(signal.SIGTERM)
-        said = process.communicate()[1]
-        self.assertEqual(process.returncode, 143, said)
-        self.assertNotIn("experts_per_token", said)
+        folder, more = self.base / "switched", ["--only", "fine", "--set", "study.seeds=[1]"]
+        stopped = signalled(signal.SIGTERM, self.arguments("run", folder, *more), said="mask_sixteenths = 2")
+        self.assertEqual(stopped.returncode, 143, stopped.stderr)
+        self.assertNotIn("experts_per_token", stopped.stderr)
         self.assertFalse((folder / "results").exists())
         self.assertIn("step-30 at step 30", self.study("run", folder, *more).stderr)
 

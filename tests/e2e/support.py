@@ -1,9 +1,12 @@
 """What the end-to-end tests share: the program, and small datasets made with it. A test is started as TEST.py PATH_OF_MOE."""
 
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import sys
+import tempfile
 
 MOE = pathlib.Path(sys.argv.pop(1)).resolve()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -26,6 +29,21 @@ def make_dataset(base, domains, vocab_size=400):
     moe("tokenizer", "train", "--vocab-size", vocab_size, "--out", base / "tokenizer", *files)
     moe("data", "--tokenizer", base / "tokenizer", "--out", base / "dataset", *files)
     return files
+
+
+def signalled(number, arguments, file=None, line=0, said=None, ignored=()):
+    """The program's result, where it gets signal `number` right after it has written line `line` (from 1, of this call) of
+    the file whose path ends so, or a line with the text `said` to standard error. It starts with the signals `ignored`."""
+    environment = dict(os.environ, LD_PRELOAD=str(MOE.parent / "tests" / "e2e" / "libstop_at_line.so"),
+                       STOP_SIGNAL=str(int(number)))
+    environment.update({"STOP_TEXT": said} if said else {"STOP_FILE": str(file), "STOP_LINE": str(line)})
+    environment["ASAN_OPTIONS"] = environment.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+    with tempfile.TemporaryFile("w+") as errors:
+        result = subprocess.run([MOE, *map(str, arguments)], stdout=subprocess.PIPE, stderr=errors, text=True,
+                                env=environment, preexec_fn=lambda: [signal.signal(each, signal.SIG_IGN) for each in ignored])
+        errors.seek(0)
+        result.stderr = errors.read()
+    return result
 
 
 def log_without_times(path):

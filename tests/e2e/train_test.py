@@ -3,17 +3,19 @@
 Usage: train_test.py PATH_OF_MOE
 """
 
-import json
+import fcntl
 import os
 import pathlib
+import pty
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
-import time
+import termios
 import unittest
 
-from support import MOE, ROOT, log_without_times, make_dataset, moe
+from support import MOE, ROOT, log_without_times, make_dataset, moe, signalled
 
 RUN_FILE = """
 [run]
@@ -66,17 +68,8 @@ class TrainTest(unittest.TestCase):
     def train(cls, folder, *more, check=True):
         return moe(*cls.arguments(folder, *more), check=check)
 
-    def start_and_wait_for_step(self, folder, step, *more):
-        """A training process that has logged `step`."""
-        process = subprocess.Popen([MOE, *map(str, self.arguments(folder, *more))], stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        log = folder / "log.jsonl"
-        while not log.exists() or log.read_text().count("\n") < step:
-            self.assertIsNone(process.poll(), "the run ended before it could be interrupted")
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.002)
-        return process
+    def signalled(self, number, line, folder, *more):
+        return signalled(number, self.arguments(folder, *more), folder / "log.jsonl", line)
 
     def assert_same_run(self, a, b):
         self.assertEqual(log_without_times(a / "log.jsonl"), log_without_times(b / "log.jsonl"))
@@ -85,24 +78,38 @@ class TrainTest(unittest.TestCase):
             self.assertEqual((a / "latest" / name).read_bytes(), (b / "latest" / name).read_bytes(), name)
 
     def test_a_run_killed_and_resumed_equals_the_straight_one_bit_for_bit(self):
-        folder = self.base / "killed"
-        for step in (8, 17):  # killed twice, behind different checkpoints
-            process = self.start_and_wait_for_step(folder, step, *(["--resume"] if step > 8 else []))
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        self.train(folder, "--resume")
-        self.assert_same_run(self.straight, folder)
+        for dtype in ("f32", "bf16"):
+            straight, folder, more = self.straight, self.base / f"killed-{dtype}", ["--set", f"train.dtype={dtype}"]
+            if dtype == "bf16":
+                straight = self.base / "straight-bf16"
+                self.train(straight, *more)
+            for line, resume, step in ((8, [], None), (12, ["--resume"], "step-5")):  # killed twice, behind different checkpoints
+                killed = self.signalled(signal.SIGKILL, line, folder, *more, *resume)
+                self.assertEqual(killed.returncode, -signal.SIGKILL)
+                if step:
+                    self.assertIn(f"{step} at step", killed.stderr)
+            self.assertEqual(os.readlink(folder / "latest"), "step-15")
+            self.train(folder, "--resume", *more)
+            self.assert_same_run(straight, folder)
 
     def test_signals_save_a_checkpoint_and_set_the_status(self):
         for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
             folder = self.base / f"signal-{status}"
-            process = self.start_and_wait_for_step(folder, 7)
-            process.send_signal(number)
-            self.assertEqual(process.wait(), status)
-            step = json.loads((folder / "latest" / "trainer_state.json").read_text())["step"]
-            self.assertEqual(step, len(log_without_times(folder / "log.jsonl")))
+            stopped = self.signalled(number, 7, folder)
+            self.assertEqual(stopped.returncode, status)
+            self.assertIn("go on with --resume", stopped.stderr)
+            self.assertEqual(os.readlink(folder / "latest"), "step-7")
+            self.assertEqual(len(log_without_times(folder / "log.jsonl")), 7)
             self.train(folder, "--resume")
             self.assert_same_run(self.straight, folder)
+
+    def test_the_checkpoints_that_are_kept(self):
+        for keep, kept in (([], [25, 30]), (["checkpoint.keep_last=1", "checkpoint.keep_every=10"], [10, 20, 30]),
+                           (["checkpoint.keep_last=3"], [20, 25, 30])):
+            folder = self.base / f"kept-{len(keep)}-{kept[0]}"
+            self.train(folder, *[part for key in keep for part in ("--set", key)])
+            self.assertEqual(sorted(path.name for path in folder.glob("step-*")), [f"step-{step}" for step in kept])
+            self.assertEqual(os.readlink(folder / "latest"), "step-30")
 
     def test_resume_without_a_checkpoint_starts_at_step_0(self):
         folder = self.base / "fresh"
@@ -139,11 +146,54 @@ class TrainTest(unittest.TestCase):
         text = moe("generate", self.straight / "latest", "--prompt", "namespace", "--max-new-tokens", 5, "--seed", 1)
         self.assertNotEqual(text.stdout, "")
 
+    def progress(self, columns):
+        """The states of the progress line on a terminal that is so wide."""
+        reader, writer = pty.openpty()
+        fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        folder = self.base / f"columns-{columns}"
+        process = subprocess.Popen([MOE, *map(str, self.arguments(folder))], stdout=subprocess.DEVNULL, stderr=writer)
+        os.close(writer)
+        shown = b""
+        try:
+            while piece := os.read(reader, 4096):
+                shown += piece
+        except OSError:  # the other end is closed
+            pass
+        os.close(reader)
+        self.assertEqual(process.wait(), 0, shown)
+        return [state.split("\r")[0] for state in shown.decode().split("\r\x1b[K") if state.startswith(("step", " "))]
+
+    def test_the_progress_line_keeps_what_matters_in_a_narrow_terminal(self):
+        for columns in (80, 60):
+            states = [state for state in self.progress(columns) if "/30" in state]
+            self.assertGreaterEqual(len(states), 30)
+            for state in states:
+                self.assertLess(len(state), columns, state)
+                self.assertRegex(state, r"\d+/30 .*loss \d+\.\d+.* norm \d+\.\d+.*\d+k?( tok\S*|/s).*\d+s")
+
+    def test_twelve_lines_come_before_the_first_step(self):
+        said = self.train(self.base / "twelve", "--set", "train.steps=11").stderr.splitlines()
+        words = [line.split()[0] for line in said[:12]]
+        self.assertEqual(words, ["run", "device", "model", "data", "steps", "epochs", "schedule", "losses", "compute", "time",
+                                 "memory", "checkpoints"])
+        self.assertRegex(said[9], r"^time +estimated .* measured: ")
+        self.assertRegex(said[11], r"MiB each, at most \d+ at once: .* free on the disk")
+        self.assertEqual(len([line for line in said if line.startswith("measured over 10 steps: ")]), 1)
+        self.assertNotIn("default", "".join(said[:12]))
+        plan = moe(*self.arguments(self.base / "never", "--dry-run"))
+        self.assertEqual([line.split()[0] for line in plan.stdout.splitlines()], words)
+        self.assertFalse((self.base / "never").exists())
+
+    def test_more_than_four_epochs_are_a_warning(self):
+        often = ["--dry-run", "--set", "train.steps=100000"]
+        self.assertIn("warning: the run goes over the dataset", moe(*self.arguments(self.base / "never", *often)).stderr)
+        self.assertNotIn("warning", moe(*self.arguments(self.base / "never", "--dry-run", "--set", "train.steps=1")).stderr)
+
     def test_overrides_may_stand_before_the_run_file(self):
         result = moe("train", "--set", "train.steps=3", "--set", f"run.dir={self.base / 'unused'}", self.base / "run.toml",
-                     "--dry-run")
+                     "--dry-run", "--verbose")
         self.assertIn("3 steps of 4 rows of 32 tokens", result.stdout)
-        self.assertIn("balance.alpha_expert = 0.01 (default)", result.stderr)
+        self.assertIn("balance.alpha_expert = 0.01 (default)", result.stdout)
         self.assertFalse((self.base / "unused").exists())
 
     def assert_refused(self, result, status, *parts):
@@ -166,11 +216,11 @@ class TrainTest(unittest.TestCase):
 
     def test_a_failing_disk_leaves_the_last_checkpoint(self):
         folder = self.base / "full-disk"
-        self.train(folder, "--set", "train.steps=10", "--set", "schedule.warmup_steps=2")
+        self.train(folder, "--set", "train.steps=10")
         before = (folder / "latest" / "model.safetensors").read_bytes()
         limited = subprocess.run(["bash", "-c", f'ulimit -f 40; trap "" XFSZ; exec "$@"', "bash", str(MOE),
-                                  *map(str, self.arguments(folder, "--resume", "--set", "train.steps=20", "--set",
-                                                           "schedule.warmup_steps=2"))], capture_output=True, text=True)
+                                  *map(str, self.arguments(folder, "--resume", "--set", "train.steps=20",
+                                                           "--allow-change", "train.steps"))], capture_output=True, text=True)
         self.assertEqual(limited.returncode, 1, limited.stderr)
         self.assertIn("cannot write", limited.stderr)
         self.assertEqual(os.readlink(folder / "latest"), "step-10")

@@ -22,13 +22,14 @@ void compute(const ClipScale& op) {
   const double max_norm = static_cast<double>(op.max_norm);
   const double clipped = max_norm == 0 ? 1 : std::min(1.0, max_norm / (norm + 1e-6));
   write(op.norm, Reals(op.norm.shape, norm));
-  write(op.scale, Reals(op.scale.shape, std::isfinite(norm) ? clipped : NAN));
+  write(op.scale, Reals(op.scale.shape, std::isfinite(read(op.norm)(0)) ? clipped : NAN));
 }
 
 void compute(const AdamW& op) {
   const View& kept = op.master ? op.master : op.param;
   const Reals gradient = read(op.gradient);
   const double gradient_scale = read(op.gradient_scale)(0);
+  if (!std::isfinite(gradient_scale)) return;
   const double rate = static_cast<double>(op.learning_rate), decay = static_cast<double>(op.weight_decay);
   const double b1 = static_cast<double>(op.beta1), b2 = static_cast<double>(op.beta2);
   const double step = static_cast<double>(op.step);

@@ -62,13 +62,15 @@ void execute(Context&, const ClipScale& op) {
   const double norm = std::sqrt(*op.sum_squares.as<double>());
   double scale = 1;
   if (op.max_norm > 0) scale = std::min(1.0, static_cast<double>(op.max_norm) / (norm + 1e-6));
-  if (!std::isfinite(norm)) scale = std::nan("");
-  *op.norm.as<float>() = static_cast<float>(norm);
+  const auto stored = static_cast<float>(norm);
+  if (!std::isfinite(stored)) scale = std::nan("");
+  *op.norm.as<float>() = stored;
   *op.scale.as<float>() = static_cast<float>(scale);
 }
 
 template <>
 void execute(Context& context, const AdamW& op) {
+  if (!std::isfinite(*op.gradient_scale.as<float>())) return;
   const auto beta1 = static_cast<double>(op.beta1);
   const auto beta2 = static_cast<double>(op.beta2);
   const auto step = static_cast<double>(op.step);

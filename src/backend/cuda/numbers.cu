@@ -96,8 +96,9 @@ __global__ void clip_scale_kernel(const double* sum_squares, float max_norm, flo
   const double value = sqrt(*sum_squares);
   double factor = 1;
   if (max_norm > 0) factor = fmin(1.0, static_cast<double>(max_norm) / (value + 1e-6));
-  if (!isfinite(value)) factor = nan("");
-  *norm = static_cast<float>(value);
+  const auto stored = static_cast<float>(value);
+  if (!isfinite(stored)) factor = nan("");
+  *norm = stored;
   *scale = static_cast<float>(factor);
 }
 
@@ -114,6 +115,7 @@ __device__ float root_of(float x) {
 __global__ void adamw_kernel(Matrix param, Matrix master, Matrix gradient, Matrix exp_avg, Matrix exp_avg_sq,
                              const float* gradient_scale, AdamWScalars s, int64_t count) {
   const float scale = *gradient_scale;
+  if (!isfinite(scale)) return;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.x * kChunk + threadIdx.x * kQuad;
   constexpr int kTurns = kChunk / kQuad;
   float p[kTurns][kQuad], g[kTurns][kQuad], m[kTurns][kQuad], v[kTurns][kQuad];

@@ -1,0 +1,105 @@
+#include "train/resume.h"
+
+#include <algorithm>
+
+#include "base/growing_file.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "formats/json.h"
+#include "train/run_keys.h"
+
+namespace moe {
+namespace {
+
+bool is_free(const std::string& key) {
+  if (key == "data.train") return true;  // its content counts
+  for (const ListedKey& listed : all_run_keys()) {
+    if (key == listed.info->key) return listed.info->free_on_resume;
+  }
+  return false;
+}
+
+std::string said(const std::string& value) { return value.empty() ? "(absent)" : value; }
+
+std::string list(const std::vector<KeyDifference>& changes, std::string KeyDifference::*value) {
+  std::string text;
+  for (const KeyDifference& change : changes) {
+    text += fmt::format("{}{} = {}", text.empty() ? "" : ", ", change.key, said(change.*value));
+  }
+  return text;
+}
+
+void refuse(const FoundCheckpoint& checkpoint, const RunConfig& run, const std::vector<KeyDifference>& changes,
+            const std::vector<std::string>& allowed) {
+  const auto& [folder, state] = checkpoint;
+  if (run.schedule.steps < state.step) {
+    fail("{} has done {} steps, but train.steps is {}; set train.steps to at least {}, or use that checkpoint",
+         folder.string(), state.step, run.schedule.steps, state.step);
+  }
+  std::vector<KeyDifference> refused;
+  for (const KeyDifference& change : changes) {
+    if (std::find(allowed.begin(), allowed.end(), change.key) == allowed.end()) refused.push_back(change);
+  }
+  if (refused.empty()) return;
+  fail(
+      "{} was trained with {}, but this run has {}; resume with the same value, or name each change with --set "
+      "KEY=VALUE "
+      "and --allow-change KEY",
+      folder.string(), list(refused, &KeyDifference::kept), list(refused, &KeyDifference::here));
+}
+
+}  // namespace
+
+uint64_t dataset_fingerprint(const Dataset& dataset) {
+  const DatasetInfo& info = dataset.info();
+  return hash_name(
+      fmt::format("{:x} {} {} {}", info.tokenizer_fingerprint, info.documents(), info.tokens(), info.bytes()));
+}
+
+std::vector<KeyDifference> changed_keys(const FoundCheckpoint& checkpoint, const RunConfig& run) {
+  const fs::path path = checkpoint.folder / "run.toml";
+  try {
+    auto changes = differing_keys(read_file(path), run);
+    std::erase_if(changes, [](const KeyDifference& change) { return is_free(change.key); });
+    return changes;
+  } catch (const UsageError& error) {
+    fail("{} cannot be read by this version, so that it cannot be compared: {}", path.string(), error.what());
+  }
+}
+
+bool keep_settings(Settings& settings, const FoundCheckpoint& checkpoint, const RunConfig& run,
+                   const std::vector<std::string>& allowed) {
+  std::vector<KeyDifference> chosen, kept;
+  for (const KeyDifference& change : changed_keys(checkpoint, run)) {
+    const bool given = settings.given(change.key) && change.here != "\"auto\"";
+    if (given) chosen.push_back(change);
+    if (!given && !change.kept.empty() && !change.here.empty()) kept.push_back(change);
+  }
+  refuse(checkpoint, run, chosen, allowed);
+  for (const KeyDifference& change : kept) settings.set(fmt::format("{}={}", change.key, change.kept));
+  return !kept.empty();
+}
+
+std::vector<KeyDifference> check_same_run(const FoundCheckpoint& checkpoint, const RunConfig& run, const Dataset& train,
+                                          const std::vector<std::string>& allowed) {
+  std::vector<KeyDifference> changes = changed_keys(checkpoint, run);
+  const uint64_t there = checkpoint.state.dataset_fingerprint, here = dataset_fingerprint(train);
+  if (here != there) {
+    changes.push_back({"data.train", fmt::format("a dataset with fingerprint {:016x}", there),
+                       fmt::format("{} with fingerprint {:016x}", run.data.train, here)});
+  }
+  refuse(checkpoint, run, changes, allowed);
+  return changes;
+}
+
+void note_changes(const RunFolder& folder, int64_t step, const std::vector<KeyDifference>& changes) {
+  for (const KeyDifference& change : changes) {
+    log_info("changed from step {} on: {} was {} and is {}", step + 1, change.key, said(change.kept),
+             said(change.here));
+    const nlohmann::ordered_json line = {
+        {"step", step}, {"key", change.key}, {"from", change.kept}, {"to", change.here}};
+    GrowingFile(folder.path() / "changes.jsonl").write(line.dump() + "\n");
+  }
+}
+
+}  // namespace moe

@@ -1,0 +1,59 @@
+#include "train/start_checks.h"
+
+#include "base/error.h"
+#include "train/samples.h"
+
+namespace moe {
+namespace {
+
+void check_dataset(const Dataset& dataset, const RunConfig& run) {
+  const std::string folder = dataset.folder().string();
+  const int64_t vocabulary = dataset.info().vocab_size;
+  if (vocabulary > run.model.vocab_size) {
+    fail("{} was made with a vocabulary of {}, but model.vocab_size is {}; set it to at least {}", folder, vocabulary,
+         run.model.vocab_size, vocabulary);
+  }
+}
+
+bool predicts(const Documents& documents) {
+  for (int64_t document = 0; document < documents.count(); ++document) {
+    if (documents.length(document) > 1) return true;
+  }
+  return false;
+}
+
+void check_tokenizer(const RunConfig& run, const TrainingData& data) {
+  const std::string folder = data.train.folder().string();
+  if (const int64_t ids = data.tokenizer.id_count(); ids > run.model.vocab_size) {
+    fail("the tokenizer of {} has {} ids, but model.vocab_size is {}; set it to at least {}", folder, ids,
+         run.model.vocab_size, ids);
+  }
+  const uint64_t made_with = data.train.info().tokenizer_fingerprint;
+  if (made_with != 0 && tokenizer_fingerprint(data.train.folder()) != made_with) {
+    fail("the tokenizer's files in {} are not those that its tokens were made with; make it again with `moe data`",
+         folder);
+  }
+  if (data.valid != nullptr && data.valid->info().tokenizer_fingerprint != made_with) {
+    fail("{} and {} were made with different tokenizers; make both with the same one", folder,
+         data.valid->folder().string());
+  }
+}
+
+}  // namespace
+
+void check_before_start(const RunConfig& run, const TrainingData& data) {
+  check_dataset(data.train, run);
+  if (data.valid != nullptr) check_dataset(*data.valid, run);
+  check_tokenizer(run, data);
+  if (!predicts(data.train)) {
+    fail("{} has no document of two tokens or more, so there is nothing to learn from it; make it from longer texts",
+         data.train.folder().string());
+  }
+  if (data.valid != nullptr && !predicts(EveryNth(*data.valid, run.evaluation.every_nth))) {
+    fail("{}: none of the documents to evaluate (eval.every_nth = {}) has two tokens or more; evaluate longer texts",
+         data.valid->folder().string(), run.evaluation.every_nth);
+  }
+  sample_prompts(data.tokenizer, run.model, run.sample);
+}
+
+}  // namespace moe

@@ -1,0 +1,145 @@
+#include "train/start_text.h"
+
+#include <algorithm>
+
+#include "model/cost.h"
+#include "train/amounts.h"
+#include "train/progress.h"
+
+namespace moe {
+namespace {
+
+constexpr double kManyEpochs = 4;
+/// Of the rate of one product, what a step usually reaches (docs/performance.md).
+constexpr double kReached = 0.5;
+
+int64_t tokens_in_all(const RunConfig& run) {
+  return run.schedule.steps * run.data.rows_per_step * run.data.sequence_length;
+}
+
+double epochs(const BeforeRun& before) {
+  const int64_t tokens = before.train != nullptr ? before.train->info().tokens() : 0;
+  return tokens > 0 ? static_cast<double>(tokens_in_all(before.run)) / static_cast<double>(tokens) : 0;
+}
+
+double step_flops(const BeforeRun& before) {
+  return static_cast<double>(before.plan.microbatch_flops) * static_cast<double>(before.run.step.microbatches);
+}
+
+/// The most that are there at once: those that are kept, and one that is being written.
+int64_t checkpoints_at_once(const RunConfig& run) {
+  const CheckpointConfig& keep = run.checkpoint;
+  const int64_t multiples = keep.keep_every > 0 ? run.schedule.steps / keep.keep_every : 0;
+  const int64_t steps = run.schedule.steps;
+  const int64_t written = keep.minutes > 0 ? steps : keep.every > 0 ? (steps + keep.every - 1) / keep.every : 1;
+  return std::min(written, keep.keep_last + multiples + 1);
+}
+
+/// Of the file system that the run's folder is, or will be, in.
+std::optional<int64_t> free_bytes(const fs::path& folder) {
+  std::error_code error;
+  fs::path place = fs::absolute(folder, error);
+  while (!error && !fs::exists(place, error) && place.has_relative_path()) place = place.parent_path();
+  const fs::space_info space = fs::space(place, error);
+  if (error || space.available > static_cast<uintmax_t>(INT64_MAX)) return std::nullopt;
+  return static_cast<int64_t>(space.available);
+}
+
+std::string data_text(const BeforeRun& before) {
+  if (before.train == nullptr) return "none given";
+  const DatasetInfo& info = before.train->info();
+  std::string text = fmt::format("{}: {} tokens in {} documents", before.train->folder().string(),
+                                 count_text(info.tokens()), info.documents());
+  if (before.valid == nullptr) return text + "; no validation";
+  return text + fmt::format("; validation {}: {} tokens", before.valid->folder().string(),
+                            count_text(before.valid->info().tokens()));
+}
+
+std::string epochs_text(const BeforeRun& before) {
+  return before.train == nullptr ? "unknown" : fmt::format("about {:.2f} over the dataset", epochs(before));
+}
+
+std::string time_text(const BeforeRun& before) {
+  if (before.product_rate <= 0) return "unknown";
+  const int64_t left = before.run.schedule.steps - before.resumed_step.value_or(0);
+  const double seconds = step_flops(before) * static_cast<double>(left) / (kReached * before.product_rate);
+  return fmt::format("estimated {} for {} steps, at half the rate of one product, measured: {}/s",
+                     duration_text(seconds), left, flops_text(before.product_rate));
+}
+
+std::string checkpoints_text(const BeforeRun& before) {
+  const int64_t each = checkpoint_bytes(before.run.model, before.run.step.dtype);
+  const int64_t most = checkpoints_at_once(before.run);
+  std::string text = fmt::format("{} each, at most {} at once: {}", bytes_text(each), most, bytes_text(most * each));
+  if (const auto room = free_bytes(before.run.run_dir)) text += fmt::format("; {} free on the disk", bytes_text(*room));
+  return text;
+}
+
+// Coefficients without where they come from.
+std::string losses_text(const RunConfig& run) {
+  std::string text = "cross-entropy";
+  for (const std::string& coefficient : run.coefficients) {
+    if (run.model.n_routed_experts > 0) text += ", " + coefficient.substr(0, coefficient.find(" ("));
+  }
+  return text;
+}
+
+}  // namespace
+
+int64_t checkpoint_bytes(const ModelConfig& config, DType dtype) {
+  int64_t bytes = 0;
+  for (const Parameter& parameter : parameter_table(config)) {
+    const int64_t elements = parameter.shape.elements();
+    const auto weights = elements * static_cast<int64_t>(size_of(parameter.storage(dtype)));
+    // Master and two moments; what is not trained is its own master.
+    bytes += weights + (parameter.trained() ? 3 * elements * static_cast<int64_t>(sizeof(float)) : weights);
+  }
+  return bytes;
+}
+
+std::string start_text(const BeforeRun& before) {
+  const RunConfig& run = before.run;
+  const ParameterCounts counts(run.model);
+  std::string text;
+  const auto line = [&](const char* word, const std::string& what) { text += fmt::format("{:<12} {}\n", word, what); };
+  line("run", before.resumed_step ? fmt::format("{}, resumed at step {}", run.run_dir, *before.resumed_step)
+                                  : fmt::format("{}, new", run.run_dir));
+  line("device", fmt::format("{}; weights in {}", before.device, name(run.step.dtype)));
+  line("model", fmt::format("{} parameters, {} used per token; {}", count_text(counts.stored()),
+                            count_text(counts.activated()), run.method));
+  line("data", data_text(before));
+  line("steps", fmt::format("{} steps of {} rows of {} tokens: {} tokens in all", run.schedule.steps,
+                            run.data.rows_per_step, run.data.sequence_length, count_text(tokens_in_all(run))));
+  line("epochs", epochs_text(before));
+  line("schedule", fmt::format("{}, peak {}, {} steps of warm-up", name(run.schedule.kind), run.schedule.peak,
+                               run.schedule.warmup_steps));
+  line("losses", losses_text(run));
+  line("compute", fmt::format("{} a step in {} microbatch{}, {} in all", flops_text(step_flops(before)),
+                              run.step.microbatches, run.step.microbatches == 1 ? "" : "es",
+                              flops_text(step_flops(before) * static_cast<double>(run.schedule.steps))));
+  line("time", time_text(before));
+  line("memory", fmt::format("{} of {}", bytes_text(before.plan.total()), bytes_text(before.available_bytes)));
+  line("checkpoints", checkpoints_text(before));
+  return text;
+}
+
+std::vector<std::string> start_warnings(const BeforeRun& before) {
+  std::vector<std::string> warnings;
+  if (const double count = epochs(before); count > kManyEpochs) {
+    warnings.push_back(
+        fmt::format("the run goes over the dataset {:.1f} times; beyond about {:.0f} times a model learns little from "
+                    "the same text "
+                    "again: use more text or fewer steps",
+                    count, kManyEpochs));
+  }
+  const int64_t needed = checkpoints_at_once(before.run) * checkpoint_bytes(before.run.model, before.run.step.dtype);
+  if (const auto room = free_bytes(before.run.run_dir); room && *room < needed) {
+    warnings.push_back(
+        fmt::format("the checkpoints need up to {}, but {} are free in {}: free some space, keep fewer of them "
+                    "(checkpoint.keep_last), or choose another run.dir",
+                    bytes_text(needed), bytes_text(*room), before.run.run_dir));
+  }
+  return warnings;
+}
+
+}  // namespace moe

@@ -1,0 +1,32 @@
+#pragma once
+/// What a person wants to know before a run: twelve lines.
+
+#include <optional>
+#include <string>
+
+#include "train/start_checks.h"
+
+namespace moe {
+
+struct BeforeRun {
+  const RunConfig& run;
+  const MemoryPlan& plan;
+  const Dataset* train = nullptr;  ///< null: none is given, as in a dry run
+  const Dataset* valid = nullptr;
+  std::string device;                        ///< its name and what computes there
+  int64_t available_bytes = 0;               ///< of memory
+  double product_rate = 0;                   ///< FLOP/s of one product, measured on the device
+  std::optional<int64_t> resumed_step = {};  ///< nothing: a new run
+};
+
+/// Twelve lines, each with a word before it: run, device, model, data, steps, epochs, schedule, losses, compute, time,
+/// memory, checkpoints. The time is an estimate, and says so.
+std::string start_text(const BeforeRun& before);
+
+/// What a person should reconsider: more than four epochs, a disk without room for the checkpoints. One sentence each.
+std::vector<std::string> start_warnings(const BeforeRun& before);
+
+/// Bytes of one checkpoint's weights and optimiser state.
+int64_t checkpoint_bytes(const ModelConfig& config, DType dtype);
+
+}  // namespace moe

@@ -1,0 +1,130 @@
+#pragma once
+/// A dataset and a run file so small that a whole run takes a fraction of a second, for tests of the trainer.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/cpu/cpu_backend.h"
+#include "formats/json.h"
+#include "tests/support/temporary_folder.h"
+#include "tokenizer/trainer.h"
+#include "train/trainer.h"
+
+namespace moe::test {
+
+/// Sentences of words drawn by `seed`.
+inline std::vector<std::string> tiny_texts(int count, uint64_t seed) {
+  constexpr std::array kWords{"river", "stone", "green", "walks", "under", "the", "old", "bridge", "and", "sings"};
+  const Random random(seed, 0);
+  std::vector<std::string> texts;
+  uint64_t draw = 0;
+  for (int i = 0; i < count; ++i) {
+    std::string text = "the";
+    for (uint64_t word = 4 + random.below(draw++, 30); word > 0; --word) {
+      text += std::string(" ") + kWords[random.below(draw++, kWords.size())];
+    }
+    texts.push_back(text);
+  }
+  return texts;
+}
+
+class TinyRun {
+ public:
+  TinyRun() : pool_(2) {
+    TokenizerTrainer trainer({.vocab_size = 290}, pool_);
+    for (const std::string& text : tiny_texts(60, 1)) trainer.add_document(text);
+    tokenizer_ = std::make_unique<Tokenizer>(trainer.finish());
+    make_folder(folder_ / "tokenizer");
+    tokenizer_->save(folder_ / "tokenizer");
+    make_dataset("data", tiny_texts(60, 1));
+    make_dataset("valid", tiny_texts(10, 2));
+  }
+
+  fs::path operator/(const std::string& name) const { return folder_ / name; }
+
+  void make_dataset(const std::string& name, const std::vector<std::string>& texts, bool specials = true) {
+    const Tokenizer& tokenizer = *tokenizer_;
+    DatasetWriter writer(folder_ / name, {.vocab_size = 290,
+                                          .bos_id = specials ? *tokenizer.bos() : -1,
+                                          .eos_id = specials ? *tokenizer.eos() : -1,
+                                          .tokenizer_fingerprint = tokenizer_fingerprint(folder_ / "tokenizer"),
+                                          .domains = {}});
+    const int32_t domain = writer.add_domain("text");
+    for (const std::string& text : texts) {
+      std::vector<int32_t> ids;
+      tokenizer.encode(text, {.add_special = false}, ids);
+      writer.add_document(ids, domain, static_cast<int64_t>(text.size()));
+    }
+    tokenizer.save(writer.temporary_folder());
+    writer.finish();
+  }
+
+  /// Twelve steps into the folder `name`; `set` are overrides as on the command line.
+  RunConfig config(const std::string& name, const std::vector<std::string>& set = {}) const {
+    Settings settings = Settings::parse(R"(
+[data]
+sequence_length = 24
+rows_per_step = 4
+microbatch_rows = 2
+[model]
+vocab_size = 290
+hidden_size = 16
+num_hidden_layers = 2
+num_attention_heads = 2
+n_shared_experts = 1
+n_routed_experts = 4
+num_experts_per_tok = 2
+moe_intermediate_size = 8
+max_position_embeddings = 48
+[train]
+steps = 12
+init_std = 0.1
+[optimizer]
+learning_rate = 1e-2
+[checkpoint]
+every = 4
+)",
+                                        "tiny.toml");
+    settings.set("run.dir=" + (folder_ / name).string());
+    settings.set("data.train=" + (folder_ / "data").string());
+    for (const std::string& assignment : set) settings.set(assignment);
+    return read_run_config(settings, [](const std::string&) { return int64_t{290}; });
+  }
+
+  /// What `moe train` does; the exit status.
+  int train(const std::string& name, const std::vector<std::string>& set = {}, const StartOptions& options = {}) {
+    const RunConfig run = config(name, set);
+    const Dataset data(run.data.train);
+    std::unique_ptr<Dataset> valid;
+    if (!run.data.valid.empty()) valid = std::make_unique<Dataset>(run.data.valid);
+    const Tokenizer tokenizer = Tokenizer::load(run.data.train);
+    const auto device = make_cpu_device();
+    const auto backend = make_cpu_backend(pool_);
+    Trainer trainer(run, plan_training(run.model, run.step), {data, valid.get(), tokenizer}, *device, *backend, pool_,
+                    options);
+    return trainer.run();
+  }
+  int resume(const std::string& name, const std::vector<std::string>& set = {},
+             const std::vector<std::string>& allowed = {}) {
+    return train(name, set, {.resume = true, .allowed = allowed});
+  }
+
+  /// The lines of a log, but for what no two runs share.
+  std::vector<Json> log(const std::string& name, const std::string& file = "log.jsonl") const {
+    std::vector<Json> lines;
+    std::istringstream text(read_file(folder_ / name / file));
+    for (std::string line; std::getline(text, line);) {
+      lines.push_back(parse_json(line, file));
+      lines.back().erase("tokens_per_second");
+    }
+    return lines;
+  }
+
+ private:
+  TemporaryFolder folder_;
+  ThreadPool pool_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+};
+
+}  // namespace moe::test

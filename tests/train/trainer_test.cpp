@@ -1,0 +1,341 @@
+// What the trainer feeds, logs and keeps: rows of the right steps, checkpoints that a disk or a kill has damaged,
+// errors in the middle of a run. The program as a user types it is tested by tests/e2e/resume_test.py.
+
+#include "train/trainer.h"
+
+#include <cmath>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "checkpoint/checkpoint_folder.h"
+#include "tests/support/tiny_run.h"
+
+namespace moe {
+namespace {
+
+using test::error_of;
+using test::FullDisk;
+using test::TinyRun;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+/// What `function` writes to stderr.
+template <class Function>
+std::string said(const Function& function) {
+  testing::internal::CaptureStderr();
+  function();
+  return testing::internal::GetCapturedStderr();
+}
+
+void expect_same_end(const TinyRun& tiny, const std::string& a, const std::string& b) {
+  EXPECT_EQ(tiny.log(a), tiny.log(b));
+  for (const char* file : {"step-12/model.safetensors", "step-12/optimizer-00001-of-00001.safetensors"}) {
+    EXPECT_EQ(read_file(tiny / a / file), read_file(tiny / b / file)) << file;
+  }
+}
+
+TEST(Trainer, MicrobatchesOfAStepAreItsRowsInTurn) {
+  TinyRun tiny;
+  std::vector<std::vector<double>> losses;
+  for (const char* rows : {"1", "2", "4"}) {
+    const std::string name = std::string("rows-") + rows;
+    tiny.train(name, {std::string("data.microbatch_rows=") + rows, "balance.scope=step"});
+    losses.emplace_back();
+    for (const Json& line : tiny.log(name)) losses.back().push_back(line.at("loss"));
+  }
+  ASSERT_EQ(losses[0].size(), 12u);
+  for (const auto& others : {losses[0], losses[1]}) {
+    for (size_t i = 0; i < others.size(); ++i) EXPECT_NEAR(others[i], losses[2][i], 2e-5) << i;
+  }
+}
+
+TEST(Trainer, AnEpochsStepsHaveEachTokenOnceAndTheFirstStepTheFirstRows) {
+  TinyRun tiny;
+  const Dataset data(tiny / "data");
+  const RunConfig run = tiny.config("unused");
+  const BatchSource source(data, {.sequence_length = run.data.sequence_length, .rows_per_step = 1, .seed = run.seed});
+  const int64_t epoch = source.rows_per_epoch();
+  tiny.train("epoch", {fmt::format("train.steps={}", epoch), "data.rows_per_step=1", "data.microbatch_rows=1",
+                       "checkpoint.every=0"});
+  int64_t tokens = 0;
+  for (const Json& line : tiny.log("epoch")) tokens += line.at("tokens").get<int64_t>();
+  EXPECT_EQ(tokens, data.info().tokens());
+  // The first step's loss is that of the first row under the initial weights.
+  const auto device = make_cpu_device();
+  ThreadPool pool(1);
+  const auto backend = make_cpu_backend(pool);
+  StepConfig config = run.step;
+  config.microbatches = 1;
+  config.microbatch_tokens = run.data.sequence_length;
+  TrainingStep step(run.model, config, plan_training(run.model, config), *device, *backend);
+  step.initialize(run.seed, run.model.initializer_range);
+  step.accumulate([&](int64_t) { return source.rows(0, 0, 1); });
+  EXPECT_EQ(step.update(1, 0).loss, tiny.log("epoch").front().at("loss").get<double>());
+}
+
+TEST(Trainer, InitialWeightsDoNotDependOnThreads) {
+  TinyRun tiny;
+  const RunConfig run = tiny.config("unused");
+  const MemoryPlan plan = plan_training(run.model, run.step);
+  const auto device = make_cpu_device();
+  std::vector<std::vector<double>> weights;
+  for (const int threads : {0, 1, 3}) {
+    ThreadPool pool(std::max(threads, 1));
+    const auto backend = make_cpu_backend(pool);
+    TrainingStep step(run.model, run.step, plan, *device, *backend);
+    step.initialize(run.seed, 0.1, {}, threads > 0 ? &pool : nullptr);
+    weights.emplace_back();
+    for (const View& view : step.masters()) {
+      const auto part = download_doubles(*device, view);
+      weights.back().insert(weights.back().end(), part.begin(), part.end());
+    }
+  }
+  EXPECT_EQ(weights[0], weights[1]);
+  EXPECT_EQ(weights[0], weights[2]);
+}
+
+TEST(Trainer, ResumesInEitherType) {
+  for (const char* dtype : {"f32", "bf16"}) {
+    TinyRun tiny;
+    const std::vector<std::string> set{fmt::format("train.dtype={}", dtype)};
+    tiny.train("straight", set);
+    tiny.train("killed", set);
+    fs::remove_all(tiny / "killed/step-12");
+    EXPECT_THAT(said([&] { tiny.resume("killed", set); }), HasSubstr("killed/step-8 at step 8"));
+    expect_same_end(tiny, "straight", "killed");
+  }
+}
+
+TEST(Trainer, TakesTheNewestGoodCheckpointAndSaysSo) {
+  using Damage = std::function<void(const fs::path&)>;
+  const auto cut = [](const char* file) {
+    return [=](const fs::path& folder) { fs::resize_file(folder / file, fs::file_size(folder / file) - 1); };
+  };
+  const auto gone = [](const char* file) { return [=](const fs::path& folder) { fs::remove(folder / file); }; };
+  const auto text = [](const char* file, const char* content) {
+    return [=](const fs::path& folder) { write_file(folder / file, content); };
+  };
+  const std::vector<std::pair<std::string, Damage>> damages{
+      {"model.safetensors", cut("model.safetensors")},
+      {"model.safetensors", gone("model.safetensors")},
+      {"model.safetensors", [](const fs::path& folder) { GrowingFile(folder / "model.safetensors").write("x"); }},
+      {"optimizer-00001-of-00001.safetensors", cut("optimizer-00001-of-00001.safetensors")},
+      {"optimizer-", gone("optimizer-00001-of-00001.safetensors")},
+      {"optimizer-00002-of-00002.safetensors is missing",
+       [](const fs::path& folder) {
+         fs::rename(folder / "optimizer-00001-of-00001.safetensors", folder / "optimizer-00001-of-00002.safetensors");
+       }},
+      {"config.json", cut("config.json")},
+      {"config.json", gone("config.json")},
+      {"tokenizer.json", gone("tokenizer.json")},
+      {"tokenizer.json", cut("tokenizer.json")},
+      {"run.toml", text("run.toml", "[train\n")},
+      {"trainer_state.json", gone("trainer_state.json")},
+      {"trainer_state.json", cut("trainer_state.json")},
+      {"trainer_state.json", text("trainer_state.json", "{}")},
+      {"trainer_state.json", text("trainer_state.json", "[1, 2]")},
+      {"trainer_state.json", text("trainer_state.json", "")},
+  };
+  TinyRun tiny;
+  tiny.train("straight");
+  for (size_t i = 0; i < damages.size(); ++i) {
+    const auto& [names, damage] = damages[i];
+    const std::string name = fmt::format("damaged-{}", i);
+    fs::copy(tiny / "straight", tiny / name, fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+    damage(tiny / name / "step-12");
+    const std::string what = said([&] { tiny.resume(name); });
+    EXPECT_THAT(what, HasSubstr(names)) << i;
+    EXPECT_THAT(what, HasSubstr("set aside as")) << i;
+    EXPECT_THAT(what, HasSubstr("/step-8 at step 8")) << i;
+    EXPECT_TRUE(fs::exists(tiny / name / "step-12.damaged"));
+    EXPECT_EQ(fs::read_symlink(tiny / name / "latest"), "step-12");
+    expect_same_end(tiny, "straight", name);
+  }
+}
+
+TEST(Trainer, WithoutAGoodCheckpointEveryDamageIsSaid) {
+  TinyRun tiny;
+  tiny.train("run");
+  for (const char* step : {"step-8", "step-12"}) fs::resize_file(tiny / "run" / step / "model.safetensors", 100);
+  const std::string error = error_of<Error>([&] { tiny.resume("run"); });
+  EXPECT_THAT(error, HasSubstr("holds no checkpoint that training can go on from"));
+  EXPECT_THAT(error, HasSubstr("step-8/model.safetensors"));
+  EXPECT_THAT(error, HasSubstr("step-12/model.safetensors"));
+}
+
+TEST(Trainer, GoesOnFromACopyHoweverLatestWasCopied) {
+  TinyRun tiny;
+  tiny.train("straight");
+  const auto copied = [&](const std::string& name) {
+    fs::copy(tiny / "straight", tiny / name, fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+    fs::remove(tiny / name / "latest");
+    fs::remove_all(tiny / name / "step-12");
+    return tiny / name;
+  };
+  const auto folder = copied("a-folder");
+  fs::copy(folder / "step-8", folder / "latest", fs::copy_options::recursive);
+  const auto text = copied("a-text");
+  write_file(text / "latest", "step-8");
+  const auto none = copied("none");
+  const auto alone = copied("alone");  // nothing but the copy
+  fs::rename(alone / "step-8", alone / "latest");
+  fs::remove_all(alone / "step-4");
+  for (const char* name : {"a-folder", "a-text", "none", "alone"}) {
+    EXPECT_THAT(said([&] { tiny.resume(name); }), HasSubstr("step-8 at step 8")) << name;
+    expect_same_end(tiny, "straight", name);
+    EXPECT_EQ(fs::read_symlink(tiny / name / "latest"), "step-12") << name;
+  }
+}
+
+TEST(Trainer, LogsThatAreShorterThanTheCheckpointKnowsAreNotLengthened) {
+  TinyRun tiny;
+  tiny.train("straight", {"data.valid=" + (tiny / "valid").string(), "eval.every=4"});
+  const std::vector<std::string> set{"data.valid=" + (tiny / "valid").string(), "eval.every=4"};
+  const std::string whole = read_file(tiny / "straight/log.jsonl");
+  const size_t three_lines = whole.find("{\"step\":4,");
+  for (const std::string& left : {std::string(), whole.substr(0, three_lines), whole.substr(0, three_lines - 10)}) {
+    fs::remove_all(tiny / "short");
+    fs::copy(tiny / "straight", tiny / "short", fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+    fs::remove_all(tiny / "short/step-12");
+    fs::remove(tiny / "short/eval.jsonl");
+    write_file(tiny / "short/log.jsonl", left);
+    const std::string what = said([&] { tiny.resume("short", set); });
+    EXPECT_THAT(what, HasSubstr("log.jsonl has"));
+    EXPECT_THAT(what, HasSubstr("eval.jsonl has 0 bytes"));
+    EXPECT_THAT(what, HasSubstr("older lines are missing"));
+    EXPECT_THAT(read_file(tiny / "short/log.jsonl"), Not(HasSubstr(std::string(1, '\0'))));
+    std::vector<int64_t> steps;
+    for (const Json& line : tiny.log("short")) steps.push_back(line.at("step"));
+    const int64_t old = left.empty() ? 0 : left.size() == three_lines ? 3 : 2;
+    for (int64_t i = 0; i < static_cast<int64_t>(steps.size()); ++i) {
+      EXPECT_EQ(steps[static_cast<size_t>(i)], i < old ? i + 1 : i - old + 9);
+    }
+    EXPECT_EQ(steps.size(), static_cast<size_t>(old + 4));
+    EXPECT_EQ(tiny.log("short", "eval.jsonl").size(), 2u) << "step 8's is made again";
+  }
+}
+
+TEST(Trainer, ACheckpointThatCannotBeWrittenIsTriedAgain) {
+  TinyRun tiny;
+  tiny.train("straight");
+  make_folder(tiny / "run");
+  write_file(tiny / "run/step-4", "in the way");
+  const std::string what = said([&] { tiny.train("run"); });
+  EXPECT_THAT(what, HasSubstr("warning: the checkpoint of step 4 is NOT written: cannot rename"));
+  EXPECT_THAT(what, HasSubstr("the newest one is none"));
+  EXPECT_FALSE(fs::exists(tiny / "run/step-4.tmp"));
+  EXPECT_TRUE(fs::exists(tiny / "run/step-8/model.safetensors"));
+  expect_same_end(tiny, "straight", "run");
+}
+
+TEST(Trainer, CheckpointsByTheClockChangeNothingInTheRun) {
+  TinyRun tiny;
+  tiny.train("straight");
+  tiny.train("timed", {"checkpoint.every=0", "checkpoint.minutes=1e-9", "checkpoint.keep_last=20"});
+  for (int step = 1; step <= 12; ++step) EXPECT_TRUE(fs::exists(tiny / fmt::format("timed/step-{}", step))) << step;
+  expect_same_end(tiny, "straight", "timed");
+  tiny.train("never", {"checkpoint.every=0", "checkpoint.minutes=0", "checkpoint.keep_last=20"});
+  tiny.train("later", {"checkpoint.every=0", "checkpoint.keep_last=20"});
+  for (const char* name : {"never", "later"}) {
+    EXPECT_FALSE(fs::exists(tiny / name / "step-11")) << name;
+    EXPECT_TRUE(fs::exists(tiny / name / "step-12")) << name;
+  }
+  EXPECT_EQ(tiny.config("unused").checkpoint.minutes, 15);
+}
+
+TEST(Trainer, TheLastCheckpointThatCannotBeWrittenIsAnError) {
+  TinyRun tiny;
+  make_folder(tiny / "run");
+  write_file(tiny / "run/step-12", "in the way");
+  said([&] { EXPECT_THAT(error_of<Error>([&] { tiny.train("run"); }), HasSubstr("cannot rename")); });
+  EXPECT_EQ(fs::read_symlink(tiny / "run/latest"), "step-8");
+}
+
+TEST(Trainer, ALogThatCannotBeWrittenForAWhileLosesNoLine) {
+  TinyRun tiny;
+  PatientLog log(tiny / "patient.jsonl");
+  log.write("1\n");
+  const std::string what = said([&] {
+    const FullDisk disk(0);
+    log.write("2\n");
+    log.write("3\n");
+    EXPECT_THAT(error_of<Error>([&] { log.sync(); }), HasSubstr("cannot write"));
+  });
+  EXPECT_EQ(what.find("warning:"), what.rfind("warning:")) << "said once";
+  EXPECT_EQ(read_file(tiny / "patient.jsonl"), "1\n");
+  log.write("4\n");
+  EXPECT_EQ(log.sync(), 8);
+  EXPECT_EQ(read_file(tiny / "patient.jsonl"), "1\n2\n3\n4\n");
+}
+
+TEST(Trainer, WhatCannotBeTrainedOrEvaluatedIsRefusedBeforeTheFirstStep) {
+  TinyRun tiny;
+  const auto refusal = [&](std::vector<std::string> set) {
+    const std::string error = error_of<Error>([&] { tiny.train("never", set); });
+    EXPECT_FALSE(fs::exists(tiny / "never/log.jsonl"));
+    EXPECT_FALSE(fs::exists(tiny / "never/run.toml"));
+    return error;
+  };
+  tiny.make_dataset("single", {"", ""}, true);
+  tiny.make_dataset("empty", {"t", "t"}, false);
+  const Dataset empty(tiny / "empty");
+  ASSERT_EQ(empty.length(0), 1);
+  EXPECT_THAT(refusal({"data.train=" + (tiny / "empty").string()}), HasSubstr("no document of two tokens or more"));
+  EXPECT_THAT(refusal({"data.valid=" + (tiny / "empty").string()}), HasSubstr("none of the documents to evaluate"));
+  std::string prompt;
+  for (int i = 0; i < 60; ++i) prompt += " river";
+  EXPECT_THAT(refusal({"sample.prompts=[\"the\", \"" + prompt + "\"]"}),
+              testing::AllOf(HasSubstr("sample.prompts, number 2"), HasSubstr("shorten it")));
+  EXPECT_THAT(refusal({"model.vocab_size=289"}), HasSubstr("model.vocab_size is 289"));
+  // Another tokenizer's files beside the tokens.
+  fs::copy(tiny / "data", tiny / "mixed", fs::copy_options::recursive);
+  std::string tokenizer = read_file(tiny / "mixed/tokenizer.json");
+  tokenizer.replace(tokenizer.find("reserved_3"), 10, "reserved_x");
+  write_file(tiny / "mixed/tokenizer.json", tokenizer);
+  EXPECT_THAT(refusal({"data.train=" + (tiny / "mixed").string()}),
+              HasSubstr("not those that its tokens were made with"));
+}
+
+TEST(Trainer, AnErrorBehindAStepLeavesItsCheckpoint) {
+  TinyRun tiny;
+  tiny.train("straight");
+  // Damage of the validation set that only reading it shows: an id outside the vocabulary.
+  tiny.make_dataset("bad", test::tiny_texts(4, 3));
+  const fs::path shard = tiny / "bad/tokens-00000.bin";
+  std::string bytes = read_file(shard);
+  bytes[16 + 20] = '\xff';
+  bytes[16 + 21] = '\xff';
+  write_file(shard, bytes);
+  const std::vector<std::string> set{"data.valid=" + (tiny / "bad").string(), "eval.every=6"};
+  const std::string what =
+      said([&] { EXPECT_THAT(error_of<Error>([&] { tiny.train("run", set); }), HasSubstr("bad")); });
+  EXPECT_THAT(what, HasSubstr("the checkpoint of step 6 is"));
+  EXPECT_EQ(fs::read_symlink(tiny / "run/latest"), "step-6");
+  EXPECT_EQ(tiny.resume("run"), 0);
+  expect_same_end(tiny, "straight", "run");
+}
+
+TEST(Trainer, AGradientThatIsNotFiniteIsNamedAndTheWeightsStayGood) {
+  TinyRun tiny;
+  const std::string what = error_of<Error>([&] {
+    tiny.train("run",
+               {"optimizer.learning_rate=1e30", "checkpoint.every=1", "optimizer.clip=0", "schedule.kind=constant"});
+  });
+  EXPECT_THAT(what, HasSubstr("training has diverged"));
+  EXPECT_THAT(what, HasSubstr("not finite"));
+  EXPECT_THAT(what, HasSubstr("layer"));
+  EXPECT_THAT(what, HasSubstr("the newest checkpoint is"));
+}
+
+TEST(Trainer, FewerStepsThanAreDoneAreRefusedWithBothNumbers) {
+  TinyRun tiny;
+  tiny.train("run");
+  const std::string error = error_of<Error>([&] { tiny.resume("run", {"train.steps=5"}); });
+  EXPECT_THAT(error, HasSubstr("has done 12 steps, but train.steps is 5"));
+  EXPECT_THAT(read_file(tiny / "run/run.toml"), HasSubstr("steps = 12"));
+}
+
+}  // namespace
+}  // namespace moe
