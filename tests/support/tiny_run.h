@@ -1,11 +1,14 @@
 #pragma once
 /// A dataset and a run file so small that a whole run takes a fraction of a second, for tests of the trainer.
 
+#include <array>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
+#include "base/random.h"
 #include "formats/json.h"
 #include "tests/support/temporary_folder.h"
 #include "tokenizer/trainer.h"
