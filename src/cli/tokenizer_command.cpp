@@ -130,6 +130,11 @@ void add_train(CLI::App& parent) {
   command
       ->add_option("--vocab-size", flags->trainer.vocab_size, "tokens in all: 256 bytes and 19 special tokens included")
       ->capture_default_str();
+  command
+      ->add_option("--pattern", flags->trainer.pattern,
+                   "the expression that cuts text into words first: moe, or qwen2, which llama.cpp knows")
+      ->check(CLI::IsMember({"moe", "qwen2"}))
+      ->capture_default_str();
   command->add_option("--out", flags->out, "folder for the files (made if absent)")->required()->type_name("DIR");
   command->add_option("--threads", flags->threads, "0: one per processor")->capture_default_str();
   command->add_option("FILE", flags->files, "text files")->required()->type_name("FILE...");

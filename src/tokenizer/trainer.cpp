@@ -15,6 +15,14 @@ const std::string_view kTrainedPattern =
     R"(|[^\r\n\p{L}\p{M}\p{N}]?(?:[^\P{L}一-鿿㐀-䶿豈-﫿぀-ヿ々〆]|\p{M})+)"
     R"(| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+std::string_view word_pattern(std::string_view name) {
+  if (name == "moe") return kTrainedPattern;
+  if (name == "qwen2") {
+    return R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  }
+  fail_usage("the tokenizer pattern '{}' is unknown: expected moe or qwen2", name);
+}
+
 namespace {
 
 constexpr int32_t kByteTokens = 256;
@@ -28,10 +36,10 @@ std::vector<std::string> special_contents() {
   return contents;
 }
 
-OrderedJson pre_tokenizer_json() {
+OrderedJson pre_tokenizer_json(std::string_view pattern) {
   return {{"type", "Sequence"},
           {"pretokenizers",
-           {{{"type", "Split"}, {"pattern", {{"Regex", kTrainedPattern}}}, {"behavior", "Isolated"}, {"invert", false}},
+           {{{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}},
             {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}}}}};
 }
 
@@ -85,7 +93,7 @@ OrderedJson model_json(const LearnedMerges& learned) {
           {"merges", merges}};
 }
 
-std::string tokenizer_json(const LearnedMerges& learned) {
+std::string tokenizer_json(const LearnedMerges& learned, std::string_view pattern) {
   const OrderedJson decoder = {
       {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
   const OrderedJson root = {{"version", "1.0"},
@@ -93,7 +101,7 @@ std::string tokenizer_json(const LearnedMerges& learned) {
                             {"padding", nullptr},
                             {"added_tokens", added_tokens_json()},
                             {"normalizer", nullptr},
-                            {"pre_tokenizer", pre_tokenizer_json()},
+                            {"pre_tokenizer", pre_tokenizer_json(pattern)},
                             {"post_processor", post_processor_json()},
                             {"decoder", decoder},
                             {"model", model_json(learned)}};
@@ -114,16 +122,16 @@ std::string config_json() {
 }  // namespace
 
 TokenizerTrainer::TokenizerTrainer(TrainerOptions options, ThreadPool& pool)
-    : options_(options),
+    : options_(std::move(options)),
       pool_(pool),
-      pre_tokenizer_(Json(pre_tokenizer_json()), "trained tokenizer"),
+      pre_tokenizer_(Json(pre_tokenizer_json(word_pattern(options_.pattern))), "trained tokenizer"),
       counts_(static_cast<size_t>(pool.size())),
       scratch_(static_cast<size_t>(pool.size())) {
   constexpr int32_t kLeast = kSpecialTokens + kByteTokens;
   constexpr int32_t kMost = 1 << 20;
-  if (options.vocab_size < kLeast || options.vocab_size > kMost) {
+  if (options_.vocab_size < kLeast || options_.vocab_size > kMost) {
     fail_usage("the vocabulary size {} is out of range: expected {} ({} special tokens and {} bytes) to {}",
-               options.vocab_size, kLeast, kSpecialTokens, kByteTokens, kMost);
+               options_.vocab_size, kLeast, kSpecialTokens, kByteTokens, kMost);
   }
 }
 
@@ -150,7 +158,8 @@ Tokenizer TokenizerTrainer::finish() {
   word_count_ = counts_[0].size();
   const int32_t merges = options_.vocab_size - kSpecialTokens - kByteTokens;
   const LearnedMerges learned = learn_merges(counts_[0], kSpecialTokens, merges);
-  return Tokenizer(parse_tokenizer_files(tokenizer_json(learned), config_json(), "trained tokenizer"));
+  return Tokenizer(parse_tokenizer_files(tokenizer_json(learned, word_pattern(options_.pattern)), config_json(),
+                                         "trained tokenizer"));
 }
 
 }  // namespace moe

@@ -1,6 +1,6 @@
 #pragma once
 /// Trains a byte-level BPE tokenizer. The vocabulary is, by id: the special tokens below, the 256 bytes, then one token
-/// a merge. Text is cut into words by kTrainedPattern first.
+/// a merge. Text is cut into words by a regular expression first (TrainerOptions::pattern).
 
 #include <cstdint>
 #include <string>
@@ -21,14 +21,19 @@ inline constexpr std::string_view kTrainedPad = "<｜▁pad▁｜>";            
 inline constexpr int32_t kReservedTokens = 16;
 inline constexpr int32_t kSpecialTokens = 3 + kReservedTokens;
 
-/// The words of trained tokenizers, in this order of preference: one digit; a run of Chinese characters or kana;
+/// The default expression. It finds words, in this order of preference: one digit; a run of Chinese characters or kana;
 /// letters and marks of any other script, with at most one other character (a blank, a bracket) before; punctuation and
 /// symbols, with at most one blank before and the line ends after; white space up to a last line end; white space but
 /// for one character before a word; white space.
 extern const std::string_view kTrainedPattern;
 
+/// The expression that cuts text into words, by name: "moe" (kTrainedPattern) or "qwen2" (that of Qwen2's tokenizers,
+/// which other programs know by this name). Any other name is a usage error.
+std::string_view word_pattern(std::string_view name);
+
 struct TrainerOptions {
-  int32_t vocab_size = 8192;  // special tokens and bytes included
+  int32_t vocab_size = 8192;    ///< special tokens and bytes included
+  std::string pattern = "moe";  ///< a name that word_pattern() knows
 };
 
 class TokenizerTrainer {

@@ -196,5 +196,26 @@ TEST(Trainer, AFullDiskLeavesNoHalfWrittenFile) {
   EXPECT_THAT(folder.files(), testing::IsEmpty());
 }
 
+TEST(TokenizerTrainer, ThePatternOfQwen2IsWrittenAndCutsAsItsTokenizersDo) {
+  ThreadPool pool(1);
+  TokenizerTrainer trainer({.vocab_size = kSpecialTokens + 256 + 20, .pattern = "qwen2"}, pool);
+  for (int i = 0; i < 3; ++i) trainer.add_document("don't 中文中文 DON'T");
+  const Tokenizer tokenizer = trainer.finish();
+  const TemporaryFolder folder;
+  tokenizer.save(folder.path());
+  const Json json = Json::parse(read_file(folder / "tokenizer.json"));
+  EXPECT_EQ(json["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"], word_pattern("qwen2"));
+  // "'t" is a word of its own there, in capitals too, so that no token holds more than it.
+  for (const auto& [token, id] : json["model"]["vocab"].items()) {
+    EXPECT_TRUE(token.find('\'') == std::string::npos || token.size() <= 2) << token;
+  }
+}
+
+TEST(TokenizerTrainer, AnUnknownPatternIsRefused) {
+  ThreadPool pool(1);
+  EXPECT_THAT(error_of([&] { TokenizerTrainer({.vocab_size = 400, .pattern = "qwen"}, pool); }),
+              HasSubstr("the tokenizer pattern 'qwen' is unknown"));
+}
+
 }  // namespace
 }  // namespace moe
