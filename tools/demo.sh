@@ -6,6 +6,9 @@ cd "$(dirname "$0")/.."
 
 readonly moe=build/moe corpus=build/corpus work=build/demo run=runs/demo
 readonly domains=(bible dictionary python handbook chinese)
+# bf16 where the processor multiplies it (about twice as fast), else f32: the same model within rounding.
+dtype=f32
+if grep -qw avx512_bf16 /proc/cpuinfo; then dtype=bf16; fi
 
 say() { printf '\n== %s\n' "$*" >&2; }
 files() { printf "$corpus/%s/$1.jsonl\n" "${domains[@]}"; }
@@ -23,22 +26,24 @@ mapfile -t valid_files < <(files valid)
 
 say "Tokenizer: byte-level BPE, trained on the corpus"
 if [ ! -f "$work/tokenizer/tokenizer.json" ]; then
-  "$moe" tokenizer train --vocab-size 8192 --out "$work/tokenizer" "${train_files[@]}"
+  "$moe" tokenizer train --vocab-size 4096 --pattern qwen2 --out "$work/tokenizer" "${train_files[@]}"
 fi
 
 say "Shards: the corpus as tokens"
 [ -d "$work/train" ] || "$moe" data --tokenizer "$work/tokenizer" --out "$work/train" "${train_files[@]}"
 [ -d "$work/valid" ] || "$moe" data --tokenizer "$work/tokenizer" --out "$work/valid" "${valid_files[@]}"
 
-say "Training: a small DeepSeekMoE, at most six minutes on two cores"
+say "Training: a small DeepSeekMoE in $dtype, at most five minutes on two cores that multiply bf16, else about twice that"
 resume=()
 if [ -e "$run/latest" ]; then resume=(--resume); fi
-"$moe" train configs/demo.toml "${resume[@]}" "$@"
+started=$SECONDS
+"$moe" train configs/demo.toml "${resume[@]}" --set "train.dtype=$dtype" "$@"
+echo "training took $((SECONDS - started)) s" >&2
 
 say "What it writes: one text for each domain"
 for prompt in "And it came to pass" "Orchard, n. " "def read(self" "The package manager" "描述"; do
   printf '\n--- %s' "$prompt"
-  "$moe" generate "$run/latest" --prompt "$prompt" --max-new-tokens 80 --temperature 0.8 --seed 1 --device cpu --quiet
+  "$moe" generate "$run/latest" --prompt "$prompt" --max-new-tokens 80 --temperature 0.7 --top-p 0.9 --seed 1 --device cpu --quiet
   echo
 done
 

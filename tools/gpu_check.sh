@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests and measures on a machine with a GPU: tools/gpu_check.sh PACKED STAGE...   (PACKED: what tools/gpu_pack.sh made)
 # Stages: conformance step methods golden e2e memcheck racecheck machine bench2b bench2b64k
-# bench16b peer2b demo train100m study ptx. Ends with one line per stage.
+# bench16b peer2b backends train100m study ptx. Ends with one line per stage.
 # study: what fits in STUDY_SECONDS of configs/study/h200.toml, with the datasets in build/study (docs/study.md; that for
 # training is made where it is missing); the results are packed into study.tar beside the logs.
 # ptx: the conformance suite in a build for compute_80's PTX alone, packed in PACKED-ptx.
@@ -51,10 +51,10 @@ for name in "$@"; do
     bench2b64k) stage "$name" 200 "$packed/moe" bench step --device cuda --config configs/deepseekmoe-2b.toml --rows 32 --product 8192; cat "$logs/$name.log" ;;
     bench2b) stage "$name" 200 "$packed/moe" bench step --device cuda --config configs/deepseekmoe-2b.toml --rows "${ROWS:-8}"; cat "$logs/$name.log" ;;
     bench16b) stage "$name" 200 "$packed/moe" bench step --device cuda --config configs/deepseekmoe-16b.toml --layers 4 --rows 4; cat "$logs/$name.log" ;;
-    demo) # the demo; LOG: what the CPU wrote of the same run, to compare the mean of steps 181 to 200
-      stage "$name" 200 "$packed/moe" train configs/demo.toml --device cuda --set train.dtype=bf16 --set run.dir=build/gpu-demo
-      cp build/gpu-demo/log.jsonl "$logs/demo-log.jsonl"; tail -n 3 "$logs/$name.log"
-      [ -z "${LOG:-}" ] || python3 tools/compare_losses.py "$LOG" build/gpu-demo/log.jsonl --steps 181 200 ;;
+    backends) # LOG: what the CPU wrote of the same run, to compare the mean of steps 181 to 200
+      stage "$name" 200 "$packed/moe" train tests/e2e/two_backends.toml --device cuda --set train.dtype=bf16 --set run.dir=build/gpu-backends
+      cp build/gpu-backends/log.jsonl "$logs/backends-log.jsonl"; tail -n 3 "$logs/$name.log"
+      [ -z "${LOG:-}" ] || python3 tools/compare_losses.py "$LOG" build/gpu-backends/log.jsonl --steps 181 200 ;;
     train100m) stage "$name" 300 "$packed/moe" train configs/moe-100m.toml --device cuda --set run.dir=build/gpu-100m
       cp build/gpu-100m/log.jsonl "$logs/100m-log.jsonl"; tail -n 60 "$logs/$name.log" | cut -c1-200 ;;
     study)

@@ -275,7 +275,7 @@ class BenchTest(unittest.TestCase):
     def test_layer_takes_a_run_file_and_refuses_what_cannot_be(self):
         file = ROOT / "configs/demo.toml"
         result = json.loads(moe("bench", "layer", "--json", "--config", file, *self.LAYER[4:], "--product", 0).stdout)
-        self.assertEqual((result["hidden"], result["experts"], result["top_k"], result["width"]), (256, 31, 2, 16))
+        self.assertEqual((result["hidden"], result["experts"], result["top_k"], result["width"]), (192, 31, 2, 16))
         refused = moe("bench", "layer", "--experts", 4, "--top-k", 5, check=False)
         self.assertEqual(refused.returncode, 2)
         self.assertIn("--top-k 5: expected 1 to 4", refused.stderr)
