@@ -35,21 +35,29 @@ struct Types {
   DType qkv, out;
 };
 
-/// Every call of the forward operation; the backward's cases are made from it.
+/// Every call of the forward operation; the backward's cases are made from it. `aligned`: rows without gaps.
 template <class Visit>
 void for_each_attention(const Visit& visit) {
+  constexpr bool kAligned = true;
   const Documents documents[] = {{},      {1},         {7},        {3, 1, 5},           {-3},
                                  {4, -2}, {-2, 5, -1}, {33, 8, 1}, {2, 70, -3, 20, -1}, {150}};
   for (const Documents& lengths : documents) {
     for (const Heads& heads : {Heads{1, 1, 1}, Heads{2, 2, 2}, Heads{4, 2, 5}, Heads{3, 1, 13}, Heads{4, 1, 64}}) {
       if (pack(lengths).segment_start.size() > 60 && heads.size < 13) continue;
       for (const Types& types : {Types{f32, f32}, Types{bf16_type, bf16_type}, Types{bf16_type, f32}}) {
-        visit(pack(lengths), heads, types, 1.0);
+        visit(pack(lengths), heads, types, 1.0, !kAligned);
       }
       if (heads.size == 64 && pack(lengths).segment_start.size() < 60) {
-        visit(pack(lengths), Heads{2, 1, 128}, Types{bf16_type, bf16_type}, 1.0);
+        visit(pack(lengths), Heads{2, 1, 128}, Types{bf16_type, bf16_type}, 1.0, !kAligned);
       }
-      if (heads.size == 5) visit(pack(lengths), heads, Types{f32, f32}, 20.0);
+      if (heads.size == 5) visit(pack(lengths), heads, Types{f32, f32}, 20.0, !kAligned);
+    }
+  }
+  // Documents that end around the edges of tiles of 64 and 128 rows. Of three cases in a row one is aligned to 64 bytes
+  // (Cases::add), as the copy engines of GPUs want it.
+  for (const Documents& lengths : {Documents{63, 64, 65, -1}, Documents{-1, 127, 1, 128, 2}}) {
+    for (const Heads& heads : {Heads{2, 1, 64}, Heads{2, 2, 96}, Heads{2, 1, 128}}) {
+      for (int copy = 0; copy < 3; ++copy) visit(pack(lengths), heads, Types{bf16_type, bf16_type}, 1.0, kAligned);
     }
   }
 }
@@ -107,8 +115,9 @@ constexpr int64_t kCacheLength = 140;
 template <>
 Cases<Attention> make_cases<Attention>() {
   Cases<Attention> list;
-  for_each_attention([&](const Packed& packed, const Heads& heads, const Types& types, double deviation) {
-    list.add(make_attention(list.strided(), packed, heads, types, deviation), note(packed, heads, deviation));
+  for_each_attention([&](const Packed& packed, const Heads& heads, const Types& types, double deviation, bool aligned) {
+    list.add(make_attention(aligned ? list.contiguous() : list.strided(), packed, heads, types, deviation),
+             note(packed, heads, deviation));
   });
   return list;
 }
@@ -116,8 +125,8 @@ Cases<Attention> make_cases<Attention>() {
 template <>
 Cases<AttentionBackward> make_cases<AttentionBackward>() {
   Cases<AttentionBackward> list;
-  for_each_attention([&](const Packed& packed, const Heads& heads, const Types& types, double deviation) {
-    Store& s = list.strided();
+  for_each_attention([&](const Packed& packed, const Heads& heads, const Types& types, double deviation, bool aligned) {
+    Store& s = aligned ? list.contiguous() : list.strided();
     const Attention forward = make_attention(s, packed, heads, types, deviation);
     oracle::compute(forward);
     list.add(AttentionBackward{.q = forward.q,

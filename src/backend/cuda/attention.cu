@@ -1,5 +1,5 @@
 #include "backend/cuda/attention.h"
-
+#include "backend/cuda/attention_path.h"
 #include "backend/cuda/kernel.cuh"
 #include "backend/cuda/products.h"
 
@@ -19,6 +19,19 @@ __global__ void delta_kernel(Matrix d_out, Matrix out, float* delta, int64_t cou
   if (threadIdx.x % kWarp == 0) delta[index] = sum;
 }
 
+/// A warp for 32 tokens: the last token of a document tells all of the document.
+__global__ void last_query_kernel(const int* segment_start, int tokens, int* last_query) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int t = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  const int start = t < tokens ? segment_start[t] : -1;
+  if (t < tokens && start < 0) last_query[t] = -1;
+  const bool ends = start >= 0 && (t + 1 == tokens || segment_start[t + 1] != start);
+  for (unsigned rest = __ballot_sync(0xffffffffu, ends); rest != 0; rest &= rest - 1) {
+    const int source = __ffs(static_cast<int>(rest)) - 1, end = t - lane + source;
+    for (int u = __shfl_sync(0xffffffffu, start, source) + lane; u <= end; u += kWarp) last_query[u] = end;
+  }
+}
+
 template <class Op>
 AttentionShape shape_of(const Op& op) {
   const AttentionShape shape{.tokens = op.q.size(0),
@@ -34,8 +47,8 @@ AttentionShape shape_of(const Op& op) {
 }
 
 template <class Op>
-bool on_tensor_cores(const Op& op) {
-  return product_path() != CudaPath::simt && tensor_attention_takes(op);
+CudaPath path_of(const Context& context, const Op& op) {
+  return attention_path(op, product_path(), context.compute_capability);
 }
 
 }  // namespace
@@ -49,20 +62,40 @@ const float* attention_delta(Context& context, Carver& carver, const AttentionBa
   return delta;
 }
 
+const int* last_queries(Context& context, Carver& carver, const View& segment_start) {
+  constexpr unsigned kThreads = 128;
+  const int64_t tokens = segment_start.size(0);
+  MOE_CHECK(tokens <= INT32_MAX - kThreads);
+  int* const result = carver.take<int>(tokens);
+  launch(context, last_query_kernel, threads_for(tokens, kThreads), kThreads, 0, segment_start.as<const int32_t>(),
+         static_cast<int>(tokens), result);
+  return result;
+}
+
 template <>
 void execute(Context& context, const Attention& op) {
   if (op.q.size(0) == 0) return;
   const AttentionShape shape = shape_of(op);
-  on_tensor_cores(op) ? tensor_attention(context, op, shape) : simt_attention(context, op, shape);
+  switch (path_of(context, op)) {
+    case CudaPath::hopper:
+      return hopper_attention(context, op, shape);
+    case CudaPath::tensor:
+      return tensor_attention(context, op, shape);
+    default:
+      return simt_attention(context, op, shape);
+  }
 }
 
 template <>
 void execute(Context& context, const AttentionBackward& op) {
   if (op.q.size(0) == 0) return;
   const AttentionShape shape = shape_of(op);
+  const CudaPath path = path_of(context, op);
+  if (path == CudaPath::hopper) return hopper_attention(context, op, shape);
   Carver carver(context, AttentionBackward::name);
   const float* const delta = attention_delta(context, carver, op);
-  on_tensor_cores(op) ? tensor_attention(context, op, shape, delta) : simt_attention(context, op, shape, delta);
+  if (path == CudaPath::simt) return simt_attention(context, op, shape, delta);
+  tensor_attention(context, op, shape, delta, last_queries(context, carver, op.segment_start));
 }
 
 }  // namespace moe::cuda

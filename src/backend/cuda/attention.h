@@ -1,5 +1,5 @@
 #pragma once
-/// The two ways of attention: on the tensor cores, and with f32 arithmetic for any types, head sizes and alignments.
+/// The three ways of attention; attention_path.h says which operation gets which.
 
 #include "backend/cuda/context.h"
 #include "ops/attention.h"
@@ -20,13 +20,20 @@ struct AttentionShape {
 /// What the backward kernels need beside the operation: delta[t, head] = d_out_t . out_t.
 const float* attention_delta(Context& context, Carver& carver, const AttentionBackward& op);
 
+/// For each token the last token of its document, which is the last query that sees it as a key; -1 for padding.
+const int* last_queries(Context& context, Carver& carver, const View& segment_start);
+
+/// With f32 arithmetic, for any types, head sizes and alignments.
 void simt_attention(Context& context, const Attention& op, const AttentionShape& shape);
 void simt_attention(Context& context, const AttentionBackward& op, const AttentionShape& shape, const float* delta);
 
-/// Whether the tensor cores can take these views: bf16, head sizes of whole 16-byte chunks up to 128, aligned rows.
-bool tensor_attention_takes(const Attention& op);
-bool tensor_attention_takes(const AttentionBackward& op);
+/// On the tensor cores of every supported GPU.
 void tensor_attention(Context& context, const Attention& op, const AttentionShape& shape);
-void tensor_attention(Context& context, const AttentionBackward& op, const AttentionShape& shape, const float* delta);
+void tensor_attention(Context& context, const AttentionBackward& op, const AttentionShape& shape, const float* delta,
+                      const int* last_query);
+
+/// On Hopper's tensor cores; the backward pass makes delta itself.
+void hopper_attention(Context& context, const Attention& op, const AttentionShape& shape);
+void hopper_attention(Context& context, const AttentionBackward& op, const AttentionShape& shape);
 
 }  // namespace moe::cuda

@@ -1,5 +1,6 @@
-// Attention's backward pass on the tensor cores: one kernel for dq, whose blocks own queries, and one for dk and dv, whose
-// blocks own keys. Both recompute the probabilities from lse; nothing is added by atomics, so the bits are always the same.
+// Attention's backward pass on the tensor cores: one kernel for dq, whose blocks own queries, and one for dk and dv,
+// whose blocks own keys. Both recompute the probabilities from lse; nothing is added by atomics, so the bits are always
+// the same.
 
 #include "backend/cuda/attention_tiles.cuh"
 
@@ -85,8 +86,8 @@ __global__ void __launch_bounds__(kThreads)
 /// Scores are transposed here: rows are the block's keys, columns the queries of a tile.
 template <int kSize>
 __global__ void __launch_bounds__(kThreads)
-    key_gradient_kernel(HeadMatrix q, HeadMatrix k, HeadMatrix v, const int* segment_start, HeadMatrix d_out,
-                        Statistics statistics, HeadMatrix dk, HeadMatrix dv, AttentionShape shape) {
+    key_gradient_kernel(HeadMatrix q, HeadMatrix k, HeadMatrix v, const int* segment_start, const int* last_query,
+                        HeadMatrix d_out, Statistics statistics, HeadMatrix dk, HeadMatrix dv, AttentionShape shape) {
   extern __shared__ __align__(128) __nv_bfloat16 memory[];
   __shared__ int starts[kRows];
   __shared__ float lse[kRows], delta[kRows];
@@ -97,9 +98,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t kv_column = static_cast<int64_t>(kv_head) * size;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kRows;
   const int warp_row = static_cast<int>(threadIdx.x) / kWarp * 16;
-  // The last query of a key's document is less than max_segment behind it.
-  const int64_t last = min(shape.tokens, first + kRows - 1 + shape.max_segment);
-  const int64_t tiles_of_head = (last - first + kRows - 1) / kRows;
+  const int last = last_of(last_query, first, shape.tokens);
+  const int64_t tiles_of_head = last < 0 ? 0 : (last - first) / kRows + 1;
   const int64_t passes = tiles_of_head * group;
   const auto load = [&](int64_t pass) {
     if (pass < passes) {
@@ -165,26 +165,15 @@ __global__ void __launch_bounds__(kThreads)
   store_rows<kSize>(dv, first + warp_row, shape.tokens, kv_column, size, v_sum, unchanged);
 }
 
-bool in_chunks(const View& view) {
-  return view.dtype == DType::bf16 && reinterpret_cast<uintptr_t>(view.data) % 16 == 0 && view.stride[0] % kChunk == 0;
-}
-
-template <class Op>
-bool head_fits(const Op& op) {
-  const int64_t size = op.q.size(1) / op.heads;
-  return size % kChunk == 0 && size <= 128 && op.scale > 0;  // the largest score stays so when scaled
-}
-
 template <int kSize>
-void run(Context& context, const AttentionBackward& op, const AttentionShape& shape, const float* delta) {
+void run(Context& context, const AttentionBackward& op, const AttentionShape& shape, const float* delta,
+         const int* last_query) {
   constexpr size_t kSharedBytes = size_t{6} * kRows * kSize * sizeof(__nv_bfloat16);
   const auto allow = [](const void* kernel) {
     return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kSharedBytes));
   };
-  static const cudaError_t allowed_q = allow(reinterpret_cast<const void*>(query_gradient_kernel<kSize>));
-  static const cudaError_t allowed_k = allow(reinterpret_cast<const void*>(key_gradient_kernel<kSize>));
-  check(allowed_q, "asking for shared memory");
-  check(allowed_k, "asking for shared memory");
+  check(allow(reinterpret_cast<const void*>(query_gradient_kernel<kSize>)), "asking for shared memory");
+  check(allow(reinterpret_cast<const void*>(key_gradient_kernel<kSize>)), "asking for shared memory");
   const Statistics statistics{op.lse.as<const float>(), op.lse.stride[0], delta};
   const auto* segment_start = op.segment_start.as<const int32_t>();
   dim3 grid = blocks(ceil_div(shape.tokens, kRows));
@@ -193,25 +182,16 @@ void run(Context& context, const AttentionBackward& op, const AttentionShape& sh
          head_matrix(op.v), segment_start, head_matrix(op.d_out), statistics, head_matrix(op.dq), shape);
   grid.y = static_cast<unsigned>(shape.kv_heads);
   launch(context, key_gradient_kernel<kSize>, grid, kThreads, kSharedBytes, head_matrix(op.q), head_matrix(op.k),
-         head_matrix(op.v), segment_start, head_matrix(op.d_out), statistics, head_matrix(op.dk), head_matrix(op.dv),
-         shape);
+         head_matrix(op.v), segment_start, last_query, head_matrix(op.d_out), statistics, head_matrix(op.dk),
+         head_matrix(op.dv), shape);
 }
 
 }  // namespace
 
-bool tensor_attention_takes(const Attention& op) {
-  return head_fits(op) && in_chunks(op.q) && in_chunks(op.k) && in_chunks(op.v) && in_chunks(op.out);
-}
-
-bool tensor_attention_takes(const AttentionBackward& op) {
-  for (const View& view : {op.q, op.k, op.v, op.d_out, op.dq, op.dk, op.dv}) {
-    if (!in_chunks(view)) return false;
-  }
-  return head_fits(op);
-}
-
-void tensor_attention(Context& context, const AttentionBackward& op, const AttentionShape& shape, const float* delta) {
-  shape.head_size <= 64 ? run<64>(context, op, shape, delta) : run<128>(context, op, shape, delta);
+void tensor_attention(Context& context, const AttentionBackward& op, const AttentionShape& shape, const float* delta,
+                      const int* last_query) {
+  shape.head_size <= 64 ? run<64>(context, op, shape, delta, last_query)
+                        : run<128>(context, op, shape, delta, last_query);
 }
 
 }  // namespace moe::cuda

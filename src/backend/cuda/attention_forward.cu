@@ -1,5 +1,5 @@
-// Attention's forward pass on the tensor cores (FlashAttention): a block owns 64 queries of one head and walks over tiles
-// of 64 keys, two of them in shared memory at a time.
+// Attention's forward pass on the tensor cores (FlashAttention): a block owns 64 queries of one head and walks over
+// tiles of 64 keys, two of them in shared memory at a time.
 
 #include "backend/cuda/attention_tiles.cuh"
 
@@ -103,8 +103,8 @@ __global__ void __launch_bounds__(kThreads)
 template <int kSize>
 void run(Context& context, const Attention& op, const AttentionShape& shape) {
   constexpr size_t kSharedBytes = size_t{5} * kRows * kSize * sizeof(__nv_bfloat16);
-  static const cudaError_t allowed = cudaFuncSetAttribute(
-      attention_kernel<kSize>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kSharedBytes));
+  const cudaError_t allowed = cudaFuncSetAttribute(attention_kernel<kSize>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                   static_cast<int>(kSharedBytes));
   check(allowed, "asking for shared memory");
   dim3 grid = blocks(ceil_div(shape.tokens, kRows));
   grid.y = static_cast<unsigned>(shape.heads);

@@ -155,6 +155,19 @@ __device__ void store_rows(const HeadMatrix& m, int64_t first, int64_t rows, int
   }
 }
 
+/// The largest of last_query over the block's 64 keys: the last query that sees one of them, or -1.
+__device__ inline int last_of(const int* last_query, int64_t key, int64_t tokens) {
+  __shared__ int warps[kThreads / kWarp];
+  const int64_t u = key + threadIdx.x;
+  const int mine = __reduce_max_sync(0xffffffffu, threadIdx.x < kRows && u < tokens ? last_query[u] : -1);
+  if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = mine;
+  __syncthreads();
+  int last = -1;
+#pragma unroll
+  for (int i = 0; i < kThreads / kWarp; ++i) last = max(last, warps[i]);
+  return last;
+}
+
 /// The smallest segment start of the block's 64 queries that are no padding, or `tokens`.
 __device__ inline int64_t first_key(const int* segment_start, int64_t query, int64_t tokens) {
   __shared__ int warps[kThreads / kWarp];

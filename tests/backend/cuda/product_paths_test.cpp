@@ -4,10 +4,7 @@
 #include <cmath>
 #include <numeric>
 
-#include <gtest/gtest.h>
-
-#include "base/random.h"
-#include "tests/backend/cuda/gpu_models.h"
+#include "tests/backend/cuda/gpu_test.h"
 
 namespace moe {
 namespace {
@@ -15,44 +12,8 @@ namespace {
 constexpr int64_t kTokens = 1500, kRows = 2200, kHidden = 264, kWidth = 520;
 const std::vector<int32_t> kOffsets = {0, 0, 1, 130, 130, 1154, 1200, 2111};  // rows from 2111 on belong to nobody
 
-class ProductPaths : public testing::Test {
+class ProductPaths : public GpuTest {
  protected:
-  void SetUp() override {
-    MOE_SKIP_WITHOUT("cuda");
-    gpu_.emplace("cuda");
-  }
-  ~ProductPaths() override {
-    force_cuda_path(CudaPath::automatic);
-    force_cuda_processors(0);
-    for (void* data : allocations_) gpu_->device->release(data);
-  }
-
-  View empty(DType dtype, Shape shape) {
-    allocations_.push_back(gpu_->device->allocate(static_cast<size_t>(shape.elements()) * size_of(dtype), "a test"));
-    return View(allocations_.back(), dtype, shape);
-  }
-  View floats(DType dtype, Shape shape) {
-    // Normal numbers from one table, whose length is prime, so that no two rows are alike.
-    static const std::vector<float> table = [] {
-      std::vector<float> numbers(1048573);
-      for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>(Random(3, 0).normal(i));
-      return numbers;
-    }();
-    std::vector<float> values(static_cast<size_t>(shape.elements()));
-    const size_t start = ++streams_ * 7919;
-    for (size_t i = 0; i < values.size(); ++i) values[i] = table[(start + i) % table.size()];
-    const View view = empty(DType::f32, shape);
-    gpu_->device->upload(view.data, values.data(), view.bytes());
-    if (dtype == DType::f32) return view;
-    const View result = empty(dtype, shape);
-    gpu_->backend->run(Cast{.x = view, .y = result});
-    return result;
-  }
-  View integers(const std::vector<int32_t>& values) {
-    const View view = empty(DType::i32, {static_cast<int64_t>(values.size())});
-    gpu_->device->upload(view.data, values.data(), view.bytes());
-    return view;
-  }
   View random_rows(int64_t count = kRows) {
     std::vector<int32_t> rows(static_cast<size_t>(count));
     const Random random(4, ++streams_);
@@ -66,9 +27,7 @@ class ProductPaths : public testing::Test {
     gpu_->backend->run(Fill{.x = op.c, .value = 0.5});
     force_cuda_path(path);
     gpu_->backend->run(op);
-    const View as_f32 = empty(DType::f32, op.c.shape);
-    gpu_->backend->run(Cast{.x = op.c, .y = as_f32});
-    return download_floats(*gpu_->device, as_f32);
+    return values(op.c);
   }
 
   template <class Op>
@@ -89,10 +48,6 @@ class ProductPaths : public testing::Test {
       EXPECT_LT(worst, 300 * tolerance) << name(path);
     }
   }
-
-  std::optional<Machine> gpu_;
-  std::vector<void*> allocations_;
-  uint64_t streams_ = 0;
 };
 
 constexpr int64_t kExperts = 7;
