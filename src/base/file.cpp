@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/paths.h"
 #include "base/platform.h"
+#include "base/temporary.h"
 
 namespace moe {
 namespace {
@@ -39,13 +41,6 @@ void write_all(int descriptor, const char* data, size_t size, const fs::path& pa
     data += written;
     size -= static_cast<size_t>(written);
   }
-}
-
-void sync_folder(const fs::path& folder) {
-  const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return;
-  ::fsync(descriptor);
-  ::close(descriptor);
 }
 
 int open_to_read(const fs::path& path, struct stat& info) {
@@ -115,15 +110,24 @@ std::string read_file(const fs::path& path) {
   return text;
 }
 
-FileWriter::FileWriter(const fs::path& path) : path_(path), temporary_(path.string() + ".tmp") {
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (descriptor_ < 0) fail("cannot create {}: {}", temporary_.string(), reason());
+FileWriter::FileWriter(const fs::path& path) : path_(path) {
+  if (is_folder(path)) fail("cannot write {}: it is a folder, expected the name of a file", path.string());
+  if (is_stream(path)) {
+    descriptor_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    if (descriptor_ < 0) fail("cannot open {} for writing: {}", path.string(), reason());
+    return;
+  }
+  std::error_code no_link;
+  if (const fs::path target = fs::canonical(path, no_link); !no_link) path_ = target;  // a link stays one
+  Temporary made = make_temporary_file(path_);
+  temporary_ = std::move(made.path);
+  descriptor_ = made.descriptor;
 }
 
 FileWriter::~FileWriter() {
   if (descriptor_ < 0) return;
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
   ::close(descriptor_);
-  ::unlink(temporary_.c_str());
 }
 
 void FileWriter::write(const void* data, size_t size) {
@@ -151,12 +155,12 @@ void FileWriter::send(const char* data, size_t size) {
 
 void FileWriter::commit() {
   flush();
-  if (::fsync(descriptor_) != 0) fail("cannot sync {}: {}", temporary_.string(), reason());
-  ::close(std::exchange(descriptor_, -1));
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    fail("cannot rename {} to {}: {}", temporary_.string(), path_.string(), reason());
+  if (!temporary_.empty()) {
+    sync_file(descriptor_, temporary_);
+    rename_path(temporary_, path_);
   }
-  sync_folder(path_.parent_path());
+  ::close(std::exchange(descriptor_, -1));
+  if (!temporary_.empty()) sync_folder(path_.parent_path());
 }
 
 FileAppender::FileAppender(const fs::path& path, int64_t keep_bytes) : path_(path) {
@@ -184,8 +188,8 @@ void make_folder(const fs::path& path) {
 }
 
 void rename_into_place(const fs::path& from, const fs::path& to) {
-  if (fs::exists(to)) fail("cannot rename {} to {}: the latter exists", from.string(), to.string());
-  if (::rename(from.c_str(), to.c_str()) != 0) fail("cannot rename {} to {}: {}", from.string(), to.string(), reason());
+  if (path_exists(to)) fail("cannot rename {} to {}: the latter exists", from.string(), to.string());
+  rename_path(from, to);
   sync_folder(to.parent_path());
 }
 

@@ -35,8 +35,9 @@ class MappedFile {
 /// The whole content of a file, a pipe or a device.
 std::string read_file(const fs::path& path);
 
-/// Writes a file that is complete or absent: bytes go to `path`.tmp, and commit() syncs it to disk and renames it.
-/// Without commit() the temporary file is removed.
+/// Writes a file that is complete or absent: bytes go to a temporary file beside it (base/temporary.h), and commit()
+/// syncs it to the disk and renames it. Without commit() the temporary file is removed. A pipe or a device is written
+/// to as it is.
 class FileWriter {
  public:
   explicit FileWriter(const fs::path& path);

@@ -4,6 +4,7 @@
 #include <array>
 #include <string_view>
 
+#include "base/paths.h"
 #include "model/keys.h"
 
 namespace moe {
@@ -62,7 +63,8 @@ bool contains(const std::array<std::string_view, N>& names, std::string_view key
 
 [[noreturn]] void refuse(const std::string& name, std::string_view field, const Json& value,
                          std::string_view expected) {
-  fail("{}: {} is {}, expected {}; this program does not compute the other form", name, field, value.dump(), expected);
+  fail("{}: {} is {}, expected {}; this program does not compute the other form", name, field, json_shown(value),
+       expected);
 }
 
 // Of models that DeepseekForCausalLM does not compute: other programs must not take them for what they are not.
@@ -74,7 +76,7 @@ void require_one_of(const Json& json, const std::string& name, std::string_view 
                     const std::vector<Json>& allowed) {
   const Json* value = json_find(json, field, name);
   if (value == nullptr || std::find(allowed.begin(), allowed.end(), *value) != allowed.end()) return;
-  refuse(name, field, *value, allowed.front().dump());
+  refuse(name, field, *value, json_shown(allowed.front()));
 }
 
 bool is_key(std::string_view field) {
@@ -89,7 +91,7 @@ void refuse_unknown_fields(const Json& json, const std::string& name) {
       continue;
     fail(
         "{}: the field {} (= {}) is not known, so the model might be computed wrongly; remove it if it changes nothing",
-        name, key, value.dump());
+        name, key, json_shown(value));
   }
 }
 
@@ -228,7 +230,7 @@ ModelConfig parse_hf_config(const Json& json, const std::string& name) {
 
 ModelConfig read_hf_config(const fs::path& folder) {
   const fs::path path = folder / "config.json";
-  if (!fs::is_directory(folder)) {
+  if (!is_folder(folder)) {
     fail("{} is not a folder, expected a model folder with config.json and model.safetensors", folder.string());
   }
   return parse_hf_config(read_json(path), path.string());

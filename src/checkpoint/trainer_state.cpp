@@ -17,7 +17,7 @@ void save_trainer_state(const fs::path& folder, const TrainerState& state) {
                      {"log_bytes", state.log_bytes},
                      {"eval_bytes", state.eval_bytes},
                      {"second_stage", state.second_stage}};
-  write_file(folder / "trainer_state.json", json.dump(2) + "\n");
+  write_file(folder / "trainer_state.json", json_text(json, 2) + "\n");
 }
 
 TrainerState load_trainer_state(const fs::path& folder) {
@@ -34,7 +34,7 @@ TrainerState load_trainer_state(const fs::path& folder) {
           .seed = static_cast<uint64_t>(json_int(json, "seed", where)),
           .rows_per_step = json_int(cursor, "rows_per_step", where),
           .sequence_length = json_int(cursor, "sequence_length", where),
-          .dataset_fingerprint = std::stoull(json_string(cursor, "dataset_fingerprint", where), nullptr, 16),
+          .dataset_fingerprint = json_hexadecimal(cursor, "dataset_fingerprint", where),
           .log_bytes = json_int(json, "log_bytes", where),
           .eval_bytes = json_int(json, "eval_bytes", where),
           .second_stage = json_int(json, "second_stage", where, 0)};

@@ -4,13 +4,13 @@
 #include <cstring>
 #include <set>
 
+#include "base/paths.h"
 #include "checkpoint/checkpoint_folder.h"
 #include "formats/safetensors.h"
 
 namespace moe {
 namespace {
 
-constexpr int64_t kShardBytes = int64_t{4} << 30;
 const char* const kOptimizerPrefix = "optimizer-";
 
 // One tensor to read or write: a part of a set's view.
@@ -154,7 +154,7 @@ void load_parts(const std::vector<SafetensorsFile>& files, const std::vector<Par
 void load_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                   const std::vector<View>& views, Device& device) {
   const fs::path path = folder / "model.safetensors";
-  if (!fs::exists(path) && fs::exists(folder / "model.safetensors.index.json")) {
+  if (!path_exists(path) && path_exists(folder / "model.safetensors.index.json")) {
     fail(
         "{} keeps its weights in several files (model.safetensors.index.json), expected one model.safetensors; "
         "join them first",
@@ -172,12 +172,12 @@ void save_weights(const fs::path& folder, const ModelConfig& config, const std::
 }
 
 void save_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
-                    const std::vector<ParameterSet>& sets, Device& device) {
+                    const std::vector<ParameterSet>& sets, Device& device, int64_t most_bytes) {
   const std::vector<Part> parts = parts_of(config, table, sets);
   std::vector<size_t> begins{0};
   int64_t bytes = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
-    if (bytes > 0 && bytes + parts[i].bytes() > kShardBytes) {
+    if (bytes > 0 && bytes + parts[i].bytes() > most_bytes) {
       begins.push_back(i);
       bytes = 0;
     }

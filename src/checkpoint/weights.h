@@ -23,9 +23,12 @@ void load_weights(const fs::path& folder, const ModelConfig& config, const std::
 void save_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                   const std::vector<View>& views, Device& device);
 
-/// FOLDER/optimizer-00001-of-0000N.safetensors with {hf_name}.{master,exp_avg,exp_avg_sq}, at most about 4 GiB each.
+inline constexpr int64_t kOptimizerFileBytes = int64_t{4} << 30;
+
+/// FOLDER/optimizer-00001-of-0000N.safetensors with {hf_name}.{master,exp_avg,exp_avg_sq}, of at most `most_bytes` of
+/// tensors each, or of one larger tensor.
 void save_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
-                    const std::vector<ParameterSet>& sets, Device& device);
+                    const std::vector<ParameterSet>& sets, Device& device, int64_t most_bytes = kOptimizerFileBytes);
 void load_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                     const std::vector<ParameterSet>& sets, Device& device);
 

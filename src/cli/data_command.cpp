@@ -5,31 +5,44 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/output_path.h"
+#include "base/paths.h"
 #include "base/thread_pool.h"
 #include "cli/commands.h"
+#include "cli/data_inspect.h"
 #include "cli/text_sources.h"
 #include "data/builder.h"
+#include "data/scored_text.h"
 #include "data/shards.h"
 #include "tokenizer/tokenizer.h"
 
 namespace moe {
 namespace {
 
-constexpr const char* kHelp =
-    R"(Reads text and writes DIR: the documents' token ids in files that training maps into memory, each
+const std::string kHelp =
+    std::string(
+        R"(Reads text and writes DIR: the documents' token ids in files that training maps into memory, each
 document with its domain, and a copy of the tokenizer, so that training needs only DIR. Everything is
-there or nothing is; an existing DIR is never touched.
+there or nothing is; an existing DIR is never touched. The files are streamed, so their size does not
+matter, and the result is the same for any number of threads.
 
-A .jsonl file holds one document a line, in its field "text". A .txt file is one document; one above
-1 MiB is cut at blank lines into pieces of at most that. Both may be compressed (.gz, .zst). The files
-are streamed, so their size does not matter, and the result is the same for any number of threads.
+)") +
+    kTextSourcesHelp +
+    R"(
 
-A FILE's domain is its name without endings, or its folder's name where the file is called train, valid,
-validation, test, dev or eval: text/code/train.jsonl.zst is "code". --domain NAME=FILE says otherwise.
+A file's domain is its name without endings, or its folder's name where the file is called train, valid,
+validation, test, dev or eval: text/code/train.jsonl.zst is "code". All files of a folder, or of a pattern
+within one folder, are one domain, the folder's name. --domain NAME=FILE|DIR|PATTERN says otherwise.
+
+--valid-fraction 0.01 writes two datasets, DIR/train and DIR/valid: a hash of each document's text picks
+about one in a hundred for validation, the same ones in every run, and equal documents together.
 
 Examples:
   moe data --tokenizer runs/tokenizer --out runs/data/train text/*/train.jsonl.zst
-  moe data --tokenizer runs/tokenizer --out runs/data/mix --domain prose=books.txt --domain code=src.jsonl)";
+  moe data --tokenizer runs/tokenizer --out runs/data/mix --domain prose=books --domain 'code=src/**/*.py'
+  moe data --tokenizer runs/tokenizer --out runs/data/mine --valid-fraction 0.01 my-texts
+  zcat dump.jsonl.gz | moe data --tokenizer runs/tokenizer --out runs/data/dump --field content -
+  moe data inspect runs/data/train --row 3)";
 
 constexpr double kSecondsBetweenLines = 10;
 
@@ -37,6 +50,7 @@ struct DataFlags {
   std::string tokenizer;
   std::string out;
   TextSourceOptions sources;
+  double valid_fraction = 0;
   int threads = 0;
 };
 
@@ -81,26 +95,88 @@ void print_summary(const DatasetInfo& info) {
   print_row("all", info.documents(), info.tokens(), info.bytes());
 }
 
+DatasetInfo empty_info(const DataFlags& flags, const Tokenizer& tokenizer) {
+  return {.vocab_size = tokenizer.id_count(),
+          .bos_id = tokenizer.bos().value_or(-1),
+          .eos_id = tokenizer.eos().value_or(-1),
+          .tokenizer_fingerprint = tokenizer_fingerprint(flags.tokenizer),
+          .domains = {}};
+}
+
+void warn_of_empty_sources(const std::vector<TextSource>& sources, const BuildReport& report) {
+  for (size_t i = 0; i < sources.size(); ++i) {
+    if (report.documents[i] == 0) log_warning("{} holds no document", sources[i].file.string());
+  }
+  if (report.without_tokens > 0) {
+    log_warning("{} documents gave no token, as the tokenizer drops all of their text; they are passed over",
+                report.without_tokens);
+  }
+}
+
+void read_sources(const DataFlags& flags, const std::vector<TextSource>& sources, const Tokenizer& tokenizer,
+                  DatasetWriter& writer, DatasetWriter* valid) {
+  ThreadPool pool(flags.threads);
+  ProgressReport progress;
+  SkippedDocuments skipped(flags.sources);
+  const BuildReport report =
+      add_sources(writer, sources, pool,
+                  {.encode = [&](std::string_view text) { return tokenizer.encode(text, {.add_special = false}); },
+                   .scored_bytes = [&](std::string_view text,
+                                       std::span<const int32_t> ids) { return scored_bytes(text, ids, tokenizer); },
+                   .valid = valid,
+                   .valid_fraction = flags.valid_fraction,
+                   .read = {.field = flags.sources.field, .on_bad_document = skipped.handler()},
+                   .progress = std::ref(progress)});
+  clear_status();
+  skipped.report();
+  warn_of_empty_sources(sources, report);
+}
+
+/// Finishes a dataset with its tokenizer and prints what is in it.
+void finish(DatasetWriter& writer, const Tokenizer& tokenizer, const std::string& name) {
+  tokenizer.save(writer.temporary_folder());
+  writer.finish();
+  log_info("wrote {}", name);
+  print_summary(writer.info());
+}
+
+void make_one_dataset(const DataFlags& flags, const std::vector<TextSource>& sources, const Tokenizer& tokenizer) {
+  DatasetWriter writer(flags.out, empty_info(flags, tokenizer));
+  read_sources(flags, sources, tokenizer, writer, nullptr);
+  finish(writer, tokenizer, flags.out);
+}
+
+void make_two_datasets(const DataFlags& flags, const std::vector<TextSource>& sources, const Tokenizer& tokenizer) {
+  FolderWriter folder(flags.out);
+  if (path_exists(folder.target()) && !is_empty_folder(folder.target())) {
+    fail("{} exists already; remove it or choose another folder", folder.target().string());
+  }
+  const auto name = [&](const char* part) { return (folder.target() / part).string(); };
+  {
+    DatasetWriter train(folder.path() / "train", empty_info(flags, tokenizer));
+    DatasetWriter valid(folder.path() / "valid", empty_info(flags, tokenizer));
+    read_sources(flags, sources, tokenizer, train, &valid);
+    for (const auto& [writer, part] : {std::pair(&train, "train"), std::pair(&valid, "valid")}) {
+      if (writer->info().documents() > 0) {
+        finish(*writer, tokenizer, name(part));
+      } else {
+        log_warning("{} is not written: no document fell into it; choose another --valid-fraction", name(part));
+      }
+    }
+  }
+  folder.commit();
+}
+
 void make_dataset(const DataFlags& flags) {
+  if (flags.tokenizer.empty()) fail_usage("--tokenizer is missing: name the folder of a tokenizer");
+  if (flags.out.empty()) fail_usage("--out is missing: name the folder to make");
+  check_output_folder(flags.out);
   const std::vector<TextSource> sources = text_sources(flags.sources);
   const Tokenizer tokenizer = Tokenizer::load(flags.tokenizer);
-  DatasetWriter writer(flags.out, {.vocab_size = tokenizer.id_count(),
-                                   .bos_id = tokenizer.bos().value_or(-1),
-                                   .eos_id = tokenizer.eos().value_or(-1),
-                                   .tokenizer_fingerprint = tokenizer_fingerprint(flags.tokenizer),
-                                   .domains = {}});
   if (!tokenizer.eos()) {
     log_warning("the tokenizer names no end-of-sequence token, so a model trained on this data will not learn to stop");
   }
-  tokenizer.save(writer.temporary_folder());
-  ThreadPool pool(flags.threads);
-  ProgressReport report;
-  const auto encode = [&](std::string_view text) { return tokenizer.encode(text, {.add_special = false}); };
-  add_sources(writer, sources, pool, {.encode = encode, .progress = std::ref(report)});
-  writer.finish();
-  clear_status();
-  log_info("wrote {}", flags.out);
-  print_summary(writer.info());
+  flags.valid_fraction > 0 ? make_two_datasets(flags, sources, tokenizer) : make_one_dataset(flags, sources, tokenizer);
 }
 
 }  // namespace
@@ -109,13 +185,21 @@ void add_data_command(CLI::App& app) {
   auto flags = std::make_shared<DataFlags>();
   CLI::App* command = app.add_subcommand("data", "Turns text files into a dataset of token ids for training");
   command->footer(kHelp);
-  command->add_option("--tokenizer", flags->tokenizer, "folder with tokenizer.json, or a tokenizer.json")
-      ->required()
+  // Neither is required() of CLI11, which would ask for them beside `inspect` too.
+  command->add_option("--tokenizer", flags->tokenizer, "folder with tokenizer.json, or a tokenizer.json (required)")
       ->type_name("DIR_OR_FILE");
-  command->add_option("--out", flags->out, "folder to make")->required()->type_name("DIR");
+  command->add_option("--out", flags->out, "folder to make (required)")->type_name("DIR");
+  command
+      ->add_option("--valid-fraction", flags->valid_fraction,
+                   "write DIR/train and DIR/valid, with about this part of the documents in the latter")
+      ->check(CLI::Range(0.0, 0.999999))
+      ->type_name("PART");
   command->add_option("--threads", flags->threads, "0: one per processor")->capture_default_str();
   add_text_source_options(*command, flags->sources);
-  command->callback([flags] { make_dataset(*flags); });
+  add_inspect_command(*command);
+  command->callback([flags, command] {
+    if (command->get_subcommands().empty()) make_dataset(*flags);
+  });
 }
 
 }  // namespace moe

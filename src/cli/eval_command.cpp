@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/output_path.h"
 #include "checkpoint/hf_config.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
@@ -25,7 +26,8 @@ and counted too. A text longer than a row is cut, and what is behind the cut no 
 before it. After "±": half the width of a 95% interval, the documents taken as a random sample of their kind.
 
 A FILE's domain is its name without endings, or its folder's name where the file is called train, valid,
-validation, test, dev or eval. The result does not depend on --batch-rows or --threads.
+validation, test, dev or eval; a folder's is the folder's name. FILEs are read as `moe data` reads them (moe data
+--help). The result does not depend on --batch-rows or --threads.
 
 --analyse adds, per MoE layer: pairs of experts that the same tokens chose, beside what independent choices
 would give, and for each expert the tokens with the largest share of occurrences that chose it. Choices count
@@ -147,6 +149,7 @@ std::string to_text(const LossFlags& flags, const Measured& measured, const Toke
 }
 
 void print_loss(const LossFlags& flags) {
+  if (!flags.json.empty() && flags.json != "-") check_output_file(flags.json);
   const auto sources = text_sources(flags.sources);  // refused before anything is loaded
   const std::vector<SweepPoint> points = checked_sweep(flags);
   Compute compute = make_compute(flags.device);
@@ -155,7 +158,10 @@ void print_loss(const LossFlags& flags) {
     log_info("experts choose among all tokens of a row, later ones too: this is not the loss of a language model");
   }
   const Tokenizer tokenizer = load_tokenizer(flags, model.config());
-  const MemoryDocuments documents = load_documents(sources, tokenizer, compute.pool);
+  SkippedDocuments skipped(flags.sources);
+  const MemoryDocuments documents = load_documents(
+      sources, tokenizer, compute.pool, {.field = flags.sources.field, .on_bad_document = skipped.handler()});
+  skipped.report();
   const Measured measured = measure_all(flags, model, documents, compute, points);
   const std::string json = flags.json.empty() ? "" : to_json(flags, measured, tokenizer).dump(2) + "\n";
   if (!flags.json.empty() && flags.json != "-") write_file(flags.json, json);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/output_path.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/routing_option.h"
@@ -63,6 +64,7 @@ void check_ids(const std::vector<int32_t>& ids, const LogitsFlags& flags, const 
 
 void write_logits(const LogitsFlags& flags) {
   const DType dtype = parse_dtype_option(flags.dtype);
+  check_output_file(flags.out);
   const std::vector<int32_t> ids = read_tokens(flags);
   Compute compute = make_compute(flags.device);
   const LoadedModel loaded(flags.model, dtype, *compute.device, flags.switches);

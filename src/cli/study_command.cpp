@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "base/log.h"
+#include "base/output_path.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
@@ -94,6 +95,7 @@ bool run_jobs(const StudyOptions& options, Study& study, Compute& compute) {
 }
 
 int run(const StudyOptions& options) {
+  if (!options.plots.empty()) check_output_folder(options.plots);
   Study study = load(options);
   Compute compute = make_compute(options.device);
   const InterruptGuard guard;

@@ -1,29 +1,108 @@
 #include "cli/text_sources.h"
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "base/log.h"
 #include "data/reader.h"
+#include "data/source_files.h"
+#include "tokenizer/utf8.h"
 
 namespace moe {
 
+const char* const kTextSourcesHelp =
+    R"(FILE may be a file, a folder (all files below it that can be read), a pattern in quotes ('text/**/*.jsonl'),
+or - for standard input (JSON lines where it begins with "{", else one text). A .jsonl file holds one
+document a line, in its field "text" (--field names another); a .json file is a list of such objects or of
+strings; a .txt, .md or source file is one document, and one above 1 MiB is cut at blank lines into pieces
+of at most that. All may be compressed (.gz, .zst) and in UTF-8 or UTF-16. Parquet files must be converted
+first; the error says how. An empty file is a warning.
+
+A document that cannot be read stops the command, with file and line; --on-error skip passes it over, and
+lists at the end what was passed over.)";
+
+namespace {
+
+// Labels are written to JSON and shown: bytes that are not UTF-8 become U+FFFD.
+std::string label_of(std::string_view bytes) {
+  std::string label;
+  while (!bytes.empty()) {
+    const size_t length = utf8_length(bytes);
+    label += length == 0 ? std::string_view("\xEF\xBF\xBD") : bytes.substr(0, length);
+    bytes.remove_prefix(std::max<size_t>(length, 1));
+  }
+  return label;
+}
+
+void say_left_out(const std::string& what, const SourceFiles& found) {
+  if (found.left_out.empty()) return;
+  std::string list;
+  for (const auto& [ending, count] : found.left_out) {
+    list += fmt::format("{}{} {}", list.empty() ? "" : ", ", count, ending);
+  }
+  log_warning("{}: files of other kinds are left out: {}", what, list);
+}
+
+void add_sources_of(const std::string& what, const std::string& domain, std::vector<TextSource>& sources) {
+  const SourceFiles found = find_source_files(what);
+  say_left_out(what, found);
+  for (const fs::path& file : found.files) {
+    const std::string own = found.domain.empty() ? domain_of(file) : found.domain;
+    sources.push_back({.file = file, .domain = label_of(domain.empty() ? own : domain)});
+  }
+}
+
+}  // namespace
+
+void add_text_options(CLI::App& command, TextSourceOptions& options) {
+  command.add_option("--field", options.field, "the field of a JSON object that holds its document")
+      ->capture_default_str()
+      ->type_name("NAME");
+  command.add_option("--on-error", options.on_error, "stop, or skip: at a document that cannot be read")
+      ->check(CLI::IsMember({"stop", "skip"}))
+      ->capture_default_str();
+  command.add_option("FILE", options.files, "files, folders or patterns of text, or - (see below)")->type_name("");
+}
+
 void add_text_source_options(CLI::App& command, TextSourceOptions& options) {
-  command.add_option("--domain", options.labelled, "a file and the domain it belongs to; may be repeated")
-      ->type_name("NAME=FILE")
+  command.add_option("--domain", options.labelled, "files and the domain that they belong to; may be repeated")
+      ->type_name("NAME=FILE|DIR|PATTERN")
       ->allow_extra_args(false);
-  command.add_option("FILE", options.files, "text files: .txt or .jsonl, plain, .gz or .zst")->type_name("");
+  add_text_options(command, options);
 }
 
 std::vector<TextSource> text_sources(const TextSourceOptions& options) {
   std::vector<TextSource> sources;
-  for (const std::string& file : options.files) sources.push_back({.file = file, .domain = domain_of(file)});
+  for (const std::string& file : options.files) add_sources_of(file, "", sources);
   for (const std::string& text : options.labelled) {
     const size_t equals = text.find('=');
     if (equals == 0 || equals == std::string::npos || equals + 1 == text.size()) {
       fail_usage("--domain {}: expected NAME=FILE, for instance --domain code=sources.jsonl", text);
     }
-    sources.push_back({.file = text.substr(equals + 1), .domain = text.substr(0, equals)});
+    add_sources_of(text.substr(equals + 1), text.substr(0, equals), sources);
   }
-  if (sources.empty()) fail_usage("there is nothing to read: give at least one FILE or --domain NAME=FILE");
+  if (sources.empty()) fail_usage("there is nothing to read: give at least one FILE");
+  for (const TextSource& source : sources) check_document_file(source.file);
+  const auto from_input = std::count_if(sources.begin(), sources.end(),
+                                        [](const TextSource& source) { return source.file == kStandardInput; });
+  if (from_input > 1) fail_usage("standard input (-) is named {} times, but can be read once", from_input);
   return sources;
+}
+
+std::function<void(const std::string& error)> SkippedDocuments::handler() {
+  if (!skip_) return {};
+  return [this](const std::string& error) {
+    ++count_;
+    if (errors_.size() < kMostListed) errors_.push_back(error);
+  };
+}
+
+void SkippedDocuments::report() const {
+  if (count_ == 0) return;
+  log_warning("{} documents could not be read and were passed over:", count_);
+  for (const std::string& error : errors_) log_info("  {}", error);
+  if (count_ > static_cast<int64_t>(errors_.size()))
+    log_info("  and {} more", count_ - static_cast<int64_t>(errors_.size()));
 }
 
 }  // namespace moe

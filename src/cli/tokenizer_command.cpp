@@ -6,8 +6,10 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/output_path.h"
 #include "base/thread_pool.h"
 #include "cli/commands.h"
+#include "cli/text_sources.h"
 #include "cli/token_ids.h"
 #include "data/reader.h"
 #include "tokenizer/tokenizer.h"
@@ -17,9 +19,9 @@ namespace moe {
 namespace {
 
 constexpr const char* kTrainHelp =
-    R"(Reads .txt files, or .jsonl files with a field "text" in each line, plain, .gz or .zst, and writes
-tokenizer.json and tokenizer_config.json, which Hugging Face's libraries read too. The same
-texts give the same tokenizer, in any order and for any number of threads.
+    R"(Reads text, as `moe data` does (moe data --help says which files), and writes tokenizer.json and
+tokenizer_config.json, which Hugging Face's libraries read too. The same texts give the same
+tokenizer, in any order and for any number of threads.
 
 Example:
   moe tokenizer train --vocab-size 8192 --out runs/tokenizer books.txt code.jsonl.zst)";
@@ -55,18 +57,28 @@ void write_stdout(std::string_view text) {
 struct TrainFlags {
   TrainerOptions trainer;
   std::string out;
-  std::vector<std::string> files;
+  TextSourceOptions sources;
   int threads = 0;
 };
 
 void train(const TrainFlags& flags) {
-  for (const std::string& file : flags.files) check_document_file(file);
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) check_output_file_in(flags.out, name);
+  const std::vector<TextSource> sources = text_sources(flags.sources);
   ThreadPool pool(flags.threads);
   TokenizerTrainer trainer(flags.trainer, pool);
-  for (const std::string& file : flags.files) {
-    show_status(fmt::format("counting words of {}", file));
-    for_each_document(file, [&](std::string_view text, uint64_t) { trainer.add_document(text); });
+  SkippedDocuments skipped(flags.sources);
+  const ReadOptions options{.field = flags.sources.field, .on_bad_document = skipped.handler()};
+  for (const TextSource& source : sources) {
+    show_status(fmt::format("counting words of {}", source.file.string()));
+    int64_t documents = 0;
+    const auto add = [&](std::string_view text, uint64_t) {
+      trainer.add_document(text);
+      ++documents;
+    };
+    for_each_document(source.file, add, options);
+    if (documents == 0) log_warning("{} holds no document", source.file.string());
   }
+  skipped.report();
   show_status("merging");
   const Tokenizer tokenizer = trainer.finish();
   clear_status();
@@ -137,7 +149,7 @@ void add_train(CLI::App& parent) {
       ->capture_default_str();
   command->add_option("--out", flags->out, "folder for the files (made if absent)")->required()->type_name("DIR");
   command->add_option("--threads", flags->threads, "0: one per processor")->capture_default_str();
-  command->add_option("FILE", flags->files, "text files")->required()->type_name("FILE...");
+  add_text_options(*command, flags->sources);
   command->callback([flags] { train(*flags); });
 }
 

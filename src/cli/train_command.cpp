@@ -4,10 +4,12 @@
 #include <optional>
 
 #include "base/log.h"
+#include "base/paths.h"
 #include "cli/bench_machine.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
+#include "formats/weighted_paths.h"
 #include "train/plan_text.h"
 #include "train/run_keys.h"
 #include "train/start_text.h"
@@ -86,7 +88,7 @@ std::string device_text(Compute& compute) {
 
 void dry_run(const TrainOptions& options, const RunConfig& run, const MemoryPlan& plan, Compute& compute) {
   std::optional<Dataset> train_data;
-  if (!run.data.train.empty() && fs::exists(run.data.train)) train_data.emplace(run.data.train);
+  if (!run.data.train.empty() && (is_weighted_paths(run.data.train) || path_exists(run.data.train))) train_data.emplace(run.data.train);
   const BeforeRun before{.run = run,
                          .plan = plan,
                          .train = train_data ? &*train_data : nullptr,
@@ -113,7 +115,7 @@ int train(const TrainOptions& options) {
   const Dataset train_data(run.data.train);
   std::optional<Dataset> valid_data;
   if (!run.data.valid.empty()) valid_data.emplace(run.data.valid);
-  const Tokenizer tokenizer = Tokenizer::load(run.data.train);
+  const Tokenizer tokenizer = Tokenizer::load(train_data.folder());
   Compute compute = make_compute(options.device);
   refuse_if_too_large(run.model, run.step, plan, compute.device->info().memory_bytes,
                       {.rows = "data.microbatch_rows", .recompute = "train.recompute"});

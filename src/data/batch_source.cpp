@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -11,46 +13,93 @@
 namespace moe {
 namespace {
 
-const uint64_t kDocumentStream = hash_name("data.documents");
-const uint64_t kRowStream = hash_name("data.rows");
+// The first part's streams are those of a run with one.
+uint64_t stream_of(const char* name, size_t part) {
+  return hash_name(part == 0 ? std::string(name) : fmt::format("{}.{}", name, part));
+}
 
-std::vector<int64_t> document_order(const Documents& documents, const BatchSource::Options& options) {
-  if (options.order == DataOrder::shuffled_epochs) return shuffled(documents.count(), options.seed, kDocumentStream);
-  std::vector<int64_t> order(static_cast<size_t>(documents.count()));
+std::vector<int64_t> document_order(int64_t first, int64_t count, size_t part, const BatchSource::Options& options) {
+  std::vector<int64_t> order(static_cast<size_t>(count));
   std::iota(order.begin(), order.end(), int64_t{0});
+  if (options.order == DataOrder::shuffled_epochs) {
+    order = shuffled(count, options.seed, stream_of("data.documents", part));
+  }
+  for (int64_t& document : order) document += first;
   return order;
+}
+
+std::vector<double> weights_of(const BatchSource::Options& options) {
+  std::vector<double> weights;
+  for (const DataPart& part : options.parts) weights.push_back(part.weight);
+  return weights.empty() ? std::vector{1.0} : weights;
 }
 
 }  // namespace
 
-BatchSource::BatchSource(const Documents& documents, Options options) : documents_(documents), options_(options) {
-  MOE_CHECK(options.sequence_length > 0 && options.rows_per_step > 0);
-  rows_ = pack(documents, document_order(documents, options), options.sequence_length);
-  if (rows_.count() == 0) fail("the dataset has no tokens; make it from files that hold text");
+std::shared_ptr<const BatchSource::Order> BatchSource::RowOrder::of(int64_t epoch) {
+  const std::lock_guard guard(mutex_);
+  if (epoch != epoch_) {
+    order_ = std::make_shared<const Order>(shuffled(rows_, seed_, stream_ + static_cast<uint64_t>(epoch)));
+    epoch_ = epoch;
+  }
+  return order_;
+}
+
+BatchSource::BatchSource(const Documents& documents, Options options)
+    : documents_(documents), options_(std::move(options)), mixture_(weights_of(options_)) {
+  MOE_CHECK(options_.sequence_length > 0 && options_.rows_per_step > 0);
+  std::vector<DataPart> parts = options_.parts;
+  if (parts.empty()) parts.push_back({.documents = documents.count(), .weight = 1});
+  MOE_CHECK(options_.order != DataOrder::once || parts.size() == 1);
+  int64_t first = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    PackedRows rows = pack(documents, document_order(first, parts[i].documents, i, options_), options_.sequence_length);
+    if (rows.count() == 0) fail("the dataset has no tokens; make it from files that hold text");
+    auto order = std::make_unique<RowOrder>(rows.count(), options_.seed, stream_of("data.rows", i));
+    parts_.push_back({.rows = std::move(rows), .order = std::move(order)});
+    first += parts[i].documents;
+  }
+  MOE_CHECK(first == documents.count());
+}
+
+int64_t BatchSource::rows_per_epoch() const {
+  int64_t rows = 0;
+  for (const PackedPart& part : parts_) rows += part.rows.count();
+  return rows;
+}
+
+int64_t BatchSource::tokens_per_epoch() const {
+  int64_t tokens = 0;
+  for (const PackedPart& part : parts_) tokens += part.rows.tokens;
+  return tokens;
+}
+
+double BatchSource::epochs(size_t part, int64_t steps) const {
+  return static_cast<double>(mixture_.rows_of(part, steps * options_.rows_per_step)) /
+         static_cast<double>(parts_[part].rows.count());
 }
 
 int64_t BatchSource::steps_per_epoch() const {
-  return (rows_.count() + options_.rows_per_step - 1) / options_.rows_per_step;
+  return (rows_per_epoch() + options_.rows_per_step - 1) / options_.rows_per_step;
 }
 
 double BatchSource::fill() const {
-  return static_cast<double>(rows_.tokens) / static_cast<double>(rows_.count() * options_.sequence_length);
+  return static_cast<double>(tokens_per_epoch()) / static_cast<double>(rows_per_epoch() * options_.sequence_length);
 }
 
 int64_t BatchSource::rows_in_step(int64_t step) const {
   if (options_.order == DataOrder::shuffled_epochs) return options_.rows_per_step;
-  return std::clamp<int64_t>(rows_.count() - step * options_.rows_per_step, 0, options_.rows_per_step);
+  return std::clamp<int64_t>(rows_per_epoch() - step * options_.rows_per_step, 0, options_.rows_per_step);
 }
 
 std::span<const Piece> BatchSource::row_of(int64_t step, int64_t row) const {
   const int64_t number = step * options_.rows_per_step + row;
-  if (options_.order == DataOrder::once) return rows_.row(number);
-  const int64_t epoch = number / rows_.count();
-  if (epoch != cached_epoch_) {
-    row_order_ = shuffled(rows_.count(), options_.seed, kRowStream + static_cast<uint64_t>(epoch));
-    cached_epoch_ = epoch;
-  }
-  return rows_.row(row_order_[static_cast<size_t>(number % rows_.count())]);
+  if (options_.order == DataOrder::once) return parts_[0].rows.row(number);
+  const Mixture::Place place = mixture_.place_of(number);
+  const PackedPart& part = parts_[place.part];
+  const int64_t rows = part.rows.count();
+  const auto order = part.order->of(place.row / rows);
+  return part.rows.row((*order)[static_cast<size_t>(place.row % rows)]);
 }
 
 bool BatchSource::ends_document(const Piece& piece) const {

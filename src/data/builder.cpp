@@ -3,13 +3,25 @@
 #include <algorithm>
 #include <exception>
 #include <future>
+#include <numeric>
 #include <utility>
 
 #include "base/error.h"
+#include "base/paths.h"
+#include "base/random.h"
 #include "data/reader.h"
 
 namespace moe {
 namespace {
+
+// Below this many of 2^64 hashes, a text is for validation.
+bool is_picked(std::string_view text, double fraction) {
+  uint64_t z = hash_name(text);  // its high bits hardly depend on the last bytes
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  z ^= z >> 31;
+  return static_cast<double>(z >> 11) * 0x1p-53 < fraction;
+}
 
 /// Documents that are decoded and encoded together.
 class Batch {
@@ -20,19 +32,27 @@ class Batch {
   }
   size_t bytes() const { return bytes_; }
 
-  void encode(ThreadPool& pool, const EncodeFunction& encode) {
+  void encode(ThreadPool& pool, const BuildOptions& options) {
     pool.parallel_for(static_cast<int64_t>(items_.size()),
-                      [&](int64_t i, int) { encode_item(items_[static_cast<size_t>(i)], encode); });
+                      [&](int64_t i, int) { encode_item(items_[static_cast<size_t>(i)], options); });
   }
 
-  /// Appends the encoded documents to the dataset, adds them to the numbers of their sources, and is empty again.
-  void write(DatasetWriter& writer, std::vector<int64_t>& documents) {
+  /// Appends the encoded documents to the datasets, adds them to the numbers of their sources, and is empty again.
+  void write(DatasetWriter& writer, const BuildOptions& options, BuildReport& report) {
     for (const Item& item : items_) {
       // Errors wait for their turn, so that the one reported is the first of the file.
-      if (item.error) std::rethrow_exception(item.error);
+      if (item.error) {
+        pass_over(item, options);
+        continue;
+      }
       if (item.text_bytes == 0) continue;
-      writer.add_document(item.ids, item.domain, item.text_bytes);
-      ++documents[item.source];
+      ++report.documents[item.source];
+      if (item.ids.empty()) {
+        ++report.without_tokens;
+        continue;
+      }
+      DatasetWriter& to = item.for_validation ? *options.valid : writer;
+      to.add_document(item.ids, item.domain, item.text_bytes, item.scored_bytes);
     }
     items_.clear();
     bytes_ = 0;
@@ -45,16 +65,33 @@ class Batch {
     int32_t domain;
     std::vector<int32_t> ids = {};
     int64_t text_bytes = 0;
+    int64_t scored_bytes = 0;
+    bool for_validation = false;
     std::exception_ptr error = nullptr;
   };
 
-  static void encode_item(Item& item, const EncodeFunction& encode) {
+  static void encode_item(Item& item, const BuildOptions& options) {
     try {
-      const std::string text = item.document.text();
+      const std::string text = item.document.text(options.read.field);
       item.text_bytes = static_cast<int64_t>(text.size());
-      if (!text.empty()) item.ids = encode(text);
+      if (text.empty()) return;
+      item.ids = options.encode(text);
+      item.scored_bytes = options.scored_bytes ? options.scored_bytes(text, item.ids) : item.text_bytes;
+      item.for_validation = options.valid != nullptr && is_picked(text, options.valid_fraction);
     } catch (...) {
       item.error = std::current_exception();
+    }
+  }
+
+  // Rethrows where nobody takes the error.
+  static void pass_over(const Item& item, const BuildOptions& options) {
+    try {
+      std::rethrow_exception(item.error);
+    } catch (const Error& error) {
+      if (!options.read.on_bad_document) throw;
+      const std::string_view what = error.what();
+      const bool located = what.starts_with(item.document.where);
+      options.read.on_bad_document(located ? std::string(what) : fmt::format("{}: {}", item.document.where, what));
     }
   }
 
@@ -65,8 +102,8 @@ class Batch {
 /// Three batches that take turns: while one is encoded, the one before is written and the next one read.
 class Batches {
  public:
-  Batches(DatasetWriter& writer, ThreadPool& pool, const EncodeFunction& encode, size_t sources)
-      : writer_(writer), pool_(pool), encode_(encode), documents_(sources, 0) {}
+  Batches(DatasetWriter& writer, ThreadPool& pool, const BuildOptions& options, size_t sources)
+      : writer_(writer), pool_(pool), options_(options), report_{.documents = std::vector<int64_t>(sources, 0)} {}
 
   Batch& reading() { return reading_; }
   /// Whether a batch could not be written.
@@ -77,15 +114,15 @@ class Batches {
     wait();
     std::swap(encoding_, writing_);
     std::swap(reading_, encoding_);
-    encoded_ = std::async(std::launch::async, [this] { encoding_.encode(pool_, encode_); });
+    encoded_ = std::async(std::launch::async, [this] { encoding_.encode(pool_, options_); });
     write(writing_);
   }
-  /// Writes what is left; the number of documents of each source.
-  const std::vector<int64_t>& drain() {
+  /// Writes what is left.
+  const BuildReport& drain() {
     flush();
     wait();
     write(encoding_);
-    return documents_;
+    return report_;
   }
 
  private:
@@ -94,37 +131,32 @@ class Batches {
   }
   void write(Batch& batch) {
     failed_ = true;
-    batch.write(writer_, documents_);
+    batch.write(writer_, options_, report_);
     failed_ = false;
   }
 
   DatasetWriter& writer_;
   ThreadPool& pool_;
-  const EncodeFunction& encode_;
-  std::vector<int64_t> documents_;
+  const BuildOptions& options_;
+  BuildReport report_;
   Batch reading_, encoding_, writing_;
   bool failed_ = false;
   std::future<void> encoded_;  // last: its destructor waits for the thread that uses the others
 };
 
-// Pipes have no size; they count as nothing.
-uint64_t size_on_disk(const fs::path& path) {
-  std::error_code error;
-  const auto size = fs::file_size(path, error);
-  return error ? 0 : size;
-}
+// Pipes and standard input have no size; they count as nothing.
+uint64_t bytes_of(const fs::path& path) { return path == kStandardInput ? 0 : file_bytes(path); }
 
 }  // namespace
 
-void add_sources(DatasetWriter& writer, const std::vector<TextSource>& sources, ThreadPool& pool,
-                 const BuildOptions& options) {
+BuildReport add_sources(DatasetWriter& writer, const std::vector<TextSource>& sources, ThreadPool& pool,
+                        const BuildOptions& options) {
   BuildProgress progress{.info = &writer.info()};
   for (const TextSource& source : sources) {
     check_document_file(source.file);
-    if (!fs::exists(source.file)) fail("cannot open {}: there is no such file", source.file.string());
-    progress.bytes_in_all += size_on_disk(source.file);
+    progress.bytes_in_all += bytes_of(source.file);
   }
-  Batches batches(writer, pool, options.encode, sources.size());
+  Batches batches(writer, pool, options, sources.size());
   const auto show = [&](uint64_t bytes_read) {
     progress.bytes_read = bytes_read;
     if (options.progress) options.progress(progress);
@@ -135,6 +167,7 @@ void add_sources(DatasetWriter& writer, const std::vector<TextSource>& sources, 
   for (size_t i = 0; i < sources.size(); ++i) {
     progress.source = &sources[i];
     const int32_t domain = writer.add_domain(sources[i].domain);
+    if (options.valid != nullptr) options.valid->add_domain(sources[i].domain);
     const auto add = [&](RawDocument document, uint64_t bytes_read) {
       batches.reading().add(std::move(document), i, domain);
       if (batches.reading().bytes() < enough) return;
@@ -149,14 +182,16 @@ void add_sources(DatasetWriter& writer, const std::vector<TextSource>& sources, 
       if (!batches.failed()) batches.drain();  // what is wrong with documents before this one comes first
       throw;
     }
-    read_before += size_on_disk(sources[i].file);
+    read_before += bytes_of(sources[i].file);
   }
-  const std::vector<int64_t>& documents = batches.drain();
-  for (size_t i = 0; i < sources.size(); ++i) {
-    if (documents[i] > 0) continue;
-    fail("{} holds no document; leave it out or check how it was made", sources[i].file.string());
+  const BuildReport report = batches.drain();
+  const auto documents = std::accumulate(report.documents.begin(), report.documents.end(), int64_t{0});
+  if (documents == report.without_tokens) {
+    fail("there is no document in {}{}; check how the files were made", sources.front().file.string(),
+         sources.size() > 1 ? fmt::format(" nor in the {} files behind it", sources.size() - 1) : "");
   }
   show(read_before);
+  return report;
 }
 
 }  // namespace moe

@@ -17,7 +17,7 @@ class Documents {
   virtual int64_t length(int64_t document) const = 0;
   /// Index into domain_names().
   virtual int32_t domain(int64_t document) const = 0;
-  /// Bytes of UTF-8 text that the document's tokens stand for.
+  /// Bytes of UTF-8 text that the document's targets stand for: what bits per byte divide by (data/scored_text.h).
   virtual int64_t text_bytes(int64_t document) const = 0;
   /// Copies tokens [begin, begin + count) of a document.
   virtual void copy_tokens(int64_t document, int64_t begin, int64_t count, int32_t* out) const = 0;

@@ -5,71 +5,38 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <vector>
 
-#include <nlohmann/json.hpp>
 #include <simdjson.h>
 
 #include "base/error.h"
-#include "formats/compression.h"
+#include "base/paths.h"
+#include "data/json_values.h"
+#include "data/text_window.h"
+#include "formats/json.h"
 
 namespace moe {
 namespace {
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
-// A window over the stream: bytes behind those taken, extended on demand.
-class Window {
- public:
-  explicit Window(const fs::path& path) : stream_(open_stream(path)) {
-    while (text().size() < kByteOrderMark.size() && extend()) {}
-    if (text().starts_with(kByteOrderMark)) take(kByteOrderMark.size());
-  }
-
-  std::string_view text() const { return {buffer_.data() + begin_, end_ - begin_}; }
-  void take(size_t bytes) { begin_ += bytes; }
-
-  // Reads more behind the window's end; false at the end of the stream. Pointers into text() become invalid.
-  bool extend() {
-    if (begin_ > 0) {
-      std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
-      end_ -= begin_;
-      begin_ = 0;
-    }
-    if (end_ == buffer_.size()) buffer_.resize(std::max(kReadBytes, 2 * buffer_.size()));
-    const size_t count = stream_->read(buffer_.data() + end_, std::min(kReadBytes, buffer_.size() - end_));
-    end_ += count;
-    return count > 0;
-  }
-  uint64_t consumed() const { return stream_->consumed(); }
-
- private:
-  static constexpr size_t kReadBytes = size_t{256} << 10;
-
-  std::unique_ptr<ByteStream> stream_;
-  std::vector<char> buffer_;
-  size_t begin_ = 0;
-  size_t end_ = 0;
-};
-
 bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r") == std::string_view::npos; }
 
-std::string field_names(const nlohmann::json& object) {
+std::string field_names(const Json& object) {
   std::vector<std::string> names;
   for (const auto& [name, value] : object.items()) names.push_back(fmt::format("\"{}\"", name));
   return names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "));
 }
 
-// The parser's message without its prefix and without the text it had read, which may be a whole document.
-std::string_view cause_of(std::string_view message) {
-  if (const size_t dash = message.find(" - "); dash != std::string_view::npos) message.remove_prefix(dash + 3);
-  return message.substr(0, message.find("; last read"));
-}
-
 using RawFunction = std::function<void(RawDocument, uint64_t)>;
 
-void read_json_lines(const fs::path& path, const RawFunction& function) {
-  Window window(path);
+std::string name_of(const fs::path& path) { return path == kStandardInput ? "standard input" : path.string(); }
+
+RawDocument json_document(std::string_view value, const std::string& name, int64_t line) {
+  std::string bytes;
+  bytes.reserve(value.size() + simdjson::SIMDJSON_PADDING);  // or the parser would copy the value once more
+  bytes = value;
+  return {.bytes = std::move(bytes), .is_json = true, .where = fmt::format("{}:{}", name, line)};
+}
+
+void read_json_lines(TextWindow& window, const std::string& name, const RawFunction& function) {
   size_t searched = 0;
   for (int64_t line_number = 1;;) {
     const size_t end = window.text().find('\n', searched);
@@ -77,23 +44,23 @@ void read_json_lines(const fs::path& path, const RawFunction& function) {
       searched = window.text().size();
       if (searched > kMaxLineBytes) {
         fail("{}:{}: this line has more than {} MiB, expected one document a line; split the document or the file",
-             path.string(), line_number, kMaxLineBytes >> 20);
+             name, line_number, kMaxLineBytes >> 20);
       }
       if (window.extend()) continue;
     }
     const std::string_view line = window.text().substr(0, end);
-    if (!is_blank(line)) {
-      std::string bytes;
-      bytes.reserve(line.size() + simdjson::SIMDJSON_PADDING);  // or the parser would copy the line once more
-      bytes = line;
-      function({.bytes = std::move(bytes), .is_json = true, .where = fmt::format("{}:{}", path.string(), line_number)},
-               window.consumed());
-    }
+    if (!is_blank(line)) function(json_document(line, name, line_number), window.consumed());
     if (end == std::string_view::npos) return;
     window.take(end + 1);
     searched = 0;
     ++line_number;
   }
+}
+
+void read_json(TextWindow& window, const std::string& name, const RawFunction& function) {
+  for_each_json_value(window, name, [&](std::string_view value, int64_t line) {
+    function(json_document(value, name, line), window.consumed());
+  });
 }
 
 // Where a piece of a long text ends: the header's rule.
@@ -110,15 +77,23 @@ size_t cut_of(std::string_view text) {
   return kTextPieceBytes;
 }
 
-void read_text(const fs::path& path, const RawFunction& function) {
-  Window window(path);
+void read_text(TextWindow& window, const std::string& name, const RawFunction& function) {
   for (;;) {
     while (window.text().size() <= kTextPieceBytes && window.extend()) {}
     const std::string_view text = window.text();
     if (text.empty()) return;
     const size_t size = text.size() <= kTextPieceBytes ? text.size() : cut_of(text);
-    function({.bytes = std::string(text.substr(0, size)), .is_json = false, .where = path.string()}, window.consumed());
+    function({.bytes = std::string(text.substr(0, size)), .is_json = false, .where = name}, window.consumed());
     window.take(size);
+  }
+}
+
+// Standard input has no name that says what it is.
+bool begins_with_an_object(TextWindow& window) {
+  for (;;) {
+    const size_t at = window.text().find_first_not_of(" \t\r\n");
+    if (at != std::string_view::npos) return window.text()[at] == '{';
+    if (!window.extend()) return false;
   }
 }
 
@@ -130,27 +105,59 @@ fs::path uncompressed_name(const fs::path& path) {
 
 }  // namespace
 
+DocumentFormat format_of(const fs::path& path) {
+  static const std::set<std::string, std::less<>> text_endings = {
+      ".txt",  ".md",   ".markdown", ".rst", ".org", ".tex", ".bib",   ".html", ".htm",  ".xml",   ".css",   ".scss",
+      ".c",    ".h",    ".cc",       ".hh",  ".cpp", ".hpp", ".cxx",   ".hxx",  ".cu",   ".cuh",   ".m",     ".mm",
+      ".py",   ".pyi",  ".js",       ".mjs", ".jsx", ".ts",  ".tsx",   ".vue",  ".java", ".kt",    ".kts",   ".scala",
+      ".go",   ".rs",   ".swift",    ".rb",  ".php", ".pl",  ".pm",    ".lua",  ".r",    ".R",     ".jl",    ".sh",
+      ".bash", ".zsh",  ".fish",     ".ps1", ".bat", ".sql", ".hs",    ".ml",   ".mli",  ".fs",    ".cs",    ".vb",
+      ".dart", ".ex",   ".exs",      ".erl", ".clj", ".el",  ".lisp",  ".scm",  ".f",    ".for",   ".f90",   ".f95",
+      ".asm",  ".s",    ".S",        ".v",   ".sv",  ".vhd", ".zig",   ".nim",  ".d",    ".proto", ".cmake", ".mk",
+      ".toml", ".yaml", ".yml",      ".ini", ".cfg", ".tcl", ".groovy"};
+  static const std::set<std::string, std::less<>> text_names = {"Makefile", "Dockerfile", "README", "LICENSE",
+                                                                "CHANGELOG"};
+  const fs::path name = uncompressed_name(path);
+  const std::string ending = name.extension().string();
+  if (ending == ".jsonl" || ending == ".ndjson") return DocumentFormat::json_lines;
+  if (ending == ".json") return DocumentFormat::json;
+  if (text_endings.contains(ending) || text_names.contains(name.string())) return DocumentFormat::text;
+  return DocumentFormat::unknown;
+}
+
 void check_document_file(const fs::path& path) {
-  const std::string ending = uncompressed_name(path).extension().string();
-  if (ending == ".txt" || ending == ".jsonl") return;
-  fail_usage("{}: cannot tell from its name how to read it, expected .txt or .jsonl, plain or followed by .gz or .zst",
-             path.string());
+  if (path == kStandardInput) return;
+  if (uncompressed_name(path).extension() == ".parquet") {
+    fail_usage(
+        "{} is Parquet, which is not read; convert it first: python3 -c \"import pandas, sys; "
+        "pandas.read_parquet(sys.argv[1]).to_json(sys.argv[2], orient='records', lines=True, force_ascii=False)\" {} "
+        "{}",
+        path.string(), path.string(), fs::path(path).replace_extension(".jsonl").string());
+  }
+  if (format_of(path) == DocumentFormat::unknown) {
+    fail_usage(
+        "{}: cannot tell from its name how to read it, expected .jsonl, .json, .txt, .md or a program's source, plain "
+        "or "
+        "followed by .gz or .zst",
+        path.string());
+  }
+  check_readable(path);
 }
 
 namespace {
 
-/// The field "text" of a line that is an object with such a string; nothing where anything is unusual, which the slower
-/// parser below then judges.
-std::optional<std::string> text_quickly(const std::string& line) {
+/// Member `field` of an object that has it as a string; nothing where anything is unusual, which the slower parser
+/// below then judges.
+std::optional<std::string> text_quickly(const std::string& value, const std::string& field) {
   thread_local simdjson::dom::parser parser;
   simdjson::dom::object object;
-  if (parser.parse(line).get(object) != simdjson::SUCCESS) return std::nullopt;
+  if (parser.parse(value).get(object) != simdjson::SUCCESS) return std::nullopt;
   std::optional<std::string> text;
-  for (const auto& [name, value] : object) {
+  for (const auto& [name, member] : object) {
     std::string_view string;
-    if (name != "text") continue;
+    if (name != field) continue;
     // Of a name that occurs twice the last one counts.
-    if (value.get(string) != simdjson::SUCCESS) return std::nullopt;
+    if (member.get(string) != simdjson::SUCCESS) return std::nullopt;
     text = string;
   }
   return text;
@@ -158,46 +165,57 @@ std::optional<std::string> text_quickly(const std::string& line) {
 
 }  // namespace
 
-std::string RawDocument::text() const {
+std::string RawDocument::text(const std::string& field) const {
   if (!is_json) return bytes;
-  if (auto quick = text_quickly(bytes)) return std::move(*quick);
-  nlohmann::json object;
-  try {
-    object = nlohmann::json::parse(bytes);
-  } catch (const nlohmann::json::parse_error& error) {
-    fail("{}: this line is not valid JSON (near its byte {}: {}), expected an object with a field \"text\"", where,
-         error.byte, cause_of(error.what()));
+  if (auto quick = text_quickly(bytes, field)) return std::move(*quick);
+  Json value;
+  if (const auto mistake = find_json_mistake(bytes, value)) {
+    fail("{}: this line is not valid JSON (near its byte {}: {}), expected an object with a field {:?}", where,
+         mistake->byte + 1, mistake->reason, field);
   }
-  if (!object.is_object()) fail("{}: this line is no JSON object, expected one with a field \"text\"", where);
-  const auto text = object.find("text");
-  if (text == object.end()) {
-    fail("{}: this object has no field \"text\" (its fields: {}); rename the one that holds the document", where,
-         field_names(object));
+  if (value.is_string()) return std::move(value.get_ref<std::string&>());
+  if (!value.is_object()) fail("{}: this line is no JSON object, expected one with a field {:?}", where, field);
+  const auto text = value.find(field);
+  if (text == value.end()) {
+    fail("{}: this object has no field {:?} (its fields: {}); name the one that holds the document with --field", where,
+         field, field_names(value));
   }
-  if (!text->is_string()) fail("{}: the field \"text\" is no string but {}", where, text->type_name());
+  if (!text->is_string()) fail("{}: the field {:?} is no string but {}", where, field, text->type_name());
   return std::move(text->get_ref<std::string&>());
 }
 
 void for_each_raw_document(const fs::path& path, const RawFunction& function) {
   check_document_file(path);
-  if (uncompressed_name(path).extension() == ".jsonl") {
-    read_json_lines(path, function);
-  } else {
-    read_text(path, function);
+  const std::string name = name_of(path);
+  TextWindow window(path, name);
+  DocumentFormat format = format_of(path);
+  if (path == kStandardInput) {
+    format = begins_with_an_object(window) ? DocumentFormat::json_lines : DocumentFormat::text;
   }
+  if (format == DocumentFormat::json_lines) return read_json_lines(window, name, function);
+  if (format == DocumentFormat::json) return read_json(window, name, function);
+  read_text(window, name, function);
 }
 
-void for_each_document(const fs::path& path, const DocumentFunction& function) {
+void for_each_document(const fs::path& path, const DocumentFunction& function, const ReadOptions& options) {
   for_each_raw_document(path, [&](const RawDocument& document, uint64_t bytes_read) {
-    const std::string text = document.text();
+    std::string text;
+    try {
+      text = document.text(options.field);
+    } catch (const Error& error) {
+      if (!options.on_bad_document) throw;
+      return options.on_bad_document(error.what());
+    }
     if (!text.empty()) function(text, bytes_read);
   });
 }
 
 std::string domain_of(const fs::path& path) {
+  if (path == kStandardInput) return "stdin";
   static const std::set<std::string> splits = {"train", "valid", "validation", "test", "dev", "eval"};
   const std::string stem = uncompressed_name(path).stem().string();
-  const std::string folder = fs::absolute(path).lexically_normal().parent_path().filename().string();
+  std::error_code no_folder;  // that of the process may be gone
+  const std::string folder = fs::absolute(path, no_folder).lexically_normal().parent_path().filename().string();
   return splits.count(stem) != 0 && !folder.empty() ? folder : stem;
 }
 

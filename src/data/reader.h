@@ -1,15 +1,19 @@
 #pragma once
 /// Documents out of text files, streamed: memory holds one document at a time, whatever the file's size.
 ///
-/// .jsonl: one JSON object a line, the document is its string field "text", other fields are ignored, blank lines are
-///   skipped, a line may have up to 256 MiB.
-/// .txt: the file is one document; one longer than 1 MiB is cut into documents of at most that, behind the last blank
-///   line of each MiB, or else behind its last line end, or else between characters. No byte is lost or added.
-/// Either may be plain or compressed (.txt.gz, .jsonl.zst, ...). A byte order mark at the beginning is dropped, and
-/// documents without text are skipped.
+/// .jsonl, .ndjson: one JSON object a line, the document is its string field "text" (or another that is asked for),
+///   other fields are ignored, blank lines are skipped, a line may have up to 256 MiB.
+/// .json: a list of such objects or of strings, or such objects one after the other, over any lines.
+/// .txt, .md and sources of programs: the file is one document; one longer than 1 MiB is cut into documents of at most
+///   that, behind the last blank line of each MiB, or else behind its last line end, or else between characters. No
+///   byte is lost or added.
+/// "-": standard input, read as .jsonl where it begins with "{", else as .txt.
+/// Each may be plain or compressed (.txt.gz, .jsonl.zst, ...) and in UTF-8 or UTF-16 (formats/utf16.h). A byte order
+/// mark at the beginning is dropped, and documents without text are skipped.
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -20,29 +24,44 @@ namespace moe {
 constexpr size_t kTextPieceBytes = size_t{1} << 20;
 constexpr size_t kMaxLineBytes = size_t{256} << 20;
 
+/// The path that means standard input.
+constexpr const char* kStandardInput = "-";
+
 /// A document as its file spells it.
 struct RawDocument {
-  /// The text itself, or the JSON line.
+  /// The text itself, or a JSON value.
   std::string bytes;
   bool is_json = false;
-  /// "FILE:LINE" of a JSON line, for errors.
+  /// "FILE:LINE" of a JSON value, for errors; else FILE.
   std::string where;
 
-  /// The document's text, "" where it has none. May be called on any thread.
-  std::string text() const;
+  /// The document's text, "" where it has none; of a JSON object that of its member `field`. May be called on any
+  /// thread.
+  std::string text(const std::string& field = "text") const;
 };
 
 /// Calls `function` for each document of the file, in order, without looking into it: decoding is left to text(), which
 /// can then run on several threads. Documents without text come too.
 void for_each_raw_document(const fs::path& path, const std::function<void(RawDocument, uint64_t bytes_read)>& function);
 
+/// What for_each_document does beside reading.
+struct ReadOptions {
+  std::string field = "text";
+  /// Takes the error of a document that cannot be read, and reading goes on behind it; without it the error is thrown.
+  std::function<void(const std::string& error)> on_bad_document = {};
+};
+
 /// The bytes of one document, valid during the call, and how many bytes of the file on disk have been read.
 using DocumentFunction = std::function<void(std::string_view text, uint64_t bytes_read)>;
 
-/// Calls `function` for each document of the file, in order. Errors are one sentence with file and, for .jsonl, line.
-void for_each_document(const fs::path& path, const DocumentFunction& function);
+/// Calls `function` for each document of the file, in order. Errors are one sentence with file and, for JSON, line.
+void for_each_document(const fs::path& path, const DocumentFunction& function, const ReadOptions& options = {});
 
-/// Refuses a file whose name is not one of the above; reads nothing.
+/// What a file is by its name.
+enum class DocumentFormat { text, json_lines, json, unknown };
+DocumentFormat format_of(const fs::path& path);
+
+/// Refuses a file whose name is not one of the above, or that is missing or not readable; reads nothing.
 void check_document_file(const fs::path& path);
 
 /// The domain label of a text file without an explicit one: its name without endings, or its folder's name where the

@@ -1,11 +1,14 @@
 #include <algorithm>
-#include <charconv>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
+#include "base/paths.h"
+#include "base/random.h"
 #include "data/shard_layout.h"
 #include "data/shards.h"
 #include "formats/json.h"
+#include "formats/weighted_paths.h"
 
 namespace moe {
 
@@ -35,7 +38,8 @@ uint32_t widen(const std::byte* ids, int64_t count, int32_t* out) {
 
 /// One mapped shard; pointers into the mapping.
 struct Dataset::Shard {
-  Shard(const fs::path& path, const DatasetInfo& info) : file(path) {
+  Shard(const fs::path& path, const DatasetInfo& info, std::vector<int32_t> numbers)
+      : file(path), domain_numbers(std::move(numbers)) {
     const auto bytes = file.bytes();
     const std::string name = path.string();
     Header header{};
@@ -80,6 +84,7 @@ struct Dataset::Shard {
   }
 
   MappedFile file;
+  std::vector<int32_t> domain_numbers;  // by domain of the shard's folder
   uint32_t id_bytes = 0;
   int64_t documents = 0;
   const std::byte* ids = nullptr;
@@ -90,22 +95,12 @@ struct Dataset::Shard {
 
 namespace {
 
-uint64_t read_fingerprint(const Json& description, const std::string& where) {
-  const std::string digits = json_string(description, "tokenizer_fingerprint", where);
-  uint64_t fingerprint = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), fingerprint, 16);
-  if (error != std::errc() || end != digits.data() + digits.size()) {
-    fail("{} is damaged: tokenizer_fingerprint is \"{}\", expected 16 hexadecimal digits", where, digits);
-  }
-  return fingerprint;
-}
-
 DatasetInfo info_of(const Json& description, const std::string& where) {
   DatasetInfo info;
   info.vocab_size = json_int(description, "vocab_size", where);
-  info.bos_id = static_cast<int32_t>(json_int(description, "bos_id", where));
-  info.eos_id = static_cast<int32_t>(json_int(description, "eos_id", where));
-  info.tokenizer_fingerprint = read_fingerprint(description, where);
+  info.bos_id = json_int32(description, "bos_id", where);
+  info.eos_id = json_int32(description, "eos_id", where);
+  info.tokenizer_fingerprint = json_hexadecimal(description, "tokenizer_fingerprint", where);
   for (const Json& domain : json_array(description, "domains", where)) {
     info.domains.push_back({.name = json_string(domain, "name", where),
                             .documents = json_int(domain, "documents", where),
@@ -117,9 +112,18 @@ DatasetInfo info_of(const Json& description, const std::string& where) {
 
 }  // namespace
 
-Dataset::Dataset(const fs::path& folder) : folder_(folder) {
+Dataset::Dataset(const std::string& what) {
+  const std::vector<WeightedPath> paths = parse_weighted_paths(what, "data.train");
+  for (const WeightedPath& path : paths) {
+    const int64_t before = count();
+    open(path.path);
+    if (is_weighted_paths(what)) parts_.push_back({.documents = count() - before, .weight = path.weight});
+  }
+}
+
+void Dataset::open(const fs::path& folder) {
   const fs::path path = folder / kDescription;
-  if (!fs::exists(path)) {
+  if (!path_exists(path)) {
     fail("{} is no dataset: it has no {}; make one with `moe data --out {} ...`", folder.string(), kDescription,
          folder.string());
   }
@@ -129,19 +133,84 @@ Dataset::Dataset(const fs::path& folder) : folder_(folder) {
     fail("{} has format version {}, expected {}; make the dataset again with this program", where, version,
          kDatasetVersion);
   }
-  info_ = info_of(description, where);
-  for (const DomainTotals& domain : info_.domains) domain_names_.push_back(domain.name);
+  DatasetInfo info = info_of(description, where);
+  fingerprints_.emplace_back();
+  if (json_find(description, "content_fingerprint", where) != nullptr) {
+    fingerprints_.back() = json_hexadecimal(description, "content_fingerprint", where);
+  }
+  const int64_t before = count();
+  const std::vector<int32_t> domains = merge(info, folder);
   for (const Json& file : json_array(description, "shards", where)) {
     if (!file.is_string()) fail("{} is damaged: \"shards\" holds {}, expected file names", where, json_kind(file));
-    shards_.push_back(std::make_unique<Shard>(folder / file.get<std::string>(), info_));
+    shards_.push_back(std::make_unique<Shard>(folder / file.get<std::string>(), info, domains));
     first_document_.push_back(first_document_.back() + shards_.back()->documents);
   }
-  if (count() != info_.documents()) {
-    fail("{} lists {} documents, but its shards hold {}; make the dataset again", where, info_.documents(), count());
+  if (count() - before != info.documents()) {
+    fail("{} lists {} documents, but its shards hold {}; make the dataset again", where, info.documents(),
+         count() - before);
   }
+  folders_.push_back(folder);
+}
+
+// Adds a folder's totals to those of all; the number that each of its domains has there.
+std::vector<int32_t> Dataset::merge(const DatasetInfo& info, const fs::path& folder) {
+  if (folders_.empty()) {
+    info_ = info;
+    info_.domains.clear();
+  } else if (info.tokenizer_fingerprint != info_.tokenizer_fingerprint || info.vocab_size != info_.vocab_size) {
+    fail("{} and {} were made with different tokenizers; make both with the same one", folders_.front().string(),
+         folder.string());
+  }
+  std::vector<int32_t> numbers;
+  for (const DomainTotals& domain : info.domains) {
+    const auto found = std::find(domain_names_.begin(), domain_names_.end(), domain.name);
+    const auto number = static_cast<size_t>(found - domain_names_.begin());
+    numbers.push_back(static_cast<int32_t>(number));
+    if (found == domain_names_.end()) {
+      domain_names_.push_back(domain.name);
+      info_.domains.push_back({.name = domain.name});
+    }
+    info_.domains[number].documents += domain.documents;
+    info_.domains[number].tokens += domain.tokens;
+    info_.domains[number].bytes += domain.bytes;
+  }
+  return numbers;
+}
+
+std::string Dataset::name() const {
+  std::string text;
+  for (const fs::path& folder : folders_) text += (text.empty() ? "" : ", ") + folder.string();
+  return text;
 }
 
 Dataset::~Dataset() = default;
+
+uint64_t Dataset::fingerprint() const {
+  std::string text;
+  int64_t first = 0;
+  double weights = 0;
+  for (const DataPart& part : parts_) weights += part.weight;
+  for (size_t i = 0; i < fingerprints_.size(); ++i) {
+    const int64_t documents = parts_.empty() ? count() : parts_[i].documents;
+    const uint64_t own = fingerprints_[i] ? *fingerprints_[i] : content_of(first, documents);
+    if (parts_.empty()) return own;
+    text += fmt::format("{:016x} {:a}\n", own, parts_[i].weight / weights);
+    first += documents;
+  }
+  return hash_name(text);
+}
+
+uint64_t Dataset::content_of(int64_t first, int64_t documents) const {
+  ContentHash content;
+  std::vector<int32_t> tokens;
+  for (int64_t document = first; document < first + documents; ++document) {
+    tokens.resize(static_cast<size_t>(length(document)));
+    copy_tokens(document, 0, length(document), tokens.data());
+    content.add_tokens(tokens);
+    content.end_document();
+  }
+  return content.value();
+}
 
 std::pair<const Dataset::Shard*, int64_t> Dataset::locate(int64_t document) const {
   MOE_CHECK(document >= 0 && document < count());
@@ -157,7 +226,7 @@ int64_t Dataset::length(int64_t document) const {
 
 int32_t Dataset::domain(int64_t document) const {
   const auto [shard, index] = locate(document);
-  return shard->domains[index];
+  return shard->domain_numbers[shard->domains[index]];
 }
 
 int64_t Dataset::text_bytes(int64_t document) const {

@@ -2,12 +2,12 @@
 #include <cstring>
 #include <limits>
 
-#include <nlohmann/json.hpp>
-
 #include "base/error.h"
+#include "base/paths.h"
 #include "base/random.h"
 #include "data/shard_layout.h"
 #include "data/shards.h"
+#include "formats/json.h"
 
 namespace moe {
 
@@ -32,8 +32,8 @@ int64_t DatasetInfo::bytes() const {
 }
 
 uint64_t tokenizer_fingerprint(const fs::path& path) {
-  if (!fs::is_directory(path)) return hash_name(read_file(path));
-  if (fs::exists(path / "tokenizer.json")) return hash_name(read_file(path / "tokenizer.json"));
+  if (!is_folder(path)) return hash_name(read_file(path));
+  if (path_exists(path / "tokenizer.json")) return hash_name(read_file(path / "tokenizer.json"));
   return hash_name(read_file(path / "vocab.json") + read_file(path / "merges.txt"));
 }
 
@@ -59,22 +59,16 @@ struct DatasetWriter::Shard {
 };
 
 DatasetWriter::DatasetWriter(const fs::path& folder, DatasetInfo info, int64_t shard_tokens)
-    : folder_(folder), temporary_(folder.string() + ".tmp"), info_(std::move(info)), shard_tokens_(shard_tokens) {
+    : folder_(folder), info_(std::move(info)), shard_tokens_(shard_tokens) {
   MOE_CHECK(info_.vocab_size > 0 && shard_tokens > 0 && info_.domains.empty());
   MOE_CHECK(info_.bos_id < info_.vocab_size && info_.eos_id < info_.vocab_size);
-  std::error_code ignored;
-  if (fs::is_directory(folder_) && fs::is_empty(folder_)) fs::remove(folder_, ignored);
-  if (fs::exists(folder_)) fail("{} exists already; remove it or choose another folder", folder_.string());
-  fs::remove_all(temporary_, ignored);
-  make_folder(temporary_);
+  const fs::path& target = folder_.target();
+  if (path_exists(target) && !is_empty_folder(target)) {
+    fail("{} exists already; remove it or choose another folder", target.string());
+  }
 }
 
-DatasetWriter::~DatasetWriter() {
-  if (finished_) return;
-  shard_.reset();
-  std::error_code ignored;
-  fs::remove_all(temporary_, ignored);
-}
+DatasetWriter::~DatasetWriter() = default;
 
 int32_t DatasetWriter::add_domain(const std::string& name) {
   for (size_t i = 0; i < info_.domains.size(); ++i) {
@@ -100,13 +94,15 @@ void DatasetWriter::append_ids(std::span<const int32_t> ids) {
   } else {
     shard_->writer.write(ids.data(), ids.size_bytes());
   }
+  content_.add_tokens(ids);
   shard_->ids += ids.size();
 }
 
-void DatasetWriter::add_document(std::span<const int32_t> text_tokens, int32_t domain, int64_t text_bytes) {
+void DatasetWriter::add_document(std::span<const int32_t> text_tokens, int32_t domain, int64_t text_bytes,
+                                 int64_t scored_bytes) {
   if (!shard_) {
     shard_files_.push_back(fmt::format("tokens-{:05}.bin", shard_files_.size()));
-    shard_ = std::make_unique<Shard>(temporary_ / shard_files_.back(), id_bytes_of(info_.vocab_size));
+    shard_ = std::make_unique<Shard>(folder_.path() / shard_files_.back(), id_bytes_of(info_.vocab_size));
   }
   const auto append_special = [&](int32_t id) {
     if (id >= 0) append_ids({&id, 1});
@@ -114,12 +110,13 @@ void DatasetWriter::add_document(std::span<const int32_t> text_tokens, int32_t d
   append_special(info_.bos_id);
   append_ids(text_tokens);
   append_special(info_.eos_id);
+  content_.end_document();
   DomainTotals& totals = info_.domains.at(static_cast<size_t>(domain));
   ++totals.documents;
   totals.tokens += static_cast<int64_t>(shard_->ids - shard_->begins.back());
   totals.bytes += text_bytes;
   shard_->begins.push_back(shard_->ids);
-  shard_->text_bytes.push_back(static_cast<uint64_t>(text_bytes));
+  shard_->text_bytes.push_back(static_cast<uint64_t>(scored_bytes < 0 ? text_bytes : scored_bytes));
   shard_->domains.push_back(static_cast<uint16_t>(domain));
   if (shard_->ids >= static_cast<uint64_t>(shard_tokens_)) close_shard();
 }
@@ -143,20 +140,24 @@ void DatasetWriter::close_shard() {
 
 void DatasetWriter::finish() {
   if (shard_) close_shard();
-  nlohmann::ordered_json description = {
-      {"format", "moe dataset"},        {"version", kDatasetVersion},
-      {"vocab_size", info_.vocab_size}, {"bos_id", info_.bos_id},
-      {"eos_id", info_.eos_id},         {"tokenizer_fingerprint", fingerprint_text(info_.tokenizer_fingerprint)},
-      {"documents", info_.documents()}, {"tokens", info_.tokens()},
-      {"bytes", info_.bytes()},         {"domains", nlohmann::ordered_json::array()},
-      {"shards", shard_files_}};
+  nlohmann::ordered_json description = {{"format", "moe dataset"},
+                                        {"version", kDatasetVersion},
+                                        {"vocab_size", info_.vocab_size},
+                                        {"bos_id", info_.bos_id},
+                                        {"eos_id", info_.eos_id},
+                                        {"tokenizer_fingerprint", fingerprint_text(info_.tokenizer_fingerprint)},
+                                        {"content_fingerprint", fingerprint_text(content_.value())},
+                                        {"documents", info_.documents()},
+                                        {"tokens", info_.tokens()},
+                                        {"bytes", info_.bytes()},
+                                        {"domains", nlohmann::ordered_json::array()},
+                                        {"shards", shard_files_}};
   for (const DomainTotals& domain : info_.domains) {
     description["domains"].push_back(
         {{"name", domain.name}, {"documents", domain.documents}, {"tokens", domain.tokens}, {"bytes", domain.bytes}});
   }
-  write_file(temporary_ / kDescription, description.dump(2) + "\n");
-  rename_into_place(temporary_, folder_);
-  finished_ = true;
+  write_file(folder_.path() / kDescription, json_text(description, 2) + "\n");
+  folder_.commit();
 }
 
 }  // namespace moe

@@ -9,19 +9,23 @@
 ///   "MOETOKEN", u32 version (1), u32 bytes per id (2 or 4)
 ///   ids        u16 (vocabularies of up to 65536) or u32, document after document: [BOS] text [EOS]
 ///   begins     u64 [documents + 1], index of each document's first id; the last is the number of ids
-///   bytes      u64 [documents], UTF-8 bytes of text
+///   bytes      u64 [documents], UTF-8 bytes of text that targets stand for (all, where there is BOS)
 ///   domains    u16 [documents], index into dataset.json's "domains"
 ///   u64 documents, u64 ids, u64 tokenizer fingerprint, "MOETOKEN"
 /// Counts stand at the end because a shard is written in one pass over an input of unknown size.
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/file.h"
+#include "base/output_path.h"
+#include "data/content_hash.h"
 #include "data/documents.h"
+#include "data/mixture.h"
 
 namespace moe {
 
@@ -54,8 +58,8 @@ struct DatasetInfo {
 /// or a folder with one, or with vocab.json and merges.txt.
 uint64_t tokenizer_fingerprint(const fs::path& path);
 
-/// Writes a dataset folder, complete or absent: everything goes to FOLDER.tmp, which finish() renames; without finish()
-/// it is removed. Holds the tables of one shard (18 bytes a document), never the ids.
+/// Writes a dataset folder, complete or absent: everything goes to a temporary folder beside it, which finish()
+/// renames; without finish() it is removed. Holds the tables of one shard (18 bytes a document), never the ids.
 class DatasetWriter {
  public:
   /// `info`: all but the totals. `folder` must not exist or be empty. A shard ends with the document that brings it to
@@ -67,10 +71,12 @@ class DatasetWriter {
 
   /// The index of a domain, new or known.
   int32_t add_domain(const std::string& name);
-  /// Appends BOS, `text_tokens` and EOS as one document. Ids outside the vocabulary are refused.
-  void add_document(std::span<const int32_t> text_tokens, int32_t domain, int64_t text_bytes);
+  /// Appends BOS, `text_tokens` and EOS as one document. Ids outside the vocabulary are refused. `scored_bytes` of its
+  /// text are what its targets stand for (data/scored_text.h); negative: all of them.
+  void add_document(std::span<const int32_t> text_tokens, int32_t domain, int64_t text_bytes,
+                    int64_t scored_bytes = -1);
   /// Where the files are until finish(): what else belongs to the dataset is written here.
-  const fs::path& temporary_folder() const { return temporary_; }
+  const fs::path& temporary_folder() const { return folder_.path(); }
   /// Totals so far.
   const DatasetInfo& info() const { return info_; }
   void finish();
@@ -80,23 +86,35 @@ class DatasetWriter {
   void append_ids(std::span<const int32_t> ids);
   void close_shard();
 
-  fs::path folder_;
-  fs::path temporary_;
+  FolderWriter folder_;
   DatasetInfo info_;
   int64_t shard_tokens_;
-  std::unique_ptr<Shard> shard_;
+  std::unique_ptr<Shard> shard_;  // gone before its folder
   std::vector<std::string> shard_files_;
-  bool finished_ = false;
+  ContentHash content_;
 };
 
-/// An open dataset folder. The constructor checks every table; the error is one sentence naming the file.
+/// One open dataset folder, or several as one. The constructor checks every table; the error is one sentence naming the
+/// file.
 class Dataset : public Documents {
  public:
-  explicit Dataset(const fs::path& folder);
+  /// `what` is a folder, or a list of folders with weights (formats/weighted_paths.h), which must be of one tokenizer:
+  /// their documents follow each other, and a domain's name that several have is one domain.
+  explicit Dataset(const std::string& what);
   ~Dataset() override;
 
-  const fs::path& folder() const { return folder_; }
+  /// Of a list the first one; each holds the tokenizer.
+  const fs::path& folder() const { return folders_.front(); }
+  const std::vector<fs::path>& folders() const { return folders_; }
+  /// The documents of each folder of a list, with its weight; empty for a single folder.
+  const std::vector<DataPart>& parts() const { return parts_; }
+  /// The folders, in words.
+  std::string name() const;
   const DatasetInfo& info() const { return info_; }
+  /// Of the content (data/content_hash.h): equal for datasets that give the same batches, whatever their folder and
+  /// their shards; of a list, with the weights. As dataset.json says; of a folder that an older version made, which
+  /// does not say it, all tokens are read.
+  uint64_t fingerprint() const;
 
   int64_t count() const override { return first_document_.back(); }
   int64_t length(int64_t document) const override;
@@ -108,10 +126,15 @@ class Dataset : public Documents {
 
  private:
   struct Shard;
+  void open(const fs::path& folder);
+  std::vector<int32_t> merge(const DatasetInfo& info, const fs::path& folder);
+  uint64_t content_of(int64_t first, int64_t documents) const;
   std::pair<const Shard*, int64_t> locate(int64_t document) const;
 
-  fs::path folder_;
+  std::vector<fs::path> folders_;
+  std::vector<DataPart> parts_;
   DatasetInfo info_;
+  std::vector<std::optional<uint64_t>> fingerprints_;  // of the folders, as they say
   std::vector<std::string> domain_names_;
   std::vector<std::unique_ptr<Shard>> shards_;
   /// Index of each shard's first document; one more for the end.

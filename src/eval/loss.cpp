@@ -57,7 +57,8 @@ struct Evaluator::State {
         source(what,
                {.sequence_length = how.sequence_length, .rows_per_step = how.batch_rows, .order = DataOrder::once}),
         scorer(where, std::min(how.batch_rows, source.rows_per_epoch()) * how.sequence_length, how.sequence_length,
-               how.count_choices ? ChosenIds::kept : ChosenIds::forgotten) {}
+               how.count_choices ? ChosenIds::kept : ChosenIds::forgotten,
+               static_cast<int64_t>(what.domain_names().size())) {}
 
   void add_losses(int64_t step, const Batch& batch, const std::vector<float>& losses,
                   std::vector<double>& document_nats) const;

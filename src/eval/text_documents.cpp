@@ -3,7 +3,9 @@
 #include <exception>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "data/reader.h"
+#include "data/scored_text.h"
 
 namespace moe {
 namespace {
@@ -12,44 +14,54 @@ constexpr size_t kBatchBytes = size_t{8} << 20;
 
 struct Encoded {
   std::vector<int32_t> ids;
-  int64_t predicted_bytes = 0;
+  int64_t scored_bytes = 0;
   std::exception_ptr error;
 };
 
-Encoded encode(const RawDocument& raw, const Tokenizer& tokenizer) {
-  const std::string text = raw.text();
+Encoded encode(const RawDocument& raw, const Tokenizer& tokenizer, const std::string& field) {
+  const std::string text = raw.text(field);
   if (text.empty()) return {};
-  Encoded document;
+  const std::vector<int32_t> ids = tokenizer.encode(text, {.add_special = false});
+  if (ids.empty()) return {};
+  Encoded document{.ids = {}, .scored_bytes = scored_bytes(text, ids, tokenizer), .error = {}};
   if (tokenizer.bos()) document.ids.push_back(*tokenizer.bos());
-  tokenizer.encode(text, {.add_special = false}, document.ids);
-  document.predicted_bytes = static_cast<int64_t>(text.size());
-  if (!tokenizer.bos()) document.predicted_bytes -= static_cast<int64_t>(tokenizer.token_bytes(document.ids[0]).size());
+  document.ids.insert(document.ids.end(), ids.begin(), ids.end());
   if (tokenizer.eos()) document.ids.push_back(*tokenizer.eos());
   return document;
 }
 
+void rethrow_or_pass_over(const std::exception_ptr& error, const ReadOptions& options) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const Error& bad) {
+    if (!options.on_bad_document) throw;
+    options.on_bad_document(bad.what());
+  }
+}
+
 void add_encoded(std::vector<RawDocument>& waiting, const Tokenizer& tokenizer, ThreadPool& pool, int32_t domain,
-                 MemoryDocuments& documents) {
+                 const ReadOptions& options, MemoryDocuments& documents) {
   std::vector<Encoded> encoded(waiting.size());
   pool.parallel_for(static_cast<int64_t>(waiting.size()), [&](int64_t i, int) {
     const auto index = static_cast<size_t>(i);
     try {
-      encoded[index] = encode(waiting[index], tokenizer);
+      encoded[index] = encode(waiting[index], tokenizer, options.field);
     } catch (...) {
       encoded[index].error = std::current_exception();
     }
   });
   for (Encoded& document : encoded) {
     // Errors wait for their turn, so that the one reported is the first of the file.
-    if (document.error) std::rethrow_exception(document.error);
-    if (!document.ids.empty()) documents.add(std::move(document.ids), domain, document.predicted_bytes);
+    if (document.error) rethrow_or_pass_over(document.error, options);
+    if (!document.ids.empty()) documents.add(std::move(document.ids), domain, document.scored_bytes);
   }
   waiting.clear();
 }
 
 }  // namespace
 
-MemoryDocuments load_documents(const std::vector<TextSource>& sources, const Tokenizer& tokenizer, ThreadPool& pool) {
+MemoryDocuments load_documents(const std::vector<TextSource>& sources, const Tokenizer& tokenizer, ThreadPool& pool,
+                               const ReadOptions& options) {
   MemoryDocuments documents;
   for (const TextSource& source : sources) check_document_file(source.file);
   for (const TextSource& source : sources) {
@@ -61,13 +73,13 @@ MemoryDocuments load_documents(const std::vector<TextSource>& sources, const Tok
       bytes += document.bytes.size();
       waiting.push_back(std::move(document));
       if (bytes < kBatchBytes) return;
-      add_encoded(waiting, tokenizer, pool, domain, documents);
+      add_encoded(waiting, tokenizer, pool, domain, options, documents);
       bytes = 0;
     });
-    add_encoded(waiting, tokenizer, pool, domain, documents);
-    if (documents.count() == before)
-      fail("{} holds no document; leave it out or check how it was made", source.file.string());
+    add_encoded(waiting, tokenizer, pool, domain, options, documents);
+    if (documents.count() == before) log_warning("{} holds no document", source.file.string());
   }
+  if (documents.count() == 0) fail("there is no document in what was read; check how the files were made");
   return documents;
 }
 

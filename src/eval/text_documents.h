@@ -10,9 +10,11 @@
 
 namespace moe {
 
-/// Reads and tokenises every document of all sources, as in training data: BOS, text, EOS, where the tokenizer has
-/// them; special tokens spelled in a text are text. The same ids for any number of threads. Without BOS nothing
-/// predicts a document's first token, so its bytes do not count as text. Refuses a source without any document.
-MemoryDocuments load_documents(const std::vector<TextSource>& sources, const Tokenizer& tokenizer, ThreadPool& pool);
+/// Reads and tokenises every document of all sources, as `moe data` does: BOS, text, EOS, where the tokenizer has them;
+/// special tokens spelled in a text are text; its bytes are those of data/scored_text.h. Texts that give no token are
+/// passed over. The same ids for any number of threads. A source without any document is a warning; refuses sources
+/// that all have none.
+MemoryDocuments load_documents(const std::vector<TextSource>& sources, const Tokenizer& tokenizer, ThreadPool& pool,
+                               const ReadOptions& options = {});
 
 }  // namespace moe

@@ -11,6 +11,7 @@
 #include <zstd.h>
 
 #include "base/error.h"
+#include "base/paths.h"
 
 namespace moe {
 namespace {
@@ -21,8 +22,8 @@ constexpr size_t kInputBytes = size_t{256} << 10;
 class Input {
  public:
   explicit Input(const fs::path& path) : path_(path), buffer_(kInputBytes) {
-    descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (descriptor_ < 0) fail("cannot open {}: {}", path.string(), std::strerror(errno));
+    descriptor_ = path == "-" ? ::dup(STDIN_FILENO) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (descriptor_ < 0) fail("cannot open {}: {}", name(), std::strerror(errno));
   }
   ~Input() {
     if (descriptor_ >= 0) ::close(descriptor_);
@@ -53,7 +54,7 @@ class Input {
     return std::string(buffer_.data(), std::min(bytes, end_));
   }
 
-  std::string name() const { return path_.string(); }
+  std::string name() const { return path_ == "-" ? "standard input" : path_.string(); }
   uint64_t consumed() const { return consumed_; }
 
  private:
@@ -197,7 +198,7 @@ bool is_zstd(const std::string& head) {
 }  // namespace
 
 std::unique_ptr<ByteStream> open_stream(const fs::path& path) {
-  if (fs::is_directory(path)) fail("cannot read {}: it is a folder", path.string());
+  if (path != "-" && is_folder(path)) fail("cannot read {}: it is a folder", path.string());
   auto input = std::make_unique<Input>(path);
   const std::string head = input->peek(4);
   if (is_gzip(head)) return std::make_unique<GzipStream>(std::move(input));

@@ -21,7 +21,8 @@ class ByteStream {
 
 /// Opens a file and decompresses it according to its first bytes: gzip (several members in a row included), Zstandard
 /// (several frames, skippable ones included, windows up to 2 GiB) or plain. A name that ends in .gz or .zst over a
-/// content that is neither is refused, and so are cut or damaged files, when the reading gets there. Reads pipes too.
+/// content that is neither is refused, and so are cut or damaged files, when the reading gets there. Reads pipes too,
+/// and standard input by the path "-".
 std::unique_ptr<ByteStream> open_stream(const fs::path& path);
 
 }  // namespace moe

@@ -1,17 +1,47 @@
 #include "formats/json.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "base/error.h"
 
 namespace moe {
 namespace {
 
-// The library's message is "[json.exception.parse_error.101] parse error at line 1, column 2: reason".
-std::string_view reason_of(std::string_view what) {
+// Deeper values end in no useful document, but use up the stack of what walks them.
+constexpr int kDeepest = 512;
+
+// The library's message is "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while
+// parsing value - reason; last read: 'text'"; the text it had read may be a whole document.
+std::string reason_of(std::string_view what) {
   const size_t column = what.find("column ");
   const size_t colon = column == std::string_view::npos ? what.find("] ") : what.find(": ", column);
-  return colon == std::string_view::npos ? what : what.substr(colon + 2);
+  if (colon != std::string_view::npos) what.remove_prefix(colon + 2);
+  if (const size_t dash = what.find(" - "); dash != std::string_view::npos) what.remove_prefix(dash + 3);
+  return std::string(what.substr(0, what.find("; last read")));
+}
+
+// What the library would misread: a NUL byte, which no JSON document holds, and endless depth.
+std::optional<JsonMistake> unparsable(std::string_view text) {
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
+    return JsonMistake{nul, "a NUL byte, which JSON does not allow; the file may be damaged"};
+  }
+  int depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      if (c == '"') in_string = false;
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > kDeepest) return JsonMistake{i, fmt::format("values inside more than {} others", kDeepest)};
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return std::nullopt;
 }
 
 [[noreturn]] void fail_member(std::string_view key, std::string_view where, const Json& found, const char* expected) {
@@ -43,24 +73,49 @@ bool as_bool(const Json& value, std::string_view key, std::string_view where) {
 
 }  // namespace
 
-Json parse_json(std::string_view text, std::string_view name) {
+std::optional<JsonMistake> find_json_mistake(std::string_view text, Json& json, const JsonWatch& watch) {
+  if (auto mistake = unparsable(text)) return mistake;
   try {
-    return Json::parse(text.begin(), text.end());
-  } catch (const nlohmann::json::parse_error& error) {
-    const size_t byte = std::min(error.byte == 0 ? 0 : error.byte - 1, text.size());
-    const std::string_view before = text.substr(0, byte);
-    const size_t line = 1 + static_cast<size_t>(std::count(before.begin(), before.end(), '\n'));
-    const size_t newline = before.rfind('\n');
-    const size_t column = byte - (newline == std::string_view::npos ? 0 : newline + 1) + 1;
-    fail("{}: not valid JSON at line {}, column {} (byte {}): {}", name, line, column, byte, reason_of(error.what()));
-  } catch (const nlohmann::json::exception& error) {
-    fail("{}: not valid JSON: {}", name, reason_of(error.what()));
+    if (watch) {
+      const auto callback = [&](int, Json::parse_event_t event, Json& parsed) {
+        watch(event, parsed);
+        return true;
+      };
+      json = Json::parse(text.begin(), text.end(), callback);
+    } else {
+      json = Json::parse(text.begin(), text.end());
+    }
+  } catch (const Json::parse_error& error) {
+    return JsonMistake{std::min(error.byte == 0 ? 0 : error.byte - 1, text.size()), reason_of(error.what())};
+  } catch (const Json::exception& error) {
+    return JsonMistake{0, reason_of(error.what())};
   }
+  return std::nullopt;
+}
+
+Json parse_json(std::string_view text, std::string_view name) {
+  Json json;
+  const auto mistake = find_json_mistake(text, json);
+  if (!mistake) return json;
+  const std::string_view before = text.substr(0, mistake->byte);
+  const size_t line = 1 + static_cast<size_t>(std::count(before.begin(), before.end(), '\n'));
+  const size_t newline = before.rfind('\n');
+  const size_t column = mistake->byte - (newline == std::string_view::npos ? 0 : newline + 1) + 1;
+  fail("{}: not valid JSON at line {}, column {} (byte {}): {}", name, line, column, mistake->byte, mistake->reason);
 }
 
 Json read_json(const fs::path& path) {
   const MappedFile file(path);
   return parse_json(file.text(), path.string());
+}
+
+std::string json_shown(const Json& value) {
+  constexpr size_t kShown = 120;
+  std::string text = json_text(value);
+  if (text.size() <= kShown) return text;
+  size_t end = kShown;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return text.substr(0, end) + "...";
 }
 
 std::string_view json_kind(const Json& value) {
@@ -113,6 +168,24 @@ int64_t json_int(const Json& object, std::string_view key, std::string_view wher
 int64_t json_int(const Json& object, std::string_view key, std::string_view where, int64_t fallback) {
   const Json* found = json_find(object, key, where);
   return found == nullptr ? fallback : as_int(*found, key, where);
+}
+
+int32_t json_int32(const Json& object, std::string_view key, std::string_view where) {
+  const int64_t value = json_int(object, key, where);
+  if (value < INT32_MIN || value > INT32_MAX) {
+    fail("{}: \"{}\" is {}, expected an integer of at most 32 bits", where, key, value);
+  }
+  return static_cast<int32_t>(value);
+}
+
+uint64_t json_hexadecimal(const Json& object, std::string_view key, std::string_view where) {
+  const std::string digits = json_string(object, key, where);
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
+  if (error != std::errc() || end != digits.data() + digits.size() || digits.size() != 16) {
+    fail("{}: \"{}\" is \"{}\", expected 16 hexadecimal digits; the file is damaged", where, key, digits);
+  }
+  return value;
 }
 
 double json_number(const Json& object, std::string_view key, std::string_view where) {

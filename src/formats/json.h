@@ -3,6 +3,8 @@
 /// what was expected.
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -14,11 +16,34 @@ namespace moe {
 
 using Json = nlohmann::json;
 
+/// Why a text is no JSON document: the byte, counted from 0, at which it fails, and a sentence without a full stop.
+struct JsonMistake {
+  size_t byte;
+  std::string reason;
+};
+
+/// Called with each key of the document, as `parsed`, and at each object's begin and end.
+using JsonWatch = std::function<void(Json::parse_event_t event, const Json& parsed)>;
+
+/// Parses one document into `json`. The one place where this program parses JSON into values: the library's parser
+/// takes a NUL byte for the end of the text and has no limit of depth, so both are refused before it is asked.
+std::optional<JsonMistake> find_json_mistake(std::string_view text, Json& json, const JsonWatch& watch = {});
+
 /// Parses one document. `name` is what errors call it, usually a path; they give line, column and byte of the mistake.
 Json parse_json(std::string_view text, std::string_view name);
 
 /// Parses a whole file.
 Json read_json(const fs::path& path);
+
+/// The document as text, on one line for a negative `indent`. Strings that are not UTF-8 get U+FFFD, where dump()
+/// throws.
+template <class Document>
+std::string json_text(const Document& json, int indent = -1) {
+  return json.dump(indent, ' ', false, Document::error_handler_t::replace);
+}
+
+/// A value in an error: its text, or the beginning of a long one.
+std::string json_shown(const Json& value);
 
 /// What a value is, in words: "a string", "an array" ...
 std::string_view json_kind(const Json& value);
@@ -38,6 +63,10 @@ double json_number(const Json& object, std::string_view key, std::string_view wh
 double json_number(const Json& object, std::string_view key, std::string_view where, double fallback);
 bool json_bool(const Json& object, std::string_view key, std::string_view where);
 bool json_bool(const Json& object, std::string_view key, std::string_view where, bool fallback);
+/// An integer that an int32_t holds, such as a token's id.
+int32_t json_int32(const Json& object, std::string_view key, std::string_view where);
+/// Sixteen hexadecimal digits, as fingerprints are written.
+uint64_t json_hexadecimal(const Json& object, std::string_view key, std::string_view where);
 /// An array; never absent.
 const Json& json_array(const Json& object, std::string_view key, std::string_view where);
 

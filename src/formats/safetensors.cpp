@@ -6,9 +6,8 @@
 #include <limits>
 #include <set>
 
-#include <nlohmann/json.hpp>
-
 #include "base/error.h"
+#include "formats/json.h"
 
 namespace moe {
 namespace {
@@ -21,22 +20,22 @@ constexpr size_t kAlignment = 64;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 
 // JSON that repeats a key is legal for the parser, which keeps the last; here it would hide a tensor.
-nlohmann::json parse_without_duplicates(std::string_view text, const std::string& path) {
-  using Event = nlohmann::json::parse_event_t;
+Json parse_without_duplicates(std::string_view text, const std::string& path) {
+  using Event = Json::parse_event_t;
   std::vector<std::set<std::string>> keys;
-  const auto watch = [&](int, Event event, nlohmann::json& parsed) {
+  const auto watch = [&](Event event, const Json& parsed) {
     if (event == Event::object_start) keys.emplace_back();
     if (event == Event::object_end) keys.pop_back();
     if (event == Event::key && !keys.back().insert(parsed.get<std::string>()).second) {
       fail("{} is damaged: its header names \"{}\" twice", path, parsed.get<std::string>());
     }
-    return true;
   };
-  try {
-    return nlohmann::json::parse(text, watch);
-  } catch (const nlohmann::json::parse_error& error) {
-    fail("{} is no safetensors file, or a damaged one: its header is not valid JSON near byte {}", path, error.byte);
+  Json header;
+  if (const auto mistake = find_json_mistake(text, header, watch)) {
+    fail("{} is no safetensors file, or a damaged one: its header is not valid JSON near byte {}: {}", path,
+         mistake->byte + kLengthBytes, mistake->reason);
   }
+  return header;
 }
 
 // shape * element size, or a failure when that leaves 64 bits.
@@ -51,21 +50,21 @@ size_t bytes_of(const std::vector<int64_t>& shape, size_t element_size, const st
   return bytes;
 }
 
-std::vector<int64_t> read_shape(const nlohmann::json& value, const std::string& what) {
-  if (!value.is_array()) fail("{}: \"shape\" is {}, expected a list of sizes", what, value.dump());
+std::vector<int64_t> read_shape(const Json& value, const std::string& what) {
+  if (!value.is_array()) fail("{}: \"shape\" is {}, expected a list of sizes", what, json_shown(value));
   std::vector<int64_t> shape;
   for (const auto& size : value) {
     const bool valid = size.is_number_unsigned() && size.get<uint64_t>() <= uint64_t{1} << 62;
-    if (!valid) fail("{}: \"shape\" has the size {}, expected an integer of 0 or more", what, size.dump());
+    if (!valid) fail("{}: \"shape\" has the size {}, expected an integer of 0 or more", what, json_shown(size));
     shape.push_back(size.get<int64_t>());
   }
   return shape;
 }
 
-std::pair<uint64_t, uint64_t> read_offsets(const nlohmann::json& value, size_t data_bytes, const std::string& what) {
+std::pair<uint64_t, uint64_t> read_offsets(const Json& value, size_t data_bytes, const std::string& what) {
   const bool valid =
       value.is_array() && value.size() == 2 && value[0].is_number_unsigned() && value[1].is_number_unsigned();
-  if (!valid) fail("{}: \"data_offsets\" is {}, expected [begin, end]", what, value.dump());
+  if (!valid) fail("{}: \"data_offsets\" is {}, expected [begin, end]", what, json_shown(value));
   const auto begin = value[0].get<uint64_t>();
   const auto end = value[1].get<uint64_t>();
   if (begin > end) fail("{}: its data ends at {}, before its beginning at {}", what, end, begin);
@@ -76,14 +75,14 @@ std::pair<uint64_t, uint64_t> read_offsets(const nlohmann::json& value, size_t d
   return {begin, end};
 }
 
-SafetensorsTensor read_tensor(const std::string& name, const nlohmann::json& entry, std::span<const std::byte> data,
+SafetensorsTensor read_tensor(const std::string& name, const Json& entry, std::span<const std::byte> data,
                               const std::string& path) {
   const std::string what = fmt::format("{}: tensor {}", path, name);
-  if (!entry.is_object()) fail("{}: its entry is {}, expected an object", what, entry.dump());
+  if (!entry.is_object()) fail("{}: its entry is {}, expected an object", what, json_shown(entry));
   for (const char* field : {"dtype", "shape", "data_offsets"}) {
     if (!entry.contains(field)) fail("{}: its entry has no \"{}\"", what, field);
   }
-  if (!entry["dtype"].is_string()) fail("{}: \"dtype\" is {}, expected a name", what, entry["dtype"].dump());
+  if (!entry["dtype"].is_string()) fail("{}: \"dtype\" is {}, expected a name", what, json_shown(entry["dtype"]));
   SafetensorsTensor tensor{.name = name, .dtype = entry["dtype"].get<std::string>(), .shape = {}};
   const size_t element_size = safetensors_element_size(tensor.dtype);
   if (element_size == 0) fail("{}: the type \"{}\" is not one that this program knows", what, tensor.dtype);
@@ -156,9 +155,9 @@ void SafetensorsFile::read_header(std::string_view text, std::span<const std::by
       tensors_.push_back(read_tensor(name, entry, data, path));
       continue;
     }
-    if (!entry.is_object()) fail("{}: __metadata__ is {}, expected an object of strings", path, entry.dump());
+    if (!entry.is_object()) fail("{}: __metadata__ is {}, expected an object of strings", path, json_shown(entry));
     for (const auto& [key, value] : entry.items()) {
-      if (!value.is_string()) fail("{}: __metadata__ \"{}\" is {}, expected a string", path, key, value.dump());
+      if (!value.is_string()) fail("{}: __metadata__ \"{}\" is {}, expected a string", path, key, json_shown(value));
       metadata_[key] = value.get<std::string>();
     }
   }
@@ -201,7 +200,7 @@ SafetensorsWriter::SafetensorsWriter(const fs::path& path, std::vector<Declarati
                            {"data_offsets", std::vector<size_t>{offset, offset + sizes_.back()}}};
     offset += sizes_.back();
   }
-  std::string text = header.dump();
+  std::string text = json_text(header);
   text.resize((kLengthBytes + text.size() + kAlignment - 1) / kAlignment * kAlignment - kLengthBytes, ' ');
   const uint64_t length = text.size();
   writer_.write(&length, kLengthBytes);

@@ -2,11 +2,13 @@
 
 #include <cmath>
 #include <optional>
+#include <sstream>
 #include <type_traits>
 
 #include <toml++/toml.h>
 
 #include "base/error.h"
+#include "formats/weighted_paths.h"
 
 namespace moe {
 namespace {
@@ -44,7 +46,7 @@ std::optional<std::vector<T>> items_of(const toml::array& list) {
 
 std::string text_of(int64_t value) { return fmt::format("{}", value); }
 std::string text_of(bool value) { return value ? "true" : "false"; }
-std::string text_of(const std::string& value) { return toml_quoted(value); }
+std::string text_of(const std::string& value) { return is_weighted_paths(value) ? value : toml_quoted(value); }
 
 // The shortest decimal that reads back as the same double, marked as a number that is no integer.
 std::string text_of(double value) {
@@ -70,6 +72,11 @@ SettingValue setting_value(const toml::node& node, const std::string& where, con
   if (auto items = items_of<double>(*list)) return *items;
   if (auto items = items_of<bool>(*list)) return *items;
   if (auto items = items_of<std::string>(*list)) return *items;
+  if (list->is_homogeneous<toml::table>()) {
+    std::ostringstream text;
+    text << toml::toml_formatter(*list, toml::format_flags::none);
+    return weighted_paths_text(parse_weighted_paths(text.str(), fmt::format("{}: {}", where, key)));
+  }
   fail_usage("{}: the list in {} mixes types, expected integers, numbers, booleans or strings alone", where, key);
 }
 

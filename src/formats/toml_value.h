@@ -19,8 +19,8 @@ struct TomlEntry {
   int line = 0;
 };
 
-/// All values of `text`. Errors ("FILE:LINE: ...") name it `source`: bad syntax, dates, lists of mixed types or of
-/// lists.
+/// All values of `text`; a list of tables is the text of formats/weighted_paths.h. Errors ("FILE:LINE: ...") name it
+/// `source`: bad syntax, dates, lists of mixed types or of lists.
 std::vector<TomlEntry> parse_toml(std::string_view text, const std::string& source);
 
 /// The value that `text` is when it is one TOML value (`3`, `true`, `"a"`, `[1, 2]`), else nothing. The error of a

@@ -60,7 +60,9 @@ enum class ChosenIds { forgotten, kept };
 /// Scores packed microbatches of up to `max_tokens` tokens in rows of `row_length` (0: one row).
 class Scorer {
  public:
-  Scorer(const Runtime& runtime, int64_t max_tokens, int64_t row_length = 0, ChosenIds ids = ChosenIds::forgotten);
+  /// `groups`: the most that tokens of one batch may belong to, where choices are counted.
+  Scorer(const Runtime& runtime, int64_t max_tokens, int64_t row_length = 0, ChosenIds ids = ChosenIds::forgotten,
+         int64_t groups = 1);
   ~Scorer();
 
   /// The cross-entropy of each token's target, 0 where it has none. With `counts` adds, for each token t with
@@ -77,6 +79,7 @@ class Scorer {
  private:
   struct Memory;
   Runtime runtime_;
+  int64_t most_groups_;
   std::unique_ptr<Memory> memory_;
 };
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <unordered_map>
 
 #include "infer/arenas.h"
 #include "infer/forward.h"
@@ -6,19 +7,17 @@
 namespace moe {
 namespace {
 
-constexpr int64_t kMostGroups = 64;  // of counts in one pass
-
 // What a pass needs beside the model: pushed in the same order on the null device and on the real one.
 struct Inputs {
   TokenBuffers tokens;
   View group, row_loss, counts, dropped;
   View ids;  // of all MoE layers and slots, as many tokens as there are; absent: not wanted
 
-  Inputs(Arena& arena, const ModelConfig& config, DType dtype, int64_t max_tokens, ChosenIds wanted)
+  Inputs(Arena& arena, const ModelConfig& config, DType dtype, int64_t max_tokens, ChosenIds wanted, int64_t groups)
       : tokens(arena, stat_dtype(dtype), max_tokens, config.head_dim),
         group(arena.push("group", DType::i32, {max_tokens})),
         row_loss(arena.push("row_loss", stat_dtype(dtype), {max_tokens})),
-        counts(arena.push("counts", DType::i32, {config.moe_layers(), kMostGroups, config.n_routed_experts})),
+        counts(arena.push("counts", DType::i32, {config.moe_layers() * groups * config.n_routed_experts})),
         dropped(arena.push("dropped", DType::i32, {config.moe_layers()})) {
     if (wanted == ChosenIds::kept) ids = arena.push("chosen_ids", DType::i32, {max_tokens * ids_per_token(config)});
   }
@@ -26,12 +25,35 @@ struct Inputs {
   static int64_t ids_per_token(const ModelConfig& config) {
     return config.moe_layers() * config.decoder().moe.router.slots();
   }
+  // Of the first `groups` groups, without the room for others.
+  View counts_of(const ModelConfig& config, int64_t groups) const {
+    const int64_t layers = config.moe_layers(), experts = config.n_routed_experts;
+    return counts.rows(0, layers * groups * experts).reshaped({layers, groups, experts});
+  }
   // Room for `count` tokens.
   View ids_of(const ModelConfig& config, int64_t count) const {
     if (!ids) return {};
     return ids.rows(0, count * ids_per_token(config))
         .reshaped({config.moe_layers(), count, config.decoder().moe.router.slots()});
   }
+};
+
+/// The groups of one batch under numbers of their own, in the order in which they come. Few of many domains meet in a
+/// batch, and only those are counted, cleared and downloaded.
+struct LocalGroups {
+  std::vector<int32_t> of_token;
+  std::vector<int32_t> global;  // by local number
+
+  explicit LocalGroups(const std::vector<int32_t>& group) : of_token(group) {
+    std::unordered_map<int32_t, int32_t> numbers;
+    for (int32_t& token : of_token) {
+      if (token < 0) continue;
+      const auto [found, is_new] = numbers.emplace(token, static_cast<int32_t>(global.size()));
+      if (is_new) global.push_back(token);
+      token = found->second;
+    }
+  }
+  int64_t count() const { return static_cast<int64_t>(global.size()); }
 };
 
 std::vector<int32_t> download_integers(Device& device, const View& view) {
@@ -43,12 +65,13 @@ std::vector<int32_t> download_integers(Device& device, const View& view) {
 // Logits and losses need the same scratch, chunk by chunk, so that measuring one measures both; a pass whose ids are
 // kept needs less saved memory than this one.
 void walk(const Model& model, Device& device, Backend& backend, PassArenas& arenas, DType dtype, int64_t tokens,
-          int64_t row_length, ChosenIds wanted) {
-  Inputs inputs(arenas.inputs, model.config(), dtype, tokens, wanted);
+          int64_t row_length, ChosenIds wanted, int64_t groups) {
+  Inputs inputs(arenas.inputs, model.config(), dtype, tokens, wanted, groups);
   const TokenViews views = inputs.tokens.upload(placeholder_batch(tokens, row_length), tokens, 1.0, device, backend);
   Pass pass = arenas.pass(backend, dtype);
-  const View h =
-      model.forward(pass, views, {.group = inputs.group, .counts = inputs.counts, .dropped = inputs.dropped});
+  const View h = model.forward(
+      pass, views,
+      {.group = inputs.group, .counts = inputs.counts_of(model.config(), groups), .dropped = inputs.dropped});
   model.loss(pass, h, views.targets, inputs.row_loss);
 }
 
@@ -60,19 +83,20 @@ struct Scorer::Memory {
   Inputs inputs;
   View last_ids = {};  // of the last call of losses()
 
-  Memory(const Runtime& runtime, const PassSizes& sizes, int64_t max_tokens, ChosenIds wanted)
+  Memory(const Runtime& runtime, const PassSizes& sizes, int64_t max_tokens, ChosenIds wanted, int64_t groups)
       : device(runtime.device),
         arenas(device.pass_arenas(sizes)),
-        inputs(arenas.inputs, runtime.model.config(), runtime.dtype, max_tokens, wanted) {}
+        inputs(arenas.inputs, runtime.model.config(), runtime.dtype, max_tokens, wanted, groups) {}
 };
 
-Scorer::Scorer(const Runtime& runtime, int64_t max_tokens, int64_t row_length, ChosenIds ids) : runtime_(runtime) {
+Scorer::Scorer(const Runtime& runtime, int64_t max_tokens, int64_t row_length, ChosenIds ids, int64_t groups)
+    : runtime_(runtime), most_groups_(std::min(std::max<int64_t>(groups, 1), max_tokens)) {
   const PassSizes sizes = measure_pass(runtime.model.config(), runtime.dtype,
                                        [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
                                          walk(model, device, backend, arenas, runtime.dtype, max_tokens,
-                                              row_length > 0 ? row_length : max_tokens, ids);
+                                              row_length > 0 ? row_length : max_tokens, ids, most_groups_);
                                        });
-  memory_ = std::make_unique<Memory>(runtime, sizes, max_tokens, ids);
+  memory_ = std::make_unique<Memory>(runtime, sizes, max_tokens, ids, most_groups_);
 }
 
 Scorer::~Scorer() = default;
@@ -91,11 +115,14 @@ std::vector<float> Scorer::losses(const Batch& batch, const std::vector<int32_t>
   const Arena::Frame frame(memory_->arenas.scratch);
   Pass pass = memory_->arenas.pass(runtime_.backend, runtime_.dtype);
   StepStats stats;
+  const LocalGroups local(group);
+  View local_counts;
   if (groups > 0) {
-    if (groups > kMostGroups) fail("routing statistics are kept for at most {} domains, found {}", kMostGroups, groups);
-    upload_vector(runtime_.device, inputs.group, group);
-    for (const View& view : {inputs.counts, inputs.dropped}) runtime_.backend.run(Fill{.x = view, .value = 0});
-    stats = {.group = inputs.group.rows(0, tokens.count()), .counts = inputs.counts, .dropped = inputs.dropped};
+    MOE_CHECK(local.count() <= most_groups_);
+    local_counts = inputs.counts_of(config, std::max<int64_t>(local.count(), 1));
+    upload_vector(runtime_.device, inputs.group, local.of_token);
+    for (const View& view : {local_counts, inputs.dropped}) runtime_.backend.run(Fill{.x = view, .value = 0});
+    stats = {.group = inputs.group.rows(0, tokens.count()), .counts = local_counts, .dropped = inputs.dropped};
   }
   stats.ids = memory_->last_ids = inputs.ids_of(config, tokens.count());
   const View h = runtime_.model.forward(pass, tokens, stats);
@@ -104,14 +131,17 @@ std::vector<float> Scorer::losses(const Batch& batch, const std::vector<int32_t>
   std::vector<float> losses(static_cast<size_t>(tokens.count()));
   runtime_.device.download(losses.data(), row_loss.as<float>(), losses.size() * sizeof(float));
   if (groups > 0) {
-    const std::vector<int32_t> found = download_integers(runtime_.device, inputs.counts);
+    const std::vector<int32_t> found = download_integers(runtime_.device, local_counts);
     const std::vector<int32_t> dropped = download_integers(runtime_.device, inputs.dropped);
     const int64_t experts = config.n_routed_experts;
     counts.chosen.resize(static_cast<size_t>(config.moe_layers() * groups * experts));
-    for (size_t i = 0; i < counts.chosen.size(); ++i) {
-      const int64_t layer = static_cast<int64_t>(i) / (groups * experts);
-      const int64_t rest = static_cast<int64_t>(i) % (groups * experts);
-      counts.chosen[i] += found[static_cast<size_t>(layer * kMostGroups * experts + rest)];
+    for (int64_t layer = 0; layer < config.moe_layers(); ++layer) {
+      for (int64_t g = 0; g < local.count(); ++g) {
+        const int32_t* from = &found[static_cast<size_t>((layer * local.count() + g) * experts)];
+        int64_t* to =
+            &counts.chosen[static_cast<size_t>((layer * groups + local.global[static_cast<size_t>(g)]) * experts)];
+        for (int64_t e = 0; e < experts; ++e) to[e] += from[e];
+      }
     }
     counts.dropped.resize(dropped.size());
     for (size_t i = 0; i < dropped.size(); ++i) counts.dropped[i] += dropped[i];

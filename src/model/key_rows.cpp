@@ -1,5 +1,6 @@
 #include "model/key_rows.h"
 
+#include <charconv>
 #include <cmath>
 
 #include "base/error.h"
@@ -118,6 +119,11 @@ std::string plain_text(const SettingValue& value) {
       value);
 }
 
-double key_rows::decimal(float value) { return std::stod(fmt::format("{}", value)); }
+double key_rows::decimal(float value) {
+  const std::string digits = fmt::format("{}", value);
+  double decimal = 0;
+  std::from_chars(digits.data(), digits.data() + digits.size(), decimal);
+  return decimal;
+}
 
 }  // namespace moe

@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "base/log.h"
+#include "base/paths.h"
 #include "infer/switches.h"
 #include "model/cost.h"
 #include "train/interrupt.h"
@@ -32,18 +33,20 @@ double median(std::vector<double> values) {
 /// Times, loads and dropped choices, as the run's folder says; seconds of training until each step.
 std::vector<double> read_log(const fs::path& path, int64_t experts_per_token, JobResult& result) {
   std::vector<double> seconds_at{0}, rates;
+  const std::string name = path.string();
   for (const Json& line : json_lines(path)) {
-    const double rate = line.at("tokens_per_second");
+    const double rate = json_number(line, "tokens_per_second", name);
+    const double tokens = json_number(line, "tokens", name);
+    const Json& layers = json_array(line, "layers", name);
     rates.push_back(rate);
-    seconds_at.push_back(seconds_at.back() + line.at("tokens").get<double>() / rate);
+    seconds_at.push_back(seconds_at.back() + tokens / rate);
     result.max_over_mean_load = 0;
     double dropped = 0;
-    for (const Json& layer : line.at("layers")) {
-      result.max_over_mean_load = std::max(result.max_over_mean_load, layer.at("max_over_mean_load").get<double>());
-      dropped += layer.value("dropped", 0.0);
+    for (const Json& layer : layers) {
+      result.max_over_mean_load = std::max(result.max_over_mean_load, json_number(layer, "max_over_mean_load", name));
+      dropped += json_number(layer, "dropped", name, 0);
     }
-    const auto choices = line.at("tokens").get<double>() *
-                         static_cast<double>(static_cast<int64_t>(line.at("layers").size()) * experts_per_token);
+    const auto choices = tokens * static_cast<double>(static_cast<int64_t>(layers.size()) * experts_per_token);
     result.dropped = choices > 0 ? dropped / choices : 0;
   }
   result.seconds = seconds_at.back();
@@ -58,7 +61,11 @@ void read_evaluations(const fs::path& path, const std::vector<double>& seconds_a
     result.loss = json_number(line, "loss", name);
     result.loss_error = json_number(line, "loss_error", name, 0);
     result.bits_per_byte = json_number(line, "bits_per_byte", name);
-    result.curve.push_back({.step = step, .loss = result.loss, .seconds = seconds_at.at(static_cast<size_t>(step))});
+    if (step < 0 || static_cast<size_t>(step) >= seconds_at.size()) {
+      fail("{} has an evaluation of step {}, but the log beside it has {} steps; remove the run to train it again",
+           name, step, seconds_at.size() - 1);
+    }
+    result.curve.push_back({.step = step, .loss = result.loss, .seconds = seconds_at[static_cast<size_t>(step)]});
   }
 }
 
@@ -213,7 +220,7 @@ JobResult job_result_from(const Json& json, const std::string& name) {
 
 std::optional<JobResult> find_result(const Study& study, const StudyJob& job) {
   const fs::path path = study.result(job);
-  if (!fs::exists(path)) return std::nullopt;
+  if (!path_exists(path)) return std::nullopt;
   JobResult result = job_result_from(read_json(path), path.string());
   if (result.system != job.system || result.seed != job.seed) {
     fail("{} holds the result of {} with seed {}, expected {} with seed {}; remove it", path.string(), result.system,
@@ -232,7 +239,7 @@ std::optional<JobResult> find_result(const Study& study, const StudyJob& job) {
 }
 
 void remove_checkpoints(const Study& study, const StudyJob& job) {
-  if (study.keep_checkpoints || !fs::exists(job.run.run_dir)) return;
+  if (study.keep_checkpoints || !path_exists(job.run.run_dir)) return;
   RunFolder(job.run.run_dir).remove_checkpoints();
 }
 
@@ -241,7 +248,7 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
   if (auto done = find_result(study, job)) return done;
   const RunConfig& run = job.run;
   const fs::path folder = run.run_dir;
-  if (fs::exists(folder / "run.toml")) require_same_settings(folder, read_file(folder / "run.toml"), job);
+  if (path_exists(folder / "run.toml")) require_same_settings(folder, read_file(folder / "run.toml"), job);
   if (run.data.train.empty() || run.data.valid.empty()) {
     fail_usage("a study needs data.train and data.valid, datasets that `moe data` made");
   }
@@ -252,7 +259,7 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
   refuse_too_many_slots(run.model, run.evaluation.batch_rows, run.data.sequence_length, device.info().most_slots,
                         "eval.batch_rows");
   const Dataset train(run.data.train), valid(run.data.valid);
-  const Tokenizer tokenizer = Tokenizer::load(run.data.train);
+  const Tokenizer tokenizer = Tokenizer::load(train.folder());
   {
     Trainer trainer(run, plan, {train, &valid, tokenizer}, device, backend, pool, {.resume = true});
     if (trainer.run() != 0) return std::nullopt;
@@ -273,8 +280,8 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
   read_evaluations(folder / "eval.jsonl", read_log(folder / "log.jsonl", run.model.num_experts_per_tok, result),
                    result);
   if (!measure_switches(study, job, valid, device, backend, result.switches)) return std::nullopt;
-  fs::create_directories(study.result(job).parent_path());
-  write_file(study.result(job), to_json(result).dump(1) + "\n");
+  make_folder(study.result(job).parent_path());
+  write_file(study.result(job), json_text(to_json(result), 1) + "\n");
   remove_checkpoints(study, job);
   return result;
 }

@@ -169,7 +169,7 @@ std::vector<std::string> write_plots(const Study& study, const std::vector<Syste
                                      const fs::path& folder) {
   std::vector<std::string> written;
   const auto write = [&](const std::string& name, const std::string& svg) {
-    fs::create_directories(folder);
+    make_folder(folder);
     write_file(folder / (name + ".svg"), svg);
     written.push_back(name + ".svg");
   };

@@ -27,7 +27,8 @@ std::vector<std::string> parse_vocabulary(const Json& vocab, const std::string& 
   std::vector<std::string> tokens;
   for (const auto& [token, value] : vocab.items()) {
     if (!value.is_number_integer() || value.get<int64_t>() < 0 || value.get<int64_t>() > kMaxId) {
-      fail("{}: the token {:?} has the id {}, expected an integer from 0 to {}", where, token, value.dump(), kMaxId);
+      fail("{}: the token {:?} has the id {}, expected an integer from 0 to {}", where, token, json_shown(value),
+           kMaxId);
     }
     if (token.empty()) fail("{}: id {} is an empty token, which no text can give", where, value.get<int64_t>());
     const auto id = value.get<size_t>();
@@ -110,7 +111,7 @@ BpeModel parse_bpe_model(const Json& model, const std::string& where) {
       list.add(merge[0].get_ref<const std::string&>(), merge[1].get_ref<const std::string&>());
     } else {
       fail("{}: merge {} is {}, expected \"left right\" or [\"left\", \"right\"]", where, result.merges.size() + 1,
-           merge.dump());
+           json_shown(merge));
     }
   }
   check_bytes(model, ids_by_token(result), where);

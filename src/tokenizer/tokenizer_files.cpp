@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "base/paths.h"
 #include "tokenizer/bpe_json.h"
 
 namespace moe {
@@ -44,7 +45,9 @@ void wrap_in_template(const Json& node, const std::string& where, TokenizerFiles
     const std::string special_where = where + ": special_tokens";
     const Json& special = json_member(json_member(node, "special_tokens", where), name, special_where);
     for (const Json& id : json_array(special, "ids", special_where)) {
-      if (!id.is_number_integer()) fail("{}: {:?} has the id {}, expected an integer", special_where, name, id.dump());
+      if (!id.is_number_integer() || id > INT32_MAX || id < 0) {
+        fail("{}: {:?} has the id {}, expected an integer of 0 or more", special_where, name, json_shown(id));
+      }
       (seen_text ? after : before).push_back(id.get<int32_t>());
     }
   }
@@ -111,7 +114,7 @@ Json parse_config(const std::string& text, const std::string& name) {
   return text.empty() ? Json::object() : parse_json(text, name);
 }
 
-std::string read_if_there(const fs::path& path) { return fs::exists(path) ? read_file(path) : std::string(); }
+std::string read_if_there(const fs::path& path) { return path_exists(path) ? read_file(path) : std::string(); }
 
 TokenizerFiles load_gpt2_files(const fs::path& folder) {
   const std::string vocab_name = (folder / "vocab.json").string();
@@ -162,13 +165,13 @@ TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, std::string con
 }
 
 TokenizerFiles load_tokenizer_files(const fs::path& path) {
-  const bool is_folder = fs::is_directory(path);
-  const fs::path folder = is_folder ? path : path.parent_path();
-  const fs::path file = is_folder ? path / kTokenizerJson : path;
-  if (is_folder && !fs::exists(file)) {
-    if (fs::exists(folder / "vocab.json") && fs::exists(folder / "merges.txt")) return load_gpt2_files(folder);
+  const bool in_folder = is_folder(path);
+  const fs::path folder = in_folder ? path : path.parent_path();
+  const fs::path file = in_folder ? path / kTokenizerJson : path;
+  if (in_folder && !path_exists(file)) {
+    if (path_exists(folder / "vocab.json") && path_exists(folder / "merges.txt")) return load_gpt2_files(folder);
     fail("{}: no tokenizer.json in this folder, nor vocab.json with merges.txt{}", path.string(),
-         fs::exists(folder / "tokenizer.model") ? "; tokenizer.model (SentencePiece) is not supported" : "");
+         path_exists(folder / "tokenizer.model") ? "; tokenizer.model (SentencePiece) is not supported" : "");
   }
   return parse_tokenizer_files(read_file(file), read_if_there(folder / kConfigJson), file.string());
 }

@@ -105,7 +105,7 @@ std::string tokenizer_json(const LearnedMerges& learned, std::string_view patter
                             {"post_processor", post_processor_json()},
                             {"decoder", decoder},
                             {"model", model_json(learned)}};
-  return root.dump(2) + "\n";
+  return json_text(root, 2) + "\n";
 }
 
 std::string config_json() {
@@ -116,7 +116,7 @@ std::string config_json() {
                             {"pad_token", kTrainedPad},
                             {"clean_up_tokenization_spaces", false},
                             {"tokenizer_class", "PreTrainedTokenizerFast"}};
-  return root.dump(2) + "\n";
+  return json_text(root, 2) + "\n";
 }
 
 }  // namespace

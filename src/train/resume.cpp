@@ -50,11 +50,16 @@ void refuse(const FoundCheckpoint& checkpoint, const RunConfig& run, const std::
 
 }  // namespace
 
-uint64_t dataset_fingerprint(const Dataset& dataset) {
+namespace {
+
+// What checkpoints of older versions hold in the fingerprint's place.
+uint64_t sums_of(const Dataset& dataset) {
   const DatasetInfo& info = dataset.info();
   return hash_name(
       fmt::format("{:x} {} {} {}", info.tokenizer_fingerprint, info.documents(), info.tokens(), info.bytes()));
 }
+
+}  // namespace
 
 std::vector<KeyDifference> changed_keys(const FoundCheckpoint& checkpoint, const RunConfig& run) {
   const fs::path path = checkpoint.folder / "run.toml";
@@ -83,8 +88,8 @@ bool keep_settings(Settings& settings, const FoundCheckpoint& checkpoint, const 
 std::vector<KeyDifference> check_same_run(const FoundCheckpoint& checkpoint, const RunConfig& run, const Dataset& train,
                                           const std::vector<std::string>& allowed) {
   std::vector<KeyDifference> changes = changed_keys(checkpoint, run);
-  const uint64_t there = checkpoint.state.dataset_fingerprint, here = dataset_fingerprint(train);
-  if (here != there) {
+  const uint64_t there = checkpoint.state.dataset_fingerprint, here = train.fingerprint();
+  if (here != there && there != sums_of(train)) {
     changes.push_back({"data.train", fmt::format("a dataset with fingerprint {:016x}", there),
                        fmt::format("{} with fingerprint {:016x}", run.data.train, here)});
   }
@@ -98,7 +103,7 @@ void note_changes(const RunFolder& folder, int64_t step, const std::vector<KeyDi
              said(change.here));
     const nlohmann::ordered_json line = {
         {"step", step}, {"key", change.key}, {"from", change.kept}, {"to", change.here}};
-    GrowingFile(folder.path() / "changes.jsonl").write(line.dump() + "\n");
+    GrowingFile(folder.path() / "changes.jsonl").write(json_text(line) + "\n");
   }
 }
 

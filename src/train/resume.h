@@ -15,9 +15,6 @@ struct StartOptions {
   std::vector<std::string> allowed = {};
 };
 
-/// Tells datasets apart that would give other batches.
-uint64_t dataset_fingerprint(const Dataset& dataset);
-
 /// Keys in effect that differ, of those that change the mathematics, the schedule or what is read (not data.train,
 /// whose content counts and not its name). The checkpoint's run.toml is read as a run file is today, so that a key that
 /// it lacks has its default.

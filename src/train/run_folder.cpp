@@ -71,8 +71,8 @@ std::optional<int64_t> step_of_copy(const fs::path& run) {
 // Renames to a name that is free; an error code instead of an exception.
 std::error_code set_aside(const fs::path& from, const std::string& to) {
   fs::path target = to;
-  for (int i = 2; fs::exists(fs::symlink_status(target)); ++i) target = fmt::format("{}-{}", to, i);
   std::error_code error;
+  for (int i = 2; fs::exists(fs::symlink_status(target, error)); ++i) target = fmt::format("{}-{}", to, i);
   fs::rename(from, target, error);
   return error;
 }
@@ -87,7 +87,8 @@ void try_to_remove(const fs::path& path) {
 
 CheckpointSearch find_checkpoint(const fs::path& run) {
   CheckpointSearch search;
-  if (!is_folder(run) && !fs::is_directory(run)) return search;
+  std::error_code ignored;
+  if (!is_folder(run) && !fs::is_directory(run, ignored)) return search;
   std::vector<std::pair<int64_t, fs::path>> candidates;
   for (const int64_t step : steps_in(run)) candidates.emplace_back(step, folder_of(run, step));
   if (const auto copied = step_of_copy(run)) candidates.emplace_back(*copied, run / "latest");

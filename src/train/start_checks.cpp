@@ -7,7 +7,7 @@ namespace moe {
 namespace {
 
 void check_dataset(const Dataset& dataset, const RunConfig& run) {
-  const std::string folder = dataset.folder().string();
+  const std::string folder = dataset.name();
   const int64_t vocabulary = dataset.info().vocab_size;
   if (vocabulary > run.model.vocab_size) {
     fail("{} was made with a vocabulary of {}, but model.vocab_size is {}; set it to at least {}", folder, vocabulary,
@@ -23,7 +23,7 @@ bool predicts(const Documents& documents) {
 }
 
 void check_tokenizer(const RunConfig& run, const TrainingData& data) {
-  const std::string folder = data.train.folder().string();
+  const std::string folder = data.train.name();
   if (const int64_t ids = data.tokenizer.id_count(); ids > run.model.vocab_size) {
     fail("the tokenizer of {} has {} ids, but model.vocab_size is {}; set it to at least {}", folder, ids,
          run.model.vocab_size, ids);
@@ -47,7 +47,7 @@ void check_before_start(const RunConfig& run, const TrainingData& data) {
   check_tokenizer(run, data);
   if (!predicts(data.train)) {
     fail("{} has no document of two tokens or more, so there is nothing to learn from it; make it from longer texts",
-         data.train.folder().string());
+         data.train.name());
   }
   if (data.valid != nullptr && !predicts(EveryNth(*data.valid, run.evaluation.every_nth))) {
     fail("{}: none of the documents to evaluate (eval.every_nth = {}) has two tokens or more; evaluate longer texts",

@@ -48,7 +48,7 @@ std::optional<int64_t> free_bytes(const fs::path& folder) {
 std::string data_text(const BeforeRun& before) {
   if (before.train == nullptr) return "none given";
   const DatasetInfo& info = before.train->info();
-  std::string text = fmt::format("{}: {} tokens in {} documents", before.train->folder().string(),
+  std::string text = fmt::format("{}: {} tokens in {} documents", before.train->name(),
                                  count_text(info.tokens()), info.documents());
   if (before.valid == nullptr) return text + "; no validation";
   return text + fmt::format("; validation {}: {} tokens", before.valid->folder().string(),

@@ -64,9 +64,10 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
       folder_(run.run_dir),
       search_(searched(options)),
       step_(run_.model, run.step, plan, device, backend),
-      source_(
-          data.train,
-          {.sequence_length = run.data.sequence_length, .rows_per_step = run.data.rows_per_step, .seed = run.seed}) {
+      source_(data.train, {.sequence_length = run.data.sequence_length,
+                           .rows_per_step = run.data.rows_per_step,
+                           .seed = run.seed,
+                           .parts = data.train.parts()}) {
   if (data_.valid != nullptr) {
     evaluated_ = std::make_unique<EveryNth>(*data_.valid, run_.evaluation.every_nth);
     evaluator_ = std::make_unique<Evaluator>(
@@ -163,7 +164,7 @@ void Trainer::save(int64_t step) {
   const auto write = [&](const fs::path& folder) {
     // On the disk before the checkpoint that counts their bytes.
     const int64_t log_bytes = log_->sync(), eval_bytes = evaluations_->sync();
-    write_file(folder / "config.json", to_hf_config(run_.model, run_.step.dtype).dump(2) + "\n");
+    write_file(folder / "config.json", json_text(to_hf_config(run_.model, run_.step.dtype), 2) + "\n");
     save_weights(folder, run_.model, step_.table(), step_.parameters(), device_);
     save_optimizer(folder, run_.model, step_.table(), optimizer_sets(step_), device_);
     data_.tokenizer.save(folder);
@@ -172,7 +173,7 @@ void Trainer::save(int64_t step) {
                                 .seed = run_.seed,
                                 .rows_per_step = run_.data.rows_per_step,
                                 .sequence_length = run_.data.sequence_length,
-                                .dataset_fingerprint = dataset_fingerprint(data_.train),
+                                .dataset_fingerprint = data_.train.fingerprint(),
                                 .log_bytes = log_bytes,
                                 .eval_bytes = eval_bytes,
                                 .second_stage = run_.step.second_stage});
@@ -229,6 +230,10 @@ void Trainer::show_samples(int64_t step) {
 
 int Trainer::run() {
   const InterruptGuard guard;
+  for (size_t part = 0; part < data_.train.parts().size(); ++part) {
+    log_info("{}: {:.2f} epochs in {} steps", data_.train.folders()[part].string(),
+             source_.epochs(part, run_.schedule.steps), run_.schedule.steps);
+  }
   const int64_t last = run_.schedule.steps;
   ProgressLine progress(done_ + 1, last);
   tried_at_ = steady_seconds();

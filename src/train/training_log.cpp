@@ -73,7 +73,7 @@ std::string to_json_line(const StepLine& line, const ModelConfig& config) {
     ++moe_index;
   }
   json["layers"] = layers;
-  return json.dump() + "\n";
+  return json_text(json) + "\n";
 }
 
 std::string to_json_line(int64_t step, const EvaluationResult& result) {
@@ -82,7 +82,7 @@ std::string to_json_line(int64_t step, const EvaluationResult& result) {
   OrderedJson domains = OrderedJson::object();
   for (const Score& score : result.domains) domains[score.name] = score_json(score);
   json["domains"] = domains;
-  return json.dump() + "\n";
+  return json_text(json) + "\n";
 }
 
 double dropped_share(const StepReport& report) {

@@ -257,5 +257,44 @@ TEST(HashTables, AnExpertThatTheModelDoesNotHaveIsNamedWithItsToken) {
   }
 }
 
+TEST(OptimizerFiles, OfAnyNumberHoldTheSame) {
+  const ModelConfig config = tiny_config();
+  const auto table = parameter_table(config);
+  HostDevice device;
+  const auto make_views = [&](float first) {
+    std::vector<View> views;
+    for (const Parameter& parameter : table) {
+      const auto elements = static_cast<size_t>(parameter.shape.elements());
+      views.push_back(View(device.allocate(elements * sizeof(float), parameter.name), DType::f32, parameter.shape));
+      for (size_t i = 0; i < elements; ++i) views.back().as<float>()[i] = first++;
+    }
+    return views;
+  };
+  const std::vector<View> master = make_views(1), moment = make_views(5e5F);
+  size_t bytes = 0;
+  for (const View& view : master) bytes += 2 * view.bytes();
+  for (const int64_t most : {int64_t{1}, static_cast<int64_t>(bytes) / 3, static_cast<int64_t>(bytes)}) {
+    const test::TemporaryFolder folder;
+    save_optimizer(folder.path(), config, table, {{".master", master}, {".exp_avg", moment}}, device, most);
+    const size_t files = folder.files().size();
+    EXPECT_TRUE(most == 1                            ? files > table.size()
+                : most < static_cast<int64_t>(bytes) ? files >= 3
+                                                     : files == 1)
+        << files;
+    const std::vector<View> read_master = make_views(0), read_moment = make_views(0);
+    load_optimizer(folder.path(), config, table, {{".master", read_master}, {".exp_avg", read_moment}}, device);
+    for (size_t i = 0; i < table.size(); ++i) {
+      EXPECT_EQ(std::memcmp(read_master[i].data, master[i].data, master[i].bytes()), 0) << table[i].name;
+      EXPECT_EQ(std::memcmp(read_moment[i].data, moment[i].data, moment[i].bytes()), 0) << table[i].name;
+    }
+    fs::remove(folder / folder.files().back());
+    EXPECT_NE(
+        refusal([&] {
+          load_optimizer(folder.path(), config, table, {{".master", read_master}, {".exp_avg", read_moment}}, device);
+        }),
+        "(not refused)");
+  }
+}
+
 }  // namespace
 }  // namespace moe

@@ -2,6 +2,7 @@
 
 #include <fstream>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -121,15 +122,105 @@ TEST_F(Building, MistakesInTheInputAreNamedAndLeaveNothing) {
       build(out_, {{.file = good, .domain = "d"}, {.file = file, .domain = "d"}}, 2, 1000);
     });
     EXPECT_FALSE(fs::exists(out_));
-    EXPECT_FALSE(fs::exists(out_.string() + ".tmp"));
+    EXPECT_THAT(folder_.files(), testing::Each(testing::Not(HasSubstr("dataset"))));
     return error;
   };
   EXPECT_EQ(refusal(folder_ / "none.txt"),
             "cannot open " + (folder_ / "none.txt").string() + ": there is no such file");
-  EXPECT_EQ(refusal(text_file("empty.jsonl", "\n\n")),
-            (folder_ / "empty.jsonl").string() + " holds no document; leave it out or check how it was made");
   EXPECT_THAT(refusal(text_file("bad.jsonl", "{\"text\": \"a\"}\nnonsense\n")), HasSubstr("bad.jsonl:2: "));
   EXPECT_THAT(refusal(text_file("bad.csv", "a,b\n")), HasSubstr("cannot tell from its name how to read it"));
+}
+
+TEST_F(Building, AnEmptyFileIsNoErrorUnlessAllAre) {
+  const TextSource empty{.file = text_file("empty.jsonl", "\n\n"), .domain = "d"};
+  const TextSource good{.file = text_file("good.txt", "text"), .domain = "d"};
+  ThreadPool pool(2);
+  {
+    DatasetWriter writer(out_, info());
+    EXPECT_THAT(add_sources(writer, {empty, good, empty}, pool, {.encode = encode_bytes}).documents,
+                ElementsAre(0, 1, 0));
+    writer.finish();
+  }
+  EXPECT_EQ(Dataset(out_).count(), 1);
+  DatasetWriter writer(folder_ / "none", info());
+  EXPECT_THAT(error_of<Error>([&] {
+                add_sources(writer, {empty, empty}, pool, {.encode = encode_bytes});
+              }),
+              HasSubstr("there is no document in"));
+}
+
+TEST_F(Building, EveryFileIsLookedAtBeforeTheFirstIsRead) {
+  ThreadPool pool(1);
+  DatasetWriter writer(out_, info());
+  int encoded = 0;
+  const auto encode = [&](std::string_view text) {
+    ++encoded;
+    return encode_bytes(text);
+  };
+  const TextSource good{.file = text_file("good.txt", "text"), .domain = "d"};
+  EXPECT_THAT(error_of<Error>([&] {
+                add_sources(writer, {good, {.file = folder_ / "none.txt", .domain = "d"}}, pool, {.encode = encode});
+              }),
+              HasSubstr("none.txt: there is no such file"));
+  EXPECT_EQ(encoded, 0);
+}
+
+TEST_F(Building, DocumentsThatCannotBeReadArePassedOverOnDemandInTheirOrder) {
+  std::string lines;
+  for (int i = 0; i < 200; ++i) lines += i % 50 == 7 ? "{\"text\": 1}\n" : "{\"text\": \"a\"}\n";
+  const TextSource source{.file = text_file("bad.jsonl", lines), .domain = "d"};
+  for (const size_t batch_bytes : {size_t{1}, size_t{1} << 20}) {
+    ThreadPool pool(3);
+    DatasetWriter writer(folder_ / fmt::format("out-{}", batch_bytes), info());
+    std::vector<std::string> errors;
+    add_sources(writer, {source}, pool,
+                {.encode = encode_bytes,
+                 .read = {.on_bad_document = [&](const std::string& error) { errors.push_back(error); }},
+                 .batch_bytes = batch_bytes});
+    EXPECT_EQ(writer.info().documents(), 196);
+    EXPECT_THAT(errors, ElementsAre(HasSubstr("bad.jsonl:8: "), HasSubstr("bad.jsonl:58: "),
+                                    HasSubstr("bad.jsonl:108: "), HasSubstr("bad.jsonl:158: ")));
+  }
+}
+
+TEST_F(Building, TextsThatGiveNoTokenArePassedOverAndCounted) {
+  ThreadPool pool(2);
+  DatasetWriter writer(out_, info());
+  const auto encode = [](std::string_view text) {
+    return text[0] == ' ' ? std::vector<int32_t>{} : encode_bytes(text);
+  };
+  const TextSource source{.file = text_file("a.jsonl", "{\"text\": \" \"}\n{\"text\": \"b\"}\n"), .domain = "d"};
+  const BuildReport report = add_sources(writer, {source}, pool, {.encode = encode});
+  EXPECT_EQ(report.without_tokens, 1);
+  EXPECT_EQ(writer.info().documents(), 1);
+}
+
+TEST_F(Building, TheValidationPartIsPickedByTheTextAlone) {
+  std::string lines, shuffled;
+  for (int i = 0; i < 4000; ++i) {
+    lines += fmt::format("{{\"text\": \"document {}\"}}\n", i % 2000);  // each twice
+    shuffled += fmt::format("{{\"n\": {}, \"text\": \"document {}\"}}\n", i, i * 7 % 2000);
+  }
+  const auto picked = [&](const std::string& content, int threads) {
+    const test::TemporaryFolder out;
+    ThreadPool pool(threads);
+    DatasetWriter train(out / "train", info()), valid(out / "valid", info());
+    add_sources(train, {{.file = text_file("a.jsonl", content), .domain = "d"}}, pool,
+                {.encode = encode_bytes, .valid = &valid, .valid_fraction = 0.1});
+    train.finish();
+    valid.finish();
+    std::set<std::vector<int32_t>> texts;
+    const Dataset written(out / "valid"), rest(out / "train");
+    for (int64_t d = 0; d < written.count(); ++d) texts.insert(tokens_of(written, d));
+    EXPECT_EQ(written.count() + rest.count(), 4000);
+    EXPECT_EQ(static_cast<int64_t>(texts.size()) * 2, written.count()) << "equal documents go together";
+    for (int64_t d = 0; d < rest.count(); ++d) EXPECT_FALSE(texts.contains(tokens_of(rest, d)));
+    return texts;
+  };
+  const auto texts = picked(lines, 1);
+  EXPECT_EQ(picked(shuffled, 3), texts);
+  // 2000 draws of 0.1: the standard deviation is 13.4.
+  EXPECT_NEAR(static_cast<double>(texts.size()), 200, 5 * 13.4);
 }
 
 TEST_F(Building, OfSeveralBadLinesTheFirstIsReported) {

@@ -21,6 +21,19 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
+std::u32string code_points(std::string_view utf8) {
+  std::u32string codes;
+  for (const char byte : utf8) {
+    const auto value = static_cast<unsigned char>(byte);
+    if ((value & 0xC0) == 0x80) {
+      codes.back() = codes.back() << 6 | (value & 0x3F);
+    } else {
+      codes += value < 0x80 ? value : value < 0xE0 ? value & 0x1F : value < 0xF0 ? value & 0x0F : value & 0x07;
+    }
+  }
+  return codes;
+}
+
 class Reader : public testing::Test {
  protected:
   fs::path file(const std::string& name, const std::string& content) {
@@ -57,6 +70,18 @@ TEST_F(Reader, NumbersBeyondAnyIntegerAndEscapedNamesAreRead) {
   EXPECT_THAT(documents("b.jsonl", "{\"\\u0074ext\": \"a\\u0000b\"}\n"), ElementsAre(std::string("a\0b", 3)));
 }
 
+TEST_F(Reader, NulBytesNeverEndALine) {
+  using namespace std::string_literals;
+  const std::string one = "{\"text\": \"one\"}", two = "{\"text\": \"two\"}";
+  const std::string gap(8, '\0');
+  for (const std::string& line : {one + gap + two, one + gap, gap + one, "{\"text\": \"o" + gap + "ne\"}", gap}) {
+    EXPECT_THAT(refusal("a.jsonl", two + "\n" + line + "\n" + two + "\n"),
+                HasSubstr(":2: this line is not valid JSON"));
+  }
+  EXPECT_THAT(refusal("b.jsonl", one + two + "\n"), HasSubstr(":1: this line is not valid JSON"));
+  EXPECT_THAT(documents("a.txt", "one\0two"s), ElementsAre("one\0two"s));
+}
+
 TEST_F(Reader, TheLastLineNeedsNoEndAndWindowsLineEndsAreFine) {
   EXPECT_THAT(documents("a.jsonl", "{\"text\": \"one\"}\r\n{\"text\": \"two\"}"), ElementsAre("one", "two"));
 }
@@ -88,11 +113,12 @@ TEST_F(Reader, BadLinesAreNamedWithFileAndLine) {
       refusal("a.jsonl", good + "{\"text\": \"two\""),
       ":3: this line is not valid JSON (near its byte 15: unexpected end of input; expected '}'), expected an object "
       "with a field \"text\"");
+  EXPECT_EQ(refusal("b.jsonl", good + "{\"Text\": \"two\", \"n\": 1}\n"),
+            ":3: this object has no field \"text\" (its fields: \"Text\", \"n\"); name the one that holds the document "
+            "with --field");
   EXPECT_EQ(
-      refusal("b.jsonl", good + "{\"Text\": \"two\", \"n\": 1}\n"),
-      ":3: this object has no field \"text\" (its fields: \"Text\", \"n\"); rename the one that holds the document");
-  EXPECT_EQ(refusal("c.jsonl", good + "{}\n"),
-            ":3: this object has no field \"text\" (its fields: none); rename the one that holds the document");
+      refusal("c.jsonl", good + "{}\n"),
+      ":3: this object has no field \"text\" (its fields: none); name the one that holds the document with --field");
   EXPECT_EQ(refusal("d.jsonl", good + "{\"text\": 3}\n"), ":3: the field \"text\" is no string but number");
   EXPECT_EQ(refusal("e.jsonl", good + "[\"text\"]\n"),
             ":3: this line is no JSON object, expected one with a field \"text\"");
@@ -100,17 +126,104 @@ TEST_F(Reader, BadLinesAreNamedWithFileAndLine) {
   EXPECT_THAT(refusal("g.jsonl", good + "{\"text\": \"\\ud800\"}\n"), HasSubstr("surrogate"));
 }
 
+TEST_F(Reader, AJsonFileIsAListOrOneObjectAfterTheOther) {
+  EXPECT_THAT(
+      documents("a.json", "[{\"text\": \"o]n}e\"},\n \"two\\\"\", {\"id\": [1, {}],\n \"text\": \"three\\\\\"}\n]\n"),
+      ElementsAre("o]n}e", "two\"", "three\\"));
+  EXPECT_THAT(documents("b.json", "{\n  \"text\": \"one\"\n}\n"), ElementsAre("one"));
+  EXPECT_THAT(documents("c.json", "{\"text\": \"one\"}\n{\"text\": \"two\"}"), ElementsAre("one", "two"));
+  EXPECT_THAT(documents("d.json", "[]"), IsEmpty());
+  EXPECT_THAT(documents("e.json", " \n"), IsEmpty());
+  EXPECT_THAT(refusal("f.json", "[{\"text\": \"one\"},\n {\"text\": \"two\""),
+              HasSubstr(":2: not valid JSON: the end of the file"));
+  EXPECT_THAT(refusal("g.json", "[{\"text\": \"one\"}"),
+              HasSubstr(":1: not valid JSON: the end of the file inside the list"));
+  EXPECT_THAT(refusal("h.json", "[{\"text\": \"one\"} {\"text\": \"two\"}]"), HasSubstr("no comma"));
+  EXPECT_THAT(refusal("i.json", "[{\"text\": \"one\"}]\n\n{}"), HasSubstr(":3: not valid JSON: text behind the list"));
+  EXPECT_THAT(refusal("j.json", "[{\"text\": \"one\"},\n 3]"), HasSubstr(":2: not valid JSON: neither"));
+  EXPECT_THAT(refusal("k.json", "[{\"text\": \"one\"},]"), HasSubstr("neither an object nor a string"));
+  EXPECT_THAT(refusal("l.json", "[\n{\"text\": \"one\", }]"), HasSubstr(":2: this line is not valid JSON"));
+  std::string list;
+  for (int i = 0; i < 30000; ++i) list += fmt::format("{}{{\"text\": \"document {}\"}}", i == 0 ? "[" : ",\n", i);
+  EXPECT_EQ(documents("m.json.gz", test::gzip(list + "]")).size(), 30000u) << "many windows";
+}
+
+TEST_F(Reader, TheFieldCanHaveAnotherName) {
+  std::vector<std::string> found;
+  const ReadOptions options{.field = "content"};
+  const auto read = [&](const std::string& line) {
+    for_each_document(
+        file("a.jsonl", line), [&](std::string_view text, uint64_t) { found.emplace_back(text); }, options);
+  };
+  read("{\"text\": \"no\", \"content\": \"yes\"}\n{\"n\": 12345678901234567890123, \"content\": \"too\"}\n");
+  EXPECT_THAT(found, ElementsAre("yes", "too"));
+  EXPECT_THAT(error_of<Error>([&] { read("{\"text\": \"no\"}"); }), HasSubstr("has no field \"content\""));
+}
+
+TEST_F(Reader, WhatCannotBeReadIsPassedOverOnDemand) {
+  std::vector<std::string> found, errors;
+  const ReadOptions options{.on_bad_document = [&](const std::string& error) { errors.push_back(error); }};
+  const fs::path path =
+      file("a.jsonl", "{\"text\": \"one\"}\nnonsense\n{\"text\": 3}\n{\"text\": \"two\"}\n{\"a\": 1}\n");
+  for_each_document(
+      path, [&](std::string_view text, uint64_t) { found.emplace_back(text); }, options);
+  EXPECT_THAT(found, ElementsAre("one", "two"));
+  ASSERT_EQ(errors.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_TRUE(errors[i].starts_with(fmt::format("{}:{}: ", path.string(), std::vector{2, 3, 5}[i]))) << errors[i];
+  }
+}
+
+TEST_F(Reader, Utf16IsDecodedWithAndWithoutAByteOrderMark) {
+  const std::string text = "{\"text\": \"a\u00e9\u4e2d\U0001F600\"}\r\n{\"text\": \"two\"}\n";
+  const auto wide = [](std::string_view utf8, bool big_endian) {
+    std::string bytes;
+    std::u16string units;
+    for (const char32_t code : code_points(utf8)) {
+      if (code >= 0x10000) units += static_cast<char16_t>(0xD800 + ((code - 0x10000) >> 10));
+      units += static_cast<char16_t>(code >= 0x10000 ? 0xDC00 + (code & 0x3FF) : code);
+    }
+    for (const char16_t unit : units) {
+      const char high = static_cast<char>(unit >> 8), low = static_cast<char>(unit & 0xFF);
+      bytes += big_endian ? high : low;
+      bytes += big_endian ? low : high;
+    }
+    return bytes;
+  };
+  for (const bool big_endian : {false, true}) {
+    const std::string mark = big_endian ? "\xFE\xFF" : "\xFF\xFE";
+    for (const std::string& bytes : {mark + wide(text, big_endian), wide(text, big_endian)}) {
+      EXPECT_THAT(documents("a.jsonl", bytes), ElementsAre("a\u00e9\u4e2d\U0001F600", "two")) << big_endian;
+      EXPECT_THAT(documents("a.jsonl.gz", test::gzip(bytes)), ElementsAre("a\u00e9\u4e2d\U0001F600", "two"));
+    }
+    const std::string word = "\u4e2d\U0001F600";
+    std::string many;
+    for (int i = 0; i < 40000; ++i) many += word;
+    std::string joined;
+    for (const std::string& piece : documents("b.txt", mark + wide(many, big_endian))) joined += piece;
+    EXPECT_EQ(joined, many) << "pairs of surrogates at the ends of pieces";
+    EXPECT_THAT(refusal("c.txt", mark + wide("abc", big_endian) + "x"), HasSubstr("UTF-16 and cut short"));
+    EXPECT_THAT(refusal("d.txt", mark + wide("\U0001F600", big_endian).substr(0, 2)), HasSubstr("surrogates"));
+  }
+  EXPECT_THAT(refusal("e.txt", std::string("\xFF\xFE\0\0a\0\0\0", 8)), HasSubstr("is UTF-32"));
+  EXPECT_THAT(documents("f.txt", std::string("a\0b", 3)), ElementsAre(std::string("a\0b", 3)));
+}
+
 TEST_F(Reader, AnErrorDoesNotRepeatTheWholeLine) {
   EXPECT_LT(refusal("a.jsonl", "{\"text\": \"" + std::string(100000, 'x') + "\n").size(), 300u);
 }
 
 TEST_F(Reader, NamesOfOtherKindsAreRefusedBeforeReading) {
-  for (const char* name : {"a.csv", "a", "a.json", "a.zst", "a.txt.bz2"}) {
+  for (const char* name : {"a.csv", "a", "a.zst", "a.txt.bz2"}) {
     EXPECT_EQ(
         error_of<UsageError>([&] { check_document_file(name); }),
         std::string(name) +
-            ": cannot tell from its name how to read it, expected .txt or .jsonl, plain or followed by .gz or .zst");
+            ": cannot tell from its name how to read it, expected .jsonl, .json, .txt, .md or a program's source, "
+            "plain or followed by .gz or .zst");
   }
+  const std::string parquet = error_of<UsageError>([&] { check_document_file("part-0.parquet"); });
+  EXPECT_THAT(parquet, HasSubstr("part-0.parquet is Parquet"));
+  EXPECT_THAT(parquet, HasSubstr("lines=True, force_ascii=False)\" part-0.parquet part-0.jsonl"));
 }
 
 TEST_F(Reader, ATextOfUpToAMebibyteIsOneDocument) {

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "formats/weighted_paths.h"
 #include "tests/support/temporary_folder.h"
 
 namespace moe {
@@ -131,7 +132,7 @@ TEST_F(Shards, NothingIsLeftWithoutFinishOrWhenTheDiskIsFull) {
     });
     EXPECT_THAT(error, HasSubstr("No space left on device"));
     EXPECT_FALSE(fs::exists(out_));
-    EXPECT_FALSE(fs::exists(out_.string() + ".tmp"));
+    EXPECT_THAT(folder_.files(), IsEmpty());
   }
   write_small();
   EXPECT_EQ(Dataset(out_).count(), 5);
@@ -145,12 +146,98 @@ TEST_F(Shards, AnExistingFolderIsKeptUnlessItIsEmpty) {
   EXPECT_EQ(Dataset(out_).count(), 5);
 }
 
-TEST_F(Shards, WhatAKilledRunLeftIsReplaced) {
+TEST_F(Shards, BytesOfADocumentAreThoseThatItsTargetsStandFor) {
+  DatasetWriter writer(out_, info());
+  const int32_t domain = writer.add_domain("d");
+  writer.add_document(encode_bytes("abc"), domain, 3);
+  writer.add_document(encode_bytes("abc"), domain, 3, 2);
+  writer.add_document(encode_bytes("a"), domain, 1, 0);
+  writer.finish();
+  const Dataset dataset(out_);
+  EXPECT_EQ(dataset.text_bytes(0), 3);
+  EXPECT_EQ(dataset.text_bytes(1), 2);
+  EXPECT_EQ(dataset.text_bytes(2), 0);
+  EXPECT_EQ(dataset.info().bytes(), 7) << "the text's own size";
+}
+
+TEST_F(Shards, SeveralFoldersAreReadAsOneWithTheirWeights) {
+  const auto write = [&](const std::string& name, const std::vector<std::string>& texts, const std::string& domain) {
+    DatasetWriter writer(folder_ / name, info(), 10);
+    const int32_t common = writer.add_domain("common"), own = writer.add_domain(domain);
+    for (size_t i = 0; i < texts.size(); ++i) {
+      writer.add_document(encode_bytes(texts[i]), i == 0 ? common : own, static_cast<int64_t>(texts[i].size()));
+    }
+    writer.finish();
+  };
+  write("a", {"one", "two", "three"}, "a");
+  write("b", {"four", "five"}, "b");
+  const auto list = [&](double a, double b) {
+    return weighted_paths_text({{(folder_ / "a").string(), a}, {(folder_ / "b").string(), b}});
+  };
+  const Dataset both(list(3, 1)), a((folder_ / "a").string()), b((folder_ / "b").string());
+  EXPECT_EQ(both.count(), 5);
+  EXPECT_EQ(both.folder(), folder_ / "a");
+  EXPECT_THAT(both.domain_names(), ElementsAre("common", "a", "b"));
+  for (int64_t d = 0; d < 5; ++d) {
+    const Dataset& part = d < 3 ? a : b;
+    const int64_t own = d < 3 ? d : d - 3;
+    EXPECT_EQ(tokens_of(both, d), tokens_of(part, own));
+    EXPECT_EQ(both.text_bytes(d), part.text_bytes(own));
+    EXPECT_EQ(both.domain_names()[static_cast<size_t>(both.domain(d))],
+              part.domain_names()[static_cast<size_t>(part.domain(own))]);
+  }
+  EXPECT_EQ(both.info().tokens(), a.info().tokens() + b.info().tokens());
+  EXPECT_EQ(both.info().domains[0].documents, 2);
+  ASSERT_EQ(both.parts().size(), 2u);
+  EXPECT_EQ(both.parts()[1].documents, 2);
+  EXPECT_EQ(both.parts()[0].weight, 3);
+  EXPECT_TRUE(a.parts().empty());
+  EXPECT_EQ(Dataset(list(6, 2)).fingerprint(), both.fingerprint()) << "shares, not sums";
+  EXPECT_NE(Dataset(list(1, 1)).fingerprint(), both.fingerprint());
+  EXPECT_NE(a.fingerprint(), both.fingerprint());
+  {
+    DatasetWriter other(folder_ / "c", info(300));
+    other.add_document(encode_bytes("x"), other.add_domain("d"), 1);
+    other.finish();
+  }
+  EXPECT_THAT(error_of<Error>([&] {
+                Dataset dataset(weighted_paths_text({{(folder_ / "a").string(), 1}, {(folder_ / "c").string(), 1}}));
+              }),
+              HasSubstr("different tokenizers"));
+}
+
+TEST_F(Shards, AFolderOfAnotherNameIsNeverTouched) {
   make_folder(out_.string() + ".tmp");
-  std::ofstream(out_.string() + ".tmp/tokens-00000.bin.tmp") << "half";
+  write_file(out_.string() + ".tmp/notes.txt", "precious");
   write_small();
-  EXPECT_THAT(folder_.files(), ElementsAre("dataset/dataset.json", "dataset/tokenizer.json", "dataset/tokens-00000.bin",
-                                           "dataset/tokens-00001.bin"));
+  EXPECT_THAT(folder_.files(), ElementsAre("dataset.tmp/notes.txt", "dataset/dataset.json", "dataset/tokenizer.json",
+                                           "dataset/tokens-00000.bin", "dataset/tokens-00001.bin"));
+}
+
+TEST_F(Shards, TheFingerprintIsOfTheContentAndNotOfItsSums) {
+  using Ids = std::vector<int32_t>;
+  const auto fingerprint = [&](const std::vector<Ids>& documents, int64_t shard_tokens = 1 << 20) {
+    const fs::path folder = folder_ / "one";
+    DatasetWriter writer(folder, info(), shard_tokens);
+    const int32_t domain = writer.add_domain("d");
+    for (const Ids& ids : documents) writer.add_document(ids, domain, 7);
+    writer.finish();
+    const uint64_t stored = Dataset(folder).fingerprint();
+    // The folder of a version that did not write it down gives the same.
+    std::string text = read_file(folder / "dataset.json");
+    const size_t begin = text.find("  \"content_fingerprint\"");
+    text.erase(begin, text.find('\n', begin) + 1 - begin);
+    write_file(folder / "dataset.json", text);
+    EXPECT_EQ(Dataset(folder).fingerprint(), stored);
+    fs::remove_all(folder);
+    return stored;
+  };
+  const uint64_t one = fingerprint({{3, 4}, {5, 6, 7}});
+  EXPECT_EQ(fingerprint({{3, 4}, {5, 6, 7}}), one);
+  EXPECT_EQ(fingerprint({{3, 4}, {5, 6, 7}}, 1), one) << "shards do not matter";
+  EXPECT_NE(fingerprint({{5, 6, 7}, {3, 4}}), one) << "the order does";
+  EXPECT_NE(fingerprint({{3, 4}, {5, 7, 6}}), one);
+  EXPECT_NE(fingerprint({{3, 4, 5}, {6, 7}}), one) << "and so do the ends";
 }
 
 TEST_F(Shards, IdsOutsideTheVocabularyAreRefused) {

@@ -138,7 +138,7 @@ Recount recount(const Runtime& runtime, const Documents& documents) {
   Recount result{.pairs = std::vector<int64_t>(static_cast<size_t>(layers * experts * experts)),
                  .taken = std::vector<uint32_t>(static_cast<size_t>(layers * config.vocab_size * experts))};
   const BatchSource source(documents, {.sequence_length = kRow, .rows_per_step = 1, .order = DataOrder::once});
-  Scorer scorer(runtime, kRow, kRow);
+  Scorer scorer(runtime, kRow, kRow, ChosenIds::forgotten, kRow);
   for (int64_t step = 0; step < source.steps_per_epoch(); ++step) {
     const Batch batch = source.rows(step, 0, 1);
     std::vector<int32_t> alone;

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/eval/evaluation.h"
+#include "tests/support/methods.h"
 #include "tests/support/temporary_folder.h"
 
 namespace moe {
@@ -154,6 +155,73 @@ TEST(EvaluateLoss, CountsEveryTokensChoicesOnce) {
       const auto counts = routing.of(layer, domain);
       EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), int64_t{0}), 2 * tokens[static_cast<size_t>(domain)]);
     }
+  }
+}
+
+TEST(EvaluateLoss, CountsChoicesOfHundredsOfDomainsAsOfEachAlone) {
+  TinyRuntime tiny;
+  constexpr int kDomains = 300;
+  std::vector<std::string> names;
+  std::vector<TestDocument> list;
+  for (int d = 0; d < kDomains; ++d) names.push_back(fmt::format("domain {}", d));
+  for (int i = 0; i < 2 * kDomains; ++i)
+    list.push_back({names[static_cast<size_t>(i * 7 % kDomains)].c_str(), 2 + i % 5});
+  const MemoryDocuments documents = make_documents(list);
+  const EvaluationResult one = evaluate(tiny.runtime, documents, {.sequence_length = kRow, .batch_rows = 1});
+  ASSERT_EQ(one.routing.groups, kDomains);
+  for (const int64_t rows : {7, 1000}) {
+    const EvaluationResult many = evaluate(tiny.runtime, documents, {.sequence_length = kRow, .batch_rows = rows});
+    expect_same_bits(many, one);
+  }
+  for (const int64_t domain : {0, 1, 63, 64, 65, 299}) {
+    MemoryDocuments alone;
+    const auto& name = documents.domain_names()[static_cast<size_t>(domain)];
+    for (int64_t d = 0; d < documents.count(); ++d) {
+      if (documents.domain(d) != domain) continue;
+      std::vector<int32_t> ids(static_cast<size_t>(documents.length(d)));
+      documents.copy_tokens(d, 0, documents.length(d), ids.data());
+      alone.add(std::move(ids), alone.add_domain(name), documents.text_bytes(d));
+    }
+    const EvaluationResult found = evaluate(tiny.runtime, alone, {.sequence_length = kRow, .batch_rows = 2});
+    for (int64_t layer = 0; layer < 2; ++layer) EXPECT_THAT(one.routing.of(layer, domain), testing::ElementsAreArray(found.routing.of(layer, 0)));
+    EXPECT_EQ(one.domains[static_cast<size_t>(domain)].tokens, found.all.tokens);
+    EXPECT_NEAR(one.domains[static_cast<size_t>(domain)].nats / found.all.nats, 1, 1e-6);
+  }
+}
+
+TEST(EvaluateLoss, CountsDroppedChoicesOfAllBatches) {
+  const ModelConfig config = method_case("gshard_original").config;
+  TinyRuntime tiny(2, config);
+  const MemoryDocuments documents = mixed_documents();
+  const auto dropped = [&](int64_t rows) {
+    return evaluate(tiny.runtime, documents, {.sequence_length = kRow, .batch_rows = rows}).routing.dropped;
+  };
+  const auto expected = dropped(1);
+  ASSERT_EQ(static_cast<int64_t>(expected.size()), config.moe_layers());
+  EXPECT_GT(std::accumulate(expected.begin(), expected.end(), int64_t{0}), 0);
+  for (const int64_t rows : {2, 5, 100}) EXPECT_EQ(dropped(rows), expected) << rows;
+}
+
+TEST(EveryNth, IsTheDocumentsWhoseNumberItDivides) {
+  const MemoryDocuments all = mixed_documents();
+  for (const int64_t n : {1, 2, 3, 5, 12, 40}) {
+    const EveryNth some(all, n);
+    std::vector<int64_t> chosen;
+    for (int64_t d = 0; d < all.count(); ++d) {
+      if (d % n == 0) chosen.push_back(d);
+    }
+    ASSERT_EQ(some.count(), static_cast<int64_t>(chosen.size())) << n;
+    for (int64_t i = 0; i < some.count(); ++i) {
+      const int64_t d = chosen[static_cast<size_t>(i)];
+      ASSERT_EQ(some.length(i), all.length(d));
+      EXPECT_EQ(some.domain(i), all.domain(d));
+      EXPECT_EQ(some.text_bytes(i), all.text_bytes(d));
+      std::vector<int32_t> a(static_cast<size_t>(some.length(i))), b = a;
+      some.copy_tokens(i, 0, some.length(i), a.data());
+      all.copy_tokens(d, 0, all.length(d), b.data());
+      EXPECT_EQ(a, b);
+    }
+    EXPECT_EQ(some.domain_names(), all.domain_names());
   }
 }
 

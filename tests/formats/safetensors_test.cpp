@@ -96,8 +96,14 @@ TEST_F(Safetensors, RefusesFilesThatAreCutShort) {
 }
 
 TEST_F(Safetensors, RefusesHeadersThatAreNoJsonObject) {
-  EXPECT_EQ(refusal("{\"a\":", 0),
-            "FILE is no safetensors file, or a damaged one: its header is not valid JSON near byte 6");
+  EXPECT_EQ(
+      refusal("{\"a\":", 0),
+      "FILE is no safetensors file, or a damaged one: its header is not valid JSON near byte 13: unexpected end of "
+      "input; expected '[', '{', or a literal");
+  EXPECT_EQ(
+      refusal(std::string("{}\0\0", 4), 0),
+      "FILE is no safetensors file, or a damaged one: its header is not valid JSON near byte 10: a NUL byte, which "
+      "JSON does not allow; the file may be damaged");
   EXPECT_EQ(refusal("[1]", 0), "FILE is no safetensors file: its header is no JSON object");
   EXPECT_THAT(refusal("", 0), HasSubstr("not valid JSON"));
 }

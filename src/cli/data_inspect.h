@@ -1,0 +1,10 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace moe {
+
+/// Declares `moe data inspect`.
+void add_inspect_command(CLI::App& data);
+
+}  // namespace moe

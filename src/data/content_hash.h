@@ -1,0 +1,33 @@
+#pragma once
+/// A fingerprint of what documents say to a model: their ids, where each ends, and their order.
+
+#include <bit>
+#include <cstdint>
+#include <span>
+
+namespace moe {
+
+/// Documents go in one after the other; how they are spread over shards does not matter. Not against forgery.
+class ContentHash {
+ public:
+  void add_tokens(std::span<const int32_t> ids) {
+    for (const int32_t id : ids) mix(static_cast<uint32_t>(id));
+  }
+  /// No id has this value, so that moving a document's end changes the fingerprint.
+  void end_document() { mix(kEnd); }
+
+  uint64_t value() const {
+    uint64_t z = state_;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+  }
+
+ private:
+  static constexpr uint64_t kEnd = uint64_t{1} << 40;
+  void mix(uint64_t value) { state_ = (std::rotl(state_, 23) ^ value) * 0x9e3779b97f4a7c15; }
+
+  uint64_t state_ = 0x6d6f652064617461;
+};
+
+}  // namespace moe

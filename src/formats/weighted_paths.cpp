@@ -1,0 +1,70 @@
+#include "formats/weighted_paths.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <toml++/toml.h>
+
+#include "base/error.h"
+#include "formats/toml_value.h"
+
+namespace moe {
+namespace {
+
+[[noreturn]] void fail_form(const std::string& where) {
+  fail_usage("{}: expected a path, or a list such as [{{path = \"A\", weight = 0.7}}, {{path = \"B\", weight = 0.3}}]",
+             where);
+}
+
+WeightedPath entry_of(const toml::node& node, const std::string& where) {
+  const toml::table* table = node.as_table();
+  if (table == nullptr) fail_form(where);
+  WeightedPath entry;
+  for (const auto& [name, value] : *table) {
+    if (name.str() == "path" && value.is_string()) {
+      entry.path = value.as_string()->get();
+    } else if (name.str() == "weight" && value.is_number()) {
+      entry.weight = *value.value<double>();
+    } else {
+      fail_form(where);
+    }
+  }
+  if (entry.path.empty()) fail_form(where);
+  if (!(entry.weight > 0) || !std::isfinite(entry.weight)) {
+    fail_usage("{}: the weight of {} is {}, expected a number above 0", where, entry.path, entry.weight);
+  }
+  return entry;
+}
+
+}  // namespace
+
+std::string weighted_paths_text(const std::vector<WeightedPath>& paths) {
+  std::vector<std::string> entries;
+  for (const WeightedPath& path : paths) {
+    entries.push_back(fmt::format("{{path = {}, weight = {}}}", toml_text(SettingValue(path.path)),
+                                  toml_text(SettingValue(path.weight))));
+  }
+  return fmt::format("[{}]", fmt::join(entries, ", "));
+}
+
+bool is_weighted_paths(std::string_view text) {
+  if (!text.starts_with('[')) return false;
+  text.remove_prefix(1);
+  return text.substr(std::min(text.find_first_not_of(" \t\r\n"), text.size())).starts_with('{');
+}
+
+std::vector<WeightedPath> parse_weighted_paths(std::string_view text, const std::string& where) {
+  if (!is_weighted_paths(text)) return {{.path = std::string(text), .weight = 1}};
+  try {
+    const auto table = toml::parse("value = " + std::string(text));
+    const toml::array* list = table.size() == 1 ? table["value"].as_array() : nullptr;
+    if (list == nullptr || list->empty()) fail_form(where);
+    std::vector<WeightedPath> paths;
+    for (const toml::node& node : *list) paths.push_back(entry_of(node, where));
+    return paths;
+  } catch (const toml::parse_error&) {
+    fail_form(where);
+  }
+}
+
+}  // namespace moe

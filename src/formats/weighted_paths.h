@@ -1,0 +1,26 @@
+#pragma once
+/// Several paths with weights, as data.train of a run file takes them: one line of text, which is TOML too.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace moe {
+
+struct WeightedPath {
+  std::string path;
+  double weight = 1;
+  bool operator==(const WeightedPath&) const = default;
+};
+
+/// `[{path = "A", weight = 0.7}, {path = "B", weight = 0.3}]`
+std::string weighted_paths_text(const std::vector<WeightedPath>& paths);
+
+/// Whether `text` is of that form, and no path.
+bool is_weighted_paths(std::string_view text);
+
+/// The paths of such a text, or `text` itself as the only one. Refuses an empty list, entries of another form, and
+/// weights that are not above 0 and finite; errors begin with `where`.
+std::vector<WeightedPath> parse_weighted_paths(std::string_view text, const std::string& where);
+
+}  // namespace moe

@@ -1,0 +1,337 @@
+"""moe data, moe tokenizer train and what reads their datasets, as a user types them.
+
+Usage: data_test.py PATH_OF_MOE
+"""
+
+import gzip
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+
+from support import MOE, ROOT, make_dataset, moe
+
+RUN_FILE = """
+[data]
+sequence_length = 32
+rows_per_step = 4
+[model]
+hidden_size = 24
+num_hidden_layers = 2
+num_attention_heads = 2
+n_shared_experts = 1
+n_routed_experts = 6
+num_experts_per_tok = 2
+moe_intermediate_size = 16
+max_position_embeddings = 32
+[train]
+steps = 4
+[eval]
+every = 2
+"""
+
+
+def lines(*texts, field="text"):
+    return "".join(json.dumps({field: text}) + "\n" for text in texts)
+
+
+class DataTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.shared = pathlib.Path(tempfile.mkdtemp(prefix="moe-data-test-"))
+        cls.texts = [path.read_text()[:2000] for path in sorted((ROOT / "src/base").glob("*.h"))]
+        make_dataset(cls.shared, {"headers": cls.texts}, vocab_size=400)
+        (cls.shared / "run.toml").write_text(RUN_FILE)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.shared)
+
+    def setUp(self):
+        self.base = pathlib.Path(tempfile.mkdtemp(prefix="case-", dir=self.shared))
+
+    def data(self, *arguments, out="out", check=True, tokenizer=None, input=None):
+        return moe("data", "--tokenizer", tokenizer or self.shared / "tokenizer", "--out", f"{self.base}/{out}",
+                   *arguments, check=check, input=input)
+
+    def file(self, name, content):
+        path = self.base / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def description(self, out="out"):
+        return json.loads((self.base / out / "dataset.json").read_text())
+
+    def domains(self, out="out"):
+        return {domain["name"]: domain["documents"] for domain in self.description(out)["domains"]}
+
+    def refused(self, *arguments, out="out", status=1, **more):
+        """The one sentence of an error, after which nothing new is in the folder."""
+        before = sorted(self.base.rglob("*"))
+        result = self.data(*arguments, out=out, check=False, **more)
+        self.assertEqual(result.returncode, status, result.stderr)
+        self.assertEqual(sorted(self.base.rglob("*")), before)
+        for word in ("json.exception", "filesystem error", "stoull", "bad_alloc", "terminate"):
+            self.assertNotIn(word, result.stderr)
+        return result.stderr
+
+    def test_where_the_result_goes_is_checked_before_the_work(self):
+        text = self.file("text.jsonl", lines("one", "two"))
+        bad = self.file("bad.jsonl", "nonsense\n")  # an error of the output path comes before that of the input
+        self.file("a-file", "x")
+        self.assertIn("there is a file of that name", self.refused(bad, out="a-file"))
+        self.assertIn("not a folder", self.refused(bad, out="a-file/out"))
+        self.data(text, out="with/parents/")
+        self.assertEqual(self.description("with/parents")["documents"], 2)
+        self.assertIn("exists already", self.refused(bad, out="with/parents"))
+        self.assertEqual(self.description("with/parents")["documents"], 2)
+        self.assertIn("does not exist", moe("eval", "loss", "none", text, "--json", self.base / "no/scores.json",
+                                            check=False).stderr)
+        for out, expected in ((self.base, "it is a folder"), (f"{self.base}/new/", "ends in a slash")):
+            self.assertIn(expected, moe("logits", "none", "--tokens", "1", "--out", out, check=False).stderr)
+        self.assertIn("there is a file", moe("tokenizer", "train", "--out", self.base / "a-file", bad,
+                                             check=False).stderr)
+
+    def test_nobodys_files_are_touched_and_a_killed_run_is_swept(self):
+        text = self.file("text.jsonl", lines("one", "two"))
+        precious = self.file("out.tmp/notes.txt", "precious")
+        self.data(text)
+        self.assertEqual(precious.read_text(), "precious")
+        slow = self.base / "slow.jsonl"
+        os.mkfifo(slow)
+        process = subprocess.Popen([MOE, "data", "--tokenizer", self.shared / "tokenizer", "--out", self.base / "two",
+                                    slow], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        with open(slow, "w") as pipe:  # opens when the other side reads: the temporary folder is there by then
+            pipe.write(lines("one"))
+            pipe.flush()
+            self.assertEqual(len(list(self.base.glob("two.moe-*"))), 1)
+            self.assertIn("another process", self.refused(text, out="two"))
+            self.data(text, out="three")
+            self.assertEqual(len(list(self.base.glob("two.moe-*"))), 1, "of a living process")
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        self.assertEqual(len(list(self.base.glob("two.moe-*"))), 1)
+        self.data(text, out="two")
+        self.assertEqual(list(self.base.glob("*.moe-*")), [])
+
+    def test_a_full_disk_leaves_nothing(self):
+        text = self.file("text.jsonl", lines(*self.texts * 20))
+        limit = "ulimit -f 1; trap '' XFSZ; exec \"$@\""  # in blocks of 512 or 1024 bytes
+        command = [MOE, "data", "--tokenizer", self.shared / "tokenizer", "--out", self.base / "out", text]
+        result = subprocess.run(["sh", "-c", limit, "sh", *map(str, command)], capture_output=True, text=True)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("cannot write", result.stderr)
+        self.assertEqual([path.name for path in self.base.iterdir()], ["text.jsonl"])
+
+    def test_an_empty_part_is_a_warning_and_a_missing_file_is_known_first(self):
+        empty, text = self.file("part-0.jsonl", ""), self.file("part-1.jsonl", lines("one"))
+        self.assertIn(f"{empty} holds no document", self.data(empty, text).stderr)
+        self.assertEqual(self.description()["documents"], 1)
+        moe("tokenizer", "train", "--vocab-size", 280, "--out", self.base / "tok", empty, text)
+        self.assertIn("no such file", self.refused(self.file("bad.jsonl", "nonsense"), self.base / "none.txt", out="b"))
+
+    def test_nul_bytes_lose_no_document(self):
+        gap = self.file("gap.jsonl", lines("one").encode() + lines("two").strip().encode() + b"\0" * 50
+                        + lines("three").encode() + lines("four").encode())
+        self.assertIn(f"{gap}:2: this line is not valid JSON", self.refused(gap))
+        result = self.data(gap, "--on-error", "skip")
+        self.assertIn("1 documents could not be read", result.stderr)
+        self.assertIn(f"{gap}:2: ", result.stderr)
+        self.assertEqual(self.description()["documents"], 2)
+
+    def test_bad_lines_are_skipped_on_demand_by_every_reader(self):
+        bad = self.file("bad.jsonl", lines("a text of some words") + "nonsense\n" + lines("another text", field="body"))
+        self.assertIn(f"{bad}:2: ", self.refused(bad))
+        for command in (["data", "--tokenizer", self.shared / "tokenizer", "--out", self.base / "out"],
+                        ["tokenizer", "train", "--vocab-size", 280, "--out", self.base / "tok"]):
+            result = moe(*command, "--on-error", "skip", bad)
+            self.assertIn("2 documents could not be read", result.stderr)
+            self.assertIn(f"{bad}:2: ", result.stderr)
+            self.assertIn(f"{bad}:3: ", result.stderr)
+        self.data(bad, "--field", "body", "--on-error", "skip", out="body")
+        self.assertEqual(self.description("body")["documents"], 1)
+
+    def test_names_that_are_not_utf_8_are_shown_with_a_replacement(self):
+        name = os.fsencode(self.base) + b"/caf\xe9.jsonl"
+        pathlib.Path(os.fsdecode(name)).write_text(lines("one"))
+        command = [os.fsencode(MOE), b"data", b"--tokenizer", os.fsencode(self.shared / "tokenizer"), b"--out",
+                   os.fsencode(self.base / "out"), name]
+        result = subprocess.run(command, capture_output=True)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(self.domains(), {"caf\ufffd": 1})
+
+    def test_folders_patterns_lists_and_standard_input(self):
+        self.file("texts/a.md", "# A title")
+        self.file("texts/sub/b.py", "print('hello')")
+        self.file("texts/sub/c.jsonl.gz", gzip.compress(lines("three", "four").encode()))
+        self.file("texts/d.json", json.dumps([{"text": "five"}, "six"]))
+        self.file("texts/picture.png", b"\x89PNG")
+        result = self.data(self.base / "texts/", "--domain", f"some={self.base}/texts/**/*.py")
+        self.assertEqual(self.domains(), {"texts": 6, "some": 1})
+        self.assertIn("1 .png", result.stderr)
+        self.data(self.base / "texts/*.md", out="two")
+        self.assertEqual(self.domains("two"), {"texts": 1})
+        self.data("-", out="three", input=lines("one", "two"))
+        self.assertEqual(self.domains("three"), {"stdin": 2})
+        self.data("--domain", "mine=-", out="four", input="A text.\nNot JSON.\n")
+        self.assertEqual(self.domains("four"), {"mine": 1})
+        parquet = self.file("texts/e.parquet", b"PAR1")
+        self.assertIn("convert it first: python3 -c", self.refused(self.base / "texts", out="five", status=2))
+        self.assertIn("convert it first: python3 -c", self.refused(parquet, out="five", status=2))
+
+    def test_utf_16_is_read_as_what_it_says(self):
+        utf_16 = self.file("a.jsonl", lines("Grüße, 世界", "two").encode("utf-16"))
+        plain = self.file("b/a.jsonl", lines("Grüße, 世界", "two"))
+        self.data(utf_16)
+        self.data(plain, out="plain")
+        self.assertEqual(self.description(), self.description("plain"))
+
+    def test_a_part_for_validation_is_split_off_by_the_text(self):
+        text = self.file("text.jsonl", lines(*(f"document number {i}" for i in range(500))))
+        self.data(text, "--valid-fraction", 0.1)
+        train, valid = (self.description(f"out/{part}")["documents"] for part in ("train", "valid"))
+        self.assertEqual(train + valid, 500)
+        self.assertTrue(20 <= valid <= 90, valid)
+        self.assertIn("exists already", self.refused(text, "--valid-fraction", 0.1))
+        few = self.file("few.jsonl", lines("one document"))
+        self.assertIn("is not written", self.data(few, "--valid-fraction", 0.000001, out="few").stderr)
+        self.assertTrue((self.base / "few/train/dataset.json").exists())
+
+    def test_inspect_shows_a_row_as_it_is_packed(self):
+        text = self.file("text.jsonl", lines("first text", "second\ntext"))
+        self.data(text)
+        shown = moe("data", "inspect", self.base / "out", "--sequence-length", 64).stdout
+        self.assertIn("row 0 of 1 in epoch 0; 2 documents", shown)
+        self.assertIn("first text", shown)
+        self.assertIn("second\\ntext", shown)
+        self.assertEqual(shown.count(" targets"), 3)
+        listed = moe("data", "inspect", self.base / "out", "--sequence-length", 64, "--tokens").stdout
+        tokens = self.description()["tokens"]
+        rows = [line.split() for line in listed.splitlines() if line.split() and line.split()[0].isdigit()]
+        self.assertEqual(len(rows), tokens)
+        self.assertEqual(sum(row.count("-") > 0 for row in rows if row[-1] == "-"), 2)
+        self.assertEqual(moe("data", "inspect", self.base / "none", check=False).returncode, 1)
+
+    # Bits per byte: `moe train` and `moe eval loss` of the same documents.
+    def tokenizer_variant(self, name, change, config):
+        folder = self.base / name
+        shutil.copytree(self.shared / "tokenizer", folder)
+        tokenizer = json.loads((folder / "tokenizer.json").read_text())
+        change(tokenizer)
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+        return folder
+
+    def test_training_and_evaluation_agree_on_bits_per_byte(self):
+        texts = self.texts[:6] + ["x", "é", " leading blank", "世界 and more", "   ", "\n\ntwo lines"]
+        text = self.file("valid.jsonl", lines(*texts))
+        eos = {"eos_token": "<｜end▁of▁sentence｜>"}
+
+        def no_bos(tokenizer):
+            tokenizer["post_processor"] = None
+
+        def prefix(tokenizer):
+            no_bos(tokenizer)
+            tokenizer["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}
+
+        def words(tokenizer):
+            no_bos(tokenizer)
+            tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [
+                {"type": "WhitespaceSplit"}, {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}]}
+
+        variants = {"bos": (self.shared / "tokenizer", 0)}
+        for name, change, config in (("no-bos", no_bos, eos), ("bare", no_bos, {}), ("prefix", prefix, eos),
+                                     ("words", words, eos)):
+            variants[name] = self.tokenizer_variant(name, change, config), 1
+        for name, (tokenizer, _) in variants.items():
+            with self.subTest(name):
+                self.data(text, out=f"{name}-data", tokenizer=tokenizer)
+                data, run = self.base / f"{name}-data", self.base / f"{name}-run"
+                moe("train", self.shared / "run.toml", "--set", f"data.train={data}", "--set", f"data.valid={data}",
+                    "--set", f"run.dir={run}")
+                trained = json.loads((run / "eval.jsonl").read_text().splitlines()[-1])
+                moe("eval", "loss", run / "latest", text, "--json", self.base / "scores.json")
+                scores = json.loads((self.base / "scores.json").read_text())["all"]
+                for key in ("loss", "bits_per_byte", "bits_per_byte_error", "tokens", "bytes"):
+                    self.assertEqual(trained[key], scores[key], key)
+                if name == "bos":
+                    self.assertEqual(scores["bytes"], sum(len(text.encode()) for text in texts))
+                if name == "words":
+                    self.assertEqual(scores["documents"], len(texts) - 1, "one is all white space")
+
+    def test_hundreds_of_domains_are_trained_on_and_evaluated(self):
+        files = [self.file(f"domains/d{i}.jsonl", lines(f"domain {i} has a text")) for i in range(300)]
+        self.data(*files)
+        self.assertEqual(len(self.domains()), 300)
+        moe("train", self.shared / "run.toml", "--set", f"data.train={self.base}/out", "--set",
+            f"data.valid={self.base}/out", "--set", f"run.dir={self.base}/run")
+        trained = json.loads((self.base / "run/eval.jsonl").read_text().splitlines()[-1])
+        moe("eval", "loss", self.base / "run/latest", *files, "--json", self.base / "scores.json")
+        scores = json.loads((self.base / "scores.json").read_text())
+        self.assertEqual(len(scores["domains"]), 300)
+        for name, domain in scores["domains"].items():
+            self.assertEqual(domain["loss"], trained["domains"][name]["loss"])
+            self.assertAlmostEqual(sum(scores["routing"]["layers"][1]["domains"][name]), 1, places=9)
+
+    def test_what_training_is_fed_does_not_depend_on_microbatches(self):
+        log = {}
+        for rows in (1, 2, 4):
+            run = self.base / f"run-{rows}"
+            moe("train", self.shared / "run.toml", "--set", f"data.train={self.shared}/dataset", "--set",
+                f"run.dir={run}", "--set", f"data.microbatch_rows={rows}", "--set", "balance.scope=step", "--set",
+                "train.steps=12", "--set", "optimizer.learning_rate=3e-3")
+            log[rows] = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        for rows in (2, 4):
+            for one, other in zip(log[1], log[rows]):
+                self.assertAlmostEqual(one["loss"], other["loss"], delta=2e-5)
+                self.assertEqual(one["tokens"], other["tokens"])
+
+    def test_a_run_trains_on_several_datasets_by_their_weights_and_resumes_exactly(self):
+        for name in "ab":
+            self.data(self.file(f"{name}.jsonl", lines(*(f"{name} document {i} with words" for i in range(40)))), out=name)
+        run_file = self.base / "run.toml"
+        mixture = f'[{{path = "{self.base}/a", weight = 0.7}}, {{path = "{self.base}/b", weight = 0.3}}]'
+        run_file.write_text((self.shared / "run.toml").read_text().replace("[data]", f"[data]\ntrain = {mixture}"))
+
+        def train(folder, *more):
+            return moe("train", run_file, "--set", f"run.dir={self.base}/{folder}", "--set", "checkpoint.every=5", *more)
+
+        said = train("straight", "--set", "train.steps=12").stderr
+        self.assertIn("epochs", said)
+        self.assertIn("weight = 0.7", (self.base / "straight/run.toml").read_text())
+        shutil.copytree(self.base / "straight", self.base / "resumed", symlinks=True)
+        for step in (10, 12):
+            shutil.rmtree(self.base / f"resumed/step-{step}")
+        (self.base / "resumed/latest").unlink()
+        (self.base / "resumed/latest").symlink_to("step-5")
+        train("resumed", "--set", "train.steps=12", "--resume")
+        for name in ("model.safetensors", "optimizer-00001-of-00001.safetensors"):
+            self.assertEqual((self.base / "straight/latest" / name).read_bytes(),
+                             (self.base / "resumed/latest" / name).read_bytes(), name)
+        other = mixture.replace("0.7", "0.5")
+        self.assertEqual(moe("train", run_file, "--set", f"run.dir={self.base}/straight", "--set", "train.steps=20",
+                             "--set", f"data.train={other}", "--resume", check=False).returncode, 1)
+
+    def test_the_tokens_of_an_epoch_are_those_of_the_dataset(self):
+        text = self.file("text.jsonl", lines(*(f"document {i} with words" * (1 + i % 4) for i in range(60))))
+        self.data(text)
+        dataset = f"{self.base}/out"
+        shown = moe("data", "inspect", dataset, "--sequence-length", 32).stdout
+        rows = int(shown.split(" of ")[1].split()[0])
+        moe("train", self.shared / "run.toml", "--set", f"data.train={dataset}", "--set", f"run.dir={self.base}/run",
+            "--set", "data.rows_per_step=1", "--set", f"train.steps={2 * rows}")
+        log = [json.loads(line) for line in (self.base / "run/log.jsonl").read_text().splitlines()]
+        for epoch in (log[:rows], log[rows:]):
+            self.assertEqual(sum(line["tokens"] for line in epoch), self.description()["tokens"])
+        for step in (1, rows, rows + 3):
+            row = moe("data", "inspect", dataset, "--sequence-length", 32, "--row", step - 1).stdout
+            self.assertIn(f" {log[step - 1]['tokens']} tokens,", row)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,55 @@
+#include "formats/weighted_paths.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "formats/toml.h"
+#include "formats/toml_value.h"
+#include "tests/support/temporary_folder.h"
+
+namespace moe {
+namespace {
+
+using test::error_of;
+using testing::HasSubstr;
+
+TEST(WeightedPaths, AreReadBackFromTheirText) {
+  const std::vector<WeightedPath> paths = {{"runs/a \"b\"", 0.1}, {"c", 3}, {"d\\e", 1e-9}};
+  const std::string text = weighted_paths_text(paths);
+  EXPECT_TRUE(is_weighted_paths(text));
+  EXPECT_EQ(parse_weighted_paths(text, "f"), paths);
+  EXPECT_EQ(parse_weighted_paths("runs/a", "f"), (std::vector<WeightedPath>{{"runs/a", 1}}));
+  EXPECT_EQ(parse_weighted_paths("[{path = \"a\"}]", "f"), (std::vector<WeightedPath>{{"a", 1}}));
+}
+
+TEST(WeightedPaths, AreAListOfTablesInARunFileAndInWhatIsWrittenOfIt) {
+  const std::string text = "[data]\ntrain = [\n  {path = \"a\", weight = 0.7},\n  {path = \"b\", weight = 3},\n]\n";
+  const std::vector<WeightedPath> expected = {{"a", 0.7}, {"b", 3}};
+  const auto entries = parse_toml(text, "run.toml");
+  ASSERT_EQ(entries.size(), 1u);
+  const auto& value = std::get<std::string>(entries[0].value);
+  EXPECT_EQ(parse_weighted_paths(value, "f"), expected);
+  const auto again = parse_toml("x = " + toml_text(entries[0].value), "run.toml");
+  EXPECT_EQ(again[0].value, entries[0].value);
+  EXPECT_EQ(toml_text(entries[0].value).front(), '[');
+  const auto set = parse_toml_value("[{path=\"a\",weight=0.7},{path=\"b\",weight=3}]", "--set");
+  ASSERT_TRUE(set);
+  EXPECT_EQ(std::get<std::string>(*set), value);
+}
+
+TEST(WeightedPaths, OfAnotherFormAreRefusedWithTheLine) {
+  for (const std::string& list :
+       {"[{weight = 1}]", "[{path = 3}]", "[{path = \"a\", wieght = 1}]", "[{path = \"a\"}, {}]"}) {
+    EXPECT_THAT(error_of<UsageError>([&] { parse_toml("[data]\ntrain = " + list, "run.toml"); }),
+                HasSubstr("run.toml:2: data.train: expected a path, or a list such as"))
+        << list;
+  }
+  for (const std::string weight : {"0", "-1", "inf", "nan"}) {
+    EXPECT_THAT(error_of<UsageError>([&] { parse_toml("t = [{path = \"a\", weight = " + weight + "}]", "run.toml"); }),
+                HasSubstr("the weight of a is"));
+  }
+}
+
+}  // namespace
+}  // namespace moe
