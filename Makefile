@@ -14,18 +14,25 @@ export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
 export CMAKE_CUDA_COMPILER_LAUNCHER ?= ccache
 endif
 
-.PHONY: build test demo asan tsan tidy bench bench-peers golden corpus venv peers-venv dependencies format layers \
+.PHONY: build test test-long mutants demo asan tsan tidy bench bench-peers golden corpus venv peers-venv dependencies format layers \
   cuda-architectures clean distclean help
 
 build: ## the program, at build/moe (installs what is missing)
 	@tools/install_dependencies.sh build
 	@tools/build.sh $(PRESET) $(folder) $(JOBS) moe
 
-test: ## build everything and run every test; TEST_ARGS are passed to ctest, e.g. TEST_ARGS="-L fast -R tokenizer"
+test: ## build everything and run every test but the long ones; TEST_ARGS are passed to ctest, e.g. TEST_ARGS="-L fast -R tokenizer"
 	@tools/install_dependencies.sh build test
 	@tools/make_venv.sh build/venv tools/requirements-test.txt
 	@tools/build.sh $(PRESET) $(folder) $(JOBS) all
 	@tools/run_tests.sh $(folder) $(JOBS) $(TEST_ARGS)
+
+test-long: ## the tests that take minutes, with the label long
+	@$(MAKE) --no-print-directory test TEST_ARGS="-L long $(TEST_ARGS)"
+
+mutants: ## plant small faults one by one and look whether a test notices each (tests/mutants; an hour); MUTANTS: arguments
+	@tools/install_dependencies.sh build test
+	@$(PYTHON) tools/mutants.py --jobs $(JOBS) $(MUTANTS)
 
 demo: build ## fetch a corpus, train a tokenizer and a small model, show what it learned (runs/demo)
 	@tools/install_dependencies.sh corpus

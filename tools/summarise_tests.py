@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Counts the results in a JUnit file written by ctest; names what failed and why a test was skipped."""
+"""Counts the results in a JUnit file written by ctest; names what failed, why a test was skipped, and how many for which reason."""
 
+import collections
 import re
 import sys
 import xml.etree.ElementTree as tree
@@ -21,9 +22,11 @@ def skip_reason(case):
 def main():
     cases = tree.parse(sys.argv[1]).getroot().findall("testcase")
     failed = [case for case in cases if case.get("status") == "fail"]
-    skipped = [case for case in cases if case.get("status") in ("notrun", "disabled")]
-    for case in skipped:
-        print(f"skipped {case.get('name')}: {skip_reason(case)}")
+    skipped = {case.get("name"): skip_reason(case) for case in cases if case.get("status") in ("notrun", "disabled")}
+    for name, reason in skipped.items():
+        print(f"skipped {name}: {reason}")
+    for reason, count in collections.Counter(skipped.values()).most_common():
+        print(f"{count} skipped because: {reason}")
     for case in failed:
         print(f"FAILED {case.get('name')}")
     print(f"{len(cases) - len(failed) - len(skipped)} passed, {len(failed)} failed, {len(skipped)} skipped")

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/terminal.h"
+#include "base/utf8.h"
 
 namespace moe {
 namespace {
@@ -19,6 +20,12 @@ void erase_status() {
   status_shown = false;
 }
 
+std::string first_characters(std::string_view text, size_t count) {
+  size_t bytes = 0;
+  while (bytes < text.size() && count-- > 0) bytes += utf8_length(text.substr(bytes));
+  return std::string(text.substr(0, bytes));
+}
+
 }  // namespace
 
 bool stderr_is_terminal() {
@@ -27,16 +34,18 @@ bool stderr_is_terminal() {
 }
 
 void log_line(std::string_view line) {
+  const std::string text = valid_utf8(line) + "\n";
   std::lock_guard lock(log_mutex);
   erase_status();
-  std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()), line.data());
+  std::fwrite(text.data(), 1, text.size(), stderr);
   std::fflush(stderr);
 }
 
 void show_status(std::string_view text) {
   if (!stderr_is_terminal()) return;
+  const std::string line = first_characters(valid_utf8(text), terminal_width() - 1);
   std::lock_guard lock(log_mutex);
-  std::fprintf(stderr, "\r\033[K%s", std::string(text.substr(0, terminal_width() - 1)).c_str());
+  std::fprintf(stderr, "\r\033[K%s", line.c_str());
   std::fflush(stderr);
   status_shown = true;
 }

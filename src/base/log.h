@@ -7,7 +7,7 @@
 
 namespace moe {
 
-/// Writes one line to stderr, after clearing a progress bar that stands there.
+/// Writes one line to stderr, after clearing the status line. Bytes that are not UTF-8 become U+FFFD.
 void log_line(std::string_view line);
 
 template <class... Args>

@@ -6,6 +6,7 @@
 
 #include "base/paths.h"
 #include "checkpoint/checkpoint_folder.h"
+#include "formats/json.h"
 #include "formats/safetensors.h"
 
 namespace moe {
@@ -149,19 +150,38 @@ void load_parts(const std::vector<SafetensorsFile>& files, const std::vector<Par
   for (const SafetensorsFile& file : files) refuse_extra(file, expected, config);
 }
 
+/// The one file of weights: model.safetensors, or the one that an index names.
+fs::path weights_file(const fs::path& folder) {
+  const fs::path path = folder / "model.safetensors", index_path = folder / "model.safetensors.index.json";
+  std::error_code ignored;
+  if (fs::exists(path, ignored) || !fs::exists(index_path, ignored)) return path;
+  const Json index = read_json(index_path);
+  const Json& map = json_member(index, "weight_map", index_path.string());
+  if (!map.is_object()) fail("{}: weight_map is {}, expected an object", index_path.string(), json_kind(map));
+  std::set<std::string> names;
+  for (const auto& [tensor, name] : map.items()) {
+    if (!name.is_string()) {
+      fail("{}: the file of {} is {}, expected a name", index_path.string(), tensor, json_kind(name));
+    }
+    names.insert(name.get<std::string>());
+  }
+  if (names.empty()) fail("{}: weight_map names no file, expected one", index_path.string());
+  if (names.size() > 1) {
+    fail("{}: the weights are in {} files ({}, ...), but this program reads one; join them into model.safetensors",
+         index_path.string(), names.size(), *names.begin());
+  }
+  if (fs::path(*names.begin()).filename() != fs::path(*names.begin())) {
+    fail("{}: weight_map names the file {:?}, expected a name without a folder", index_path.string(), *names.begin());
+  }
+  return folder / *names.begin();
+}
+
 }  // namespace
 
 void load_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                   const std::vector<View>& views, Device& device) {
-  const fs::path path = folder / "model.safetensors";
-  if (!path_exists(path) && path_exists(folder / "model.safetensors.index.json")) {
-    fail(
-        "{} keeps its weights in several files (model.safetensors.index.json), expected one model.safetensors; "
-        "join them first",
-        folder.string());
-  }
   std::vector<SafetensorsFile> files;
-  files.emplace_back(path);
+  files.emplace_back(weights_file(folder));
   load_parts(files, parts_of(config, table, {{"", views}}), config, device);
 }
 

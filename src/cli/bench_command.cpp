@@ -1,7 +1,7 @@
-#include <cstdio>
 #include <memory>
 
 #include "base/error.h"
+#include "base/output.h"
 #include "base/platform.h"
 #include "cli/bench_generate.h"
 #include "cli/bench_layer.h"
@@ -9,8 +9,11 @@
 #include "cli/bench_step.h"
 #include "cli/bench_tokenizer.h"
 #include "cli/commands.h"
+#include "cli/model_folder.h"
+#include "cli/number_option.h"
 #include "data/shards.h"
 #include "formats/json.h"
+#include "tokenizer/trainer.h"
 #include "train/run_config.h"
 
 namespace moe {
@@ -77,8 +80,11 @@ void run_layer(const CLI::App& command, LayerFlags flags) {
   bench_layer(flags);
 }
 
+/// Of matrices and of what is repeated: far beyond any model, and small enough that products of several fit 64 bits.
+constexpr int64_t kMostSize = 1 << 20;
+
 void add_size(CLI::App& command, const char* name, int64_t& value, int64_t least, const char* help) {
-  command.add_option(name, value, help)->check(CLI::Range(least, int64_t{1} << 31))->capture_default_str();
+  add_number(command, name, value, {least, kMostSize}, help);
 }
 
 /// The sizes of a MoE layer and what else the measurements have in common.
@@ -102,12 +108,12 @@ void add_model_options(CLI::App& command, BenchFlags& flags) {
   add_common_options(command, flags, 0, "routed experts; 0: dense layers of the same width");
   add_size(command, "--layers", flags.model.num_hidden_layers, 1, "layers, each with experts");
   add_size(command, "--heads", flags.model.num_attention_heads, 1, "attention heads");
-  command.add_option("--kv-heads", flags.model.num_key_value_heads, "key/value heads (default: as --heads)");
+  add_size(command, "--kv-heads", flags.model.num_key_value_heads, 0, "key/value heads; 0: as --heads");
   add_size(command, "--vocabulary", flags.model.vocab_size, 1, "vocabulary size");
 }
 
 void add_repeats(CLI::App& command, int& repeats, const char* help) {
-  command.add_option("--repeats", repeats, help)->check(CLI::Range(1, 1000))->capture_default_str();
+  add_number(command, "--repeats", repeats, {1, 1000}, help);
 }
 
 void add_step_options(CLI::App& command, StepFlags& flags) {
@@ -116,23 +122,18 @@ void add_step_options(CLI::App& command, StepFlags& flags) {
   add_size(command, "--length", flags.length, 1, "tokens in a sequence");
   add_size(command, "--microbatches", flags.microbatches, 1, "microbatches in a step");
   command.add_flag("--recompute", flags.recompute, "run layers again in backward instead of keeping activations");
-  command.add_option("--steps", flags.steps, "timed steps")->check(CLI::Range(1, 100000))->capture_default_str();
-  command.add_option("--warm-up", flags.warm_up, "steps before them")
-      ->check(CLI::Range(0, 1000))
-      ->capture_default_str();
+  add_number(command, "--steps", flags.steps, {1, 100000}, "timed steps");
+  add_number(command, "--warm-up", flags.warm_up, {0, 1000}, "steps before them");
 }
 
 void add_tokenizer(CLI::App& parent) {
   auto flags = std::make_shared<TokenizerBenchFlags>();
   CLI::App* command = parent.add_subcommand("tokenizer", "Encoding text files, and training a vocabulary on them");
-  command->add_option("--tokenizer", flags->tokenizer, "encode with this one (folder or tokenizer.json)")
-      ->type_name("DIR_OR_FILE");
-  command->add_option("--vocab-size", flags->vocab_size, "train a vocabulary of this size on all of the text; 0: none")
-      ->capture_default_str();
-  command->add_option("--mib", flags->mib, "most text to encode, spread over the files")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  command->add_option("--threads", flags->threads, "beside one thread; 0: one per processor")->capture_default_str();
+  add_tokenizer_option(*command, flags->tokenizer, "encode with this one (folder or tokenizer.json)");
+  add_number(*command, "--vocab-size", flags->vocab_size, {0, kMostVocabulary},
+             "train a vocabulary of this size on all of the text; 0: none");
+  add_number(*command, "--mib", flags->mib, {1, 1 << 20}, "most text to encode, spread over the files");
+  add_threads_option(*command, flags->threads, "beside one thread; 0: one per processor");
   add_repeats(*command, flags->repeats, "the best of so many (encoding)");
   command->add_flag("--json", flags->json, "print JSON");
   command->add_option("FILE", flags->files, "text files, as for `moe tokenizer train`")
@@ -169,20 +170,20 @@ void bench_machine(const MachineFlags& flags) {
                      {"multiply_add_bf16_gflops", multiply_add(true)},
                      {"copy_gb_per_s", 1e-9 * measure_copy(*compute.backend, *compute.device, bytes, flags.repeats)},
                      {"read_gb_per_s", 1e-9 * measure_read(*compute.backend, *compute.device, bytes, flags.repeats)}};
-  if (flags.json) return fmt::print("{}\n", json.dump(2));
-  fmt::print("{}, {} threads, {:.1f} GiB\n", json.at("processor").get<std::string>(), compute.pool.size(),
-             json.at("memory_gib").get<double>());
-  fmt::print("{:.1f} GFLOP/s f32 and {:.1f} GFLOP/s bf16 in a product of {} x {} matrices\n",
-             json.at("product_f32_gflops").get<double>(), json.at("product_bf16_gflops").get<double>(), flags.product,
-             flags.product);
+  if (flags.json) return print_output("{}\n", json_text(json, 2));
+  print_output("{}, {} threads, {:.1f} GiB\n", json.at("processor").get<std::string>(), compute.pool.size(),
+               json.at("memory_gib").get<double>());
+  print_output("{:.1f} GFLOP/s f32 and {:.1f} GFLOP/s bf16 in a product of {} x {} matrices\n",
+               json.at("product_f32_gflops").get<double>(), json.at("product_bf16_gflops").get<double>(), flags.product,
+               flags.product);
   for (const char* type : {"f32", "bf16"}) {
     const Json& rate = json.at(fmt::format("multiply_add_{}_gflops", type));
     if (rate.is_null()) continue;
-    fmt::print("{:.1f} GFLOP/s {} of multiplications and additions in registers ({})\n", rate.get<double>(), type,
-               name(best_isa()));
+    print_output("{:.1f} GFLOP/s {} of multiplications and additions in registers ({})\n", rate.get<double>(), type,
+                 name(best_isa()));
   }
-  fmt::print("{:.1f} GB/s read and written in a copy of {} MiB, {:.1f} GB/s read alone\n",
-             json.at("copy_gb_per_s").get<double>(), flags.copy_mib, json.at("read_gb_per_s").get<double>());
+  print_output("{:.1f} GB/s read and written in a copy of {} MiB, {:.1f} GB/s read alone\n",
+               json.at("copy_gb_per_s").get<double>(), flags.copy_mib, json.at("read_gb_per_s").get<double>());
 }
 
 void add_layer(CLI::App& parent) {
@@ -191,9 +192,8 @@ void add_layer(CLI::App& parent) {
       parent.add_subcommand("layer", "A MoE layer, forward and backward, beside its products and a dense FFN");
   add_common_options(*command, *flags, 1, "routed experts");
   add_size(*command, "--tokens", flags->tokens, 1, "tokens");
-  command->add_option("--skew", flags->skew, "how far from balanced: expert e is preferred by -SKEW ln(e + 1)")
-      ->check(CLI::Range(0.0, 100.0))
-      ->capture_default_str();
+  add_number(*command, "--skew", flags->skew, {.least = 0, .most = 100},
+             "how far from balanced: expert e is preferred by -SKEW ln(e + 1)");
   add_repeats(*command, flags->repeats, "the median of so many");
   command->callback([flags, command] { run_layer(*command, *flags); });
 }
@@ -215,12 +215,8 @@ void add_machine(CLI::App& parent) {
   auto flags = std::make_shared<MachineFlags>();
   CLI::App* command =
       parent.add_subcommand("machine", "This machine's ceilings: a large product, registers, a copy, reading");
-  command->add_option("--product", flags->product, "rows and columns of the matrices")
-      ->check(CLI::Range(1, 1 << 16))
-      ->capture_default_str();
-  command->add_option("--copy-mib", flags->copy_mib, "size of the copied tensor")
-      ->check(CLI::Range(1, 1 << 16))
-      ->capture_default_str();
+  add_number(*command, "--product", flags->product, {1, 1 << 16}, "rows and columns of the matrices");
+  add_number(*command, "--copy-mib", flags->copy_mib, {1, 1 << 20}, "size of the copied tensor");
   add_repeats(*command, flags->repeats, "the best of so many");
   command->add_flag("--json", flags->json, "print JSON");
   add_device_options(*command, flags->device);

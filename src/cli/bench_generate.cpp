@@ -1,5 +1,6 @@
 #include "cli/bench_generate.h"
 
+#include "base/output.h"
 #include "base/random.h"
 #include "cli/bench_machine.h"
 #include "formats/json.h"
@@ -117,15 +118,15 @@ Json measure(const GenerateBenchFlags& flags, Compute& compute) {
 
 void print(const Json& j) {
   const auto number = [&](const char* key) { return j.at(key).get<double>(); };
-  fmt::print("{:.1f} M parameters in {}, {} threads\n", 1e-6 * number("parameters"), j.at("dtype").get<std::string>(),
-             j.at("threads").get<int>());
-  fmt::print("prompt of {} tokens   {:10.1f} tokens/s, {:.1f} GFLOP/s", j.at("prompt").get<int64_t>(),
-             number("prompt_tokens_per_s"), number("prompt_gflops"));
+  print_output("{:.1f} M parameters in {}, {} threads\n", 1e-6 * number("parameters"), j.at("dtype").get<std::string>(),
+               j.at("threads").get<int>());
+  print_output("prompt of {} tokens   {:10.1f} tokens/s, {:.1f} GFLOP/s", j.at("prompt").get<int64_t>(),
+               number("prompt_tokens_per_s"), number("prompt_gflops"));
   if (!j.at("product_gflops").is_null()) {
-    fmt::print(": {:.1f}% of a large product's {:.1f}", 100 * number("prompt_share_of_product"),
-               number("product_gflops"));
+    print_output(": {:.1f}% of a large product's {:.1f}", 100 * number("prompt_share_of_product"),
+                 number("product_gflops"));
   }
-  fmt::print(
+  print_output(
       "\ntoken by token         {:10.1f} tokens/s, {:.2f} MiB of weights and cache each: {:.1f} GB/s, {:.1f}% of "
       "the {:.1f} at which memory is read\n",
       number("tokens_per_s"), number("mib_per_token"), number("gb_per_s"), 100 * number("share_of_reading"),
@@ -142,7 +143,7 @@ void bench_generate(GenerateBenchFlags flags) {
   Compute compute = make_compute(flags.device);
   const Json json = measure(flags, compute);
   if (flags.json) {
-    fmt::print("{}\n", json.dump(2));
+    print_output("{}\n", json_text(json, 2));
   } else {
     print(json);
   }

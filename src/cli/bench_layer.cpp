@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 #include "base/log.h"
+#include "base/output.h"
 #include "base/random.h"
 #include "cli/bench_machine.h"
 #include "formats/json.h"
@@ -255,18 +255,18 @@ void print(const Json& j) {
   const auto share = [&](const char* key) {
     return j.at(key).is_null() ? std::string() : fmt::format(", {:.1f}% of a large product's rate", 100 * number(key));
   };
-  fmt::print(
+  print_output(
       "{} tokens, {} + {} experts of width {}, top {}, d = {}, {}: the busiest expert has {:.2f} times the mean\n",
       j.at("tokens").get<int64_t>(), j.at("shared").get<int64_t>(), j.at("experts").get<int64_t>(),
       j.at("width").get<int64_t>(), j.at("top_k").get<int64_t>(), j.at("hidden").get<int64_t>(),
       j.at("dtype").get<std::string>(), number("load_max_over_mean"));
-  fmt::print("MoE layer, forward and backward   {:9.3f} ms, {:.1f} GFLOP/s{}\n", number("layer_ms"),
-             number("layer_gflops"), share("layer_share_of_product"));
-  fmt::print("its products on sorted rows       {:9.3f} ms: routing, gathering and SwiGLU add {:.1f}% of the layer\n",
-             number("sorted_products_ms"), 100 * number("routing_overhead"));
-  fmt::print("dense FFN, same activated width   {:9.3f} ms{}\n", number("dense_ms"), share("dense_share_of_product"));
+  print_output("MoE layer, forward and backward   {:9.3f} ms, {:.1f} GFLOP/s{}\n", number("layer_ms"),
+               number("layer_gflops"), share("layer_share_of_product"));
+  print_output("its products on sorted rows       {:9.3f} ms: routing, gathering and SwiGLU add {:.1f}% of the layer\n",
+               number("sorted_products_ms"), 100 * number("routing_overhead"));
+  print_output("dense FFN, same activated width   {:9.3f} ms{}\n", number("dense_ms"), share("dense_share_of_product"));
   if (!j.at("product_gflops").is_null())
-    fmt::print("large product                     {:9.1f} GFLOP/s\n", number("product_gflops"));
+    print_output("large product                     {:9.1f} GFLOP/s\n", number("product_gflops"));
 }
 
 }  // namespace
@@ -280,7 +280,7 @@ void bench_layer(const LayerFlags& flags) {
   Compute compute = make_compute(flags.device);
   const Json json = measure(flags, compute);
   if (flags.json) {
-    fmt::print("{}\n", json.dump(2));
+    print_output("{}\n", json_text(json, 2));
   } else {
     print(json);
   }

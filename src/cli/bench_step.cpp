@@ -1,9 +1,9 @@
 #include "cli/bench_step.h"
 
 #include <algorithm>
-#include <cstdio>
 
 #include "base/log.h"
+#include "base/output.h"
 #include "base/random.h"
 #include "cli/bench_machine.h"
 #include "eval/routing_counts.h"
@@ -192,31 +192,31 @@ Json step_json(const StepFlags& flags, const Measured& measured, int threads) {
 
 void print_step(const Json& j) {
   const auto number = [&](const char* key) { return j.at(key).get<double>(); };
-  fmt::print(
+  print_output(
       "{:.1f} tokens/s ({:.3f} s a step: forward and backward {:.3f}, clip and AdamW {:.3f}; cpu seconds {:.3f}, "
       "{} threads)\n",
       number("tokens_per_s"), number("step_s"), number("forward_backward_s"), number("update_s"), number("cpu_s"),
       j.at("threads").get<int>());
-  fmt::print("{:.1f} GFLOP/s", number("gflops"));
+  print_output("{:.1f} GFLOP/s", number("gflops"));
   if (!j.at("share_of_product").is_null()) {
-    fmt::print(", {:.1f}% of a large {} product's {:.1f} ({:.1f}% by the paper's convention)",
-               100 * number("share_of_product"), j.at("dtype").get<std::string>(), number("product_gflops"),
-               100 * number("paper_share_of_product"));
+    print_output(", {:.1f}% of a large {} product's {:.1f} ({:.1f}% by the paper's convention)",
+                 100 * number("share_of_product"), j.at("dtype").get<std::string>(), number("product_gflops"),
+                 100 * number("paper_share_of_product"));
   }
-  fmt::print("\n{:.2f} GiB allocated on the device ({:.2f} GiB planned), {:.2f} GiB of host memory at the peak\n",
-             number("allocated_gib"), j.at("plan_gib").at("total").get<double>(), number("peak_rss_gib"));
+  print_output("\n{:.2f} GiB allocated on the device ({:.2f} GiB planned), {:.2f} GiB of host memory at the peak\n",
+               number("allocated_gib"), j.at("plan_gib").at("total").get<double>(), number("peak_rss_gib"));
   if (number("load_max_over_mean") > 0) {
-    fmt::print("the busiest expert has {:.2f} times the mean of its layer\n", number("load_max_over_mean"));
+    print_output("the busiest expert has {:.2f} times the mean of its layer\n", number("load_max_over_mean"));
   }
-  fmt::print("\n");
+  print_output("\n");
   std::vector<std::pair<double, std::string>> rows;
   for (const auto& [name, op] : j.at("ops").items()) rows.emplace_back(op.at("ms").get<double>(), name);
   std::sort(rows.rbegin(), rows.rend());
-  fmt::print("{:<22} {:>10} {:>7} {:>7} {:>9} {:>8}\n", "operation", "ms/step", "share", "calls", "GFLOP/s", "GB/s");
+  print_output("{:<22} {:>10} {:>7} {:>7} {:>9} {:>8}\n", "operation", "ms/step", "share", "calls", "GFLOP/s", "GB/s");
   for (const auto& [ms, name] : rows) {
     const Json& op = j.at("ops").at(name);
-    fmt::print("{:<22} {:>10.2f} {:>6.1f}% {:>7} {:>9.1f} {:>8.1f}\n", name, ms, 0.1 * ms / number("step_s"),
-               op.at("calls").get<int64_t>(), op.at("gflops").get<double>(), op.at("gb_per_s").get<double>());
+    print_output("{:<22} {:>10.2f} {:>6.1f}% {:>7} {:>9.1f} {:>8.1f}\n", name, ms, 0.1 * ms / number("step_s"),
+                 op.at("calls").get<int64_t>(), op.at("gflops").get<double>(), op.at("gb_per_s").get<double>());
   }
 }
 
@@ -233,7 +233,7 @@ void bench_step(StepFlags flags) {
   step.head_logits = head_logits(compute.kind);
   const Json json = step_json(flags, measure(flags, step, compute), compute.pool.size());
   if (flags.json) {
-    fmt::print("{}\n", json.dump(2));
+    print_output("{}\n", json_text(json, 2));
   } else {
     print_step(json);
   }

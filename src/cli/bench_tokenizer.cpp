@@ -1,10 +1,10 @@
 #include "cli/bench_tokenizer.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <numeric>
 
 #include "base/error.h"
+#include "base/output.h"
 #include "cli/bench_machine.h"
 #include "data/reader.h"
 #include "formats/json.h"
@@ -92,15 +92,15 @@ Json measure_training(const TokenizerBenchFlags& flags, ThreadPool& pool) {
 
 void print(const Json& j) {
   if (const Json& t = j.at("training"); !t.is_null()) {
-    fmt::print("training {} tokens on {:.1f} MB: {:.2f} s, {:.2f} GiB at the peak, {} threads\n",
-               t.at("tokens").get<int64_t>(), 1e-6 * t.at("bytes").get<double>(), t.at("seconds").get<double>(),
-               t.at("peak_rss_gib").get<double>(), j.at("threads").get<int>());
+    print_output("training {} tokens on {:.1f} MB: {:.2f} s, {:.2f} GiB at the peak, {} threads\n",
+                 t.at("tokens").get<int64_t>(), 1e-6 * t.at("bytes").get<double>(), t.at("seconds").get<double>(),
+                 t.at("peak_rss_gib").get<double>(), j.at("threads").get<int>());
   }
   if (const Json& e = j.at("encoding"); !e.is_null()) {
-    fmt::print("encoding {} documents of {:.1f} MB: {:.1f} MB/s on one thread, {:.1f} MB/s on {}; {} tokens\n",
-               e.at("documents").get<int64_t>(), 1e-6 * e.at("bytes").get<double>(),
-               e.at("mb_per_s_one_thread").get<double>(), e.at("mb_per_s").get<double>(), j.at("threads").get<int>(),
-               e.at("tokens").get<int64_t>());
+    print_output("encoding {} documents of {:.1f} MB: {:.1f} MB/s on one thread, {:.1f} MB/s on {}; {} tokens\n",
+                 e.at("documents").get<int64_t>(), 1e-6 * e.at("bytes").get<double>(),
+                 e.at("mb_per_s_one_thread").get<double>(), e.at("mb_per_s").get<double>(), j.at("threads").get<int>(),
+                 e.at("tokens").get<int64_t>());
   }
 }
 
@@ -116,7 +116,7 @@ void bench_tokenizer(const TokenizerBenchFlags& flags) {
   if (flags.vocab_size != 0) json["training"] = measure_training(flags, pool);
   if (!flags.tokenizer.empty()) json["encoding"] = measure_encoding(flags, pool);
   if (flags.json) {
-    fmt::print("{}\n", json.dump(2));
+    print_output("{}\n", json_text(json, 2));
   } else {
     print(json);
   }

@@ -30,6 +30,9 @@ void add_cost_command(CLI::App& app);
 /// `moe study` run, show
 void add_study_command(CLI::App& app);
 
+/// `moe help`
+void add_help_command(CLI::App& app);
+
 /// `moe bench` step, layer, generate, tokenizer, machine
 void add_bench_command(CLI::App& app);
 

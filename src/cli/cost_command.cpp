@@ -1,11 +1,13 @@
-#include <cstdio>
 #include <memory>
 
 #include "base/error.h"
+#include "base/output.h"
 #include "checkpoint/hf_config.h"
 #include "cli/bench_machine.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/model_folder.h"
+#include "cli/number_option.h"
 #include "data/shards.h"
 #include "formats/json.h"
 #include "model/cost.h"
@@ -153,16 +155,16 @@ Json cost_json(const CostFlags& flags, const Source& source) {
 
 void print_cost(const Json& j) {
   const auto billions = [&](const char* key) { return 1e-9 * j.at(key).get<double>(); };
-  fmt::print("parameters   {:.3f}B, of which a token uses {:.3f}B (embeddings counted, routers not)\n",
-             billions("total_params"), billions("activated_params"));
-  fmt::print("of experts   {:.3f}B, of which a token uses {:.3f}B\n", billions("total_expert_params"),
-             billions("activated_expert_params"));
-  fmt::print("a sequence   {} tokens: {:.4g} TFLOP by the paper's convention, {:.4g} as causal products\n",
-             j.at("sequence_length").get<int64_t>(), 1e-3 * billions("flops_per_sequence"),
-             1e-3 * billions("flops_per_sequence_causal"));
+  print_output("parameters   {:.3f}B, of which a token uses {:.3f}B (embeddings counted, routers not)\n",
+               billions("total_params"), billions("activated_params"));
+  print_output("of experts   {:.3f}B, of which a token uses {:.3f}B\n", billions("total_expert_params"),
+               billions("activated_expert_params"));
+  print_output("a sequence   {} tokens: {:.4g} TFLOP by the paper's convention, {:.4g} as causal products\n",
+               j.at("sequence_length").get<int64_t>(), 1e-3 * billions("flops_per_sequence"),
+               1e-3 * billions("flops_per_sequence_causal"));
   const Json& t = j.at("training");
   const auto part = [&](const char* key) { return t.at(key).get<double>(); };
-  fmt::print(
+  print_output(
       "training     {:.2f} GiB in {}: weights {:.2f}, gradients {:.2f}, optimizer {:.2f}, activations {:.2f}\n"
       "             (microbatch of {} row{}{})\n",
       part("total_gib"), t.at("dtype").get<std::string>(), part("weights_gib"), part("gradients_gib"),
@@ -170,16 +172,16 @@ void print_cost(const Json& j) {
       t.at("rows").get<int64_t>() == 1 ? "" : "s",
       t.at("recompute").get<bool>() ? ", layers run again in backward" : "");
   for (const auto& [dtype, i] : j.at("inference").items()) {
-    fmt::print("inference    {:<4} weights {:.2f} GiB, keys and values {:.3f} GiB a sequence ({} bytes a token)\n",
-               dtype, i.at("weights_gib").get<double>(), i.at("kv_cache_gib_per_sequence").get<double>(),
-               i.at("kv_cache_bytes_per_token").get<int64_t>());
+    print_output("inference    {:<4} weights {:.2f} GiB, keys and values {:.3f} GiB a sequence ({} bytes a token)\n",
+                 dtype, i.at("weights_gib").get<double>(), i.at("kv_cache_gib_per_sequence").get<double>(),
+                 i.at("kv_cache_bytes_per_token").get<int64_t>());
   }
   const Json& limits = j.at("limits");
   if (limits.is_null()) return;
   const auto tokens = [&](const char* key) {
     return limits.at(key).is_null() ? std::string("?") : fmt::format("{:.5g}", limits.at(key).get<double>());
   };
-  fmt::print(
+  print_output(
       "at most      {} tokens/s in training, {} in prompts, {} token by token\n"
       "             ({}: products {:.4g} TFLOP/s, reading {:.4g} GB/s)\n",
       tokens("training_tokens_per_s"), tokens("prompt_tokens_per_s"), tokens("decode_tokens_per_s"),
@@ -197,12 +199,12 @@ void print_paper(bool json) {
                     {"agrees", f.agrees()},
                     {"note", f.note}});
   }
-  if (json) return fmt::print("{}\n", rows.dump(2));
-  fmt::print("Parameters in billions and FLOPs of a sequence in 10^12, widths as exact fractions of 8/3 d\n\n");
-  fmt::print("{:<23}{:<18}{:>9}{:>11}{:>10}\n", "model", "", "paper", "ours", "differs");
+  if (json) return print_output("{}\n", json_text(rows, 2));
+  print_output("Parameters in billions and FLOPs of a sequence in 10^12, widths as exact fractions of 8/3 d\n\n");
+  print_output("{:<23}{:<18}{:>9}{:>11}{:>10}\n", "model", "", "paper", "ours", "differs");
   for (const PaperFigure& f : paper_figures()) {
-    fmt::print("{:<23}{:<18}{:>9.{}f}{:>11.{}f}{:>9.1f}%  {}{}\n", f.model, f.quantity, f.paper, f.decimals, f.ours,
-               f.decimals + 2, 100 * (f.ours / f.paper - 1), f.agrees() ? "" : "DIFFERS: ", f.note);
+    print_output("{:<23}{:<18}{:>9.{}f}{:>11.{}f}{:>9.1f}%  {}{}\n", f.model, f.quantity, f.paper, f.decimals, f.ours,
+                 f.decimals + 2, 100 * (f.ours / f.paper - 1), f.agrees() ? "" : "DIFFERS: ", f.note);
   }
 }
 
@@ -214,7 +216,7 @@ void cost(CostFlags flags) {
   if (flags.length > 0) source.length = flags.length;
   if (flags.dtype.empty()) flags.dtype = source.dtype;
   const Json json = cost_json(flags, source);
-  if (flags.json) return fmt::print("{}\n", json.dump(2));
+  if (flags.json) return print_output("{}\n", json_text(json, 2));
   print_cost(json);
 }
 
@@ -226,23 +228,19 @@ void add_cost_command(CLI::App& app) {
   std::vector<std::string> names;
   for (const Preset& preset : presets()) names.push_back(preset.name);
   command->footer(fmt::format("{}{}", kHelp, fmt::join(names, " ")));
-  command->add_option("MODEL_DIR", flags->model, "folder with a config.json")->type_name("");
+  add_model_option(*command, flags->model, "folder with a config.json");
   command->add_option("--preset", flags->preset, "a model of the paper, by name")->type_name("NAME");
   command->add_option("--config", flags->config, "the model of this run file")->type_name("FILE");
   command->add_flag("--paper", flags->paper, "the paper's table, computed again, beside its figures");
-  command->add_option("--rows", flags->rows, "sequences in a microbatch of training")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
-      ->capture_default_str();
-  command
-      ->add_option("--length", flags->length,
-                   "tokens in a sequence (default: the preset's, the run file's or the model's)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
+  add_number(*command, "--rows", flags->rows, {1, int64_t{1} << 31}, "sequences in a microbatch of training");
+  add_number(*command, "--length", flags->length, {1, int64_t{1} << 31},
+             "tokens in a sequence (default: the preset's, the run file's or the model's)", false);
   command->add_flag("--recompute", flags->recompute, "layers run again in backward instead of keeping activations");
   command->add_flag("--measure", flags->measure, "measure this device's rates, for the most tokens per second");
-  command->add_option("--product-tflops", flags->product_tflops, "a device's rate of large products, in 10^12 FLOP/s")
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--read-gb-per-s", flags->read_gb_per_s, "a device's rate of reading, in 10^9 bytes/s")
-      ->check(CLI::NonNegativeNumber);
+  add_number(*command, "--product-tflops", flags->product_tflops, {.least = 0, .most = 1e9},
+             "a device's rate of large products, in 10^12 FLOP/s; 0: not known");
+  add_number(*command, "--read-gb-per-s", flags->read_gb_per_s, {.least = 0, .most = 1e9},
+             "a device's rate of reading, in 10^9 bytes/s; 0: not known");
   command->add_flag("--json", flags->json, "print JSON");
   command->add_option("--dtype", flags->dtype,
                       "of weights and activations: f32 or bf16 (default: the run file's, or bf16)");

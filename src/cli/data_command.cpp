@@ -1,15 +1,18 @@
 #include <chrono>
-#include <cstdio>
 #include <memory>
 #include <string>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/output.h"
 #include "base/output_path.h"
 #include "base/paths.h"
 #include "base/thread_pool.h"
 #include "cli/commands.h"
 #include "cli/data_inspect.h"
+#include "cli/device_option.h"
+#include "cli/model_folder.h"
+#include "cli/number_option.h"
 #include "cli/text_sources.h"
 #include "data/builder.h"
 #include "data/scored_text.h"
@@ -84,11 +87,11 @@ class ProgressReport {
 
 void print_row(std::string_view name, int64_t documents, int64_t tokens, int64_t bytes) {
   const double bytes_per_token = tokens == 0 ? 0.0 : static_cast<double>(bytes) / static_cast<double>(tokens);
-  fmt::print("{:<20} {:>12} {:>16} {:>16} {:>14.2f}\n", name, documents, bytes, tokens, bytes_per_token);
+  print_output("{:<20} {:>12} {:>16} {:>16} {:>14.2f}\n", name, documents, bytes, tokens, bytes_per_token);
 }
 
 void print_summary(const DatasetInfo& info) {
-  fmt::print("{:<20} {:>12} {:>16} {:>16} {:>14}\n", "domain", "documents", "bytes", "tokens", "bytes/token");
+  print_output("{:<20} {:>12} {:>16} {:>16} {:>14}\n", "domain", "documents", "bytes", "tokens", "bytes/token");
   for (const DomainTotals& domain : info.domains) {
     print_row(domain.name, domain.documents, domain.tokens, domain.bytes);
   }
@@ -186,15 +189,11 @@ void add_data_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("data", "Turns text files into a dataset of token ids for training");
   command->footer(kHelp);
   // Neither is required() of CLI11, which would ask for them beside `inspect` too.
-  command->add_option("--tokenizer", flags->tokenizer, "folder with tokenizer.json, or a tokenizer.json (required)")
-      ->type_name("DIR_OR_FILE");
+  add_tokenizer_option(*command, flags->tokenizer, "folder with tokenizer.json, or a tokenizer.json (required)");
   command->add_option("--out", flags->out, "folder to make (required)")->type_name("DIR");
-  command
-      ->add_option("--valid-fraction", flags->valid_fraction,
-                   "write DIR/train and DIR/valid, with about this part of the documents in the latter")
-      ->check(CLI::Range(0.0, 0.999999))
-      ->type_name("PART");
-  command->add_option("--threads", flags->threads, "0: one per processor")->capture_default_str();
+  add_number(*command, "--valid-fraction", flags->valid_fraction, {.least = 0, .most = 0.999999},
+             "write DIR/train and DIR/valid, with about this part of the documents in the latter; 0: DIR alone");
+  add_threads_option(*command, flags->threads);
   add_text_source_options(*command, flags->sources);
   add_inspect_command(*command);
   command->callback([flags, command] {

@@ -5,6 +5,8 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/output.h"
+#include "cli/number_option.h"
 #include "data/batch_source.h"
 #include "data/shards.h"
 #include "eval/token_text.h"
@@ -37,12 +39,12 @@ std::string decoded(const Tokenizer& tokenizer, std::span<const int32_t> ids) {
 }
 
 void print_tokens(const Tokenizer& tokenizer, const Batch& batch, size_t begin, size_t length) {
-  fmt::print("{:>10} {:>8} {:<24} {:>8}  {}\n", "position", "id", "token", "target", "its text");
+  print_output("{:>10} {:>8} {:<24} {:>8}  {}\n", "position", "id", "token", "target", "its text");
   for (size_t i = begin; i < begin + length; ++i) {
     const int32_t target = batch.targets[i];
-    fmt::print("{:>10} {:>8} {:<24} {:>8}  {}\n", batch.positions[i], batch.tokens[i],
-               readable_token(tokenizer, batch.tokens[i]), target < 0 ? "-" : std::to_string(target),
-               target < 0 ? "" : readable_token(tokenizer, target));
+    print_output("{:>10} {:>8} {:<24} {:>8}  {}\n", batch.positions[i], batch.tokens[i],
+                 readable_token(tokenizer, batch.tokens[i]), target < 0 ? "-" : std::to_string(target),
+                 target < 0 ? "" : readable_token(tokenizer, target));
   }
 }
 
@@ -52,22 +54,22 @@ void inspect(const InspectFlags& flags) {
   const BatchSource source(dataset, {.sequence_length = flags.sequence_length, .rows_per_step = 1, .seed = flags.seed});
   const Batch batch = source.rows(flags.row, 0, 1);
   const auto pieces = source.row_of(flags.row, 0);
-  fmt::print("row {}: row {} of {} in epoch {}; {} documents, {} tokens, {} targets, {} padding\n", flags.row,
-             flags.row % source.rows_per_epoch(), source.rows_per_epoch(), flags.row / source.rows_per_epoch(),
-             pieces.size(), batch.num_tokens, batch.num_targets, flags.sequence_length - batch.num_tokens);
+  print_output("row {}: row {} of {} in epoch {}; {} documents, {} tokens, {} targets, {} padding\n", flags.row,
+               flags.row % source.rows_per_epoch(), source.rows_per_epoch(), flags.row / source.rows_per_epoch(),
+               pieces.size(), batch.num_tokens, batch.num_targets, flags.sequence_length - batch.num_tokens);
   size_t at = 0;
   for (const Piece& piece : pieces) {
     const auto length = static_cast<size_t>(piece.length);
     const auto targets = std::count_if(batch.targets.begin() + static_cast<int64_t>(at),
                                        batch.targets.begin() + static_cast<int64_t>(at + length),
                                        [](int32_t target) { return target >= 0; });
-    fmt::print("\ndocument {} ({}), tokens {} to {} of {}, {} targets\n", piece.document,
-               dataset.domain_names()[static_cast<size_t>(dataset.domain(piece.document))], piece.begin,
-               piece.begin + piece.length - 1, dataset.length(piece.document), targets);
+    print_output("\ndocument {} ({}), tokens {} to {} of {}, {} targets\n", piece.document,
+                 dataset.domain_names()[static_cast<size_t>(dataset.domain(piece.document))], piece.begin,
+                 piece.begin + piece.length - 1, dataset.length(piece.document), targets);
     if (flags.tokens) {
       print_tokens(tokenizer, batch, at, length);
     } else {
-      fmt::print("{}\n", decoded(tokenizer, std::span(batch.tokens).subspan(at, length)));
+      print_output("{}\n", decoded(tokenizer, std::span(batch.tokens).subspan(at, length)));
     }
     at += length;
   }
@@ -80,13 +82,9 @@ void add_inspect_command(CLI::App& data) {
   CLI::App* command = data.add_subcommand("inspect", "Shows a packed row of a dataset: documents, targets and text");
   command->footer(kHelp);
   command->add_option("DIR", flags->dataset, "dataset that `moe data` made")->required()->type_name("");
-  command->add_option("--row", flags->row, "which row of the run")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 50))
-      ->capture_default_str();
-  command->add_option("--sequence-length", flags->sequence_length, "tokens of a row")
-      ->check(CLI::Range(1, 1 << 24))
-      ->capture_default_str();
-  command->add_option("--seed", flags->seed, "decides the order")->capture_default_str();
+  add_number(*command, "--row", flags->row, {0, int64_t{1} << 50}, "which row of the run");
+  add_number(*command, "--sequence-length", flags->sequence_length, {1, 1 << 24}, "tokens of a row");
+  add_seed(*command, "--seed", flags->seed, "decides the order");
   command->add_flag("--tokens", flags->tokens, "a line for each token, with its target");
   command->callback([flags] { inspect(*flags); });
 }

@@ -3,6 +3,7 @@
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cuda/cuda_backend.h"
 #include "base/error.h"
+#include "cli/number_option.h"
 
 namespace moe {
 
@@ -22,10 +23,21 @@ Compute::Compute(DeviceKind wanted, int threads)
       device(wanted == DeviceKind::cuda ? make_cuda_device() : make_cpu_device()),
       backend(wanted == DeviceKind::cuda ? make_cuda_backend(*device) : make_cpu_backend(pool)) {}
 
+std::string device_name(const Compute& compute) {
+  const std::string name = compute.device->info().name;
+  if (compute.kind == DeviceKind::cuda) return name;
+  return fmt::format("{}, {} thread{}", name, compute.pool.size(), compute.pool.size() == 1 ? "" : "s");
+}
+
 void add_device_options(CLI::App& command, DeviceOptions& options) {
   command.add_option("--device", options.device, "where to compute: cuda, cpu, or auto: cuda where there is a GPU")
       ->capture_default_str();
-  command.add_option("--threads", options.threads, "of the CPU; 0: one per processor")->capture_default_str();
+  add_threads_option(command, options.threads, "of the CPU; 0: one per processor");
+}
+
+void add_threads_option(CLI::App& command, int& threads, const std::string& help) {
+  constexpr int kMostThreads = 1024;
+  add_number(command, "--threads", threads, {0, kMostThreads}, help);
 }
 
 Compute make_compute(const DeviceOptions& options) {
@@ -33,7 +45,6 @@ Compute make_compute(const DeviceOptions& options) {
   if (options.device == "cuda") {
     if (const std::string why = why_no_cuda(); !why.empty()) fail("--device cuda: {}; or use --device cpu", why);
   }
-  if (options.threads < 0) fail_usage("--threads {}: expected 0 (one per processor) or more", options.threads);
   return Compute(kind, options.threads);
 }
 

@@ -37,6 +37,12 @@ struct Compute {
   std::unique_ptr<Backend> backend;
 };
 
+/// "AMD EPYC 9B14, 2 threads" or the GPU's name.
+std::string device_name(const Compute& compute);
+
+/// Declares `--threads`, from 0 (one per processor) to 1024.
+void add_threads_option(CLI::App& command, int& threads, const std::string& help = "0: one per processor");
+
 /// Declares `--device` and `--threads`.
 void add_device_options(CLI::App& command, DeviceOptions& options);
 

@@ -1,13 +1,17 @@
-#include <cstdio>
+#include <exception>
 #include <memory>
 #include <string>
 
+#include "base/activity.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/output.h"
 #include "base/output_path.h"
 #include "checkpoint/hf_config.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/model_folder.h"
+#include "cli/number_option.h"
 #include "cli/routing_option.h"
 #include "cli/text_sources.h"
 #include "eval/choice_report.h"
@@ -15,6 +19,8 @@
 #include "eval/routing_report.h"
 #include "eval/sweep.h"
 #include "eval/text_documents.h"
+#include "train/progress.h"
+#include "train/training_log.h"
 
 namespace moe {
 namespace {
@@ -90,11 +96,27 @@ Tokenizer load_tokenizer(const LossFlags& flags, const ModelConfig& config) {
   return tokenizer;
 }
 
+MemoryDocuments read_texts(const std::vector<TextSource>& sources, const TextSourceOptions& options,
+                           const Tokenizer& tokenizer, ThreadPool& pool) {
+  const Activity activity("reading the texts");
+  show_status("reading the texts");
+  SkippedDocuments skipped(options);
+  MemoryDocuments documents =
+      load_documents(sources, tokenizer, pool, {.field = options.field, .on_bad_document = skipped.handler()});
+  clear_status();
+  skipped.report();
+  return documents;
+}
+
 EvaluationResult measure(const LoadedModel& model, const Documents& documents, Compute& compute,
                          EvaluationOptions options, const std::string& what) {
+  const double started = steady_seconds();
+  const auto seconds = [&] { return steady_seconds() - started; };
   options.progress = [&](int64_t done, int64_t all) {
-    show_status(fmt::format("evaluating{}: {} of {} rows", what, done, all));
+    show_status(fmt::format("evaluating{}: {} of {} rows, {} left", what, done, all,
+                            duration_text(seconds() * static_cast<double>(all - done) / static_cast<double>(done))));
   };
+  const Activity activity(fmt::format("evaluating{}, --batch-rows {} at once", what, options.batch_rows));
   EvaluationResult result =
       evaluate({.model = model.model(), .dtype = model.dtype(), .device = *compute.device, .backend = *compute.backend},
                documents, options);
@@ -148,37 +170,46 @@ std::string to_text(const LossFlags& flags, const Measured& measured, const Toke
   return text;
 }
 
+/// The file and the tables: when one cannot be written the other one is.
+void write_results(const LossFlags& flags, const Measured& measured, const Tokenizer& tokenizer) {
+  const std::string json = flags.json.empty() ? "" : json_text(to_json(flags, measured, tokenizer), 2) + "\n";
+  if (flags.json == "-") return print_text(json);
+  std::exception_ptr failure;
+  try {
+    if (!flags.json.empty()) write_file(flags.json, json);
+  } catch (const Error&) {
+    failure = std::current_exception();
+  }
+  print_text(to_text(flags, measured, tokenizer));
+  flush_output();
+  if (failure) std::rethrow_exception(failure);
+}
+
 void print_loss(const LossFlags& flags) {
   if (!flags.json.empty() && flags.json != "-") check_output_file(flags.json);
   const auto sources = text_sources(flags.sources);  // refused before anything is loaded
   const std::vector<SweepPoint> points = checked_sweep(flags);
   Compute compute = make_compute(flags.device);
+  show_status("reading the weights of " + flags.model);
   LoadedModel model(flags.model, parse_dtype_option(flags.dtype), *compute.device, flags.switches);
+  clear_status();
+  log_info("{} on {}", flags.model, device_name(compute));
   if (model.config().routing == RoutingMethod::expert_choice) {
     log_info("experts choose among all tokens of a row, later ones too: this is not the loss of a language model");
   }
   const Tokenizer tokenizer = load_tokenizer(flags, model.config());
-  SkippedDocuments skipped(flags.sources);
-  const MemoryDocuments documents = load_documents(
-      sources, tokenizer, compute.pool, {.field = flags.sources.field, .on_bad_document = skipped.handler()});
-  skipped.report();
+  const MemoryDocuments documents = read_texts(sources, flags.sources, tokenizer, compute.pool);
   const Measured measured = measure_all(flags, model, documents, compute, points);
-  const std::string json = flags.json.empty() ? "" : to_json(flags, measured, tokenizer).dump(2) + "\n";
-  if (!flags.json.empty() && flags.json != "-") write_file(flags.json, json);
-  fmt::print("{}", flags.json == "-" ? json : to_text(flags, measured, tokenizer));
-  if (std::fflush(stdout) != 0) fail("standard output could not be written");
+  write_results(flags, measured, tokenizer);
 }
 
 void add_analysis_options(CLI::App& command, LossFlags& flags) {
   CLI::Option* analyse = command.add_flag(
       "--analyse", flags.analyse, "also which experts the same tokens chose, and which tokens each expert took");
-  command.add_option("--top-tokens", flags.top_tokens, "tokens listed per expert in JSON")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str()
+  add_number(command, "--top-tokens", flags.top_tokens, {1, 1 << 20}, "tokens listed per expert in JSON")
       ->needs(analyse);
-  command.add_option("--min-count", flags.min_count, "tokens that the text has less often are not listed")
-      ->check(CLI::Range(1, 1 << 30))
-      ->capture_default_str()
+  add_number(command, "--min-count", flags.min_count, {1, 1 << 30},
+             "tokens that the text has less often are not listed")
       ->needs(analyse);
   command
       .add_option("--sweep", flags.sweeps,
@@ -192,15 +223,11 @@ void add_loss(CLI::App& parent) {
   auto flags = std::make_shared<LossFlags>();
   CLI::App* command = parent.add_subcommand("loss", "Cross-entropy, perplexity and bits per byte of text files");
   command->footer(kLossHelp);
-  command->add_option("MODEL_DIR", flags->model, "Hugging Face model folder with its tokenizer")
-      ->required()
-      ->type_name("");
+  add_model_option(*command, flags->model, "Hugging Face model folder with its tokenizer")->required();
   add_text_source_options(*command, flags->sources);
-  command->add_option("--batch-rows", flags->batch_rows, "rows computed together")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  command->add_option("--sequence-length", flags->sequence_length, "tokens per row (default: max_position_embeddings)")
-      ->check(CLI::Range(1, 1 << 30));
+  add_number(*command, "--batch-rows", flags->batch_rows, {1, 1 << 20}, "rows computed together");
+  add_number(*command, "--sequence-length", flags->sequence_length, {1, 1 << 30},
+             "tokens per row (default: max_position_embeddings)", false);
   command
       ->add_option("--json", flags->json,
                    "also write everything, the load of every expert by layer and domain included, to this file; "

@@ -1,15 +1,22 @@
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
+
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/output.h"
+#include "checkpoint/end_tokens.h"
 #include "checkpoint/hf_config.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/model_folder.h"
+#include "cli/number_option.h"
 #include "cli/routing_option.h"
+#include "cli/standard_input.h"
 #include "infer/generate.h"
 #include "tokenizer/tokenizer.h"
 
@@ -18,23 +25,27 @@ namespace {
 
 constexpr const char* kHelp =
     R"(Continues a text with the model in MODEL_DIR: a Hugging Face model folder (config.json, model.safetensors and
-tokenizer files), such as a checkpoint that `moe train` wrote. Standard output carries the continuation alone,
-while it is written; everything else goes to standard error. Without a prompt the model starts from BOS.
+tokenizer files) or, of a run of `moe train`, in its newest checkpoint. Standard output carries the continuation
+alone, as UTF-8, while it is written; everything else goes to standard error. Without --prompt and --prompt-file the
+text comes from standard input where that is a pipe or a file; one line end at its end does not count. Without any
+text the model starts from BOS.
 
 The next token is chosen from the logits in this order: --repetition-penalty, --temperature, --top-k, --top-p,
 --min-p, then a draw. The defaults draw from the model's own distribution. The same seed gives the same text, for
-any number of threads. Generation ends at the model's end-of-sequence token (not printed), before a --stop string,
-after --max-new-tokens, or where the model has no further positions.
+any number of threads. Generation ends at an end-of-sequence token (eos_token_id of config.json and of
+generation_config.json, and the tokenizer's; not printed), before a --stop string, after --max-new-tokens, or where the
+model has no further positions.
 
 Examples:
-  moe generate runs/demo/latest --prompt 'In the beginning' --max-new-tokens 100 --temperature 0.8 --top-p 0.95
-  moe generate runs/demo/latest --prompt-file question.txt --temperature 0 --stop $'\n\n' > answer.txt)";
+  moe generate runs/demo --prompt 'In the beginning' --max-new-tokens 100 --temperature 0.8 --top-p 0.95
+  echo 'In the beginning' | moe generate runs/demo --seed 7
+  moe generate runs/demo --prompt-file question.txt --temperature 0 --stop $'\n\n' > answer.txt)";
 
 constexpr int kInterrupted = 130;
 
 struct GenerateFlags {
   std::string model;
-  std::string prompt;
+  std::optional<std::string> prompt;
   std::string prompt_file;
   std::string dtype = "f32";
   GenerationOptions generation;
@@ -42,12 +53,6 @@ struct GenerateFlags {
   RoutingSwitches switches;
   bool quiet = false;
 };
-
-void write_stdout(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    fail("standard output could not be written");
-  }
-}
 
 const char* text_of(StopReason reason) {
   switch (reason) {
@@ -65,7 +70,30 @@ const char* text_of(StopReason reason) {
 
 double rate(int64_t tokens, double seconds) { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0; }
 
+/// The text, before anything is loaded.
+std::string prompt_text(const GenerateFlags& flags) {
+  if (!flags.prompt_file.empty()) return read_file(flags.prompt_file);
+  const bool wanted = flags.prompt == "-";
+  if (!wanted && (flags.prompt || !standard_input_is_given())) return flags.prompt.value_or("");
+  std::string text = read_standard_input();
+  if (text.ends_with('\n')) text.pop_back();
+  if (text.ends_with('\r')) text.pop_back();
+  return text;
+}
+
+/// On a terminal; new tokens are counted where their text goes elsewhere.
+void show_progress(const GenerationProgress& progress) {
+  static const bool text_is_shown = isatty(STDOUT_FILENO) == 1;
+  if (progress.new_tokens == 0) {
+    show_status(fmt::format("reading the prompt: {} of {} tokens", progress.prompt_done, progress.prompt_tokens));
+  } else if (!text_is_shown) {
+    show_status(fmt::format("{} of at most {} tokens, {:.1f} tokens/s", progress.new_tokens, progress.most_new_tokens,
+                            rate(progress.new_tokens, progress.seconds)));
+  }
+}
+
 void report(const Continuation& result, const GenerationSpeed& speed) {
+  clear_status();
   log_info("\nprompt: {} tokens, {:.1f} tokens/s; continuation: {} tokens, {:.1f} tokens/s; {}", speed.prompt_tokens,
            rate(speed.prompt_tokens, speed.prompt_seconds), result.ids.size(),
            rate(speed.decode_tokens, speed.decode_seconds), text_of(result.reason));
@@ -73,46 +101,56 @@ void report(const Continuation& result, const GenerationSpeed& speed) {
 
 void generate_text(const GenerateFlags& flags) {
   validate(flags.generation);
+  const std::string text = prompt_text(flags);
   const DType dtype = parse_dtype_option(flags.dtype);
   // All that was written is flushed, so leaving at once loses nothing, even in the middle of a long prompt's pass.
   std::signal(SIGINT, [](int) { std::_Exit(kInterrupted); });
   Compute compute = make_compute(flags.device);
   const ModelConfig config = read_hf_config(flags.model);
   check_generates(config);
-  const std::string text = flags.prompt_file.empty() ? flags.prompt : read_file(flags.prompt_file);
   const Tokenizer tokenizer = Tokenizer::load(flags.model);
+  show_status("reading the weights of " + flags.model);
   const LoadedModel loaded(flags.model, dtype, *compute.device, flags.switches);
+  clear_status();
   if (!flags.quiet) {
-    log_info("{}: {:.1f} M parameters, {} layers, {} tokens in the vocabulary; {} on {}, {} threads", flags.model,
+    log_info("{}: {:.1f} M parameters, {} layers, {} tokens in the vocabulary; {} on {}", flags.model,
              1e-6 * static_cast<double>(count_elements(parameter_table(config))), config.num_hidden_layers,
-             tokenizer.id_count(), flags.dtype, flags.device.device, compute.pool.size());
+             tokenizer.id_count(), flags.dtype, device_name(compute));
     if (const std::string note = generation_note(config); !note.empty()) log_info("{}", note);
   }
   const Prompt prompt{.ids = encode_prompt(tokenizer, config, text)};
+  const auto show = [](std::string_view piece) {
+    clear_status();
+    print_text(piece);
+    flush_output();
+  };
   GenerationSpeed speed;
-  const Continuation result = generate({loaded.model(), dtype, *compute.device, *compute.backend}, tokenizer, prompt,
-                                       flags.generation, write_stdout, &speed);
+  GenerationOptions options = flags.generation;
+  options.end_ids = read_end_tokens(flags.model);
+  if (!flags.quiet) options.progress = show_progress;
+  const Continuation result =
+      generate({loaded.model(), dtype, *compute.device, *compute.backend}, tokenizer, prompt, options, show, &speed);
   if (!flags.quiet) report(result, speed);
 }
 
 void add_sampling_options(CLI::App& command, GenerationOptions& options) {
   SamplingOptions& sampling = options.sampling;
-  command.add_option("--max-new-tokens", options.max_new_tokens, "the most tokens to add")->capture_default_str();
-  command.add_option("--temperature", sampling.temperature, "divides the logits; 0: always the most likely token")
-      ->capture_default_str();
-  command.add_option("--top-k", sampling.top_k, "draw from the K most likely tokens; 0: all")->capture_default_str();
-  command.add_option("--top-p", sampling.top_p, "draw from the most likely tokens that together have this probability")
-      ->capture_default_str();
-  command.add_option("--min-p", sampling.min_p, "drop tokens below this fraction of the most likely one's probability")
-      ->capture_default_str();
-  command
-      .add_option("--repetition-penalty", sampling.repetition_penalty,
-                  "above 1: makes tokens less likely that the text has already, prompt included")
-      ->capture_default_str();
+  constexpr int64_t kMostTokens = INT32_MAX;
+  add_number(command, "--max-new-tokens", options.max_new_tokens, {1, kMostTokens}, "the most tokens to add");
+  add_number(command, "--temperature", sampling.temperature, {.least = 0, .most = kMostTemperature},
+             "divides the logits; 0: always the most likely token");
+  add_number(command, "--top-k", sampling.top_k, {0, kMostTokens}, "draw from the K most likely tokens; 0: all");
+  add_number(command, "--top-p", sampling.top_p, {.least = 0, .most = 1, .above = true},
+             "draw from the most likely tokens that together have this probability; 1: all");
+  add_number(command, "--min-p", sampling.min_p, {.least = 0, .most = 1},
+             "drop tokens below this fraction of the most likely one's probability");
+  add_number(command, "--repetition-penalty", sampling.repetition_penalty,
+             {.least = 1 / kMostPenalty, .most = kMostPenalty},
+             "above 1: makes tokens less likely that the text has already, prompt included");
   command.add_option("--stop", options.stop, "ends the text before this string; may be repeated")
       ->type_name("STRING")
       ->allow_extra_args(false);
-  command.add_option("--seed", sampling.seed, "of the draws")->capture_default_str();
+  add_seed(command, "--seed", sampling.seed, "of the draws");
 }
 
 }  // namespace
@@ -121,10 +159,13 @@ void add_generate_command(CLI::App& app) {
   auto flags = std::make_shared<GenerateFlags>();
   CLI::App* command = app.add_subcommand("generate", "Continues a text with a model");
   command->footer(kHelp);
-  command->add_option("MODEL_DIR", flags->model, "folder with config.json, model.safetensors and tokenizer files")
-      ->required()
-      ->type_name("");
-  CLI::Option* prompt = command->add_option("--prompt", flags->prompt, "text to continue")->type_name("TEXT");
+  add_model_option(*command, flags->model, "folder with config.json, model.safetensors and tokenizer files")
+      ->required();
+  const auto take_prompt = [flags](const std::string& text) { flags->prompt = text; };
+  CLI::Option* prompt = command
+                            ->add_option_function<std::string>("--prompt", take_prompt,
+                                                               "text to continue; -: read it from standard input")
+                            ->type_name("TEXT");
   command->add_option("--prompt-file", flags->prompt_file, "file with the text to continue, taken as it is")
       ->type_name("FILE")
       ->excludes(prompt);

@@ -7,6 +7,7 @@
 #include "base/output_path.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/model_folder.h"
 #include "cli/routing_option.h"
 #include "cli/token_ids.h"
 #include "formats/safetensors.h"
@@ -86,9 +87,7 @@ void add_logits_command(CLI::App& app) {
   auto flags = std::make_shared<LogitsFlags>();
   CLI::App* command = app.add_subcommand("logits", "Writes a model's logits for given token ids to a file");
   command->footer(kHelp);
-  command->add_option("MODEL_DIR", flags->model, "folder with config.json and model.safetensors")
-      ->required()
-      ->type_name("");
+  add_model_option(*command, flags->model, "folder with config.json and model.safetensors")->required();
   CLI::Option* tokens =
       command->add_option("--tokens", flags->tokens, "token ids separated by commas or blanks")->type_name("IDS");
   command->add_option("--tokens-file", flags->tokens_file, "file with token ids, as `moe tokenizer encode` prints them")

@@ -1,43 +1,112 @@
 #include <exception>
+#include <sstream>
 
 #include <CLI/CLI.hpp>
 
+#include "base/activity.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/output.h"
 #include "cli/commands.h"
 #include "cli/exit_status.h"
+#include "cli/unknown_words.h"
 
+namespace moe {
 namespace {
 
 constexpr int kFailure = 1;
 constexpr int kUsage = 2;
 
-}  // namespace
+const char* const kOverview = R"(First steps:
+  moe tokenizer train --vocab-size 8192 --out runs/tokenizer books.txt
+  moe data --tokenizer runs/tokenizer --out runs/data books.txt
+  moe train configs/demo.toml --set data.train=runs/data --set data.valid= --set run.dir=runs/mine
+  moe generate runs/mine --prompt 'In the beginning'
+  moe eval loss runs/mine books.txt
 
-int main(int argc, char** argv) {
-  CLI::App app("moe: trains DeepSeekMoE language models from raw text, evaluates them and generates with them", "moe");
-  app.require_subcommand(1);
-  moe::add_tokenizer_commands(app);
-  moe::add_data_command(app);
-  moe::add_train_command(app);
-  moe::add_logits_command(app);
-  moe::add_generate_command(app);
-  moe::add_eval_command(app);
-  moe::add_cost_command(app);
-  moe::add_study_command(app);
-  moe::add_bench_command(app);
+`moe help COMMAND`, for instance `moe help eval loss`, says all about a command. Results go to standard output, all else
+to standard error. Exit status: 0, 1 for a failure, 2 for a command line or a run file that cannot be understood.)";
+
+void add_commands(CLI::App& app) {
+  app.require_subcommand(0, 1);
+  app.footer(kOverview);
+  app.set_version_flag("--version", "moe " MOE_VERSION, "Print the version and stop");
+  add_tokenizer_commands(app);
+  add_data_command(app);
+  add_train_command(app);
+  add_generate_command(app);
+  add_eval_command(app);
+  add_study_command(app);
+  add_cost_command(app);
+  add_logits_command(app);
+  add_bench_command(app);
+  add_help_command(app);
+}
+
+/// One sentence about a command line that cannot be parsed.
+std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
+  if (const std::string unknown = unknown_argument(app); !unknown.empty()) return unknown;
+  const CLI::App& command = chosen_command(app);
+  const std::string name = full_name(command);
+  const auto below = command.get_subcommands([](const CLI::App*) { return true; });
+  if (command.get_require_subcommand_min() > 0 && command.get_subcommands().empty()) {
+    std::vector<std::string> names;
+    for (const CLI::App* one : below) names.push_back(one->get_name());
+    return fmt::format("`{}` needs one of its commands: {}; `moe help{}` says more", name, fmt::join(names, ", "),
+                       name.substr(3));
+  }
+  return fmt::format("{}; `{} --help` says what it takes", error.what(), name);
+}
+
+/// Help that was asked for goes to standard output, what is wrong with a command line to standard error.
+int show_parse_result(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() != 0) throw UsageError(complaint(app, error));
+  std::ostringstream out;
+  app.exit(error, out, out);
+  print_text(out.str());
+  return 0;
+}
+
+int run(CLI::App& app, int argc, char** argv) {
+  const std::string words = argc > 2 ? fmt::format("{} {}", argv[1], argv[2]) : argc > 1 ? argv[1] : "";
+  const Activity activity(fmt::format("running `moe {}`", words));
   try {
+    add_commands(app);
     app.parse(argc, argv);
+    if (app.get_subcommands().empty()) print_text(app.help());
+    return 0;
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kUsage;
-  } catch (const moe::ExitStatus& exit) {
+    return show_parse_result(app, error);
+  } catch (const ExitStatus& exit) {
     return exit.status;
-  } catch (const moe::UsageError& error) {
-    moe::log_info("error: {}", error.what());
+  }
+}
+
+/// The status of `work`; whatever it throws becomes a sentence.
+template <class Work>
+int guarded(Work work) {
+  try {
+    return work();
+  } catch (const UsageError& error) {
+    log_info("error: {}", error.what());
     return kUsage;
   } catch (const std::exception& error) {
-    moe::log_info("error: {}", error.what());
+    log_info("error: {}", sentence_of(error));
     return kFailure;
   }
-  return 0;
+}
+
+}  // namespace
+}  // namespace moe
+
+int main(int argc, char** argv) {
+  using namespace moe;
+  reserve_standard_streams();
+  CLI::App app("moe: trains DeepSeekMoE language models from raw text, evaluates them and generates with them", "moe");
+  int status = guarded([&] { return run(app, argc, argv); });
+  const int written = guarded([] {
+    flush_output();
+    return output_failed() ? kFailure : 0;
+  });
+  return status == 0 ? written : status;
 }

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "cli/number_option.h"
 
 namespace moe {
 namespace {
@@ -30,10 +31,8 @@ ExpertMask parse_mask(std::string_view text) {
 }  // namespace
 
 void add_routing_options(CLI::App& command, RoutingSwitches& switches) {
-  command
-      .add_option("--experts-per-token", switches.experts_per_token,
-                  "routed experts that a token uses (default: the model's)")
-      ->check(CLI::Range(1, 1 << 20));
+  add_number(command, "--experts-per-token", switches.experts_per_token, {1, 1 << 20},
+             "routed experts that a token uses (default: the model's)", false);
   command
       .add_option_function<std::vector<std::string>>(
           "--mask-experts",
@@ -43,9 +42,7 @@ void add_routing_options(CLI::App& command, RoutingSwitches& switches) {
           "experts of a layer that nobody chooses; may be repeated")
       ->type_name("LAYER:E,E")
       ->allow_extra_args(false);
-  command.add_option("--mask-best", switches.skip, "each token's best experts that are passed over")
-      ->check(CLI::Range(0, 1 << 20))
-      ->capture_default_str();
+  add_number(command, "--mask-best", switches.skip, {0, 1 << 20}, "each token's best experts that are passed over");
   command.add_flag("--drop-shared", switches.drop_shared,
                    "without the shared experts, each in exchange for one more routed one");
 }

@@ -1,12 +1,13 @@
 #include <algorithm>
-#include <cstdio>
 #include <memory>
 
 #include "base/log.h"
+#include "base/output.h"
 #include "base/output_path.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
+#include "cli/number_option.h"
 #include "data/shards.h"
 #include "study/plots.h"
 #include "train/interrupt.h"
@@ -60,8 +61,8 @@ void show(const StudyOptions& options, const Study& study) {
   if (results.empty()) fail("{} has no results yet; run the study first", (study.dir / "results").string());
   if (results.size() < study.jobs.size()) log_info("{} of {} jobs have a result", results.size(), study.jobs.size());
   const auto systems = summarize(study, results);
-  fmt::print("{}", study_table(study, systems));
-  if (std::fflush(stdout) != 0) fail("standard output could not be written");
+  print_text(study_table(study, systems));
+  flush_output();
   if (options.plots.empty()) return;
   for (const std::string& name : write_plots(study, systems, options.plots)) log_info("{}/{}", options.plots, name);
 }
@@ -125,10 +126,8 @@ void add_study_command(CLI::App& app) {
   auto options = std::make_shared<StudyOptions>();
   CLI::App* run_command = study->add_subcommand("run", "Trains what is not trained yet, then prints the table");
   add_common(*run_command, *options);
-  run_command
-      ->add_option("--max-seconds", options->seconds,
-                   "start no job that would end later than this, by the longest so far; 0: no limit")
-      ->check(CLI::NonNegativeNumber);
+  add_number(*run_command, "--max-seconds", options->seconds, {.least = 0, .most = 1e9},
+             "start no job that would end later than this, by the longest so far; 0: no limit");
   add_device_options(*run_command, options->device);
   run_command->callback([options] { exit_with(run(*options)); });
   CLI::App* show_command = study->add_subcommand("show", "Prints the table of the results that there are");

@@ -4,9 +4,9 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "data/reader.h"
 #include "data/source_files.h"
-#include "tokenizer/utf8.h"
 
 namespace moe {
 

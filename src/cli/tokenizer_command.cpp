@@ -1,14 +1,18 @@
 #include <algorithm>
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/output.h"
 #include "base/output_path.h"
 #include "base/thread_pool.h"
 #include "cli/commands.h"
+#include "cli/device_option.h"
+#include "cli/model_folder.h"
+#include "cli/number_option.h"
+#include "cli/standard_input.h"
 #include "cli/text_sources.h"
 #include "cli/token_ids.h"
 #include "data/reader.h"
@@ -40,19 +44,7 @@ the bytes they stand for to standard output, with nothing added.
 Example:
   echo '44 5 912' | moe tokenizer decode --tokenizer runs/tokenizer)";
 
-std::string read_stdin() {
-  std::string text;
-  std::vector<char> buffer(size_t{1} << 16);
-  for (size_t got; (got = std::fread(buffer.data(), 1, buffer.size(), stdin)) > 0;) text.append(buffer.data(), got);
-  if (std::ferror(stdin) != 0) fail("standard input could not be read");
-  return text;
-}
-
-void write_stdout(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    fail("standard output could not be written");
-  }
-}
+constexpr const char* kTokenizer = "folder with tokenizer.json (or vocab.json and merges.txt), or a tokenizer.json";
 
 struct TrainFlags {
   TrainerOptions trainer;
@@ -109,13 +101,13 @@ void warn_of_second_bos(const Tokenizer& tokenizer, const EncodeFlags& flags, co
 void encode(EncodeFlags flags) {
   flags.options.add_special = !flags.no_special;
   const Tokenizer tokenizer = Tokenizer::load(flags.tokenizer);
-  const std::string text = read_stdin();
+  const std::string text = read_standard_input();
   std::vector<int32_t> ids;
   std::string out;
   if (!flags.lines) {
     tokenizer.encode(text, flags.options, ids);
     warn_of_second_bos(tokenizer, flags, ids);
-    return write_stdout(fmt::format("{}\n", fmt::join(ids, " ")));
+    return write_output(fmt::format("{}\n", fmt::join(ids, " ")));
   }
   for (std::string_view rest = text; !rest.empty();) {
     const size_t end = std::min(rest.find('\n'), rest.size());
@@ -125,30 +117,22 @@ void encode(EncodeFlags flags) {
     out += fmt::format("[{}]\n", fmt::join(ids, ", "));
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
-  write_stdout(out);
-}
-
-void add_tokenizer_option(CLI::App& command, std::string& path) {
-  command
-      .add_option("--tokenizer", path, "folder with tokenizer.json (or vocab.json and merges.txt), or a tokenizer.json")
-      ->required()
-      ->type_name("DIR_OR_FILE");
+  write_output(out);
 }
 
 void add_train(CLI::App& parent) {
   auto flags = std::make_shared<TrainFlags>();
   CLI::App* command = parent.add_subcommand("train", "Trains a byte-level BPE tokenizer on text files");
   command->footer(kTrainHelp);
-  command
-      ->add_option("--vocab-size", flags->trainer.vocab_size, "tokens in all: 256 bytes and 19 special tokens included")
-      ->capture_default_str();
+  add_number(*command, "--vocab-size", flags->trainer.vocab_size, {kLeastVocabulary, kMostVocabulary},
+             "tokens in all: 256 bytes and 19 special tokens included");
   command
       ->add_option("--pattern", flags->trainer.pattern,
                    "the expression that cuts text into words first: moe, or qwen2, which llama.cpp knows")
       ->check(CLI::IsMember({"moe", "qwen2"}))
       ->capture_default_str();
   command->add_option("--out", flags->out, "folder for the files (made if absent)")->required()->type_name("DIR");
-  command->add_option("--threads", flags->threads, "0: one per processor")->capture_default_str();
+  add_threads_option(*command, flags->threads);
   add_text_options(*command, flags->sources);
   command->callback([flags] { train(*flags); });
 }
@@ -157,7 +141,7 @@ void add_encode(CLI::App& parent) {
   auto flags = std::make_shared<EncodeFlags>();
   CLI::App* command = parent.add_subcommand("encode", "Turns text into token ids");
   command->footer(kEncodeHelp);
-  add_tokenizer_option(*command, flags->tokenizer);
+  add_tokenizer_option(*command, flags->tokenizer, kTokenizer)->required();
   command->add_flag("--no-special", flags->no_special, "add neither BOS nor EOS");
   command->add_flag("--parse-special", flags->options.parse_special,
                     "special tokens spelled in the text become their ids (default: they are ordinary text)");
@@ -173,11 +157,11 @@ void add_decode(CLI::App& parent) {
   auto flags = std::make_shared<DecodeFlags>();
   CLI::App* command = parent.add_subcommand("decode", "Turns token ids into text");
   command->footer(kDecodeHelp);
-  add_tokenizer_option(*command, flags->tokenizer);
+  add_tokenizer_option(*command, flags->tokenizer, kTokenizer)->required();
   command->add_flag("--special", flags->options.keep_special, "write special tokens out (default: they are left out)");
   command->callback([flags] {
     const Tokenizer tokenizer = Tokenizer::load(flags->tokenizer);
-    write_stdout(tokenizer.decode(parse_token_ids(read_stdin(), "standard input"), flags->options));
+    write_output(tokenizer.decode(parse_token_ids(read_standard_input(), "standard input"), flags->options));
   });
 }
 

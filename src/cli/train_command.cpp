@@ -1,9 +1,9 @@
 #include <algorithm>
-#include <cstdio>
 #include <memory>
 #include <optional>
 
 #include "base/log.h"
+#include "base/output.h"
 #include "base/paths.h"
 #include "cli/bench_machine.h"
 #include "cli/commands.h"
@@ -80,23 +80,18 @@ double measured_rate(Compute& compute, DType dtype) {
   return measure_product(*compute.backend, *compute.device, dtype, size, 2);
 }
 
-std::string device_text(Compute& compute) {
-  const std::string name = compute.device->info().name;
-  if (compute.kind == DeviceKind::cuda) return name;
-  return fmt::format("{}, {} thread{}", name, compute.pool.size(), compute.pool.size() == 1 ? "" : "s");
-}
-
 void dry_run(const TrainOptions& options, const RunConfig& run, const MemoryPlan& plan, Compute& compute) {
   std::optional<Dataset> train_data;
-  if (!run.data.train.empty() && (is_weighted_paths(run.data.train) || path_exists(run.data.train))) train_data.emplace(run.data.train);
+  if (!run.data.train.empty() && (is_weighted_paths(run.data.train) || path_exists(run.data.train)))
+    train_data.emplace(run.data.train);
   const BeforeRun before{.run = run,
                          .plan = plan,
                          .train = train_data ? &*train_data : nullptr,
-                         .device = device_text(compute),
+                         .device = device_name(compute),
                          .available_bytes = compute.device->info().memory_bytes,
                          .product_rate = measured_rate(compute, run.step.dtype)};
-  std::fputs(start_text(before).c_str(), stdout);
-  if (options.verbose) std::fputs(details_text(run, plan).c_str(), stdout);
+  print_text(start_text(before));
+  if (options.verbose) print_text(details_text(run, plan));
   for (const std::string& warning : start_warnings(before)) log_warning("{}", warning);
 }
 
@@ -134,7 +129,7 @@ int train(const TrainOptions& options) {
                          .plan = plan,
                          .train = &train_data,
                          .valid = data.valid,
-                         .device = device_text(compute),
+                         .device = device_name(compute),
                          .available_bytes = compute.device->info().memory_bytes,
                          .product_rate = product_rate,
                          .resumed_step = trainer.steps_done() > 0 ? std::optional(trainer.steps_done()) : std::nullopt};
@@ -172,7 +167,7 @@ void add_train_command(CLI::App& app) {
   command->add_flag_callback(
       "--keys",
       [] {
-        std::fputs(keys_as_markdown().c_str(), stdout);
+        print_text(keys_as_markdown());
         throw ExitStatus{0};
       },
       "Print every key of a run file with its values, default and meaning, and stop");

@@ -68,7 +68,8 @@ void CachedModel::check_room(int64_t sequence, size_t tokens) const {
        max_length());
 }
 
-std::vector<float> CachedModel::append(int64_t sequence, std::span<const int32_t> ids) {
+std::vector<float> CachedModel::append(int64_t sequence, std::span<const int32_t> ids,
+                                       const std::function<void(int64_t)>& passed) {
   MOE_CHECK(!ids.empty());
   check_room(sequence, ids.size());
   std::vector<float> logits;
@@ -78,6 +79,7 @@ std::vector<float> CachedModel::append(int64_t sequence, std::span<const int32_t
     const bool last = begin + part.size() == ids.size();
     logits = run({part.begin(), part.end()}, std::vector<int32_t>(part.size(), static_cast<int32_t>(sequence)),
                  last ? 1 : 0);
+    if (passed) passed(static_cast<int64_t>(part.size()));
   }
   return logits;
 }

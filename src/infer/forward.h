@@ -94,8 +94,10 @@ class CachedModel {
   /// The number of tokens in a sequence's cache.
   int64_t length(int64_t sequence) const { return lengths_[static_cast<size_t>(sequence)]; }
   int64_t max_length() const;
-  /// Appends tokens to one sequence, in as many passes as needed; the logits [V] that follow the last one.
-  std::vector<float> append(int64_t sequence, std::span<const int32_t> ids);
+  /// Appends tokens to one sequence, in as many passes as needed; the logits [V] that follow the last one. Calls
+  /// `passed`, where it is not empty, with the number of tokens of each pass.
+  std::vector<float> append(int64_t sequence, std::span<const int32_t> ids,
+                            const std::function<void(int64_t)>& passed = {});
   /// Appends one token to each of the named sequences (distinct); the logits [n, V] that follow.
   std::vector<float> append_each(std::span<const int32_t> sequences, std::span<const int32_t> ids);
   /// Empties a sequence's cache.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "tokenizer/streaming_decoder.h"
 
 namespace moe {
@@ -31,9 +32,11 @@ class Sequence {
       : ids_(prompt.ids),
         number_(prompt.sequence),
         limits_(limits_of(prompt, options, config)),
-        end_ids_{tokenizer.eos(), config.eos_token_id},
+        end_ids_(options.end_ids.begin(), options.end_ids.end()),
         decoder_(tokenizer),
-        stop_(options.stop) {}
+        stop_(options.stop) {
+    end_ids_.insert(end_ids_.end(), {tokenizer.eos(), config.eos_token_id});
+  }
 
   /// Chooses the next token; the text that can be shown now.
   std::string extend(Sampler& sampler, std::span<const float> logits) {
@@ -110,6 +113,9 @@ void validate(const GenerationOptions& options) {
   if (options.max_new_tokens < 1) fail_usage("--max-new-tokens {}: expected 1 or more", options.max_new_tokens);
   for (const std::string& stop : options.stop) {
     if (stop.empty()) fail_usage("--stop: an empty string would stop at once; leave the option out");
+    if (utf8_valid_prefix(stop) != stop.size()) {
+      fail_usage("--stop {}: it is not UTF-8, and generated text always is, so it would never occur", valid_utf8(stop));
+    }
   }
 }
 
@@ -196,15 +202,25 @@ std::vector<Continuation> generate_batch(const Runtime& runtime, const Tokenizer
   CachedModel model = make_cache(runtime, prompts, options);
   GenerationSpeed measured;
   std::vector<Sequence> sequences;
+  GenerationProgress progress;
+  for (const Prompt& prompt : prompts) {
+    progress.prompt_tokens += static_cast<int64_t>(prompt.ids.size());
+    progress.most_new_tokens += limits_of(prompt, options, config).new_tokens;
+  }
+  const auto passed = [&](int64_t tokens) {
+    progress.prompt_done += tokens;
+    if (options.progress) options.progress(progress);
+  };
   const auto extend = [&](size_t index, std::span<const float> logits) {
     const std::string text = sequences[index].extend(sampler, logits);
+    ++progress.new_tokens;
     if (on_text && !text.empty()) on_text(index, text);
   };
 
   for (size_t i = 0; i < prompts.size(); ++i) {
     sequences.emplace_back(tokenizer, config, prompts[i], options);
     const Stopwatch prompt_watch;
-    const std::vector<float> logits = model.append(static_cast<int64_t>(i), prompts[i].ids);
+    const std::vector<float> logits = model.append(static_cast<int64_t>(i), prompts[i].ids, passed);
     measured.prompt_seconds += prompt_watch.seconds();
     measured.prompt_tokens += static_cast<int64_t>(prompts[i].ids.size());
     extend(i, logits);
@@ -223,6 +239,8 @@ std::vector<Continuation> generate_batch(const Runtime& runtime, const Tokenizer
     for (size_t i = 0; i < active.size(); ++i) {
       extend(static_cast<size_t>(active[i]), std::span(logits).subspan(i * vocab_size, vocab_size));
     }
+    progress.seconds = watch.seconds();
+    if (options.progress) options.progress(progress);
   }
   measured.decode_seconds = watch.seconds();
 

@@ -13,17 +13,30 @@
 namespace moe {
 
 enum class StopReason {
-  end_of_sequence,  ///< the model chose EOS
+  end_of_sequence,  ///< the model chose EOS or another id that ends a text
   stop_string,      ///< the text reached one of the stop strings
   max_new_tokens,
   max_positions,  ///< prompt and continuation have max_position_embeddings tokens
 };
 
+/// How far generate_batch() is, summed over its prompts.
+struct GenerationProgress {
+  int64_t prompt_done = 0;  ///< tokens that went through the model
+  int64_t prompt_tokens = 0;
+  int64_t new_tokens = 0;
+  int64_t most_new_tokens = 0;
+  double seconds = 0;  ///< since the prompts were read
+};
+
 struct GenerationOptions {
   int64_t max_new_tokens = 256;
-  /// Text ends before the first of these that is complete; none may be empty.
+  /// Ids that end the text, beside the tokenizer's EOS and the model configuration's.
+  std::vector<int32_t> end_ids = {};
+  /// Text ends before the first of these that is complete. Valid UTF-8, as the text is; none may be empty.
   std::vector<std::string> stop = {};
   SamplingOptions sampling = {};
+  /// Called after each pass of the model; may be empty.
+  std::function<void(const GenerationProgress&)> progress = {};
 };
 
 /// Throws UsageError naming the option (as the command line spells it) that is out of its range.
@@ -38,7 +51,8 @@ struct Prompt {
 struct Continuation {
   /// What was generated, an EOS at the end included; a stop string's tokens too.
   std::vector<int32_t> ids;
-  /// Without special tokens, EOS, stop string and, at the very end, the start of an unfinished character.
+  /// Valid UTF-8, with U+FFFD for bytes of the model that are no character. Without special tokens, EOS, stop string
+  /// and, at the very end, the start of an unfinished character.
   std::string text;
   StopReason reason = StopReason::max_new_tokens;
 };
@@ -86,8 +100,8 @@ void check_generates(const ModelConfig& config);
 /// What generation does otherwise than evaluation, for people; "": nothing.
 std::string generation_note(const ModelConfig& config);
 
-/// Called with the index of a prompt and the bytes that its text grows by: whole characters wherever the model writes
-/// such. The pieces of one prompt, put together, are its Continuation's text.
+/// Called with the index of a prompt and the whole characters that its text grows by. The pieces of one prompt, put
+/// together, are its Continuation's text.
 using OnText = std::function<void(size_t, std::string_view)>;
 
 /// Continues every prompt, each exactly as it would be alone (the same bits, on backends whose rows do not depend on

@@ -12,11 +12,13 @@ namespace moe {
 
 void validate(const SamplingOptions& options) {
   // Written so that NaN fails too.
-  if (!(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty))) {
-    fail_usage("--repetition-penalty {}: expected a number above 0 (1 changes nothing)", options.repetition_penalty);
+  if (!(options.repetition_penalty >= 1 / kMostPenalty && options.repetition_penalty <= kMostPenalty)) {
+    fail_usage("--repetition-penalty {}: expected a number from {} to {} (1 changes nothing)",
+               options.repetition_penalty, 1 / kMostPenalty, kMostPenalty);
   }
-  if (!(options.temperature >= 0 && std::isfinite(options.temperature))) {
-    fail_usage("--temperature {}: expected 0 (always the most likely token) or a number above", options.temperature);
+  if (!(options.temperature >= 0 && options.temperature <= kMostTemperature)) {
+    fail_usage("--temperature {}: expected a number from 0 (always the most likely token) to {}", options.temperature,
+               kMostTemperature);
   }
   if (options.top_k < 0) fail_usage("--top-k {}: expected 0 (all tokens) or more", options.top_k);
   if (!(options.top_p > 0 && options.top_p <= 1)) {

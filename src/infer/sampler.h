@@ -10,6 +10,9 @@
 namespace moe {
 
 /// Applied in the order of the fields below; each works on what the ones before it left.
+/// The largest values that SamplingOptions take; a penalty may be as small as 1 / kMostPenalty.
+constexpr double kMostTemperature = 1e6, kMostPenalty = 1000;
+
 struct SamplingOptions {
   /// Ids that occur in the sequence so far, prompt included: a positive logit is divided by it, another multiplied
   /// (each id once, however often it occurs). 1 changes nothing.

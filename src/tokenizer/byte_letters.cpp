@@ -1,6 +1,6 @@
 #include "tokenizer/byte_letters.h"
 
-#include "tokenizer/utf8.h"
+#include "base/utf8.h"
 
 namespace moe {
 namespace {

@@ -10,9 +10,9 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/utf8.h"
 #include "formats/json.h"
 #include "tokenizer/regex.h"
-#include "tokenizer/utf8.h"
 
 namespace moe {
 

@@ -13,11 +13,11 @@ class StreamingDecoder {
   explicit StreamingDecoder(const Tokenizer& tokenizer, DecodeOptions options = {})
       : tokenizer_(tokenizer), options_(options) {}
 
-  /// The bytes that can be shown after this id. The start of a character whose rest may still come is held back; bytes
-  /// that can be no character come out as they are.
+  /// The text that can be shown after this id: valid UTF-8, with U+FFFD for bytes that can be no character. The start
+  /// of a character whose rest may still come is held back. All pieces together are valid_utf8() of the ids' bytes.
   std::string push(int32_t id);
 
-  /// What is held back, complete or not; the decoder is then as new.
+  /// U+FFFD where something is held back; the decoder is then as new.
   std::string flush();
 
  private:

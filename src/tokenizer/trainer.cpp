@@ -127,11 +127,9 @@ TokenizerTrainer::TokenizerTrainer(TrainerOptions options, ThreadPool& pool)
       pre_tokenizer_(Json(pre_tokenizer_json(word_pattern(options_.pattern))), "trained tokenizer"),
       counts_(static_cast<size_t>(pool.size())),
       scratch_(static_cast<size_t>(pool.size())) {
-  constexpr int32_t kLeast = kSpecialTokens + kByteTokens;
-  constexpr int32_t kMost = 1 << 20;
-  if (options_.vocab_size < kLeast || options_.vocab_size > kMost) {
-    fail_usage("the vocabulary size {} is out of range: expected {} ({} special tokens and {} bytes) to {}",
-               options_.vocab_size, kLeast, kSpecialTokens, kByteTokens, kMost);
+  if (options_.vocab_size < kLeastVocabulary || options_.vocab_size > kMostVocabulary) {
+    fail_usage("--vocab-size {}: expected a whole number from {} ({} special tokens and {} bytes) to {}",
+               options_.vocab_size, kLeastVocabulary, kSpecialTokens, kByteTokens, kMostVocabulary);
   }
 }
 

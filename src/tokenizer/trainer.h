@@ -31,6 +31,9 @@ extern const std::string_view kTrainedPattern;
 /// which other programs know by this name). Any other name is a usage error.
 std::string_view word_pattern(std::string_view name);
 
+/// The sizes that a vocabulary can have: special tokens and the 256 bytes are always in it.
+inline constexpr int32_t kLeastVocabulary = kSpecialTokens + 256, kMostVocabulary = 1 << 20;
+
 struct TrainerOptions {
   int32_t vocab_size = 8192;    ///< special tokens and bytes included
   std::string pattern = "moe";  ///< a name that word_pattern() knows

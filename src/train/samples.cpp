@@ -1,8 +1,7 @@
 #include "train/samples.h"
 
-#include <cstdio>
-
 #include "base/error.h"
+#include "base/output.h"
 
 namespace moe {
 
@@ -29,8 +28,7 @@ void write_samples(const Runtime& runtime, const Tokenizer& tokenizer, const Sam
   std::string out = fmt::format("--- samples after step {} ---\n", step);
   for (size_t i = 0; i < texts.size(); ++i) out += fmt::format("[{}]{}\n", config.prompts[i], texts[i].text);
   out += "---\n";
-  std::fwrite(out.data(), 1, out.size(), stdout);
-  std::fflush(stdout);
+  offer_output(out);
 }
 
 }  // namespace moe

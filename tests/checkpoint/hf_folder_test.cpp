@@ -132,6 +132,29 @@ TEST_F(HfWeights, MissingExtraAndMisshapenTensorsAreNamed) {
   EXPECT_NE(dtype.find("expected F32 or BF16"), std::string::npos) << dtype;
 }
 
+TEST_F(HfWeights, TheOneFileOfAnIndexIsReadAndSeveralAreRefused) {
+  const ModelConfig config = tiny_config();
+  const auto table = parameter_table(config);
+  EXPECT_EQ(load_refusal(config, [](Tensors&) {}), "(not refused)");
+  const std::string expected(static_cast<const char*>(views_[1].data), views_[1].bytes());
+  fs::rename(folder_.path() / "model.safetensors", folder_.path() / "model-00001-of-00001.safetensors");
+  const auto read_with = [&](const Json& map) {
+    write_file(folder_.path() / "model.safetensors.index.json", Json{{"weight_map", map}}.dump());
+    return refusal([&] { load(config, table); });
+  };
+  EXPECT_EQ(read_with({{"a", "model-00001-of-00001.safetensors"}, {"b", "model-00001-of-00001.safetensors"}}),
+            "(not refused)");
+  EXPECT_EQ(std::string(static_cast<const char*>(views_[1].data), views_[1].bytes()), expected);
+  const std::string several = read_with({{"a", "model-00001-of-00002.safetensors"}, {"b", "second"}});
+  EXPECT_NE(several.find("the weights are in 2 files (model-00001-of-00002.safetensors, ...)"), std::string::npos)
+      << several;
+  EXPECT_NE(read_with({{"a", "other"}}).find("other: No such file"), std::string::npos);
+  EXPECT_NE(read_with({{"a", "../x"}}).find("expected a name without a folder"), std::string::npos);
+  EXPECT_NE(read_with({{"a", 3}}).find("the file of a is a number"), std::string::npos) << read_with({{"a", 3}});
+  EXPECT_NE(read_with(Json::object()).find("names no file"), std::string::npos);
+  EXPECT_NE(read_with(Json::array()).find("expected an object"), std::string::npos);
+}
+
 // FIELD 1d: a converter that drops experts leaves random weights; one that swaps gate and up; one that transposes where
 // sizes coincide.
 TEST_F(HfWeights, EveryElementHasItsOwnPlaceEvenWhereSizesCoincide) {

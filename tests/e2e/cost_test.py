@@ -27,6 +27,28 @@ class CostTest(unittest.TestCase):
         self.assertEqual(cache["kv_cache_bytes_per_token"], 2 * 28 * 2048 * 2)
         self.assertAlmostEqual(cache["weights_gib"], 2 * (result["total_params"] + result["router_params"]) / 2**30)
 
+    def test_training_memory_is_that_of_the_shapes(self):
+        """DeepSeekMoE 2B in bf16, counted here: 9 MoE layers of 1 shared and 63 routed experts, 7 of which a token uses."""
+        d, layers, vocabulary, experts, shared, used, width, tokens = 1280, 9, 8192, 63, 1, 7, 864, 2048
+        layer = 4 * d * d + 2 * d + experts * d + (experts + shared) * 3 * width * d  # attention, norms, router, experts
+        parameters = 2 * vocabulary * d + layers * layer + d
+        result = cost("--preset", "deepseekmoe-2b", "--dtype", "bf16", "--recompute", "--device", "cpu")["training"]
+        padding = 2e-5  # GiB: 64 bytes a tensor
+        self.assertAlmostEqual(result["weights_gib"], 2 * parameters / 2**30, delta=padding)
+        self.assertAlmostEqual(result["gradients_gib"], 4 * parameters / 2**30, delta=padding)
+        self.assertAlmostEqual(result["optimizer_gib"], 12 * parameters / 2**30, delta=padding)  # master and two moments
+        parts = ("weights", "gradients", "optimizer", "activations", "batch")
+        self.assertAlmostEqual(result["total_gib"], sum(result[f"{part}_gib"] for part in parts), places=9)
+        # Kept through the pass: each layer's input. At once, when a layer is differentiated: its queries, keys, values and
+        # attention's output, and the rows of its experts (input, both halves of the first product, what goes into the
+        # second), whose gradients take their place. Norms, router and batch add a few percent, logits the most of the rest.
+        rows = tokens * (used + shared)
+        kept = layers * tokens * d
+        once = 4 * tokens * d + tokens * used * d + rows * (2 * width + width)
+        least = 2 * (kept + once) / 2**30
+        self.assertGreater(result["activations_gib"], least)
+        self.assertLess(result["activations_gib"], 1.4 * least)
+
     def test_training_memory_is_what_train_plans(self):
         result = cost("--config", ROOT / "configs/deepseekmoe-2b.toml", "--recompute", "--device", "cpu")
         plan = moe("train", ROOT / "configs/deepseekmoe-2b.toml", "--dry-run", "--verbose", "--device", "cpu").stdout

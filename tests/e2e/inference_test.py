@@ -25,7 +25,8 @@ TEXT = "The quick brown fox jumps over the lazy dog. 敏捷的棕色狐狸跳过
 
 def run(*arguments, stdin=None, stdout=subprocess.PIPE):
     command = [MOE, *map(str, arguments)]
-    return subprocess.run(command, input=stdin, stdout=stdout, stderr=subprocess.PIPE)
+    given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    return subprocess.run(command, **given, stdout=stdout, stderr=subprocess.PIPE)
 
 
 def read_safetensors(path):
@@ -193,7 +194,7 @@ class Logits(Folder):
         self.expect_error(2, "--dtype f16: expected f32 or bf16", *arguments, *out, "--dtype", "f16")
         self.expect_error(1, "; or use --device cpu", *arguments, *out, "--device", "cuda")
         self.expect_error(2, "--device tpu: there is no such device", *arguments, *out, "--device", "tpu")
-        self.expect_error(2, "--threads -1: expected 0", *arguments, *out, "--threads", "-1")
+        self.expect_error(2, "--threads -1: expected a whole number from 0 to 1024", *arguments, *out, "--threads", "-1")
         self.expect_error(1, "config.json", "logits", self.folder, "--tokens", "1", *out)
         self.expect_error(1, "absent/x", *arguments, "--out", self.folder / "absent" / "x")
 
@@ -242,8 +243,9 @@ class Generate(Folder):
         written = " ".join(map(str, ids[len(prompt) :])).encode()
         decoded = run("tokenizer", "decode", "--tokenizer", self.model, stdin=written)
         found = self.generate("--prompt", "brown fox", "--temperature", 0, "--max-new-tokens", 12)
-        self.assertTrue(decoded.stdout.startswith(found.stdout))
-        self.assertLess(len(decoded.stdout) - len(found.stdout), 4)  # the start of an unfinished character
+        # Without the start of an unfinished character, which decoding with "replace" shows as one character.
+        expected = decoded.stdout.decode(errors="replace")
+        self.assertIn(found.stdout.decode(), (expected, expected[:-1]))
         self.assertGreater(len(found.stdout), 4)
 
     def test_seed_and_threads(self):
@@ -269,11 +271,12 @@ class Generate(Folder):
 
     def test_stops_before_a_string(self):
         whole = self.generate("--prompt", "fox", "--max-new-tokens", 60, "--temperature", 0).stdout
-        stop = whole[10:14]
+        whole = whole.decode()
+        stop = whole[5:9]
         self.assertEqual(len(stop), 4)
         expected = whole[: whole.index(stop)]
-        found = self.generate("--prompt", "fox", "--temperature", 0, "--stop", "never", "--stop", os.fsdecode(stop))
-        self.assertEqual(found.stdout, expected)
+        found = self.generate("--prompt", "fox", "--temperature", 0, "--stop", "never", "--stop", stop)
+        self.assertEqual(found.stdout.decode(), expected)
         self.assertIn(b"a stop string was reached", found.stderr)
 
     def test_stops_where_the_model_has_no_further_position(self):
@@ -299,20 +302,21 @@ class Generate(Folder):
         with open("/dev/full", "wb") as full:
             result = run("generate", self.model, "--prompt", "fox", "--quiet", stdout=full)
         self.assertEqual(result.returncode, 1)
-        self.assertEqual(result.stderr, b"error: standard output could not be written\n")
+        self.assertIn(b"error: standard output could not be written: No space left on device", result.stderr)
 
     def test_mistakes_in_the_options(self):
         def expect(sentence, *options, status=2):
             self.expect_error(status, sentence, "generate", self.model, "--quiet", *options)
 
-        expect("--temperature -1: expected 0", "--temperature", "-1")
-        expect("--top-k -1: expected 0", "--top-k", "-1")
+        expect("--temperature -1: expected a number from 0 to 1000000", "--temperature", "-1")
+        expect("--top-k -1: expected a whole number from 0 to ", "--top-k", "-1")
         expect("--top-p 0: expected a number above 0 and at most 1", "--top-p", "0")
-        expect("--min-p 2: expected a number from 0", "--min-p", "2")
-        expect("--repetition-penalty 0: expected a number above 0", "--repetition-penalty", "0")
-        expect("--max-new-tokens 0: expected 1 or more", "--max-new-tokens", "0")
+        expect("--min-p 2: expected a number from 0 to 1", "--min-p", "2")
+        expect("--repetition-penalty 0: expected a number from 0.001 to 1000", "--repetition-penalty", "0")
+        expect("--max-new-tokens 0: expected a whole number from 1 to ", "--max-new-tokens", "0")
         expect("--stop: an empty string", "--stop", "")
-        expect("--seed", "--seed", "one")
+        expect("--stop \N{REPLACEMENT CHARACTER}: it is not UTF-8", "--stop", os.fsdecode(b"\xff"))
+        expect("--seed one: expected a whole number", "--seed", "one")
         expect("--dtype int4: expected f32 or bf16", "--dtype", "int4")
         expect("excludes", "--prompt", "a", "--prompt-file", "b")
         expect("absent.txt", "--prompt-file", self.folder / "absent.txt", status=1)

@@ -14,7 +14,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def moe(*arguments, check=True, input=None):
     """Runs the program; with `check` a failure raises, with what it printed."""
-    result = subprocess.run([MOE, *map(str, arguments)], capture_output=True, text=True, input=input)
+    given = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
+    result = subprocess.run([MOE, *map(str, arguments)], capture_output=True, text=True, **given)
     if check and result.returncode != 0:
         raise AssertionError(f"moe {arguments} ended with {result.returncode}:\n{result.stderr}")
     return result

@@ -9,10 +9,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/utf8.h"
 #include "tests/infer/support.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/tokenizer/support.h"
-#include "tokenizer/utf8.h"
 
 namespace moe::test {
 namespace {
@@ -123,6 +123,24 @@ TEST(Generate, TheModelsConfigurationMayNameAnotherEos) {
   const Continuation result = scripted.run({.max_new_tokens = 50});
   EXPECT_EQ(result.text, "bc");
   EXPECT_EQ(result.reason, StopReason::end_of_sequence);
+}
+
+TEST(Generate, EveryIdOfAListEndsTheText) {
+  Scripted scripted("abcdefg");
+  for (const auto& [ids, text] :
+       {std::pair<Ids, const char*>{{'e', 'g'}, "bcd"}, {{'g', 'e'}, "bcd"}, {{'x', 'g'}, "bcdef"}}) {
+    const Continuation result = scripted.run({.max_new_tokens = 50, .end_ids = ids});
+    EXPECT_EQ(result.text, text);
+    EXPECT_EQ(result.reason, StopReason::end_of_sequence);
+  }
+  EXPECT_EQ(scripted.run({.max_new_tokens = 3, .end_ids = {'g'}}).reason, StopReason::max_new_tokens);
+}
+
+TEST(Generate, BytesThatAreNoCharacterAreReplacedAndUnfinishedOnesLeftOut) {
+  Scripted scripted(std::string_view("a\xFFz\xE6\xB1q\xC3\xA9\xF0\x9F"));
+  EXPECT_EQ(scripted.run({.max_new_tokens = 9}).text, "\uFFFDz\uFFFDqé");  // without the last two bytes
+  EXPECT_EQ(scripted.run({.max_new_tokens = 4}).text, "\uFFFDz");
+  EXPECT_EQ(scripted.run({.max_new_tokens = 50, .stop = {"\uFFFDq"}}).text, "\uFFFDz");
 }
 
 TEST(Generate, LeavesSpecialTokensOutOfTheText) {

@@ -80,11 +80,17 @@ TEST(Sampler, TopPKeepsTheFewestThatReachTheSum) {
   EXPECT_THAT(support({.top_p = 0.51}, logits), ElementsAre(1, 3));
   EXPECT_THAT(support({.top_p = 0.81}, logits), ElementsAre(0, 1, 3));
   EXPECT_THAT(support({.top_p = 0.96}, logits), ElementsAre(0, 1, 2, 3));
+  // Reached exactly: equal logits have probabilities without rounding.
+  EXPECT_THAT(support({.top_p = 0.5}, {0, 0}), ElementsAre(0));
+  EXPECT_THAT(support({.top_p = 0.25}, {0, 0, 0, 0}), ElementsAre(0));
+  EXPECT_THAT(support({.top_p = 0.5}, {0, 0, 0, 0}), ElementsAre(0, 1));
+  EXPECT_THAT(support({.top_p = 0.75}, {0, 0, 0, 0}), ElementsAre(0, 1, 2));
 }
 
 TEST(Sampler, MinPKeepsAFractionOfTheLargestProbability) {
   const auto logits = logits_of({0.15, 0.5, 0.05, 0.3});
   EXPECT_THAT(support({.min_p = 0.09}, logits), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(support({.min_p = 1.0}, {0, 0, -1}), ElementsAre(0, 1));  // reached exactly
   EXPECT_THAT(support({.min_p = 0.11}, logits), ElementsAre(0, 1, 3));
   EXPECT_THAT(support({.min_p = 0.31}, logits), ElementsAre(1, 3));
   EXPECT_THAT(support({.min_p = 1.0}, logits), ElementsAre(1));

@@ -6,8 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "tests/support/temporary_folder.h"
-#include "tokenizer/utf8.h"
 
 namespace moe {
 namespace {

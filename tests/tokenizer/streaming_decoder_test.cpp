@@ -2,8 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "base/random.h"
+#include "base/utf8.h"
 #include "tests/tokenizer/support.h"
-#include "tokenizer/utf8.h"
 
 namespace moe {
 namespace {
@@ -31,11 +32,29 @@ TEST(StreamingDecoder, HoldsBackTheStartOfACharacterUntilItCanBeNone) {
   StreamingDecoder decoder(tokenizer);
   EXPECT_EQ(decoder.push(0xE6), "");
   EXPECT_EQ(decoder.push(0xB1), "");
-  EXPECT_EQ(decoder.push('x'), "\xE6\xB1x");
-  EXPECT_EQ(decoder.push(0xFF), "\xFF");
+  EXPECT_EQ(decoder.push('x'), "\uFFFDx");
+  EXPECT_EQ(decoder.push(0xFF), "\uFFFD");
   EXPECT_EQ(decoder.push(0xF0), "");
-  EXPECT_EQ(decoder.flush(), "\xF0");
+  EXPECT_EQ(decoder.flush(), "\uFFFD");
   EXPECT_EQ(decoder.flush(), "");
+}
+
+TEST(StreamingDecoder, RandomBytesBecomeTheSameTextInPiecesAndAtOnce) {
+  const Tokenizer tokenizer = make_tokenizer(tokenizer_json());
+  const Random random(5, 0);
+  std::string bytes, shown;
+  StreamingDecoder decoder(tokenizer);
+  for (uint64_t i = 0; i < 20000; ++i) {
+    // Bytes that lead or go on with characters, mostly.
+    const auto byte = static_cast<int32_t>(random.below(2 * i, 4) == 0 ? random.below(2 * i + 1, 256)
+                                                                       : 0x80 + random.below(2 * i + 1, 0x80));
+    bytes += static_cast<char>(byte);
+    const std::string piece = decoder.push(byte);
+    ASSERT_EQ(utf8_valid_prefix(piece), piece.size());
+    shown += piece;
+  }
+  shown += decoder.flush();
+  EXPECT_EQ(shown, valid_utf8(bytes));
 }
 
 TEST(StreamingDecoder, LeavesSpecialTokensOutUnlessAsked) {

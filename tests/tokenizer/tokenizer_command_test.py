@@ -98,7 +98,7 @@ class TokenizerCommand(unittest.TestCase):
         self.assertIn("no tokenizer.json", self.refused(1, "encode", "--tokenizer", self.folder, data=b"x"))
         self.assertIn("--tokenizer is required", self.refused(2, "encode"))
         text = self.folder / "a.txt"
-        self.assertIn("vocabulary size 100", self.refused(2, "train", "--vocab-size", 100, "--out", "x", text))
+        self.assertIn("--vocab-size 100: expected a whole number from 275 to ", self.refused(2, "train", "--vocab-size", 100, "--out", "x", text))
         self.assertIn("gone.txt", self.refused(1, "train", "--out", self.folder / "y", self.folder / "gone.txt"))
         self.assertFalse((self.folder / "y").exists())
 

@@ -182,7 +182,7 @@ TEST(Trainer, WordsOfTheTrainedPattern) {
 TEST(Trainer, AnImpossibleVocabularySizeIsAUsageError) {
   ThreadPool pool(1);
   EXPECT_THAT(error_of<UsageError>([&] { TokenizerTrainer trainer({.vocab_size = 274}, pool); }),
-              HasSubstr("the vocabulary size 274 is out of range: expected 275 (19 special tokens and 256 bytes)"));
+              HasSubstr("--vocab-size 274: expected a whole number from 275 (19 special tokens and 256 bytes)"));
   EXPECT_EQ(trained({"abc"}, 275).id_count(), 275);
 }
 

@@ -1,4 +1,4 @@
-#include "tokenizer/utf8.h"
+#include "base/utf8.h"
 
 #include <gtest/gtest.h>
 
@@ -47,6 +47,20 @@ TEST(Utf8, IncompleteSuffixIsOnlyWhatCanStillBecomeACharacter) {
   EXPECT_EQ(utf8_incomplete_suffix("a\xED\xA0"), 0u);  // surrogate
   EXPECT_EQ(utf8_incomplete_suffix("a\xFF"), 0u);
   EXPECT_EQ(utf8_incomplete_suffix("\xB1\xB1\xB1"), 0u);
+}
+
+// One U+FFFD for each longest start of a character, as the Unicode standard (section 3.9, "maximal subpart") advises
+// and Python's errors="replace" does.
+TEST(Utf8, WhatIsNoCharacterIsReplaced) {
+  EXPECT_EQ(valid_utf8(""), "");
+  EXPECT_EQ(valid_utf8("plain, ü, 汉字, 🦙"), "plain, ü, 汉字, 🦙");
+  EXPECT_EQ(valid_utf8("a\xFF\xFE z"), "a\uFFFD\uFFFD z");
+  EXPECT_EQ(valid_utf8("\xE6\xB1"), "\uFFFD");
+  EXPECT_EQ(valid_utf8("\xE6\xB1\xE6\xB1\x89"), "\uFFFD汉");
+  EXPECT_EQ(valid_utf8("\xF0\x9F\xA6z\xC3"), "\uFFFDz\uFFFD");
+  EXPECT_EQ(valid_utf8("\xED\xA0\x80"), "\uFFFD\uFFFD\uFFFD");  // a surrogate
+  EXPECT_EQ(valid_utf8("\xE0\x80\xAF"), "\uFFFD\uFFFD\uFFFD");  // overlong
+  EXPECT_EQ(valid_utf8("zero\0byte"s), "zero\0byte"s);
 }
 
 TEST(ByteLetters, AreThe256DistinctLettersOfGpt2) {

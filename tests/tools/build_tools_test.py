@@ -92,12 +92,20 @@ class SummariseTests(unittest.TestCase):
     def test_the_last_line_counts_and_a_skip_says_why(self):
         status, lines = self.summarise("pass", "skip", "pass")
         self.assertEqual(status, 0)
-        self.assertEqual(lines, ["skipped s1: there is no shared folder", "2 passed, 0 failed, 1 skipped"])
+        reasons = ["skipped s1: there is no shared folder", "1 skipped because: there is no shared folder"]
+        self.assertEqual(lines, [*reasons, "2 passed, 0 failed, 1 skipped"])
+
+    def test_skips_are_counted_apart_by_reason(self):
+        gpu = self.CASES["skip"].replace("there is no shared folder", "no GPU").replace("s{n}", "g{n}")
+        self.CASES = {**self.CASES, "gpu": gpu}
+        lines = self.summarise("gpu", "skip", "pass", "gpu")[1]
+        self.assertEqual(lines[3:], ["2 skipped because: no GPU", "1 skipped because: there is no shared folder",
+                                     "1 passed, 0 failed, 3 skipped"])
 
     def test_a_script_may_print_its_reason_behind_the_mark(self):
         case = '<testcase name="s" status="notrun"><skipped message="X"/><system-out>[  SKIPPED ] no venv\n</system-out></testcase>'
         self.CASES = {"skip": case.replace("{", "{{")}
-        self.assertEqual(self.summarise("skip")[1], ["skipped s: no venv", "0 passed, 0 failed, 1 skipped"])
+        self.assertEqual(self.summarise("skip")[1], ["skipped s: no venv", "1 skipped because: no venv", "0 passed, 0 failed, 1 skipped"])
 
     def test_a_failure_is_named_and_fails(self):
         status, lines = self.summarise("pass", "fail")

@@ -1,4 +1,4 @@
-#include "tokenizer/utf8.h"
+#include "base/utf8.h"
 
 #include <algorithm>
 #include <cstring>
@@ -79,6 +79,18 @@ char32_t utf8_take(std::string_view& text) {
   for (size_t i = 1; i < length; ++i) character = character << 6 | (byte(i) & 0x3F);
   text.remove_prefix(length == 0 ? 1 : length);
   return character;
+}
+
+std::string valid_utf8(std::string_view text) {
+  std::string out;
+  for (;;) {
+    const size_t valid = utf8_valid_prefix(text);
+    out += text.substr(0, valid);
+    text.remove_prefix(valid);
+    if (text.empty()) return out;
+    out += "\uFFFD";
+    text.remove_prefix(std::max<size_t>(1, matching_bytes(text, lead_of(static_cast<uint8_t>(text[0])))));
+  }
 }
 
 void utf8_append(std::string& text, char32_t character) {

@@ -21,6 +21,10 @@ size_t utf8_incomplete_suffix(std::string_view text);
 /// The character at the start of `text`, which must be valid and not empty; advances `text` past it.
 char32_t utf8_take(std::string_view& text);
 
+/// The text with U+FFFD for every byte, or longest start of a character, that belongs to no valid character: what
+/// people and JSON are given of bytes that may be anything. Valid text comes back as it is.
+std::string valid_utf8(std::string_view text);
+
 void utf8_append(std::string& text, char32_t character);
 
 }  // namespace moe

@@ -1,0 +1,61 @@
+#include "base/output.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/utf8.h"
+
+namespace moe {
+namespace {
+
+bool failed = false;
+
+[[noreturn]] void fail_output() {
+  const int reason = errno;
+  failed = true;
+  fail("standard output could not be written: {}; free some space or send it elsewhere", std::strerror(reason));
+}
+
+}  // namespace
+
+void write_output(std::string_view bytes) {
+  if (failed) return;
+  if (std::fwrite(bytes.data(), 1, bytes.size(), stdout) != bytes.size()) fail_output();
+}
+
+void flush_output() {
+  if (failed) return;
+  if (std::fflush(stdout) != 0) fail_output();
+}
+
+void offer_output(std::string_view text) {
+  try {
+    print_text(text);
+    flush_output();
+  } catch (const Error& error) {
+    log_warning("{}; the work goes on, and the exit status will be 1", error.what());
+  }
+}
+
+bool output_failed() { return failed; }
+
+void reserve_standard_streams() {
+  for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream) {
+    if (::fcntl(stream, F_GETFD) != -1 || errno != EBADF) continue;
+    // The lowest free number is this one. Nothing can be written to standard output then.
+    if (::open("/dev/null", stream == STDERR_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
+  }
+}
+
+void print_text(std::string_view text) {
+  if (utf8_valid_prefix(text) == text.size()) return write_output(text);
+  write_output(valid_utf8(text));
+}
+
+}  // namespace moe

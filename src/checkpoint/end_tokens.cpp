@@ -1,0 +1,35 @@
+#include "checkpoint/end_tokens.h"
+
+#include <limits>
+#include <set>
+
+#include "base/error.h"
+#include "formats/json.h"
+
+namespace moe {
+namespace {
+
+void add_ids(const fs::path& path, std::set<int32_t>& ids) {
+  constexpr const char* kKey = "eos_token_id";
+  const Json json = read_json(path);
+  const Json* found = json_find(json, kKey, path.string());
+  if (found == nullptr) return;
+  const Json list = found->is_array() ? *found : Json::array({*found});
+  for (const Json& id : list) {
+    const bool fits = id.is_number_integer() && id <= std::numeric_limits<int32_t>::max();
+    if (!fits) fail("{}: \"{}\" has {}, expected token ids", path.string(), kKey, json_text(id));
+    if (id >= 0) ids.insert(id.get<int32_t>());
+  }
+}
+
+}  // namespace
+
+std::vector<int32_t> read_end_tokens(const fs::path& folder) {
+  std::set<int32_t> ids;
+  add_ids(folder / "config.json", ids);
+  std::error_code unknown;
+  if (const fs::path path = folder / "generation_config.json"; fs::exists(path, unknown)) add_ids(path, ids);
+  return {ids.begin(), ids.end()};
+}
+
+}  // namespace moe

@@ -1,0 +1,68 @@
+#include "cli/model_folder.h"
+
+#include <charconv>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace moe {
+namespace {
+
+bool is_there(const fs::path& path) {
+  std::error_code unknown;
+  return fs::exists(path, unknown);
+}
+
+/// The number of "step-000123"; -1 of another name.
+int64_t step_of(const std::string& name) {
+  constexpr std::string_view kPrefix = "step-";
+  int64_t step = -1;
+  if (!name.starts_with(kPrefix)) return -1;
+  const auto [end, error] = std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), step);
+  return error == std::errc() && end == name.data() + name.size() ? step : -1;
+}
+
+fs::path newest_checkpoint(const fs::path& run) {
+  fs::path newest;
+  int64_t most = -1;
+  std::error_code error;
+  for (fs::directory_iterator entry(run, error), end; !error && entry != end; entry.increment(error)) {
+    const int64_t step = step_of(entry->path().filename().string());
+    if (step <= most || !is_there(entry->path() / "config.json")) continue;
+    most = step;
+    newest = entry->path();
+  }
+  return newest;
+}
+
+}  // namespace
+
+std::string model_folder(const std::string& path) {
+  const fs::path folder(path);
+  if (is_there(folder / "config.json")) return path;
+  if (is_there(folder / "latest" / "config.json")) return (folder / "latest").string();
+  if (const fs::path newest = newest_checkpoint(folder); !newest.empty()) return newest.string();
+  if (is_there(folder / "run.toml")) {
+    fail("{} is the folder of a run that has no checkpoint yet; wait for its first one, or name a model's folder",
+         path);
+  }
+  return path;
+}
+
+CLI::Option* add_model_option(CLI::App& command, std::string& folder, const std::string& help) {
+  const auto take = [&folder](const std::string& path) { folder = model_folder(path); };
+  return command
+      .add_option_function<std::string>("MODEL_DIR", take, help + "; or the folder of a run: its newest checkpoint")
+      ->type_name("");
+}
+
+CLI::Option* add_tokenizer_option(CLI::App& command, std::string& path, const std::string& help) {
+  const auto take = [&path](const std::string& given) {
+    const fs::path folder(given);
+    const bool own = is_there(folder / "tokenizer.json") || is_there(folder / "vocab.json");
+    path = own ? given : model_folder(given);
+  };
+  return command.add_option_function<std::string>("--tokenizer", take, help)->type_name("DIR_OR_FILE");
+}
+
+}  // namespace moe
