@@ -33,7 +33,7 @@ struct SumSquares {
 };
 
 /// norm = sqrt(sum_squares), scale = min(1, max_norm / (norm + 1e-6)) (1 when max_norm is 0: no clipping).
-/// A norm that is not finite as `norm` stores it gives a scale of NaN, with which AdamW changes nothing.
+/// A norm that is not finite in f32 gives a scale of NaN, with which AdamW changes nothing.
 struct ClipScale {
   View sum_squares;  ///< f64 [1]
   float max_norm;

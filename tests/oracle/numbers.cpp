@@ -22,7 +22,7 @@ void compute(const ClipScale& op) {
   const double max_norm = static_cast<double>(op.max_norm);
   const double clipped = max_norm == 0 ? 1 : std::min(1.0, max_norm / (norm + 1e-6));
   write(op.norm, Reals(op.norm.shape, norm));
-  write(op.scale, Reals(op.scale.shape, std::isfinite(read(op.norm)(0)) ? clipped : NAN));
+  write(op.scale, Reals(op.scale.shape, std::isfinite(static_cast<float>(norm)) ? clipped : NAN));
 }
 
 void compute(const AdamW& op) {
