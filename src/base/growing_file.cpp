@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/temporary.h"
 
 namespace moe {
 namespace {
@@ -50,7 +51,7 @@ void GrowingFile::write(std::string_view text) {
 }
 
 int64_t GrowingFile::sync() {
-  if (::fsync(descriptor_) != 0) fail("cannot sync {}: {}", path_.string(), std::strerror(errno));
+  sync_file(descriptor_, path_);
   return ::lseek(descriptor_, 0, SEEK_END);
 }
 

@@ -81,7 +81,7 @@ bool run_jobs(const StudyOptions& options, Study& study, Compute& compute) {
       continue;
     }
     const double begin = steady_seconds();
-    if (options.seconds > 0 && begin - started + longest > options.seconds) {
+    if (options.seconds > 0 && longest > 0 && begin - started + longest > options.seconds) {
       log_info("{} and later jobs would not end within {} s: left for another call", job.name, options.seconds);
       break;
     }

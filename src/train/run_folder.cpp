@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/remove_tree.h"
+#include "base/temporary.h"
 #include "checkpoint/checkpoint_folder.h"
 
 namespace moe {
@@ -130,6 +131,7 @@ RunFolder::~RunFolder() { ::close(lock_); }
 
 // Names that this class alone gives; nobody else can be writing under them, as the folder is locked.
 void RunFolder::sweep() {
+  sweep_leftovers(path_);
   for (const std::string& name : names_in(path_)) {
     bool left = name == "latest.tmp";
     for (const std::string_view suffix : {kWriting, kRemoving}) {
