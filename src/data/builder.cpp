@@ -14,13 +14,10 @@
 namespace moe {
 namespace {
 
-// Below this many of 2^64 hashes, a text is for validation.
+// A function of the text alone, whatever stands beside it.
 bool is_picked(std::string_view text, double fraction) {
-  uint64_t z = hash_name(text);  // its high bits hardly depend on the last bytes
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  z ^= z >> 31;
-  return static_cast<double>(z >> 11) * 0x1p-53 < fraction;
+  static const uint64_t stream = hash_name("data.valid_fraction");
+  return Random(hash_name(text), stream).uniform(0) < fraction;
 }
 
 /// Documents that are decoded and encoded together.

@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "base/log.h"
+#include "base/output_path.h"
 #include "base/paths.h"
 #include "infer/switches.h"
 #include "model/cost.h"
@@ -252,6 +253,8 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
   if (run.data.train.empty() || run.data.valid.empty()) {
     fail_usage("a study needs data.train and data.valid, datasets that `moe data` made");
   }
+  const fs::path result_file = study.result(job);
+  check_output_file_in(result_file.parent_path(), result_file.filename().string());
   const MemoryPlan plan = plan_training(run.model, run.step);
   refuse_if_too_large(run.model, run.step, plan, device.info().memory_bytes);
   refuse_too_many_slots(run.model, run.data.microbatch_rows, run.data.sequence_length, device.info().most_slots,

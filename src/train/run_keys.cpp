@@ -41,8 +41,10 @@ constexpr KeyRow<RunConfig> kRun[] = {
 };
 
 constexpr KeyRow<DataConfig> kData[] = {
-    row<DataConfig>("data.train", text<&DataConfig::train>(),
-                    {.doc = "dataset folder (`moe data`); needed but for `--dry-run`"}),
+    row<DataConfig>(
+        "data.train", text<&DataConfig::train>(),
+        {.doc = "dataset folder (`moe data`), or a list `[{path = \"A\", weight = 0.7}, ...]`; needed but for "
+                "`--dry-run`"}),
     row<DataConfig>(
         "data.valid", text<&DataConfig::valid>(),
         {.doc = "dataset folder made with the same tokenizer; `\"\"`: no evaluation", .free_on_resume = true}),

@@ -67,7 +67,8 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
       source_(data.train, {.sequence_length = run.data.sequence_length,
                            .rows_per_step = run.data.rows_per_step,
                            .seed = run.seed,
-                           .parts = data.train.parts()}) {
+                           .parts = data.train.parts()}),
+      fingerprint_(data.train.fingerprint()) {
   if (data_.valid != nullptr) {
     evaluated_ = std::make_unique<EveryNth>(*data_.valid, run_.evaluation.every_nth);
     evaluator_ = std::make_unique<Evaluator>(
@@ -173,7 +174,7 @@ void Trainer::save(int64_t step) {
                                 .seed = run_.seed,
                                 .rows_per_step = run_.data.rows_per_step,
                                 .sequence_length = run_.data.sequence_length,
-                                .dataset_fingerprint = data_.train.fingerprint(),
+                                .dataset_fingerprint = fingerprint_,
                                 .log_bytes = log_bytes,
                                 .eval_bytes = eval_bytes,
                                 .second_stage = run_.step.second_stage});

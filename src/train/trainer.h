@@ -52,6 +52,7 @@ class Trainer {
   CheckpointSearch search_;  // what is resumed
   TrainingStep step_;
   BatchSource source_;
+  uint64_t fingerprint_;  // of the training data
   std::unique_ptr<Documents> evaluated_;
   std::unique_ptr<Evaluator> evaluator_;
   std::unique_ptr<PatientLog> log_, evaluations_;
