@@ -23,17 +23,6 @@ lists at the end what was passed over.)";
 
 namespace {
 
-// Labels are written to JSON and shown: bytes that are not UTF-8 become U+FFFD.
-std::string label_of(std::string_view bytes) {
-  std::string label;
-  while (!bytes.empty()) {
-    const size_t length = utf8_length(bytes);
-    label += length == 0 ? std::string_view("\xEF\xBF\xBD") : bytes.substr(0, length);
-    bytes.remove_prefix(std::max<size_t>(length, 1));
-  }
-  return label;
-}
-
 void say_left_out(const std::string& what, const SourceFiles& found) {
   if (found.left_out.empty()) return;
   std::string list;
@@ -48,7 +37,7 @@ void add_sources_of(const std::string& what, const std::string& domain, std::vec
   say_left_out(what, found);
   for (const fs::path& file : found.files) {
     const std::string own = found.domain.empty() ? domain_of(file) : found.domain;
-    sources.push_back({.file = file, .domain = label_of(domain.empty() ? own : domain)});
+    sources.push_back({.file = file, .domain = valid_utf8(domain.empty() ? own : domain)});
   }
 }
 

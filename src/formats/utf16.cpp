@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/utf8.h"
 
 namespace moe {
 namespace {
@@ -80,34 +81,15 @@ class Utf16Stream : public ByteStream {
   size_t append_character(size_t at) {
     const uint32_t unit = unit_at(at);
     if (unit < 0xD800 || unit >= 0xE000) {
-      append(unit);
+      utf8_append(out_, unit);
       return 2;
     }
     const uint32_t next = unit < 0xDC00 && in_.size() - at >= 4 ? unit_at(at + 2) : 0;
     if (next < 0xDC00 || next >= 0xE000) {
       fail("{} is damaged UTF-16: half a pair of surrogates near byte {}; convert it to UTF-8", name_, done_ + at);
     }
-    append(0x10000 + ((unit - 0xD800) << 10) + (next - 0xDC00));
+    utf8_append(out_, 0x10000 + ((unit - 0xD800) << 10) + (next - 0xDC00));
     return 4;
-  }
-
-  void append(uint32_t code) {
-    const auto tail = [&](int shift) { out_ += static_cast<char>(0x80 | (code >> shift & 0x3F)); };
-    if (code < 0x80) {
-      out_ += static_cast<char>(code);
-    } else if (code < 0x800) {
-      out_ += static_cast<char>(0xC0 | code >> 6);
-      tail(0);
-    } else if (code < 0x10000) {
-      out_ += static_cast<char>(0xE0 | code >> 12);
-      tail(6);
-      tail(0);
-    } else {
-      out_ += static_cast<char>(0xF0 | code >> 18);
-      tail(12);
-      tail(6);
-      tail(0);
-    }
   }
 
   std::unique_ptr<ByteStream> stream_;

@@ -125,7 +125,6 @@ RunFolder::RunFolder(const fs::path& path) : path_(path) {
     fail("{} is in use by another process; wait for it or choose another run.dir", path_.string());
   }
   sweep();
-  sweep_leftovers(path_);  // of single files, such as run.toml
 }
 
 RunFolder::~RunFolder() { ::close(lock_); }
