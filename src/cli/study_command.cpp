@@ -37,6 +37,7 @@ Examples:
   moe study show configs/study/toy.toml --plots plots)";
 
 Study load(const StudyOptions& options) {
+  if (!options.plots.empty()) check_output_folder(options.plots);
   Study study = read_study(options.file, options.set,
                            [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
   for (const std::string& name : options.only) {
@@ -96,7 +97,6 @@ bool run_jobs(const StudyOptions& options, Study& study, Compute& compute) {
 }
 
 int run(const StudyOptions& options) {
-  if (!options.plots.empty()) check_output_folder(options.plots);
   Study study = load(options);
   Compute compute = make_compute(options.device);
   const InterruptGuard guard;
