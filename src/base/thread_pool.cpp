@@ -1,6 +1,12 @@
 #include "base/thread_pool.h"
 
+#include <algorithm>
+#include <system_error>
+
+#include "base/error.h"
+#include "base/log.h"
 #include "base/platform.h"
+#include "base/thread_start.h"
 
 namespace moe {
 namespace {
@@ -17,12 +23,55 @@ bool spin_until(Condition condition) {
   return false;
 }
 
+std::atomic<int> starts_until_failure{-1};
+
+void count_start() {
+  if (starts_until_failure < 0) return;
+  if (starts_until_failure == 0)
+    throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again));
+  --starts_until_failure;
+}
+
+int processors() { return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMostThreads); }
+
 }  // namespace
 
+void fail_thread_starts_after(int count) { starts_until_failure = count; }
+
+std::future<void> run_beside(std::function<void()> task) {
+  try {
+    count_start();
+    return std::async(std::launch::async, task);
+  } catch (const std::system_error&) {
+    return std::async(std::launch::deferred, std::move(task));
+  }
+}
+
 ThreadPool::ThreadPool(int threads) {
-  if (threads <= 0) threads = static_cast<int>(std::thread::hardware_concurrency());
-  if (threads <= 0) threads = 1;
-  for (int worker = 1; worker < threads; ++worker) threads_.emplace_back([this, worker] { worker_loop(worker); });
+  if (threads < 0 || threads > kMostThreads) {
+    fail_usage("{} threads are asked for; expected 0 (one per processor) to {}", threads, kMostThreads);
+  }
+  const int wanted = threads == 0 ? processors() : threads;
+  threads_.reserve(static_cast<size_t>(wanted));
+  try {
+    for (int worker = 1; worker < wanted; ++worker) {
+      count_start();
+      threads_.emplace_back([this, worker] { worker_loop(worker); });
+    }
+  } catch (const std::exception& error) {  // of the system, or of an allocation for the thread
+    const int reached = size();
+    if (threads != 0) {
+      stop_ = true;
+      ++generation_;
+      generation_.notify_all();
+      for (auto& thread : threads_) thread.join();
+      fail(
+          "only {} of {} threads could be started: {}; ask for fewer (--threads), or raise the limit on processes or "
+          "on memory",
+          reached, wanted, error.what());
+    }
+    log_warning("only {} of {} threads could be started ({}); going on with them", reached, wanted, error.what());
+  }
 }
 
 ThreadPool::~ThreadPool() {

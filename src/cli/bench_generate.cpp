@@ -96,10 +96,10 @@ Json measure(const GenerateBenchFlags& flags, Compute& compute) {
   read_rate = std::max(read_rate, read());
 
   const double prompt = static_cast<double>(flags.prompt) / median(seconds.prompt), token = 1 / median(seconds.token);
-  const double flops = static_cast<double>(prompt_flops(m, flags.prompt)) / static_cast<double>(flags.prompt);
+  const double flops = prompt_flops(m, flags.prompt) / static_cast<double>(flags.prompt);
   // The mean position of the tokens that were timed.
-  const int64_t bytes = token_bytes(m, dtype, flags.prompt + flags.tokens / 2);
-  const double token_limit = read_rate / static_cast<double>(bytes);
+  const double bytes = token_bytes(m, dtype, flags.prompt + flags.tokens / 2);
+  const double token_limit = read_rate / bytes;
   return {{"prompt", flags.prompt},
           {"tokens", flags.tokens},
           {"dtype", flags.dtype},
@@ -110,8 +110,8 @@ Json measure(const GenerateBenchFlags& flags, Compute& compute) {
           {"product_gflops", product_rate > 0 ? Json(1e-9 * product_rate) : Json()},
           {"prompt_share_of_product", product_rate > 0 ? Json(flops * prompt / product_rate) : Json()},
           {"tokens_per_s", token},
-          {"mib_per_token", static_cast<double>(bytes) / (1 << 20)},
-          {"gb_per_s", 1e-9 * static_cast<double>(bytes) * token},
+          {"mib_per_token", bytes / (1 << 20)},
+          {"gb_per_s", 1e-9 * bytes * token},
           {"read_gb_per_s", 1e-9 * read_rate},
           {"share_of_reading", token / token_limit}};
 }

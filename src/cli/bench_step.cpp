@@ -20,9 +20,14 @@ namespace {
 Batch random_batch(const StepFlags& flags, uint64_t number) {
   const Random random(1, number);
   const auto vocabulary = static_cast<uint64_t>(flags.model.vocab_size);
-  Batch batch = placeholder_batch(flags.rows * flags.length, flags.length);
+  Batch batch;
   batch.rows = flags.rows;
   batch.sequence_length = flags.length;
+  const int64_t tokens = flags.rows * flags.length;
+  for (auto* values : {&batch.tokens, &batch.targets, &batch.positions, &batch.segment_start, &batch.segment_id}) {
+    values->resize(static_cast<size_t>(tokens));
+  }
+  batch.num_tokens = batch.num_targets = tokens;
   batch.segment_tokens.assign(static_cast<size_t>(flags.rows), static_cast<int32_t>(flags.length));
   for (size_t i = 0; i < batch.tokens.size(); ++i) {
     const auto row = static_cast<int64_t>(i) / flags.length;
@@ -136,8 +141,8 @@ Json step_json(const StepFlags& flags, const Measured& measured, int threads) {
   const double step = median(measured.times, &StepTime::step);
   const auto tokens = static_cast<double>(flags.rows * flags.length * flags.microbatches);
   const auto sequences = static_cast<double>(flags.rows * flags.microbatches);
-  const double rate = sequences * static_cast<double>(exact_flops(m, flags.length)) / step;
-  const double paper_rate = sequences * static_cast<double>(paper_flops(m, flags.length)) / step;
+  const double rate = sequences * exact_flops(m, flags.length) / step;
+  const double paper_rate = sequences * paper_flops(m, flags.length) / step;
   Json ops = Json::object();
   for (const auto& [name, op] : measured.ops) {
     ops[name] = {{"ms", 1e3 * op.seconds},

@@ -69,7 +69,8 @@ Source source_of(const CostFlags& flags) {
   return {config, config.max_position_embeddings};
 }
 
-double gib(int64_t bytes) { return static_cast<double>(bytes) / 1073741824.0; }
+double gib(double bytes) { return bytes / 1073741824.0; }
+double gib(int64_t bytes) { return gib(static_cast<double>(bytes)); }
 
 /// Parameters of the FFNs that are experts: shared and routed ones or, without routed ones, all.
 int64_t expert_params(const ModelConfig& config, const ParameterCounts& counts, bool activated) {
@@ -103,11 +104,11 @@ Json inference_json(const Source& source) {
   const ModelConfig& config = source.config;
   Json json = Json::object();
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    const auto size = static_cast<int64_t>(size_of(dtype));
-    const int64_t position = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * size;
-    json[name(dtype)] = {{"weights_gib", gib(ParameterCounts(config).stored() * size)},
+    const auto size = static_cast<double>(size_of(dtype));
+    const double position = position_bytes(config, dtype);
+    json[name(dtype)] = {{"weights_gib", gib(static_cast<double>(ParameterCounts(config).stored()) * size)},
                          {"kv_cache_bytes_per_token", position},
-                         {"kv_cache_gib_per_sequence", gib(position * source.length)},
+                         {"kv_cache_gib_per_sequence", gib(position * static_cast<double>(source.length))},
                          {"bytes_read_per_token", token_bytes(config, dtype, source.length / 2)}};
   }
   return json;
@@ -132,9 +133,9 @@ Json limits_json(const CostFlags& flags, const Source& source) {
   return {{"device", device},
           {"product_tflops", 1e-12 * product},
           {"read_gb_per_s", 1e-9 * read},
-          {"training_tokens_per_s", limit(static_cast<double>(exact_flops(config, source.length)) / length, product)},
-          {"prompt_tokens_per_s", limit(static_cast<double>(prompt_flops(config, source.length)) / length, product)},
-          {"decode_tokens_per_s", limit(static_cast<double>(token_bytes(config, dtype, source.length / 2)), read)}};
+          {"training_tokens_per_s", limit(exact_flops(config, source.length) / length, product)},
+          {"prompt_tokens_per_s", limit(prompt_flops(config, source.length) / length, product)},
+          {"decode_tokens_per_s", limit(token_bytes(config, dtype, source.length / 2), read)}};
 }
 
 Json cost_json(const CostFlags& flags, const Source& source) {
@@ -172,9 +173,10 @@ void print_cost(const Json& j) {
       t.at("rows").get<int64_t>() == 1 ? "" : "s",
       t.at("recompute").get<bool>() ? ", layers run again in backward" : "");
   for (const auto& [dtype, i] : j.at("inference").items()) {
-    print_output("inference    {:<4} weights {:.2f} GiB, keys and values {:.3f} GiB a sequence ({} bytes a token)\n",
-                 dtype, i.at("weights_gib").get<double>(), i.at("kv_cache_gib_per_sequence").get<double>(),
-                 i.at("kv_cache_bytes_per_token").get<int64_t>());
+    print_output(
+        "inference    {:<4} weights {:.2f} GiB, keys and values {:.3f} GiB a sequence ({:.0f} bytes a token)\n", dtype,
+        i.at("weights_gib").get<double>(), i.at("kv_cache_gib_per_sequence").get<double>(),
+        i.at("kv_cache_bytes_per_token").get<double>());
   }
   const Json& limits = j.at("limits");
   if (limits.is_null()) return;

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <exception>
-#include <future>
 #include <numeric>
 #include <utility>
 
 #include "base/error.h"
 #include "base/paths.h"
 #include "base/random.h"
+#include "base/thread_start.h"
 #include "data/reader.h"
 
 namespace moe {
@@ -111,7 +111,7 @@ class Batches {
     wait();
     std::swap(encoding_, writing_);
     std::swap(reading_, encoding_);
-    encoded_ = std::async(std::launch::async, [this] { encoding_.encode(pool_, options_); });
+    encoded_ = run_beside([this] { encoding_.encode(pool_, options_); });
     write(writing_);
   }
   /// Writes what is left.

@@ -73,13 +73,19 @@ std::vector<float> CachedModel::append(int64_t sequence, std::span<const int32_t
   MOE_CHECK(!ids.empty());
   check_room(sequence, ids.size());
   std::vector<float> logits;
+  const int64_t before = length(sequence);
   const auto chunk = static_cast<size_t>(memory_->inputs.tokens.capacity());
-  for (size_t begin = 0; begin < ids.size(); begin += chunk) {
-    const auto part = ids.subspan(begin, std::min(chunk, ids.size() - begin));
-    const bool last = begin + part.size() == ids.size();
-    logits = run({part.begin(), part.end()}, std::vector<int32_t>(part.size(), static_cast<int32_t>(sequence)),
-                 last ? 1 : 0);
-    if (passed) passed(static_cast<int64_t>(part.size()));
+  try {
+    for (size_t begin = 0; begin < ids.size(); begin += chunk) {
+      const auto part = ids.subspan(begin, std::min(chunk, ids.size() - begin));
+      const bool last = begin + part.size() == ids.size();
+      logits = run({part.begin(), part.end()}, std::vector<int32_t>(part.size(), static_cast<int32_t>(sequence)),
+                   last ? 1 : 0);
+      if (passed) passed(static_cast<int64_t>(part.size()));
+    }
+  } catch (...) {
+    lengths_[static_cast<size_t>(sequence)] = before;  // what later passes write there is not read
+    throw;
   }
   return logits;
 }
@@ -93,7 +99,8 @@ std::vector<float> CachedModel::append_each(std::span<const int32_t> sequences, 
 std::vector<float> CachedModel::run(const std::vector<int32_t>& ids, const std::vector<int32_t>& sequence,
                                     int64_t wanted_rows) {
   std::vector<int32_t> positions;
-  for (const int32_t s : sequence) positions.push_back(static_cast<int32_t>(lengths_[static_cast<size_t>(s)]++));
+  std::vector<int64_t> lengths = lengths_;  // of what the caches will hold when the pass is done
+  for (const int32_t s : sequence) positions.push_back(static_cast<int32_t>(lengths[static_cast<size_t>(s)]++));
   Inputs& inputs = memory_->inputs;
   const ModelConfig& config = runtime_.model.config();
   const TokenViews tokens =
@@ -102,6 +109,7 @@ std::vector<float> CachedModel::run(const std::vector<int32_t>& ids, const std::
   run_pass(runtime_.model, inputs, memory_->arenas, runtime_.backend, runtime_.dtype, tokens, logits);
   std::vector<float> host(static_cast<size_t>(logits.elements()));
   runtime_.device.download(host.data(), logits.data, logits.bytes());
+  lengths_ = std::move(lengths);
   return host;
 }
 

@@ -34,7 +34,7 @@ std::vector<int32_t> validity(const std::vector<int32_t>& marks) {
 
 TokenViews TokenBuffers::upload(const Batch& batch, int64_t max_segment, double rope_theta, Device& device,
                                 Backend& backend) {
-  TokenViews tokens = views(static_cast<int64_t>(batch.tokens.size()), max_segment);
+  TokenViews tokens = views(batch.rows * batch.sequence_length, max_segment);
   tokens.targets = targets_.rows(0, tokens.count());
   tokens.row_length = batch.sequence_length;
   upload_vector(device, ids_, batch.tokens);
@@ -72,17 +72,13 @@ std::vector<double> download_doubles(Device& device, const View& view) {
   return values;
 }
 
+// Without the tokens themselves: nothing is allocated in proportion to them, and nothing uploaded.
 Batch placeholder_batch(int64_t tokens, int64_t row_length) {
   MOE_CHECK(row_length > 0 && tokens % row_length == 0);
   Batch batch;
-  const auto count = static_cast<size_t>(tokens);
-  for (auto* values : {&batch.tokens, &batch.targets, &batch.positions, &batch.segment_start, &batch.segment_id}) {
-    values->assign(count, 0);
-  }
-  batch.segment_tokens.assign(count, 1);  // as many balance groups as there could be
-  batch.num_targets = batch.num_tokens = tokens;
   batch.rows = tokens / row_length;
   batch.sequence_length = row_length;
+  batch.num_targets = batch.num_tokens = tokens;
   return batch;
 }
 

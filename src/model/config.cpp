@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "model/keys.h"
+#include "model/size_limits.h"
 
 namespace moe {
 
@@ -191,6 +192,7 @@ void validate(const ModelConfig& config) {
   }
   if (config.n_routed_experts > 0) validate_experts(config);
   if (config.moe_layers() < config.num_hidden_layers) require_positive("intermediate_size", config.intermediate_size);
+  require_countable(config);
 }
 
 }  // namespace moe

@@ -3,6 +3,15 @@
 #include <numeric>
 
 namespace moe {
+namespace {
+
+// L H h
+double heads_width(const ModelConfig& config) {
+  return static_cast<double>(config.num_hidden_layers) * static_cast<double>(config.num_attention_heads) *
+         static_cast<double>(config.head_dim);
+}
+
+}  // namespace
 
 ParameterCounts::ParameterCounts(const ModelConfig& config)
     : head_(config.vocab_size * config.hidden_size),
@@ -33,30 +42,35 @@ int64_t ParameterCounts::multiplied() const {
   return sum;
 }
 
-int64_t paper_flops(const ModelConfig& config, int64_t sequence_length) {
-  const int64_t s = sequence_length;
-  const int64_t heads_width = config.num_attention_heads * config.head_dim;
-  return 6 * ParameterCounts(config).multiplied() * s + 12 * config.num_hidden_layers * s * s * heads_width;
+double paper_flops(const ModelConfig& config, int64_t sequence_length) {
+  const auto s = static_cast<double>(sequence_length);
+  return 6 * static_cast<double>(ParameterCounts(config).multiplied()) * s + 12 * s * s * heads_width(config);
 }
 
-int64_t exact_flops(const ModelConfig& config, int64_t sequence_length) {
-  const int64_t s = sequence_length;
-  const int64_t heads_width = config.num_attention_heads * config.head_dim;
+double exact_flops(const ModelConfig& config, int64_t sequence_length) {
+  const auto s = static_cast<double>(sequence_length);
   const ParameterCounts counts(config);
-  return 6 * (counts.multiplied() + counts.stored(ParameterKind::router)) * s +
-         6 * config.num_hidden_layers * s * (s + 1) * heads_width;
+  return 6 * static_cast<double>(counts.multiplied() + counts.stored(ParameterKind::router)) * s +
+         6 * s * (s + 1) * heads_width(config);
 }
 
-int64_t prompt_flops(const ModelConfig& config, int64_t tokens) {
-  return exact_flops(config, tokens) / 3 - 2 * (tokens - 1) * config.vocab_size * config.hidden_size;
+double prompt_flops(const ModelConfig& config, int64_t tokens) {
+  const double unread = 2 * static_cast<double>(tokens - 1);  // rows of logits
+  return exact_flops(config, tokens) / 3 -
+         unread * static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size);
 }
 
-int64_t token_bytes(const ModelConfig& config, DType dtype, int64_t positions) {
+double token_bytes(const ModelConfig& config, DType dtype, int64_t positions) {
   const ParameterCounts counts(config);
   const int64_t weights = counts.multiplied() + counts.stored(ParameterKind::router) +
                           counts.stored(ParameterKind::norm) + config.hidden_size;
-  const int64_t cache = 2 * config.num_hidden_layers * positions * config.num_key_value_heads * config.head_dim;
-  return (weights + cache) * static_cast<int64_t>(size_of(dtype));
+  return static_cast<double>(weights) * static_cast<double>(size_of(dtype)) +
+         position_bytes(config, dtype) * static_cast<double>(positions);
+}
+
+double position_bytes(const ModelConfig& config, DType dtype) {
+  return 2 * static_cast<double>(config.num_hidden_layers) * static_cast<double>(config.num_key_value_heads) *
+         static_cast<double>(config.head_dim) * static_cast<double>(size_of(dtype));
 }
 
 }  // namespace moe

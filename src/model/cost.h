@@ -1,6 +1,7 @@
 #pragma once
 /// Parameters and floating-point operations of a model of any size, from its config alone (docs/paper.md section 3).
-/// L layers, d hidden size, H heads of size h, s sequence length.
+/// L layers, d hidden size, H heads of size h, s sequence length. FLOPs and bytes are in double, which a context of any
+/// length fits; they are exact up to 2^53.
 
 #include <array>
 
@@ -45,18 +46,21 @@ class ParameterCounts {
 
 /// Floating-point operations of forward and backward over one sequence, by the paper's convention:
 ///   6 A s + 12 L s^2 H h, attention not halved for causality, the router left out. (H h is d in the paper's models.)
-int64_t paper_flops(const ModelConfig& config, int64_t sequence_length);
+double paper_flops(const ModelConfig& config, int64_t sequence_length);
 
 /// The products that are computed: 6 (A + router) s + 6 L s (s + 1) H h. A forward pass is a third of it; recomputation
 /// and element-wise work are not counted. This is what a share of a machine's rate (MFU) is taken of.
-int64_t exact_flops(const ModelConfig& config, int64_t sequence_length);
+double exact_flops(const ModelConfig& config, int64_t sequence_length);
 
 /// The products of a prompt's pass through the model, whose last row alone goes through the head:
 ///   2 (A + router) s + 2 L s (s + 1) H h - 2 (s - 1) V d.
-int64_t prompt_flops(const ModelConfig& config, int64_t tokens);
+double prompt_flops(const ModelConfig& config, int64_t tokens);
 
 /// Bytes that one token alone has to read: the weights that it activates (one row of the input embedding) and the keys
 /// and values of the `positions` that it attends to.
-int64_t token_bytes(const ModelConfig& config, DType dtype, int64_t positions);
+double token_bytes(const ModelConfig& config, DType dtype, int64_t positions);
+
+/// Bytes of keys and values that a sequence keeps for each of its tokens.
+double position_bytes(const ModelConfig& config, DType dtype);
 
 }  // namespace moe

@@ -1,8 +1,10 @@
 #include "ops/attention.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "ops/checks.h"
+#include "ops/exact_count.h"
 
 namespace moe {
 namespace {
@@ -29,9 +31,10 @@ void check_self_attention(Checker& c, const Op& op) {
 
 /// Pairs of a query and a key that it sees, were every document max_segment long, times the width of all heads.
 template <class Op>
-int64_t causal_pairs(const Op& op) {
-  const int64_t length = std::min(op.max_segment, op.q.size(0));
-  return op.q.size(0) * (length + 1) / 2 * op.q.size(1);
+double causal_pairs(const Op& op) {
+  const auto queries = static_cast<double>(op.q.size(0));
+  const auto length = static_cast<double>(std::min(op.max_segment, op.q.size(0)));
+  return std::floor(queries * (length + 1) / 2) * static_cast<double>(op.q.size(1));
 }
 
 }  // namespace
@@ -60,12 +63,14 @@ void check(const CachedAttention& op) {
   c.data(op.out, "T Hq*h");
 }
 
-int64_t flops(const Attention& op) { return 4 * causal_pairs(op); }
+int64_t flops(const Attention& op) { return exact_count(4 * causal_pairs(op)); }
 
 // Four products: dV, dP, dQ, dK. Making the scores again is a way to save memory, not work that the mathematics asks
 // for.
-int64_t flops(const AttentionBackward& op) { return 8 * causal_pairs(op); }
+int64_t flops(const AttentionBackward& op) { return exact_count(8 * causal_pairs(op)); }
 
-int64_t flops(const CachedAttention& op) { return 4 * op.q.elements() * op.k_cache.size(1); }
+int64_t flops(const CachedAttention& op) {
+  return exact_count(4 * static_cast<double>(op.q.elements()) * static_cast<double>(op.k_cache.size(1)));
+}
 
 }  // namespace moe

@@ -1,6 +1,7 @@
 #include "ops/dense.h"
 
 #include "ops/checks.h"
+#include "ops/exact_count.h"
 
 namespace moe {
 
@@ -23,13 +24,18 @@ void check(const GroupedGemmReduce& op) {
   c.define("E+1", c.size("E") + 1, "E").i32(op.offsets, "E+1");
 }
 
-int64_t flops(const Gemm& op) { return 2 * op.c.elements() * op.a.size(op.transpose_a ? 0 : 1); }
+int64_t flops(const Gemm& op) {
+  return exact_count(2 * static_cast<double>(op.c.elements()) * static_cast<double>(op.a.size(op.transpose_a ? 0 : 1)));
+}
 
-int64_t flops(const GroupedGemm& op) { return 2 * op.c.elements() * op.a.size(1); }
+int64_t flops(const GroupedGemm& op) {
+  return exact_count(2 * static_cast<double>(op.c.elements()) * static_cast<double>(op.a.size(1)));
+}
 
 int64_t flops(const GroupedGemmReduce& op) {
   const int64_t rows = op.a_rows ? op.a_rows.size(0) : op.a.size(0);
-  return 2 * rows * op.a.size(1) * op.b.size(1);
+  return exact_count(2 * static_cast<double>(rows) * static_cast<double>(op.a.size(1)) *
+                     static_cast<double>(op.b.size(1)));
 }
 
 }  // namespace moe

@@ -1,6 +1,7 @@
 #include "ops/routing.h"
 
 #include "ops/checks.h"
+#include "ops/exact_count.h"
 
 namespace moe {
 namespace {
@@ -65,6 +66,8 @@ void check(const RouterBackward& op) {
   check_choices(c);
 }
 
-int64_t flops(const RouterScores& op) { return 2 * op.scores.elements() * op.x.size(1); }
+int64_t flops(const RouterScores& op) {
+  return exact_count(2 * static_cast<double>(op.scores.elements()) * static_cast<double>(op.x.size(1)));
+}
 
 }  // namespace moe

@@ -1,5 +1,7 @@
 #include "tensor/arena.h"
 
+#include "tensor/unlimited.h"
+
 namespace moe {
 namespace {
 constexpr size_t kAlignment = 64;
@@ -9,9 +11,20 @@ Arena::Arena(std::string name, void* base, size_t capacity)
     : name_(std::move(name)), base_(static_cast<char*>(base)), capacity_(capacity) {}
 
 View Arena::push(std::string_view name, DType dtype, Shape shape) {
-  const size_t bytes = static_cast<size_t>(shape.elements()) * size_of(dtype);
+  size_t bytes = 0;
+  if (__builtin_mul_overflow(static_cast<size_t>(shape.elements()), size_of(dtype), &bytes)) {
+    fail("{} {} {} has more bytes than 64 bits count; use a smaller model or fewer tokens at once", name,
+         moe::name(dtype), shape.text());
+  }
   const size_t padded = (bytes / kAlignment + 1) * kAlignment;  // never empty, so that every view has an own address
-  if (used_ + padded > capacity_) {
+  if (padded > capacity_ - used_ && capacity_ == kUnlimitedBytes) {
+    fail(
+        "{} of {} {} with {} bytes before it in {} are more memory than can be planned; use fewer or shorter rows, or "
+        "a "
+        "smaller model",
+        name, moe::name(dtype), shape.text(), used_, name_);
+  }
+  if (padded > capacity_ - used_) {
     fail(
         "{} memory is planned for {} bytes, but {} {} {} needs {} more than the {} in use; this is a mistake in the "
         "plan",

@@ -12,7 +12,16 @@ Shape::Shape(std::initializer_list<int64_t> sizes) {
 
 int64_t Shape::elements() const {
   int64_t product = 1;
-  for (int axis = 0; axis < rank_; ++axis) product *= (*this)[axis];
+  bool overflows = false, empty = false;
+  for (int axis = 0; axis < rank_; ++axis) {
+    empty = empty || (*this)[axis] == 0;
+    overflows = __builtin_mul_overflow(product, (*this)[axis], &product) || overflows;
+  }
+  if (empty) return 0;
+  if (overflows) {
+    fail("a tensor of shape {} has more elements than 63 bits count; use a smaller model or fewer tokens at once",
+         text());
+  }
   return product;
 }
 

@@ -51,18 +51,21 @@ std::string parameter_lines(const ModelConfig& config) {
   return text;
 }
 
-std::string compute_lines(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan) {
+std::string compute_lines(const ModelConfig& config, const StepConfig& step) {
   const int64_t length = step.sequence_length;
   const double sequences = static_cast<double>(step.microbatches) * static_cast<double>(step.microbatch_tokens) /
                            static_cast<double>(length);
-  const double exact = sequences * static_cast<double>(exact_flops(config, length));
-  const double paper = sequences * static_cast<double>(paper_flops(config, length));
+  const double exact = sequences * exact_flops(config, length);
+  const double paper = sequences * paper_flops(config, length);
   std::string text = fmt::format("a step: {} sequences of {} tokens in {} microbatch{}\n", sequences, length,
                                  step.microbatches, step.microbatches == 1 ? "" : "es");
   text += fmt::format("  {:<26} {:>18}\n", "exact products", flops_text(exact));
   text += fmt::format("  {:<26} {:>18}\n", "the paper's convention", flops_text(paper));
-  const double done = static_cast<double>(plan.microbatch_flops) * static_cast<double>(step.microbatches);
-  if (step.recompute) text += fmt::format("  {:<26} {:>18}\n", "with recomputation", flops_text(done));
+  if (step.recompute) {  // every layer's forward once more, not the head's
+    const double head = 2 * static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size);
+    const double again = sequences * (exact_flops(config, length) / 3 - head * static_cast<double>(length));
+    text += fmt::format("  {:<26} {:>18}\n", "with recomputation", flops_text(exact + again));
+  }
   return text;
 }
 
@@ -128,7 +131,7 @@ std::string advice(const ModelConfig& config, const StepConfig& step, const Memo
 }  // namespace
 
 std::string plan_text(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan) {
-  std::string text = parameter_lines(config) + compute_lines(config, step, plan);
+  std::string text = parameter_lines(config) + compute_lines(config, step);
   text += fmt::format("{:<28} {:>18}\n", "memory", name(step.dtype));
   for (const Term& term : classes_of(plan)) text += fmt::format("  {:<26} {:>18}\n", term.name, gib_text(term.bytes));
   text += fmt::format("  {:<26} {:>18}\n", "peak", gib_text(plan.total()));

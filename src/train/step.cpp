@@ -2,18 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "nn/routers/hash_table.h"
+#include "tensor/unlimited.h"
 #include "train/shared_memory.h"
 
 namespace moe {
 namespace {
 
-constexpr size_t kUnlimited = size_t{1} << 52;
 constexpr int64_t kAlignment = 64;  // of all buffers
 
-size_t bytes_or_unlimited(int64_t planned) { return planned > 0 ? static_cast<size_t>(planned) : kUnlimited; }
+size_t bytes_or_unlimited(int64_t planned) { return planned > 0 ? static_cast<size_t>(planned) : kUnlimitedBytes; }
 
 void upload_scalar(Device& device, const View& view, double value) {
   const auto single = static_cast<float>(value);
@@ -22,6 +23,18 @@ void upload_scalar(Device& device, const View& view, double value) {
   } else {
     device.upload(view.data, &single, sizeof(single));
   }
+}
+
+// Positions in a microbatch, and choices of experts, are numbered in 32 bits on every device.
+void refuse_too_many_tokens(const ModelConfig& config, int64_t tokens, int64_t sequence_length) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  const auto refuse = [&](int64_t count, const char* of_what) {
+    if (count <= kMost) return;
+    fail("a microbatch of {} rows of {} tokens has {} {}, expected at most {}; use fewer rows or shorter sequences",
+         tokens / sequence_length, sequence_length, count, of_what, kMost);
+  };
+  refuse(tokens, "tokens");
+  if (config.moe_layers() > 0) refuse(tokens * config.decoder().moe.router.slots(), "choices of experts");
 }
 
 }  // namespace
@@ -136,6 +149,7 @@ void TrainingStep::make_batch_buffers() {
 }
 
 MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
+  refuse_too_many_tokens(config, step.microbatch_tokens, step.sequence_length);
   const auto device = make_null_device();
   CountingBackend counter;
   SharingWatch sharing(counter);
@@ -274,7 +288,9 @@ void TrainingStep::train_microbatch(const Batch& batch, int64_t index, const Rou
   switch (step_.balance.scope) {
     case BalanceScope::sequence:
       balance.group = group_.rows(0, tokens.count());
-      balance.group_tokens = group_tokens_.rows(0, static_cast<int64_t>(batch.segment_tokens.size()));
+      // A plan's placeholder has as many groups as there could be.
+      balance.group_tokens = group_tokens_.rows(
+          0, batch.segment_tokens.empty() ? tokens.count() : static_cast<int64_t>(batch.segment_tokens.size()));
       upload_vector(device_, group_, batch.segment_id);
       upload_vector(device_, group_tokens_, batch.segment_tokens);
       break;

@@ -2,6 +2,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
+#include <limits>
+#include <mutex>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -9,6 +12,9 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/thread_start.h"
 
 namespace moe {
 namespace {
@@ -66,16 +72,65 @@ TEST(ThreadPool, WakesWorkersThatFellAsleep) {
   }
 }
 
-TEST(ThreadPool, EveryThreadTakesPartInALoopOfSlowTasks) {
-  ThreadPool pool(3);
+TEST(ThreadPool, EveryThreadTakesPartInALoop) {
+  constexpr int kThreads = 3;
+  ThreadPool pool(kThreads);
   std::mutex mutex;
+  std::condition_variable arrived;
   std::set<int> workers;
-  pool.parallel_for(30, [&](int64_t, int worker) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    std::lock_guard lock(mutex);
+  // Each task waits for the others, so that the loop ends only if as many threads take part as there are tasks.
+  pool.parallel_for(kThreads, [&](int64_t, int worker) {
+    std::unique_lock lock(mutex);
     workers.insert(worker);
+    arrived.notify_all();
+    arrived.wait_for(lock, std::chrono::seconds(120), [&] { return workers.size() == kThreads; });
   });
   EXPECT_EQ(workers, (std::set<int>{0, 1, 2}));
+}
+
+/// The system refuses threads after `count` more, until the end of a scope.
+struct RefusedThreads {
+  explicit RefusedThreads(int count) { fail_thread_starts_after(count); }
+  ~RefusedThreads() { fail_thread_starts_after(-1); }
+};
+
+TEST(ThreadPool, AnAskedForNumberThatCannotBeStartedIsAnErrorWithTheNumberReached) {
+  for (const int granted : {0, 1, 5}) {
+    const RefusedThreads refused(granted);
+    std::string message;
+    try {
+      const ThreadPool pool(8);
+    } catch (const Error& error) {
+      message = error.what();
+    }
+    EXPECT_NE(message.find(fmt::format("only {} of 8 threads", granted + 1)), std::string::npos) << message;
+  }
+  EXPECT_EQ(ThreadPool(8).size(), 8);
+}
+
+TEST(ThreadPool, OnePerProcessorBecomesAsManyAsCanBeStarted) {
+  const RefusedThreads refused(0);
+  ThreadPool pool(0);
+  EXPECT_EQ(pool.size(), 1);
+  std::atomic<int> calls{0};
+  pool.parallel_for(10, [&](int64_t, int) { ++calls; });
+  EXPECT_EQ(calls, 10);
+}
+
+TEST(ThreadPool, RefusesNumbersOutOfRange) {
+  for (const int threads : {-1, -5, kMostThreads + 1, std::numeric_limits<int>::max()}) {
+    EXPECT_THROW(ThreadPool{threads}, UsageError) << threads;
+  }
+}
+
+TEST(RunBeside, RunsTheTaskAndRethrowsWithAndWithoutAThread) {
+  for (const int granted : {-1, 0}) {
+    const RefusedThreads refused(granted);
+    int value = 0;
+    run_beside([&] { value = 7; }).get();
+    EXPECT_EQ(value, 7);
+    EXPECT_THROW(run_beside([] { throw std::runtime_error("task"); }).get(), std::runtime_error);
+  }
 }
 
 TEST(ThreadPool, RethrowsAnExceptionOfATaskAndStaysUsable) {

@@ -108,6 +108,20 @@ Cases<RouterTopk> make_cases<RouterTopk>() {
     for (double& value : values) value = value > 0 ? -INFINITY : value;
     add(few, few.reals(f32, {sizes.tokens, sizes.experts}, values), sizes.top_k, "mostly -inf");
     add(few, few.constant(f32, {sizes.tokens, sizes.experts}, -INFINITY), sizes.top_k, "all -inf");
+    // Not numbers: some of each row's, the first of it, all; ranked beside minus infinity.
+    Store& broken = list.strided();
+    for (size_t i = 0; i < values.size(); ++i) {
+      const bool first = i % static_cast<size_t>(sizes.experts) == 0;
+      values[i] = first || broken.draw() % 3 == 0 ? NAN : static_cast<double>(broken.draw() % 5) / 8;
+      if (broken.draw() % 7 == 0) values[i] = -INFINITY;
+    }
+    add(broken, broken.reals(f32, {sizes.tokens, sizes.experts}, values), sizes.top_k, "some NaN");
+    add(broken, broken.reals(f32, {sizes.tokens, sizes.experts}, values), sizes.top_k, "some NaN, with a bias", bias);
+    add(broken, broken.reals(f32, {sizes.tokens, sizes.experts}, values), sizes.top_k, "some NaN", {}, skip);
+    add(broken, broken.constant(f32, {sizes.tokens, sizes.experts}, NAN), sizes.top_k, "all NaN");
+    if (const GroupLimit limit{2, 1, 1}; sizes.experts % 2 == 0 && sizes.top_k <= sizes.experts / 2) {
+      add(broken, broken.reals(f32, {sizes.tokens, sizes.experts}, values), sizes.top_k, "some NaN", {}, 0, limit);
+    }
   }
   return list;
 }

@@ -39,6 +39,18 @@ TEST(Routing, ChosenExpertsAreDistinctEvenWhenScoresAreMinusInfinity) {
   });
 }
 
+TEST(Routing, ScoresThatAreNotNumbersComeLast) {
+  on_every_target([&](const Runner& run) {
+    RouterStep step(9, 3, 5, 3, 1);
+    Reals scores(step.scores.shape, NAN);
+    scores(0, 1) = 1, scores(0, 2) = 2, scores(0, 4) = 0.5;
+    scores(1, 0) = -INFINITY, scores(1, 3) = -1;
+    oracle::write(step.scores, scores);
+    step.choose(run, false);
+    EXPECT_EQ(read_indices(step.ids).values(), (std::vector<int64_t>{2, 1, 4, 3, 0, 1, 0, 1, 2}));
+  });
+}
+
 TEST(Routing, ExpertsTakeAsManyTokensAsPlannedWhateverTheScores) {
   constexpr int64_t tokens = 24, experts = 4;
   on_every_target([&](const Runner& run) {

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import subprocess
 import unittest
 
@@ -61,6 +62,31 @@ class CostTest(unittest.TestCase):
         large = cost("--preset", "deepseekmoe-2b", "--rows", 4)["training"]
         self.assertGreater(large["activations_gib"], 3 * small["activations_gib"])
         self.assertEqual(large["optimizer_gib"], small["optimizer_gib"])
+
+    def test_a_long_context_costs_what_it_costs(self):
+        # More than 64 bits count: what is added from one length to twice of it is attention's alone, four times as much.
+        for length in (1_000_000, 50_000_000, 80_000_000):
+            one, two = (cost("--preset", "deepseekmoe-145b", "--length", n) for n in (length, 2 * length))
+            for key in ("flops_per_sequence", "flops_per_sequence_causal"):
+                self.assertGreater(two[key], one[key] * 3.9 - 6 * 25e9 * 2 * length)
+                self.assertLess(two[key], one[key] * 4)
+            self.assertGreater(two["training"]["activations_gib"], 1.9 * one["training"]["activations_gib"])
+
+    def test_memory_of_many_tokens_is_planned_without_any(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        arguments = ["cost", "--preset", "deepseekmoe-2b", "--rows", "2048", "--length", "131072", "--json",
+                     "--device", "cpu"]
+        result = subprocess.run([MOE, *arguments], preexec_fn=limit, capture_output=True, text=True)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        few = cost("--preset", "deepseekmoe-2b", "--rows", 2, "--length", 131072, "--device", "cpu")["training"]
+        many = json.loads(result.stdout)["training"]
+        self.assertAlmostEqual(many["activations_gib"] / few["activations_gib"] / 1024, 1, delta=0.05)
+
+    def test_too_many_tokens_are_refused(self):
+        refused = moe("cost", "--preset", "deepseekmoe-2b", "--rows", 1 << 31, "--length", 1 << 31, check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("expected at most 2147483647; use fewer rows or shorter sequences", refused.stderr)
 
     def test_rates_give_the_most_tokens_per_second(self):
         result = cost("--preset", "dense-0.2b", "--product-tflops", 100, "--read-gb-per-s", 1000)

@@ -54,7 +54,10 @@ std::vector<Case> cases() {
   plain.norm_topk_prob = true;
   plain.num_key_value_heads = plain.num_attention_heads;
   plain.tie_word_embeddings = true;
+  ModelConfig turned = moe_config(3);
+  turned.rope_theta = 500;
   return {{"dense_f32", dense, DType::f32},
+          {"rope_theta_500_f32", turned, DType::f32},
           {"one_expert_f32", moe_config(1), DType::f32},
           {"three_experts_f32", moe_config(3), DType::f32},
           {"three_experts_bf16", moe_config(3), DType::bf16},
@@ -185,6 +188,44 @@ TEST_P(CachedDecoding, WhatDoesNotFitIsRefusedAndChangesNothing) {
   const std::string full = error_of<Error>([&] { cached.append_each(both, next); });
   EXPECT_THAT(full, testing::HasSubstr("a sequence of 8 tokens has no room for 1 more in a cache of 8"));
   EXPECT_TRUE(same_bits(cached.append(0, std::span(tokens).subspan(3)), whole(tokens).back()));
+}
+
+/// Fails at one operation, as a GPU does whose memory ran out.
+class FailingBackend final : public EachOp<FailingBackend> {
+ public:
+  explicit FailingBackend(Backend& inner) : inner_(inner) {}
+  /// At the `count`-th operation from now on; 0: at none.
+  void fail_at(int count) { left_ = count; }
+
+  template <class Op>
+  void on(const Op& op) {
+    if (left_ > 0 && --left_ == 0) fail("{} failed", Op::name);
+    inner_.execute(op);
+  }
+
+ private:
+  Backend& inner_;
+  int left_ = 0;
+};
+
+TEST_P(CachedDecoding, APassThatFailsLeavesEverythingAsItWas) {
+  const auto tokens = ids(70, 9);
+  const auto expected = whole(tokens);
+  FailingBackend failing(*cpu_.backend);
+  const Runtime runtime{runtime_.model, runtime_.dtype, runtime_.device, failing};
+  for (const int count : {1, 30, 60, 90}) {  // in the first pass of several, and in later ones
+    CachedModel cached(runtime, 1, kTokens, 16);
+    cached.append(0, std::span(tokens).first(20));
+    failing.fail_at(count);
+    EXPECT_THROW(cached.append(0, std::span(tokens).subspan(20)), Error);
+    EXPECT_EQ(cached.length(0), 20) << count;
+    const std::vector<int32_t> sequence{0};
+    failing.fail_at(count % 20 + 1);
+    EXPECT_THROW(cached.append_each(sequence, std::span(tokens).subspan(20, 1)), Error);
+    EXPECT_EQ(cached.length(0), 20) << count;
+    failing.fail_at(0);
+    EXPECT_TRUE(same_bits(cached.append(0, std::span(tokens).subspan(20)), expected.back()));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, CachedDecoding, testing::ValuesIn(cases()),

@@ -4,9 +4,12 @@
 #include "model/cost.h"
 
 #include <cmath>
+#include <limits>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_model.h"
 
 namespace moe {
@@ -50,7 +53,7 @@ ModelConfig moe_145b() { return moe_model(62, 4096, 102400, {4, 128, 12, 1408}, 
 ModelConfig moe_142b_half() { return moe_model(62, 4096, 102400, {2, 128, 6, 1408}, 8 * 1408); }
 
 double billions(int64_t count) { return static_cast<double>(count) * 1e-9; }
-double tera(int64_t flops) { return static_cast<double>(flops) * 1e-12; }
+double tera(double flops) { return flops * 1e-12; }
 
 // The cost is linear in the width of the FFNs, so the cost at the paper's exact width 8/3 d (a third, never a whole
 // number) is a mean of the costs of two real configs.
@@ -171,19 +174,21 @@ TEST_P(ExactFlops, EqualTheProductsOfATrainingMicrobatch) {
     StepConfig step;
     step.microbatch_tokens = rows * 16;
     step.sequence_length = 16;
-    EXPECT_EQ(plan_training(config, step).microbatch_flops, rows * exact_flops(config, 16)) << rows;
+    EXPECT_EQ(static_cast<double>(plan_training(config, step).microbatch_flops),
+              static_cast<double>(rows) * exact_flops(config, 16))
+        << rows;
   }
 }
 
 TEST_P(ExactFlops, CountActivatedParametersOnly) {
   ModelConfig more = GetParam().config;
   const int64_t s = 16;
-  const int64_t before = exact_flops(more, s);
-  const int64_t paper_before = paper_flops(more, s);
+  const double before = exact_flops(more, s);
+  const double paper_before = paper_flops(more, s);
   more.n_routed_experts *= 2;  // twice the parameters, the same number of them per token
   EXPECT_EQ(paper_flops(more, s), paper_before);
   const int64_t router = GetParam().config.n_routed_experts * more.hidden_size;
-  EXPECT_EQ(exact_flops(more, s), before + 6 * router * s * more.moe_layers());
+  EXPECT_EQ(exact_flops(more, s), before + static_cast<double>(6 * router * s * more.moe_layers()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, ExactFlops, testing::ValuesIn(tiny_models()),
@@ -195,7 +200,78 @@ TEST(ExactFlops, AreThePapersWithHalvedAttentionAndTheRouter) {
   const int64_t attention = 12 * config.num_hidden_layers * s * s * config.hidden_size;
   const int64_t halved = 6 * config.num_hidden_layers * s * (s + 1) * config.hidden_size;
   const int64_t router = 6 * ParameterCounts(config).stored(ParameterKind::router) * s;
-  EXPECT_EQ(exact_flops(config, s), paper_flops(config, s) - attention + halved + router);
+  EXPECT_EQ(exact_flops(config, s), paper_flops(config, s) - static_cast<double>(attention - halved - router));
+}
+
+// Beyond 2^63 from 1.72 million tokens on.
+TEST(LongContexts, CostWhatTheFormulasSay) {
+  const ModelConfig config = moe_145b();
+  EXPECT_NEAR(tera(paper_flops(config, 1'000'000)) / 3.178e6, 1, 5e-4);
+  EXPECT_NEAR(tera(paper_flops(config, 2'000'000)) / 1.245e7, 1, 5e-4);
+  EXPECT_NEAR(tera(exact_flops(config, 2'000'000)) / 6.356e6, 1, 5e-4);
+  EXPECT_NEAR(tera(exact_flops(config, 4'000'000)) / 2.490e7, 1, 5e-4);
+  for (const int64_t s : {int64_t{50'000'000}, int64_t{1} << 31, int64_t{1} << 62}) {
+    const auto tokens = static_cast<long double>(s);
+    const auto multiplied = static_cast<long double>(ParameterCounts(config).multiplied());
+    const long double attention = 12.0L * 62 * tokens * tokens * 4096;
+    EXPECT_NEAR(paper_flops(config, s) / static_cast<double>(6 * multiplied * tokens + attention), 1, 1e-14) << s;
+    EXPECT_GT(paper_flops(config, s), 1.99 * exact_flops(config, s) - 6e12 * static_cast<double>(s)) << s;
+    EXPECT_LT(prompt_flops(config, s), exact_flops(config, s) / 3);
+    const double cache = position_bytes(config, DType::bf16) * static_cast<double>(s);
+    EXPECT_NEAR(token_bytes(config, DType::bf16, s) / (cache + token_bytes(config, DType::bf16, 0)), 1, 1e-14);
+  }
+}
+
+TEST(LongContexts, ArePlannedOrRefusedByName) {
+  const ModelConfig config = moe_145b();
+  for (const int64_t length : {50'000'000, 170'000'000}) {
+    StepConfig step;
+    step.sequence_length = step.microbatch_tokens = length;
+    const MemoryPlan plan = plan_training(config, step);
+    const int64_t hidden = length * config.hidden_size * 4;  // one activation of each layer is less than all
+    EXPECT_GT(plan.saved, config.num_hidden_layers * hidden);
+    EXPECT_LT(plan.saved, 100 * config.num_hidden_layers * hidden);
+  }
+  StepConfig step;
+  step.sequence_length = 1'000'000'000;
+  step.microbatch_tokens = 3'000'000'000;
+  EXPECT_THAT(test::error_of<Error>([&] { plan_training(config, step); }),
+              testing::HasSubstr("3 rows of 1000000000 tokens has 3000000000 tokens, expected at most 2147483647"));
+  step.microbatch_tokens = 1'000'000'000;
+  EXPECT_THAT(test::error_of<Error>([&] { plan_training(config, step); }),
+              testing::HasSubstr("has 12000000000 choices of experts, expected at most 2147483647"));
+}
+
+TEST(SizesOfModels, ThatNothingCountsAreRefusedByName) {
+  const auto refusal = [](int64_t ModelConfig::*field, int64_t value) {
+    ModelConfig config = moe_16b();
+    config.*field = value;
+    return test::error_of<Error>([&] { validate(config); });
+  };
+  constexpr int64_t k32 = int64_t{1} << 32, k63 = std::numeric_limits<int64_t>::max();
+  const std::pair<int64_t ModelConfig::*, const char*> fields[] = {
+      {&ModelConfig::vocab_size, "vocab_size"},
+      {&ModelConfig::hidden_size, "hidden_size"},
+      {&ModelConfig::intermediate_size, "intermediate_size"},
+      {&ModelConfig::moe_intermediate_size, "moe_intermediate_size"},
+      {&ModelConfig::num_hidden_layers, "num_hidden_layers"},
+      {&ModelConfig::num_attention_heads, "num_attention_heads"},
+      {&ModelConfig::num_key_value_heads, "num_key_value_heads"},
+      {&ModelConfig::head_dim, "head_dim"},
+      {&ModelConfig::max_position_embeddings, "max_position_embeddings"},
+      {&ModelConfig::n_routed_experts, "n_routed_experts"},
+      {&ModelConfig::n_shared_experts, "n_shared_experts"}};
+  for (const auto& [field, name] : fields) {
+    for (const int64_t value : {k32, k63}) {
+      EXPECT_THAT(refusal(field, value), testing::HasSubstr(fmt::format("the model's {} is {}", name, value)));
+    }
+  }
+  ModelConfig config = moe_16b();
+  config.hidden_size = config.moe_intermediate_size = int64_t{1} << 24;
+  config.n_routed_experts = int64_t{1} << 16;
+  EXPECT_THAT(test::error_of<Error>([&] { validate(config); }),
+              testing::HasSubstr("parameters, expected at most 9.007e+15"));
+  EXPECT_NO_THROW(validate(moe_145b()));
 }
 
 }  // namespace

@@ -10,6 +10,9 @@ namespace {
 
 constexpr double kNormalizeEps = 1e-20;
 
+// Scores that are not numbers come last, beside minus infinity.
+double rank(double score) { return std::isnan(score) ? -INFINITY : score; }
+
 }  // namespace
 
 void compute(const RouterScores& op) {
@@ -44,7 +47,7 @@ void compute(const RouterTopk& op) {
   const int64_t experts = keys.size(1), members = experts / op.limit.groups;
   for (int64_t t = 0; t < keys.size(0); ++t) {
     if (group(t) < 0) continue;
-    for (int64_t e = 0; e < experts && op.bias; ++e) keys(t, e) = rounded(keys(t, e) + bias(e));
+    for (int64_t e = 0; e < experts; ++e) keys(t, e) = rank(op.bias ? rounded(keys(t, e) + bias(e)) : keys(t, e));
     std::vector<double> group_scores;
     for (int64_t g = 0; g < op.limit.groups; ++g) {
       std::vector<double> values;
@@ -52,7 +55,7 @@ void compute(const RouterTopk& op) {
       std::sort(values.rbegin(), values.rend());
       double sum = 0;
       for (int64_t i = 0; i < op.limit.best; ++i) sum = rounded(sum + values[static_cast<size_t>(i)]);
-      group_scores.push_back(sum);
+      group_scores.push_back(rank(sum));
     }
     const auto in_used_group = [&](int64_t e) {
       const double own = group_scores[static_cast<size_t>(e / members)];
@@ -63,9 +66,10 @@ void compute(const RouterTopk& op) {
       }
       return before < op.limit.used;
     };
-    std::vector<int64_t> order;
+    std::vector<int64_t> order(static_cast<size_t>(experts));
+    std::iota(order.begin(), order.end(), 0);
     for (int64_t e = 0; e < experts; ++e) {
-      if (in_used_group(e)) order.push_back(e);
+      if (!in_used_group(e)) keys(t, e) = -INFINITY;
     }
     std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return keys(t, a) > keys(t, b); });
     for (int64_t k = 0; k < ids.size(1); ++k) {

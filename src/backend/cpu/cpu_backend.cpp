@@ -2,9 +2,17 @@
 
 #include "backend/cpu/context.h"
 #include "base/error.h"
+#include "ops/types.h"
 
 namespace moe {
 namespace {
+
+constexpr FieldTypes kOtherFields[] = {
+    {"fill", "x", {DType::f64, DType::f32, DType::bf16, DType::i32, DType::u8}},
+    {"sum_squares", "sum", {DType::f64}},
+    {"clip_scale", "sum_squares", {DType::f64}},
+};
+constexpr AcceptedTypes kTypes{"the CPU", {DType::f32, DType::bf16, DType::i32}, kOtherFields};
 
 class CpuBackend final : public EachOp<CpuBackend> {
  public:
@@ -12,13 +20,14 @@ class CpuBackend final : public EachOp<CpuBackend> {
 
   template <class Op>
   void on(const Op& op) {
+    require_types(kTypes, op);
     cpu::execute(context_, op);
   }
 
   bool fuses() const override { return true; }
   using EachOp<CpuBackend>::execute;
-  void execute(const ExpertRows<SwiGlu>& rows) override { cpu::execute(context_, rows); }
-  void execute(const ExpertRows<SwiGluBackward>& rows) override { cpu::execute(context_, rows); }
+  void execute(const ExpertRows<SwiGlu>& rows) override { on(rows); }
+  void execute(const ExpertRows<SwiGluBackward>& rows) override { on(rows); }
 
  private:
   cpu::Context context_;

@@ -6,15 +6,17 @@
 #include <vector>
 
 #include "backend/cpu/elements.h"
+#include "backend/cpu/rank.h"
 
 namespace moe::cpu {
 namespace {
 
-/// The `count` largest values, best first, the lower index before its equals: distinct ids whatever the values.
+/// The `count` first in the order of rank(value), best first, the lower index before its equals: distinct ids whatever
+/// the values. `best`: their ranks.
 void choose(const float* values, int64_t size, int64_t count, int32_t* ids, float* best) {
   int64_t chosen = 0;
   for (int64_t e = 0; e < size; ++e) {
-    const float score = values[e];
+    const float score = rank(values[e]);
     if (chosen == count && !(score > best[count - 1])) continue;
     if (chosen < count) ++chosen;
     int64_t place = chosen - 1;

@@ -8,15 +8,13 @@
 #include <vector>
 
 #include "backend/cpu/elements.h"
+#include "backend/cpu/rank.h"
 #include "base/random.h"
 
 namespace moe::cpu {
 namespace {
 
 double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
-
-/// An order of all scores, those that are not numbers last.
-float rank(float score) { return std::isnan(score) ? -std::numeric_limits<float>::infinity() : score; }
 
 /// In the falling order of scores a comes before b; of equals the lower index.
 template <class Score>

@@ -1,9 +1,17 @@
 #include "backend/cuda/context.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_device.h"
+#include "ops/types.h"
 
 namespace moe {
 namespace {
+
+constexpr FieldTypes kOtherFields[] = {
+    {"fill", "x", {DType::f64, DType::f32, DType::bf16, DType::i32, DType::u8}},
+    {"sum_squares", "sum", {DType::f64}},
+    {"clip_scale", "sum_squares", {DType::f64}},
+};
+constexpr AcceptedTypes kTypes{"the GPU", {DType::f32, DType::bf16, DType::i32}, kOtherFields};
 
 class CudaBackend final : public EachOp<CudaBackend> {
  public:
@@ -25,6 +33,7 @@ class CudaBackend final : public EachOp<CudaBackend> {
 
   template <class Op>
   void on(const Op& op) {
+    require_types(kTypes, op);
     device_.will_run(Op::name);
     cuda::execute(context_, op);
   }

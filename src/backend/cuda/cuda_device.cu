@@ -24,15 +24,17 @@ void check(cudaError_t status, const char* attempted) {
 CudaDevice::CudaDevice() {
   check(cudaSetDevice(0), "choosing GPU 0");
   check(cudaGetDeviceProperties(&properties_, 0), "reading the GPU's properties");
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
-  check(cudaMallocHost(&staging_, kStagingBytes), "allocating pinned memory");
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
+  stream_.reset(stream);
+  char* staging = nullptr;
+  check(cudaMallocHost(&staging, kStagingBytes), "allocating pinned memory");
+  staging_.reset(staging);
 }
 
 CudaDevice::~CudaDevice() {
-  cudaStreamSynchronize(stream_);
+  cudaStreamSynchronize(stream());
   for (const auto& [data, bytes] : sizes_) cudaFree(data);
-  cudaFreeHost(staging_);
-  cudaStreamDestroy(stream_);
 }
 
 void* CudaDevice::allocate(size_t bytes, const std::string& purpose) {
@@ -65,8 +67,9 @@ void CudaDevice::upload(void* device, const void* host, size_t bytes) {
   for (size_t done = 0; done < bytes;) {
     if (staged_ == kStagingBytes) wait();
     const size_t part = std::min(bytes - done, kStagingBytes - staged_);
-    std::memcpy(staging_ + staged_, static_cast<const char*>(host) + done, part);
-    check(cudaMemcpyAsync(static_cast<char*>(device) + done, staging_ + staged_, part, cudaMemcpyHostToDevice, stream_),
+    char* const staging = staging_.get() + staged_;
+    std::memcpy(staging, static_cast<const char*>(host) + done, part);
+    check(cudaMemcpyAsync(static_cast<char*>(device) + done, staging, part, cudaMemcpyHostToDevice, stream()),
           "copying to the GPU");
     done += part;
     staged_ += part;
@@ -76,7 +79,7 @@ void CudaDevice::upload(void* device, const void* host, size_t bytes) {
 void CudaDevice::download(void* host, const void* device, size_t bytes) {
   if (bytes == 0) return;
   ++downloads_;
-  check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "copying from the GPU");
+  check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream()), "copying from the GPU");
   wait();
 }
 
@@ -84,7 +87,7 @@ void CudaDevice::synchronize() { wait(); }
 
 void CudaDevice::wait() {
   ++waits_;
-  const cudaError_t status = cudaStreamSynchronize(stream_);
+  const cudaError_t status = cudaStreamSynchronize(stream());
   staged_ = 0;
   if (status == cudaSuccess) return;
   fail(

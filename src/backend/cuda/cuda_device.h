@@ -3,7 +3,9 @@
 /// times that the host waited for it.
 
 #include <map>
+#include <memory>
 #include <string>
+#include <type_traits>
 
 #include <cuda_runtime_api.h>
 
@@ -26,7 +28,7 @@ class CudaDevice final : public Device {
   void synchronize() override;
   DeviceInfo info() const override;
 
-  cudaStream_t stream() const { return stream_; }
+  cudaStream_t stream() const { return stream_.get(); }
   const cudaDeviceProp& properties() const { return properties_; }
   /// How often the host waited for the stream, and how often it copied from the GPU.
   int64_t waits() const { return waits_; }
@@ -38,8 +40,14 @@ class CudaDevice final : public Device {
   void wait();
 
   cudaDeviceProp properties_{};
-  cudaStream_t stream_ = nullptr;
-  char* staging_ = nullptr;  ///< pinned; [0, staged_) may still be read by queued copies
+  struct DestroyStream {
+    void operator()(cudaStream_t stream) const { cudaStreamDestroy(stream); }
+  };
+  struct FreePinned {
+    void operator()(char* data) const { cudaFreeHost(data); }
+  };
+  std::unique_ptr<std::remove_pointer_t<cudaStream_t>, DestroyStream> stream_;
+  std::unique_ptr<char, FreePinned> staging_;  ///< [0, staged_) may still be read by queued copies
   size_t staged_ = 0;
   std::map<void*, size_t> sizes_;
   int64_t waits_ = 0;

@@ -1,0 +1,27 @@
+#include "ops/types.h"
+
+#include "base/error.h"
+
+namespace moe {
+
+std::string TypeSet::text() const {
+  std::string result;
+  for (const DType type : {DType::f64, DType::f32, DType::bf16, DType::i32, DType::u8}) {
+    if (has(type)) result += (result.empty() ? "" : ", ") + std::string(name(type));
+  }
+  return result;
+}
+
+TypeSet AcceptedTypes::of(std::string_view operation, std::string_view field) const {
+  for (const FieldTypes& line : fields) {
+    if (line.operation == operation && line.field == field) return line.types;
+  }
+  return types;
+}
+
+void refuse_type(const AcceptedTypes& accepted, const char* operation, const char* field, const View& view) {
+  fail("{}: {} is {} {}, which {} does not compute; expected one of {}", operation, field, name(view.dtype),
+       view.shape.text(), accepted.backend, accepted.of(operation, field).text());
+}
+
+}  // namespace moe

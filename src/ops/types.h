@@ -1,0 +1,57 @@
+#pragma once
+/// Which element types a backend computes with. check() accepts what the contract allows, f64 among it; a backend lists
+/// the types that it has code for, so that any other is an Error and never read as one of them.
+
+#include <initializer_list>
+#include <span>
+
+#include "ops/expert_rows.h"
+#include "ops/fields.h"
+
+namespace moe {
+
+class TypeSet {
+ public:
+  constexpr TypeSet(std::initializer_list<DType> types) {
+    for (const DType type : types) bits_ |= 1u << static_cast<unsigned>(type);
+  }
+  constexpr bool has(DType type) const { return bits_ >> static_cast<unsigned>(type) & 1u; }
+  /// "f32, bf16"
+  std::string text() const;
+
+ private:
+  unsigned bits_ = 0;
+};
+
+/// What one field of one operation may be, instead of the backend's other types.
+struct FieldTypes {
+  std::string_view operation, field;
+  TypeSet types;
+};
+
+struct AcceptedTypes {
+  const char* backend;  ///< for people
+  TypeSet types;        ///< of every field that is not listed
+  std::span<const FieldTypes> fields;
+
+  TypeSet of(std::string_view operation, std::string_view field) const;
+};
+
+[[noreturn]] void refuse_type(const AcceptedTypes& accepted, const char* operation, const char* field,
+                              const View& view);
+
+/// Throws Error naming operation, field and backend for a view of a type that is not accepted.
+template <class Op>
+void require_types(const AcceptedTypes& accepted, const Op& op) {
+  for_each_view(op, [&](const Field<Op>& field, const View& view) {
+    if (!accepted.of(Op::name, field.name).has(view.dtype)) refuse_type(accepted, Op::name, field.name, view);
+  });
+}
+template <class Activation>
+void require_types(const AcceptedTypes& accepted, const ExpertRows<Activation>& rows) {
+  require_types(accepted, rows.first);
+  require_types(accepted, rows.activation);
+  require_types(accepted, rows.last);
+}
+
+}  // namespace moe
