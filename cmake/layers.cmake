@@ -30,24 +30,25 @@ function(moe_layer folder)
   endif()
 endfunction()
 
-# moe_kernels(FOLDER): the same sources once per instruction set, in namespace moe::cpu::${isa}; chosen at run time.
-# Kernel sources use no library templates, so that no function compiled for a newer processor is shared by the linker.
-function(moe_kernels folder)
+# moe_kernel_objects(NAME ISA FOLDER definition...): FOLDER's sources for one instruction set, as the objects NAME.
+function(moe_kernel_objects name isa folder)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${folder}/*.cpp)
-  if(NOT sources)
-    return()
-  endif()
   set(isa_flags_baseline -msse2)
   set(isa_flags_avx2 -mavx2 -mfma -mf16c)
   set(isa_flags_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c)
   set(isa_flags_avx512_bf16 ${isa_flags_avx512} -mavx512bf16)
+  add_library(${name} OBJECT ${sources})
+  target_link_libraries(${name} PRIVATE moe_options)
+  target_compile_definitions(${name} PRIVATE MOE_ISA=${isa} ${ARGN})
+  target_compile_options(${name} PRIVATE -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math ${isa_flags_${isa}}
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)  # g++ 12's own AVX-512 headers cause it
+endfunction()
+
+# moe_kernels(FOLDER): the same sources once per instruction set, in namespace moe::cpu::${isa}; chosen at run time.
+# Kernel sources use no library templates, so that no function compiled for a newer processor is shared by the linker.
+function(moe_kernels folder)
   foreach(isa baseline avx2 avx512 avx512_bf16)
-    add_library(moe_kernels_${isa} OBJECT ${sources})
-    target_link_libraries(moe_kernels_${isa} PRIVATE moe_options)
-    target_compile_definitions(moe_kernels_${isa} PRIVATE MOE_ISA=${isa})
-    target_compile_options(moe_kernels_${isa} PRIVATE -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
-      ${isa_flags_${isa}}
-      $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)  # g++ 12's own AVX-512 headers cause it
+    moe_kernel_objects(moe_kernels_${isa} ${isa} ${folder})
     target_sources(moe_backend_cpu PRIVATE $<TARGET_OBJECTS:moe_kernels_${isa}>)
   endforeach()
 endfunction()
@@ -62,6 +63,12 @@ function(moe_program folder)
     target_compile_definitions(moe PRIVATE MOE_VERSION="${PROJECT_VERSION}")
     set_target_properties(moe PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
   endif()
+endfunction()
+
+# moe_discover(TARGET LABELS more...): each of its tests in CTest; `more` as gtest_discover_tests takes it.
+function(moe_discover target labels)
+  gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 ${ARGN} PROPERTIES LABELS "${labels}"
+    SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]" TIMEOUT 300)
 endfunction()
 
 # moe_test(FOLDER DEPS target... LABELS label...): tests/FOLDER/*_test.cpp as the executable test_FOLDER, each test in CTest.
@@ -80,6 +87,5 @@ function(moe_test folder)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gtest GTest::gtest_main GTest::gmock)
   target_compile_definitions(${name} PRIVATE MOE_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
     MOE_SHARED_DIR="${CMAKE_SOURCE_DIR}/../shared")
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${ARG_LABELS}"
-    SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]" TIMEOUT 300)
+  moe_discover(${name} "${ARG_LABELS}")
 endfunction()

@@ -1,6 +1,7 @@
 #include "tests/conformance/targets.h"
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/kernels/kernels.h"
 #include "backend/cuda/cuda_backend.h"
 #include "tests/conformance/placed.h"
 #include "tests/oracle/oracle.h"
@@ -44,14 +45,8 @@ Target cuda_target(CudaPath path) {
   return target;
 }
 
-/// Whether the kernels for it multiply pairs of bf16 (kMultipliesPairs of src/backend/cpu/kernels/simd.h).
-bool multiplies_pairs([[maybe_unused]] Isa isa) {
-#if defined(MOE_MULTIPLY_PAIRS)
-  return true;
-#else
-  return isa == Isa::avx512_bf16;
-#endif
-}
+/// Whether the kernels for it multiply pairs of bf16: the instruction set's own, or (test_pairs) made to.
+bool multiplies_pairs(Isa isa) { return cpu::kernels_for(isa).matrix.multiply_add(1, true) > 0; }
 
 Target cpu_target(Isa isa) {
   Target target{.name = std::string("cpu ") + name(isa),

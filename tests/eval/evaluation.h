@@ -90,4 +90,25 @@ inline double nats_alone(const Runtime& runtime, const Documents& documents, int
   return nats;
 }
 
+/// The same from the row losses of training steps over each piece, which the golden values check.
+inline double nats_by_training(TinyRuntime& tiny, const Documents& documents, int64_t document, int64_t row) {
+  std::vector<int32_t> ids(static_cast<size_t>(documents.length(document)));
+  documents.copy_tokens(document, 0, documents.length(document), ids.data());
+  double nats = 0;
+  for (size_t begin = 0; begin < ids.size(); begin += static_cast<size_t>(row)) {
+    const size_t count = std::min(ids.size() - begin, static_cast<size_t>(row));
+    Batch batch = single_document(std::span(ids).subspan(begin, count));
+    if (begin + count < ids.size()) {  // the last token of a piece predicts the first of the next
+      batch.targets.back() = ids[begin + count];
+      ++batch.num_targets;
+    }
+    if (batch.num_targets == 0) continue;
+    StepConfig config = step_config_for(batch, 1);
+    StepUnderTest under(tiny.runtime.model.config(), config, *tiny.device, *tiny.backend);
+    under.run.accumulate([&](int64_t) { return batch; });
+    nats += under.run.update(1, 0).loss * static_cast<double>(batch.num_targets);
+  }
+  return nats;
+}
+
 }  // namespace moe

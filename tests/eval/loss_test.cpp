@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "nn/head.h"
 #include "tests/eval/evaluation.h"
 #include "tests/support/methods.h"
 #include "tests/support/temporary_folder.h"
@@ -71,6 +72,65 @@ TEST(EvaluateLoss, IsBitEqualForAnyNumberOfRowsAndThreads) {
       expect_same_bits(evaluate(two.runtime, documents, {.sequence_length = kRow, .batch_rows = rows}), expected);
     }
   }
+}
+
+// 8 Mi logits at once are 93 rows of them.
+ModelConfig wide_vocabulary() {
+  ModelConfig config = tiny_config();
+  config.vocab_size = 90000;
+  return config;
+}
+
+TEST(EvaluateLoss, IsBitEqualWhereTheHeadTakesSeveralChunks) {
+  const MemoryDocuments documents = mixed_documents();
+  TinyRuntime tiny(2, wide_vocabulary());
+  const int64_t chunk = head_chunk_rows(tiny.runtime.model.config().vocab_size);
+  ASSERT_LT(chunk, 173) << "the documents' tokens, computed together";
+  const auto expected = evaluate(tiny.runtime, documents, {.sequence_length = kRow, .batch_rows = 1});
+  expect_same_bits(evaluate(tiny.runtime, documents, {.sequence_length = kRow, .batch_rows = 100}), expected);
+}
+
+TEST(EvaluateLoss, ALogitsChunkHoldsTheRowsThatItNames) {
+  TinyRuntime tiny(2, wide_vocabulary());
+  const int64_t vocabulary = tiny.runtime.model.config().vocab_size, chunk = head_chunk_rows(vocabulary);
+  std::vector<int32_t> ids;
+  const Random random(5, 1);
+  for (uint64_t i = 0; i < 200; ++i) {
+    ids.push_back(static_cast<int32_t>(random.below(i, static_cast<uint64_t>(vocabulary))));
+  }
+  const Batch batch = single_document(ids);
+  Scorer scorer(tiny.runtime, static_cast<int64_t>(ids.size()));
+  const std::vector<float> losses = scorer.losses(batch);
+  int64_t next = 0, chunks = 0;
+  scorer.logits(batch, [&](int64_t first, int64_t rows, const float* values) {
+    ASSERT_EQ(first, next);
+    ASSERT_LE(rows, chunk);
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* const logits = values + r * vocabulary;
+      const int32_t target = batch.targets[static_cast<size_t>(first + r)];
+      if (target < 0) continue;
+      double sum = 0;
+      for (int64_t v = 0; v < vocabulary; ++v) sum += std::exp(static_cast<double>(logits[v]));
+      EXPECT_NEAR(std::log(sum) - static_cast<double>(logits[target]), losses[static_cast<size_t>(first + r)], 1e-4);
+    }
+    next += rows;
+    ++chunks;
+  });
+  EXPECT_EQ(next, 200);
+  EXPECT_EQ(chunks, 3);
+}
+
+// Rotary positions turn by the model's own base, not by the default.
+TEST(EvaluateLoss, TurnsPositionsByTheModelsOwnBase) {
+  ModelConfig config = tiny_config();
+  config.rope_theta = 500;
+  TinyRuntime tiny(2, config), other;
+  const MemoryDocuments documents = mixed_documents();
+  const EvaluationOptions options{.sequence_length = kRow, .batch_rows = 3};
+  double alone = 0;
+  for (int64_t d = 0; d < documents.count(); ++d) alone += nats_by_training(tiny, documents, d, kRow);
+  EXPECT_NEAR(evaluate(tiny.runtime, documents, options).all.nats / alone, 1, 1e-6);
+  EXPECT_GT(std::abs(evaluate(other.runtime, documents, options).all.nats / alone - 1), 1e-4) << "it does matter";
 }
 
 TEST(EvaluateLoss, GivesPerplexityAndBitsPerByteOfTheSameNats) {
@@ -183,7 +243,8 @@ TEST(EvaluateLoss, CountsChoicesOfHundredsOfDomainsAsOfEachAlone) {
       alone.add(std::move(ids), alone.add_domain(name), documents.text_bytes(d));
     }
     const EvaluationResult found = evaluate(tiny.runtime, alone, {.sequence_length = kRow, .batch_rows = 2});
-    for (int64_t layer = 0; layer < 2; ++layer) EXPECT_THAT(one.routing.of(layer, domain), testing::ElementsAreArray(found.routing.of(layer, 0)));
+    for (int64_t layer = 0; layer < 2; ++layer)
+      EXPECT_THAT(one.routing.of(layer, domain), testing::ElementsAreArray(found.routing.of(layer, 0)));
     EXPECT_EQ(one.domains[static_cast<size_t>(domain)].tokens, found.all.tokens);
     EXPECT_NEAR(one.domains[static_cast<size_t>(domain)].nats / found.all.nats, 1, 1e-6);
   }
