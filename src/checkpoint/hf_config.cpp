@@ -110,8 +110,12 @@ double read_rope_theta(const Json& json, const std::string& name, double theta) 
 std::optional<int64_t> read_token_id(const Json& json, const std::string& name, std::string_view key) {
   const Json* value = json_find(json, key, name);
   if (value == nullptr) return std::nullopt;
-  if (value->is_array() && !value->empty() && value->front().is_number_integer()) return value->front().get<int64_t>();
-  return json_int(json, key, name);
+  const bool list = value->is_array() && !value->empty() && value->front().is_number_integer();
+  const int64_t id =
+      list ? json_int(Json::object({{std::string(key), value->front()}}), key, name) : json_int(json, key, name);
+  if (id == -1) return std::nullopt;  // also written for "none"
+  if (id < 0 || id > kMostCount) fail("{}: {} is {}, expected an id from 0 to {}", name, key, id, kMostCount);
+  return id;
 }
 
 void check_fixed_fields(const Json& json, const std::string& name) {
@@ -142,6 +146,7 @@ std::optional<SettingValue> read_field(const Json& json, const std::string& name
       return found->get<std::string>();
     case KeyKind::text:
     case KeyKind::texts:
+    case KeyKind::integers:
       break;
   }
   fail("{}: {} is of a kind that config.json does not have", name, field);
@@ -212,8 +217,9 @@ ModelConfig parse_hf_config(const Json& json, const std::string& name) {
   check_fixed_fields(json, name);
   refuse_unknown_fields(json, name);
   ModelConfig config;
-  config.initializer_range = 0.02;  // what the family takes where the field is absent
   read_fields(json, name, config);
+  // What the family takes where the field is absent.
+  if (json_find(json, "initializer_range", name) == nullptr) config.initializer_range = 0.02;
   config.n_group = std::max<int64_t>(config.n_group, 1);  // 0 is also written for "none"
   config.topk_group = std::max<int64_t>(config.topk_group, 1);
   config.rope_theta = read_rope_theta(json, name, config.rope_theta);

@@ -10,6 +10,7 @@
 #include "cli/number_option.h"
 #include "data/shards.h"
 #include "study/plots.h"
+#include "study/study_keys.h"
 #include "train/interrupt.h"
 #include "train/training_log.h"
 
@@ -27,7 +28,7 @@ struct StudyOptions {
 
 const char* const kFooter = R"(
 A study is a run file with a section [study]: dir, title, seeds, systems (a list of "NAME: KEY=VALUE KEY=VALUE", each
-the run file with these keys over it), mask_sixteenths, switches, bars and keep_checkpoints (docs/study.md). Every system
+the run file with these keys over it), budget, reference, mask_sixteenths, switches, bars and keep_checkpoints (docs/study.md). Every system
 is trained with every seed; what has a result in dir/results is skipped, what was interrupted goes on from its
 checkpoint. Ctrl-C and SIGTERM write a checkpoint first (exit status 130 and 143); the same command goes on.
 
@@ -57,14 +58,15 @@ Study load(const StudyOptions& options) {
 void show(const StudyOptions& options, const Study& study) {
   std::vector<JobResult> results;
   for (const StudyJob& job : study.jobs) {
+    if (study.lacks_rate(job.system)) continue;
     if (auto result = find_result(study, job)) results.push_back(std::move(*result));
   }
   if (results.empty()) fail("{} has no results yet; run the study first", (study.dir / "results").string());
   if (results.size() < study.jobs.size()) log_info("{} of {} jobs have a result", results.size(), study.jobs.size());
   const auto systems = summarize(study, results);
-  print_text(study_table(study, systems));
+  print_text(study_table(study, systems, results));
   flush_output();
-  if (options.plots.empty()) return;
+  if (options.plots.empty() || systems.empty()) return;
   for (const std::string& name : write_plots(study, systems, options.plots)) log_info("{}/{}", options.plots, name);
 }
 
@@ -91,8 +93,36 @@ bool run_jobs(const StudyOptions& options, Study& study, Compute& compute) {
     const auto result = run_job(study, job, *compute.device, *compute.backend, compute.pool);
     if (!result) return false;
     longest = std::max(longest, steady_seconds() - begin);
-    log_info("{}: loss {:.4f} after {:.0f} s", job.name, result->loss, result->seconds);
+    if (result->diverged > 0) {
+      log_info("{}: diverged at step {}; the study goes on with the next", job.name, result->diverged);
+    } else {
+      log_info("{}: loss {:.4f} after {:.0f} s", job.name, result->loss, result->seconds);
+    }
   }
+  return true;
+}
+
+/// Measures the systems whose number of steps waits for it (study.budget = "seconds"), and keeps the rates.
+bool measure_rates(const StudyOptions& options, const Study& study, Compute& compute) {
+  StudyOptions every = options;
+  every.only.clear();
+  Json rates = Json::object();
+  for (const auto& [system, seconds] : study.seconds_per_step) rates[system] = seconds;
+  bool measured = false;
+  for (StudyJob& job : load(every).jobs) {
+    const bool wanted =
+        job.system == study.reference || std::any_of(study.jobs.begin(), study.jobs.end(),
+                                                     [&](const StudyJob& one) { return one.system == job.system; });
+    if (study.budget != Budget::seconds || !wanted || rates.contains(job.system)) continue;
+    job.run.step.head_logits = head_logits(compute.kind);
+    const double seconds = measure_rate(job, *compute.device, *compute.backend);
+    log_info("{}: {:.3f} s a step", job.system, seconds);
+    rates[job.system] = seconds;
+    measured = true;
+  }
+  if (!measured) return false;
+  make_folder(study.dir);
+  write_file(study.rates(), json_text(rates, 1) + "\n");
   return true;
 }
 
@@ -100,6 +130,7 @@ int run(const StudyOptions& options) {
   Study study = load(options);
   Compute compute = make_compute(options.device);
   const InterruptGuard guard;
+  if (measure_rates(options, study, compute)) study = load(options);
   if (!run_jobs(options, study, compute)) {
     log_info("stopped by a signal; the same command goes on with the study");
     return 128 + InterruptGuard::signal();
@@ -123,6 +154,15 @@ void add_common(CLI::App& command, StudyOptions& options) {
 void add_study_command(CLI::App& app) {
   CLI::App* study = app.add_subcommand("study", "Trains systems side by side and compares them");
   study->require_subcommand(1);
+  study->add_flag_callback(
+      "--keys",
+      [] {
+        std::vector<ListedKey> keys;
+        list_keys(study_keys(), keys);
+        print_text(keys_as_markdown(keys));
+        throw ExitStatus{0};
+      },
+      "Print every key of [study] with its values, default and meaning, and stop");
   auto options = std::make_shared<StudyOptions>();
   CLI::App* run_command = study->add_subcommand("run", "Trains what is not trained yet, then prints the table");
   add_common(*run_command, *options);

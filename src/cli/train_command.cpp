@@ -10,6 +10,7 @@
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
 #include "formats/weighted_paths.h"
+#include "train/length.h"
 #include "train/plan_text.h"
 #include "train/run_keys.h"
 #include "train/start_text.h"
@@ -56,15 +57,46 @@ void check_allowed_changes(const TrainOptions& options) {
   }
 }
 
-RunConfig read_run(const TrainOptions& options) {
+/// The run file with the command line's keys over it, and with `steps` where they are given. A resumed run keeps what
+/// was settled when it began.
+RunConfig read_run(const TrainOptions& options, std::optional<int64_t> steps = {}) {
   check_allowed_changes(options);
   Settings settings = Settings::load(options.file);
   for (const std::string& assignment : options.set) settings.set(assignment);
+  if (steps) {
+    settings.set("train.hours=0");
+    settings.set(fmt::format("train.steps={}", *steps));
+  }
   RunConfig run = read_settings(settings);
   if (!options.resume) return run;
+  if (run.schedule.hours > 0) {
+    if (const auto begun = steps_of_run(run.run_dir)) {
+      log_info("train.hours: {} began with {} steps and keeps them", run.run_dir, *begun);
+      return read_run(options, begun);
+    }
+  }
   const auto found = find_checkpoint(run.run_dir).found;
   if (!found || !keep_settings(settings, *found, run, options.allow_change)) return run;
   return read_settings(std::move(settings));
+}
+
+/// The same run with as many steps as fit run.schedule.hours at the rate measured here.
+RunConfig with_measured_steps(const TrainOptions& options, const RunConfig& run, const MemoryPlan& plan,
+                              const Dataset& data, Compute& compute) {
+  const BatchSource source(data, {.sequence_length = run.data.sequence_length,
+                                  .rows_per_step = run.data.rows_per_step,
+                                  .seed = run.seed,
+                                  .parts = data.parts()});
+  const int64_t rows = run.data.microbatch_rows;
+  const double seconds = measure_step_seconds(
+      run, plan, *compute.device, *compute.backend,
+      [&](int64_t step, int64_t microbatch) { return source.rows(step, microbatch * rows, rows); });
+  const int64_t steps = steps_within(3600 * run.schedule.hours, seconds);
+  log_info("train.hours = {}: {} steps, by {:.3f} s a step over ten steps; evaluations and checkpoints come on top",
+           run.schedule.hours, steps, seconds);
+  RunConfig measured = read_run(options, steps);
+  measured.step.head_logits = run.step.head_logits;
+  return measured;
 }
 
 /// What --verbose adds to the lines before a run.
@@ -80,7 +112,16 @@ double measured_rate(Compute& compute, DType dtype) {
   return measure_product(*compute.backend, *compute.device, dtype, size, 2);
 }
 
-void dry_run(const TrainOptions& options, const RunConfig& run, const MemoryPlan& plan, Compute& compute) {
+/// The same run with as many steps as fit run.schedule.hours by an estimate.
+RunConfig with_estimated_steps(const TrainOptions& options, const RunConfig& run, const MemoryPlan& plan, double rate) {
+  const int64_t steps = steps_within(3600 * run.schedule.hours, estimated_step_seconds(run, plan, rate));
+  log_info("train.hours = {}: about {} steps, estimated; the run will measure them", run.schedule.hours, steps);
+  return read_run(options, steps);
+}
+
+void dry_run(const TrainOptions& options, RunConfig run, const MemoryPlan& plan, Compute& compute) {
+  const double rate = measured_rate(compute, run.step.dtype);
+  if (run.schedule.hours > 0) run = with_estimated_steps(options, run, plan, rate);
   std::optional<Dataset> train_data;
   if (!run.data.train.empty() && (is_weighted_paths(run.data.train) || path_exists(run.data.train)))
     train_data.emplace(run.data.train);
@@ -89,7 +130,7 @@ void dry_run(const TrainOptions& options, const RunConfig& run, const MemoryPlan
                          .train = train_data ? &*train_data : nullptr,
                          .device = device_name(compute),
                          .available_bytes = compute.device->info().memory_bytes,
-                         .product_rate = measured_rate(compute, run.step.dtype)};
+                         .product_rate = rate};
   print_text(start_text(before));
   if (options.verbose) print_text(details_text(run, plan));
   for (const std::string& warning : start_warnings(before)) log_warning("{}", warning);
@@ -122,6 +163,7 @@ int train(const TrainOptions& options) {
                           "eval.batch_rows");
   }
   const double product_rate = measured_rate(compute, run.step.dtype);  // while there is room
+  if (run.schedule.hours > 0) run = with_measured_steps(options, run, plan, train_data, compute);
   const TrainingData data{train_data, valid_data ? &*valid_data : nullptr, tokenizer};
   Trainer trainer(run, plan, data, *compute.device, *compute.backend, compute.pool,
                   {.resume = options.resume, .allowed = options.allow_change});
@@ -167,7 +209,7 @@ void add_train_command(CLI::App& app) {
   command->add_flag_callback(
       "--keys",
       [] {
-        print_text(keys_as_markdown());
+        print_text(keys_as_markdown(all_run_keys()));
         throw ExitStatus{0};
       },
       "Print every key of a run file with its values, default and meaning, and stop");

@@ -1,6 +1,7 @@
 #include "formats/toml.h"
 
 #include <algorithm>
+#include <cctype>
 #include <type_traits>
 
 #include "base/error.h"
@@ -50,6 +51,24 @@ std::string_view section_of(std::string_view key) {
 std::string_view leaf_of(std::string_view key) {
   const size_t dot = key.rfind('.');
   return dot == std::string_view::npos ? key : key.substr(dot + 1);
+}
+
+/// A word as aliases are written: in small letters, parts joined by "_".
+std::string plain_word(std::string_view text) {
+  std::string word(text);
+  std::transform(word.begin(), word.end(), word.begin(),
+                 [](unsigned char c) { return c == '-' ? '_' : static_cast<char>(std::tolower(c)); });
+  return word;
+}
+
+std::vector<std::string> words_of(std::string_view text) {
+  std::vector<std::string> words;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(' ', begin), text.size());
+    if (end > begin) words.emplace_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return words;
 }
 
 std::string trimmed(std::string_view text) {
@@ -172,7 +191,17 @@ void Settings::refuse(std::string_view key, std::string_view expected) const {
   fail_usage("{}: {} is {}, expected {}", where(key), key, value, expected);
 }
 
-std::string Settings::closest_known_key(const std::string& key) const {
+void Settings::know(std::string_view key, std::string_view also) {
+  known_.insert(std::string(key));
+  for (const std::string& word : words_of(also)) also_[word] = key;
+}
+
+void Settings::keep_mistake(std::string_view key, const UsageError& error) {
+  const auto found = entries_.find(std::string(key));
+  mistakes_.push_back({found == entries_.end() ? 0 : found->second.order, std::string(key), error.what()});
+}
+
+std::string Settings::meant_key(const std::string& key) const {
   std::string closest;
   int best = std::max<int>(2, static_cast<int>(key.size()) / 4) + 1;
   for (const std::string& known : known_) {
@@ -183,33 +212,44 @@ std::string Settings::closest_known_key(const std::string& key) const {
       closest = known;
     }
   }
+  // A word that means a key says more than a key that is spelled a little like it.
+  if (const auto found = also_.find(plain_word(leaf_of(key))); best > 1 && found != also_.end()) return found->second;
   return closest;
 }
 
-void Settings::finish(std::string_view section) const {
-  const std::string prefix = section.empty() ? "" : fmt::format("{}.", section);
-  const std::pair<const std::string, Entry>* first = nullptr;
-  for (const auto& item : entries_) {
-    if (known_.count(item.first) != 0 || !item.first.starts_with(prefix)) continue;
-    if (first == nullptr || item.second.order < first->second.order) first = &item;
-  }
-  if (first == nullptr) return;
-  if (const std::string closest = closest_known_key(first->first); !closest.empty()) {
-    fail_usage("{}: unknown key {}; did you mean {}?", first->second.where, first->first, closest);
-  }
+std::string Settings::unknown_key_text(const std::string& key, const Entry& entry) const {
+  const std::string unknown = fmt::format("{}: unknown key {}; ", entry.where, key);
+  if (const std::string meant = meant_key(key); !meant.empty()) return unknown + fmt::format("did you mean {}?", meant);
   std::vector<std::string> siblings;
   for (const std::string& known : known_) {
-    if (section_of(known) == section_of(first->first)) siblings.push_back(std::string(leaf_of(known)));
+    if (section_of(known) == section_of(key)) siblings.push_back(std::string(leaf_of(known)));
   }
-  if (!siblings.empty() && !section_of(first->first).empty()) {
-    fail_usage("{}: unknown key {}; the keys of [{}] are {}", first->second.where, first->first,
-               section_of(first->first), fmt::join(siblings, ", "));
+  if (!siblings.empty() && !section_of(key).empty()) {
+    return unknown + fmt::format("the keys of [{}] are {}", section_of(key), fmt::join(siblings, ", "));
   }
   std::set<std::string> sections;
   for (const std::string& known : known_) {
     if (!section_of(known).empty()) sections.insert(fmt::format("[{}]", section_of(known)));
   }
-  fail_usage("{}: unknown key {}; the sections are {}", first->second.where, first->first, fmt::join(sections, ", "));
+  return unknown + fmt::format("the sections are {}", fmt::join(sections, ", "));
+}
+
+void Settings::finish(std::string_view section) const {
+  const std::string prefix = section.empty() ? "" : fmt::format("{}.", section);
+  std::vector<Mistake> mistakes = mistakes_;
+  for (const auto& [key, entry] : entries_) {
+    if (known_.count(key) != 0 || !key.starts_with(prefix)) continue;
+    mistakes.push_back({entry.order, key, unknown_key_text(key, entry)});
+    // What is missing because it is given by another name is one mistake.
+    std::erase_if(mistakes,
+                  [&, meant = meant_key(key)](const Mistake& one) { return one.order == 0 && one.key == meant; });
+  }
+  if (mistakes.empty()) return;
+  std::stable_sort(mistakes.begin(), mistakes.end(), [](const auto& a, const auto& b) { return a.order < b.order; });
+  if (mistakes.size() == 1) throw UsageError(mistakes.front().text);
+  std::string text = fmt::format("{} mistakes in the settings:", mistakes.size());
+  for (const Mistake& mistake : mistakes) text += "\n  " + mistake.text;
+  throw UsageError(text);
 }
 
 std::string Settings::to_toml() const {

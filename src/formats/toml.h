@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "formats/toml_value.h"
 
@@ -46,8 +47,11 @@ class Settings {
   template <class T>
   std::optional<T> find(std::string_view key);
 
-  /// Makes a key known without reading it.
-  void know(std::string_view key) { known_.insert(std::string(key)); }
+  /// Makes a key known without reading it. `also` are words, with blanks between, that people write for it.
+  void know(std::string_view key, std::string_view also = "");
+  /// Keeps a mistake for finish() to tell with the others, in the order of their keys' lines.
+  void keep_mistake(std::string_view key, const UsageError& error);
+  bool has_mistakes() const { return !mistakes_.empty(); }
   /// The value in effect of a key, for to_toml().
   void resolve(std::string_view key, SettingValue value) { resolved_[std::string(key)] = std::move(value); }
   /// True when `key` is given as this text.
@@ -62,7 +66,8 @@ class Settings {
   /// Refuses the value of `key`: "configs/demo.toml:12: train.steps is 0, expected at least 1".
   [[noreturn]] void refuse(std::string_view key, std::string_view expected) const;
 
-  /// Refuses the first key that nobody read, naming the known key that is spelled most like it.
+  /// Refuses the keys that nobody read, each with the known key that it may mean, and with them the mistakes that were
+  /// kept: all in one error.
   void finish() const { finish(""); }
   /// The same of one section's keys alone; "" is every key.
   void finish(std::string_view section) const;
@@ -83,12 +88,19 @@ class Settings {
   };
 
   const Entry* find_entry(std::string_view key);
-  std::string closest_known_key(const std::string& key) const;
+  std::string meant_key(const std::string& key) const;
+  std::string unknown_key_text(const std::string& key, const Entry& entry) const;
 
   std::string source_;
   std::map<std::string, Entry> entries_;
   std::map<std::string, SettingValue> resolved_;
   std::set<std::string> known_;
+  std::map<std::string, std::string> also_;  // other words for known keys
+  struct Mistake {
+    int order;  // Entry::order; 0: the key is given nowhere
+    std::string key, text;
+  };
+  std::vector<Mistake> mistakes_;
   int next_order_ = 1 << 30;
 };
 

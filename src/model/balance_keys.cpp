@@ -12,6 +12,7 @@ constexpr double kMostWeight = 1e6;
 constexpr KeyRow<Balance> kRows[] = {
     row<Balance>("balance.alpha_expert", number<&Balance::alpha_expert>(0, kMostWeight),
                  {.doc = "alpha1, eq. (12); 0: not computed",
+                  .also = "aux_loss_alpha aux_loss aux_loss_coef router_aux_loss_coef alpha load_balance",
                   .shown_default = "0.01 with `topk`, 1e-4 with `noaux_tc`, else 0",
                   .needs = &kNeedsTopk,
                   .told = Told::always}),
@@ -30,7 +31,7 @@ constexpr KeyRow<Balance> kRows[] = {
     row<Balance>("balance.first_choice", boolean<&Balance::first_choice>(),
                  {.doc = "f counts first choices alone", .needs = &kNeedsTopk}),
     row<Balance>("balance.z_loss", number<&Balance::z_loss>(0, kMostWeight),
-                 {.doc = "weight of the z-loss", .needs = &kNeedsTopk}),
+                 {.doc = "weight of the z-loss", .also = "router_z_loss z_loss_coef", .needs = &kNeedsTopk}),
     row<Balance>("balance.importance", number<&Balance::importance>(0, kMostWeight),
                  {.doc = "weight of the loss of unequal gates",
                   .shown_default = "0.1 with `noisy_topk`, else 0",

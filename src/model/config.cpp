@@ -176,11 +176,14 @@ void validate_experts(const ModelConfig& config) {
 }  // namespace
 
 void validate(const ModelConfig& config) {
-  if (config.head_dim == 0 && config.num_attention_heads > 0 && config.hidden_size % config.num_attention_heads != 0) {
+  const KeyRow<ModelConfig>* const row = out_of_range(model_keys(), config);
+  // Where no head_dim is given and none follows from the other two, it is 0.
+  if (row != nullptr && row->leaf() == "head_dim" && config.head_dim == 0 &&
+      config.hidden_size % config.num_attention_heads != 0) {
     fail("the model's hidden_size is {}, expected a multiple of num_attention_heads, which is {} (or give head_dim)",
          config.hidden_size, config.num_attention_heads);
   }
-  if (const KeyRow<ModelConfig>* row = out_of_range(model_keys(), config)) {
+  if (row != nullptr) {
     fail("the model's {} is {}, expected {}", row->json_field(), plain_text(row->get(config)), expected_values(*row));
   }
   if (config.num_attention_heads % config.num_key_value_heads != 0) {

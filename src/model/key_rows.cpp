@@ -21,7 +21,7 @@ std::string quoted(const std::vector<std::string>& words) {
   return text;
 }
 
-std::string integers(const KeyInfo& info) {
+std::string integer_range(const KeyInfo& info) {
   if (info.most == std::numeric_limits<int64_t>::max()) return fmt::format("at least {}", info.least);
   return fmt::format("an integer from {} to {}", info.least, info.most);
 }
@@ -65,7 +65,8 @@ std::string_view KeyInfo::section() const {
 std::string expected_values(const KeyInfo& info) {
   switch (info.kind) {
     case KeyKind::integer:
-      return info.word.text == nullptr ? integers(info) : fmt::format("{} or \"{}\"", integers(info), info.word.text);
+      return info.word.text == nullptr ? integer_range(info)
+                                       : fmt::format("{} or \"{}\"", integer_range(info), info.word.text);
     case KeyKind::number:
       return fmt::format("a number from {} to {}", info.low, info.high);
     case KeyKind::boolean:
@@ -76,6 +77,8 @@ std::string expected_values(const KeyInfo& info) {
       return "a string";
     case KeyKind::texts:
       return "a list of strings";
+    case KeyKind::integers:
+      return fmt::format("a list of integers from {} to {}", info.least, info.most);
   }
   return "?";
 }
@@ -95,6 +98,11 @@ bool takes(const KeyInfo& info, const SettingValue& value) {
     case KeyKind::word: {
       const std::vector<std::string> words = info.words();
       return std::find(words.begin(), words.end(), std::get<std::string>(value)) != words.end();
+    }
+    case KeyKind::integers: {
+      const auto& list = std::get<std::vector<int64_t>>(value);
+      return std::all_of(list.begin(), list.end(),
+                         [&](int64_t integer) { return integer >= info.least && integer <= info.most; });
     }
     case KeyKind::boolean:
     case KeyKind::text:

@@ -5,8 +5,11 @@
 /// To add a key:
 ///   1. Add a member with its default to the struct.
 ///   2. Add one row to the struct's table: src/model/model_keys.cpp (ModelConfig), src/model/balance_keys.cpp
-///      (BalanceConfig) or src/train/run_keys.cpp (all else). A table is read from top to bottom.
-///   3. Put the output of `moe train --keys` between the markers of docs/training.md (a test compares).
+///      (BalanceConfig), src/study/study_keys.cpp ([study]) or src/train/run_keys.cpp (all else). A table is read from
+///      top to bottom.
+///   3. Put the output of `moe train --keys` (or `moe study --keys`) between the markers of docs/training.md
+///   (docs/study.md);
+///      a test compares.
 /// The row says everything else: the name, the values, the default where it follows from other keys (`derive`), what
 /// the key needs to have an effect (`needs`), its place in config.json (`json`) and one line of documentation. Kept
 /// results of studies and half-trained runs stay good: a key that they lack counts as today's default.
@@ -29,12 +32,12 @@ namespace moe {
 /// The largest value of counts: what a 32-bit index can reach.
 constexpr int64_t kMostCount = std::numeric_limits<int32_t>::max();
 /// The largest width of a model's vectors, and the largest number of layers, heads, experts and devices.
-constexpr int64_t kMostWidth = int64_t{1} << 24;
+constexpr int64_t kMostWidth = int64_t{1} << 20;
 constexpr int64_t kMostParts = int64_t{1} << 16;
 /// The smallest positive value of numbers that f32 computes with.
 constexpr double kLeastPositive = 1e-30;
 
-enum class KeyKind { integer, number, boolean, word, text, texts };
+enum class KeyKind { integer, number, boolean, word, text, texts, integers };
 
 /// A word that an integer key takes too.
 struct KeyWord {
@@ -74,6 +77,7 @@ struct KeyInfo {
   double low = 0, high = 0;                  ///< of a number; what is not 0 is at least kLeastPositive
   std::vector<std::string> (*words)() = {};  ///< of a word
   const char* doc = "";                      ///< the meaning, in Markdown
+  const char* also = "";                     ///< what else people call it: words with blanks between
   const char* shown_default = nullptr;       ///< in Markdown, where the default is not the struct's
   bool required = false;                     ///< in a run file
   const Need* needs = nullptr;               ///< nothing: always has an effect
@@ -117,6 +121,7 @@ struct KeyRow : KeyInfo {
 template <class S>
 struct KeyRest {
   const char* doc = "";
+  const char* also = "";
   const char* shown_default = nullptr;
   bool required = false;
   const Need* needs = nullptr;
@@ -135,6 +140,7 @@ constexpr KeyRow<S> row(const char* key, KeyField<S> field, KeyRest<S> rest) {
   static_cast<KeyInfo&>(made) = field.info;
   made.key = key;
   made.doc = rest.doc;
+  made.also = rest.also;
   made.shown_default = rest.shown_default;
   made.required = rest.required;
   made.needs = rest.needs;
@@ -215,6 +221,14 @@ constexpr auto texts() {
   KeyInfo info;
   info.kind = KeyKind::texts;
   return key_rows::plain<member, std::vector<std::string>>(info);
+}
+
+/// A list, each of its integers in the range.
+template <auto member>
+constexpr auto integers(int64_t least, int64_t most) {
+  KeyInfo info;
+  info.kind = KeyKind::integers, info.least = least, info.most = most;
+  return key_rows::plain<member, std::vector<int64_t>>(info);
 }
 
 /// An enum, by name(value).

@@ -1,5 +1,8 @@
 // One row per key: src/model/key_rows.h says how to add one.
 
+#include <algorithm>
+#include <cmath>
+
 #include "model/keys.h"
 
 namespace moe {
@@ -22,47 +25,75 @@ void k_where_experts_choose(Model& model, const Model&) {
   model.capacity_factor = static_cast<double>(model.num_experts_per_tok);
 }
 
+/// What trained best at widths from 128 to 1024 (docs/training.md); to four decimals, so that it reads well.
+void by_the_width(Model& model, const Model&) {
+  constexpr double kLargest = 0.04;
+  if (model.hidden_size <= 0) return;
+  const double by_width = std::round(1e4 / std::sqrt(static_cast<double>(model.hidden_size))) / 1e4;
+  model.initializer_range = std::min(kLargest, by_width);
+}
+
 constexpr KeyRow<Model> kRows[] = {
     row<Model>("model.vocab_size", integer<&Model::vocab_size>(1, kMostCount),
                {.doc = "rows of embedding and head; at least the dataset's",
+                .also = "vocab vocabulary n_vocab",
                 .shown_default = "the dataset's",
                 .json = JsonForm::required}),
     row<Model>("model.hidden_size", integer<&Model::hidden_size>(1, kMostWidth),
-               {.doc = "d", .required = true, .json = JsonForm::required}),
+               {.doc = "d",
+                .also = "dim d d_model n_embd hidden hidden_dim embed_dim width model_dim",
+                .required = true,
+                .json = JsonForm::required}),
     row<Model>("model.num_hidden_layers", integer<&Model::num_hidden_layers>(1, kMostParts),
-               {.doc = "L", .required = true, .json = JsonForm::required}),
-    row<Model>("model.num_attention_heads", integer<&Model::num_attention_heads>(1, kMostParts),
-               {.doc = "query heads", .required = true, .json = JsonForm::required}),
+               {.doc = "L",
+                .also = "layers n_layer n_layers num_layers depth blocks",
+                .required = true,
+                .json = JsonForm::required}),
+    row<Model>(
+        "model.num_attention_heads", integer<&Model::num_attention_heads>(1, kMostParts),
+        {.doc = "query heads", .also = "heads n_head n_heads num_heads", .required = true, .json = JsonForm::required}),
     row<Model>("model.num_key_value_heads", integer<&Model::num_key_value_heads>(1, kMostParts),
                {.doc = "key and value heads; divides the query heads",
+                .also = "kv_heads n_kv_heads num_kv_heads",
                 .shown_default = "`model.num_attention_heads`",
                 .json = JsonForm::always,
                 .derive = as_many_as_query_heads}),
-    row<Model>("model.head_dim", integer<&Model::head_dim>(1, kMostParts),
+    row<Model>("model.head_dim", integer<&Model::head_dim>(1, kMostWidth),
                {.doc = "size of a head; even. The default must divide",
+                .also = "head_size",
                 .shown_default = "`hidden_size / num_attention_heads`",
                 .json = JsonForm::unless_derived,
                 .derive = divided_by_heads}),
     row<Model>("model.n_routed_experts", integer<&Model::n_routed_experts>(0, kMostParts),
-               {.doc = "E; 0: every layer is dense", .json = JsonForm::with_experts}),
+               {.doc = "E; 0: every layer is dense",
+                .also = "experts n_experts num_experts num_local_experts routed_experts",
+                .json = JsonForm::with_experts}),
     row<Model>("model.n_shared_experts", integer<&Model::n_shared_experts>(0, kMostParts),
-               {.doc = "K_s, beside the routed ones", .json = JsonForm::unless_zero}),
+               {.doc = "K_s, beside the routed ones",
+                .also = "shared_experts num_shared_experts",
+                .json = JsonForm::unless_zero}),
     // A run file's model.method is applied here.
     row<Model>("model.num_experts_per_tok", integer<&Model::num_experts_per_tok>(0, kMostParts),
                {.doc = "K, from 1 to E where there are experts; of a method that fixes it, no other",
+                .also = "top_k topk k experts_per_token experts_per_tok active_experts",
                 .shown_default = "0, or the method's",
                 .json = JsonForm::with_experts}),
     row<Model>("model.moe_intermediate_size", integer<&Model::moe_intermediate_size>(0, kMostWidth),
-               {.doc = "width of one expert; needed with experts", .json = JsonForm::with_experts}),
+               {.doc = "width of one expert; needed with experts",
+                .also = "expert_dim expert_width expert_size moe_dim",
+                .json = JsonForm::with_experts}),
     row<Model>("model.intermediate_size", integer<&Model::intermediate_size>(0, kMostWidth),
-               {.doc = "width of the dense layers' FFN; needed with dense layers", .json = JsonForm::always}),
-    row<Model>("model.first_k_dense_replace", integer<&Model::first_k_dense_replace>(0, kMostCount),
-               {.doc = "the first layers that are dense", .json = JsonForm::always}),
+               {.doc = "width of the dense layers' FFN; needed with dense layers",
+                .also = "d_ff ffn_dim ff_dim mlp_dim ffn_hidden_size",
+                .json = JsonForm::always}),
+    row<Model>(
+        "model.first_k_dense_replace", integer<&Model::first_k_dense_replace>(0, kMostCount),
+        {.doc = "the first layers that are dense", .also = "dense_layers n_dense_layers", .json = JsonForm::always}),
     row<Model>("model.moe_layer_freq", integer<&Model::moe_layer_freq>(1, kMostCount),
                {.doc = "layer i is MoE when i is not below `model.first_k_dense_replace` and divisible by this",
                 .json = JsonForm::always}),
     row<Model>("model.max_position_embeddings", integer<&Model::max_position_embeddings>(1, kMostCount),
-               {.doc = "the longest row or text", .json = JsonForm::always}),
+               {.doc = "the longest row or text", .also = "max_positions n_positions n_ctx", .json = JsonForm::always}),
     row<Model>("model.routing",
                word<&Model::routing, RoutingMethod::topk, RoutingMethod::noisy_topk, RoutingMethod::hash,
                     RoutingMethod::expert_choice, RoutingMethod::stable>(),
@@ -117,16 +148,21 @@ constexpr KeyRow<Model> kRows[] = {
                 .derive = k_where_experts_choose}),
     row<Model>("model.eval_capacity_factor", number<&Model::eval_capacity_factor>(0, 999),
                {.doc = "the same in evaluation", .needs = &kNeedsTopk, .json = JsonForm::unless_default, .own = true}),
-    row<Model>("model.tie_word_embeddings", boolean<&Model::tie_word_embeddings>(),
-               {.doc = "the head is the embedding", .json = JsonForm::always}),
-    row<Model>("model.rms_norm_eps", number<&Model::rms_norm_eps>(0, 1),
-               {.doc = "added to the mean square in every norm", .json = JsonForm::always}),
+    row<Model>(
+        "model.tie_word_embeddings", boolean<&Model::tie_word_embeddings>(),
+        {.doc = "the head is the embedding", .also = "tied tie_embeddings weight_tying", .json = JsonForm::always}),
+    row<Model>(
+        "model.rms_norm_eps", number<&Model::rms_norm_eps>(0, 1),
+        {.doc = "added to the mean square in every norm", .also = "norm_eps layer_norm_eps", .json = JsonForm::always}),
     row<Model>("model.rope_theta", number<&Model::rope_theta>(1e-6, 1e15),
-               {.doc = "base of the rotary positions", .json = JsonForm::always}),
+               {.doc = "base of the rotary positions", .also = "theta rope_base", .json = JsonForm::always}),
     row<Model>("train.init_std", number<&Model::initializer_range>(0, 100),
-               {.doc = "standard deviation of every matrix at the start (the paper's); norms start at 1",
+               {.doc = "standard deviation of every matrix at the start; norms start at 1. The paper's is 0.006",
+                .also = "initializer_range init",
+                .shown_default = "`1 / sqrt(model.hidden_size)` to four decimals, at most 0.04",
                 .json = JsonForm::always,
-                .field = "initializer_range"}),
+                .field = "initializer_range",
+                .derive = by_the_width}),
     row<Model>("", number<&Model::aux_loss_alpha>(0, 1e6), {.json = JsonForm::always, .field = "aux_loss_alpha"}),
     row<Model>("", boolean<&Model::seq_aux>(), {.json = JsonForm::always, .field = "seq_aux"}),
 };

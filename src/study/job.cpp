@@ -9,6 +9,7 @@
 #include "infer/switches.h"
 #include "model/cost.h"
 #include "train/interrupt.h"
+#include "train/length.h"
 #include "train/plan_text.h"
 #include "train/run_folder.h"
 #include "train/same_settings.h"
@@ -166,25 +167,27 @@ Json to_json(const JobResult& result) {
   for (const SwitchPoint& point : result.switches) {
     switches.push_back({{"kind", point.kind}, {"value", point.value}, {"loss", point.loss}});
   }
-  return {{"system", result.system},
-          {"seed", result.seed},
-          {"loss", result.loss},
-          {"loss_error", result.loss_error},
-          {"bits_per_byte", result.bits_per_byte},
-          {"total_params", result.total_params},
-          {"activated_params", result.activated_params},
-          {"flops_per_sequence", result.flops_per_sequence},
-          {"flops_per_sequence_causal", result.flops_per_sequence_causal},
-          {"sequences_per_step", result.sequences_per_step},
-          {"memory_bytes", result.memory_bytes},
-          {"steps", result.steps},
-          {"seconds", result.seconds},
-          {"tokens_per_second", result.tokens_per_second},
-          {"max_over_mean_load", result.max_over_mean_load},
-          {"dropped", result.dropped},
-          {"curve", curve},
-          {"switches", switches},
-          {"settings", result.settings}};
+  Json json = {{"system", result.system},
+               {"seed", result.seed},
+               {"loss", result.loss},
+               {"loss_error", result.loss_error},
+               {"bits_per_byte", result.bits_per_byte},
+               {"total_params", result.total_params},
+               {"activated_params", result.activated_params},
+               {"flops_per_sequence", result.flops_per_sequence},
+               {"flops_per_sequence_causal", result.flops_per_sequence_causal},
+               {"sequences_per_step", result.sequences_per_step},
+               {"memory_bytes", result.memory_bytes},
+               {"steps", result.steps},
+               {"seconds", result.seconds},
+               {"tokens_per_second", result.tokens_per_second},
+               {"max_over_mean_load", result.max_over_mean_load},
+               {"dropped", result.dropped},
+               {"curve", curve},
+               {"switches", switches},
+               {"settings", result.settings}};
+  if (result.diverged > 0) json["diverged"] = result.diverged;
+  return json;
 }
 
 JobResult job_result_from(const Json& json, const std::string& name) {
@@ -216,6 +219,7 @@ JobResult job_result_from(const Json& json, const std::string& name) {
                                .loss = json_number(point, "loss", name)});
   }
   result.settings = json_string(json, "settings", name);
+  result.diverged = json_int(json, "diverged", name, 0);
   return result;
 }
 
@@ -228,6 +232,7 @@ std::optional<JobResult> find_result(const Study& study, const StudyJob& job) {
          result.seed, job.system, job.seed);
   }
   require_same_settings(path, result.settings, job);
+  if (result.diverged > 0) return result;
   for (const PlannedSwitch& planned : planned_switches(study, job.run.model)) {
     if (!result.switched_loss(planned.kind, planned.value)) {
       fail(
@@ -242,6 +247,21 @@ std::optional<JobResult> find_result(const Study& study, const StudyJob& job) {
 void remove_checkpoints(const Study& study, const StudyJob& job) {
   if (study.keep_checkpoints || !path_exists(job.run.run_dir)) return;
   RunFolder(job.run.run_dir).remove_checkpoints();
+}
+
+double measure_rate(const StudyJob& job, Device& device, Backend& backend) {
+  const RunConfig& run = job.run;
+  const Dataset train(run.data.train);
+  const BatchSource source(train, {.sequence_length = run.data.sequence_length,
+                                   .rows_per_step = run.data.rows_per_step,
+                                   .seed = run.seed,
+                                   .parts = train.parts()});
+  const MemoryPlan plan = plan_training(run.model, run.step);
+  refuse_if_too_large(run.model, run.step, plan, device.info().memory_bytes);
+  const int64_t rows = run.data.microbatch_rows;
+  return measure_step_seconds(run, plan, device, backend, [&](int64_t step, int64_t microbatch) {
+    return source.rows(step, microbatch * rows, rows);
+  });
 }
 
 std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device& device, Backend& backend,
@@ -263,9 +283,12 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
                         "eval.batch_rows");
   const Dataset train(run.data.train), valid(run.data.valid);
   const Tokenizer tokenizer = Tokenizer::load(train.folder());
-  {
+  int64_t diverged = 0;
+  try {
     Trainer trainer(run, plan, {train, &valid, tokenizer}, device, backend, pool, {.resume = true});
     if (trainer.run() != 0) return std::nullopt;
+  } catch (const Diverged& error) {
+    diverged = error.step;
   }
   const ParameterCounts counts(run.model);
   JobResult result{.system = job.system,
@@ -280,9 +303,10 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
                    .curve = {},
                    .switches = {},
                    .settings = without_folder(run.resolved)};
+  result.diverged = diverged;
   read_evaluations(folder / "eval.jsonl", read_log(folder / "log.jsonl", run.model.num_experts_per_tok, result),
                    result);
-  if (!measure_switches(study, job, valid, device, backend, result.switches)) return std::nullopt;
+  if (diverged == 0 && !measure_switches(study, job, valid, device, backend, result.switches)) return std::nullopt;
   make_folder(study.result(job).parent_path());
   write_file(study.result(job), json_text(to_json(result), 1) + "\n");
   remove_checkpoints(study, job);

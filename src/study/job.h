@@ -45,6 +45,7 @@ struct JobResult {
   std::vector<CurvePoint> curve;
   std::vector<SwitchPoint> switches;
   std::string settings;  ///< all keys in effect but run.dir
+  int64_t diverged = 0;  ///< the step at which training diverged, which ended the job; 0: it did not
 
   /// Products computed until `step`.
   double flops(int64_t step) const {
@@ -59,9 +60,13 @@ JobResult job_result_from(const Json& json, const std::string& name);
 
 /// Trains (resuming what is there) unless `study.result(job)` exists, which is then read; writes it otherwise, and then
 /// removes the run's checkpoints unless the study keeps them. A run or result that was made from other settings is an
-/// error. Returns nothing when a signal stopped it (InterruptGuard::signal()).
+/// error. Training that diverges ends the job, with a result that says so. Returns nothing when a signal stopped it
+/// (InterruptGuard::signal()).
 std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device& device, Backend& backend,
                                  ThreadPool& pool);
+
+/// Seconds of a training step of the job's run, measured on the device.
+double measure_rate(const StudyJob& job, Device& device, Backend& backend);
 
 /// The result that is there. Where the run lies is no setting that must agree.
 std::optional<JobResult> find_result(const Study& study, const StudyJob& job);

@@ -1,10 +1,16 @@
 #include "study/study_file.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <sstream>
 
 #include "base/error.h"
+#include "base/paths.h"
+#include "formats/json.h"
+#include "model/cost.h"
+#include "study/study_keys.h"
+#include "train/read_keys.h"
 
 namespace moe {
 namespace {
@@ -33,9 +39,9 @@ bool contains(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-std::vector<System> read_systems(Settings& settings, Study& study) {
+std::vector<System> read_systems(Settings& settings, const StudyFile& file, Study& study) {
   std::vector<System> systems;
-  for (const std::string& text : settings.require<std::vector<std::string>>("study.systems")) {
+  for (const std::string& text : file.systems) {
     systems.push_back(parse_system(settings, "study.systems", text));
     const std::string& name = systems.back().name;
     if (contains(study.systems, name)) {
@@ -47,9 +53,9 @@ std::vector<System> read_systems(Settings& settings, Study& study) {
   return systems;
 }
 
-void read_bars(Settings& settings, Study& study) {
+void read_bars(Settings& settings, const StudyFile& file, Study& study) {
   std::vector<std::string> taken = {"systems", "curves", "figure4", "figure5"};  // plots of every study
-  for (const std::string& text : settings.get<std::vector<std::string>>("study.bars", {})) {
+  for (const std::string& text : file.bars) {
     const System bars = parse_system(settings, "study.bars", text);
     for (const std::string& name : bars.words) {
       if (!contains(study.systems, name)) {
@@ -64,18 +70,47 @@ void read_bars(Settings& settings, Study& study) {
   }
 }
 
-std::vector<int64_t> read_seeds(Settings& settings) {
-  const auto seeds = settings.get<std::vector<int64_t>>("study.seeds", {1});
+void check_seeds(const Settings& settings, const std::vector<int64_t>& seeds) {
   if (seeds.empty()) settings.refuse("study.seeds", "at least one seed");
   if (std::set<int64_t>(seeds.begin(), seeds.end()).size() < seeds.size()) {
     settings.refuse("study.seeds", "each seed once");
   }
-  return seeds;
 }
 
-/// The file's settings and the command line's, with the system's over them, as a run of its own.
+void read_rates(const Settings& settings, Study& study) {
+  if (study.reference.empty()) study.reference = study.systems.front();
+  if (!contains(study.systems, study.reference)) settings.refuse("study.reference", "a name of study.systems");
+  if (study.budget != Budget::seconds || !path_exists(study.rates())) return;
+  const Json rates = read_json(study.rates());
+  for (const std::string& system : study.systems) {
+    const double seconds = json_number(rates, system, study.rates().string(), 0);
+    if (seconds > 0) study.seconds_per_step[system] = seconds;
+  }
+}
+
+/// What a step of the run uses up; 0: not known yet.
+double step_cost(const Study& study, const std::string& system, const RunConfig& run) {
+  if (study.budget == Budget::seconds) {
+    const auto found = study.seconds_per_step.find(system);
+    return found == study.seconds_per_step.end() ? 0 : found->second;
+  }
+  return static_cast<double>(exact_flops(run.model, run.data.sequence_length)) *
+         static_cast<double>(run.data.rows_per_step);
+}
+
+/// The steps with which the run uses up what the reference's steps do.
+int64_t steps_within_budget(const Study& study, const StudyJob& job, const RunConfig& reference) {
+  const double cost = step_cost(study, job.system, job.run), wanted = step_cost(study, study.reference, reference);
+  const auto steps = static_cast<double>(reference.schedule.steps);
+  if (cost <= 0 || wanted <= 0) return reference.schedule.steps;
+  return std::max<int64_t>(1, std::llround(steps * wanted / cost));
+}
+
+/// The file's settings and the command line's, with the system's over them, as a run of its own; with `steps` steps,
+/// where they are given.
 RunConfig read_job(const Study& study, const StudyJob& job, const fs::path& file, const std::vector<std::string>& set,
-                   const System& system, const std::function<int64_t(const std::string&)>& dataset_vocabulary) {
+                   const System& system, const std::function<int64_t(const std::string&)>& dataset_vocabulary,
+                   std::optional<int64_t> steps = {}) {
   Settings run = Settings::load(file);
   for (const std::string& assignment : set) run.set(assignment);
   run.drop_section("study");
@@ -84,40 +119,90 @@ RunConfig read_job(const Study& study, const StudyJob& job, const fs::path& file
     const std::string where = run.where(key);
     if (where.starts_with("--set")) fail_usage("{}: a study sets {} itself, by {}", where, key, by);
   }
+  const bool own_length = std::any_of(system.words.begin(), system.words.end(), [](const std::string& word) {
+    return word.starts_with("train.steps=") || word.starts_with("train.epochs=");
+  });
+  if (study.budget != Budget::tokens && own_length && system.name != study.reference) {
+    fail_usage("its keys say how long it trains, but study.budget = {} sets that by the steps of {}; leave them out",
+               name(study.budget), study.reference);
+  }
+  if (steps) run.set(fmt::format("train.steps={}", *steps));
   run.set(fmt::format("train.seed={}", job.seed));
   run.set(fmt::format("run.dir={}", study.folder(job).string()));
-  return read_run_config(run, dataset_vocabulary);
+  RunConfig config = read_run_config(run, dataset_vocabulary);
+  if (config.schedule.hours > 0) {
+    run.refuse("train.hours", "to be left out of a study; study.budget = \"seconds\" gives systems equal time");
+  }
+  return config;
+}
+
+/// Calls `read`; a UsageError names the system.
+template <class Read>
+void read_of_system(const std::string& system, const fs::path& file, const Read& read) {
+  try {
+    read();
+  } catch (const UsageError& error) {
+    fail_usage("system {} of {}: {}", system, file.string(), error.what());
+  }
 }
 
 }  // namespace
+
+const char* name(Budget budget) {
+  switch (budget) {
+    case Budget::tokens:
+      return "tokens";
+    case Budget::flops:
+      return "flops";
+    case Budget::seconds:
+      return "seconds";
+  }
+  return "?";
+}
+
+bool Study::lacks_rate(const std::string& system) const {
+  return budget == Budget::seconds && (seconds_per_step.count(system) == 0 || seconds_per_step.count(reference) == 0);
+}
 
 Study read_study(const fs::path& file, const std::vector<std::string>& set,
                  const std::function<int64_t(const std::string& folder)>& dataset_vocabulary) {
   Settings settings = Settings::load(file);
   for (const std::string& assignment : set) settings.set(assignment);
-  Study study;
-  study.dir = settings.get<std::string>("study.dir", "runs/study");
-  study.title = settings.get<std::string>("study.title", file.stem().string());
-  const std::vector<int64_t> seeds = read_seeds(settings);
-  const std::vector<System> systems = read_systems(settings, study);
-  read_bars(settings, study);
-  study.mask_sixteenths = settings.get<std::vector<int64_t>>("study.mask_sixteenths", {});
-  for (const int64_t share : study.mask_sixteenths) {
-    if (share < 0 || share > 8) settings.refuse("study.mask_sixteenths", "numbers from 0 to 8");
-  }
-  study.switches = settings.get<bool>("study.switches", false);
-  study.keep_checkpoints = settings.get<bool>("study.keep_checkpoints", false);
+  StudyFile keys;
+  keys.title = file.stem().string();
+  for (const KeyRow<StudyFile>& row : study_keys()) settings.know(row.key, row.also);
+  read_rows(settings, study_keys(), keys, {});
   settings.finish("study");
-  for (const int64_t seed : seeds) {
+  Study study;
+  study.dir = keys.dir;
+  study.title = keys.title;
+  study.budget = keys.budget;
+  study.reference = keys.reference;
+  study.mask_sixteenths = keys.mask_sixteenths;
+  study.switches = keys.switches;
+  study.keep_checkpoints = keys.keep_checkpoints;
+  check_seeds(settings, keys.seeds);
+  const std::vector<System> systems = read_systems(settings, keys, study);
+  read_rates(settings, study);
+  read_bars(settings, keys, study);
+  for (const int64_t seed : keys.seeds) {
     for (const System& system : systems) {
       StudyJob job{.system = system.name, .seed = seed, .name = fmt::format("{}-seed{}", system.name, seed), .run = {}};
-      try {
-        job.run = read_job(study, job, file, set, system, dataset_vocabulary);
-      } catch (const UsageError& error) {
-        fail_usage("system {} of {}: {}", system.name, file.string(), error.what());
-      }
+      read_of_system(system.name, file, [&] { job.run = read_job(study, job, file, set, system, dataset_vocabulary); });
       study.jobs.push_back(std::move(job));
     }
+  }
+  if (study.budget == Budget::tokens) return study;
+  const auto reference = std::find_if(study.jobs.begin(), study.jobs.end(),
+                                      [&](const StudyJob& job) { return job.system == study.reference; });
+  const RunConfig reference_run = reference->run;
+  for (StudyJob& job : study.jobs) {
+    const int64_t steps = steps_within_budget(study, job, reference_run);
+    if (steps == job.run.schedule.steps) continue;
+    const auto system =
+        std::find_if(systems.begin(), systems.end(), [&](const System& one) { return one.name == job.system; });
+    read_of_system(job.system, file,
+                   [&] { job.run = read_job(study, job, file, set, *system, dataset_vocabulary, steps); });
   }
   return study;
 }

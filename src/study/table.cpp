@@ -76,7 +76,7 @@ std::vector<SystemSummary> summarize(const Study& study, const std::vector<JobRe
   for (const std::string& name : study.systems) {
     SystemSummary summary{.name = name, .results = {}};
     for (const JobResult& result : results) {
-      if (result.system == name) summary.results.push_back(result);
+      if (result.system == name && result.diverged == 0) summary.results.push_back(result);
     }
     if (summary.results.empty()) continue;
     const auto count = static_cast<double>(summary.results.size());
@@ -102,7 +102,8 @@ std::optional<double> loss_at_seconds(const SystemSummary& system, double second
   return mean_loss_at(system, seconds, [](const JobResult&, const CurvePoint& point) { return point.seconds; });
 }
 
-std::string study_table(const Study& study, const std::vector<SystemSummary>& systems) {
+std::string study_table(const Study& study, const std::vector<SystemSummary>& systems,
+                        const std::vector<JobResult>& results) {
   std::string text = fmt::format(
       "{}: validation loss in nats per token, ± half a 95% interval (over seeds where there are several, else over "
       "documents)\n\n",
@@ -126,14 +127,37 @@ std::string study_table(const Study& study, const std::vector<SystemSummary>& sy
         static_cast<double>(first.memory_bytes) / (1 << 30), mean_of(system, &JobResult::max_over_mean_load),
         dropped > 0 ? fmt::format("{:.1f}%", 100 * dropped) : "");
   }
+  for (const JobResult& result : results) {
+    if (result.diverged == 0) continue;
+    text += fmt::format("| {} | seed {} | diverged at step {} | | {} | {} | | | | {:.2f} | | |\n", result.system,
+                        result.seed, result.diverged, millions(result.total_params), millions(result.activated_params),
+                        static_cast<double>(result.memory_bytes) / (1 << 30));
+  }
+  if (systems.empty()) return text;
   if (std::any_of(systems.begin(), systems.end(),
                   [](const SystemSummary& system) { return sees_later_tokens(system.results.front()); })) {
     text += "\n\\* its experts choose with later tokens in view, so that this is not the loss of a language model\n";
   }
-  text += fmt::format("\nAt equal FLOPs ({:.1f} TFLOP): {}\n", flops * 1e-12,
-                      ranking(systems, [&](const SystemSummary& system) { return loss_at_flops(system, flops); }));
-  text += fmt::format("\nAt equal time ({:.0f} s): {}\n", seconds,
-                      ranking(systems, [&](const SystemSummary& system) { return loss_at_seconds(system, seconds); }));
+  const auto final_loss = [](const SystemSummary& system) { return std::optional(system.loss); };
+  if (study.budget == Budget::flops) {
+    text += fmt::format("\nAt equal FLOPs ({:.1f} TFLOP, every schedule ended): {}\n", flops * 1e-12,
+                        ranking(systems, final_loss));
+  } else {
+    text += fmt::format("\nAt equal FLOPs ({:.1f} TFLOP): {}\n", flops * 1e-12,
+                        ranking(systems, [&](const SystemSummary& system) { return loss_at_flops(system, flops); }));
+  }
+  if (study.budget == Budget::seconds) {
+    text +=
+        fmt::format("\nAt equal time ({:.0f} s, every schedule ended): {}\n", seconds, ranking(systems, final_loss));
+  } else {
+    text +=
+        fmt::format("\nAt equal time ({:.0f} s): {}\n", seconds,
+                    ranking(systems, [&](const SystemSummary& system) { return loss_at_seconds(system, seconds); }));
+  }
+  text += fmt::format(
+      "\nWhere a line does not say that every schedule ended, systems that need more are read in mid-schedule, before "
+      "their learning rate has fallen (study.budget = \"{}\").\n",
+      name(study.budget));
   std::string front;
   for (const SystemSummary& system : systems) {
     const bool beaten = std::any_of(systems.begin(), systems.end(), [&](const SystemSummary& other) {

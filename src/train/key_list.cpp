@@ -11,23 +11,6 @@ namespace {
 constexpr std::array kSections = std::to_array<std::string_view>(
     {"run", "data", "model", "train", "optimizer", "schedule", "balance", "eval", "checkpoint", "sample"});
 
-template <class S>
-std::string default_text(const KeyRow<S>& row) {
-  if (row.required) return "*required*";
-  if (row.shown_default != nullptr) return row.shown_default;
-  const SettingValue value = row.get(S());
-  const bool plain = row.kind == KeyKind::integer || row.kind == KeyKind::number || row.kind == KeyKind::boolean;
-  if (row.word.text != nullptr && value == SettingValue(row.word.value)) return fmt::format("`\"{}\"`", row.word.text);
-  return plain ? plain_text(value) : fmt::format("`{}`", toml_text(value));
-}
-
-template <class S>
-void list(std::span<const KeyRow<S>> rows, std::vector<ListedKey>& all) {
-  for (const KeyRow<S>& row : rows) {
-    if (*row.key != '\0') all.push_back({&row, default_text(row)});
-  }
-}
-
 std::string limit_text(int64_t limit) {
   if (limit == std::numeric_limits<int64_t>::max()) return "2^63 - 1";
   return limit == kMostCount ? "2^31 - 1" : fmt::format("{}", limit);
@@ -51,24 +34,35 @@ std::string values_text(const KeyInfo& info) {
       return "string";
     case KeyKind::texts:
       return "list of strings";
+    case KeyKind::integers:
+      return fmt::format("list of integers from {} to {}", info.least, limit_text(info.most));
   }
   return "?";
 }
 
 }  // namespace
 
+std::string shown_default(const KeyInfo& info, const SettingValue& value) {
+  if (info.required) return "*required*";
+  if (info.shown_default != nullptr) return info.shown_default;
+  const bool plain = info.kind == KeyKind::integer || info.kind == KeyKind::number || info.kind == KeyKind::boolean;
+  const bool as_word = info.word.text != nullptr && value == SettingValue(info.word.value);
+  if (as_word) return fmt::format("`\"{}\"`", info.word.text);
+  return plain ? plain_text(value) : fmt::format("`{}`", toml_text(value));
+}
+
 std::vector<ListedKey> all_run_keys() {
   std::vector<ListedKey> all;
-  list(run_keys(), all);
-  list(data_keys(), all);
-  list(model_keys(), all);
-  list(schedule_keys(), all);
-  list(step_keys(), all);
-  list(optimizer_keys(), all);
-  list(balance_keys(), all);
-  list(evaluation_keys(), all);
-  list(checkpoint_keys(), all);
-  list(sample_keys(), all);
+  list_keys(run_keys(), all);
+  list_keys(data_keys(), all);
+  list_keys(model_keys(), all);
+  list_keys(schedule_keys(), all);
+  list_keys(step_keys(), all);
+  list_keys(optimizer_keys(), all);
+  list_keys(balance_keys(), all);
+  list_keys(evaluation_keys(), all);
+  list_keys(checkpoint_keys(), all);
+  list_keys(sample_keys(), all);
   const auto rank = [](const ListedKey& key) {
     return std::find(kSections.begin(), kSections.end(), key.info->section()) - kSections.begin();
   };
@@ -76,9 +70,9 @@ std::vector<ListedKey> all_run_keys() {
   return all;
 }
 
-std::string keys_as_markdown() {
+std::string keys_as_markdown(const std::vector<ListedKey>& keys) {
   std::string text = "| key | values | default | meaning |\n|---|---|---|---|\n";
-  for (const ListedKey& key : all_run_keys()) {
+  for (const ListedKey& key : keys) {
     const std::string needs = key.info->needs == nullptr ? "" : fmt::format("; needs {}", key.info->needs->text);
     text += fmt::format("| `{}` | {} | {} | {}{} |\n", key.info->key, values_text(*key.info), key.default_text,
                         key.info->doc, needs);

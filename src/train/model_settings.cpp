@@ -8,17 +8,33 @@
 namespace moe {
 namespace {
 
+/// Runs `find`, whose UsageError gets the key and where it is given.
+template <class Find>
+void find_named(Settings& settings, std::string_view key, const Find& find) {
+  keep_mistake_of(settings, key, [&] {
+    try {
+      find();
+    } catch (const UsageError& error) {
+      fail_usage("{}: {}: {}", settings.where(key), key, error.what());
+    }
+  });
+}
+
 /// The row that model.method names, applied; null: none.
-const Method* apply_method(const Settings& settings, RunConfig& run) {
+const Method* apply_method(Settings& settings, RunConfig& run) {
   if (run.method_name.empty()) return nullptr;
-  const Method& method = find_method(run.method_name);
-  if (method.routes() && run.model.n_routed_experts == 0) {
-    settings.refuse("model.n_routed_experts",
-                    fmt::format("the number of experts that model.method = {} chooses from", method.name));
+  const Method* method = nullptr;
+  find_named(settings, "model.method", [&] { method = &find_method(run.method_name); });
+  if (method == nullptr) return nullptr;
+  if (method->routes() && run.model.n_routed_experts == 0) {
+    keep_mistake_of(settings, "model.n_routed_experts", [&] {
+      settings.refuse("model.n_routed_experts",
+                      fmt::format("the number of experts that model.method = {} chooses from", method->name));
+    });
   }
-  method.apply(run.model, run.step.balance);
-  run.balanced_hash = method.balanced_hash;
-  return &method;
+  method->apply(run.model, run.step.balance);
+  run.balanced_hash = method->balanced_hash;
+  return method;
 }
 
 }  // namespace
@@ -26,10 +42,11 @@ const Method* apply_method(const Settings& settings, RunConfig& run) {
 void read_model(Settings& settings, RunConfig& run, const std::function<int64_t()>& dataset_vocabulary) {
   ModelConfig& model = run.model;
   const bool preset = !run.preset.empty();
-  if (preset) model = find_preset(run.preset).config;
-  model.initializer_range = 0.006;
-  if (!settings.given("model.vocab_size") && (!preset || !run.data.train.empty())) {
-    model.vocab_size = dataset_vocabulary();
+  if (preset) find_named(settings, "model.preset", [&] { model = find_preset(run.preset).config; });
+  const bool of_dataset = !settings.given("model.vocab_size") && (!preset || !run.data.train.empty());
+  // A dataset is not opened for settings that are refused anyway.
+  if (of_dataset && !settings.has_mistakes()) {
+    keep_mistake_of(settings, "model.vocab_size", [&] { model.vocab_size = dataset_vocabulary(); });
   }
   constexpr std::string_view kTopK = "model.num_experts_per_tok";
   read_rows(settings, rows_before(model_keys(), kTopK), model, model, preset);
@@ -39,8 +56,10 @@ void read_model(Settings& settings, RunConfig& run, const std::function<int64_t(
   const int64_t top_k = chosen.num_experts_per_tok;
   if (model.n_routed_experts == 0) model.num_experts_per_tok = 0;
   if (method != nullptr && method->fixes_top_k() && model.num_experts_per_tok != top_k) {
-    settings.refuse(
-        kTopK, fmt::format("{}, which model.method = {} stands for; leave one of the two out", top_k, method->name));
+    keep_mistake_of(settings, kTopK, [&] {
+      settings.refuse(
+          kTopK, fmt::format("{}, which model.method = {} stands for; leave one of the two out", top_k, method->name));
+    });
   }
   // The method's losses are of its own choice alone.
   if (method == nullptr || model.routing != chosen.routing || model.topk_method != chosen.topk_method) {

@@ -22,6 +22,8 @@ std::optional<SettingValue> find_kind(Settings& settings, const KeyInfo& info) {
       return find<std::string>(settings, info.key);
     case KeyKind::texts:
       return find<std::vector<std::string>>(settings, info.key);
+    case KeyKind::integers:
+      return find<std::vector<int64_t>>(settings, info.key);
   }
   return std::nullopt;
 }

@@ -76,7 +76,9 @@ bool keep_settings(Settings& settings, const FoundCheckpoint& checkpoint, const 
                    const std::vector<std::string>& allowed) {
   std::vector<KeyDifference> chosen, kept;
   for (const KeyDifference& change : changed_keys(checkpoint, run)) {
-    const bool given = settings.given(change.key) && change.here != "\"auto\"";
+    // Epochs say how many steps there are.
+    const bool by_epochs = change.key == "train.steps" && settings.given("train.epochs");
+    const bool given = (settings.given(change.key) || by_epochs) && change.here != "\"auto\"";
     if (given) chosen.push_back(change);
     if (!given && !change.kept.empty() && !change.here.empty()) kept.push_back(change);
   }

@@ -1,6 +1,7 @@
 #include "train/run_config.h"
 
 #include "model/methods.h"
+#include "train/length.h"
 #include "train/model_settings.h"
 #include "train/read_keys.h"
 #include "train/run_keys.h"
@@ -10,8 +11,6 @@ namespace {
 
 // Consistency between the model and the other sections, said in terms of the run file's keys.
 void check_together(Settings& settings, RunConfig& run) {
-  refuse_without_effect(settings, model_keys(), run.model, run.model);
-  refuse_without_effect(settings, balance_keys(), run.step.balance, run.model);
   try {
     validate(run.model);
     validate(run.step.balance, run.model);
@@ -27,6 +26,13 @@ void check_together(Settings& settings, RunConfig& run) {
     settings.refuse("data.microbatch_rows",
                     fmt::format("a divisor of data.rows_per_step, which is {}", run.data.rows_per_step));
   }
+  if (run.data.microbatch_rows * run.data.sequence_length > kMostCount) {
+    settings.refuse(
+        "data.microbatch_rows",
+        fmt::format("at most {} rows of data.sequence_length = {} tokens, as a microbatch holds up to {} tokens (it is "
+                    "data.rows_per_step unless given)",
+                    kMostCount / run.data.sequence_length, run.data.sequence_length, kMostCount));
+  }
   if (run.data.sequence_length > run.model.max_position_embeddings) {
     settings.refuse("data.sequence_length", fmt::format("at most model.max_position_embeddings, which is {}",
                                                         run.model.max_position_embeddings));
@@ -36,16 +42,19 @@ void check_together(Settings& settings, RunConfig& run) {
 }  // namespace
 
 RunConfig read_run_config(Settings& settings,
-                          const std::function<int64_t(const std::string& folder)>& dataset_vocabulary) {
+                          const std::function<int64_t(const std::string& folder)>& dataset_vocabulary,
+                          const RowsPerEpoch& rows_per_epoch) {
   RunConfig run;
   const ModelConfig& model = run.model;
+  for (const ListedKey& key : all_run_keys()) settings.know(key.info->key, key.info->also);
   read_rows(settings, data_keys(), run.data, model);
   read_rows(settings, rows_before(run_keys(), "train.hash_table"), run, model);
   read_model(settings, run, [&] {
     if (run.data.train.empty()) settings.require<int64_t>("model.vocab_size");
     return dataset_vocabulary(run.data.train);
   });
-  read_rows(settings, schedule_keys(), run.schedule, model);
+  read_length(settings, run, rows_per_epoch);
+  read_rows(settings, rows_from(schedule_keys(), "optimizer.learning_rate"), run.schedule, model);
   read_rows(settings, optimizer_keys(), run.step.optimizer, model);
   read_rows(settings, balance_keys(), run.step.balance, model);
   if (!kNeedsHash.holds(model)) run.balanced_hash = false;
@@ -56,6 +65,8 @@ RunConfig read_run_config(Settings& settings,
   read_rows(settings, evaluation_keys(), run.evaluation, model);
   read_rows(settings, checkpoint_keys(), run.checkpoint, model);
   read_rows(settings, sample_keys(), run.sample, model);
+  refuse_without_effect(settings, model_keys(), model, model);
+  refuse_without_effect(settings, balance_keys(), run.step.balance, model);
   settings.finish();
   check_together(settings, run);
   run.step.sequence_length = run.data.sequence_length;

@@ -57,9 +57,15 @@ struct RunConfig {
   std::vector<std::string> coefficients;  ///< each loss coefficient with its value and source, for people
 };
 
-/// Reads all keys and checks them; unknown, mistyped or inconsistent ones are UsageErrors with file, line and a
-/// suggestion. `dataset_vocabulary` gives model.vocab_size where the file does not (a dataset's); called only then.
+/// Rows of one pass over the dataset that `data` names.
+using RowsPerEpoch = std::function<int64_t(const DataConfig& data, uint64_t seed)>;
+int64_t dataset_rows_per_epoch(const DataConfig& data, uint64_t seed);
+
+/// Reads all keys and checks them; unknown, mistyped or inconsistent ones are one UsageError with file, line and a
+/// suggestion for each. `dataset_vocabulary` gives model.vocab_size where the file does not (a dataset's);
+/// `rows_per_epoch` the steps of train.epochs. They are called only then.
 RunConfig read_run_config(Settings& settings,
-                          const std::function<int64_t(const std::string& folder)>& dataset_vocabulary);
+                          const std::function<int64_t(const std::string& folder)>& dataset_vocabulary,
+                          const RowsPerEpoch& rows_per_epoch = dataset_rows_per_epoch);
 
 }  // namespace moe

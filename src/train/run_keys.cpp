@@ -23,15 +23,20 @@ constexpr KeyField<RunConfig> hash_tables() {
 }
 
 constexpr KeyRow<RunConfig> kRun[] = {
-    row<RunConfig>("run.dir", text<&RunConfig::run_dir>(), {.doc = "the run's folder", .free_on_resume = true}),
+    row<RunConfig>(
+        "run.dir", text<&RunConfig::run_dir>(),
+        {.doc = "the run's folder", .also = "out out_dir output output_dir save_dir run_dir", .free_on_resume = true}),
     row<RunConfig>("model.preset", text<&RunConfig::preset>(),
                    {.doc = "a model of the paper by name (`moe cost --help` lists them): its sizes and routing, which "
-                           "other keys change; `\"\"`: none"}),
+                           "other keys change; `\"\"`: none",
+                    .also = "model_name"}),
     row<RunConfig>("model.method", text<&RunConfig::method_name>(),
                    {.doc = "a routing method by name, with its losses: the table in [routing.md](routing.md). It takes "
-                           "the place of all of a preset's routing; other keys change it; `\"\"`: none"}),
+                           "the place of all of a preset's routing; other keys change it; `\"\"`: none",
+                    .also = "router routing_method"}),
     row<RunConfig>("train.seed", integer<&RunConfig::seed>(0, kAnySeed),
-                   {.doc = "of initial weights, data order, samples, the routers' draws and random hash tables"}),
+                   {.doc = "of initial weights, data order, samples, the routers' draws and random hash tables",
+                    .also = "random_seed manual_seed"}),
     // The model is known from here on.
     row<RunConfig>("train.hash_table", hash_tables(),
                    {.doc = "the tables of `hash`",
@@ -44,31 +49,52 @@ constexpr KeyRow<DataConfig> kData[] = {
     row<DataConfig>(
         "data.train", text<&DataConfig::train>(),
         {.doc = "dataset folder (`moe data`), or a list `[{path = \"A\", weight = 0.7}, ...]`; needed but for "
-                "`--dry-run`"}),
-    row<DataConfig>(
-        "data.valid", text<&DataConfig::valid>(),
-        {.doc = "dataset folder made with the same tokenizer; `\"\"`: no evaluation", .free_on_resume = true}),
+                "`--dry-run`",
+         .also = "dataset data train_data data_dir data_path train_path"}),
+    row<DataConfig>("data.valid", text<&DataConfig::valid>(),
+                    {.doc = "dataset folder made with the same tokenizer; `\"\"`: no evaluation",
+                     .also = "val validation val_data valid_data eval_data",
+                     .free_on_resume = true}),
     row<DataConfig>("data.sequence_length", integer<&DataConfig::sequence_length>(1, kMostCount),
-                    {.doc = "tokens of a row; at most `model.max_position_embeddings`", .required = true}),
+                    {.doc = "tokens of a row; at most `model.max_position_embeddings`",
+                     .also = "seq_len seqlen seq_length max_seq_len max_length context context_length ctx block_size",
+                     .required = true}),
     row<DataConfig>("data.rows_per_step", integer<&DataConfig::rows_per_step>(1, kMostCount),
-                    {.doc = "rows of a step (the global batch)", .required = true}),
+                    {.doc = "rows of a step (the global batch)",
+                     .also = "batch batch_size global_batch_size train_batch_size bs",
+                     .required = true}),
     row<DataConfig>("data.microbatch_rows", integer<&DataConfig::microbatch_rows>(1, kMostCount),
                     {.doc = "rows that pass through the model together; divides `data.rows_per_step`",
+                     .also = "microbatch micro_batch micro_batch_size microbatch_size per_device_batch_size "
+                             "gradient_accumulation_steps grad_accum accumulate",
                      .shown_default = "`data.rows_per_step`",
                      .derive = [](DataConfig& data, const DataConfig&) { data.microbatch_rows = data.rows_per_step; }}),
 };
 
 constexpr KeyRow<Schedule> kSchedule[] = {
-    row<Schedule>("train.steps", integer<&Schedule::steps>(1, kMostCount), {.doc = "S", .required = true}),
-    row<Schedule>("optimizer.learning_rate", number<&Schedule::peak>(0, kMostNumber), {.doc = "the schedule's peak"}),
+    row<Schedule>("train.steps", integer<&Schedule::steps>(1, kMostCount),
+                  {.doc = "S, the optimiser's updates",
+                   .also = "max_steps num_steps n_steps iters max_iters iterations train_steps",
+                   .shown_default = "*required*, or one of the next two"}),
+    row<Schedule>("train.epochs", number<&Schedule::epochs>(0, kMostNumber),
+                  {.doc = "as many steps as pass this often over `data.train`, rounded up; 0: not given",
+                   .also = "epochs epoch num_epochs n_epochs max_epochs num_train_epochs"}),
+    row<Schedule>("train.hours", number<&Schedule::hours>(0, kMostNumber),
+                  {.doc = "as many steps as fit this time by the measured rate of ten steps; 0: not given",
+                   .also = "hours max_hours time time_limit max_time"}),
+    // The number of steps is known from here on.
+    row<Schedule>("optimizer.learning_rate", number<&Schedule::peak>(0, kMostNumber),
+                  {.doc = "the schedule's peak", .also = "lr rate max_lr peak_lr"}),
     row<Schedule>("schedule.kind",
                   word<&Schedule::kind, ScheduleKind::step_decay, ScheduleKind::constant, ScheduleKind::cosine,
                        ScheduleKind::wsd>(),
-                  {.doc = "the shape of the rate over the steps: below"}),
+                  {.doc = "the shape of the rate over the steps: below",
+                   .also = "schedule scheduler lr_scheduler lr_schedule lr_decay"}),
     row<Schedule>("schedule.warmup_fraction", number<&Schedule::warmup_fraction>(0, 1),
-                  {.doc = "part of the steps that warm up"}),
+                  {.doc = "part of the steps that warm up", .also = "warmup_ratio"}),
     row<Schedule>("schedule.warmup_steps", integer<&Schedule::warmup_steps>(0, kMostCount),
                   {.doc = "W; where given it counts, not the fraction",
+                   .also = "warmup warmup_iters",
                    .shown_default = "`warmup_fraction * steps`, rounded",
                    .derive =
                        [](Schedule& schedule, const Schedule&) {
@@ -76,27 +102,34 @@ constexpr KeyRow<Schedule> kSchedule[] = {
                              std::llround(schedule.warmup_fraction * static_cast<double>(schedule.steps)));
                        }}),
     row<Schedule>("schedule.decay_factor", number<&Schedule::decay_factor>(0, kMostNumber), {.doc = "of `step_decay`"}),
-    row<Schedule>("schedule.final_ratio", number<&Schedule::final_ratio>(0, 1), {.doc = "r, of `cosine` and `wsd`"}),
-    row<Schedule>("schedule.decay_fraction", number<&Schedule::decay_fraction>(0, 1), {.doc = "of `wsd`"}),
+    row<Schedule>("schedule.final_ratio", number<&Schedule::final_ratio>(0, 1),
+                  {.doc = "r, of `cosine` and `wsd`", .also = "min_lr min_lr_ratio"}),
+    row<Schedule>("schedule.decay_fraction", number<&Schedule::decay_fraction>(0, 1),
+                  {.doc = "of `wsd`", .also = "decay_steps decay"}),
 };
 
 constexpr KeyRow<AdamWConfig> kOptimizer[] = {
-    row<AdamWConfig>("optimizer.beta1", number<&AdamWConfig::beta1>(0, 0.999999), {.doc = "AdamW's, of the mean"}),
-    row<AdamWConfig>("optimizer.beta2", number<&AdamWConfig::beta2>(0, 0.999999), {.doc = "AdamW's, of the square"}),
+    row<AdamWConfig>("optimizer.beta1", number<&AdamWConfig::beta1>(0, 0.999999),
+                     {.doc = "AdamW's, of the mean", .also = "adam_beta1 betas"}),
+    row<AdamWConfig>("optimizer.beta2", number<&AdamWConfig::beta2>(0, 0.999999),
+                     {.doc = "AdamW's, of the square", .also = "adam_beta2"}),
     row<AdamWConfig>("optimizer.eps", number<&AdamWConfig::eps>(kLeastPositive, kMostNumber),
-                     {.doc = "added to the root of the mean square"}),
+                     {.doc = "added to the root of the mean square", .also = "adam_eps epsilon"}),
     row<AdamWConfig>("optimizer.weight_decay", number<&AdamWConfig::weight_decay>(0, kMostNumber),
-                     {.doc = "on matrices (embedding, head and router among them), not on norms"}),
+                     {.doc = "on matrices (embedding, head and router among them), not on norms", .also = "wd"}),
     row<AdamWConfig>("optimizer.clip", number<&AdamWConfig::clip>(0, 1e30),
-                     {.doc = "largest global gradient norm, balance losses included; 0: no clipping"}),
+                     {.doc = "largest global gradient norm, balance losses included; 0: no clipping",
+                      .also = "grad_clip max_grad_norm clip_grad clip_norm gradient_clipping"}),
 };
 
 constexpr KeyRow<StepConfig> kStep[] = {
     row<StepConfig>("train.dtype", word<&StepConfig::dtype, DType::f32, DType::bf16>(),
-                    {.doc = "storage of weights and activations; with `\"bf16\"` master weights are f32"}),
+                    {.doc = "storage of weights and activations; with `\"bf16\"` master weights are f32",
+                     .also = "precision bf16 fp16 mixed_precision amp"}),
     row<StepConfig>("train.recompute", boolean<&StepConfig::recompute>(),
                     {.doc = "run each layer's forward again in backward instead of keeping its activations: the same "
                             "bits, less memory",
+                     .also = "gradient_checkpointing activation_checkpointing grad_checkpoint remat",
                      .free_on_resume = true}),
     // The model and the schedule are known from here on.
     row<StepConfig>(
@@ -110,9 +143,12 @@ constexpr KeyRow<StepConfig> kStep[] = {
 
 constexpr KeyRow<EvaluationConfig> kEvaluation[] = {
     row<EvaluationConfig>("eval.every", integer<&EvaluationConfig::every>(0, kMostCount),
-                          {.doc = "steps between evaluations; 0: only after the last step", .free_on_resume = true}),
+                          {.doc = "steps between evaluations; 0: only after the last step",
+                           .also = "eval_every eval_steps eval_interval val_every",
+                           .free_on_resume = true}),
     row<EvaluationConfig>("eval.batch_rows", integer<&EvaluationConfig::batch_rows>(1, kMostCount),
                           {.doc = "rows evaluated together; does not change the result",
+                           .also = "eval_batch_size",
                            .shown_default = "`data.microbatch_rows`",
                            .free_on_resume = true}),
     row<EvaluationConfig>("eval.every_nth", integer<&EvaluationConfig::every_nth>(1, kMostCount),
@@ -121,23 +157,29 @@ constexpr KeyRow<EvaluationConfig> kEvaluation[] = {
 
 constexpr KeyRow<CheckpointConfig> kCheckpoint[] = {
     row<CheckpointConfig>("checkpoint.every", integer<&CheckpointConfig::every>(0, kMostCount),
-                          {.doc = "steps between checkpoints; 0: only after the last step", .free_on_resume = true}),
+                          {.doc = "steps between checkpoints; 0: only after the last step",
+                           .also = "save_every save_steps save_interval checkpoint_every ckpt_every",
+                           .free_on_resume = true}),
     row<CheckpointConfig>("checkpoint.minutes", number<&CheckpointConfig::minutes>(0, kMostNumber),
-                          {.doc = "the most minutes between checkpoints; 0: no limit", .free_on_resume = true}),
-    row<CheckpointConfig>("checkpoint.keep_last", integer<&CheckpointConfig::keep_last>(1, kMostCount),
-                          {.doc = "the newest checkpoints that are kept", .free_on_resume = true}),
+                          {.doc = "the most minutes between checkpoints; 0: no limit",
+                           .also = "save_minutes minutes",
+                           .free_on_resume = true}),
+    row<CheckpointConfig>(
+        "checkpoint.keep_last", integer<&CheckpointConfig::keep_last>(1, kMostCount),
+        {.doc = "the newest checkpoints that are kept", .also = "save_total_limit keep", .free_on_resume = true}),
     row<CheckpointConfig>("checkpoint.keep_every", integer<&CheckpointConfig::keep_every>(0, kMostCount),
                           {.doc = "besides, those whose step is a multiple of this; 0: none", .free_on_resume = true}),
 };
 
 constexpr KeyRow<SampleConfig> kSample[] = {
-    row<SampleConfig>(
-        "sample.prompts", texts<&SampleConfig::prompts>(),
-        {.doc = "continued on standard output before the first and after the last step", .free_on_resume = true}),
+    row<SampleConfig>("sample.prompts", texts<&SampleConfig::prompts>(),
+                      {.doc = "continued on standard output before the first and after the last step",
+                       .also = "prompt prompts",
+                       .free_on_resume = true}),
     row<SampleConfig>("sample.every", integer<&SampleConfig::every>(0, kMostCount),
-                      {.doc = "and every so many steps; 0: not", .free_on_resume = true}),
+                      {.doc = "and every so many steps; 0: not", .also = "sample_every", .free_on_resume = true}),
     row<SampleConfig>("sample.max_new_tokens", integer<&SampleConfig::max_new_tokens>(1, kMostCount),
-                      {.doc = "the most tokens of a sample", .free_on_resume = true}),
+                      {.doc = "the most tokens of a sample", .also = "max_tokens", .free_on_resume = true}),
     row<SampleConfig>("sample.temperature", number<&SampleConfig::temperature>(0, kMostNumber),
                       {.doc = "0: always the most likely token", .free_on_resume = true}),
 };

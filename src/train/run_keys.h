@@ -20,11 +20,19 @@ struct ListedKey {
   const KeyInfo* info;
   std::string default_text;  ///< Markdown
 };
+/// The default of a key in Markdown, where `value` is its struct's.
+std::string shown_default(const KeyInfo& info, const SettingValue& value);
+template <class S>
+void list_keys(std::span<const KeyRow<S>> rows, std::vector<ListedKey>& all) {
+  for (const KeyRow<S>& row : rows) {
+    if (*row.key != '\0') all.push_back({&row, shown_default(row, row.get(S()))});
+  }
+}
 
 /// Every key of a run file, section by section.
 std::vector<ListedKey> all_run_keys();
 
-/// The table of docs/training.md, in Markdown: `moe train --keys` prints it.
-std::string keys_as_markdown();
+/// A table in Markdown: that of all_run_keys() is in docs/training.md, and `moe train --keys` prints it.
+std::string keys_as_markdown(const std::vector<ListedKey>& keys);
 
 }  // namespace moe

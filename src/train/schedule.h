@@ -16,7 +16,9 @@ const char* name(ScheduleKind kind);
 struct Schedule {
   ScheduleKind kind = ScheduleKind::step_decay;
   double peak = 1e-3;
-  int64_t steps = 0;  ///< S
+  int64_t steps = 0;  ///< S; while `hours` is set, a guess
+  double epochs = 0;  ///< what a run file says instead of S, until S is known (train/length.h)
+  double hours = 0;
   double warmup_fraction = 0.05;
   int64_t warmup_steps = 0;  ///< the rate is peak * k / warmup_steps while k <= warmup_steps
   double decay_factor = 0.316;

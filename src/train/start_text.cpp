@@ -22,9 +22,10 @@ double epochs(const BeforeRun& before) {
   return tokens > 0 ? static_cast<double>(tokens_in_all(before.run)) / static_cast<double>(tokens) : 0;
 }
 
-double step_flops(const BeforeRun& before) {
-  return static_cast<double>(before.plan.microbatch_flops) * static_cast<double>(before.run.step.microbatches);
+double step_flops(const RunConfig& run, const MemoryPlan& plan) {
+  return static_cast<double>(plan.microbatch_flops) * static_cast<double>(run.step.microbatches);
 }
+double step_flops(const BeforeRun& before) { return step_flops(before.run, before.plan); }
 
 /// The most that are there at once: those that are kept, and one that is being written.
 int64_t checkpoints_at_once(const RunConfig& run) {
@@ -62,7 +63,8 @@ std::string epochs_text(const BeforeRun& before) {
 std::string time_text(const BeforeRun& before) {
   if (before.product_rate <= 0) return "unknown";
   const int64_t left = before.run.schedule.steps - before.resumed_step.value_or(0);
-  const double seconds = step_flops(before) * static_cast<double>(left) / (kReached * before.product_rate);
+  const double seconds =
+      static_cast<double>(left) * estimated_step_seconds(before.run, before.plan, before.product_rate);
   return fmt::format("estimated {} for {} steps, at half the rate of one product, measured: {}/s",
                      duration_text(seconds), left, flops_text(before.product_rate));
 }
@@ -85,6 +87,10 @@ std::string losses_text(const RunConfig& run) {
 }
 
 }  // namespace
+
+double estimated_step_seconds(const RunConfig& run, const MemoryPlan& plan, double product_rate) {
+  return step_flops(run, plan) / (kReached * product_rate);
+}
 
 int64_t checkpoint_bytes(const ModelConfig& config, DType dtype) {
   int64_t bytes = 0;

@@ -26,6 +26,9 @@ std::string start_text(const BeforeRun& before);
 /// What a person should reconsider: more than four epochs, a disk without room for the checkpoints. One sentence each.
 std::vector<std::string> start_warnings(const BeforeRun& before);
 
+/// Seconds of a step, from the rate of one product.
+double estimated_step_seconds(const RunConfig& run, const MemoryPlan& plan, double product_rate);
+
 /// Bytes of one checkpoint's weights and optimiser state.
 int64_t checkpoint_bytes(const ModelConfig& config, DType dtype);
 

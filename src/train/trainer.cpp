@@ -154,11 +154,10 @@ void Trainer::fail_diverged(const StepLine& line) {
   const std::string newest =
       saved_ > 0 ? fmt::format("; the newest checkpoint is {}", folder_.checkpoint(saved_).string()) : "";
   clear_status();
-  fail(
-      "the loss at step {} is {} and the gradient norm {}: training has diverged{}{}; lower optimizer.learning_rate, "
-      "or "
-      "go on from an earlier checkpoint",
-      line.step, line.report.loss, line.report.gradient_norm, where, newest);
+  throw Diverged(line.step,
+                 fmt::format("the loss at step {} is {} and the gradient norm {}: training has diverged{}{}; lower "
+                             "optimizer.learning_rate, or go on from an earlier checkpoint",
+                             line.step, line.report.loss, line.report.gradient_norm, where, newest));
 }
 
 void Trainer::save(int64_t step) {

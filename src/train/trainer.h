@@ -12,6 +12,12 @@
 
 namespace moe {
 
+/// The loss or the gradients of a step are no numbers any more.
+struct Diverged : Error {
+  Diverged(int64_t at, const std::string& what) : Error(what), step(at) {}
+  int64_t step;
+};
+
 class Trainer {
  public:
   /// Refuses first what cannot be trained or resumed, then allocates all memory (`plan` is plan_training of the run).

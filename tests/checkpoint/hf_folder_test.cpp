@@ -67,6 +67,100 @@ TEST(HfConfig, FieldsThatChangeNothingAreAccepted) {
   EXPECT_EQ(config_refusal("rope_parameters", {{"rope_theta", 1e4}, {"rope_type", "default"}}), "(not refused)");
 }
 
+const Json kRequired = {{"vocab_size", 50},
+                        {"hidden_size", 24},
+                        {"num_hidden_layers", 2},
+                        {"num_attention_heads", 3},
+                        {"intermediate_size", 8}};
+
+// docs/models.md: what holds where a field is absent or null.
+TEST(HfConfig, EveryFieldHasItsDefault) {
+  Json nulls = kRequired;
+  const Json written = to_hf_config(tiny_config(), DType::f32);
+  for (const auto& [field, value] : written.items()) {
+    if (!kRequired.contains(field)) nulls[field] = nullptr;
+  }
+  for (const Json& json : {kRequired, nulls}) {
+    const ModelConfig config = parse_hf_config(json, "config.json");
+    EXPECT_EQ(config.num_key_value_heads, 3);
+    EXPECT_EQ(config.head_dim, 8);
+    EXPECT_EQ(config.moe_intermediate_size, 0);
+    EXPECT_EQ(config.n_routed_experts, 0);
+    EXPECT_EQ(config.n_shared_experts, 0);
+    EXPECT_EQ(config.num_experts_per_tok, 0);
+    EXPECT_EQ(config.moe_layer_freq, 1);
+    EXPECT_EQ(config.first_k_dense_replace, 0);
+    EXPECT_FALSE(config.norm_topk_prob);
+    EXPECT_EQ(config.routing, RoutingMethod::topk);
+    EXPECT_EQ(config.scoring_func, Scoring::softmax);
+    EXPECT_EQ(config.topk_method, TopkMethod::greedy);
+    EXPECT_EQ(config.n_group, 1);
+    EXPECT_EQ(config.topk_group, 1);
+    EXPECT_EQ(config.routed_scaling_factor, 1);
+    EXPECT_EQ(config.router_jitter, 0);
+    EXPECT_EQ(config.second_expert_threshold, 0);
+    EXPECT_EQ(config.capacity_factor, 0);
+    EXPECT_EQ(config.eval_capacity_factor, 0);
+    EXPECT_FALSE(config.tie_word_embeddings);
+    EXPECT_EQ(config.rms_norm_eps, 1e-6);
+    EXPECT_EQ(config.rope_theta, 10000);
+    EXPECT_EQ(config.max_position_embeddings, 2048);
+    EXPECT_EQ(config.initializer_range, 0.02);
+    EXPECT_EQ(config.aux_loss_alpha, 0.001);
+    EXPECT_TRUE(config.seq_aux);
+    EXPECT_EQ(config.bos_token_id, std::nullopt);
+    EXPECT_EQ(config.eos_token_id, std::nullopt);
+    EXPECT_EQ(config.pad_token_id, std::nullopt);
+  }
+}
+
+TEST(HfConfig, RopeThetaIsThatOfRopeParametersOverTheFieldBesideThem) {
+  const auto theta = [](const Json& more) {
+    Json json = kRequired;
+    json.update(more);
+    return parse_hf_config(json, "config.json").rope_theta;
+  };
+  EXPECT_EQ(theta({{"rope_theta", 700}}), 700);
+  EXPECT_EQ(theta({{"rope_parameters", {{"rope_theta", 500}}}}), 500);
+  EXPECT_EQ(theta({{"rope_theta", 700}, {"rope_parameters", {{"rope_theta", 500}, {"rope_type", "default"}}}}), 500);
+  EXPECT_EQ(theta({{"rope_theta", 700}, {"rope_parameters", {{"rope_type", "default"}}}}), 700);
+}
+
+// Every number at the edges: one that this program holds, or refused by its name.
+TEST(HfConfig, NumbersKeepTheirMeaningAtTheirEdges) {
+  const Json big_unsigned = uint64_t{1} << 63;
+  const std::vector<Json> edges = {
+      0,      -1,  int64_t{1} << 31, int64_t{1} << 32, (int64_t{1} << 32) + 1, INT64_MAX, big_unsigned, 1e-30, 1e300,
+      -1e300, 1e19};
+  const Json written = to_hf_config(tiny_config(), DType::f32);
+  int64_t taken = 0;
+  for (const auto& [field, value] : written.items()) {
+    if (!value.is_number() && field.find("token_id") == std::string::npos) continue;
+    for (const Json& edge : edges) {
+      Json json = written;
+      json[field] = edge;
+      try {
+        const Json again = to_hf_config(parse_hf_config(json, "config.json"), DType::f32);
+        // -1 is also written for no token, 0 for no groups.
+        const bool none = edge == -1 && field.find("token_id") != std::string::npos;
+        if (!none && again.contains(field) && !again[field].is_null()) EXPECT_EQ(again[field], edge) << field;
+        ++taken;
+      } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find(field), std::string::npos)
+            << field << " = " << edge << ": " << error.what();
+      }
+    }
+  }
+  EXPECT_GT(taken, 12);
+  EXPECT_NE(config_refusal("num_attention_heads", 4294967298).find("num_attention_heads is 4294967298, expected"),
+            std::string::npos);
+  Json odd = kRequired;
+  odd["hidden_size"] = 33;
+  odd["num_attention_heads"] = 4;
+  EXPECT_NE(refusal([&] { parse_hf_config(odd, "c"); }).find("hidden_size is 33, expected a multiple"),
+            std::string::npos);
+}
+
 TEST(HfConfig, WrittenAndReadAgainIsTheSame) {
   ModelConfig config = tiny_config();
   config.head_dim = 6;  // not hidden_size / heads

@@ -4,9 +4,11 @@ Usage: train_test.py PATH_OF_MOE
 """
 
 import fcntl
+import json
 import os
 import pathlib
 import pty
+import re
 import shutil
 import signal
 import struct
@@ -110,6 +112,44 @@ class TrainTest(unittest.TestCase):
             self.train(folder, *[part for key in keep for part in ("--set", key)])
             self.assertEqual(sorted(path.name for path in folder.glob("step-*")), [f"step-{step}" for step in kept])
             self.assertEqual(os.readlink(folder / "latest"), "step-30")
+
+    def test_hours_are_steps_that_every_resume_keeps(self):
+        folder, same = self.base / "hours", self.base / "hours-as-steps"
+        said = self.train(folder, "--set", "train.hours=0.0002").stderr
+        found = re.search(r"train.hours = 0.0002: (\d+) steps, by ([0-9.]+) s a step", said)
+        self.assertIsNotNone(found, said)
+        steps = int(found[1])
+        self.assertGreaterEqual(steps, 1)
+        self.assertIn(f"\nsteps = {steps}\n", (folder / "run.toml").read_text())
+        self.assertIn("\nhours = 0.0\n", (folder / "run.toml").read_text())
+        self.assertEqual(len(log_without_times(folder / "log.jsonl")), steps)
+        self.train(same, "--set", f"train.steps={steps}")
+        self.assert_same_run(folder, same)
+        again = self.train(folder, "--set", "train.hours=0.0002", "--resume").stderr
+        self.assertIn(f"began with {steps} steps and keeps them", again)
+        self.assert_same_run(folder, same)
+
+    def test_an_epoch_passes_over_every_token_once(self):
+        folder = self.base / "epoch"
+        self.train(folder, "--set", "train.epochs=1", "--set", "data.rows_per_step=1", "--set", "data.microbatch_rows=1",
+                   "--set", "data.sequence_length=64", "--set", 'data.valid=""', "--set", "checkpoint.every=0")
+        domains = json.loads((self.base / "dataset" / "dataset.json").read_text())["domains"]
+        self.assertEqual(sum(line["tokens"] for line in log_without_times(folder / "log.jsonl")),
+                         sum(domain["tokens"] for domain in domains))
+
+    def test_every_key_is_listed(self):
+        said = moe("train", "--keys")
+        self.assertEqual(said.stderr, "")
+        self.assertIn(said.stdout, (ROOT / "docs/training.md").read_text())
+        self.assertIn("| `optimizer.learning_rate` | number from 0 to 1000000 | 0.001 |", said.stdout)
+
+    def test_mistakes_are_told_together(self):
+        said = self.train(self.base / "mistakes", "--set", "lr=1", "--set", "batch_size=2", check=False)
+        self.assertEqual(said.returncode, 2)
+        self.assertEqual(said.stderr.count("error:"), 1)
+        self.assertIn("--set lr=1: unknown key lr; did you mean optimizer.learning_rate?", said.stderr)
+        self.assertIn("--set batch_size=2: unknown key batch_size; did you mean data.rows_per_step?", said.stderr)
+        self.assertFalse((self.base / "mistakes").exists())
 
     def test_resume_without_a_checkpoint_starts_at_step_0(self):
         folder = self.base / "fresh"

@@ -143,7 +143,27 @@ TEST(Settings, AnUnknownKeyIsRefusedWithTheClosestKnownOne) {
   Settings s = Settings::parse("[train]\nsteps = 3\nsteos = 4\nwarmpu = 5\n", "r.toml");
   s.get<int64_t>("train.steps", 0);
   s.get<int64_t>("train.warmup", 0);
-  EXPECT_EQ(usage_error_of([&] { s.finish(); }), "r.toml:3: unknown key train.steos; did you mean train.steps?");
+  EXPECT_EQ(usage_error_of([&] { s.finish(); }),
+            "2 mistakes in the settings:\n"
+            "  r.toml:3: unknown key train.steos; did you mean train.steps?\n"
+            "  r.toml:4: unknown key train.warmpu; did you mean train.warmup?");
+}
+
+TEST(Settings, KeptMistakesAreToldWithTheUnknownKeysInTheOrderOfTheFile) {
+  Settings s = Settings::parse("[train]\nsteos = 4\nrows = 0\n", "r.toml");
+  s.get<int64_t>("train.rows", 1);
+  s.know("train.steps", "iterations");
+  s.keep_mistake("train.rows", UsageError("r.toml:3: rows"));
+  EXPECT_TRUE(s.has_mistakes());
+  EXPECT_EQ(usage_error_of([&] { s.finish(); }),
+            "2 mistakes in the settings:\n  r.toml:2: unknown key train.steos; did you mean train.steps?\n  r.toml:3: "
+            "rows");
+}
+
+TEST(Settings, AnotherWordForAKeyIsKnown) {
+  Settings s = Settings::parse("[model]\nIterations = 3\n", "r.toml");
+  s.know("train.steps", "iterations max_steps");
+  EXPECT_EQ(usage_error_of([&] { s.finish(); }), "r.toml:2: unknown key model.Iterations; did you mean train.steps?");
 }
 
 TEST(Settings, TheRightKeyInTheWrongSectionIsSuggested) {
@@ -174,7 +194,7 @@ TEST(Settings, ASectionsUnknownKeysAreRefusedByThemselves) {
   EXPECT_EQ(usage_error_of([&] { s.finish("study"); }), "r.toml:5: unknown key study.seedz; did you mean study.seeds?");
   s.drop_section("study");
   s.finish("study");
-  EXPECT_EQ(usage_error_of([&] { s.finish(); }).substr(0, 8), "r.toml:1");
+  EXPECT_THAT(usage_error_of([&] { s.finish(); }), testing::HasSubstr("\n  r.toml:1: unknown key other"));
 }
 
 TEST(Settings, SyntaxErrorsNameFileAndLine) {

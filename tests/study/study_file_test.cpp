@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "study/study_keys.h"
 #include "tests/study/studies.h"
 
 namespace moe::test {
@@ -96,6 +98,46 @@ TEST(StudyFile, AMistakeInASystemsKeyNamesTheSystem) {
   }
 }
 
+// few chooses 1 of 8 experts, many 2 of 16.
+TEST(StudyFile, ABudgetScalesTheStepsByWhatAStepCosts) {
+  const TemporaryFolder folder;
+  const auto steps = [&](std::vector<std::string> set) {
+    set.emplace_back("train.steps=1000");
+    const Study study = study_of(folder, kStudySection, std::move(set));
+    return std::pair(study.jobs[0].run.schedule.steps, study.jobs[1].run.schedule.steps);
+  };
+  EXPECT_EQ(steps({}), std::pair(int64_t{1000}, int64_t{1000}));
+  const auto [few, many] = steps({"study.budget=flops"});
+  EXPECT_EQ(few, 1000) << "the first system is the reference";
+  EXPECT_LT(many, 1000);
+  const auto [fewer, most] = steps({"study.budget=flops", "study.reference=many"});
+  EXPECT_EQ(most, 1000);
+  EXPECT_NEAR(static_cast<double>(fewer) / 1000, 1000.0 / static_cast<double>(many), 0.01);
+  EXPECT_EQ(steps({"study.budget=seconds"}), std::pair(int64_t{1000}, int64_t{1000})) << "no rate yet";
+  make_folder(folder / "study");
+  write_file(folder / "study/rates.json", "{\"few\": 0.2, \"many\": 0.5}");
+  EXPECT_EQ(steps({"study.budget=seconds"}), std::pair(int64_t{1000}, int64_t{400}));
+  EXPECT_EQ(steps({"study.budget=seconds", "study.reference=many"}), std::pair(int64_t{2500}, int64_t{1000}));
+}
+
+TEST(StudyFile, WhatABudgetDoesNotGoWithIsRefused) {
+  EXPECT_THAT(refusal(kStudySection, {"study.budget=money"}),
+              HasSubstr("expected \"tokens\", \"flops\" or \"seconds\""));
+  EXPECT_THAT(refusal(kStudySection, {"study.reference=none"}), HasSubstr("a name of study.systems"));
+  EXPECT_THAT(refusal(kStudySection, {"train.hours=1"}),
+              HasSubstr("train.hours is 1, expected to be left out of a study"));
+  EXPECT_THAT(refusal("[study]\nbudget = \"flops\"\nsystems = [\"a:\", \"b: train.steps=3\"]\n"),
+              HasSubstr("system b of"));
+}
+
+TEST(StudyFile, ThePageHoldsTheTableOfItsKeys) {
+  const std::string page = read_file(fs::path(MOE_SOURCE_DIR) / "docs/study.md");
+  std::vector<ListedKey> keys;
+  list_keys(study_keys(), keys);
+  EXPECT_THAT(page, HasSubstr("<!-- moe study --keys -->\n" + keys_as_markdown(keys) + "<!-- end of keys -->"))
+      << "put the output of `moe study --keys` between the markers of docs/study.md";
+}
+
 TEST(StudyFile, ASeedOrFolderFromTheCommandLineIsRefused) {
   EXPECT_THAT(refusal(kStudySection, {"train.seed=5"}), HasSubstr("a study sets train.seed itself, by study.seeds"));
   EXPECT_THAT(refusal(kStudySection, {"run.dir=x"}), HasSubstr("a study sets run.dir itself, by study.dir"));
@@ -111,10 +153,10 @@ TEST(StudyFile, MistakesInSeedsMasksAndBarsAreNamed) {
   const auto with = [](const std::string& seeds) { return "[study]\nsystems = [\"a:\"]\nseeds = " + seeds + "\n"; };
   EXPECT_THAT(refusal(with("[]")), HasSubstr("expected at least one seed"));
   EXPECT_THAT(refusal(with("[1, 2, 1]")), HasSubstr("expected each seed once"));
-  EXPECT_THAT(refusal(with("[-1]")), HasSubstr("train.seed is -1, expected at least 0"));
+  EXPECT_THAT(refusal(with("[-1]")), HasSubstr("study.seeds is [-1], expected a list of integers from 0 to"));
   EXPECT_THAT(refusal(with("\"one\"")), HasSubstr("a list of integers"));
-  EXPECT_THAT(refusal_of("mask_sixteenths = [0, 9]"), HasSubstr("expected numbers from 0 to 8"));
-  EXPECT_THAT(refusal_of("mask_sixteenths = [-1]"), HasSubstr("expected numbers from 0 to 8"));
+  EXPECT_THAT(refusal_of("mask_sixteenths = [0, 9]"), HasSubstr("expected a list of integers from 0 to 8"));
+  EXPECT_THAT(refusal_of("mask_sixteenths = [-1]"), HasSubstr("expected a list of integers from 0 to 8"));
   EXPECT_THAT(refusal_of("bars = [\"all: few none\"]"), HasSubstr("names of study.systems, but none is none"));
   EXPECT_THAT(refusal_of("bars = [\"few many\"]"), HasSubstr("study.bars"));
   EXPECT_THAT(refusal_of("bars = [\"curves: few\"]"), HasSubstr("there is another plot curves"));

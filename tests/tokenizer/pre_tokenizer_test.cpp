@@ -72,6 +72,8 @@ TEST(PreTokenizer, DigitsAreSingleOrTogether) {
   const auto digits = [](bool single) { return Json{{"type", "Digits"}, {"individual_digits", single}}; };
   EXPECT_THAT(words_of({digits(true), byte_level()}, "a12½b"), ElementsAre("a", "1", "2", "½", "b"));
   EXPECT_THAT(words_of({digits(false), byte_level()}, "a12½b"), ElementsAre("a", "12½", "b"));
+  EXPECT_THAT(words_of({Json{{"type", "Digits"}}, byte_level()}, "a12½b"), ElementsAre("a", "12½", "b"))
+      << "where the file does not say";
 }
 
 TEST(PreTokenizer, ByteLevelHasGpt2sExpressionAndABlankBefore) {

@@ -167,5 +167,109 @@ TEST(RunKeys, CombinationsThatNoMethodDefinesAreRefused) {
       HasSubstr("balance.first_choice is true, but model.scoring_func is softmax and model.topk_method noaux_tc"));
 }
 
+// Every number of the file arrives where the run uses it: each is one that no default is.
+TEST(RunFile, ArrivesInTheRun) {
+  const RunConfig run = read(
+      "data.rows_per_step=12 data.microbatch_rows=3 data.valid=v optimizer.learning_rate=0.007 optimizer.beta1=0.81 "
+      "optimizer.beta2=0.82 optimizer.eps=1e-5 optimizer.weight_decay=0.3 optimizer.clip=0.7 schedule.kind=wsd "
+      "schedule.warmup_steps=17 schedule.decay_factor=0.4 schedule.final_ratio=0.2 schedule.decay_fraction=0.6 "
+      "train.seed=9 train.dtype=bf16 train.recompute=true train.init_std=0.03 eval.every=11 eval.batch_rows=5 "
+      "eval.every_nth=7 checkpoint.every=13 checkpoint.keep_last=4 checkpoint.keep_every=26 sample.prompts=[\"a\"] "
+      "sample.every=19 sample.max_new_tokens=21 sample.temperature=0.6 run.dir=somewhere "
+      "model.num_experts_per_tok=2 balance.alpha_expert=0.02 balance.alpha_device=0.03 balance.devices=4 "
+      "balance.scope=step balance.z_loss=0.004 balance.first_choice=true model.norm_topk_prob=true "
+      "model.rope_theta=500 model.rms_norm_eps=1e-5");
+  EXPECT_EQ(run.data.rows_per_step, 12);
+  EXPECT_EQ(run.data.valid, "v");
+  EXPECT_EQ(run.step.microbatches, 4);
+  EXPECT_EQ(run.step.microbatch_tokens, 3 * 32);
+  EXPECT_EQ(run.step.sequence_length, 32);
+  const AdamWConfig& optimizer = run.step.optimizer;
+  EXPECT_EQ(optimizer.beta1, 0.81);
+  EXPECT_EQ(optimizer.beta2, 0.82);
+  EXPECT_EQ(optimizer.eps, 1e-5);
+  EXPECT_EQ(optimizer.weight_decay, 0.3);
+  EXPECT_EQ(optimizer.clip, 0.7);
+  const Schedule& schedule = run.schedule;
+  EXPECT_EQ(schedule.kind, ScheduleKind::wsd);
+  EXPECT_EQ(schedule.peak, 0.007);
+  EXPECT_EQ(schedule.steps, 100);
+  EXPECT_EQ(schedule.warmup_steps, 17);
+  EXPECT_EQ(schedule.decay_factor, 0.4);
+  EXPECT_EQ(schedule.final_ratio, 0.2);
+  EXPECT_EQ(schedule.decay_fraction, 0.6);
+  EXPECT_EQ(run.seed, 9u);
+  EXPECT_EQ(run.step.seed, 9u);
+  EXPECT_EQ(run.step.dtype, DType::bf16);
+  EXPECT_TRUE(run.step.recompute);
+  EXPECT_EQ(run.model.initializer_range, 0.03);
+  EXPECT_EQ(run.model.rope_theta, 500);
+  EXPECT_EQ(run.model.rms_norm_eps, 1e-5);
+  EXPECT_TRUE(run.model.norm_topk_prob);
+  const BalanceConfig& balance = run.step.balance;
+  EXPECT_EQ(balance.alpha_expert, 0.02f);
+  EXPECT_EQ(balance.alpha_device, 0.03f);
+  EXPECT_EQ(balance.devices, 4);
+  EXPECT_EQ(balance.scope, BalanceScope::step);
+  EXPECT_EQ(balance.z_loss, 0.004f);
+  EXPECT_TRUE(balance.first_choice);
+  EXPECT_EQ(run.model.aux_loss_alpha, static_cast<double>(0.02f));
+  EXPECT_FALSE(run.model.seq_aux);
+  EXPECT_EQ(run.evaluation.every, 11);
+  EXPECT_EQ(run.evaluation.batch_rows, 5);
+  EXPECT_EQ(run.evaluation.every_nth, 7);
+  EXPECT_EQ(run.checkpoint.every, 13);
+  EXPECT_EQ(run.checkpoint.keep_last, 4);
+  EXPECT_EQ(run.checkpoint.keep_every, 26);
+  EXPECT_EQ(run.sample.prompts, std::vector<std::string>{"a"});
+  EXPECT_EQ(run.sample.every, 19);
+  EXPECT_EQ(run.sample.max_new_tokens, 21);
+  EXPECT_EQ(run.sample.temperature, 0.6);
+  EXPECT_EQ(run.run_dir, "somewhere");
+}
+
+// docs/training.md's defaults, as values and not by the table that both come from.
+TEST(RunFile, HasTheDefaultsThatThePageNames) {
+  const RunConfig run = read("model.num_experts_per_tok=2");
+  EXPECT_EQ(run.data.microbatch_rows, 4);
+  EXPECT_EQ(run.step.optimizer.beta1, 0.9);
+  EXPECT_EQ(run.step.optimizer.beta2, 0.95);
+  EXPECT_EQ(run.step.optimizer.eps, 1e-8);
+  EXPECT_EQ(run.step.optimizer.weight_decay, 0.1);
+  EXPECT_EQ(run.step.optimizer.clip, 1);
+  EXPECT_EQ(run.schedule.kind, ScheduleKind::step_decay);
+  EXPECT_EQ(run.schedule.peak, 1e-3);
+  EXPECT_EQ(run.schedule.warmup_steps, 5);
+  EXPECT_EQ(run.schedule.decay_factor, 0.316);
+  EXPECT_EQ(run.schedule.final_ratio, 0.1);
+  EXPECT_EQ(run.schedule.decay_fraction, 0.2);
+  EXPECT_EQ(run.step.dtype, DType::f32);
+  EXPECT_FALSE(run.step.recompute);
+  EXPECT_EQ(run.seed, 1u);
+  EXPECT_EQ(run.step.balance.alpha_expert, 0.01f);
+  EXPECT_EQ(run.step.balance.scope, BalanceScope::sequence);
+  EXPECT_EQ(run.evaluation.every, 0);
+  EXPECT_EQ(run.evaluation.batch_rows, 4);
+  EXPECT_EQ(run.evaluation.every_nth, 1);
+  EXPECT_EQ(run.checkpoint.keep_last, 2);
+  EXPECT_EQ(run.checkpoint.keep_every, 0);
+  EXPECT_EQ(run.sample.max_new_tokens, 48);
+  EXPECT_EQ(run.sample.temperature, 0.8);
+  EXPECT_EQ(run.run_dir, "runs/run");
+}
+
+TEST(RunFile, InitialWeightsFollowTheWidth) {
+  const auto deviation = [](int64_t width) {
+    return read(fmt::format("model.hidden_size={} model.num_attention_heads=1 model.num_experts_per_tok=2", width))
+        .model.initializer_range;
+  };
+  EXPECT_EQ(deviation(256), 0.04);
+  EXPECT_EQ(deviation(1024), 0.0313);
+  EXPECT_EQ(deviation(2048), 0.0221);
+  EXPECT_EQ(deviation(4096), 0.0156);
+  EXPECT_EQ(read("train.init_std=0.006 model.hidden_size=256 model.num_experts_per_tok=2").model.initializer_range,
+            0.006);
+}
+
 }  // namespace
 }  // namespace moe

@@ -1,0 +1,25 @@
+#pragma once
+/// The keys of a study file's section [study].
+
+#include "study/study_file.h"
+#include "train/run_keys.h"
+
+namespace moe {
+
+/// [study] as the file has it.
+struct StudyFile {
+  std::string dir = "runs/study";
+  std::string title;
+  std::vector<int64_t> seeds = {1};
+  std::vector<std::string> systems;
+  Budget budget = Budget::tokens;
+  std::string reference;
+  std::vector<int64_t> mask_sixteenths;
+  bool switches = false;
+  std::vector<std::string> bars;
+  bool keep_checkpoints = false;
+};
+
+std::span<const KeyRow<StudyFile>> study_keys();
+
+}  // namespace moe

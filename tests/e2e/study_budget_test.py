@@ -1,0 +1,128 @@
+"""What ends the systems of a study: budgets of FLOPs and of seconds, and divergence.
+
+Usage: study_budget_test.py PATH_OF_MOE
+"""
+
+import json
+import pathlib
+import re
+import shutil
+import tempfile
+import unittest
+
+from support import ROOT, make_dataset, moe
+
+SYSTEMS = ["dense", "gshard", "fine"]
+
+STUDY_FILE = """
+[study]
+dir = "{folder}/study"
+seeds = [1]
+systems = [
+  "dense:  model.method=dense",
+  "gshard: model.method=gshard",
+  "fine:   model.moe_intermediate_size=8 model.n_shared_experts=1 model.n_routed_experts=15 model.num_experts_per_tok=3",
+]
+[data]
+train = "{folder}/dataset"
+valid = "{folder}/dataset"
+sequence_length = 32
+rows_per_step = 4
+[model]
+hidden_size = 24
+num_hidden_layers = 2
+num_attention_heads = 2
+n_routed_experts = 8
+moe_intermediate_size = 16
+intermediate_size = 32
+max_position_embeddings = 64
+[train]
+steps = 30
+[optimizer]
+learning_rate = 3e-3
+[eval]
+every = 20
+every_nth = 3
+"""
+
+
+class StudyBudgetTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.base = pathlib.Path(tempfile.mkdtemp(prefix="moe-study-budget-test-"))
+        texts = sorted((ROOT / "src").rglob("*.h"))[:6]
+        make_dataset(cls.base, {"headers": [path.read_text() for path in texts]})
+        (cls.base / "study.toml").write_text(STUDY_FILE.format(folder=cls.base))
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.base)
+
+    def study(self, what, folder, *more, check=True):
+        return moe("study", what, self.base / "study.toml", "--set", f"study.dir={folder}", *more, check=check)
+
+    def trained(self, result):
+        """The jobs that a call trained, in order."""
+        return re.findall(r"^(\S+): loss \S+ after", result.stderr, re.MULTILINE)
+
+    def steps_and_results(self, folder):
+        found = {path.stem: json.loads(path.read_text()) for path in (folder / "results").iterdir()}
+        return {name: result["steps"] for name, result in found.items()}, found
+
+    def test_a_budget_of_flops_ends_every_schedule_at_the_same_cost(self):
+        folder = self.base / "flops"
+        settings = ["--set", "study.budget=flops", "--set", "study.reference=gshard"]
+        said = self.study("run", folder, *settings)
+        steps, results = self.steps_and_results(folder)
+        self.assertEqual(steps["gshard-seed1"], 30)
+        self.assertGreater(steps["dense-seed1"], 30)
+        cost = 30 * results["gshard-seed1"]["flops_per_sequence_causal"]
+        for name, result in results.items():
+            self.assertLessEqual(abs(steps[name] * result["flops_per_sequence_causal"] - cost),
+                                 result["flops_per_sequence_causal"] / 2, name)
+            self.assertIn(f"\nwarmup_steps = {int(0.05 * steps[name] + 0.5)}\n", result["settings"])
+            self.assertEqual(result["curve"][-1]["step"], steps[name])
+        best = min(results.values(), key=lambda result: result["loss"])
+        self.assertRegex(said.stdout, rf"At equal FLOPs \([0-9.]+ TFLOP, every schedule ended\): {best['system']} {best['loss']:.4f}")
+        self.assertEqual(self.study("show", folder, *settings).stdout, said.stdout)
+        refused = self.study("run", folder, *settings, "--set",
+                             'study.systems=["a: model.method=dense", "b: train.steps=3"]', "--set",
+                             "study.reference=a", check=False)
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("system b of", refused.stderr)
+        self.assertIn("study.budget = flops sets that by the steps of a", refused.stderr)
+
+    def test_a_budget_of_seconds_goes_by_rates_that_are_measured_once(self):
+        folder = self.base / "seconds"
+        settings = ["--set", "study.budget=seconds"]
+        said = self.study("run", folder, *settings)
+        rates = json.loads((folder / "rates.json").read_text())
+        self.assertEqual(sorted(rates), sorted(SYSTEMS))
+        steps, _ = self.steps_and_results(folder)
+        for system in SYSTEMS:
+            self.assertEqual(steps[f"{system}-seed1"], max(1, round(30 * rates["dense"] / rates[system])))
+        self.assertIn("every schedule ended", said.stdout)
+        again = self.study("run", folder, *settings)
+        self.assertEqual(self.trained(again), [])
+        self.assertNotIn("s a step", again.stderr)
+        self.assertEqual(again.stdout, said.stdout)
+
+    def test_a_system_that_diverges_ends_alone(self):
+        folder = self.base / "diverged"
+        systems = ('study.systems=["calm: model.method=gshard", '
+                   '"wild: model.method=gshard optimizer.weight_decay=1000000 optimizer.learning_rate=1", '
+                   '"last: model.method=dense"]')
+        settings = ["--set", systems]
+        said = self.study("run", folder, *settings, "--plots", folder / "plots")
+        self.assertRegex(said.stderr, r"wild-seed1: diverged at step \d+; the study goes on with the next")
+        self.assertEqual(self.trained(said), ["calm-seed1", "last-seed1"])
+        self.assertRegex(said.stdout, r"\| wild \| seed 1 \| diverged at step \d+ \|")
+        self.assertNotRegex(said.stdout, r"At equal .*wild")
+        self.assertEqual(self.study("show", folder, *settings).stdout, said.stdout)
+        again = self.study("run", folder, *settings)
+        self.assertEqual(self.trained(again), [])
+        self.assertEqual(again.stdout, said.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
