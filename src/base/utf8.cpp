@@ -43,15 +43,25 @@ size_t utf8_length(std::string_view text) {
 }
 
 size_t utf8_valid_prefix(std::string_view text) {
+  const auto* const bytes = reinterpret_cast<const uint8_t*>(text.data());
   size_t at = 0;
   while (at < text.size()) {
     uint64_t word;
     if (at + sizeof word <= text.size()) {
-      std::memcpy(&word, text.data() + at, sizeof word);
+      std::memcpy(&word, bytes + at, sizeof word);
       if ((word & 0x8080808080808080u) == 0) {
         at += sizeof word;
         continue;
       }
+      // Characters of three bytes come in long runs. Those that begin with E0 or ED have narrower second bytes.
+      if ((word & 0xC0C0F0u) == 0x8080E0u && (word & 0xFF) != 0xE0 && (word & 0xFF) != 0xED) {
+        at += 3;
+        continue;
+      }
+    }
+    if (bytes[at] < 0x80) {
+      ++at;
+      continue;
     }
     const size_t length = utf8_length(text.substr(at));
     if (length == 0) break;

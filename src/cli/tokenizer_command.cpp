@@ -15,6 +15,7 @@
 #include "cli/standard_input.h"
 #include "cli/text_sources.h"
 #include "cli/token_ids.h"
+#include "cli/tokenizer_compare.h"
 #include "data/reader.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/trainer.h"
@@ -25,7 +26,8 @@ namespace {
 constexpr const char* kTrainHelp =
     R"(Reads text, as `moe data` does (moe data --help says which files), and writes tokenizer.json and
 tokenizer_config.json, which Hugging Face's libraries read too. The same texts give the same
-tokenizer, in any order and for any number of threads.
+tokenizer, in any order and for any number of threads. Of more than --max-bytes of text it counts the
+words of a sample that is spread over all files; it is the same for the same texts.
 
 Example:
   moe tokenizer train --vocab-size 8192 --out runs/tokenizer books.txt code.jsonl.zst)";
@@ -46,8 +48,11 @@ Example:
 
 constexpr const char* kTokenizer = "folder with tokenizer.json (or vocab.json and merges.txt), or a tokenizer.json";
 
+// Chinese text takes some 12 bytes of memory for each byte.
+constexpr uint64_t kDefaultMaxBytes = 100'000'000;
+
 struct TrainFlags {
-  TrainerOptions trainer;
+  TrainerOptions trainer{.max_bytes = kDefaultMaxBytes};
   std::string out;
   TextSourceOptions sources;
   int threads = 0;
@@ -74,6 +79,11 @@ void train(const TrainFlags& flags) {
   show_status("merging");
   const Tokenizer tokenizer = trainer.finish();
   clear_status();
+  if (trainer.counted_bytes() < trainer.text_bytes()) {
+    log_info("the words of a sample of {:.1f} MB out of {:.1f} MB were counted (--max-bytes {}; 0 counts all)",
+             1e-6 * static_cast<double>(trainer.counted_bytes()), 1e-6 * static_cast<double>(trainer.text_bytes()),
+             flags.trainer.max_bytes);
+  }
   make_folder(flags.out);
   tokenizer.save(flags.out);
   log_info("{}: {} tokens ({} bytes of text, {} different words)", flags.out, tokenizer.id_count(),
@@ -131,6 +141,10 @@ void add_train(CLI::App& parent) {
                    "the expression that cuts text into words first: moe, or qwen2, which llama.cpp knows")
       ->check(CLI::IsMember({"moe", "qwen2"}))
       ->capture_default_str();
+  command
+      ->add_option("--max-bytes", flags->trainer.max_bytes,
+                   "the most text whose words are counted; of more, a sample spread over all files; 0: no limit")
+      ->capture_default_str();
   command->add_option("--out", flags->out, "folder for the files (made if absent)")->required()->type_name("DIR");
   add_threads_option(*command, flags->threads);
   add_text_options(*command, flags->sources);
@@ -173,6 +187,7 @@ void add_tokenizer_commands(CLI::App& app) {
   add_train(*command);
   add_encode(*command);
   add_decode(*command);
+  add_tokenizer_compare_command(*command);
 }
 
 }  // namespace moe

@@ -7,11 +7,6 @@
 namespace moe {
 namespace {
 
-bool is_white_space(char32_t c) {
-  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
 /// The character that ends right before byte `end`; empty where none does.
 std::string_view character_before(std::string_view text, size_t end) {
   for (size_t length = 1; length <= std::min<size_t>(4, end); ++length) {
@@ -25,12 +20,14 @@ std::string_view character_at(std::string_view text, size_t begin) {
   return text.substr(begin, utf8_length(text.substr(begin)));
 }
 
-bool is_white_space(std::string_view character) { return !character.empty() && is_white_space(utf8_take(character)); }
+bool is_white_space(std::string_view character) {
+  return !character.empty() && unicode::kSpaces >> unicode::kind_table()[utf8_take(character)] & 1;
+}
 
 }  // namespace
 
 AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens)
-    : tokens_(std::move(tokens)), word_(R"([\w\x{200c}\x{200d}])") {
+    : tokens_(std::move(tokens)), word_(unicode::rust_word()) {
   for (size_t index = 0; index < tokens_.size(); ++index) {
     uint32_t node = 0;
     for (const char byte : tokens_[index].content) {
@@ -41,6 +38,7 @@ AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens)
     }
     token_at_[node] = static_cast<int32_t>(index);
     starts_[static_cast<uint8_t>(tokens_[index].content[0])] = true;
+    all_special_ = all_special_ && tokens_[index].special;
   }
 }
 
@@ -62,12 +60,10 @@ bool AddedTokenMatcher::find(std::string_view text, size_t from, Found& found) c
   return false;
 }
 
-bool AddedTokenMatcher::stands_alone(const AddedToken& token, std::string_view text, const Found& found,
-                                     RegexScratch& scratch) const {
+bool AddedTokenMatcher::stands_alone(const AddedToken& token, std::string_view text, const Found& found) const {
   if (!token.single_word) return true;
   const auto is_word = [&](std::string_view character) {
-    Regex::Match match;
-    return !character.empty() && word_.find(character, 0, scratch, match);
+    return !character.empty() && word_.contains(utf8_take(character));
   };
   return !is_word(character_before(text, found.begin)) && !is_word(character_at(text, found.end));
 }

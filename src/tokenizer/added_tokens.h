@@ -10,7 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "tokenizer/regex.h"
+#include "tokenizer/class_run.h"
 
 namespace moe {
 
@@ -37,12 +37,13 @@ class AddedTokenMatcher {
   /// Cuts `text` into plain parts and tokens, in order, and hands each to sink(Part). A special token found while
   /// `specials_are_text` stays inside the plain part around it, whole: no other token is looked for in it.
   template <class Sink>
-  void split(std::string_view text, bool specials_are_text, RegexScratch& scratch, Sink&& sink) const {
+  void split(std::string_view text, bool specials_are_text, Sink&& sink) const {
     size_t done = 0;
+    if (specials_are_text && all_special_) return text.empty() ? void() : sink(Part{text, -1});
     Found found{};
     for (size_t from = 0; !tokens_.empty() && find(text, from, found); from = found.end) {
       const AddedToken& token = tokens_[found.token];
-      if ((specials_are_text && token.special) || !stands_alone(token, text, found, scratch)) continue;
+      if ((specials_are_text && token.special) || !stands_alone(token, text, found)) continue;
       size_t begin = found.begin;
       size_t end = found.end;
       if (token.lstrip) begin = std::max(blank_start(text, begin), done);
@@ -62,12 +63,13 @@ class AddedTokenMatcher {
   };
 
   bool find(std::string_view text, size_t from, Found& found) const;
-  bool stands_alone(const AddedToken& token, std::string_view text, const Found& found, RegexScratch& scratch) const;
+  bool stands_alone(const AddedToken& token, std::string_view text, const Found& found) const;
   static size_t blank_start(std::string_view text, size_t end);
   static size_t blank_end(std::string_view text, size_t begin);
 
   std::vector<AddedToken> tokens_;
-  Regex word_;
+  CharacterSet word_;
+  bool all_special_ = true;
   std::array<bool, 256> starts_{};                   // bytes that some token starts with
   std::unordered_map<uint64_t, uint32_t> children_;  // trie: node * 256 + byte -> node
   std::vector<int32_t> token_at_{-1};                // by node: index in tokens_, -1 inside a token

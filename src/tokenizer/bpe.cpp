@@ -15,24 +15,20 @@ constexpr uint32_t kNone = UINT32_MAX;
 // Up to this many bytes searching all ranks at each merge is faster than a heap.
 constexpr size_t kShortWord = 96;
 
-uint64_t mix(int32_t left, int32_t right) {
-  const uint64_t key = uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);
-  return (key ^ key >> 29) * 0x9E3779B97F4A7C15u;
+// Ids and ranks have this many bits in an entry of the table.
+constexpr int kBits = 21;
+
+uint64_t pair_of(int32_t left, int32_t right) {
+  return uint64_t{static_cast<uint32_t>(left)} << kBits | static_cast<uint32_t>(right);
 }
+
+uint64_t mix(uint64_t pair) { return (pair ^ pair >> kBits) * 0x9E3779B97F4A7C15u; }
 
 }  // namespace
 
 Bpe::Bpe(const BpeModel& model) {
-  const size_t capacity = std::bit_ceil(std::max<size_t>(16, model.merges.size() * 2));
-  shift_ = 64 - std::countr_zero(capacity);
-  table_.resize(capacity);
-  for (size_t i = 0; i < model.merges.size(); ++i) {
-    const Merge& merge = model.merges[i];
-    size_t slot = mix(merge.left, merge.right) >> shift_;
-    const auto taken = [&](const Entry& e) { return e.left >= 0 && (e.left != merge.left || e.right != merge.right); };
-    while (taken(table_[slot])) slot = (slot + 1) & (capacity - 1);
-    table_[slot] = {merge.left, merge.right, static_cast<uint32_t>(i), merge.result};
-  }
+  fill_table(model);
+  find_joins(model);
   byte_tokens_.fill(-1);
   std::unordered_map<std::string_view, uint8_t> bytes;
   for (size_t byte = 0; byte < 256; ++byte) bytes[byte_letters()[byte]] = static_cast<uint8_t>(byte);
@@ -45,34 +41,68 @@ Bpe::Bpe(const BpeModel& model) {
   }
 }
 
-const Bpe::Entry* Bpe::find(int32_t left, int32_t right) const {
-  const size_t mask = table_.size() - 1;
-  for (size_t slot = mix(left, right) >> shift_;; slot = (slot + 1) & mask) {
-    const Entry& entry = table_[slot];
-    if (entry.left == left && entry.right == right) return &entry;
-    if (entry.left < 0) return nullptr;
+void Bpe::fill_table(const BpeModel& model) {
+  constexpr size_t kMost = (size_t{1} << kBits) - 1;
+  if (model.merges.size() > kMost || model.tokens.size() > kMost) {
+    fail("the vocabulary has {} tokens and {} merges, expected at most {} of each", model.tokens.size(),
+         model.merges.size(), kMost);
+  }
+  const size_t capacity = std::bit_ceil(std::max<size_t>(16, model.merges.size() * 2));
+  shift_ = 64 - std::countr_zero(capacity);
+  table_.resize(capacity);
+  for (size_t rank = 0; rank < model.merges.size(); ++rank) {
+    const Merge& merge = model.merges[rank];
+    const uint64_t pair = pair_of(merge.left, merge.right);
+    size_t slot = mix(pair) >> shift_;
+    while (table_[slot] != 0 && table_[slot] >> kBits != pair) slot = (slot + 1) & (capacity - 1);
+    table_[slot] = pair << kBits | (rank + 1);
+    results_.push_back(merge.result);
   }
 }
 
 uint32_t Bpe::rank(int32_t left, int32_t right) const {
-  const Entry* entry = find(left, right);
-  return entry == nullptr ? kNoRank : entry->rank;
+  const size_t mask = table_.size() - 1;
+  const uint64_t pair = pair_of(left, right);
+  for (size_t slot = mix(pair) >> shift_;; slot = (slot + 1) & mask) {
+    const uint64_t entry = table_[slot];
+    if (entry >> kBits == pair && entry != 0) return static_cast<uint32_t>(entry & ((uint64_t{1} << kBits) - 1)) - 1;
+    if (entry == 0) return kNoRank;
+  }
+}
+
+void Bpe::find_joins(const BpeModel& model) {
+  std::vector<std::pair<uint8_t, uint8_t>> ends;  // first and last byte, by id
+  for (const std::string& token : model.tokens) {
+    const auto bytes = from_byte_letters(token);
+    const bool known = bytes && !bytes->empty();
+    ends.emplace_back(known ? bytes->front() : 0, known ? bytes->back() : 0);
+  }
+  for (const Merge& merge : model.merges) {
+    const uint8_t left = ends[static_cast<size_t>(merge.left)].second;
+    const uint8_t right = ends[static_cast<size_t>(merge.right)].first;
+    joins_[left * 4u + (right >> 6)] |= uint64_t{1} << (right & 63);
+  }
+}
+
+std::optional<int32_t> Bpe::whole_word(std::string_view word) const {
+  if (whole_words_.empty()) return std::nullopt;
+  const auto whole = whole_words_.find(std::string(word));
+  return whole == whole_words_.end() ? std::nullopt : std::optional(whole->second);
 }
 
 void Bpe::encode(std::string_view word, BpeScratch& scratch, std::vector<int32_t>& ids) const {
-  if (!whole_words_.empty()) {
-    if (const auto whole = whole_words_.find(std::string(word)); whole != whole_words_.end()) {
-      ids.push_back(whole->second);
-      return;
-    }
-  }
+  if (const auto whole = whole_word(word)) return ids.push_back(*whole);
+  for_each_part(word, [&](std::string_view part) { merge(part, scratch, ids); });
+}
+
+void Bpe::merge(std::string_view part, BpeScratch& scratch, std::vector<int32_t>& ids) const {
   scratch.ids.clear();
-  for (const char c : word) {
+  for (const char c : part) {
     const auto byte = static_cast<uint8_t>(c);
     if (byte_tokens_[byte] < 0) fail("the text has byte 0x{:02X}, for which this tokenizer has no token", byte);
     scratch.ids.push_back(byte_tokens_[byte]);
   }
-  if (word.size() <= kShortWord) {
+  if (part.size() <= kShortWord) {
     merge_short(scratch);
   } else {
     merge_long(scratch);
@@ -90,7 +120,7 @@ void Bpe::merge_short(BpeScratch& scratch) const {
     const size_t at = static_cast<size_t>(
         std::min_element(ranks.begin(), ranks.begin() + static_cast<int64_t>(count) - 1) - ranks.begin());
     if (ranks[at] == kNoRank) break;
-    ids[at] = find(ids[at], ids[at + 1])->result;
+    ids[at] = results_[ranks[at]];
     --count;
     std::copy(ids.begin() + static_cast<int64_t>(at) + 2, ids.begin() + static_cast<int64_t>(count) + 1,
               ids.begin() + static_cast<int64_t>(at) + 1);
@@ -131,7 +161,7 @@ void Bpe::merge_long(BpeScratch& scratch) const {
     const auto at = static_cast<uint32_t>(top);
     if (ranks[at] != top >> 32) continue;
     const uint32_t right = next[at];
-    ids[at] = find(ids[at], ids[right])->result;
+    ids[at] = results_[ranks[at]];
     ids[right] = -1;
     ranks[right] = kNoRank;
     next[at] = next[right];

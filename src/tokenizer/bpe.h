@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,26 +39,44 @@ class Bpe {
   explicit Bpe(const BpeModel& model);
 
   /// Appends the ids of `word` (any bytes). A byte without a token is an error. Time grows as n log n. Thread-safe.
+  /// The same as whole_word(), and where that has none merge() of each part.
   void encode(std::string_view word, BpeScratch& scratch, std::vector<int32_t>& ids) const;
+
+  /// The token of a word that needs no merges (BpeModel::ignore_merges).
+  std::optional<int32_t> whole_word(std::string_view word) const;
+
+  /// Cuts `word` where no merge joins the bytes on both sides, and calls f(std::string_view) for each part, in order.
+  /// The ids of a word are those of its parts.
+  template <class F>
+  void for_each_part(std::string_view word, F&& f) const {
+    size_t begin = 0;
+    for (size_t at = 1; at < word.size(); ++at) {
+      if (joined(static_cast<uint8_t>(word[at - 1]), static_cast<uint8_t>(word[at]))) continue;
+      f(word.substr(begin, at - begin));
+      begin = at;
+    }
+    f(word.substr(begin));
+  }
+
+  /// Appends the ids of a part.
+  void merge(std::string_view part, BpeScratch& scratch, std::vector<int32_t>& ids) const;
 
   /// The token of a single byte, -1 where the vocabulary has none.
   int32_t byte_token(uint8_t byte) const { return byte_tokens_[byte]; }
 
  private:
-  struct Entry {
-    int32_t left = -1;
-    int32_t right = -1;
-    uint32_t rank = 0;
-    int32_t result = -1;
-  };
-
-  const Entry* find(int32_t left, int32_t right) const;
+  bool joined(uint8_t left, uint8_t right) const { return joins_[left * 4u + (right >> 6)] >> (right & 63) & 1; }
+  void find_joins(const BpeModel& model);
+  void fill_table(const BpeModel& model);
   uint32_t rank(int32_t left, int32_t right) const;
   void merge_short(BpeScratch& scratch) const;
   void merge_long(BpeScratch& scratch) const;
 
   std::array<int32_t, 256> byte_tokens_;
-  std::vector<Entry> table_;                              // open addressing; a power of two, at most half full
+  std::array<uint64_t, 256 * 4> joins_{};  // a bit for each two bytes that some merge brings together
+  // Open addressing; a power of two, at most half full. An entry is left << 42 | right << 21 | rank + 1; 0 is none.
+  std::vector<uint64_t> table_;
+  std::vector<int32_t> results_;                          // by rank
   int shift_ = 0;                                         // 64 - log2(table size)
   std::unordered_map<std::string, int32_t> whole_words_;  // only with ignore_merges
 };

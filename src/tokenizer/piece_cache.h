@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -17,15 +18,14 @@ class PieceCache {
 
   PieceCache() : entries_(size_t{1} << kBits) {}
 
-  /// Appends the ids of `piece` as seen by split `stage`; false: not known. `piece` has 1 to kMaxPiece bytes.
-  bool find(size_t stage, std::string_view piece, std::vector<int32_t>& ids) const {
+  /// The ids of `piece` as seen by split `stage`; nothing: not known. `piece` has 1 to kMaxPiece bytes.
+  std::optional<std::span<const int32_t>> find(size_t stage, std::string_view piece) const {
     const Entry& entry = entries_[slot(stage, piece)];
     if (entry.size != piece.size() || entry.stage != stage ||
         std::memcmp(entry.piece, piece.data(), piece.size()) != 0) {
-      return false;
+      return std::nullopt;
     }
-    ids.insert(ids.end(), entry.ids, entry.ids + entry.count);
-    return true;
+    return std::span(entry.ids, entry.count);
   }
 
   void insert(size_t stage, std::string_view piece, std::span<const int32_t> ids) {

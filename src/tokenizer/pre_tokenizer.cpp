@@ -10,10 +10,18 @@ namespace {
 
 // GPT-2's expression, which ByteLevel stands for where use_regex is set.
 constexpr std::string_view kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kNumber = R"(\p{N})";
-constexpr std::string_view kPunctuation = R"([!-/:-@\[-`{-~\p{P}])";
-constexpr std::string_view kWordOrOther = R"(\w+|[^\w\s]+)";
-constexpr std::string_view kSpace = R"(\s)";
+/// One character of `members`, or a run of them.
+Pattern class_pattern(const unicode::Ranges& members, uint32_t most) {
+  return Pattern(ClassRun{.members = CharacterSet(members), .most = most});
+}
+
+/// \w+|[^\w\s]+ with the classes of Rust's regular expressions.
+Pattern words_and_others() {
+  const unicode::Ranges words = unicode::rust_word();
+  const unicode::Ranges spaces = unicode::ranges_of(unicode::kSpaces);
+  return Pattern(
+      WordsAndOthers{CharacterSet(words), CharacterSet(unicode::complement(unicode::united(words, spaces)))});
+}
 
 SplitBehavior behavior_named(const std::string& name, const std::string& where) {
   static constexpr std::array<std::pair<std::string_view, SplitBehavior>, 5> kNames = {
@@ -33,6 +41,14 @@ SplitBehavior behavior_named(const std::string& name, const std::string& where) 
 
 }  // namespace
 
+std::string_view PreTokenizer::prepare(size_t index, std::string_view piece, std::string& buffer) const {
+  if (!splits_[index].add_blank || piece.starts_with(' ')) return piece;
+  buffer.reserve(piece.size() + 1);
+  buffer = ' ';
+  buffer += piece;
+  return buffer;
+}
+
 PreTokenizer::PreTokenizer(const Json& pre_tokenizer, std::string_view where) {
   const std::string name = fmt::format("{}: pre_tokenizer", where);
   add(pre_tokenizer, name);
@@ -50,15 +66,16 @@ void PreTokenizer::add(const Json& node, const std::string& where) {
     add_split(node, where);
   } else if (type == "Digits") {
     const bool single = json_bool(node, "individual_digits", where, false);
-    splits_.push_back(
-        {.pattern = Regex(kNumber), .behavior = single ? SplitBehavior::isolated : SplitBehavior::contiguous});
+    splits_.push_back({.pattern = class_pattern(unicode::digits_step(), 1),
+                       .behavior = single ? SplitBehavior::isolated : SplitBehavior::contiguous});
   } else if (type == "Punctuation") {
-    splits_.push_back({.pattern = Regex(kPunctuation),
+    splits_.push_back({.pattern = class_pattern(unicode::punctuation_step(), 1),
                        .behavior = behavior_named(json_string(node, "behavior", where, "Isolated"), where)});
   } else if (type == "Whitespace") {
-    splits_.push_back({.pattern = Regex(kWordOrOther), .behavior = SplitBehavior::removed, .invert = true});
+    splits_.push_back({.pattern = words_and_others(), .behavior = SplitBehavior::removed, .invert = true});
   } else if (type == "WhitespaceSplit") {
-    splits_.push_back({.pattern = Regex(kSpace), .behavior = SplitBehavior::removed});
+    splits_.push_back(
+        {.pattern = class_pattern(unicode::ranges_of(unicode::kSpaces), 1), .behavior = SplitBehavior::removed});
   } else {
     fail(
         "{}: the step {} is not supported (supported: Sequence, Split, ByteLevel, Digits, Punctuation, Whitespace, "
@@ -72,7 +89,8 @@ void PreTokenizer::add_byte_level(const Json& node, const std::string& where) {
   const bool use_regex = json_bool(node, "use_regex", where, true);
   byte_level_ = true;
   if (!add_blank && !use_regex) return;
-  splits_.push_back({.pattern = use_regex ? std::optional<Regex>(Regex(kGpt2)) : std::nullopt, .add_blank = add_blank});
+  splits_.push_back(
+      {.pattern = use_regex ? std::optional<Pattern>(Pattern(kGpt2)) : std::nullopt, .add_blank = add_blank});
 }
 
 void PreTokenizer::add_split(const Json& node, const std::string& where) {
@@ -81,8 +99,8 @@ void PreTokenizer::add_split(const Json& node, const std::string& where) {
   Split split{.behavior = behavior_named(json_string(node, "behavior", where), where),
               .invert = json_bool(node, "invert", where, false)};
   try {
-    split.pattern = literal != nullptr ? Regex(regex_escape(json_string(pattern, "String", where)))
-                                       : Regex(json_string(pattern, "Regex", where));
+    split.pattern = literal != nullptr ? Pattern(regex_escape(json_string(pattern, "String", where)))
+                                       : Pattern(json_string(pattern, "Regex", where));
   } catch (const Error& error) {
     fail("{}: {}", where, error.what());
   }

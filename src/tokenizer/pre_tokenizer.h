@@ -12,7 +12,7 @@
 
 #include "base/utf8.h"
 #include "formats/json.h"
-#include "tokenizer/regex.h"
+#include "tokenizer/pattern.h"
 
 namespace moe {
 
@@ -20,7 +20,7 @@ namespace moe {
 enum class SplitBehavior { isolated, removed, contiguous, merged_with_previous, merged_with_next };
 
 struct Split {
-  std::optional<Regex> pattern = std::nullopt;  // none: the piece stays whole
+  std::optional<Pattern> pattern = std::nullopt;  // none: the piece stays whole
   SplitBehavior behavior = SplitBehavior::isolated;
   bool invert = false;     // matches and the text between them change places
   bool add_blank = false;  // a piece that does not begin with a blank gets one, before it is cut
@@ -37,8 +37,11 @@ class PreTokenizer {
   /// Splits in their order.
   size_t size() const { return splits_.size(); }
 
-  /// Cuts `piece` (valid UTF-8, not empty) by split `index` and calls sink(std::string_view) for each part, in order,
-  /// none of them empty.
+  /// What split `index` cuts in the place of `piece`: the piece, or in `buffer` the piece with a blank before it.
+  std::string_view prepare(size_t index, std::string_view piece, std::string& buffer) const;
+
+  /// Cuts `piece` (valid UTF-8, not empty, prepared) by split `index` and calls sink(std::string_view) for each part,
+  /// in order, none of them empty and all of them parts of `piece`.
   template <class Sink>
   void cut(size_t index, std::string_view piece, RegexScratch& scratch, Sink&& sink) const;
 
@@ -56,7 +59,9 @@ class PreTokenizer {
   template <class Sink>
   void cut_from(size_t index, std::string_view piece, RegexScratch& scratch, Sink& sink) const {
     if (index == size()) return sink(piece);
-    cut(index, piece, scratch, [&](std::string_view part) { cut_from(index + 1, part, scratch, sink); });
+    std::string buffer;
+    cut(index, prepare(index, piece, buffer), scratch,
+        [&](std::string_view part) { cut_from(index + 1, part, scratch, sink); });
   }
 
   void add(const Json& node, const std::string& where);
@@ -126,31 +131,17 @@ class Joiner {
 template <class Sink>
 void PreTokenizer::cut(size_t index, std::string_view piece, RegexScratch& scratch, Sink&& sink) const {
   const Split& split = splits_[index];
-  std::string with_blank;
-  if (split.add_blank && !piece.starts_with(' ')) {
-    with_blank.reserve(piece.size() + 1);
-    with_blank += ' ';
-    with_blank += piece;
-    piece = with_blank;
-  }
   if (!split.pattern) return sink(piece);
-  detail::Joiner<std::remove_reference_t<Sink>> joiner(split.behavior, piece, sink);
-  size_t done = 0;  // pieces up to here were given
-  size_t from = 0;
-  bool matched = false;
-  Regex::Match match{};
-  while (from <= piece.size() && split.pattern->find(piece, from, scratch, match)) {
-    // An empty match counts unless it touches the match before it.
-    if (match.begin == match.end && matched && match.end == done) {
-      from += from < piece.size() ? utf8_length(piece.substr(from)) : 1;
-      continue;
-    }
-    if (done < match.begin) joiner.add(done, match.begin, split.invert);
-    joiner.add(match.begin, match.end, !split.invert);
-    done = from = match.end;
-    matched = true;
+  if (split.behavior == SplitBehavior::isolated) {
+    split.pattern->for_each(piece, scratch, [&](size_t begin, size_t end, bool) {
+      if (begin < end) sink(piece.substr(begin, end - begin));
+    });
+    return;
   }
-  if (done < piece.size()) joiner.add(done, piece.size(), split.invert);
+  detail::Joiner<std::remove_reference_t<Sink>> joiner(split.behavior, piece, sink);
+  split.pattern->for_each(piece, scratch, [&](size_t begin, size_t end, bool is_match) {
+    joiner.add(begin, end, is_match != split.invert);
+  });
   joiner.finish();
 }
 

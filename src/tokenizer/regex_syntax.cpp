@@ -8,26 +8,28 @@
 
 #include "base/error.h"
 #include "tokenizer/regex.h"
+#include "tokenizer/unicode_classes.h"
 
 namespace moe {
 namespace {
 
-// White_Space of Unicode. PCRE2's \s has U+180E besides, which left that set with Unicode 6.3.
-constexpr std::string_view kSpaces =
-    R"(\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
-// Oniguruma's \w; PCRE2's has neither marks nor the other connectors.
-constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+using unicode::Ranges;
 
-// Names that Oniguruma gives to general categories and PCRE2 does not.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kLongCategories = {{{"letter", "L"},
-                                                                                           {"mark", "M"},
-                                                                                           {"number", "N"},
-                                                                                           {"punctuation", "P"},
-                                                                                           {"symbol", "S"},
-                                                                                           {"separator", "Z"},
-                                                                                           {"other", "C"}}};
-// Names that both know, with one meaning.
-constexpr std::array<std::string_view, 5> kCommonNames = {"any", "alphabetic", "lowercase", "uppercase", "ideographic"};
+/// A class as a list of ranges, the widest first: PCRE2 tries them one after the other. Its own tables are of another
+/// Unicode version than the library's, so no expression uses them.
+std::string written_out(Ranges ranges) {
+  std::stable_sort(ranges.begin(), ranges.end(),
+                   [](const auto& a, const auto& b) { return a.last - a.first > b.last - b.first; });
+  constexpr uint32_t kSurrogates = 0xD800, kSurrogatesEnd = 0xE000;
+  std::string text;
+  for (auto [first, last] : ranges) {
+    if (first >= kSurrogates && first < kSurrogatesEnd) first = kSurrogatesEnd;
+    if (last >= kSurrogates && last < kSurrogatesEnd) last = kSurrogates - 1;
+    if (first > last) continue;
+    text += first == last ? fmt::format("\\x{{{:x}}}", first) : fmt::format("\\x{{{:x}}}-\\x{{{:x}}}", first, last);
+  }
+  return text.empty() ? R"(\P{Any})" : text;
+}
 
 class Translator {
  public:
@@ -146,20 +148,16 @@ class Translator {
     switch (letter) {
       case 'p':
       case 'P':
-        return property();
+        return property(place);
       case 's':
-        return set(place, kSpaces);
-      case 'w':
-        return set(place, kWord);
       case 'S':
-        return place.in_class ? replace(R"(\S\x{180e})") : negated_set(kSpaces);
+        return set(place, unicode::ranges_of(unicode::kSpaces), letter == 'S', 2);
+      case 'w':
       case 'W':
-        if (place.in_class) refuse(R"(\W inside a class)");
-        return negated_set(kWord);
+        return set(place, place.in_class ? unicode::word() : unicode::word_outside_class(), letter == 'W', 2);
       case 'd':
-        return replace(R"(\p{Nd})");
       case 'D':
-        return replace(R"(\P{Nd})");
+        return set(place, unicode::ranges_of(unicode::kinds(unicode::Nd)), letter == 'D', 2);
       case 'v':
         return replace(R"(\x0b)");
       case 'x':
@@ -189,11 +187,11 @@ class Translator {
     at_ += 2;
   }
 
-  void set(Place place, std::string_view members) {
-    replace(place.in_class ? std::string(members) : fmt::format("[{}]", members));
+  void set(Place place, const Ranges& members, bool negative, size_t bytes) {
+    const std::string text = written_out(negative ? unicode::complement(members) : members);
+    out_ += place.in_class ? text : fmt::format("[{}]", text);
+    at_ += bytes;
   }
-
-  void negated_set(std::string_view members) { replace(fmt::format("[^{}]", members)); }
 
   void hexadecimal() {
     if (next_is("\\x{")) return copy(3);
@@ -213,8 +211,7 @@ class Translator {
     at_ += 6;
   }
 
-  // A script's bare name means its extensions (Script_Extensions) in PCRE2 and the script itself in Oniguruma.
-  void property() {
+  void property(Place place) {
     const size_t close = next_is("\\p{") || next_is("\\P{") ? in_.find('}', at_) : std::string_view::npos;
     if (close == std::string_view::npos) refuse("a property without braces");
     std::string_view name = in_.substr(at_ + 3, close - at_ - 3);
@@ -227,17 +224,9 @@ class Translator {
     for (const char c : name) {
       if (c != '_' && c != ' ' && c != '-') lower += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     }
-    out_ += fmt::format("\\{}{{{}}}", negative ? 'P' : 'p', property_name(name, lower));
-    at_ = close + 1;
-  }
-
-  static std::string property_name(std::string_view name, const std::string& lower) {
-    if (name.size() <= 2) return std::string(name);
-    for (const auto& [long_name, category] : kLongCategories) {
-      if (lower == long_name) return std::string(category);
-    }
-    if (std::find(kCommonNames.begin(), kCommonNames.end(), lower) != kCommonNames.end()) return std::string(name);
-    return fmt::format("sc:{}", name);
+    const auto members = unicode::property(lower);
+    if (!members) refuse(fmt::format("the property {:?}", name));
+    set(place, *members, negative, close + 1 - at_);
   }
 
   std::string_view in_;

@@ -1,14 +1,18 @@
 #include "tokenizer/tokenizer.h"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <mutex>
 #include <utility>
 
 #include "base/error.h"
 #include "base/utf8.h"
 #include "tokenizer/byte_letters.h"
+#include "tokenizer/id_writer.h"
 #include "tokenizer/piece_cache.h"
 #include "tokenizer/tokenizer_files.h"
+#include "tokenizer/word_cache.h"
 
 namespace moe {
 namespace {
@@ -16,7 +20,9 @@ namespace {
 struct EncodeScratch {
   RegexScratch regex;
   BpeScratch bpe;
-  PieceCache cache;
+  std::vector<int32_t> merged;
+  WordCache words;
+  PieceCache pieces;
 };
 
 std::vector<AddedToken> select(const std::vector<AddedToken>& tokens, bool normalized) {
@@ -37,15 +43,21 @@ struct Tokenizer::State {
     index_tokens();
   }
 
+  class WordBatch;
+
   void index_tokens();
   std::unique_ptr<EncodeScratch> take_scratch();
   void return_scratch(std::unique_ptr<EncodeScratch> scratch);
 
-  void encode_text(std::string_view text, bool specials_are_text, EncodeScratch& scratch,
-                   std::vector<int32_t>& ids) const;
-  void encode_plain(std::string_view text, EncodeScratch& scratch, std::vector<int32_t>& ids) const;
-  void encode_cached(size_t split, std::string_view piece, EncodeScratch& scratch, std::vector<int32_t>& ids) const;
-  void encode_piece(size_t split, std::string_view piece, EncodeScratch& scratch, std::vector<int32_t>& ids) const;
+  void encode_text(std::string_view text, bool specials_are_text, EncodeScratch& scratch, IdWriter& ids) const;
+  void encode_plain(std::string_view text, EncodeScratch& scratch, IdWriter& ids) const;
+  void encode_cached(size_t split, std::string_view piece, EncodeScratch& scratch, IdWriter& ids) const;
+  void encode_piece(size_t split, std::string_view piece, EncodeScratch& scratch, IdWriter& ids) const;
+  void encode_word(std::string_view word, const char* limit, EncodeScratch& scratch, IdWriter& ids) const;
+  void encode_long_word(std::string_view word, const char* limit, EncodeScratch& scratch, IdWriter& ids) const;
+  void encode_parts(std::string_view word, const char* limit, EncodeScratch& scratch, IdWriter& ids) const;
+  template <bool part>
+  void encode_short(std::string_view word, const WordCache::Key& key, EncodeScratch& scratch, IdWriter& ids) const;
 
   TokenizerFiles files;
   Bpe bpe;
@@ -56,6 +68,45 @@ struct Tokenizer::State {
 
   std::mutex mutex;
   std::vector<std::unique_ptr<EncodeScratch>> idle;  // as many as threads ever encoded at once; their caches stay warm
+};
+
+/// Words of one text that are looked up together: the entries of the last are on their way from memory while the first
+/// are used.
+class Tokenizer::State::WordBatch {
+ public:
+  WordBatch(const State& state, const char* limit, EncodeScratch& scratch, IdWriter& ids)
+      : state_(state), limit_(limit), scratch_(scratch), ids_(ids) {}
+
+  void add(std::string_view word) {
+    words_[count_] = word;
+    if (word.size() <= WordCache::kMaxWord) {
+      keys_[count_] = WordCache::key_of(word.data(), word.size(), limit_, false);
+      __builtin_prefetch(&scratch_.words.at(keys_[count_]));
+    }
+    if (++count_ == kSize) finish();
+  }
+
+  void finish() {
+    for (size_t i = 0; i < count_; ++i) {
+      if (words_[i].size() <= WordCache::kMaxWord) {
+        state_.encode_short<false>(words_[i], keys_[i], scratch_, ids_);
+      } else {
+        state_.encode_long_word(words_[i], limit_, scratch_, ids_);
+      }
+    }
+    count_ = 0;
+  }
+
+ private:
+  static constexpr size_t kSize = 16;
+
+  const State& state_;
+  const char* limit_;
+  EncodeScratch& scratch_;
+  IdWriter& ids_;
+  size_t count_ = 0;
+  std::array<std::string_view, kSize> words_;
+  std::array<WordCache::Key, kSize> keys_;
 };
 
 void Tokenizer::State::index_tokens() {
@@ -100,48 +151,104 @@ void Tokenizer::State::return_scratch(std::unique_ptr<EncodeScratch> scratch) {
 }
 
 void Tokenizer::State::encode_text(std::string_view text, bool specials_are_text, EncodeScratch& scratch,
-                                   std::vector<int32_t>& ids) const {
-  first_pass.split(text, specials_are_text, scratch.regex, [&](const AddedTokenMatcher::Part& part) {
-    if (part.id >= 0) return ids.push_back(part.id);
-    second_pass.split(part.text, specials_are_text, scratch.regex, [&](const AddedTokenMatcher::Part& inner) {
-      if (inner.id >= 0) return ids.push_back(inner.id);
+                                   IdWriter& ids) const {
+  first_pass.split(text, specials_are_text, [&](const AddedTokenMatcher::Part& part) {
+    if (part.id >= 0) return ids.append(part.id);
+    second_pass.split(part.text, specials_are_text, [&](const AddedTokenMatcher::Part& inner) {
+      if (inner.id >= 0) return ids.append(inner.id);
       encode_plain(inner.text, scratch, ids);
     });
   });
 }
 
 // Expressions see only valid UTF-8: what cannot be a character is a word of its own, and ends the text before it.
-void Tokenizer::State::encode_plain(std::string_view text, EncodeScratch& scratch, std::vector<int32_t>& ids) const {
+void Tokenizer::State::encode_plain(std::string_view text, EncodeScratch& scratch, IdWriter& ids) const {
   while (!text.empty()) {
     const size_t valid = utf8_valid_prefix(text);
     if (valid > 0) encode_piece(0, text.substr(0, valid), scratch, ids);
     text.remove_prefix(valid);
     size_t invalid = 0;
     while (invalid < text.size() && utf8_length(text.substr(invalid)) == 0) ++invalid;
-    if (invalid > 0) bpe.encode(text.substr(0, invalid), scratch.bpe, ids);
+    if (invalid > 0) encode_parts(text.substr(0, invalid), text.data() + invalid, scratch, ids);
     text.remove_prefix(invalid);
   }
 }
 
 void Tokenizer::State::encode_cached(size_t split, std::string_view piece, EncodeScratch& scratch,
-                                     std::vector<int32_t>& ids) const {
+                                     IdWriter& ids) const {
   if (piece.size() > PieceCache::kMaxPiece) return encode_piece(split, piece, scratch, ids);
-  if (scratch.cache.find(split, piece, ids)) return;
+  if (const auto found = scratch.pieces.find(split, piece)) return ids.append(*found);
   const size_t begin = ids.size();
   encode_piece(split, piece, scratch, ids);
-  scratch.cache.insert(split, piece, std::span(ids).subspan(begin));
+  scratch.pieces.insert(split, piece, ids.since(begin));
 }
 
 // A piece that a split leaves whole goes on without a look into the cache, where it would not be.
-void Tokenizer::State::encode_piece(size_t split, std::string_view piece, EncodeScratch& scratch,
-                                    std::vector<int32_t>& ids) const {
-  if (split == files.pre_tokenizer.size()) return bpe.encode(piece, scratch.bpe, ids);
-  files.pre_tokenizer.cut(split, piece, scratch.regex, [&](std::string_view part) {
+void Tokenizer::State::encode_piece(size_t split, std::string_view given, EncodeScratch& scratch, IdWriter& ids) const {
+  const PreTokenizer& splits = files.pre_tokenizer;
+  if (split == splits.size()) return encode_word(given, given.data() + given.size(), scratch, ids);
+  std::string buffer;
+  const std::string_view piece = splits.prepare(split, given, buffer);
+  const char* const limit = piece.data() + piece.size();
+  if (split + 1 == splits.size()) {
+    WordBatch batch(*this, limit, scratch, ids);
+    splits.cut(split, piece, scratch.regex, [&](std::string_view word) { batch.add(word); });
+    return batch.finish();
+  }
+  splits.cut(split, piece, scratch.regex, [&](std::string_view part) {
     if (part.size() == piece.size()) {
       encode_piece(split + 1, part, scratch, ids);
     } else {
       encode_cached(split + 1, part, scratch, ids);
     }
+  });
+}
+
+template <bool part>
+inline void Tokenizer::State::encode_short(std::string_view word, const WordCache::Key& key, EncodeScratch& scratch,
+                                           IdWriter& ids) const {
+  const WordCache::Entry& entry = scratch.words.at(key);
+  if (entry.holds(key)) [[likely]] {
+    std::memcpy(ids.room(WordCache::kMaxIds), entry.ids(), WordCache::kMaxIds * sizeof(int32_t));
+    ids.advance(entry.count());
+    return;
+  }
+  scratch.merged.clear();
+  if constexpr (part) {
+    bpe.merge(word, scratch.bpe, scratch.merged);
+  } else {
+    bpe.encode(word, scratch.bpe, scratch.merged);
+  }
+  scratch.words.insert(key, scratch.merged);
+  ids.append(scratch.merged);
+}
+
+void Tokenizer::State::encode_word(std::string_view word, const char* limit, EncodeScratch& scratch,
+                                   IdWriter& ids) const {
+  if (word.size() > WordCache::kMaxWord) return encode_long_word(word, limit, scratch, ids);
+  encode_short<false>(word, WordCache::key_of(word.data(), word.size(), limit, false), scratch, ids);
+}
+
+void Tokenizer::State::encode_long_word(std::string_view word, const char* limit, EncodeScratch& scratch,
+                                        IdWriter& ids) const {
+  const size_t stage = files.pre_tokenizer.size();
+  if (word.size() > PieceCache::kMaxPiece) return encode_parts(word, limit, scratch, ids);
+  if (const auto found = scratch.pieces.find(stage, word)) return ids.append(*found);
+  const size_t begin = ids.size();
+  encode_parts(word, limit, scratch, ids);
+  scratch.pieces.insert(stage, word, ids.since(begin));
+}
+
+void Tokenizer::State::encode_parts(std::string_view word, const char* limit, EncodeScratch& scratch,
+                                    IdWriter& ids) const {
+  if (const auto whole = bpe.whole_word(word)) return ids.append(*whole);
+  bpe.for_each_part(word, [&](std::string_view part) {
+    if (part.size() <= WordCache::kMaxWord) {
+      return encode_short<true>(part, WordCache::key_of(part.data(), part.size(), limit, true), scratch, ids);
+    }
+    scratch.merged.clear();
+    bpe.merge(part, scratch.bpe, scratch.merged);
+    ids.append(scratch.merged);
   });
 }
 
@@ -158,11 +265,12 @@ void Tokenizer::save(const fs::path& folder) const {
 
 void Tokenizer::encode(std::string_view text, EncodeOptions options, std::vector<int32_t>& ids) const {
   const auto& files = state_->files;
-  if (options.add_special) ids.insert(ids.end(), files.prefix.begin(), files.prefix.end());
+  IdWriter writer(ids, text.size() / 4 + files.prefix.size() + files.suffix.size());
+  if (options.add_special) writer.append(files.prefix);
   auto scratch = state_->take_scratch();
-  state_->encode_text(text, !options.parse_special, *scratch, ids);
+  state_->encode_text(text, !options.parse_special, *scratch, writer);
   state_->return_scratch(std::move(scratch));
-  if (options.add_special) ids.insert(ids.end(), files.suffix.begin(), files.suffix.end());
+  if (options.add_special) writer.append(files.suffix);
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {

@@ -6,12 +6,12 @@
 #include "base/error.h"
 #include "base/paths.h"
 #include "tokenizer/bpe_json.h"
+#include "tokenizer/side_files.h"
 
 namespace moe {
 namespace {
 
 constexpr std::string_view kTokenizerJson = "tokenizer.json";
-constexpr std::string_view kConfigJson = "tokenizer_config.json";
 constexpr std::string_view kGpt2End = "<|endoftext|>";
 
 void check_normalizer(const Json& node, const std::string& where) {
@@ -67,71 +67,33 @@ void add_post_processor(const Json& node, const std::string& where, TokenizerFil
   }
 }
 
-std::optional<int32_t> find_token(const TokenizerFiles& files, std::string_view content) {
-  for (const AddedToken& token : files.added) {
-    if (token.content == content) return token.id;
-  }
-  const auto& tokens = files.model.tokens;
-  const auto found = std::find(tokens.begin(), tokens.end(), content);
-  if (content.empty() || found == tokens.end()) return std::nullopt;
-  return static_cast<int32_t>(found - tokens.begin());
-}
-
-/// "bos_token" and the like: a string, or an object with "content".
-std::optional<int32_t> configured_token(const Json& config, const char* key, const std::string& where,
-                                        const TokenizerFiles& files) {
-  const Json* value = json_find(config, key, where);
-  if (value == nullptr) return std::nullopt;
-  const std::string content =
-      value->is_object() ? json_string(*value, "content", where + ": " + key) : json_string(config, key, where);
-  const auto id = find_token(files, content);
-  if (!id) fail("{}: {} is {:?}, which the vocabulary does not have", where, key, content);
-  return id;
-}
-
-/// add_bos_token and add_eos_token hold where the post-processor did not already add the token.
-void apply_config(const Json& config, const std::string& where, TokenizerFiles& files) {
-  files.bos = configured_token(config, "bos_token", where, files);
-  files.eos = configured_token(config, "eos_token", where, files);
-  files.pad = configured_token(config, "pad_token", where, files);
-  const auto need = [&](const std::optional<int32_t>& id, const char* flag, const char* key) {
-    if (!id) fail("{}: {} is true but {} is not given", where, flag, key);
-    return *id;
-  };
-  if (json_bool(config, "add_bos_token", where, false)) {
-    const int32_t bos = need(files.bos, "add_bos_token", "bos_token");
-    const bool there = std::find(files.prefix.begin(), files.prefix.end(), bos) != files.prefix.end();
-    if (!there) files.prefix.insert(files.prefix.begin(), bos);
-  }
-  if (json_bool(config, "add_eos_token", where, false)) {
-    const int32_t eos = need(files.eos, "add_eos_token", "eos_token");
-    const bool there = std::find(files.suffix.begin(), files.suffix.end(), eos) != files.suffix.end();
-    if (!there) files.suffix.push_back(eos);
-  }
-}
-
-Json parse_config(const std::string& text, const std::string& name) {
-  return text.empty() ? Json::object() : parse_json(text, name);
-}
-
 std::string read_if_there(const fs::path& path) { return path_exists(path) ? read_file(path) : std::string(); }
+
+SideFiles read_side_files(const fs::path& folder) {
+  return {.config = read_if_there(folder / "tokenizer_config.json"),
+          .added_tokens = read_if_there(folder / "added_tokens.json"),
+          .special_tokens_map = read_if_there(folder / "special_tokens_map.json")};
+}
 
 TokenizerFiles load_gpt2_files(const fs::path& folder) {
   const std::string vocab_name = (folder / "vocab.json").string();
-  const std::string config_name = (folder / kConfigJson).string();
+  const SideFiles side = read_side_files(folder);
   TokenizerFiles files;
   files.contents = {{"vocab.json", read_file(folder / "vocab.json")}, {"merges.txt", read_file(folder / "merges.txt")}};
-  const std::string config_text = read_if_there(folder / kConfigJson);
-  if (!config_text.empty()) files.contents.emplace_back(kConfigJson, config_text);
   files.model = parse_gpt2_model(parse_json(files.contents[0].second, vocab_name), vocab_name, files.contents[1].second,
                                  (folder / "merges.txt").string());
-  const Json config = parse_config(config_text, config_name);
+  const std::string config_name = (folder / "tokenizer_config.json").string();
+  const Json config = side.config.empty() ? Json::object() : parse_json(side.config, config_name);
   const bool add_blank = json_bool(config, "add_prefix_space", config_name, false);
   files.pre_tokenizer = PreTokenizer(Json{{"type", "ByteLevel"}, {"add_prefix_space", add_blank}}, vocab_name);
-  if (const auto end = find_token(files, kGpt2End)) {
-    files.added.push_back({.id = *end, .content = std::string(kGpt2End), .special = true, .normalized = true});
+  const auto& tokens = files.model.tokens;
+  if (const auto end = std::find(tokens.begin(), tokens.end(), kGpt2End); end != tokens.end()) {
+    files.added.push_back({.id = static_cast<int32_t>(end - tokens.begin()),
+                           .content = std::string(kGpt2End),
+                           .special = true,
+                           .normalized = true});
   }
-  apply_config(config, config_name, files);
+  apply_side_files(side, folder.string(), files);
   const bool no_roles = !files.bos && !files.eos;
   if (no_roles && !files.added.empty()) files.bos = files.eos = files.added[0].id;
   return files;
@@ -139,7 +101,7 @@ TokenizerFiles load_gpt2_files(const fs::path& folder) {
 
 }  // namespace
 
-TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, std::string config, const std::string& name) {
+TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, const SideFiles& side, const std::string& name) {
   const Json root = parse_json(tokenizer_json, name);
   TokenizerFiles files;
   files.contents.emplace_back(kTokenizerJson, std::move(tokenizer_json));
@@ -157,10 +119,8 @@ TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, std::string con
     add_post_processor(*node, name + ": post_processor", files);
   }
   files.pre_tokenizer = PreTokenizer(json_member(root, "pre_tokenizer", name), name);
-  const std::string config_name = (fs::path(name).parent_path() / kConfigJson).string();
-  apply_config(parse_config(config, config_name), config_name, files);
+  apply_side_files(side, fs::path(name).parent_path().string(), files);
   if (!files.bos && files.prefix.size() == 1) files.bos = files.prefix[0];
-  if (!config.empty()) files.contents.emplace_back(kConfigJson, std::move(config));
   return files;
 }
 
@@ -173,7 +133,7 @@ TokenizerFiles load_tokenizer_files(const fs::path& path) {
     fail("{}: no tokenizer.json in this folder, nor vocab.json with merges.txt{}", path.string(),
          path_exists(folder / "tokenizer.model") ? "; tokenizer.model (SentencePiece) is not supported" : "");
   }
-  return parse_tokenizer_files(read_file(file), read_if_there(folder / kConfigJson), file.string());
+  return parse_tokenizer_files(read_file(file), read_side_files(folder), file.string());
 }
 
 }  // namespace moe

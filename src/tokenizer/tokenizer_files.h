@@ -1,6 +1,7 @@
 #pragma once
-/// Tokenizers on disk: Hugging Face's tokenizer.json with the tokenizer_config.json beside it, or GPT-2's vocab.json
-/// and merges.txt. What would change ids and is not supported is an error that names it.
+/// Tokenizers on disk: Hugging Face's tokenizer.json, or GPT-2's vocab.json and merges.txt, with tokenizer_config.json,
+/// added_tokens.json and special_tokens_map.json beside them. What would change ids and is not supported is an error
+/// that names it.
 
 #include <optional>
 #include <string>
@@ -13,6 +14,13 @@
 #include "tokenizer/pre_tokenizer.h"
 
 namespace moe {
+
+/// The texts of the files that may lie beside a tokenizer's own; an empty one stands for an absent file.
+struct SideFiles {
+  std::string config = {};              // tokenizer_config.json
+  std::string added_tokens = {};        // added_tokens.json
+  std::string special_tokens_map = {};  // special_tokens_map.json
+};
 
 /// Everything that a tokenizer's files say.
 struct TokenizerFiles {
@@ -27,7 +35,7 @@ struct TokenizerFiles {
 /// `path` is a folder or a tokenizer.json.
 TokenizerFiles load_tokenizer_files(const fs::path& path);
 
-/// The same from texts; `name` is what errors call tokenizer.json, an empty `config` stands for an absent file.
-TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, std::string config, const std::string& name);
+/// The same from texts; `name` is what errors call tokenizer.json.
+TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, const SideFiles& side, const std::string& name);
 
 }  // namespace moe

@@ -9,12 +9,6 @@
 
 namespace moe {
 
-// It avoids what PCRE2 and Oniguruma read differently: script names, and \s in its translation.
-const std::string_view kTrainedPattern =
-    R"(\p{N}|[一-鿿㐀-䶿豈-﫿぀-ヿ々〆]+)"
-    R"(|[^\r\n\p{L}\p{M}\p{N}]?(?:[^\P{L}一-鿿㐀-䶿豈-﫿぀-ヿ々〆]|\p{M})+)"
-    R"(| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
 std::string_view word_pattern(std::string_view name) {
   if (name == "moe") return kTrainedPattern;
   if (name == "qwen2") {
@@ -126,7 +120,8 @@ TokenizerTrainer::TokenizerTrainer(TrainerOptions options, ThreadPool& pool)
       pool_(pool),
       pre_tokenizer_(Json(pre_tokenizer_json(word_pattern(options_.pattern))), "trained tokenizer"),
       counts_(static_cast<size_t>(pool.size())),
-      scratch_(static_cast<size_t>(pool.size())) {
+      scratch_(static_cast<size_t>(pool.size())),
+      sample_(options_.max_bytes) {
   if (options_.vocab_size < kLeastVocabulary || options_.vocab_size > kMostVocabulary) {
     fail_usage("--vocab-size {}: expected a whole number from {} ({} special tokens and {} bytes) to {}",
                options_.vocab_size, kLeastVocabulary, kSpecialTokens, kByteTokens, kMostVocabulary);
@@ -134,9 +129,18 @@ TokenizerTrainer::TokenizerTrainer(TrainerOptions options, ThreadPool& pool)
 }
 
 void TokenizerTrainer::add_document(std::string_view text) {
-  batch_.emplace_back(text);
-  batch_bytes_ += text.size();
   text_bytes_ += text.size();
+  if (options_.max_bytes > 0) {
+    sample_.add(text);
+  } else {
+    add_to_batch(std::string(text));
+  }
+}
+
+void TokenizerTrainer::add_to_batch(std::string text) {
+  batch_bytes_ += text.size();
+  counted_bytes_ += text.size();
+  batch_.push_back(std::move(text));
   if (batch_bytes_ >= kBatchBytesPerWorker * counts_.size()) count_batch();
 }
 
@@ -151,13 +155,14 @@ void TokenizerTrainer::count_batch() {
 }
 
 Tokenizer TokenizerTrainer::finish() {
+  for (std::string& text : sample_.take()) add_to_batch(std::move(text));
   count_batch();
   for (size_t worker = 1; worker < counts_.size(); ++worker) counts_[0].take(counts_[worker]);
   word_count_ = counts_[0].size();
   const int32_t merges = options_.vocab_size - kSpecialTokens - kByteTokens;
   const LearnedMerges learned = learn_merges(counts_[0], kSpecialTokens, merges);
-  return Tokenizer(parse_tokenizer_files(tokenizer_json(learned, word_pattern(options_.pattern)), config_json(),
-                                         "trained tokenizer"));
+  return Tokenizer(parse_tokenizer_files(tokenizer_json(learned, word_pattern(options_.pattern)),
+                                         {.config = config_json()}, "trained tokenizer"));
 }
 
 }  // namespace moe

@@ -9,6 +9,7 @@
 
 #include "base/thread_pool.h"
 #include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/text_sample.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/word_counts.h"
 
@@ -21,14 +22,8 @@ inline constexpr std::string_view kTrainedPad = "<｜▁pad▁｜>";            
 inline constexpr int32_t kReservedTokens = 16;
 inline constexpr int32_t kSpecialTokens = 3 + kReservedTokens;
 
-/// The default expression. It finds words, in this order of preference: one digit; a run of Chinese characters or kana;
-/// letters and marks of any other script, with at most one other character (a blank, a bracket) before; punctuation and
-/// symbols, with at most one blank before and the line ends after; white space up to a last line end; white space but
-/// for one character before a word; white space.
-extern const std::string_view kTrainedPattern;
-
-/// The expression that cuts text into words, by name: "moe" (kTrainedPattern) or "qwen2" (that of Qwen2's tokenizers,
-/// which other programs know by this name). Any other name is a usage error.
+/// The expression that cuts text into words, by name: "moe" (kTrainedPattern, pattern.h) or "qwen2" (that of Qwen2's
+/// tokenizers, which other programs know by this name). Any other name is a usage error.
 std::string_view word_pattern(std::string_view name);
 
 /// The sizes that a vocabulary can have: special tokens and the 256 bytes are always in it.
@@ -37,6 +32,7 @@ inline constexpr int32_t kLeastVocabulary = kSpecialTokens + 256, kMostVocabular
 struct TrainerOptions {
   int32_t vocab_size = 8192;    ///< special tokens and bytes included
   std::string pattern = "moe";  ///< a name that word_pattern() knows
+  uint64_t max_bytes = 0;       ///< of text that is counted, a sample where there is more; 0: all of it
 };
 
 class TokenizerTrainer {
@@ -45,7 +41,8 @@ class TokenizerTrainer {
   TokenizerTrainer(TrainerOptions options, ThreadPool& pool);
 
   /// Counts the words of one text. Bytes that are not UTF-8 are passed over. Memory grows with the different words
-  /// only.
+  /// only: up to about 12 bytes for each byte of Chinese text, whose words are hardly ever the same. With max_bytes the
+  /// texts are kept and counted by finish().
   void add_document(std::string_view text);
 
   /// Learns the merges. The tokenizer puts BOS before a text and nothing behind it; saved, it is a tokenizer.json with
@@ -54,10 +51,13 @@ class TokenizerTrainer {
   Tokenizer finish();
 
   uint64_t text_bytes() const { return text_bytes_; }
+  /// Of them, the bytes whose words were counted; valid after finish().
+  uint64_t counted_bytes() const { return counted_bytes_; }
   /// Different words; valid after finish().
   uint64_t word_count() const { return word_count_; }
 
  private:
+  void add_to_batch(std::string text);
   void count_batch();
 
   TrainerOptions options_;
@@ -67,7 +67,9 @@ class TokenizerTrainer {
   std::vector<RegexScratch> scratch_;
   std::vector<std::string> batch_;
   size_t batch_bytes_ = 0;
+  TextSample sample_;
   uint64_t text_bytes_ = 0;
+  uint64_t counted_bytes_ = 0;
   uint64_t word_count_ = 0;
 };
 

@@ -76,6 +76,22 @@ TEST(PreTokenizer, DigitsAreSingleOrTogether) {
       << "where the file does not say";
 }
 
+TEST(PreTokenizer, StepsHaveTheClassesOfTheirOwnUnicodeVersions) {
+  const auto step = [](const char* type) { return Json{{"type", type}}; };
+  EXPECT_THAT(words_of({step("Whitespace"), byte_level()}, "/\u200d1 a\u0301_!?"),
+              ElementsAre("/", "\u200d1", "a\u0301_", "!?"));
+  EXPECT_THAT(words_of({step("Whitespace"), byte_level()}, "a\u00bd"), ElementsAre("a", "\u00bd"));
+  EXPECT_THAT(words_of({step("Punctuation"), byte_level()}, "a\u061db\u2e42c$\u166d"),
+              ElementsAre("a\u061db", "\u2e42", "c", "$", "\u166d"));
+  const Json digits = {{"type", "Digits"}, {"individual_digits", true}};
+  EXPECT_THAT(words_of({digits, byte_level()}, "a\U00011de0\U00016ff4"), ElementsAre("a", "\U00011de0", "\U00016ff4"))
+      << "digits since Unicode 17";
+}
+
+TEST(PreTokenizer, DigitsAreTogetherWhereNothingIsSaid) {
+  EXPECT_THAT(words_of({Json{{"type", "Digits"}}, byte_level()}, "a12½b"), ElementsAre("a", "12½", "b"));
+}
+
 TEST(PreTokenizer, ByteLevelHasGpt2sExpressionAndABlankBefore) {
   EXPECT_THAT(words_of({byte_level(false, true)}, "Hello  world, it's 12"),
               ElementsAre("Hello", " ", " world", ",", " it", "'s", " 12"));

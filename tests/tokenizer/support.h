@@ -37,7 +37,7 @@ inline Json added_token(int id, const std::string& content, bool special) {
 }
 
 inline Tokenizer make_tokenizer(const Json& json, const std::string& config = "") {
-  return Tokenizer(parse_tokenizer_files(json.dump(), config, "tokenizer.json"));
+  return Tokenizer(parse_tokenizer_files(json.dump(), {.config = config}, "tokenizer.json"));
 }
 
 using Ids = std::vector<int32_t>;

@@ -102,8 +102,44 @@ class TokenizerCommand(unittest.TestCase):
         self.assertIn("gone.txt", self.refused(1, "train", "--out", self.folder / "y", self.folder / "gone.txt"))
         self.assertFalse((self.folder / "y").exists())
 
+    def test_compare_says_bytes_per_token_by_domain(self):
+        small = self.folder / "small"
+        done = self.run_moe("train", "--vocab-size", "275", "--out", small, self.folder / "a.txt")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        files = [self.folder / "a.txt", self.folder / "b.jsonl"]
+        done = self.run_moe("compare", small, self.folder / "tok" / "tokenizer.json", *files, "--json")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        result = json.loads(done.stdout)
+        self.assertEqual([each["tokens"] for each in result["tokenizers"]], [275, 300])
+        self.assertEqual([row["domain"] for row in result["domains"]], ["a", "b", "all"])
+        size = len(TEXT.encode())
+        self.assertEqual([row["bytes"] for row in result["domains"]], [size, 2 * size, 3 * size])
+        for row in result["domains"]:
+            self.assertEqual(row["tokens"][0], row["bytes"])  # its tokens are bytes
+            self.assertEqual(row["bytes_per_token"][0], 1)
+            self.assertAlmostEqual(row["bytes_per_token"][1], row["bytes"] / row["tokens"][1])
+        ids = self.output("encode", "--no-special", data=TEXT.encode()).split()
+        self.assertEqual(result["domains"][0]["tokens"][1], len(ids))
+        table = self.run_moe("compare", small, files[0]).stdout.decode()
+        self.assertRegex(table, r"a +0\.00 +1\.000")
+        self.assertIn("no tokenizer is named", self.refused(2, "compare", files[0]))
+        self.assertIn("no text is named", self.refused(2, "compare", small))
+
+    def test_a_sample_is_the_same_for_any_order_and_is_said(self):
+        lines = [json.dumps({"text": f"line {i} has the number {i * i}"}) for i in range(500)]
+        made = []
+        for name, order in (("first", lines), ("second", lines[::-1])):
+            path = self.folder / f"{name}.jsonl"
+            path.write_text("\n".join(order), encoding="utf-8")
+            out = self.folder / f"{name}-tok"
+            done = self.run_moe("train", "--vocab-size", "300", "--max-bytes", "4000", "--out", out, path)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("--max-bytes 4000", done.stderr.decode())
+            made.append((out / "tokenizer.json").read_bytes())
+        self.assertEqual(made[0], made[1])
+
     def test_help_explains_each_command_with_an_example(self):
-        for command in ("train", "encode", "decode"):
+        for command in ("train", "encode", "decode", "compare"):
             done = self.run_moe(command, "--help")
             self.assertEqual(done.returncode, 0)
             self.assertIn(f"moe tokenizer {command}", done.stdout.decode().split("Example:")[1])

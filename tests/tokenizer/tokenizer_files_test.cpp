@@ -18,6 +18,7 @@ using test::make_tokenizer;
 using test::TemporaryFolder;
 using test::tokenizer_json;
 using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 std::string refusal(const Json& json, const std::string& config = "") {
@@ -122,6 +123,80 @@ TEST(TokenizerFiles, TemplatesMustHoldTheTextOnce) {
               HasSubstr("\"y\" is missing"));
   EXPECT_THAT(refusal_with("/post_processor", post_processor(Json::array({special("x"), text}))),
               HasSubstr("adds id 9999"));
+}
+
+Tokenizer with_side_files(const SideFiles& side, const Json& json = tokenizer_json({"h e"})) {
+  return Tokenizer(parse_tokenizer_files(json.dump(), side, "m/tokenizer.json"));
+}
+
+std::string refusal_of(const SideFiles& side, const Json& json = tokenizer_json({"h e"})) {
+  return error_of<Error>([&] { with_side_files(side, json); });
+}
+
+constexpr EncodeOptions kParsed{.parse_special = true};
+
+TEST(SideFiles, TokensOfTheConfigurationAreAddedAndGoBeforeTokenizerJson) {
+  Json json = tokenizer_json({"h e"});
+  json["added_tokens"] = Json::array({added_token(257, "<a>", false)});
+  const Tokenizer tokenizer = with_side_files(
+      {.config = R"({"added_tokens_decoder": {"300": {"content": "<c>", "special": true, "normalized": false},
+                     "257": {"content": "<a>", "special": true}}, "eos_token": "<c>"})"},
+      json);
+  EXPECT_THAT(tokenizer.encode("he<c><a>", kParsed), ElementsAre(256, 300, 257));
+  EXPECT_TRUE(tokenizer.is_special(257)) << "not special by tokenizer.json";
+  EXPECT_EQ(tokenizer.eos(), 300);
+  EXPECT_EQ(tokenizer.decode(std::vector<int32_t>{256, 300}), "he");
+}
+
+TEST(SideFiles, AddedTokensJsonCountsWhereTheConfigurationListsNone) {
+  const std::string added = R"({"<x>": 258, "word": 257})";
+  const Tokenizer tokenizer = with_side_files({.added_tokens = added, .special_tokens_map = R"({"bos_token": "<x>"})"});
+  EXPECT_THAT(tokenizer.encode("<x>a word", kParsed), ElementsAre(258, 'a', ' ', 257));
+  EXPECT_EQ(tokenizer.bos(), 258);
+  EXPECT_TRUE(tokenizer.is_special(258));
+  EXPECT_FALSE(tokenizer.is_special(257));
+  const Tokenizer listed = with_side_files({.config = R"({"added_tokens_decoder": {}})", .added_tokens = added});
+  EXPECT_EQ(listed.encode("word").size(), 4u);
+}
+
+TEST(SideFiles, TheMapGoesBeforeAnOldConfigurationAndAfterANewOne) {
+  Json json = tokenizer_json({"h e"});
+  json["added_tokens"] = Json::array({added_token(257, "<a>", true), added_token(258, "<b>", true)});
+  const std::string map = R"({"eos_token": {"content": "<b>", "lstrip": false}, "pad_token": "<b>"})";
+  EXPECT_EQ(with_side_files({.config = R"({"eos_token": "<a>"})", .special_tokens_map = map}, json).eos(), 258);
+  const Tokenizer newer = with_side_files(
+      {.config = R"({"eos_token": "<a>", "added_tokens_decoder": {}})", .special_tokens_map = map}, json);
+  EXPECT_EQ(newer.eos(), 257);
+  EXPECT_EQ(newer.pad(), 258);
+}
+
+TEST(SideFiles, ARoleMakesAWordOfTheVocabularySpecial) {
+  const Tokenizer tokenizer = with_side_files({.special_tokens_map = R"({"eos_token": "he"})"});
+  EXPECT_TRUE(tokenizer.is_special(256));
+  EXPECT_EQ(tokenizer.decode(std::vector<int32_t>{256, 'y'}), "y");
+}
+
+TEST(SideFiles, ContradictionsAreNamed) {
+  EXPECT_THAT(refusal_of({.added_tokens = R"({"he": 300})"}),
+              HasSubstr("m/added_tokens.json: \"he\" has the id 300, but the vocabulary gives it 256"));
+  EXPECT_THAT(refusal_of({.added_tokens = R"({"new": 256})"}), HasSubstr("which is that of \"he\""));
+  EXPECT_THAT(refusal_of({.added_tokens = R"({"new": -1})"}), HasSubstr("expected 0 to"));
+  EXPECT_THAT(refusal_of({.added_tokens = "[]"}), HasSubstr("m/added_tokens.json: found"));
+  EXPECT_THAT(refusal_of({.config = R"({"added_tokens_decoder": {"x": {"content": "a"}}})"}),
+              HasSubstr("the key \"x\" is no token id"));
+  EXPECT_THAT(refusal_of({.config = R"({"added_tokens_decoder": []})"}), HasSubstr("added_tokens_decoder is"));
+  EXPECT_THAT(refusal_of({.special_tokens_map = R"({"bos_token": "<gone>"})"}),
+              HasSubstr("m/special_tokens_map.json: bos_token is \"<gone>\", which the vocabulary does not have"));
+}
+
+TEST(SideFiles, AreSavedAgain) {
+  const TemporaryFolder from, to;
+  write_file(from / "tokenizer.json", tokenizer_json().dump());
+  write_file(from / "added_tokens.json", R"({"<x>": 256})");
+  write_file(from / "special_tokens_map.json", R"({"bos_token": "<x>"})");
+  Tokenizer::load(from.path()).save(to.path());
+  EXPECT_THAT(to.files(), ElementsAre("added_tokens.json", "special_tokens_map.json", "tokenizer.json"));
+  EXPECT_EQ(Tokenizer::load(to.path()).bos(), 256);
 }
 
 }  // namespace

@@ -63,6 +63,37 @@ TEST(Tokenizer, AnyBytesRoundTrip) {
   }
 }
 
+TEST(Tokenizer, BytesThatAreNoCharacterAreMergedAsOneWord) {
+  const Tokenizer tokenizer = make_tokenizer(tokenizer_json({"æ ±"}));
+  EXPECT_THAT(tokenizer.encode("\xE6\xB1"), ElementsAre(256));
+  EXPECT_THAT(tokenizer.encode("a\xE6\xB1\xE6\xB1 b"), ElementsAre('a', 256, 256, ' ', 'b'));
+  EXPECT_THAT(tokenizer.encode("\xE6\xB1\x89"), ElementsAre(256, 0x89)) << "a character: one word of three bytes";
+}
+
+// Words of every length, so that each cache and the way past both is used, twice.
+TEST(Tokenizer, KnownWordsHaveTheIdsOfNewOnes) {
+  Json json = tokenizer_json({"a b", "ab ab", "abab abab"});
+  for (const bool ignore_merges : {false, true}) {
+    json["model"]["ignore_merges"] = ignore_merges;
+    const Tokenizer tokenizer = make_tokenizer(json);
+    std::string text;
+    Ids expected;
+    for (int round = 0; round < 2; ++round) {
+      for (size_t size = 1; size < 70; ++size) {
+        const std::string word =
+            std::string("xababababababababababababababababababababab").substr(size % 3, size < 30 ? size : 30) +
+            std::string(size < 30 ? 0 : size - 30, 'b');
+        const Ids alone = make_tokenizer(json).encode(word + " ");
+        expected.insert(expected.end(), alone.begin(), alone.end());
+        text += word + " ";
+        ASSERT_EQ(tokenizer.decode(alone), word + " ");
+      }
+    }
+    // A blank goes before the word behind it, which has no merge with it.
+    EXPECT_EQ(tokenizer.encode(text), expected);
+  }
+}
+
 TEST(Tokenizer, SpecialTokensInTextAreTextUnlessParsed) {
   const Tokenizer tokenizer = make_tokenizer(with_specials());
   EXPECT_THAT(tokenizer.encode("he<s>", kParse), ElementsAre(256, 259));

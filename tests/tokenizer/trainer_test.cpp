@@ -217,5 +217,73 @@ TEST(TokenizerTrainer, AnUnknownPatternIsRefused) {
               HasSubstr("the tokenizer pattern 'qwen' is unknown"));
 }
 
+std::vector<std::string> numbered_texts(int count) {
+  std::vector<std::string> texts;
+  for (int i = 0; i < count; ++i) texts.push_back(fmt::format("text {} of many, and {} more", i * 7919, i * i));
+  return texts;
+}
+
+TEST(TextSample, HoldsTheSameDocumentsInAnyOrder) {
+  const std::vector<std::string> texts = numbered_texts(1000);
+  const auto sampled = [&](const std::vector<std::string>& given, uint64_t max_bytes) {
+    TextSample sample(max_bytes);
+    for (const std::string& text : given) sample.add(text);
+    EXPECT_LE(sample.bytes(), max_bytes);
+    EXPECT_EQ(sample.dropped(), max_bytes < 20000);
+    std::vector<std::string> taken = sample.take();
+    std::sort(taken.begin(), taken.end());
+    return taken;
+  };
+  const auto some = sampled(texts, 3000);
+  EXPECT_GT(some.size(), 80u);
+  EXPECT_EQ(sampled({texts.rbegin(), texts.rend()}, 3000), some);
+  const auto more = sampled(texts, 6000);
+  EXPECT_TRUE(std::includes(more.begin(), more.end(), some.begin(), some.end()));
+  EXPECT_EQ(sampled(texts, 1 << 20).size(), texts.size());
+}
+
+TEST(TextSample, TakesItsShareOfEachPartOfTheTexts) {
+  TextSample sample(4000);
+  for (const std::string& text : numbered_texts(1000)) sample.add(text);
+  int late = 0, all = 0;
+  for (const std::string& text : sample.take()) {
+    ++all;
+    late += std::stoi(text.substr(5)) >= 500 * 7919;
+  }
+  EXPECT_GT(late, all / 3);
+  EXPECT_LT(late, all * 2 / 3);
+}
+
+TEST(TextSample, OneDocumentStaysWhateverItsSize) {
+  TextSample sample(10);
+  sample.add(std::string(100, 'a'));
+  EXPECT_EQ(sample.take().size(), 1u);
+}
+
+TEST(Trainer, ASampleIsCountedAndSaid) {
+  ThreadPool pool(2);
+  TokenizerTrainer trainer({.vocab_size = 300, .max_bytes = 3000}, pool);
+  uint64_t bytes = 0;
+  for (const std::string& text : numbered_texts(1000)) {
+    bytes += text.size();
+    trainer.add_document(text);
+  }
+  trainer.finish();
+  EXPECT_EQ(trainer.text_bytes(), bytes);
+  EXPECT_LE(trainer.counted_bytes(), 3000u);
+  EXPECT_GT(trainer.counted_bytes(), 2900u);
+}
+
+TEST(Trainer, ALimitThatIsNotReachedChangesNothing) {
+  const std::vector<std::string> texts = numbered_texts(50);
+  ThreadPool pool(1);
+  TokenizerTrainer trainer({.vocab_size = 300, .max_bytes = 1 << 20}, pool);
+  for (const std::string& text : texts) trainer.add_document(text);
+  const TemporaryFolder folder;
+  trainer.finish().save(folder.path());
+  EXPECT_EQ(read_file(folder / "tokenizer.json"), trained_json(texts, 1, 300));
+  EXPECT_EQ(trainer.counted_bytes(), trainer.text_bytes());
+}
+
 }  // namespace
 }  // namespace moe

@@ -1,0 +1,133 @@
+#include "cli/tokenizer_compare.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/output.h"
+#include "base/paths.h"
+#include "cli/text_sources.h"
+#include "data/reader.h"
+#include "formats/json.h"
+#include "tokenizer/tokenizer.h"
+
+namespace moe {
+namespace {
+
+constexpr const char* kHelp =
+    R"(Encodes text with several tokenizers and prints the bytes of text for each token, by domain (a file's name)
+and over all: the more bytes a token has, the fewer tokens a model reads for the same text. A folder or
+a .json file is a tokenizer, any other argument is a file with text, as `moe data` reads it.
+
+Example:
+  moe tokenizer compare runs/tokenizer gpt2/ books.txt code.jsonl.zst)";
+
+struct Flags {
+  std::vector<std::string> arguments;
+  bool json = false;
+};
+
+bool names_tokenizer(const std::string& argument) { return is_folder(argument) || argument.ends_with(".json"); }
+
+struct Row {
+  std::string domain;
+  uint64_t bytes = 0;
+  std::vector<uint64_t> tokens;  // by tokenizer
+
+  Json bytes_per_token() const {
+    Json all = Json::array();
+    for (const uint64_t count : tokens) {
+      all.push_back(count == 0 ? Json() : Json(static_cast<double>(bytes) / static_cast<double>(count)));
+    }
+    return all;
+  }
+};
+
+void count_file(const fs::path& file, const std::vector<Tokenizer>& tokenizers, Row& row, Row& all) {
+  std::vector<int32_t> ids;
+  for_each_document(file, [&](std::string_view text, uint64_t) {
+    row.bytes += text.size();
+    all.bytes += text.size();
+    for (size_t i = 0; i < tokenizers.size(); ++i) {
+      ids.clear();
+      tokenizers[i].encode(text, {.add_special = false}, ids);
+      row.tokens[i] += ids.size();
+      all.tokens[i] += ids.size();
+    }
+  });
+}
+
+void print_table(const std::vector<std::string>& names, const std::vector<Tokenizer>& tokenizers,
+                 const std::vector<Row>& rows) {
+  size_t width = 5;
+  for (const Row& row : rows) width = std::max(width, row.domain.size());
+  for (size_t i = 0; i < names.size(); ++i) {
+    print_output("{:>3}  {} ({} tokens)\n", fmt::format("({})", i + 1), names[i], tokenizers[i].id_count());
+  }
+  print_output("\nbytes per token\n{:<{}}  {:>9}", "", width, "MB");
+  for (size_t i = 0; i < names.size(); ++i) print_output("  {:>8}", fmt::format("({})", i + 1));
+  print_output("\n");
+  for (const Row& row : rows) {
+    print_output("{:<{}}  {:>9.2f}", row.domain, width, 1e-6 * static_cast<double>(row.bytes));
+    for (const Json& value : row.bytes_per_token()) {
+      print_output("  {:>8}", value.is_null() ? std::string("-") : fmt::format("{:.3f}", value.get<double>()));
+    }
+    print_output("\n");
+  }
+}
+
+void compare(const Flags& flags) {
+  std::vector<std::string> names, files;
+  for (const std::string& argument : flags.arguments) (names_tokenizer(argument) ? names : files).push_back(argument);
+  if (names.empty()) fail_usage("no tokenizer is named: give a folder with tokenizer.json, or a tokenizer.json");
+  if (files.empty()) fail_usage("no text is named: give .txt or .jsonl files behind the tokenizers");
+  TextSourceOptions options;
+  options.files = files;
+  const std::vector<TextSource> sources = text_sources(options);
+  std::vector<Tokenizer> tokenizers;
+  for (const std::string& name : names) tokenizers.push_back(Tokenizer::load(name));
+  const auto empty_row = [&](const std::string& domain) {
+    return Row{.domain = domain, .tokens = std::vector<uint64_t>(names.size(), 0)};
+  };
+  std::vector<Row> rows;
+  Row all = empty_row("all");
+  for (const TextSource& source : sources) {
+    show_status(fmt::format("encoding {}", source.file.string()));
+    auto row = std::find_if(rows.begin(), rows.end(), [&](const Row& each) { return each.domain == source.domain; });
+    if (row == rows.end()) row = rows.insert(rows.end(), empty_row(source.domain));
+    count_file(source.file, tokenizers, *row, all);
+  }
+  clear_status();
+  if (rows.size() > 1) rows.push_back(all);
+  if (!flags.json) return print_table(names, tokenizers, rows);
+  Json json = {{"tokenizers", Json::array()}, {"domains", Json::array()}};
+  for (size_t i = 0; i < names.size(); ++i) {
+    json["tokenizers"].push_back({{"path", names[i]}, {"tokens", tokenizers[i].id_count()}});
+  }
+  for (const Row& row : rows) {
+    json["domains"].push_back({{"domain", row.domain},
+                               {"bytes", row.bytes},
+                               {"tokens", row.tokens},
+                               {"bytes_per_token", row.bytes_per_token()}});
+  }
+  print_output("{}\n", json.dump(2));
+}
+
+}  // namespace
+
+void add_tokenizer_compare_command(CLI::App& parent) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = parent.add_subcommand("compare", "Bytes per token of several tokenizers, by domain");
+  command->footer(kHelp);
+  command->add_flag("--json", flags->json, "one JSON object");
+  command->add_option("ARG", flags->arguments, "tokenizers, and the files with text")
+      ->required()
+      ->type_name("TOKENIZER... FILE...");
+  command->callback([flags] { compare(*flags); });
+}
+
+}  // namespace moe

@@ -1,0 +1,57 @@
+#include "tokenizer/pattern.h"
+
+namespace moe {
+
+// It avoids what other engines read differently: script names, and \s in its translation.
+const std::string_view kTrainedPattern =
+    R"(\p{N}|[一-鿿㐀-䶿豈-﫿぀-ヿ々〆]+)"
+    R"(|[^\r\n\p{L}\p{M}\p{N}]?(?:[^\P{L}一-鿿㐀-䶿豈-﫿぀-ヿ々〆]|\p{M})+)"
+    R"(| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+namespace {
+
+constexpr std::string_view kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kLlama3 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+)"
+    R"(|\s+(?!\S)|\s+)";
+constexpr std::string_view kQwen2 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+)"
+    R"(|\s+(?!\S)|\s+)";
+constexpr std::string_view kO200k =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kDeepseekV3 =
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*)"
+    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+/// The expression with its line ends spelled as escapes, as most files write them.
+std::string spelled_out(std::string_view expression) {
+  std::string text;
+  for (const char c : expression) {
+    if (c == '\r' || c == '\n') {
+      text += c == '\r' ? "\\r" : "\\n";
+    } else {
+      text += c;
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+Pattern::Matcher Pattern::matcher_of(std::string_view expression) {
+  const std::string text = spelled_out(expression);
+  if (text == kGpt2) return expressions::Gpt2{};
+  if (text == kLlama3) return expressions::Llama3<3>{};
+  if (text == kQwen2) return expressions::Llama3<1>{};
+  if (text == kO200k) return expressions::O200k{};
+  if (text == kDeepseekV3) return expressions::DeepseekV3{};
+  if (text == kTrainedPattern) return expressions::Trained{};
+  if (auto run = parse_class_run(text)) return std::move(*run);
+  return Regex(expression);
+}
+
+Pattern::Pattern(std::string_view expression) : matcher_(matcher_of(expression)) {}
+
+}  // namespace moe
