@@ -77,6 +77,10 @@ function(moe_cuda_backend)
     target_compile_definitions(moe_backend_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1>)
     target_compile_options(moe_backend_cuda PRIVATE
       $<$<COMPILE_LANGUAGE:CUDA>:${moe_gencode};--expt-relaxed-constexpr;-Xcompiler=-Wall,-Wno-parentheses;-Xfatbin=-compress-all>)
+    # For the sentence about a GPU that the program holds no code for.
+    string(REPLACE ";" ", " moe_code "${MOE_CUDA_ARCHITECTURES}")
+    set_source_files_properties(${CMAKE_SOURCE_DIR}/src/backend/cuda/cuda_device.cu
+      PROPERTIES COMPILE_DEFINITIONS "MOE_CUDA_CODE=\"${moe_code}\"")
     if("90a" IN_LIST MOE_CUDA_ARCHITECTURES)
       target_compile_definitions(moe_backend_cuda PRIVATE MOE_CUDA_HOPPER)
     endif()

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backend/cuda/cuda_backend.h"
 #include "base/log.h"
 #include "base/output.h"
 #include "base/random.h"
@@ -192,6 +193,7 @@ Json step_json(const StepFlags& flags, const Measured& measured, int threads) {
           {"load_max_over_mean", worst_load(m, measured.report)},
           {"loss", measured.report.loss},
           {"grad_norm", measured.report.gradient_norm},
+          {"slow_paths", cuda_slow_paths()},
           {"ops", ops}};
 }
 
@@ -223,6 +225,7 @@ void print_step(const Json& j) {
     print_output("{:<22} {:>10.2f} {:>6.1f}% {:>7} {:>9.1f} {:>8.1f}\n", name, ms, 0.1 * ms / number("step_s"),
                  op.at("calls").get<int64_t>(), op.at("gflops").get<double>(), op.at("gb_per_s").get<double>());
   }
+  for (const Json& note : j.at("slow_paths")) fmt::print("slower than it should be: {}\n", note.get<std::string>());
 }
 
 }  // namespace

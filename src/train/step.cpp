@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 
@@ -127,10 +128,12 @@ void TrainingStep::make_batch_buffers() {
   tokens_ = std::make_unique<TokenBuffers>(arena, stat, tokens, config_.head_dim);
   group_ = integers("group", {tokens});
   group_tokens_ = integers("group_tokens", {tokens});
+  // What a step's report is read from lies together: read_report() copies from the first to the last.
   row_loss_ = arena.push("row_loss", stat, {step_.microbatches, tokens});
   counts_ = integers("counts", {layers, 1, config_.n_routed_experts});
   dropped_ = integers("dropped", {layers});
   losses_ = arena.push("router losses", stat, {layers, kRouterLosses});
+  norm_ = arena.push("norm", stat, {1});
   if (step_.balance.counts_first()) {
     const Shape by_expert{layers, 1, config_.n_routed_experts};
     sums_ = {.counts = integers("balance.counts", by_expert),
@@ -144,7 +147,6 @@ void TrainingStep::make_batch_buffers() {
   gradient_scale_ = arena.push("gradient_scale", stat, {1});
   inv_tokens_ = arena.push("inv_tokens", stat, {1});
   sum_squares_ = arena.push("sum_squares", DType::f64, {1});
-  norm_ = arena.push("norm", stat, {1});
   clip_scale_ = arena.push("clip_scale", stat, {1});
 }
 
@@ -308,24 +310,25 @@ void TrainingStep::train_microbatch(const Batch& batch, int64_t index, const Rou
 void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_t step) {
   int64_t targets = 0;
   int64_t tokens = 0;
+  std::vector<Batch> batches;  // the whole step's, made before its sums of tokens are known
   for (int64_t i = 0; i < step_.microbatches; ++i) {
-    const Batch micro = batch(i);
-    targets += micro.num_targets;
-    tokens += micro.num_tokens;
+    batches.push_back(batch(i));
+    targets += batches.back().num_targets;
+    tokens += batches.back().num_tokens;
   }
   begin(targets, tokens);
   if (counts_first(step_.mode(step, 0))) {
-    for (int64_t i = 0, first = 0; i < step_.microbatches; ++i) {
-      const Batch micro = batch(i);
+    int64_t first = 0;
+    for (const Batch& micro : batches) {
       count_microbatch(micro, step_.mode(step, first));
       first += static_cast<int64_t>(micro.tokens.size());
     }
     upload_vector(device_, group_tokens_, std::vector<int32_t>{static_cast<int32_t>(tokens)});
   }
-  for (int64_t i = 0, first = 0; i < step_.microbatches; ++i) {
-    const Batch micro = batch(i);
-    train_microbatch(micro, i, step_.mode(step, first));
-    first += static_cast<int64_t>(micro.tokens.size());
+  int64_t first = 0;
+  for (size_t i = 0; i < batches.size(); ++i) {
+    train_microbatch(batches[i], static_cast<int64_t>(i), step_.mode(step, first));
+    first += static_cast<int64_t>(batches[i].tokens.size());
   }
 }
 
@@ -355,17 +358,43 @@ StepReport TrainingStep::update(int64_t step, double learning_rate) {
                        .weight_decay = static_cast<float>(table_[i].is_matrix() ? optimizer.weight_decay : 0.0),
                        .step = step});
   }
+  StepReport report = read_report();
+  if (std::isfinite(report.gradient_norm)) update_biases();
+  return report;
+}
+
+StepReport TrainingStep::read_report() {
+  // All of it in one copy, so that the host waits for the device once.
+  const auto* const begin = static_cast<const char*>(row_loss_.data);
+  const auto* const end = static_cast<const char*>(norm_.data) + norm_.bytes();
+  std::vector<char> block(static_cast<size_t>(end - begin));
+  device_.download(block.data(), begin, block.size());
+  const auto at = [&](const View& view) { return block.data() + (static_cast<const char*>(view.data) - begin); };
+  const auto doubles = [&](const View& view) {
+    std::vector<double> values(static_cast<size_t>(view.elements()));
+    if (values.empty()) return values;
+    if (view.dtype == DType::f64) {
+      std::memcpy(values.data(), at(view), view.bytes());
+    } else {
+      std::vector<float> single(values.size());
+      std::memcpy(single.data(), at(view), view.bytes());
+      values.assign(single.begin(), single.end());
+    }
+    return values;
+  };
+  const auto integers = [&](const View& view) {
+    std::vector<int32_t> values(static_cast<size_t>(view.elements()));
+    if (!values.empty()) std::memcpy(values.data(), at(view), view.bytes());
+    return values;
+  };
   StepReport report;
-  const std::vector<double> row_loss = download_doubles(device_, row_loss_);
+  const std::vector<double> row_loss = doubles(row_loss_);
   report.loss =
       std::accumulate(row_loss.begin(), row_loss.end(), 0.0) / static_cast<double>(std::max<int64_t>(1, step_targets_));
-  report.losses = download_doubles(device_, losses_);
-  report.gradient_norm = download_doubles(device_, norm_)[0];
-  if (std::isfinite(report.gradient_norm)) update_biases();
-  report.counts.resize(static_cast<size_t>(counts_.elements()));
-  device_.download(report.counts.data(), counts_.data, report.counts.size() * sizeof(int32_t));
-  report.dropped.resize(static_cast<size_t>(dropped_.elements()));
-  device_.download(report.dropped.data(), dropped_.data, report.dropped.size() * sizeof(int32_t));
+  report.losses = doubles(losses_);
+  report.gradient_norm = doubles(norm_)[0];
+  report.counts = integers(counts_);
+  report.dropped = integers(dropped_);
   return report;
 }
 

@@ -134,6 +134,7 @@ class TrainingStep {
   void train_microbatch(const Batch& batch, int64_t index, const RouteMode& mode);
   void initialize_tables(uint64_t seed, std::span<const int64_t> token_counts);
   void update_biases();
+  StepReport read_report();
   Pass make_pass(bool accumulate_gradients);
 
   ModelConfig config_;

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "ops/backend.h"
 #include "ops/device.h"
@@ -38,6 +39,10 @@ void force_cuda_path(CudaPath path);
 /// For tests: as if the GPU had so many multiprocessors (0: as many as it has) when a kernel is started whose blocks
 /// take part after part of the work, so that a small case makes each of them take several.
 void force_cuda_processors(int count);
+
+/// Operations that ran on slower kernels than those meant for them, and why: "gemm: ...", each once, since the program
+/// started.
+std::vector<std::string> cuda_slow_paths();
 
 /// What make_cuda_backend will hold beside the planned arenas (library workspaces), in bytes; needs no GPU.
 int64_t cuda_workspace_bytes();

@@ -10,7 +10,6 @@ namespace moe {
 namespace cuda {
 namespace {
 
-constexpr size_t kStagingBytes = size_t{16} << 20;
 constexpr int kOldestCapability = 80;  // bf16 tensor cores
 
 }  // namespace
@@ -27,9 +26,8 @@ CudaDevice::CudaDevice() {
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
   stream_.reset(stream);
-  char* staging = nullptr;
-  check(cudaMallocHost(&staging, kStagingBytes), "allocating pinned memory");
-  staging_.reset(staging);
+  up_.open();
+  down_.open();
 }
 
 CudaDevice::~CudaDevice() {
@@ -65,11 +63,20 @@ void CudaDevice::release(void* data) {
 
 void CudaDevice::upload(void* device, const void* host, size_t bytes) {
   for (size_t done = 0; done < bytes;) {
-    if (staged_ == kStagingBytes) wait();
-    const size_t part = std::min(bytes - done, kStagingBytes - staged_);
-    char* const staging = staging_.get() + staged_;
-    std::memcpy(staging, static_cast<const char*>(host) + done, part);
-    check(cudaMemcpyAsync(static_cast<char*>(device) + done, staging, part, cudaMemcpyHostToDevice, stream()),
+    if (staged_ == Pinned::kHalf) {
+      check(cudaEventRecord(up_.done[filling_], stream()), "copying to the GPU");
+      filling_ = 1 - filling_;
+      staged_ = 0;
+      if (cudaEventQuery(up_.done[filling_]) == cudaErrorNotReady) {
+        cudaGetLastError();
+        ++waits_;
+        check_stream(cudaEventSynchronize(up_.done[filling_]));
+      }
+    }
+    const size_t part = std::min(bytes - done, Pinned::kHalf - staged_);
+    char* const stage = up_.half(filling_) + staged_;
+    std::memcpy(stage, static_cast<const char*>(host) + done, part);
+    check(cudaMemcpyAsync(static_cast<char*>(device) + done, stage, part, cudaMemcpyHostToDevice, stream()),
           "copying to the GPU");
     done += part;
     staged_ += part;
@@ -79,8 +86,24 @@ void CudaDevice::upload(void* device, const void* host, size_t bytes) {
 void CudaDevice::download(void* host, const void* device, size_t bytes) {
   if (bytes == 0) return;
   ++downloads_;
-  check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream()), "copying from the GPU");
-  wait();
+  ++waits_;
+  const size_t parts = (bytes + Pinned::kHalf - 1) / Pinned::kHalf;
+  const auto size_of_part = [&](size_t part) { return std::min(Pinned::kHalf, bytes - part * Pinned::kHalf); };
+  const auto start = [&](size_t part) {
+    const int half = static_cast<int>(part % 2);
+    check(cudaMemcpyAsync(down_.half(half), static_cast<const char*>(device) + part * Pinned::kHalf, size_of_part(part),
+                          cudaMemcpyDeviceToHost, stream()),
+          "copying from the GPU");
+    check(cudaEventRecord(down_.done[half], stream()), "copying from the GPU");
+  };
+  start(0);
+  for (size_t part = 0; part < parts; ++part) {
+    if (part + 1 < parts) start(part + 1);
+    const int half = static_cast<int>(part % 2);
+    check_stream(cudaEventSynchronize(down_.done[half]));
+    std::memcpy(static_cast<char*>(host) + part * Pinned::kHalf, down_.half(half), size_of_part(part));
+  }
+  staged_ = 0;  // what was queued before is done
 }
 
 void CudaDevice::synchronize() { wait(); }
@@ -89,6 +112,22 @@ void CudaDevice::wait() {
   ++waits_;
   const cudaError_t status = cudaStreamSynchronize(stream());
   staged_ = 0;
+  check_stream(status);
+}
+
+void CudaDevice::Pinned::open() {
+  check(cudaMallocHost(&data, 2 * kHalf), "allocating pinned memory");
+  for (cudaEvent_t& event : done) check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+}
+
+CudaDevice::Pinned::~Pinned() {
+  for (cudaEvent_t event : done) {
+    if (event != nullptr) cudaEventDestroy(event);
+  }
+  if (data != nullptr) cudaFreeHost(data);
+}
+
+void CudaDevice::check_stream(cudaError_t status) const {
   if (status == cudaSuccess) return;
   fail(
       "the GPU failed at or before {}: {} ({}); with CUDA_LAUNCH_BLOCKING=1 in the environment the message names the "
@@ -103,6 +142,23 @@ DeviceInfo CudaDevice::info() const {
           .most_slots = most_sorted(kWorkspaceBytes)};
 }
 
+}  // namespace cuda
+
+namespace cuda {
+namespace {
+
+__global__ void probe_kernel() {}
+
+/// Whether the program holds code that GPU 0 can run: machine code for it, or PTX for the driver to compile.
+bool has_code() {
+  cudaFuncAttributes attributes;
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, probe_kernel);
+  cudaGetLastError();
+  return status != cudaErrorNoKernelImageForDevice && status != cudaErrorInvalidDeviceFunction &&
+         status != cudaErrorInvalidKernelImage && status != cudaErrorUnsupportedPtxVersion;
+}
+
+}  // namespace
 }  // namespace cuda
 
 std::string why_no_cuda() {
@@ -121,6 +177,12 @@ std::string why_no_cuda() {
   if (properties.major * 10 + properties.minor < cuda::kOldestCapability) {
     return fmt::format("{} has compute capability {}.{}, and 8.0 (Ampere) or newer is needed", properties.name,
                        properties.major, properties.minor);
+  }
+  if (!cuda::has_code()) {
+    return fmt::format(
+        "this program was built for {} alone, and {} has compute capability {}.{}; build it again with "
+        "-DMOE_CUDA_ARCHITECTURES={}{}",
+        MOE_CUDA_CODE, properties.name, properties.major, properties.minor, properties.major, properties.minor);
   }
   return {};
 }

@@ -21,13 +21,34 @@ struct Memory {
   uint64_t *full, *empty;
 };
 
-/// This block's tile of those that `index` names, one for each block of the pair; outside c for a last one alone.
-template <Grouping grouping>
-__device__ Tile tile_of(const TileProblem& p, int index, int width) {
-  Tile t = find_tile<grouping>(p, index, kTileRows * cluster_size(), width);
-  t.m_begin += cluster_rank() * kTileRows;
-  return t;
-}
+/// This block's tiles, one of those that each turn names for the blocks of a pair; outside c for a last one alone. What
+/// a table says of the next tile is asked for when the one before begins.
+template <Grouping grouping, int columns>
+class MyTiles {
+ public:
+  __device__ MyTiles(const TileProblem& p, int count) : p_(p), count_(count) { look_ahead(); }
+  __device__ bool next(Tile& t) {
+    if (turn_.tile >= count_) return false;
+    t = find_tile<grouping>(p_, turn_.tile, kTileRows * cluster_size(), columns, found_);
+    if (t.empty) return false;
+    t.m_begin += cluster_rank() * kTileRows;
+    turn_.advance();
+    look_ahead();
+    return true;
+  }
+
+ private:
+  __device__ void look_ahead() {
+    if constexpr (grouping == Grouping::rows) {
+      if (turn_.tile < count_) found_ = look_up_tile(p_, turn_.tile, columns);
+    }
+  }
+
+  const TileProblem& p_;
+  int count_;
+  Turns turn_;
+  int4 found_ = {};
+};
 
 /// Whether threads copy parts of the operands: else one warp's first thread starts all of the copy engine's work.
 template <Grouping grouping>
@@ -48,9 +69,8 @@ __device__ void load_tiles(const TileProblem& p, const Bulk& a_bulk, const Bulk&
   GatheredRows by_rows;
   GatheredDepth by_depth;
   Ring<T::kStages> ring;
-  for (Turns turn; tile_count > turn.tile; turn.advance()) {
-    const Tile t = tile_of<grouping>(p, turn.tile, columns);
-    if (t.empty) break;
+  Tile t;
+  for (MyTiles<grouping, columns> tiles(p, tile_count); tiles.next(t);) {
     fetch_old_sums<kTileRows, columns, kGroup>(p, t);
     if (!a_bulk.present) {
       if constexpr (kReduction) {
@@ -141,9 +161,8 @@ __device__ void multiply_tiles(const TileProblem& p, const Bulk& a_bulk, const B
   bool leads = group == 0;
   if (!leads) wait_at(kSkewBarrier, 2 * kGroup);
   Ring<T::kStages> ring;
-  for (Turns turn; tile_count > turn.tile; turn.advance()) {
-    const Tile t = tile_of<grouping>(p, turn.tile, columns);
-    if (t.empty) break;
+  Tile t;
+  for (MyTiles<grouping, columns> tiles(p, tile_count); tiles.next(t);) {
     float sum[columns / 2];
 #pragma unroll
     for (float& value : sum) value = 0;

@@ -24,6 +24,7 @@ struct TileChoice {
 /// result.
 struct TileDemand {
   bool reduction;
+  bool gathered;  ///< rows of a are picked
   int64_t experts, rows, columns;
 };
 
@@ -36,7 +37,7 @@ inline int64_t row_tiles(const TileDemand& demand, int pair) {
 /// The width that leaves the tensor cores least to do: what a tile multiplies beyond the last column is lost, and so
 /// are kEnd columns' worth of time at each tile's end and the processors without a tile in the last round.
 inline TileChoice choose_tiles(const TileDemand& demand, int multiprocessors) {
-  constexpr int64_t kEnd = 16;
+  constexpr int64_t kEnd = 16, kManyRounds = 8;
   constexpr int64_t kPairRows = 1024;  // of an expert; half of a pair of tiles is empty at each one's end
   const int64_t mean = demand.reduction ? demand.rows : demand.rows / std::max<int64_t>(demand.experts, 1);
   const bool even = (demand.rows + kTileRows - 1) / kTileRows % 2 == 0;
@@ -51,10 +52,13 @@ inline TileChoice choose_tiles(const TileDemand& demand, int multiprocessors) {
     const int64_t tiles = tall * ((demand.columns + width - 1) / width);
     const int64_t rounds = (tiles + places - 1) / places;
     // Of many rounds the last one matters little: it is what the shape says, not chance.
-    const int64_t cost = (rounds < 8 ? rounds * places : tiles) * (width + kEnd);
+    const int64_t cost = (rounds < kManyRounds ? rounds * places : tiles) * (width + kEnd);
     if (cost >= least) continue;
     least = cost;
     best.columns = width;
+    // What is gathered comes at the load units' pace: the wider the tile, the less often. (Measured: 256 columns of
+    // which 216 are needed take less time than 216.)
+    if (demand.gathered && rounds >= kManyRounds) break;
   }
   return best;
 }

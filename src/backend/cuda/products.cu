@@ -2,6 +2,7 @@
 
 #include "backend/cuda/mixed_product.h"
 #include "backend/cuda/products.h"
+#include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"
 
 namespace moe {
@@ -25,6 +26,11 @@ void product(Context& context, const Gemm& op) {
   const bool library = product_path() == CudaPath::automatic && op.a.elements() > 0;
   if (library && context.products.run(op, context.stream, context.workspace)) return;
   if (library && mixed_product(context, op)) return;
+  const bool wanted = op.a.dtype == DType::bf16 || op.b.dtype == DType::bf16 || op.a.dtype == op.b.dtype;
+  if (library && wanted && flops(op) >= kWorthAWarning) {
+    note_slow_path(Gemm::name,
+                   "cuBLASLt does not take a product of this size and alignment, or its workspace is too small");
+  }
   tile_product(context, op);
 }
 

@@ -1,3 +1,5 @@
+#include <climits>
+
 #include "backend/cuda/kernel.cuh"
 #include "backend/cuda/products.h"
 #include "backend/cuda/sort.h"
@@ -124,6 +126,40 @@ __device__ unsigned used_groups(const GroupLimit& limit, int experts, const Valu
   return used;
 }
 
+constexpr int kHeldScores = 8;  ///< that a lane keeps in registers
+
+/// An integer that is larger where the score is, equal where it is equal, and never 0.
+__device__ unsigned order_of(float score) {
+  const unsigned bits = __float_as_uint(score + 0.0f);  // one zero
+  return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
+}
+
+/// The choice of up to 32 kHeldScores experts by maxima over the warp, in the same order as next_best.
+template <class Value>
+__device__ void choose_held(const Value& value, int experts, int skip, int count, int* id) {
+  unsigned held[kHeldScores];
+#pragma unroll
+  for (int i = 0; i < kHeldScores; ++i) {
+    const int e = lane() + i * kWarp;
+    held[i] = e < experts ? order_of(rank(value(e))) : 0u;
+  }
+  for (int k = -skip; k < count; ++k) {
+    unsigned mine = 0;
+    int expert = INT_MAX;
+#pragma unroll
+    for (int i = 0; i < kHeldScores; ++i) {
+      if (held[i] > mine) mine = held[i], expert = lane() + i * kWarp;
+    }
+    const unsigned best = __reduce_max_sync(0xffffffffu, mine);
+    const int chosen = __reduce_min_sync(0xffffffffu, mine == best ? expert : INT_MAX);
+#pragma unroll
+    for (int i = 0; i < kHeldScores; ++i) {
+      if (lane() + i * kWarp == chosen) held[i] = 0;
+    }
+    if (k >= 0 && lane() == 0) id[k] = chosen;
+  }
+}
+
 /// One warp per token: K times the best of the experts that come after the last choice in the order of choices. Not
 /// changing the scores keeps them free to be read by others.
 __global__ void topk_kernel(const float* scores, int64_t score_step, const float* bias, const int* group,
@@ -143,6 +179,7 @@ __global__ void topk_kernel(const float* scores, int64_t score_step, const float
   const unsigned used = limit.active() ? used_groups(limit, experts, plain) : 0xffffffffu;
   const int members = experts / static_cast<int>(limit.groups);
   const auto value = [&](int e) { return used >> (e / members) & 1 ? plain(e) : -INFINITY; };
+  if (experts <= kWarp * kHeldScores) return choose_held(value, experts, skip, count, id);
   Best last{INFINITY, -1};
   for (int k = -skip; k < count; ++k) {
     last = warp_best(next_best(last, lane(), experts, kWarp, value));
@@ -233,93 +270,6 @@ __global__ void combine_kernel(Matrix rows, const int* slot_row, int64_t slot_st
   store_chunk(y, t, c, width, sum);
 }
 
-struct RouterBackwardArgs {
-  const float* scores;
-  int64_t score_step;
-  const int* ids;
-  int64_t id_step;
-  const int* kept;
-  int64_t kept_step;
-  const float* d_gates;
-  int64_t gate_step;
-  const int* group;
-  const float* coefficients;
-  int64_t coefficient_step;
-  const float* gate_coefficients;
-  int64_t gate_coefficient_step;
-  Scoring scoring;
-  GateForm form;
-  float scale;
-  bool balance_normalized;
-  const float* log_sum;
-  const float* inv_tokens;
-  float z_loss;
-  float* d_logits;
-  int64_t d_step;
-  int64_t rows;
-  int experts;
-  int count;
-};
-
-/// One warp per token.
-__global__ void router_backward_kernel(RouterBackwardArgs a) {
-  const int64_t row = warp_row();
-  if (row >= a.rows) return;
-  float* const d = a.d_logits + row * a.d_step;
-  const int g = a.group[row], count = a.count, experts = a.experts;
-  if (g < 0) {
-    for (int e = lane(); e < experts; e += kWarp) d[e] = 0;
-    return;
-  }
-  const float* const score = a.scores + row * a.score_step;
-  const int* const id = a.ids + row * a.id_step;
-  const int* const kept = a.kept == nullptr ? id : a.kept + row * a.kept_step;
-  const float* const d_gate = a.d_gates + row * a.gate_step;
-  const float* const by_gate =
-      a.gate_coefficients == nullptr ? nullptr : a.gate_coefficients + g * a.gate_coefficient_step;
-  const float* const by_score = a.coefficients == nullptr ? nullptr : a.coefficients + g * a.coefficient_step;
-  const auto slot = [&](int k) {
-    return (kept[k] < 0 ? 0.0f : d_gate[k]) + (by_gate == nullptr ? 0.0f : by_gate[id[k]]);
-  };
-  // Gates g = w / sum of w:  dw_k = (dg_k - sum_j g_j dg_j) / sum, where w is the score or its exponential.
-  const bool softmax = a.form == GateForm::softmax, divided = softmax || a.form == GateForm::normalized;
-  float largest = -INFINITY, total = softmax ? 0.0f : kNormalizeEps, mean = 0;
-  for (int k = 0; k < count && softmax; ++k) largest = id[k] < 0 ? largest : fmaxf(largest, score[id[k]]);
-  const auto weight = [&](int k) { return softmax ? expf(score[id[k]] - largest) : score[id[k]]; };
-  for (int k = 0; k < count && divided; ++k) {
-    if (id[k] < 0) continue;
-    total += weight(k);
-    mean += weight(k) * slot(k);
-  }
-  mean /= total;
-  float score_sum = 0, balance_mean = 0;
-  if (a.balance_normalized && by_score != nullptr) {
-    for (int e = lane(); e < experts; e += kWarp) {
-      score_sum += score[e];
-      balance_mean += by_score[e] * score[e];
-    }
-    score_sum = warp_sum(score_sum);
-    balance_mean = warp_sum(balance_mean) / score_sum;
-  }
-  float dot = 0;
-  for (int e = lane(); e < experts; e += kWarp) {
-    float value = by_score == nullptr ? 0.0f : by_score[e];
-    if (a.balance_normalized && by_score != nullptr) value = (value - balance_mean) / score_sum;
-    for (int k = 0; k < count && a.form != GateForm::one; ++k) {
-      if (id[k] != e) continue;
-      value += a.scale * (divided ? (slot(k) - mean) / total * (softmax ? weight(k) : 1.0f) : slot(k));
-    }
-    d[e] = value;
-    dot += score[e] * value;
-  }
-  if (a.scoring == Scoring::none) return;
-  dot = warp_sum(dot);
-  const float z = a.log_sum == nullptr ? 0.0f : 2 * a.z_loss * *a.inv_tokens * a.log_sum[row];
-  for (int e = lane(); e < experts; e += kWarp) {
-    d[e] = score[e] * (a.scoring == Scoring::softmax ? d[e] - dot : (1 - score[e]) * d[e]) + z * score[e];
-  }
-}
-
 }  // namespace
 
 template <>
@@ -371,38 +321,6 @@ void execute(Context& context, const RowsCombine& op) {
   launch(context, combine_kernel, shape.grid, shape.threads, 0, matrix(op.rows), op.slot_row.as<const int32_t>(),
          op.slot_row.stride[0], static_cast<int>(op.slot_row.size(1)), matrix(op.residual), matrix(op.y), op.accumulate,
          tokens, width);
-}
-
-template <>
-void execute(Context& context, const RouterBackward& op) {
-  const auto floats = [](const View& view) { return view ? view.as<const float>() : nullptr; };
-  const auto step = [](const View& view) { return view ? view.stride[0] : 0; };
-  launch(context, router_backward_kernel, warps_for(op.scores.size(0), kThreads), kThreads, 0,
-         RouterBackwardArgs{.scores = floats(op.scores),
-                            .score_step = step(op.scores),
-                            .ids = op.ids.as<const int32_t>(),
-                            .id_step = step(op.ids),
-                            .kept = op.kept ? op.kept.as<const int32_t>() : nullptr,
-                            .kept_step = step(op.kept),
-                            .d_gates = floats(op.d_gates),
-                            .gate_step = step(op.d_gates),
-                            .group = op.group.as<const int32_t>(),
-                            .coefficients = floats(op.coefficients),
-                            .coefficient_step = step(op.coefficients),
-                            .gate_coefficients = floats(op.gate_coefficients),
-                            .gate_coefficient_step = step(op.gate_coefficients),
-                            .scoring = op.scoring,
-                            .form = op.form,
-                            .scale = op.scale,
-                            .balance_normalized = op.balance_normalized,
-                            .log_sum = floats(op.log_sum),
-                            .inv_tokens = floats(op.inv_tokens),
-                            .z_loss = op.z_loss,
-                            .d_logits = op.d_logits.as<float>(),
-                            .d_step = step(op.d_logits),
-                            .rows = op.scores.size(0),
-                            .experts = static_cast<int>(op.scores.size(1)),
-                            .count = static_cast<int>(op.ids.size(1))});
 }
 
 }  // namespace moe::cuda

@@ -27,10 +27,10 @@ struct TileProblem {
   bool c_quads;       ///< rows of c are whole aligned 16-byte chunks of f32
   bool c_transposed;  ///< element (row, column) of the product is stored at (column, row)
   bool accumulate;
-  int64_t m, n, k;             ///< of one expert; m (rows) or k (reduction) is then an upper bound
-  const int* offsets;          ///< [experts + 1]; grouping none: null
-  const int2* tiles;           ///< grouping rows: (expert, first row) of each tile of rows, expert -1 behind the last
-  const int* order;            ///< grouping reduction: the expert that comes i-th, or null: i
+  int64_t m, n, k;     ///< of one expert; m (rows) or k (reduction) is then an upper bound
+  const int* offsets;  ///< [experts + 1]; grouping none: null
+  const int4* tiles;   ///< grouping rows: (expert, first row, the expert's end) of each tile of rows; expert -1: none
+  const int* order;    ///< grouping reduction: the expert that comes i-th, or null: i
   int64_t b_expert, c_expert;  ///< elements from one expert's matrix to the next
 };
 
@@ -44,10 +44,15 @@ struct Tile {
   bool empty;
 };
 
+/// What the table says of tile number `index` (grouping rows); asked for early, nobody waits for it.
+__device__ inline int4 look_up_tile(const TileProblem& p, unsigned index, int tile_n) {
+  return p.tiles[index / static_cast<unsigned>((p.n + tile_n - 1) / tile_n)];
+}
+
 /// Tile number `index`, columns fastest: neighbours share their rows of a, and an expert's b. With grouping by
-/// reduction, all tiles of an expert before those of the next.
+/// reduction, all tiles of an expert before those of the next. `found`: look_up_tile of it, with grouping by rows.
 template <Grouping grouping>
-__device__ Tile find_tile(const TileProblem& p, unsigned index, int tile_m, int tile_n) {
+__device__ Tile find_tile(const TileProblem& p, unsigned index, int tile_m, int tile_n, const int4& found) {
   const auto columns = static_cast<unsigned>((p.n + tile_n - 1) / tile_n);
   unsigned row_tile = index / columns;
   int expert = 0;
@@ -61,12 +66,11 @@ __device__ Tile find_tile(const TileProblem& p, unsigned index, int tile_m, int 
       p.a,    p.b,  static_cast<char*>(p.c), int64_t{row_tile} * tile_m, p.m, int64_t{index % columns} * tile_n, 0, p.k,
       expert, false};
   if constexpr (grouping == Grouping::rows) {
-    const int2 found = p.tiles[row_tile];
     t.empty = found.x < 0;
     if (t.empty) return t;
     t.expert = expert = found.x;
     t.m_begin = found.y;
-    t.m_end = p.offsets[expert + 1];
+    t.m_end = found.z;
   } else if constexpr (grouping == Grouping::reduction) {
     t.k_begin = p.offsets[expert];
     t.k_end = p.offsets[expert + 1];
@@ -77,6 +81,12 @@ __device__ Tile find_tile(const TileProblem& p, unsigned index, int tile_m, int 
     t.c += expert * p.c_expert * (p.c_half ? 2 : 4);
   }
   return t;
+}
+
+template <Grouping grouping>
+__device__ Tile find_tile(const TileProblem& p, unsigned index, int tile_m, int tile_n) {
+  const int4 found = grouping == Grouping::rows ? look_up_tile(p, index, tile_n) : int4{};
+  return find_tile<grouping>(p, index, tile_m, tile_n, found);
 }
 
 __device__ inline void store_element(const TileProblem& p, const Tile& t, int64_t at, float value) {

@@ -2,6 +2,7 @@
 #include "backend/cuda/mma_product.cuh"
 #include "backend/cuda/products.h"
 #include "backend/cuda/simt_product.cuh"
+#include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"
 
 namespace moe::cuda {
@@ -44,6 +45,23 @@ bool takes_tensor_path(const View& a, const View& b) {
   return product_path() != CudaPath::simt && in_chunks(a) && in_chunks(b);
 }
 
+/// Warns where a grouped product of bf16 cannot take the tensor cores, or not Hopper's way on a Hopper GPU.
+template <class Op>
+void note_path(const Context& context, const Op& op, bool tensor) {
+  if (product_path() != CudaPath::automatic || op.a.dtype != DType::bf16 || op.b.dtype != DType::bf16) return;
+  if (flops(op) < kWorthAWarning) return;
+  if (!tensor) {
+    note_slow_path(Op::name, "rows that are no whole 16-byte chunks (8 numbers) leave it without tensor cores");
+  }
+#ifndef MOE_CUDA_HOPPER
+  if (tensor && context.compute_capability == 90) {
+    note_slow_path(Op::name, "this program was built without code for 90a, and uses the tensor cores in the older way");
+  }
+#else
+  (void)context;
+#endif
+}
+
 /// Hopper's kernels were compiled, this GPU has their instructions, and nobody asked for others.
 bool has_hopper_path(const Context& context) {
 #ifdef MOE_CUDA_HOPPER
@@ -68,31 +86,31 @@ void start(const Context& context, const TileProblem& p, int64_t row_tiles, bool
   launch(context, kernel, grid, mma::kThreads, mma::kSharedBytes, p);
 }
 
-/// One block of kWarp threads: the tiles of `height` rows of each expert in order, then expert -1.
-__global__ void tiles_kernel(const int* offsets, int experts, int height, int2* tiles, int tile_count) {
-  __shared__ int first[kWarp + 1];
+/// One block of whole warps: the tiles of `height` rows of each expert in order, then expert -1. Every warp finds where
+/// each expert's tiles begin, and writes those of some.
+__global__ void tiles_kernel(const int* offsets, int experts, int height, int4* tiles, int tile_count) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int warps = static_cast<int>(blockDim.x) / kWarp;
   int done = 0;
   for (int begin = 0; begin < experts; begin += kWarp) {
-    const int e = begin + static_cast<int>(threadIdx.x);
-    const int rows = e < experts ? offsets[e + 1] - offsets[e] : 0;
-    const int mine = (rows + height - 1) / height;
+    const int e = begin + lane;
+    const int first_row = e < experts ? offsets[e] : 0, end_row = e < experts ? offsets[e + 1] : 0;
+    const int mine = (end_row - first_row + height - 1) / height;
     int sum = mine;  // inclusive, over the lanes
-    for (int lane = 1; lane < kWarp; lane *= 2) {
-      const int below = __shfl_up_sync(0xffffffffu, sum, lane);
-      if (static_cast<int>(threadIdx.x) >= lane) sum += below;
+    for (int apart = 1; apart < kWarp; apart *= 2) {
+      const int below = __shfl_up_sync(0xffffffffu, sum, apart);
+      if (lane >= apart) sum += below;
     }
-    __syncwarp();
-    first[threadIdx.x] = done + sum - mine;
-    __syncwarp();
-    for (int lane = 0; lane < kWarp && begin + lane < experts; ++lane) {
-      const int count = __shfl_sync(0xffffffffu, mine, lane);
-      for (int i = static_cast<int>(threadIdx.x); i < count; i += kWarp) {
-        tiles[first[lane] + i] = make_int2(begin + lane, offsets[begin + lane] + i * height);
-      }
+    for (int other = warp; other < kWarp && begin + other < experts; other += warps) {
+      const int at = done + __shfl_sync(0xffffffffu, sum - mine, other), count = __shfl_sync(0xffffffffu, mine, other);
+      const int row = __shfl_sync(0xffffffffu, first_row, other), end = __shfl_sync(0xffffffffu, end_row, other);
+      for (int i = lane; i < count; i += kWarp) tiles[at + i] = make_int4(begin + other, row + i * height, end, 0);
     }
     done += __shfl_sync(0xffffffffu, sum, kWarp - 1);
   }
-  for (int i = done + static_cast<int>(threadIdx.x); i < tile_count; i += kWarp) tiles[i] = make_int2(-1, 0);
+  for (int i = done + static_cast<int>(threadIdx.x); i < tile_count; i += static_cast<int>(blockDim.x)) {
+    tiles[i] = make_int4(-1, 0, 0, 0);
+  }
 }
 
 /// One block: the experts in order of their rows, most first.
@@ -142,13 +160,15 @@ void tile_product(Context& context, const GroupedGemm& op) {
   if (rows == 0 || p.n == 0) return;
   const bool tensor = takes_tensor_path(op.a, op.b);
   const bool hopper = tensor && has_hopper_path(context) && p.k > 0;
-  const hopper::TileDemand demand{.reduction = false, .experts = experts, .rows = rows, .columns = p.n};
+  note_path(context, op, tensor);
+  const hopper::TileDemand demand{
+      .reduction = false, .gathered = p.a.rows != nullptr, .experts = experts, .rows = rows, .columns = p.n};
   const hopper::TileChoice choice = hopper ? hopper::choose_tiles(demand, context.multiprocessors)
                                            : hopper::TileChoice{.columns = static_cast<int>(kTile), .pair = 1};
   const int64_t row_tiles = hopper::row_tiles(demand, choice.pair);
-  auto* const tiles = Carver(context, GroupedGemm::name).take<int2>(row_tiles);
+  auto* const tiles = Carver(context, GroupedGemm::name).take<int4>(row_tiles);
   p.tiles = tiles;
-  launch(context, tiles_kernel, dim3(1), kWarp, 0, p.offsets, experts, static_cast<int>(kTile) * choice.pair, tiles,
+  launch(context, tiles_kernel, dim3(1), 8 * kWarp, 0, p.offsets, experts, static_cast<int>(kTile) * choice.pair, tiles,
          static_cast<int>(row_tiles));
   if (hopper) {
     const hopper::Launch launch{context, p, op.a, op.b, choice, row_tiles};
@@ -161,6 +181,7 @@ void tile_product(Context& context, const GroupedGemm& op) {
 
 void tile_product(Context& context, const GroupedGemmReduce& op) {
   const bool tensor = takes_tensor_path(op.a, op.b);
+  note_path(context, op, tensor);
   // Hopper's kernel gathers rows of its a alone at full speed.
   const bool swap = tensor && has_hopper_path(context) && op.b_rows && !op.a_rows;
   const View &a = swap ? op.b : op.a, &b = swap ? op.a : op.b;
@@ -174,7 +195,8 @@ void tile_product(Context& context, const GroupedGemmReduce& op) {
   set_result(p, op.c, op.accumulate);
   p.c_transposed = swap;
   if (tensor && has_hopper_path(context) && p.k > 0 && p.m > 0 && p.n > 0) {
-    const hopper::TileDemand demand{.reduction = true, .experts = experts, .rows = p.m, .columns = p.n};
+    const hopper::TileDemand demand{
+        .reduction = true, .gathered = p.a.rows != nullptr, .experts = experts, .rows = p.m, .columns = p.n};
     const hopper::TileChoice choice = hopper::choose_tiles(demand, context.multiprocessors);
     auto* const order = Carver(context, GroupedGemmReduce::name).take<int>(experts);
     launch(context, order_kernel, dim3(1), 256, 0, p.offsets, experts, order);

@@ -16,6 +16,8 @@ std::unique_ptr<Backend> make_cuda_backend(Device&) { fail("no GPU can be used: 
 
 int64_t cuda_workspace_bytes() { return 0; }
 
+std::vector<std::string> cuda_slow_paths() { return {}; }
+
 const char* name(CudaPath) { return "none"; }
 
 void force_cuda_path(CudaPath) {}
