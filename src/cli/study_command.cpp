@@ -167,7 +167,7 @@ void add_study_command(CLI::App& app) {
   CLI::App* run_command = study->add_subcommand("run", "Trains what is not trained yet, then prints the table");
   add_common(*run_command, *options);
   add_number(*run_command, "--max-seconds", options->seconds, {.least = 0, .most = 1e9},
-             "start no job that would end later than this, by the longest so far; 0: no limit");
+             "start no job after the first that would end later than this, by the longest so far; 0: no limit");
   add_device_options(*run_command, options->device);
   run_command->callback([options] { exit_with(run(*options)); });
   CLI::App* show_command = study->add_subcommand("show", "Prints the table of the results that there are");

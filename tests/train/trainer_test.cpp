@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/temporary.h"
 #include "checkpoint/checkpoint_folder.h"
 #include "formats/safetensors.h"
 #include "tests/support/tiny_run.h"
@@ -219,6 +220,24 @@ TEST(Trainer, LogsThatAreShorterThanTheCheckpointKnowsAreNotLengthened) {
   }
 }
 
+TEST(Trainer, LogsAreOnTheDiskBeforeTheCheckpointThatCountsThem) {
+  TinyRun tiny;
+  std::vector<std::string> calls;
+  note_disk_calls(&calls);
+  tiny.train("run", {"train.steps=1"});
+  note_disk_calls(nullptr);
+  const auto at = [&](const std::string& call) {
+    const auto found = std::find(calls.begin(), calls.end(), call);
+    EXPECT_NE(found, calls.end()) << call << " of " << testing::PrintToString(calls);
+    return found - calls.begin();
+  };
+  EXPECT_LT(at("sync log.jsonl"), at("sync trainer_state.json"));
+  EXPECT_LT(at("sync eval.jsonl"), at("sync trainer_state.json"));
+  EXPECT_LT(at("sync model.safetensors"), at("sync trainer_state.json"));
+  EXPECT_EQ(load_trainer_state(tiny / "run/step-1").log_bytes,
+            static_cast<int64_t>(fs::file_size(tiny / "run/log.jsonl")));
+}
+
 TEST(Trainer, ACheckpointThatCannotBeWrittenIsTriedAgain) {
   TinyRun tiny;
   tiny.train("straight");
@@ -394,6 +413,21 @@ TEST(Trainer, AStepWithAGradientThatIsNotFiniteChangesNoBit) {
     ASSERT_EQ(found.weights.size(), 1u);
     EXPECT_EQ(step.table()[found.weights[0]].name, "layers.1.experts.down");
   }
+}
+
+TEST(Trainer, ADatasetOfTheSameTotalsIsAnotherDataset) {
+  TinyRun tiny;
+  tiny.train("run");
+  fs::remove_all(tiny / "run/step-12");
+  auto texts = test::tiny_texts(60, 1);
+  std::swap(texts[3], texts[4]);
+  tiny.make_dataset("swapped", texts);
+  const std::vector<std::string> set{"data.train=" + (tiny / "swapped").string()};
+  ASSERT_EQ(Dataset(tiny / "swapped").info(), Dataset(tiny / "data").info());
+  EXPECT_THAT(error_of<Error>([&] { tiny.resume("run", set); }),
+              testing::AllOf(HasSubstr("data.train"), HasSubstr("fingerprint"), HasSubstr("--allow-change")));
+  EXPECT_EQ(tiny.train("run", set, {.resume = true, .allowed = {"data.train"}}), 0);
+  EXPECT_EQ(tiny.log("run", "changes.jsonl").size(), 1u);
 }
 
 TEST(Trainer, FewerStepsThanAreDoneAreRefusedWithBothNumbers) {
