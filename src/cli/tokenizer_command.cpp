@@ -141,10 +141,8 @@ void add_train(CLI::App& parent) {
                    "the expression that cuts text into words first: moe, or qwen2, which llama.cpp knows")
       ->check(CLI::IsMember({"moe", "qwen2"}))
       ->capture_default_str();
-  command
-      ->add_option("--max-bytes", flags->trainer.max_bytes,
-                   "the most text whose words are counted; of more, a sample spread over all files; 0: no limit")
-      ->capture_default_str();
+  add_number(*command, "--max-bytes", flags->trainer.max_bytes, {.least = 0},
+             "the most text whose words are counted; of more, a sample spread over all files; 0: no limit");
   command->add_option("--out", flags->out, "folder for the files (made if absent)")->required()->type_name("DIR");
   add_threads_option(*command, flags->threads);
   add_text_options(*command, flags->sources);

@@ -114,7 +114,7 @@ void compare(const Flags& flags) {
                                {"tokens", row.tokens},
                                {"bytes_per_token", row.bytes_per_token()}});
   }
-  print_output("{}\n", json.dump(2));
+  print_output("{}\n", json_text(json, 2));
 }
 
 }  // namespace

@@ -104,7 +104,7 @@ void add_listed_by_themselves(const Document& list, const std::vector<std::strin
   std::map<int64_t, std::string> by_id;
   for (const auto& [content, id] : list.json.items()) {
     if (!id.is_number_integer() || id < 0 || id > kMaxId) {
-      fail("{}: {:?} has the id {}, expected 0 to {}", list.name, content, id.dump(), kMaxId);
+      fail("{}: {:?} has the id {}, expected 0 to {}", list.name, content, json_shown(id), kMaxId);
     }
     by_id[id.get<int64_t>()] = content;
   }

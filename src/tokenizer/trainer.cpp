@@ -121,7 +121,7 @@ TokenizerTrainer::TokenizerTrainer(TrainerOptions options, ThreadPool& pool)
       pre_tokenizer_(Json(pre_tokenizer_json(word_pattern(options_.pattern))), "trained tokenizer"),
       counts_(static_cast<size_t>(pool.size())),
       scratch_(static_cast<size_t>(pool.size())),
-      sample_(options_.max_bytes) {
+      sample_(static_cast<uint64_t>(options_.max_bytes)) {
   if (options_.vocab_size < kLeastVocabulary || options_.vocab_size > kMostVocabulary) {
     fail_usage("--vocab-size {}: expected a whole number from {} ({} special tokens and {} bytes) to {}",
                options_.vocab_size, kLeastVocabulary, kSpecialTokens, kByteTokens, kMostVocabulary);

@@ -32,7 +32,7 @@ inline constexpr int32_t kLeastVocabulary = kSpecialTokens + 256, kMostVocabular
 struct TrainerOptions {
   int32_t vocab_size = 8192;    ///< special tokens and bytes included
   std::string pattern = "moe";  ///< a name that word_pattern() knows
-  uint64_t max_bytes = 0;       ///< of text that is counted, a sample where there is more; 0: all of it
+  int64_t max_bytes = 0;        ///< of text that is counted, a sample where there is more; 0: all of it
 };
 
 class TokenizerTrainer {

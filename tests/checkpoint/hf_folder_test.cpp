@@ -244,7 +244,7 @@ TEST_F(HfWeights, TheOneFileOfAnIndexIsReadAndSeveralAreRefused) {
       << several;
   EXPECT_NE(read_with({{"a", "other"}}).find("other: No such file"), std::string::npos);
   EXPECT_NE(read_with({{"a", "../x"}}).find("expected a name without a folder"), std::string::npos);
-  EXPECT_NE(read_with({{"a", 3}}).find("the file of a is a number"), std::string::npos) << read_with({{"a", 3}});
+  EXPECT_NE(read_with({{"a", 3}}).find("the file of a is an integer"), std::string::npos) << read_with({{"a", 3}});
   EXPECT_NE(read_with(Json::object()).find("names no file"), std::string::npos);
   EXPECT_NE(read_with(Json::array()).find("expected an object"), std::string::npos);
 }

@@ -86,6 +86,7 @@ class SmallRun:
         step = [*model, "--rows", 1, "--length", 8, "--steps", 1, "--warm-up", 0]
         return {
             ("tokenizer", "train"): ["--vocab-size", 290, "--out", self.new(), self.text],
+            ("tokenizer", "compare"): [self.model, self.text],
             ("tokenizer", "encode"): ["--tokenizer", self.model],
             ("tokenizer", "decode"): ["--tokenizer", self.model],
             ("data",): ["--tokenizer", self.model, "--out", self.new(), self.text],

@@ -31,7 +31,7 @@ struct Result {
 
 Result run(const Model& model, Cpu& cpu) {
   const std::vector<int32_t> ids = random_ids(kTokens, model.config().vocab_size, 3);
-  Scorer scorer({model, DType::f32, *cpu.device, *cpu.backend}, kTokens);
+  Scorer scorer({model, DType::f32, *cpu.device, *cpu.backend}, kTokens, kTokens, ChosenIds::forgotten, kTokens);
   Result result;
   scorer.logits(single_document(ids), [&](int64_t, int64_t rows, const float* values) {
     result.logits.insert(result.logits.end(), values, values + rows * model.config().vocab_size);

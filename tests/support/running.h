@@ -90,14 +90,15 @@ struct Running {
     });
     return result;
   }
-  /// [MoE layer][token]: the experts that each token of a batch of at most 64 chooses in evaluation.
+  /// [MoE layer][token]: the experts that each token of a batch chooses in evaluation.
   std::vector<std::vector<std::set<int64_t>>> chosen_in_evaluation(const Batch& rows) {
     const size_t tokens = rows.tokens.size(), experts = static_cast<size_t>(test.config.n_routed_experts);
     std::vector<int32_t> group;  // each token by itself
     for (size_t t = 0; t < tokens; ++t) group.push_back(rows.segment_id[t] < 0 ? -1 : static_cast<int32_t>(t));
-    Scorer scorer(runtime(), static_cast<int64_t>(tokens), rows.sequence_length);
+    const auto count = static_cast<int64_t>(tokens);
+    Scorer scorer(runtime(), count, rows.sequence_length, ChosenIds::forgotten, count);
     ChoiceCounts choices;
-    scorer.losses(rows, group, static_cast<int64_t>(tokens), choices);
+    scorer.losses(rows, group, count, choices);
     std::vector<std::vector<std::set<int64_t>>> chosen(static_cast<size_t>(test.config.moe_layers()));
     for (auto& layer : chosen) layer.resize(tokens);
     for (size_t i = 0; i < choices.chosen.size(); ++i) {
