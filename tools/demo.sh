@@ -41,9 +41,9 @@ started=$SECONDS
 echo "training took $((SECONDS - started)) s" >&2
 
 say "What it writes: one text for each domain"
-for prompt in "And it came to pass" "Orchard, n. " "def read(self" "The package manager" "描述"; do
+for prompt in "And it came to pass" "Abrasion, n." "def read(self" "The package manager" "该选项"; do
   printf '\n--- %s' "$prompt"
-  "$moe" generate "$run/latest" --prompt "$prompt" --max-new-tokens 80 --temperature 0.7 --top-p 0.9 --seed 1 --device cpu --quiet
+  "$moe" generate "$run/latest" --prompt "$prompt" --max-new-tokens 80 --temperature 0.8 --top-p 0.9 --seed 1 --device cpu --quiet
   echo
 done
 
