@@ -163,10 +163,9 @@ void FileWriter::commit() {
   if (!temporary_.empty()) sync_folder(path_.parent_path());
 }
 
-FileAppender::FileAppender(const fs::path& path, int64_t keep_bytes) : path_(path) {
+FileAppender::FileAppender(const fs::path& path) : path_(path) {
   descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (descriptor_ < 0) fail("cannot open {} for appending: {}", path.string(), reason());
-  if (keep_bytes >= 0 && ::ftruncate(descriptor_, keep_bytes) != 0) fail("cannot cut {}: {}", path.string(), reason());
 }
 
 FileAppender::~FileAppender() {

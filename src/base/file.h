@@ -66,8 +66,8 @@ class FileWriter {
 /// Appends to a file that grows over a run, such as a log; every write is handed to the system at once.
 class FileAppender {
  public:
-  /// Opens (or creates) the file and cuts it to `keep_bytes` (default: keeps all of it).
-  explicit FileAppender(const fs::path& path, int64_t keep_bytes = -1);
+  /// Opens the file, or creates it.
+  explicit FileAppender(const fs::path& path);
   ~FileAppender();
   FileAppender(const FileAppender&) = delete;
   FileAppender& operator=(const FileAppender&) = delete;

@@ -124,7 +124,6 @@ void check_fixed_fields(const Json& json, const std::string& name) {
   require_one_of(json, name, "hidden_act", {"silu", "swish"});
   require_one_of(json, name, "attention_bias", {false});
   require_one_of(json, name, "attention_dropout", {0.0, 0});
-  require_one_of(json, name, "rope_scaling", {});
 }
 
 /// The field's value, of the row's kind; nothing where it is absent or null.

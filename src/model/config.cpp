@@ -79,21 +79,7 @@ const char* name(TopkMethod method) {
   return "?";
 }
 
-std::optional<TopkMethod> topk_method_from(std::string_view text) {
-  for (const TopkMethod method : {TopkMethod::greedy, TopkMethod::group_limited_greedy, TopkMethod::noaux_tc}) {
-    if (text == name(method)) return method;
-  }
-  return std::nullopt;
-}
-
 const char* name(Scoring scoring) { return scoring == Scoring::sigmoid ? "sigmoid" : "softmax"; }
-
-std::optional<Scoring> scoring_from(std::string_view text) {
-  for (const Scoring scoring : {Scoring::softmax, Scoring::sigmoid}) {
-    if (text == name(scoring)) return scoring;
-  }
-  return std::nullopt;
-}
 
 DecoderConfig ModelConfig::decoder(const BalanceConfig& balance) const {
   return {.attention = {.hidden = hidden_size,

@@ -13,10 +13,7 @@ namespace moe {
 /// a bias added to the scores for the choice, those of the groups with the largest sums of their K / M best.
 enum class TopkMethod { greedy, group_limited_greedy, noaux_tc };
 const char* name(TopkMethod method);
-std::optional<TopkMethod> topk_method_from(std::string_view text);
 const char* name(Scoring scoring);
-/// "softmax" or "sigmoid".
-std::optional<Scoring> scoring_from(std::string_view text);
 
 struct ModelConfig {
   int64_t vocab_size = 0;

@@ -22,7 +22,7 @@ struct Method {
   bool fixes_top_k() const { return top_k != kAnyTopK; }
   /// Needs routed experts.
   bool routes() const { return top_k != 0; }
-  /// Sets all of a model's routing and its losses, whatever they were before; sizes stay as they are, but for K where
+  /// Sets all of a model's routing and its losses, whatever they were before; sizes stay as they are, except K where
   /// the method fixes it and the experts of a dense model.
   void apply(ModelConfig& model, BalanceConfig& balance) const;
 };

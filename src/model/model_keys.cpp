@@ -58,7 +58,7 @@ constexpr KeyRow<Model> kRows[] = {
                 .shown_default = "`model.num_attention_heads`",
                 .json = JsonForm::always,
                 .derive = as_many_as_query_heads}),
-    row<Model>("model.head_dim", integer<&Model::head_dim>(1, kMostWidth),
+    row<Model>("model.head_dim", integer<&Model::head_dim>(1, kMostHeadSize),
                {.doc = "size of a head; even. The default must divide",
                 .also = "head_size",
                 .shown_default = "`hidden_size / num_attention_heads`",

@@ -19,6 +19,8 @@ void check_heads(Checker& c, const Op& op) {
   const int64_t width = c.size("Hq*h");
   c.require(width > 0 && width % op.heads == 0, "q is {} {}, expected rows of {} heads of one size", name(op.q.dtype),
             op.q.shape.text(), op.heads);
+  c.require(width / op.heads <= kMostHeadSize, "q has heads of {} columns, expected at most {}", width / op.heads,
+            kMostHeadSize);
   c.define("Hq", op.heads, "heads").define("Hkv*h", width / op.heads * op.kv_heads, "Hq*h");
 }
 

@@ -8,6 +8,9 @@
 
 namespace moe {
 
+/// The largest size h of a head. Backends keep blocks of keys of one head in memory of a fixed size.
+constexpr int64_t kMostHeadSize = 4096;
+
 /// out_t = sum over u in [segment_start[t], t] of softmax_u(scale * q_t . k_u) v_u;
 /// lse_t = log of the softmax's denominator (of exp(scale * q_t . k_u)). Where segment_start[t] < 0 (padding): out 0,
 /// lse 0.

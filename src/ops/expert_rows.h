@@ -23,7 +23,7 @@ struct ExpertRows {
   static constexpr const char* name = std::is_same_v<Activation, SwiGlu> ? "expert_rows" : "expert_rows_backward";
 };
 
-/// The parts each, and that they belong together: what one writes overlaps nothing that another reads, but for the rows
+/// The parts each, and that they belong together: what one writes overlaps nothing that another reads, except the rows
 /// that they hand on.
 void check(const ExpertRows<SwiGlu>& rows);
 void check(const ExpertRows<SwiGluBackward>& rows);

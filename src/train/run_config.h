@@ -29,7 +29,7 @@ struct CheckpointConfig {
   int64_t every = 0;       ///< steps; 0: only after the last step
   double minutes = 15;     ///< the most between two; 0: no limit
   int64_t keep_last = 2;   ///< older checkpoints are removed ...
-  int64_t keep_every = 0;  ///< ... but for those whose step is a multiple of this; 0: none
+  int64_t keep_every = 0;  ///< besides, those whose step is a multiple of this; 0: none
 };
 
 struct SampleConfig {

@@ -10,7 +10,7 @@ struct KeyDifference {
   std::string kept, here;  ///< as TOML; "": there is no such key
 };
 
-/// The keys whose value in effect differs, but for run.dir. `kept` is RunConfig::resolved of an earlier run, maybe of
+/// The keys whose value in effect differs, except run.dir. `kept` is RunConfig::resolved of an earlier run, maybe of
 /// an earlier version: it is read as a run file is today, so a key that it lacks has today's default. UsageError where
 /// it cannot be read.
 std::vector<KeyDifference> differing_keys(const std::string& kept, const RunConfig& run);

@@ -73,13 +73,11 @@ TEST(FileWriter, AMissingFolderIsNamed) {
   EXPECT_THAT(error, HasSubstr("No such file or directory"));
 }
 
-TEST(FileAppender, AppendsCutsAndKeeps) {
+TEST(FileAppender, KeepsWhatIsThere) {
   const TemporaryFolder folder;
   FileAppender(folder / "log").write("one\n");
   FileAppender(folder / "log").write("two\n");
   EXPECT_EQ(read_file(folder / "log"), "one\ntwo\n");
-  FileAppender(folder / "log", 4).write("three\n");
-  EXPECT_EQ(read_file(folder / "log"), "one\nthree\n");
 }
 
 TEST(MappedFile, MapsWhatWasWritten) {

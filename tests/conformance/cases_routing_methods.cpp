@@ -96,7 +96,7 @@ Cases<NoiseLoad> make_cases<NoiseLoad>() {
                        .top_k = sizes.top_k,
                        .load = s.poison(f32, shape)});
     if (sizes.top_k + 1 == sizes.experts) continue;
-    std::vector<double> broken(static_cast<size_t>(shape.elements()), 0.25);  // equal, but for one that is no number
+    std::vector<double> broken(static_cast<size_t>(shape.elements()), 0.25);  // equal, except one that is NaN
     for (int64_t t = 0; t < sizes.tokens; ++t) {
       const auto expert = static_cast<int64_t>(s.draw() % static_cast<uint64_t>(sizes.experts));
       broken[static_cast<size_t>(t * sizes.experts + expert)] = std::numeric_limits<double>::quiet_NaN();

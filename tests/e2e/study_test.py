@@ -56,7 +56,7 @@ every = 10
 
 
 def without_times(path):
-    """A result's bytes, but for what no two runs share."""
+    """A result's bytes, without what no two runs share."""
     result = json.loads(path.read_text())
     for point in [result, *result["curve"]]:
         del point["seconds"]

@@ -48,7 +48,7 @@ def signalled(number, arguments, file=None, line=0, said=None, ignored=()):
 
 
 def log_without_times(path):
-    """The objects of a log.jsonl, but for what no two runs share."""
+    """The objects of a log.jsonl, without what no two runs share."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for line in lines:
         del line["tokens_per_second"]

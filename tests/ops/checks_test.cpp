@@ -47,7 +47,7 @@ class Checks : public testing::Test {
   }
 
  private:
-  alignas(64) char memory_[1 << 16];
+  alignas(64) char memory_[1 << 18];
   size_t used_ = 0;
 };
 
@@ -101,6 +101,23 @@ TEST_F(Checks, ExpertRowsMustBelongTogether) {
   op = expert_rows();
   op.last.b = f32({2, 4, 3});
   EXPECT_THAT(error_of(op), HasSubstr("grouped_gemm"));
+}
+
+TEST_F(Checks, AHeadThatNoBackendsBlocksHoldIsRefused) {
+  for (const int64_t size : {kMostHeadSize, kMostHeadSize + 2}) {
+    const View rows = f32({1, size}), starts = i32({1}), lse = f32({1, 1});
+    const std::string error = error_of(Attention{.q = rows,
+                                                 .k = rows,
+                                                 .v = rows,
+                                                 .segment_start = starts,
+                                                 .heads = 1,
+                                                 .kv_heads = 1,
+                                                 .scale = 1,
+                                                 .max_segment = 1,
+                                                 .out = f32({1, size}),
+                                                 .lse = lse});
+    EXPECT_EQ(error, size == kMostHeadSize ? "" : "attention: q has heads of 4098 columns, expected at most 4096");
+  }
 }
 
 TEST_F(Checks, AWrongSizeNamesWhereTheExpectedOneComesFrom) {

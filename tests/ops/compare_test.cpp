@@ -10,7 +10,7 @@
 namespace moe {
 namespace {
 
-/// y += x on host memory, but for one element of one call.
+/// y += x on host memory, except one element of one call.
 class Adder final : public EachOp<Adder> {
  public:
   explicit Adder(int wrong_call) : wrong_call_(wrong_call) {}

@@ -113,7 +113,7 @@ every = 4
     return train(name, set, {.resume = true, .allowed = allowed});
   }
 
-  /// The lines of a log, but for what no two runs share.
+  /// The lines of a log, without what no two runs share.
   std::vector<Json> log(const std::string& name, const std::string& file = "log.jsonl") const {
     std::vector<Json> lines;
     std::istringstream text(read_file(folder_ / name / file));

@@ -4,6 +4,8 @@
 
 namespace moe::cpu {
 
+static_assert(kMostHeadSize <= kLargestHead);
+
 template <>
 void execute(Context& context, const Attention& op) {
   const int32_t* start = op.segment_start.as<int32_t>();

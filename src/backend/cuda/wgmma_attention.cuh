@@ -29,7 +29,7 @@ __device__ inline void store_box(const CUtensorMap& map, const void* shared, int
                : "memory");
 }
 __device__ inline void commit_stores() { asm volatile("cp.async.bulk.commit_group;\n" ::: "memory"); }
-/// Until the copy engine has read what this thread told it to store, but for the last `pending` groups.
+/// Until the copy engine has read what this thread told it to store, except the last `pending` groups.
 template <int pending>
 __device__ void wait_until_stores_have_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;\n" ::"n"(pending) : "memory");

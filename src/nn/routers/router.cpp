@@ -6,14 +6,6 @@
 namespace moe {
 namespace {
 
-template <class Enum, size_t N>
-std::optional<Enum> from_name(const std::array<Enum, N>& all, std::string_view text) {
-  for (const Enum value : all) {
-    if (text == name(value)) return value;
-  }
-  return std::nullopt;
-}
-
 const RouterFunctions& functions(const RouterConfig& config) {
   switch (config.method) {
     case RoutingMethod::topk:
@@ -92,12 +84,6 @@ const char* name(RoutingMethod method) {
   return "?";
 }
 
-std::optional<RoutingMethod> routing_method_from(std::string_view text) {
-  return from_name(std::array{RoutingMethod::topk, RoutingMethod::noisy_topk, RoutingMethod::hash,
-                              RoutingMethod::expert_choice, RoutingMethod::stable},
-                   text);
-}
-
 const char* name(BalanceScope scope) {
   switch (scope) {
     case BalanceScope::sequence:
@@ -111,7 +97,10 @@ const char* name(BalanceScope scope) {
 }
 
 std::optional<BalanceScope> balance_scope_from(std::string_view text) {
-  return from_name(std::array{BalanceScope::sequence, BalanceScope::microbatch, BalanceScope::step}, text);
+  for (const BalanceScope scope : {BalanceScope::sequence, BalanceScope::microbatch, BalanceScope::step}) {
+    if (text == name(scope)) return scope;
+  }
+  return std::nullopt;
 }
 
 const char* name(RouterLoss loss) {

@@ -19,7 +19,6 @@ enum class RoutingMethod {
   stable,         ///< StableMoE: learned, then frozen assignments
 };
 const char* name(RoutingMethod method);
-std::optional<RoutingMethod> routing_method_from(std::string_view text);
 
 struct RouterConfig {
   RoutingMethod method = RoutingMethod::topk;

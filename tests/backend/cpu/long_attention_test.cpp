@@ -10,7 +10,7 @@
 namespace moe::test {
 namespace {
 
-constexpr int64_t kTokens = 160, kWidth = 4096;  // one head: room for two blocks of 64 keys
+constexpr int64_t kTokens = 160, kWidth = kMostHeadSize;  // one head: room for two blocks of 64 keys
 
 struct Gradients {
   View dq, dk, dv;

@@ -27,6 +27,10 @@ struct State {
   float* denominator;
 };
 
+// Of the largest head, a block of keys and values and one tile of queries fit.
+static_assert((2 * (kKeyBlock + kTileColumns) + 3 * kTileRows) * (kLargestHead + kTileColumns) + 8 * kPanelSlack <=
+              kScratchFloats);
+
 Sizes sizes_of(const AttentionTask& t) {
   Sizes sizes{};
   sizes.pairs = multiplies_pairs(t.head_size, t.q, t.k, t.v);

@@ -60,6 +60,12 @@ struct Workspace {
   }
 };
 
+/// What the largest head needs: the blocks of queries and one block of keys.
+constexpr int64_t kMostFloats =
+    (5 * kQueryBlock + 3 * (kKeyBlock + kTileColumns) + 2 * kPaddedKeys) * (kLargestHead + kTileColumns) +
+    4 * kQueryBlock * kKeyBlock + 16 * (kPanelSlack + 16);
+static_assert(kMostFloats <= kScratchFloats);
+
 Workspace divide(const AttentionBackwardTask& t, float* scratch) {
   const bool pairs = multiplies_pairs(t.head_size, t.q, t.k, t.v, t.d_out);
   Workspace w{.task = t,

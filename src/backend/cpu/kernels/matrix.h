@@ -74,6 +74,8 @@ struct MatrixKernels {
   int64_t (*multiply_add)(int64_t steps, bool pairs);
 };
 
+/// The largest head whose blocks of attention fit in the scratch.
+constexpr int64_t kLargestHead = 4096;
 /// What a kernel may use of its worker's scratch, in floats.
 constexpr int64_t kScratchFloats = int64_t{4} << 20;
 
