@@ -5,6 +5,8 @@ PRESET ?= release
 JOBS ?= $(shell nproc)
 TEST_ARGS ?=
 PYTHON ?= python3
+PREFIX ?= /usr/local
+DESTDIR ?=
 
 folder = $(if $(filter release,$(PRESET)),build,build/$(PRESET))
 
@@ -14,12 +16,19 @@ export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
 export CMAKE_CUDA_COMPILER_LAUNCHER ?= ccache
 endif
 
-.PHONY: build test test-long mutants demo asan tsan tidy bench bench-peers golden corpus venv peers-venv dependencies format layers \
+.PHONY: build install archive test test-long mutants demo asan tsan tidy bench bench-peers golden corpus venv peers-venv dependencies format layers \
   cuda-architectures clean distclean help
 
 build: ## the program, at build/moe (installs what is missing)
 	@tools/install_dependencies.sh build
 	@tools/build.sh $(PRESET) $(folder) $(JOBS) moe
+
+install: build ## copy the program, its documents and bash completion below PREFIX (default /usr/local); DESTDIR as usual
+	@DESTDIR=$(DESTDIR) cmake --install $(folder) --prefix $(PREFIX) >$(folder)/install.log || { cat $(folder)/install.log >&2; exit 1; }
+	@echo "$(DESTDIR)$(PREFIX)/bin/moe"
+
+archive: build ## an archive that runs on another x86-64 Debian 12 without installing anything: build/moe-VERSION-x86_64.tar.gz
+	@tools/make_archive.sh $(folder) build
 
 test: ## build everything and run every test but the long ones; TEST_ARGS are passed to ctest, e.g. TEST_ARGS="-L fast -R tokenizer"
 	@tools/install_dependencies.sh build test

@@ -53,6 +53,23 @@ function(moe_kernels folder)
   endforeach()
 endfunction()
 
+# moe_build_facts(): build_facts.cpp in the build folder, up to date with git's commit at every build.
+function(moe_build_facts)
+  set(built_with "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}, ${CMAKE_BUILD_TYPE}")
+  if(MOE_SANITIZE)
+    string(APPEND built_with " with -fsanitize=${MOE_SANITIZE}")
+  endif()
+  if(MOE_CUDA)
+    string(REPLACE ";" " " architectures "${MOE_CUDA_ARCHITECTURES}")
+    string(APPEND built_with ", CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${architectures}")
+  else()
+    string(APPEND built_with ", without CUDA")
+  endif()
+  add_custom_target(moe_facts BYPRODUCTS ${CMAKE_BINARY_DIR}/build_facts.cpp
+    COMMAND ${CMAKE_COMMAND} -DOUTPUT=${CMAKE_BINARY_DIR}/build_facts.cpp -DSOURCE=${CMAKE_SOURCE_DIR}
+      -DVERSION=${PROJECT_VERSION} "-DBUILT_WITH=${built_with}" -P ${CMAKE_SOURCE_DIR}/cmake/build_facts.cmake)
+endfunction()
+
 # moe_program(FOLDER): the program build/moe.
 function(moe_program folder)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
@@ -60,9 +77,22 @@ function(moe_program folder)
   if(sources)
     add_executable(moe ${sources})
     target_link_libraries(moe PRIVATE moe_options ${ARG_DEPS})
-    target_compile_definitions(moe PRIVATE MOE_VERSION="${PROJECT_VERSION}")
-    set_target_properties(moe PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+    target_sources(moe PRIVATE ${CMAKE_BINARY_DIR}/build_facts.cpp)
+    # An archive brings its libraries (tools/make_archive.sh).
+    set_target_properties(moe PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR} INSTALL_RPATH "$ORIGIN/../lib")
   endif()
+endfunction()
+
+# moe_install(): bin/moe, its documents and configurations, and completion for bash. configs/ keeps its place beside the
+# documents, which name it.
+function(moe_install)
+  include(GNUInstallDirs)
+  install(TARGETS moe RUNTIME)
+  install(FILES LICENSE README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+  install(DIRECTORY docs configs DESTINATION ${CMAKE_INSTALL_DOCDIR})
+  install(CODE "execute_process(COMMAND $<TARGET_FILE:moe> completion bash OUTPUT_FILE ${CMAKE_BINARY_DIR}/moe.bash
+    COMMAND_ERROR_IS_FATAL ANY)")
+  install(FILES ${CMAKE_BINARY_DIR}/moe.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME moe)
 endfunction()
 
 # moe_discover(TARGET LABELS more...): each of its tests in CTest; `more` as gtest_discover_tests takes it.

@@ -33,6 +33,9 @@ void add_study_command(CLI::App& app);
 /// `moe help`
 void add_help_command(CLI::App& app);
 
+/// `moe completion bash`
+void add_completion_command(CLI::App& app);
+
 /// `moe bench` step, layer, generate, tokenizer, machine
 void add_bench_command(CLI::App& app);
 

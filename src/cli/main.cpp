@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/output.h"
+#include "cli/build_facts.h"
 #include "cli/commands.h"
 #include "cli/exit_status.h"
 #include "cli/unknown_words.h"
@@ -30,7 +31,8 @@ to standard error. Exit status: 0, 1 for a failure, 2 for a command line or a ru
 void add_commands(CLI::App& app) {
   app.require_subcommand(0, 1);
   app.footer(kOverview);
-  app.set_version_flag("--version", "moe " MOE_VERSION, "Print the version and stop");
+  app.set_version_flag("--version", version_text(),
+                       "Print the version, the commit and what it was built with, and stop");
   add_tokenizer_commands(app);
   add_data_command(app);
   add_train_command(app);
@@ -40,6 +42,7 @@ void add_commands(CLI::App& app) {
   add_cost_command(app);
   add_logits_command(app);
   add_bench_command(app);
+  add_completion_command(app);
   add_help_command(app);
 }
 

@@ -98,6 +98,7 @@ class SmallRun:
             ("cost",): ["--preset", "deepseekmoe-2b"],
             ("study", "run"): [self.study_file],
             ("study", "show"): [self.study_file],
+            ("completion", "bash"): [],
             ("help",): ["eval", "loss"],
             ("bench",): step,
             ("bench", "step"): step,
