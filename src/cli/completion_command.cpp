@@ -58,8 +58,8 @@ _moe() {{
   local word=${{COMP_WORDS[COMP_CWORD]}} command=moe below options typed
   for typed in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
     _moe_words "$command $typed" && command="$command $typed"
+    [[ $command == 'moe help' ]] && command=moe
   done
-  [[ $command == 'moe help' ]] && command=moe
   _moe_words "$command"
   COMPREPLY=()
   case "$word" in

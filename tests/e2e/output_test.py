@@ -38,7 +38,7 @@ class OutputTest(unittest.TestCase):
         return result
 
     def test_every_command_is_known(self):
-        groups = {("tokenizer",), ("eval",), ("study",)}
+        groups = {("tokenizer",), ("eval",), ("study",), ("completion",)}
         self.assertEqual(set(all_commands()), set(self.small.command_lines()) | groups)
 
     def test_a_full_disk_is_an_error_in_every_command(self):

@@ -76,9 +76,6 @@ class PromptTest(unittest.TestCase):
         self.expect("there is no command `moe evil`; did you mean `moe eval`?", "help", "evil")
         self.expect("there is no command `moe eval gain`; `moe help eval` lists the commands", "help", "eval", "gain")
 
-    def test_the_version(self):
-        self.assertRegex(run("--version").stdout, r"^moe \d+\.\d+\.\d+\n$")
-
     def test_commands_that_do_not_exist(self):
         for typed, sentence in (
             ("run", "`moe train FILE` trains a model, `moe generate MODEL_DIR` writes text"),
