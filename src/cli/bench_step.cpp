@@ -89,7 +89,7 @@ StepTime one_step(TrainingStep& run, Device& device, const std::vector<Batch>& b
 Measured measure(const StepFlags& flags, const StepConfig& step, Compute& compute) {
   Measured measured;
   measured.plan = plan_training(flags.model, step);
-  refuse_if_too_large(flags.model, step, measured.plan, compute.device->info().memory_bytes,
+  refuse_if_too_large(flags.model, step, measured.plan, compute.device->info().available_bytes,
                       {.rows = "--rows", .recompute = "--recompute"});
   refuse_too_many_slots(flags.model, flags.rows, flags.length, compute.device->info().most_slots, "--rows");
   const auto product = [&] {

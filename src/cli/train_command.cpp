@@ -129,7 +129,7 @@ void dry_run(const TrainOptions& options, RunConfig run, const MemoryPlan& plan,
                          .plan = plan,
                          .train = train_data ? &*train_data : nullptr,
                          .device = device_name(compute),
-                         .available_bytes = compute.device->info().memory_bytes,
+                         .available_bytes = compute.device->info().available_bytes,
                          .product_rate = rate};
   print_text(start_text(before));
   if (options.verbose) print_text(details_text(run, plan));
@@ -153,7 +153,7 @@ int train(const TrainOptions& options) {
   if (!run.data.valid.empty()) valid_data.emplace(run.data.valid);
   const Tokenizer tokenizer = Tokenizer::load(train_data.folder());
   Compute compute = make_compute(options.device);
-  refuse_if_too_large(run.model, run.step, plan, compute.device->info().memory_bytes,
+  refuse_if_too_large(run.model, run.step, plan, compute.device->info().available_bytes,
                       {.rows = "data.microbatch_rows", .recompute = "train.recompute"});
   const int64_t most_slots = compute.device->info().most_slots;
   refuse_too_many_slots(run.model, run.data.microbatch_rows, run.data.sequence_length, most_slots,
@@ -172,7 +172,7 @@ int train(const TrainOptions& options) {
                          .train = &train_data,
                          .valid = data.valid,
                          .device = device_name(compute),
-                         .available_bytes = compute.device->info().memory_bytes,
+                         .available_bytes = compute.device->info().available_bytes,
                          .product_rate = product_rate,
                          .resumed_step = trainer.steps_done() > 0 ? std::optional(trainer.steps_done()) : std::nullopt};
   std::string text = start_text(before);

@@ -1,6 +1,7 @@
 #pragma once
 /// Memory of the place where a backend computes.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -9,9 +10,13 @@
 namespace moe {
 
 struct DeviceInfo {
-  std::string name;           ///< for people: processor or GPU
-  int64_t memory_bytes = 0;   ///< what the device has in all
+  std::string name;          ///< for people: processor or GPU
+  int64_t memory_bytes = 0;  ///< what the device has in all
+  /// What this process can use of it, less a small reserve: what it holds already (the backend's scratch_bytes too) and
+  /// what is still free, of its control groups' limits too. 0: not known.
+  int64_t available_bytes = 0;
   int64_t scratch_bytes = 0;  ///< what the backend itself holds (packing buffers, library workspaces)
+  bool is_host = false;       ///< its memory is the program's own
   int64_t most_slots = 0;     ///< choice slots (T times S) of a RoutePlan that the backend has room for; 0: any number
 };
 
@@ -29,12 +34,22 @@ class Device {
   virtual void synchronize() = 0;
   virtual DeviceInfo info() const = 0;
 
-  /// Bytes now allocated and the number of allocations so far, for the tests of the memory plan.
+  /// Bytes now allocated, the most that there were at once, and the number of allocations so far.
   int64_t allocated_bytes() const { return allocated_bytes_; }
+  int64_t peak_allocated_bytes() const { return peak_allocated_bytes_; }
   int64_t allocations() const { return allocations_; }
 
  protected:
+  void count_allocation(size_t bytes) {
+    allocated_bytes_ += static_cast<int64_t>(bytes);
+    peak_allocated_bytes_ = std::max(peak_allocated_bytes_, allocated_bytes_);
+    ++allocations_;
+  }
+  void count_release(size_t bytes) { allocated_bytes_ -= static_cast<int64_t>(bytes); }
+
+ private:
   int64_t allocated_bytes_ = 0;
+  int64_t peak_allocated_bytes_ = 0;
   int64_t allocations_ = 0;
 };
 

@@ -13,14 +13,13 @@ class NullDevice final : public Device {
     void* address = reinterpret_cast<void*>(next_);  // NOLINT: never dereferenced
     next_ += (bytes + 127) / 64 * 64;
     sizes_[address] = bytes;
-    allocated_bytes_ += static_cast<int64_t>(bytes);
-    ++allocations_;
+    count_allocation(bytes);
     return address;
   }
   void release(void* data) override {
     const auto found = sizes_.find(data);
     MOE_CHECK(found != sizes_.end());
-    allocated_bytes_ -= static_cast<int64_t>(found->second);
+    count_release(found->second);
     sizes_.erase(found);
   }
   void upload(void*, const void*, size_t) override {}

@@ -257,7 +257,7 @@ double measure_rate(const StudyJob& job, Device& device, Backend& backend) {
                                    .seed = run.seed,
                                    .parts = train.parts()});
   const MemoryPlan plan = plan_training(run.model, run.step);
-  refuse_if_too_large(run.model, run.step, plan, device.info().memory_bytes);
+  refuse_if_too_large(run.model, run.step, plan, device.info().available_bytes);
   const int64_t rows = run.data.microbatch_rows;
   return measure_step_seconds(run, plan, device, backend, [&](int64_t step, int64_t microbatch) {
     return source.rows(step, microbatch * rows, rows);
@@ -276,7 +276,7 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
   const fs::path result_file = study.result(job);
   check_output_file_in(result_file.parent_path(), result_file.filename().string());
   const MemoryPlan plan = plan_training(run.model, run.step);
-  refuse_if_too_large(run.model, run.step, plan, device.info().memory_bytes);
+  refuse_if_too_large(run.model, run.step, plan, device.info().available_bytes);
   refuse_too_many_slots(run.model, run.data.microbatch_rows, run.data.sequence_length, device.info().most_slots,
                         "data.microbatch_rows");
   refuse_too_many_slots(run.model, run.evaluation.batch_rows, run.data.sequence_length, device.info().most_slots,

@@ -19,14 +19,13 @@ class HostDevice final : public Device {
     void* data = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
     std::memset(data, 0xff, bytes);  // NaN in every float type
     sizes_[data] = bytes;
-    allocated_bytes_ += static_cast<int64_t>(bytes);
-    ++allocations_;
+    count_allocation(bytes);
     return data;
   }
   void release(void* data) override {
     const auto found = sizes_.find(data);
     MOE_CHECK(found != sizes_.end());
-    allocated_bytes_ -= static_cast<int64_t>(found->second);
+    count_release(found->second);
     std::free(data);
     sizes_.erase(found);
   }

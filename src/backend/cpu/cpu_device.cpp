@@ -8,6 +8,7 @@
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/host_memory.h"
 #include "base/error.h"
+#include "base/free_memory.h"
 
 namespace moe {
 namespace {
@@ -33,8 +34,7 @@ class CpuDevice final : public Device {
   void* allocate(size_t bytes, const std::string& purpose) override {
     void* const data = cpu::allocate_host(bytes, purpose);
     sizes_.emplace(data, bytes);
-    allocated_bytes_ += static_cast<int64_t>(bytes);
-    ++allocations_;
+    count_allocation(bytes);
     return data;
   }
 
@@ -43,7 +43,7 @@ class CpuDevice final : public Device {
     const auto found = sizes_.find(data);
     MOE_CHECK(found != sizes_.end());
     cpu::release_host(data, found->second);
-    allocated_bytes_ -= static_cast<int64_t>(found->second);
+    count_release(found->second);
     sizes_.erase(found);
   }
 
@@ -58,7 +58,9 @@ class CpuDevice final : public Device {
   DeviceInfo info() const override {
     return {.name = processor_name(),
             .memory_bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE),
-            .scratch_bytes = cpu::scratch_bytes()};
+            .available_bytes = usable_host_memory(),
+            .scratch_bytes = cpu::scratch_bytes(),
+            .is_host = true};
   }
 
  private:

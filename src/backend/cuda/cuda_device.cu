@@ -11,6 +11,8 @@ namespace cuda {
 namespace {
 
 constexpr int kOldestCapability = 80;  // bf16 tensor cores
+/// Kernels are loaded to the GPU when they first run, those of cuBLASLt too, and an allocation ends at a page's boundary.
+constexpr int64_t kReservedBytes = int64_t{256} << 20;
 
 }  // namespace
 
@@ -47,8 +49,7 @@ void* CudaDevice::allocate(size_t bytes, const std::string& purpose) {
   }
   check(status, "allocating GPU memory");
   sizes_.emplace(data, bytes);
-  allocated_bytes_ += static_cast<int64_t>(bytes);
-  ++allocations_;
+  count_allocation(bytes);
   return data;
 }
 
@@ -57,7 +58,7 @@ void CudaDevice::release(void* data) {
   const auto found = sizes_.find(data);
   MOE_CHECK(found != sizes_.end());
   cudaFree(data);  // waits for what is queued
-  allocated_bytes_ -= static_cast<int64_t>(found->second);
+  count_release(found->second);
   sizes_.erase(found);
 }
 
@@ -136,8 +137,12 @@ void CudaDevice::check_stream(cudaError_t status) const {
 }
 
 DeviceInfo CudaDevice::info() const {
+  size_t free_bytes = 0, total_bytes = 0;
+  check(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for the GPU's free memory");
   return {.name = properties_.name,
           .memory_bytes = static_cast<int64_t>(properties_.totalGlobalMem),
+          .available_bytes = std::max<int64_t>(
+              1, cuda_workspace_bytes() + allocated_bytes() + static_cast<int64_t>(free_bytes) - kReservedBytes),
           .scratch_bytes = cuda_workspace_bytes(),
           .most_slots = most_sorted(kWorkspaceBytes)};
 }

@@ -52,7 +52,8 @@ TEST(CpuDevice, RefusalNamesPurposeAndSize) {
 TEST(CpuDevice, TellsTheScratchOfLivingBackends) {
   const auto device = make_cpu_device();
   const int64_t before = device->info().scratch_bytes;
-  EXPECT_GT(device->info().memory_bytes, 0);
+  EXPECT_GT(device->info().available_bytes, before);
+  EXPECT_GE(device->info().memory_bytes, device->info().available_bytes);
   EXPECT_FALSE(device->info().name.empty());
   {
     Cpu cpu(2);

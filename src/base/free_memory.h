@@ -1,0 +1,23 @@
+#pragma once
+/// How much memory of the host this process can still use.
+
+#include <cstdint>
+
+#include "base/file.h"
+
+namespace moe {
+
+/// Bytes that the process can still use before the system, or a control group that it is in, refuses or ends it: the
+/// least of MemAvailable (/proc/meminfo) and of what each control group leaves below its limit (version 2: memory.max
+/// and memory.high; version 1: memory.limit_in_bytes), the groups around it included. Files that a group holds in
+/// memory and can drop count as free. What cannot be read limits nothing; where nothing can, the system's free pages.
+/// `root` is "/", or a folder with copies of those files.
+int64_t free_host_memory(const fs::path& root = "/");
+
+/// Bytes of memory that this process has now (its resident set); 0 where that cannot be read.
+int64_t resident_bytes(const fs::path& root = "/");
+
+/// What the process can use in all: what it has and what is free, less a fiftieth of that as a reserve.
+int64_t usable_host_memory(const fs::path& root = "/");
+
+}  // namespace moe
