@@ -26,7 +26,7 @@ const std::string& Activity::ended_by_exception() { return ended; }
 
 std::string sentence_of(const std::exception& error) {
   if (dynamic_cast<const Error*>(&error) != nullptr) return error.what();
-  // A size beyond what a container can have is too much memory, too.
+  // A size that no container can have also means too much memory.
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
       dynamic_cast<const std::length_error*>(&error) != nullptr) {
     return fmt::format("the system has no more memory for this program{}; use smaller sizes or free memory",

@@ -1,6 +1,6 @@
 #pragma once
-/// What the program is at, for an error that cannot say it itself: memory that the system refuses is reported from
-/// anywhere, by the name of the innermost activity that it ended.
+/// What the program is doing, for errors that cannot say it themselves. The system may refuse memory anywhere; the
+/// error then names the innermost activity that it ended.
 
 #include <exception>
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace moe {
 
-/// Says what is done while it exists: "reading a.txt". The main thread's alone.
+/// Names an activity while the object exists: "reading a.txt". Use it on the main thread only.
 class Activity {
  public:
   explicit Activity(std::string what) : what_(std::move(what)), exceptions_(std::uncaught_exceptions()) {}
@@ -16,7 +16,7 @@ class Activity {
   Activity(const Activity&) = delete;
   Activity& operator=(const Activity&) = delete;
 
-  /// The innermost activity that an exception ended since the program began; "" where there is none.
+  /// The innermost activity that an exception has ended since the program began; "" if there is none.
   static const std::string& ended_by_exception();
 
  private:
@@ -24,7 +24,7 @@ class Activity {
   int exceptions_;
 };
 
-/// One sentence for any exception: an Error's own, or what can be said of one that the language or a library threw.
+/// One sentence for any exception: the text of an Error, or a description of what the language or a library threw.
 std::string sentence_of(const std::exception& error);
 
 }  // namespace moe

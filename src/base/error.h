@@ -1,6 +1,6 @@
 #pragma once
-/// Errors. A user's mistake or a failing machine raises Error with one sentence that names the thing, what was found,
-/// what was expected and what to do; MOE_CHECK is for mistakes that only this program's authors can make.
+/// Errors. A mistake of the user or a failure of the machine throws Error. Its sentence names the thing, what was
+/// found, what was expected and what to do. MOE_CHECK is for mistakes in this program.
 
 #include <stdexcept>
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace moe {
 
-/// A failure that a user can cause or mend; exit status 1.
+/// A failure that a user can cause or repair; exit status 1.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

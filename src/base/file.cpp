@@ -19,13 +19,13 @@ namespace moe {
 namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;
-/// The system is asked to write so many bytes to the disk at a time, so that commit() need not wait for all of them.
+/// After so many bytes the system is asked to write them to the disk, so that commit() need not wait for all of them.
 constexpr uint64_t kBytesToBegin = uint64_t{4} << 20;
 std::atomic<int64_t> bytes_until_failure{-1};
 
 const char* reason() { return std::strerror(errno); }
 
-// The one place where bytes leave the program for a disk.
+// All bytes that go to a disk pass through this function.
 void write_all(int descriptor, const char* data, size_t size, const fs::path& path) {
   if (const int64_t left = bytes_until_failure; left >= 0) {
     if (static_cast<int64_t>(size) > left) {
@@ -60,7 +60,7 @@ void fail_writes_after(int64_t bytes) { bytes_until_failure = bytes; }
 MappedFile::MappedFile(const fs::path& path) : path_(path) {
   struct stat info {};
   const int descriptor = open_to_read(path, info);
-  // A pipe has no size to map, and would pass for an empty file.
+  // A pipe has no size to map, and would look like an empty file.
   if (!S_ISREG(info.st_mode)) {
     ::close(descriptor);
     fail("cannot read {}: it is a pipe or a device, expected a file on a disk", path.string());

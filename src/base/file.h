@@ -12,8 +12,8 @@ namespace moe {
 
 namespace fs = std::filesystem;
 
-/// A whole regular file, mapped read-only. Errors name the path and the system's reason. Movable; the mapping ends with
-/// the object.
+/// A whole regular file, mapped read-only. Errors name the path and the system's reason. Movable. The mapping ends with
+/// the object. Several threads may read it.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -35,9 +35,9 @@ class MappedFile {
 /// The whole content of a file, a pipe or a device.
 std::string read_file(const fs::path& path);
 
-/// Writes a file that is complete or absent: bytes go to a temporary file beside it (base/temporary.h), and commit()
-/// syncs it to the disk and renames it. Without commit() the temporary file is removed. A pipe or a device is written
-/// to as it is.
+/// Writes a file that is complete or absent. Bytes go to a temporary file beside it (base/temporary.h). commit() syncs
+/// that file to the disk and renames it. Without commit() it is removed. A pipe or a device is written directly. Use an
+/// object on one thread at a time.
 class FileWriter {
  public:
   explicit FileWriter(const fs::path& path);
@@ -58,12 +58,12 @@ class FileWriter {
   fs::path temporary_;
   int descriptor_ = -1;
   uint64_t size_ = 0;
-  uint64_t sent_ = 0;   ///< to the system
-  uint64_t begun_ = 0;  ///< on their way to the disk
+  uint64_t sent_ = 0;   ///< bytes given to the system
+  uint64_t begun_ = 0;  ///< bytes that the system was asked to write to the disk
   std::string buffer_;
 };
 
-/// Appends to a file that grows over a run, such as a log; every write is handed to the system at once.
+/// Appends to a file that grows during a run, such as a log. Every write goes to the system at once.
 class FileAppender {
  public:
   /// Opens the file, or creates it.
@@ -88,7 +88,8 @@ void make_folder(const fs::path& path);
 /// Renames a finished folder or file into place and syncs the parent folder; `to` must not exist.
 void rename_into_place(const fs::path& from, const fs::path& to);
 
-/// For tests: the write that would pass this many further bytes fails as a full disk does; a negative number ends that.
+/// For tests: the write that would exceed this many further bytes fails as on a full disk. A negative number turns this
+/// off.
 void fail_writes_after(int64_t bytes);
 
 }  // namespace moe

@@ -15,11 +15,11 @@
 namespace moe {
 namespace {
 
-/// One in so many free bytes stays free: other programs grow too, and the system needs some for files.
+/// One of so many free bytes stays free: other programs grow too, and the system needs some for files.
 constexpr int64_t kReservedPart = 50;
 constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
 
-/// Nothing for "max" and for what is no number.
+/// Nothing for "max" and for text that is not a number.
 std::optional<int64_t> number_in(std::string_view text) {
   int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -34,7 +34,7 @@ std::optional<int64_t> first_number(const fs::path& path) {
   return number_in(word);
 }
 
-/// The number behind the word `key` at the beginning of a line.
+/// The number after the word `key` at the beginning of a line.
 std::optional<int64_t> number_after(const fs::path& path, std::string_view key) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
@@ -46,7 +46,7 @@ std::optional<int64_t> number_after(const fs::path& path, std::string_view key) 
   return std::nullopt;
 }
 
-/// How one version of control groups calls its files, and the lines of memory.stat.
+/// The file names of one version of control groups, and the lines of memory.stat.
 struct GroupFiles {
   std::span<const char* const> limits;
   const char *usage, *inactive, *active;
@@ -67,8 +67,8 @@ int64_t left_in_group(const fs::path& folder, const GroupFiles& files) {
   return std::max<int64_t>(0, limit - std::max<int64_t>(0, *usage - droppable));
 }
 
-/// Of the group `path` below `mount` and of all groups around it. In a container the mount may be the group itself, and
-/// the path one that is not seen from inside.
+/// Of the group `path` below `mount`, and of all groups around it. In a container the mount may be the group itself,
+/// and the path may not be visible from inside.
 int64_t left_in_groups(const fs::path& mount, const fs::path& path, const GroupFiles& files) {
   int64_t least = left_in_group(mount, files);
   fs::path folder = mount;

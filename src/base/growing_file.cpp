@@ -20,7 +20,7 @@ int open_to_change(const fs::path& path) {
   return descriptor;
 }
 
-// The length that is left when a line that was cut goes too.
+// The length without the last line if that line is incomplete.
 int64_t whole_lines(int descriptor, int64_t length) {
   std::array<char, 4096> buffer;
   while (length > 0) {
@@ -44,7 +44,7 @@ void GrowingFile::write(std::string_view text) {
   try {
     appender_.write(text);
   } catch (const Error&) {
-    // Half a line would make the whole file unreadable. Where not even this works, cut_lines() mends it later.
+    // Half a line would make the whole file unreadable. If even this fails, cut_lines() repairs the file later.
     if (before >= 0 && ::ftruncate(descriptor_, before) != 0) errno = 0;
     throw;
   }

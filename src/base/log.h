@@ -1,5 +1,5 @@
 #pragma once
-/// Messages for the person at the terminal. Results go to stdout, everything else goes here, to stderr.
+/// Messages for the person at the terminal. They go to stderr; results go to stdout.
 
 #include <string_view>
 
@@ -20,8 +20,7 @@ void log_warning(fmt::format_string<Args...> format, Args&&... args) {
   log_line("warning: " + fmt::format(format, std::forward<Args>(args)...));
 }
 
-/// Shows `text` as the last line of a terminal, replacing the one shown before; does nothing when stderr is no
-/// terminal.
+/// Shows `text` as the last line of a terminal and replaces the previous one. Does nothing if stderr is not a terminal.
 void show_status(std::string_view text);
 /// Ends the status line.
 void clear_status();

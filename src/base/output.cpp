@@ -48,7 +48,7 @@ bool output_failed() { return failed; }
 void reserve_standard_streams() {
   for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream) {
     if (::fcntl(stream, F_GETFD) != -1 || errno != EBADF) continue;
-    // The lowest free number is this one. Nothing can be written to standard output then.
+    // The lowest free number is this one. Then nothing can be written to standard output.
     if (::open("/dev/null", stream == STDERR_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
   }
 }

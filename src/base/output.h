@@ -1,6 +1,6 @@
 #pragma once
-/// Standard output: results, and nothing else. Every byte of it passes here, so that a full disk is an error in every
-/// command. One thread at a time.
+/// Standard output, for results only. All output goes through these functions, so that a full disk is an error in every
+/// command. Use them on one thread at a time.
 
 #include <string_view>
 
@@ -8,25 +8,25 @@
 
 namespace moe {
 
-/// Writes exactly these bytes. They reach the system at once, or with flush_output(). Throws Error where the system
-/// takes no more; from then on nothing is written.
+/// Writes exactly these bytes. They reach the system at once, or with flush_output(). Throws Error if the system
+/// accepts no more; after that nothing is written.
 void write_output(std::string_view bytes);
 
-/// Hands everything written so far to the system; throws Error where it does not take it.
+/// Gives all written bytes to the system. Throws Error if it does not accept them.
 void flush_output();
 
-/// For text that must not end a long run: hands it to the system, or warns (once) where that fails. output_failed()
-/// says so at the program's end.
+/// For text that must not end a long run: gives it to the system, and warns (once) if that fails. At the end of the
+/// program output_failed() reports the failure.
 void offer_output(std::string_view text);
 
-/// True once anything could not be written.
+/// True after something could not be written.
 bool output_failed();
 
-/// Opens something harmless in the place of a standard stream that is closed, so that no file of the program is taken
-/// for it. Call before any file is opened; writing to a standard output that was closed is an error.
+/// Opens /dev/null in the place of a standard stream that is closed, so that no file of the program gets that stream's
+/// number. Call it before any file is opened. Writing to a standard output that was closed is an error.
 void reserve_standard_streams();
 
-/// Writes text for people, or JSON: always valid UTF-8, with U+FFFD for what is not.
+/// Writes text for people, or JSON. The output is always valid UTF-8, with U+FFFD for invalid bytes.
 void print_text(std::string_view text);
 
 template <class... Args>

@@ -114,7 +114,7 @@ void FolderWriter::commit_over() {
     try_remove_path(temporary_);
     return finish();
   }
-  // Where a file system cannot exchange two names, the old folder goes first.
+  // If a file system cannot exchange two names, the old folder is removed first.
   remove_path(target_);
   rename_path(temporary_, target_);
   finish();

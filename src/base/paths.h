@@ -1,6 +1,6 @@
 #pragma once
-/// Questions about paths, and their removal. What the system refuses to answer or to do is one sentence that names the
-/// path and the system's reason; nothing here throws anything else.
+/// Questions about paths, and the removal of files. Every failure is an Error with one sentence that names the path and
+/// the system's reason; no other exception leaves these functions.
 
 #include <cstdint>
 #include <vector>
@@ -9,15 +9,16 @@
 
 namespace moe {
 
-/// False where there is nothing of that name; an error where that cannot be found out.
+/// False if nothing has that name. Throws if the system cannot say.
 bool path_exists(const fs::path& path);
 /// True for a folder or a link to one.
 bool is_folder(const fs::path& path);
-/// True for a pipe, a device or a socket: what takes bytes but is no file on a disk.
+/// True for a pipe, a device or a socket: something that accepts bytes and is not a file on a disk.
 bool is_stream(const fs::path& path);
-/// The bytes of a regular file; 0 for anything else and where there is nothing.
+/// The bytes of a regular file; 0 for anything else, and if nothing is there.
 uint64_t file_bytes(const fs::path& path);
-/// Refuses what cannot be opened for reading, and folders. Opens no pipe or device: that would take from its content.
+/// Refuses a folder and what cannot be opened for reading. Does not open a pipe or a device, because that would take
+/// bytes from it.
 void check_readable(const fs::path& path);
 
 /// The paths of a folder's entries, sorted by their bytes.
@@ -25,12 +26,12 @@ std::vector<fs::path> folder_entries(const fs::path& folder);
 
 bool is_empty_folder(const fs::path& path);
 
-/// Removes a file, a link or a folder with all that is in it; nothing where there is nothing.
+/// Removes a file, a link, or a folder with its content. Does nothing if nothing is there.
 void remove_path(const fs::path& path);
-/// The same where a failure changes nothing that matters; true when it is gone.
+/// The same, for removals that may fail. Returns true if nothing is left.
 bool try_remove_path(const fs::path& path) noexcept;
 
-/// The path without slashes and "/." at its end: "out/" names the same folder as "out".
+/// The path without slashes and "/." at its end: "out/" and "out" name the same folder.
 fs::path tidy_path(const fs::path& path);
 
 }  // namespace moe

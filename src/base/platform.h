@@ -1,5 +1,5 @@
 #pragma once
-/// What depends on the processor, the system or the compiler; the only header with #if for that.
+/// Everything that depends on the processor, the system or the compiler. Only this header has #if for that.
 
 #include <cstdint>
 
@@ -14,7 +14,7 @@ enum class Isa { baseline, avx2, avx512, avx512_bf16 };
 
 constexpr Isa kAllIsas[] = {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
 
-/// Whether this processor has it.
+/// True if this processor has this instruction set.
 inline bool supports(Isa isa) {
   if (isa == Isa::baseline) return true;
 #if defined(__x86_64__)
@@ -30,7 +30,8 @@ inline bool supports(Isa isa) {
 #endif
 }
 
-/// The one to use on this processor. Intel's, where avx512_bf16 was timed, multiply f32 twice as fast (docs/log.md).
+/// The instruction set to use on this processor. On Intel's processors avx512_bf16 is not used: f32 was twice as fast
+/// there (docs/log.md).
 inline Isa best_isa() {
 #if defined(__x86_64__)
   if (supports(Isa::avx512_bf16) && __builtin_cpu_is("amd")) return Isa::avx512_bf16;
@@ -52,15 +53,15 @@ inline const char* name(Isa isa) {
   }
 }
 
-/// A hint to the processor inside a spinning loop.
+/// A hint to the processor inside a loop that spins.
 inline void cpu_relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #endif
 }
 
-/// Asks the system to begin writing a range of a file to its disk; waits only where the disk's queue is full. Only a
-/// wish: errors show in fsync.
+/// Asks the system to begin writing a range of a file to its disk. Waits only if the queue of the disk is full. This is
+/// only a hint: errors appear in fsync.
 inline void begin_writeback([[maybe_unused]] int descriptor, [[maybe_unused]] int64_t offset,
                             [[maybe_unused]] int64_t bytes) {
 #if defined(__linux__)

@@ -1,6 +1,6 @@
 #pragma once
-/// Counter-based random numbers (Philox4x32-10): the value is a pure function of (seed, stream, index), so that draws
-/// depend neither on order, threads, microbatches nor devices.
+/// Counter-based random numbers (Philox4x32-10). A value is a pure function of (seed, stream, index). So draws depend
+/// neither on their order, nor on threads, microbatches or devices. Several threads may use one object.
 
 #include <array>
 #include <cstdint>
@@ -10,7 +10,7 @@ namespace moe {
 
 class Random {
  public:
-  /// `stream` separates uses of one seed, for instance a hash of a parameter's name or a step number.
+  /// `stream` separates different uses of one seed. It may be a hash of a parameter's name or the number of a step.
   Random(uint64_t seed, uint64_t stream) : seed_(seed), stream_(stream) {}
 
   /// Four independent 32-bit words for this index.
@@ -29,7 +29,7 @@ class Random {
   uint64_t stream_;
 };
 
-/// A stable 64-bit hash of a name (FNV-1a), to make streams of.
+/// A stable 64-bit hash of a name (FNV-1a), for use as a stream.
 uint64_t hash_name(std::string_view name);
 
 }  // namespace moe

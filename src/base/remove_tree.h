@@ -1,5 +1,5 @@
 #pragma once
-/// Removing folders without exceptions: what is removed is old, and a failure must not end what is new.
+/// Removes folders without exceptions. The removed files are old; a failure must not end newer work.
 
 #include <system_error>
 
@@ -7,10 +7,10 @@
 
 namespace moe {
 
-/// Removes a file, or a folder with all that it holds; what is not there is no error.
+/// Removes a file, or a folder with its content. A missing path is not an error.
 std::error_code remove_tree(const fs::path& path);
 
-/// For tests: while on, remove_tree() fails as in a folder without permission.
+/// For tests: while `on`, remove_tree() fails as in a folder without permission.
 void fail_removals(bool on);
 
 }  // namespace moe

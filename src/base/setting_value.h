@@ -1,5 +1,5 @@
 #pragma once
-/// The values that settings hold.
+/// The type of a setting's value.
 
 #include <cstdint>
 #include <string>

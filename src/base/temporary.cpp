@@ -25,7 +25,7 @@ namespace {
 constexpr std::string_view kMark = ".moe-";
 constexpr std::string_view kEnding = ".tmp";
 constexpr size_t kRandomDigits = 16;
-// A file's name has at most 255 bytes, of which the pattern takes up to 42.
+// A file's name has at most 255 bytes, and the pattern takes up to 42 of them.
 constexpr size_t kMostOfName = 200;
 
 std::mutex noted_mutex;
@@ -36,7 +36,7 @@ struct Parsed {
   int64_t process;
 };
 
-// The parts of a temporary name; nothing for any other.
+// The parts of a temporary name; nothing for any other name.
 std::optional<Parsed> parse(const std::string& name) {
   const size_t mark = name.rfind(kMark);
   if (mark == std::string::npos || mark == 0 || !name.ends_with(kEnding)) return std::nullopt;
@@ -60,7 +60,7 @@ fs::path temporary_name(const fs::path& target) {
 
 fs::path folder_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
 
-// An open file or folder, locked where that was possible at once; closed at the end.
+// An open file or folder. It is locked if that was possible at once, and closed at the end.
 class Lock {
  public:
   Lock(const fs::path& path, int how)
@@ -86,8 +86,8 @@ class Lock {
   bool taken_ = false;
 };
 
-// Who makes or sweeps temporaries of a folder holds its lock meanwhile, so that none is seen before it is locked
-// itself. Within a temporary folder, which its writer has locked, there is nobody else.
+// A process that makes or removes temporaries of a folder holds the folder's lock meanwhile. So no other process sees a
+// temporary before it is locked itself. Inside a temporary folder, which its writer has locked, this is not needed.
 class FolderLock {
  public:
   explicit FolderLock(const fs::path& folder) {
@@ -95,7 +95,7 @@ class FolderLock {
     const fs::path real = fs::canonical(folder, error);
     if (error || parse(real.filename().string())) return;
     lock_.emplace(real, LOCK_EX);
-    // Others hold it for a moment. A foreign program that keeps it must not stop this one.
+    // Others hold it for a moment. A foreign program that holds it longer must not stop this one.
     for (int i = 0; i < 200 && lock_->taken_by_another(); ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
       lock_->try_again(LOCK_EX);

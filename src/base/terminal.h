@@ -5,7 +5,7 @@
 
 namespace moe {
 
-/// Its columns; 80 where there is none.
+/// Its number of columns; 80 if there is no terminal.
 size_t terminal_width();
 
 }  // namespace moe

@@ -1,5 +1,5 @@
 #pragma once
-/// A fixed set of threads that share one loop at a time.
+/// A fixed set of threads that share one loop at a time. One thread at a time may call a pool.
 
 #include <atomic>
 #include <cstdint>
@@ -29,7 +29,7 @@ class TaskRef {
 
 class ThreadPool {
  public:
-  /// `threads` workers in all, the calling thread being one of them; 0 means one per processor.
+  /// A pool of `threads` workers, including the calling thread; 0 means one per processor.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -37,9 +37,9 @@ class ThreadPool {
 
   int size() const { return static_cast<int>(threads_.size()) + 1; }
 
-  /// Calls task(index, worker) once for each index in [0, count), worker in [0, size()); which worker takes an index is
-  /// not determined, so results must not depend on it. Returns when all are done; rethrows the first exception.
-  /// One loop at a time: not to be called from inside a task.
+  /// Calls task(index, worker) once for each index in [0, count), with worker in [0, size()). Any worker may take any
+  /// index, so results must not depend on the worker. Returns when all calls are done, and rethrows the first
+  /// exception. Runs one loop at a time: do not call it from inside a task.
   void parallel_for(int64_t count, TaskRef task);
 
  private:

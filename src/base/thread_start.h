@@ -1,20 +1,21 @@
 #pragma once
-/// Threads that the system may refuse to start. ThreadPool and run_beside() start all threads of this program. A number
-/// of workers that was asked for and cannot be started is an Error that names the number reached; one per processor
-/// becomes as many as could be started, with a warning.
+/// Starting threads, which the system may refuse. ThreadPool and run_beside() start all threads of this program. If a
+/// requested number of workers cannot be started, an Error names the number reached. If one worker per processor was
+/// requested, the pool uses those that could be started and warns.
 
 #include <functional>
 #include <future>
 
 namespace moe {
 
-/// The most workers of a ThreadPool.
+/// The largest number of workers in a ThreadPool.
 constexpr int kMostThreads = 1024;
 
-/// Runs `task` on a thread of its own; on the thread that waits for the result, where the system refuses another.
+/// Runs `task` on a thread of its own. If the system refuses the thread, the task runs on the thread that waits for the
+/// result.
 std::future<void> run_beside(std::function<void()> task);
 
-/// For tests: the system refuses threads after it started `count` more; a negative count ends that.
+/// For tests: the system refuses threads after `count` more have started. A negative count turns this off.
 void fail_thread_starts_after(int count);
 
 }  // namespace moe

@@ -7,7 +7,7 @@ namespace moe {
 namespace {
 
 struct Lead {
-  size_t length = 0;   // of the character that this byte starts; 0: it starts none
+  size_t length = 0;   // length of the character that this byte starts; 0: it starts none
   uint8_t low = 0x80;  // range of the second byte
   uint8_t high = 0xBF;
 };
@@ -24,7 +24,7 @@ Lead lead_of(uint8_t byte) {
   return {.length = 4};
 }
 
-/// Bytes of `text` that agree with the character its first byte starts.
+/// The number of bytes of `text` that agree with the character that its first byte starts.
 size_t matching_bytes(std::string_view text, const Lead& lead) {
   const size_t size = std::min(text.size(), lead.length);
   for (size_t i = 1; i < size; ++i) {
@@ -53,7 +53,7 @@ size_t utf8_valid_prefix(std::string_view text) {
         at += sizeof word;
         continue;
       }
-      // Characters of three bytes come in long runs. Those that begin with E0 or ED have narrower second bytes.
+      // Characters of three bytes come in long runs. After E0 or ED the range of the second byte is narrower.
       if ((word & 0xC0C0F0u) == 0x8080E0u && (word & 0xFF) != 0xE0 && (word & 0xFF) != 0xED) {
         at += 3;
         continue;

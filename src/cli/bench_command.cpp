@@ -33,7 +33,7 @@ Examples:
   moe bench tokenizer --tokenizer runs/tokenizer --vocab-size 8192 books.txt code.jsonl.zst
   moe bench machine)";
 
-/// The options that a run file's model can also give.
+/// The options whose value a run file's model can give too.
 constexpr std::pair<const char*, int64_t ModelConfig::*> kModelSizes[] = {
     {"--hidden", &ModelConfig::hidden_size},        {"--layers", &ModelConfig::num_hidden_layers},
     {"--heads", &ModelConfig::num_attention_heads}, {"--kv-heads", &ModelConfig::num_key_value_heads},
@@ -42,8 +42,7 @@ constexpr std::pair<const char*, int64_t ModelConfig::*> kModelSizes[] = {
     {"--vocabulary", &ModelConfig::vocab_size},
 };
 
-/// Takes the model and the type from the run file that --config names, where no option says otherwise; gives the run
-/// file.
+/// Takes the model and the type from the run file of --config, except where an option sets them. Returns the run file.
 RunConfig take_run_file(const CLI::App& command, BenchFlags& flags) {
   Settings settings = Settings::load(flags.config);
   RunConfig run =
@@ -80,14 +79,15 @@ void run_layer(const CLI::App& command, LayerFlags flags) {
   bench_layer(flags);
 }
 
-/// Of matrices and of what is repeated: far beyond any model, and small enough that products of several fit 64 bits.
+/// The limit for sizes of matrices and for repetitions: far beyond any model, and small enough that products of several
+/// fit 64 bits.
 constexpr int64_t kMostSize = 1 << 20;
 
 void add_size(CLI::App& command, const char* name, int64_t& value, int64_t least, const char* help) {
   add_number(command, name, value, {least, kMostSize}, help);
 }
 
-/// The sizes of a MoE layer and what else the measurements have in common.
+/// The sizes of a MoE layer, and the options that all measurements share.
 void add_common_options(CLI::App& command, BenchFlags& flags, int64_t least_experts, const char* experts_help) {
   command.add_option("--config", flags.config,
                      "take model, type (sequence length and balance losses) from this run file");
@@ -103,7 +103,7 @@ void add_common_options(CLI::App& command, BenchFlags& flags, int64_t least_expe
   add_device_options(command, flags.device);
 }
 
-/// The common options and the sizes of what is not a MoE layer.
+/// The common options, and the sizes of the parts other than MoE layers.
 void add_model_options(CLI::App& command, BenchFlags& flags) {
   add_common_options(command, flags, 0, "routed experts; 0: dense layers of the same width");
   add_size(command, "--layers", flags.model.num_hidden_layers, 1, "layers, each with experts");

@@ -1,5 +1,5 @@
 #pragma once
-/// What the measurements of a model's parts have in common.
+/// Options that all measurements of a model's parts share.
 
 #include "base/error.h"
 #include "cli/device_option.h"
@@ -7,15 +7,15 @@
 
 namespace moe {
 
-/// Defaults: the shape that bench/peers/torch_step.py measures too.
+/// The default is the shape that bench/peers/torch_step.py measures too.
 struct BenchFlags {
-  std::string config;  ///< a run file whose model takes the place of the default one; "": none
+  std::string config;  ///< a run file whose model replaces the default one; "": none
   ModelConfig model = {.vocab_size = 8192,
                        .hidden_size = 512,
                        .moe_intermediate_size = 344,
                        .num_hidden_layers = 8,
                        .num_attention_heads = 8,
-                       .num_key_value_heads = 0,  // 0: as many as attention heads
+                       .num_key_value_heads = 0,  // 0: the number of attention heads
                        .n_shared_experts = 1,
                        .n_routed_experts = 63,
                        .num_experts_per_tok = 7,
@@ -28,7 +28,7 @@ struct BenchFlags {
   bool json = false;
 };
 
-/// Derives what the options leave open: key/value heads, the head's size, a dense layer's width.
+/// Computes the sizes that the options leave open: key/value heads, head size, width of a dense layer.
 inline void complete_sizes(BenchFlags& flags) {
   ModelConfig& model = flags.model;
   if (model.num_key_value_heads == 0) model.num_key_value_heads = model.num_attention_heads;

@@ -13,11 +13,11 @@
 namespace moe {
 namespace {
 
-/// Bytes of the tensor that is read to measure the reading rate: beyond any cache.
+/// Bytes of the tensor that is read to measure the reading rate; larger than any cache.
 constexpr int64_t kReadBytes = int64_t{512} << 20;
 
-/// A model whose weights are random: normal with variance 1 / (elements of a row), norms too; hash tables as training
-/// draws them.
+/// A model with random weights: normal with variance 1 / (elements of a row), norms too. Hash tables are drawn as in
+/// training.
 class RandomModel {
  public:
   RandomModel(const ModelConfig& config, DType dtype, const Compute& compute) : memory_(*compute.device) {
@@ -97,7 +97,7 @@ Json measure(const GenerateBenchFlags& flags, Compute& compute) {
 
   const double prompt = static_cast<double>(flags.prompt) / median(seconds.prompt), token = 1 / median(seconds.token);
   const double flops = prompt_flops(m, flags.prompt) / static_cast<double>(flags.prompt);
-  // The mean position of the tokens that were timed.
+  // The mean position of the timed tokens.
   const double bytes = token_bytes(m, dtype, flags.prompt + flags.tokens / 2);
   const double token_limit = read_rate / bytes;
   return {{"prompt", flags.prompt},

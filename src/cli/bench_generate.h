@@ -1,5 +1,5 @@
 #pragma once
-/// A prompt's pass and the tokens after it, one by one: `moe bench generate`.
+/// `moe bench generate`: the pass of a prompt, and then token by token.
 
 #include "cli/bench_flags.h"
 
@@ -12,8 +12,8 @@ struct GenerateBenchFlags : BenchFlags {
   int repeats = 3;
 };
 
-/// Prints tokens per second of both, beside what the products of the prompt and the reading of a token's weights and
-/// cache would allow at this machine's rates.
+/// Prints tokens per second of both parts. Beside them it prints the limits at this machine's rates: of the prompt's
+/// products, and of reading a token's weights and cache.
 void bench_generate(GenerateBenchFlags flags);
 
 }  // namespace moe

@@ -35,7 +35,7 @@ MoeWeights push_moe(Arena& arena, DType dtype, const ModelConfig& m) {
           .shared = push_ffn(arena, dtype, m.shared_width(), hidden)};
 }
 
-/// A MoE layer, the products in it alone, and a dense FFN of its activated width, on the same tokens.
+/// A MoE layer, its products alone, and a dense FFN with its activated width, on the same tokens.
 class Layers {
  public:
   Layers(const ModelConfig& m, int64_t tokens, DType dtype, Device& device, Backend& backend, const Sizes& sizes)
@@ -73,8 +73,8 @@ class Layers {
              .slot_row = integers("slot_row", {tokens, top_k})};
   }
 
-  /// Random weights and tokens. The router prefers expert e by -skew ln(e + 1), which is how far x's first element, 1
-  /// everywhere, moves its logit: 0 is about balanced, 1 is Zipf's law.
+  /// Random weights and tokens. The router prefers expert e by -skew ln(e + 1): the first element of x is 1 everywhere,
+  /// and this is its effect on the logit. A skew of 0 is almost balanced, 1 is Zipf's law.
   void fill(double skew) {
     uint64_t stream = 100;
     for (const View& view : {weights_.router.weight, weights_.gate_up, weights_.down, weights_.shared.gate_up,
@@ -110,7 +110,7 @@ class Layers {
     moe_backward(pass, config_, weights_, gradients_, input, saved, x_, dy_, dx_);
   }
 
-  /// The layer's products on rows that lie sorted by expert, and those of its shared experts.
+  /// The layer's products on rows that are sorted by expert, and those of its shared experts.
   void products() {
     Pass pass = this->pass();
     const Arena::Frame frame(scratch_);
@@ -141,7 +141,7 @@ class Layers {
     ffn_backward(pass, dense_, d_dense_, gate_up, x_, dy_, dx_);
   }
 
-  /// Tokens that chose each expert.
+  /// The number of tokens that chose each expert.
   std::vector<int32_t> loads() {
     std::vector<int32_t> offsets(static_cast<size_t>(config_.router.experts + 1));
     device_.download(offsets.data(), plan_.offsets.data, offsets.size() * sizeof(int32_t));
@@ -211,7 +211,7 @@ Json measure(const LayerFlags& flags, Compute& compute) {
   };
   std::vector<double> layer, products, dense, rates;
   for (int i = -1; i < flags.repeats;
-       ++i) {  // the first round warms up; the four alternate, so that they meet the same machine
+       ++i) {  // the first round warms up; the four alternate, so that all see the same state of the machine
     const double one = seconds_of([&] { layers.layer(); });
     const double two = seconds_of([&] { layers.products(); });
     const double three = seconds_of([&] { layers.dense(); });

@@ -1,19 +1,19 @@
 #pragma once
-/// The MoE layer alone, forward and backward: `moe bench layer`.
+/// `moe bench layer`: a MoE layer alone, forward and backward.
 
 #include "cli/bench_flags.h"
 
 namespace moe {
 
-/// Of `model` only the sizes of a MoE layer count.
+/// Only the sizes of a MoE layer in `model` matter.
 struct LayerFlags : BenchFlags {
   int64_t tokens = 4096;
   double skew = 0;
   int repeats = 5;
 };
 
-/// Prints the layer's time and share of a large product's rate, what is not expert products in it, and beside it a
-/// dense FFN of the same activated width.
+/// Prints the layer's time, its share of a large product's rate, and the part that is not products of experts. Beside
+/// it prints a dense FFN with the same activated width.
 void bench_layer(const LayerFlags& flags);
 
 }  // namespace moe

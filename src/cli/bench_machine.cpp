@@ -16,7 +16,7 @@
 namespace moe {
 namespace {
 
-/// Each measurement repeats the work until it lasts long enough for the clock and for the device's queue.
+/// Each measurement repeats the work until it takes long enough for the clock and for the device's queue.
 template <class Work>
 double best_seconds(Device& device, int repeats, Work work) {
   constexpr double kLeastSeconds = 0.03;

@@ -20,7 +20,7 @@ struct Text {
   size_t bytes = 0;
 };
 
-/// Documents of all files, until about `limit` bytes are there: every n-th document, so that each file gives its share.
+/// Reads documents of all files, up to about `limit` bytes: every n-th document, so that each file gives its share.
 Text read_text(const std::vector<std::string>& files, size_t limit) {
   Text all;
   for (const std::string& file : files) {
@@ -43,7 +43,7 @@ Text read_text(const std::vector<std::string>& files, size_t limit) {
   return some;
 }
 
-/// Of the whole process, so that other programs on the machine do not count.
+/// Processor time of the whole process. Other programs on the machine do not count.
 double cpu_seconds() {
   timespec time{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
@@ -56,7 +56,7 @@ struct EncodingTime {
   size_t tokens;
 };
 
-/// Encodes every document; each thread writes the ids of its documents into the same memory.
+/// Encodes every document. Each thread writes the ids of its documents to the same memory.
 EncodingTime time_encoding(const Tokenizer& tokenizer, const Text& text, ThreadPool& pool) {
   std::vector<size_t> counts(text.documents.size());
   std::vector<std::vector<int32_t>> ids(static_cast<size_t>(pool.size()));
@@ -77,7 +77,7 @@ Json measure_encoding(const TokenizerBenchFlags& flags, ThreadPool& pool) {
   ThreadPool one_thread(1);
   double one = 0, one_cpu = 0, all = 0;
   size_t tokens = 0;
-  for (int i = 0; i < flags.repeats; ++i) {  // the two alternate, so that they meet the same machine
+  for (int i = 0; i < flags.repeats; ++i) {  // the two alternate, so that both see the same state of the machine
     const EncodingTime alone = time_encoding(tokenizer, text, one_thread);
     const EncodingTime together = time_encoding(tokenizer, text, pool);
     one = i == 0 ? alone.seconds : std::min(one, alone.seconds);
@@ -94,7 +94,7 @@ Json measure_encoding(const TokenizerBenchFlags& flags, ThreadPool& pool) {
           {"mb_per_s", rate(all)}};
 }
 
-/// Reads the files as training does, so that reading and unpacking count.
+/// Reads the files as training does, so reading and decompression count.
 Json measure_training(const TokenizerBenchFlags& flags, ThreadPool& pool) {
   const double start = wall_seconds();
   TokenizerTrainer trainer({.vocab_size = flags.vocab_size}, pool);
@@ -134,7 +134,7 @@ void bench_tokenizer(const TokenizerBenchFlags& flags) {
   }
   ThreadPool pool(flags.threads);
   Json json = {{"threads", pool.size()}, {"training", nullptr}, {"encoding", nullptr}};
-  // Training first: the peak of memory is then its own.
+  // Training first, so that the peak of memory is that of training.
   if (flags.vocab_size != 0) json["training"] = measure_training(flags, pool);
   if (!flags.tokenizer.empty()) json["encoding"] = measure_encoding(flags, pool);
   if (flags.json) {

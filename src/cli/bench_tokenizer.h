@@ -1,5 +1,5 @@
 #pragma once
-/// Encoding text, and training a vocabulary on it: `moe bench tokenizer`.
+/// `moe bench tokenizer`: encodes text, and trains a vocabulary on it.
 
 #include <string>
 #include <vector>
@@ -9,10 +9,10 @@
 namespace moe {
 
 struct TokenizerBenchFlags {
-  std::string tokenizer;           ///< "": measures training alone
-  std::vector<std::string> files;  ///< as `moe tokenizer train` reads them
-  int64_t mib = 64;                ///< text to encode, from each file as much as its share
-  int32_t vocab_size = 0;          ///< of a vocabulary to train on all of the text; 0: none
+  std::string tokenizer;           ///< "": measures only training
+  std::vector<std::string> files;  ///< files, read as by `moe tokenizer train`
+  int64_t mib = 64;                ///< text to encode; each file gives its share
+  int32_t vocab_size = 0;          ///< size of a vocabulary to train on all of the text; 0: none
   int threads = 0;                 ///< 0: one per processor
   int repeats = 3;
   bool json = false;

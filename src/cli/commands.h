@@ -1,6 +1,6 @@
 #pragma once
-/// The subcommands of `moe`: each function declares one, with its options and help, and what runs when it is chosen.
-/// Failures are thrown as Error (exit status 1) or UsageError (2); main() prints them.
+/// The subcommands of `moe`. Each function declares one subcommand: its options, its help, and the code that runs when
+/// it is chosen. Failures are thrown as Error (exit status 1) or UsageError (exit status 2); main() prints them.
 
 #include <CLI/CLI.hpp>
 

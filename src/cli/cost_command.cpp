@@ -40,7 +40,7 @@ struct CostFlags {
   bool json = false;
   int64_t rows = 1;
   int64_t length = 0;
-  std::string dtype;  ///< "": the run file's, else bf16
+  std::string dtype;  ///< "": from the run file, else bf16
   bool recompute = false;
   bool measure = false;
   double product_tflops = 0;
@@ -72,7 +72,7 @@ Source source_of(const CostFlags& flags) {
 double gib(double bytes) { return bytes / 1073741824.0; }
 double gib(int64_t bytes) { return gib(static_cast<double>(bytes)); }
 
-/// Parameters of the FFNs that are experts: shared and routed ones or, without routed ones, all.
+/// Parameters of the FFNs that are experts: shared and routed ones. Without routed ones, all FFNs.
 int64_t expert_params(const ModelConfig& config, const ParameterCounts& counts, bool activated) {
   const auto of = [&](ParameterKind kind) { return activated ? counts.activated(kind) : counts.stored(kind); };
   if (config.n_routed_experts == 0) return of(ParameterKind::dense_ffn);
@@ -85,7 +85,7 @@ Json training_json(const CostFlags& flags, const Source& source) {
   step.recompute = flags.recompute;
   step.sequence_length = source.length;
   step.microbatch_tokens = flags.rows * source.length;
-  step.microbatches = 2;  // one alone would let activations lie in the gradients' memory
+  step.microbatches = 2;  // with only one, the activations would overlap the gradients' memory
   step.balance.alpha_expert = 0.001f;
   step.head_logits = head_logits(device_kind(flags.device));
   const MemoryPlan plan = plan_training(source.config, step);
@@ -114,7 +114,7 @@ Json inference_json(const Source& source) {
   return json;
 }
 
-/// The most tokens per second at these rates; null where none is known.
+/// The largest number of tokens per second at these rates; null if no rate is known.
 Json limits_json(const CostFlags& flags, const Source& source) {
   double product = 1e12 * flags.product_tflops, read = 1e9 * flags.read_gb_per_s;
   const DType dtype = parse_dtype_option(flags.dtype);

@@ -57,7 +57,7 @@ struct DataFlags {
   int threads = 0;
 };
 
-/// Shows how far the reading is: a status line on a terminal, else a line now and then.
+/// Shows the progress of reading: a status line on a terminal, otherwise a line from time to time.
 class ProgressReport {
  public:
   void operator()(const BuildProgress& progress) {
@@ -135,7 +135,7 @@ void read_sources(const DataFlags& flags, const std::vector<TextSource>& sources
   warn_of_empty_sources(sources, report);
 }
 
-/// Finishes a dataset with its tokenizer and prints what is in it.
+/// Finishes a dataset with its tokenizer, and prints its content.
 void finish(DatasetWriter& writer, const Tokenizer& tokenizer, const std::string& name) {
   tokenizer.save(writer.temporary_folder());
   writer.finish();
@@ -188,7 +188,7 @@ void add_data_command(CLI::App& app) {
   auto flags = std::make_shared<DataFlags>();
   CLI::App* command = app.add_subcommand("data", "Turns text files into a dataset of token ids for training");
   command->footer(kHelp);
-  // Neither is required() of CLI11, which would ask for them beside `inspect` too.
+  // Neither uses required() of CLI11, which would also require them for `inspect`.
   add_tokenizer_option(*command, flags->tokenizer, "folder with tokenizer.json, or a tokenizer.json (required)");
   command->add_option("--out", flags->out, "folder to make (required)")->type_name("DIR");
   add_number(*command, "--valid-fraction", flags->valid_fraction, {.least = 0, .most = 0.999999},

@@ -1,5 +1,5 @@
 #pragma once
-/// Where a command computes: its options, and the one place of this program that picks a device and a backend.
+/// Where a command computes: its options. Only this file picks a device and a backend.
 
 #include <memory>
 #include <string>
@@ -21,13 +21,14 @@ struct DeviceOptions {
 
 enum class DeviceKind { cpu, cuda };
 
-/// "cpu" or "cuda" as given, "auto": cuda where there is a GPU that can be used. Needs no GPU otherwise.
+/// "cpu" or "cuda" as given; for "auto", cuda if a GPU can be used. Only "auto" looks for a GPU.
 DeviceKind device_kind(const DeviceOptions& options);
 
-/// How many logits the head of a training step computes at once: a GPU's products want more rows than a cache holds.
+/// How many logits the head of a training step computes at once. A GPU's products need more rows than fit into a
+/// processor's cache.
 int64_t head_logits(DeviceKind kind);
 
-/// Everything that arithmetic needs. Neither copied nor moved: the backend holds on to the others.
+/// Everything that arithmetic needs. It cannot be copied or moved, because the backend refers to the other members.
 struct Compute {
   Compute(DeviceKind wanted, int threads);
 
@@ -49,7 +50,7 @@ void add_device_options(CLI::App& command, DeviceOptions& options);
 /// Errors say why the device cannot be used.
 Compute make_compute(const DeviceOptions& options);
 
-/// Declares `--dtype`, of the weights and activations.
+/// Declares `--dtype`, the type of weights and activations.
 void add_dtype_option(CLI::App& command, std::string& dtype);
 
 /// f32 or bf16; anything else is a UsageError.

@@ -64,7 +64,7 @@ struct LossFlags {
   std::vector<std::string> sweeps;
 };
 
-// The points of all sweeps; what does not fit the model is refused here, before any weight is read.
+// The points of all sweeps. Refuses what does not fit the model, before any weight is read.
 std::vector<SweepPoint> checked_sweep(const LossFlags& flags) {
   std::vector<SweepPoint> points;
   for (const std::string& sweep : flags.sweeps) {
@@ -170,7 +170,7 @@ std::string to_text(const LossFlags& flags, const Measured& measured, const Toke
   return text;
 }
 
-/// The file and the tables: when one cannot be written the other one is.
+/// Writes the file and the tables. If one of them cannot be written, the other one is.
 void write_results(const LossFlags& flags, const Measured& measured, const Tokenizer& tokenizer) {
   const std::string json = flags.json.empty() ? "" : json_text(to_json(flags, measured, tokenizer), 2) + "\n";
   if (flags.json == "-") return print_text(json);

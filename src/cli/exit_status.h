@@ -1,9 +1,9 @@
 #pragma once
-/// Ending with a status other than 0, 1 and 2.
+/// Ends the program with a status other than 0, 1 and 2.
 
 namespace moe {
 
-/// Thrown by a command that has said all there is to say; main() returns the status.
+/// Thrown by a command that has printed everything. main() returns the status.
 struct ExitStatus {
   int status;
 };

@@ -61,7 +61,7 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
   return fmt::format("{}; `{} --help` says what it takes", error.what(), name);
 }
 
-/// Help that was asked for goes to standard output, what is wrong with a command line to standard error.
+/// Requested help goes to standard output, an error in the command line to standard error.
 int show_parse_result(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() != 0) throw UsageError(complaint(app, error));
   std::ostringstream out;
@@ -85,7 +85,7 @@ int run(CLI::App& app, int argc, char** argv) {
   }
 }
 
-/// The status of `work`; whatever it throws becomes a sentence.
+/// The exit status of `work`. Everything that it throws becomes one sentence.
 template <class Work>
 int guarded(Work work) {
   try {

@@ -13,7 +13,7 @@ bool is_there(const fs::path& path) {
   return fs::exists(path, unknown);
 }
 
-/// The number of "step-000123"; -1 of another name.
+/// The number of "step-000123"; -1 for another name.
 int64_t step_of(const std::string& name) {
   constexpr std::string_view kPrefix = "step-";
   int64_t step = -1;

@@ -1,5 +1,5 @@
 #pragma once
-/// MODEL_DIR: a model's folder, or a run's, whose newest checkpoint is then meant.
+/// MODEL_DIR: the folder of a model, or of a run, which stands for its newest checkpoint.
 
 #include <string>
 
@@ -7,14 +7,14 @@
 
 namespace moe {
 
-/// `path` itself where it is a model's folder. Of a run folder: its `latest` or, where a copy lost that, the checkpoint
-/// with the most steps; an error where there is none yet. Anything else comes back as it is.
+/// `path` itself if it is a model's folder. For a run folder: its `latest`, or, if a copy has lost that link, the
+/// checkpoint with the most steps; an error if there is none yet. Any other path is returned unchanged.
 std::string model_folder(const std::string& path);
 
-/// Declares MODEL_DIR; `folder` becomes model_folder() of what is given.
+/// Declares MODEL_DIR. `folder` gets model_folder() of the argument.
 CLI::Option* add_model_option(CLI::App& command, std::string& folder, const std::string& help);
 
-/// Declares --tokenizer, a folder or a file; of a run folder the newest checkpoint's.
+/// Declares --tokenizer, a folder or a file. For a run folder it is the tokenizer of the newest checkpoint.
 CLI::Option* add_tokenizer_option(CLI::App& command, std::string& path, const std::string& help);
 
 }  // namespace moe

@@ -1,5 +1,5 @@
 #pragma once
-/// The options that change which experts a model uses when it runs.
+/// The options that change which experts a model uses at inference.
 
 #include <CLI/CLI.hpp>
 

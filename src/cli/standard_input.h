@@ -4,10 +4,10 @@
 
 namespace moe {
 
-/// All of standard input, as it is.
+/// All bytes of standard input.
 std::string read_standard_input();
 
-/// Whether something was sent to standard input: it is a pipe or a file, neither a terminal nor a device.
+/// True if standard input is a pipe or a file, and not a terminal or another device.
 bool standard_input_is_given();
 
 }  // namespace moe

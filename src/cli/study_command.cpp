@@ -70,7 +70,7 @@ void show(const StudyOptions& options, const Study& study) {
   for (const std::string& name : write_plots(study, systems, options.plots)) log_info("{}/{}", options.plots, name);
 }
 
-/// Trains what has no result yet. False when a signal stopped it.
+/// Trains the jobs without a result. Returns false if a signal stopped it.
 bool run_jobs(const StudyOptions& options, Study& study, Compute& compute) {
   const double started = steady_seconds();
   size_t number = 0;
@@ -102,7 +102,7 @@ bool run_jobs(const StudyOptions& options, Study& study, Compute& compute) {
   return true;
 }
 
-/// Measures the systems whose number of steps waits for it (study.budget = "seconds"), and keeps the rates.
+/// Measures the systems whose number of steps depends on it (study.budget = "seconds"), and keeps the rates.
 bool measure_rates(const StudyOptions& options, const Study& study, Compute& compute) {
   StudyOptions every = options;
   every.only.clear();

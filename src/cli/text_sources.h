@@ -1,6 +1,5 @@
 #pragma once
-/// The text files of a command line, the domain that each belongs to, and what happens to documents that cannot be
-/// read.
+/// The text files of a command line, their domains, and the handling of documents that cannot be read.
 
 #include <memory>
 #include <string>
@@ -19,7 +18,7 @@ struct TextSourceOptions {
   std::string on_error = "stop";
 };
 
-/// What the help of a command that reads text says of it.
+/// The part about text files in the help of a command that reads text.
 extern const char* const kTextSourcesHelp;
 
 /// Declares `FILE...`, --field and --on-error.
@@ -27,18 +26,18 @@ void add_text_options(CLI::App& command, TextSourceOptions& options);
 /// The same with --domain.
 void add_text_source_options(CLI::App& command, TextSourceOptions& options);
 
-/// The files with their domains: first the unlabelled ones, in the order given. At least one; all are there and
-/// readable. Says which files of a folder are left out.
+/// The files with their domains, first those without a label, in the given order. There is at least one; all exist and
+/// are readable. Prints which files of a folder are ignored.
 std::vector<TextSource> text_sources(const TextSourceOptions& options);
 
-/// Documents that were passed over.
+/// Documents that were skipped.
 class SkippedDocuments {
  public:
   explicit SkippedDocuments(const TextSourceOptions& options) : skip_(options.on_error == "skip") {}
 
-  /// Takes errors under --on-error skip; empty under stop.
+  /// Receives the errors under --on-error skip; empty under stop.
   std::function<void(const std::string& error)> handler();
-  /// Writes how many there were, and the errors of up to kMostListed, to standard error.
+  /// Writes their number, and the errors of up to kMostListed, to standard error.
   void report() const;
 
  private:

@@ -48,7 +48,7 @@ Example:
 
 constexpr const char* kTokenizer = "folder with tokenizer.json (or vocab.json and merges.txt), or a tokenizer.json";
 
-// Chinese text takes some 12 bytes of memory for each byte.
+// Chinese text needs about 12 bytes of memory for each byte.
 constexpr uint64_t kDefaultMaxBytes = 100'000'000;
 
 struct TrainFlags {

@@ -16,7 +16,7 @@ struct Meaning {
   const char* sentence;
 };
 
-/// Commands of other programs, and words for what ours do.
+/// Commands of other programs, and other words for our commands.
 const std::vector<Meaning>& command_meanings() {
   static const std::vector<Meaning> meanings = {
       {{"run", "start"},
@@ -53,7 +53,7 @@ const std::vector<Meaning>& command_meanings() {
 
 struct OptionMeaning {
   std::vector<std::string_view> words;
-  std::vector<const char*> meant;  ///< the first that the command has
+  std::vector<const char*> meant;  ///< the first of these that the command has is suggested
 };
 
 constexpr const char* kModel = "MODEL_DIR";
@@ -105,7 +105,7 @@ const std::vector<OptionMeaning>& option_meanings() {
   return meanings;
 }
 
-/// Without dashes in front and a value behind, with "-" for "_", in small letters.
+/// Without leading dashes and a value at its end, with "-" for "_", in small letters.
 std::string plain(std::string_view word) {
   word.remove_prefix(std::min(word.find_first_not_of('-'), word.size()));
   std::string text(word.substr(0, word.find('=')));
@@ -121,7 +121,7 @@ bool has_option(const CLI::App& command, std::string_view meant) {
   return command.get_option_no_throw(std::string(meant.substr(0, meant.find(' ')))) != nullptr;
 }
 
-/// The name that `word` is a slip of; "": none is near enough.
+/// The name that `word` is probably a mistyped form of; "": none is near enough.
 std::string nearest(const std::string& word, const std::vector<std::string>& names) {
   std::string found;
   int best = std::max<int>(1, static_cast<int>(word.size()) / 3) + 1;
@@ -168,7 +168,7 @@ std::string unknown_command(const CLI::App& group, const std::string& word) {
   const CLI::App* root = &group;
   while (root->get_parent() != nullptr) root = root->get_parent();
   collect_commands(*root, all);
-  // Another word for it, then the right name in another place, then a slip.
+  // First another word for it, then the right name in another place, then a mistyped name.
   for (const Meaning& meaning : command_meanings()) {
     if (holds(meaning.words, name)) return fmt::format("{}; {}", start, meaning.sentence);
   }
@@ -192,7 +192,7 @@ std::string unknown_option(const CLI::App& command, const std::string& word) {
   for (const CLI::Option* option : command.get_options()) {
     for (const std::string& known : option->get_lnames()) names.push_back(known);
   }
-  // The same name in another spelling is no question of meaning.
+  // The same name in another spelling is handled elsewhere.
   if (std::find(names.begin(), names.end(), name) != names.end())
     return fmt::format("{}; did you mean --{}?", start, name);
   for (const OptionMeaning& meaning : option_meanings()) {

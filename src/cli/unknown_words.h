@@ -1,6 +1,5 @@
 #pragma once
-/// What to say about a command or an option that does not exist: what was perhaps meant, by its spelling or its
-/// meaning.
+/// Answers for a command or an option that does not exist: the ones that were probably meant, by spelling or meaning.
 
 #include <string>
 #include <vector>
@@ -9,19 +8,19 @@
 
 namespace moe {
 
-/// "moe eval loss": the command's name with those of the commands above it.
+/// "moe eval loss": the command's name after the names of the commands above it.
 std::string full_name(const CLI::App& command);
 
-/// The command that was chosen on the command line, after parsing; `app` where none was.
+/// The command that was chosen on the command line, after parsing; `app` if none was.
 const CLI::App& chosen_command(const CLI::App& app);
 
-/// A sentence about `word`, which is no command below `group`.
+/// A sentence about `word`, which is not a command below `group`.
 std::string unknown_command(const CLI::App& group, const std::string& word);
 
-/// A sentence about `word`, which is no option of `command`.
+/// A sentence about `word`, which is not an option of `command`.
 std::string unknown_option(const CLI::App& command, const std::string& word);
 
-/// The sentence about the first of the arguments that parsing left over; "": none was.
+/// A sentence about the first argument that parsing did not use; "" if it used all.
 std::string unknown_argument(const CLI::App& app);
 
 }  // namespace moe

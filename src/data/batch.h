@@ -1,35 +1,36 @@
 #pragma once
-/// Packed rows of tokens, as one microbatch takes them.
+/// Packed rows of tokens, in the form of a microbatch.
 
 #include <cstdint>
 #include <vector>
 
 namespace moe {
 
-/// Some rows of a step, flat: entry r * sequence_length + t belongs to row r. What is "-1" on padding is -1 there.
+/// Some rows of a step, flat: entry r * sequence_length + t belongs to row r. The comments say which value padding has.
 struct Batch {
   int64_t rows = 0;
   int64_t sequence_length = 0;
 
   /// 0 on padding.
   std::vector<int32_t> tokens;
-  /// The next token of the same document, across a row's end too; -1 (ignored) behind a document's last token and on
-  /// padding.
+  /// The next token of the same document, also across the end of a row; -1 (ignored) after a document's last token and
+  /// on padding.
   std::vector<int32_t> targets;
   /// Counted from 0 in each segment; 0 on padding.
   std::vector<int32_t> positions;
-  /// Flat index of the first token of the token's segment; -1 on padding. Attention sees [segment_start, itself].
+  /// Flat index of the first token of the token's segment; -1 on padding. Attention sees the tokens from segment_start
+  /// to the token itself.
   std::vector<int32_t> segment_start;
   /// Segments of this batch, counted from 0 in the order of their tokens; -1 on padding.
   std::vector<int32_t> segment_id;
   /// Index into the documents' domain names; -1 on padding.
   std::vector<int32_t> domain;
 
-  /// Tokens of each segment.
+  /// The number of tokens of each segment.
   std::vector<int32_t> segment_tokens = {};
-  /// Tokens that are no padding.
+  /// The number of tokens that are not padding.
   int64_t num_tokens = 0;
-  /// Targets that are not ignored.
+  /// The number of targets that are not ignored.
   int64_t num_targets = 0;
 };
 

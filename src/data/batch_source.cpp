@@ -13,7 +13,7 @@
 namespace moe {
 namespace {
 
-// The first part's streams are those of a run with one.
+// The streams of the first part are those of a run with one part.
 uint64_t stream_of(const char* name, size_t part) {
   return hash_name(part == 0 ? std::string(name) : fmt::format("{}.{}", name, part));
 }

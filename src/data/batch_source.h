@@ -1,5 +1,5 @@
 #pragma once
-/// The batches of a run: which tokens step k trains on, as a pure function of (documents, options, k).
+/// The batches of a run: the tokens of step k, as a pure function of (documents, options, k).
 
 #include <cstdint>
 #include <memory>
@@ -14,20 +14,21 @@
 namespace moe {
 
 enum class DataOrder {
-  /// Documents packed in an order shuffled once by the seed, rows shuffled anew for every epoch, epochs without end.
-  /// The
-  /// documents of a row share it in every epoch: as none sees another, that ties them only to the same step.
+  /// Documents are packed in one order that the seed shuffles once. Rows are shuffled again for every epoch. There is
+  /// no last epoch. The documents of a row stay together in every epoch; they do not see each other, so this only puts
+  /// them into the same step.
   shuffled_epochs,
-  /// Documents packed in their own order, each once; the last step may have fewer rows.
+  /// Documents are packed in their own order, each once. The last step may have fewer rows.
   once,
 };
 
-/// Cuts, packs and orders documents. Row number n of the run is row n % rows_per_epoch() of epoch n / rows_per_epoch();
-/// step k takes rows [k * rows_per_step, (k + 1) * rows_per_step). So any step can be produced at once, and a step
-/// number is all that resuming needs. A document cut by a row's end continues as a new segment, with positions from 0.
+/// Cuts, packs and orders documents. Row number n of the run is row n % rows_per_epoch() of epoch n / rows_per_epoch().
+/// Step k takes rows [k * rows_per_step, (k + 1) * rows_per_step). So any step can be made at once, and resuming needs
+/// only the number of a step. A document that is cut by the end of a row continues as a new segment, with positions
+/// from 0.
 ///
-/// With several parts, each is packed, ordered and repeated by itself, and its weight says how many of the rows are its
-/// (data/mixture.h); an epoch is then a part's own. Any number of threads may ask at once.
+/// If there are several parts, each is packed, ordered and repeated separately. Its weight decides how many rows come
+/// from it (data/mixture.h). Each part then has epochs of its own. Any number of threads may use one object.
 class BatchSource {
  public:
   struct Options {
@@ -35,34 +36,35 @@ class BatchSource {
     int64_t rows_per_step;
     uint64_t seed = 0;
     DataOrder order = DataOrder::shuffled_epochs;
-    /// Of all documents, in their order; empty: one part.
+    /// All documents, in their order; empty: one part.
     std::vector<DataPart> parts = {};
   };
 
-  /// `documents` must outlive the source. Refuses documents, or a part, without any token. Order `once` has one part.
+  /// `documents` must outlive the source. Refuses documents without tokens, and a part without tokens. The order `once`
+  /// has one part.
   BatchSource(const Documents& documents, Options options);
 
   const Options& options() const { return options_; }
   const Documents& documents() const { return documents_; }
-  /// Of all parts together.
+  /// The number over all parts.
   int64_t rows_per_epoch() const;
   int64_t tokens_per_epoch() const;
-  /// How often the first `steps` steps pass over a part: 1.5 is once and a half.
+  /// The number of passes over a part in the first `steps` steps; may be a fraction, such as 1.5.
   double epochs(size_t part, int64_t steps) const;
-  /// Steps of the one pass, or a rounded-up epoch's.
+  /// The steps of the single pass, or of one epoch, rounded up.
   int64_t steps_per_epoch() const;
-  /// The part of an epoch's rows that is no padding, in (0, 1].
+  /// The fraction of an epoch's rows that is not padding, in (0, 1].
   double fill() const;
-  /// rows_per_step, or what is left at the end of a single pass (0 behind it).
+  /// rows_per_step, or the rest at the end of a single pass (0 after it).
   int64_t rows_in_step(int64_t step) const;
 
   /// Rows [first, first + count) of a step; indices in the batch are relative to it.
   Batch rows(int64_t step, int64_t first, int64_t count) const;
 
-  /// Which parts of which documents a row of a step holds, in the order of its tokens: one segment of rows() each.
+  /// The pieces of documents in a row of a step, in the order of its tokens. Each is one segment of rows().
   std::span<const Piece> row_of(int64_t step, int64_t row) const;
 
-  /// Token counts of a whole step, without its tokens: what a mean over the step divides by.
+  /// The token counts of a whole step, without its tokens. A mean over the step is divided by them.
   struct Totals {
     int64_t tokens = 0;
     int64_t targets = 0;
@@ -71,7 +73,7 @@ class BatchSource {
 
  private:
   using Order = std::vector<int64_t>;
-  /// The order of a part's rows in an epoch. The last one that was asked for is kept, which changes no result.
+  /// The order of a part's rows in an epoch. The last one is cached, which changes no result.
   class RowOrder {
    public:
     RowOrder(int64_t rows, uint64_t seed, uint64_t stream) : rows_(rows), seed_(seed), stream_(stream) {}

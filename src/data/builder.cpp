@@ -14,7 +14,7 @@
 namespace moe {
 namespace {
 
-// A function of the text alone, whatever stands beside it.
+// A function of the text only, whatever other documents there are.
 bool is_picked(std::string_view text, double fraction) {
   static const uint64_t stream = hash_name("data.valid_fraction");
   return Random(hash_name(text), stream).uniform(0) < fraction;
@@ -34,10 +34,11 @@ class Batch {
                       [&](int64_t i, int) { encode_item(items_[static_cast<size_t>(i)], options); });
   }
 
-  /// Appends the encoded documents to the datasets, adds them to the numbers of their sources, and is empty again.
+  /// Appends the encoded documents to the datasets and adds them to the counts of their sources. Then the batch is
+  /// empty again.
   void write(DatasetWriter& writer, const BuildOptions& options, BuildReport& report) {
     for (const Item& item : items_) {
-      // Errors wait for their turn, so that the one reported is the first of the file.
+      // Errors wait for their turn, so that the first error of the file is reported.
       if (item.error) {
         pass_over(item, options);
         continue;
@@ -80,7 +81,7 @@ class Batch {
     }
   }
 
-  // Rethrows where nobody takes the error.
+  // Rethrows if nothing takes the error.
   static void pass_over(const Item& item, const BuildOptions& options) {
     try {
       std::rethrow_exception(item.error);
@@ -96,17 +97,17 @@ class Batch {
   size_t bytes_ = 0;
 };
 
-/// Three batches that take turns: while one is encoded, the one before is written and the next one read.
+/// Three batches that take turns: while one is encoded, the previous one is written and the next one is read.
 class Batches {
  public:
   Batches(DatasetWriter& writer, ThreadPool& pool, const BuildOptions& options, size_t sources)
       : writer_(writer), pool_(pool), options_(options), report_{.documents = std::vector<int64_t>(sources, 0)} {}
 
   Batch& reading() { return reading_; }
-  /// Whether a batch could not be written.
+  /// True if a batch could not be written.
   bool failed() const { return failed_; }
 
-  /// Begins to encode what was read, and writes the batch before.
+  /// Begins to encode the documents that were read, and writes the previous batch.
   void flush() {
     wait();
     std::swap(encoding_, writing_);
@@ -138,10 +139,10 @@ class Batches {
   BuildReport report_;
   Batch reading_, encoding_, writing_;
   bool failed_ = false;
-  std::future<void> encoded_;  // last: its destructor waits for the thread that uses the others
+  std::future<void> encoded_;  // last member: its destructor waits for the thread that uses the others
 };
 
-// Pipes and standard input have no size; they count as nothing.
+// Pipes and standard input have no size and count as 0.
 uint64_t bytes_of(const fs::path& path) { return path == kStandardInput ? 0 : file_bytes(path); }
 
 }  // namespace
@@ -159,7 +160,7 @@ BuildReport add_sources(DatasetWriter& writer, const std::vector<TextSource>& so
     if (options.progress) options.progress(progress);
   };
   uint64_t read_before = 0, flushed = 0;
-  // The first batches are small: nothing is encoded while the very first one is read.
+  // The first batches are small, because nothing is encoded while the first one is read.
   size_t enough = options.batch_bytes / 16;
   for (size_t i = 0; i < sources.size(); ++i) {
     progress.source = &sources[i];
@@ -169,14 +170,14 @@ BuildReport add_sources(DatasetWriter& writer, const std::vector<TextSource>& so
       batches.reading().add(std::move(document), i, domain);
       if (batches.reading().bytes() < enough) return;
       batches.flush();
-      show(flushed);  // what has been written is one batch behind what has been read
+      show(flushed);  // the written batch is the one before the batch that was read
       flushed = read_before + bytes_read;
       enough = std::min(2 * enough, options.batch_bytes);
     };
     try {
       for_each_raw_document(sources[i].file, add);
     } catch (...) {
-      if (!batches.failed()) batches.drain();  // what is wrong with documents before this one comes first
+      if (!batches.failed()) batches.drain();  // errors of earlier documents come first
       throw;
     }
     read_before += bytes_of(sources[i].file);

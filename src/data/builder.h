@@ -1,5 +1,5 @@
 #pragma once
-/// Turns text files into a dataset folder, tokenising on all threads.
+/// Turns text files into a dataset folder. Encodes on all threads.
 
 #include <cstdint>
 #include <functional>
@@ -16,19 +16,19 @@ namespace moe {
 
 struct TextSource {
   fs::path file;
-  /// Label of all its documents.
+  /// The domain of all its documents.
   std::string domain;
 };
 
-/// The ids of a text, without BOS and EOS; called from several threads at once.
+/// The ids of a text, without BOS and EOS. Several threads call it at once.
 using EncodeFunction = std::function<std::vector<int32_t>(std::string_view text)>;
-/// Bytes of a text that its ids are scored on (data/scored_text.h); likewise.
+/// The bytes of a text that its ids are scored on (data/scored_text.h). Several threads call it at once.
 using ScoredBytesFunction = std::function<int64_t(std::string_view text, std::span<const int32_t> ids)>;
 
-/// How far the building is, over all sources.
+/// The progress of building, over all sources.
 struct BuildProgress {
   const TextSource* source = nullptr;
-  /// Of the files on disk, compressed where they are.
+  /// Bytes of the files on disk (compressed bytes, if they are compressed).
   uint64_t bytes_read = 0;
   uint64_t bytes_in_all = 0;
   const DatasetInfo* info = nullptr;
@@ -36,26 +36,26 @@ struct BuildProgress {
 
 struct BuildOptions {
   EncodeFunction encode;
-  /// Empty: all bytes.
+  /// If empty, all bytes count.
   ScoredBytesFunction scored_bytes = {};
-  /// Where the documents go that a hash of their text picks, about this part of them; equal texts go together.
+  /// Receives about this part of the documents, chosen by a hash of their text. Equal texts stay together.
   DatasetWriter* valid = nullptr;
   double valid_fraction = 0;
   ReadOptions read = {};
-  /// Called after each batch of documents, from the calling thread; may be empty.
+  /// Called after each batch of documents, on the calling thread; may be empty.
   std::function<void(const BuildProgress&)> progress = {};
-  /// Text that is encoded at once; as much again is read meanwhile.
+  /// The amount of text that is encoded at once. The same amount is read meanwhile.
   size_t batch_bytes = size_t{8} << 20;
 };
 
 struct BuildReport {
-  std::vector<int64_t> documents = {};  ///< of each source, those without a token included
-  int64_t without_tokens = 0;      ///< documents with text that gave no token; they are passed over
+  std::vector<int64_t> documents = {};  ///< for each source, with the documents without a token
+  int64_t without_tokens = 0;           ///< documents with text that gave no token; they are skipped
 };
 
-/// Appends the documents of all sources, in order, to `writer`: the same bytes for any number of threads. Domains
-/// appear in the order of their first source. Refuses sources of which none has a document. Does not call
-/// writer.finish(). Every file is looked at before the first is read.
+/// Appends the documents of all sources, in order, to `writer`. The bytes are the same for any number of threads.
+/// Domains appear in the order of their first source. Refuses sources if none of them has a document. Does not call
+/// writer.finish(). Looks at every file before it reads the first one.
 BuildReport add_sources(DatasetWriter& writer, const std::vector<TextSource>& sources, ThreadPool& pool,
                         const BuildOptions& options);
 

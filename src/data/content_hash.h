@@ -1,5 +1,5 @@
 #pragma once
-/// A fingerprint of what documents say to a model: their ids, where each ends, and their order.
+/// A fingerprint of the documents' content: their ids, their ends, and their order.
 
 #include <bit>
 #include <cstdint>
@@ -7,13 +7,13 @@
 
 namespace moe {
 
-/// Documents go in one after the other; how they are spread over shards does not matter. Not against forgery.
+/// Add documents one after the other. The division into shards does not matter. It does not protect against forgery.
 class ContentHash {
  public:
   void add_tokens(std::span<const int32_t> ids) {
     for (const int32_t id : ids) mix(static_cast<uint32_t>(id));
   }
-  /// No id has this value, so that moving a document's end changes the fingerprint.
+  /// No id has this value, so the fingerprint changes if the end of a document moves.
   void end_document() { mix(kEnd); }
 
   uint64_t value() const {

@@ -1,5 +1,5 @@
 #pragma once
-/// Documents as token ids: what rows are packed from.
+/// Documents as token ids, which rows are packed from.
 
 #include <cstdint>
 #include <memory>
@@ -8,8 +8,8 @@
 
 namespace moe {
 
-/// A fixed list of tokenised documents. Document d has length(d) tokens, specials included: one BOS before the text and
-/// one EOS behind it, where the tokenizer has them.
+/// A fixed list of tokenised documents. Document d has length(d) tokens, with special tokens: one BOS before the text
+/// and one EOS after it, if the tokenizer has them. Several threads may read it at once.
 class Documents {
  public:
   virtual ~Documents() = default;
@@ -17,17 +17,18 @@ class Documents {
   virtual int64_t length(int64_t document) const = 0;
   /// Index into domain_names().
   virtual int32_t domain(int64_t document) const = 0;
-  /// Bytes of UTF-8 text that the document's targets stand for: what bits per byte divide by (data/scored_text.h).
+  /// The bytes of UTF-8 text that the document's targets stand for. Bits per byte are divided by them
+  /// (data/scored_text.h).
   virtual int64_t text_bytes(int64_t document) const = 0;
   /// Copies tokens [begin, begin + count) of a document.
   virtual void copy_tokens(int64_t document, int64_t begin, int64_t count, int32_t* out) const = 0;
   virtual const std::vector<std::string>& domain_names() const = 0;
 };
 
-/// Documents held in memory: for evaluation of a text file and for tests.
+/// Documents in memory, for the evaluation of text files and for tests.
 class MemoryDocuments : public Documents {
  public:
-  /// Returns the index of the domain, adding it when it is new.
+  /// Returns the index of the domain. Adds a new domain.
   int32_t add_domain(const std::string& name);
   void add(std::vector<int32_t> tokens, int32_t domain, int64_t text_bytes);
 
@@ -50,7 +51,7 @@ class MemoryDocuments : public Documents {
   std::vector<std::string> domain_names_;
 };
 
-/// Documents 0, n, 2 n, ... of others, which must outlive it.
+/// Documents 0, n, 2 n, ... of other documents, which must outlive it.
 class EveryNth : public Documents {
  public:
   EveryNth(const Documents& all, int64_t n) : all_(all), n_(n) {}

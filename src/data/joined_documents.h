@@ -7,8 +7,8 @@
 
 namespace moe {
 
-/// The documents of `parts`, one after the other; the parts must outlive it. A domain's name that several parts have is
-/// one domain.
+/// The documents of `parts`, one part after the other. The parts must outlive it. Parts with a domain of the same name
+/// share the domain.
 class JoinedDocuments : public Documents {
  public:
   explicit JoinedDocuments(std::vector<const Documents*> parts);
@@ -28,8 +28,8 @@ class JoinedDocuments : public Documents {
   size_t part_of(int64_t document) const;
 
   std::vector<const Documents*> parts_;
-  std::vector<int64_t> first_ = {0};           // by part, one more for the end
-  std::vector<std::vector<int32_t>> domains_;  // by part and domain of the part: index into names_
+  std::vector<int64_t> first_ = {0};           // first document of each part, and one more entry for the end
+  std::vector<std::vector<int32_t>> domains_;  // for each part and each of its domains: index into names_
   std::vector<std::string> names_;
 };
 

@@ -38,7 +38,7 @@ class ValueScanner {
  private:
   static constexpr int kEnd = -1;
 
-  // The next character that is no white space, without taking it.
+  // The next character that is not white space, without taking it.
   int next() {
     for (;;) {
       while (at_ < window_.text().size()) {
@@ -96,7 +96,7 @@ class ValueScanner {
   const std::string& name_;
   size_t at_ = 0;  // in the window
   int64_t line_ = 1;
-  bool escaped_ = false;  // behind a backslash in a string
+  bool escaped_ = false;  // after a backslash in a string
 };
 
 }  // namespace

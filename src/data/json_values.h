@@ -1,5 +1,5 @@
 #pragma once
-/// The documents of a .json file: the elements of a list, or values one after the other.
+/// The documents of a .json file: the elements of a list, or values that follow each other.
 
 #include <cstdint>
 #include <functional>
@@ -10,10 +10,10 @@
 
 namespace moe {
 
-/// Calls `function` with the text of each value and the number of the line on which it begins, in order; memory holds
-/// one value. Only where values end is looked at, by brackets and quotes: what is inside is the caller's to parse. What
-/// stands between values and is neither white space nor a list's punctuation is an error, and so is a file that ends
-/// inside one; errors say `name`.
+/// Calls `function` with the text of each value and the number of its first line, in order. Memory holds one value.
+/// This function only looks for the ends of values, by brackets and quotes; the caller parses what is inside. Between
+/// values, only white space and a list's punctuation are allowed. A file that ends inside a value is an error. Errors
+/// use `name`.
 void for_each_json_value(TextWindow& window, const std::string& name,
                          const std::function<void(std::string_view value, int64_t line)>& function);
 

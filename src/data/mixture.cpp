@@ -23,8 +23,8 @@ Mixture::Mixture(const std::vector<double>& weights) {
   }
 }
 
-// Integers, so that no rounding ever gives a row to two parts or to none; half a row ahead, so that a rare part need
-// not wait for its first.
+// Integers, so that rounding never gives a row to two parts or to none. They are half a row ahead, so that a rare part
+// need not wait long for its first row.
 int64_t Mixture::taken(size_t part, int64_t rows) const {
   if (part + 1 == shares_.size()) return rows;
   const auto product = static_cast<unsigned __int128>(rows) * shares_[part];

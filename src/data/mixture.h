@@ -1,5 +1,5 @@
 #pragma once
-/// Which of several lists a run's row comes from: a pure function of the row's number.
+/// Chooses the list that a row of the run comes from: a pure function of the row's number.
 
 #include <cstddef>
 #include <cstdint>
@@ -7,17 +7,17 @@
 
 namespace moe {
 
-/// Consecutive documents of a list, and how often their rows come beside those of other parts.
+/// Consecutive documents of a list, and the weight of their rows among those of other parts.
 struct DataPart {
   int64_t documents;
   double weight;
 };
 
-/// Rows are dealt out evenly: of the first n rows, part p has within one of each split above it its share of n. No seed
-/// decides it, and no state.
+/// Deals out rows evenly. Of the first n rows, part p has its share of n, with an error below one for each split above
+/// the part. The result depends neither on a seed nor on state. Several threads may use one object.
 class Mixture {
  public:
-  /// Positive weights, of any sum; at least one.
+  /// Positive weights with any sum; at least one weight.
   explicit Mixture(const std::vector<double>& weights);
 
   struct Place {
@@ -26,14 +26,14 @@ class Mixture {
   };
   Place place_of(int64_t row) const;
 
-  /// How many of the first `rows` rows are of a part.
+  /// The number of rows of a part among the first `rows` rows.
   int64_t rows_of(size_t part, int64_t rows) const;
 
  private:
-  // Of `rows` rows that reach a part's split, those that it takes.
+  // Of `rows` rows that reach a part's split, the number that it takes.
   int64_t taken(size_t part, int64_t rows) const;
 
-  // By part, of what the parts before it leave, in units of 2^-32; the last one takes all.
+  // For each part: its share of what the parts before it leave, in units of 2^-32. The last one takes all.
   std::vector<uint64_t> shares_;
 };
 

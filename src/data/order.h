@@ -6,7 +6,7 @@
 
 namespace moe {
 
-/// A permutation of 0 .. count - 1, each equally likely, that depends on (seed, stream) alone.
+/// A permutation of 0 .. count - 1. Each one is equally likely. It depends only on (seed, stream).
 std::vector<int64_t> shuffled(int64_t count, uint64_t seed, uint64_t stream);
 
 }  // namespace moe

@@ -17,8 +17,8 @@ struct Piece {
   bool operator==(const Piece&) const = default;
 };
 
-/// Rows of pieces; row r holds pieces [row_begins[r], row_begins[r + 1]), from its first token on, without gaps; what
-/// is left of it is padding. 16 bytes a piece, 8 a row.
+/// Rows of pieces. Row r holds the pieces [row_begins[r], row_begins[r + 1]), from its first token on and without gaps;
+/// the rest of the row is padding. A piece takes 16 bytes, a row 8.
 struct PackedRows {
   std::vector<Piece> pieces;
   std::vector<int64_t> row_begins = {0};
@@ -29,9 +29,9 @@ struct PackedRows {
 };
 
 /// Packs every token of every document exactly once. A document longer than `sequence_length` is cut into full rows and
-/// a rest; documents and rests are never cut further. Each goes, in the order of `order`, to the first of up to
-/// `open_rows` open rows that has room; where none has, a row is opened, and if too many are open the fullest is
-/// closed.
+/// a rest. Documents and rests are never cut further. In the order of `order`, each goes to the first of up to
+/// `open_rows` open rows that has room. If none has room, a new row is opened. If too many rows are then open, the
+/// fullest one is closed.
 PackedRows pack(const Documents& documents, std::span<const int64_t> order, int64_t sequence_length,
                 int64_t open_rows = 256);
 

@@ -31,7 +31,7 @@ std::string name_of(const fs::path& path) { return path == kStandardInput ? "sta
 
 RawDocument json_document(std::string_view value, const std::string& name, int64_t line) {
   std::string bytes;
-  bytes.reserve(value.size() + simdjson::SIMDJSON_PADDING);  // or the parser would copy the value once more
+  bytes.reserve(value.size() + simdjson::SIMDJSON_PADDING);  // without this the parser would copy the value once more
   bytes = value;
   return {.bytes = std::move(bytes), .is_json = true, .where = fmt::format("{}:{}", name, line)};
 }
@@ -63,14 +63,14 @@ void read_json(TextWindow& window, const std::string& name, const RawFunction& f
   });
 }
 
-// Where a piece of a long text ends: the header's rule.
+// Where a piece of a long text ends, by the rule in the header.
 size_t cut_of(std::string_view text) {
   const std::string_view piece = text.substr(0, kTextPieceBytes);
   for (const std::string_view blank_line : {"\n\n", "\n\r\n"}) {
     if (const size_t at = piece.rfind(blank_line); at != std::string_view::npos) return at + blank_line.size();
   }
   if (const size_t at = piece.rfind('\n'); at != std::string_view::npos) return at + 1;
-  // A character has at most four bytes, all but the first of the form 10xxxxxx.
+  // A character has at most four bytes; all except the first have the form 10xxxxxx.
   for (size_t end = kTextPieceBytes; end > kTextPieceBytes - 4; --end) {
     if ((static_cast<unsigned char>(text[end]) & 0xC0) != 0x80) return end;
   }
@@ -88,7 +88,7 @@ void read_text(TextWindow& window, const std::string& name, const RawFunction& f
   }
 }
 
-// Standard input has no name that says what it is.
+// Standard input has no name that tells its kind.
 bool begins_with_an_object(TextWindow& window) {
   for (;;) {
     const size_t at = window.text().find_first_not_of(" \t\r\n");
@@ -146,8 +146,8 @@ void check_document_file(const fs::path& path) {
 
 namespace {
 
-/// Member `field` of an object that has it as a string; nothing where anything is unusual, which the slower parser
-/// below then judges.
+/// Member `field` of an object, if it is a string. Nothing if anything is unusual; then the slower parser below
+/// decides.
 std::optional<std::string> text_quickly(const std::string& value, const std::string& field) {
   thread_local simdjson::dom::parser parser;
   simdjson::dom::object object;
@@ -156,7 +156,7 @@ std::optional<std::string> text_quickly(const std::string& value, const std::str
   for (const auto& [name, member] : object) {
     std::string_view string;
     if (name != field) continue;
-    // Of a name that occurs twice the last one counts.
+    // If a name occurs twice, the last one counts.
     if (member.get(string) != simdjson::SUCCESS) return std::nullopt;
     text = string;
   }
@@ -214,7 +214,7 @@ std::string domain_of(const fs::path& path) {
   if (path == kStandardInput) return "stdin";
   static const std::set<std::string> splits = {"train", "valid", "validation", "test", "dev", "eval"};
   const std::string stem = uncompressed_name(path).stem().string();
-  std::error_code no_folder;  // that of the process may be gone
+  std::error_code no_folder;  // the current folder of the process may not exist any more
   const std::string folder = fs::absolute(path, no_folder).lexically_normal().parent_path().filename().string();
   return splits.count(stem) != 0 && !folder.empty() ? folder : stem;
 }

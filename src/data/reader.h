@@ -1,5 +1,5 @@
 #pragma once
-/// Documents out of text files, streamed: memory holds one document at a time, whatever the file's size.
+/// Reads documents from text files as a stream. Memory holds one document at a time, for files of any size.
 ///
 /// .jsonl, .ndjson: one JSON object a line, the document is its string field "text" (or another that is asked for),
 ///   other fields are ignored, blank lines are skipped, a line may have up to 256 MiB.
@@ -24,10 +24,10 @@ namespace moe {
 constexpr size_t kTextPieceBytes = size_t{1} << 20;
 constexpr size_t kMaxLineBytes = size_t{256} << 20;
 
-/// The path that means standard input.
+/// The path for standard input.
 constexpr const char* kStandardInput = "-";
 
-/// A document as its file spells it.
+/// A document in the form that its file has.
 struct RawDocument {
   /// The text itself, or a JSON value.
   std::string bytes;
@@ -35,38 +35,39 @@ struct RawDocument {
   /// "FILE:LINE" of a JSON value, for errors; else FILE.
   std::string where;
 
-  /// The document's text, "" where it has none; of a JSON object that of its member `field`. May be called on any
-  /// thread.
+  /// The document's text; "" if it has none. For a JSON object this is its member `field`. Any thread may call it.
   std::string text(const std::string& field = "text") const;
 };
 
-/// Calls `function` for each document of the file, in order, without looking into it: decoding is left to text(), which
-/// can then run on several threads. Documents without text come too.
+/// Calls `function` for each document of the file, in order, without decoding it. text() decodes, so several threads
+/// can share that work. Documents without text are passed too.
 void for_each_raw_document(const fs::path& path, const std::function<void(RawDocument, uint64_t bytes_read)>& function);
 
-/// What for_each_document does beside reading.
+/// Options of for_each_document.
 struct ReadOptions {
   std::string field = "text";
-  /// Takes the error of a document that cannot be read, and reading goes on behind it; without it the error is thrown.
+  /// Receives the error of a document that cannot be read; reading then continues with the next document. If it is
+  /// empty, the error is thrown.
   std::function<void(const std::string& error)> on_bad_document = {};
 };
 
-/// The bytes of one document, valid during the call, and how many bytes of the file on disk have been read.
+/// Receives the bytes of one document, which are valid during the call, and the number of bytes read so far of the file
+/// on disk.
 using DocumentFunction = std::function<void(std::string_view text, uint64_t bytes_read)>;
 
 /// Calls `function` for each document of the file, in order. Errors are one sentence with file and, for JSON, line.
 void for_each_document(const fs::path& path, const DocumentFunction& function, const ReadOptions& options = {});
 
-/// What a file is by its name.
+/// The kind of a file, judged by its name.
 enum class DocumentFormat { text, json_lines, json, unknown };
 DocumentFormat format_of(const fs::path& path);
 
-/// Refuses a file whose name is not one of the above, or that is missing or not readable; reads nothing.
+/// Refuses a file that is missing, not readable, or whose name is not one of the above. Reads nothing.
 void check_document_file(const fs::path& path);
 
-/// The domain label of a text file without an explicit one: its name without endings, or its folder's name where the
-/// former is train, valid, validation, test, dev or eval: "text/code/train.jsonl.zst" and "corpus/code.txt" are both
-/// "code".
+/// The domain of a text file without an explicit one. It is the file's name without endings, or the name of its folder
+/// if the file is called train, valid, validation, test, dev or eval. "text/code/train.jsonl.zst" and "corpus/code.txt"
+/// are both "code".
 std::string domain_of(const fs::path& path);
 
 }  // namespace moe

@@ -1,5 +1,5 @@
 #pragma once
-/// The constants of the shard format that its writer and its reader share (the format itself: data/shards.h).
+/// The constants of the shard format, for its writer and its reader (data/shards.h describes the format).
 
 #include <bit>
 #include <cstdint>

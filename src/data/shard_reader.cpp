@@ -56,7 +56,7 @@ struct Dataset::Shard {
     }
     id_bytes = header.id_bytes;
     documents = static_cast<int64_t>(trailer.documents);
-    // Bounds before products, so that no damaged count overflows them.
+    // Limits are checked before products, so that a damaged count cannot overflow them.
     const bool plausible = std::memcmp(trailer.magic, kMagic, 8) == 0 && trailer.documents < bytes.size() &&
                            trailer.ids < bytes.size() && id_bytes == id_bytes_of(info.vocab_size);
     const uint64_t begins_at = sizeof(header) + padded(trailer.ids * id_bytes);
@@ -152,7 +152,7 @@ void Dataset::open(const fs::path& folder) {
   folders_.push_back(folder);
 }
 
-// Adds a folder's totals to those of all; the number that each of its domains has there.
+// Adds a folder's totals to the totals of all. Returns the number that each of its domains has in all.
 std::vector<int32_t> Dataset::merge(const DatasetInfo& info, const fs::path& folder) {
   if (folders_.empty()) {
     info_ = info;

@@ -37,7 +37,7 @@ uint64_t tokenizer_fingerprint(const fs::path& path) {
   return hash_name(read_file(path / "vocab.json") + read_file(path / "merges.txt"));
 }
 
-/// The shard being written: ids go to the file, tables wait for its end.
+/// The shard that is being written. Ids go to the file; the tables wait for its end.
 struct DatasetWriter::Shard {
   Shard(const fs::path& path, uint32_t bytes_per_id) : writer(path), id_bytes(bytes_per_id) {
     Header header{.magic = {}, .version = kVersion, .id_bytes = id_bytes};

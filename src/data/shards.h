@@ -32,9 +32,9 @@ namespace moe {
 struct DomainTotals {
   std::string name;
   int64_t documents = 0;
-  /// BOS and EOS included.
+  /// with BOS and EOS
   int64_t tokens = 0;
-  /// Of UTF-8 text.
+  /// bytes of UTF-8 text
   int64_t bytes = 0;
   bool operator==(const DomainTotals&) const = default;
 };
@@ -44,7 +44,7 @@ struct DatasetInfo {
   /// -1: the documents have none.
   int32_t bos_id = -1;
   int32_t eos_id = -1;
-  /// Of the tokenizer that made the ids; 0 when unknown.
+  /// of the tokenizer that made the ids; 0 if unknown
   uint64_t tokenizer_fingerprint = 0;
   std::vector<DomainTotals> domains;
 
@@ -54,30 +54,31 @@ struct DatasetInfo {
   bool operator==(const DatasetInfo&) const = default;
 };
 
-/// A stable 64-bit hash of the files that decide a tokenizer's ids: equal files, equal ids. `path` is a tokenizer.json
-/// or a folder with one, or with vocab.json and merges.txt.
+/// A stable 64-bit hash of the files that decide a tokenizer's ids: equal files give equal ids. `path` is a
+/// tokenizer.json, or a folder with one, or a folder with vocab.json and merges.txt.
 uint64_t tokenizer_fingerprint(const fs::path& path);
 
-/// Writes a dataset folder, complete or absent: everything goes to a temporary folder beside it, which finish()
-/// renames; without finish() it is removed. Holds the tables of one shard (18 bytes a document), never the ids.
+/// Writes a dataset folder that is complete or absent. Everything goes to a temporary folder beside it; finish()
+/// renames that folder, and without finish() it is removed. Memory holds the tables of one shard (18 bytes a document),
+/// never the ids. Use a writer on one thread at a time.
 class DatasetWriter {
  public:
-  /// `info`: all but the totals. `folder` must not exist or be empty. A shard ends with the document that brings it to
-  /// `shard_tokens` ids or more.
+  /// `info` has everything except the totals. `folder` must be absent or empty. A shard ends with the document that
+  /// brings it to `shard_tokens` ids or more.
   DatasetWriter(const fs::path& folder, DatasetInfo info, int64_t shard_tokens = int64_t{1} << 29);
   ~DatasetWriter();
   DatasetWriter(const DatasetWriter&) = delete;
   DatasetWriter& operator=(const DatasetWriter&) = delete;
 
-  /// The index of a domain, new or known.
+  /// The index of a domain, which may be new.
   int32_t add_domain(const std::string& name);
-  /// Appends BOS, `text_tokens` and EOS as one document. Ids outside the vocabulary are refused. `scored_bytes` of its
-  /// text are what its targets stand for (data/scored_text.h); negative: all of them.
+  /// Appends BOS, `text_tokens` and EOS as one document. Ids outside the vocabulary are refused. `scored_bytes` is the
+  /// number of text bytes that the targets stand for (data/scored_text.h); if it is negative, all bytes count.
   void add_document(std::span<const int32_t> text_tokens, int32_t domain, int64_t text_bytes,
                     int64_t scored_bytes = -1);
-  /// Where the files are until finish(): what else belongs to the dataset is written here.
+  /// The folder of the files until finish(). Write here what else belongs to the dataset.
   const fs::path& temporary_folder() const { return folder_.path(); }
-  /// Totals so far.
+  /// The totals so far.
   const DatasetInfo& info() const { return info_; }
   void finish();
 
@@ -89,21 +90,21 @@ class DatasetWriter {
   FolderWriter folder_;
   DatasetInfo info_;
   int64_t shard_tokens_;
-  std::unique_ptr<Shard> shard_;  // gone before its folder
+  std::unique_ptr<Shard> shard_;  // must be destroyed before its folder
   std::vector<std::string> shard_files_;
   ContentHash content_;
 };
 
-/// One open dataset folder, or several as one. The constructor checks every table; the error is one sentence naming the
-/// file.
+/// One open dataset folder, or several as one. The constructor checks every table; its error is one sentence that names
+/// the file. Several threads may read a dataset.
 class Dataset : public Documents {
  public:
-  /// `what` is a folder, or a list of folders with weights (formats/weighted_paths.h), which must be of one tokenizer:
-  /// their documents follow each other, and a domain's name that several have is one domain.
+  /// `what` is a folder, or a list of folders with weights (formats/weighted_paths.h). All must have the same
+  /// tokenizer. Their documents follow each other. Folders with a domain of the same name share the domain.
   explicit Dataset(const std::string& what);
   ~Dataset() override;
 
-  /// Of a list the first one; each holds the tokenizer.
+  /// The folder, or the first of a list. Each folder holds the tokenizer.
   const fs::path& folder() const { return folders_.front(); }
   const std::vector<fs::path>& folders() const { return folders_; }
   /// The documents of each folder of a list, with its weight; empty for a single folder.
@@ -111,16 +112,16 @@ class Dataset : public Documents {
   /// The folders, in words.
   std::string name() const;
   const DatasetInfo& info() const { return info_; }
-  /// Of the content (data/content_hash.h): equal for datasets that give the same batches, whatever their folder and
-  /// their shards; of a list, with the weights. As dataset.json says; of a folder that an older version made, which
-  /// does not say it, all tokens are read.
+  /// The fingerprint of the content (data/content_hash.h): equal for datasets that give the same batches, whatever
+  /// their folders and shards are. For a list it includes the weights. It is read from dataset.json. For a folder of an
+  /// older version without it, all tokens are read.
   uint64_t fingerprint() const;
 
   int64_t count() const override { return first_document_.back(); }
   int64_t length(int64_t document) const override;
   int32_t domain(int64_t document) const override;
   int64_t text_bytes(int64_t document) const override;
-  /// Refuses ids outside the vocabulary, which only damage of the file can bring about.
+  /// Refuses ids outside the vocabulary, which only a damaged file can have.
   void copy_tokens(int64_t document, int64_t begin, int64_t count, int32_t* out) const override;
   const std::vector<std::string>& domain_names() const override { return domain_names_; }
 
@@ -134,10 +135,10 @@ class Dataset : public Documents {
   std::vector<fs::path> folders_;
   std::vector<DataPart> parts_;
   DatasetInfo info_;
-  std::vector<std::optional<uint64_t>> fingerprints_;  // of the folders, as they say
+  std::vector<std::optional<uint64_t>> fingerprints_;  // of the folders, as dataset.json gives them
   std::vector<std::string> domain_names_;
   std::vector<std::unique_ptr<Shard>> shards_;
-  /// Index of each shard's first document; one more for the end.
+  /// Index of the first document of each shard, and one more entry for the end.
   std::vector<int64_t> first_document_ = {0};
 };
 

@@ -21,7 +21,7 @@ bool is_link(const fs::path& path) {
 
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
 
-/// Calls `function` for every file below a folder. A folder that links lead back to is entered once.
+/// Calls `function` for every file below a folder. A folder that links lead to again is entered once.
 template <class Function>
 void for_each_file(const fs::path& folder, std::set<fs::path>& entered, const Function& function) {
   std::error_code error;
@@ -62,7 +62,7 @@ SourceFiles files_of_folder(const fs::path& folder) {
   return found;
 }
 
-/// The paths that a pattern's parts from `part` on match below `folder`.
+/// The paths below `folder` that the parts of a pattern from `part` on match.
 void match_parts(const fs::path& folder, const std::vector<std::string>& parts, size_t part,
                  std::vector<fs::path>& files) {
   if (part == parts.size()) return;

@@ -13,7 +13,7 @@
 
 namespace moe {
 
-/// The bytes behind those taken, extended on demand.
+/// The bytes after those already taken. More are read on demand.
 class TextWindow {
  public:
   TextWindow(const fs::path& path, const std::string& name) : stream_(as_utf8(open_stream(path), name)) {}
@@ -21,7 +21,8 @@ class TextWindow {
   std::string_view text() const { return {buffer_.data() + begin_, end_ - begin_}; }
   void take(size_t bytes) { begin_ += bytes; }
 
-  /// Reads more behind the window's end; false at the end of the file. Pointers into text() become invalid.
+  /// Reads more bytes at the end of the window. Returns false at the end of the file. Pointers into text() become
+  /// invalid.
   bool extend() {
     if (begin_ > 0) {
       std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);

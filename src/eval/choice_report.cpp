@@ -62,7 +62,7 @@ struct ShownExpert {
   std::vector<TakenToken> tokens;
 };
 
-// The experts of a layer whose own tokens choose them most surely.
+// The experts of a layer whose own tokens choose them most often.
 std::vector<ShownExpert> shown_experts(const ChoiceStatistics& statistics, int64_t layer) {
   std::vector<ShownExpert> experts;
   for (int64_t expert = 0; expert < statistics.experts; ++expert) {

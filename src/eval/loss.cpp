@@ -12,7 +12,7 @@ namespace {
 
 constexpr double k95Percent = 1.959963984540054;  // the normal distribution's two-sided 95% point
 
-// What one document contributes; documents are the sample that intervals are taken over.
+// The contribution of one document. Documents are the sample for the intervals.
 struct DocumentSums {
   double nats = 0;
   double tokens = 0;
@@ -65,7 +65,7 @@ struct Evaluator::State {
   Score score(std::string name, int32_t domain, const std::vector<double>& document_nats) const;
 };
 
-// A document's sum is taken in the order of its rows, whatever number of them is computed together.
+// A document's sum has the order of its rows, for any number of rows computed together.
 void Evaluator::State::add_losses(int64_t step, const Batch& batch, const std::vector<float>& losses,
                                   std::vector<double>& document_nats) const {
   for (int64_t row = 0; row < batch.rows; ++row) {
@@ -79,7 +79,7 @@ void Evaluator::State::add_losses(int64_t step, const Batch& batch, const std::v
   }
 }
 
-// `domain` -1: all of them.
+// `domain` -1 means all domains.
 Score Evaluator::State::score(std::string name, int32_t domain, const std::vector<double>& document_nats) const {
   Score score{.name = std::move(name)};
   std::vector<DocumentSums> sample;

@@ -1,5 +1,5 @@
 #pragma once
-/// Losses of an evaluation, for people and for programs.
+/// The losses of an evaluation, for people and for programs.
 
 #include <string>
 
@@ -13,13 +13,13 @@ namespace moe {
 /// the width of the 95% intervals, null where there is none (Score).
 Json evaluation_json(const EvaluationResult& result, const ModelConfig& config);
 
-/// "all" and "domains" of that alone.
+/// Only "all" and "domains" of that object.
 Json scores_json(const EvaluationResult& result);
 
-/// "1.2345 ± 0.0123", or the value alone, as wide, where there is no interval.
+/// "1.2345 ± 0.0123", or the value alone, with the same width, if there is no interval.
 std::string with_error(double value, double error);
 
-/// A line per domain, and one for all where there are several.
+/// A line for each domain and, if there are several, one for all.
 std::string score_table(const EvaluationResult& result);
 
 }  // namespace moe

@@ -1,5 +1,5 @@
 #pragma once
-/// How often experts were chosen, and what that says about their load.
+/// How often experts were chosen, and statistics of their load.
 
 #include <cstdint>
 #include <span>
@@ -14,31 +14,32 @@ struct RoutingCounts {
   int64_t groups = 0;
   int64_t experts = 0;
   std::vector<int64_t> counts;
-  std::vector<int64_t> dropped = {};  ///< per layer: choices that found their expert full
+  std::vector<int64_t> dropped = {};  ///< for each layer: choices whose expert was full
 
   std::span<const int64_t> of(int64_t layer, int64_t group) const;
-  /// Dropped choices of a layer, of all.
+  /// The fraction of a layer's choices that were dropped.
   double dropped_share(int64_t layer) const;
-  /// Of a layer, over all groups.
+  /// The counts of a layer, over all groups.
   std::vector<int64_t> of(int64_t layer) const;
 };
 
-/// The load of one layer's experts: shares p_i = count_i / sum of counts.
+/// The load of one layer's experts, as shares p_i = count_i / sum of counts.
 struct LoadStatistics {
   std::vector<double> shares;
-  double entropy = 0;        ///< -sum p_i ln p_i / ln E: 1 when all are equal, 0 when one takes all (and for E = 1)
-  double max_over_mean = 0;  ///< E * max p_i: 1 when all are equal, E when one takes all
+  double entropy = 0;        ///< -sum p_i ln p_i / ln E: 1 for equal shares, 0 if one expert takes all (and for E = 1)
+  double max_over_mean = 0;  ///< E * max p_i: 1 for equal shares, E if one expert takes all
   int64_t dead = 0;          ///< experts that no token chose
 };
 
-/// All zero shares (and every expert dead) when nothing was counted.
+/// Without counts, all shares are zero and every expert is dead.
 LoadStatistics load_statistics(std::span<const int64_t> counts);
 LoadStatistics load_statistics(std::span<const int32_t> counts);
 
-/// How alike the loads of a layer's experts are for two groups: sum over e of min(p_e, q_e), p and q being their shares
-/// of choices. 1: the same shares, 0: no expert in common. [groups, groups]; NaN beside a group without choices.
+/// How similar the loads of a layer's experts are for two groups: sum over e of min(p_e, q_e), where p and q are their
+/// shares of choices. 1 means equal shares, 0 means no common expert. [groups, groups]; NaN for a group without
+/// choices.
 std::vector<double> group_overlap(const RoutingCounts& counts, int64_t layer);
-/// The mean of that over all layers.
+/// The mean of these values over all layers.
 std::vector<double> group_overlap(const RoutingCounts& counts);
 
 }  // namespace moe

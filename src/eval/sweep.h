@@ -1,6 +1,6 @@
 #pragma once
-/// One text evaluated under several values of a switch of routing, beside the model without it: the paper's Figures 4
-/// and 5 and section 4.5.
+/// Evaluates one text under several values of a routing switch, and without that switch: the paper's Figures 4 and 5
+/// and section 4.5.
 
 #include <optional>
 #include <string>
@@ -14,8 +14,8 @@ namespace moe {
 
 /// One setting of a sweep.
 struct SweepPoint {
-  std::string name;              ///< of the switch, as its option is called without "--"
-  std::optional<int64_t> value;  ///< absent for drop-shared, which has none
+  std::string name;              ///< name of the switch, as its option without "--"
+  std::optional<int64_t> value;  ///< absent for drop-shared
   RoutingSwitches switches;
 
   std::string text() const;  ///< "mask-best=4"
@@ -25,7 +25,7 @@ struct SweepPoint {
 /// A usage error for anything else.
 std::vector<SweepPoint> parse_sweep(std::string_view text, const RoutingSwitches& base);
 
-/// Refuses points that do not fit the model, naming the first.
+/// Refuses points that do not fit the model, and names the first one.
 void check_sweep(const ModelConfig& model, const std::vector<SweepPoint>& points);
 
 struct SweepResult {
@@ -33,11 +33,11 @@ struct SweepResult {
   EvaluationResult result;
 };
 
-/// [{"switch", "value", "loss_change", "all": SCORE, "domains": {NAME: SCORE}}], SCORE as in evaluation_json();
-/// loss_change is against `unswitched`, and the value of drop-shared is null.
+/// [{"switch", "value", "loss_change", "all": SCORE, "domains": {NAME: SCORE}}], with SCORE as in evaluation_json().
+/// loss_change is relative to `unswitched`. The value of drop-shared is null.
 Json sweep_json(const std::vector<SweepResult>& sweep, const EvaluationResult& unswitched);
 
-/// A line for the model as it is, and one per point: loss and its change, bits per byte.
+/// A line for the model without the sweep, and one for each point: loss and its change, bits per byte.
 std::string sweep_table(const std::vector<SweepResult>& sweep, const EvaluationResult& unswitched);
 
 }  // namespace moe

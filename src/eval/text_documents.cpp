@@ -51,7 +51,7 @@ void add_encoded(std::vector<RawDocument>& waiting, const Tokenizer& tokenizer, 
     }
   });
   for (Encoded& document : encoded) {
-    // Errors wait for their turn, so that the one reported is the first of the file.
+    // Errors wait for their turn, so that the first error of the file is reported.
     if (document.error) rethrow_or_pass_over(document.error, options);
     if (!document.ids.empty()) documents.add(std::move(document.ids), domain, document.scored_bytes);
   }

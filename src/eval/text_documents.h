@@ -10,10 +10,10 @@
 
 namespace moe {
 
-/// Reads and tokenises every document of all sources, as `moe data` does: BOS, text, EOS, where the tokenizer has them;
-/// special tokens spelled in a text are text; its bytes are those of data/scored_text.h. Texts that give no token are
-/// passed over. The same ids for any number of threads. A source without any document is a warning; refuses sources
-/// that all have none.
+/// Reads and tokenises every document of all sources, like `moe data`: BOS, text, EOS, if the tokenizer has them.
+/// Special tokens written in a text are ordinary text. Bytes are counted as in data/scored_text.h. Texts without tokens
+/// are skipped. The ids are the same for any number of threads. A source without documents gives a warning; if no
+/// source has a document, that is an error.
 MemoryDocuments load_documents(const std::vector<TextSource>& sources, const Tokenizer& tokenizer, ThreadPool& pool,
                                const ReadOptions& options = {});
 

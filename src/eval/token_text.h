@@ -1,5 +1,5 @@
 #pragma once
-/// Token ids as text that a person and a JSON document can show.
+/// Token ids as text for people and for JSON documents.
 
 #include <string>
 
@@ -7,11 +7,11 @@
 
 namespace moe {
 
-/// The bytes as valid UTF-8 of one line: a line feed, tab or carriage return as \n, \t, \r, a backslash doubled, other
-/// control characters and bytes that are no UTF-8 as \xNN.
+/// The bytes as valid UTF-8 on one line. A line feed, tab or carriage return becomes \n, \t, \r; a backslash is
+/// doubled; other control characters and bytes that are not UTF-8 become \xNN.
 std::string readable(std::string_view bytes);
 
-/// readable() of a token; "" for an id without one.
+/// readable() of a token; "" for an id without a token.
 std::string readable_token(const Tokenizer& tokenizer, int32_t id);
 
 }  // namespace moe

@@ -18,7 +18,7 @@ namespace {
 
 constexpr size_t kInputBytes = size_t{256} << 10;
 
-// The bytes of the file as they are, through a buffer that the decompressors read in place.
+// The bytes of the file without decompression, through a buffer that the decompressors read directly.
 class Input {
  public:
   explicit Input(const fs::path& path) : path_(path), buffer_(kInputBytes) {
@@ -31,7 +31,7 @@ class Input {
   Input(const Input&) = delete;
   Input& operator=(const Input&) = delete;
 
-  // What is buffered and not used yet; refilled when empty. Empty at the end of the file.
+  // The buffered bytes that are not used yet. The buffer is refilled when it is empty. Empty at the end of the file.
   std::span<const char> available() {
     if (begin_ == end_) {
       begin_ = 0;
@@ -113,7 +113,7 @@ class GzipStream : public ByteStream {
         return 0;
       }
       if (between_members_ && members_ > 0) {
-        // Zeros behind the last member are padding, as of a tape.
+        // Zeros after the last member are padding, for example from a tape.
         if (available.front() == 0) {
           input_->use(1);
           continue;
@@ -165,7 +165,8 @@ class ZstdStream : public ByteStream {
       const auto available = input_->available();
       ZSTD_inBuffer in{available.data(), available.size(), 0};
       ZSTD_outBuffer out{data, size, 0};
-      // An empty input still gives what the state holds back, except between frames, where it would begin a frame.
+      // An empty input still gives what the state holds back. Between frames it would begin a frame, so it is not used
+      // there.
       if (available.empty() && frame_complete_) return 0;
       const size_t status = ZSTD_decompressStream(state_, &out, &in);
       input_->use(in.pos);

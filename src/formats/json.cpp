@@ -8,7 +8,7 @@
 namespace moe {
 namespace {
 
-// Deeper values end in no useful document, but use up the stack of what walks them.
+// Deeper values are in no useful document, but would use up the stack of the code that visits them.
 constexpr int kDeepest = 512;
 
 // The library's message is "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while
@@ -21,7 +21,7 @@ std::string reason_of(std::string_view what) {
   return std::string(what.substr(0, what.find("; last read")));
 }
 
-// What the library would misread: a NUL byte, which no JSON document holds, and endless depth.
+// What the library would misread: a NUL byte, which a JSON document cannot have, and unlimited depth.
 std::optional<JsonMistake> unparsable(std::string_view text) {
   if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
     return JsonMistake{nul, "a NUL byte, which JSON does not allow; the file may be damaged"};

@@ -16,10 +16,10 @@ static_assert(std::endian::native == std::endian::little, "safetensors files are
 
 constexpr size_t kLengthBytes = 8;
 constexpr size_t kAlignment = 64;
-// The limit of the format's own library; a larger number is more likely a file of another kind.
+// The limit of the format's own library. A larger number is probably another kind of file.
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 
-// JSON that repeats a key is legal for the parser, which keeps the last; here it would hide a tensor.
+// The parser allows JSON that repeats a key and keeps the last value. Here this would hide a tensor.
 Json parse_without_duplicates(std::string_view text, const std::string& path) {
   using Event = Json::parse_event_t;
   std::vector<std::set<std::string>> keys;
@@ -38,7 +38,7 @@ Json parse_without_duplicates(std::string_view text, const std::string& path) {
   return header;
 }
 
-// shape * element size, or a failure when that leaves 64 bits.
+// shape * element size; fails if it does not fit 64 bits.
 size_t bytes_of(const std::vector<int64_t>& shape, size_t element_size, const std::string& what) {
   uint64_t bytes = element_size;
   for (const int64_t size : shape) {
@@ -161,7 +161,7 @@ void SafetensorsFile::read_header(std::string_view text, std::span<const std::by
       metadata_[key] = value.get<std::string>();
     }
   }
-  // Tensors without elements share an address with their neighbour and come before it; names settle the rest.
+  // A tensor without elements has the address of its neighbour and comes before it. Names decide the rest.
   std::sort(tensors_.begin(), tensors_.end(), [](const SafetensorsTensor& a, const SafetensorsTensor& b) {
     return std::tuple(a.data, a.bytes, std::string_view(a.name)) <
            std::tuple(b.data, b.bytes, std::string_view(b.name));

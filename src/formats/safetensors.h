@@ -1,5 +1,5 @@
 #pragma once
-/// The safetensors container: a JSON header that names tensors, then their bytes, little-endian and without gaps.
+/// The safetensors format: a JSON header that names tensors, then their bytes, little-endian and without gaps.
 
 #include <cstddef>
 #include <cstdint>
@@ -14,16 +14,17 @@
 
 namespace moe {
 
-/// The size in bytes of one element of a safetensors type ("F32", "BF16", "I64", ...); 0 for a name that is not one.
+/// The bytes of one element of a safetensors type ("F32", "BF16", "I64", ...); 0 for another name.
 size_t safetensors_element_size(std::string_view dtype);
 
 /// The safetensors name of a type: "F64", "F32", "BF16", "I32", "U8".
 const char* safetensors_name(DType dtype);
 
-/// One tensor of an open file. `data` lives as long as the file and is aligned only if its writer took care of that.
+/// One tensor of an open file. `data` is valid while the file exists. It is aligned only if the writer of the file
+/// aligned it.
 struct SafetensorsTensor {
   std::string name;
-  /// As the file spells it: "F32", "BF16", "F16", "I64", ...
+  /// The type's name in the file: "F32", "BF16", "F16", "I64", ...
   std::string dtype;
   std::vector<int64_t> shape;
   const std::byte* data = nullptr;
@@ -34,9 +35,9 @@ struct SafetensorsTensor {
   std::string text() const;
 };
 
-/// A file mapped into memory. The constructor checks everything: the header's length and JSON, names (none twice),
-/// types, shapes, and that the tensors fill the rest of the file without overlap, gap or remainder; the error is one
-/// sentence that names the file and the tensor.
+/// A file mapped into memory. The constructor checks everything: the length of the header and its JSON, names (no
+/// duplicates), types, shapes, and that the tensors fill the rest of the file without overlap, gap or remainder. The
+/// error is one sentence with the file and the tensor. Several threads may read an open file.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const fs::path& path);
@@ -44,9 +45,9 @@ class SafetensorsFile {
   const fs::path& path() const { return file_.path(); }
   /// In the order of their bytes.
   const std::vector<SafetensorsTensor>& tensors() const { return tensors_; }
-  /// Null when the file has no tensor of this name.
+  /// Null if the file has no tensor of this name.
   const SafetensorsTensor* find(std::string_view name) const;
-  /// The header's `__metadata__`; empty when it has none.
+  /// The header's `__metadata__`; empty if there is none.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:
@@ -58,9 +59,9 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-/// Writes a file tensor by tensor, in the declared order, holding none of them; complete or absent. The same
-/// declaration and bytes give the same file. The first byte of data lies at a multiple of 64; tensors follow each other
-/// without gaps, so declare wider types first where types are mixed and later readers map the file.
+/// Writes a file tensor by tensor, in the declared order, and keeps none of them. The file is complete or absent. The
+/// same declarations and bytes give the same file. The data begins at a multiple of 64 bytes, and tensors follow each
+/// other without gaps. So if types are mixed and later readers map the file, declare wider types first.
 class SafetensorsWriter {
  public:
   struct Declaration {
@@ -72,7 +73,7 @@ class SafetensorsWriter {
   SafetensorsWriter(const fs::path& path, std::vector<Declaration> tensors,
                     const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
-  /// Appends bytes to `name`, which must be the first declared tensor that is not complete yet.
+  /// Appends bytes to `name`, which must be the first declared tensor that is not complete.
   void write(std::string_view name, const void* data, size_t bytes);
   /// Every declared byte must have been written.
   void commit();
@@ -87,8 +88,8 @@ class SafetensorsWriter {
   FileWriter writer_;
 };
 
-/// The tensor as a view of the mapped bytes (read-only in spirit). Refuses, by the tensor's name, types that views do
-/// not have, more than four axes and addresses that are not a multiple of the element size.
+/// The tensor as a view of the mapped bytes (do not write to it). Refuses, with the tensor's name, types that views do
+/// not have, more than four axes, and addresses that are not a multiple of the element size.
 View view_of(const SafetensorsTensor& tensor);
 
 }  // namespace moe

@@ -27,7 +27,8 @@ const char* expected_type() {
   return "a list of strings, for instance [\"a\", \"b\"]";
 }
 
-// `value` as a T where TOML's types allow it without loss: itself, an integer as a number, an empty list as any list.
+// `value` as a T, if TOML's types allow it without loss: the same type, an integer as a number, an empty list as any
+// list.
 template <class T>
 std::optional<T> convert(const SettingValue& value) {
   if (const auto* exact = std::get_if<T>(&value)) return *exact;
@@ -53,7 +54,7 @@ std::string_view leaf_of(std::string_view key) {
   return dot == std::string_view::npos ? key : key.substr(dot + 1);
 }
 
-/// A word as aliases are written: in small letters, parts joined by "_".
+/// A word in the form of the aliases: in small letters, with its parts joined by "_".
 std::string plain_word(std::string_view text) {
   std::string word(text);
   std::transform(word.begin(), word.end(), word.begin(),
@@ -111,7 +112,7 @@ Settings Settings::parse(std::string_view text, const std::string& source) {
   settings.source_ = source;
   for (TomlEntry& entry : parse_toml(text, source)) {
     const std::string where = fmt::format("{}:{}", source, entry.line);
-    // Only a quoted key with a dot in it can repeat a path.
+    // Only a quoted key with a dot can repeat a path.
     if (settings.given(entry.key)) fail_usage("{}: {} is given twice", where, entry.key);
     settings.entries_[entry.key] = {.value = std::move(entry.value), .raw = {}, .where = where, .order = entry.line};
   }
@@ -205,14 +206,14 @@ std::string Settings::meant_key(const std::string& key) const {
   std::string closest;
   int best = std::max<int>(2, static_cast<int>(key.size()) / 4) + 1;
   for (const std::string& known : known_) {
-    // The right name in the wrong section is one slip, however long the section's name is.
+    // The right name in the wrong section counts as one slip, for a section's name of any length.
     const int distance = leaf_of(known) == leaf_of(key) ? 1 : edit_distance(key, known);
     if (distance < best) {
       best = distance;
       closest = known;
     }
   }
-  // A word that means a key says more than a key that is spelled a little like it.
+  // A word that means a key is better than a key with a similar spelling.
   if (const auto found = also_.find(plain_word(leaf_of(key))); best > 1 && found != also_.end()) return found->second;
   return closest;
 }
@@ -240,7 +241,7 @@ void Settings::finish(std::string_view section) const {
   for (const auto& [key, entry] : entries_) {
     if (known_.count(key) != 0 || !key.starts_with(prefix)) continue;
     mistakes.push_back({entry.order, key, unknown_key_text(key, entry)});
-    // What is missing because it is given by another name is one mistake.
+    // A key that is missing because it was given under another name is only one mistake.
     std::erase_if(mistakes,
                   [&, meant = meant_key(key)](const Mistake& one) { return one.order == 0 && one.key == meant; });
   }

@@ -48,7 +48,7 @@ std::string text_of(int64_t value) { return fmt::format("{}", value); }
 std::string text_of(bool value) { return value ? "true" : "false"; }
 std::string text_of(const std::string& value) { return is_weighted_paths(value) ? value : toml_quoted(value); }
 
-// The shortest decimal that reads back as the same double, marked as a number that is no integer.
+// The shortest decimal that reads back as the same double, in a form that is not an integer.
 std::string text_of(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value > 0 ? "inf" : "-inf";

@@ -1,5 +1,5 @@
 #pragma once
-/// The values that settings hold (base/setting_value.h), out of TOML text and back.
+/// Reads the values of settings (base/setting_value.h) from TOML text, and writes them.
 
 #include <cstdint>
 #include <optional>
@@ -11,7 +11,7 @@
 
 namespace moe {
 
-/// One value of a TOML text under its dotted path, "train.steps".
+/// One value of a TOML text with its dotted path, "train.steps".
 struct TomlEntry {
   std::string key;
   SettingValue value;
@@ -19,15 +19,15 @@ struct TomlEntry {
   int line = 0;
 };
 
-/// All values of `text`; a list of tables is the text of formats/weighted_paths.h. Errors ("FILE:LINE: ...") name it
-/// `source`: bad syntax, dates, lists of mixed types or of lists.
+/// All values of `text`. A list of tables becomes the text of formats/weighted_paths.h. Errors ("FILE:LINE: ...") call
+/// the text `source`: bad syntax, dates, lists of mixed types or of lists.
 std::vector<TomlEntry> parse_toml(std::string_view text, const std::string& source);
 
-/// The value that `text` is when it is one TOML value (`3`, `true`, `"a"`, `[1, 2]`), else nothing. The error of a
-/// list of mixed types begins with `where`.
+/// The value of `text` if it is one TOML value (`3`, `true`, `"a"`, `[1, 2]`), else nothing. An error about a list of
+/// mixed types begins with `where`.
 std::optional<SettingValue> parse_toml_value(std::string_view text, const std::string& where);
 
-/// As TOML text; reading it back gives the same value, doubles to the last bit.
+/// The value as TOML text. Reading it back gives the same value; doubles are exact to the last bit.
 std::string toml_text(const SettingValue& value);
 
 /// A TOML basic string.

@@ -14,9 +14,9 @@ namespace {
 using std::string_view_literals::operator""sv;
 
 constexpr size_t kPieceBytes = size_t{64} << 10;
-constexpr size_t kSureUnits = 4;  // of two bytes, without a byte order mark
+constexpr size_t kSureUnits = 4;  // characters of two bytes, without a byte order mark
 
-// The stream with its first bytes put back.
+// The stream, with its first bytes put back.
 class Rewound : public ByteStream {
  public:
   Rewound(std::string head, std::unique_ptr<ByteStream> rest) : head_(std::move(head)), rest_(std::move(rest)) {}
@@ -96,12 +96,12 @@ class Utf16Stream : public ByteStream {
   bool big_endian_;
   std::string name_;
   std::string in_;   // bytes that are not decoded yet
-  std::string out_;  // text that is not read yet, from at_
+  std::string out_;  // text that is not read yet, from at_ on
   size_t at_ = 0;
   uint64_t done_ = 0;  // bytes decoded
 };
 
-// Whether the bytes begin with `kSureUnits` characters of ASCII whose zero bytes are the second (or the first) ones.
+// True if the bytes begin with `kSureUnits` ASCII characters whose zero bytes are the second (or the first) ones.
 bool is_wide_ascii(std::string_view head, size_t zero) {
   if (head.size() < 2 * kSureUnits) return false;
   for (size_t i = 0; i < 2 * kSureUnits; ++i) {

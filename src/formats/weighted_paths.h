@@ -1,5 +1,5 @@
 #pragma once
-/// Several paths with weights, as data.train of a run file takes them: one line of text, which is TOML too.
+/// Several paths with weights, for data.train of a run file. The form is one line of text, which is also TOML.
 
 #include <string>
 #include <string_view>
@@ -16,11 +16,11 @@ struct WeightedPath {
 /// `[{path = "A", weight = 0.7}, {path = "B", weight = 0.3}]`
 std::string weighted_paths_text(const std::vector<WeightedPath>& paths);
 
-/// Whether `text` is of that form, and no path.
+/// True if `text` has that form, and is not a path.
 bool is_weighted_paths(std::string_view text);
 
-/// The paths of such a text, or `text` itself as the only one. Refuses an empty list, entries of another form, and
-/// weights that are not above 0 and finite; errors begin with `where`.
+/// The paths of such a text, or `text` itself as the only path. Refuses an empty list, entries of another form, and
+/// weights that are not above 0 and finite. Errors begin with `where`.
 std::vector<WeightedPath> parse_weighted_paths(std::string_view text, const std::string& where);
 
 }  // namespace moe

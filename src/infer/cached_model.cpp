@@ -84,7 +84,7 @@ std::vector<float> CachedModel::append(int64_t sequence, std::span<const int32_t
       if (passed) passed(static_cast<int64_t>(part.size()));
     }
   } catch (...) {
-    lengths_[static_cast<size_t>(sequence)] = before;  // what later passes write there is not read
+    lengths_[static_cast<size_t>(sequence)] = before;  // later passes do not read what was written there
     throw;
   }
   return logits;
@@ -99,7 +99,7 @@ std::vector<float> CachedModel::append_each(std::span<const int32_t> sequences, 
 std::vector<float> CachedModel::run(const std::vector<int32_t>& ids, const std::vector<int32_t>& sequence,
                                     int64_t wanted_rows) {
   std::vector<int32_t> positions;
-  std::vector<int64_t> lengths = lengths_;  // of what the caches will hold when the pass is done
+  std::vector<int64_t> lengths = lengths_;  // the lengths of the caches after the pass
   for (const int32_t s : sequence) positions.push_back(static_cast<int32_t>(lengths[static_cast<size_t>(s)]++));
   Inputs& inputs = memory_->inputs;
   const ModelConfig& config = runtime_.model.config();

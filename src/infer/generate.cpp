@@ -11,7 +11,7 @@
 namespace moe {
 namespace {
 
-constexpr int64_t kPromptTokensPerPass = 512;  // bounds the memory of activations
+constexpr int64_t kPromptTokensPerPass = 512;  // limits the memory of activations
 
 struct Limits {
   int64_t new_tokens;
@@ -38,7 +38,7 @@ class Sequence {
     end_ids_.insert(end_ids_.end(), {tokenizer.eos(), config.eos_token_id});
   }
 
-  /// Chooses the next token; the text that can be shown now.
+  /// Chooses the next token. Returns the text that can be shown now.
   std::string extend(Sampler& sampler, std::span<const float> logits) {
     const int32_t id = sampler.sample(logits, ids_, number_, ids_.size());
     ids_.push_back(id);
@@ -63,7 +63,7 @@ class Sequence {
   Continuation take_result() { return std::move(result_); }
 
  private:
-  // The decoder's rest is the start of a character that will not be finished, so it stays out.
+  // The rest in the decoder is the start of a character that will not be finished, so it is dropped.
   void end(StopReason reason, std::string& text) {
     text += stop_.flush();
     result_.reason = reason;
@@ -135,7 +135,7 @@ std::string StopStrings::push(std::string_view bytes) {
     stopped_ = true;
     return std::exchange(held_, {}).substr(0, begin);
   }
-  size_t kept = 0;  // bytes at the end that a stop string may begin with
+  size_t kept = 0;  // bytes at the end that may be the beginning of a stop string
   for (const std::string& stop : stop_) {
     size_t part = std::min(stop.size() - 1, held_.size());
     while (part > kept && !std::string_view(held_).ends_with(std::string_view(stop).substr(0, part))) --part;

@@ -11,7 +11,7 @@
 namespace moe {
 
 void validate(const SamplingOptions& options) {
-  // Written so that NaN fails too.
+  // This form of the condition also refuses NaN.
   if (!(options.repetition_penalty >= 1 / kMostPenalty && options.repetition_penalty <= kMostPenalty)) {
     fail_usage("--repetition-penalty {}: expected a number from {} to {} (1 changes nothing)",
                options.repetition_penalty, 1 / kMostPenalty, kMostPenalty);
@@ -62,7 +62,7 @@ void Sampler::collect(std::span<const float> logits, std::span<const int32_t> hi
   }
 }
 
-// Sums run in the order of the ids, so that neither partition nor heap has a say in their rounding.
+// Sums run in the order of the ids, so that neither the partition nor the heap changes their rounding.
 bool Sampler::by_id(const Candidate& a, const Candidate& b) { return a.id < b.id; }
 
 void Sampler::keep_best(size_t count) {
@@ -74,7 +74,8 @@ void Sampler::keep_best(size_t count) {
   std::sort(candidates_.begin(), candidates_.end(), by_id);
 }
 
-// A heap finds the best tokens one after the other: a few of a large vocabulary usually hold the mass.
+// A heap finds the best tokens one after the other. Usually a few tokens of a large vocabulary have most of the
+// probability.
 void Sampler::keep_mass() {
   double total = 0;
   for (const Candidate& candidate : candidates_) total += candidate.score;
@@ -111,7 +112,7 @@ int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> 
   int32_t chosen = -1;
   for (const Candidate& candidate : candidates_) {
     if (candidate.score <= 0) continue;
-    chosen = candidate.id;  // the last one with any weight where rounding leaves a rest
+    chosen = candidate.id;  // the last token with any weight, if rounding leaves a rest
     if (left < candidate.score) break;
     left -= candidate.score;
   }

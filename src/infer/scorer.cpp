@@ -7,11 +7,11 @@
 namespace moe {
 namespace {
 
-// What a pass needs beside the model: pushed in the same order on the null device and on the real one.
+// What a pass needs besides the model. It is pushed in the same order on the null device and on the real one.
 struct Inputs {
   TokenBuffers tokens;
   View group, row_loss, counts, dropped;
-  View ids;  // of all MoE layers and slots, as many tokens as there are; absent: not wanted
+  View ids;  // of all MoE layers and slots, for the given number of tokens; absent: not wanted
 
   Inputs(Arena& arena, const ModelConfig& config, DType dtype, int64_t max_tokens, ChosenIds wanted, int64_t groups)
       : tokens(arena, stat_dtype(dtype), max_tokens, config.head_dim),
@@ -25,7 +25,7 @@ struct Inputs {
   static int64_t ids_per_token(const ModelConfig& config) {
     return config.moe_layers() * config.decoder().moe.router.slots();
   }
-  // Of the first `groups` groups, without the room for others.
+  // The counts of the first `groups` groups.
   View counts_of(const ModelConfig& config, int64_t groups) const {
     const int64_t layers = config.moe_layers(), experts = config.n_routed_experts;
     return counts.rows(0, layers * groups * experts).reshaped({layers, groups, experts});
@@ -38,7 +38,7 @@ struct Inputs {
   }
 };
 
-/// The groups of one batch under numbers of their own, in the order in which they come. Few of many domains meet in a
+/// Gives the groups of one batch numbers of their own, in the order in which they occur. Few of many domains occur in a
 /// batch, and only those are counted, cleared and downloaded.
 struct LocalGroups {
   std::vector<int32_t> of_token;
@@ -62,8 +62,8 @@ std::vector<int32_t> download_integers(Device& device, const View& view) {
   return values;
 }
 
-// Logits and losses need the same scratch, chunk by chunk, so that measuring one measures both; a pass whose ids are
-// kept needs less saved memory than this one.
+// Logits and losses need the same scratch, chunk by chunk, so measuring one measures both. A pass that keeps its ids
+// needs less saved memory than this one.
 void walk(const Model& model, Device& device, Backend& backend, PassArenas& arenas, DType dtype, int64_t tokens,
           int64_t row_length, ChosenIds wanted, int64_t groups) {
   Inputs inputs(arenas.inputs, model.config(), dtype, tokens, wanted, groups);
@@ -81,7 +81,7 @@ struct Scorer::Memory {
   DeviceMemory device;
   PassArenas arenas;
   Inputs inputs;
-  View last_ids = {};  // of the last call of losses()
+  View last_ids = {};  // of the last losses() call
 
   Memory(const Runtime& runtime, const PassSizes& sizes, int64_t max_tokens, ChosenIds wanted, int64_t groups)
       : device(runtime.device),

@@ -47,8 +47,8 @@ Masked masked_experts(const ModelConfig& config, const RoutingSwitches& switches
   return masked;
 }
 
-/// The fewest experts that a mask can leave in the groups that a token uses. Groups are ranked by their best experts,
-/// so those that have too few of them come last.
+/// The smallest number of experts that a mask can leave in the groups that a token uses. Groups are ranked by their
+/// best experts, so groups with too few experts come last.
 int64_t fewest_left(const ModelConfig& config, const std::set<int64_t>& masked) {
   const GroupLimit limit = config.decoder().moe.router.limit;
   const int64_t members = config.n_routed_experts / limit.groups;
@@ -83,7 +83,7 @@ ModelConfig switched(ModelConfig config, const RoutingSwitches& switches) {
   if (switches.drop_shared) config.num_experts_per_tok += config.n_shared_experts;
   if (switches.experts_per_token > 0) config.num_experts_per_tok = switches.experts_per_token;
   config.skipped_experts = switches.skip;
-  config.second_expert_threshold = 0;  // of training alone, and of two experts
+  config.second_expert_threshold = 0;  // only for training, and only with two experts
   validate(config);
   check_enough_left(config, masked_experts(config, switches));
   return config;

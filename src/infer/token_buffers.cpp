@@ -23,7 +23,7 @@ TokenViews TokenBuffers::views(int64_t count, int64_t max_segment) const {
 
 namespace {
 
-// 0 for real tokens, -1 for padding, of any list that marks padding by a negative number.
+// 0 for real tokens and -1 for padding, from any list that marks padding by a negative number.
 std::vector<int32_t> validity(const std::vector<int32_t>& marks) {
   std::vector<int32_t> valid(marks.size());
   std::transform(marks.begin(), marks.end(), valid.begin(), [](int32_t mark) { return mark < 0 ? -1 : 0; });
@@ -72,7 +72,7 @@ std::vector<double> download_doubles(Device& device, const View& view) {
   return values;
 }
 
-// Without the tokens themselves: nothing is allocated in proportion to them, and nothing uploaded.
+// Without the tokens themselves: it allocates nothing in proportion to them and uploads nothing.
 Batch placeholder_batch(int64_t tokens, int64_t row_length) {
   MOE_CHECK(row_length > 0 && tokens % row_length == 0);
   Batch batch;

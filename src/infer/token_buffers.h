@@ -9,12 +9,12 @@ namespace moe {
 
 class TokenBuffers {
  public:
-  /// Room for `tokens` tokens, pushed on `arena`; `head_dim` is the rotary table's width.
+  /// Pushes room for `tokens` tokens on `arena`. `head_dim` is the width of the rotary table.
   TokenBuffers(Arena& arena, DType stat, int64_t tokens, int64_t head_dim);
 
-  /// A packed microbatch (documents side by side, no cache). The views stay valid until the next upload.
+  /// Uploads a packed microbatch (documents side by side, no cache). The views are valid until the next upload.
   TokenViews upload(const Batch& batch, int64_t max_segment, double rope_theta, Device& device, Backend& backend);
-  /// Tokens for a cache: token t belongs to sequence[t] at positions[t].
+  /// Uploads tokens for a cache: token t belongs to sequence[t] at positions[t].
   TokenViews upload_cached(const std::vector<int32_t>& ids, const std::vector<int32_t>& sequence,
                            const std::vector<int32_t>& positions, double rope_theta, Device& device, Backend& backend);
 
@@ -26,7 +26,7 @@ class TokenBuffers {
   View ids_, targets_, positions_, segment_start_, valid_, sequence_, rope_;
 };
 
-/// Copies a host vector to the first elements of a device view of the same element size.
+/// Copies a host vector to the first elements of a device view with the same element size.
 template <class T>
 void upload_vector(Device& device, const View& view, const std::vector<T>& values) {
   MOE_CHECK(static_cast<size_t>(view.elements()) >= values.size() && size_of(view.dtype) == sizeof(T));
@@ -36,7 +36,7 @@ void upload_vector(Device& device, const View& view, const std::vector<T>& value
 /// All elements of a contiguous f32 or f64 view.
 std::vector<double> download_doubles(Device& device, const View& view);
 
-/// A batch for walking through a pass over a null device, where only sizes matter.
+/// A batch for a pass over a null device, where only sizes matter.
 Batch placeholder_batch(int64_t tokens, int64_t row_length);
 
 }  // namespace moe

@@ -163,7 +163,7 @@ void validate_experts(const ModelConfig& config) {
 
 void validate(const ModelConfig& config) {
   const KeyRow<ModelConfig>* const row = out_of_range(model_keys(), config);
-  // Where no head_dim is given and none follows from the other two, it is 0.
+  // If no head_dim is given and none follows from the other two, it is 0.
   if (row != nullptr && row->leaf() == "head_dim" && config.head_dim == 0 &&
       config.hidden_size % config.num_attention_heads != 0) {
     fail("the model's hidden_size is {}, expected a multiple of num_attention_heads, which is {} (or give head_dim)",

@@ -1,6 +1,6 @@
 #pragma once
-/// The shape of a model: what a Hugging Face `DeepseekForCausalLM` config.json says of the mathematics (docs/paper.md
-/// section 2).
+/// The shape of a model: the part of a Hugging Face `DeepseekForCausalLM` config.json that describes the mathematics
+/// (docs/paper.md section 2).
 
 #include <cstdint>
 #include <optional>
@@ -9,8 +9,9 @@
 
 namespace moe {
 
-/// Which experts a token chooses from by their scores: all; those of the groups with the best single experts; or, with
-/// a bias added to the scores for the choice, those of the groups with the largest sums of their K / M best.
+/// The experts that a token may choose from: all (greedy); those of the groups with the best single experts
+/// (group_limited_greedy); or, with a bias added to the scores for the choice, those of the groups with the largest
+/// sums of their K / M best (noaux_tc).
 enum class TopkMethod { greedy, group_limited_greedy, noaux_tc };
 const char* name(TopkMethod method);
 const char* name(Scoring scoring);
@@ -23,7 +24,7 @@ struct ModelConfig {
   int64_t num_hidden_layers = 0;
   int64_t num_attention_heads = 0;
   int64_t num_key_value_heads = 0;
-  int64_t head_dim = 0;  ///< hidden_size / num_attention_heads unless the file says otherwise
+  int64_t head_dim = 0;  ///< hidden_size / num_attention_heads, unless the file has another value
   int64_t n_shared_experts = 0;
   int64_t n_routed_experts = 0;  ///< 0: every layer is dense
   int64_t num_experts_per_tok = 0;
@@ -33,15 +34,16 @@ struct ModelConfig {
   RoutingMethod routing = RoutingMethod::topk;
   Scoring scoring_func = Scoring::softmax;  ///< softmax or sigmoid
   TopkMethod topk_method = TopkMethod::greedy;
-  int64_t n_group = 1;                 ///< D groups of neighbouring experts,
-  int64_t topk_group = 1;              ///< M of which a token may use
-  double routed_scaling_factor = 1;    ///< of the gates
-  double router_jitter = 0;            ///< the router's input is times U(1 - j, 1 + j) in training
-  double second_expert_threshold = 0;  ///< t > 0: the second expert stays with probability min(1, g2 / t) in training
-  double capacity_factor = 0;          ///< choices of an expert per fair share of a row's tokens; 0: dropless
-  double eval_capacity_factor = 0;     ///< the same in evaluation
-  int64_t skipped_experts = 0;  ///< each token's best experts that are passed over; in inference only, in no file
-  bool even_routing = false;    ///< choices ignore the scores; in benchmarks only, in no file
+  int64_t n_group = 1;                 ///< D groups of neighbouring experts
+  int64_t topk_group = 1;              ///< M, the number of groups that a token may use
+  double routed_scaling_factor = 1;    ///< factor of the gates
+  double router_jitter = 0;            ///< in training, the router's input is multiplied by U(1 - j, 1 + j)
+  double second_expert_threshold = 0;  ///< t > 0: in training, the second expert stays with probability min(1, g2 / t)
+  /// choices per expert, relative to an equal share of a row's tokens; 0: dropless
+  double capacity_factor = 0;
+  double eval_capacity_factor = 0;  ///< the same in evaluation
+  int64_t skipped_experts = 0;      ///< number of each token's best experts to skip; only in inference, in no file
+  bool even_routing = false;        ///< choices ignore the scores; only in benchmarks, in no file
   bool tie_word_embeddings = false;
   double rms_norm_eps = 1e-6;
   double rope_theta = 10000.0;
@@ -56,14 +58,14 @@ struct ModelConfig {
   /// Layer i is a MoE layer when there are routed experts, i >= first_k_dense_replace and i % moe_layer_freq == 0.
   bool is_moe_layer(int64_t layer) const;
   int64_t moe_layers() const;
-  /// A bias of each expert, moved by its load, is part of the model.
+  /// True if each expert has a bias that its load changes.
   bool has_router_bias() const { return routing == RoutingMethod::topk && topk_method == TopkMethod::noaux_tc; }
   int64_t shared_width() const { return n_shared_experts * moe_intermediate_size; }
 
   DecoderConfig decoder(const BalanceConfig& balance = {}) const;
 };
 
-/// Throws Error naming the field when sizes are missing or do not fit each other.
+/// Throws an Error that names the field if sizes are missing or do not fit together.
 void validate(const ModelConfig& config);
 
 }  // namespace moe

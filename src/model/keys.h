@@ -1,5 +1,5 @@
 #pragma once
-/// The tables of keys that a model's shape and routing have, and the losses that routers add (model/key_rows.h).
+/// The tables of keys for a model's shape and routing, and for the losses of routers (model/key_rows.h).
 
 #include <span>
 

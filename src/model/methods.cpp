@@ -11,7 +11,7 @@ namespace {
 using Model = ModelConfig;
 using Balance = BalanceConfig;
 
-/// The K best of softmax scores, dropless: every key that needs routed experts at its default.
+/// The K best of softmax scores, dropless: every key that needs routed experts gets its default.
 void reset_routing(Model& model) {
   const Model plain;
   for (const KeyRow<Model>& row : model_keys()) {
@@ -24,7 +24,7 @@ void capacity(Model& model, double training, double evaluation) {
   model.eval_capacity_factor = evaluation;
 }
 
-/// Another way to route than the K best of scores, with the losses that go with it.
+/// A method other than the K best of scores, with its losses.
 void route_by(RoutingMethod routing, Model& model, Balance& balance) {
   model.routing = routing;
   balance = default_balance(model);

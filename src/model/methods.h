@@ -1,6 +1,6 @@
 #pragma once
-/// The systems that DeepSeekMoE is compared with, each a row of choices (docs/routing.md): what `model.method` of a run
-/// file stands for.
+/// The systems that DeepSeekMoE is compared with. Each is a row of choices (docs/routing.md), which `model.method` of a
+/// run file names.
 
 #include <span>
 #include <string>
@@ -14,32 +14,33 @@ struct Method {
   const char* name;
   const char* title;
   int64_t top_k;  ///< K; kAnyTopK: the model's own, kEveryExpert: E
-  /// Sets the row's choices where they differ from the K best of softmax scores under the default losses.
+  /// Sets the choices that differ from the K best of softmax scores with the default losses.
   void (*choose)(ModelConfig& model, BalanceConfig& balance);
   bool balanced_hash = false;
 
   static constexpr int64_t kAnyTopK = -1, kEveryExpert = -2;
   bool fixes_top_k() const { return top_k != kAnyTopK; }
-  /// Needs routed experts.
+  /// True if it needs routed experts.
   bool routes() const { return top_k != 0; }
-  /// Sets all of a model's routing and its losses, whatever they were before; sizes stay as they are, except K where
-  /// the method fixes it and the experts of a dense model.
+  /// Replaces every routing and loss setting of a model. Sizes are kept, except K if the method fixes it; a dense
+  /// method also removes the experts.
   void apply(ModelConfig& model, BalanceConfig& balance) const;
 };
 
 /// In the order of docs/routing.md.
 std::span<const Method> methods();
 
-/// Throws UsageError with all names where there is none of this one.
+/// Throws a UsageError with all names if there is no such method.
 const Method& find_method(std::string_view name);
 
-/// A model's routing in a line: K of E, and every choice that is not the default.
+/// A model's routing in one line: K of E, and every choice that is not the default.
 std::string routing_text(const ModelConfig& config);
 
-/// The losses that a model is trained with unless a run file says otherwise.
+/// The losses of a model if the run file does not set them.
 BalanceConfig default_balance(const ModelConfig& config);
 
-/// Throws Error naming the key of [balance] that the model's routing does not have, or that does not fit its sizes.
+/// Throws an Error that names the key of [balance] which the model's routing does not have, or which does not fit its
+/// sizes.
 void validate(const BalanceConfig& balance, const ModelConfig& config);
 
 }  // namespace moe

@@ -30,7 +30,7 @@ RouteChoice Model::save_choice(Pass& pass, int64_t layer, int64_t tokens, const 
   if (!config_.is_moe_layer(layer)) return {};
   const RouterConfig& router = decoder_.moe.router;
   const Shape shape{tokens, router.slots()};
-  // Where the ids are wanted, the choice is made in their place, so that nothing copies them.
+  // If the ids are wanted, the choice is written directly to their place, so that nothing copies them.
   return {.ids = stats.ids ? stats.ids : pass.saved.push("choice.ids", DType::i32, shape),
           .gates = pass.saved.push("choice.gates", pass.stat(), shape),
           .kept = router.drops() ? pass.saved.push("choice.kept", DType::i32, shape) : View{}};
@@ -95,7 +95,7 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
   for (size_t layer = weights_.layers.size(); layer-- > 0;) {
     LayerState& state = states[layer];
     LayerStats layer_stats = stats.layer(moe_index_[layer]);
-    // A second forward must neither count nor add losses again.
+    // A second forward must not count or add losses again.
     layer_stats.counts = layer_stats.dropped = layer_stats.losses = View{};
     const LayerInput input{.moe = {.tokens = tokens,
                                    .balance = balance,

@@ -1,12 +1,12 @@
 #pragma once
-/// The whole model over one microbatch: embedding, decoder layers, head; forward, and backward with optional recompute.
-/// T tokens, D hidden size, V vocabulary, L layers.
+/// The whole model over one microbatch: embedding, decoder layers, head. It has a forward pass, and a backward pass
+/// with optional recompute. T tokens, D hidden size, V vocabulary, L layers.
 
 #include "model/parameters.h"
 
 namespace moe {
 
-/// Step-wide statistics of the MoE layers, on the device; absent ones are not updated.
+/// Statistics of the MoE layers over a step, on the device. Absent ones are not updated.
 struct StepStats {
   View group = {};        ///< i32 [T]: the row of counts for each token; -1: not counted
   View counts = {};       ///< i32 [moe layers, groups, E]
@@ -26,18 +26,18 @@ struct KvCache {
 
 class Model {
  public:
-  /// The weights stay the caller's.
+  /// The caller keeps owning the weights, which must outlive the model.
   Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeights weights);
 
   const ModelConfig& config() const { return config_; }
 
-  /// The residual stream after the last layer, [T, D], in scratch memory; nothing is kept for a backward pass.
-  /// With `cache`, tokens carry sequences and positions, and attend to the cache.
+  /// The residual stream after the last layer, [T, D], in scratch memory. Nothing is kept for a backward pass. With
+  /// `cache`, tokens have sequences and positions, and attend to the cache.
   View forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache = nullptr,
                const RouteMode& mode = {}) const;
 
-  /// row_loss [T] (stat) and every gradient, for gradient_scale * sum of row_loss + the balance losses.
-  /// `recompute` keeps only each layer's input and choice of experts, and runs the layer again in backward.
+  /// row_loss [T] (stat) and every gradient, for the loss gradient_scale * sum of row_loss + the balance losses. With
+  /// `recompute` only each layer's input and choice of experts are kept, and backward runs the layer again.
   void train(Pass& pass, const TokenViews& tokens, const BalanceViews& balance, const StepStats& stats,
              const RouteMode& mode, View gradient_scale, bool recompute, const ModelWeights& gradients,
              View row_loss) const;
@@ -53,7 +53,7 @@ class Model {
   ModelConfig config_;
   DecoderConfig decoder_;
   ModelWeights weights_;
-  std::vector<int64_t> moe_index_;  // of each layer; -1: dense
+  std::vector<int64_t> moe_index_;  // index among the MoE layers, for each layer; -1: dense
 };
 
 }  // namespace moe

@@ -14,7 +14,7 @@ void as_many_as_query_heads(Model& model, const Model& before) {
   if (model.num_attention_heads != before.num_attention_heads) model.num_key_value_heads = model.num_attention_heads;
 }
 
-/// 0 where it does not divide, which validate() refuses.
+/// 0 if it does not divide; validate() refuses that.
 void divided_by_heads(Model& model, const Model&) {
   const bool divides = model.num_attention_heads > 0 && model.hidden_size % model.num_attention_heads == 0;
   model.head_dim = divides ? model.hidden_size / model.num_attention_heads : 0;
@@ -25,7 +25,7 @@ void k_where_experts_choose(Model& model, const Model&) {
   model.capacity_factor = static_cast<double>(model.num_experts_per_tok);
 }
 
-/// What trained best at widths from 128 to 1024 (docs/training.md); to four decimals, so that it reads well.
+/// The value that trained best at widths from 128 to 1024 (docs/training.md), to four decimals for readability.
 void by_the_width(Model& model, const Model&) {
   constexpr double kLargest = 0.04;
   if (model.hidden_size <= 0) return;

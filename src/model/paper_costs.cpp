@@ -12,7 +12,7 @@ struct Shape {
   double layers, hidden, vocabulary, length;
   double dense_layers, dense_width;
   double shared, routed, chosen, width;
-  double key_value_share = 1;  ///< key/value heads by query heads
+  double key_value_share = 1;  ///< key/value heads divided by query heads
 
   double ffn(double ffn_width) const { return 3 * hidden * ffn_width; }
   double moe_layers() const { return layers - dense_layers; }

@@ -7,7 +7,7 @@
 namespace moe {
 namespace {
 
-constexpr int64_t kHeadDim = 128;  // of all of the paper's models
+constexpr int64_t kHeadDim = 128;  // head size of all models of the paper
 constexpr int64_t kStandard2B = 3456;
 
 ModelConfig trunk(int64_t layers, int64_t hidden, int64_t vocabulary, int64_t length) {
@@ -30,7 +30,7 @@ struct Experts {
   int64_t shared, routed, chosen, width;
 };
 
-/// The first layer is dense where `first_width` is given.
+/// The first layer is dense if `first_width` is given.
 ModelConfig experts(ModelConfig config, Experts experts, int64_t first_width = 0) {
   config.n_shared_experts = experts.shared;
   config.n_routed_experts = experts.routed;

@@ -1,12 +1,12 @@
 #pragma once
-/// The largest models that can be counted.
+/// The size of the largest models that can be counted.
 
 #include "model/config.h"
 
 namespace moe {
 
-/// Refuses more parameters than 2^53, up to which doubles count exactly, and names the largest tensor. Each size must
-/// have been found to be in the range of its key.
+/// Refuses a model with more than 2^53 parameters (doubles count exactly up to there), and names the largest tensor.
+/// Every size must already be in the range of its key.
 void require_countable(const ModelConfig& config);
 
 }  // namespace moe

@@ -6,7 +6,7 @@ namespace moe {
 namespace {
 
 struct QkvViews {
-  View q, k, v, rotated;  // rotated = [q | k], neighbours in memory: one rotation serves both
+  View q, k, v, rotated;  // rotated = [q | k] are adjacent in memory, so one rotation serves both
 };
 
 QkvViews split(const AttentionConfig& config, const View& qkv) {

@@ -36,12 +36,12 @@ struct LayerCache {
   View v;  ///< [S, L, Hkv h]
 };
 
-/// With `cache`, appends the tokens' keys and values to it and attends to it; otherwise to the microbatch's own
-/// documents.
+/// With `cache`, appends the tokens' keys and values to the cache and attends to it. Otherwise attends to the
+/// microbatch's own documents.
 AttentionSaved attention_forward(Pass& pass, const AttentionConfig& config, const AttentionWeights& weights,
                                  const TokenViews& tokens, const LayerCache* cache, View x, View y);
 
-/// dx (overwritten) and the weights' gradients from dy.
+/// dx (overwritten) and the gradients of the weights, from dy.
 void attention_backward(Pass& pass, const AttentionConfig& config, const AttentionWeights& weights,
                         const AttentionWeights& gradients, const TokenViews& tokens, const AttentionSaved& saved,
                         View x, View dy, View dx);

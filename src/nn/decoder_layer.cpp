@@ -52,7 +52,7 @@ void decoder_backward(Pass& pass, const DecoderConfig& config, const DecoderWeig
   } else {
     ffn_backward(pass, weights.ffn, gradients.ffn, saved.ffn_gate_up, saved.ffn_input, d, d_normed);
   }
-  // The residual path's gradient is d itself; each norm's backward adds its branch to it.
+  // The gradient of the residual path is d itself. Each norm's backward adds the gradient of its branch.
   pass.backend.run(RmsNormBackward{.dy = d_normed,
                                    .x = saved.middle,
                                    .gain = weights.ffn_norm,

@@ -24,7 +24,7 @@ struct DecoderWeights {
   bool is_moe() const { return static_cast<bool>(moe.gate_up); }
 };
 
-/// What lasts from forward to backward.
+/// What is kept from forward to backward.
 struct DecoderSaved {
   View attention_input, attention_inv_rms;  ///< RMSNorm(h) and its statistics
   AttentionSaved attention;
@@ -34,10 +34,10 @@ struct DecoderSaved {
   MoeSaved moe;
 };
 
-/// The microbatch as a layer sees it.
+/// What a layer needs to know about the microbatch.
 struct LayerInput {
   MoeInput moe;
-  RouteChoice choice = {};  ///< MoE layers: filled in forward, or read when `replay`
+  RouteChoice choice = {};  ///< for MoE layers: filled in forward; with `replay` it is read
   bool replay = false;
   const LayerCache* cache = nullptr;
 
@@ -48,7 +48,8 @@ struct LayerInput {
 DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const DecoderWeights& weights,
                              const LayerInput& input, View h, View h_out);
 
-/// Turns d [T, D] from the gradient of h_out into that of h, and makes the weights' gradients; spends `saved`.
+/// Turns d [T, D] from the gradient of h_out into the gradient of h, and computes the gradients of the weights. Uses up
+/// `saved`.
 void decoder_backward(Pass& pass, const DecoderConfig& config, const DecoderWeights& weights,
                       const DecoderWeights& gradients, const LayerInput& input, const DecoderSaved& saved, View h,
                       View d);

@@ -1,6 +1,6 @@
 #pragma once
-/// The SwiGLU feed-forward network (docs/paper.md section 1): y = (silu(x Wg^T) * (x Wu^T)) Wd^T.
-/// T tokens, D hidden size, F width. The dense layers' FFN and the shared experts (one FFN of width K_s * w) are this.
+/// The SwiGLU feed-forward network (docs/paper.md section 1): y = (silu(x Wg^T) * (x Wu^T)) Wd^T. T tokens, D hidden
+/// size, F width. It is used for the FFN of dense layers and for the shared experts (one FFN of width K_s * w).
 
 #include "nn/pass.h"
 
@@ -18,7 +18,7 @@ struct FfnWeights {
 /// y = FFN(x); returns the saved x [Wg | Wu]^T [T, 2F].
 View ffn_forward(Pass& pass, const FfnWeights& weights, View x, View y);
 
-/// dx (overwritten) and the weights' gradients from dy; `gate_up` (what forward returned) is overwritten.
+/// dx (overwritten) and the gradients of the weights, from dy. `gate_up` (the result of forward) is overwritten.
 void ffn_backward(Pass& pass, const FfnWeights& weights, const FfnWeights& gradients, View gate_up, View x, View dy,
                   View dx);
 

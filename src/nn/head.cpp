@@ -45,7 +45,7 @@ void head_backward(Pass& pass, const HeadWeights& weights, const HeadWeights& gr
   for_each_chunk(pass, h.size(0), vocabulary, [&](int64_t begin, int64_t count) {
     const Arena::Frame chunk_frame(pass.scratch);
     const View logits = pass.scratch.push("head.logits", pass.stat(), {count, vocabulary});
-    // In the activations' type, so that both operands of the two products that follow have one type.
+    // In the activations' type, so that both operands of the two following products have one type.
     const View d_logits = pass.dtype == pass.stat() ? logits : pass.temporary("head.d_logits", {count, vocabulary});
     const View normed = saved.normed.rows(begin, count);
     head_logits(pass, weights, normed, logits);

@@ -1,6 +1,6 @@
 #pragma once
-/// Final norm, output projection and loss. The logits exist for one chunk of rows at a time, never as a whole [T, V].
-/// T tokens, D hidden size, V vocabulary.
+/// Final norm, output projection and loss. Logits are computed for one chunk of rows at a time; the whole [T, V] never
+/// exists. T tokens, D hidden size, V vocabulary.
 
 #include "nn/pass.h"
 
@@ -8,7 +8,7 @@ namespace moe {
 
 struct HeadWeights {
   View norm;     ///< [D]
-  View project;  ///< [V, D]; the embedding when tied
+  View project;  ///< [V, D]; the embedding if tied
 };
 
 struct HeadSaved {
@@ -16,7 +16,7 @@ struct HeadSaved {
   View inv_rms;  ///< stat [T]
 };
 
-/// Rows per chunk: as many as `logits` (Pass::head_logits) allows, at least 64.
+/// The rows of a chunk: as many as `logits` (Pass::head_logits) allows, and at least 64.
 int64_t head_chunk_rows(int64_t vocabulary, int64_t logits = Pass::kHeadLogits);
 
 HeadSaved head_norm(Pass& pass, const HeadWeights& weights, float eps, View h);
@@ -27,8 +27,8 @@ void head_logits(Pass& pass, const HeadWeights& weights, View normed, View logit
 /// row_loss [T] (stat) of the targets, without gradients.
 void head_loss(Pass& pass, const HeadWeights& weights, View normed, View targets, View row_loss);
 
-/// row_loss, the gradient of h (into d [T, D], overwritten) and of the weights, for the loss
-/// gradient_scale * sum of row_loss. `gradients.project` is overwritten in a step's first microbatch.
+/// row_loss, the gradient of h (into d [T, D], overwritten) and of the weights, for the loss gradient_scale * sum of
+/// row_loss. The first microbatch of a step overwrites `gradients.project`.
 void head_backward(Pass& pass, const HeadWeights& weights, const HeadWeights& gradients, const HeadSaved& saved, View h,
                    View targets, View gradient_scale, View row_loss, View d);
 

@@ -29,7 +29,7 @@ void experts_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weig
       .last = {.a = activated, .offsets = route.offsets, .b = weights.down, .c = rows, .transpose_b = true}});
 }
 
-// Gradients of the experts' weights and gates; leaves the gradient of each row's input in d_rows.
+// The gradients of the experts' weights and gates. The gradient of each row's input stays in d_rows.
 void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeWeights& gradients,
                       const MoeSaved& saved, View x, View dy, View d_gates, View d_rows) {
   const Arena::Frame frame(pass.scratch);

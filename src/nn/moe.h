@@ -28,7 +28,7 @@ struct MoeSaved {
   View shared_gate_up;  ///< [T, 2 K_s F]
 };
 
-/// What a MoE layer sees of the microbatch beside its input.
+/// What a MoE layer needs to know about the microbatch, besides its input.
 struct MoeInput {
   const TokenViews& tokens;
   BalanceViews balance = {};
@@ -37,11 +37,12 @@ struct MoeInput {
   int64_t layer = 0;
 };
 
-/// y = residual + MoE(x). `choice` is filled, or read when `replay`.
+/// y = residual + MoE(x). `choice` is filled; with `replay` it is read.
 MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeInput& input,
                      const RouteChoice& choice, bool replay, View x, View residual, View y);
 
-/// dx (overwritten) and the weights' gradients from dy (the residual's gradient is the caller's); spends `saved`.
+/// dx (overwritten) and the gradients of the weights, from dy. The caller handles the gradient of the residual. Uses up
+/// `saved`.
 void moe_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeWeights& gradients,
                   const MoeInput& input, const MoeSaved& saved, View x, View dy, View dx);
 

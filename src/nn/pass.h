@@ -1,5 +1,5 @@
 #pragma once
-/// What every block needs in a forward or backward pass over one microbatch.
+/// What every block needs in a forward or backward pass over one microbatch. A pass belongs to one thread.
 
 #include "ops/backend.h"
 #include "tensor/arena.h"
@@ -8,12 +8,12 @@ namespace moe {
 
 struct Pass {
   Backend& backend;
-  Arena& saved;    ///< lives from a block's forward to its backward
-  Arena& scratch;  ///< lives within one block's forward or backward
-  DType dtype;     ///< activations: f32, bf16 or (on the oracle) f64
-  /// False in the first microbatch of a step: matrix gradients are then overwritten instead of added to.
+  Arena& saved;    ///< memory from a block's forward until its backward
+  Arena& scratch;  ///< memory within one block's forward or backward
+  DType dtype;     ///< type of the activations: f32, bf16 or (in the oracle) f64
+  /// False in the first microbatch of a step. Gradients of matrices are then overwritten, otherwise added to.
   bool accumulate_gradients = false;
-  /// Logits computed at once in training: the head's products have as many rows as this allows.
+  /// The number of logits that are computed at once in training. It decides how many rows the head's products have.
   int64_t head_logits = kHeadLogits;
 
   static constexpr int64_t kHeadLogits = int64_t{8} << 20;
@@ -30,9 +30,9 @@ struct TokenViews {
   View positions;      ///< i32 [T], from 0 in every document
   View rope;           ///< stat [T, h]: RopeTable of positions
   View segment_start;  ///< i32 [T], -1: padding (Attention)
-  View valid;          ///< i32 [T]: 0, or -1 for padding: the group of statistics that cover all tokens
+  View valid;          ///< i32 [T]: 0, or -1 for padding; the group for statistics over all tokens
   int64_t max_segment;
-  int64_t row_length = 0;  ///< tokens of a batch row; 0: with a cache there are no rows
+  int64_t row_length = 0;  ///< tokens in a batch row; 0 with a cache, where there are no rows
   /// Inference with a cache: the sequence of each token; absent otherwise.
   View sequence = {};  ///< i32 [T], -1: padding
 
@@ -44,7 +44,7 @@ inline void linear(Pass& pass, View x, View weight, View y, bool accumulate = fa
   pass.backend.run(Gemm{.a = x, .b = weight, .c = y, .transpose_b = true, .accumulate = accumulate});
 }
 
-/// dW += dy^T x (overwritten in a step's first microbatch).
+/// dW += dy^T x (overwritten in the first microbatch of a step).
 inline void linear_weight_gradient(Pass& pass, View dy, View x, View d_weight) {
   pass.backend.run(Gemm{.a = dy, .b = x, .c = d_weight, .transpose_a = true, .accumulate = pass.accumulate_gradients});
 }

@@ -31,7 +31,8 @@ void check_self_attention(Checker& c, const Op& op) {
   c.require(op.max_segment > 0 || c.size("T") == 0, "max_segment is {}, expected at least 1", op.max_segment);
 }
 
-/// Pairs of a query and a key that it sees, were every document max_segment long, times the width of all heads.
+/// The number of pairs of a query and a key that it sees, as if every document had max_segment tokens, times the width
+/// of all heads.
 template <class Op>
 double causal_pairs(const Op& op) {
   const auto queries = static_cast<double>(op.q.size(0));
@@ -67,8 +68,7 @@ void check(const CachedAttention& op) {
 
 int64_t flops(const Attention& op) { return exact_count(4 * causal_pairs(op)); }
 
-// Four products: dV, dP, dQ, dK. Making the scores again is a way to save memory, not work that the mathematics asks
-// for.
+// Four products: dV, dP, dQ, dK. Computing the scores again saves memory and is not counted.
 int64_t flops(const AttentionBackward& op) { return exact_count(8 * causal_pairs(op)); }
 
 int64_t flops(const CachedAttention& op) {

@@ -1,14 +1,14 @@
 #pragma once
-/// Causal attention with grouped heads over packed documents, and over a cache of keys and values.
-/// Hq query heads, Hkv key/value heads of size h; query head q reads key/value head floor(q * Hkv / Hq).
-/// Each query's sum over keys is taken in the same order (key blocks aligned to the document's start) in all of these,
-/// whatever the other queries: training, prefill in any chunks and decoding give the same bits on the CPU.
+/// Causal attention with grouped heads: over packed documents, and over a cache of keys and values. There are Hq query
+/// heads and Hkv key/value heads of size h; query head q reads key/value head floor(q * Hkv / Hq). Each query's sum
+/// over keys has one order (blocks of keys, aligned to the start of the document), whatever the other queries are. So
+/// on the CPU, training, prefill in any chunks and decoding give the same bits.
 
 #include "ops/fields.h"
 
 namespace moe {
 
-/// The largest size h of a head. Backends keep blocks of keys of one head in memory of a fixed size.
+/// The largest size h of a head. Backends keep blocks of one head's keys in memory of a fixed size.
 constexpr int64_t kMostHeadSize = 4096;
 
 /// out_t = sum over u in [segment_start[t], t] of softmax_u(scale * q_t . k_u) v_u;
@@ -22,7 +22,7 @@ struct Attention {
   int heads;           ///< Hq, a multiple of kv_heads
   int kv_heads;        ///< Hkv
   float scale;
-  int64_t max_segment;  ///< no document is longer (an upper bound; T will do)
+  int64_t max_segment;  ///< at least the length of every document (an upper bound; T is always right)
   View out;             ///< [T, Hq * h]
   View lse;             ///< stat [T, Hq]
 
@@ -35,11 +35,11 @@ struct Attention {
   }
 };
 
-/// dq, dk, dv (overwritten) from d_out and what Attention gave; zeros for padding.
+/// dq, dk, dv (overwritten) from d_out and the results of Attention; zeros for padding.
 struct AttentionBackward {
   View q, k, v, segment_start;
-  View out;    ///< Attention's
-  View lse;    ///< Attention's
+  View out;    ///< the out of Attention
+  View lse;    ///< the lse of Attention
   View d_out;  ///< [T, Hq * h]
   int heads;
   int kv_heads;
@@ -60,8 +60,8 @@ struct AttentionBackward {
   }
 };
 
-/// Writes the keys and values of T tokens into a cache: k_cache[sequence[t], positions[t]] = k[t]; the same for v.
-/// Tokens with sequence[t] < 0 are skipped; the other (sequence, position) pairs are distinct.
+/// Writes the keys and values of T tokens into a cache: k_cache[sequence[t], positions[t]] = k[t], and the same for v.
+/// Tokens with sequence[t] < 0 are skipped. All other (sequence, position) pairs must be distinct.
 struct KvAppend {
   View k;          ///< [T, C], C = Hkv * h
   View v;          ///< [T, C]
@@ -81,8 +81,8 @@ struct KvAppend {
   }
 };
 
-/// Token t attends to positions 0 .. positions[t] of its sequence's cache (its own key has been appended before);
-/// out 0 where sequence[t] < 0.
+/// Token t attends to positions 0 .. positions[t] of its sequence's cache (its own key is already there). out is 0
+/// where sequence[t] < 0.
 struct CachedAttention {
   View q;          ///< [T, Hq * h]
   View k_cache;    ///< [S, L, Hkv * h]
@@ -111,10 +111,10 @@ void check(const AttentionBackward& op);
 void check(const KvAppend& op);
 void check(const CachedAttention& op);
 
-/// Multiplications and additions of the products, every document taken to be max_segment long and causality used.
+/// Multiplications and additions of the products with causality, as if every document had max_segment tokens.
 int64_t flops(const Attention& op);
 int64_t flops(const AttentionBackward& op);
-/// As if every token attended to the whole cache.
+/// The same, as if every token attended to the whole cache.
 int64_t flops(const CachedAttention& op);
 
 }  // namespace moe

@@ -1,14 +1,15 @@
 #pragma once
-/// What keeps experts in balance: counts, the losses' values and what they add to gradients, the bias. docs/routing.md,
-/// docs/paper.md eq. (12)-(17). T tokens, E routed experts, K chosen per token, G balance groups (sequences, or one), C
-/// columns of neighbouring experts (C divides E). A token whose `group` is negative counts nowhere and adds no loss.
+/// Balancing the experts: counts, the values of the losses and their gradients, the selection bias. See docs/routing.md
+/// and docs/paper.md eq. (12)-(17). T tokens, E routed experts, K chosen per token, G balance groups (sequences, or
+/// one), C columns of neighbouring experts (C divides E). A token whose `group` is negative is not counted and adds no
+/// loss.
 
 #include "ops/fields.h"
 
 namespace moe {
 
-/// counts[group[t], c] += 1 for each column c that holds an expert of ids[t]: the tokens that chose each expert (C =
-/// E), or that reach each group of experts at all.
+/// counts[group[t], c] += 1 for each column c that holds an expert of ids[t]. With C = E this counts the tokens that
+/// chose each expert; with C < E, the tokens that chose at least one expert of each column.
 struct RouterCounts {
   View ids;         ///< i32 [T, K], distinct in a row where not negative
   View group;       ///< i32 [T], below G
@@ -25,10 +26,10 @@ struct RouterCounts {
 /// What a token's score of expert i adds to a balance loss, per unit of score:
 ///   coefficients[g, i] = alpha * inv_tokens * (mean over the columns j in i's device group of f_j(g) - offset),
 ///   f_j(g) = C / (top_k * group_tokens[g]) * counts[g, j]                                   (13), (16)
-/// The expert level (12) is the case devices = C = E; the device level (15) has D groups of E / D neighbours, and
-/// P'_d = sum of P over the group, so the same sum over experts gives both. With C = devices = D and counts of the
-/// tokens that reach a group it is the communication loss, top_k being M. 0 for groups without tokens. Added to what is
-/// there when `accumulate`.
+/// The expert level (12) is the case devices = C = E. The device level (15) has D groups of E / D neighbours; P'_d is
+/// the sum of P over the group, so the same sum over experts gives both. The communication loss is the case C = devices
+/// = D with counts of the tokens that chose a group, and top_k = M. Groups without tokens get 0. With `accumulate` the
+/// result is added to the old coefficients.
 struct BalanceCoefficients {
   View counts;        ///< i32 [G, C]
   View group_tokens;  ///< i32 [G]: non-padding tokens over which counts[g] was taken
@@ -48,8 +49,8 @@ struct BalanceCoefficients {
   }
 };
 
-/// loss += sum over t and i of coefficients[group[t], i] * scores[t, i] (/ sum_j scores[t, j] when `normalized`): this
-/// microbatch's part of (12) or (15), with the token weights of docs/paper.md section 4.
+/// loss += sum over t and i of coefficients[group[t], i] * scores[t, i] (/ sum_j scores[t, j] when `normalized`). This
+/// is the microbatch's part of (12) or (15), with the token weights of docs/paper.md section 4.
 struct BalanceLoss {
   View scores;        ///< stat [T, E]
   View group;         ///< i32 [T]
@@ -94,8 +95,8 @@ struct RouterZLoss {
   }
 };
 
-/// sums[group[t], i] += values[t, k], i = ids[t, k], or k where `ids` is absent. Values from 0 to 1; the order of the
-/// additions does not show in the result.
+/// sums[group[t], i] += values[t, k], where i = ids[t, k], or i = k if `ids` is absent. Values are from 0 to 1. The
+/// result does not depend on the order of the additions.
 struct ExpertSums {
   View values;    ///< stat [T, K]
   View ids = {};  ///< i32 [T, K]
@@ -109,7 +110,7 @@ struct ExpertSums {
   }
 };
 
-/// Of each group's squared coefficient of variation CV^2 = variance / mean^2 over its E sums:
+/// With the squared coefficient of variation CV^2 = variance / mean^2 of each group's E sums:
 ///   loss += sum over g of w_g CV^2_g,   coefficients[g, i] = w_g dCV^2_g / dsums[g, i],
 ///   w_g = weight * group_tokens[g] * inv_tokens. Groups whose sums are all 0 have CV^2 = 0.
 struct VariationLoss {

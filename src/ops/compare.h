@@ -1,7 +1,7 @@
 #pragma once
-/// A backend that runs each operation twice, on the backend under test and on a reference that computes on host memory,
-/// both from the same inputs, and names the first operation and element that depart. For finding where two backends
-/// differ in a whole training step; slow.
+/// A backend that runs each operation twice, from the same inputs: on the backend under test, and on a reference that
+/// computes in host memory. It names the first operation and element whose results differ. Use it to find where two
+/// backends differ in a whole training step. It is slow.
 
 #include <cmath>
 #include <cstring>
@@ -15,14 +15,14 @@ namespace moe {
 
 class ComparingBackend final : public EachOp<ComparingBackend> {
  public:
-  /// The largest ||found - expected|| / ||expected|| of an output that counts as equal, by the type it is stored in;
-  /// integers must be equal.
+  /// The largest ||found - expected|| / ||expected|| of an output that counts as equal, by the stored type of the
+  /// output. Integers must be equal.
   struct Tolerance {
     double f32 = 1e-5;
     double bf16 = 1e-2;
   };
 
-  /// All must outlive it. `reference` reads and writes host memory.
+  /// All three must outlive this object. `reference` reads and writes host memory.
   ComparingBackend(Backend& tested, Device& device, Backend& reference, Tolerance tolerance)
       : tested_(tested), device_(device), reference_(reference), tolerance_(tolerance) {}
 
@@ -47,7 +47,7 @@ class ComparingBackend final : public EachOp<ComparingBackend> {
     }
   }
 
-  /// The first departure in one sentence, or empty.
+  /// The first difference in one sentence; empty if there is none.
   const std::string& first_difference() const { return first_; }
   int64_t operations() const { return operations_; }
 
@@ -57,7 +57,7 @@ class ComparingBackend final : public EachOp<ComparingBackend> {
     std::vector<char> bytes;
   };
 
-  /// The view on the host. Views that are the very same share their memory, so that operations in place stay in place.
+  /// A copy of the view on the host. Equal views share one copy, so that operations in place stay in place.
   View host_copy(const View& view, std::vector<Copy>& copies) {
     for (Copy& copy : copies) {
       if (copy.device.data == view.data && copy.device.end() == view.end()) return moved(view, copy);

@@ -1,5 +1,5 @@
 #pragma once
-/// A backend that does no arithmetic: it checks each operation and adds up what it would cost.
+/// A backend without arithmetic: it checks each operation and adds up its cost.
 
 #include <map>
 #include <string>
@@ -10,7 +10,7 @@ namespace moe {
 
 template <class Op>
 int64_t flops(const Op&) {
-  return 0;  // only products are counted; element-wise work is bound by its traffic
+  return 0;  // only products are counted; the time of element-wise work depends on its memory traffic
 }
 
 class CountingBackend final : public EachOp<CountingBackend> {

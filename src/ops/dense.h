@@ -1,12 +1,12 @@
 #pragma once
-/// Matrix products. Any of f32 and bf16 (or all f64) for each operand; accumulation in f32 (f64); the sum over the
-/// reduced dimension is taken in one order, whatever the number of rows.
+/// Matrix products. Each operand may be f32 or bf16 (or all f64). Sums are in f32 (f64). The sum over the reduced
+/// dimension has one order, for any number of rows.
 
 #include "ops/fields.h"
 
 namespace moe {
 
-/// c = op(a) op(b), added to what c holds when `accumulate`. A linear layer x W^T is {.a = x, .b = W, .transpose_b =
+/// c = op(a) op(b). With `accumulate` the result is added to c. A linear layer x W^T is {.a = x, .b = W, .transpose_b =
 /// true}.
 struct Gemm {
   View a;  ///< [M, K], or [K, M] with transpose_a
@@ -20,9 +20,9 @@ struct Gemm {
   static constexpr auto fields() { return std::array{in("a", &Gemm::a), in("b", &Gemm::b), inout("c", &Gemm::c)}; }
 };
 
-/// One product per expert over its block of rows: for r in [offsets[e], offsets[e + 1]):
+/// One product for each expert over its block of rows. For r in [offsets[e], offsets[e + 1]):
 ///   c[r] = a[index(r)] b[e]   (b[e]^T with transpose_b),   index(r) = a_rows[r] where given, else r.
-/// Rows from offsets[E] on belong to no expert and are left alone. Experts without rows are legal.
+/// Rows from offsets[E] on belong to no expert and are not changed. An expert may have no rows.
 struct GroupedGemm {
   View a;            ///< [A, K]
   View a_rows = {};  ///< i32 [R], values in [0, A); absent: A = R
@@ -38,9 +38,9 @@ struct GroupedGemm {
   }
 };
 
-/// The weight gradients of GroupedGemm, a product per expert reduced over its rows:
+/// The weight gradients of GroupedGemm: for each expert, a product that sums over its rows:
 ///   c[e] (+)= sum over r in [offsets[e], offsets[e + 1]) of a[ia(r)]^T b[ib(r)].
-/// An expert without rows gets zeros, or keeps what it has when `accumulate`.
+/// An expert without rows gets zeros; with `accumulate` it keeps its values.
 struct GroupedGemmReduce {
   View a;            ///< [A, M]
   View a_rows = {};  ///< i32 [R]; absent: A = R
@@ -65,7 +65,7 @@ void check(const Gemm& op);
 void check(const GroupedGemm& op);
 void check(const GroupedGemmReduce& op);
 
-/// Multiplications and additions of the products; for the grouped ones, as if every row belonged to an expert.
+/// Multiplications and additions of the products. For the grouped ones, as if every row belonged to an expert.
 int64_t flops(const Gemm& op);
 int64_t flops(const GroupedGemm& op);
 int64_t flops(const GroupedGemmReduce& op);

@@ -1,5 +1,5 @@
 #pragma once
-/// The two ends of the model: embedding and loss. V vocabulary.
+/// The first and the last operations of the model: embedding and loss. V vocabulary.
 
 #include "ops/fields.h"
 

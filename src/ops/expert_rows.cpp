@@ -11,7 +11,7 @@ void require_same(const char* name, const View& a, const char* other, const View
        a.shape.text(), other, moe::name(b.dtype), b.shape.text());
 }
 
-/// `written` may be a view of `op` only where it is the very same as `shared`.
+/// `written` may be a view of `op` only if it is the same view as `shared`.
 template <class Op>
 void require_apart(const char* name, const View& written, const Op& op, const View& shared = {}) {
   for_each_view(op, [&](const Field<Op>& field, const View& view) {
@@ -20,7 +20,7 @@ void require_apart(const char* name, const View& written, const Op& op, const Vi
   });
 }
 
-/// `in` and `out`: what the activation reads of the first product and gives to the last one.
+/// `in` is what the activation reads from the first product; `out` is what it gives to the last one.
 template <class Activation>
 void check_rows(const ExpertRows<Activation>& rows, const View& in, const View& out) {
   check(rows.first);

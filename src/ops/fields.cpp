@@ -5,7 +5,7 @@
 namespace moe {
 namespace {
 
-/// A view as `rows` runs of `width` bytes, `stride` bytes from one start to the next.
+/// A view as `rows` runs of `width` bytes; the starts of two runs are `stride` bytes apart.
 struct Runs {
   int64_t begin;
   int64_t rows = 1;

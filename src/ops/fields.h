@@ -1,6 +1,6 @@
 #pragma once
-/// Each operation lists its views once; printing, null checks, aliasing, NaN fill, guard bytes and traffic derive from
-/// it.
+/// Each operation lists its views once. Printing, null checks, aliasing checks, NaN fill, guard bytes and memory
+/// traffic use this list.
 
 #include <array>
 #include <string>
@@ -12,7 +12,7 @@ namespace moe {
 
 enum class Role {
   in,     ///< read only
-  out,    ///< overwritten, whatever it held
+  out,    ///< overwritten; old values are not read
   inout,  ///< read, then written
 };
 
@@ -22,7 +22,7 @@ struct Field {
   View Op::*view;
   Role role;
   bool optional = false;
-  /// The one other field that may be the very same view (computed in place), or null.
+  /// The only other field that may be the same view (for computing in place), or null.
   const char* in_place_of = nullptr;
 
   constexpr Field or_absent() const { return {name, view, role, true, in_place_of}; }
@@ -62,7 +62,7 @@ std::string describe(const Op& op) {
   return result + ")";
 }
 
-/// Bytes that an ideal implementation moves: each input once, each output once.
+/// The bytes that an ideal implementation moves: each input once, each output once.
 template <class Op>
 int64_t traffic_bytes(const Op& op) {
   int64_t bytes = 0;
@@ -72,8 +72,8 @@ int64_t traffic_bytes(const Op& op) {
   return bytes;
 }
 
-/// True when some element of `a` and some element of `b` share an address. Exact for contiguous views and for column
-/// ranges of one matrix; otherwise may say true for views that interleave.
+/// True if an element of `a` and an element of `b` share an address. Exact for contiguous views and for column ranges
+/// of one matrix. For other views that interleave, the answer may be true without a shared address.
 bool overlap(const View& a, const View& b);
 
 /// The same elements in the same order.

@@ -1,5 +1,5 @@
 #pragma once
-/// Fills, conversions, and the optimiser's arithmetic. Views here may have any shape but must be contiguous.
+/// Fills, conversions, and the arithmetic of the optimiser. Views may have any shape but must be contiguous.
 
 #include "ops/fields.h"
 
@@ -23,7 +23,7 @@ struct Cast {
   static constexpr auto fields() { return std::array{in("x", &Cast::x), out("y", &Cast::y)}; }
 };
 
-/// sum += sum of x^2, accumulated in f64 in an order that does not depend on threads.
+/// sum += sum of x^2, accumulated in f64. The order of the sum does not depend on threads.
 struct SumSquares {
   View x;    ///< stat
   View sum;  ///< f64 [1]
@@ -32,8 +32,8 @@ struct SumSquares {
   static constexpr auto fields() { return std::array{in("x", &SumSquares::x), inout("sum", &SumSquares::sum)}; }
 };
 
-/// norm = sqrt(sum_squares), scale = min(1, max_norm / (norm + 1e-6)) (1 when max_norm is 0: no clipping).
-/// A norm that is not finite in f32 gives a scale of NaN, with which AdamW changes nothing.
+/// norm = sqrt(sum_squares), scale = min(1, max_norm / (norm + 1e-6)); max_norm = 0 gives scale 1 (no clipping). If the
+/// norm is not finite in f32, the scale is NaN, and AdamW then changes nothing.
 struct ClipScale {
   View sum_squares;  ///< f64 [1]
   float max_norm;
@@ -50,7 +50,8 @@ struct ClipScale {
 /// One AdamW step (Loshchilov and Hutter) on a parameter, with g = gradient_scale * gradient:
 ///   exp_avg = b1 exp_avg + (1 - b1) g,  exp_avg_sq = b2 exp_avg_sq + (1 - b2) g^2,
 ///   p = p (1 - lr weight_decay) - lr (exp_avg / (1 - b1^step)) / (sqrt(exp_avg_sq / (1 - b2^step)) + eps)
-/// on `master` where given (param: its rounded copy). A gradient_scale that is not finite leaves every bit as it was.
+/// The step changes `master` if it is given, and param becomes its rounded copy. A gradient_scale that is not finite
+/// changes no bit.
 struct AdamW {
   View param;           ///< f32, bf16 or f64
   View master = {};     ///< stat; present when param is bf16

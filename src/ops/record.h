@@ -1,5 +1,5 @@
 #pragma once
-/// A backend that passes each operation on to another one and adds up what it took.
+/// A backend that passes each operation on to another backend and adds up times and costs.
 
 #include <chrono>
 #include <map>
@@ -10,8 +10,8 @@
 
 namespace moe {
 
-/// While it records, it waits for the device after each operation, so that an asynchronous backend's time falls to the
-/// operation that took it; this costs such a backend much of its speed.
+/// While it records, it waits for the device after each operation. So the time of an asynchronous backend is counted
+/// for the right operation, but such a backend becomes much slower.
 class RecordingBackend final : public EachOp<RecordingBackend> {
  public:
   struct Record {
@@ -21,7 +21,7 @@ class RecordingBackend final : public EachOp<RecordingBackend> {
     int64_t bytes = 0;  ///< traffic_bytes
   };
 
-  /// Both must outlive it.
+  /// Both must outlive this object.
   RecordingBackend(Backend& inner, Device& device) : inner_(inner), device_(device) {}
 
   template <class Op>

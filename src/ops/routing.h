@@ -1,21 +1,21 @@
 #pragma once
-/// Routing: scores, choice, gates, the sorted order of rows, and back. docs/paper.md eq. (9)-(11).
-/// T tokens, D hidden size, E routed experts, K chosen per token, R rows of experts, G balance groups (sequences, or
-/// one). A token whose `group` is negative is padding: it chooses nobody, counts nowhere and gets no gradient.
+/// Routing: scores, choice, gates, rows sorted by expert, and the backward pass. See docs/paper.md eq. (9)-(11). T
+/// tokens, D hidden size, E routed experts, K chosen per token, R rows of experts, G balance groups (sequences, or
+/// one). A token whose `group` is negative is padding: it chooses no expert, is not counted and gets no gradient.
 
 #include "ops/fields.h"
 
 namespace moe {
 
-/// What a router's logits x . e_i become.
+/// How a router's logits x . e_i become scores.
 enum class Scoring {
-  softmax,  ///< over all experts, (11)
-  sigmoid,  ///< of each by itself
+  softmax,  ///< softmax over all experts, (11)
+  sigmoid,  ///< sigmoid of each logit
   none,     ///< the logits themselves
 };
 
-/// scores[t] = scoring of x_t . e_i, product and scoring in stat precision. `log_sum` (softmax alone) gets the logits'
-/// log-sum-exp.
+/// scores[t] = scoring of x_t . e_i, with product and scoring in stat precision. `log_sum` (only for softmax) gets the
+/// log-sum-exp of the logits.
 struct RouterScores {
   View x;       ///< [T, D]
   View weight;  ///< [E, D]
@@ -30,8 +30,8 @@ struct RouterScores {
   }
 };
 
-/// Experts in contiguous groups, of which a token uses a few: those whose `best` highest members have the largest sum,
-/// the lower group winning ties. The others are chosen by nobody.
+/// Contiguous groups of experts. A token uses only some of them: the groups whose `best` highest members have the
+/// largest sum. Among equal groups the lower one wins. The token chooses no expert of the other groups.
 struct GroupLimit {
   int64_t groups = 1;  ///< divides E, at most 32
   int64_t used = 1;    ///< M
@@ -40,9 +40,10 @@ struct GroupLimit {
   constexpr bool active() const { return used < groups; }
 };
 
-/// (10) The K experts with the largest scores, best first, the lower index winning ties. `bias` is added for the choice
-/// (of experts and groups) alone: an expert at -infinity is chosen by nobody while others are left. The `skip` best of
-/// each token are passed over. With `even` the choice ignores the scores and is (t K + k) mod E. Padding: ids -1.
+/// (10) The K experts with the largest scores, best first; among equal scores the lower index wins. `bias` is added for
+/// the choice (of experts and groups) only. An expert at -infinity is chosen only if no other is left. The `skip` best
+/// experts of each token are skipped. With `even` the choice ignores the scores and is (t K + k) mod E. Padding gets
+/// ids of -1.
 struct RouterTopk {
   View scores;     ///< stat [T, E]
   View bias = {};  ///< stat [E]
@@ -59,7 +60,7 @@ struct RouterTopk {
   }
 };
 
-/// What a chosen expert's output is multiplied by.
+/// The factor of a chosen expert's output.
 enum class GateForm {
   score,       ///< its score
   normalized,  ///< its score / (sum of the token's chosen scores + 1e-20)
@@ -83,9 +84,9 @@ struct RouterGates {
   }
 };
 
-/// The rows sorted by expert, tokens in order within an expert. Slot t * K + k is token t's k-th choice; at most R
-/// slots have one, and R <= T * K. Expert e's rows are [offsets[e], offsets[e + 1]). Entries from offsets[E] on are
-/// row_slot -1, row_token 0.
+/// The rows sorted by expert; within an expert, tokens keep their order. Slot t * K + k is the k-th choice of token t.
+/// At most R slots have a choice, and R <= T * K. The rows of expert e are [offsets[e], offsets[e + 1]). Entries from
+/// offsets[E] on have row_slot -1 and row_token 0.
 struct RoutePlan {
   View ids;        ///< i32 [T, K], -1: none
   View offsets;    ///< i32 [E + 1]
@@ -101,8 +102,8 @@ struct RoutePlan {
   }
 };
 
-/// y[t] = (y[t] when `accumulate`) + residual[t] (where given) + sum over k, in order, of rows[slot_row[t, k]].
-/// It is the combination in forward and the gathered input's gradient in backward.
+/// y[t] = (y[t] when `accumulate`) + residual[t] (if given) + sum over k, in order, of rows[slot_row[t, k]]. It
+/// combines the experts' outputs in forward, and computes the gradient of the gathered input in backward.
 struct RowsCombine {
   View rows;           ///< [R, D]
   View slot_row;       ///< i32 [T, K], -1: none
@@ -117,12 +118,12 @@ struct RowsCombine {
   }
 };
 
-/// d_logits from the gates' gradients, the balance losses and the z-loss:
+/// d_logits from the gradients of the gates, the balance losses and the z-loss:
 ///   d_gate_k   = d_gates (0 where kept is negative) + gate_coefficients[group, id_k]
 ///   d_score_i  = through scale and form, of the gates of ids (replayed, never chosen again)
 ///                + coefficients[group, i], of s_i, or of s_i / sum_j s_j when `balance_normalized`
 ///   d_logit_i  = through the scoring + 2 z_loss inv_tokens log_sum s_i.
-/// Padding: 0. Ids may be -1 in any place; those say nothing.
+/// Padding: 0. Ids may be -1 anywhere; such slots are ignored.
 struct RouterBackward {
   View scores;                  ///< stat [T, E]
   View ids;                     ///< i32 [T, K]: as chosen

@@ -1,14 +1,14 @@
 #pragma once
-/// What single routing methods bring: capacity, noise, tables, the choice made by experts, distillation.
-/// docs/routing.md. T tokens, D hidden size, E routed experts, K chosen per token, G balance groups. A token whose
-/// `group` is negative is padding.
+/// Operations of single routing methods: capacity, noise, tables, choice by experts, distillation. See docs/routing.md.
+/// T tokens, D hidden size, E routed experts, K chosen per token, G balance groups. A token whose `group` is negative
+/// is padding.
 
 #include "ops/fields.h"
 
 namespace moe {
 
-/// Where a draw's numbers come from: Random(seed, stream) at index (first + t) * width + column, `first` being the
-/// index of the view's first token in the step. So draws depend neither on microbatches nor on recomputation.
+/// The source of random draws: Random(seed, stream) at index (first + t) * width + column, where `first` is the index
+/// in the step of the view's first token. So draws depend neither on microbatches nor on recomputation.
 struct Draws {
   uint64_t seed = 0;
   uint64_t stream = 0;
@@ -28,10 +28,10 @@ constexpr int64_t tokens_per_expert(int64_t tokens, int64_t experts, int64_t fac
   return wanted < tokens ? wanted : tokens;
 }
 
-/// kept = ids without what falls away, -1 in its place. First, where `threshold` > 0 (K = 2), the second expert stays
-/// with probability min(1, g2 / (g1 + g2) / threshold). Then, where `factor` > 0, each expert takes at most
+/// kept = ids with -1 in the place of dropped choices. First, if `threshold` > 0 (K = 2), the second expert stays with
+/// probability min(1, g2 / (g1 + g2) / threshold). Then, if `factor` > 0, each expert takes at most
 /// expert_capacity(non-padding tokens of the row, E, factor) choices of a row: all first choices in token order, then
-/// all second ones, and so on. `dropped` counts what the capacity refused.
+/// all second ones, and so on. `dropped` counts the choices that the capacity refused.
 struct RouterDrop {
   View ids;    ///< i32 [T, K]
   View gates;  ///< stat [T, K]
@@ -93,8 +93,9 @@ struct NoiseLoad {
   }
 };
 
-/// The gradients of RouterNoise, and of NoiseLoad where `coefficients` say what a unit of load adds to the loss; its
-/// thresholds c_i are noisy logits of other experts and pass their part on to them. Padding: d_noisy alone.
+/// The gradients of RouterNoise, and of NoiseLoad if `coefficients` give what a unit of load adds to the loss. The
+/// thresholds c_i of NoiseLoad are noisy logits of other experts and pass their part of the gradient on to them.
+/// Padding: only d_noisy.
 struct NoiseBackward {
   View clean;              ///< stat [T, E]
   View raw;                ///< stat [T, E]
@@ -131,9 +132,9 @@ struct TableRoute {
   }
 };
 
-/// Each expert takes its tokens_per_expert(non-padding tokens of the row, E, factor) best-scored tokens of each row,
-/// the lower position winning ties and scores that are not numbers coming last: ids[t, e] = e where expert e takes
-/// token t, else -1.
+/// Each expert takes its tokens_per_expert(non-padding tokens of the row, E, factor) best-scored tokens of each row.
+/// Among equal scores the lower position wins; scores that are not numbers come last. ids[t, e] = e where expert e
+/// takes token t, else -1.
 struct ExpertChoice {
   View scores;         ///< stat [T, E]
   View group;          ///< i32 [T]
@@ -148,7 +149,7 @@ struct ExpertChoice {
   }
 };
 
-/// Cross-entropy of a softmax against the expert that was chosen:
+/// Cross-entropy of a softmax, with the chosen expert as the target:
 ///   loss += weight * inv_tokens * sum over t of -log scores[t, ids[t, 0]]
 ///   d_logits[t, i] = weight * inv_tokens * (scores[t, i] - [i is ids[t, 0]]), 0 for padding.
 struct Distillation {

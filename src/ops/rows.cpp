@@ -5,7 +5,7 @@
 namespace moe {
 namespace {
 
-/// What SwiGlu and its backward have in common: y [T, F] decides the sizes.
+/// Checks for SwiGlu and its backward: y [T, F] decides the sizes.
 template <class Op>
 void check_swiglu(Checker& c, const Op& op) {
   c.define("2F", 2 * c.size("F"), "F").data(op.gate_up, "T 2F");

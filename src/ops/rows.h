@@ -1,14 +1,15 @@
 #pragma once
-/// Operations on each row alone: normalisation, SwiGLU, rotary positions, residual sums.
-/// T rows (tokens, or rows sorted by expert), D hidden size, F width. stat = f32, or f64 beside f64 data.
+/// Operations on single rows: normalisation, SwiGLU, rotary positions, residual sums. T rows (tokens, or rows sorted by
+/// expert), D hidden size, F width. stat = f32, or f64 beside f64 data.
 
 #include "ops/fields.h"
 
 namespace moe {
 
-/// docs/paper.md eq. (1)-(2): sum = x + residual (where given; else the input is x itself),
+/// docs/paper.md eq. (1)-(2): sum = x + residual (if there is no residual, the input is x itself),
 ///   inv_rms = 1 / sqrt(mean(sum^2) + eps),   y = gain * cast(sum * inv_rms)
-/// with the statistics in stat precision and `cast` to y's type before the gain, as the released code does.
+/// The statistics are in stat precision, and `cast` converts to y's type before the gain is applied, as in the released
+/// code.
 struct RmsNorm {
   View x;              ///< [T, D]
   View residual = {};  ///< [T, D]
@@ -53,7 +54,7 @@ struct SwiGlu {
   View gate_up;           ///< [T, 2F]
   View scale = {};        ///< stat [S]
   View scale_index = {};  ///< i32 [T], present exactly when scale is
-  View row_count = {};    ///< i32 [1]: only rows below it are computed, the rest are left alone
+  View row_count = {};    ///< i32 [1]: only rows below it are computed, the others are not changed
   View y;                 ///< [T, F]
 
   static constexpr const char* name = "swiglu";
@@ -75,7 +76,7 @@ struct SwiGluBackward {
   View dy;                ///< [T, F]
   View d_gate_up;         ///< [T, 2F], may be gate_up itself
   View y = {};            ///< [T, F], may be dy itself
-  View d_scale = {};      ///< stat [S], present exactly when scale is; elements that no row names are left alone
+  View d_scale = {};      ///< stat [S], present exactly when scale is; elements that no row names are not changed
 
   static constexpr const char* name = "swiglu_backward";
   static constexpr auto fields() {
@@ -103,8 +104,8 @@ struct RopeTable {
   }
 };
 
-/// Rotates each head of x in place, "rotate half" layout (docs/paper.md section 1): (x1, x2) -> (x1 c - x2 s, x2 c + x1
-/// s). `inverse` rotates back, which is the backward pass.
+/// Rotates each head of x in place, in the "rotate half" layout (docs/paper.md section 1): (x1, x2) -> (x1 c - x2 s, x2
+/// c + x1 s). `inverse` rotates back, which is the backward pass.
 struct Rope {
   View x;      ///< [T, heads * h]
   View table;  ///< stat [T, h]

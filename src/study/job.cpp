@@ -32,7 +32,7 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-/// Times, loads and dropped choices, as the run's folder says; seconds of training until each step.
+/// Times, loads and dropped choices from the run's folder. Returns the seconds of training until each step.
 std::vector<double> read_log(const fs::path& path, int64_t experts_per_token, JobResult& result) {
   std::vector<double> seconds_at{0}, rates;
   const std::string name = path.string();
@@ -71,15 +71,15 @@ void read_evaluations(const fs::path& path, const std::vector<double>& seconds_a
   }
 }
 
-/// A switch of the trained model to evaluate with.
+/// A switch for evaluating the trained model.
 struct PlannedSwitch {
   const char* kind;
   int64_t value;
   RoutingSwitches switches;
 };
 
-/// The paper's analyses (Figures 4 and 5, section 4.5) of systems that choose experts by score, as far as their experts
-/// suffice.
+/// The paper's analyses (Figures 4 and 5, section 4.5) for systems that choose experts by score, if they have enough
+/// experts.
 std::vector<PlannedSwitch> planned_switches(const Study& study, const ModelConfig& model) {
   std::vector<PlannedSwitch> planned;
   if (model.n_routed_experts == 0 || model.routing != RoutingMethod::topk) return planned;
@@ -110,7 +110,7 @@ double loss_of(const LoadedModel& model, const StudyJob& job, const Dataset& val
       .all.loss();
 }
 
-/// False when a signal came.
+/// False after a signal.
 bool measure_switches(const Study& study, const StudyJob& job, const Dataset& valid, Device& device, Backend& backend,
                       std::vector<SwitchPoint>& points) {
   const std::vector<PlannedSwitch> all = planned_switches(study, job.run.model);
@@ -125,7 +125,7 @@ bool measure_switches(const Study& study, const StudyJob& job, const Dataset& va
   return InterruptGuard::signal() == 0;
 }
 
-/// Settings as a result keeps them: without where the run was.
+/// The settings in the form that a result keeps: without the run's folder.
 std::string without_folder(const std::string& settings) {
   std::istringstream text(settings);
   std::string kept;
@@ -135,7 +135,7 @@ std::string without_folder(const std::string& settings) {
   return kept;
 }
 
-/// Refuses what was made from settings that mean something else than the job's.
+/// Refuses a file whose settings mean something else than the job's.
 void require_same_settings(const fs::path& path, const std::string& kept, const StudyJob& job) {
   std::string why;
   try {

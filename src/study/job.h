@@ -1,5 +1,5 @@
 #pragma once
-/// One job of a study: trained to its end, evaluated, and kept as one JSON file.
+/// One job of a study. It is trained, evaluated, and its result is kept as one JSON file.
 
 #include <optional>
 #include <string_view>
@@ -11,11 +11,11 @@
 
 namespace moe {
 
-/// A point of a job's curve: an evaluation on the way.
+/// A point of a job's curve: one evaluation during training.
 struct CurvePoint {
   int64_t step = 0;
   double loss = 0;
-  double seconds = 0;  ///< of training until then, evaluations left out
+  double seconds = 0;  ///< of training until then, without evaluations
 };
 
 /// An evaluation of the trained model with a switch.
@@ -28,50 +28,50 @@ struct SwitchPoint {
 struct JobResult {
   std::string system;
   int64_t seed = 0;
-  double loss = 0;        ///< validation, nats per token
-  double loss_error = 0;  ///< half its 95% interval over documents
+  double loss = 0;        ///< validation loss, nats per token
+  double loss_error = 0;  ///< half of its 95% interval over documents
   double bits_per_byte = 0;
   int64_t total_params = 0;
   int64_t activated_params = 0;
   int64_t flops_per_sequence = 0;         ///< by the paper's convention
-  int64_t flops_per_sequence_causal = 0;  ///< the products that are computed
+  int64_t flops_per_sequence_causal = 0;  ///< FLOPs of the products that are computed
   int64_t sequences_per_step = 0;
-  int64_t memory_bytes = 0;  ///< of training, as planned
+  int64_t memory_bytes = 0;  ///< of training, by the plan
   int64_t steps = 0;
   double seconds = 0;             ///< of training
   double tokens_per_second = 0;   ///< median over steps
   double max_over_mean_load = 0;  ///< of the worst layer in the last step
-  double dropped = 0;             ///< share of the last step's choices
+  double dropped = 0;             ///< fraction of the last step's choices
   std::vector<CurvePoint> curve;
   std::vector<SwitchPoint> switches;
-  std::string settings;  ///< all keys in effect but run.dir
-  int64_t diverged = 0;  ///< the step at which training diverged, which ended the job; 0: it did not
+  std::string settings;  ///< all keys in effect except run.dir
+  int64_t diverged = 0;  ///< the step at which training diverged and the job ended; 0: it did not diverge
 
-  /// Products computed until `step`.
+  /// The FLOPs of products until `step`.
   double flops(int64_t step) const {
     return static_cast<double>(flops_per_sequence_causal) * static_cast<double>(sequences_per_step * step);
   }
-  /// Nothing where it was not measured.
+  /// Nothing if it was not measured.
   std::optional<double> switched_loss(std::string_view kind, int64_t value) const;
 };
 
 Json to_json(const JobResult& result);
 JobResult job_result_from(const Json& json, const std::string& name);
 
-/// Trains (resuming what is there) unless `study.result(job)` exists, which is then read; writes it otherwise, and then
-/// removes the run's checkpoints unless the study keeps them. A run or result that was made from other settings is an
-/// error. Training that diverges ends the job, with a result that says so. Returns nothing when a signal stopped it
+/// Returns `study.result(job)` if it exists. Otherwise trains the job (resuming an existing run), writes the result,
+/// and then removes the run's checkpoints unless the study keeps them. A run or result with other settings is an error.
+/// If training diverges, the job ends, and its result says so. Returns nothing if a signal stopped it
 /// (InterruptGuard::signal()).
 std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device& device, Backend& backend,
                                  ThreadPool& pool);
 
-/// Seconds of a training step of the job's run, measured on the device.
+/// Seconds of a training step of the job, measured on the device.
 double measure_rate(const StudyJob& job, Device& device, Backend& backend);
 
-/// The result that is there. Where the run lies is no setting that must agree.
+/// The existing result. Its run folder may differ; other settings must agree.
 std::optional<JobResult> find_result(const Study& study, const StudyJob& job);
 
-/// Of a job that has a result, unless the study keeps them.
+/// Removes the checkpoints of a job that has a result, unless the study keeps them.
 void remove_checkpoints(const Study& study, const StudyJob& job);
 
 }  // namespace moe

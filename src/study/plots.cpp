@@ -11,7 +11,7 @@ constexpr std::array kColours{"#1f6fb4", "#d1495b", "#2e8b57", "#b8860b", "#7b4f
                               "#4a4a4a", "#00808a", "#c46a1b", "#6b8e23", "#a0326e"};
 constexpr double kWidth = 760, kLeft = 70, kRight = 190, kTop = 40, kBottom = 50;
 
-/// Values to a stretch of pixels.
+/// Maps values to a range of pixels.
 struct Axis {
   double low, high, from, to;
   double at(double value) const { return from + (value - low) / (high - low) * (to - from); }
@@ -78,7 +78,7 @@ std::vector<SystemSummary> chosen(const std::vector<SystemSummary>& systems, con
   return result;
 }
 
-/// A switch's losses, the mean over seeds, against its value, where every seed has one.
+/// The losses of a switch (mean over seeds) against its value, if every seed has one.
 std::vector<Line> switch_lines(const std::vector<SystemSummary>& systems, const std::string& kind, double scale) {
   std::vector<Line> lines;
   for (const SystemSummary& system : systems) {

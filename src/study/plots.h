@@ -1,11 +1,11 @@
 #pragma once
-/// Drawings of a study's results, as SVG.
+/// Plots of a study's results, as SVG.
 
 #include "study/table.h"
 
 namespace moe {
 
-/// One bar per system: its loss with its interval. The axis begins where the losses do, not at 0.
+/// One bar per system: its loss with its interval. The axis begins near the smallest loss, not at 0.
 std::string bar_plot(const std::string& title, const std::vector<SystemSummary>& systems);
 
 struct Line {
@@ -15,8 +15,9 @@ struct Line {
 
 std::string line_plot(const std::string& title, const std::string& x_title, const std::vector<Line>& lines);
 
-/// Writes systems.svg, the study's bars, curves.svg (loss against FLOPs), and, where they were measured, figure4.svg
-/// (loss against the best experts passed over) and figure5.svg (loss against the number of experts). The files' names.
+/// Writes systems.svg, the study's bars, curves.svg (loss against FLOPs), and, if they were measured, figure4.svg (loss
+/// against the number of skipped best experts) and figure5.svg (loss against the number of experts). Returns the names
+/// of the files.
 std::vector<std::string> write_plots(const Study& study, const std::vector<SystemSummary>& systems,
                                      const fs::path& folder);
 

@@ -88,7 +88,7 @@ void read_rates(const Settings& settings, Study& study) {
   }
 }
 
-/// What a step of the run uses up; 0: not known yet.
+/// The cost of a step of the run, in units of the budget; 0: not known yet.
 double step_cost(const Study& study, const std::string& system, const RunConfig& run) {
   if (study.budget == Budget::seconds) {
     const auto found = study.seconds_per_step.find(system);
@@ -98,7 +98,7 @@ double step_cost(const Study& study, const std::string& system, const RunConfig&
          static_cast<double>(run.data.rows_per_step);
 }
 
-/// The steps with which the run uses up what the reference's steps do.
+/// The number of steps with the same cost as the reference's steps.
 int64_t steps_within_budget(const Study& study, const StudyJob& job, const RunConfig& reference) {
   const double cost = step_cost(study, job.system, job.run), wanted = step_cost(study, study.reference, reference);
   const auto steps = static_cast<double>(reference.schedule.steps);
@@ -106,8 +106,8 @@ int64_t steps_within_budget(const Study& study, const StudyJob& job, const RunCo
   return std::max<int64_t>(1, std::llround(steps * wanted / cost));
 }
 
-/// The file's settings and the command line's, with the system's over them, as a run of its own; with `steps` steps,
-/// where they are given.
+/// The settings of the file and of the command line, with the system's keys over them, as a run of its own; with
+/// `steps` steps, if given.
 RunConfig read_job(const Study& study, const StudyJob& job, const fs::path& file, const std::vector<std::string>& set,
                    const System& system, const std::function<int64_t(const std::string&)>& dataset_vocabulary,
                    std::optional<int64_t> steps = {}) {

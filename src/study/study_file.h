@@ -1,5 +1,5 @@
 #pragma once
-/// A study: a run file whose systems are trained one after the other, each with its own keys over the file's.
+/// A study: a run file, and systems that are trained one after the other. Each system changes some keys of the file.
 
 #include <map>
 
@@ -7,7 +7,7 @@
 
 namespace moe {
 
-/// A system and a seed.
+/// One system with one seed.
 struct StudyJob {
   std::string system;
   int64_t seed = 1;
@@ -15,11 +15,11 @@ struct StudyJob {
   RunConfig run;
 };
 
-/// What every system of a study may use up, so that all have ended their schedules when they are compared.
+/// What limits the training of every system. All systems have completed their schedules when they are compared.
 enum class Budget {
-  tokens,  ///< all train as many steps
-  flops,   ///< as many as cost what the reference system's steps cost
-  seconds  ///< as many as take as long, by the measured rates
+  tokens,  ///< all systems train the same number of steps
+  flops,   ///< the number of steps that costs the same FLOPs as the reference system's steps
+  seconds  ///< the number of steps that takes the same time, by measured rates
 };
 const char* name(Budget budget);
 
@@ -27,33 +27,33 @@ struct Study {
   fs::path dir;
   std::string title;
   std::vector<std::string> systems;  ///< names, in the file's order
-  std::vector<StudyJob> jobs;        ///< all systems of the first seed, then of the next
+  std::vector<StudyJob> jobs;        ///< the jobs of the first seed for all systems, then those of the next seed
   Budget budget = Budget::tokens;
-  std::string reference;                           ///< the system whose steps the file says
-  std::map<std::string, double> seconds_per_step;  ///< what rates() holds
-  /// Sixteenths of a system's experts that each token's best are passed over by, for Figure 4; none: not measured.
+  std::string reference;                           ///< the system that trains the file's number of steps
+  std::map<std::string, double> seconds_per_step;  ///< the content of the file rates()
+  /// For Figure 4: which fractions (in sixteenths) of the experts to skip, best-scored first. Empty: not measured.
   std::vector<int64_t> mask_sixteenths;
   struct Bars {
-    std::string name;  ///< of the plot's file
+    std::string name;  ///< name of the plot's file
     std::vector<std::string> systems;
   };
-  std::vector<Bars> bars;         ///< plots of some systems' losses
-  bool keep_checkpoints = false;  ///< of jobs that have a result
+  std::vector<Bars> bars;         ///< plots of the losses of some systems
+  bool keep_checkpoints = false;  ///< keep the checkpoints of jobs that have a result
   /// Evaluate with other numbers of routed experts (Figure 5) and without the shared ones (section 4.5).
   bool switches = false;
 
   fs::path result(const StudyJob& job) const { return dir / "results" / (job.name + ".json"); }
-  /// The measured seconds of a step of each system (Budget::seconds).
+  /// The file with the measured seconds of a step of each system (Budget::seconds).
   fs::path rates() const { return dir / "rates.json"; }
-  /// The system's number of steps waits for a rate, its own or the reference's.
+  /// True if the system's number of steps needs a rate that is not measured yet, its own or the reference's.
   bool lacks_rate(const std::string& system) const;
   fs::path folder(const StudyJob& job) const { return dir / "runs" / job.name; }
 };
 
-/// Reads FILE: sections of a run file, and [study] with `dir`, `title`, `seeds`, `systems` ("NAME: KEY=VALUE
+/// Reads FILE: the sections of a run file, and [study] with `dir`, `title`, `seeds`, `systems` ("NAME: KEY=VALUE
 /// KEY=VALUE"), `budget`, `reference`, `bars` ("NAME: SYSTEM SYSTEM"), `mask_sixteenths`, `switches` and
-/// `keep_checkpoints`. `set` are overrides of the command line, of any key but those that the study sets itself
-/// (train.seed, run.dir). UsageErrors as of a run file.
+/// `keep_checkpoints`. `set` has the overrides of the command line; they may change any key except those that the study
+/// sets itself (train.seed, run.dir). UsageErrors are those of a run file.
 Study read_study(const fs::path& file, const std::vector<std::string>& set,
                  const std::function<int64_t(const std::string& folder)>& dataset_vocabulary);
 

@@ -6,7 +6,7 @@
 
 namespace moe {
 
-/// [study] as the file has it.
+/// The section [study] of the file.
 struct StudyFile {
   std::string dir = "runs/study";
   std::string title;

@@ -13,10 +13,11 @@ constexpr std::array kStudent{12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 
                               2.201,  2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
                               2.080,  2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042};
 
-/// A little too large above the table's end.
+/// A little too large beyond the end of the table.
 double student(size_t degrees) { return kStudent[std::min(degrees, kStudent.size()) - 1]; }
 
-/// A curve's loss where `budget` is used up, on the line between two evaluations; the last one's where it used less.
+/// A curve's loss at the point where `budget` is used up, on the line between two evaluations; the last loss if it used
+/// less.
 template <class Used>
 std::optional<double> loss_at(const JobResult& result, double budget, const Used& used) {
   const CurvePoint* before = nullptr;

@@ -1,5 +1,5 @@
 #pragma once
-/// A stack of named buffers inside one block of memory that somebody else owns.
+/// A stack of named buffers inside one block of memory. The arena does not own the block.
 
 #include <cstddef>
 #include <string>
@@ -10,8 +10,8 @@
 
 namespace moe {
 
-/// Buffers are pushed and released in stack order. The arena remembers the peak and who stood there, so that a run over
-/// a null device measures exactly what the real run needs.
+/// Buffers are pushed and released in stack order. The arena remembers the peak and the buffers at the peak. So a run
+/// over a null device measures exactly the memory that the real run needs. Use an arena on one thread at a time.
 class Arena {
  public:
   struct Buffer {
@@ -19,7 +19,7 @@ class Arena {
     size_t bytes;
   };
 
-  /// `capacity` bytes from `base` (an address of any device); `name` appears in errors.
+  /// `capacity` bytes from `base` (an address of any device). Errors use `name`.
   Arena(std::string name, void* base, size_t capacity);
 
   /// An uninitialised contiguous tensor, aligned to 64 bytes.
@@ -27,14 +27,14 @@ class Arena {
 
   const void* base() const { return base_; }
   size_t mark() const { return used_; }
-  /// Gives back all that was pushed since `mark`.
+  /// Releases everything that was pushed since `mark`.
   void release(size_t mark);
 
   size_t peak_bytes() const { return peak_; }
-  /// The buffers that stood at the peak, in stack order.
+  /// The buffers in use at the peak, in stack order.
   const std::vector<Buffer>& at_peak() const { return at_peak_; }
 
-  /// Releases at the end of a scope what was pushed in it.
+  /// Releases at the end of a scope what the scope has pushed.
   class Frame {
    public:
     explicit Frame(Arena& arena) : arena_(arena), mark_(arena.mark()) {}

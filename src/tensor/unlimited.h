@@ -1,12 +1,12 @@
 #pragma once
-/// Capacity of an arena whose memory does not end.
+/// The capacity of an arena without a memory limit.
 
 #include <cstddef>
 
 namespace moe {
 
-/// On a null device: more than any plan needs, and eight of them have addresses of 64 bits. An arena of this capacity
-/// that overflows refuses the model and the microbatch, not the plan.
+/// For a null device: more than any plan needs, and small enough that eight of them have 64-bit addresses. If an arena
+/// of this capacity overflows, the model or the microbatch is too large, not the plan.
 constexpr size_t kUnlimitedBytes = size_t{1} << 58;
 
 }  // namespace moe

@@ -75,7 +75,7 @@ void execute(Context& context, const AttentionBackward& op) {
                                                 scratch);
     }
   };
-  constexpr int64_t kTokensPerTask = 128;  // small, because a long document makes a range's neighbours empty
+  constexpr int64_t kTokensPerTask = 128;  // small, because a long document makes the neighbouring ranges empty
   for_ranges(context, tokens, kTokensPerTask, op.kv_heads, differentiate);
 }
 

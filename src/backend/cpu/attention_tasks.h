@@ -1,5 +1,5 @@
 #pragma once
-/// The division of attention among tasks: ranges of tokens and key/value heads.
+/// Divides attention into tasks: ranges of tokens, and key/value heads.
 
 #include <algorithm>
 
@@ -7,20 +7,20 @@
 
 namespace moe::cpu {
 
-/// The kernel's rows of one head, or of adjacent heads: of a matrix, from row `row` on.
+/// The kernel's rows of one head, or of adjacent heads, of a matrix from row `row` on.
 inline HeadRows head_rows(const View& matrix, int64_t row, int64_t column) {
   const bool is_bf16 = matrix.dtype == DType::bf16;
   return {address(matrix.data, is_bf16, row * matrix.stride[0] + column), is_bf16, matrix.stride[0]};
 }
 
-/// Tokens in a task: enough tasks for the workers to share, few enough to pack keys and values seldom.
+/// Tokens per task: few enough that all workers get tasks, many enough that keys and values are rarely packed again.
 inline int64_t tokens_per_task(const Context& context, int64_t tokens, int kv_heads) {
   constexpr int64_t kTasksPerWorker = 8, kMostTokens = 512;
   return std::clamp<int64_t>(tokens * kv_heads / (kTasksPerWorker * context.pool.size()), 1, kMostTokens);
 }
 
-/// Calls task(begin, end, kv_head, scratch) for ranges of tokens and each key/value head; the last tokens, which see
-/// the most keys, first.
+/// Calls task(begin, end, kv_head, scratch) for ranges of tokens and each key/value head. The last tokens, which see
+/// the most keys, come first.
 template <class Task>
 void for_ranges(Context& context, int64_t tokens, int64_t per_task, int kv_heads, Task task) {
   const int64_t ranges = (tokens + per_task - 1) / per_task;

@@ -8,8 +8,8 @@
 namespace moe::cpu {
 namespace {
 
-/// The sum of value(t) over tokens that are not padding: partial sums for blocks of rows that the shape alone decides,
-/// added in their order.
+/// The sum of value(t) over tokens that are not padding: partial sums for blocks of rows, added in order. The blocks
+/// depend only on the shape.
 template <class Value>
 double sum_over_tokens(Context& context, const View& group, const Value& value) {
   const int64_t rows = group.size(0);
@@ -115,7 +115,7 @@ void execute(Context& context, const RouterZLoss& op) {
   *op.loss.as<float>() += static_cast<float>(static_cast<double>(op.weight) * *op.inv_tokens.as<float>() * sum);
 }
 
-// Each task owns some experts and walks over all tokens, adding in double.
+// Each task owns some experts and visits all tokens. Sums are in double.
 template <>
 void execute(Context& context, const ExpertSums& op) {
   const int64_t experts = op.sums.size(1), groups = op.sums.size(0), count = op.values.size(1);

@@ -19,7 +19,7 @@ namespace avx512_bf16 {
 Kernels kernels();
 }
 
-// Each table is made by code of its own instruction set, so only when it is asked for.
+// Code of its own instruction set creates each table, so it runs only on request.
 const Kernels& kernels_for(Isa isa) {
   switch (isa) {
     case Isa::avx512_bf16: {

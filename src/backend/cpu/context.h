@@ -9,7 +9,7 @@
 
 namespace moe::cpu {
 
-/// Scratch of fixed size for each worker, allocated once. It is address space until an operation touches it.
+/// Scratch of a fixed size for each worker, allocated once. It uses only address space until an operation writes to it.
 class Scratch {
  public:
   explicit Scratch(int workers);
@@ -17,7 +17,7 @@ class Scratch {
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
-  /// At least kBytes bytes, aligned to 64, for `worker` alone; holds nothing between operations.
+  /// At least kBytes bytes, aligned to 64, for `worker` only. Its content is not kept between operations.
   void* of(int worker) const { return blocks_[static_cast<size_t>(worker)]; }
   static constexpr size_t kBytes = kScratchFloats * sizeof(float);
 
@@ -25,7 +25,7 @@ class Scratch {
   std::vector<void*> blocks_;
 };
 
-/// Bytes of scratch that all contexts of this process hold.
+/// The bytes of scratch that all contexts of this process hold.
 int64_t scratch_bytes();
 
 struct Context {
@@ -34,7 +34,8 @@ struct Context {
   Scratch scratch;
 };
 
-/// Specialised for every operation of OpList and every fusion, in the file of its family; a missing one does not link.
+/// Specialised for every operation of OpList and every fusion, in the file of its family. If one is missing, the
+/// program does not link.
 template <class Op>
 void execute(Context& context, const Op& op);
 

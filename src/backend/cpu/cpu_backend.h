@@ -1,5 +1,5 @@
 #pragma once
-/// The CPU: a device whose memory is the host's, and a backend that shares each operation among a pool's threads.
+/// The CPU: a device whose memory is the host's, and a backend that divides each operation among the threads of a pool.
 
 #include <memory>
 
@@ -10,11 +10,11 @@
 
 namespace moe {
 
-/// Host memory, in huge pages where the system gives them.
+/// Host memory, in huge pages if the system gives them.
 std::unique_ptr<Device> make_cpu_device();
 
-/// The same bits for any number of threads. `isa` beyond what the processor has is refused; default: the best it has.
-/// The pool must outlive the backend, and is used by one backend at a time.
+/// Gives the same bits for any number of threads. An `isa` that the processor lacks is refused; the default is the best
+/// one that it has. The pool must outlive the backend. One backend at a time may use it.
 std::unique_ptr<Backend> make_cpu_backend(ThreadPool& pool, Isa isa = best_isa());
 
 }  // namespace moe

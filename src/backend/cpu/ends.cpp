@@ -16,7 +16,7 @@ void execute(Context& context, const Embed& op) {
   });
 }
 
-// Each task owns some columns of the table and walks over all tokens, so that repeated tokens add up in their order.
+// Each task owns some columns of the table and visits all tokens, so that repeated tokens add up in order.
 template <>
 void execute(Context& context, const EmbedBackward& op) {
   assert(values_in(op.tokens, 0, op.d_table.size(0)));

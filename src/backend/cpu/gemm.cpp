@@ -4,7 +4,8 @@
 namespace moe::cpu {
 namespace {
 
-// About what the kernel needs in cycles for one step along K: a tile of m x n, and packing its operands.
+// About the number of cycles that the kernel needs for one step along K: for a tile of m x n, and for packing its
+// operands.
 double cycles(int64_t m, int64_t n) {
   return static_cast<double>(m) * static_cast<double>(n) / 16 + static_cast<double>(m + n);
 }
@@ -12,7 +13,7 @@ constexpr double kCyclesPerTask = 3000;
 constexpr int64_t kLeastRows = 48;
 constexpr int64_t kLeastColumns = 32;
 
-/// The division with the least expected time for `workers` that take tiles as they become free.
+/// The division with the shortest expected time for `workers` that take tiles as they become free.
 Grid choose_grid(int64_t m, int64_t n, int64_t k, int workers) {
   Grid best{1, 1};
   double best_time = -1;

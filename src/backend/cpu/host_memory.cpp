@@ -14,7 +14,7 @@ constexpr size_t kAlignment = 64;
 bool is_large(size_t bytes) { return bytes >= kHugePage; }
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-/// Pages that begin at a huge page's boundary, or null.
+/// Pages that begin at the boundary of a huge page, or null.
 void* map_pages(size_t bytes) {
   const size_t size = round_up(bytes, kHugePage);
   if (size < bytes || size + kHugePage < size) return nullptr;
@@ -24,7 +24,7 @@ void* map_pages(size_t bytes) {
   const size_t before = (kHugePage - reinterpret_cast<size_t>(begin) % kHugePage) % kHugePage;
   if (before > 0) munmap(begin, before);
   munmap(begin + before + size, kHugePage - before);
-  madvise(begin + before, size, MADV_HUGEPAGE);  // a wish: without it the pages are small
+  madvise(begin + before, size, MADV_HUGEPAGE);  // only a hint: without it the pages are small
   return begin + before;
 }
 

@@ -6,10 +6,10 @@
 
 namespace moe::cpu {
 
-/// Uninitialised memory aligned to 64 bytes, large blocks in huge pages where the system gives them.
-/// Throws Error naming `purpose` and the size when there is none.
+/// Uninitialised memory, aligned to 64 bytes; large blocks are in huge pages if the system gives them. If there is no
+/// memory, throws an Error that names `purpose` and the size.
 void* allocate_host(size_t bytes, const std::string& purpose);
-/// Gives back what allocate_host(bytes) returned.
+/// Releases what allocate_host(bytes) returned.
 void release_host(void* data, size_t bytes);
 
 }  // namespace moe::cpu

@@ -6,7 +6,7 @@
 
 namespace moe::cpu {
 
-/// An order of all scores, those that are not numbers last: beside minus infinity, by index.
+/// An order of all scores. Scores that are not numbers come last: they count as minus infinity, and the index decides.
 inline float rank(float score) { return std::isnan(score) ? -std::numeric_limits<float>::infinity() : score; }
 
 }  // namespace moe::cpu

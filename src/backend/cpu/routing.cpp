@@ -11,8 +11,8 @@
 namespace moe::cpu {
 namespace {
 
-/// The `count` first in the order of rank(value), best first, the lower index before its equals: distinct ids whatever
-/// the values. `best`: their ranks.
+/// The first `count` in the order of rank(value), best first; among equals the lower index comes first. The ids are
+/// distinct for any values. `best` gets their ranks.
 void choose(const float* values, int64_t size, int64_t count, int32_t* ids, float* best) {
   int64_t chosen = 0;
   for (int64_t e = 0; e < size; ++e) {
@@ -29,8 +29,8 @@ void choose(const float* values, int64_t size, int64_t count, int32_t* ids, floa
   }
 }
 
-/// Minus infinity in `keys` for the experts of groups that a token does not use. `ids` and `best` have room for any
-/// choice.
+/// Sets `keys` to minus infinity for the experts of groups that a token does not use. `ids` and `best` have room for
+/// any choice.
 void exclude_groups(const GroupLimit& limit, int64_t experts, float* keys, float* sums, int32_t* ids, float* best) {
   const int64_t members = experts / limit.groups;
   for (int64_t g = 0; g < limit.groups; ++g) {
@@ -66,7 +66,7 @@ void execute(Context& context, const RouterScores& op) {
   const int64_t width = op.x.size(1);
   const int64_t experts = op.weight.size(0);
   const auto& kernels = context.kernels.rows.softmax;
-  constexpr int64_t kTile = 4;  // rows that share a pass over the weights
+  constexpr int64_t kTile = 4;  // number of rows that share a pass over the weights
   for_rows(
       context.pool, op.x.size(0), width * experts / 8,
       [&](int64_t begin, int64_t end) {
@@ -153,7 +153,7 @@ void execute(Context& context, const RouterGates& op) {
   });
 }
 
-// A counting sort on one thread: a pass over T * K small integers takes less than handing out the work.
+// A counting sort on one thread. A pass over T * K small integers takes less time than distributing the work.
 template <>
 void execute(Context& context, const RoutePlan& op) {
   const int64_t experts = op.offsets.size(0) - 1;
@@ -213,7 +213,7 @@ void execute(Context& context, const RowsCombine& op) {
 
 namespace {
 
-/// The gradients of the token's scores by way of its gates, added to `d`. `d_gates`: one per slot.
+/// Adds the gradients of the token's scores through its gates to `d`. `d_gates` has one per slot.
 void gates_backward(const RouterBackward& op, const float* scores, const int32_t* ids, const float* d_gates,
                     int64_t count, float* d) {
   switch (op.form) {
@@ -246,7 +246,7 @@ void gates_backward(const RouterBackward& op, const float* scores, const int32_t
   }
 }
 
-/// The coefficients, of scores or of scores / their sum.
+/// The coefficients, for scores or for scores divided by their sum.
 void balance_backward(const RouterBackward& op, const float* scores, const float* coefficients, int64_t experts,
                       float* d) {
   if (!op.balance_normalized) return static_cast<void>(std::copy(coefficients, coefficients + experts, d));

@@ -16,7 +16,7 @@ namespace {
 
 double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
 
-/// In the falling order of scores a comes before b; of equals the lower index.
+/// True if a comes before b in the falling order of scores; among equal scores the lower index comes first.
 template <class Score>
 bool comes_before(int64_t a, int64_t b, const Score& score) {
   const float one = rank(score(a)), other = rank(score(b));
@@ -27,7 +27,8 @@ int64_t tokens_of_row(const int32_t* group, int64_t length) {
   return std::count_if(group, group + length, [](int32_t g) { return g >= 0; });
 }
 
-// One of each row's experts is full after `capacity` choices; a row's choices queue up, first ones first.
+// Each expert accepts at most `capacity` choices of a row. The row's first choices queue in token order, then its
+// second choices, and so on.
 int64_t drop_beyond_capacity(const RouterDrop& op, int64_t row) {
   const int64_t begin = row * op.row_length, end = begin + op.row_length;
   const int64_t tokens = tokens_of_row(op.group.as<int32_t>() + begin, op.row_length);
@@ -107,7 +108,7 @@ void execute(Context& context, const RouterNoise& op) {
 
 namespace {
 
-/// The K-th and the next of a token's noisy logits in falling order, and which of them is an expert's threshold.
+/// The K-th and the next of a token's noisy logits in falling order. One of them is the threshold of each expert.
 struct Thresholds {
   int64_t kth, next;
   bool chosen(const float* noisy, int64_t e) const {

@@ -21,7 +21,7 @@ int64_t active_rows(const Op& op) {
   return std::clamp<int64_t>(count, 0, rows);
 }
 
-/// Where row r's scale stands, or null.
+/// The address of row r's scale, or null.
 template <class Op>
 const float* scale_of(const Op& op, int64_t r) {
   return op.scale ? op.scale.template as<float>() + op.scale_index.template as<int32_t>()[r] : nullptr;
@@ -50,7 +50,7 @@ void execute(Context& context, const RmsNormBackward& op) {
   const int64_t rows = op.x.size(0);
   const int64_t width = op.x.size(1);
   if (rows == 0 || width == 0) return;
-  // dgain: a partial sum for each block of rows, the blocks given by the shape alone, then added in their order.
+  // dgain: a partial sum for each block of rows, then the sum of these in order. The blocks depend only on the shape.
   constexpr int64_t kMaxBlocks = 64;
   constexpr int64_t kRowsPerBlock = 32;
   const auto room = static_cast<int64_t>(Scratch::kBytes / sizeof(float)) / width;

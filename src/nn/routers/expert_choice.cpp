@@ -1,6 +1,6 @@
-/// Expert choice, Zhou et al. 2022: in each batch row every expert takes the tokens that score it highest, as many as
-/// there would be of each with c experts per token; the gate is the score. A token may have no expert or all of them,
-/// and the choice looks at later tokens: it is not causal.
+/// Expert choice, Zhou et al. 2022. In each batch row every expert takes the tokens with the highest scores for it.
+/// Their number is the one that each expert would have with c experts per token. The gate is the score. A token may
+/// have no expert or all of them. The choice looks at later tokens, so it is not causal.
 
 #include "nn/routers/method.h"
 

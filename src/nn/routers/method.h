@@ -6,13 +6,13 @@
 namespace moe {
 
 struct RouterFunctions {
-  /// Fills the method's own views of `route`, and ids and gates of its choice unless `replay`.
+  /// Fills the method's own views of `route`. Fills the ids and gates of its choice, unless `replay` is set.
   void (*choose)(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay);
-  /// Adds to `sums`, for the tokens' `group`, what the balance losses need. Absent views are not wanted.
+  /// Adds to `sums`, for the tokens' `group`, what the balance losses need. Absent views are not needed.
   void (*sum)(Pass& pass, const RouterInput& in, const Route& route, View group, const BalanceSums& sums);
-  /// Adds the losses to in.stats.losses; `sums` is what balance losses range over.
+  /// Adds the losses to in.stats.losses. Balance losses use `sums`.
   void (*losses)(Pass& pass, const RouterInput& in, const Route& route, const BalanceSums& sums);
-  /// As route_backward.
+  /// The method's part of route_backward.
   void (*backward)(Pass& pass, const RouterInput& in, const RouterWeights& weights, const RouterWeights& gradients,
                    const Route& route, const BalanceSums& sums, View d_gates, View dx);
 };
@@ -23,7 +23,7 @@ const RouterFunctions& hash_router();
 const RouterFunctions& expert_choice_router();
 const RouterFunctions& stable_router();
 
-/// Where the layer's loss of this kind is added up.
+/// The accumulator of the layer's loss of this kind.
 inline View loss_of(const RouterInput& in, RouterLoss loss) {
   return in.stats.losses.rows(static_cast<int64_t>(loss), 1);
 }
@@ -34,7 +34,7 @@ void logits_backward(Pass& pass, View d_logits, View x, View weight, View d_weig
 /// [G, E] factors in scratch memory, all 0.
 View balance_factors(Pass& pass, const RouterInput& in);
 
-/// What a method without losses gives.
+/// The functions of a method without losses.
 void no_sums(Pass& pass, const RouterInput& in, const Route& route, View group, const BalanceSums& sums);
 void no_losses(Pass& pass, const RouterInput& in, const Route& route, const BalanceSums& sums);
 

@@ -1,6 +1,6 @@
-/// Shazeer et al. 2017: the K best of h_i = x . w_i + n softplus(x . v_i), n standard normal in training and 0
-/// otherwise; gates are the softmax over the K kept logits. Its losses ask for equal sums of gates (importance) and of
-/// the probability to be chosen (load): weight * CV^2 of each. docs/routing.md.
+/// Shazeer et al. 2017: the K best of h_i = x . w_i + n softplus(x . v_i), with n standard normal in training and 0
+/// otherwise. The gates are the softmax over the K kept logits. The losses want equal sums of gates (importance) and of
+/// probabilities to be chosen (load) for all experts: weight * CV^2 of each. docs/routing.md.
 
 #include "nn/routers/method.h"
 
@@ -36,7 +36,7 @@ void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Rou
       .scores = route.scores, .ids = route.choice.ids, .form = in.config.form, .gates = route.choice.gates});
 }
 
-/// With K = E every expert is chosen for sure.
+/// With K = E every expert is certainly chosen.
 bool has_load(const RouterInput& in) { return in.config.top_k < in.config.experts; }
 
 void sum(Pass& pass, const RouterInput& in, const Route& route, View group, const BalanceSums& sums) {
@@ -56,7 +56,7 @@ VariationLoss variation(const RouterInput& in, View sums, float weight) {
 }
 
 void losses(Pass& pass, const RouterInput& in, const Route&, const BalanceSums& sums) {
-  // In the step scope every microbatch sees the whole step's sums, and one of them adds the loss.
+  // In step scope every microbatch has the sums of the whole step, so only one of them adds the loss.
   if (in.balance.scope == BalanceScope::step && in.mode.first_token != 0) return;
   const auto add = [&](View of, float weight, RouterLoss loss) {
     if (!of) return;

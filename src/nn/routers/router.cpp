@@ -22,7 +22,7 @@ const RouterFunctions& functions(const RouterConfig& config) {
   return topk_router();
 }
 
-/// Thinning in training; capacity where the tokens lie in rows (with a cache nothing is dropped).
+/// Thinning in training, and capacity if the tokens are in rows (with a cache nothing is dropped).
 void drop(Pass& pass, const RouterInput& in, const Route& route) {
   const RouterConfig& config = in.config;
   const Arena::Frame frame(pass.scratch);
@@ -44,8 +44,7 @@ void drop(Pass& pass, const RouterInput& in, const Route& route) {
                               .dropped = dropped});
 }
 
-/// What the balance losses range over: the step's sums where they were collected, else made for this microbatch's
-/// groups.
+/// The sums for the balance losses: those of the step if they were collected, else those of this microbatch's groups.
 BalanceSums balance_sums(Pass& pass, const RouterInput& in, const Route& route) {
   const BalanceConfig& balance = in.balance;
   if (!balance.grouped()) return {};

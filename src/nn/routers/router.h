@@ -1,7 +1,7 @@
 #pragma once
-/// What all routing methods have in common, docs/routing.md: their configuration, the choice that the experts work by,
-/// the losses they add. T tokens, D hidden size, E routed experts, K chosen, S choice slots per token (K; E where
-/// experts choose), R rows of experts, G balance groups.
+/// What all routing methods share (docs/routing.md): their configuration, the choice of experts, and the losses. T
+/// tokens, D hidden size, E routed experts, K chosen, S choice slots per token (K; E if experts choose), R rows of
+/// experts, G balance groups.
 
 #include <array>
 #include <optional>
@@ -26,32 +26,32 @@ struct RouterConfig {
   int64_t top_k = 0;    ///< K
   Scoring scoring = Scoring::softmax;
   GateForm form = GateForm::score;
-  float scale = 1;        ///< of the gates
+  float scale = 1;        ///< factor of the gates
   GroupLimit limit = {};  ///< device- and node-limited routing
-  bool biased = false;    ///< loss-free balancing: RouterWeights::bias is part of the model
-  bool log_sum = false;   ///< keep what a z-loss needs
-  float jitter = 0;       ///< of the router's input, in training
+  bool biased = false;    ///< loss-free balancing: the model has RouterWeights::bias
+  bool log_sum = false;   ///< keep the log-sum-exp for a z-loss
+  float jitter = 0;       ///< jitter of the router's input, in training
   float threshold = 0;    ///< thinning of second experts, in training (RouterDrop); 0: none
   int64_t capacity = 0;   ///< in training, in millionths (expert_choice: always); 0: dropless
   int64_t capacity_eval = 0;
-  int64_t skip = 0;   ///< each token's best experts that are passed over (in inference)
-  bool even = false;  ///< choices ignore the scores (benchmarks)
+  int64_t skip = 0;   ///< number of each token's best experts to skip (in inference)
+  bool even = false;  ///< choices ignore the scores (for benchmarks)
 
   int64_t slots() const { return method == RoutingMethod::expert_choice ? experts : top_k; }
-  /// The most rows that `tokens` tokens in batch rows of `row_length` can have.
+  /// The largest number of rows that `tokens` tokens in batch rows of `row_length` can have.
   int64_t rows(int64_t tokens, int64_t row_length) const;
-  /// f and P of the balance losses are taken of the scores' own choice and of scores / their sum.
+  /// True if f and P of the balance losses use the scores' own choice, and the scores divided by their sum.
   bool balances_own_scores() const { return biased || scoring == Scoring::sigmoid; }
   bool drops() const { return method == RoutingMethod::topk && (threshold > 0 || capacity > 0 || capacity_eval > 0); }
 };
 
-/// Over which tokens f and P of a balance loss are taken (docs/paper.md section 4).
+/// The tokens over which f and P of a balance loss are computed (docs/paper.md section 4).
 enum class BalanceScope { sequence, microbatch, step };
 const char* name(BalanceScope scope);
 /// "sequence", "microbatch" or "step".
 std::optional<BalanceScope> balance_scope_from(std::string_view text);
 
-/// The losses that routers add to the cross-entropy, each reported by itself.
+/// The losses that routers add to the cross-entropy. Each is reported separately.
 enum class RouterLoss { expert, device, communication, z, importance, load, stable_balance, distillation };
 constexpr int64_t kRouterLosses = 8;
 /// "expert", "device", ...
@@ -61,80 +61,81 @@ const char* name(RouterLoss loss);
 struct BalanceConfig {
   float alpha_expert = 0;  ///< alpha1
   float alpha_device = 0;  ///< alpha2
-  int devices = 1;         ///< D
+  int devices = 1;         ///< D, the number of device groups
   BalanceScope scope = BalanceScope::sequence;
   float alpha_communication = 0;  ///< alpha3, over the groups of RouterConfig::limit
-  bool first_choice = false;      ///< f counts first choices alone
+  bool first_choice = false;      ///< f counts first choices only
   float z_loss = 0;
   float importance = 0;
   float load = 0;
   float stable_balance = 0;
   float stable_distillation = 0;
-  float bias_rate = 0;  ///< loss-free balancing: what a step moves a bias by
+  float bias_rate = 0;  ///< loss-free balancing: the change of a bias in one step
 
-  /// Some loss ranges over groups of tokens.
+  /// True if a loss is computed over groups of tokens.
   bool grouped() const {
     return alpha_expert != 0 || alpha_device != 0 || alpha_communication != 0 || importance != 0 || load != 0 ||
            stable_balance != 0;
   }
-  /// A counting pass must come first.
+  /// True if a counting pass must come first.
   bool counts_first() const { return scope == BalanceScope::step && grouped(); }
 };
 
-/// Why a pass is made, which decides about noise, capacity and who assigns; and where its draws come from.
+/// The kind of pass (training, StableMoE's first stage, inference), which decides about noise, capacity and who
+/// assigns, and the seed and position of its random draws.
 struct RouteMode {
   bool training = false;
   bool learning = false;  ///< StableMoE's first stage
   uint64_t seed = 0;
   int64_t step = 0;
-  int64_t first_token = 0;  ///< of the microbatch in the step
+  int64_t first_token = 0;  ///< index in the step of the microbatch's first token
 
-  /// Of the layer's router; `what` names the draw.
+  /// The draws of the layer's router; `what` names the kind of draw.
   Draws draws(std::string_view what, int64_t layer) const;
 };
 
-/// What the balance losses of a microbatch range over, on the device.
+/// The groups of tokens of a microbatch's balance losses, on the device.
 struct BalanceViews {
   View group = {};         ///< i32 [T]: a document's index (sequence) or 0; -1: padding
   View group_tokens = {};  ///< i32 [G]
   View inv_tokens = {};    ///< stat [1]: 1 / (non-padding tokens of the step)
 };
 
-/// What balance losses are made of, by group of tokens; those that no loss needs are absent.
+/// The sums that balance losses are computed from, by group of tokens. Sums that no loss needs are absent.
 struct BalanceSums {
   View counts = {};      ///< i32 [G, E]
-  View reach = {};       ///< i32 [G, D]: tokens that reach each group of experts
+  View reach = {};       ///< i32 [G, D]: tokens with an expert in each group of experts
   View importance = {};  ///< stat [G, E]
   View load = {};        ///< stat [G, E]
 };
 
-/// Step-wide accumulators of one MoE layer; absent ones are not updated.
+/// Accumulators of one MoE layer over a whole step. Absent ones are not updated.
 struct LayerStats {
   View group = {};        ///< i32 [T]: the row of `counts` for each token; -1: not counted
-  View counts = {};       ///< i32 [groups, E]: choices, before any is dropped
-  View ids = {};          ///< i32 [T, S], overwritten: the choices themselves, before any is dropped; -1: none
-  View dropped = {};      ///< i32 [1]: choices that found their expert full
+  View counts = {};       ///< i32 [groups, E]: choices, counted before any is dropped
+  View ids = {};          ///< i32 [T, S], overwritten: the choices, before any is dropped; -1: none
+  View dropped = {};      ///< i32 [1]: choices whose expert was full
   View losses = {};       ///< stat [kRouterLosses]
-  BalanceSums sums = {};  ///< of the whole step (step scope)
-  bool collect = false;   ///< a counting pass: adds to `sums` and makes no losses
+  BalanceSums sums = {};  ///< sums of the whole step (for step scope)
+  bool collect = false;   ///< true in a counting pass: it adds to `sums` and computes no losses
 };
 
-/// Weights, or their gradients; those that a method does not have are absent.
+/// Weights, or their gradients. Those that a method does not have are absent.
 struct RouterWeights {
   View weight;                ///< [E, D]
-  View bias = {};             ///< stat [E], added to the scores for the choice alone
+  View bias = {};             ///< stat [E], added to the scores for the choice only
   View noise = {};            ///< [E, D]
   View table = {};            ///< i32 [V]
   View light_embedding = {};  ///< [V, kLightWidth]
   View light_centroids = {};  ///< [E, kLightWidth]
 };
-constexpr int64_t kLightWidth = 50;  ///< of StableMoE's light router
+constexpr int64_t kLightWidth = 50;  ///< width of StableMoE's light router
 
-/// The choice, which recompute replays.
+/// The choice of experts, which recompute replays.
 struct RouteChoice {
   View ids;        ///< i32 [T, S]: as chosen
   View gates;      ///< stat [T, S]
-  View kept = {};  ///< i32 [T, S]: ids without what was dropped; absent: all are kept
+  View kept = {};  ///< i32 [T, S]: ids, with -1 for dropped choices; absent: none is dropped
 
   const View& used() const { return kept ? kept : ids; }
 };
@@ -151,7 +152,7 @@ struct Route {
   View slot_row = {};         ///< i32 [T, S]
 };
 
-/// One microbatch as a router sees it.
+/// What a router needs to know about one microbatch.
 struct RouterInput {
   const RouterConfig& config;
   const BalanceConfig& balance;
@@ -166,15 +167,15 @@ struct RouterInput {
   const View& group() const { return views.group ? views.group : tokens.valid; }
 };
 
-/// Scores and choice (kept as they are when `replay`), and the order of rows.
+/// Scores and choice (with `replay` the old choice is kept), and the order of rows.
 Route route_forward(Pass& pass, const RouterInput& in, const RouterWeights& weights, const RouteChoice& choice,
                     bool replay);
 
-/// Counts the choices and adds this microbatch's losses, as far as `stats` has somewhere to put them.
+/// Counts the choices and adds this microbatch's losses. Only the views of `stats` that are present are updated.
 void route_losses(Pass& pass, const RouterInput& in, const Route& route);
 
-/// Adds the router's part to dx and makes its weights' gradients, from the gates' gradients d_gates [T, S] and the
-/// losses.
+/// Adds the router's part to dx and computes the gradients of its weights, from the gates' gradients d_gates [T, S] and
+/// the losses.
 void route_backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, const RouterWeights& gradients,
                     const Route& route, View d_gates, View dx);
 

@@ -1,6 +1,6 @@
-/// StableMoE, Dai et al. 2022. Stage 1: the expert with the largest sigma(x . e_i), balanced; a light router, which
-/// sees token ids alone, learns the same assignment by cross-entropy. Stage 2, and evaluation always: the light router,
-/// frozen, assigns. The gate is sigma(x . e_a) in both.
+/// StableMoE, Dai et al. 2022. Stage 1: each token takes the expert with the largest sigma(x . e_i), with a balance
+/// loss. A light router, which sees only token ids, learns the same assignment by cross-entropy. In stage 2, and always
+/// in evaluation, the frozen light router assigns. The gate is sigma(x . e_a) in both stages.
 
 #include "nn/routers/method.h"
 
@@ -95,7 +95,7 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
   Distillation op = distillation(in, route);
   op.d_logits = d_logits;
   pass.backend.run(op);
-  // These gradients start at 0 in every step and are always added to: after stage 1 they stay there.
+  // These gradients start at 0 in every step and are always added to. After stage 1 they stay 0.
   const View rows = light_input(pass, in, weights), d_rows = pass.temporary("router.d_light_input", rows.shape);
   pass.backend.run(
       Gemm{.a = d_logits, .b = rows, .c = gradients.light_centroids, .transpose_a = true, .accumulate = true});

@@ -1,4 +1,4 @@
-/// The K best of scores, docs/paper.md eq. (10)-(17), and everything that is a variant of it by configuration alone.
+/// The K best of scores, docs/paper.md eq. (10)-(17), and every method that is a variant of it by configuration only.
 
 #include "nn/routers/method.h"
 
@@ -42,7 +42,7 @@ void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Rou
                                .gates = route.choice.gates});
 }
 
-/// The ids that f counts: of each token's first choice, of the choice by scores alone, or all.
+/// The ids that f counts: the first choice of each token, the choice by scores alone, or all choices.
 View counted_ids(Pass& pass, const RouterInput& in, const Route& route) {
   if (in.balance.first_choice) return route.choice.ids.columns(0, 1);
   if (!in.config.balances_own_scores()) return route.choice.ids;
@@ -59,7 +59,7 @@ void sum(Pass& pass, const RouterInput& in, const Route& route, View group, cons
   if (sums.reach) count(route.choice.ids, sums.reach);
 }
 
-/// The balance losses by their weight: what their coefficients are made of.
+/// A balance loss with its weight, from which its coefficients are computed.
 struct BalanceTerm {
   RouterLoss loss;
   float alpha;

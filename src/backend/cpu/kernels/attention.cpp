@@ -1,16 +1,16 @@
-// Attention by blocks of keys with a running maximum and denominator for each row. A row is one (query, head); what
-// happens to it depends on its own keys alone: rows that share a tile, and keys beyond its own, add exact zeros.
+// Attention by blocks of keys, with a running maximum and denominator for each row. A row is one (query, head). Its
+// result depends only on its own keys: other rows of the tile, and keys that it does not see, add exact zeros.
 
 #include "backend/cpu/kernels/attention_rows.h"
 
 namespace moe::cpu::MOE_ISA {
 namespace {
 
-/// Tiles of rows that meet a block of keys together.
+/// The number of tiles of rows that use a block of keys together.
 constexpr int kTilesAtOnce = 4;
 
 struct Sizes {
-  bool pairs;            ///< products are of bf16 pairs: scores, and weights rounded to bf16 times values
+  bool pairs;            ///< products use bf16 pairs: scores, and weights (rounded to bf16) times values
   int64_t depth;         ///< elements of queries' and keys' panels along head_size: numbers, or pairs of them
   int64_t columns;       ///< head_size, padded
   int64_t key_floats;    ///< a packed block of keys
@@ -27,7 +27,7 @@ struct State {
   float* denominator;
 };
 
-// Of the largest head, a block of keys and values and one tile of queries fit.
+// The blocks of the largest head fit: a block of keys and values, and one tile of queries.
 static_assert((2 * (kKeyBlock + kTileColumns) + 3 * kTileRows) * (kLargestHead + kTileColumns) + 8 * kPanelSlack <=
               kScratchFloats);
 
@@ -76,7 +76,8 @@ float highest_score(const float* score, int seen, float scale, float maximum) {
   return here > maximum ? here : maximum;
 }
 
-/// Scores [0, seen) become weights relative to the maximum, the others up to `computed` 0; the sum of them all.
+/// Turns scores [0, seen) into weights relative to the maximum, and sets the others up to `computed` to 0. Returns the
+/// sum of all.
 float weigh_scores(float* score, int seen, int computed, float scale, float maximum) {
   const auto weight = [&](int i) { return exp_weight(fma(load(score + i), splat(scale), splat(-maximum))); };
   vf total = zero();
@@ -105,8 +106,8 @@ void add_values(const Sizes& sizes, int keys, const float* weights, const float*
   any_scratch_tile<kKeyBlock, 1, true>(keys, weights, values, out, sizes.columns, rows);
 }
 
-/// Rows [row, row + rows) of the state, some tiles of them, against one packed block of keys and values that starts at
-/// `key`: a panel of keys or values stays in the first-level cache while the tiles pass.
+/// Rows [row, row + rows) of the state, which are some tiles, with one packed block of keys and values that starts at
+/// `key`. A panel of keys or values stays in the first-level cache while the tiles pass.
 void attend_tiles(const AttentionTask& t, const Sizes& sizes, const State& state, int64_t first_row, int64_t row,
                   int rows, int64_t key, int64_t keys) {
   float scores[kTilesAtOnce * kTileRows * kKeyBlock];
@@ -152,7 +153,7 @@ void finish_row(const AttentionTask& t, const Sizes& sizes, const State& state, 
   const float inverse = 1.0f / state.denominator[row];
   const float* const out = state.out + row * sizes.columns;
   for (int j = 0; j < t.head_size; j += kLanes) {
-    // Keys that a row does not see may leave a -0 where their absence leaves a +0: the sum makes both +0.
+    // Keys that a row does not see may give -0 where the row alone gives +0. This sum makes both +0.
     store_some(t.out, query, column + j, load(out + j) * splat(inverse) + zero(), t.head_size - j);
   }
   if (t.lse != nullptr) {

@@ -1,22 +1,22 @@
-// The gradients of attention, one block of queries after another: the weights are computed again from the scores and
+// The gradients of attention, one block of queries after the other. The weights are computed again from the scores and
 // lse.
 //   P = exp(scale S - lse),  dP = d_out V^T,  dS = scale P (dP - rowsum(out d_out)),
 //   dV = P^T d_out,  dK = dS^T Q,  dQ = dS K.
-// dQ of a query is a sum over blocks of keys in order; dK and dV of a block of keys are sums over heads, then over
-// blocks of queries in order.
+// dQ of a query is a sum over blocks of keys, in order. dK and dV of a block of keys are sums over heads, then over
+// blocks of queries, in order.
 
 #include "backend/cpu/kernels/attention_rows.h"
 
 namespace moe::cpu::MOE_ISA {
 namespace {
 
-/// Queries of one head at a time: whole tiles, about as many as keys.
+/// The number of queries of one head that are taken at a time: whole tiles, about as many as keys.
 constexpr int64_t kQueryBlock = kKeyBlock / kTileRows * kTileRows;
 /// Rows of dK and dV that whole tiles cover.
 constexpr int64_t kPaddedKeys = (kKeyBlock + kTileRows - 1) / kTileRows * kTileRows;
 
 /// A block of keys and values, packed: panels of [depth][kTileColumns keys] and of [keys][kTileColumns columns]. With
-/// pairs, keys and queries along which a product is reduced are pairs too.
+/// pairs, the keys or queries along which a product is reduced are pairs too.
 struct KeyBlock {
   int64_t first, count;
   float *keys_by_column, *values_by_column, *keys_by_row;
@@ -29,14 +29,14 @@ struct QueryBlock {
   int head;
   float *q_by_column, *d_out_by_column, *q_by_row, *d_out_by_row;
   float* delta;      ///< [kQueryBlock]: rowsum(out d_out)
-  float *p, *ds;     ///< [kQueryBlock][kKeyBlock]; at last, with pairs, [pairs of queries][kKeyBlock]
+  float *p, *ds;     ///< [kQueryBlock][kKeyBlock]; with pairs at the end [pairs of queries][kKeyBlock]
   float* ds_by_row;  ///< dS for dQ: ds, or with pairs [kQueryBlock][kKeyBlock / 2]
   float* dq;         ///< [kQueryBlock][columns]
 };
 
 struct Workspace {
   const AttentionBackwardTask& task;
-  bool pairs;            ///< products are of bf16 pairs, P and dS being rounded to bf16 for them
+  bool pairs;            ///< products use bf16 pairs, and P and dS are rounded to bf16 for them
   int64_t depth;         ///< elements of panels along head_size: numbers, or pairs of them
   int64_t columns;       ///< head_size, padded
   int64_t block_floats;  ///< of one KeyBlock
@@ -60,7 +60,7 @@ struct Workspace {
   }
 };
 
-/// What the largest head needs: the blocks of queries and one block of keys.
+/// The floats that the largest head needs: the blocks of queries and one block of keys.
 constexpr int64_t kMostFloats =
     (5 * kQueryBlock + 3 * (kKeyBlock + kTileColumns) + 2 * kPaddedKeys) * (kLargestHead + kTileColumns) +
     4 * kQueryBlock * kKeyBlock + 16 * (kPanelSlack + 16);
@@ -92,7 +92,7 @@ Workspace divide(const AttentionBackwardTask& t, float* scratch) {
   q.ds = take(kQueryBlock * kKeyBlock);
   q.ds_by_row = pairs ? take(kQueryBlock * kKeyBlock / 2) : q.ds;
   q.dq = take(kQueryBlock * w.columns);
-  // A tile may read a few floats after the last weight; what it makes of them is dropped.
+  // A tile may read a few floats after the last weight; the results from them are dropped.
   for (int i = 0; i < kPanelSlack; ++i) q.p[kQueryBlock * kKeyBlock + i] = q.ds[kQueryBlock * kKeyBlock + i] = 0;
   w.key_blocks = free;
   w.block_floats = 2 * round_up(kKeyBlock, kTileColumns) * t.head_size + (kKeyBlock + 2 * kPaddedKeys) * w.columns;
@@ -102,7 +102,7 @@ Workspace divide(const AttentionBackwardTask& t, float* scratch) {
 
 void clear(float* data, int64_t count) { __builtin_memset(data, 0, static_cast<size_t>(count) * sizeof(float)); }
 
-/// Packs the keys and values from `first` on into the index-th block; its gradients begin at zero.
+/// Packs the keys and values from `first` on into the index-th block. Its gradients begin at zero.
 KeyBlock pack_keys(const Workspace& w, int64_t index, int64_t first) {
   const AttentionBackwardTask& t = w.task;
   KeyBlock b = w.key_block(index);
@@ -139,10 +139,10 @@ QueryBlock pack_queries(const Workspace& w, int64_t first, int query_head) {
   return b;
 }
 
-/// Scores and d_out V^T of one row become P and dS: of the keys [0, seen), the block's others being 0.
+/// Turns scores and d_out V^T of one row into P and dS, for the keys [0, seen); the other keys of the block get 0.
 void weigh_row(float* p, float* ds, int seen, float scale, float lse, float delta) {
-  // The whole range of exp: a key that only small weights reach has a gradient made of them alone. (With pairs, what is
-  // below the normal range counts as 0 in products.)
+  // Uses the whole range of exp: a key with only small weights has a gradient that consists of them. (With pairs,
+  // numbers below the normal range count as 0 in products.)
   const auto weight = [&](int j) { return exp(fma(load(p + j), splat(scale), splat(-lse))); };
   const auto change = [&](int j, vf w) { return w * ((load(ds + j) - splat(delta)) * splat(scale)); };
   int j = 0;
@@ -161,7 +161,7 @@ void weigh_row(float* p, float* ds, int seen, float scale, float lse, float delt
   for (; j < kKeyBlock; j += kLanes) store(p + j, zero()), store(ds + j, zero());
 }
 
-/// Rows of weights, two and two, become pairs along the queries, in place.
+/// Turns two rows of weights at a time into pairs along the queries, in place.
 void pair_rows(float* weights, int64_t rows) {
   for (int64_t i = 0; i < rows; i += 2) {
     const float* const row = weights + i * kKeyBlock;
@@ -173,14 +173,14 @@ void pair_rows(float* weights, int64_t rows) {
   }
 }
 
-/// How many of the block's keys some query of the tile from row i sees.
+/// How many of the block's keys at least one query of the tile from row i sees.
 int most_seen(const KeyBlock& keys, const QueryBlock& queries, int64_t i) {
   const int64_t last = least(i + kTileRows, queries.count) - 1;
   return static_cast<int>(least(keys.count, keys_seen(queries.first + last, keys.first)));
 }
 
-/// out = rows times the keys' panels, where the rows' tile sees the panel. A panel stays in the first-level cache while
-/// all rows pass: so too in the products below.
+/// out = rows times the keys' panels, for tiles of rows that see the panel. A panel stays in the first-level cache
+/// while all rows pass; the same holds for the products below.
 void multiply_by_keys(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries, const float* rows,
                       const float* panels, float* out) {
   const auto multiply = w.pairs ? scratch_tile<kTileRows, 1, kTileRows, false, kMultipliesPairs>
@@ -220,7 +220,7 @@ void weigh(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries) 
   }
 }
 
-/// out += weights^T rows: the part of dV (of P and d_out) or of dK (of dS and Q) that a block of queries has.
+/// out += weights^T rows: a block of queries' part of dV (from P and d_out) or of dK (from dS and Q).
 void add_key_gradient(const Workspace& w, const KeyBlock& keys, const QueryBlock& queries, const float* weights,
                       const float* rows, float* out) {
   const auto multiply = w.pairs ? scratch_tile<kTileRows, 1, kKeyBlock, true, kMultipliesPairs>
@@ -249,7 +249,7 @@ void write_queries(const Workspace& w, const QueryBlock& b) {
   write_rows(w.task.dq, b.first, int64_t{b.head} * w.task.head_size, b.count, w.task.head_size, b.dq, w.columns);
 }
 
-/// dK and dV of the blocks of keys from `first_key` on, as many as fit; dQ too, where those are all.
+/// dK and dV of the blocks of keys from `first_key` on, as many as fit. Also dQ, if these are all blocks.
 void sweep_keys(const Workspace& w, int64_t first_key, bool with_queries) {
   const AttentionBackwardTask& t = w.task;
   const int64_t end = least(t.length, first_key + w.blocks * kKeyBlock);
@@ -276,7 +276,7 @@ void sweep_keys(const Workspace& w, int64_t first_key, bool with_queries) {
   }
 }
 
-/// dQ alone, the blocks of keys packed as they are needed.
+/// Only dQ. The blocks of keys are packed when they are needed.
 void sweep_queries(const Workspace& w) {
   for (int h = 0; h < w.task.group; ++h) {
     for (int64_t q = 0; q < w.task.length; q += kQueryBlock) {
@@ -294,7 +294,7 @@ void attention_backward(const AttentionBackwardTask& task, float* scratch) {
   const int64_t keys_at_once = workspace.blocks * kKeyBlock;
   const bool all_at_once = task.length <= keys_at_once;
   for (int64_t key = 0; key < task.length; key += keys_at_once) sweep_keys(workspace, key, all_at_once);
-  // The weights are computed twice where the keys and their gradients do not fit in the scratch.
+  // The weights are computed twice if the keys and their gradients do not fit in the scratch.
   if (!all_at_once) sweep_queries(workspace);
 }
 

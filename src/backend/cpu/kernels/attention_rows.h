@@ -1,11 +1,11 @@
 #pragma once
-/// What attention's forward and backward kernels share.
+/// Functions that the forward and backward kernels of attention share.
 
 #include "backend/cpu/kernels/pack.h"
 
 namespace moe::cpu::MOE_ISA {
 
-/// Keys are taken in blocks of this many, counted from the beginning of the document.
+/// The number of keys in a block, counted from the beginning of the document.
 constexpr int kKeyBlock = 64;
 
 /// How many of the keys [first, first + kKeyBlock) the query at `position` sees.
@@ -25,13 +25,13 @@ inline Operand head(const HeadRows& rows, int64_t column, bool rows_are_reduced)
   return {{element(rows, 0, column), rows.is_bf16}, rows.step, nullptr, rows_are_reduced};
 }
 
-/// Whether products go by pairs of bf16 (pack.h), weights being rounded to bf16 for them.
+/// True if products use pairs of bf16 (pack.h). Weights are then rounded to bf16.
 template <class... Rows>
 inline bool multiplies_pairs(int head_size, const Rows&... rows) {
   return kMultipliesPairs && head_size % 2 == 0 && (rows.is_bf16 && ...);
 }
 
-/// Rows of one head, from `first` on, as panels reduced over head_size.
+/// Rows of one head, from `first` on, as panels that are reduced over head_size.
 template <int Width>
 inline void pack_head(const HeadRows& rows, int64_t column, int head_size, int64_t first, int64_t count, bool pairs,
                       float* to) {
@@ -40,7 +40,7 @@ inline void pack_head(const HeadRows& rows, int64_t column, int head_size, int64
   pack<Width>(from, 0, head_size, first, count, to);
 }
 
-/// The same as panels reduced over the rows; `first` is even.
+/// The same as panels that are reduced over the rows; `first` is even.
 template <int Width>
 inline void pack_rows_of_head(const HeadRows& rows, int64_t column, int head_size, int64_t first, int64_t count,
                               bool pairs, float* to) {
@@ -49,8 +49,8 @@ inline void pack_rows_of_head(const HeadRows& rows, int64_t column, int head_siz
   pack<Width>(from, first, count, 0, head_size, to);
 }
 
-/// The first `count` weights of a row, in whole vectors, as bf16 side by side: pairs along the keys. `to` may be where
-/// they are.
+/// The first `count` weights of a row, in whole vectors, as bf16 side by side: pairs along the keys. `to` may be
+/// `weights`.
 inline void round_weights(const float* weights, int count, float* to) {
   for (int j = 0; j < count; j += kLanes) store((bf16*)to + j, load(weights + j));
 }

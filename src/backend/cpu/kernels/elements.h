@@ -1,7 +1,7 @@
 #pragma once
-/// Vectors of elements whose type, f32 or bf16, is known when the kernel runs. The choice costs one predicted branch
-/// per vector, which memory hides; it spares an instance of every kernel per mix of types. Only for sources under
-/// kernels/.
+/// Vectors of elements whose type, f32 or bf16, is known only when the kernel runs. The choice costs one predicted
+/// branch per vector, which the memory access hides. It saves compiling every kernel for every mix of types. Only for
+/// sources under kernels/.
 
 #include "backend/cpu/kernels/rows.h"
 #include "backend/cpu/kernels/simd.h"
@@ -46,7 +46,7 @@ inline void store(Out y, int64_t i, vf value, Lanes lanes) {
   }
 }
 
-/// Calls body(i, lanes) for every vector of [0, n), the last one in part.
+/// Calls body(i, lanes) for every vector of [0, n). The last vector may be partial.
 template <class Body>
 inline void for_vectors(int64_t n, Body body) {
   int64_t i = 0;

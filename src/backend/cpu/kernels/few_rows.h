@@ -1,6 +1,6 @@
 #pragma once
-/// Products of few rows of a with a matrix b whose stored lines run along K, as decoding multiplies weights: b is read
-/// once, transposed in registers and never packed. The sums are those of the packed product, bit for bit.
+/// Products of few rows of a with a matrix b whose stored lines run along K, as for weights in decoding. b is read
+/// once, transposed in registers and never packed. The sums have the same bits as those of the packed product.
 
 #include "backend/cpu/kernels/matrix.h"
 #include "backend/cpu/kernels/micro.h"
@@ -8,25 +8,25 @@
 namespace moe::cpu::MOE_ISA {
 
 constexpr int kFewRows = 4;
-/// Vectors of columns whose chains of FMAs run side by side.
+/// The number of column vectors whose chains of FMAs run at the same time.
 constexpr int kFewGroups = 2;
 constexpr int kFewColumns = kFewGroups * kLanes;
-/// 32-bit elements of a line that take a turn together: a cache line, which lines that lie a power of two apart would
-/// drive out of the first-level cache before it is used up.
+/// 32-bit elements of a line that are used together: one cache line. If lines are a power of two apart, they evict each
+/// other from the first-level cache before they are used up; this avoids it.
 constexpr int kTurn = 16;
 
-/// What a 32-bit element of a and b is. Bf16 numbers are transposed as pairs; where the processor does not multiply
-/// pairs, a is f32 and b's pairs are taken apart after it, which adds up in the same order.
+/// The meaning of a 32-bit element of a and b. bf16 numbers are transposed as pairs. If the processor does not multiply
+/// pairs, a is f32 and b's pairs are split after the transposition, which adds in the same order.
 enum class FewElements { floats, bf16_of_b, pairs };
 
-/// 32-bit elements of a for one of b.
+/// The number of 32-bit elements of a for one of b.
 constexpr int per_element(FewElements elements) { return elements == FewElements::bf16_of_b ? 2 : 1; }
 
-/// The sums of a part of c: vectors of columns, times rows of a.
+/// The sums of a part of c: column vectors for each row of a.
 template <int Rows>
 using FewSums = vf[kFewGroups][Rows];
 
-/// sum + a's element k, in all lanes, times b.
+/// sum + (a's element k, in all lanes) times b.
 template <FewElements kElements>
 inline vf add_product(const float* a, int64_t k, vf b, vf sum) {
   if (kElements == FewElements::floats) return fma(splat(a[k]), b, sum);
@@ -34,7 +34,7 @@ inline vf add_product(const float* a, int64_t k, vf b, vf sum) {
   return fma(splat(a[2 * k + 1]), second_of_pair(b), fma(splat(a[2 * k]), first_of_pair(b), sum));
 }
 
-/// Adds elements [k, k + 4) of kLanes lines of b times those of a's rows, which are a_step apart.
+/// Adds elements [k, k + 4) of kLanes lines of b times those of a's rows. The rows are a_step apart.
 template <int Rows, FewElements kElements>
 inline __attribute__((always_inline)) void add_columns(const float* a, int64_t a_step, const float* const* lines,
                                                        int64_t k, vf (&sum)[Rows]) {
@@ -79,8 +79,8 @@ inline void sum_lines(const float* a, int64_t a_step, const float* const* lines,
   }
 }
 
-/// Rows rows of c. `a` holds p.m rows of k_end * per_element() elements; K-blocks of `depth` elements of b are summed
-/// apart.
+/// `Rows` rows of c. `a` holds p.m rows of k_end * per_element() elements. K-blocks of `depth` elements of b are summed
+/// separately.
 template <int Rows, FewElements kElements>
 inline void multiply_few_rows(const Product& p, const float* a, int64_t k_end, int64_t depth) {
   const TileTarget c{p.c, p.c_is_bf16, p.c_step, p.c, p.c_is_bf16, p.c_step};
@@ -110,7 +110,7 @@ inline void multiply_few_rows(const Product& p, const float* a, int64_t k_end, i
   }
 }
 
-/// a's rows as f32 or, as pairs, as they are stored; one after the other.
+/// The rows of a, one after the other: as f32, or for pairs as they are stored.
 template <bool kPairs, class T>
 inline void copy_rows(const Product& p, float* to) {
   for (int64_t i = 0; i < p.m; ++i) {
@@ -144,7 +144,7 @@ inline void multiply_few(const Product& p, float* scratch, int64_t depth) {
   }
 }
 
-/// Whether multiply_few() can compute it: few rows, lines along K, and no bf16 number of b without a second one.
+/// True if multiply_few() can compute it: few rows, lines along K, and no bf16 number of b without its second one.
 inline bool has_few_rows(const Product& p) {
   const bool whole_pairs = !p.b.elements.is_bf16 || (p.k % 2 == 0 && p.b.step % 2 == 0);
   return p.m <= kFewRows && !p.a.rows_are_reduced && !p.b.rows_are_reduced && p.m * p.k <= kScratchFloats &&

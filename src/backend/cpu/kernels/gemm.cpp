@@ -6,28 +6,28 @@
 namespace moe::cpu::MOE_ISA {
 namespace {
 
-/// A K-block of a panel of b stays in the first-level cache beside a panel of a. In elements of a panel, as all depths
-/// here.
+/// With this depth, a K-block of a panel of b stays in the first-level cache together with a panel of a. Counted in
+/// elements of a panel, like all depths here.
 constexpr int64_t kMostDepth = 384;
-/// Rows of a whose K-block stays in the second-level cache.
+/// The number of rows of a whose K-block stays in the second-level cache.
 constexpr int64_t kRowsAtOnce = kTileRows * (192 / kTileRows);
-/// Rows of c whose partial sums over some panels of columns fit in the scratch.
+/// The number of rows of c whose partial sums over some panels of columns fit in the scratch.
 constexpr int64_t kMostRows = 4096;
-/// Floats of packed a, where it is packed whole, and of packed b, where it is not: parts of the last-level cache.
+/// Floats of packed a if it is packed as a whole, and of packed b otherwise: parts of the last-level cache.
 constexpr int64_t kMostOfA = int64_t{3} << 19;
 constexpr int64_t kMostOfB = int64_t{3} << 18;
-/// Columns of b packed at a time where all of a is packed beforehand; their K-block stays in the second-level cache.
+/// Columns of b that are packed at a time if all of a is packed before. Their K-block stays in the second-level cache.
 constexpr int64_t kColumnsAtOnce = 128;
 
 struct Blocking {
   int64_t k;        ///< elements of a panel along all of K: numbers, or pairs of them
-  int64_t depth;    ///< of a K-block, the last one may be shallower; a function of K alone
-  bool whole_a;     ///< a is packed once, whole; otherwise again for each block of columns
+  int64_t depth;    ///< depth of a K-block; the last one may be smaller. It depends only on K
+  bool whole_a;     ///< a is packed once, as a whole; otherwise again for each block of columns
   int64_t columns;  ///< of b packed at a time
-  bool partial;     ///< sums of K-blocks wait in f32 scratch, because c would round them
+  bool partial;     ///< sums of K-blocks stay in f32 scratch, because c would round them
 };
 
-/// Whole columns' panels that fit in `room` floats.
+/// The number of columns, in whole panels, that fit in `room` floats.
 int64_t columns_in(int64_t room, const Product& p, const Blocking& blocking) {
   const int64_t floats = blocking.depth + (blocking.partial ? p.m : 0);
   return room <= 0 ? 0 : room / floats / kTileColumns * kTileColumns;
@@ -54,7 +54,7 @@ Blocking choose_blocking(const Product& p, int64_t k) {
   return blocking;
 }
 
-/// All tiles of packed rows and packed columns over one K-block.
+/// All tiles of packed rows and packed columns for one K-block.
 template <bool kPairs>
 void multiply_panels(int64_t depth, const float* a, int64_t rows, const float* b, int64_t columns,
                      const TileTarget& to) {
@@ -72,7 +72,7 @@ void multiply_panels(int64_t depth, const float* a, int64_t rows, const float* b
   }
 }
 
-/// Where the sums of the K-block that starts at `first` go, for the columns from `column`.
+/// The destination of the sums of the K-block that starts at `first`, for the columns from `column` on.
 TileTarget target(const Product& p, const Blocking& blocking, int64_t first, int64_t column, float* partial) {
   const TileTarget c{p.c, p.c_is_bf16, p.c_step, p.c, p.c_is_bf16, p.c_step};
   const TileTarget at_c = moved(c, 0, column);

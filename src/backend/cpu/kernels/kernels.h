@@ -1,6 +1,6 @@
 #pragma once
-/// Inner loops, compiled once per instruction set from the same sources and chosen at run time.
-/// A kernel is a plain function of pointers and sizes: no Views, threads, allocation or library templates.
+/// Inner loops. The same sources are compiled once per instruction set, and one version is chosen at run time. A kernel
+/// is a plain function of pointers and sizes, without Views, threads, allocation or library templates.
 
 #include "backend/cpu/kernels/matrix.h"
 #include "backend/cpu/kernels/rows.h"
@@ -13,7 +13,7 @@ struct Kernels {
   RowKernels rows;
 };
 
-/// The kernels of one instruction set; the caller has checked that the processor has it.
+/// The kernels of one instruction set. The caller has checked that the processor supports it.
 const Kernels& kernels_for(Isa isa);
 
 }  // namespace moe::cpu

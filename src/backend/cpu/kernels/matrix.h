@@ -13,16 +13,17 @@ struct Elements {
   bool is_bf16;
 };
 
-/// One operand of a product, as it is stored: rows of contiguous elements, `step` elements apart.
+/// One operand of a product, as stored: rows of contiguous elements, `step` elements apart.
 struct Operand {
   Elements elements;
   int64_t step;
-  const int32_t* rows;    ///< stored row of each row that is used, or null: row i itself
-  bool rows_are_reduced;  ///< the stored rows run along K (and their elements along M or N), not the other way round
+  const int32_t* rows;  ///< index of the stored row for each row; null: row i itself
+  /// true: the stored rows run along K (and their elements along M or N); false: the other way round
+  bool rows_are_reduced;
 };
 
-/// c[m, n] = a b, added to what c holds when `accumulate`.
-/// Every element is a chain of FMAs along K, in K-blocks whose sums are added in order; the blocks depend on K alone.
+/// c[m, n] = a b; with `accumulate`, added to c. Every element is a chain of FMAs along K, in K-blocks whose sums are
+/// added in order. The blocks depend only on K.
 struct Product {
   Operand a;
   Operand b;
@@ -33,16 +34,16 @@ struct Product {
   bool accumulate;
 };
 
-/// Where queries, keys and values of one (document, key/value head) stand: row i of each is i steps from `data`.
+/// The queries, keys or values of one (document, key/value head): row i is i steps after `data`.
 struct HeadRows {
   void* data;
   bool is_bf16;
   int64_t step;
 };
 
-/// Queries [first, first + count) of one sequence whose keys begin at its position 0, for the `group` query heads of
-/// one key/value head (their columns are adjacent: group * head_size). q and out are at query `first`, keys and values
-/// at position 0. lse may be null; else lse[i * lse_step + g].
+/// Queries [first, first + count) of one sequence for the `group` query heads of one key/value head. The sequence's
+/// keys begin at position 0. The columns of the heads are adjacent: group * head_size. q and out begin at query
+/// `first`, keys and values at position 0. lse may be null; otherwise lse[i * lse_step + g].
 struct AttentionTask {
   HeadRows q, k, v, out;
   float* lse;
@@ -53,7 +54,8 @@ struct AttentionTask {
   float scale;
 };
 
-/// The gradients of one whole document, for one key/value head and its `group` query heads; all rows from position 0.
+/// The gradients of one whole document, for one key/value head and its `group` query heads. All rows begin at position
+/// 0.
 struct AttentionBackwardTask {
   HeadRows q, k, v, out, d_out, dq, dk, dv;
   const float* lse;
@@ -69,14 +71,14 @@ struct MatrixKernels {
   void (*product)(const Product& product, float* scratch);
   void (*attention)(const AttentionTask& task, float* scratch);
   void (*attention_backward)(const AttentionBackwardTask& task, float* scratch);
-  /// Multiplies and adds f32 numbers (or pairs of bf16) in registers, `steps` times; returns how many multiplications
-  /// and additions that was, 0 where no product goes by pairs. What it takes is the ceiling of the product.
+  /// Multiplies and adds f32 numbers (or pairs of bf16) in registers, `steps` times. Returns the number of
+  /// multiplications and additions; 0 if products do not use pairs. Its rate is the upper limit for products.
   int64_t (*multiply_add)(int64_t steps, bool pairs);
 };
 
-/// The largest head whose blocks of attention fit in the scratch.
+/// The largest head size whose blocks of attention fit in the scratch.
 constexpr int64_t kLargestHead = 4096;
-/// What a kernel may use of its worker's scratch, in floats.
+/// The part of its worker's scratch that a kernel may use, in floats.
 constexpr int64_t kScratchFloats = int64_t{4} << 20;
 
 }  // namespace moe::cpu

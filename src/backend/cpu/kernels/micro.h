@@ -1,19 +1,19 @@
 #pragma once
-/// The micro-kernel of all products; one source for every instruction set.
-/// A tile of kTileRows x kTileColumns elements of c stays in registers while K runs over packed panels (pack.h).
+/// The micro-kernel of all products, from one source for every instruction set. A tile of kTileRows x kTileColumns
+/// elements of c stays in registers while K runs over packed panels (pack.h).
 
 #include "backend/cpu/kernels/simd.h"
 
 namespace moe::cpu::MOE_ISA {
 
-/// As many accumulators as leave registers for one row of b and one element of a.
+/// As many accumulators as possible; the other registers hold one row of b and one element of a.
 constexpr int kTileRows = kLanes == 16 ? 14 : (kLanes == 8 ? 6 : 4);
 constexpr int kTileColumns = 2 * kLanes;
 
 constexpr int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/// Where a tile goes: out = tile + add (add: null, or f32 or bf16 elements).
+/// The destination of a tile: out = tile + add (add: null, or f32 or bf16 elements).
 struct TileTarget {
   const void* add;
   bool add_is_bf16;
@@ -23,7 +23,7 @@ struct TileTarget {
   int64_t out_step;
 };
 
-/// The part of a target that starts at (row, column).
+/// The part of a destination that starts at (row, column).
 inline TileTarget moved(TileTarget to, int64_t row, int64_t column) {
   if (to.add != nullptr) {
     to.add = static_cast<const char*>(to.add) + (row * to.add_step + column) * (to.add_is_bf16 ? 2 : 4);
@@ -53,7 +53,7 @@ inline void store_out(const TileTarget& to, int64_t row, int column, int count, 
   }
 }
 
-/// Asks for the target's lines, which the sums will need when they are ready.
+/// Prefetches the lines of the destination, which are needed when the sums are complete.
 inline void prefetch(const TileTarget& to, int rows) {
   const char* p = static_cast<const char*>(to.out);
   const int64_t size = to.out_is_bf16 ? 2 : 4;
@@ -63,7 +63,7 @@ inline void prefetch(const TileTarget& to, int rows) {
   }
 }
 
-/// What a whole tile of f32 does in registers, for the other tiles.
+/// For tiles that are not whole tiles of f32: does what a whole tile does in registers.
 inline void store_edge(const vf (*sum)[2], const TileTarget& to, int rows, int columns) {
   for (int i = 0; i < rows; ++i) {
     for (int column = 0; column < columns; column += kLanes) {
@@ -74,8 +74,8 @@ inline void store_edge(const vf (*sum)[2], const TileTarget& to, int rows, int c
   }
 }
 
-/// The sums of one tile in registers: a's element (i, k) at a[i * RowStep + k * DepthStep], b a packed panel. With
-/// kPairs elements are pairs of bf16 (pack.h).
+/// The sums of one tile, in registers. a's element (i, k) is at a[i * RowStep + k * DepthStep], and b is a packed
+/// panel. With kPairs, elements are pairs of bf16 (pack.h).
 template <int Rows, int RowStep, int DepthStep, bool kPairs = false>
 inline __attribute__((always_inline)) void sum_tile(int64_t depth, const float* a, const float* b, vf (&sum)[Rows][2]) {
 #pragma GCC unroll 16
@@ -93,7 +93,7 @@ inline __attribute__((always_inline)) void sum_tile(int64_t depth, const float* 
   }
 }
 
-/// A whole tile into f32 memory, replacing what is there or added to it.
+/// Writes a whole tile to f32 memory, or adds it.
 template <int Rows, bool kAdd>
 inline __attribute__((always_inline)) void store_tile(const vf (&sum)[Rows][2], float* out, int64_t step,
                                                       const float* add, int64_t add_step) {
@@ -104,7 +104,7 @@ inline __attribute__((always_inline)) void store_tile(const vf (&sum)[Rows][2], 
   }
 }
 
-/// The product of kTileRows rows (or, of a panel that holds fewer, Rows) and a panel, in scratch.
+/// The product of kTileRows rows (or of Rows, for a panel with fewer) and a panel, in scratch.
 template <int Rows, int RowStep, int DepthStep, bool kAdd, bool kPairs = false>
 inline void scratch_tile(int64_t depth, const float* a, const float* b, float* out, int64_t step) {
   vf sum[Rows][2];
@@ -112,7 +112,7 @@ inline void scratch_tile(int64_t depth, const float* a, const float* b, float* o
   store_tile<Rows, kAdd>(sum, out, step, out, step);
 }
 
-/// Rows [0, rows) and columns [0, columns) of a packed tile of Rows >= rows, wherever they go.
+/// Rows [0, rows) and columns [0, columns) of a packed tile with Rows >= rows, for any destination.
 template <int Rows, bool kPairs>
 inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, const float* b, const TileTarget& to,
                                                 int rows, int columns) {
@@ -123,14 +123,15 @@ inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, c
     if (to.add == nullptr) return store_tile<Rows, false>(sum, out, to.out_step, nullptr, 0);
     return store_tile<Rows, true>(sum, out, to.out_step, static_cast<const float*>(to.add), to.add_step);
   }
-  // Copied, so that the accumulators themselves are never indexed by a variable and stay in registers.
+  // Copied, so that a variable never indexes the accumulators themselves, and they stay in registers.
   vf copy[Rows][2];
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i) copy[i][0] = sum[i][0], copy[i][1] = sum[i][1];
   store_edge(copy, to, rows, columns);
 }
 
-/// Rows of the smallest tile that holds `rows`: few rows (decoding, small experts) need not pay for a whole tile.
+/// The rows of the smallest tile that holds `rows`. Few rows (decoding, small experts) then need less than a whole
+/// tile.
 inline int computed_rows(int rows) { return rows > 4 ? kTileRows : (rows == 3 ? 4 : rows); }
 
 template <bool kPairs>

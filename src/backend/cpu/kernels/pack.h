@@ -1,17 +1,17 @@
 #pragma once
-/// Packing of operands: a as [k][kTileRows] panels and b as [k][kTileColumns] panels, in f32 whatever the storage, with
-/// zeros beyond the edges. Gathered rows are gathered here. Where both operands are bf16 and the processor multiplies
-/// pairs of them, an element of a panel is not one f32 but the pair 2k, 2k + 1, in the same 32 bits.
+/// Packs operands: a as [k][kTileRows] panels and b as [k][kTileColumns] panels, in f32 for every storage type, with
+/// zeros beyond the edges. Gathered rows are gathered here. If both operands are bf16 and the processor multiplies
+/// pairs of them, an element of a panel is the pair 2k, 2k + 1 in 32 bits, instead of one f32.
 
 #include "backend/cpu/kernels/matrix.h"
 #include "backend/cpu/kernels/micro.h"
 
 namespace moe::cpu::MOE_ISA {
 
-/// Floats that the last store of a run of panels may write beyond its end.
+/// The number of floats that the last store of a run of panels may write beyond its end.
 constexpr int kPanelSlack = kLanes;
 
-/// A stored matrix: element (row, column) at row(row)[column].
+/// A stored matrix: element (row, column) is at row(row)[column].
 template <class T>
 struct Stored {
   const T* data;
@@ -20,7 +20,7 @@ struct Stored {
   const T* row(int64_t i) const { return data + (rows == nullptr ? i : static_cast<int64_t>(rows[i])) * step; }
 };
 
-/// Elements of a stored row, from which one k of a panel is made.
+/// The elements of a stored row, which give one k of a panel.
 template <class T>
 struct OneRow {
   const T* row;
@@ -28,7 +28,7 @@ struct OneRow {
   vf part(int64_t j, int count) const { return load_part(row + j, count); }
 };
 
-/// The same of two rows, as pairs; `second` may be null: zeros.
+/// The same for two rows, as pairs. A null `second` gives zeros.
 struct TwoRows {
   const bf16 *first, *second;
   static vh at(const bf16* row, int64_t j) { return row == nullptr ? vh{} : *(const vh_memory*)(row + j); }
@@ -41,10 +41,10 @@ struct TwoRows {
   }
 };
 
-/// Panels that are packed side by side, so that a line of the stored rows is read once.
+/// The number of panels that are packed side by side, so that a line of the stored rows is read once.
 constexpr int kPanelsAtOnce = 4;
 
-/// One k of some panels: `left` elements from `begin` of `row` on, into `to`, `panel_step` floats from panel to panel.
+/// One k of some panels: `left` elements of `row` from `begin` on, to `to`, with `panel_step` floats between panels.
 template <int Width, class Row>
 inline void pack_row(const Row& row, int64_t begin, int64_t left, int panels, float* to, int64_t panel_step,
                      bool last) {
@@ -53,14 +53,14 @@ inline void pack_row(const Row& row, int64_t begin, int64_t left, int panels, fl
       const int64_t here = left - panel * Width - j;
       const int64_t at_row = begin + panel * Width + j;
       const vf x = here >= kLanes ? row.whole(at_row) : (here > 0 ? row.part(at_row, static_cast<int>(here)) : zero());
-      // What a vector holds beyond Width is overwritten by the next k.
+      // The next k overwrites what a vector holds beyond Width.
       float* const at = to + panel * panel_step + j;
       j + kLanes <= Width || !last ? store(at, x) : store_part(at, x, Width - j);
     }
   }
 }
 
-/// pack_row of as many panels, where elements can be read beyond them and another k follows.
+/// pack_row for `Panels` panels, if elements beyond them can be read and another k follows.
 template <int Width, int Panels, class Row>
 inline void pack_inner_row(const Row& row, int64_t begin, float* to, int64_t panel_step) {
 #pragma GCC unroll 4
@@ -92,7 +92,7 @@ inline void pack_rows_by(RowAt row_at, int64_t depth, int64_t column, int64_t co
 
 template <int Width, class RowAt>
 inline void pack_rows(RowAt row_at, int64_t depth, int64_t column, int64_t count, float* to) {
-  constexpr int kFew = kPanelsAtOnce / 2;  // such as a head's columns
+  constexpr int kFew = kPanelsAtOnce / 2;  // for example the columns of a head
   if (count <= kFew * Width) return pack_rows_by<Width, kFew>(row_at, depth, column, count, to);
   pack_rows_by<Width, kPanelsAtOnce>(row_at, depth, column, count, to);
 }
@@ -146,7 +146,7 @@ inline void pack_stored(const Stored<T>& from, bool rows_are_reduced, int64_t fi
   }
 }
 
-/// pack_stored of bf16 as pairs; `first` is even, and a last number without another is a pair with 0.
+/// pack_stored of bf16 as pairs. `first` is even. A last number without a partner forms a pair with 0.
 template <int Width>
 inline void pack_pairs(const Stored<bf16>& from, bool rows_are_reduced, int64_t first, int64_t depth, int64_t begin,
                        int64_t count, float* to) {
@@ -159,7 +159,7 @@ inline void pack_pairs(const Stored<bf16>& from, bool rows_are_reduced, int64_t 
   }
   for (int64_t i = 0; i < count; i += Width, to += Width * all) {
     const int width = static_cast<int>(least(Width, count - i));
-    const float* lines[Width];  // pairs lie side by side already
+    const float* lines[Width];  // the pairs are already side by side
     for (int line = 0; line < width; ++line) lines[line] = (const float*)(from.row(begin + i + line) + first);
     if (pairs > 0) pack_lines<Width>(lines, width, pairs, to);
     if (all == pairs) continue;
@@ -175,7 +175,7 @@ inline void pack_pairs(const Stored<bf16>& from, bool rows_are_reduced, int64_t 
   }
 }
 
-/// Packs [begin, begin + count) of M or N over the K-block [first, first + depth) as consecutive panels.
+/// Packs [begin, begin + count) of M or N, over the K-block [first, first + depth), as consecutive panels.
 template <int Width, bool kPairs = false>
 inline void pack(const Operand& from, int64_t first, int64_t depth, int64_t begin, int64_t count, float* to) {
   if (from.elements.is_bf16) {

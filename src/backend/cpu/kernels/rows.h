@@ -1,6 +1,6 @@
 #pragma once
-/// Kernels that work along rows: normalisation, SwiGLU, rotations, softmax, the optimiser. A row's result depends on
-/// that row alone, and every sum along it is taken in an order given by its length.
+/// Kernels that work on rows: normalisation, SwiGLU, rotations, softmax, the optimiser. A row's result depends only on
+/// that row. The order of every sum along a row depends only on its length.
 
 #include <cstdint>
 
@@ -17,7 +17,7 @@ struct Out {
 };
 
 struct RmsNormRow {
-  In x, residual;  ///< residual absent: sum is absent too and x is normalised
+  In x, residual;  ///< if residual is absent, sum is absent too and x is normalised
   Out sum;
   In gain;
   Out y;
@@ -41,7 +41,8 @@ struct SwiGluBackwardRow {
   int64_t width;
 };
 
-/// y = (y when `accumulate`) + residual (may be absent) + the rows chosen by index[0 .. count), negative ones skipped.
+/// y = (y when `accumulate`) + residual (may be absent) + the rows with the indices index[0 .. count); negative indices
+/// are skipped.
 struct CombineRow {
   In rows;
   int64_t row_stride;
@@ -76,7 +77,7 @@ struct RouterLogits {
 
 struct AdamWChunk {
   Out param;
-  float* master;  ///< null: param is f32 and is updated itself
+  float* master;  ///< null: param is f32 and is updated directly
   const float* gradient;
   float* exp_avg;
   float* exp_avg_sq;

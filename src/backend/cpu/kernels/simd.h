@@ -1,9 +1,8 @@
 #pragma once
-/// One vector of f32 as wide as the instruction set this file is compiled for, and the few functions that every kernel
-/// uses. Each lane's result depends on that lane alone, so an element has the same bits wherever in a vector it stands;
-/// a tail is done with load_part and store_part, not with a scalar loop.
-/// Only for sources under kernels/. Functions live in the instruction set's own namespace: the linker shares none of
-/// them.
+/// A vector of f32 with the width of the instruction set that this file is compiled for, and the few functions that
+/// every kernel uses. Each lane's result depends only on that lane, so an element has the same bits at any place in a
+/// vector. The tail of a loop uses load_part and store_part, not a scalar loop. Only for sources under kernels/.
+/// Functions are in the instruction set's own namespace, so the linker shares none of them.
 
 #include <cstdint>
 
@@ -17,7 +16,7 @@ namespace moe::cpu::MOE_ISA {
 
 #if defined(__AVX512F__)
 constexpr int kLanes = 16;
-constexpr __mmask16 kAllLanes = 0xffff;  // g++ 12 warns falsely about the forms of intrinsics without a mask
+constexpr __mmask16 kAllLanes = 0xffff;  // g++ 12 warns wrongly about the forms of intrinsics without a mask
 #elif defined(__AVX__)
 constexpr int kLanes = 8;
 #else
@@ -29,8 +28,7 @@ typedef int32_t vi __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t vu __attribute__((vector_size(4 * kLanes)));
 typedef uint16_t vh __attribute__((vector_size(2 * kLanes)));
 
-// The same vectors at any address of an element (a pair of bf16 may begin at any bf16), whatever the type declared
-// there.
+// The same vectors at the address of any element (a pair of bf16 may begin at any bf16), for any declared type.
 typedef float vf_memory __attribute__((vector_size(4 * kLanes), aligned(2), may_alias));
 typedef uint16_t vh_memory __attribute__((vector_size(2 * kLanes), aligned(2), may_alias));
 
@@ -58,7 +56,7 @@ inline vi lane_numbers() {
 /// -1 in the first n lanes, 0 in the others.
 inline vi first_lanes(int n) { return lane_numbers() < (vi{} + n); }
 
-/// a b + c, rounded once where the instruction set can.
+/// a b + c, rounded once if the instruction set can.
 inline vf fma(vf a, vf b, vf c) {
 #if defined(__AVX512F__)
   return _mm512_fmadd_ps(a, b, c);
@@ -70,18 +68,18 @@ inline vf fma(vf a, vf b, vf c) {
 }
 
 #if defined(__AVX512BF16__) || defined(MOE_MULTIPLY_PAIRS)
-/// Whether products of bf16 operands go by pairs: where fma_pairs is one instruction, or (to test packing and tiles on
-/// any processor, docs/testing.md) where the build asks for it.
+/// True if products of bf16 operands use pairs. This is so if fma_pairs is one instruction, or if the build asks for it
+/// (to test packing and tiles on any processor, docs/testing.md).
 constexpr bool kMultipliesPairs = true;
 #else
 constexpr bool kMultipliesPairs = false;
 #endif
 
-/// Of lanes that hold two bf16 numbers each: the one in the low half, and the other, as f32.
+/// For lanes that hold two bf16 numbers each: the low one, and the high one, as f32.
 inline vf first_of_pair(vf x) { return (vf)((vu)x << 16); }
 inline vf second_of_pair(vf x) { return (vf)((vu)x & 0xffff0000u); }
 
-/// c + the product of the firsts + that of the seconds of two lanes of pairs.
+/// c + the product of the first numbers + the product of the second numbers of two lanes of pairs.
 inline vf fma_pairs(vf a, vf b, vf c) {
 #if defined(__AVX512BF16__)
   return (vf)_mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
@@ -90,7 +88,7 @@ inline vf fma_pairs(vf a, vf b, vf c) {
 #endif
 }
 
-/// The larger of each lane; b where either is NaN.
+/// The larger number of each lane; b if either is NaN.
 inline vf max(vf a, vf b) {
 #if defined(__AVX512F__)
   return _mm512_maskz_max_ps(kAllLanes, a, b);
@@ -112,7 +110,7 @@ inline vf min(vf a, vf b) {
 
 inline vf sqrt(vf x) {
 #if defined(__AVX512F__)
-  return _mm512_maskz_sqrt_ps(0xffff, x);  // the plain form draws a warning from GCC's own header
+  return _mm512_maskz_sqrt_ps(0xffff, x);  // the plain form causes a warning in GCC's own header
 #elif defined(__AVX__)
   return _mm256_sqrt_ps(x);
 #else
@@ -121,10 +119,10 @@ inline vf sqrt(vf x) {
 #endif
 }
 
-/// Pairs of what two rows hold in the same columns.
+/// Pairs of the elements of two rows in the same columns.
 inline vf join(vh first, vh second) {
 #if defined(__AVX512BW__)
-  // Numbers of `second` have indices from 32 on.
+  // Indices from 32 on name numbers of `second`.
   const __m512i interleaved =
       _mm512_set_epi32(0x2f000f, 0x2e000e, 0x2d000d, 0x2c000c, 0x2b000b, 0x2a000a, 0x290009, 0x280008, 0x270007,
                        0x260006, 0x250005, 0x240004, 0x230003, 0x220002, 0x210001, 0x200000);
@@ -146,7 +144,7 @@ inline vf widen(vh x) {
 /// Rounds to nearest, ties to even; a NaN stays a quiet NaN.
 inline vh narrow(vf x) {
 #if defined(__AVX512BF16__)
-  // The instruction would make numbers below the normal range 0.
+  // The instruction would turn numbers below the normal range into 0.
   constexpr int kSubnormal = 0x20;
   if (__builtin_expect(_mm512_fpclass_ps_mask(x, kSubnormal) == 0, 1)) return (vh)_mm512_cvtneps_pbh(x);
 #endif
@@ -161,7 +159,7 @@ inline vf load(const bf16* p) { return widen(*(const vh_memory*)p); }
 inline void store(float* p, vf x) { *(vf_memory*)p = x; }
 inline void store(bf16* p, vf x) { *(vh_memory*)p = narrow(x); }
 
-/// The first n elements, 0 <= n <= kLanes; nothing beyond them is touched and the other lanes are 0.
+/// The first n elements, 0 <= n <= kLanes. Reads nothing beyond them; the other lanes are 0.
 inline vf load_part(const float* p, int n) {
 #if defined(__AVX512F__)
   return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p);
@@ -209,7 +207,7 @@ typedef float quarter __attribute__((vector_size(16)));
 typedef vf quarter;
 #endif
 
-/// Folds a vector to four lanes: lanes i and i + half of it, again and again, by `combine`.
+/// Folds a vector to four lanes: combines lanes i and i + half of it with `combine`, again and again.
 template <class Combine>
 inline quarter fold(vf x, Combine combine) {
 #if defined(__AVX512F__)
@@ -224,7 +222,7 @@ inline quarter fold(vf x, Combine combine) {
 #endif
 }
 
-/// The lanes' sum, always as the same binary tree.
+/// The sum of the lanes, always in the same binary tree.
 inline float sum(vf x) {
   const quarter four = fold(x, [](auto a, auto b) { return a + b; });
   const quarter two = four + __builtin_shufflevector(four, four, 2, 3, 0, 1);
@@ -238,7 +236,8 @@ inline float max_lane(vf x) {
   return two[0] > two[1] ? two[0] : two[1];
 }
 
-/// e^r for |r| <= ln(2) / 2. In pairs of terms: short chains of dependent operations count more here than their number.
+/// e^r for |r| <= ln(2) / 2, in pairs of terms: the length of the chains of dependent operations matters more here than
+/// their number.
 inline vf exp_polynomial(vf r) {
   const vf r2 = r * r;
   const vf high = fma(r, splat(1.9875691500e-4f), splat(1.3981999507e-3f));
@@ -249,11 +248,11 @@ inline vf exp_polynomial(vf r) {
 
 /// e^x for x in [-105, 89], or NaN.
 inline vf exp_in_range(vf x) {
-  // x = n ln 2 + r: adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
+  // x = n ln 2 + r. Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
   const vf magic = splat(12582912.0f);
   const vf shifted = fma(x, splat(1.44269504088896341f), magic);
   const vf n = shifted - magic;
-  vf r = fma(n, splat(-0.693359375f), x);  // 0.693359375 has few bits: n times it is exact
+  vf r = fma(n, splat(-0.693359375f), x);  // 0.693359375 has few bits, so n times it is exact
   r = fma(n, splat(2.12194440e-4f), r);
   const vf p = exp_polynomial(r);
 #if defined(__AVX512F__)
@@ -271,10 +270,10 @@ inline vf exp_in_range(vf x) {
 /// e^x within 1.1 ulp (2 ulp without FMA): 0 at -infinity and below -104, infinity above 88.73, NaN at NaN, 1 at 0.
 inline vf exp(vf x) { return exp_in_range(min(splat(89.0f), max(splat(-105.0f), x))); }
 
-/// e^-|x|, as exp.
+/// e^-|x|, computed like exp.
 inline vf exp_of_minus(vf x) { return exp_in_range(max(splat(-105.0f), (vf)((vu)x | 0x80000000u))); }
 
-/// exp for x at most 88 where results below the normal range do not matter: those are 0. NaN at NaN.
+/// exp for x of at most 88, if results below the normal range do not matter: they are 0. NaN for NaN.
 inline vf exp_weight(vf x) {
   const vf magic = splat(12582912.0f);
   const vf shifted = fma(x, splat(1.44269504088896341f), magic);
@@ -286,7 +285,7 @@ inline vf exp_weight(vf x) {
   return x < splat(-87.3f) ? zero() : p * scale;
 }
 
-/// Within each group of four lanes: row i, lane j becomes row j, lane i.
+/// Within each group of four lanes, row i, lane j becomes row j, lane i.
 inline __attribute__((always_inline)) void transpose_fours(vf* row) {
 #if defined(__AVX512F__)
   const __m512 lo_01 = _mm512_maskz_unpacklo_ps(kAllLanes, row[0], row[1]);
@@ -314,7 +313,7 @@ inline __attribute__((always_inline)) void transpose_fours(vf* row) {
 #endif
 }
 
-/// Row i, lane j becomes row j, lane i. Inlined always: the rows must stay in registers.
+/// Row i, lane j becomes row j, lane i. Always inlined, because the rows must stay in registers.
 inline __attribute__((always_inline)) void transpose(vf (&row)[kLanes]) {
 #pragma GCC unroll 4
   for (int i = 0; i < kLanes; i += 4) transpose_fours(row + i);

@@ -35,7 +35,7 @@ struct LogSum {
   double sum;
 };
 
-/// One pass in pieces that stay in the first-level cache: a larger maximum rescales what was summed before.
+/// One pass, in pieces that stay in the first-level cache. A larger maximum rescales the sum so far.
 LogSum log_sum(In x, int64_t width) {
   constexpr int64_t kPiece = 1024;
   LogSum result{-__builtin_inff(), 0};
@@ -68,11 +68,11 @@ float cross_entropy(const CrossEntropyRow& row) {
   return static_cast<float>(::log(total.sum) - margin);
 }
 
-/// Dot products of kTokens rows with kExperts rows; each is summed as if it were alone.
+/// Dot products of kTokens rows with kExperts rows. The sum of each is the same as for one pair alone.
 template <int kTokens, int kExperts>
 void logits_tile(const RouterLogits& block, int64_t token, int64_t expert) {
-  // f32 lanes over a piece of the width, the pieces in f64: the routing must be that of exact arithmetic wherever
-  // scores differ by more than their own rounding.
+  // Sums in f32 lanes over a piece of the width, and in f64 over the pieces. So the routing agrees with exact
+  // arithmetic wherever scores differ by more than their own rounding.
   constexpr int64_t kPiece = 64 * kLanes;
   double totals[kTokens][kExperts] = {};
   for (int64_t first = 0; first < block.width; first += kPiece) {
@@ -99,7 +99,7 @@ void logits_tile(const RouterLogits& block, int64_t token, int64_t expert) {
   }
 }
 
-/// As many sums of four tokens as leave registers for the operands.
+/// As many sums of four tokens as possible; the other registers hold the operands.
 constexpr int kMostExperts = kLanes == 16 ? 6 : 2;
 
 template <int kTokens>
