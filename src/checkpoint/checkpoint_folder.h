@@ -1,5 +1,5 @@
 #pragma once
-/// A checkpoint's files as a whole: whether training can go on from a folder, before anything is read into memory.
+/// The files of a checkpoint: can training continue from a folder? This is checked before anything is read into memory.
 
 #include <vector>
 
@@ -7,11 +7,11 @@
 
 namespace moe {
 
-/// FOLDER/optimizer-00001-of-0000N.safetensors and so on, in order; an error names the first of the N that is missing.
+/// FOLDER/optimizer-00001-of-0000N.safetensors and so on, in order. An error names the first missing file.
 std::vector<fs::path> optimizer_files(const fs::path& folder);
 
-/// Looks at every file that resuming needs: that it is there, that it can be read and that it has the length that it
-/// says itself. Not at the weights. Throws Error, naming the first file that is damaged.
+/// Examines every file that resuming needs: it must exist, be readable, and have the length that its header says. Does
+/// not examine the weights. Throws an Error that names the first damaged file.
 TrainerState check_checkpoint(const fs::path& folder);
 
 }  // namespace moe

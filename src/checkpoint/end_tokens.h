@@ -1,5 +1,5 @@
 #pragma once
-/// Which tokens end a text of a published model.
+/// The tokens that end a text of a published model.
 
 #include <cstdint>
 #include <vector>
@@ -8,8 +8,8 @@
 
 namespace moe {
 
-/// The ids of `eos_token_id` in FOLDER/config.json and, where it exists, FOLDER/generation_config.json: a number or a
-/// list in each. Distinct, in ascending order; a negative id, by which some files say "none", is left out.
+/// The ids of `eos_token_id` in FOLDER/config.json and, if it exists, FOLDER/generation_config.json. Each has a number
+/// or a list. The ids are distinct and ascending. Negative ids, which mean "none" in some files, are left out.
 std::vector<int32_t> read_end_tokens(const fs::path& folder);
 
 }  // namespace moe

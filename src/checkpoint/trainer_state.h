@@ -1,5 +1,5 @@
 #pragma once
-/// trainer_state.json: where a run stands.
+/// trainer_state.json: the state of a run at a checkpoint.
 
 #include "base/file.h"
 
@@ -19,7 +19,7 @@ struct TrainerState {
 constexpr int64_t kTrainerStateVersion = 1;
 
 void save_trainer_state(const fs::path& folder, const TrainerState& state);
-/// Refuses another format version, naming both.
+/// Refuses another format version, and names both.
 TrainerState load_trainer_state(const fs::path& folder);
 
 }  // namespace moe

@@ -7,7 +7,7 @@
 namespace moe {
 namespace {
 
-/// The character that ends right before byte `end`; empty where none does.
+/// The character that ends right before byte `end`; empty if there is none.
 std::string_view character_before(std::string_view text, size_t end) {
   for (size_t length = 1; length <= std::min<size_t>(4, end); ++length) {
     const std::string_view candidate = text.substr(end - length, length);

@@ -1,5 +1,5 @@
 #pragma once
-/// Entries beside the BPE vocabulary that are found in the text itself before it is cut into words.
+/// Tokens outside the BPE vocabulary that are found in the text itself, before it is cut into words.
 
 #include <algorithm>
 #include <array>
@@ -17,14 +17,14 @@ namespace moe {
 struct AddedToken {
   int32_t id = -1;
   std::string content;
-  bool special = false;      // left out by decode, text unless parse_special
-  bool normalized = false;   // found in the second pass, in what the others left over
-  bool lstrip = false;       // takes the white space before it
-  bool rstrip = false;       // takes the white space after it
+  bool special = false;      // decode leaves it out; it is ordinary text unless parse_special is set
+  bool normalized = false;   // found in a second pass, in the text that the others left
+  bool lstrip = false;       // includes the white space before it
+  bool rstrip = false;       // includes the white space after it
   bool single_word = false;  // not next to a word character
 };
 
-/// Finds one set of added tokens: leftmost first, longest among those that start there.
+/// Finds one set of added tokens: leftmost first, and the longest among those that start at the same place.
 class AddedTokenMatcher {
  public:
   explicit AddedTokenMatcher(std::vector<AddedToken> tokens);
@@ -34,8 +34,8 @@ class AddedTokenMatcher {
     int32_t id;  // -1: plain text
   };
 
-  /// Cuts `text` into plain parts and tokens, in order, and hands each to sink(Part). A special token found while
-  /// `specials_are_text` stays inside the plain part around it, whole: no other token is looked for in it.
+  /// Cuts `text` into plain parts and tokens, in order, and passes each to sink(Part). With `specials_are_text`, a
+  /// special token stays inside the plain part around it as a whole: no other token is looked for inside it.
   template <class Sink>
   void split(std::string_view text, bool specials_are_text, Sink&& sink) const {
     size_t done = 0;

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint32_t kNoRank = UINT32_MAX;
 constexpr uint32_t kNone = UINT32_MAX;
-// Up to this many bytes searching all ranks at each merge is faster than a heap.
+// Up to this many bytes, searching all ranks for each merge is faster than a heap.
 constexpr size_t kShortWord = 96;
 
 // Ids and ranks have this many bits in an entry of the table.
@@ -132,7 +132,7 @@ void Bpe::merge_short(BpeScratch& scratch) const {
   ids.resize(count);
 }
 
-// A heap of (rank, position) over a linked list. An entry is stale once the pair at its position has another rank.
+// A heap of (rank, position) over a linked list. An entry is stale if the pair at its position has another rank now.
 void Bpe::merge_long(BpeScratch& scratch) const {
   auto& [ids, ranks, previous, next, heap] = scratch;
   const auto count = static_cast<uint32_t>(ids.size());

@@ -1,6 +1,6 @@
 #pragma once
-/// Byte-pair encoding of one word: starting from its bytes, the pair of lowest rank is merged (the leftmost of equals)
-/// until no two neighbours have a merge.
+/// Byte-pair encoding of one word. It starts from the bytes and merges the pair of lowest rank (the leftmost among
+/// equals), until no two neighbours have a merge.
 
 #include <array>
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace moe {
 
-/// Tokens `left` and `right` side by side become `result`. Its rank is its place in the list of merges.
+/// The adjacent tokens `left` and `right` become `result`. The rank of a merge is its place in the list.
 struct Merge {
   int32_t left;
   int32_t right;
@@ -22,11 +22,11 @@ struct Merge {
 
 struct BpeModel {
   std::vector<std::string> tokens;  // by id, in byte letters; empty: an id without a token
-  std::vector<Merge> merges;        // of one pair listed twice the later entry counts
-  bool ignore_merges = false;       // a word that is a token as a whole needs no merges
+  std::vector<Merge> merges;        // if a pair is listed twice, the later entry counts
+  bool ignore_merges = false;       // a word that is one token needs no merges
 };
 
-/// What one thread needs to encode words; holds no results.
+/// Working memory for one thread that encodes words. It holds no results.
 struct BpeScratch {
   std::vector<int32_t> ids;
   std::vector<uint32_t> ranks;
@@ -38,15 +38,15 @@ class Bpe {
  public:
   explicit Bpe(const BpeModel& model);
 
-  /// Appends the ids of `word` (any bytes). A byte without a token is an error. Time grows as n log n. Thread-safe.
-  /// The same as whole_word(), and where that has none merge() of each part.
+  /// Appends the ids of `word` (any bytes). A byte without a token is an error. Time grows as n log n. Several threads
+  /// may call it. It equals whole_word() and, if that has no token, merge() of each part.
   void encode(std::string_view word, BpeScratch& scratch, std::vector<int32_t>& ids) const;
 
   /// The token of a word that needs no merges (BpeModel::ignore_merges).
   std::optional<int32_t> whole_word(std::string_view word) const;
 
   /// Cuts `word` where no merge joins the bytes on both sides, and calls f(std::string_view) for each part, in order.
-  /// The ids of a word are those of its parts.
+  /// The ids of a word are the ids of its parts.
   template <class F>
   void for_each_part(std::string_view word, F&& f) const {
     size_t begin = 0;
@@ -61,7 +61,7 @@ class Bpe {
   /// Appends the ids of a part.
   void merge(std::string_view part, BpeScratch& scratch, std::vector<int32_t>& ids) const;
 
-  /// The token of a single byte, -1 where the vocabulary has none.
+  /// The token of a single byte; -1 if the vocabulary has none.
   int32_t byte_token(uint8_t byte) const { return byte_tokens_[byte]; }
 
  private:
@@ -73,7 +73,7 @@ class Bpe {
   void merge_long(BpeScratch& scratch) const;
 
   std::array<int32_t, 256> byte_tokens_;
-  std::array<uint64_t, 256 * 4> joins_{};  // a bit for each two bytes that some merge brings together
+  std::array<uint64_t, 256 * 4> joins_{};  // one bit for each pair of bytes that some merge brings together
   // Open addressing; a power of two, at most half full. An entry is left << 42 | right << 21 | rank + 1; 0 is none.
   std::vector<uint64_t> table_;
   std::vector<int32_t> results_;                          // by rank

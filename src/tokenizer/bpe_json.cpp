@@ -77,7 +77,7 @@ class MergeList {
 // Bytes that no valid UTF-8 contains.
 bool never_in_utf8(int byte) { return byte == 0xC0 || byte == 0xC1 || byte >= 0xF5; }
 
-/// An unknown token or the fallback to <0xNN> can never be needed while every byte of text has a token.
+/// An unknown token, or the fallback to <0xNN>, is never needed if every byte of text has a token.
 void check_bytes(const Json& model, const TokenIds& ids, const std::string& where) {
   const bool has_unknown = json_find(model, "unk_token", where) != nullptr;
   const bool has_fallback = json_bool(model, "byte_fallback", where, false);

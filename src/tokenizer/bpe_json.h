@@ -14,12 +14,12 @@ namespace moe {
 /// The member "model": BPE with "vocab" and "merges" (strings or pairs).
 BpeModel parse_bpe_model(const Json& model, const std::string& where);
 
-/// GPT-2's pair of files: an object from token to id, and one merge a line after an optional "#version" line.
+/// GPT-2's pair of files: an object from token to id, and one merge per line after an optional "#version" line.
 BpeModel parse_gpt2_model(const Json& vocab, const std::string& vocab_name, std::string_view merges,
                           const std::string& merges_name);
 
-/// The member "added_tokens", which may be absent. Ids are those the `tokenizers` library gives: the vocabulary's where
-/// it has the content, the next free one otherwise; a file that says another id is refused.
+/// The member "added_tokens", which may be absent. Ids are those that the `tokenizers` library gives: the vocabulary's
+/// id if it has the content, else the next free one. A file with another id is refused.
 std::vector<AddedToken> parse_added_tokens(const Json& root, const BpeModel& model, const std::string& where);
 
 }  // namespace moe

@@ -14,7 +14,7 @@ bool stands_for_itself(int byte) {
 
 struct Alphabet {
   std::array<std::string, 256> letters;
-  std::array<int, kLetterEnd> bytes;  // by code point; -1: no letter
+  std::array<int, kLetterEnd> bytes;  // by code point; -1: not a letter
 
   Alphabet() {
     bytes.fill(-1);

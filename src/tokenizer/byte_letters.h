@@ -1,7 +1,7 @@
 #pragma once
-/// The alphabet of byte-level BPE: each of the 256 bytes is written as one printable character, so that any byte
-/// sequence is a string of JSON. Printable ASCII and most of Latin-1 stand for themselves, the other 68 bytes for
-/// U+0100 upwards (a blank is U+0120, `Ġ`).
+/// The alphabet of byte-level BPE. Each of the 256 bytes is written as one printable character, so that any byte
+/// sequence is a JSON string. Printable ASCII and most of Latin-1 represent themselves; the other 68 bytes are written
+/// as U+0100 and above (a blank is U+0120, `Ġ`).
 
 #include <array>
 #include <cstdint>
@@ -16,7 +16,7 @@ const std::array<std::string, 256>& byte_letters();
 
 std::string to_byte_letters(std::string_view bytes);
 
-/// The bytes that `letters` spells, or nothing where a character of it is no byte letter.
+/// The bytes that `letters` spells; nothing if a character of it is not a byte letter.
 std::optional<std::string> from_byte_letters(std::string_view letters);
 
 }  // namespace moe

@@ -11,7 +11,7 @@ namespace {
 
 using unicode::Ranges;
 
-/// Takes an expression apart from its start. What it does not know makes it give up, and PCRE2 matches the expression.
+/// Parses an expression from its start. If it meets something unknown it gives up, and PCRE2 matches the expression.
 class Parser {
  public:
   explicit Parser(std::string_view expression) : rest_(expression) {}
@@ -54,7 +54,7 @@ class Parser {
     return unicode::property(name);
   }
 
-  // One character as a class spells it.
+  // One character in the notation of a class.
   std::optional<char32_t> character() {
     if (rest_.empty() || rest_[0] == '[' || rest_[0] == '^' || rest_[0] == '&') return std::nullopt;
     if (take("\\r")) return '\r';
@@ -68,7 +68,7 @@ class Parser {
     return utf8_take(rest_);
   }
 
-  // After the opening bracket, up to and with the closing one.
+  // From after the opening bracket to the closing one, inclusive.
   std::optional<Ranges> character_class() {
     Ranges members;
     if (rest_.starts_with(']')) return std::nullopt;

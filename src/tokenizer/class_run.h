@@ -12,7 +12,7 @@
 
 namespace moe {
 
-/// A set of code points: pages of 256 bits, equal pages once.
+/// A set of code points, in pages of 256 bits. Equal pages are stored once.
 class CharacterSet {
  public:
   explicit CharacterSet(const unicode::Ranges& ranges);
@@ -29,11 +29,11 @@ struct ClassRun {
   static constexpr uint32_t kAny = UINT32_MAX;
 
   CharacterSet members;
-  uint32_t most = kAny;       // characters in a match
-  bool space_before = false;  // white space may go before them
-  bool ends_line = false;     // the match ends where a line does
+  uint32_t most = kAny;       // the largest number of characters in a match
+  bool space_before = false;  // white space may come before them
+  bool ends_line = false;     // the match ends at the end of a line
 
-  /// The end of the match at `at`, nullptr where there is none.
+  /// The end of the match at `at`; nullptr if there is none.
   Position match(const TextScanner& text, Position at) const {
     if (space_before && text.is(unicode::kSpaces, at)) {
       const Position second = at + text.character(at).length;
@@ -64,7 +64,7 @@ struct ClassRun {
   }
 };
 
-/// The expression as a ClassRun; nothing where it is of another form.
+/// The expression as a ClassRun; nothing if it has another form.
 std::optional<ClassRun> parse_class_run(std::string_view expression);
 
 }  // namespace moe

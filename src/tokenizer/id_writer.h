@@ -1,5 +1,5 @@
 #pragma once
-/// Appends ids to a vector without a check of its capacity for each of them.
+/// Appends ids to a vector without checking its capacity for each of them.
 
 #include <algorithm>
 #include <cstdint>
@@ -8,10 +8,10 @@
 
 namespace moe {
 
-/// While it lives the vector is longer than what was written; its end is cut off when the writer goes.
+/// While it exists, the vector is longer than the written ids. Its destructor cuts off the rest.
 class IdWriter {
  public:
-  /// About `expected` ids are to come.
+  /// About `expected` ids will follow.
   IdWriter(std::vector<int32_t>& ids, size_t expected) : ids_(ids), size_(ids.size()) { grow(expected); }
   ~IdWriter() { ids_.resize(size_); }
   IdWriter(const IdWriter&) = delete;
@@ -20,7 +20,7 @@ class IdWriter {
   size_t size() const { return size_; }
   std::span<const int32_t> since(size_t begin) const { return std::span(ids_).subspan(begin, size_ - begin); }
 
-  /// Where `count` ids can be written; advance() tells how many were.
+  /// Memory for `count` ids. Call advance() with the number of ids that were written.
   int32_t* room(size_t count) {
     if (ids_.size() - size_ < count) grow(count);
     return ids_.data() + size_;

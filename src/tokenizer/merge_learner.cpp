@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kMinCount = 2;
 constexpr int32_t kBytes = 256;
 
-// Inside, tokens are counted from the first byte, which is 0.
+// Internally, tokens are numbered from the first byte, which is 0.
 struct Pair {
   int32_t left;
   int32_t right;
@@ -30,10 +30,10 @@ struct Candidate {
 
 struct PairRecord {
   int64_t count = 0;
-  std::vector<uint32_t> words;  // where it occurs or occurred, each word once
+  std::vector<uint32_t> words;  // words in which it occurs or occurred, each once
 };
 
-/// Changes in the counts of pairs that share one member, by the other member.
+/// Changes in the counts of pairs that share one member, ordered by the other member.
 class Changes {
  public:
   struct Visit {
@@ -70,7 +70,7 @@ class Changes {
   std::vector<int64_t> count_;
   std::vector<uint32_t> last_word_;
   std::vector<int32_t> touched_;
-  std::vector<Visit> visits_;  // words in which a pair came up, each once
+  std::vector<Visit> visits_;  // words in which a pair occurred, each once
 };
 
 class Learner {
@@ -137,7 +137,7 @@ class Learner {
     if (count >= kMinCount) queue_.push({count, pair});
   }
 
-  // Byte pairs have a table of their own while they are counted: two passes, so that each list is made at its size.
+  // Byte pairs have a separate table while they are counted. Two passes, so that each list gets its final size at once.
   void count_byte_pairs() {
     constexpr size_t kPairs = size_t{kBytes} * kBytes;
     std::vector<PairRecord> records(kPairs);
@@ -176,7 +176,7 @@ class Learner {
     for (Changes* changes : {&before_left_, &after_right_, &before_new_, &after_new_}) changes->clear();
   }
 
-  // A neighbour that was merged just before is `merged` itself: its pairs are kept with the new ones.
+  // A neighbour that was just merged is `merged` itself. Its pairs are counted with the new ones.
   void rewrite(uint32_t word, Pair pair, int32_t merged) {
     int32_t* symbols = symbols_.data() + begin_[word];
     const uint32_t size = size_[word];
@@ -223,12 +223,12 @@ class Learner {
     }
   }
 
-  std::vector<int32_t> symbols_;  // of all words, each word's at begin_[word], size_[word] of them
+  std::vector<int32_t> symbols_;  // of all words; those of word w are size_[w] symbols from begin_[w] on
   std::vector<size_t> begin_;
   std::vector<uint32_t> size_;
   std::vector<int64_t> counts_;
   std::unordered_map<uint64_t, PairRecord> pairs_;
-  std::priority_queue<Candidate> queue_;  // counts only fall after a pair was made, so an old entry is too high
+  std::priority_queue<Candidate> queue_;  // after a pair is made its count only falls, so an old entry is too high
   std::vector<std::string> spelling_;
   std::unordered_set<std::string> known_;
   Changes before_left_, after_right_, before_new_, after_new_;

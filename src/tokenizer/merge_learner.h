@@ -1,6 +1,6 @@
 #pragma once
-/// Learns the merges of byte-pair encoding from word counts: again and again the pair of neighbouring tokens that
-/// occurs most often becomes a token.
+/// Learns the merges of byte-pair encoding from word counts: the most frequent pair of neighbouring tokens becomes a
+/// new token, again and again.
 
 #include <cstdint>
 #include <string>
@@ -12,13 +12,14 @@
 namespace moe {
 
 struct LearnedMerges {
-  std::vector<std::string> tokens;  // bytes of the new tokens; the first has id `first_byte_id` + 256
+  std::vector<std::string> tokens;  // bytes of the new tokens; the first one has id `first_byte_id` + 256
   std::vector<Merge> merges;        // one for each new token, in rank order
 };
 
-/// Up to `count` merges. Byte b has id `first_byte_id` + b. Among pairs that occur equally often the lower left id
-/// wins, then the lower right id, so that the result depends on the counts alone. A pair that occurs once, or whose
-/// joined bytes are a token already, is not merged; fewer than `count` merges come out when no other is left.
+/// Up to `count` merges. Byte b has id `first_byte_id` + b. Among equally frequent pairs the lower left id wins, then
+/// the lower right id, so the result depends only on the counts. A pair that occurs once is not merged, and a pair
+/// whose joined bytes are already a token is not merged. If no other pair is left, the result has fewer than `count`
+/// merges.
 LearnedMerges learn_merges(const WordCounts& words, int32_t first_byte_id, int32_t count);
 
 }  // namespace moe

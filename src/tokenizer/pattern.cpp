@@ -2,7 +2,7 @@
 
 namespace moe {
 
-// It avoids what other engines read differently: script names, and \s in its translation.
+// It avoids constructs that other engines read differently: script names, and \s in its translation.
 const std::string_view kTrainedPattern =
     R"(\p{N}|[一-鿿㐀-䶿豈-﫿぀-ヿ々〆]+)"
     R"(|[^\r\n\p{L}\p{M}\p{N}]?(?:[^\P{L}一-鿿㐀-䶿豈-﫿぀-ヿ々〆]|\p{M})+)"
@@ -25,7 +25,7 @@ constexpr std::string_view kDeepseekV3 =
     R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*)"
     R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-/// The expression with its line ends spelled as escapes, as most files write them.
+/// The expression with line ends as escapes, the form in most files.
 std::string spelled_out(std::string_view expression) {
   std::string text;
   for (const char c : expression) {

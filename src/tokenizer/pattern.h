@@ -1,6 +1,6 @@
 #pragma once
-/// What a split of a tokenizer cuts at. Expressions of published tokenizers and expressions of one character class are
-/// matched by code of our own; any other one by PCRE2.
+/// The expression that a split of a tokenizer cuts at. Expressions of published tokenizers, and expressions of one
+/// character class, are matched by our own code; all others by PCRE2.
 
 #include <memory>
 #include <string>
@@ -15,7 +15,7 @@
 
 namespace moe {
 
-/// A run of word characters, or of others that are not white space: the library's step Whitespace.
+/// A run of word characters, or a run of other characters that are not white space: the library's step Whitespace.
 struct WordsAndOthers {
   CharacterSet words, others;
 
@@ -28,25 +28,25 @@ struct WordsAndOthers {
   }
 };
 
-/// The words of trained tokenizers, in this order of preference: one digit; a run of Chinese characters or kana;
-/// letters and marks of any other script, with at most one other character (a blank, a bracket) before; punctuation and
-/// symbols, with at most one blank before and the line ends after; white space up to a last line end; white space but
-/// for one character before a word; white space.
+/// The words of tokenizers that this program trains, in this order of preference: one digit; a run of Chinese
+/// characters or kana; letters and marks of any other script, with at most one other character (a blank, a bracket)
+/// before them; punctuation and symbols, with at most one blank before and the line ends after them; white space up to
+/// a last line end; white space except the last character before a word; white space.
 extern const std::string_view kTrainedPattern;
 
 class Pattern {
  public:
-  /// An expression of Oniguruma's syntax; how it is matched does not change what it matches.
+  /// An expression in Oniguruma's syntax. The way of matching does not change what it matches.
   explicit Pattern(std::string_view expression);
   explicit Pattern(ClassRun run) : matcher_(std::move(run)) {}
   explicit Pattern(WordsAndOthers words) : matcher_(std::move(words)) {}
-  /// PCRE2, whatever the expression is.
+  /// Always matches with PCRE2.
   explicit Pattern(Regex regex) : matcher_(std::move(regex)) {}
 
   bool uses_pcre2() const { return std::holds_alternative<Regex>(matcher_); }
 
-  /// Takes `text` (valid UTF-8, not empty) apart: calls visit(begin, end, is_match) for the matches, found from left to
-  /// right, and for the text between them, in order. A match may be empty, a gap is not.
+  /// Divides `text` (valid UTF-8, not empty): calls visit(begin, end, is_match) for the matches, found from left to
+  /// right, and for the text between them, in order. A match may be empty, a gap may not.
   template <class Visit>
   void for_each(std::string_view text, RegexScratch& scratch, Visit&& visit) const {
     std::visit(
@@ -82,7 +82,7 @@ void Pattern::search(const Regex& regex, std::string_view text, RegexScratch& sc
   bool matched = false;
   Regex::Match match{};
   while (from <= text.size() && regex.find(text, from, scratch, match)) {
-    // An empty match counts unless it touches the match before it.
+    // An empty match counts, unless it touches the match before it.
     if (match.begin == match.end && matched && match.end == done) {
       from += from < text.size() ? utf8_length(text.substr(from)) : 1;
       continue;

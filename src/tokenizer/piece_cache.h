@@ -1,6 +1,6 @@
 #pragma once
-/// Remembers the ids of short pieces of text: a table of fixed size in which a newcomer replaces whoever stands in its
-/// place.
+/// Remembers the ids of short pieces of text, in a table of fixed size. A new piece replaces the one in its place. Use
+/// it on one thread at a time.
 
 #include <cstdint>
 #include <cstring>
@@ -18,7 +18,7 @@ class PieceCache {
 
   PieceCache() : entries_(size_t{1} << kBits) {}
 
-  /// The ids of `piece` as seen by split `stage`; nothing: not known. `piece` has 1 to kMaxPiece bytes.
+  /// The ids of `piece` for split `stage`; nothing if they are not known. `piece` has 1 to kMaxPiece bytes.
   std::optional<std::span<const int32_t>> find(size_t stage, std::string_view piece) const {
     const Entry& entry = entries_[slot(stage, piece)];
     if (entry.size != piece.size() || entry.stage != stage ||

@@ -1,6 +1,7 @@
 #pragma once
-/// Cuts text into the words that BPE merges within. A pre-tokenizer is a sequence of splits; each one sees every piece
-/// of the one before as a text of its own, so a piece's words depend on its bytes alone.
+/// Cuts text into the words within which BPE merges. A pre-tokenizer is a sequence of splits. Each split treats every
+/// piece of the previous one as a separate text, so the words of a piece depend only on its bytes. Several threads may
+/// use one object.
 
 #include <algorithm>
 #include <cstddef>
@@ -16,32 +17,32 @@
 
 namespace moe {
 
-/// What becomes of a pattern's matches and of the text between them (names of tokenizer.json).
+/// What happens to a pattern's matches and to the text between them (names as in tokenizer.json).
 enum class SplitBehavior { isolated, removed, contiguous, merged_with_previous, merged_with_next };
 
 struct Split {
-  std::optional<Pattern> pattern = std::nullopt;  // none: the piece stays whole
+  std::optional<Pattern> pattern = std::nullopt;  // none: the piece is not cut
   SplitBehavior behavior = SplitBehavior::isolated;
-  bool invert = false;     // matches and the text between them change places
-  bool add_blank = false;  // a piece that does not begin with a blank gets one, before it is cut
+  bool invert = false;     // matches and the text between them exchange their roles
+  bool add_blank = false;  // a piece that does not begin with a blank gets one before it is cut
 };
 
 class PreTokenizer {
  public:
-  /// No cuts: the text is one word.
+  /// Without cuts: the text is one word.
   PreTokenizer() = default;
   /// From the member "pre_tokenizer" of a tokenizer.json, which must end with ByteLevel. A component that is not
-  /// supported is an error that names it.
+  /// supported is an error with its name.
   PreTokenizer(const Json& pre_tokenizer, std::string_view where);
 
-  /// Splits in their order.
+  /// The number of splits.
   size_t size() const { return splits_.size(); }
 
-  /// What split `index` cuts in the place of `piece`: the piece, or in `buffer` the piece with a blank before it.
+  /// What split `index` cuts instead of `piece`: the piece itself, or the piece with a blank before it, in `buffer`.
   std::string_view prepare(size_t index, std::string_view piece, std::string& buffer) const;
 
-  /// Cuts `piece` (valid UTF-8, not empty, prepared) by split `index` and calls sink(std::string_view) for each part,
-  /// in order, none of them empty and all of them parts of `piece`.
+  /// Cuts `piece` (valid UTF-8, not empty, prepared) with split `index`, and calls sink(std::string_view) for each
+  /// part, in order. Each is a non-empty part of `piece`.
   template <class Sink>
   void cut(size_t index, std::string_view piece, RegexScratch& scratch, Sink&& sink) const;
 

@@ -1,7 +1,7 @@
 #pragma once
-/// Matchers, written by hand, of the expressions that published tokenizers are known for. Each has one function,
-/// match(text, at): the end of the leftmost alternative that matches at `at`, nullptr where none does. They give what a
-/// backtracking engine gives; the comments name the alternatives in their order.
+/// Hand-written matchers for the expressions of published tokenizers. Each has one function, match(text, at). It
+/// returns the end of the leftmost alternative that matches at `at`, or nullptr if none matches. The results equal
+/// those of a backtracking engine. The comments list the alternatives in order.
 
 #include "tokenizer/text_scanner.h"
 
@@ -10,8 +10,8 @@ namespace moe::expressions {
 using Position = TextScanner::Position;
 using namespace unicode;
 
-/// \s*[\r\n]+|\s+(?!\S)|\s+ : white space up to its last line end, or all but the character before a word.
-/// `at` is white space.
+/// \s*[\r\n]+|\s+(?!\S)|\s+ : white space up to its last line end, or all white space except the character before a
+/// word. `at` is white space.
 template <bool line_ends_first>
 Position white_space(const TextScanner& text, Position at) {
   const Position end = text.run<kSpaces>(at);
@@ -25,7 +25,8 @@ Position white_space(const TextScanner& text, Position at) {
   return last > at ? last : end;
 }
 
-/// 's|'t|'re|'ve|'m|'ll|'d at `at`, in any case where `any_case`; `at` where there is none. The long s is an s then.
+/// 's|'t|'re|'ve|'m|'ll|'d at `at`, in any case if `any_case`; returns `at` if there is none. The long s then counts as
+/// s.
 template <bool any_case>
 Position contraction(const TextScanner& text, Position at) {
   if (at == text.end() || *at != '\'' || text.end() - at < 2) return at;
@@ -92,7 +93,7 @@ struct O200k {
     if (TextScanner::has(kNumbers, kind)) return text.at_most<kNumbers>(at, 3);
     const bool is_letter = TextScanner::has(kLetters, kind);
     if (is_letter || kind != line_end) {
-      // The optional character is taken where a word follows it. A mark is a word by itself, which comes before U+V*.
+      // The optional character is taken if a word follows it. A mark is a word by itself, which comes before U+V*.
       const Position word = is_letter ? at : second;
       Position end = with_lower(text, word);
       if (end == nullptr && TextScanner::has(kMarks, kind)) end = second;
@@ -109,12 +110,12 @@ struct O200k {
     return white_space<true>(text, at);
   }
 
-  /// U*V+, nullptr where it does not match.
+  /// U*V+; nullptr if it does not match.
   static Position with_lower(const TextScanner& text, Position at) {
     const Position upper = text.run<kUpper>(at);
     const Position lower = text.run<kLower>(upper);
     if (lower > upper) return lower;
-    // V+ gets back the last character of U* that is of both, and nothing behind it.
+    // V+ takes back the last character of U* that belongs to both, and nothing after it.
     for (Position end = upper; end > at;) {
       const Position last = TextScanner::before(end);
       if (text.is(kLower, last)) return end;
@@ -152,8 +153,8 @@ struct DeepseekV3 {
 
 /// The expression of the tokenizers that this program trains (trainer.h): \p{N}|H+|
 /// [^\r\n\p{L}\p{M}\p{N}]?(?:[^\P{L}H]|\p{M})+| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
-/// where H is [一-鿿㐀-䶿豈-﫿぀-ヿ々〆]. Its third range begins at U+8C48, so that Hangul and private use are in H
-/// too.
+/// where H is [一-鿿㐀-䶿豈-﫿぀-ヿ々〆]. Its third range begins at U+8C48, so that Hangul and private use are in
+/// H too.
 struct Trained {
   static constexpr bool is_chinese(char32_t c) {
     return (c >= 0x4E00 && c <= 0xFAFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x3040 && c <= 0x30FF) ||

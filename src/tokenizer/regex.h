@@ -1,7 +1,7 @@
 #pragma once
-/// Regular expressions of tokenizer files. They are written for Oniguruma (Ruby syntax, UTF-8) and matched with PCRE2,
-/// which differs in places; the pattern is translated first, and a construct whose meaning would change is refused by
-/// name.
+/// Regular expressions of tokenizer files. They are written for Oniguruma (Ruby syntax, UTF-8) but matched with PCRE2,
+/// which differs in some places. So the pattern is translated first. A construct whose meaning would change is refused
+/// by name.
 
 #include <cstddef>
 #include <memory>
@@ -13,7 +13,7 @@ namespace moe {
 /// The same expression for PCRE2 (options UTF, UCP, MULTILINE). Errors quote the pattern and the construct.
 std::string pcre2_pattern(std::string_view oniguruma);
 
-/// What one thread needs to match: used by one match at a time, with any expression.
+/// Working memory for matching. One thread at a time uses it, with any expression.
 class RegexScratch {
  public:
   RegexScratch();
@@ -29,7 +29,7 @@ class RegexScratch {
 
 class Regex {
  public:
-  /// Compiles a pattern of Oniguruma's syntax.
+  /// Compiles a pattern in Oniguruma's syntax.
   explicit Regex(std::string_view pattern);
   ~Regex();
   Regex(Regex&&) noexcept;
@@ -40,7 +40,8 @@ class Regex {
     size_t end;
   };
 
-  /// Leftmost match in `text` (valid UTF-8) that starts at or after byte `from`; false: none. Thread-safe.
+  /// The leftmost match in `text` (valid UTF-8) that starts at or after byte `from`; false: none. Several threads may
+  /// call it, each with its own scratch.
   bool find(std::string_view text, size_t from, RegexScratch& scratch, Match& match) const;
 
   const std::string& pattern() const { return pattern_; }
@@ -51,7 +52,7 @@ class Regex {
   std::unique_ptr<Code> code_;
 };
 
-/// A pattern that matches `literal` and nothing else.
+/// A pattern that matches only `literal`.
 std::string regex_escape(std::string_view literal);
 
 }  // namespace moe

@@ -1,4 +1,4 @@
-// Oniguruma's syntax to PCRE2's.
+// Translates Oniguruma's syntax to PCRE2's.
 
 #include <algorithm>
 #include <array>
@@ -15,8 +15,8 @@ namespace {
 
 using unicode::Ranges;
 
-/// A class as a list of ranges, the widest first: PCRE2 tries them one after the other. Its own tables are of another
-/// Unicode version than the library's, so no expression uses them.
+/// A class as a list of ranges, the widest first, because PCRE2 tries them one after the other. No expression uses
+/// PCRE2's own tables, because their Unicode version differs from the library's.
 std::string written_out(Ranges ranges) {
   std::stable_sort(ranges.begin(), ranges.end(),
                    [](const auto& a, const auto& b) { return a.last - a.first > b.last - b.first; });
@@ -68,8 +68,7 @@ class Translator {
     }
   }
 
-  // In Ruby's syntax "{n,m}+" repeats the interval, in PCRE2 it is possessive; "{,m}" is an interval in the first
-  // alone.
+  // In Ruby's syntax "{n,m}+" repeats the interval; in PCRE2 it is possessive. "{,m}" is an interval only in Ruby's.
   void interval() {
     size_t end = at_ + 1;
     while (end < in_.size() && (std::isdigit(static_cast<unsigned char>(in_[end])) || in_[end] == ',')) ++end;
@@ -94,19 +93,19 @@ class Translator {
       ++end;
     }
     const bool closed = end < in_.size() && (in_[end] == ':' || (in_[end] == ')' && at_ == 0));
-    // Inside a pattern Ruby lets "(?i)" reach over the alternatives that follow it.
+    // Inside a pattern, Ruby's "(?i)" also applies to the alternatives that follow it.
     if (!closed) refuse(fmt::format("the group {:?}", in_.substr(at_, 4)));
     if (flags.starts_with('i')) check_caseless(end + 1);
     out_ += "(?" + flags + in_[end];
     at_ = end + 1;
   }
 
-  // Where case is ignored, Oniguruma lets some characters match two letters (ss and ß, fi and ﬁ); PCRE2 does not.
-  // From `at` to the end of the group, such letters side by side and characters beyond ASCII are refused.
+  // If case is ignored, Oniguruma lets some characters match two letters (ss and ß, fi and ﬁ); PCRE2 does not. So from
+  // `at` to the end of the group, such adjacent letters and characters beyond ASCII are refused.
   void check_caseless(size_t at) const {
     static constexpr std::array<std::string_view, 5> kLetterPairs = {"ss", "st", "ff", "fi", "fl"};
     bool in_class = false;
-    std::string literal(1, '\0');  // the two last characters that stand side by side
+    std::string literal(1, '\0');  // the last two adjacent characters
     for (int depth = 0; at < in_.size() && depth >= 0; ++at) {
       const char c = in_[at];
       if (static_cast<unsigned char>(c) >= 0x80) refuse("characters beyond ASCII where case is ignored");
@@ -198,7 +197,7 @@ class Translator {
     size_t digits = 0;
     while (digits < 2 && has(2 + digits) && std::isxdigit(static_cast<unsigned char>(in_[at_ + 2 + digits]))) ++digits;
     const std::string value(in_.substr(at_ + 2, digits));
-    // \xHH is a byte of the encoding in Oniguruma and a code point in PCRE2.
+    // \xHH is a byte of the encoding in Oniguruma, but a code point in PCRE2.
     if (digits == 0 || std::strtol(value.c_str(), nullptr, 16) >= 0x80) refuse("\\x with a byte above 7F");
     copy(2 + digits);
   }

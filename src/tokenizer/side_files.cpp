@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kMaxId = (int64_t{1} << 21) - 1;
 
-/// A side file as JSON: its name in errors, and an empty object where it is absent.
+/// A side file as JSON, and its name in errors; an empty object if the file is absent.
 struct Document {
   std::string name;
   Json json = Json::object();
@@ -40,7 +40,7 @@ std::optional<int32_t> find_token(const TokenizerFiles& files, std::string_view 
   return static_cast<int32_t>(found - tokens.begin());
 }
 
-/// What has the id already; empty: nothing.
+/// The token that has the id already; empty: none.
 std::string holder_of(const TokenizerFiles& files, int32_t id) {
   for (const AddedToken& token : files.added) {
     if (token.id == id) return token.content;
@@ -49,7 +49,7 @@ std::string holder_of(const TokenizerFiles& files, int32_t id) {
   return static_cast<size_t>(id) < tokens.size() ? tokens[static_cast<size_t>(id)] : std::string();
 }
 
-/// The flags of a later file go before those of an earlier one.
+/// The flags of a later file replace those of an earlier one.
 void add_token(AddedToken token, const std::string& where, TokenizerFiles& files) {
   if (token.content.empty()) return;
   if (token.id < 0 || token.id > kMaxId) {
@@ -112,7 +112,7 @@ void add_listed_by_themselves(const Document& list, const std::vector<std::strin
     const bool is_special = std::find(special.begin(), special.end(), content) != special.end();
     const bool listed = std::any_of(files.added.begin(), files.added.end(),
                                     [&](const AddedToken& each) { return each.content == content; });
-    if (listed && find_token(files, content) == id) continue;  // its flags are those of tokenizer.json
+    if (listed && find_token(files, content) == id) continue;  // its flags come from tokenizer.json
     add_token({.id = static_cast<int32_t>(id), .content = content, .special = is_special, .normalized = !is_special},
               list.name, files);
   }

@@ -1,6 +1,6 @@
 #pragma once
-/// What the files beside a tokenizer's own say, read as Hugging Face's `transformers` reads them: which tokens are
-/// added to the vocabulary, and which of them begin, end and pad texts.
+/// Reads the files beside a tokenizer's own files, like Hugging Face's `transformers`: the tokens that are added to the
+/// vocabulary, and those that begin, end and pad texts.
 
 #include <string>
 
@@ -8,10 +8,11 @@
 
 namespace moe {
 
-/// Adds to `files` the tokens of "added_tokens_decoder" in tokenizer_config.json or, where it has none, those of
-/// added_tokens.json; sets bos, eos and pad, for which special_tokens_map.json then goes before tokenizer_config.json;
-/// puts BOS and EOS round a text where add_bos_token and add_eos_token say so and the post-processor does not. `folder`
-/// is what errors call the folder. A token whose id is another's, or is not the one that it has, is an error.
+/// Adds to `files` the tokens of "added_tokens_decoder" in tokenizer_config.json; if that is absent, the tokens of
+/// added_tokens.json. Sets bos, eos and pad; without "added_tokens_decoder", special_tokens_map.json has priority over
+/// tokenizer_config.json. Puts BOS and EOS around a text if add_bos_token and add_eos_token say so and the
+/// post-processor does not. Errors call the folder `folder`. A token whose id belongs to another token, or differs from
+/// its own, is an error.
 void apply_side_files(const SideFiles& side, const std::string& folder, TokenizerFiles& files);
 
 }  // namespace moe

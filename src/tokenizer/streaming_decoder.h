@@ -1,5 +1,5 @@
 #pragma once
-/// Decodes ids as they come, for text shown while it is generated.
+/// Decodes ids as they come, for text that is shown during generation. Use it on one thread at a time.
 
 #include <string>
 
@@ -13,11 +13,12 @@ class StreamingDecoder {
   explicit StreamingDecoder(const Tokenizer& tokenizer, DecodeOptions options = {})
       : tokenizer_(tokenizer), options_(options) {}
 
-  /// The text that can be shown after this id: valid UTF-8, with U+FFFD for bytes that can be no character. The start
-  /// of a character whose rest may still come is held back. All pieces together are valid_utf8() of the ids' bytes.
+  /// The text that can be shown after this id: valid UTF-8, with U+FFFD for bytes that cannot become a character. The
+  /// start of a character that may still be completed is held back. All pieces together are valid_utf8() of the ids'
+  /// bytes.
   std::string push(int32_t id);
 
-  /// U+FFFD where something is held back; the decoder is then as new.
+  /// U+FFFD if something is held back. The decoder is then like new.
   std::string flush();
 
  private:

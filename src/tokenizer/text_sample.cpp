@@ -30,7 +30,7 @@ uint64_t hash_of(std::string_view text) {
 
 void TextSample::add(std::string_view text) {
   const uint64_t hash = hash_of(text);
-  // With a full sample only documents below its largest hash matter. One document stays, whatever its size.
+  // If the sample is full, only documents below its largest hash matter. One document stays, whatever its size.
   if (dropped_ && !heap_.empty() && hash > heap_.front().hash) return;
   heap_.push_back({hash, std::string(text)});
   std::push_heap(heap_.begin(), heap_.end());

@@ -1,5 +1,5 @@
 #pragma once
-/// A sample of documents that depends on the documents alone: neither on their order nor on how they are handed out.
+/// A sample of documents that depends only on the documents, neither on their order nor on how they are passed.
 
 #include <cstdint>
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace moe {
 
-/// Holds documents of at most `max_bytes` in all: those with the smallest hashes, so that every file gives about its
+/// Holds documents of at most `max_bytes` together: those with the smallest hashes, so that every file gives about its
 /// share.
 class TextSample {
  public:
@@ -16,9 +16,9 @@ class TextSample {
 
   void add(std::string_view text);
   uint64_t bytes() const { return bytes_; }
-  /// Some document was left out.
+  /// True if a document was left out.
   bool dropped() const { return dropped_; }
-  /// The documents, in no particular order; none are left here.
+  /// The documents, in no particular order. The sample is empty afterwards.
   std::vector<std::string> take();
 
  private:
@@ -31,7 +31,7 @@ class TextSample {
   uint64_t max_bytes_;
   uint64_t bytes_ = 0;
   bool dropped_ = false;
-  std::vector<Entry> heap_;  // the largest hash first
+  std::vector<Entry> heap_;  // the largest hash is first
 };
 
 }  // namespace moe

@@ -1,5 +1,5 @@
 #pragma once
-/// Reads characters and runs of characters out of valid UTF-8: what hand-written matchers of expressions are made of.
+/// Reads characters and runs of characters from valid UTF-8, for hand-written matchers of expressions.
 
 #include <array>
 #include <bit>
@@ -33,7 +33,7 @@ inline constexpr std::array<uint8_t, 128> kAsciiKinds = [] {
   return kinds;
 }();
 
-/// A text and the tables to read it with. Positions are pointers into it.
+/// A text and the tables for reading it. Positions are pointers into it.
 class TextScanner {
  public:
   using Position = const uint8_t*;
@@ -59,10 +59,10 @@ class TextScanner {
 
   static constexpr bool has(unicode::Kinds set, unicode::Kind kind) { return set >> kind & 1; }
 
-  /// True where a character of `set` starts at `at`.
+  /// True if a character of `set` starts at `at`.
   bool is(unicode::Kinds set, Position at) const { return at < end_ && has(set, kind(character(at).code)); }
 
-  /// Where the characters of `set` that start at `at` end.
+  /// The end of the characters of `set` that start at `at`.
   template <unicode::Kinds set>
   Position run(Position at) const {
     if constexpr ((set & unicode::kLetters) == unicode::kLetters && !(set & unicode::kinds(unicode::Nd))) {
@@ -107,7 +107,7 @@ class TextScanner {
     return at;
   }
 
-  /// Where the character before `at` starts; there must be one.
+  /// The start of the character before `at`; there must be one.
   static Position before(Position at) {
     do --at;
     while ((*at & 0xC0) == 0x80);
@@ -115,7 +115,7 @@ class TextScanner {
   }
 
  private:
-  // Letters of ASCII among the 16 bytes at `at`, up to the first other byte.
+  // The number of ASCII letters among the 16 bytes at `at`, up to the first other byte.
   static size_t ascii_letters(Position at) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
     const __m128i small = _mm_or_si128(bytes, _mm_set1_epi8(0x20));

@@ -61,17 +61,18 @@ struct Tokenizer::State {
 
   TokenizerFiles files;
   Bpe bpe;
-  AddedTokenMatcher first_pass, second_pass;  // tokens that are not, and that are, "normalized"
+  AddedTokenMatcher first_pass, second_pass;  // tokens without and with "normalized"
   std::string token_text;                     // bytes of all tokens, one after the other
   std::vector<size_t> token_begin;            // by id, one more than ids
   std::vector<bool> known, special;           // by id
 
   std::mutex mutex;
-  std::vector<std::unique_ptr<EncodeScratch>> idle;  // as many as threads ever encoded at once; their caches stay warm
+  // as many as the most threads that encoded at once; their caches stay warm
+  std::vector<std::unique_ptr<EncodeScratch>> idle;
 };
 
-/// Words of one text that are looked up together: the entries of the last are on their way from memory while the first
-/// are used.
+/// Words of one text that are looked up together: while the entries of the first words are used, those of the last are
+/// still being loaded from memory.
 class Tokenizer::State::WordBatch {
  public:
   WordBatch(const State& state, const char* limit, EncodeScratch& scratch, IdWriter& ids)
@@ -161,7 +162,7 @@ void Tokenizer::State::encode_text(std::string_view text, bool specials_are_text
   });
 }
 
-// Expressions see only valid UTF-8: what cannot be a character is a word of its own, and ends the text before it.
+// Expressions see only valid UTF-8. Bytes that are not a character are a separate word, and end the text before them.
 void Tokenizer::State::encode_plain(std::string_view text, EncodeScratch& scratch, IdWriter& ids) const {
   while (!text.empty()) {
     const size_t valid = utf8_valid_prefix(text);
@@ -183,7 +184,7 @@ void Tokenizer::State::encode_cached(size_t split, std::string_view piece, Encod
   scratch.pieces.insert(split, piece, ids.since(begin));
 }
 
-// A piece that a split leaves whole goes on without a look into the cache, where it would not be.
+// A piece that a split does not cut is not looked up in the cache, because it would not be there.
 void Tokenizer::State::encode_piece(size_t split, std::string_view given, EncodeScratch& scratch, IdWriter& ids) const {
   const PreTokenizer& splits = files.pre_tokenizer;
   if (split == splits.size()) return encode_word(given, given.data() + given.size(), scratch, ids);

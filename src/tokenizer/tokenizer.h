@@ -16,45 +16,45 @@ namespace moe {
 struct TokenizerFiles;
 
 struct EncodeOptions {
-  bool add_special = true;     // BOS and EOS as the tokenizer's files say
-  bool parse_special = false;  // special tokens spelled in the text become their ids instead of ordinary text
+  bool add_special = true;     // add BOS and EOS as the tokenizer's files say
+  bool parse_special = false;  // special tokens in the text become their ids; otherwise they are ordinary text
 };
 
 struct DecodeOptions {
-  bool keep_special = false;  // special tokens are written out instead of left out
+  bool keep_special = false;  // write special tokens; otherwise they are left out
 };
 
-/// Immutable after loading; every const member may be called by several threads at once.
+/// It does not change after loading. Several threads may call const members at once.
 class Tokenizer {
  public:
-  /// `path` is a folder with tokenizer.json (or GPT-2's vocab.json and merges.txt) or a tokenizer.json; the
-  /// tokenizer_config.json beside it says who BOS, EOS and padding are. Errors name the file and what is wrong in it.
+  /// `path` is a folder with tokenizer.json (or GPT-2's vocab.json and merges.txt), or a tokenizer.json. The
+  /// tokenizer_config.json beside it names BOS, EOS and padding. Errors name the file and the mistake in it.
   static Tokenizer load(const fs::path& path);
   explicit Tokenizer(TokenizerFiles files);
   ~Tokenizer();
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
 
-  /// Writes the files it came from, byte for byte, into an existing folder.
+  /// Writes its original files, byte for byte, into an existing folder.
   void save(const fs::path& folder) const;
 
-  /// Any bytes are legal. Valid UTF-8 gets the ids of the `tokenizers` library; other bytes are words of their own.
-  /// A byte that the vocabulary cannot spell is an error. `parse_special` is the library's default,
-  /// its absence the library's encode_special_tokens.
+  /// Any bytes are allowed. Valid UTF-8 gets the ids of the `tokenizers` library; other bytes are separate words. A
+  /// byte that the vocabulary does not have is an error. `parse_special` is the library's default; without it, encode
+  /// behaves like the library with encode_special_tokens.
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
   /// The same, appended to `ids`.
   void encode(std::string_view text, EncodeOptions options, std::vector<int32_t>& ids) const;
 
-  /// The bytes of the ids: exactly the encoded text, where no special token was cut out. An id without a token is an
+  /// The bytes of the ids: exactly the encoded text, if no special token was removed. An id without a token is an
   /// error.
   std::string decode(std::span<const int32_t> ids, DecodeOptions options = {}) const;
 
-  /// Bytes of one token; an added token stands for its content. An id without a token is an error.
+  /// The bytes of one token; for an added token, its content. An id without a token is an error.
   std::string_view token_bytes(int32_t id) const;
   bool has_token(int32_t id) const;
   bool is_special(int32_t id) const;
 
-  /// One more than the highest id; ids without a token may lie below.
+  /// One more than the highest id. Some lower ids may have no token.
   int32_t id_count() const;
   /// The id of an added token's content, such as "<|endoftext|>".
   std::optional<int32_t> added_token(std::string_view content) const;
@@ -62,7 +62,7 @@ class Tokenizer {
   std::optional<int32_t> bos() const;
   std::optional<int32_t> eos() const;
   std::optional<int32_t> pad() const;
-  /// True where encode puts BOS before a text.
+  /// True if encode puts BOS before a text.
   bool adds_bos() const;
 
  private:

@@ -29,7 +29,7 @@ void check_decoder(const Json& node, const std::string& where) {
   }
 }
 
-/// Applies "single" of one TemplateProcessing outside what stands there.
+/// Puts the "single" template of a TemplateProcessing around the present prefix and suffix.
 void wrap_in_template(const Json& node, const std::string& where, TokenizerFiles& files) {
   std::vector<int32_t> before, after;
   bool seen_text = false;

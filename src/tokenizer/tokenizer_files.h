@@ -1,7 +1,7 @@
 #pragma once
 /// Tokenizers on disk: Hugging Face's tokenizer.json, or GPT-2's vocab.json and merges.txt, with tokenizer_config.json,
-/// added_tokens.json and special_tokens_map.json beside them. What would change ids and is not supported is an error
-/// that names it.
+/// added_tokens.json and special_tokens_map.json beside them. Everything that would change ids and is not supported is
+/// an error with its name.
 
 #include <optional>
 #include <string>
@@ -15,27 +15,27 @@
 
 namespace moe {
 
-/// The texts of the files that may lie beside a tokenizer's own; an empty one stands for an absent file.
+/// The texts of the files beside a tokenizer's own files; empty for an absent file.
 struct SideFiles {
   std::string config = {};              // tokenizer_config.json
   std::string added_tokens = {};        // added_tokens.json
   std::string special_tokens_map = {};  // special_tokens_map.json
 };
 
-/// Everything that a tokenizer's files say.
+/// The content of a tokenizer's files.
 struct TokenizerFiles {
   BpeModel model;
   std::vector<AddedToken> added;
   PreTokenizer pre_tokenizer;
-  std::vector<int32_t> prefix, suffix;  // special ids round a text
+  std::vector<int32_t> prefix, suffix;  // special ids before and after a text
   std::optional<int32_t> bos, eos, pad;
-  std::vector<std::pair<std::string, std::string>> contents;  // name and bytes of each file, to be saved again
+  std::vector<std::pair<std::string, std::string>> contents;  // name and bytes of each file, for saving them again
 };
 
 /// `path` is a folder or a tokenizer.json.
 TokenizerFiles load_tokenizer_files(const fs::path& path);
 
-/// The same from texts; `name` is what errors call tokenizer.json.
+/// The same from texts. Errors call tokenizer.json `name`.
 TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, const SideFiles& side, const std::string& name);
 
 }  // namespace moe

@@ -69,7 +69,7 @@ OrderedJson model_json(const LearnedMerges& learned) {
   std::vector<std::string> tokens = special_contents();
   for (const std::string& letter : byte_letters()) tokens.push_back(letter);
   for (const std::string& bytes : learned.tokens) tokens.push_back(to_byte_letters(bytes));
-  // push_back of a pair does not search for the key, which an ordered object does in linear time.
+  // push_back of a pair does not search for the key. An ordered object would search in linear time.
   auto& members = vocab.get_ref<OrderedJson::object_t&>();
   for (size_t id = 0; id < tokens.size(); ++id) members.emplace_back(tokens[id], id);
   OrderedJson merges = OrderedJson::array();

@@ -1,6 +1,6 @@
 #pragma once
-/// Classes of characters as the `tokenizers` library has them. Scanners ask for the kind of one character; expressions
-/// that PCRE2 matches get a class written out as ranges.
+/// Classes of characters, as the `tokenizers` library defines them. Scanners ask for the kind of one character;
+/// expressions for PCRE2 get a class as ranges.
 
 #include <array>
 #include <cstdint>
@@ -12,8 +12,8 @@
 
 namespace moe::unicode {
 
-/// General categories, and two kinds of control characters apart from the others: those that are white space, with the
-/// line ends CR and LF by themselves. Every character has one kind.
+/// General categories, and control characters in separate kinds: those that are white space, and the line ends CR and
+/// LF. Every character has one kind.
 enum Kind : uint8_t {
   Lu,
   Ll,
@@ -66,7 +66,7 @@ inline constexpr Kinds kLineEnds = kinds(line_end);
 /// White_Space of Unicode.
 inline constexpr Kinds kSpaces = kinds(Zs, Zl, Zp, control_space, line_end);
 
-/// The kind of every code point up to U+10FFFF: pages of 256, equal pages once.
+/// The kind of every code point up to U+10FFFF, in pages of 256. Equal pages are stored once.
 class KindTable {
  public:
   KindTable();
@@ -81,23 +81,24 @@ const KindTable& kind_table();
 
 using Ranges = std::vector<CodePointRange>;
 
-/// In order, none touching the next.
+/// In order. Two ranges never touch.
 Ranges ranges_of(Kinds members);
 Ranges united(const Ranges& a, const Ranges& b);
 Ranges complement(const Ranges& ranges);
 
 /// \w of Oniguruma inside a class: letters, marks, digits and connectors.
 Ranges word();
-/// \w of Oniguruma outside of classes: with six numbers of Latin-1 besides.
+/// \w of Oniguruma outside of classes: also contains six numbers of Latin-1.
 Ranges word_outside_class();
-/// \w of Rust's regular expressions: with the two joiners.
+/// \w of Rust's regular expressions: also contains the two joiners.
 Ranges rust_word();
-/// What the library's steps Punctuation and Digits cut out.
+/// The characters that the library's steps Punctuation and Digits cut out.
 Ranges punctuation_step();
 Ranges digits_step();
 
 /// The property \p{name}: a general category ("L", "Lu", "letter"), "any", "alphabetic", "lowercase", "uppercase",
-/// "ideographic" or a script. `name` is in small letters, without blanks, dashes and underscores. Nothing: not known.
+/// "ideographic" or a script. `name` is in small letters, without blanks, dashes and underscores. Nothing if it is not
+/// known.
 std::optional<Ranges> property(std::string_view name);
 
 }  // namespace moe::unicode

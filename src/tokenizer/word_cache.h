@@ -1,6 +1,7 @@
 #pragma once
-/// Remembers the ids of words of up to 15 bytes that have at most four: nearly all words of a text. A table of fixed
-/// size, made for speed: a word, its length and the number of its ids are 16 bytes, and an entry half a cache line.
+/// Remembers the ids of words of up to 15 bytes with at most four ids; these are nearly all words of a text. It is a
+/// table of fixed size, made for speed: a word, its length and the number of its ids take 16 bytes, and an entry takes
+/// half a cache line. Use it on one thread at a time.
 
 #include <emmintrin.h>
 
@@ -11,7 +12,7 @@ class WordCache {
   static constexpr size_t kMaxWord = 15;
   static constexpr size_t kMaxIds = 4;
 
-  /// A word, and what it is used as: a `part` of a longer word never has the entry of a whole word.
+  /// A word and its use: a `part` of a longer word never gets the entry of a whole word.
   struct Key {
     uint64_t low;
     uint64_t high;  // its last byte is the length, with kPart for a part
@@ -21,7 +22,7 @@ class WordCache {
    public:
     bool holds(const Key& key) const { return key_.low == key.low && ((key_.high ^ key.high) << kCountBits) == 0; }
     size_t count() const { return key_.high >> (64 - kCountBits); }
-    /// kMaxIds of them, of which count() mean something.
+    /// kMaxIds ids; the first count() of them are valid.
     const int32_t* ids() const { return ids_.data(); }
 
    private:
@@ -35,7 +36,7 @@ class WordCache {
     if (entries_ == nullptr) fail("out of memory for the cache of words");
   }
 
-  /// `size` is 1 to kMaxWord. Bytes before `limit`, where the text around the word ends, may be read.
+  /// `size` is 1 to kMaxWord. `limit` is the end of the text around the word; bytes before it may be read.
   static Key key_of(const char* word, size_t size, const char* limit, bool part) {
     Key key{};
     if (limit - word >= 16) {
@@ -49,7 +50,7 @@ class WordCache {
     return key;
   }
 
-  /// The place of a key; it holds another key or none where the word is not known.
+  /// The entry for a key. If the word is not known, it holds another key or none.
   const Entry& at(const Key& key) const { return entries_[slot(key)]; }
 
   void insert(const Key& key, std::span<const int32_t> ids) {
@@ -60,7 +61,7 @@ class WordCache {
   }
 
  private:
-  static constexpr int kBits = 17;  // 4 MiB, of which a short text touches little
+  static constexpr int kBits = 17;  // 4 MiB; a short text uses little of it
   static constexpr int kCountBits = 3;
   static constexpr size_t kPart = 0x10;
 

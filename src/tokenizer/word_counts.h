@@ -21,9 +21,9 @@ class WordCounts {
 
   WordCounts();
 
-  /// Adds `count` occurrences; the bytes are copied when the word is new.
+  /// Adds `count` occurrences. The bytes are copied if the word is new.
   void add(std::string_view word, int64_t count = 1);
-  /// Adds all words of `other`, which is then empty.
+  /// Adds all words of `other`, which is empty afterwards.
   void take(WordCounts& other);
 
   size_t size() const { return used_; }

@@ -12,7 +12,7 @@ int guards = 0;
 std::array<struct sigaction, kSignals.size()> before;
 
 void remember(int signal) {
-  // A terminal that goes away sends SIGHUP more than once, and a session's end SIGTERM beside it.
+  // A closed terminal sends SIGHUP more than once, and the end of a session also sends SIGTERM.
   if (received != 0 && received != SIGHUP && signal != SIGHUP) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);

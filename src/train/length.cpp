@@ -14,11 +14,11 @@ namespace moe {
 namespace {
 
 constexpr std::string_view kLengths[] = {"train.steps", "train.epochs", "train.hours"};
-constexpr int64_t kGuessedSteps = 10000;  // of hours, until a rate is measured
+constexpr int64_t kGuessedSteps = 10000;  // steps for hours, until a rate is measured
 
 bool overrides(const Settings& settings, std::string_view key) { return settings.where(key).starts_with("--set"); }
 
-/// The keys that say how long: those of `--set` where there are any, else the file's. A 0 says nothing.
+/// The keys that give the length: those of `--set` if there are any, else the file's. A 0 counts as not given.
 std::vector<std::string_view> given_lengths(const Settings& settings, const Schedule& schedule) {
   const auto says = [&](std::string_view key) {
     if (!settings.given(key)) return false;

@@ -1,5 +1,5 @@
 #pragma once
-/// How long a run is: train.steps, train.epochs or train.hours, of which a run file gives exactly one.
+/// The length of a run: train.steps, train.epochs or train.hours. A run file gives exactly one of them.
 
 #include <functional>
 #include <optional>
@@ -9,16 +9,16 @@
 
 namespace moe {
 
-/// Reads the three keys and sets run.schedule.steps. One that `--set` gives takes the place of the file's. Of epochs S
-/// is known here, and in the resolved settings only S remains; of hours it is a guess while run.schedule.hours is set.
+/// Reads the three keys and sets run.schedule.steps. A key from `--set` replaces the file's. For epochs, S is known
+/// here, and only S remains in the resolved settings. For hours, S is a guess while run.schedule.hours is set.
 void read_length(Settings& settings, RunConfig& run, const RowsPerEpoch& rows_per_epoch);
 
-/// Median seconds of a step of the run, after a few to warm up. The steps are made in memory of their own, with
-/// batch(step, microbatch), from 0, and a learning rate of 0.
+/// The median seconds of a step of the run, after a few steps of warm-up. The steps use memory of their own,
+/// batch(step, microbatch) from step 0 on, and a learning rate of 0.
 double measure_step_seconds(const RunConfig& run, const MemoryPlan& plan, Device& device, Backend& backend,
                             const std::function<Batch(int64_t step, int64_t microbatch)>& batch);
 
-/// The steps that the run in `folder` was begun with, by its run.toml; nothing where there is none.
+/// The number of steps with which the run in `folder` began, from its run.toml; nothing if there is none.
 std::optional<int64_t> steps_of_run(const fs::path& folder);
 
 /// The steps that fit `seconds`, at least 1.

@@ -8,7 +8,7 @@
 namespace moe {
 namespace {
 
-/// Runs `find`, whose UsageError gets the key and where it is given.
+/// Runs `find`. Adds the key, and the place where it is given, to a UsageError.
 template <class Find>
 void find_named(Settings& settings, std::string_view key, const Find& find) {
   keep_mistake_of(settings, key, [&] {
@@ -20,7 +20,7 @@ void find_named(Settings& settings, std::string_view key, const Find& find) {
   });
 }
 
-/// The row that model.method names, applied; null: none.
+/// Applies the row that model.method names; null: none.
 const Method* apply_method(Settings& settings, RunConfig& run) {
   if (run.method_name.empty()) return nullptr;
   const Method* method = nullptr;
@@ -44,14 +44,14 @@ void read_model(Settings& settings, RunConfig& run, const std::function<int64_t(
   const bool preset = !run.preset.empty();
   if (preset) find_named(settings, "model.preset", [&] { model = find_preset(run.preset).config; });
   const bool of_dataset = !settings.given("model.vocab_size") && (!preset || !run.data.train.empty());
-  // A dataset is not opened for settings that are refused anyway.
+  // No dataset is opened for settings that are refused anyway.
   if (of_dataset && !settings.has_mistakes()) {
     keep_mistake_of(settings, "model.vocab_size", [&] { model.vocab_size = dataset_vocabulary(); });
   }
   constexpr std::string_view kTopK = "model.num_experts_per_tok";
   read_rows(settings, rows_before(model_keys(), kTopK), model, model, preset);
   const Method* const method = apply_method(settings, run);
-  const ModelConfig chosen = model;  // by the method, or the preset
+  const ModelConfig chosen = model;  // the choices of the method or the preset
   read_rows(settings, rows_from(model_keys(), kTopK), model, model);
   const int64_t top_k = chosen.num_experts_per_tok;
   if (model.n_routed_experts == 0) model.num_experts_per_tok = 0;
@@ -61,7 +61,7 @@ void read_model(Settings& settings, RunConfig& run, const std::function<int64_t(
           kTopK, fmt::format("{}, which model.method = {} stands for; leave one of the two out", top_k, method->name));
     });
   }
-  // The method's losses are of its own choice alone.
+  // The method's losses belong to its own choices only.
   if (method == nullptr || model.routing != chosen.routing || model.topk_method != chosen.topk_method) {
     run.step.balance = default_balance(model);
   }

@@ -1,13 +1,12 @@
 #pragma once
-/// The part of a run file that says what model is trained and by which routing. Mistakes are UsageErrors that name the
-/// key.
+/// The part of a run file that describes the model and its routing. Mistakes are UsageErrors that name the key.
 
 #include "train/run_config.h"
 
 namespace moe {
 
-/// Sets run.model (the sizes of run.preset and the choices of run.method_name, and every key over them), the losses
-/// that go with it and the kind of hash tables.
+/// Sets run.model (the sizes of run.preset, the choices of run.method_name, and every key over them), its losses and
+/// the kind of hash tables.
 void read_model(Settings& settings, RunConfig& run, const std::function<int64_t()>& dataset_vocabulary);
 
 /// The routing method and its settings as one printable line.

@@ -1,5 +1,5 @@
 #pragma once
-/// A log of a long run: a disk that is full for a while costs no line.
+/// A log of a long run. It loses no line if the disk is full for a while.
 
 #include <string>
 
@@ -7,14 +7,15 @@
 
 namespace moe {
 
-/// Appends lines. What cannot be written is kept in memory, with one warning, and written with the next line.
+/// Appends lines. Lines that cannot be written are kept in memory, with one warning, and written with the next line.
 class PatientLog {
  public:
-  /// Opens (or creates) the file.
+  /// Opens the file, or creates it.
   explicit PatientLog(const fs::path& path) : file_(path) {}
 
   void write(std::string_view line);
-  /// Waits until every line is on the disk; the file's length. Throws Error where that cannot be.
+  /// Waits until every line is on the disk, and returns the length of the file. Throws an Error if that is not
+  /// possible.
   int64_t sync();
 
  private:

@@ -12,7 +12,7 @@ namespace {
 constexpr double kLineSeconds = 10;
 constexpr size_t kLogWidth = 160;
 
-// Three digits and a unit: a rate of any size takes at most five characters.
+// Three digits and a unit: a rate of any size has at most five characters.
 std::string short_number(double value) {
   for (const auto& [unit, letter] : {std::pair{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}}) {
     if (value < unit) continue;

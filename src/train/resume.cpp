@@ -52,7 +52,7 @@ void refuse(const FoundCheckpoint& checkpoint, const RunConfig& run, const std::
 
 namespace {
 
-// What checkpoints of older versions hold in the fingerprint's place.
+// The value that checkpoints of older versions have instead of the fingerprint.
 uint64_t sums_of(const Dataset& dataset) {
   const DatasetInfo& info = dataset.info();
   return hash_name(
@@ -76,7 +76,7 @@ bool keep_settings(Settings& settings, const FoundCheckpoint& checkpoint, const 
                    const std::vector<std::string>& allowed) {
   std::vector<KeyDifference> chosen, kept;
   for (const KeyDifference& change : changed_keys(checkpoint, run)) {
-    // Epochs say how many steps there are.
+    // The number of steps follows from epochs.
     const bool by_epochs = change.key == "train.steps" && settings.given("train.epochs");
     const bool given = (settings.given(change.key) || by_epochs) && change.here != "\"auto\"";
     if (given) chosen.push_back(change);

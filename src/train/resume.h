@@ -1,5 +1,5 @@
 #pragma once
-/// Whether a run goes on from a checkpoint as the run that it was.
+/// Checks that a run continues from a checkpoint as the same run.
 
 #include "data/shards.h"
 #include "train/run_config.h"
@@ -15,24 +15,25 @@ struct StartOptions {
   std::vector<std::string> allowed = {};
 };
 
-/// Keys in effect that differ, of those that change the mathematics, the schedule or what is read (not data.train,
-/// whose content counts and not its name). The checkpoint's run.toml is read as a run file is today, so that a key that
-/// it lacks has its default.
+/// The keys in effect that differ and that change the mathematics, the schedule or the data (not data.train, whose
+/// content counts and not its name). The checkpoint's run.toml is read like a run file of today, so a key that it lacks
+/// has its default.
 std::vector<KeyDifference> changed_keys(const FoundCheckpoint& checkpoint, const RunConfig& run);
 
-/// Refuses, as check_same_run() does, what the run file or an override gives otherwise than the checkpoint; then gives
-/// each other changed key the checkpoint's value: what follows from other keys, as schedule.warmup_steps from
-/// train.steps, stays what it was. True where there was one.
+/// Refuses, like check_same_run(), values from the run file or an override that differ from the checkpoint. Then gives
+/// every other changed key the checkpoint's value, so that values which follow from other keys do not change
+/// (schedule.warmup_steps follows from train.steps). Returns true if there was such a key.
 bool keep_settings(Settings& settings, const FoundCheckpoint& checkpoint, const RunConfig& run,
                    const std::vector<std::string>& allowed);
 
-/// Throws Error, naming every difference with both values, where `run` on this dataset would not go on as the run that
-/// wrote the checkpoint and the key is not among `allowed`; returns those that are. Fewer steps than are done are
-/// refused always.
+/// Throws an Error that names every difference with both values, if `run` on this dataset would not continue as the run
+/// that wrote the checkpoint and a key is not in `allowed`. Returns the allowed differences. Fewer steps than are
+/// already done are always refused.
 std::vector<KeyDifference> check_same_run(const FoundCheckpoint& checkpoint, const RunConfig& run, const Dataset& train,
                                           const std::vector<std::string>& allowed);
 
-/// Says the changes, and appends them to changes.jsonl in the run's folder: an object each, with step, key, from, to.
+/// Prints the changes, and appends them to changes.jsonl in the run's folder: one object each, with step, key, from,
+/// to.
 void note_changes(const RunFolder& folder, int64_t step, const std::vector<KeyDifference>& changes);
 
 }  // namespace moe

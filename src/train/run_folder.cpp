@@ -17,7 +17,7 @@ namespace moe {
 namespace {
 
 constexpr std::string_view kStepPrefix = "step-";
-/// Of folders that are being written, and of those that are being removed.
+/// Suffixes of folders that are being written, and of those that are being removed.
 constexpr std::string_view kWriting = ".tmp", kRemoving = ".removed";
 
 // The step of a folder name "step-N"; nothing for other names, "step-N.tmp" among them.
@@ -58,7 +58,7 @@ std::vector<int64_t> steps_in(const fs::path& run) {
 
 fs::path folder_of(const fs::path& run, int64_t step) { return run / fmt::format("{}{}", kStepPrefix, step); }
 
-// The step of `latest` where that is a folder of its own: copying a run by its content turns the link into one.
+// The step of `latest` if it is a folder: copying a run by its content turns the link into a folder.
 std::optional<int64_t> step_of_copy(const fs::path& run) {
   const fs::path copy = run / "latest";
   if (!is_folder(copy)) return std::nullopt;
@@ -69,7 +69,7 @@ std::optional<int64_t> step_of_copy(const fs::path& run) {
   }
 }
 
-// Renames to a name that is free; an error code instead of an exception.
+// Renames to a free name. Returns an error code instead of throwing.
 std::error_code set_aside(const fs::path& from, const std::string& to) {
   fs::path target = to;
   std::error_code error;
@@ -93,7 +93,7 @@ CheckpointSearch find_checkpoint(const fs::path& run) {
   std::vector<std::pair<int64_t, fs::path>> candidates;
   for (const int64_t step : steps_in(run)) candidates.emplace_back(step, folder_of(run, step));
   if (const auto copied = step_of_copy(run)) candidates.emplace_back(*copied, run / "latest");
-  // The newest first; of two of the same step that with a step's name.
+  // Newest first. Of two with the same step, the one with a step's name comes first.
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const auto& a, const auto& b) { return a.first > b.first; });
   for (const auto& [step, folder] : candidates) {
@@ -129,7 +129,7 @@ RunFolder::RunFolder(const fs::path& path) : path_(path) {
 
 RunFolder::~RunFolder() { ::close(lock_); }
 
-// Names that this class alone gives; nobody else can be writing under them, as the folder is locked.
+// Only this class uses these names. The folder is locked, so no other process writes under them.
 void RunFolder::sweep() {
   sweep_leftovers(path_);
   for (const std::string& name : names_in(path_)) {
@@ -176,7 +176,7 @@ void RunFolder::settle_copy() {
   }
 }
 
-// The name `latest` is for people and other programs: this one finds its checkpoints without it.
+// The name `latest` is for people and other programs. This program finds its checkpoints without it.
 void RunFolder::point_latest_to(int64_t step) {
   const fs::path temporary = path_ / "latest.tmp";
   std::error_code error;
@@ -189,13 +189,13 @@ void RunFolder::point_latest_to(int64_t step) {
   }
 }
 
-// Renamed first: a process killed while it removes must not leave what looks like a checkpoint.
+// It is renamed first: if the process is killed while it removes the folder, the rest must not look like a checkpoint.
 void RunFolder::remove_checkpoint(int64_t step) {
   const fs::path folder = checkpoint(step);
   const fs::path removing = folder.string() + std::string(kRemoving);
   std::error_code error;
   fs::rename(folder, removing, error);
-  if (error) {  // what an earlier removal left may be in the way
+  if (error) {  // the rest of an earlier removal may be in the way
     remove_tree(removing);
     fs::rename(folder, removing, error);
   }

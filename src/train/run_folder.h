@@ -10,33 +10,33 @@
 
 namespace moe {
 
-/// The newest checkpoint of a run that training can go on from.
+/// The newest checkpoint of a run that training can continue from.
 struct FoundCheckpoint {
   fs::path folder;
   TrainerState state;
 };
 
-/// A checkpoint that training cannot go on from.
+/// A checkpoint that training cannot continue from.
 struct DamagedCheckpoint {
   fs::path folder;
   std::string damage;  ///< a sentence
 };
 
-/// What `run` holds: the newest good checkpoint, and those newer than it, which are damaged, the newest first.
+/// The checkpoints of `run`: the newest good one, and the damaged ones that are newer, newest first.
 struct CheckpointSearch {
   std::optional<FoundCheckpoint> found;
   std::vector<DamagedCheckpoint> damaged;
 };
 
-/// Looks at the checkpoints' files from the newest on (checkpoint/checkpoint_folder.h), until one is good. Reads only,
-/// and needs no lock. Without `latest`, or where that is a copy instead of a link, the result is the same; a copy that
-/// is all there is counts as a checkpoint. Throws Error where there are checkpoints, all of them damaged.
+/// Examines the checkpoints' files (checkpoint/checkpoint_folder.h), newest first, until one is good. Only reads, and
+/// needs no lock. If `latest` is missing, or is a copy instead of a link, the result is the same. If such a copy is all
+/// there is, it counts as a checkpoint. Throws an Error if there are checkpoints and all of them are damaged.
 CheckpointSearch find_checkpoint(const fs::path& run);
 
 class RunFolder {
  public:
-  /// Makes the folder, locks it for this process (refuses one that another process holds) and removes what a killed
-  /// process left half-written or half-removed.
+  /// Creates the folder and locks it for this process (refuses a folder that another process has locked). Removes what
+  /// a killed process left half-written or half-removed.
   explicit RunFolder(const fs::path& path);
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
@@ -46,18 +46,18 @@ class RunFolder {
   fs::path log() const { return path_ / "log.jsonl"; }
   fs::path evaluations() const { return path_ / "eval.jsonl"; }
   fs::path checkpoint(int64_t step) const;
-  /// True when an earlier run has left a log or checkpoints here.
+  /// True if an earlier run has left a log or checkpoints here.
   bool holds_a_run() const;
 
-  /// Makes what find_checkpoint() found the newest: damaged ones are renamed to step-N.damaged, and a copy under the
-  /// name `latest` becomes step-N, or goes where that is there. `latest` is then a link to it.
+  /// Makes the result of find_checkpoint() the newest checkpoint. Renames damaged ones to step-N.damaged. A copy with
+  /// the name `latest` becomes step-N, or is removed if step-N exists. `latest` is then a link to it.
   void settle(const CheckpointSearch& search);
 
-  /// Writes step-N: `write` fills a temporary folder, which is then renamed and pointed to by `latest`. An older
-  /// complete folder of the same step is replaced. Then removes the checkpoints that `keep` does not keep; one that
-  /// cannot be removed is a warning.
+  /// Writes step-N: `write` fills a temporary folder, which is then renamed, and `latest` points to it. An older
+  /// complete folder of the same step is replaced. Then removes the checkpoints that `keep` does not keep; if one
+  /// cannot be removed, that is a warning.
   void save_checkpoint(int64_t step, const std::function<void(const fs::path&)>& write, const CheckpointConfig& keep);
-  /// Removes every checkpoint and `latest`; the logs stay. What cannot be removed is a warning.
+  /// Removes every checkpoint and `latest`, but not the logs. If something cannot be removed, that is a warning.
   void remove_checkpoints();
 
  private:

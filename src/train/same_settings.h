@@ -1,5 +1,5 @@
 #pragma once
-/// Compares the settings of a kept run with those of a run by what they mean today.
+/// Compares the settings of an earlier run with those of a run, by their meaning today.
 
 #include "train/run_config.h"
 
@@ -7,12 +7,12 @@ namespace moe {
 
 struct KeyDifference {
   std::string key;
-  std::string kept, here;  ///< as TOML; "": there is no such key
+  std::string kept, here;  ///< as TOML; "": the key does not exist there
 };
 
-/// The keys whose value in effect differs, except run.dir. `kept` is RunConfig::resolved of an earlier run, maybe of
-/// an earlier version: it is read as a run file is today, so a key that it lacks has today's default. UsageError where
-/// it cannot be read.
+/// The keys whose value in effect differs, except run.dir. `kept` is RunConfig::resolved of an earlier run, perhaps of
+/// an earlier version. It is read like a run file of today, so a key that it lacks has today's default. Throws a
+/// UsageError if it cannot be read.
 std::vector<KeyDifference> differing_keys(const std::string& kept, const RunConfig& run);
 
 /// "train.steps is 5 there and 10 here, ...".

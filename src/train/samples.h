@@ -1,5 +1,5 @@
 #pragma once
-/// Texts that the model writes while it is trained.
+/// Texts that the model writes during training.
 
 #include "infer/generate.h"
 #include "tokenizer/tokenizer.h"
@@ -7,11 +7,11 @@
 
 namespace moe {
 
-/// The ids of sample.prompts; an error names the prompt that the model cannot go on from.
+/// The ids of sample.prompts. An error names the prompt that the model cannot continue.
 std::vector<Prompt> sample_prompts(const Tokenizer& tokenizer, const ModelConfig& model, const SampleConfig& config);
 
-/// Continues each prompt and prints prompt and continuation to stdout, under a line that names the step. An error where
-/// stdout cannot be written.
+/// Continues each prompt, and prints prompt and continuation to stdout, under a line that names the step. Throws an
+/// Error if stdout cannot be written.
 void write_samples(const Runtime& runtime, const Tokenizer& tokenizer, const SampleConfig& config, int64_t step,
                    uint64_t seed);
 

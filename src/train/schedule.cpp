@@ -7,7 +7,7 @@
 namespace moe {
 namespace {
 
-// floor(tenths / 10 * steps) without the rounding of 0.8 or 0.9 in binary.
+// floor(tenths / 10 * steps), without the binary rounding of 0.8 or 0.9.
 int64_t tenths_of(int64_t steps, int64_t tenths) { return steps * tenths / 10; }
 
 }  // namespace

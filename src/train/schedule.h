@@ -1,12 +1,12 @@
 #pragma once
-/// Learning rates over a run (docs/paper.md section 4).
+/// Learning rates of a run (docs/paper.md section 4).
 
 #include <cstdint>
 
 namespace moe {
 
 enum class ScheduleKind {
-  step_decay,  ///< x factor from step floor(0.8 S) + 1, and again from floor(0.9 S) + 1: the paper's
+  step_decay,  ///< the paper's schedule: times factor from step floor(0.8 S) + 1, and again from floor(0.9 S) + 1
   constant,
   cosine,  ///< half a cosine from the peak to final_ratio * peak
   wsd,     ///< warm-up, stable, decay: linear to final_ratio * peak over the last decay_fraction of the steps
@@ -16,8 +16,8 @@ const char* name(ScheduleKind kind);
 struct Schedule {
   ScheduleKind kind = ScheduleKind::step_decay;
   double peak = 1e-3;
-  int64_t steps = 0;  ///< S; while `hours` is set, a guess
-  double epochs = 0;  ///< what a run file says instead of S, until S is known (train/length.h)
+  int64_t steps = 0;  ///< S; a guess if `hours` is set
+  double epochs = 0;  ///< given in the run file instead of S, until S is known (train/length.h)
   double hours = 0;
   double warmup_fraction = 0.05;
   int64_t warmup_steps = 0;  ///< the rate is peak * k / warmup_steps while k <= warmup_steps

@@ -1,10 +1,10 @@
 #pragma once
-/// How far saved activations may lie in the gradients' memory.
+/// How far saved activations may overlap the memory of the gradients.
 ///
-/// With one microbatch a gradient is first written in backward, layer after layer from the last one, when the saved
-/// activations of the layers behind are gone already. Saved activations are a stack that grows from layer to layer as
-/// the gradients' addresses do, so both share one block: the stack begins a `lead` before the gradients, large enough
-/// that it never reaches a gradient that is written.
+/// With one microbatch, backward writes each gradient for the first time, from the last layer to the first. By then the
+/// saved activations of the later layers are no longer needed. Saved activations are a stack that grows from layer to
+/// layer, and so do the addresses of the gradients. So both share one block: the stack begins `lead` bytes before the
+/// gradients. The lead is large enough that the stack never overlaps a gradient that is already written.
 
 #include <algorithm>
 #include <limits>
@@ -14,13 +14,14 @@
 
 namespace moe {
 
-/// A backend that passes each operation on and finds the least lead: over all operations, the height of the stack less
-/// the offset of the lowest gradient written so far.
+/// A backend that passes each operation on and finds the smallest lead: the maximum over all operations of the height
+/// of the stack minus the offset of the lowest gradient written so far.
 class SharingWatch final : public EachOp<SharingWatch> {
  public:
   explicit SharingWatch(Backend& inner) : inner_(inner) {}
 
-  /// Begins to watch: `gradients` of `bytes` bytes, none of them written. Both must outlive it.
+  /// Begins to watch `bytes` bytes of `gradients`, none of them written yet. `saved` and the gradients must outlive
+  /// this object.
   void watch(const Arena& saved, const void* gradients, size_t bytes) {
     saved_ = &saved;
     gradients_ = static_cast<const char*>(gradients);

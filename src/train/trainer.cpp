@@ -14,14 +14,14 @@
 namespace moe {
 namespace {
 
-constexpr int64_t kMeasuredSteps = 10;  // before the time that a run takes is said
+constexpr int64_t kMeasuredSteps = 10;  // steps before the time of the run is printed
 
 std::vector<ParameterSet> optimizer_sets(const TrainingStep& step) {
-  // What is not trained is in ".master" alone.
+  // Parameters that are not trained are only in ".master".
   return {{".master", step.masters()}, {".exp_avg", step.exp_avg()}, {".exp_avg_sq", step.exp_avg_sq()}};
 }
 
-// Checked, with the tokenizer's special tokens.
+// The run after its checks, with the tokenizer's special tokens.
 RunConfig prepared(RunConfig run, const TrainingData& data) {
   check_before_start(run, data);
   const Tokenizer& tokenizer = data.tokenizer;
@@ -136,7 +136,7 @@ StepLine Trainer::train_step(int64_t step) {
   return line;
 }
 
-// No checkpoint is written: the weights before the step would only make it again, in the place of an older one.
+// No checkpoint is written: the same step would diverge again from it, and it would replace an older one.
 void Trainer::fail_diverged(const StepLine& line) {
   const auto found = step_.find_not_finite();
   const auto& table = step_.table();
@@ -146,7 +146,7 @@ void Trainer::fail_diverged(const StepLine& line) {
                         in_words(table[found.weights.front()]));
   }
   if (!found.gradients.empty()) {
-    // Backward goes from the last tensor to the first, and what is not finite spreads on the way.
+    // Backward goes from the last tensor to the first, and values that are not finite spread on the way.
     where += fmt::format("; gradients of {} are not finite, from {} (where backward met it first) to {}",
                          counted(found.gradients.size(), "tensor"), in_words(table[found.gradients.back()]),
                          in_words(table[found.gradients.front()]));
@@ -162,7 +162,7 @@ void Trainer::fail_diverged(const StepLine& line) {
 
 void Trainer::save(int64_t step) {
   const auto write = [&](const fs::path& folder) {
-    // On the disk before the checkpoint that counts their bytes.
+    // The logs must be on the disk before the checkpoint that records their lengths.
     const int64_t log_bytes = log_->sync(), eval_bytes = evaluations_->sync();
     write_file(folder / "config.json", json_text(to_hf_config(run_.model, run_.step.dtype), 2) + "\n");
     save_weights(folder, run_.model, step_.table(), step_.parameters(), device_);
@@ -182,12 +182,12 @@ void Trainer::save(int64_t step) {
   saved_ = step;
 }
 
-// Counted from the last attempt, so that a disk that is full is not asked at every step.
+// Counted from the last attempt, so that a full disk is not tried at every step.
 bool Trainer::due_by_time() const {
   return run_.checkpoint.minutes > 0 && steady_seconds() - tried_at_ >= 60 * run_.checkpoint.minutes;
 }
 
-// Where it cannot be written the run goes on: it still holds the weights, and there may be room later.
+// If it cannot be written, the run continues: it still holds the weights, and there may be room later.
 bool Trainer::try_to_save(int64_t step) {
   try {
     save(step);
@@ -201,7 +201,8 @@ bool Trainer::try_to_save(int64_t step) {
   }
 }
 
-// Evaluation and samples need memory, disks and readers that can fail; the step before them is made.
+// Evaluation and samples need memory, disks and readers, which can fail. The step before them is complete and must be
+// kept.
 void Trainer::keeping_step(int64_t step, const std::function<void()>& work) {
   try {
     work();
@@ -237,7 +238,7 @@ int Trainer::run() {
   const int64_t last = run_.schedule.steps;
   ProgressLine progress(done_ + 1, last);
   tried_at_ = steady_seconds();
-  // A checkpoint is written before the evaluation of its step, so a resumed run makes that evaluation (again).
+  // A checkpoint is written before the evaluation of its step. So a resumed run makes that evaluation (again).
   if (done_ > 0 && due(run_.evaluation.every, done_)) evaluate(done_);
   if (const std::string note = generation_note(run_.model); !note.empty() && !run_.sample.prompts.empty()) {
     log_info("samples: {}", note);

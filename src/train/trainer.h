@@ -12,7 +12,7 @@
 
 namespace moe {
 
-/// The loss or the gradients of a step are no numbers any more.
+/// The loss or the gradients of a step are no longer finite.
 struct Diverged : Error {
   Diverged(int64_t at, const std::string& what) : Error(what), step(at) {}
   int64_t step;
@@ -20,17 +20,18 @@ struct Diverged : Error {
 
 class Trainer {
  public:
-  /// Refuses first what cannot be trained or resumed, then allocates all memory (`plan` is plan_training of the run).
-  /// With options.resume continues from the folder's newest good checkpoint, if it has one; else refuses a folder that
-  /// holds a run. `pool` draws the initial weights.
+  /// First refuses what cannot be trained or resumed, then allocates all memory (`plan` is plan_training of the run).
+  /// With options.resume it continues from the folder's newest good checkpoint, if there is one; otherwise it refuses a
+  /// folder that holds a run. `pool` draws the initial weights.
   Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingData& data, Device& device, Backend& backend,
           ThreadPool& pool, const StartOptions& options);
 
   /// 0, or the step of the checkpoint that is resumed.
   int64_t steps_done() const { return done_; }
 
-  /// Runs to the last step; 0, or 128 + the signal that stopped it, with a checkpoint written. An error ends it with a
-  /// checkpoint of the last step that was made, where that can be written; one of the step itself does not.
+  /// Runs to the last step and returns 0. If a signal stops it, writes a checkpoint and returns 128 + the signal. An
+  /// error ends the run with a checkpoint of the last complete step, if it can be written; an error of the step itself
+  /// writes none.
   int run();
 
  private:
@@ -55,7 +56,7 @@ class Trainer {
   Backend& backend_;
   RunFolder folder_;
   std::vector<KeyDifference> changes_;
-  CheckpointSearch search_;  // what is resumed
+  CheckpointSearch search_;  // the checkpoint that is resumed
   TrainingStep step_;
   BatchSource source_;
   uint64_t fingerprint_;  // of the training data

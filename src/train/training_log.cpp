@@ -18,7 +18,7 @@ constexpr std::array kAllLosses{
 
 std::string loss_key(RouterLoss loss) { return fmt::format("{}_loss", name(loss)); }
 
-/// The paper's own losses always; those of single methods where they are not 0.
+/// The paper's own losses are always shown; those of single methods only if they are not 0.
 bool is_shown(RouterLoss loss, const StepReport& report) {
   return loss == RouterLoss::expert || loss == RouterLoss::device || report.router_loss(loss) != 0;
 }

@@ -1,5 +1,5 @@
 #pragma once
-/// What a run tells: log.jsonl (one object a step) and eval.jsonl (one object an evaluation).
+/// The logs of a run: log.jsonl (one object per step) and eval.jsonl (one object per evaluation).
 
 #include <string>
 
@@ -9,10 +9,10 @@
 
 namespace moe {
 
-/// One step's line: step, loss, gradient_norm, learning_rate, tokens, tokens_per_second, expert_loss, device_loss and
-/// other routers' losses that are not 0 (sums over layers, weights inside), dropped choices where there is a capacity;
-/// and per MoE layer load_entropy, max_over_mean_load, dead_experts, its losses and what it dropped. Numbers
-/// round-trip.
+/// The line of one step: step, loss, gradient_norm, learning_rate, tokens, tokens_per_second, expert_loss, device_loss
+/// and the other routers' losses that are not 0 (sums over layers, with their weights); dropped choices if there is a
+/// capacity; and for each MoE layer load_entropy, max_over_mean_load, dead_experts, its losses and its dropped choices.
+/// Numbers read back exactly.
 struct StepLine {
   int64_t step;
   StepReport report;
@@ -24,16 +24,16 @@ struct StepLine {
 /// `config` says which layers are MoE layers. Ends with a line feed.
 std::string to_json_line(const StepLine& line, const ModelConfig& config);
 
-/// step, loss, perplexity, bits_per_byte (and its 95% half-width), and the same per domain.
+/// step, loss, perplexity, bits_per_byte (with half of its 95% interval), and the same for each domain.
 std::string to_json_line(int64_t step, const EvaluationResult& result);
 
-/// Choices that found their expert full, of all.
+/// The fraction of all choices whose expert was full.
 double dropped_share(const StepReport& report);
 
-/// The largest max/mean load over layers; 0 without MoE layers.
+/// The largest max/mean load over all layers; 0 without MoE layers.
 double worst_load(const StepReport& report, const ModelConfig& config);
 
-/// Seconds of a clock that only moves forward.
+/// Seconds of a clock that never goes back.
 double steady_seconds();
 
 }  // namespace moe
