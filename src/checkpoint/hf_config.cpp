@@ -254,7 +254,7 @@ Json to_hf_config(const ModelConfig& config, DType dtype) {
                {"bos_token_id", id(config.bos_token_id)},
                {"eos_token_id", id(config.eos_token_id)},
                {"pad_token_id", id(config.pad_token_id)},
-               {"torch_dtype", dtype == DType::bf16 ? "bfloat16" : "float32"}};
+               {"torch_dtype", storage(dtype).torch}};
   for (const KeyRow<ModelConfig>& row : model_keys()) write_field(row, config, json);
   // These routers have no scores.
   const bool scored = config.routing != RoutingMethod::hash && config.routing != RoutingMethod::stable;

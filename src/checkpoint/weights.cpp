@@ -8,6 +8,7 @@
 #include "checkpoint/checkpoint_folder.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
+#include "ops/type_set.h"
 
 namespace moe {
 namespace {
@@ -40,7 +41,9 @@ std::vector<Part> parts_of(const ModelConfig& config, const std::vector<Paramete
 void save_parts(const fs::path& path, const Part* begin, const Part* end, Device& device) {
   std::vector<SafetensorsWriter::Declaration> declarations;
   for (const Part* part = begin; part != end; ++part) {
-    declarations.push_back({part->name, safetensors_name(part->view.dtype), part->shape});
+    const char* const type = storage(part->view.dtype).safetensors;
+    MOE_CHECK(type != nullptr);
+    declarations.push_back({part->name, type, part->shape});
   }
   SafetensorsWriter writer(path, std::move(declarations));
   std::vector<char> host;
@@ -52,22 +55,20 @@ void save_parts(const fs::path& path, const Part* begin, const Part* end, Device
   writer.commit();
 }
 
-float load_float(const SafetensorsTensor& tensor, int64_t i) {
-  if (tensor.dtype == "F32") {
-    float value;
-    std::memcpy(&value, tensor.data + i * 4, sizeof(value));
-    return value;
+/// Through f32, some numbers at a time.
+void upload_converted(const SafetensorsTensor& tensor, const StorageType& from, const View& view, Device& device) {
+  constexpr int64_t kAtOnce = int64_t{1} << 18;
+  const StorageType& to = storage(view.dtype);
+  const int64_t elements = view.elements();
+  std::vector<float> floats(static_cast<size_t>(std::min(elements, kAtOnce)));
+  std::vector<char> host(static_cast<size_t>(bytes_of(to.dtype, static_cast<int64_t>(floats.size()))));
+  for (int64_t begin = 0; begin < elements; begin += kAtOnce) {
+    const int64_t count = std::min(kAtOnce, elements - begin);
+    from.to_floats(tensor.data + bytes_of(from.dtype, begin), floats.data(), count);
+    to.from_floats(floats.data(), host.data(), count);
+    device.upload(static_cast<char*>(view.data) + bytes_of(to.dtype, begin), host.data(),
+                  static_cast<size_t>(bytes_of(to.dtype, count)));
   }
-  bf16 value;
-  std::memcpy(&value, tensor.data + i * 2, sizeof(value));
-  return to_float(value);
-}
-
-template <class T, class Convert>
-void upload_converted(const SafetensorsTensor& tensor, const View& view, Device& device, Convert convert) {
-  std::vector<T> host(static_cast<size_t>(view.elements()));
-  for (size_t i = 0; i < host.size(); ++i) host[i] = convert(load_float(tensor, static_cast<int64_t>(i)));
-  device.upload(view.data, host.data(), host.size() * sizeof(T));
 }
 
 // Routers take a table's values as experts without looking at them again.
@@ -93,24 +94,17 @@ void load_part(const SafetensorsFile& file, const SafetensorsTensor& tensor, con
   if (integers && tensor.dtype != "I32") {
     fail("{}: {} is {}, expected I32, an expert for each token id", file.path().string(), part.name, tensor.text());
   }
-  if (!integers && tensor.dtype != "F32" && tensor.dtype != "BF16") {
-    fail("{}: {} is {}, expected F32 or BF16; convert the file first", file.path().string(), part.name, tensor.text());
+  const StorageType* const type = safetensors_type(tensor.dtype);
+  if (!integers && (type == nullptr || !weight_types().has(type->dtype))) {
+    fail("{}: {} is {}, expected F32, BF16 or F16; convert the file first", file.path().string(), part.name,
+         tensor.text());
   }
   if (integers) check_hash_table(file, tensor, config.n_routed_experts);
-  if (tensor.dtype == safetensors_name(part.view.dtype)) {
+  if (type->dtype == part.view.dtype) {
     device.upload(part.view.data, tensor.data, tensor.bytes);
     return;
   }
-  switch (part.view.dtype) {
-    case DType::f32:
-      return upload_converted<float>(tensor, part.view, device, [](float x) { return x; });
-    case DType::bf16:
-      return upload_converted<bf16>(tensor, part.view, device, [](float x) { return to_bf16(x); });
-    case DType::f64:
-      return upload_converted<double>(tensor, part.view, device, [](float x) { return double{x}; });
-    default:
-      MOE_CHECK(!"parameters are of a float type");
-  }
+  upload_converted(tensor, *type, part.view, device);
 }
 
 // True for a tensor whose content the config already says: rotary frequencies of old files, a tied head's copy.

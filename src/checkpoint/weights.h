@@ -14,7 +14,7 @@ struct ParameterSet {
 };
 
 /// Fills `views` (in the order of `table`, any float type) from FOLDER/model.safetensors. Every tensor is accounted
-/// for: a missing, extra or wrongly shaped one, one that is neither F32 nor BF16, or a hash table (I32) that names an
+/// for: a missing, extra or wrongly shaped one, one that is not F32, BF16 or F16, or a hash table (I32) that names an
 /// expert that the model does not have, is an error that names it.
 void load_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                   const std::vector<View>& views, Device& device);

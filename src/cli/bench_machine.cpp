@@ -56,7 +56,7 @@ double measure_product(Backend& backend, Device& device, DType dtype, int64_t n,
   DeviceMemory memory(device);
   const Shape shape{n, n};
   const auto matrix = [&](DType type) {
-    const size_t bytes = static_cast<size_t>(shape.elements()) * size_of(type);
+    const size_t bytes = static_cast<size_t>(bytes_of(type, shape.elements()));
     return memory.arena("a benchmark's matrix", bytes + 64).push("matrix", type, shape);
   };
   const Gemm product{.a = matrix(dtype), .b = matrix(dtype), .c = matrix(DType::f32)};

@@ -104,7 +104,7 @@ Json inference_json(const Source& source) {
   const ModelConfig& config = source.config;
   Json json = Json::object();
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    const auto size = static_cast<double>(size_of(dtype));
+    const double size = bytes_per_element(dtype);
     const double position = position_bytes(config, dtype);
     json[name(dtype)] = {{"weights_gib", gib(static_cast<double>(ParameterCounts(config).stored()) * size)},
                          {"kv_cache_bytes_per_token", position},

@@ -4,8 +4,27 @@
 #include "backend/cuda/cuda_backend.h"
 #include "base/error.h"
 #include "cli/number_option.h"
+#include "ops/type_set.h"
 
 namespace moe {
+namespace {
+
+constexpr TypeSet kDTypes{DType::f32, DType::bf16};
+
+/// A type of the table that is accepted and whose elements stand alone.
+DType parse_type(const std::string& text, const TypeSet& accepted) {
+  std::vector<std::string> names;
+  for (const StorageType& type : kStorageTypes) {
+    if (!accepted.has(type.dtype) || !is_plain(type.dtype)) continue;
+    if (text == type.name) return type.dtype;
+    names.emplace_back(type.name);
+  }
+  const std::string last = names.back();
+  names.pop_back();
+  fail_usage("--dtype {}: expected {} or {}", text, fmt::join(names, ", "), last);
+}
+
+}  // namespace
 
 DeviceKind device_kind(const DeviceOptions& options) {
   if (options.device == "cpu") return DeviceKind::cpu;
@@ -40,10 +59,14 @@ void add_threads_option(CLI::App& command, int& threads, const std::string& help
   add_number(command, "--threads", threads, {0, kMostThreads}, help);
 }
 
-Compute make_compute(const DeviceOptions& options) {
+Compute make_compute(const DeviceOptions& options, DType weights) {
   const DeviceKind kind = device_kind(options);
   if (options.device == "cuda") {
     if (const std::string why = why_no_cuda(); !why.empty()) fail("--device cuda: {}; or use --device cpu", why);
+  }
+  // Before a device is opened: only the CPU widens what it has no products for.
+  if (kind == DeviceKind::cuda && !kDTypes.has(weights)) {
+    fail("the GPU does not compute with weights stored as {}; use --dtype f32 or bf16, or --device cpu", name(weights));
   }
   return Compute(kind, options.threads);
 }
@@ -53,10 +76,15 @@ void add_dtype_option(CLI::App& command, std::string& dtype) {
       ->capture_default_str();
 }
 
-DType parse_dtype_option(const std::string& dtype) {
-  if (dtype == "f32") return DType::f32;
-  if (dtype == "bf16") return DType::bf16;
-  fail_usage("--dtype {}: expected f32 or bf16", dtype);
+DType parse_dtype_option(const std::string& dtype) { return parse_type(dtype, kDTypes); }
+
+void add_weights_option(CLI::App& command, std::string& dtype) {
+  command
+      .add_option("--dtype", dtype,
+                  "storage of weights and activations: f32, or bf16 (half the memory); or of weights alone: f16")
+      ->capture_default_str();
 }
+
+DType parse_weights_option(const std::string& dtype) { return parse_type(dtype, weight_types()); }
 
 }  // namespace moe

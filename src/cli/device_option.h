@@ -47,13 +47,17 @@ void add_threads_option(CLI::App& command, int& threads, const std::string& help
 /// Declares `--device` and `--threads`.
 void add_device_options(CLI::App& command, DeviceOptions& options);
 
-/// Errors say why the device cannot be used.
-Compute make_compute(const DeviceOptions& options);
+/// Errors say why the device cannot be used, or that it does not compute with weights of this type.
+Compute make_compute(const DeviceOptions& options, DType weights = DType::f32);
 
 /// Declares `--dtype`, the type of weights and activations.
 void add_dtype_option(CLI::App& command, std::string& dtype);
 
 /// f32 or bf16; anything else is a UsageError.
 DType parse_dtype_option(const std::string& dtype);
+
+/// The same for a model that is read, whose weights may be stored in more types than activations are.
+void add_weights_option(CLI::App& command, std::string& dtype);
+DType parse_weights_option(const std::string& dtype);
 
 }  // namespace moe

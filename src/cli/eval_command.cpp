@@ -189,9 +189,10 @@ void print_loss(const LossFlags& flags) {
   if (!flags.json.empty() && flags.json != "-") check_output_file(flags.json);
   const auto sources = text_sources(flags.sources);  // refused before anything is loaded
   const std::vector<SweepPoint> points = checked_sweep(flags);
-  Compute compute = make_compute(flags.device);
+  const DType weights = parse_weights_option(flags.dtype);
+  Compute compute = make_compute(flags.device, weights);
   show_status("reading the weights of " + flags.model);
-  LoadedModel model(flags.model, parse_dtype_option(flags.dtype), *compute.device, flags.switches);
+  LoadedModel model(flags.model, weights, *compute.device, flags.switches);
   clear_status();
   log_info("{} on {}", flags.model, device_name(compute));
   if (model.config().routing == RoutingMethod::expert_choice) {
@@ -233,7 +234,7 @@ void add_loss(CLI::App& parent) {
                    "also write everything, the load of every expert by layer and domain included, to this file; "
                    "-: to standard output, instead of the tables")
       ->type_name("FILE");
-  add_dtype_option(*command, flags->dtype);
+  add_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   add_analysis_options(*command, *flags);

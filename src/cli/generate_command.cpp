@@ -102,15 +102,15 @@ void report(const Continuation& result, const GenerationSpeed& speed) {
 void generate_text(const GenerateFlags& flags) {
   validate(flags.generation);
   const std::string text = prompt_text(flags);
-  const DType dtype = parse_dtype_option(flags.dtype);
+  const DType weights = parse_weights_option(flags.dtype);
   // All that was written is flushed, so leaving at once loses nothing, even in the middle of a long prompt's pass.
   std::signal(SIGINT, [](int) { std::_Exit(kInterrupted); });
-  Compute compute = make_compute(flags.device);
+  Compute compute = make_compute(flags.device, weights);
   const ModelConfig config = read_hf_config(flags.model);
   check_generates(config);
   const Tokenizer tokenizer = Tokenizer::load(flags.model);
   show_status("reading the weights of " + flags.model);
-  const LoadedModel loaded(flags.model, dtype, *compute.device, flags.switches);
+  const LoadedModel loaded(flags.model, weights, *compute.device, flags.switches);
   clear_status();
   if (!flags.quiet) {
     log_info("{}: {:.1f} M parameters, {} layers, {} tokens in the vocabulary; {} on {}", flags.model,
@@ -128,8 +128,8 @@ void generate_text(const GenerateFlags& flags) {
   GenerationOptions options = flags.generation;
   options.end_ids = read_end_tokens(flags.model);
   if (!flags.quiet) options.progress = show_progress;
-  const Continuation result =
-      generate({loaded.model(), dtype, *compute.device, *compute.backend}, tokenizer, prompt, options, show, &speed);
+  const Continuation result = generate({loaded.model(), loaded.dtype(), *compute.device, *compute.backend}, tokenizer,
+                                       prompt, options, show, &speed);
   if (!flags.quiet) report(result, speed);
 }
 
@@ -170,7 +170,7 @@ void add_generate_command(CLI::App& app) {
       ->type_name("FILE")
       ->excludes(prompt);
   add_sampling_options(*command, flags->generation);
-  add_dtype_option(*command, flags->dtype);
+  add_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   command->add_flag("--quiet", flags->quiet, "nothing but errors on standard error");

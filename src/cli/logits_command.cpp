@@ -64,15 +64,15 @@ void check_ids(const std::vector<int32_t>& ids, const LogitsFlags& flags, const 
 }
 
 void write_logits(const LogitsFlags& flags) {
-  const DType dtype = parse_dtype_option(flags.dtype);
+  const DType weights = parse_weights_option(flags.dtype);
   check_output_file(flags.out);
   const std::vector<int32_t> ids = read_tokens(flags);
-  Compute compute = make_compute(flags.device);
-  const LoadedModel loaded(flags.model, dtype, *compute.device, flags.switches);
+  Compute compute = make_compute(flags.device, weights);
+  const LoadedModel loaded(flags.model, weights, *compute.device, flags.switches);
   const ModelConfig& config = loaded.config();
   check_ids(ids, flags, config);
   const auto count = static_cast<int64_t>(ids.size());
-  Scorer scorer({loaded.model(), dtype, *compute.device, *compute.backend}, count);
+  Scorer scorer({loaded.model(), loaded.dtype(), *compute.device, *compute.backend}, count);
   SafetensorsWriter writer(flags.out, {{.name = "logits", .dtype = "F32", .shape = {count, config.vocab_size}}});
   scorer.logits(single_document(ids), [&](int64_t, int64_t rows, const float* values) {
     writer.write("logits", values, static_cast<size_t>(rows * config.vocab_size) * sizeof(float));
@@ -94,7 +94,7 @@ void add_logits_command(CLI::App& app) {
       ->type_name("FILE")
       ->excludes(tokens);
   command->add_option("--out", flags->out, "safetensors file to write")->required()->type_name("FILE");
-  add_dtype_option(*command, flags->dtype);
+  add_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   command->callback([flags] { write_logits(*flags); });

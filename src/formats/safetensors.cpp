@@ -99,28 +99,20 @@ SafetensorsTensor read_tensor(const std::string& name, const Json& entry, std::s
 }  // namespace
 
 size_t safetensors_element_size(std::string_view dtype) {
-  static const std::map<std::string_view, size_t> sizes = {
-      {"F64", 8}, {"I64", 8}, {"U64", 8}, {"F32", 4},  {"I32", 4}, {"U32", 4},     {"F16", 2},     {"BF16", 2},
-      {"I16", 2}, {"U16", 2}, {"I8", 1},  {"BOOL", 1}, {"U8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1},
-  };
-  const auto found = sizes.find(dtype);
-  return found == sizes.end() ? 0 : found->second;
+  if (const StorageType* type = safetensors_type(dtype)) return static_cast<size_t>(type->bytes);
+  // Read past, but not worked with.
+  static const std::map<std::string_view, size_t> others = {{"I64", 8},  {"U64", 8},     {"U32", 4},
+                                                            {"I16", 2},  {"U16", 2},     {"I8", 1},
+                                                            {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}};
+  const auto found = others.find(dtype);
+  return found == others.end() ? 0 : found->second;
 }
 
-const char* safetensors_name(DType dtype) {
-  switch (dtype) {
-    case DType::f64:
-      return "F64";
-    case DType::f32:
-      return "F32";
-    case DType::bf16:
-      return "BF16";
-    case DType::i32:
-      return "I32";
-    case DType::u8:
-      return "U8";
+const StorageType* safetensors_type(std::string_view dtype) {
+  for (const StorageType& type : kStorageTypes) {
+    if (type.safetensors != nullptr && dtype == type.safetensors) return &type;
   }
-  return "?";
+  return nullptr;
 }
 
 int64_t SafetensorsTensor::elements() const {
@@ -234,13 +226,13 @@ View view_of(const SafetensorsTensor& tensor) {
     fail("tensor {} has {} axes ({}), more than the {} that this program works with", tensor.name, tensor.shape.size(),
          tensor.text(), kMaxRank);
   }
-  for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::i32, DType::u8}) {
-    if (tensor.dtype != safetensors_name(dtype)) continue;
-    if (reinterpret_cast<uintptr_t>(tensor.data) % size_of(dtype) != 0) {
+  if (const StorageType* type = safetensors_type(tensor.dtype)) {
+    const DType dtype = type->dtype;
+    if (reinterpret_cast<uintptr_t>(tensor.data) % static_cast<uintptr_t>(type->alignment) != 0) {
       fail(
           "tensor {} begins at an address that is no multiple of its element's {} bytes; save the file again with its "
           "wider types first",
-          tensor.name, size_of(dtype));
+          tensor.name, type->alignment);
     }
     void* data = const_cast<std::byte*>(tensor.data);
     switch (tensor.shape.size()) {

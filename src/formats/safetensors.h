@@ -17,8 +17,8 @@ namespace moe {
 /// The bytes of one element of a safetensors type ("F32", "BF16", "I64", ...); 0 for another name.
 size_t safetensors_element_size(std::string_view dtype);
 
-/// The safetensors name of a type: "F64", "F32", "BF16", "I32", "U8".
-const char* safetensors_name(DType dtype);
+/// The storage type that safetensors files call `dtype`; null for one that this program has no row for.
+const StorageType* safetensors_type(std::string_view dtype);
 
 /// One tensor of an open file. `data` is valid while the file exists. It is aligned only if the writer of the file
 /// aligned it.

@@ -15,9 +15,9 @@ namespace moe {
 /// A model folder's weights on a device.
 class LoadedModel {
  public:
-  /// Reads FOLDER/config.json and FOLDER/model.safetensors, converting to `dtype` (f32 or bf16). config() has the
-  /// switches in it.
-  LoadedModel(const fs::path& folder, DType dtype, Device& device, const RoutingSwitches& switches = {});
+  /// Reads FOLDER/config.json and FOLDER/model.safetensors, storing weights as `weights` (f32, bf16 or f16). config()
+  /// has the switches in it.
+  LoadedModel(const fs::path& folder, DType weights, Device& device, const RoutingSwitches& switches = {});
   ~LoadedModel();
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;
@@ -28,6 +28,7 @@ class LoadedModel {
 
   const ModelConfig& config() const { return model_->config(); }
   const Model& model() const { return *model_; }
+  /// Of activations beside these weights.
   DType dtype() const { return dtype_; }
 
  private:
@@ -43,7 +44,7 @@ class LoadedModel {
 /// Where a model runs. All must outlive what is made from it.
 struct Runtime {
   const Model& model;
-  DType dtype;
+  DType dtype;  ///< of activations
   Device& device;
   Backend& backend;
 };

@@ -31,15 +31,15 @@ void* bind_masks(const ModelConfig& config, const std::vector<float>& masks, Dev
 
 }  // namespace
 
-LoadedModel::LoadedModel(const fs::path& folder, DType dtype, Device& device, const RoutingSwitches& switches)
-    : device_(device), dtype_(dtype), own_(read_hf_config(folder)) {
+LoadedModel::LoadedModel(const fs::path& folder, DType weights, Device& device, const RoutingSwitches& switches)
+    : device_(device), dtype_(storage(weights).activations), own_(read_hf_config(folder)) {
   switched(own_, switches);  // what does not fit is refused before the weights are read
   const auto table = parameter_table(own_);
   Arena measure("weights", nullptr, PassSizes{}.saved);
-  push_parameters(measure, table, dtype);
+  push_parameters(measure, table, weights);
   memory_ = device.allocate(measure.peak_bytes(), "the weights of " + folder.string());
   Arena arena("weights", memory_, measure.peak_bytes());
-  const auto views = push_parameters(arena, table, dtype);
+  const auto views = push_parameters(arena, table, weights);
   try {
     load_weights(folder, own_, table, views, device);
     weights_ = bind_weights(own_, table, views);

@@ -64,13 +64,13 @@ double token_bytes(const ModelConfig& config, DType dtype, int64_t positions) {
   const ParameterCounts counts(config);
   const int64_t weights = counts.multiplied() + counts.stored(ParameterKind::router) +
                           counts.stored(ParameterKind::norm) + config.hidden_size;
-  return static_cast<double>(weights) * static_cast<double>(size_of(dtype)) +
+  return static_cast<double>(weights) * bytes_per_element(dtype) +
          position_bytes(config, dtype) * static_cast<double>(positions);
 }
 
 double position_bytes(const ModelConfig& config, DType dtype) {
   return 2 * static_cast<double>(config.num_hidden_layers) * static_cast<double>(config.num_key_value_heads) *
-         static_cast<double>(config.head_dim) * static_cast<double>(size_of(dtype));
+         static_cast<double>(config.head_dim) * bytes_per_element(storage(dtype).activations);
 }
 
 }  // namespace moe

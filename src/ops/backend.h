@@ -10,6 +10,7 @@
 #include "ops/routing.h"
 #include "ops/routing_methods.h"
 #include "ops/rows.h"
+#include "ops/types.h"
 
 namespace moe {
 
@@ -57,6 +58,9 @@ class Backend : public detail::OpInterfaces<OpList> {
     check(op);
     this->execute(op);
   }
+
+  /// The types that it computes with; null: all that the contract allows.
+  virtual const AcceptedTypes* accepts() const { return nullptr; }
 
   /// Fusions: by default their operations in turn, for a backend to override with what gives the same bits; then
   /// fuses() says so to whoever times it.

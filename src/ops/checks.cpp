@@ -60,11 +60,19 @@ void Checker::check_fields() const {
 
 void Checker::check_layout(const Argument& argument) const {
   const View& view = *argument.view;
-  if (reinterpret_cast<uintptr_t>(view.data) % size_of(view.dtype) != 0) {
+  const StorageType& type = storage(view.dtype);
+  if (reinterpret_cast<uintptr_t>(view.data) % static_cast<uintptr_t>(type.alignment) != 0) {
     fail_with(fmt::format("{}, {}, is at address {}, expected a multiple of its element's {} bytes", argument.name,
-                          text(view), fmt::ptr(view.data), size_of(view.dtype)));
+                          text(view), fmt::ptr(view.data), type.alignment));
   }
   if (view.elements() == 0) return;
+  for (int axis = 0; axis < view.rank() && type.block > 1; ++axis) {
+    const bool last = axis == view.rank() - 1;
+    const int64_t step = last ? view.shape[axis] : view.stride[static_cast<size_t>(axis)];
+    if (step % type.block == 0) continue;
+    fail_with(fmt::format("{}, {}, has rows of {} elements, expected whole blocks of {}", argument.name, text(view),
+                          step, type.block));
+  }
   int64_t span = 1;  // elements from the first to one past the last of the axes seen so far
   for (int axis = view.rank() - 1; axis >= 0; --axis) {
     const int64_t size = view.shape[axis];
@@ -159,12 +167,14 @@ void Checker::fail_shape(const Argument& argument, std::string_view sizes, const
   fail_with(message);
 }
 
-void Checker::check_type(const View& view, bool stat) {
+void Checker::check_type(const View& view, Use use) {
   const Argument& argument = argument_of(view);
-  const bool twice = view.dtype == DType::f64;
-  const bool single = view.dtype == DType::f32 || (view.dtype == DType::bf16 && !stat);
+  const bool stat = use == Use::stat, twice = view.dtype == DType::f64;
+  const bool single = !twice && (use == Use::weight ? is_float(view.dtype)
+                                                    : (stat ? view.dtype == DType::f32 : kDataTypes.has(view.dtype)));
   const char* expected = stat ? "f32 or f64" : "f32, bf16 or f64";
   if (precision_ == Precision::single) expected = stat ? "f32" : "f32 or bf16";
+  if (use == Use::weight) expected = "a float type";
   if (precision_ == Precision::twice) expected = "f64";
   const bool legal = (twice && precision_ != Precision::single) || (single && precision_ != Precision::twice);
   if (!legal) {
@@ -182,14 +192,21 @@ void Checker::check_type(const View& view, bool stat) {
 
 Checker& Checker::data(const View& view, std::string_view sizes) {
   if (!view) return *this;
-  check_type(view, false);
+  check_type(view, Use::data);
   check_shape(view, sizes);
   return *this;
 }
 
 Checker& Checker::stat(const View& view, std::string_view sizes) {
   if (!view) return *this;
-  check_type(view, true);
+  check_type(view, Use::stat);
+  check_shape(view, sizes);
+  return *this;
+}
+
+Checker& Checker::weight(const View& view, std::string_view sizes) {
+  if (!view) return *this;
+  check_type(view, Use::weight);
   check_shape(view, sizes);
   return *this;
 }
@@ -209,12 +226,12 @@ Checker& Checker::f64(const View& view, std::string_view sizes) {
 }
 
 Checker& Checker::any_data(const View& view) {
-  if (view) check_type(view, false);
+  if (view) check_type(view, Use::data);
   return contiguous(view);
 }
 
 Checker& Checker::any_stat(const View& view) {
-  if (view) check_type(view, true);
+  if (view) check_type(view, Use::stat);
   return contiguous(view);
 }
 

@@ -7,8 +7,12 @@
 #include <string_view>
 
 #include "ops/fields.h"
+#include "ops/type_set.h"
 
 namespace moe {
+
+/// The types of operands.
+inline constexpr TypeSet kDataTypes{DType::f64, DType::f32, DType::bf16};
 
 class Checker {
  public:
@@ -22,11 +26,13 @@ class Checker {
   Checker(const Checker&) = delete;
   Checker& operator=(const Checker&) = delete;
 
-  /// The next four take a view of the operation and its sizes as symbols or numbers, outermost first: "T D", "1",
+  /// The next five take a view of the operation and its sizes as symbols or numbers, outermost first: "T D", "1",
   /// "E+1". Absent views are skipped. Operands: f32 or bf16 in any mix, or all f64.
   Checker& data(const View& view, std::string_view sizes);
   /// Statistics, losses, parameter gradients: f32, or f64 beside f64 operands and statistics.
   Checker& stat(const View& view, std::string_view sizes);
+  /// Weights: like operands, or of any other float type of the table, which each backend that computes with it names.
+  Checker& weight(const View& view, std::string_view sizes);
   Checker& i32(const View& view, std::string_view sizes);
   Checker& f64(const View& view, std::string_view sizes);
 
@@ -77,7 +83,8 @@ class Checker {
   const Symbol* find(std::string_view symbol) const;
   void check_shape(const View& view, std::string_view sizes);
   [[noreturn]] void fail_shape(const Argument& argument, std::string_view sizes, const Symbol* culprit) const;
-  void check_type(const View& view, bool stat);
+  enum class Use { data, stat, weight };
+  void check_type(const View& view, Use use);
   [[noreturn]] void fail_with(const std::string& message) const;
 
   const char* op_name_;

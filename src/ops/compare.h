@@ -86,14 +86,20 @@ class ComparingBackend final : public EachOp<ComparingBackend> {
         return row.as<const int32_t>()[i];
       case DType::u8:
         return row.as<const uint8_t>()[i];
+      default:
+        fail("a result of type {} is compared, expected f64, f32, bf16, i32 or u8", name(row.dtype));
     }
-    return 0;
   }
 
   template <class Visit>
   static void for_each_row(const View& found, const View& expected, const Visit& visit) {
     if (found.rank() <= 1) return visit(found, expected);
     for (int64_t i = 0; i < found.size(0); ++i) for_each_row(found.at(i), expected.at(i), visit);
+  }
+
+  double allowed_of(DType dtype) const {
+    if (!is_float(dtype)) return 0;
+    return dtype == DType::bf16 ? tolerance_.bf16 : tolerance_.f32;
   }
 
   std::string compare(const View& found, const View& expected) const {
@@ -110,7 +116,7 @@ class ComparingBackend final : public EachOp<ComparingBackend> {
         if (!(difference <= worst)) worst = difference, worst_index = index, worst_found = x, worst_expected = y;
       }
     });
-    const double allowed = !is_float(found.dtype) ? 0 : (found.dtype == DType::bf16 ? tolerance_.bf16 : tolerance_.f32);
+    const double allowed = allowed_of(found.dtype);
     if (std::sqrt(error) <= allowed * std::sqrt(norm)) return {};
     return fmt::format("departs by {:.2e} of its norm (allowed {:.0e}); worst at element {}: {} instead of {}",
                        std::sqrt(error / norm), allowed, worst_index, worst_found, worst_expected);

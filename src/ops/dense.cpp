@@ -7,12 +7,12 @@ namespace moe {
 
 void check(const Gemm& op) {
   Checker c(op);
-  c.data(op.a, op.transpose_a ? "K M" : "M K").data(op.b, op.transpose_b ? "N K" : "K N").data(op.c, "M N");
+  c.data(op.a, op.transpose_a ? "K M" : "M K").weight(op.b, op.transpose_b ? "N K" : "K N").data(op.c, "M N");
 }
 
 void check(const GroupedGemm& op) {
   Checker c(op);
-  c.data(op.b, op.transpose_b ? "E N K" : "E K N").data(op.c, "R N").i32(op.a_rows, "R");
+  c.weight(op.b, op.transpose_b ? "E N K" : "E K N").data(op.c, "R N").i32(op.a_rows, "R");
   c.data(op.a, op.a_rows ? "A K" : "R K");
   c.define("E+1", c.size("E") + 1, "E").i32(op.offsets, "E+1");
 }

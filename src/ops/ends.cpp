@@ -6,7 +6,7 @@ namespace moe {
 
 void check(const Embed& op) {
   Checker c(op);
-  c.i32(op.tokens, "T").data(op.table, "V D").data(op.y, "T D");
+  c.i32(op.tokens, "T").weight(op.table, "V D").data(op.y, "T D");
 }
 
 void check(const EmbedBackward& op) {

@@ -15,11 +15,13 @@ struct Runs {
 };
 
 Runs runs_of(const View& view) {
-  const auto item = static_cast<int64_t>(size_of(view.dtype));
+  const int last = view.rank() - 1;
+  const int64_t item = storage(view.dtype).bytes;
   Runs runs{.begin = reinterpret_cast<int64_t>(view.data), .width = item};
-  for (int axis = view.rank() - 1; axis >= 0; --axis) {
-    const int64_t size = view.shape[axis];
-    const int64_t stride = view.stride[static_cast<size_t>(axis)] * item;
+  for (int axis = last; axis >= 0; --axis) {
+    // Along the last axis blocks stand side by side; other strides are whole blocks.
+    const int64_t size = axis == last ? view.shape[axis] / storage(view.dtype).block : view.shape[axis];
+    const int64_t stride = axis == last ? item : bytes_of(view.dtype, view.stride[static_cast<size_t>(axis)]);
     if (size == 1) continue;
     if (runs.rows == 1 && stride == runs.width) {
       runs.width *= size;

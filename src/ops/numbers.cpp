@@ -12,7 +12,7 @@ void check(const Fill& op) {
 void check(const Cast& op) {
   Checker c(op);
   const auto is_data = [&](const View& view, const char* argument) {
-    c.require(is_float(view.dtype), "{} is {} {}, expected f32, bf16 or f64", argument, name(view.dtype),
+    c.require(kDataTypes.has(view.dtype), "{} is {} {}, expected f32, bf16 or f64", argument, name(view.dtype),
               view.shape.text());
   };
   is_data(op.x, "x");
@@ -36,7 +36,8 @@ void check(const AdamW& op) {
   c.any_data(op.param).any_stat(op.master).any_stat(op.gradient).any_stat(op.exp_avg).any_stat(op.exp_avg_sq);
   c.as_many(op.master, op.param).as_many(op.gradient, op.param);
   c.as_many(op.exp_avg, op.param).as_many(op.exp_avg_sq, op.param).stat(op.gradient_scale, "1");
-  c.require(op.param.dtype != DType::bf16 || op.master, "master is absent, expected one because param is bf16");
+  c.require(op.param.dtype == stat_dtype(op.param.dtype) || op.master,
+            "master is absent, expected one because param is {}", name(op.param.dtype));
   c.require(op.step >= 1, "step is {}, expected at least 1", op.step);
   c.require(op.beta1 >= 0 && op.beta1 < 1, "beta1 is {}, expected 0 <= beta1 < 1", op.beta1);
   c.require(op.beta2 >= 0 && op.beta2 < 1, "beta2 is {}, expected 0 <= beta2 < 1", op.beta2);

@@ -54,7 +54,7 @@ struct ClipScale {
 /// changes no bit.
 struct AdamW {
   View param;           ///< f32, bf16 or f64
-  View master = {};     ///< stat; present when param is bf16
+  View master = {};     ///< stat; present when param is of another type
   View gradient;        ///< stat
   View exp_avg;         ///< stat
   View exp_avg_sq;      ///< stat

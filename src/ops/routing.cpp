@@ -15,7 +15,7 @@ void check_choices(Checker& c) {
 
 void check(const RouterScores& op) {
   Checker c(op);
-  c.data(op.x, "T D").data(op.weight, "E D").stat(op.scores, "T E").stat(op.log_sum, "T");
+  c.data(op.x, "T D").weight(op.weight, "E D").stat(op.scores, "T E").stat(op.log_sum, "T");
   c.require(c.size("E") > 0, "weight is {} {}, expected at least one expert", name(op.weight.dtype),
             op.weight.shape.text());
   c.require(!op.log_sum || op.scoring == Scoring::softmax, "log_sum is asked for, which only a softmax has");

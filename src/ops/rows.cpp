@@ -18,7 +18,7 @@ void check_swiglu(Checker& c, const Op& op) {
 void check(const RmsNorm& op) {
   Checker c(op);
   c.data(op.x, "T D").data(op.residual, "T D").data(op.sum, "T D").together(op.sum, op.residual);
-  c.data(op.gain, "D").data(op.y, "T D").stat(op.inv_rms, "T");
+  c.weight(op.gain, "D").data(op.y, "T D").stat(op.inv_rms, "T");
   c.require(op.eps >= 0, "eps is {}, expected at least 0", op.eps);
 }
 

@@ -4,14 +4,6 @@
 
 namespace moe {
 
-std::string TypeSet::text() const {
-  std::string result;
-  for (const DType type : {DType::f64, DType::f32, DType::bf16, DType::i32, DType::u8}) {
-    if (has(type)) result += (result.empty() ? "" : ", ") + std::string(name(type));
-  }
-  return result;
-}
-
 TypeSet AcceptedTypes::of(std::string_view operation, std::string_view field) const {
   for (const FieldTypes& line : fields) {
     if (line.operation == operation && line.field == field) return line.types;

@@ -2,26 +2,13 @@
 /// Which element types a backend computes with. check() accepts what the contract allows, f64 among it; a backend lists
 /// the types that it has code for, so that any other is an Error and never read as one of them.
 
-#include <initializer_list>
 #include <span>
 
 #include "ops/expert_rows.h"
 #include "ops/fields.h"
+#include "ops/type_set.h"
 
 namespace moe {
-
-class TypeSet {
- public:
-  constexpr TypeSet(std::initializer_list<DType> types) {
-    for (const DType type : types) bits_ |= 1u << static_cast<unsigned>(type);
-  }
-  constexpr bool has(DType type) const { return bits_ >> static_cast<unsigned>(type) & 1u; }
-  /// "f32, bf16"
-  std::string text() const;
-
- private:
-  unsigned bits_ = 0;
-};
 
 /// What one field of one operation may be, instead of the backend's other types.
 struct FieldTypes {
@@ -39,6 +26,16 @@ struct AcceptedTypes {
 
 [[noreturn]] void refuse_type(const AcceptedTypes& accepted, const char* operation, const char* field,
                               const View& view);
+
+/// Whether all views of an operation are of accepted types; null accepts all.
+template <class Op>
+bool accepts(const AcceptedTypes* accepted, const Op& op) {
+  bool all = true;
+  for_each_view(op, [&](const Field<Op>& field, const View& view) {
+    all = all && (accepted == nullptr || accepted->of(Op::name, field.name).has(view.dtype));
+  });
+  return all;
+}
 
 /// Throws Error naming operation, field and backend for a view of a type that is not accepted.
 template <class Op>

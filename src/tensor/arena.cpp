@@ -12,7 +12,10 @@ Arena::Arena(std::string name, void* base, size_t capacity)
 
 View Arena::push(std::string_view name, DType dtype, Shape shape) {
   size_t bytes = 0;
-  if (__builtin_mul_overflow(static_cast<size_t>(shape.elements()), size_of(dtype), &bytes)) {
+  const StorageType& type = storage(dtype);
+  MOE_CHECK(shape.elements() == 0 || type.block == 1 || shape[shape.rank() - 1] % type.block == 0);
+  if (__builtin_mul_overflow(static_cast<size_t>(shape.elements() / type.block), static_cast<size_t>(type.bytes),
+                             &bytes)) {
     fail("{} {} {} has more bytes than 64 bits count; use a smaller model or fewer tokens at once", name,
          moe::name(dtype), shape.text());
   }

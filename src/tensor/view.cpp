@@ -64,7 +64,8 @@ bool View::contiguous() const {
 
 namespace {
 void* offset(void* data, DType dtype, int64_t elements) {
-  return data == nullptr ? nullptr : static_cast<char*>(data) + elements * static_cast<int64_t>(size_of(dtype));
+  MOE_CHECK(elements % storage(dtype).block == 0);
+  return data == nullptr ? nullptr : static_cast<char*>(data) + bytes_of(dtype, elements);
 }
 }  // namespace
 

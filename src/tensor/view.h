@@ -39,7 +39,8 @@ class Shape {
 };
 
 /// A tensor that somebody else owns: an address (host or device), a type, a shape and strides in elements.
-/// The last axis is contiguous; outer axes may be strided (columns of a wider matrix). A view without data is absent.
+/// The last axis is contiguous; outer axes may be strided (columns of a wider matrix). Where elements are stored in
+/// blocks, rows and their gaps are whole blocks. A view without data is absent.
 struct View {
   void* data = nullptr;
   DType dtype = DType::f32;
@@ -55,7 +56,7 @@ struct View {
   int64_t size(int axis) const { return shape[axis]; }
   int64_t elements() const { return shape.elements(); }
   /// Bytes of the elements (not of the gaps between strided rows).
-  size_t bytes() const { return static_cast<size_t>(elements()) * size_of(dtype); }
+  size_t bytes() const { return static_cast<size_t>(bytes_of(dtype, elements())); }
   bool contiguous() const;
   /// The address one past the last element.
   const void* end() const;

@@ -49,8 +49,8 @@ std::optional<int64_t> free_bytes(const fs::path& folder) {
 std::string data_text(const BeforeRun& before) {
   if (before.train == nullptr) return "none given";
   const DatasetInfo& info = before.train->info();
-  std::string text = fmt::format("{}: {} tokens in {} documents", before.train->name(),
-                                 count_text(info.tokens()), info.documents());
+  std::string text =
+      fmt::format("{}: {} tokens in {} documents", before.train->name(), count_text(info.tokens()), info.documents());
   if (before.valid == nullptr) return text + "; no validation";
   return text + fmt::format("; validation {}: {} tokens", before.valid->folder().string(),
                             count_text(before.valid->info().tokens()));
@@ -96,7 +96,7 @@ int64_t checkpoint_bytes(const ModelConfig& config, DType dtype) {
   int64_t bytes = 0;
   for (const Parameter& parameter : parameter_table(config)) {
     const int64_t elements = parameter.shape.elements();
-    const auto weights = elements * static_cast<int64_t>(size_of(parameter.storage(dtype)));
+    const auto weights = bytes_of(parameter.storage(dtype), elements);
     // Master and two moments; what is not trained is its own master.
     bytes += weights + (parameter.trained() ? 3 * elements * static_cast<int64_t>(sizeof(float)) : weights);
   }

@@ -18,12 +18,15 @@ constexpr int64_t kAlignment = 64;  // of all buffers
 size_t bytes_or_unlimited(int64_t planned) { return planned > 0 ? static_cast<size_t>(planned) : kUnlimitedBytes; }
 
 void upload_scalar(Device& device, const View& view, double value) {
+  if (view.dtype == DType::f64) return device.upload(view.as<double>(), &value, sizeof(value));
   const auto single = static_cast<float>(value);
-  if (view.dtype == DType::f64) {
-    device.upload(view.data, &value, sizeof(value));
-  } else {
-    device.upload(view.data, &single, sizeof(single));
-  }
+  device.upload(view.as<float>(), &single, sizeof(single));
+}
+
+void upload_floats(Device& device, const View& view, const std::vector<float>& values) {
+  std::vector<char> stored(view.bytes());
+  storage(view.dtype).from_floats(values.data(), stored.data(), view.elements());
+  device.upload(view.data, stored.data(), stored.size());
 }
 
 // Positions in a microbatch, and choices of experts, are numbered in 32 bits on every device.
@@ -57,7 +60,7 @@ TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, co
   };
   const auto in_optimizer = [&](const Parameter&) -> Arena& { return *optimizer_arena_; };
   gradients_ = push_like_parameters("gradient of ", stat, by_kind);
-  masters_ = step_.dtype == DType::bf16 ? push_like_parameters("master of ", stat, in_optimizer) : parameters_;
+  masters_ = needs_master(step_.dtype) ? push_like_parameters("master of ", stat, in_optimizer) : parameters_;
   exp_avg_ = push_like_parameters("exp_avg of ", stat, in_optimizer);
   exp_avg_sq_ = push_like_parameters("exp_avg_sq of ", stat, in_optimizer);
   model_ = std::make_unique<Model>(config_, step_.balance, bind_weights(config_, table_, parameters_));
@@ -210,12 +213,7 @@ void TrainingStep::initialize(uint64_t seed, double standard_deviation, std::spa
         initial_values(table_[i], seed, standard_deviation, begin + first, std::min(kPiece, count - first),
                        values.data() + first);
       });
-      const View part = masters_[i].reshaped({elements}).rows(begin, count);
-      if (part.dtype == DType::f64) {
-        upload_vector(device_, part, std::vector<double>(values.begin(), values.end()));
-      } else {
-        upload_vector(device_, part, values);
-      }
+      upload_floats(device_, masters_[i].reshaped({elements}).rows(begin, count), values);
     }
     if (!table_[i].trained()) continue;
     backend_.run(Fill{.x = exp_avg_[i], .value = 0});
@@ -236,7 +234,7 @@ void TrainingStep::initialize_tables(uint64_t seed, std::span<const int64_t> tok
 }
 
 void TrainingStep::parameters_from_masters() {
-  if (step_.dtype != DType::bf16) return;
+  if (!needs_master(step_.dtype)) return;
   for (size_t i = 0; i < table_.size(); ++i) {
     if (table_[i].trained()) backend_.run(Cast{.x = masters_[i], .y = parameters_[i]});
   }
@@ -346,7 +344,7 @@ StepReport TrainingStep::update(int64_t step, double learning_rate) {
   for (size_t i = 0; i < table_.size(); ++i) {
     if (!table_[i].trained() || (table_[i].kind == ParameterKind::light_router && light_is_frozen)) continue;
     backend_.run(AdamW{.param = parameters_[i],
-                       .master = step_.dtype == DType::bf16 ? masters_[i] : View{},
+                       .master = needs_master(step_.dtype) ? masters_[i] : View{},
                        .gradient = gradients_[i],
                        .exp_avg = exp_avg_[i],
                        .exp_avg_sq = exp_avg_sq_[i],
@@ -376,6 +374,7 @@ StepReport TrainingStep::read_report() {
     if (view.dtype == DType::f64) {
       std::memcpy(values.data(), at(view), view.bytes());
     } else {
+      MOE_CHECK(view.dtype == DType::f32);
       std::vector<float> single(values.size());
       std::memcpy(single.data(), at(view), view.bytes());
       values.assign(single.begin(), single.end());

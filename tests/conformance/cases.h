@@ -14,6 +14,15 @@ using oracle::Store;
 
 constexpr DType f32 = DType::f32, bf16_type = DType::bf16, f64 = DType::f64, i32 = DType::i32;
 
+/// What weights may be stored as beside f32 and bf16: every such type of the table.
+std::vector<DType> other_weight_types();
+
+/// The least multiple of a type's block that is at least `size`.
+constexpr int64_t in_blocks(DType type, int64_t size) {
+  const int64_t block = storage(type).block;
+  return (size + block - 1) / block * block;
+}
+
 /// Makes what lies in rows [first, end) of a float matrix no number: nobody may read it.
 void poison_rows(const View& view, int64_t first);
 

@@ -14,10 +14,23 @@ constexpr Types kAllTypes[] = {{f32, f32, f32},       {bf16_type, bf16_type, bf1
                                {f32, bf16_type, f32}, {bf16_type, f32, bf16_type},       {f32, f32, bf16_type},
                                {bf16_type, f32, f32}, {f32, bf16_type, bf16_type}};
 
+/// b as weights of each other type.
+std::vector<Types> weight_products() {
+  std::vector<Types> result;
+  for (const DType b : other_weight_types()) {
+    for (const DType a : {f32, bf16_type}) {
+      for (const DType c : {f32, bf16_type}) result.push_back({a, b, c});
+    }
+  }
+  return result;
+}
+
 void add_gemm(Cases<Gemm>& list, Shape mnk, Types types, int transposes, bool accumulate) {
   Store& s = list.strided();
-  const int64_t m = mnk[0], n = mnk[1], k = mnk[2];
   const bool transpose_a = transposes & 1, transpose_b = transposes & 2;
+  const int64_t m = mnk[0];
+  const int64_t n = transpose_b ? mnk[1] : in_blocks(types.b, mnk[1]);
+  const int64_t k = transpose_b ? in_blocks(types.b, mnk[2]) : mnk[2];
   list.add(Gemm{.a = s.normal(types.a, transpose_a ? Shape{k, m} : Shape{m, k}),
                 .b = s.normal(types.b, transpose_b ? Shape{n, k} : Shape{k, n}),
                 .c = accumulate ? s.normal(types.c, {m, n}, 3) : s.poison(types.c, {m, n}),
@@ -42,7 +55,35 @@ struct Sizes {
   int64_t m, n;
 };
 
+void add_grouped(Cases<GroupedGemm>& list, const std::vector<int64_t>& counts, Sizes size, Types types,
+                 bool transpose_b) {
+  const auto experts = static_cast<int64_t>(counts.size());
+  const std::vector<int64_t> offsets = offsets_of(counts);
+  (transpose_b ? size.m : size.n) = in_blocks(types.b, transpose_b ? size.m : size.n);
+  Store& s = list.strided();
+  const bool gather = s.draw() % 2 == 0;
+  const int64_t padding = static_cast<int64_t>(s.draw() % 4), rows = offsets.back() + padding, tokens = 19;
+  const View a = s.normal(types.a, {gather ? tokens : rows, size.m});
+  if (!gather) poison_rows(a, offsets.back());
+  list.add(
+      GroupedGemm{.a = a,
+                  .a_rows = gather ? s.random_indices({rows}, 0, tokens) : View{},
+                  .offsets = s.indices({experts + 1}, offsets),
+                  .b = s.normal(types.b, transpose_b ? Shape{experts, size.n, size.m} : Shape{experts, size.m, size.n}),
+                  .c = s.poison(types.c, {rows, size.n}),
+                  .transpose_b = transpose_b},
+      fmt::format("counts=[{}] transpose_b={}", fmt::join(counts, ","), transpose_b));
+}
+
 }  // namespace
+
+std::vector<DType> other_weight_types() {
+  std::vector<DType> result;
+  for (const StorageType& type : kStorageTypes) {
+    if (weight_types().has(type.dtype) && type.dtype != f32 && type.dtype != bf16_type) result.push_back(type.dtype);
+  }
+  return result;
+}
 
 void poison_rows(const View& view, int64_t first) {
   if (first >= view.size(0)) return;
@@ -68,6 +109,16 @@ Cases<Gemm> make_cases<Gemm>() {
       }
     }
   }
+  // Weights that are widened, some columns at a time.
+  for (const Types& types : weight_products()) {
+    for (int transposes = 0; transposes < 4; ++transposes) {
+      for (const Shape& mnk : {Shape{1, 1, 1}, Shape{7, 13, 5}, Shape{33, 47, 65}, Shape{3, 4, 0}}) {
+        add_gemm(list, mnk, types, transposes, transposes % 2 == 0);
+      }
+    }
+    add_gemm(list, {5, 330, 1030}, types, 2, true);
+    add_gemm(list, {5, 330, 1030}, types, 0, false);
+  }
   // Deep, wide and tall enough to be blocked in every direction.
   add_gemm(list, {200, 150, 800}, kAllTypes[0], 2, false);
   add_gemm(list, {200, 150, 800}, kAllTypes[1], 1, true);
@@ -87,21 +138,12 @@ Cases<GroupedGemm> make_cases<GroupedGemm>() {
         const bool usual = types.a == types.b && types.b == types.c;
         if ((!usual && size.m != 7) || (size.m * size.n > 10000 && offsets.back() < 90)) continue;
         for (const bool transpose_b : {false, true}) {
-          Store& s = list.strided();
-          const bool gather = s.draw() % 2 == 0;
-          const int64_t padding = static_cast<int64_t>(s.draw() % 4), rows = offsets.back() + padding, tokens = 19;
-          const View a = s.normal(types.a, {gather ? tokens : rows, size.m});
-          if (!gather) poison_rows(a, offsets.back());
-          list.add(GroupedGemm{.a = a,
-                               .a_rows = gather ? s.random_indices({rows}, 0, tokens) : View{},
-                               .offsets = s.indices({experts + 1}, offsets),
-                               .b = s.normal(types.b, transpose_b ? Shape{experts, size.n, size.m}
-                                                                  : Shape{experts, size.m, size.n}),
-                               .c = s.poison(types.c, {rows, size.n}),
-                               .transpose_b = transpose_b},
-                   fmt::format("counts=[{}] transpose_b={}", fmt::join(counts, ","), transpose_b));
+          add_grouped(list, counts, size, types, transpose_b);
         }
       }
+    }
+    for (const Types& types : weight_products()) {
+      for (const bool transpose_b : {false, true}) add_grouped(list, counts, {7, 13}, types, transpose_b);
     }
   }
   return list;

@@ -7,9 +7,12 @@ namespace moe::conformance {
 template <>
 Cases<Embed> make_cases<Embed>() {
   Cases<Embed> list;
-  for (const int64_t width : {1, 13, 64}) {
+  std::vector<DType> tables = other_weight_types();
+  tables.insert(tables.end(), {f32, bf16_type});
+  for (const int64_t least_width : {1, 13, 64, 2055}) {
     for (const int64_t tokens : {0, 1, 37}) {
-      for (const DType table : {f32, bf16_type}) {
+      for (const DType table : tables) {
+        const int64_t width = in_blocks(table, least_width);
         for (const DType y : {f32, bf16_type}) {
           Store& s = list.strided();
           list.add(Embed{.tokens = s.random_indices({tokens}, 0, 11),

@@ -50,6 +50,15 @@ Cases<RouterScores> make_cases<RouterScores>() {
       }
     }
   }
+  for (const DType weight : other_weight_types()) {
+    for (const DType x : {f32, bf16_type}) {
+      Store& s = list.strided();
+      const int64_t hidden = in_blocks(weight, 100);
+      list.add(RouterScores{.x = s.normal(x, {33, hidden}),
+                            .weight = s.normal(weight, {65, hidden}, 0.1),
+                            .scores = s.poison(f32, {33, 65})});
+    }
+  }
   return list;
 }
 

@@ -60,6 +60,15 @@ Cases<RmsNorm> make_cases<RmsNorm>() {
         }
       }
     }
+    for (const DType gain : other_weight_types()) {
+      Store& s = list.strided();
+      const Shape whole{shape[0], in_blocks(gain, shape[1])};
+      list.add(RmsNorm{.x = s.normal(f32, whole),
+                       .gain = s.normal(gain, {whole[1]}),
+                       .eps = 1e-6f,
+                       .y = s.poison(f32, whole),
+                       .inv_rms = s.poison(f32, {whole[0]})});
+    }
     for (const DType type : {f32, bf16_type}) {
       Store& s = list.strided();
       const View x = s.normal(type, shape);

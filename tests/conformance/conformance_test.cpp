@@ -44,6 +44,7 @@ TYPED_TEST(Conformance, AgreesWithTheOracleAndTouchesNothingElse) {
   for (const auto& test : cases<TypeParam>()) {
     Expected<TypeParam> expected(test);
     for (const Target& target : targets()) {
+      if (!accepts(target.backend().accepts(), test.op)) continue;  // Types.* sees that it is refused
       const auto run = run_case(test, *target.device, target.backend());
       for (const std::string& difference : expected.differences(*run, target.arithmetic)) {
         ADD_FAILURE() << target.name << ": " << test.name << "\n  " << difference;
@@ -57,6 +58,7 @@ TYPED_TEST(Conformance, GivesTheSameBitsAgainAndWithAnyNumberOfThreads) {
   int reports = 0;
   for (const auto& test : cases<TypeParam>()) {
     for (const Target& target : targets()) {
+      if (!accepts(target.backend().accepts(), test.op)) continue;
       const std::vector<uint8_t> first = run_case(test, *target.device, target.backend())->buffers().image();
       for (const Target::Variant& variant : target.variants) {
         if (run_case(test, *target.device, *variant.backend)->buffers().image() == first) continue;

@@ -79,9 +79,9 @@ void Buffers::add(const char* name, const View& source, Role role) {
   buffer->view = source;
   buffer->written = role != Role::in;
   if (precision_ == Precision::twice && is_float(source.dtype)) buffer->view.dtype = DType::f64;
-  const size_t item = size_of(buffer->view.dtype);
-  buffer->offset = kGuardBytes + static_cast<size_t>(misalign_) * item;
-  buffer->before = pattern(buffer->offset + static_cast<size_t>(extent(source)) * item + kGuardBytes, kGuard);
+  const DType type = buffer->view.dtype;
+  buffer->offset = kGuardBytes + static_cast<size_t>(misalign_) * static_cast<size_t>(storage(type).bytes);
+  buffer->before = pattern(buffer->offset + static_cast<size_t>(bytes_of(type, extent(source))) + kGuardBytes, kGuard);
   buffer->memory = device_.allocate(buffer->before.size(), name);
   buffer->view.data = static_cast<char*>(buffer->memory) + buffer->offset;
 

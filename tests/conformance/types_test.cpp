@@ -1,5 +1,7 @@
 /// Types that the contract allows and a backend has no code for: refused by name, never read as another type.
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "tests/conformance/cases.h"
@@ -52,6 +54,48 @@ void refuse_all(TypeList<Ops...>) {
 }
 
 TEST(Types, ThatABackendDoesNotComputeAreRefusedWithOperationFieldAndBackend) { refuse_all(OpList{}); }
+
+/// A field of another weight type is computed, and a case has it, or refused by name. Nothing is executed where it is
+/// refused.
+template <class Op>
+void lists_or_refuses(const Case<Op>& test, const Field<Op>& field, DType type) {
+  Op op = test.op;
+  if (!(op.*field.view) || (op.*field.view).dtype != DType::f32) return;
+  (op.*field.view).dtype = type;
+  for (const Target& target : targets()) {
+    const AcceptedTypes* const accepted = target.backend().accepts();
+    if (accepted == nullptr) continue;
+    if (accepted->of(Op::name, field.name).has(type)) {
+      const auto& all = cases<Op>();
+      EXPECT_TRUE(
+          std::any_of(all.begin(), all.end(),
+                      [&](const Case<Op>& one) { return one.op.*field.view && (one.op.*field.view).dtype == type; }))
+          << Op::name << " has no case whose " << field.name << " is " << name(type);
+      continue;
+    }
+    std::string message;
+    try {
+      target.backend().execute(op);
+    } catch (const Error& error) {
+      message = error.what();
+    }
+    EXPECT_EQ(message.rfind(fmt::format("{}: {} is {}", Op::name, field.name, name(type)), 0), 0u)
+        << target.name << ": " << message;
+  }
+}
+
+template <class... Ops>
+void list_or_refuse_all(TypeList<Ops...>) {
+  const auto each = [](const auto& tests) {
+    using Op = std::decay_t<decltype(tests.front().op)>;
+    for (const auto& field : Op::fields()) {
+      for (const DType type : other_weight_types()) lists_or_refuses(tests.front(), field, type);
+    }
+  };
+  (each(cases<Ops>()), ...);
+}
+
+TEST(Types, OfWeightsAreComputedWhereABackendSaysSoAndRefusedByNameElsewhere) { list_or_refuse_all(OpList{}); }
 
 TEST(Types, OfEightBitsAreRefusedToo) {
   for (const Target& target : targets()) {

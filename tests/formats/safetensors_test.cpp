@@ -246,14 +246,14 @@ TEST_F(Safetensors, WritingInAnotherOrderOrTooMuchOrTooLittleIsAMistake) {
 }
 
 TEST_F(Safetensors, ViewsRefuseForeignTypesTooManyAxesAndOddAddresses) {
-  write_file(path_, file_with(R"({"h":{"dtype":"F16","shape":[1],"data_offsets":[0,2]},)"
+  write_file(path_, file_with(R"({"h":{"dtype":"I16","shape":[1],"data_offsets":[0,2]},)"
                               R"("x":{"dtype":"U8","shape":[1,1,1,1,1],"data_offsets":[2,3]},)"
                               R"("odd":{"dtype":"F32","shape":[1],"data_offsets":[3,7]},)"
                               R"("s":{"dtype":"U8","shape":[],"data_offsets":[7,8]}})",
                               std::string(8, '\0')));
   const SafetensorsFile file(path_);
   EXPECT_EQ(error_of<Error>([&] { view_of(*file.find("h")); }),
-            "tensor h has the type F16, which this program does not work with; convert it to F32 or BF16");
+            "tensor h has the type I16, which this program does not work with; convert it to F32 or BF16");
   EXPECT_EQ(error_of<Error>([&] { view_of(*file.find("x")); }),
             "tensor x has 5 axes (U8 [1, 1, 1, 1, 1]), more than the 4 that this program works with");
   const auto* odd = file.find("odd");

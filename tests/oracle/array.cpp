@@ -17,6 +17,44 @@ bf16 bf16_of(double value) {
   return to_bf16(nearest);
 }
 
+/// Of a type that backends only read, as weights: its block by the table, whose conversions have tests of their own.
+double load_stored(const void* data, const StorageType& type, int64_t offset) {
+  std::vector<float> block(static_cast<size_t>(type.block));
+  type.to_floats(static_cast<const char*>(data) + bytes_of(type.dtype, offset), block.data(), type.block);
+  return static_cast<double>(block[static_cast<size_t>(offset % type.block)]);
+}
+
+/// Calls visit(offset in elements) for each element in row-major order.
+template <class Visit>
+void for_each_offset(const View& view, const Visit& visit, int axis = 0, int64_t offset = 0) {
+  if (axis == view.rank()) return visit(offset);
+  for (int64_t i = 0; i < view.size(axis); ++i) {
+    for_each_offset(view, visit, axis + 1, offset + i * view.stride[static_cast<size_t>(axis)]);
+  }
+}
+
+/// Elements of blocks, in whole rows.
+template <class T>
+void store_blocks(const View& view, const std::vector<T>& values) {
+  const StorageType& type = storage(view.dtype);
+  std::vector<float> block;
+  size_t i = 0;
+  for_each_offset(view, [&](int64_t offset) {
+    block.push_back(static_cast<float>(values[i++]));
+    if (static_cast<int64_t>(block.size()) < type.block) return;
+    type.from_floats(block.data(), static_cast<char*>(view.data) + bytes_of(type.dtype, offset + 1 - type.block),
+                     type.block);
+    block.clear();
+  });
+  MOE_CHECK(block.empty());
+}
+
+void store_plain(void* data, const StorageType& type, int64_t offset, double value) {
+  MOE_CHECK(type.block == 1);
+  const auto single = static_cast<float>(value);
+  type.from_floats(&single, static_cast<char*>(data) + bytes_of(type.dtype, offset), 1);
+}
+
 double load(const void* data, DType dtype, int64_t offset) {
   switch (dtype) {
     case DType::f64:
@@ -29,8 +67,9 @@ double load(const void* data, DType dtype, int64_t offset) {
       return static_cast<double>(static_cast<const int32_t*>(data)[offset]);
     case DType::u8:
       return static_cast<double>(static_cast<const uint8_t*>(data)[offset]);
+    default:
+      return load_stored(data, storage(dtype), offset);
   }
-  return 0;
 }
 
 void store(void* data, DType dtype, int64_t offset, double value) {
@@ -50,15 +89,8 @@ void store(void* data, DType dtype, int64_t offset, double value) {
     case DType::u8:
       static_cast<uint8_t*>(data)[offset] = static_cast<uint8_t>(value);
       break;
-  }
-}
-
-/// Calls visit(offset in elements) for each element in row-major order.
-template <class Visit>
-void for_each_offset(const View& view, const Visit& visit, int axis = 0, int64_t offset = 0) {
-  if (axis == view.rank()) return visit(offset);
-  for (int64_t i = 0; i < view.size(axis); ++i) {
-    for_each_offset(view, visit, axis + 1, offset + i * view.stride[static_cast<size_t>(axis)]);
+    default:
+      store_plain(data, storage(dtype), offset, value);
   }
 }
 
@@ -75,6 +107,7 @@ Array<T> read_as(const View& view) {
 template <class T>
 void write_as(const View& view, const Array<T>& array) {
   MOE_CHECK(view && view.elements() == static_cast<int64_t>(array.values().size()));
+  if (!is_plain(view.dtype)) return store_blocks(view, array.values());
   size_t i = 0;
   for_each_offset(
       view, [&](int64_t offset) { store(view.data, view.dtype, offset, static_cast<double>(array.values()[i++])); });

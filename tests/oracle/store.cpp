@@ -8,12 +8,13 @@ namespace moe::oracle {
 
 View Store::allocate(DType dtype, Shape shape) {
   View view(nullptr, dtype, shape);
+  const int64_t block = storage(dtype).block, gap = (row_gap_ + block - 1) / block * block;
   int64_t step = 1;
   for (int axis = shape.rank() - 1; axis >= 0; --axis) {
     view.stride[static_cast<size_t>(axis)] = step;
-    step = step * shape[axis] + (axis > 0 ? row_gap_ : 0);
+    step = step * shape[axis] + (axis > 0 ? gap : 0);
   }
-  const size_t bytes = static_cast<size_t>(std::max<int64_t>(step, 1)) * size_of(dtype);
+  const auto bytes = static_cast<size_t>(bytes_of(dtype, std::max(step, block)));
   uint64_t pattern = kPoison;
   pattern |= pattern << 16;
   pattern |= pattern << 32;

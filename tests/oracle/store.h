@@ -19,7 +19,8 @@ class Store {
   Store(Store&&) = default;
   Store& operator=(Store&&) = default;
 
-  /// Tensors of two or more axes made from here on have rows (and outer parts) this many elements apart.
+  /// Tensors of two or more axes made from here on have rows (and outer parts) this many elements apart, in whole
+  /// blocks.
   void set_row_gap(int64_t elements) { row_gap_ = elements; }
 
   View poison(DType dtype, Shape shape);

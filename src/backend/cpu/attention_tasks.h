@@ -9,8 +9,8 @@ namespace moe::cpu {
 
 /// The kernel's rows of one head, or of adjacent heads, of a matrix from row `row` on.
 inline HeadRows head_rows(const View& matrix, int64_t row, int64_t column) {
-  const bool is_bf16 = matrix.dtype == DType::bf16;
-  return {address(matrix.data, is_bf16, row * matrix.stride[0] + column), is_bf16, matrix.stride[0]};
+  const Storage type = storage_of(matrix.dtype);
+  return {address(matrix.data, type, row * matrix.stride[0] + column), type, matrix.stride[0]};
 }
 
 /// Tokens per task: few enough that all workers get tasks, many enough that keys and values are rarely packed again.
@@ -32,7 +32,7 @@ void for_ranges(Context& context, int64_t tokens, int64_t per_task, int kv_heads
 
 inline void clear_columns(const View& view, int64_t row, int64_t column, int64_t count) {
   const HeadRows rows = head_rows(view, row, column);
-  std::fill_n(static_cast<char*>(rows.data), count * static_cast<int64_t>(size_of(view.dtype)), char{0});
+  std::fill_n(static_cast<char*>(rows.data), count * size_of(rows.type), char{0});
 }
 
 }  // namespace moe::cpu

@@ -1,6 +1,5 @@
-#include <cstring>
-
 #include "backend/cpu/attention_tasks.h"
+#include "backend/cpu/elements.h"
 #include "ops/attention.h"
 
 namespace moe::cpu {
@@ -8,27 +7,13 @@ namespace {
 
 /// The kernel's rows of one head in the cache [S, L, C] of one sequence.
 HeadRows cache_rows(const View& cache, int64_t sequence, int64_t column) {
-  const bool is_bf16 = cache.dtype == DType::bf16;
-  return {address(cache.data, is_bf16, sequence * cache.stride[0] + column), is_bf16, cache.stride[1]};
+  const Storage type = storage_of(cache.dtype);
+  return {address(cache.data, type, sequence * cache.stride[0] + column), type, cache.stride[1]};
 }
 
-float read(const View& view, int64_t row, int64_t column) {
-  const int64_t at = row * view.stride[0] + column;
-  return view.dtype == DType::bf16 ? to_float(view.as<bf16>()[at]) : view.as<float>()[at];
-}
-
-void append(const View& from, int64_t token, const View& cache, int64_t sequence, int64_t position) {
-  const int64_t width = from.size(1);
-  const bool from_bf16 = from.dtype == DType::bf16, to_bf16s = cache.dtype == DType::bf16;
-  void* const to = address(cache.data, to_bf16s, sequence * cache.stride[0] + position * cache.stride[1]);
-  if (from_bf16 == to_bf16s) {
-    std::memcpy(to, address(from.data, from_bf16, token * from.stride[0]),
-                static_cast<size_t>(width) * size_of(from.dtype));
-  } else if (to_bf16s) {
-    for (int64_t i = 0; i < width; ++i) static_cast<bf16*>(to)[i] = to_bf16(read(from, token, i));
-  } else {
-    for (int64_t i = 0; i < width; ++i) static_cast<float*>(to)[i] = read(from, token, i);
-  }
+void append(const Context& context, const View& from, int64_t token, const View& cache, int64_t sequence,
+            int64_t position) {
+  convert(context, in_row(from, token), out_row(cache.at(sequence), position), from.size(1));
 }
 
 }  // namespace
@@ -43,8 +28,8 @@ void execute(Context& context, const KvAppend& op) {
     const int64_t end = std::min(tokens, (index + 1) * kTokensPerTask);
     for (int64_t t = index * kTokensPerTask; t < end; ++t) {
       if (sequence[t] < 0) continue;
-      append(op.k, t, op.k_cache, sequence[t], positions[t]);
-      append(op.v, t, op.v_cache, sequence[t], positions[t]);
+      append(context, op.k, t, op.k_cache, sequence[t], positions[t]);
+      append(context, op.v, t, op.v_cache, sequence[t], positions[t]);
     }
   });
 }

@@ -49,15 +49,15 @@ int64_t scratch_bytes() { return scratch_held; }
 
 Scratch::Scratch(int workers) {
   for (int worker = 0; worker < workers; ++worker) {
-    blocks_.push_back(allocate_host(kBytes, "the scratch of a CPU thread"));
-    scratch_held += static_cast<int64_t>(kBytes);
+    blocks_.push_back(allocate_host(kBlock, "the scratch of a CPU thread"));
+    scratch_held += static_cast<int64_t>(kBlock);
   }
 }
 
 Scratch::~Scratch() {
   for (void* block : blocks_) {
-    release_host(block, kBytes);
-    scratch_held -= static_cast<int64_t>(kBytes);
+    release_host(block, kBlock);
+    scratch_held -= static_cast<int64_t>(kBlock);
   }
 }
 

@@ -20,8 +20,11 @@ class Scratch {
   /// At least kBytes bytes, aligned to 64, for `worker` only. Its content is not kept between operations.
   void* of(int worker) const { return blocks_[static_cast<size_t>(worker)]; }
   static constexpr size_t kBytes = kScratchFloats * sizeof(float);
+  /// As much again, for weights as f32 that a kernel reads while it uses the other.
+  void* widened(int worker) const { return static_cast<char*>(of(worker)) + kBytes; }
 
  private:
+  static constexpr size_t kBlock = 2 * kBytes;
   std::vector<void*> blocks_;
 };
 

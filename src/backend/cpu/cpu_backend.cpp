@@ -7,10 +7,17 @@
 namespace moe {
 namespace {
 
+// Those that no kernel reads are widened (widened.h).
+constexpr TypeSet kWeights = weight_types();
 constexpr FieldTypes kOtherFields[] = {
     {"fill", "x", {DType::f64, DType::f32, DType::bf16, DType::i32, DType::u8}},
     {"sum_squares", "sum", {DType::f64}},
     {"clip_scale", "sum_squares", {DType::f64}},
+    {"gemm", "b", kWeights},
+    {"grouped_gemm", "b", kWeights},
+    {"rms_norm", "gain", kWeights},
+    {"router_scores", "weight", kWeights},
+    {"embed", "table", kWeights},
 };
 constexpr AcceptedTypes kTypes{"the CPU", {DType::f32, DType::bf16, DType::i32}, kOtherFields};
 
@@ -24,6 +31,7 @@ class CpuBackend final : public EachOp<CpuBackend> {
     cpu::execute(context_, op);
   }
 
+  const AcceptedTypes* accepts() const override { return &kTypes; }
   bool fuses() const override { return true; }
   using EachOp<CpuBackend>::execute;
   void execute(const ExpertRows<SwiGlu>& rows) override { on(rows); }

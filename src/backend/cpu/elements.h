@@ -4,35 +4,35 @@
 #include <algorithm>
 #include <cstring>
 
-#include "backend/cpu/context.h"
-#include "tensor/view.h"
+#include "backend/cpu/widened.h"
 
 namespace moe::cpu {
 
 /// The address of element [row, 0] of a matrix, or of element 0 of a vector with row 0.
 inline void* address(const View& view, int64_t row) {
   const int64_t offset = row * (view.rank() > 1 ? view.stride[0] : 0);
-  return static_cast<char*>(view.data) + offset * static_cast<int64_t>(size_of(view.dtype));
+  return static_cast<char*>(view.data) + bytes_of(view.dtype, offset);
 }
 
-/// A row of f32 or bf16; absent views give absent rows.
+inline In in_row(const float* row) { return {row, Storage::f32}; }
+inline Out out_row(float* row) { return {row, Storage::f32}; }
+
+/// A row of a type that kernels read; absent views give absent rows.
 inline In in_row(const View& view, int64_t row = 0) {
-  if (!view) return {nullptr, false};
-  MOE_CHECK(view.dtype == DType::f32 || view.dtype == DType::bf16);
-  return {address(view, row), view.dtype == DType::bf16};
+  if (!view) return {nullptr, Storage::f32};
+  return {address(view, row), storage_of(view.dtype)};
 }
 inline Out out_row(const View& view, int64_t row = 0) {
-  if (!view) return {nullptr, false};
-  MOE_CHECK(view.dtype == DType::f32 || view.dtype == DType::bf16);
-  return {address(view, row), view.dtype == DType::bf16};
+  if (!view) return {nullptr, Storage::f32};
+  return {address(view, row), storage_of(view.dtype)};
 }
 
 /// `row` moved on by some elements.
 inline In at(In row, int64_t element) {
-  return {static_cast<const char*>(row.data) + element * (row.half ? 2 : 4), row.half};
+  return {static_cast<const char*>(row.data) + element * size_of(row.type), row.type};
 }
 inline Out at(Out row, int64_t element) {
-  return {static_cast<char*>(row.data) + element * (row.half ? 2 : 4), row.half};
+  return {static_cast<char*>(row.data) + element * size_of(row.type), row.type};
 }
 
 template <class T>
@@ -42,8 +42,8 @@ T* row_as(const View& view, int64_t row) {
 }
 
 inline void convert(const Context& context, In x, Out y, int64_t n) {
-  if (x.half == y.half) {
-    std::memcpy(y.data, x.data, static_cast<size_t>(n) * (x.half ? 2 : 4));
+  if (x.type == y.type) {
+    std::memcpy(y.data, x.data, static_cast<size_t>(n * size_of(x.type)));
   } else {
     context.kernels.rows.convert(x, y, n);
   }

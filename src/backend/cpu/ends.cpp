@@ -5,6 +5,23 @@
 #include "backend/cpu/elements.h"
 
 namespace moe::cpu {
+namespace {
+
+/// y = a row of the table. What no kernel reads is widened in pieces of whole blocks.
+void embed(const Context& context, const View& table, int64_t row, Out y) {
+  const int64_t width = table.size(1);
+  if (is_native(table.dtype)) return convert(context, in_row(table, row), y, width);
+  constexpr int64_t kPiece = 1024;
+  float piece[kPiece];
+  const auto* from = static_cast<const char*>(address(table, row));
+  for (int64_t i = 0; i < width; i += kPiece) {
+    const int64_t count = std::min(kPiece, width - i);
+    storage(table.dtype).to_floats(from + bytes_of(table.dtype, i), piece, count);
+    convert(context, in_row(piece), at(y, i), count);
+  }
+}
+
+}  // namespace
 
 template <>
 void execute(Context& context, const Embed& op) {
@@ -12,7 +29,7 @@ void execute(Context& context, const Embed& op) {
   const auto* tokens = op.tokens.as<int32_t>();
   const int64_t width = op.y.size(1);
   for_rows(context.pool, op.y.size(0), 8 * width, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) convert(context, in_row(op.table, tokens[t]), out_row(op.y, t), width);
+    for (int64_t t = begin; t < end; ++t) embed(context, op.table, tokens[t], out_row(op.y, t));
   });
 }
 

@@ -36,19 +36,18 @@ Grid choose_grid(int64_t m, int64_t n, int64_t k, int workers) {
 
 template <>
 void execute(Context& context, const Gemm& op) {
-  const Product product{.a = operand(op.a, {}, op.transpose_a),
-                        .b = operand(op.b, {}, !op.transpose_b),
-                        .c = op.c.data,
-                        .c_is_bf16 = op.c.dtype == DType::bf16,
-                        .c_step = op.c.stride[0],
-                        .m = op.c.size(0),
-                        .n = op.c.size(1),
-                        .k = op.a.size(op.transpose_a ? 0 : 1),
-                        .accumulate = op.accumulate};
+  const Multiplication product{.a = factor(op.a, {}, op.transpose_a),
+                               .b = factor(op.b, {}, !op.transpose_b),
+                               .c = op.c.data,
+                               .c_type = storage_of(op.c.dtype),
+                               .c_step = op.c.stride[0],
+                               .m = op.c.size(0),
+                               .n = op.c.size(1),
+                               .k = op.a.size(op.transpose_a ? 0 : 1),
+                               .accumulate = op.accumulate};
   const Grid grid = choose_grid(product.m, product.n, product.k, context.pool.size());
-  context.pool.parallel_for(grid.parts(), [&](int64_t index, int worker) {
-    context.kernels.matrix.product(tile_of(product, grid, index), static_cast<float*>(context.scratch.of(worker)));
-  });
+  context.pool.parallel_for(
+      grid.parts(), [&](int64_t index, int worker) { multiply(context, tile_of(product, grid, index), worker); });
 }
 
 }  // namespace moe::cpu

@@ -38,8 +38,7 @@ template <class GridOf, class ProductOf>
 void run_products(Context& context, int64_t experts, GridOf grid_of, ProductOf product_of) {
   const auto tiles_of = [&](int64_t e) { return grid_of(e).parts(); };
   run_experts(context, experts, tiles_of, [&](int64_t e, int64_t tile, int worker) {
-    context.kernels.matrix.product(tile_of(product_of(e), grid_of(e), tile),
-                                   static_cast<float*>(context.scratch.of(worker)));
+    multiply(context, tile_of(product_of(e), grid_of(e), tile), worker);
   });
 }
 
@@ -50,11 +49,12 @@ int64_t parts_of(const Context& context, int64_t rows, int64_t total) {
 }
 
 /// Rows [begin, end) of a product, all of them expert e's.
-Product product_of_rows(const GroupedGemm& op, int64_t e, int64_t begin, int64_t end) {
-  return {.a = moved(operand(op.a, op.a_rows, false), begin, 0),
-          .b = {elements(op.b.at(e)), op.b.stride[1], nullptr, !op.transpose_b},
-          .c = address(op.c.data, op.c.dtype == DType::bf16, begin * op.c.stride[0]),
-          .c_is_bf16 = op.c.dtype == DType::bf16,
+Multiplication product_of_rows(const GroupedGemm& op, int64_t e, int64_t begin, int64_t end) {
+  const Storage c_type = storage_of(op.c.dtype);
+  return {.a = moved(factor(op.a, op.a_rows, false), begin, 0),
+          .b = factor(op.b.at(e), {}, !op.transpose_b),
+          .c = address(op.c.data, c_type, begin * op.c.stride[0]),
+          .c_type = c_type,
           .c_step = op.c.stride[0],
           .m = end - begin,
           .n = op.c.size(1),
@@ -84,10 +84,9 @@ void run_rows(Context& context, const ExpertRows<Activation>& op) {
   run_experts(context, experts, parts, [&](int64_t e, int64_t part, int worker) {
     const int64_t rows = offsets[e + 1] - offsets[e];
     const int64_t begin = offsets[e] + rows * part / parts(e), end = offsets[e] + rows * (part + 1) / parts(e);
-    auto* scratch = static_cast<float*>(context.scratch.of(worker));
-    context.kernels.matrix.product(product_of_rows(op.first, e, begin, end), scratch);
+    multiply(context, product_of_rows(op.first, e, begin, end), worker);
     swiglu_rows(context, op.activation, begin, end);
-    context.kernels.matrix.product(product_of_rows(op.last, e, begin, end), scratch);
+    multiply(context, product_of_rows(op.last, e, begin, end), worker);
   });
 }
 
@@ -109,20 +108,20 @@ template <>
 void execute(Context& context, const GroupedGemmReduce& op) {
   const int64_t experts = op.c.size(0);
   const int32_t* offsets = op.offsets.as<int32_t>();
-  const Product all{.a = operand(op.a, op.a_rows, true),
-                    .b = operand(op.b, op.b_rows, true),
-                    .c = op.c.data,
-                    .c_is_bf16 = op.c.dtype == DType::bf16,
-                    .c_step = op.c.stride[1],
-                    .m = op.c.size(1),
-                    .n = op.c.size(2),
-                    .k = offsets[experts],
-                    .accumulate = op.accumulate};
+  const Multiplication all{.a = factor(op.a, op.a_rows, true),
+                           .b = factor(op.b, op.b_rows, true),
+                           .c = op.c.data,
+                           .c_type = storage_of(op.c.dtype),
+                           .c_step = op.c.stride[1],
+                           .m = op.c.size(1),
+                           .n = op.c.size(2),
+                           .k = offsets[experts],
+                           .accumulate = op.accumulate};
   const auto grid_of = [&](int64_t e) {
     return cut(all.m, all.n, parts_of(context, offsets[e + 1] - offsets[e], all.k));
   };
   run_products(context, experts, grid_of, [&](int64_t e) {
-    Product product = all;
+    Multiplication product = all;
     product.a = moved(all.a, offsets[e], 0);
     product.b = moved(all.b, offsets[e], 0);
     product.c = op.c.at(e).data;

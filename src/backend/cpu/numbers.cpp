@@ -29,13 +29,15 @@ void execute(Context& context, const Fill& op) {
       return fill(context, op.x, static_cast<int32_t>(op.value));
     case DType::u8:
       return fill(context, op.x, static_cast<uint8_t>(op.value));
+    default:
+      MOE_CHECK(!"fill's types are listed in cpu_backend.cpp");
   }
 }
 
 template <>
 void execute(Context& context, const Cast& op) {
-  const In x{op.x.data, op.x.dtype == DType::bf16};
-  const Out y{op.y.data, op.y.dtype == DType::bf16};
+  const In x{op.x.data, storage_of(op.x.dtype)};
+  const Out y{op.y.data, storage_of(op.y.dtype)};
   for_elements(context.pool, op.x.elements(), 8,
                [&](int64_t begin, int64_t end) { convert(context, at(x, begin), at(y, begin), end - begin); });
 }

@@ -65,6 +65,7 @@ template <>
 void execute(Context& context, const RouterScores& op) {
   const int64_t width = op.x.size(1);
   const int64_t experts = op.weight.size(0);
+  const View weight = readable(context, op.weight);
   const auto& kernels = context.kernels.rows.softmax;
   constexpr int64_t kTile = 4;  // number of rows that share a pass over the weights
   for_rows(
@@ -73,8 +74,8 @@ void execute(Context& context, const RouterScores& op) {
         kernels.router_logits({.x = in_row(op.x, begin),
                                .x_stride = op.x.stride[0],
                                .tokens = end - begin,
-                               .weight = in_row(op.weight),
-                               .weight_stride = op.weight.stride[0],
+                               .weight = in_row(weight),
+                               .weight_stride = weight.stride[0],
                                .experts = experts,
                                .width = width,
                                .logits = row_as<float>(op.scores, begin),

@@ -77,15 +77,15 @@ void execute(Context& context, const RouterJitter& op) {
   for_rows(context.pool, op.x.size(0), 200 * width, [&](int64_t begin, int64_t end) {
     std::vector<float> x(static_cast<size_t>(width)), y(x.size());
     for (int64_t t = begin; t < end; ++t) {
-      convert(context, in_row(op.x, t), {x.data(), false}, width);
-      if (op.accumulate) convert(context, {out_row(op.y, t).data, out_row(op.y, t).half}, {y.data(), false}, width);
+      convert(context, in_row(op.x, t), out_row(x.data()), width);
+      if (op.accumulate) convert(context, in_row(op.y, t), out_row(y.data()), width);
       for (int64_t d = 0; d < width; ++d) {
         const double u = random.uniform(static_cast<uint64_t>((op.draws.first + t) * width + d));
         const auto factor = static_cast<float>(1 + static_cast<double>(op.amount) * (2 * u - 1));
         const auto i = static_cast<size_t>(d);
         y[i] = (op.accumulate ? y[i] : 0.0f) + x[i] * factor;
       }
-      convert(context, {y.data(), false}, out_row(op.y, t), width);
+      convert(context, in_row(y.data()), out_row(op.y, t), width);
     }
   });
 }

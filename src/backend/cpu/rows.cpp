@@ -9,7 +9,7 @@
 namespace moe::cpu {
 namespace {
 
-int64_t row_bytes(const View& view) { return view.size(1) * static_cast<int64_t>(size_of(view.dtype)); }
+int64_t row_bytes(const View& view) { return bytes_of(view.dtype, view.size(1)); }
 
 /// The rows that SwiGlu and its backward compute.
 template <class Op>
@@ -32,12 +32,13 @@ const float* scale_of(const Op& op, int64_t r) {
 template <>
 void execute(Context& context, const RmsNorm& op) {
   auto* inv_rms = op.inv_rms.as<float>();
+  const View gain = readable(context, op.gain);
   for_rows(context.pool, op.x.size(0), row_bytes(op.x) + row_bytes(op.y), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       inv_rms[r] = context.kernels.rows.rms_norm({.x = in_row(op.x, r),
                                                   .residual = in_row(op.residual, r),
                                                   .sum = out_row(op.sum, r),
-                                                  .gain = in_row(op.gain),
+                                                  .gain = in_row(gain),
                                                   .y = out_row(op.y, r),
                                                   .width = op.x.size(1),
                                                   .eps = op.eps});
@@ -74,7 +75,7 @@ void execute(Context& context, const RmsNormBackward& op) {
   auto* dgain = op.dgain.as<float>();
   for_elements(context.pool, width, blocks * 4, [&](int64_t begin, int64_t end) {
     for (int64_t block = 0; block < blocks; ++block) {
-      context.kernels.rows.add({partials + block * width + begin, false}, {dgain + begin, false}, end - begin);
+      context.kernels.rows.add(in_row(partials + block * width + begin), out_row(dgain + begin), end - begin);
     }
   });
 }

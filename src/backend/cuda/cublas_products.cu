@@ -3,6 +3,7 @@
 #include "backend/cuda/context.h"
 #include "backend/cuda/cublas_library.h"
 #include "backend/cuda/cublas_products.h"
+#include "backend/cuda/storage.h"
 
 namespace moe::cuda {
 namespace {
@@ -11,7 +12,7 @@ void check(cublasStatus_t status, const char* attempted) {
   if (status != CUBLAS_STATUS_SUCCESS) fail("{} failed in cuBLASLt: {}", attempted, cublas().GetStatusString(status));
 }
 
-cudaDataType_t type_of(const View& view) { return view.dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
+cudaDataType_t type_of(const View& view) { return is_bf16(view) ? CUDA_R_16BF : CUDA_R_32F; }
 
 /// The largest power of two up to 256 that divides an address.
 int alignment_of(const void* address) {
@@ -48,8 +49,8 @@ CublasProducts::~CublasProducts() {
 
 const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t workspace_bytes) {
   const int64_t k = op.a.size(op.transpose_a ? 0 : 1);
-  const int flags = (op.transpose_a ? 1 : 0) | (op.transpose_b ? 2 : 0) | (op.a.dtype == DType::bf16 ? 4 : 0) |
-                    (op.c.dtype == DType::bf16 ? 8 : 0) | (op.accumulate ? 16 : 0);
+  const int flags = (op.transpose_a ? 1 : 0) | (op.transpose_b ? 2 : 0) | (is_bf16(op.a) ? 4 : 0) |
+                    (is_bf16(op.c) ? 8 : 0) | (op.accumulate ? 16 : 0);
   const int align_a = alignment_of(op.a.data), align_b = alignment_of(op.b.data), align_c = alignment_of(op.c.data);
   const int alignments = align_a + 1024 * align_b + 1024 * 1024 * align_c;
   const Key key{op.c.size(0),   op.c.size(1), k,          op.a.stride[0], op.b.stride[0],

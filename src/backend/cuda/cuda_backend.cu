@@ -38,6 +38,8 @@ class CudaBackend final : public EachOp<CudaBackend> {
     cuda::execute(context_, op);
   }
 
+  const AcceptedTypes* accepts() const override { return &kTypes; }
+
  private:
   cuda::CudaDevice& device_;
   cuda::Context context_;

@@ -6,7 +6,7 @@
 #include <cuda_bf16.h>
 
 #include "backend/cuda/context.h"
-#include "tensor/view.h"
+#include "backend/cuda/storage.h"
 
 namespace moe::cuda {
 
@@ -27,13 +27,12 @@ struct Matrix {
 /// A view of one or two axes; absent views give absent matrices.
 inline Matrix matrix(const View& view) {
   if (!view) return {};
-  MOE_CHECK(view.dtype == DType::f32 || view.dtype == DType::bf16);
   const int64_t step = view.rank() > 1 ? view.stride[0] : 0;
   const auto chunk_bytes =
       static_cast<uintptr_t>(kChunk * size_of(view.dtype) > 16 ? 16 : kChunk * size_of(view.dtype));
   const bool wide = reinterpret_cast<uintptr_t>(view.data) % chunk_bytes == 0 &&
                     static_cast<size_t>(step) * size_of(view.dtype) % chunk_bytes == 0;
-  return {view.data, step, view.dtype == DType::bf16, wide};
+  return {view.data, step, is_bf16(view), wide};
 }
 
 __device__ inline float load(const Matrix& m, int64_t row, int64_t column) {

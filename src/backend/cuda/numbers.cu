@@ -165,6 +165,8 @@ void execute(Context& context, const Fill& op) {
       return fill(context, op.x, static_cast<int32_t>(op.value));
     case DType::u8:
       return fill(context, op.x, static_cast<uint8_t>(op.value));
+    default:
+      MOE_CHECK(!"fill's types are listed in cuda_backend.cu");
   }
 }
 

@@ -14,7 +14,7 @@ constexpr int64_t kTile = mma::kTile;
 Operand operand(const View& stored, const View& rows) {
   // Of [E, rows, columns] the last two axes.
   const auto outer = static_cast<size_t>(stored.rank() - 2);
-  return {stored.data, stored.stride[outer], stored.dtype == DType::bf16, rows ? rows.as<const int32_t>() : nullptr};
+  return {stored.data, stored.stride[outer], is_bf16(stored), rows ? rows.as<const int32_t>() : nullptr};
 }
 
 /// Whether every row of a stored operand consists of whole 16-byte chunks at aligned addresses.
@@ -30,7 +30,7 @@ void set_result(TileProblem& p, const View& c, bool accumulate) {
   const auto outer = static_cast<size_t>(c.rank() - 2);
   p.c = c.data;
   p.c_step = c.stride[outer];
-  p.c_half = c.dtype == DType::bf16;
+  p.c_half = is_bf16(c);
   p.accumulate = accumulate;
   p.c_expert = c.rank() > 2 ? c.stride[0] : 0;
   p.c_chunked = in_chunks(c);

@@ -163,7 +163,7 @@ void finish_row(const AttentionTask& t, const Sizes& sizes, const State& state, 
 }
 
 void attend_rows(const AttentionTask& t, const Sizes& sizes, const State& state, int64_t first_row, int64_t rows) {
-  if (t.q.is_bf16 && !sizes.pairs) {
+  if (t.q.type == Storage::bf16 && !sizes.pairs) {
     pack_queries<bf16>(t, sizes, first_row, rows, state.queries);
   } else {
     pack_queries<float>(t, sizes, first_row, rows, state.queries);

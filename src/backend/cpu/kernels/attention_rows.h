@@ -16,19 +16,19 @@ inline int keys_seen(int64_t position, int64_t first) {
 
 inline const void* element(const HeadRows& rows, int64_t row, int64_t column) {
   const int64_t at = row * rows.step + column;
-  return rows.is_bf16 ? static_cast<const void*>(static_cast<const bf16*>(rows.data) + at)
-                      : static_cast<const void*>(static_cast<const float*>(rows.data) + at);
+  return rows.type == Storage::bf16 ? static_cast<const void*>(static_cast<const bf16*>(rows.data) + at)
+                                    : static_cast<const void*>(static_cast<const float*>(rows.data) + at);
 }
 
 /// Rows of one head (its columns begin at `column`) as an operand: reduced over head_size, or over the rows.
 inline Operand head(const HeadRows& rows, int64_t column, bool rows_are_reduced) {
-  return {{element(rows, 0, column), rows.is_bf16}, rows.step, nullptr, rows_are_reduced};
+  return {{element(rows, 0, column), rows.type}, rows.step, nullptr, rows_are_reduced};
 }
 
 /// True if products use pairs of bf16 (pack.h). Weights are then rounded to bf16.
 template <class... Rows>
 inline bool multiplies_pairs(int head_size, const Rows&... rows) {
-  return kMultipliesPairs && head_size % 2 == 0 && (rows.is_bf16 && ...);
+  return kMultipliesPairs && head_size % 2 == 0 && ((rows.type == Storage::bf16) && ...);
 }
 
 /// Rows of one head, from `first` on, as panels that are reduced over head_size.
@@ -57,7 +57,7 @@ inline void round_weights(const float* weights, int count, float* to) {
 
 inline vf load_some(const HeadRows& rows, int64_t row, int64_t column, int count) {
   const void* p = element(rows, row, column);
-  if (rows.is_bf16) {
+  if (rows.type == Storage::bf16) {
     return count >= kLanes ? load(static_cast<const bf16*>(p)) : load_part(static_cast<const bf16*>(p), count);
   }
   return count >= kLanes ? load(static_cast<const float*>(p)) : load_part(static_cast<const float*>(p), count);
@@ -65,7 +65,7 @@ inline vf load_some(const HeadRows& rows, int64_t row, int64_t column, int count
 
 inline void store_some(const HeadRows& rows, int64_t row, int64_t column, vf x, int count) {
   void* p = const_cast<void*>(element(rows, row, column));
-  if (rows.is_bf16) {
+  if (rows.type == Storage::bf16) {
     count >= kLanes ? store(static_cast<bf16*>(p), x) : store_part(static_cast<bf16*>(p), x, count);
   } else {
     count >= kLanes ? store(static_cast<float*>(p), x) : store_part(static_cast<float*>(p), x, count);

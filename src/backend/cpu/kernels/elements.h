@@ -21,7 +21,7 @@ inline void store(float* y, int64_t i, vf value, Part part) { store_part(y + i, 
 
 template <class Lanes>
 inline vf load(In x, int64_t i, Lanes lanes) {
-  if (!x.half) return load(static_cast<const float*>(x.data), i, lanes);
+  if (x.type == Storage::f32) return load(static_cast<const float*>(x.data), i, lanes);
   const bf16* p = static_cast<const bf16*>(x.data) + i;
   if constexpr (__is_same(Lanes, Whole)) {
     return load(p);
@@ -32,12 +32,12 @@ inline vf load(In x, int64_t i, Lanes lanes) {
 
 template <class Lanes>
 inline vf load(Out x, int64_t i, Lanes lanes) {
-  return load(In{x.data, x.half}, i, lanes);
+  return load(In{x.data, x.type}, i, lanes);
 }
 
 template <class Lanes>
 inline void store(Out y, int64_t i, vf value, Lanes lanes) {
-  if (!y.half) return store(static_cast<float*>(y.data), i, value, lanes);
+  if (y.type == Storage::f32) return store(static_cast<float*>(y.data), i, value, lanes);
   bf16* p = static_cast<bf16*>(y.data) + i;
   if constexpr (__is_same(Lanes, Whole)) {
     store(p, value);

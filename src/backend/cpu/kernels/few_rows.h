@@ -83,8 +83,8 @@ inline void sum_lines(const float* a, int64_t a_step, const float* const* lines,
 /// separately.
 template <int Rows, FewElements kElements>
 inline void multiply_few_rows(const Product& p, const float* a, int64_t k_end, int64_t depth) {
-  const TileTarget c{p.c, p.c_is_bf16, p.c_step, p.c, p.c_is_bf16, p.c_step};
-  const int64_t size = p.b.elements.is_bf16 ? 2 : 4;
+  const TileTarget c{p.c, p.c_type, p.c_step, p.c, p.c_type, p.c_step};
+  const int64_t size = size_of(p.b.elements.type);
   for (int64_t n = 0; n < p.n; n += kFewColumns) {
     const float* lines[kFewColumns];
     for (int i = 0; i < kFewColumns; ++i) {
@@ -131,7 +131,7 @@ template <FewElements kElements>
 inline void multiply_few(const Product& p, float* scratch, int64_t depth) {
   const int64_t k = kElements == FewElements::floats ? p.k : p.k / 2;
   constexpr bool kPairs = kElements == FewElements::pairs;
-  p.a.elements.is_bf16 ? copy_rows<kPairs, bf16>(p, scratch) : copy_rows<false, float>(p, scratch);
+  p.a.elements.type == Storage::bf16 ? copy_rows<kPairs, bf16>(p, scratch) : copy_rows<false, float>(p, scratch);
   switch (p.m) {
     case 1:
       return multiply_few_rows<1, kElements>(p, scratch, k, depth);
@@ -146,7 +146,7 @@ inline void multiply_few(const Product& p, float* scratch, int64_t depth) {
 
 /// True if multiply_few() can compute it: few rows, lines along K, and no bf16 number of b without its second one.
 inline bool has_few_rows(const Product& p) {
-  const bool whole_pairs = !p.b.elements.is_bf16 || (p.k % 2 == 0 && p.b.step % 2 == 0);
+  const bool whole_pairs = p.b.elements.type == Storage::f32 || (p.k % 2 == 0 && p.b.step % 2 == 0);
   return p.m <= kFewRows && !p.a.rows_are_reduced && !p.b.rows_are_reduced && p.m * p.k <= kScratchFloats &&
          whole_pairs;
 }

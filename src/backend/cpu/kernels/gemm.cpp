@@ -42,7 +42,7 @@ Blocking choose_blocking(const Product& p, int64_t k) {
   Blocking blocking{};
   blocking.k = k;
   blocking.depth = block_depth(k);
-  blocking.partial = p.c_is_bf16 && k > blocking.depth;
+  blocking.partial = p.c_type == Storage::bf16 && k > blocking.depth;
   const int64_t room = kScratchFloats - 2 * kPanelSlack;
   const int64_t all_columns = round_up(p.n, kTileColumns);
 
@@ -74,20 +74,20 @@ void multiply_panels(int64_t depth, const float* a, int64_t rows, const float* b
 
 /// The destination of the sums of the K-block that starts at `first`, for the columns from `column` on.
 TileTarget target(const Product& p, const Blocking& blocking, int64_t first, int64_t column, float* partial) {
-  const TileTarget c{p.c, p.c_is_bf16, p.c_step, p.c, p.c_is_bf16, p.c_step};
+  const TileTarget c{p.c, p.c_type, p.c_step, p.c, p.c_type, p.c_step};
   const TileTarget at_c = moved(c, 0, column);
   TileTarget to = at_c;
-  if (first > 0 && blocking.partial) to.add = partial, to.add_is_bf16 = false, to.add_step = blocking.columns;
+  if (first > 0 && blocking.partial) to.add = partial, to.add_type = Storage::f32, to.add_step = blocking.columns;
   if (first == 0 && !p.accumulate) to.add = nullptr;
   if (first + blocking.depth < blocking.k && blocking.partial) {
-    to.out = partial, to.out_is_bf16 = false, to.out_step = blocking.columns;
+    to.out = partial, to.out_type = Storage::f32, to.out_step = blocking.columns;
   }
   return to;
 }
 
 void clear(const Product& p) {
   for (int64_t i = 0; i < p.m; ++i) {
-    const size_t size = p.c_is_bf16 ? 2 : 4;
+    const auto size = static_cast<size_t>(size_of(p.c_type));
     __builtin_memset(static_cast<char*>(p.c) + static_cast<size_t>(i * p.c_step) * size, 0,
                      static_cast<size_t>(p.n) * size);
   }
@@ -121,12 +121,12 @@ void multiply(const Product& p, float* scratch) {
 
 void multiply_part(const Product& p, float* scratch) {
   const bool few = has_few_rows(p);
-  if (kMultipliesPairs && p.a.elements.is_bf16 && p.b.elements.is_bf16) {
+  if (kMultipliesPairs && p.a.elements.type == Storage::bf16 && p.b.elements.type == Storage::bf16) {
     return few ? multiply_few<FewElements::pairs>(p, scratch, block_depth(p.k / 2))
                : multiply<kMultipliesPairs>(p, scratch);
   }
   if (!few) return multiply<false>(p, scratch);
-  if (!p.b.elements.is_bf16) return multiply_few<FewElements::floats>(p, scratch, block_depth(p.k));
+  if (p.b.elements.type == Storage::f32) return multiply_few<FewElements::floats>(p, scratch, block_depth(p.k));
   multiply_few<FewElements::bf16_of_b>(p, scratch, block_depth(p.k) / 2);
 }
 
@@ -159,14 +159,13 @@ void product(const Product& p, float* scratch) {
     Product part = p;
     part.m = least(kMostRows, p.m - m);
     if (p.a.rows_are_reduced) {
-      part.a.elements.data = static_cast<const char*>(p.a.elements.data) + m * (p.a.elements.is_bf16 ? 2 : 4);
+      part.a.elements.data = static_cast<const char*>(p.a.elements.data) + m * size_of(p.a.elements.type);
     } else if (p.a.rows != nullptr) {
       part.a.rows += m;
     } else {
-      part.a.elements.data =
-          static_cast<const char*>(p.a.elements.data) + m * p.a.step * (p.a.elements.is_bf16 ? 2 : 4);
+      part.a.elements.data = static_cast<const char*>(p.a.elements.data) + m * p.a.step * size_of(p.a.elements.type);
     }
-    part.c = static_cast<char*>(p.c) + m * p.c_step * (p.c_is_bf16 ? 2 : 4);
+    part.c = static_cast<char*>(p.c) + m * p.c_step * size_of(p.c_type);
     multiply_part(part, scratch);
   }
 }

@@ -1,16 +1,14 @@
 #pragma once
 /// Kernels of matrix products and attention.
 
-#include <cstdint>
-
+#include "backend/cpu/kernels/storage.h"
 #include "base/bfloat16.h"
 
 namespace moe::cpu {
 
-/// Elements stored as f32 or bf16.
 struct Elements {
   const void* data;
-  bool is_bf16;
+  Storage type;
 };
 
 /// One operand of a product, as stored: rows of contiguous elements, `step` elements apart.
@@ -28,7 +26,7 @@ struct Product {
   Operand a;
   Operand b;
   void* c;
-  bool c_is_bf16;
+  Storage c_type;
   int64_t c_step;
   int64_t m, n, k;
   bool accumulate;
@@ -37,7 +35,7 @@ struct Product {
 /// The queries, keys or values of one (document, key/value head): row i is i steps after `data`.
 struct HeadRows {
   void* data;
-  bool is_bf16;
+  Storage type;
   int64_t step;
 };
 

@@ -16,25 +16,25 @@ constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 /// The destination of a tile: out = tile + add (add: null, or f32 or bf16 elements).
 struct TileTarget {
   const void* add;
-  bool add_is_bf16;
+  Storage add_type;
   int64_t add_step;
   void* out;
-  bool out_is_bf16;
+  Storage out_type;
   int64_t out_step;
 };
 
 /// The part of a destination that starts at (row, column).
 inline TileTarget moved(TileTarget to, int64_t row, int64_t column) {
   if (to.add != nullptr) {
-    to.add = static_cast<const char*>(to.add) + (row * to.add_step + column) * (to.add_is_bf16 ? 2 : 4);
+    to.add = static_cast<const char*>(to.add) + (row * to.add_step + column) * size_of(to.add_type);
   }
-  to.out = static_cast<char*>(to.out) + (row * to.out_step + column) * (to.out_is_bf16 ? 2 : 4);
+  to.out = static_cast<char*>(to.out) + (row * to.out_step + column) * size_of(to.out_type);
   return to;
 }
 
 inline vf load_add(const TileTarget& to, int64_t row, int column, int count) {
   const int64_t at = row * to.add_step + column;
-  if (to.add_is_bf16) {
+  if (to.add_type == Storage::bf16) {
     const bf16* p = static_cast<const bf16*>(to.add) + at;
     return count >= kLanes ? load(p) : load_part(p, count);
   }
@@ -44,7 +44,7 @@ inline vf load_add(const TileTarget& to, int64_t row, int column, int count) {
 
 inline void store_out(const TileTarget& to, int64_t row, int column, int count, vf x) {
   const int64_t at = row * to.out_step + column;
-  if (to.out_is_bf16) {
+  if (to.out_type == Storage::bf16) {
     bf16* p = static_cast<bf16*>(to.out) + at;
     count >= kLanes ? store(p, x) : store_part(p, x, count);
   } else {
@@ -56,7 +56,7 @@ inline void store_out(const TileTarget& to, int64_t row, int column, int count, 
 /// Prefetches the lines of the destination, which are needed when the sums are complete.
 inline void prefetch(const TileTarget& to, int rows) {
   const char* p = static_cast<const char*>(to.out);
-  const int64_t size = to.out_is_bf16 ? 2 : 4;
+  const int64_t size = size_of(to.out_type);
   for (int i = 0; i < rows; ++i, p += to.out_step * size) {
     __builtin_prefetch(p, 1);
     __builtin_prefetch(p + kTileColumns * size - 1, 1);
@@ -118,7 +118,8 @@ inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, c
                                                 int rows, int columns) {
   vf sum[Rows][2];
   sum_tile<Rows, 1, kTileRows, kPairs>(depth, a, b, sum);
-  if (rows == Rows && columns == kTileColumns && !to.out_is_bf16 && !(to.add != nullptr && to.add_is_bf16)) {
+  if (rows == Rows && columns == kTileColumns && to.out_type == Storage::f32 &&
+      !(to.add != nullptr && to.add_type == Storage::bf16)) {
     float* const out = static_cast<float*>(to.out);
     if (to.add == nullptr) return store_tile<Rows, false>(sum, out, to.out_step, nullptr, 0);
     return store_tile<Rows, true>(sum, out, to.out_step, static_cast<const float*>(to.add), to.add_step);

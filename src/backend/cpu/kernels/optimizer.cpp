@@ -8,7 +8,7 @@ OptimizerKernels optimizer_kernels();
 namespace {
 
 void adamw(const AdamWChunk& c) {
-  const Out master = c.master ? Out{c.master, false} : c.param;
+  const Out master = c.master ? Out{c.master, Storage::f32} : c.param;
   for_vectors(c.count, [&](int64_t i, auto lanes) {
     const vf g = load(c.gradient, i, lanes) * splat(c.gradient_scale);
     const vf m = fma(splat(c.beta1), load(c.exp_avg, i, lanes), splat(c.one_minus_beta1) * g);

@@ -178,7 +178,7 @@ inline void pack_pairs(const Stored<bf16>& from, bool rows_are_reduced, int64_t 
 /// Packs [begin, begin + count) of M or N, over the K-block [first, first + depth), as consecutive panels.
 template <int Width, bool kPairs = false>
 inline void pack(const Operand& from, int64_t first, int64_t depth, int64_t begin, int64_t count, float* to) {
-  if (from.elements.is_bf16) {
+  if (from.elements.type == Storage::bf16) {
     const Stored<bf16> stored{static_cast<const bf16*>(from.elements.data), from.step, from.rows};
     if constexpr (kPairs) return pack_pairs<Width>(stored, from.rows_are_reduced, first, depth, begin, count, to);
     pack_stored<Width>(stored, from.rows_are_reduced, first, depth, begin, count, to);

@@ -19,7 +19,7 @@ void add(In x, Out y, int64_t n) {
 }
 
 /// The value as `to` would give it back.
-vf rounded(vf value, bool half) { return half ? widen(narrow(value)) : value; }
+vf rounded(vf value, Storage to) { return to == Storage::bf16 ? widen(narrow(value)) : value; }
 
 float rms_norm(const RmsNormRow& row) {
   vf squares = zero();
@@ -27,11 +27,11 @@ float rms_norm(const RmsNormRow& row) {
   if (row.residual.data) {
     // The statistics are those of the sum as stored: backward and the next block see nothing else.
     for_vectors(row.width, [&](int64_t i, auto lanes) {
-      const vf total = rounded(load(row.x, i, lanes) + load(row.residual, i, lanes), row.sum.half);
+      const vf total = rounded(load(row.x, i, lanes) + load(row.residual, i, lanes), row.sum.type);
       squares = fma(total, total, squares);
       store(row.sum, i, total, lanes);
     });
-    x = {row.sum.data, row.sum.half};
+    x = {row.sum.data, row.sum.type};
   } else {
     for_vectors(row.width, [&](int64_t i, auto lanes) {
       const vf value = load(x, i, lanes);
@@ -40,7 +40,7 @@ float rms_norm(const RmsNormRow& row) {
   }
   const float inv_rms = 1.0f / __builtin_sqrtf(sum(squares) / static_cast<float>(row.width) + row.eps);
   for_vectors(row.width, [&](int64_t i, auto lanes) {
-    const vf normal = rounded(load(x, i, lanes) * splat(inv_rms), row.y.half);
+    const vf normal = rounded(load(x, i, lanes) * splat(inv_rms), row.y.type);
     store(row.y, i, load(row.gain, i, lanes) * normal, lanes);
   });
   return inv_rms;

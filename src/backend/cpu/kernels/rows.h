@@ -2,18 +2,18 @@
 /// Kernels that work on rows: normalisation, SwiGLU, rotations, softmax, the optimiser. A row's result depends only on
 /// that row. The order of every sum along a row depends only on its length.
 
-#include <cstdint>
+#include "backend/cpu/kernels/storage.h"
 
 namespace moe::cpu {
 
-/// The first of some contiguous elements, f32 or bf16 (`half`). Null data: absent.
+/// The first of some contiguous elements. Null data: absent.
 struct In {
   const void* data;
-  bool half;
+  Storage type;
 };
 struct Out {
   void* data;
-  bool half;
+  Storage type;
 };
 
 struct RmsNormRow {

@@ -119,7 +119,7 @@ void router_logits(const RouterLogits& block) {
 }
 
 void softmax(float* x, int64_t n) {
-  const In in{x, false};
+  const In in{x, Storage::f32};
   const float largest = max_of(in, 0, n);
   const vf total = splat(sum_exp(in, 0, n, largest));
   for_vectors(n, [&](int64_t i, auto lanes) { store(x, i, exp(load(x, i, lanes) - splat(largest)) / total, lanes); });

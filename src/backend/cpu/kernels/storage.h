@@ -1,0 +1,13 @@
+#pragma once
+/// The types that kernels read and write. Weights of other types are f32 when a kernel sees them (widened.h).
+
+#include <cstdint>
+
+namespace moe::cpu {
+
+enum class Storage : uint8_t { f32, bf16 };
+
+/// Bytes of an element. Static: functions that kernels share may not be shared by the linker.
+static constexpr int64_t size_of(Storage type) { return type == Storage::bf16 ? 2 : 4; }
+
+}  // namespace moe::cpu

@@ -1,0 +1,35 @@
+#pragma once
+/// A set of storage types.
+
+#include <initializer_list>
+#include <string>
+
+#include "tensor/dtype.h"
+
+namespace moe {
+
+class TypeSet {
+ public:
+  constexpr TypeSet(std::initializer_list<DType> types) {
+    for (const DType type : types) add(type);
+  }
+  constexpr void add(DType type) { bits_ |= uint32_t{1} << static_cast<unsigned>(type); }
+  constexpr bool has(DType type) const { return bits_ >> static_cast<unsigned>(type) & 1u; }
+  /// "f32, bf16"
+  std::string text() const;
+
+ private:
+  static_assert(std::size(kStorageTypes) <= 32);
+  uint32_t bits_ = 0;
+};
+
+/// What weights may be stored as: float types whose numbers f32 holds.
+constexpr TypeSet weight_types() {
+  TypeSet types{};
+  for (const StorageType& type : kStorageTypes) {
+    if (type.to_floats != nullptr && type.dtype != DType::f64) types.add(type.dtype);
+  }
+  return types;
+}
+
+}  // namespace moe

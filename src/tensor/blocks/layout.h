@@ -1,0 +1,79 @@
+#pragma once
+/// How blocks lie in memory, byte by byte, and the f16 numbers in them.
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+
+#include "base/float16.h"
+
+namespace moe::blocks {
+
+struct Q8_0 {
+  f16 d;
+  std::array<int8_t, 32> q;
+};
+/// Byte i holds elements i (low four bits) and i + 16.
+struct Q4_0 {
+  f16 d;
+  std::array<uint8_t, 16> q;
+};
+struct Q4_1 {
+  f16 d, m;
+  std::array<uint8_t, 16> q;
+};
+/// The fifth bit of element i is bit i of the 32 in `high`.
+struct Q5_0 {
+  f16 d;
+  std::array<uint8_t, 4> high;
+  std::array<uint8_t, 16> q;
+};
+struct Q5_1 {
+  f16 d, m;
+  std::array<uint8_t, 4> high;
+  std::array<uint8_t, 16> q;
+};
+/// Parts 2g and 2g + 1 are the low and the high four bits of bytes [32 g, 32 g + 32).
+struct Q4K {
+  f16 d, dmin;
+  std::array<uint8_t, 12> scales;
+  std::array<uint8_t, 128> q;
+};
+/// The fifth bit of element i of part p is bit p of high[i].
+struct Q5K {
+  f16 d, dmin;
+  std::array<uint8_t, 12> scales;
+  std::array<uint8_t, 32> high;
+  std::array<uint8_t, 128> q;
+};
+/// Of each half of 128 elements, four runs of 32: run r has its low four bits in bytes [32 (r % 2), ...) of the half's
+/// 64 (the low ones for r < 2), its two high bits at bit 2 r of the half's 32 bytes of `high`.
+struct Q6K {
+  std::array<uint8_t, 128> low;
+  std::array<uint8_t, 64> high;
+  std::array<int8_t, 16> scales;
+  f16 d;
+};
+static_assert(sizeof(Q8_0) == 34 && sizeof(Q4_0) == 18 && sizeof(Q4_1) == 20 && sizeof(Q5_0) == 22 &&
+              sizeof(Q5_1) == 24 && sizeof(Q4K) == 144 && sizeof(Q5K) == 176 && sizeof(Q6K) == 210);
+
+/// Calls convert(block, numbers) for each block of `size` elements.
+template <class Block, int64_t size, class Convert>
+void read_blocks(const void* from, float* to, int64_t elements, Convert convert) {
+  for (int64_t i = 0; i < elements / size; ++i) {
+    Block block;
+    std::memcpy(&block, static_cast<const char*>(from) + i * static_cast<int64_t>(sizeof(Block)), sizeof(Block));
+    convert(block, to + i * size);
+  }
+}
+
+/// Stores convert(numbers) for each block.
+template <class Block, int64_t size, class Convert>
+void write_blocks(const float* from, void* to, int64_t elements, Convert convert) {
+  for (int64_t i = 0; i < elements / size; ++i) {
+    const Block block = convert(from + i * size);
+    std::memcpy(static_cast<char*>(to) + i * static_cast<int64_t>(sizeof(Block)), &block, sizeof(Block));
+  }
+}
+
+}  // namespace moe::blocks
