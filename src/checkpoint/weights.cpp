@@ -46,7 +46,10 @@ void save_parts(const fs::path& path, const Part* begin, const Part* end, Device
     declarations.push_back({part->name, type, part->shape});
   }
   SafetensorsWriter writer(path, std::move(declarations));
+  size_t largest = 0;  // a buffer that grew would hold two of them for a while
+  for (const Part* part = begin; part != end; ++part) largest = std::max(largest, part->view.bytes());
   std::vector<char> host;
+  host.reserve(largest);
   for (const Part* part = begin; part != end; ++part) {
     host.resize(part->view.bytes());
     device.download(host.data(), part->view.data, host.size());
@@ -177,6 +180,12 @@ void load_weights(const fs::path& folder, const ModelConfig& config, const std::
   std::vector<SafetensorsFile> files;
   files.emplace_back(weights_file(folder));
   load_parts(files, parts_of(config, table, {{"", views}}), config, device);
+}
+
+int64_t saving_bytes(const ModelConfig& config, const std::vector<Parameter>& table) {
+  int64_t largest = 0;
+  for (const HfTensor& tensor : hf_tensors(config, table)) largest = std::max(largest, tensor.elements());
+  return largest * static_cast<int64_t>(sizeof(float));
 }
 
 void save_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,

@@ -19,6 +19,9 @@ struct ParameterSet {
 void load_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                   const std::vector<View>& views, Device& device);
 
+/// Bytes of host memory that saving takes: a copy of the largest tensor in f32.
+int64_t saving_bytes(const ModelConfig& config, const std::vector<Parameter>& table);
+
 /// Writes FOLDER/model.safetensors, complete or absent.
 void save_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                   const std::vector<View>& views, Device& device);

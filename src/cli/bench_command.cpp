@@ -66,6 +66,8 @@ void run_step(const CLI::App& command, StepFlags flags) {
     const RunConfig run = take_run_file(command, flags);
     if (command.count("--length") == 0) flags.length = run.data.sequence_length;
     flags.balance = run.step.balance;
+    if (command.count("--rows") == 0) flags.rows = 0;
+    flags.run_file = run;
   }
   bench_step(std::move(flags));
 }
@@ -118,7 +120,8 @@ void add_repeats(CLI::App& command, int& repeats, const char* help) {
 
 void add_step_options(CLI::App& command, StepFlags& flags) {
   add_model_options(command, flags);
-  add_size(command, "--rows", flags.rows, 1, "sequences in a microbatch");
+  add_size(command, "--rows", flags.rows, 1,
+           "sequences in a microbatch; with --config: those that `moe train` would take here");
   add_size(command, "--length", flags.length, 1, "tokens in a sequence");
   add_size(command, "--microbatches", flags.microbatches, 1, "microbatches in a step");
   command.add_flag("--recompute", flags.recompute, "run layers again in backward instead of keeping activations");

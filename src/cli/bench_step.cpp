@@ -12,7 +12,8 @@
 #include "model/cost.h"
 #include "model/methods.h"
 #include "ops/record.h"
-#include "train/plan_text.h"
+#include "train/fit.h"
+#include "train/settle.h"
 
 namespace moe {
 namespace {
@@ -74,6 +75,35 @@ StepConfig step_config(const StepFlags& flags) {
   return step;
 }
 
+/// The settings of a run whose steps are those that are timed.
+RunConfig as_run(const StepFlags& flags, const StepConfig& step) {
+  RunConfig run;
+  run.model = flags.model;
+  run.step = step;
+  run.data.sequence_length = flags.length;
+  run.data.rows_per_step = flags.rows * flags.microbatches;
+  set_microbatch(run, flags.rows, flags.recompute);
+  return run;
+}
+
+/// Rows and recompute as `moe train` takes them for the run file, here.
+void choose_rows(StepFlags& flags, const Compute& compute) {
+  RunConfig run = *flags.run_file;
+  run.model = flags.model;
+  run.data.sequence_length = flags.length;
+  run.step.dtype = parse_dtype_option(flags.dtype);
+  run.step.head_logits = head_logits(compute.kind);
+  if (flags.recompute) run.step.recompute = true, run.step.choose_recompute = false;
+  const Microbatch chosen = choose_microbatch(run, facts_of(run, nullptr, nullptr, nullptr), place_of(*compute.device));
+  flags.rows = chosen.rows;
+  flags.recompute = chosen.recompute;
+  log_info("{} rows{}, as `moe train` would take here; --rows says otherwise", chosen.rows,
+           chosen.recompute ? ", with recompute" : "");
+}
+
+const FitKeys kFlagKeys{
+    .rows = "--rows {}", .recompute = "--recompute", .evaluated = "", .length = "--length {}", .layers = "--layers {}"};
+
 StepTime one_step(TrainingStep& run, Device& device, const std::vector<Batch>& batches, int64_t number,
                   StepReport& report) {
   const double start = wall_seconds();
@@ -88,10 +118,11 @@ StepTime one_step(TrainingStep& run, Device& device, const std::vector<Batch>& b
 
 Measured measure(const StepFlags& flags, const StepConfig& step, Compute& compute) {
   Measured measured;
-  measured.plan = plan_training(flags.model, step);
-  refuse_if_too_large(flags.model, step, measured.plan, compute.device->info().available_bytes,
-                      {.rows = "--rows", .recompute = "--recompute"});
-  refuse_too_many_slots(flags.model, flags.rows, flags.length, compute.device->info().most_slots, "--rows");
+  const Place place = place_of(*compute.device);
+  const RunConfig run = as_run(flags, step);
+  const RunMemory memory = plan_run(run, {}, place);
+  refuse_if_too_large(run, {}, memory, place, kFlagKeys);
+  measured.plan = memory.step;
   const auto product = [&] {
     if (flags.product == 0) return 0.0;
     return measure_product(*compute.backend, *compute.device, step.dtype, flags.product, 2);
@@ -100,8 +131,8 @@ Measured measure(const StepFlags& flags, const StepConfig& step, Compute& comput
   {
     RecordingBackend recorder(*compute.backend, *compute.device);
     recorder.record(false);
-    TrainingStep run(flags.model, step, measured.plan, *compute.device, recorder);
-    run.initialize(1, 0.006, {}, &compute.pool);
+    TrainingStep training(flags.model, step, measured.plan, *compute.device, recorder);
+    training.initialize(1, 0.006, {}, &compute.pool);
     // After the timed steps, one more whose operations are timed one by one.
     const int all_steps = flags.warm_up + flags.steps + 1;
     for (int i = 0; i < all_steps; ++i) {
@@ -112,7 +143,7 @@ Measured measure(const StepFlags& flags, const StepConfig& step, Compute& comput
       show_status(fmt::format("step {} of {}", i + 1, all_steps));
       const bool last = i == all_steps - 1;
       recorder.record(last);
-      const StepTime time = one_step(run, *compute.device, batches, i + 1, measured.report);
+      const StepTime time = one_step(training, *compute.device, batches, i + 1, measured.report);
       if (i >= flags.warm_up && !last) measured.times.push_back(time);
     }
     clear_status();
@@ -235,6 +266,7 @@ void bench_step(StepFlags flags) {
   flags.model.max_position_embeddings = flags.length;
   validate(flags.model);
   Compute compute = make_compute(flags.device);
+  if (flags.rows == 0) choose_rows(flags, compute);
   StepConfig step = step_config(flags);
   validate(step.balance, flags.model);
   if (step.second_stage > 0) log_info("a step of StableMoE's second stage, which nine of ten steps of a run are of");

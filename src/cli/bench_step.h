@@ -1,16 +1,20 @@
 #pragma once
 /// A training step on random tokens: `moe bench step`.
 
+#include <optional>
+
 #include "cli/bench_flags.h"
+#include "train/run_config.h"
 
 namespace moe {
 
 struct StepFlags : BenchFlags {
-  int64_t rows = 4;
+  int64_t rows = 4;  ///< 0: those that `moe train` would choose for run_file
   int64_t length = 1024;
   int64_t microbatches = 1;
   bool recompute = false;
   BalanceConfig balance = {.alpha_expert = 0.001f};  ///< of a run file where there is one
+  std::optional<RunConfig> run_file = {};
   int steps = 3;
   int warm_up = 1;
 };

@@ -10,9 +10,11 @@
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
 #include "formats/weighted_paths.h"
+#include "train/fit.h"
 #include "train/length.h"
 #include "train/plan_text.h"
 #include "train/run_keys.h"
+#include "train/settle.h"
 #include "train/start_text.h"
 #include "train/trainer.h"
 
@@ -80,6 +82,24 @@ RunConfig read_run(const TrainOptions& options, std::optional<int64_t> steps = {
   return read_settings(std::move(settings));
 }
 
+/// Settles what the run file leaves to the program: as the run that is resumed has it, else by what fits here.
+void settle_microbatch(const TrainOptions& options, RunConfig& run, const RunFacts& facts, const Place& place) {
+  if (!run.chooses_microbatch()) return;
+  if (options.resume) {
+    const auto found = find_checkpoint(run.run_dir).found;
+    if (settle_as_kept(run, (found ? found->folder : fs::path(run.run_dir)) / "run.toml")) return;
+  }
+  settle(run, choose_microbatch(run, facts, place));
+}
+
+/// The same settled run with this number of steps.
+RunConfig with_steps(const TrainOptions& options, const RunConfig& run, int64_t steps) {
+  RunConfig other = read_run(options, steps);
+  other.step.head_logits = run.step.head_logits;
+  if (other.chooses_microbatch()) settle(other, {run.data.microbatch_rows, run.step.recompute});
+  return other;
+}
+
 /// The same run with as many steps as fit run.schedule.hours at the rate measured here.
 RunConfig with_measured_steps(const TrainOptions& options, const RunConfig& run, const MemoryPlan& plan,
                               const Dataset& data, Compute& compute) {
@@ -94,14 +114,13 @@ RunConfig with_measured_steps(const TrainOptions& options, const RunConfig& run,
   const int64_t steps = steps_within(3600 * run.schedule.hours, seconds);
   log_info("train.hours = {}: {} steps, by {:.3f} s a step over ten steps; evaluations and checkpoints come on top",
            run.schedule.hours, steps, seconds);
-  RunConfig measured = read_run(options, steps);
-  measured.step.head_logits = run.step.head_logits;
-  return measured;
+  return with_steps(options, run, steps);
 }
 
 /// What --verbose adds to the lines before a run.
-std::string details_text(const RunConfig& run, const MemoryPlan& plan) {
-  std::string text = plan_text(run.model, run.step, plan) + "loss = cross-entropy + balance losses, with\n";
+std::string details_text(const RunConfig& run, const RunMemory& memory) {
+  std::string text = plan_text(run.model, run.step, memory.step) + run_memory_text(memory) +
+                     "loss = cross-entropy + balance losses, with\n";
   for (const std::string& line : run.coefficients) text += "  " + line + "\n";
   return text;
 }
@@ -116,33 +135,59 @@ double measured_rate(Compute& compute, DType dtype) {
 RunConfig with_estimated_steps(const TrainOptions& options, const RunConfig& run, const MemoryPlan& plan, double rate) {
   const int64_t steps = steps_within(3600 * run.schedule.hours, estimated_step_seconds(run, plan, rate));
   log_info("train.hours = {}: about {} steps, estimated; the run will measure them", run.schedule.hours, steps);
-  return read_run(options, steps);
+  return with_steps(options, run, steps);
 }
 
-void dry_run(const TrainOptions& options, RunConfig run, const MemoryPlan& plan, Compute& compute) {
+/// The datasets of a run that are there.
+struct RunData {
+  std::optional<Dataset> train, valid;
+  std::optional<Tokenizer> tokenizer;
+
+  explicit RunData(const DataConfig& data) {
+    const auto is_there = [](const std::string& what) {
+      return !what.empty() && (is_weighted_paths(what) || path_exists(what));
+    };
+    if (is_there(data.train)) {
+      train.emplace(data.train);
+      tokenizer.emplace(Tokenizer::load(train->folder()));
+    }
+    if (is_there(data.valid)) valid.emplace(data.valid);
+  }
+  const Dataset* train_set() const { return train ? &*train : nullptr; }
+  const Dataset* valid_set() const { return valid ? &*valid : nullptr; }
+};
+
+void dry_run(const TrainOptions& options, RunConfig run) {
+  Compute compute = make_compute(options.device);
+  const Place place = place_of(*compute.device);
+  const RunData data(run.data);
+  const RunFacts facts = facts_of(run, data.train_set(), data.valid_set(), data.tokenizer ? &*data.tokenizer : nullptr);
+  settle_microbatch(options, run, facts, place);
+  const RunMemory memory = plan_run(run, facts, place);
   const double rate = measured_rate(compute, run.step.dtype);
-  if (run.schedule.hours > 0) run = with_estimated_steps(options, run, plan, rate);
-  std::optional<Dataset> train_data;
-  if (!run.data.train.empty() && (is_weighted_paths(run.data.train) || path_exists(run.data.train)))
-    train_data.emplace(run.data.train);
+  if (run.schedule.hours > 0) run = with_estimated_steps(options, run, memory.step, rate);
   const BeforeRun before{.run = run,
-                         .plan = plan,
-                         .train = train_data ? &*train_data : nullptr,
+                         .memory = memory,
+                         .train = data.train_set(),
+                         .valid = data.valid_set(),
                          .device = device_name(compute),
-                         .available_bytes = compute.device->info().available_bytes,
+                         .available_bytes = place.device.available_bytes,
                          .product_rate = rate};
   print_text(start_text(before));
-  if (options.verbose) print_text(details_text(run, plan));
+  if (options.verbose) print_text(details_text(run, memory));
   for (const std::string& warning : start_warnings(before)) log_warning("{}", warning);
+  try {
+    refuse_if_too_large(run, facts, memory, place);
+  } catch (const Error& error) {
+    log_warning("the run does not fit here: {}", error.what());
+  }
 }
 
 int train(const TrainOptions& options) {
   RunConfig run = read_run(options);
   run.step.head_logits = head_logits(device_kind(options.device));
-  const MemoryPlan plan = plan_training(run.model, run.step);
   if (options.dry_run) {
-    Compute compute = make_compute(options.device);
-    dry_run(options, run, plan, compute);
+    dry_run(options, std::move(run));
     return 0;
   }
   if (run.data.train.empty()) {
@@ -152,31 +197,28 @@ int train(const TrainOptions& options) {
   std::optional<Dataset> valid_data;
   if (!run.data.valid.empty()) valid_data.emplace(run.data.valid);
   const Tokenizer tokenizer = Tokenizer::load(train_data.folder());
-  Compute compute = make_compute(options.device);
-  refuse_if_too_large(run.model, run.step, plan, compute.device->info().available_bytes,
-                      {.rows = "data.microbatch_rows", .recompute = "train.recompute"});
-  const int64_t most_slots = compute.device->info().most_slots;
-  refuse_too_many_slots(run.model, run.data.microbatch_rows, run.data.sequence_length, most_slots,
-                        "data.microbatch_rows");
-  if (valid_data) {
-    refuse_too_many_slots(run.model, run.evaluation.batch_rows, run.data.sequence_length, most_slots,
-                          "eval.batch_rows");
-  }
-  const double product_rate = measured_rate(compute, run.step.dtype);  // while there is room
-  if (run.schedule.hours > 0) run = with_measured_steps(options, run, plan, train_data, compute);
   const TrainingData data{train_data, valid_data ? &*valid_data : nullptr, tokenizer};
-  Trainer trainer(run, plan, data, *compute.device, *compute.backend, compute.pool,
+  check_before_start(run, data);
+  Compute compute = make_compute(options.device);
+  const Place place = place_of(*compute.device);
+  const RunFacts facts = facts_of(run, &data.train, data.valid, &tokenizer);
+  settle_microbatch(options, run, facts, place);
+  const RunMemory memory = plan_run(run, facts, place);
+  refuse_if_too_large(run, facts, memory, place);
+  const double product_rate = measured_rate(compute, run.step.dtype);  // while there is room
+  if (run.schedule.hours > 0) run = with_measured_steps(options, run, memory.step, train_data, compute);
+  Trainer trainer(run, memory.step, data, *compute.device, *compute.backend, compute.pool,
                   {.resume = options.resume, .allowed = options.allow_change});
   const BeforeRun before{.run = run,
-                         .plan = plan,
+                         .memory = memory,
                          .train = &train_data,
                          .valid = data.valid,
                          .device = device_name(compute),
-                         .available_bytes = compute.device->info().available_bytes,
+                         .available_bytes = place.device.available_bytes,
                          .product_rate = product_rate,
                          .resumed_step = trainer.steps_done() > 0 ? std::optional(trainer.steps_done()) : std::nullopt};
   std::string text = start_text(before);
-  if (options.verbose) text += details_text(run, plan);
+  if (options.verbose) text += details_text(run, memory);
   text.pop_back();  // the last line's end
   log_info("{}", text);
   for (const std::string& warning : start_warnings(before)) log_warning("{}", warning);

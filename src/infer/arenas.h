@@ -9,22 +9,26 @@
 
 namespace moe {
 
-/// The three arenas of an inference pass, each one allocation.
+/// Peaks of the three arenas of an inference pass.
+struct PassSizes {
+  size_t inputs = size_t{1} << 52;  // a null device's memory does not end
+  size_t saved = size_t{1} << 52;
+  size_t scratch = size_t{1} << 52;
+
+  int64_t total() const { return static_cast<int64_t>(inputs + saved + scratch); }
+};
+
+/// The arenas, each one allocation.
 struct PassArenas {
   Arena inputs;
   Arena saved;
   Arena scratch;
 
+  PassSizes peaks() const { return {inputs.peak_bytes(), saved.peak_bytes(), scratch.peak_bytes()}; }
+
   Pass pass(Backend& backend, DType dtype) {
     return {.backend = backend, .saved = saved, .scratch = scratch, .dtype = dtype};
   }
-};
-
-/// Peaks of the three.
-struct PassSizes {
-  size_t inputs = size_t{1} << 52;  // a null device's memory does not end
-  size_t saved = size_t{1} << 52;
-  size_t scratch = size_t{1} << 52;
 };
 
 /// Allocations that end with the object.
@@ -70,7 +74,7 @@ PassSizes measure_pass(const ModelConfig& config, DType dtype, Body body) {
   const Model model(config, {}, bind_weights(config, table, push_parameters(weights, table, dtype)));
   PassArenas arenas = memory.pass_arenas({});
   body(model, *device, static_cast<Backend&>(counter), arenas);
-  return {arenas.inputs.peak_bytes(), arenas.saved.peak_bytes(), arenas.scratch.peak_bytes()};
+  return arenas.peaks();
 }
 
 }  // namespace moe

@@ -31,6 +31,15 @@ void run_pass(const Model& model, Inputs& inputs, PassArenas& arenas, Backend& b
   model.logits(pass, h.rows(h.size(0) - rows, rows), logits);
 }
 
+PassSizes sizes_of(const ModelConfig& config, DType dtype, int64_t sequences, int64_t max_length, int64_t max_tokens) {
+  return measure_pass(config, dtype, [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
+    Inputs inputs(arenas.inputs, config, dtype, sequences, max_length, max_tokens);
+    const std::vector<int32_t> zeros(static_cast<size_t>(max_tokens), 0);
+    const TokenViews tokens = inputs.tokens.upload_cached(zeros, zeros, zeros, 1.0, device, backend);
+    run_pass(model, inputs, arenas, backend, dtype, tokens, inputs.logits);
+  });
+}
+
 }  // namespace
 
 struct CachedModel::Memory {
@@ -47,18 +56,18 @@ struct CachedModel::Memory {
 CachedModel::CachedModel(const Runtime& runtime, int64_t sequences, int64_t max_length, int64_t max_tokens)
     : runtime_(runtime), lengths_(static_cast<size_t>(sequences), 0) {
   MOE_CHECK(max_tokens >= sequences && max_length > 0);
-  const PassSizes sizes =
-      measure_pass(runtime.model.config(), runtime.dtype,
-                   [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
-                     Inputs inputs(arenas.inputs, model.config(), runtime.dtype, sequences, max_length, max_tokens);
-                     const std::vector<int32_t> zeros(static_cast<size_t>(max_tokens), 0);
-                     const TokenViews tokens = inputs.tokens.upload_cached(zeros, zeros, zeros, 1.0, device, backend);
-                     run_pass(model, inputs, arenas, backend, runtime.dtype, tokens, inputs.logits);
-                   });
+  const PassSizes sizes = sizes_of(runtime.model.config(), runtime.dtype, sequences, max_length, max_tokens);
   memory_ = std::make_unique<Memory>(runtime, sizes, sequences, max_length, max_tokens);
 }
 
 CachedModel::~CachedModel() = default;
+
+int64_t CachedModel::bytes(const ModelConfig& config, DType dtype, int64_t sequences, int64_t max_length,
+                           int64_t max_tokens) {
+  return sizes_of(config, dtype, sequences, max_length, max_tokens).total();
+}
+
+int64_t CachedModel::used_bytes() const { return memory_->arenas.peaks().total(); }
 
 int64_t CachedModel::max_length() const { return memory_->inputs.cache.layers[0].k.size(1); }
 

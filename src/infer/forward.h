@@ -66,6 +66,12 @@ class Scorer {
          int64_t groups = 1);
   ~Scorer();
 
+  /// Bytes that a scorer of these sizes allocates. Nothing is allocated.
+  static int64_t bytes(const ModelConfig& config, DType dtype, int64_t max_tokens, int64_t row_length = 0,
+                       ChosenIds ids = ChosenIds::forgotten, int64_t groups = 1);
+  /// Of what it has allocated, the bytes that its passes have used so far.
+  int64_t used_bytes() const;
+
   /// The cross-entropy of each token's target, 0 where it has none. With `counts` adds, for each token t with
   /// group[t] >= 0, its choices of experts to counts.chosen[layer, group[t]], and what was dropped.
   std::vector<float> losses(const Batch& batch);
@@ -91,6 +97,12 @@ class CachedModel {
   /// `max_tokens`: the most tokens of one call to append().
   CachedModel(const Runtime& runtime, int64_t sequences, int64_t max_length, int64_t max_tokens);
   ~CachedModel();
+
+  /// Bytes that a cache of these sizes allocates. Nothing is allocated.
+  static int64_t bytes(const ModelConfig& config, DType dtype, int64_t sequences, int64_t max_length,
+                       int64_t max_tokens);
+  /// Of what it has allocated, the bytes that its passes have used so far.
+  int64_t used_bytes() const;
 
   /// The number of tokens in a sequence's cache.
   int64_t length(int64_t sequence) const { return lengths_[static_cast<size_t>(sequence)]; }

@@ -95,15 +95,22 @@ void check_tokenizer(const Tokenizer& tokenizer, const ModelConfig& config) {
        tokenizer.id_count() - 1, config.vocab_size);
 }
 
-CachedModel make_cache(const Runtime& runtime, const std::vector<Prompt>& prompts, const GenerationOptions& options) {
-  const auto count = static_cast<int64_t>(prompts.size());
-  int64_t longest_prompt = 1, longest = 1;
+/// The cache that prompts and their continuations need.
+struct CacheSizes {
+  int64_t sequences = 0, max_length = 1, max_tokens = 0;
+};
+
+CacheSizes cache_sizes(const ModelConfig& config, const std::vector<Prompt>& prompts,
+                       const GenerationOptions& options) {
+  CacheSizes sizes{.sequences = static_cast<int64_t>(prompts.size())};
+  int64_t longest_prompt = 1;
   for (const Prompt& prompt : prompts) {
     const auto tokens = static_cast<int64_t>(prompt.ids.size());
     longest_prompt = std::max(longest_prompt, tokens);
-    longest = std::max(longest, tokens + limits_of(prompt, options, runtime.model.config()).new_tokens);
+    sizes.max_length = std::max(sizes.max_length, tokens + limits_of(prompt, options, config).new_tokens);
   }
-  return CachedModel(runtime, count, longest, std::max(count, std::min(longest_prompt, kPromptTokensPerPass)));
+  sizes.max_tokens = std::max(sizes.sequences, std::min(longest_prompt, kPromptTokensPerPass));
+  return sizes;
 }
 
 }  // namespace
@@ -188,6 +195,13 @@ std::string generation_note(const ModelConfig& config) {
       config.eval_capacity_factor);
 }
 
+int64_t generation_bytes(const ModelConfig& config, DType dtype, const std::vector<Prompt>& prompts,
+                         const GenerationOptions& options) {
+  if (prompts.empty()) return 0;
+  const CacheSizes cache = cache_sizes(config, prompts, options);
+  return CachedModel::bytes(config, dtype, cache.sequences, cache.max_length, cache.max_tokens);
+}
+
 std::vector<Continuation> generate_batch(const Runtime& runtime, const Tokenizer& tokenizer,
                                          const std::vector<Prompt>& prompts, const GenerationOptions& options,
                                          const OnText& on_text, GenerationSpeed* speed) {
@@ -199,7 +213,8 @@ std::vector<Continuation> generate_batch(const Runtime& runtime, const Tokenizer
   if (prompts.empty()) return {};
 
   Sampler sampler(options.sampling, ids_with_token(tokenizer, config.vocab_size));
-  CachedModel model = make_cache(runtime, prompts, options);
+  const CacheSizes cache = cache_sizes(config, prompts, options);
+  CachedModel model(runtime, cache.sequences, cache.max_length, cache.max_tokens);
   GenerationSpeed measured;
   std::vector<Sequence> sequences;
   GenerationProgress progress;

@@ -118,4 +118,8 @@ Continuation generate(const Runtime& runtime, const Tokenizer& tokenizer, const 
                       const GenerationOptions& options, const std::function<void(std::string_view)>& on_text = {},
                       GenerationSpeed* speed = nullptr);
 
+/// Bytes that generate_batch allocates on its device. Nothing is allocated.
+int64_t generation_bytes(const ModelConfig& config, DType dtype, const std::vector<Prompt>& prompts,
+                         const GenerationOptions& options);
+
 }  // namespace moe

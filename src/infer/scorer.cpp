@@ -75,6 +75,16 @@ void walk(const Model& model, Device& device, Backend& backend, PassArenas& aren
   model.loss(pass, h, views.targets, inputs.row_loss);
 }
 
+int64_t most_groups(int64_t groups, int64_t max_tokens) { return std::min(std::max<int64_t>(groups, 1), max_tokens); }
+
+PassSizes sizes_of(const ModelConfig& config, DType dtype, int64_t max_tokens, int64_t row_length, ChosenIds ids,
+                   int64_t groups) {
+  return measure_pass(config, dtype, [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
+    walk(model, device, backend, arenas, dtype, max_tokens, row_length > 0 ? row_length : max_tokens, ids,
+         most_groups(groups, max_tokens));
+  });
+}
+
 }  // namespace
 
 struct Scorer::Memory {
@@ -90,16 +100,19 @@ struct Scorer::Memory {
 };
 
 Scorer::Scorer(const Runtime& runtime, int64_t max_tokens, int64_t row_length, ChosenIds ids, int64_t groups)
-    : runtime_(runtime), most_groups_(std::min(std::max<int64_t>(groups, 1), max_tokens)) {
-  const PassSizes sizes = measure_pass(runtime.model.config(), runtime.dtype,
-                                       [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
-                                         walk(model, device, backend, arenas, runtime.dtype, max_tokens,
-                                              row_length > 0 ? row_length : max_tokens, ids, most_groups_);
-                                       });
+    : runtime_(runtime), most_groups_(most_groups(groups, max_tokens)) {
+  const PassSizes sizes = sizes_of(runtime.model.config(), runtime.dtype, max_tokens, row_length, ids, groups);
   memory_ = std::make_unique<Memory>(runtime, sizes, max_tokens, ids, most_groups_);
 }
 
 Scorer::~Scorer() = default;
+
+int64_t Scorer::bytes(const ModelConfig& config, DType dtype, int64_t max_tokens, int64_t row_length, ChosenIds ids,
+                      int64_t groups) {
+  return sizes_of(config, dtype, max_tokens, row_length, ids, groups).total();
+}
+
+int64_t Scorer::used_bytes() const { return memory_->arenas.peaks().total(); }
 
 std::vector<float> Scorer::losses(const Batch& batch) {
   ChoiceCounts counts;

@@ -62,6 +62,10 @@ std::string_view KeyInfo::section() const {
   return path.substr(0, path.rfind('.'));
 }
 
+SettingValue value_of_word(const KeyInfo& info) {
+  return info.kind == KeyKind::integer ? SettingValue(info.word.value) : SettingValue(std::string(info.word.text));
+}
+
 std::string expected_values(const KeyInfo& info) {
   switch (info.kind) {
     case KeyKind::integer:
@@ -70,7 +74,7 @@ std::string expected_values(const KeyInfo& info) {
     case KeyKind::number:
       return fmt::format("a number from {} to {}", info.low, info.high);
     case KeyKind::boolean:
-      return "true or false";
+      return info.word.text == nullptr ? "true or false" : fmt::format("true, false or \"{}\"", info.word.text);
     case KeyKind::word:
       return quoted(info.words());
     case KeyKind::text:

@@ -14,6 +14,8 @@
 /// the key needs to have an effect (`needs`), its place in config.json (`json`) and one line of documentation. Kept
 /// results of studies and half-trained runs stay good: a key that they lack counts as today's default.
 ///   An integer that also takes a word: integer<&S::rows>(1, kMostCount, {"auto", 0}): the word is the member's 0.
+///   A boolean that also takes one: boolean_or_auto<&S::flag, &S::chosen_later>(): "auto" is the second
+///   member's true.
 ///   One of a few words: word<&S::kind, Kind::a, Kind::b>(), by name(Kind).
 ///   Anything else: a KeyField of your own, from functions between SettingValue and the struct.
 
@@ -39,10 +41,10 @@ constexpr double kLeastPositive = 1e-30;
 
 enum class KeyKind { integer, number, boolean, word, text, texts, integers };
 
-/// A word that an integer key takes too.
+/// A word that an integer or boolean key takes too.
 struct KeyWord {
   const char* text = nullptr;
-  int64_t value = 0;  ///< the member's, for the word
+  int64_t value = 0;  ///< of an integer: the member's, for the word
 };
 
 /// What a routing key needs to have an effect.
@@ -73,7 +75,7 @@ struct KeyInfo {
   const char* key = "";  ///< dotted path; "": in config.json alone
   KeyKind kind = KeyKind::integer;
   int64_t least = 0, most = 0;               ///< of an integer
-  KeyWord word = {};                         ///< of an integer
+  KeyWord word = {};                         ///< of an integer or a boolean
   double low = 0, high = 0;                  ///< of a number; what is not 0 is at least kLeastPositive
   std::vector<std::string> (*words)() = {};  ///< of a word
   const char* doc = "";                      ///< the meaning, in Markdown
@@ -93,6 +95,8 @@ struct KeyInfo {
   std::string_view json_field() const { return field != nullptr ? field : leaf(); }
 };
 
+/// What the key's member holds for its word, which it has.
+SettingValue value_of_word(const KeyInfo& info);
 /// What values the key takes: "an integer from 1 to 32".
 std::string expected_values(const KeyInfo& info);
 /// Whether `value`, which is of the key's kind, is one of them.
@@ -207,6 +211,23 @@ constexpr auto boolean() {
   KeyInfo info;
   info.kind = KeyKind::boolean;
   return key_rows::plain<member, bool>(info);
+}
+
+/// True, false, or "auto": then `chosen_later` is true.
+template <auto member, auto chosen_later>
+constexpr auto boolean_or_auto() {
+  using S = key_rows::StructOf<member>;
+  KeyInfo info;
+  info.kind = KeyKind::boolean, info.word = {.text = "auto"};
+  return KeyField<S>{.info = info,
+                     .get = [](const S& object) -> SettingValue {
+                       return object.*chosen_later ? SettingValue(std::string("auto")) : SettingValue(object.*member);
+                     },
+                     .set =
+                         [](S& object, const SettingValue& value) {
+                           object.*chosen_later = std::holds_alternative<std::string>(value);
+                           if (!(object.*chosen_later)) object.*member = std::get<bool>(value);
+                         }};
 }
 
 template <auto member>

@@ -10,7 +10,7 @@
 namespace moe {
 
 struct DeviceInfo {
-  std::string name;          ///< for people: processor or GPU
+  std::string name = {};     ///< for people: processor or GPU
   int64_t memory_bytes = 0;  ///< what the device has in all
   /// What this process can use of it, less a small reserve: what it holds already (the backend's scratch_bytes too) and
   /// what is still free, of its control groups' limits too. 0: not known.

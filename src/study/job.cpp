@@ -8,11 +8,12 @@
 #include "base/paths.h"
 #include "infer/switches.h"
 #include "model/cost.h"
+#include "train/fit.h"
 #include "train/interrupt.h"
 #include "train/length.h"
-#include "train/plan_text.h"
 #include "train/run_folder.h"
 #include "train/same_settings.h"
+#include "train/settle.h"
 #include "train/trainer.h"
 
 namespace moe {
@@ -139,7 +140,10 @@ std::string without_folder(const std::string& settings) {
 void require_same_settings(const fs::path& path, const std::string& kept, const StudyJob& job) {
   std::string why;
   try {
-    why = differences_text(differing_keys(kept, job.run));
+    std::vector<KeyDifference> differences = differing_keys(kept, job.run);
+    // What is left to the program is what it was settled to.
+    std::erase_if(differences, [](const KeyDifference& difference) { return difference.here == "\"auto\""; });
+    why = differences_text(differences);
   } catch (const UsageError& error) {
     why = error.what();
   }
@@ -148,6 +152,20 @@ void require_same_settings(const fs::path& path, const std::string& kept, const 
       "{} was made from other settings than this study's ({}); remove it, or choose another folder with --set "
       "study.dir=...",
       path.string(), why);
+}
+
+/// Settles what the run leaves to the program, as the half-trained run in its folder has it, else by what fits here;
+/// refuses a run that does not fit.
+RunMemory plan_that_fits(RunConfig& run, const Dataset& train, const Dataset* valid, const Tokenizer* tokenizer,
+                         const Device& device) {
+  const Place place = place_of(device);
+  const RunFacts facts = facts_of(run, &train, valid, tokenizer);
+  if (run.chooses_microbatch() && !settle_as_kept(run, fs::path(run.run_dir) / "run.toml")) {
+    settle(run, choose_microbatch(run, facts, place));
+  }
+  RunMemory memory = plan_run(run, facts, place);
+  refuse_if_too_large(run, facts, memory, place);
+  return memory;
 }
 
 }  // namespace
@@ -250,24 +268,24 @@ void remove_checkpoints(const Study& study, const StudyJob& job) {
 }
 
 double measure_rate(const StudyJob& job, Device& device, Backend& backend) {
-  const RunConfig& run = job.run;
+  RunConfig run = job.run;
   const Dataset train(run.data.train);
   const BatchSource source(train, {.sequence_length = run.data.sequence_length,
                                    .rows_per_step = run.data.rows_per_step,
                                    .seed = run.seed,
                                    .parts = train.parts()});
-  const MemoryPlan plan = plan_training(run.model, run.step);
-  refuse_if_too_large(run.model, run.step, plan, device.info().available_bytes);
+  const MemoryPlan plan = plan_that_fits(run, train, nullptr, nullptr, device).step;
   const int64_t rows = run.data.microbatch_rows;
   return measure_step_seconds(run, plan, device, backend, [&](int64_t step, int64_t microbatch) {
     return source.rows(step, microbatch * rows, rows);
   });
 }
 
-std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device& device, Backend& backend,
+std::optional<JobResult> run_job(const Study& study, const StudyJob& wanted, Device& device, Backend& backend,
                                  ThreadPool& pool) {
-  if (auto done = find_result(study, job)) return done;
-  const RunConfig& run = job.run;
+  if (auto done = find_result(study, wanted)) return done;
+  StudyJob job = wanted;
+  RunConfig& run = job.run;
   const fs::path folder = run.run_dir;
   if (path_exists(folder / "run.toml")) require_same_settings(folder, read_file(folder / "run.toml"), job);
   if (run.data.train.empty() || run.data.valid.empty()) {
@@ -275,14 +293,10 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device
   }
   const fs::path result_file = study.result(job);
   check_output_file_in(result_file.parent_path(), result_file.filename().string());
-  const MemoryPlan plan = plan_training(run.model, run.step);
-  refuse_if_too_large(run.model, run.step, plan, device.info().available_bytes);
-  refuse_too_many_slots(run.model, run.data.microbatch_rows, run.data.sequence_length, device.info().most_slots,
-                        "data.microbatch_rows");
-  refuse_too_many_slots(run.model, run.evaluation.batch_rows, run.data.sequence_length, device.info().most_slots,
-                        "eval.batch_rows");
   const Dataset train(run.data.train), valid(run.data.valid);
   const Tokenizer tokenizer = Tokenizer::load(train.folder());
+  check_before_start(run, {train, &valid, tokenizer});
+  const MemoryPlan plan = plan_that_fits(run, train, &valid, &tokenizer, device).step;
   int64_t diverged = 0;
   try {
     Trainer trainer(run, plan, {train, &valid, tokenizer}, device, backend, pool, {.resume = true});

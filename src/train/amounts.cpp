@@ -8,6 +8,8 @@ namespace moe {
 
 std::string gib_text(int64_t bytes) { return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / 1073741824.0); }
 
+std::string mib_text(int64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / 1048576.0); }
+
 std::string bytes_text(int64_t bytes) {
   if (bytes >= int64_t{1} << 30) return gib_text(bytes);
   if (bytes >= int64_t{1} << 20) return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / 1048576.0);

@@ -17,14 +17,14 @@ std::string limit_text(int64_t limit) {
 }
 
 std::string values_text(const KeyInfo& info) {
+  const std::string or_word = info.word.text == nullptr ? "" : fmt::format(", or `\"{}\"`", info.word.text);
   switch (info.kind) {
     case KeyKind::integer:
-      return fmt::format("integer from {} to {}{}", info.least, limit_text(info.most),
-                         info.word.text == nullptr ? "" : fmt::format(", or `\"{}\"`", info.word.text));
+      return fmt::format("integer from {} to {}{}", info.least, limit_text(info.most), or_word);
     case KeyKind::number:
       return fmt::format("number from {} to {}", info.low, info.high);
     case KeyKind::boolean:
-      return "boolean";
+      return "boolean" + or_word;
     case KeyKind::word: {
       std::vector<std::string> words;
       for (const std::string& word : info.words()) words.push_back(fmt::format("`\"{}\"`", word));
@@ -46,7 +46,7 @@ std::string shown_default(const KeyInfo& info, const SettingValue& value) {
   if (info.required) return "*required*";
   if (info.shown_default != nullptr) return info.shown_default;
   const bool plain = info.kind == KeyKind::integer || info.kind == KeyKind::number || info.kind == KeyKind::boolean;
-  const bool as_word = info.word.text != nullptr && value == SettingValue(info.word.value);
+  const bool as_word = info.word.text != nullptr && value == value_of_word(info);
   if (as_word) return fmt::format("`\"{}\"`", info.word.text);
   return plain ? plain_text(value) : fmt::format("`{}`", toml_text(value));
 }

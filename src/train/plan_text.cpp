@@ -1,7 +1,6 @@
 #include "train/plan_text.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "model/cost.h"
 #include "train/amounts.h"
@@ -36,6 +35,24 @@ std::vector<Term> classes_of(const MemoryPlan& plan) {
   return {{"parameters", plan.parameters},           {"gradients", plan.gradients},
           {"optimizer state", plan.optimizer},       {"batch", plan.batch},
           {"saved activations", plan.saved_alone()}, {"scratch", plan.scratch}};
+}
+
+// What a run holds beside its steps: on the device, on the host, or both.
+std::vector<Term> terms_beside(const RunMemory& memory, bool device, bool host) {
+  std::vector<Term> terms;
+  const auto add = [&](const char* name, int64_t bytes) { terms.push_back({name, bytes}); };
+  if (device) {
+    add("workspace", memory.workspace);
+    add("evaluation", memory.evaluation);
+    add("samples", memory.samples);
+  }
+  if (host) {
+    add("the program", memory.process);
+    add("tables of rows", memory.tables);
+    add("batches", memory.batches);
+    add("a checkpoint's copy", memory.saving);
+  }
+  return terms;
 }
 
 std::string parameter_lines(const ModelConfig& config) {
@@ -86,48 +103,6 @@ std::string peak_lines(const char* title, const std::vector<Arena::Buffer>& buff
   return text;
 }
 
-// The most rows per microbatch, fewer than the step's own and dividing its rows, whose plan fits.
-std::optional<int64_t> rows_that_fit(const ModelConfig& config, StepConfig step, bool recompute, int64_t available) {
-  const int64_t rows_now = step.microbatch_tokens / step.sequence_length;
-  const int64_t rows_of_step = rows_now * step.microbatches;
-  step.recompute = recompute;
-  std::vector<int64_t> divisors;
-  for (int64_t rows = 1; rows <= rows_now; ++rows) {
-    if (rows_of_step % rows == 0) divisors.push_back(rows);
-  }
-  const auto fits = [&](int64_t rows) {
-    step.microbatch_tokens = rows * step.sequence_length;
-    step.microbatches = rows_of_step / rows;
-    return plan_training(config, step).total() <= available;
-  };
-  // A single microbatch shares memory that others cannot, so that it may fit where fewer rows do not.
-  if (fits(divisors.back())) return divisors.back();
-  const auto too_large = std::partition_point(divisors.begin(), divisors.end() - 1, fits);
-  return too_large == divisors.begin() ? std::nullopt : std::optional(*(too_large - 1));
-}
-
-std::string advice(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan, int64_t available,
-                   const PlanKeys& keys) {
-  const int64_t fixed = plan.parameters + plan.gradients + plan.optimizer;
-  if (fixed > available) {
-    return fmt::format(
-        "no microbatch is small enough, since parameters, gradients and optimizer state alone take {}; "
-        "use a smaller model or more memory",
-        gib_text(fixed));
-  }
-  std::vector<std::string> choices;
-  if (const auto rows = rows_that_fit(config, step, step.recompute, available)) {
-    choices.push_back(fmt::format("{} = {}", keys.rows, *rows));
-  }
-  if (!step.recompute) {
-    if (const auto rows = rows_that_fit(config, step, true, available)) {
-      choices.push_back(fmt::format("{} = true with {} = {}", keys.recompute, keys.rows, *rows));
-    }
-  }
-  if (!choices.empty()) return fmt::format("what fits is {}", fmt::join(choices, ", or "));
-  return "not even a microbatch of one row fits, with recompute; use shorter sequences, a smaller model or more memory";
-}
-
 }  // namespace
 
 std::string plan_text(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan) {
@@ -141,26 +116,30 @@ std::string plan_text(const ModelConfig& config, const StepConfig& step, const M
   return text + peak_lines("saved activations", plan.saved_at_peak) + peak_lines("scratch", plan.scratch_at_peak);
 }
 
-void refuse_if_too_large(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan,
-                         int64_t available_bytes, const PlanKeys& keys) {
-  if (plan.total() <= available_bytes) return;
-  const std::vector<Term> classes = classes_of(plan);
-  const auto largest =
-      std::max_element(classes.begin(), classes.end(), [](const Term& a, const Term& b) { return a.bytes < b.bytes; });
-  fail("training needs {} ({} bytes), most of it {} ({}), but {} ({} bytes) are available; {}", gib_text(plan.total()),
-       plan.total(), largest->name, gib_text(largest->bytes), gib_text(available_bytes), available_bytes,
-       advice(config, step, plan, available_bytes, keys));
+std::vector<std::pair<std::string, int64_t>> memory_parts(const RunMemory& memory, bool device, bool host) {
+  std::vector<std::pair<std::string, int64_t>> parts;
+  if (device) {
+    for (const Term& term : classes_of(memory.step)) parts.emplace_back(term.name, term.bytes);
+  }
+  for (const Term& term : terms_beside(memory, device, host)) parts.emplace_back(term.name, term.bytes);
+  return parts;
 }
 
-void refuse_too_many_slots(const ModelConfig& config, int64_t rows, int64_t sequence_length, int64_t most,
-                           const std::string& rows_key) {
-  if (most == 0 || config.moe_layers() == 0) return;
-  const int64_t per_row = sequence_length * config.decoder().moe.router.slots();
-  if (rows * per_row <= most) return;
-  const std::string fits = per_row <= most ? fmt::format("use {} = {} or less", rows_key, most / per_row)
-                                           : "not even one row fits; use shorter sequences or fewer experts";
-  fail("{} = {} rows of {} tokens have {} choices of experts, but the device has room to sort {}; {}", rows_key, rows,
-       sequence_length, rows * per_row, most, fits);
+std::string run_memory_text(const RunMemory& memory) {
+  const auto lines = [&](const char* title, bool device, bool host, int64_t total) {
+    std::vector<Term> terms = terms_beside(memory, device, host);
+    if (device) terms.insert(terms.begin(), Term{"the steps", memory.step.total()});
+    std::string text = fmt::format("{}\n", title);
+    for (const Term& term : terms) {
+      if (term.bytes > 0) text += fmt::format("  {:<26} {:>18}\n", term.name, mib_text(term.bytes));
+    }
+    return text + fmt::format("  {:<26} {:>18}\n", "at the peak", mib_text(total));
+  };
+  if (memory.device_is_host) {
+    return lines("the whole run (samples, batches and copy come one after another)", true, true, memory.host_total());
+  }
+  return lines("the whole run on the GPU", true, false, memory.device_total()) +
+         lines("the whole run on the host (batches and copy come one after another)", false, true, memory.host_total());
 }
 
 }  // namespace moe

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "train/step.h"
+#include "train/run_memory.h"
 
 namespace moe {
 
@@ -11,21 +11,10 @@ namespace moe {
 /// terms at the peak. Several lines.
 std::string plan_text(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan);
 
-/// What a setting is called where a user changes it, for the advice of refuse_if_too_large.
-struct PlanKeys {
-  std::string rows = "data.microbatch_rows";
-  std::string recompute = "train.recompute";
-};
+/// The parts of a run's memory by name: of the device, of the host, or both.
+std::vector<std::pair<std::string, int64_t>> memory_parts(const RunMemory& memory, bool device, bool host);
 
-/// Throws Error when the plan needs more than `available_bytes`: one sentence with both, the largest term, and what
-/// would fit, found by planning again: the most rows in a microbatch that divide the step's rows, with recompute as it
-/// is and with recompute.
-void refuse_if_too_large(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan,
-                         int64_t available_bytes, const PlanKeys& keys = {});
-
-/// Throws Error when `rows` rows that pass through the model together have more choice slots than `most`
-/// (DeviceInfo::most_slots): one sentence with both and the most rows that fit. `rows_key` is what a user calls them.
-void refuse_too_many_slots(const ModelConfig& config, int64_t rows, int64_t sequence_length, int64_t most,
-                           const std::string& rows_key);
+/// A line for the steps and one for each other part, with the total at the peak.
+std::string run_memory_text(const RunMemory& memory);
 
 }  // namespace moe

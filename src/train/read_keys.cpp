@@ -9,7 +9,7 @@ std::optional<SettingValue> find(Settings& settings, std::string_view key) {
   return value ? std::optional<SettingValue>(*value) : std::nullopt;
 }
 
-std::optional<SettingValue> find_kind(Settings& settings, const KeyInfo& info) {
+std::optional<SettingValue> find_plain(Settings& settings, const KeyInfo& info) {
   switch (info.kind) {
     case KeyKind::integer:
       return find<int64_t>(settings, info.key);
@@ -28,10 +28,19 @@ std::optional<SettingValue> find_kind(Settings& settings, const KeyInfo& info) {
   return std::nullopt;
 }
 
+std::optional<SettingValue> find_kind(Settings& settings, const KeyInfo& info) {
+  if (info.word.text == nullptr) return find_plain(settings, info);
+  try {
+    return find_plain(settings, info);
+  } catch (const UsageError&) {  // which does not know of the word
+    settings.refuse(info.key, expected_values(info));
+  }
+}
+
 }  // namespace
 
 std::optional<SettingValue> read_value(Settings& settings, const KeyInfo& info) {
-  if (info.word.text != nullptr && settings.gives_text(info.key, info.word.text)) return info.word.value;
+  if (info.word.text != nullptr && settings.gives_text(info.key, info.word.text)) return value_of_word(info);
   const std::optional<SettingValue> value = find_kind(settings, info);
   KeyInfo without_word = info;  // what stands for it in the program is no value of a file
   without_word.word = {};

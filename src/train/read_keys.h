@@ -47,7 +47,7 @@ void read_rows(Settings& settings, std::span<const KeyRow<S>> rows, S& object, c
         settings.fail_missing(row.key, expected_values(row));
       }
       const SettingValue held = row.get(object);
-      const bool as_word = row.word.text != nullptr && held == SettingValue(row.word.value);
+      const bool as_word = row.word.text != nullptr && held == value_of_word(row);
       settings.resolve(row.key, as_word ? SettingValue(std::string(row.word.text)) : held);
     });
   }

@@ -22,15 +22,19 @@ void check_together(Settings& settings, RunConfig& run) {
     settings.refuse("sample.prompts",
                     "none with model.routing = expert_choice, which cannot write a text token by token");
   }
-  if (run.data.rows_per_step % run.data.microbatch_rows != 0) {
+  if (run.data.microbatch_rows == 0) {
+    if (run.step.balance.scope == BalanceScope::microbatch) {
+      settings.refuse("data.microbatch_rows",
+                      "a number with balance.scope = \"microbatch\", as the losses depend on it (for instance 1)");
+    }
+  } else if (run.data.rows_per_step % run.data.microbatch_rows != 0) {
     settings.refuse("data.microbatch_rows",
                     fmt::format("a divisor of data.rows_per_step, which is {}", run.data.rows_per_step));
   }
   if (run.data.microbatch_rows * run.data.sequence_length > kMostCount) {
     settings.refuse(
         "data.microbatch_rows",
-        fmt::format("at most {} rows of data.sequence_length = {} tokens, as a microbatch holds up to {} tokens (it is "
-                    "data.rows_per_step unless given)",
+        fmt::format("at most {} rows of data.sequence_length = {} tokens, as a microbatch holds up to {} tokens",
                     kMostCount / run.data.sequence_length, run.data.sequence_length, kMostCount));
   }
   if (run.data.sequence_length > run.model.max_position_embeddings) {
@@ -40,6 +44,16 @@ void check_together(Settings& settings, RunConfig& run) {
 }
 
 }  // namespace
+
+void set_microbatch(RunConfig& run, int64_t rows, bool recompute) {
+  run.data.microbatch_rows = rows;
+  if (run.evaluation.rows_follow) run.evaluation.batch_rows = rows;
+  run.step.sequence_length = run.data.sequence_length;
+  run.step.microbatch_tokens = rows * run.data.sequence_length;
+  run.step.microbatches = run.data.rows_per_step / rows;
+  run.step.recompute = recompute;
+  run.step.choose_recompute = false;
+}
 
 RunConfig read_run_config(Settings& settings,
                           const std::function<int64_t(const std::string& folder)>& dataset_vocabulary,
@@ -61,17 +75,23 @@ RunConfig read_run_config(Settings& settings,
   read_rows(settings, rows_from(run_keys(), "train.hash_table"), run, model);
   if (kNeedsStable.holds(model)) run.step.second_stage = (run.schedule.steps + 9) / 10;  // as in StableMoE
   read_rows(settings, step_keys(), run.step, model);
-  run.evaluation.batch_rows = run.data.microbatch_rows;
   read_rows(settings, evaluation_keys(), run.evaluation, model);
+  run.evaluation.rows_follow = run.evaluation.batch_rows == 0;
+  if (run.evaluation.rows_follow && run.data.microbatch_rows > 0) {
+    run.evaluation.batch_rows = run.data.microbatch_rows;
+    settings.resolve("eval.batch_rows", run.evaluation.batch_rows);
+  }
   read_rows(settings, checkpoint_keys(), run.checkpoint, model);
   read_rows(settings, sample_keys(), run.sample, model);
   refuse_without_effect(settings, model_keys(), model, model);
   refuse_without_effect(settings, balance_keys(), run.step.balance, model);
   settings.finish();
   check_together(settings, run);
-  run.step.sequence_length = run.data.sequence_length;
-  run.step.microbatch_tokens = run.data.microbatch_rows * run.data.sequence_length;
-  run.step.microbatches = run.data.rows_per_step / run.data.microbatch_rows;
+  if (run.data.microbatch_rows > 0) {
+    const bool open = run.step.choose_recompute;
+    set_microbatch(run, run.data.microbatch_rows, run.step.recompute);
+    run.step.choose_recompute = open;
+  }
   run.step.seed = run.seed;
   run.model.aux_loss_alpha = run.step.balance.alpha_expert;
   run.model.seq_aux = run.step.balance.scope == BalanceScope::sequence;

@@ -16,13 +16,15 @@ struct DataConfig {
   std::string valid;            ///< dataset folder; "": no evaluation
   int64_t sequence_length = 0;  ///< tokens per row
   int64_t rows_per_step = 0;    ///< the global batch
-  int64_t microbatch_rows = 0;  ///< rows that pass through the model together; divides rows_per_step
+  int64_t microbatch_rows = 0;  ///< rows that pass through the model together; divides rows_per_step. 0: not settled
+                                ///< yet (train/settle.h)
 };
 
 struct EvaluationConfig {
-  int64_t every = 0;       ///< steps; 0: only after the last step
-  int64_t batch_rows = 0;  ///< rows computed together
-  int64_t every_nth = 1;   ///< of the documents
+  int64_t every = 0;        ///< steps; 0: only after the last step
+  int64_t batch_rows = 0;   ///< rows computed together
+  bool rows_follow = true;  ///< they are those of a microbatch
+  int64_t every_nth = 1;    ///< of the documents
 };
 
 struct CheckpointConfig {
@@ -55,7 +57,13 @@ struct RunConfig {
   std::string method;                     ///< the routing method and its settings as one printable line
   std::string resolved;                   ///< all keys in effect, as TOML
   std::vector<std::string> coefficients;  ///< each loss coefficient with its value and source, for people
+
+  /// Something of the microbatch is left to the program, and not settled yet.
+  bool chooses_microbatch() const { return data.microbatch_rows == 0 || step.choose_recompute; }
 };
+
+/// Makes microbatches of `rows` rows, which divide the rows of a step, and all that follows from it; `resolved` stays.
+void set_microbatch(RunConfig& run, int64_t rows, bool recompute);
 
 /// Rows of one pass over the dataset that `data` names.
 using RowsPerEpoch = std::function<int64_t(const DataConfig& data, uint64_t seed)>;

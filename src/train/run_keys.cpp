@@ -63,12 +63,13 @@ constexpr KeyRow<DataConfig> kData[] = {
                     {.doc = "rows of a step (the global batch)",
                      .also = "batch batch_size global_batch_size train_batch_size bs",
                      .required = true}),
-    row<DataConfig>("data.microbatch_rows", integer<&DataConfig::microbatch_rows>(1, kMostCount),
-                    {.doc = "rows that pass through the model together; divides `data.rows_per_step`",
-                     .also = "microbatch micro_batch micro_batch_size microbatch_size per_device_batch_size "
-                             "gradient_accumulation_steps grad_accum accumulate",
-                     .shown_default = "`data.rows_per_step`",
-                     .derive = [](DataConfig& data, const DataConfig&) { data.microbatch_rows = data.rows_per_step; }}),
+    row<DataConfig>(
+        "data.microbatch_rows", integer<&DataConfig::microbatch_rows>(1, kMostCount, {"auto", 0}),
+        {.doc = "rows that pass through the model together; divides `data.rows_per_step`. `\"auto\"`: what "
+                "fits and is predicted to be fastest (Memory, below); `balance.scope = \"microbatch\"` needs "
+                "a number",
+         .also = "microbatch micro_batch micro_batch_size microbatch_size per_device_batch_size "
+                 "gradient_accumulation_steps grad_accum accumulate"}),
 };
 
 constexpr KeyRow<Schedule> kSchedule[] = {
@@ -126,9 +127,9 @@ constexpr KeyRow<StepConfig> kStep[] = {
     row<StepConfig>("train.dtype", word<&StepConfig::dtype, DType::f32, DType::bf16>(),
                     {.doc = "storage of weights and activations; with `\"bf16\"` master weights are f32",
                      .also = "precision bf16 fp16 mixed_precision amp"}),
-    row<StepConfig>("train.recompute", boolean<&StepConfig::recompute>(),
+    row<StepConfig>("train.recompute", boolean_or_auto<&StepConfig::recompute, &StepConfig::choose_recompute>(),
                     {.doc = "run each layer's forward again in backward instead of keeping its activations: the same "
-                            "bits, less memory",
+                            "bits, less memory. `\"auto\"`: where that is predicted to be faster (Memory, below)",
                      .also = "gradient_checkpointing activation_checkpointing grad_checkpoint remat",
                      .free_on_resume = true}),
     // The model and the schedule are known from here on.
@@ -146,10 +147,10 @@ constexpr KeyRow<EvaluationConfig> kEvaluation[] = {
                           {.doc = "steps between evaluations; 0: only after the last step",
                            .also = "eval_every eval_steps eval_interval val_every",
                            .free_on_resume = true}),
-    row<EvaluationConfig>("eval.batch_rows", integer<&EvaluationConfig::batch_rows>(1, kMostCount),
-                          {.doc = "rows evaluated together; does not change the result",
+    row<EvaluationConfig>("eval.batch_rows", integer<&EvaluationConfig::batch_rows>(1, kMostCount, {"auto", 0}),
+                          {.doc = "rows evaluated together; does not change the result. `\"auto\"`: as many as "
+                                  "`data.microbatch_rows`",
                            .also = "eval_batch_size",
-                           .shown_default = "`data.microbatch_rows`",
                            .free_on_resume = true}),
     row<EvaluationConfig>("eval.every_nth", integer<&EvaluationConfig::every_nth>(1, kMostCount),
                           {.doc = "evaluates every n-th document of `data.valid` alone", .free_on_resume = true}),

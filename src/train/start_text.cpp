@@ -25,7 +25,7 @@ double epochs(const BeforeRun& before) {
 double step_flops(const RunConfig& run, const MemoryPlan& plan) {
   return static_cast<double>(plan.microbatch_flops) * static_cast<double>(run.step.microbatches);
 }
-double step_flops(const BeforeRun& before) { return step_flops(before.run, before.plan); }
+double step_flops(const BeforeRun& before) { return step_flops(before.run, before.memory.step); }
 
 /// The most that are there at once: those that are kept, and one that is being written.
 int64_t checkpoints_at_once(const RunConfig& run) {
@@ -64,7 +64,7 @@ std::string time_text(const BeforeRun& before) {
   if (before.product_rate <= 0) return "unknown";
   const int64_t left = before.run.schedule.steps - before.resumed_step.value_or(0);
   const double seconds =
-      static_cast<double>(left) * estimated_step_seconds(before.run, before.plan, before.product_rate);
+      static_cast<double>(left) * estimated_step_seconds(before.run, before.memory.step, before.product_rate);
   return fmt::format("estimated {} for {} steps, at half the rate of one product, measured: {}/s",
                      duration_text(seconds), left, flops_text(before.product_rate));
 }
@@ -120,11 +120,13 @@ std::string start_text(const BeforeRun& before) {
   line("schedule", fmt::format("{}, peak {}, {} steps of warm-up", name(run.schedule.kind), run.schedule.peak,
                                run.schedule.warmup_steps));
   line("losses", losses_text(run));
-  line("compute", fmt::format("{} a step in {} microbatch{}, {} in all", flops_text(step_flops(before)),
-                              run.step.microbatches, run.step.microbatches == 1 ? "" : "es",
-                              flops_text(step_flops(before) * static_cast<double>(run.schedule.steps))));
+  line("compute",
+       fmt::format("{} a step in {} microbatch{} of {} row{}{}, {} in all", flops_text(step_flops(before)),
+                   run.step.microbatches, run.step.microbatches == 1 ? "" : "es", run.data.microbatch_rows,
+                   run.data.microbatch_rows == 1 ? "" : "s", run.step.recompute ? ", layers run again in backward" : "",
+                   flops_text(step_flops(before) * static_cast<double>(run.schedule.steps))));
   line("time", time_text(before));
-  line("memory", fmt::format("{} of {}", bytes_text(before.plan.total()), bytes_text(before.available_bytes)));
+  line("memory", fmt::format("{} of {}", bytes_text(before.memory.device_total()), bytes_text(before.available_bytes)));
   line("checkpoints", checkpoints_text(before));
   return text;
 }

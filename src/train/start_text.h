@@ -4,13 +4,14 @@
 #include <optional>
 #include <string>
 
+#include "train/run_memory.h"
 #include "train/start_checks.h"
 
 namespace moe {
 
 struct BeforeRun {
   const RunConfig& run;
-  const MemoryPlan& plan;
+  const RunMemory& memory;
   const Dataset* train = nullptr;  ///< null: none is given, as in a dry run
   const Dataset* valid = nullptr;
   std::string device;                        ///< its name and what computes there

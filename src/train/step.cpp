@@ -164,9 +164,9 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
     sharing.watch(*run.saved_, gradients.base(), gradients.peak_bytes());
   };
   const Batch batch = placeholder_batch(step.microbatch_tokens, step.sequence_length);
-  const RouteMode mode = step.mode(0, 0);  // StableMoE learns, where it does at all
+  const RouteMode mode = step.mode(1, 0);  // StableMoE learns, where it does at all
   run.begin(batch.num_targets, batch.num_tokens);
-  if (step.balance.counts_first()) run.count_microbatch(batch, mode);
+  if (run.counts_first(mode)) run.count_microbatch(batch, mode);
   const int64_t before = counter.total().flops;
   watch();
   run.train_microbatch(batch, 0, mode);
@@ -176,24 +176,31 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
     watch();
     run.train_microbatch(batch, 0, step.mode(step.second_stage, 0));
   }
-  const auto peak = [](const std::unique_ptr<Arena>& arena) { return static_cast<int64_t>(arena->peak_bytes()); };
-  const int64_t saved = peak(run.saved_), added = peak(run.added_gradient_arena_);
+  MemoryPlan plan = run.used();
   // Further microbatches add to the first one's gradients, which must then outlive the activations.
   const bool shares = step.microbatches == 1;
-  const int64_t fitting = std::clamp<int64_t>(saved - sharing.lead(), 0, peak(run.gradient_arena_));
-  const int64_t in_gradients = shares ? fitting / kAlignment * kAlignment : 0;
-  return {.parameters = peak(run.parameter_arena_),
-          .gradients = added + peak(run.gradient_arena_),
-          .added_gradients = added,
-          .optimizer = peak(run.optimizer_arena_),
-          .batch = peak(run.batch_arena_),
-          .saved = saved,
-          .saved_in_gradients = in_gradients,
-          .scratch = peak(run.scratch_),
-          .saved_at_peak = run.saved_->at_peak(),
-          .scratch_at_peak = run.scratch_->at_peak(),
-          .costs = costs,
-          .microbatch_flops = microbatch_flops};
+  const int64_t fitting =
+      std::clamp<int64_t>(plan.saved - sharing.lead(), 0, static_cast<int64_t>(run.gradient_arena_->peak_bytes()));
+  plan.saved_in_gradients = shares ? fitting / kAlignment * kAlignment : 0;
+  plan.costs = costs;
+  plan.microbatch_flops = microbatch_flops;
+  return plan;
+}
+
+MemoryPlan TrainingStep::used() const {
+  const auto peak = [](const std::unique_ptr<Arena>& arena) { return static_cast<int64_t>(arena->peak_bytes()); };
+  const int64_t added = peak(added_gradient_arena_);
+  MemoryPlan used;
+  used.parameters = peak(parameter_arena_);
+  used.gradients = added + peak(gradient_arena_);
+  used.added_gradients = added;
+  used.optimizer = peak(optimizer_arena_);
+  used.batch = peak(batch_arena_);
+  used.saved = peak(saved_);
+  used.scratch = peak(scratch_);
+  used.saved_at_peak = saved_->at_peak();
+  used.scratch_at_peak = scratch_->at_peak();
+  return used;
 }
 
 void TrainingStep::initialize(uint64_t seed, double standard_deviation, std::span<const int64_t> token_counts,

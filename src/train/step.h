@@ -27,6 +27,7 @@ struct StepConfig {
   AdamWConfig optimizer;
   DType dtype = DType::f32;       ///< storage of weights and activations; bf16 keeps f32 master weights
   bool recompute = false;         ///< run each layer again in backward instead of keeping its activations
+  bool choose_recompute = true;   ///< recompute is not settled yet (train/settle.h); no step looks at this
   int64_t microbatch_tokens = 0;  ///< rows times sequence length
   int64_t sequence_length = 0;
   int64_t microbatches = 1;                 ///< per step
@@ -116,6 +117,9 @@ class TrainingStep {
     std::vector<size_t> gradients, weights;
   };
   NotFinite find_not_finite();
+
+  /// Of the memory that its plan gave it, what its passes have used so far, class by class; without costs.
+  MemoryPlan used() const;
 
  private:
   friend MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);

@@ -23,6 +23,7 @@ std::vector<ParameterSet> optimizer_sets(const TrainingStep& step) {
 
 // The run after its checks, with the tokenizer's special tokens.
 RunConfig prepared(RunConfig run, const TrainingData& data) {
+  MOE_CHECK(run.data.microbatch_rows > 0 && run.evaluation.batch_rows > 0);
   check_before_start(run, data);
   const Tokenizer& tokenizer = data.tokenizer;
   const auto id = [](const std::optional<int32_t>& value) {

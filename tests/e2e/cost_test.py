@@ -52,7 +52,8 @@ class CostTest(unittest.TestCase):
 
     def test_training_memory_is_what_train_plans(self):
         result = cost("--config", ROOT / "configs/deepseekmoe-2b.toml", "--recompute", "--device", "cpu")
-        plan = moe("train", ROOT / "configs/deepseekmoe-2b.toml", "--dry-run", "--verbose", "--device", "cpu").stdout
+        plan = moe("train", ROOT / "configs/deepseekmoe-2b.toml", "--dry-run", "--verbose", "--device", "cpu", "--set",
+                   "data.microbatch_rows=1", "--set", "train.recompute=true").stdout
         planned = {name: float(size) for name, size in re.findall(r"^  (\w[\w ]*\w) +([\d.]+) GiB$", plan, re.MULTILINE)}
         for part, name in (("weights", "parameters"), ("gradients", "gradients"), ("optimizer", "optimizer state")):
             self.assertAlmostEqual(result["training"][f"{part}_gib"], planned[name], delta=0.005)

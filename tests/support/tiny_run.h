@@ -12,6 +12,7 @@
 #include "formats/json.h"
 #include "tests/support/temporary_folder.h"
 #include "tokenizer/trainer.h"
+#include "train/settle.h"
 #include "train/trainer.h"
 
 namespace moe::test {
@@ -92,7 +93,9 @@ every = 4
     settings.set("run.dir=" + (folder_ / name).string());
     settings.set("data.train=" + (folder_ / "data").string());
     for (const std::string& assignment : set) settings.set(assignment);
-    return read_run_config(settings, [](const std::string&) { return int64_t{290}; });
+    RunConfig run = read_run_config(settings, [](const std::string&) { return int64_t{290}; });
+    if (run.chooses_microbatch()) settle(run, {std::max<int64_t>(run.data.microbatch_rows, 1), run.step.recompute});
+    return run;
   }
 
   /// What `moe train` does; the exit status.

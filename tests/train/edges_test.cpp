@@ -157,7 +157,8 @@ TEST(Edges, SizesThatDoNotDivideAreRefusedNotRounded) {
 
 TEST(Edges, TogetherThatOverflowAreRefused) {
   EXPECT_THAT(
-      refusal({"data.sequence_length=65536", "model.max_position_embeddings=65536", "data.rows_per_step=65536"}),
+      refusal({"data.sequence_length=65536", "model.max_position_embeddings=65536", "data.rows_per_step=65536",
+               "data.microbatch_rows=65536"}),
       HasSubstr("data.microbatch_rows is 65536, expected at most 32767 rows of data.sequence_length = 65536 tokens"));
   EXPECT_THAT(refusal({"model.hidden_size=1048576", "model.num_attention_heads=65536", "model.n_routed_experts=65536",
                        "model.num_hidden_layers=65536", "model.moe_intermediate_size=1048576"}),

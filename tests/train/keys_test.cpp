@@ -53,10 +53,38 @@ TEST(Keys, DefaultsAreOfTheirKeysValues) {
 
 struct Held {
   int64_t rows = 0;
+  bool flag = false, open = false;
 };
 constexpr KeyRow<Held> kHeld[] = {
     row<Held>("made.rows", integer<&Held::rows>(1, 8, {"auto", 0}), {.doc = "an integer or a word"}),
 };
+constexpr KeyRow<Held> kFlag[] = {
+    row<Held>("made.flag", boolean_or_auto<&Held::flag, &Held::open>(), {.doc = "a boolean or a word"}),
+};
+
+// Flag, whether it is open, and the resolved settings.
+std::tuple<bool, bool, std::string> read_flag(const std::string& assignment) {
+  Settings settings;
+  settings.set(assignment);
+  settings.know("made.rows");
+  Held held;
+  held.open = true;
+  read_rows(settings, std::span<const KeyRow<Held>>(kFlag), held, {});
+  settings.finish();
+  return {held.flag, held.open, settings.to_toml()};
+}
+
+TEST(Keys, ABooleanMayAlsoBeAWord) {
+  EXPECT_EQ(read_flag("made.flag=auto"), std::tuple(false, true, std::string("[made]\nflag = \"auto\"\n")));
+  EXPECT_EQ(read_flag("made.flag=true"), std::tuple(true, false, std::string("[made]\nflag = true\n")));
+  EXPECT_EQ(read_flag("made.flag=false"), std::tuple(false, false, std::string("[made]\nflag = false\n")));
+  EXPECT_EQ(std::get<2>(read_flag("made.rows=3")), "[made]\nflag = \"auto\"\n") << "the default";
+  for (const char* wrong : {"0", "1", "most", "1.5"}) {
+    EXPECT_THAT(test::error_of<UsageError>([&] { read_flag(std::string("made.flag=") + wrong); }),
+                HasSubstr("expected true, false or \"auto\""))
+        << wrong;
+  }
+}
 
 // Rows hold what keys to come need: an integer or a word.
 TEST(Keys, AnIntegerMayAlsoBeAWord) {

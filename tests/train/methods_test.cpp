@@ -12,6 +12,7 @@
 #include "ops/record.h"
 #include "tests/oracle/oracle.h"
 #include "tests/support/host_device.h"
+#include "tests/support/memory_use.h"
 #include "tests/support/running.h"
 
 namespace moe {
@@ -129,12 +130,14 @@ TEST_P(EveryMethod, PlannedMemoryIsWhatAStepUses) {
   const auto device = make_cpu_device();
   const auto backend = make_cpu_backend(pool);
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    StepUnderTest under(test.config, test.step(batch, 2, dtype), *device, *backend);
+    const StepConfig wanted = test.step(batch, 2, dtype);
+    StepUnderTest under(test.config, wanted, *device, *backend);
     for (int64_t step = 1; step <= 3; ++step) {  // an arena that is too small fails
       const int64_t rows = batch.rows / 2;
       under.run.accumulate([&](int64_t index) { return batch_rows(batch, index * rows, rows); }, step);
       EXPECT_TRUE(std::isfinite(under.run.update(step, 1e-3).loss));
     }
+    expect_used_as_planned(under.run, plan_training(test.config, wanted), test.config, batch.rows / 2, 12);
   }
 }
 

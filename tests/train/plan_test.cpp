@@ -1,13 +1,14 @@
-// The memory plan: it equals what a run allocates, any size is planned without memory, and what does not fit is
-// refused.
+// The memory plan: it equals what a step uses, any size is planned without memory, and what does not fit is refused.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "backend/cpu/cpu_backend.h"
 #include "model/cost.h"
+#include "tests/support/memory_use.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_model.h"
+#include "train/fit.h"
 #include "train/plan_text.h"
 
 namespace moe {
@@ -31,7 +32,7 @@ void PrintTo(const PlanCase& tested, std::ostream* out) { *out << tested.name; }
 
 class Plan : public testing::TestWithParam<PlanCase> {};
 
-TEST_P(Plan, EqualsWhatTheRunAllocatesOnceForAll) {
+TEST_P(Plan, EqualsWhatTheStepsUseAndIsAllocatedOnceForAll) {
   const ModelConfig config = tiny_config();
   const Batch batch = rows_of_two_documents(config, 4);
   StepConfig step = step_config_for(batch, 2, GetParam().dtype);
@@ -50,6 +51,18 @@ TEST_P(Plan, EqualsWhatTheRunAllocatesOnceForAll) {
   }
   EXPECT_EQ(device->allocations(), allocations);
   EXPECT_EQ(device->allocated_bytes(), plan.total());
+  expect_used_as_planned(under.run, plan, config, 2, 13);
+  // Counted without any arena: weights; a gradient and two moments of them in f32, and with bf16 f32 masters.
+  const int64_t count = ParameterCounts(config).stored();
+  const auto tensors = static_cast<int64_t>(under.run.table().size());
+  const bool bf16 = GetParam().dtype == DType::bf16;
+  const auto near = [&](int64_t planned, int64_t bytes_each) {
+    EXPECT_GE(planned, count * bytes_each);
+    EXPECT_LT(planned, count * bytes_each + 3 * 64 * tensors) << "at most 63 bytes behind each of three tensors";
+  };
+  near(plan.parameters, bf16 ? 2 : 4);
+  near(plan.gradients, 4);
+  near(plan.optimizer, bf16 ? 12 : 8);
 }
 
 INSTANTIATE_TEST_SUITE_P(Settings, Plan,
@@ -183,33 +196,58 @@ TEST(PlanText, NamesEveryClassAndTheTermsAtThePeak) {
   EXPECT_THAT(plan_text(config, step, plan_training(config, step)), HasSubstr("with recomputation"));
 }
 
-// The most rows that divide the step's and whose plan fits, found by trying them all.
-int64_t most_rows(const ModelConfig& config, StepConfig step, bool recompute, int64_t available) {
-  const int64_t rows = step.microbatch_tokens / step.sequence_length;
-  step.recompute = recompute;
+// A run of `rows` rows a step, all in one microbatch.
+RunConfig run_of(const ModelConfig& config, int64_t rows, int64_t length, DType dtype = DType::f32) {
+  RunConfig run;
+  run.model = config;
+  run.step.dtype = dtype;
+  run.data.sequence_length = length;
+  run.data.rows_per_step = rows;
+  set_microbatch(run, rows, false);
+  return run;
+}
+
+RunConfig with_rows(RunConfig run, int64_t rows, bool recompute) {
+  set_microbatch(run, rows, recompute);
+  return run;
+}
+
+Place place_with(int64_t available) { return {.device = {.available_bytes = available}}; }
+
+int64_t needed(const RunConfig& run) { return plan_run(run, {}, {}).device_total(); }
+
+// The most rows that divide the step's and that fit, found by trying them all.
+int64_t most_rows(const RunConfig& run, bool recompute, int64_t available) {
   int64_t most = 0;
-  for (int64_t r = 1; r <= rows; ++r) {
-    StepConfig tried = step;
-    tried.microbatch_tokens = r * step.sequence_length;
-    tried.microbatches = rows * step.microbatches / r;
-    if (rows * step.microbatches % r == 0 && plan_training(config, tried).total() <= available) most = r;
+  for (int64_t rows = 1; rows <= run.data.rows_per_step; ++rows) {
+    if (run.data.rows_per_step % rows == 0 && needed(with_rows(run, rows, recompute)) <= available) most = rows;
   }
   return most;
 }
 
+void refuse(const RunConfig& run, const Place& place, const RunFacts& facts = {}) {
+  refuse_if_too_large(run, facts, plan_run(run, facts, place), place);
+}
+
+std::string refusal(const RunConfig& run, const Place& place, const RunFacts& facts = {}) {
+  return error_of([&] { refuse(run, place, facts); });
+}
+
+/// The number behind `key` in a text.
+int64_t number_after(const std::string& text, const std::string& key) {
+  const size_t at = text.find(key);
+  return at == std::string::npos ? -1 : std::stoll(text.substr(at + key.size()));
+}
+
 TEST(Refusal, SaysWhatIsNeededWhatThereIsAndWhatWouldFit) {
-  const ModelConfig config = tiny_config();
-  StepConfig step;
-  step.sequence_length = 32;
-  step.microbatch_tokens = 40 * 32;
-  const MemoryPlan plan = plan_training(config, step);
-  refuse_if_too_large(config, step, plan, plan.total());
-  const int64_t available = plan.total() / 2;
-  const std::string error = error_of([&] { refuse_if_too_large(config, step, plan, available); });
-  EXPECT_THAT(error, HasSubstr(fmt::format("({} bytes), most of it saved activations", plan.total())));
+  const RunConfig run = run_of(tiny_config(), 40, 32);
+  const int64_t all = needed(run), available = all / 2;
+  EXPECT_NO_THROW(refuse(run, place_with(all)));
+  EXPECT_NO_THROW(refuse(run, {})) << "nothing is known of the device";
+  const std::string error = refusal(run, place_with(available));
+  EXPECT_THAT(error, HasSubstr(fmt::format("({} bytes), most of it saved activations", all)));
   EXPECT_THAT(error, HasSubstr(fmt::format("({} bytes) are available", available)));
-  const int64_t plain = most_rows(config, step, false, available);
-  const int64_t recomputed = most_rows(config, step, true, available);
+  const int64_t plain = most_rows(run, false, available), recomputed = most_rows(run, true, available);
   ASSERT_GT(plain, 0);
   ASSERT_GT(recomputed, plain);
   EXPECT_THAT(error, HasSubstr(fmt::format("what fits is data.microbatch_rows = {}, or train.recompute = true with "
@@ -217,14 +255,64 @@ TEST(Refusal, SaysWhatIsNeededWhatThereIsAndWhatWouldFit) {
                                            plain, recomputed)));
 }
 
-TEST(Refusal, OfAModelThatIsTooLargeItselfSaysSo) {
-  const ModelConfig config = config_145b();
-  const StepConfig step = rows_of_4096(1, 4608);
-  const MemoryPlan plan = plan_training(config, step);
-  const std::string error = error_of([&] { refuse_if_too_large(config, step, plan, int64_t{24} << 30); });
-  EXPECT_THAT(error, HasSubstr("but 24.00 GiB"));
+TEST(Refusal, OfAModelThatIsTooLargeItselfNamesOneThatFits) {
+  const RunConfig run = run_of(config_145b(), 1, 4096, DType::bf16);
+  const int64_t available = int64_t{240} << 30;
+  const std::string error = refusal(run, place_with(available));
+  EXPECT_THAT(error, HasSubstr("but 240.00 GiB"));
   EXPECT_THAT(error, HasSubstr("most of it optimizer state"));
   EXPECT_THAT(error, HasSubstr("no microbatch is small enough"));
+  const int64_t layers = number_after(error, "model.num_hidden_layers = ");
+  ASSERT_GT(layers, 1);
+  RunConfig smaller = with_rows(run, 1, true);
+  smaller.model.num_hidden_layers = layers;
+  EXPECT_LE(needed(smaller), available);
+  smaller.model.num_hidden_layers = layers + 1;
+  EXPECT_GT(needed(smaller), available);
+  EXPECT_THAT(refusal(run, place_with(1 << 30)), HasSubstr("use a smaller model or more memory"));
+}
+
+TEST(Refusal, OfRowsThatAreTooLongNamesALengthThatFits) {
+  const RunConfig run = run_of(tiny_config(), 1, 4096);
+  const int64_t available = needed(with_rows(run, 1, true)) / 3;
+  const std::string error = refusal(run, place_with(available));
+  RunConfig shorter = with_rows(run, 1, true);
+  shorter.data.sequence_length = number_after(error, "data.sequence_length = ");
+  ASSERT_GE(shorter.data.sequence_length, 32) << error;
+  set_microbatch(shorter, 1, true);
+  EXPECT_LE(needed(shorter), available);
+}
+
+// Evaluation, samples and saving are in what is needed, and the advice fits with them.
+TEST(Refusal, CountsWhatARunDoesBesideItsSteps) {
+  RunConfig run = run_of(tiny_config(), 24, 32);
+  const RunFacts facts{
+      .valid_documents = 90, .valid_rows = 90, .valid_domains = 3, .prompts = {{std::vector<int32_t>(20, 1), 0}}};
+  const auto in_all = [&](const RunConfig& tried) { return plan_run(tried, facts, {}).device_total(); };
+  EXPECT_GT(in_all(run), needed(run));
+  const int64_t available = (in_all(with_rows(run, 6, false)) + in_all(with_rows(run, 8, false))) / 2;
+  EXPECT_THAT(refusal(run, place_with(available), facts), HasSubstr("what fits is data.microbatch_rows = 6, or"));
+  EXPECT_NO_THROW(refuse(with_rows(run, 6, false), place_with(available), facts));
+  // Many rows in an evaluation are a part of their own, and the advice is then about them.
+  run = with_rows(run, 1, true);
+  run.evaluation = {.batch_rows = 64, .rows_follow = false};
+  const std::string error = refusal(run, place_with(in_all(run) / 2), facts);
+  EXPECT_THAT(error, HasSubstr("most of it evaluation"));
+  RunConfig fewer = run;
+  fewer.evaluation.batch_rows = number_after(error, "what fits is eval.batch_rows = ");
+  ASSERT_GT(fewer.evaluation.batch_rows, 0) << error;
+  EXPECT_LE(in_all(fewer), in_all(run) / 2);
+}
+
+// A GPU's memory and the host's are two, and each can be too small.
+TEST(Refusal, LooksAtTheHostsMemoryToo) {
+  const RunConfig run = run_of(tiny_config(), 24, 32);
+  Place place = place_with(int64_t{1} << 40);
+  place.host_bytes = 1 << 20;
+  place.process_bytes = 1 << 19;
+  EXPECT_THAT(refusal(run, place), HasSubstr("of the host's memory, most of it the program"));
+  place.host_bytes = 1 << 30;
+  EXPECT_NO_THROW(refuse(run, place));
 }
 
 // 128 experts that choose among 65536 tokens: as many slots as no workspace of 96 MiB sorts.

@@ -231,7 +231,7 @@ TEST(RunFile, ArrivesInTheRun) {
 // docs/training.md's defaults, as values and not by the table that both come from.
 TEST(RunFile, HasTheDefaultsThatThePageNames) {
   const RunConfig run = read("model.num_experts_per_tok=2");
-  EXPECT_EQ(run.data.microbatch_rows, 4);
+  EXPECT_EQ(run.data.microbatch_rows, 0) << "auto: settled when the run begins";
   EXPECT_EQ(run.step.optimizer.beta1, 0.9);
   EXPECT_EQ(run.step.optimizer.beta2, 0.95);
   EXPECT_EQ(run.step.optimizer.eps, 1e-8);
@@ -244,12 +244,12 @@ TEST(RunFile, HasTheDefaultsThatThePageNames) {
   EXPECT_EQ(run.schedule.final_ratio, 0.1);
   EXPECT_EQ(run.schedule.decay_fraction, 0.2);
   EXPECT_EQ(run.step.dtype, DType::f32);
-  EXPECT_FALSE(run.step.recompute);
+  EXPECT_TRUE(run.step.choose_recompute);
   EXPECT_EQ(run.seed, 1u);
   EXPECT_EQ(run.step.balance.alpha_expert, 0.01f);
   EXPECT_EQ(run.step.balance.scope, BalanceScope::sequence);
   EXPECT_EQ(run.evaluation.every, 0);
-  EXPECT_EQ(run.evaluation.batch_rows, 4);
+  EXPECT_TRUE(run.evaluation.rows_follow);
   EXPECT_EQ(run.evaluation.every_nth, 1);
   EXPECT_EQ(run.checkpoint.keep_last, 2);
   EXPECT_EQ(run.checkpoint.keep_every, 0);

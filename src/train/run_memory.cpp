@@ -1,0 +1,115 @@
+#include "train/run_memory.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/free_memory.h"
+#include "checkpoint/weights.h"
+#include "data/batch_source.h"
+#include "train/samples.h"
+
+namespace moe {
+namespace {
+
+/// Pages of the program that it reads later, stacks of its threads, and what the allocator keeps.
+constexpr int64_t kProgramBytes = int64_t{8} << 20;
+/// Bytes of host memory for a token: the fields of a Batch and of its upload (data/batch.h, infer/token_buffers.cpp),
+/// and of a token's loss on its way back.
+constexpr int64_t kBatchBytes = 6 * 4, kUploadBytes = 4, kReportBytes = 16, kLossBytes = 4;
+/// For a document and for a row: pieces, their order and the beginnings of rows (data/packing.h).
+constexpr int64_t kDocumentBytes = 16, kRowBytes = 16 + 8 + 8;
+/// For a document that is evaluated, also its sums and its place in the sample.
+constexpr int64_t kScoredBytes = 8 + 2 * 24;
+
+int64_t rows_of(int64_t documents, int64_t tokens, int64_t length) {
+  return documents == 0 ? 0 : (tokens + length - 1) / length;
+}
+
+/// The host's copy of values that are drawn for the largest parameter (TrainingStep::initialize) or written.
+int64_t copied_bytes(const ModelConfig& model) {
+  constexpr int64_t kMostDrawn = int64_t{16} << 20;
+  const auto table = parameter_table(model);
+  int64_t largest = 0;
+  for (const Parameter& parameter : table) largest = std::max(largest, parameter.shape.elements());
+  return std::max(saving_bytes(model, table), std::min(kMostDrawn, largest * static_cast<int64_t>(sizeof(float))));
+}
+
+bool within(int64_t bytes, int64_t available) { return available == 0 || bytes <= available; }
+
+}  // namespace
+
+RunFacts facts_of(const RunConfig& run, const Dataset* train, const Dataset* valid, const Tokenizer* tokenizer) {
+  RunFacts facts;
+  if (train != nullptr) facts.documents = train->count(), facts.tokens = train->info().tokens();
+  if (valid != nullptr) {
+    const EveryNth evaluated(*valid, run.evaluation.every_nth);
+    facts.valid_documents = evaluated.count();
+    facts.valid_domains = static_cast<int64_t>(evaluated.domain_names().size());
+    facts.valid_rows =
+        BatchSource(evaluated,
+                    {.sequence_length = run.data.sequence_length, .rows_per_step = 1, .order = DataOrder::once})
+            .rows_per_epoch();
+  } else if (!run.data.valid.empty()) {
+    facts.valid_rows = std::numeric_limits<int32_t>::max();
+  }
+  if (tokenizer != nullptr) {
+    facts.prompts = sample_prompts(*tokenizer, run.model, run.sample);
+  } else {
+    for (const std::string& text : run.sample.prompts)
+      facts.prompts.push_back({std::vector<int32_t>(text.size() + 1), 0});
+  }
+  return facts;
+}
+
+Place place_of(const Device& device) {
+  return {.device = device.info(), .host_bytes = usable_host_memory(), .process_bytes = resident_bytes()};
+}
+
+int64_t RunMemory::device_total() const {
+  return device_is_host ? host_total() : step.total() + workspace + evaluation + samples;
+}
+
+int64_t RunMemory::host_total() const {
+  const int64_t held = process + tables;  // from beginning to end; of the others one after another
+  if (!device_is_host) return held + std::max(batches, saving);
+  return held + step.total() + workspace + evaluation + std::max({batches, saving, samples});
+}
+
+int64_t evaluated_rows(const RunConfig& run, const RunFacts& facts) {
+  return std::min(run.evaluation.batch_rows, facts.valid_rows);
+}
+
+RunMemory plan_run(const RunConfig& run, const RunFacts& facts, const Place& place) {
+  const int64_t length = run.data.sequence_length;
+  const int64_t step_tokens = run.data.rows_per_step * length, evaluated = evaluated_rows(run, facts) * length;
+  RunMemory memory{.step = plan_training(run.model, run.step),
+                   .workspace = place.device.scratch_bytes,
+                   .process = place.process_bytes + kProgramBytes,
+                   .saving = copied_bytes(run.model),
+                   .device_is_host = place.device.is_host};
+  if (evaluated > 0) {
+    memory.evaluation =
+        Scorer::bytes(run.model, run.step.dtype, evaluated, length, ChosenIds::forgotten, facts.valid_domains);
+  }
+  memory.samples =
+      generation_bytes(run.model, run.step.dtype, facts.prompts, {.max_new_tokens = run.sample.max_new_tokens});
+  memory.batches =
+      std::max(step_tokens * std::max(kBatchBytes, kReportBytes) + run.step.microbatch_tokens * kUploadBytes,
+               evaluated * (kBatchBytes + kUploadBytes + kLossBytes));
+  memory.tables = facts.documents * kDocumentBytes + rows_of(facts.documents, facts.tokens, length) * kRowBytes;
+  if (evaluated > 0) {
+    memory.tables += facts.valid_documents * (kDocumentBytes + kScoredBytes) +
+                     (facts.valid_documents > 0 ? facts.valid_rows * kRowBytes : 0);
+  }
+  return memory;
+}
+
+bool fits(const RunConfig& run, const RunFacts& facts, const RunMemory& memory, const Place& place) {
+  if (!within(memory.device_total(), place.device.available_bytes)) return false;
+  if (!within(memory.host_total(), place.host_bytes)) return false;
+  if (place.device.most_slots == 0 || run.model.moe_layers() == 0) return true;
+  const int64_t rows = std::max(run.data.microbatch_rows, evaluated_rows(run, facts));
+  return rows * run.data.sequence_length * run.model.decoder().moe.router.slots() <= place.device.most_slots;
+}
+
+}  // namespace moe

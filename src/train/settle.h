@@ -1,0 +1,30 @@
+#pragma once
+/// What data.microbatch_rows = "auto" and train.recompute = "auto" stand for: settled once, when a run begins, written
+/// to its run.toml and its checkpoints, and kept by every resume, on any machine.
+
+#include "train/run_memory.h"
+
+namespace moe {
+
+/// The microbatch that is predicted to be fastest of those that fit, with all else that the run holds: rows that divide
+/// those of a step, up to 64K tokens on a GPU and 16K on the CPU, with and without recompute. What the run file gives
+/// is not chosen. Of predictions within 2% of the best the one with the least memory is taken. Where nothing fits: one
+/// row, and recompute.
+struct Microbatch {
+  int64_t rows = 1;
+  bool recompute = true;
+};
+Microbatch choose_microbatch(const RunConfig& run, const RunFacts& facts, const Place& place);
+
+/// Seconds of a step beside those of another choice for the same run, in a unit of its own. A step takes its products,
+/// those of recompute included, over the part of its full rate that a device reaches with microbatches of T tokens:
+/// T / (T + 8192) on a GPU, T / (T + 128) on the CPU.
+double predicted_time(const MemoryPlan& plan, const StepConfig& step, bool gpu);
+
+/// Settles the run as given, its `resolved` keys too.
+void settle(RunConfig& run, const Microbatch& microbatch);
+
+/// Settles what is open as the run with this run.toml has it; false where that says nothing that suits.
+bool settle_as_kept(RunConfig& run, const fs::path& run_toml);
+
+}  // namespace moe
