@@ -6,7 +6,7 @@
 
 namespace moe {
 
-/// `moe tokenizer train`, `moe tokenizer encode`, `moe tokenizer decode`
+/// `moe tokenizer train`, `moe tokenizer encode`, `moe tokenizer decode`, `moe tokenizer apply-template`
 void add_tokenizer_commands(CLI::App& app);
 
 /// `moe data`

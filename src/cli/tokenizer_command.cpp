@@ -8,6 +8,7 @@
 #include "base/output.h"
 #include "base/output_path.h"
 #include "base/thread_pool.h"
+#include "cli/apply_template.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/model_folder.h"
@@ -185,6 +186,7 @@ void add_tokenizer_commands(CLI::App& app) {
   add_train(*command);
   add_encode(*command);
   add_decode(*command);
+  add_apply_template_command(*command);
   add_tokenizer_compare_command(*command);
 }
 

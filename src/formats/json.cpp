@@ -93,15 +93,36 @@ std::optional<JsonMistake> find_json_mistake(std::string_view text, Json& json, 
   return std::nullopt;
 }
 
+namespace {
+
+[[noreturn]] void fail_mistake(const JsonMistake& mistake, std::string_view text, std::string_view name) {
+  const std::string_view before = text.substr(0, mistake.byte);
+  const size_t line = 1 + static_cast<size_t>(std::count(before.begin(), before.end(), '\n'));
+  const size_t newline = before.rfind('\n');
+  const size_t column = mistake.byte - (newline == std::string_view::npos ? 0 : newline + 1) + 1;
+  fail("{}: not valid JSON at line {}, column {} (byte {}): {}", name, line, column, mistake.byte, mistake.reason);
+}
+
+}  // namespace
+
 Json parse_json(std::string_view text, std::string_view name) {
   Json json;
   const auto mistake = find_json_mistake(text, json);
-  if (!mistake) return json;
-  const std::string_view before = text.substr(0, mistake->byte);
-  const size_t line = 1 + static_cast<size_t>(std::count(before.begin(), before.end(), '\n'));
-  const size_t newline = before.rfind('\n');
-  const size_t column = mistake->byte - (newline == std::string_view::npos ? 0 : newline + 1) + 1;
-  fail("{}: not valid JSON at line {}, column {} (byte {}): {}", name, line, column, mistake->byte, mistake->reason);
+  if (mistake) fail_mistake(*mistake, text, name);
+  return json;
+}
+
+bool JsonParts::parse_error(size_t position, const std::string&, const Json::exception& error) {
+  mistake = JsonMistake{position == 0 ? 0 : position - 1, reason_of(error.what())};
+  return false;
+}
+
+void parse_json_parts(std::string_view text, std::string_view name, JsonParts& parts) {
+  parts.mistake = unparsable(text);
+  if (!parts.mistake) Json::sax_parse(text.begin(), text.end(), &parts);
+  if (!parts.mistake) return;
+  parts.mistake->byte = std::min(parts.mistake->byte, text.size());
+  fail_mistake(*parts.mistake, text, name);
 }
 
 Json read_json(const fs::path& path) {

@@ -35,6 +35,17 @@ Json parse_json(std::string_view text, std::string_view name);
 /// Parses a whole file.
 Json read_json(const fs::path& path);
 
+/// What reads a document part by part, members in the document's order: derive from it, answer false to stop.
+class JsonParts : public nlohmann::json_sax<Json> {
+ public:
+  bool parse_error(size_t position, const std::string& last, const Json::exception& error) final;
+
+  std::optional<JsonMistake> mistake;
+};
+
+/// Hands the parts of one document to `parts`; the errors of parse_json.
+void parse_json_parts(std::string_view text, std::string_view name, JsonParts& parts);
+
 /// The document as text, on one line for a negative `indent`. Strings that are not UTF-8 get U+FFFD, where dump()
 /// throws.
 template <class Document>
