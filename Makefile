@@ -16,7 +16,7 @@ export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
 export CMAKE_CUDA_COMPILER_LAUNCHER ?= ccache
 endif
 
-.PHONY: build install archive test test-long mutants demo asan tsan tidy bench bench-peers golden corpus venv peers-venv dependencies format layers \
+.PHONY: build install archive test test-long mutants demo asan tsan tidy bench bench-peers golden family-golden corpus venv peers-venv dependencies format layers \
   cuda-architectures clean distclean help
 
 build: ## the program, at build/moe (installs what is missing)
@@ -66,6 +66,9 @@ bench-peers: build peers-venv ## the same step in moe, then in eager PyTorch (be
 
 golden: peers-venv ## make the reference values under tests/golden again with PyTorch
 	@build/peers-venv/bin/python tools/make_golden.py --out tests/golden
+
+family-golden: peers-venv ## make the small checkpoints under tests/golden/families again with transformers
+	@build/peers-venv/bin/python tools/make_family_golden.py --out tests/golden/families
 
 corpus: ## the demo's corpus alone, in build/corpus
 	@tools/install_dependencies.sh corpus

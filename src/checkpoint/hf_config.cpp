@@ -5,15 +5,16 @@
 #include <string_view>
 
 #include "base/paths.h"
+#include "checkpoint/family.h"
 #include "model/keys.h"
 
 namespace moe {
 namespace {
 
 // Fields that are read below and are no key of the table (model/keys.h).
-constexpr std::array kHonoured = std::to_array<std::string_view>(
-    {"rope_scaling", "rope_parameters", "bos_token_id", "eos_token_id", "pad_token_id", "model_type", "architectures",
-     "hidden_act", "attention_bias", "attention_dropout"});
+constexpr std::array kHonoured =
+    std::to_array<std::string_view>({"rope_scaling", "rope_parameters", "bos_token_id", "eos_token_id", "pad_token_id",
+                                     "model_type", "architectures", "hidden_act", "attention_dropout"});
 
 // Fields that say nothing about the mathematics of a forward pass.
 constexpr std::array kHarmless = std::to_array<std::string_view>({"auto_map",
@@ -56,8 +57,7 @@ constexpr std::array kHarmless = std::to_array<std::string_view>({"auto_map",
                                                                   "sep_token_id",
                                                                   "decoder_start_token_id"});
 
-template <size_t N>
-bool contains(const std::array<std::string_view, N>& names, std::string_view key) {
+bool contains(std::span<const std::string_view> names, std::string_view key) {
   return std::find(names.begin(), names.end(), key) != names.end();
 }
 
@@ -71,7 +71,7 @@ bool contains(const std::array<std::string_view, N>& names, std::string_view key
 const char* const kOwnType = "moe";
 const char* const kOwnArchitecture = "MoeForCausalLM";
 
-// Refuses every value but those in `allowed` (and null or absent).
+// Refuses every value that is not in `allowed`, null or absent.
 void require_one_of(const Json& json, const std::string& name, std::string_view field,
                     const std::vector<Json>& allowed) {
   const Json* value = json_find(json, field, name);
@@ -79,16 +79,29 @@ void require_one_of(const Json& json, const std::string& name, std::string_view 
   refuse(name, field, *value, json_shown(allowed.front()));
 }
 
-bool is_key(std::string_view field) {
-  const auto rows = model_keys();
-  return std::any_of(rows.begin(), rows.end(),
-                     [&](const auto& row) { return row.json != JsonForm::none && row.json_field() == field; });
+/// The name of the key's field in the family's files; "": the family has no such field.
+std::string_view field_of(const Family& family, const KeyInfo& row) {
+  if (row.json == JsonForm::none) return "";
+  if (family.fields.empty()) return row.json_field();
+  for (const FamilyField& field : family.fields) {
+    if (field.ours == row.json_field()) return field.theirs;
+  }
+  return "";
 }
 
-void refuse_unknown_fields(const Json& json, const std::string& name) {
+bool is_field(const Family& family, std::string_view name) {
+  const auto rows = model_keys();
+  return std::any_of(rows.begin(), rows.end(), [&](const auto& row) { return field_of(family, row) == name; }) ||
+         std::any_of(family.fixed.begin(), family.fixed.end(), [&](const auto& fixed) { return fixed.name == name; }) ||
+         contains(family.harmless, name);
+}
+
+void refuse_unknown_fields(const Json& json, const std::string& name, const Family& family) {
   for (const auto& [key, value] : json.items()) {
-    if (is_key(key) || contains(kHonoured, key) || contains(kHarmless, key) || value.is_null() || value == Json(false))
+    if (is_field(family, key) || contains(kHonoured, key) || contains(kHarmless, key) || value.is_null() ||
+        value == Json(false)) {
       continue;
+    }
     fail(
         "{}: the field {} (= {}) is not known, so the model might be computed wrongly; remove it if it changes nothing",
         name, key, json_shown(value));
@@ -118,17 +131,31 @@ std::optional<int64_t> read_token_id(const Json& json, const std::string& name, 
   return id;
 }
 
-void check_fixed_fields(const Json& json, const std::string& name) {
-  require_one_of(json, name, "model_type", {"deepseek", kOwnType});
-  require_one_of(json, name, "architectures", {Json::array({"DeepseekForCausalLM"}), Json::array({kOwnArchitecture})});
+const Family& read_family(const Json& json, const std::string& name) {
+  const Json* type = json_find(json, "model_type", name);
+  if (type == nullptr || *type == Json(kOwnType)) return kDeepseekFamily;
+  std::vector<std::string> known;
+  for (const Family* family : families()) {
+    if (*type == Json(family->model_type)) return *family;
+    known.push_back(family->model_type);
+  }
+  refuse(name, "model_type", *type, fmt::format("one of {}", fmt::join(known, ", ")));
+}
+
+void check_fixed_fields(const Json& json, const std::string& name, const Family& family) {
+  std::vector<Json> architectures = {Json::array({family.architecture})};
+  if (&family == &kDeepseekFamily) architectures.push_back(Json::array({kOwnArchitecture}));
+  require_one_of(json, name, "architectures", architectures);
   require_one_of(json, name, "hidden_act", {"silu", "swish"});
-  require_one_of(json, name, "attention_bias", {false});
   require_one_of(json, name, "attention_dropout", {0.0, 0});
+  for (const FixedField& field : family.fixed) {
+    require_one_of(json, name, field.name, Json::parse(field.values).get<std::vector<Json>>());
+  }
 }
 
 /// The field's value, of the row's kind; nothing where it is absent or null.
-std::optional<SettingValue> read_field(const Json& json, const std::string& name, const KeyRow<ModelConfig>& row) {
-  const std::string_view field = row.json_field();
+std::optional<SettingValue> read_field(const Json& json, const std::string& name, const KeyRow<ModelConfig>& row,
+                                       std::string_view field) {
   const Json* found = json_find(json, field, name);
   if (found == nullptr && row.json != JsonForm::required) return std::nullopt;
   switch (row.kind) {
@@ -151,12 +178,14 @@ std::optional<SettingValue> read_field(const Json& json, const std::string& name
   fail("{}: {} is of a kind that config.json does not have", name, field);
 }
 
-void read_fields(const Json& json, const std::string& name, ModelConfig& config) {
-  const ModelConfig before = config;
+void read_fields(const Json& json, const std::string& name, const Family& family, ModelConfig& config) {
+  const ModelConfig before = config, none;
   for (const KeyRow<ModelConfig>& row : model_keys()) {
-    if (row.json == JsonForm::none) continue;
-    if (row.derive != nullptr) row.derive(config, before);
-    if (const auto value = read_field(json, name, row)) row.set(config, *value);
+    const bool has_default = row.json != JsonForm::none && row.get(before) != row.get(none);  // the family's own
+    if (row.json != JsonForm::none && row.derive != nullptr && !has_default) row.derive(config, before);
+    const std::string_view field = field_of(family, row);
+    if (field.empty()) continue;
+    if (const auto value = read_field(json, name, row, field)) row.set(config, *value);
   }
 }
 
@@ -213,12 +242,14 @@ ModelConfig parse_hf_config(const Json& json, const std::string& name) {
   if (json_find(json, "rope_scaling", name) != nullptr) {
     refuse(name, "rope_scaling", json.at("rope_scaling"), "null");
   }
-  check_fixed_fields(json, name);
-  refuse_unknown_fields(json, name);
+  const Family& family = read_family(json, name);
+  check_fixed_fields(json, name, family);
+  refuse_unknown_fields(json, name, family);
   ModelConfig config;
-  read_fields(json, name, config);
-  // What the family takes where the field is absent.
-  if (json_find(json, "initializer_range", name) == nullptr) config.initializer_range = 0.02;
+  config.family = family.model_type;
+  family.set_defaults(config);
+  read_fields(json, name, family, config);
+  if (family.check != nullptr) family.check(json, name, config);
   config.n_group = std::max<int64_t>(config.n_group, 1);  // 0 is also written for "none"
   config.topk_group = std::max<int64_t>(config.topk_group, 1);
   config.rope_theta = read_rope_theta(json, name, config.rope_theta);
@@ -243,19 +274,26 @@ ModelConfig read_hf_config(const fs::path& folder) {
 
 Json to_hf_config(const ModelConfig& config, DType dtype) {
   const auto id = [](const std::optional<int64_t>& value) { return value ? Json(*value) : Json(nullptr); };
-  const bool own = is_own(config);
-  Json json = {{"architectures", Json::array({own ? kOwnArchitecture : "DeepseekForCausalLM"})},
-               {"model_type", own ? kOwnType : "deepseek"},
+  const Family& family = family_of(config);
+  const bool own = family.fields.empty() && is_own(config);
+  Json json = {{"architectures", Json::array({own ? kOwnArchitecture : family.architecture})},
+               {"model_type", own ? kOwnType : family.model_type},
                {"hidden_act", "silu"},
                {"use_cache", true},
                {"rope_scaling", nullptr},
-               {"attention_bias", false},
                {"attention_dropout", 0.0},
                {"bos_token_id", id(config.bos_token_id)},
                {"eos_token_id", id(config.eos_token_id)},
                {"pad_token_id", id(config.pad_token_id)},
                {"torch_dtype", storage(dtype).torch}};
-  for (const KeyRow<ModelConfig>& row : model_keys()) write_field(row, config, json);
+  for (const FixedField& field : family.fixed) json[std::string(field.name)] = Json::parse(field.values).front();
+  for (const KeyRow<ModelConfig>& row : model_keys()) {
+    if (family.fields.empty()) {
+      write_field(row, config, json);
+    } else if (const std::string_view field = field_of(family, row); !field.empty()) {
+      json[std::string(field)] = to_json(row.get(config));
+    }
+  }
   // These routers have no scores.
   const bool scored = config.routing != RoutingMethod::hash && config.routing != RoutingMethod::stable;
   if (own && !scored) json.erase("scoring_func");

@@ -1,5 +1,5 @@
 #pragma once
-/// config.json of Hugging Face's `DeepseekForCausalLM` (docs/paper.md section 2) <-> ModelConfig.
+/// config.json of the families of checkpoint/family.h <-> ModelConfig.
 
 #include "base/file.h"
 #include "formats/json.h"

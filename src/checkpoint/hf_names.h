@@ -1,6 +1,7 @@
 #pragma once
-/// Where each Hugging Face tensor of `DeepseekForCausalLM` (docs/paper.md section 2) lies inside our parameters.
+/// Where each Hugging Face tensor of a model's family (checkpoint/family.h) lies inside our parameters.
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,9 @@ struct HfTensor {
   int64_t elements() const;
 };
 
-/// Every element of every parameter exactly once, in the order of the table.
-std::vector<HfTensor> hf_tensors(const ModelConfig& config, const std::vector<Parameter>& table);
+/// Every element of every parameter exactly once, in the order of the table. `has` says whether a file has a tensor of
+/// that name: a layer's experts are one tensor where it has their fused name. Empty: they are apart.
+std::vector<HfTensor> hf_tensors(const ModelConfig& config, const std::vector<Parameter>& table,
+                                 const std::function<bool(const std::string&)>& has = {});
 
 }  // namespace moe

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <set>
+#include <unordered_map>
 
-#include "base/paths.h"
 #include "checkpoint/checkpoint_folder.h"
-#include "formats/json.h"
+#include "checkpoint/weight_files.h"
 #include "formats/safetensors.h"
 #include "ops/type_set.h"
 
@@ -25,9 +26,10 @@ struct Part {
 };
 
 std::vector<Part> parts_of(const ModelConfig& config, const std::vector<Parameter>& table,
-                           const std::vector<ParameterSet>& sets) {
+                           const std::vector<ParameterSet>& sets,
+                           const std::function<bool(const std::string&)>& has = {}) {
   std::vector<Part> parts;
-  for (const HfTensor& tensor : hf_tensors(config, table)) {
+  for (const HfTensor& tensor : hf_tensors(config, table, has)) {
     for (const ParameterSet& set : sets) {
       const View& view = set.views[tensor.parameter];
       if (!view) continue;  // an optimiser's state of what is not trained
@@ -110,76 +112,79 @@ void load_part(const SafetensorsFile& file, const SafetensorsTensor& tensor, con
   upload_converted(tensor, *type, part.view, device);
 }
 
+/// Several files that hold a model's tensors together, none of them twice.
+class TensorFiles {
+ public:
+  explicit TensorFiles(const std::vector<fs::path>& paths) {
+    for (const fs::path& path : paths) files_.emplace_back(path);
+    for (const SafetensorsFile& file : files_) {
+      for (const SafetensorsTensor& tensor : file.tensors()) {
+        const auto [place, is_new] = places_.try_emplace(tensor.name, Place{&file, &tensor});
+        if (!is_new) {
+          fail("{}: the tensor {} is also in {}, expected it in one of the two", file.path().string(), tensor.name,
+               place->second.file->path().string());
+        }
+      }
+    }
+  }
+
+  struct Place {
+    const SafetensorsFile* file = nullptr;
+    const SafetensorsTensor* tensor = nullptr;
+  };
+  /// Null pointers where no file has the tensor.
+  Place find(const std::string& name) const {
+    const auto found = places_.find(name);
+    return found == places_.end() ? Place{} : found->second;
+  }
+  const std::vector<SafetensorsFile>& files() const { return files_; }
+
+ private:
+  std::vector<SafetensorsFile> files_;
+  std::unordered_map<std::string, Place> places_;
+};
+
 // True for a tensor whose content the config already says: rotary frequencies of old files, a tied head's copy.
-bool is_redundant(const SafetensorsFile& file, const SafetensorsTensor& tensor, const ModelConfig& config) {
+bool is_redundant(const TensorFiles& files, const SafetensorsTensor& tensor, const ModelConfig& config) {
   if (tensor.name.ends_with(".rotary_emb.inv_freq")) return true;
   if (!config.tie_word_embeddings || tensor.name != "lm_head.weight") return false;
-  const SafetensorsTensor* embedding = file.find("model.embed_tokens.weight");
+  const SafetensorsTensor* embedding = files.find("model.embed_tokens.weight").tensor;
   return embedding != nullptr && embedding->bytes == tensor.bytes &&
          std::memcmp(embedding->data, tensor.data, tensor.bytes) == 0;
 }
 
-void refuse_extra(const SafetensorsFile& file, const std::set<std::string>& expected, const ModelConfig& config) {
-  for (const SafetensorsTensor& tensor : file.tensors()) {
-    if (expected.count(tensor.name) != 0 || is_redundant(file, tensor, config)) continue;
-    fail("{}: {} ({}) is not a tensor of the model that config.json describes; check its sizes and switches",
-         file.path().string(), tensor.name, tensor.text());
+void refuse_extra(const TensorFiles& files, const std::set<std::string>& expected, const ModelConfig& config) {
+  for (const SafetensorsFile& file : files.files()) {
+    for (const SafetensorsTensor& tensor : file.tensors()) {
+      if (expected.count(tensor.name) != 0 || is_redundant(files, tensor, config)) continue;
+      fail("{}: {} ({}) is not a tensor of the model that config.json describes; check its sizes and switches",
+           file.path().string(), tensor.name, tensor.text());
+    }
   }
 }
 
 // Reads `parts` from `files` together; each file may hold some of them.
-void load_parts(const std::vector<SafetensorsFile>& files, const std::vector<Part>& parts, const ModelConfig& config,
-                Device& device) {
+void load_parts(const TensorFiles& files, const std::vector<Part>& parts, const ModelConfig& config, Device& device) {
   std::set<std::string> expected;
   for (const Part& part : parts) {
     expected.insert(part.name);
-    const SafetensorsTensor* found = nullptr;
-    for (const SafetensorsFile& file : files) {
-      if ((found = file.find(part.name)) == nullptr) continue;
-      load_part(file, *found, part, config, device);
-      break;
+    const auto [file, tensor] = files.find(part.name);
+    if (file == nullptr) {
+      fail("{}: the tensor {} [{}] is missing; config.json asks for it", files.files().front().path().string(),
+           part.name, fmt::join(part.shape, ", "));
     }
-    if (found == nullptr) {
-      fail("{}: the tensor {} [{}] is missing; config.json asks for it", files.front().path().string(), part.name,
-           fmt::join(part.shape, ", "));
-    }
+    load_part(*file, *tensor, part, config, device);
   }
-  for (const SafetensorsFile& file : files) refuse_extra(file, expected, config);
-}
-
-/// The one file of weights: model.safetensors, or the one that an index names.
-fs::path weights_file(const fs::path& folder) {
-  const fs::path path = folder / "model.safetensors", index_path = folder / "model.safetensors.index.json";
-  std::error_code ignored;
-  if (fs::exists(path, ignored) || !fs::exists(index_path, ignored)) return path;
-  const Json index = read_json(index_path);
-  const Json& map = json_member(index, "weight_map", index_path.string());
-  if (!map.is_object()) fail("{}: weight_map is {}, expected an object", index_path.string(), json_kind(map));
-  std::set<std::string> names;
-  for (const auto& [tensor, name] : map.items()) {
-    if (!name.is_string()) {
-      fail("{}: the file of {} is {}, expected a name", index_path.string(), tensor, json_kind(name));
-    }
-    names.insert(name.get<std::string>());
-  }
-  if (names.empty()) fail("{}: weight_map names no file, expected one", index_path.string());
-  if (names.size() > 1) {
-    fail("{}: the weights are in {} files ({}, ...), but this program reads one; join them into model.safetensors",
-         index_path.string(), names.size(), *names.begin());
-  }
-  if (fs::path(*names.begin()).filename() != fs::path(*names.begin())) {
-    fail("{}: weight_map names the file {:?}, expected a name without a folder", index_path.string(), *names.begin());
-  }
-  return folder / *names.begin();
+  refuse_extra(files, expected, config);
 }
 
 }  // namespace
 
 void load_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                   const std::vector<View>& views, Device& device) {
-  std::vector<SafetensorsFile> files;
-  files.emplace_back(weights_file(folder));
-  load_parts(files, parts_of(config, table, {{"", views}}), config, device);
+  const TensorFiles files(weight_files(folder));
+  const auto has = [&](const std::string& name) { return files.find(name).file != nullptr; };
+  load_parts(files, parts_of(config, table, {{"", views}}, has), config, device);
 }
 
 int64_t saving_bytes(const ModelConfig& config, const std::vector<Parameter>& table) {
@@ -216,9 +221,7 @@ void save_optimizer(const fs::path& folder, const ModelConfig& config, const std
 
 void load_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                     const std::vector<ParameterSet>& sets, Device& device) {
-  std::vector<SafetensorsFile> files;
-  for (const fs::path& path : optimizer_files(folder)) files.emplace_back(path);
-  load_parts(files, parts_of(config, table, sets), config, device);
+  load_parts(TensorFiles(optimizer_files(folder)), parts_of(config, table, sets), config, device);
 }
 
 }  // namespace moe

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "nn/decoder_layer.h"
 
@@ -54,6 +55,7 @@ struct ModelConfig {
   std::optional<int64_t> bos_token_id;
   std::optional<int64_t> eos_token_id;
   std::optional<int64_t> pad_token_id;
+  std::string family = "deepseek";  ///< how config.json and tensors are named (checkpoint/family.h)
 
   /// Layer i is a MoE layer when there are routed experts, i >= first_k_dense_replace and i % moe_layer_freq == 0.
   bool is_moe_layer(int64_t layer) const;

@@ -4,6 +4,7 @@
 #include <functional>
 #include <numeric>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "backend/cpu/cpu_backend.h"
@@ -16,6 +17,8 @@
 
 namespace moe {
 namespace {
+
+using testing::HasSubstr;
 
 const fs::path kGolden = fs::path(MOE_SOURCE_DIR) / "tests/golden/moe_basic";
 
@@ -48,7 +51,7 @@ TEST(HfConfig, FieldsThatChangeTheMathematicsAreRefusedByName) {
       {"hidden_act", "gelu"},
       {"attention_bias", true},
       {"attention_dropout", 0.1},
-      {"model_type", "llama"},
+      {"model_type", "deepseek_v2"},
       {"q_lora_rank", 1536},
       {"sliding_window", 4096},
       {"quantization_config", {{"bits", 4}}},
@@ -143,7 +146,9 @@ TEST(HfConfig, NumbersKeepTheirMeaningAtTheirEdges) {
         const Json again = to_hf_config(parse_hf_config(json, "config.json"), DType::f32);
         // -1 is also written for no token, 0 for no groups.
         const bool none = edge == -1 && field.find("token_id") != std::string::npos;
-        if (!none && again.contains(field) && !again[field].is_null()) EXPECT_EQ(again[field], edge) << field;
+        if (!none && again.contains(field) && !again[field].is_null()) {
+          EXPECT_EQ(again[field], edge) << field;
+        }
         ++taken;
       } catch (const Error& error) {
         EXPECT_NE(std::string(error.what()).find(field), std::string::npos)
@@ -226,27 +231,53 @@ TEST_F(HfWeights, MissingExtraAndMisshapenTensorsAreNamed) {
   EXPECT_NE(dtype.find("expected F32, BF16 or F16"), std::string::npos) << dtype;
 }
 
-TEST_F(HfWeights, TheOneFileOfAnIndexIsReadAndSeveralAreRefused) {
+TEST_F(HfWeights, TheFilesOfAnIndexAreReadTogether) {
   const ModelConfig config = tiny_config();
   const auto table = parameter_table(config);
   EXPECT_EQ(load_refusal(config, [](Tensors&) {}), "(not refused)");
-  const std::string expected(static_cast<const char*>(views_[1].data), views_[1].bytes());
-  fs::rename(folder_.path() / "model.safetensors", folder_.path() / "model-00001-of-00001.safetensors");
+  const auto bytes = [&] {
+    std::string all;
+    for (const View& view : views_) all.append(static_cast<const char*>(view.data), view.bytes());
+    return all;
+  };
+  const std::string expected = bytes();
   const auto read_with = [&](const Json& map) {
     write_file(folder_.path() / "model.safetensors.index.json", Json{{"weight_map", map}}.dump());
     return refusal([&] { load(config, table); });
   };
-  EXPECT_EQ(read_with({{"a", "model-00001-of-00001.safetensors"}, {"b", "model-00001-of-00001.safetensors"}}),
-            "(not refused)");
-  EXPECT_EQ(std::string(static_cast<const char*>(views_[1].data), views_[1].bytes()), expected);
-  const std::string several = read_with({{"a", "model-00001-of-00002.safetensors"}, {"b", "second"}});
-  EXPECT_NE(several.find("the weights are in 2 files (model-00001-of-00002.safetensors, ...)"), std::string::npos)
-      << several;
-  EXPECT_NE(read_with({{"a", "other"}}).find("other: No such file"), std::string::npos);
-  EXPECT_NE(read_with({{"a", "../x"}}).find("expected a name without a folder"), std::string::npos);
-  EXPECT_NE(read_with({{"a", 3}}).find("the file of a is an integer"), std::string::npos) << read_with({{"a", 3}});
-  EXPECT_NE(read_with(Json::object()).find("names no file"), std::string::npos);
-  EXPECT_NE(read_with(Json::array()).find("expected an object"), std::string::npos);
+  // Every third tensor in a file of its own.
+  const auto split = [&](const std::string& twice) {
+    const SafetensorsFile whole(folder_.path() / "whole");
+    for (size_t part = 0; part < 2; ++part) {
+      std::vector<SafetensorsWriter::Declaration> declarations;
+      for (size_t i = 0; i < whole.tensors().size(); ++i) {
+        const SafetensorsTensor& tensor = whole.tensors()[i];
+        if ((i % 3 == 0) == (part == 0) || tensor.name == twice)
+          declarations.push_back({tensor.name, "F32", tensor.shape});
+      }
+      SafetensorsWriter writer(folder_.path() / (part == 0 ? "a" : "b"), declarations);
+      for (const auto& declared : declarations) {
+        const SafetensorsTensor* tensor = whole.find(declared.name);
+        writer.write(tensor->name, tensor->data, tensor->bytes);
+      }
+      writer.commit();
+    }
+  };
+  fs::rename(folder_.path() / "model.safetensors", folder_.path() / "whole");
+  EXPECT_EQ(read_with({{"x", "whole"}, {"y", "whole"}}), "(not refused)");
+  EXPECT_EQ(bytes(), expected);
+  split("");
+  EXPECT_EQ(read_with({{"x", "a"}, {"y", "b"}}), "(not refused)");
+  EXPECT_EQ(bytes(), expected);
+  EXPECT_THAT(read_with({{"x", "b"}}), HasSubstr("is missing; config.json asks for it"));
+  EXPECT_THAT(read_with({{"x", "a"}, {"y", "other"}}),
+              HasSubstr("names \"other\", which is not in the folder; copy all of the model's 2 files"));
+  split("model.norm.weight");
+  EXPECT_THAT(read_with({{"x", "a"}, {"y", "b"}}), HasSubstr("the tensor model.norm.weight is also in"));
+  EXPECT_THAT(read_with({{"a", "../x"}}), HasSubstr("expected a name without a folder"));
+  EXPECT_THAT(read_with({{"a", 3}}), HasSubstr("the file of a is an integer"));
+  EXPECT_THAT(read_with(Json::object()), HasSubstr("names no file"));
+  EXPECT_THAT(read_with(Json::array()), HasSubstr("expected an object"));
 }
 
 // FIELD 1d: a converter that drops experts leaves random weights; one that swaps gate and up; one that transposes where

@@ -202,8 +202,8 @@ class Logits(Folder):
         other = self.folder / "other"
         other.mkdir()
         config = json.loads((GOLDEN / "config.json").read_text())
-        (other / "config.json").write_text(json.dumps(config | {"model_type": "llama"}))
-        sentence = 'model_type is "llama", expected "deepseek"'
+        (other / "config.json").write_text(json.dumps(config | {"model_type": "deepseek_v2"}))
+        sentence = 'model_type is "deepseek_v2", expected one of deepseek, llama, mixtral'
         self.expect_error(1, sentence, "logits", other, "--tokens", "1", "--out", self.folder / "none")
 
 

@@ -1,0 +1,58 @@
+#pragma once
+/// A family of models, as data: how it spells the fields of config.json and the names of tensors. Families are
+/// immutable and may be used from any thread. docs/add-a-family.md says how to add one.
+
+#include <span>
+#include <string_view>
+
+#include "formats/json.h"
+#include "model/config.h"
+
+namespace moe {
+
+/// A field of config.json: its name in our table of keys (KeyInfo::json_field()) and in the family's files.
+struct FamilyField {
+  std::string_view ours, theirs;
+};
+
+/// A field that must have one of these values, or be null or absent. `values` is a JSON list.
+struct FixedField {
+  std::string_view name;
+  const char* values;
+};
+
+/// Tensor names behind "model.layers.I."; {} stands for the number of an expert.
+struct TensorNames {
+  const char* router = "mlp.gate.weight";
+  const char* expert_gate = "mlp.experts.{}.gate_proj.weight";
+  const char* expert_up = "mlp.experts.{}.up_proj.weight";
+  const char* expert_down = "mlp.experts.{}.down_proj.weight";
+  /// All experts of a layer in one tensor: [E, 2w, d] (gate rows, then up rows) and [E, d, w]. Read, never written.
+  const char* fused_gate_up = "mlp.experts.gate_up_proj";
+  const char* fused_down = "mlp.experts.down_proj";
+  const char* shared = "mlp.shared_experts.";  ///< before gate_proj.weight, up_proj.weight, down_proj.weight
+};
+
+struct Family {
+  const char* model_type;
+  const char* architecture;
+  /// The keys that the family has; empty: every key, by our own name.
+  std::span<const FamilyField> fields;
+  std::span<const FixedField> fixed;
+  /// Fields that change nothing in a forward pass, beyond those of all families.
+  std::span<const std::string_view> harmless;
+  /// Sets what the family implies, and its defaults for absent fields, before the fields are read.
+  void (*set_defaults)(ModelConfig& config);
+  /// Refuses what depends on several fields; null: nothing does.
+  void (*check)(const Json& json, const std::string& name, const ModelConfig& config);
+  TensorNames names;
+};
+
+/// Every family, the one of our own checkpoints first.
+std::span<const Family* const> families();
+/// The family of config.family.
+const Family& family_of(const ModelConfig& config);
+
+extern const Family kDeepseekFamily, kLlamaFamily, kMixtralFamily;
+
+}  // namespace moe

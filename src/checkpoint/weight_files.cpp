@@ -1,0 +1,39 @@
+#include "checkpoint/weight_files.h"
+
+#include <set>
+#include <string>
+
+#include "base/error.h"
+#include "formats/json.h"
+
+namespace moe {
+
+std::vector<fs::path> weight_files(const fs::path& folder) {
+  const fs::path path = folder / "model.safetensors", index_path = folder / "model.safetensors.index.json";
+  std::error_code ignored;
+  if (fs::exists(path, ignored) || !fs::exists(index_path, ignored)) return {path};
+  const std::string where = index_path.string();
+  const Json index = read_json(index_path);
+  const Json& map = json_member(index, "weight_map", where);
+  if (!map.is_object()) fail("{}: weight_map is {}, expected an object", where, json_kind(map));
+  std::set<std::string> names;
+  for (const auto& [tensor, name] : map.items()) {
+    if (!name.is_string()) fail("{}: the file of {} is {}, expected a name", where, tensor, json_kind(name));
+    names.insert(name.get<std::string>());
+  }
+  if (names.empty()) fail("{}: weight_map names no file, expected at least one", where);
+  std::vector<fs::path> files;
+  for (const std::string& name : names) {
+    if (fs::path(name).filename() != fs::path(name)) {
+      fail("{}: weight_map names the file {:?}, expected a name without a folder", where, name);
+    }
+    files.push_back(folder / name);
+    if (!fs::exists(files.back(), ignored)) {
+      fail("{}: weight_map names {:?}, which is not in the folder; copy all of the model's {} files", where, name,
+           names.size());
+    }
+  }
+  return files;
+}
+
+}  // namespace moe

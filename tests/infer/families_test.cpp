@@ -1,0 +1,149 @@
+// Checkpoints as `transformers` writes them, with its logits (tests/golden/families, tools/make_family_golden.py).
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "checkpoint/family.h"
+#include "checkpoint/hf_config.h"
+#include "checkpoint/weights.h"
+#include "infer/forward.h"
+#include "tests/support/golden.h"
+#include "tests/support/host_device.h"
+#include "tests/support/machines.h"
+#include "tests/support/temporary_folder.h"
+
+namespace moe {
+namespace {
+
+using testing::HasSubstr;
+
+const std::vector<std::string> kFolders = {"llama", "llama_odd", "mixtral", "mixtral_fused"};
+
+fs::path folder_of(const std::string& name) { return golden_folder() / "families" / name; }
+
+class Families : public testing::TestWithParam<std::tuple<std::string, std::string>> {
+ protected:
+  void SetUp() override {
+    MOE_SKIP_WITHOUT(std::get<1>(GetParam()));
+    machine_.emplace(std::get<1>(GetParam()));
+  }
+  fs::path folder() const { return folder_of(std::get<0>(GetParam())); }
+
+  /// Logits of the references' rows by the model in a folder.
+  std::vector<float> logits(const fs::path& model) {
+    const SafetensorsFile references(folder() / "references.safetensors");
+    const int64_t count = references.find("input.tokens")->elements();
+    const LoadedModel loaded(model, DType::f32, *machine_->device);
+    Scorer scorer({loaded.model(), DType::f32, *machine_->device, *machine_->backend}, count, count);
+    const int64_t vocabulary = loaded.config().vocab_size;
+    std::vector<float> all(static_cast<size_t>(count * vocabulary)), rows;
+    scorer.logits(golden_batch(references, 1, count), [&](int64_t first, int64_t n, const float* values) {
+      std::copy(values, values + n * vocabulary, all.begin() + first * vocabulary);
+    });
+    for (const int32_t row : integers(references, "rows")) {
+      rows.insert(rows.end(), all.begin() + row * vocabulary, all.begin() + (row + 1) * vocabulary);
+    }
+    return rows;
+  }
+
+  std::optional<Machine> machine_;
+};
+
+TEST_P(Families, LogitsAreThoseOfTransformers) {
+  const SafetensorsFile references(folder() / "references.safetensors");
+  EXPECT_LT(relative_error(logits(folder()).data(), *references.find("logits")), 5e-6);
+}
+
+// The fields and tensors of a family are written as they were read; experts apart, in one file.
+TEST_P(Families, WrittenAndReadAgainIsTheSameModel) {
+  const test::TemporaryFolder copy;
+  const ModelConfig config = read_hf_config(folder());
+  const auto table = parameter_table(config);
+  HostDevice host;
+  std::vector<View> views;
+  for (const Parameter& parameter : table) {
+    const auto bytes = static_cast<size_t>(parameter.shape.elements()) * sizeof(float);
+    views.emplace_back(host.allocate(bytes, parameter.name), DType::f32, parameter.shape);
+  }
+  load_weights(folder(), config, table, views, host);
+  const Json written = to_hf_config(config, DType::f32);
+  write_file(copy / "config.json", written.dump());
+  save_weights(copy.path(), config, table, views, host);
+  EXPECT_EQ(logits(copy.path()), logits(folder()));
+  const Json given = read_json(folder() / "config.json");
+  for (const char* field : {"model_type", "architectures", "vocab_size", "hidden_size", "intermediate_size",
+                            "num_key_value_heads", "rms_norm_eps", "tie_word_embeddings"}) {
+    EXPECT_EQ(written[field], given[field]) << field;
+  }
+  EXPECT_EQ(to_hf_config(read_hf_config(copy.path()), DType::f32), written);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Families,
+                         testing::Combine(testing::ValuesIn(kFolders), testing::ValuesIn(machine_kinds())),
+                         [](const auto& info) { return std::get<0>(info.param) + "_" + std::get<1>(info.param); });
+
+std::string refusal(const std::string& folder, const Json& changes) {
+  Json json = read_json(folder_of(folder) / "config.json");
+  json.update(changes);
+  try {
+    parse_hf_config(json, "config.json");
+    return "(not refused)";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+TEST(FamilyFields, WhatIsNotComputedIsRefusedByName) {
+  EXPECT_THAT(refusal("llama", {{"attention_bias", true}}), HasSubstr("attention_bias is true, expected false"));
+  EXPECT_THAT(refusal("llama", {{"mlp_bias", true}}), HasSubstr("mlp_bias is true, expected false"));
+  EXPECT_THAT(refusal("llama", {{"n_routed_experts", 4}}), HasSubstr("the field n_routed_experts (= 4) is not known"));
+  EXPECT_THAT(refusal("llama", {{"rope_scaling", {{"rope_type", "llama3"}}}}), HasSubstr("rope_scaling"));
+  EXPECT_THAT(refusal("mixtral", {{"sliding_window", 512}}), HasSubstr("sliding_window is 512, expected null or at"));
+  EXPECT_THAT(refusal("mixtral", {{"norm_topk_prob", true}}), HasSubstr("the field norm_topk_prob (= true)"));
+  EXPECT_THAT(refusal("mixtral", {{"num_local_experts", 1}}),
+              HasSubstr("num_experts_per_tok is 2, but there are only"));
+  EXPECT_THAT(refusal("mixtral", {{"architectures", {"LlamaForCausalLM"}}}), HasSubstr("architectures is"));
+  EXPECT_THAT(refusal("mixtral", {{"model_type", "deepseek_v3"}}),
+              HasSubstr("expected one of deepseek, llama, mixtral"));
+  EXPECT_EQ(refusal("mixtral", {{"sliding_window", 600}}), "(not refused)");
+  EXPECT_EQ(refusal("mixtral", {{"sliding_window", nullptr}}), "(not refused)");
+}
+
+// Of absent fields the family's own class decides.
+TEST(FamilyFields, AbsentFieldsHaveTheFamilysValues) {
+  const Json required = {{"model_type", "mixtral"},
+                         {"vocab_size", 32000},
+                         {"hidden_size", 4096},
+                         {"num_hidden_layers", 2},
+                         {"num_attention_heads", 32}};
+  const ModelConfig mixtral = parse_hf_config(required, "config.json");
+  EXPECT_EQ(mixtral.num_key_value_heads, 8);
+  EXPECT_EQ(mixtral.n_routed_experts, 8);
+  EXPECT_EQ(mixtral.num_experts_per_tok, 2);
+  EXPECT_EQ(mixtral.moe_intermediate_size, 14336);
+  EXPECT_EQ(mixtral.head_dim, 128);
+  EXPECT_EQ(mixtral.rms_norm_eps, 1e-5);
+  EXPECT_EQ(mixtral.rope_theta, 1e6);
+  EXPECT_TRUE(mixtral.norm_topk_prob);
+}
+
+// Of published configurations: harmless fields of DeepSeekMoE models.
+TEST(FamilyFields, HarmlessFieldsOfPublishedModelsPass) {
+  Json json = read_json(golden_folder() / "moe_basic" / "config.json");
+  const int64_t experts = json["n_routed_experts"];
+  json.update({{"moe_implementation", "eager"},
+               {"router_aux_loss_coef", 0.01},
+               {"num_local_experts", experts},
+               {"qk_nope_head_dim", 0},
+               {"mlp_bias", false},
+               {"sliding_window", nullptr}});
+  EXPECT_EQ(parse_hf_config(json, "config.json").n_routed_experts, experts);
+  json["num_local_experts"] = experts + 1;
+  EXPECT_THROW(parse_hf_config(json, "config.json"), Error);
+  json["num_local_experts"] = experts;
+  json["qk_nope_head_dim"] = 128;
+  EXPECT_THROW(parse_hf_config(json, "config.json"), Error);
+}
+
+}  // namespace
+}  // namespace moe
