@@ -4,11 +4,10 @@
 #include <cstring>
 #include <functional>
 #include <set>
-#include <unordered_map>
 
 #include "checkpoint/checkpoint_folder.h"
+#include "checkpoint/file_begins.h"
 #include "checkpoint/weight_files.h"
-#include "formats/safetensors.h"
 #include "ops/type_set.h"
 
 namespace moe {
@@ -89,60 +88,31 @@ void check_hash_table(const SafetensorsFile& file, const SafetensorsTensor& tens
   }
 }
 
-void load_part(const SafetensorsFile& file, const SafetensorsTensor& tensor, const Part& part,
-               const ModelConfig& config, Device& device) {
-  if (tensor.shape != part.shape) {
-    fail("{}: {} is {}, expected {} from config.json", file.path().string(), part.name, tensor.text(),
-         fmt::format("[{}]", fmt::join(part.shape, ", ")));
-  }
-  const bool integers = part.view.dtype == DType::i32;
-  if (integers && tensor.dtype != "I32") {
-    fail("{}: {} is {}, expected I32, an expert for each token id", file.path().string(), part.name, tensor.text());
-  }
-  const StorageType* const type = safetensors_type(tensor.dtype);
-  if (!integers && (type == nullptr || !weight_types().has(type->dtype))) {
-    fail("{}: {} is {}, expected F32, BF16 or F16; convert the file first", file.path().string(), part.name,
-         tensor.text());
-  }
-  if (integers) check_hash_table(file, tensor, config.n_routed_experts);
-  if (type->dtype == part.view.dtype) {
-    device.upload(part.view.data, tensor.data, tensor.bytes);
-    return;
-  }
-  upload_converted(tensor, *type, part.view, device);
-}
-
-/// Several files that hold a model's tensors together, none of them twice.
-class TensorFiles {
- public:
-  explicit TensorFiles(const std::vector<fs::path>& paths) {
-    for (const fs::path& path : paths) files_.emplace_back(path);
-    for (const SafetensorsFile& file : files_) {
-      for (const SafetensorsTensor& tensor : file.tensors()) {
-        const auto [place, is_new] = places_.try_emplace(tensor.name, Place{&file, &tensor});
-        if (!is_new) {
-          fail("{}: the tensor {} is also in {}, expected it in one of the two", file.path().string(), tensor.name,
-               place->second.file->path().string());
-        }
-      }
-    }
-  }
-
-  struct Place {
-    const SafetensorsFile* file = nullptr;
-    const SafetensorsTensor* tensor = nullptr;
-  };
-  /// Null pointers where no file has the tensor.
-  Place find(const std::string& name) const {
-    const auto found = places_.find(name);
-    return found == places_.end() ? Place{} : found->second;
-  }
-  const std::vector<SafetensorsFile>& files() const { return files_; }
-
- private:
-  std::vector<SafetensorsFile> files_;
-  std::unordered_map<std::string, Place> places_;
+/// What a file must have under a name.
+struct Expected {
+  std::string name;
+  std::vector<int64_t> shape;
+  bool integers;
 };
+
+void check_tensor(const TensorFiles::Place& place, const Expected& expected, const ModelConfig& config) {
+  const auto& [file, tensor] = place;
+  const std::string path = file->path().string();
+  if (tensor->shape != expected.shape) {
+    fail("{}: {} is {}, expected {} from config.json", path, expected.name, tensor->text(),
+         fmt::format("[{}]", fmt::join(expected.shape, ", ")));
+  }
+  if (expected.integers) {
+    if (tensor->dtype != "I32") {
+      fail("{}: {} is {}, expected I32, an expert for each token id", path, expected.name, tensor->text());
+    }
+    return check_hash_table(*file, *tensor, config.n_routed_experts);
+  }
+  const StorageType* const type = safetensors_type(tensor->dtype);
+  if (type == nullptr || !weight_types().has(type->dtype)) {
+    fail("{}: {} is {}, expected F32, BF16 or F16; convert the file first", path, expected.name, tensor->text());
+  }
+}
 
 // True for a tensor whose content the config already says: rotary frequencies of old files, a tied head's copy.
 bool is_redundant(const TensorFiles& files, const SafetensorsTensor& tensor, const ModelConfig& config) {
@@ -163,27 +133,51 @@ void refuse_extra(const TensorFiles& files, const std::set<std::string>& expecte
   }
 }
 
+/// Every expected tensor is there as it must be, and no other is.
+void check_tensors(const TensorFiles& files, const std::vector<Expected>& tensors, const ModelConfig& config) {
+  std::set<std::string> names;
+  for (const Expected& expected : tensors) {
+    names.insert(expected.name);
+    const TensorFiles::Place place = files.find(expected.name);
+    if (place.file == nullptr) {
+      fail("{}: the tensor {} [{}] is missing; config.json asks for it", files.files().front().path().string(),
+           expected.name, fmt::join(expected.shape, ", "));
+    }
+    check_tensor(place, expected, config);
+  }
+  refuse_extra(files, names, config);
+}
+
 // Reads `parts` from `files` together; each file may hold some of them.
 void load_parts(const TensorFiles& files, const std::vector<Part>& parts, const ModelConfig& config, Device& device) {
-  std::set<std::string> expected;
+  std::vector<Expected> expected;
+  for (const Part& part : parts) expected.push_back({part.name, part.shape, part.view.dtype == DType::i32});
+  check_tensors(files, expected, config);
   for (const Part& part : parts) {
-    expected.insert(part.name);
-    const auto [file, tensor] = files.find(part.name);
-    if (file == nullptr) {
-      fail("{}: the tensor {} [{}] is missing; config.json asks for it", files.files().front().path().string(),
-           part.name, fmt::join(part.shape, ", "));
+    const SafetensorsTensor& tensor = *files.find(part.name).tensor;
+    const StorageType& type = *safetensors_type(tensor.dtype);
+    if (type.dtype == part.view.dtype) {
+      device.upload(part.view.data, tensor.data, tensor.bytes);
+    } else {
+      upload_converted(tensor, type, part.view, device);
     }
-    load_part(*file, *tensor, part, config, device);
   }
-  refuse_extra(files, expected, config);
 }
 
 }  // namespace
 
+void check_weights(const TensorFiles& files, const ModelConfig& config, const std::vector<Parameter>& table) {
+  std::vector<Expected> expected;
+  for (HfTensor& tensor : hf_tensors(config, table, [&](const std::string& name) { return files.has(name); })) {
+    expected.push_back({std::move(tensor.name), std::move(tensor.shape), table[tensor.parameter].is_table()});
+  }
+  check_tensors(files, expected, config);
+}
+
 void load_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                   const std::vector<View>& views, Device& device) {
   const TensorFiles files(weight_files(folder));
-  const auto has = [&](const std::string& name) { return files.find(name).file != nullptr; };
+  const auto has = [&](const std::string& name) { return files.has(name); };
   load_parts(files, parts_of(config, table, {{"", views}}, has), config, device);
 }
 
@@ -202,16 +196,9 @@ void save_weights(const fs::path& folder, const ModelConfig& config, const std::
 void save_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                     const std::vector<ParameterSet>& sets, Device& device, int64_t most_bytes) {
   const std::vector<Part> parts = parts_of(config, table, sets);
-  std::vector<size_t> begins{0};
-  int64_t bytes = 0;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    if (bytes > 0 && bytes + parts[i].bytes() > most_bytes) {
-      begins.push_back(i);
-      bytes = 0;
-    }
-    bytes += parts[i].bytes();
-  }
-  begins.push_back(parts.size());
+  std::vector<int64_t> sizes;
+  for (const Part& part : parts) sizes.push_back(part.bytes());
+  const std::vector<size_t> begins = file_begins(sizes, most_bytes);
   const size_t shards = begins.size() - 1;
   for (size_t shard = 0; shard < shards; ++shard) {
     const std::string name = fmt::format("{}{:05}-of-{:05}.safetensors", kOptimizerPrefix, shard + 1, shards);

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "checkpoint/hf_names.h"
+#include "checkpoint/tensor_files.h"
 #include "ops/device.h"
 
 namespace moe {
@@ -13,9 +14,12 @@ struct ParameterSet {
   const std::vector<View>& views;
 };
 
-/// Fills `views` (in the order of `table`, any float type) from FOLDER/model.safetensors. Every tensor is accounted
-/// for: a missing, extra or wrongly shaped one, one that is not F32, BF16 or F16, or a hash table (I32) that names an
-/// expert that the model does not have, is an error that names it.
+/// Compares files with the parameters of a model. Every tensor is accounted for: a missing, extra or wrongly shaped
+/// one, one that is not F32, BF16 or F16, or a hash table (I32) that names an expert that the model does not have, is
+/// an error that names it.
+void check_weights(const TensorFiles& files, const ModelConfig& config, const std::vector<Parameter>& table);
+
+/// Fills `views` (in the order of `table`, any float type) from FOLDER's weight_files(), after check_weights().
 void load_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                   const std::vector<View>& views, Device& device);
 

@@ -27,6 +27,15 @@ void add_eval_command(CLI::App& app);
 /// `moe cost`
 void add_cost_command(CLI::App& app);
 
+/// `moe convert`
+void add_convert_command(CLI::App& app);
+
+/// `moe init`
+void add_init_command(CLI::App& app);
+
+/// `moe inspect`
+void add_inspect_command(CLI::App& app);
+
 /// `moe study` run, show
 void add_study_command(CLI::App& app);
 

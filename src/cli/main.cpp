@@ -39,6 +39,9 @@ void add_commands(CLI::App& app) {
   add_generate_command(app);
   add_eval_command(app);
   add_study_command(app);
+  add_inspect_command(app);
+  add_convert_command(app);
+  add_init_command(app);
   add_cost_command(app);
   add_logits_command(app);
   add_bench_command(app);

@@ -1,0 +1,34 @@
+#pragma once
+/// The safetensors files of a model, or of an optimiser's state, as one set of tensors.
+
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "formats/safetensors.h"
+
+namespace moe {
+
+/// Several mapped files that hold tensors together. May be read from several threads.
+class TensorFiles {
+ public:
+  /// Checks every file, and that no tensor is in two of them.
+  explicit TensorFiles(const std::vector<fs::path>& paths);
+
+  struct Place {
+    const SafetensorsFile* file = nullptr;
+    const SafetensorsTensor* tensor = nullptr;
+  };
+  /// Null pointers where no file has the tensor.
+  Place find(const std::string& name) const;
+  bool has(const std::string& name) const { return places_.count(name) != 0; }
+
+  /// At least one.
+  const std::vector<SafetensorsFile>& files() const { return files_; }
+
+ private:
+  std::vector<SafetensorsFile> files_;
+  std::unordered_map<std::string, Place> places_;
+};
+
+}  // namespace moe

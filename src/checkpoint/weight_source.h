@@ -1,0 +1,72 @@
+#pragma once
+/// A model's weights, read slice by slice from files or drawn at random: what `moe convert` and `moe init` write.
+
+#include <memory>
+
+#include "base/file.h"
+#include "checkpoint/tensor_files.h"
+#include "model/parameters.h"
+
+namespace moe {
+
+/// Weights by parameter and element. Several threads may read at once.
+class WeightSource {
+ public:
+  explicit WeightSource(ModelConfig config);
+  virtual ~WeightSource() = default;
+  WeightSource(const WeightSource&) = delete;
+  WeightSource& operator=(const WeightSource&) = delete;
+
+  const ModelConfig& config() const { return config_; }
+  const std::vector<Parameter>& table() const { return table_; }
+
+  /// What element `element` of the parameter is stored as.
+  virtual DType stored(size_t parameter, int64_t element) const = 0;
+  /// Elements [begin, begin + count) of a parameter of floats, as f32.
+  virtual void read(size_t parameter, int64_t begin, int64_t count, float* values) const = 0;
+  /// The same of a table of integers.
+  virtual void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const = 0;
+
+ private:
+  ModelConfig config_;
+  std::vector<Parameter> table_;
+};
+
+/// The weights of a model folder, mapped. The constructor checks config.json and every tensor as load_weights() does.
+class FolderWeights final : public WeightSource {
+ public:
+  explicit FolderWeights(const fs::path& folder);
+
+  DType stored(size_t parameter, int64_t element) const override;
+  void read(size_t parameter, int64_t begin, int64_t count, float* values) const override;
+  void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const override;
+
+  const TensorFiles& files() const { return files_; }
+
+ private:
+  struct Piece {
+    int64_t begin, end;  ///< elements of the parameter
+    const SafetensorsTensor* tensor;
+    DType dtype;
+  };
+  const Piece& piece_at(size_t parameter, int64_t element) const;
+
+  TensorFiles files_;
+  std::vector<std::vector<Piece>> pieces_;  ///< by parameter, in order
+};
+
+/// The initial values of training (docs/paper.md section 1), with the config's initializer_range. Models with hash
+/// tables are refused: their tables depend on a dataset.
+class InitialWeights final : public WeightSource {
+ public:
+  InitialWeights(const ModelConfig& config, uint64_t seed);
+
+  DType stored(size_t parameter, int64_t element) const override;
+  void read(size_t parameter, int64_t begin, int64_t count, float* values) const override;
+  void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const override;
+
+ private:
+  uint64_t seed_;
+};
+
+}  // namespace moe

@@ -1,0 +1,90 @@
+#include "cli/model_writing.h"
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/output.h"
+#include "base/paths.h"
+#include "checkpoint/family.h"
+#include "cli/device_option.h"
+#include "cli/number_option.h"
+#include "model/cost.h"
+#include "train/amounts.h"
+
+namespace moe {
+namespace {
+
+std::optional<DType> wanted_dtype(const ModelOutput& output) {
+  if (output.dtype.empty()) return std::nullopt;
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    if (output.dtype == name(dtype)) return dtype;
+  }
+  fail_usage("--dtype {}: expected f32, bf16 or f16", output.dtype);
+}
+
+double billions(int64_t count) { return 1e-9 * static_cast<double>(count); }
+
+/// README.md of a model's folder, with the head that model pages read.
+std::string model_card(const WeightSource& source, const std::string& origin) {
+  const ModelConfig& config = source.config();
+  const ParameterCounts counts(config);
+  std::string sizes = fmt::format(
+      "| | |\n|---|---|\n| class | `{}` |\n| parameters | {:.3f} billion |\n| used for a token | {:.3f} billion |\n"
+      "| layers, width | {}, {} |\n| vocabulary, context | {}, {} tokens |\n",
+      family_of(config).architecture, billions(counts.stored()), billions(counts.activated()), config.num_hidden_layers,
+      config.hidden_size, config.vocab_size, config.max_position_embeddings);
+  if (config.n_routed_experts > 0) {
+    sizes += fmt::format("| experts of a layer | {} routed, {} of them for a token; {} shared |\n",
+                         config.n_routed_experts, config.num_experts_per_tok, config.n_shared_experts);
+  }
+  return fmt::format("---\npipeline_tag: text-generation\ntags:\n- {}\n{}---\n\n# Model\n\n{}\n{}\n", config.family,
+                     config.n_routed_experts > 0 ? "- mixture-of-experts\n" : "", origin, sizes);
+}
+
+void print_table(const std::vector<WrittenKind>& kinds) {
+  print_output("{:<16} {:>8} {:>6} {:>16} {:>12}  {}\n", "tensors", "count", "type", "elements", "size",
+               "relative error");
+  int64_t tensors = 0, elements = 0, bytes = 0;
+  for (const WrittenKind& kind : kinds) {
+    print_output("{:<16} {:>8} {:>6} {:>16} {:>12}  {:.2e}\n", name(kind.kind), kind.tensors, name(kind.dtype),
+                 kind.elements, bytes_text(kind.bytes), kind.relative_error());
+    tensors += kind.tensors;
+    elements += kind.elements;
+    bytes += kind.bytes;
+  }
+  print_output("{:<16} {:>8} {:>6} {:>16} {:>12}\n", "all", tensors, "", elements, bytes_text(bytes));
+}
+
+}  // namespace
+
+void add_model_output_options(CLI::App& command, ModelOutput& output, const std::string& dtype_help) {
+  command.add_option("--dtype", output.dtype, dtype_help)->type_name("f32|bf16|f16");
+  add_threads_option(command, output.threads);
+}
+
+void check_model_output(const ModelOutput& output) {
+  wanted_dtype(output);
+  check_output_folder(output.folder);
+  if (path_exists(output.folder) && !is_empty_folder(output.folder)) {
+    fail("{} exists already; remove it or choose another folder", output.folder);
+  }
+}
+
+void write_model_folder(const ModelOutput& output, const WeightSource& source, const std::vector<fs::path>& companions,
+                        const std::string& origin) {
+  FolderWriter folder(output.folder);
+  ThreadPool pool(output.threads);
+  WriteOptions options{.dtype = wanted_dtype(output)};
+  options.progress = [](int64_t done, int64_t all) {
+    show_status(
+        fmt::format("{} of {} ({}%)", bytes_text(done), bytes_text(all), 100 * done / std::max<int64_t>(all, 1)));
+  };
+  const std::vector<WrittenKind> kinds = write_model(folder.path(), source, options, pool);
+  for (const fs::path& file : companions) write_file(folder.path() / file.filename(), read_file(file));
+  write_file(folder.path() / "README.md", model_card(source, origin));
+  folder.commit();
+  clear_status();
+  log_info("wrote {}", folder.target().string());
+  print_table(kinds);
+}
+
+}  // namespace moe

@@ -1,0 +1,181 @@
+"""Model folders that are written again, drawn at random and looked into: `moe convert`, `moe init`, `moe inspect`.
+
+Usage: convert_test.py PATH_OF_MOE
+"""
+
+import hashlib
+import json
+import pathlib
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+
+from support import MOE, ROOT, moe
+from commands import SmallRun
+
+FAMILIES = ROOT / "tests" / "golden" / "families"
+
+
+def tensors_of(folder):
+    """{name: (type, shape, bytes)} of all safetensors files of a folder."""
+    tensors = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        content = path.read_bytes()
+        length = struct.unpack("<Q", content[:8])[0]
+        for name, entry in json.loads(content[8 : 8 + length]).items():
+            if name != "__metadata__":
+                begin, end = entry["data_offsets"]
+                tensors[name] = (entry["dtype"], entry["shape"], content[8 + length + begin : 8 + length + end])
+    return tensors
+
+
+def logits_of(model, folder):
+    out = folder / "logits.safetensors"
+    moe("logits", model, "--tokens", "3,5,7,4", "--out", out)
+    return out.read_bytes()
+
+
+class Models(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.base = pathlib.Path(tempfile.mkdtemp(prefix="moe-convert-test-"))
+        cls.small = SmallRun(cls.base / "small")
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.base)
+
+    def setUp(self):
+        self.folder = self.base / self.id().rsplit(".")[-1]
+        self.folder.mkdir()
+
+
+class ConvertTest(Models):
+    def test_tensors_keep_their_bytes(self):
+        for name in ("llama", "llama_odd", "mixtral"):
+            moe("convert", FAMILIES / name, self.folder / name)
+            self.assertEqual(tensors_of(self.folder / name), tensors_of(FAMILIES / name), name)
+            self.assertEqual(logits_of(self.folder / name, self.folder), logits_of(FAMILIES / name, self.folder), name)
+
+    def test_fused_experts_become_tensors_of_their_own(self):
+        moe("convert", FAMILIES / "mixtral_fused", self.folder / "apart")
+        names = tensors_of(self.folder / "apart")
+        self.assertIn("model.layers.1.block_sparse_moe.experts.3.w2.weight", names)
+        self.assertNotIn("model.layers.0.mlp.experts.gate_up_proj", names)
+        self.assertEqual(logits_of(self.folder / "apart", self.folder), logits_of(FAMILIES / "mixtral_fused", self.folder))
+
+    def test_a_run_becomes_its_weights_tokenizer_and_card(self):
+        result = moe("convert", self.small.run, self.folder / "out")
+        written = {path.name for path in (self.folder / "out").iterdir()}
+        self.assertLessEqual({"config.json", "model.safetensors", "tokenizer.json", "README.md"}, written)
+        self.assertFalse([name for name in written if name.startswith("optimizer")])
+        self.assertEqual(tensors_of(self.folder / "out"), tensors_of(self.small.model))
+        card = (self.folder / "out" / "README.md").read_text()
+        self.assertTrue(card.startswith("---\npipeline_tag: text-generation\n"), card)
+        self.assertIn("| experts of a layer | 4 routed, 2 of them for a token; 1 shared |", card)
+        self.assertRegex(result.stdout, r"routed experts +\d+ +f32 +\d+ .*0\.00e\+00")
+        same = [moe("generate", model, "--prompt", "class", "--max-new-tokens", 9, "--quiet").stdout
+                for model in (self.small.model, self.folder / "out")]
+        self.assertEqual(same[0], same[1])
+
+    def test_types(self):
+        for dtype, label, most in (("bf16", "BF16", 2**-9), ("f16", "F16", 2**-11), ("f32", "F32", 0)):
+            result = moe("convert", self.small.run, self.folder / dtype, "--dtype", dtype)
+            tensors = tensors_of(self.folder / dtype)
+            self.assertEqual({entry[0] for entry in tensors.values()}, {label})
+            self.assertEqual(json.loads((self.folder / dtype / "config.json").read_text())["torch_dtype"],
+                             {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}[dtype])
+            errors = [float(line.split()[-1]) for line in result.stdout.splitlines()[1:-1]]
+            self.assertLessEqual(max(errors), most)
+            self.assertTrue(dtype == "f32" or max(errors) > most / 8, errors)
+        moe("convert", self.folder / "bf16", self.folder / "again", "--dtype", "f32")
+        moe("convert", self.folder / "again", self.folder / "twice", "--dtype", "bf16")
+        self.assertEqual(tensors_of(self.folder / "twice"), tensors_of(self.folder / "bf16"))
+
+    def test_mistakes_come_before_the_work(self):
+        (self.folder / "full").mkdir()
+        (self.folder / "full" / "file").touch()
+        absent = self.folder / "absent"
+        for arguments, sentence in (
+            (["convert", self.small.run, self.folder / "full"], "full exists already; remove it or choose another folder"),
+            (["convert", self.small.run, self.small.base / "run.toml"], "run.toml"),
+            (["convert", absent, self.folder / "out"], "absent is not a folder"),
+            (["convert", self.small.run, self.folder / "out", "--dtype", "q4"], "--dtype q4: expected f32, bf16 or f16"),
+            (["init", "--out", self.folder / "out"], "give --preset NAME or --config FILE, one of the two"),
+            (["init", "--preset", "deepseekmoe-17b", "--out", self.folder / "out"], "deepseekmoe-16b"),
+            (["inspect", absent], "absent is not a folder"),
+        ):
+            result = moe(*arguments, check=False)
+            self.assertNotEqual(result.returncode, 0, arguments)
+            self.assertIn(sentence, result.stderr)
+            self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+        self.assertEqual([path.name for path in self.folder.iterdir()], ["full"])
+
+    def test_a_killed_conversion_leaves_nothing(self):
+        moe("init", "--config", self.small.run_file, "--set", "model.hidden_size=512", "--set", "model.moe_intermediate_size=2048",
+            "--out", self.folder / "large")
+        for moment in (0.0, 0.01, 0.03, 0.06):
+            process = subprocess.Popen([MOE, "convert", self.folder / "large", self.folder / "out", "--dtype", "bf16"],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(moment)
+            process.send_signal(signal.SIGKILL)
+            if process.wait() == 0:
+                shutil.rmtree(self.folder / "out")
+                continue
+            self.assertFalse((self.folder / "out").exists())
+        moe("convert", self.folder / "large", self.folder / "out", "--dtype", "bf16")
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["large", "out"])  # leftovers are swept
+
+
+class InitTest(Models):
+    def test_the_same_seed_gives_the_weights_that_training_begins_with(self):
+        begun = self.folder / "run"
+        moe("train", self.small.run_file, "--set", f"run.dir={begun}", "--set", "train.steps=1",
+            "--set", "optimizer.learning_rate=0", "--set", "train.seed=5", "--set", "optimizer.weight_decay=0")
+        moe("init", "--config", self.small.run_file, "--seed", 5, "--out", self.folder / "drawn")
+        self.assertEqual(tensors_of(self.folder / "drawn"), tensors_of(begun / "latest"))
+        moe("init", "--config", self.small.run_file, "--seed", 6, "--out", self.folder / "other")
+        self.assertNotEqual(tensors_of(self.folder / "other"), tensors_of(self.folder / "drawn"))
+
+    def test_any_number_of_threads_gives_the_same_file(self):
+        digests = set()
+        for threads in (1, 2, 3):
+            out = self.folder / str(threads)
+            moe("init", "--config", self.small.run_file, "--dtype", "bf16", "--threads", threads, "--out", out)
+            digests.add(hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest())
+        self.assertEqual(len(digests), 1)
+
+
+class InspectTest(Models):
+    def test_what_is_in_a_run(self):
+        report = json.loads(moe("inspect", self.small.run, "--json").stdout)
+        self.assertEqual((report["family"], report["class"]), ("deepseek", "DeepseekForCausalLM"))
+        self.assertEqual({tensor["name"] for tensor in report["tensors"]}, set(tensors_of(self.small.model)))
+        self.assertEqual(report["parameters"], sum(len(entry[2]) // 4 for entry in tensors_of(self.small.model).values()))
+        self.assertIn("generate", report["uses"])
+        text = moe("inspect", self.small.run).stdout
+        self.assertIn("experts     4 routed, 2 of them for a token; 1 shared\n", text)
+        self.assertIn("tokenizer   300 ids\n", text)
+
+    def test_a_model_without_a_tokenizer(self):
+        report = json.loads(moe("inspect", FAMILIES / "mixtral", "--json").stdout)
+        self.assertEqual(report["uses"], ["logits", "convert", "cost"])
+        self.assertEqual(report["files"], 4)
+        self.assertEqual(report["chat_template"], "none")
+
+    def test_a_damaged_model_is_named(self):
+        damaged = self.folder / "damaged"
+        shutil.copytree(FAMILIES / "llama", damaged)
+        content = (damaged / "model.safetensors").read_bytes()
+        (damaged / "model.safetensors").write_bytes(content[:-4])
+        result = moe("inspect", damaged, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("damaged/model.safetensors", result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
