@@ -38,10 +38,8 @@ std::string sentence_of(const std::exception& error) {
   if (const auto* system = dynamic_cast<const std::system_error*>(&error)) {
     return fmt::format("the system refuses what the program needs{}: {}", while_what(), system->code().message());
   }
-  return fmt::format(
-      "something went wrong that this program has no sentence for{}: {}; this is a mistake in moe, please "
-      "report it with the command line",
-      while_what(), error.what());
+  return fmt::format("an unexpected error{}: {}; this is a mistake in moe, please report it with the command line",
+                     while_what(), error.what());
 }
 
 }  // namespace moe

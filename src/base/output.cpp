@@ -39,7 +39,7 @@ void offer_output(std::string_view text) {
     print_text(text);
     flush_output();
   } catch (const Error& error) {
-    log_warning("{}; the work goes on, and the exit status will be 1", error.what());
+    log_warning("{}; the work continues, and the exit status will be 1", error.what());
   }
 }
 

@@ -104,7 +104,7 @@ void FolderWriter::commit() {
   const fs::path kept = free_name(target_);
   rename_path(temporary_, kept);
   finish();
-  fail("{} has been made by somebody else meanwhile; what was written is complete and is now {}", target_.string(),
+  fail("{} was created by another process meanwhile; the written data is complete and is now {}", target_.string(),
        kept.string());
 }
 

@@ -49,7 +49,7 @@ std::future<void> run_beside(std::function<void()> task) {
 
 ThreadPool::ThreadPool(int threads) {
   if (threads < 0 || threads > kMostThreads) {
-    fail_usage("{} threads are asked for; expected 0 (one per processor) to {}", threads, kMostThreads);
+    fail_usage("{} threads are requested; expected 0 (one per processor) to {}", threads, kMostThreads);
   }
   const int wanted = threads == 0 ? processors() : threads;
   threads_.reserve(static_cast<size_t>(wanted));
@@ -66,11 +66,11 @@ ThreadPool::ThreadPool(int threads) {
       generation_.notify_all();
       for (auto& thread : threads_) thread.join();
       fail(
-          "only {} of {} threads could be started: {}; ask for fewer (--threads), or raise the limit on processes or "
+          "only {} of {} threads could be started: {}; use fewer (--threads), or raise the limit on processes or "
           "on memory",
           reached, wanted, error.what());
     }
-    log_warning("only {} of {} threads could be started ({}); going on with them", reached, wanted, error.what());
+    log_warning("only {} of {} threads could be started ({}); continuing with these", reached, wanted, error.what());
   }
 }
 

@@ -28,7 +28,7 @@ std::vector<fs::path> optimizer_files(const fs::path& folder) {
   }
   if (error) fail("cannot read the folder {}: {}", folder.string(), error.message());
   if (names.empty()) {
-    fail("{} has no optimizer-*.safetensors, so training cannot go on from it; choose a checkpoint of `moe train`",
+    fail("{} has no optimizer-*.safetensors, so training cannot continue from it; choose a checkpoint of `moe train`",
          folder.string());
   }
   std::sort(names.begin(), names.end());

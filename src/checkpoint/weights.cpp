@@ -82,8 +82,8 @@ void check_hash_table(const SafetensorsFile& file, const SafetensorsTensor& tens
     std::memcpy(&expert, tensor.data + id * sizeof(expert), sizeof(expert));
     if (expert >= 0 && expert < experts) continue;
     fail(
-        "{}: {} sends the token id {} to expert {}, expected experts from 0 to {} (n_routed_experts); make the file "
-        "anew",
+        "{}: {} sends the token id {} to expert {}, expected experts from 0 to {} (n_routed_experts); write the "
+        "file again",
         file.path().string(), tensor.name, id, expert, experts - 1);
   }
 }

@@ -20,8 +20,8 @@ namespace moe {
 namespace {
 
 constexpr const char* kBenchHelp =
-    R"(Without a subcommand it does what `moe bench step` does. Time it on an idle machine: `cpu seconds` below
-threads times `step` seconds says that other programs were in the way.
+    R"(Without a subcommand it runs `moe bench step`. Measure on an idle machine: if `cpu seconds` is less than
+threads times `step` seconds, other programs used the processors too.
 
 Examples:
   moe bench --json
@@ -92,14 +92,15 @@ void add_size(CLI::App& command, const char* name, int64_t& value, int64_t least
 /// The sizes of a MoE layer, and the options that all measurements share.
 void add_common_options(CLI::App& command, BenchFlags& flags, int64_t least_experts, const char* experts_help) {
   command.add_option("--config", flags.config,
-                     "take model, type (sequence length and balance losses) from this run file");
+                     "take the model and the type (and sequence length and balance losses) from this run file");
   add_size(command, "--hidden", flags.model.hidden_size, 1, "hidden size d");
   add_size(command, "--shared", flags.model.n_shared_experts, 0, "shared experts");
   add_size(command, "--experts", flags.model.n_routed_experts, least_experts, experts_help);
   add_size(command, "--top-k", flags.model.num_experts_per_tok, 1, "routed experts that a token uses");
   add_size(command, "--width", flags.model.moe_intermediate_size, 1, "width of an expert");
-  command.add_flag("--even", flags.model.even_routing, "forced balance: experts in turn, whatever the router's scores");
-  add_size(command, "--product", flags.product, 0, "size of the square product to compare with; 0: none");
+  command.add_flag("--even", flags.model.even_routing,
+                   "forced balance: tokens choose experts in turn and ignore the router's scores");
+  add_size(command, "--product", flags.product, 0, "size of the square matrix product to compare with; 0: none");
   command.add_flag("--json", flags.json, "print JSON");
   add_dtype_option(command, flags.dtype);
   add_device_options(command, flags.device);
@@ -126,7 +127,7 @@ void add_step_options(CLI::App& command, StepFlags& flags) {
   add_size(command, "--microbatches", flags.microbatches, 1, "microbatches in a step");
   command.add_flag("--recompute", flags.recompute, "run layers again in backward instead of keeping activations");
   add_number(command, "--steps", flags.steps, {1, 100000}, "timed steps");
-  add_number(command, "--warm-up", flags.warm_up, {0, 1000}, "steps before them");
+  add_number(command, "--warm-up", flags.warm_up, {0, 1000}, "steps before the timed ones");
 }
 
 void add_tokenizer(CLI::App& parent) {
@@ -135,11 +136,11 @@ void add_tokenizer(CLI::App& parent) {
   add_tokenizer_option(*command, flags->tokenizer, "encode with this one (folder or tokenizer.json)");
   add_number(*command, "--vocab-size", flags->vocab_size, {0, kMostVocabulary},
              "train a vocabulary of this size on all of the text; 0: none");
-  add_number(*command, "--mib", flags->mib, {1, 1 << 20}, "most text to encode, spread over the files");
-  add_threads_option(*command, flags->threads, "beside one thread; 0: one per processor");
-  add_repeats(*command, flags->repeats, "the best of so many (encoding)");
+  add_number(*command, "--mib", flags->mib, {1, 1 << 20}, "the most text to encode, taken from all files");
+  add_threads_option(*command, flags->threads, "threads to measure besides one thread; 0: one per processor");
+  add_repeats(*command, flags->repeats, "encode so many times and take the best");
   command->add_flag("--json", flags->json, "print JSON");
-  command->add_option("FILE", flags->files, "text files, as for `moe tokenizer train`")
+  command->add_option("FILE", flags->files, "files with text, as for `moe tokenizer train`")
       ->required()
       ->type_name("FILE...");
   command->callback([flags] { bench_tokenizer(*flags); });
@@ -196,8 +197,8 @@ void add_layer(CLI::App& parent) {
   add_common_options(*command, *flags, 1, "routed experts");
   add_size(*command, "--tokens", flags->tokens, 1, "tokens");
   add_number(*command, "--skew", flags->skew, {.least = 0, .most = 100},
-             "how far from balanced: expert e is preferred by -SKEW ln(e + 1)");
-  add_repeats(*command, flags->repeats, "the median of so many");
+             "imbalance: the score of expert e changes by -SKEW ln(e + 1)");
+  add_repeats(*command, flags->repeats, "repeat so many times and take the median");
   command->callback([flags, command] { run_layer(*command, *flags); });
 }
 
@@ -207,7 +208,7 @@ void add_generate(CLI::App& parent) {
   add_model_options(*command, *flags);
   add_size(*command, "--prompt", flags->prompt, 1, "tokens of the prompt");
   add_size(*command, "--tokens", flags->tokens, 1, "tokens after it");
-  add_repeats(*command, flags->repeats, "the median of so many");
+  add_repeats(*command, flags->repeats, "repeat so many times and take the median");
   command->callback([flags, command] {
     if (!flags->config.empty()) take_run_file(*command, *flags);
     bench_generate(*flags);
@@ -220,7 +221,7 @@ void add_machine(CLI::App& parent) {
       parent.add_subcommand("machine", "This machine's ceilings: a large product, registers, a copy, reading");
   add_number(*command, "--product", flags->product, {1, 1 << 16}, "rows and columns of the matrices");
   add_number(*command, "--copy-mib", flags->copy_mib, {1, 1 << 20}, "size of the copied tensor");
-  add_repeats(*command, flags->repeats, "the best of so many");
+  add_repeats(*command, flags->repeats, "repeat so many times and take the best");
   command->add_flag("--json", flags->json, "print JSON");
   add_device_options(*command, flags->device);
   command->callback([flags] { bench_machine(*flags); });

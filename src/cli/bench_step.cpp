@@ -256,7 +256,7 @@ void print_step(const Json& j) {
     print_output("{:<22} {:>10.2f} {:>6.1f}% {:>7} {:>9.1f} {:>8.1f}\n", name, ms, 0.1 * ms / number("step_s"),
                  op.at("calls").get<int64_t>(), op.at("gflops").get<double>(), op.at("gb_per_s").get<double>());
   }
-  for (const Json& note : j.at("slow_paths")) fmt::print("slower than it should be: {}\n", note.get<std::string>());
+  for (const Json& note : j.at("slow_paths")) fmt::print("slow path: {}\n", note.get<std::string>());
 }
 
 }  // namespace
@@ -269,7 +269,7 @@ void bench_step(StepFlags flags) {
   if (flags.rows == 0) choose_rows(flags, compute);
   StepConfig step = step_config(flags);
   validate(step.balance, flags.model);
-  if (step.second_stage > 0) log_info("a step of StableMoE's second stage, which nine of ten steps of a run are of");
+  if (step.second_stage > 0) log_info("timing StableMoE's second stage (90% of a run's steps)");
   step.head_logits = head_logits(compute.kind);
   const Json json = step_json(flags, measure(flags, step, compute), compute.pool.size());
   if (flags.json) {

@@ -19,12 +19,12 @@ namespace moe {
 namespace {
 
 constexpr const char* kHelp =
-    R"(Computes what a model of any size costs, from its shape alone: nothing of it is allocated. Parameters count both
-embeddings and not the routers, as the DeepSeekMoE paper does; of a model without routed experts all FFNs count as
-experts. FLOPs are forward and backward of one sequence, by the paper's convention (attention not halved) and as
-causal products with the routers. Training memory is what `moe train` plans; inference takes weights and, for each
-sequence, keys and values. --measure (or the rates that `moe bench machine` prints) adds the most tokens per second
-that a device's products and memory allow; shares that are reached are in docs/performance.md.
+    R"(Computes the cost of a model of any size from its shape, without allocating it. As in the DeepSeekMoE paper,
+parameters include both embeddings but not the routers. In a model without routed experts, all FFNs count as experts.
+FLOPs are those of forward and backward for one sequence: once by the paper's convention (attention not halved), once
+with causal attention and with the routers. Training memory is the plan of `moe train`. Inference needs the weights
+and, for each sequence, keys and values. --measure (or the rates that `moe bench machine` prints) adds the most tokens
+per second that a device's products and memory allow; docs/performance.md says which share of it is reached.
 
 Examples:
   moe cost --preset deepseekmoe-16b
@@ -231,21 +231,23 @@ void add_cost_command(CLI::App& app) {
   for (const Preset& preset : presets()) names.push_back(preset.name);
   command->footer(fmt::format("{}{}", kHelp, fmt::join(names, " ")));
   add_model_option(*command, flags->model, "folder with a config.json");
-  command->add_option("--preset", flags->preset, "a model of the paper, by name")->type_name("NAME");
+  command->add_option("--preset", flags->preset, "name of a model of the paper")->type_name("NAME");
   command->add_option("--config", flags->config, "the model of this run file")->type_name("FILE");
-  command->add_flag("--paper", flags->paper, "the paper's table, computed again, beside its figures");
+  command->add_flag("--paper", flags->paper, "compute the paper's table again, beside its own numbers");
   add_number(*command, "--rows", flags->rows, {1, int64_t{1} << 31}, "sequences in a microbatch of training");
   add_number(*command, "--length", flags->length, {1, int64_t{1} << 31},
              "tokens in a sequence (default: the preset's, the run file's or the model's)", false);
-  command->add_flag("--recompute", flags->recompute, "layers run again in backward instead of keeping activations");
-  command->add_flag("--measure", flags->measure, "measure this device's rates, for the most tokens per second");
+  command->add_flag("--recompute", flags->recompute,
+                    "compute layers again in backward instead of keeping their activations");
+  command->add_flag("--measure", flags->measure,
+                    "measure this device's rates, to compute the largest possible number of tokens per second");
   add_number(*command, "--product-tflops", flags->product_tflops, {.least = 0, .most = 1e9},
-             "a device's rate of large products, in 10^12 FLOP/s; 0: not known");
+             "a device's speed for large matrix products, in 10^12 FLOP/s; 0: not known");
   add_number(*command, "--read-gb-per-s", flags->read_gb_per_s, {.least = 0, .most = 1e9},
-             "a device's rate of reading, in 10^9 bytes/s; 0: not known");
+             "a device's speed for reading memory, in 10^9 bytes/s; 0: not known");
   command->add_flag("--json", flags->json, "print JSON");
   command->add_option("--dtype", flags->dtype,
-                      "of weights and activations: f32 or bf16 (default: the run file's, or bf16)");
+                      "type of weights and activations: f32 or bf16 (default: the run file's, or bf16)");
   add_device_options(*command, flags->device);
   command->callback([flags] { cost(*flags); });
 }

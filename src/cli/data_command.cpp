@@ -24,21 +24,22 @@ namespace {
 
 const std::string kHelp =
     std::string(
-        R"(Reads text and writes DIR: the documents' token ids in files that training maps into memory, each
-document with its domain, and a copy of the tokenizer, so that training needs only DIR. Everything is
-there or nothing is; an existing DIR is never touched. The files are streamed, so their size does not
-matter, and the result is the same for any number of threads.
+        R"(Reads text and writes DIR. DIR has the token ids of the documents, in files that training maps into
+memory, the domain of each document, and a copy of the tokenizer. So training needs only DIR. DIR is
+complete or absent; an existing DIR is never changed. Files are streamed, so they may be of any size. The
+result is the same for any number of threads.
 
 )") +
     kTextSourcesHelp +
     R"(
 
-A file's domain is its name without endings, or its folder's name where the file is called train, valid,
-validation, test, dev or eval: text/code/train.jsonl.zst is "code". All files of a folder, or of a pattern
-within one folder, are one domain, the folder's name. --domain NAME=FILE|DIR|PATTERN says otherwise.
+The domain of a file is its name without endings. If the file is called train, valid, validation, test, dev
+or eval, the domain is the name of its folder: text/code/train.jsonl.zst is "code". All files of a folder,
+or of a pattern within one folder, have the folder's name as their domain. --domain NAME=FILE|DIR|PATTERN
+gives another name.
 
---valid-fraction 0.01 writes two datasets, DIR/train and DIR/valid: a hash of each document's text picks
-about one in a hundred for validation, the same ones in every run, and equal documents together.
+--valid-fraction 0.01 writes two datasets, DIR/train and DIR/valid. A hash of each document's text chooses
+about one in a hundred for validation. Every run chooses the same documents, and equal documents stay together.
 
 Examples:
   moe data --tokenizer runs/tokenizer --out runs/data/train text/*/train.jsonl.zst
@@ -111,7 +112,7 @@ void warn_of_empty_sources(const std::vector<TextSource>& sources, const BuildRe
     if (report.documents[i] == 0) log_warning("{} holds no document", sources[i].file.string());
   }
   if (report.without_tokens > 0) {
-    log_warning("{} documents gave no token, as the tokenizer drops all of their text; they are passed over",
+    log_warning("{} documents gave no token, because the tokenizer drops all of their text; they are skipped",
                 report.without_tokens);
   }
 }
@@ -163,7 +164,8 @@ void make_two_datasets(const DataFlags& flags, const std::vector<TextSource>& so
       if (writer->info().documents() > 0) {
         finish(*writer, tokenizer, name(part));
       } else {
-        log_warning("{} is not written: no document fell into it; choose another --valid-fraction", name(part));
+        log_warning("{} is not written, because it would have no document; choose another --valid-fraction",
+                    name(part));
       }
     }
   }
@@ -191,8 +193,9 @@ void add_data_command(CLI::App& app) {
   // Neither uses required() of CLI11, which would also require them for `inspect`.
   add_tokenizer_option(*command, flags->tokenizer, "folder with tokenizer.json, or a tokenizer.json (required)");
   command->add_option("--out", flags->out, "folder to make (required)")->type_name("DIR");
-  add_number(*command, "--valid-fraction", flags->valid_fraction, {.least = 0, .most = 0.999999},
-             "write DIR/train and DIR/valid, with about this part of the documents in the latter; 0: DIR alone");
+  add_number(
+      *command, "--valid-fraction", flags->valid_fraction, {.least = 0, .most = 0.999999},
+      "write DIR/train and DIR/valid, with about this fraction of the documents in DIR/valid; 0: write DIR only");
   add_threads_option(*command, flags->threads);
   add_text_source_options(*command, flags->sources);
   add_inspect_command(*command);

@@ -17,9 +17,9 @@ namespace {
 
 constexpr const char* kHelp =
     R"(Shows a row as training packs it: each document (or piece of one) with its tokens and text. Rows are
-counted from 0 over the whole run: row N is of step N / rows_per_step, and of the first epoch as long as
-the dataset has so many rows. --sequence-length and --seed are the run's data.sequence_length and
-train.seed. --tokens adds a line for each token, with its target; "-" means that it has none.
+counted from 0 over the whole run: row N belongs to step N / rows_per_step. Rows up to the dataset's number
+of rows belong to the first epoch. --sequence-length and --seed are the run's data.sequence_length and
+train.seed. --tokens adds a line for each token, with its target; "-" means no target.
 
 Example:
   moe data inspect runs/data/train --row 3 --sequence-length 512)";
@@ -82,9 +82,9 @@ void add_inspect_command(CLI::App& data) {
   CLI::App* command = data.add_subcommand("inspect", "Shows a packed row of a dataset: documents, targets and text");
   command->footer(kHelp);
   command->add_option("DIR", flags->dataset, "dataset that `moe data` made")->required()->type_name("");
-  add_number(*command, "--row", flags->row, {0, int64_t{1} << 50}, "which row of the run");
+  add_number(*command, "--row", flags->row, {0, int64_t{1} << 50}, "number of the row in the run");
   add_number(*command, "--sequence-length", flags->sequence_length, {1, 1 << 24}, "tokens of a row");
-  add_seed(*command, "--seed", flags->seed, "decides the order");
+  add_seed(*command, "--seed", flags->seed, "seed of the order of rows");
   command->add_flag("--tokens", flags->tokens, "a line for each token, with its target");
   command->callback([flags] { inspect(*flags); });
 }

@@ -30,8 +30,7 @@ DeviceKind device_kind(const DeviceOptions& options) {
   if (options.device == "cpu") return DeviceKind::cpu;
   if (options.device == "cuda") return DeviceKind::cuda;
   if (options.device == "auto") return why_no_cuda().empty() ? DeviceKind::cuda : DeviceKind::cpu;
-  fail_usage("--device {}: there is no such device; use cuda, cpu, or auto (cuda where there is a GPU)",
-             options.device);
+  fail_usage("--device {}: there is no such device; use cuda, cpu, or auto (cuda if there is a GPU)", options.device);
 }
 
 int64_t head_logits(DeviceKind kind) { return kind == DeviceKind::cuda ? int64_t{128} << 20 : Pass::kHeadLogits; }
@@ -49,9 +48,9 @@ std::string device_name(const Compute& compute) {
 }
 
 void add_device_options(CLI::App& command, DeviceOptions& options) {
-  command.add_option("--device", options.device, "where to compute: cuda, cpu, or auto: cuda where there is a GPU")
+  command.add_option("--device", options.device, "where to compute: cuda, cpu, or auto (cuda if there is a GPU)")
       ->capture_default_str();
-  add_threads_option(command, options.threads, "of the CPU; 0: one per processor");
+  add_threads_option(command, options.threads, "CPU threads; 0: one per processor");
 }
 
 void add_threads_option(CLI::App& command, int& threads, const std::string& help) {

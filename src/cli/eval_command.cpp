@@ -26,22 +26,23 @@ namespace moe {
 namespace {
 
 constexpr const char* kLossHelp =
-    R"(Prints, per domain and in all: cross-entropy in nats per token, perplexity, bits per byte of text, and
-which experts took which domain. Each text is BOS, its tokens and EOS, as in training; EOS is predicted
-and counted too. A text longer than a row is cut, and what is behind the cut no longer sees what was
-before it. After "±": half the width of a 95% interval, the documents taken as a random sample of their kind.
+    R"(Prints for each domain and for all text: cross-entropy in nats per token, perplexity, bits per byte of text,
+and how each domain's tokens were distributed over the experts. Each text is BOS, its tokens and EOS, as in
+training. EOS is predicted and counted too. A text longer than a row is cut; the part after the cut does not see
+the part before it. The number after "±" is half the width of a 95% interval. It treats the documents as a random
+sample of their kind.
 
-A FILE's domain is its name without endings, or its folder's name where the file is called train, valid,
-validation, test, dev or eval; a folder's is the folder's name. FILEs are read as `moe data` reads them (moe data
---help). The result does not depend on --batch-rows or --threads.
+The domain of a FILE is its name without endings. If the file is called train, valid, validation, test, dev or
+eval, the domain is the name of its folder. The domain of a folder is the folder's name. FILEs are read as by
+`moe data` (moe data --help). The result does not depend on --batch-rows or --threads.
 
---analyse adds, per MoE layer: pairs of experts that the same tokens chose, beside what independent choices
-would give, and for each expert the tokens with the largest share of occurrences that chose it. Choices count
-before any is dropped for lack of capacity. JSON has all of it under "choices".
+--analyse adds two lists for each MoE layer. One has pairs of experts that the same tokens chose, beside the
+number for independent choices. The other has, for each expert, the tokens that chose it in the largest share of
+their occurrences. Choices are counted before any is dropped by a capacity. JSON has both under "choices".
 
---sweep evaluates the same text again under each value of a switch, over the other switches given, and adds a
-table of loss, its change and bits per byte (JSON: "sweep"). It takes experts-per-token=N,N,...,
-mask-best=N,N,... or drop-shared, and may be repeated; the options of these names say what they do.
+--sweep evaluates the same text again under each value of a switch, in addition to the other switches. It adds a
+table of loss, its change and bits per byte (JSON: "sweep"). The switches are experts-per-token=N,N,...,
+mask-best=N,N,... and drop-shared; the options with these names explain them. The option may be repeated.
 
 Examples:
   moe eval loss runs/demo/latest text/*/valid.jsonl.zst
@@ -196,7 +197,8 @@ void print_loss(const LossFlags& flags) {
   clear_status();
   log_info("{} on {}", flags.model, device_name(compute));
   if (model.config().routing == RoutingMethod::expert_choice) {
-    log_info("experts choose among all tokens of a row, later ones too: this is not the loss of a language model");
+    log_info(
+        "experts choose among all tokens of a row, including later ones: this is not the loss of a language model");
   }
   const Tokenizer tokenizer = load_tokenizer(flags, model.config());
   const MemoryDocuments documents = read_texts(sources, flags.sources, tokenizer, compute.pool);
@@ -205,16 +207,17 @@ void print_loss(const LossFlags& flags) {
 }
 
 void add_analysis_options(CLI::App& command, LossFlags& flags) {
-  CLI::Option* analyse = command.add_flag(
-      "--analyse", flags.analyse, "also which experts the same tokens chose, and which tokens each expert took");
+  CLI::Option* analyse =
+      command.add_flag("--analyse", flags.analyse,
+                       "also list pairs of experts that the same tokens chose, and the tokens of each expert");
   add_number(command, "--top-tokens", flags.top_tokens, {1, 1 << 20}, "tokens listed per expert in JSON")
       ->needs(analyse);
   add_number(command, "--min-count", flags.min_count, {1, 1 << 30},
-             "tokens that the text has less often are not listed")
+             "leave out tokens that occur less often in the text")
       ->needs(analyse);
   command
       .add_option("--sweep", flags.sweeps,
-                  "also the loss under each value of a switch: experts-per-token=N,N,..., mask-best=N,N,... or "
+                  "also print the loss under each value of a switch: experts-per-token=N,N,..., mask-best=N,N,... or "
                   "drop-shared; may be repeated")
       ->type_name("SWITCH=N,N")
       ->allow_extra_args(false);
@@ -231,7 +234,7 @@ void add_loss(CLI::App& parent) {
              "tokens per row (default: max_position_embeddings)", false);
   command
       ->add_option("--json", flags->json,
-                   "also write everything, the load of every expert by layer and domain included, to this file; "
+                   "also write everything, with the load of every expert by layer and domain, to this file; "
                    "-: to standard output, instead of the tables")
       ->type_name("FILE");
   add_weights_option(*command, flags->dtype);

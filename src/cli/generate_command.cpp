@@ -24,17 +24,17 @@ namespace moe {
 namespace {
 
 constexpr const char* kHelp =
-    R"(Continues a text with the model in MODEL_DIR: a Hugging Face model folder (config.json, model.safetensors and
-tokenizer files) or, of a run of `moe train`, in its newest checkpoint. Standard output carries the continuation
-alone, as UTF-8, while it is written; everything else goes to standard error. Without --prompt and --prompt-file the
-text comes from standard input where that is a pipe or a file; one line end at its end does not count. Without any
-text the model starts from BOS.
+    R"(Continues a text with the model in MODEL_DIR. This is a Hugging Face model folder (config.json, model.safetensors and
+tokenizer files), or the folder of a run of `moe train`, which stands for its newest checkpoint. The continuation goes
+to standard output as UTF-8, while it is generated; everything else goes to standard error. Without --prompt and
+--prompt-file, the text is read from standard input if that is a pipe or a file; one line end at its end is removed.
+Without any text the model starts from BOS.
 
 The next token is chosen from the logits in this order: --repetition-penalty, --temperature, --top-k, --top-p,
 --min-p, then a draw. The defaults draw from the model's own distribution. The same seed gives the same text, for
 any number of threads. Generation ends at an end-of-sequence token (eos_token_id of config.json and of
-generation_config.json, and the tokenizer's; not printed), before a --stop string, after --max-new-tokens, or where the
-model has no further positions.
+generation_config.json, and the tokenizer's; it is not printed), before a --stop string, after --max-new-tokens, or when
+the model has no more positions.
 
 Examples:
   moe generate runs/demo --prompt 'In the beginning' --max-new-tokens 100 --temperature 0.8 --top-p 0.95
@@ -143,11 +143,11 @@ void add_sampling_options(CLI::App& command, GenerationOptions& options) {
   add_number(command, "--top-p", sampling.top_p, {.least = 0, .most = 1, .above = true},
              "draw from the most likely tokens that together have this probability; 1: all");
   add_number(command, "--min-p", sampling.min_p, {.least = 0, .most = 1},
-             "drop tokens below this fraction of the most likely one's probability");
+             "drop tokens whose probability is below this fraction of the largest probability");
   add_number(command, "--repetition-penalty", sampling.repetition_penalty,
              {.least = 1 / kMostPenalty, .most = kMostPenalty},
-             "above 1: makes tokens less likely that the text has already, prompt included");
-  command.add_option("--stop", options.stop, "ends the text before this string; may be repeated")
+             "above 1: makes tokens less likely that are already in the text or the prompt");
+  command.add_option("--stop", options.stop, "end the text before this string; may be repeated")
       ->type_name("STRING")
       ->allow_extra_args(false);
   add_seed(command, "--seed", sampling.seed, "of the draws");
@@ -166,14 +166,14 @@ void add_generate_command(CLI::App& app) {
                             ->add_option_function<std::string>("--prompt", take_prompt,
                                                                "text to continue; -: read it from standard input")
                             ->type_name("TEXT");
-  command->add_option("--prompt-file", flags->prompt_file, "file with the text to continue, taken as it is")
+  command->add_option("--prompt-file", flags->prompt_file, "file with the text to continue; nothing is removed from it")
       ->type_name("FILE")
       ->excludes(prompt);
   add_sampling_options(*command, flags->generation);
   add_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
-  command->add_flag("--quiet", flags->quiet, "nothing but errors on standard error");
+  command->add_flag("--quiet", flags->quiet, "print only errors on standard error");
   command->callback([flags] { generate_text(*flags); });
 }
 

@@ -24,8 +24,8 @@ void print_help(CLI::App& root, const std::vector<std::string>& words) {
 
 void add_help_command(CLI::App& app) {
   auto words = std::make_shared<std::vector<std::string>>();
-  CLI::App* command = app.add_subcommand("help", "Says what a command does and takes: moe help eval loss");
-  command->add_option("COMMAND", *words, "a command, and one below it")->type_name("");
+  CLI::App* command = app.add_subcommand("help", "Explains a command and its options: moe help eval loss");
+  command->add_option("COMMAND", *words, "a command, and its subcommand")->type_name("");
   command->callback([words, &app] { print_help(app, *words); });
 }
 

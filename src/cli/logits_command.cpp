@@ -17,12 +17,12 @@ namespace moe {
 namespace {
 
 constexpr const char* kHelp =
-    R"(Runs the model in MODEL_DIR, a Hugging Face model folder (config.json and model.safetensors; a tokenizer is not
-needed), on one sequence of T token ids and writes FILE, a safetensors file with one tensor, `logits`, F32 [T, V]:
-row t holds the logits of the token that follows the first t + 1 ids. The rows are written as they are
-computed, so V * T need not fit into memory; FILE is complete or absent.
+    R"(Runs the model in MODEL_DIR on one sequence of T token ids. MODEL_DIR is a Hugging Face model folder (config.json and
+model.safetensors; no tokenizer is needed). FILE becomes a safetensors file with one tensor, `logits`, F32 [T, V]: row t
+holds the logits of the token that follows the first t + 1 ids. Rows are written while they are computed, so V * T
+numbers need not fit into memory. FILE is complete or absent.
 
-The ids are taken as they are: no BOS is added.
+No BOS is added to the ids.
 
 Examples:
   moe logits deepseek-moe-16b-base --tokens 100000,5726,4477 --out logits.safetensors

@@ -25,8 +25,8 @@ const char* const kOverview = R"(First steps:
   moe generate runs/mine --prompt 'In the beginning'
   moe eval loss runs/mine books.txt
 
-`moe help COMMAND`, for instance `moe help eval loss`, says all about a command. Results go to standard output, all else
-to standard error. Exit status: 0, 1 for a failure, 2 for a command line or a run file that cannot be understood.)";
+`moe help COMMAND` explains a command, for instance `moe help eval loss`. Results go to standard output, everything else
+to standard error. Exit status: 0 for success, 1 for a failure, 2 for a mistake in the command line or in a run file.)";
 
 void add_commands(CLI::App& app) {
   app.require_subcommand(0, 1);
@@ -58,10 +58,10 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
   if (command.get_require_subcommand_min() > 0 && command.get_subcommands().empty()) {
     std::vector<std::string> names;
     for (const CLI::App* one : below) names.push_back(one->get_name());
-    return fmt::format("`{}` needs one of its commands: {}; `moe help{}` says more", name, fmt::join(names, ", "),
+    return fmt::format("`{}` needs one of its commands: {}; `moe help{}` explains them", name, fmt::join(names, ", "),
                        name.substr(3));
   }
-  return fmt::format("{}; `{} --help` says what it takes", error.what(), name);
+  return fmt::format("{}; `{} --help` lists its options", error.what(), name);
 }
 
 /// Requested help goes to standard output, an error in the command line to standard error.

@@ -52,7 +52,8 @@ std::string model_folder(const std::string& path) {
 CLI::Option* add_model_option(CLI::App& command, std::string& folder, const std::string& help) {
   const auto take = [&folder](const std::string& path) { folder = model_folder(path); };
   return command
-      .add_option_function<std::string>("MODEL_DIR", take, help + "; or the folder of a run: its newest checkpoint")
+      .add_option_function<std::string>("MODEL_DIR", take,
+                                        help + "; or the folder of a run (for its newest checkpoint)")
       ->type_name("");
 }
 

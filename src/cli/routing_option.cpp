@@ -39,12 +39,11 @@ void add_routing_options(CLI::App& command, RoutingSwitches& switches) {
           [&switches](const std::vector<std::string>& masks) {
             for (const std::string& mask : masks) switches.masked.push_back(parse_mask(mask));
           },
-          "experts of a layer that nobody chooses; may be repeated")
+          "experts of a layer that no token may choose; may be repeated")
       ->type_name("LAYER:E,E")
       ->allow_extra_args(false);
-  add_number(command, "--mask-best", switches.skip, {0, 1 << 20}, "each token's best experts that are passed over");
-  command.add_flag("--drop-shared", switches.drop_shared,
-                   "without the shared experts, each in exchange for one more routed one");
+  add_number(command, "--mask-best", switches.skip, {0, 1 << 20}, "number of each token's best experts to skip");
+  command.add_flag("--drop-shared", switches.drop_shared, "replace each shared expert by one more routed expert");
 }
 
 }  // namespace moe

@@ -27,10 +27,11 @@ struct StudyOptions {
 };
 
 const char* const kFooter = R"(
-A study is a run file with a section [study]: dir, title, seeds, systems (a list of "NAME: KEY=VALUE KEY=VALUE", each
-the run file with these keys over it), budget, reference, mask_sixteenths, switches, bars and keep_checkpoints (docs/study.md). Every system
-is trained with every seed; what has a result in dir/results is skipped, what was interrupted goes on from its
-checkpoint. Ctrl-C and SIGTERM write a checkpoint first (exit status 130 and 143); the same command goes on.
+A study is a run file with a section [study]: dir, title, seeds, systems, budget, reference, mask_sixteenths, switches,
+bars and keep_checkpoints (docs/study.md). `systems` is a list of "NAME: KEY=VALUE KEY=VALUE": the run file, with these
+keys changed. Every system is trained with every seed. A job with a result in dir/results is skipped, and an interrupted
+job continues from its checkpoint. Ctrl-C and SIGTERM write a checkpoint first (exit status 130 and 143); the same
+command then continues the study.
 
 Examples:
   moe study run configs/study/toy.toml
@@ -85,7 +86,7 @@ bool run_jobs(const StudyOptions& options, Study& study, Compute& compute) {
     }
     const double begin = steady_seconds();
     if (options.seconds > 0 && longest > 0 && begin - started + longest > options.seconds) {
-      log_info("{} and later jobs would not end within {} s: left for another call", job.name, options.seconds);
+      log_info("{} and later jobs would not end within {} s: start them with another call", job.name, options.seconds);
       break;
     }
     log_info("{} ({} of {})", job.name, number, study.jobs.size());
@@ -94,7 +95,7 @@ bool run_jobs(const StudyOptions& options, Study& study, Compute& compute) {
     if (!result) return false;
     longest = std::max(longest, steady_seconds() - begin);
     if (result->diverged > 0) {
-      log_info("{}: diverged at step {}; the study goes on with the next", job.name, result->diverged);
+      log_info("{}: diverged at step {}; the study continues with the next job", job.name, result->diverged);
     } else {
       log_info("{}: loss {:.4f} after {:.0f} s", job.name, result->loss, result->seconds);
     }
@@ -132,7 +133,7 @@ int run(const StudyOptions& options) {
   const InterruptGuard guard;
   if (measure_rates(options, study, compute)) study = load(options);
   if (!run_jobs(options, study, compute)) {
-    log_info("stopped by a signal; the same command goes on with the study");
+    log_info("stopped by a signal; the same command continues the study");
     return 128 + InterruptGuard::signal();
   }
   show(options, study);
@@ -144,7 +145,7 @@ void add_common(CLI::App& command, StudyOptions& options) {
   command.add_option("--set", options.set, "Override a key of the file: train.steps=100 (repeatable)")
       ->allow_extra_args(false)
       ->type_name("KEY=VALUE");
-  command.add_option("--only", options.only, "these systems alone")->type_name("NAME ...");
+  command.add_option("--only", options.only, "only these systems")->type_name("NAME ...");
   command.add_option("--plots", options.plots, "also draw the results, as SVG files in this folder")->type_name("DIR");
   command.footer(kFooter);
 }
@@ -164,13 +165,16 @@ void add_study_command(CLI::App& app) {
       },
       "Print every key of [study] with its values, default and meaning, and stop");
   auto options = std::make_shared<StudyOptions>();
-  CLI::App* run_command = study->add_subcommand("run", "Trains what is not trained yet, then prints the table");
+  CLI::App* run_command =
+      study->add_subcommand("run", "Trains the systems that have no result yet, then prints the table");
   add_common(*run_command, *options);
-  add_number(*run_command, "--max-seconds", options->seconds, {.least = 0, .most = 1e9},
-             "start no job after the first that would end later than this, by the longest so far; 0: no limit");
+  add_number(
+      *run_command, "--max-seconds", options->seconds, {.least = 0, .most = 1e9},
+      "do not start a job that would end after this time, judged by the longest job so far; the first job always "
+      "starts; 0: no limit");
   add_device_options(*run_command, options->device);
   run_command->callback([options] { exit_with(run(*options)); });
-  CLI::App* show_command = study->add_subcommand("show", "Prints the table of the results that there are");
+  CLI::App* show_command = study->add_subcommand("show", "Prints the table of the existing results");
   add_common(*show_command, *options);
   show_command->callback([options] { show(*options, load(*options)); });
 }

@@ -11,15 +11,15 @@
 namespace moe {
 
 const char* const kTextSourcesHelp =
-    R"(FILE may be a file, a folder (all files below it that can be read), a pattern in quotes ('text/**/*.jsonl'),
-or - for standard input (JSON lines where it begins with "{", else one text). A .jsonl file holds one
-document a line, in its field "text" (--field names another); a .json file is a list of such objects or of
-strings; a .txt, .md or source file is one document, and one above 1 MiB is cut at blank lines into pieces
-of at most that. All may be compressed (.gz, .zst) and in UTF-8 or UTF-16. Parquet files must be converted
-first; the error says how. An empty file is a warning.
+    R"(FILE may be a file, a folder (all readable files below it), a pattern in quotes ('text/**/*.jsonl'), or -
+for standard input. Standard input is read as JSON lines if it begins with "{", else as one text. A .jsonl file
+holds one document per line, in the field "text" (--field names another one). A .json file is a list of such
+objects or of strings. A .txt, .md or source file is one document; above 1 MiB it is cut at blank lines into
+pieces of at most 1 MiB. Every file may be compressed (.gz, .zst), and may be in UTF-8 or UTF-16. Parquet files
+must be converted first; the error says how. An empty file gives a warning.
 
-A document that cannot be read stops the command, with file and line; --on-error skip passes it over, and
-lists at the end what was passed over.)";
+A document that cannot be read stops the command, and the error names the file and line. --on-error skip
+skips such documents, and lists them at the end.)";
 
 namespace {
 
@@ -29,7 +29,7 @@ void say_left_out(const std::string& what, const SourceFiles& found) {
   for (const auto& [ending, count] : found.left_out) {
     list += fmt::format("{}{} {}", list.empty() ? "" : ", ", count, ending);
   }
-  log_warning("{}: files of other kinds are left out: {}", what, list);
+  log_warning("{}: files of other kinds are ignored: {}", what, list);
 }
 
 void add_sources_of(const std::string& what, const std::string& domain, std::vector<TextSource>& sources) {
@@ -44,17 +44,17 @@ void add_sources_of(const std::string& what, const std::string& domain, std::vec
 }  // namespace
 
 void add_text_options(CLI::App& command, TextSourceOptions& options) {
-  command.add_option("--field", options.field, "the field of a JSON object that holds its document")
+  command.add_option("--field", options.field, "the field of a JSON object that holds the text")
       ->capture_default_str()
       ->type_name("NAME");
-  command.add_option("--on-error", options.on_error, "stop, or skip: at a document that cannot be read")
+  command.add_option("--on-error", options.on_error, "what to do with a document that cannot be read")
       ->check(CLI::IsMember({"stop", "skip"}))
       ->capture_default_str();
   command.add_option("FILE", options.files, "files, folders or patterns of text, or - (see below)")->type_name("");
 }
 
 void add_text_source_options(CLI::App& command, TextSourceOptions& options) {
-  command.add_option("--domain", options.labelled, "files and the domain that they belong to; may be repeated")
+  command.add_option("--domain", options.labelled, "files, and the domain that they belong to; may be repeated")
       ->type_name("NAME=FILE|DIR|PATTERN")
       ->allow_extra_args(false);
   add_text_options(command, options);
@@ -88,7 +88,7 @@ std::function<void(const std::string& error)> SkippedDocuments::handler() {
 
 void SkippedDocuments::report() const {
   if (count_ == 0) return;
-  log_warning("{} documents could not be read and were passed over:", count_);
+  log_warning("{} documents could not be read and were skipped:", count_);
   for (const std::string& error : errors_) log_info("  {}", error);
   if (count_ > static_cast<int64_t>(errors_.size()))
     log_info("  and {} more", count_ - static_cast<int64_t>(errors_.size()));

@@ -25,10 +25,10 @@ namespace moe {
 namespace {
 
 constexpr const char* kTrainHelp =
-    R"(Reads text, as `moe data` does (moe data --help says which files), and writes tokenizer.json and
+    R"(Reads text as `moe data` does (moe data --help lists the kinds of files), and writes tokenizer.json and
 tokenizer_config.json, which Hugging Face's libraries read too. The same texts give the same
-tokenizer, in any order and for any number of threads. Of more than --max-bytes of text it counts the
-words of a sample that is spread over all files; it is the same for the same texts.
+tokenizer, in any order and for any number of threads. If there is more text than --max-bytes, it
+counts the words of a sample from all files; the same texts give the same sample.
 
 Example:
   moe tokenizer train --vocab-size 8192 --out runs/tokenizer books.txt code.jsonl.zst)";
@@ -42,7 +42,7 @@ Example:
 
 constexpr const char* kDecodeHelp =
     R"(Reads token ids from standard input, separated by blanks, commas, brackets or line ends, and writes
-the bytes they stand for to standard output, with nothing added.
+their bytes to standard output. Nothing is added.
 
 Example:
   echo '44 5 912' | moe tokenizer decode --tokenizer runs/tokenizer)";
@@ -90,7 +90,7 @@ void train(const TrainFlags& flags) {
   log_info("{}: {} tokens ({} bytes of text, {} different words)", flags.out, tokenizer.id_count(),
            trainer.text_bytes(), trainer.word_count());
   if (tokenizer.id_count() < flags.trainer.vocab_size) {
-    log_warning("the text has no further pair of tokens that occurs twice, so the vocabulary stays below {}",
+    log_warning("no other pair of tokens occurs twice in the text, so the vocabulary has fewer than {} tokens",
                 flags.trainer.vocab_size);
   }
 }
@@ -106,7 +106,7 @@ void warn_of_second_bos(const Tokenizer& tokenizer, const EncodeFlags& flags, co
   const bool doubled = flags.options.add_special && tokenizer.adds_bos() && ids.size() > 1 && ids[1] == ids[0] &&
                        ids[0] == tokenizer.bos();
   if (doubled)
-    log_warning("the text begins with BOS and the tokenizer adds one before it; --no-special leaves that out");
+    log_warning("the text begins with BOS, and the tokenizer adds another BOS before it; --no-special adds none");
 }
 
 void encode(EncodeFlags flags) {
@@ -136,14 +136,14 @@ void add_train(CLI::App& parent) {
   CLI::App* command = parent.add_subcommand("train", "Trains a byte-level BPE tokenizer on text files");
   command->footer(kTrainHelp);
   add_number(*command, "--vocab-size", flags->trainer.vocab_size, {kLeastVocabulary, kMostVocabulary},
-             "tokens in all: 256 bytes and 19 special tokens included");
+             "number of tokens, including 256 bytes and 19 special tokens");
   command
       ->add_option("--pattern", flags->trainer.pattern,
-                   "the expression that cuts text into words first: moe, or qwen2, which llama.cpp knows")
+                   "the expression that first cuts text into words: moe, or qwen2 (which llama.cpp supports)")
       ->check(CLI::IsMember({"moe", "qwen2"}))
       ->capture_default_str();
   add_number(*command, "--max-bytes", flags->trainer.max_bytes, {.least = 0},
-             "the most text whose words are counted; of more, a sample spread over all files; 0: no limit");
+             "count the words of at most this much text; if there is more, of a sample from all files; 0: no limit");
   command->add_option("--out", flags->out, "folder for the files (made if absent)")->required()->type_name("DIR");
   add_threads_option(*command, flags->threads);
   add_text_options(*command, flags->sources);
@@ -157,8 +157,9 @@ void add_encode(CLI::App& parent) {
   add_tokenizer_option(*command, flags->tokenizer, kTokenizer)->required();
   command->add_flag("--no-special", flags->no_special, "add neither BOS nor EOS");
   command->add_flag("--parse-special", flags->options.parse_special,
-                    "special tokens spelled in the text become their ids (default: they are ordinary text)");
-  command->add_flag("--lines", flags->lines, "each line (split at LF alone) by itself: one JSON array a line");
+                    "special tokens in the text become their ids (default: they are ordinary text)");
+  command->add_flag("--lines", flags->lines,
+                    "encode each line by itself (lines end with LF only): one JSON array per line");
   command->callback([flags] { encode(*flags); });
 }
 
@@ -171,7 +172,7 @@ void add_decode(CLI::App& parent) {
   CLI::App* command = parent.add_subcommand("decode", "Turns token ids into text");
   command->footer(kDecodeHelp);
   add_tokenizer_option(*command, flags->tokenizer, kTokenizer)->required();
-  command->add_flag("--special", flags->options.keep_special, "write special tokens out (default: they are left out)");
+  command->add_flag("--special", flags->options.keep_special, "write special tokens too (default: they are left out)");
   command->callback([flags] {
     const Tokenizer tokenizer = Tokenizer::load(flags->tokenizer);
     write_output(tokenizer.decode(parse_token_ids(read_standard_input(), "standard input"), flags->options));

@@ -19,9 +19,9 @@ namespace moe {
 namespace {
 
 constexpr const char* kHelp =
-    R"(Encodes text with several tokenizers and prints the bytes of text for each token, by domain (a file's name)
-and over all: the more bytes a token has, the fewer tokens a model reads for the same text. A folder or
-a .json file is a tokenizer, any other argument is a file with text, as `moe data` reads it.
+    R"(Encodes text with several tokenizers. Prints the bytes of text per token, for each domain (a file's name)
+and for all text. With more bytes per token, a model reads fewer tokens for the same text. A folder or a .json
+file is a tokenizer; any other argument is a file with text, as `moe data` reads it.
 
 Example:
   moe tokenizer compare runs/tokenizer gpt2/ books.txt code.jsonl.zst)";
@@ -84,7 +84,7 @@ void compare(const Flags& flags) {
   std::vector<std::string> names, files;
   for (const std::string& argument : flags.arguments) (names_tokenizer(argument) ? names : files).push_back(argument);
   if (names.empty()) fail_usage("no tokenizer is named: give a folder with tokenizer.json, or a tokenizer.json");
-  if (files.empty()) fail_usage("no text is named: give .txt or .jsonl files behind the tokenizers");
+  if (files.empty()) fail_usage("no text is named: give .txt or .jsonl files after the tokenizers");
   TextSourceOptions options;
   options.files = files;
   const std::vector<TextSource> sources = text_sources(options);

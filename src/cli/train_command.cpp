@@ -35,7 +35,7 @@ const char* const kFooter = R"(
 Example:
   moe train configs/demo.toml --dry-run --verbose           size, FLOPs, time, memory, disk; trains nothing
   moe train configs/demo.toml --set train.steps=100 --set run.dir=runs/short
-  moe train configs/demo.toml --resume                      go on from the newest good checkpoint in run.dir
+  moe train configs/demo.toml --resume                      continue from the newest good checkpoint in run.dir
   moe train configs/demo.toml --resume --set train.steps=900 --allow-change train.steps
                                                             another run from here on: more steps
 
@@ -52,7 +52,7 @@ RunConfig read_settings(Settings settings) {
 /// A change is named twice, so that none is made by a run file that was edited for another run.
 void check_allowed_changes(const TrainOptions& options) {
   for (const std::string& key : options.allow_change) {
-    if (!options.resume) fail_usage("--allow-change {}: there is nothing to change without --resume", key);
+    if (!options.resume) fail_usage("--allow-change {}: it has no effect without --resume; add --resume", key);
     const bool set = std::any_of(options.set.begin(), options.set.end(),
                                  [&](const std::string& assignment) { return assignment.starts_with(key + "="); });
     if (!set) fail_usage("--allow-change {}: give the new value too, with --set {}=VALUE", key, key);
@@ -112,8 +112,9 @@ RunConfig with_measured_steps(const TrainOptions& options, const RunConfig& run,
       run, plan, *compute.device, *compute.backend,
       [&](int64_t step, int64_t microbatch) { return source.rows(step, microbatch * rows, rows); });
   const int64_t steps = steps_within(3600 * run.schedule.hours, seconds);
-  log_info("train.hours = {}: {} steps, by {:.3f} s a step over ten steps; evaluations and checkpoints come on top",
-           run.schedule.hours, steps, seconds);
+  log_info(
+      "train.hours = {}: {} steps, by {:.3f} s a step over ten steps; evaluations and checkpoints need additional time",
+      run.schedule.hours, steps, seconds);
   return with_steps(options, run, steps);
 }
 
@@ -245,9 +246,9 @@ void add_train_command(CLI::App& app) {
           "With --resume: let this key differ from the checkpoint's; its value is given with --set (repeatable)")
       ->allow_extra_args(false)
       ->type_name("KEY");
-  command->add_flag("--dry-run", options->dry_run, "Print the lines that are said before a run, and stop");
+  command->add_flag("--dry-run", options->dry_run, "Print the lines that a run prints at its start, and stop");
   command->add_flag("--verbose", options->verbose,
-                    "Also say parameters, FLOPs and memory part by part, and where each loss's coefficient comes from");
+                    "Also print parameters, FLOPs and memory of each part, and the source of each loss's coefficient");
   command->add_flag_callback(
       "--keys",
       [] {

@@ -186,7 +186,7 @@ BuildReport add_sources(DatasetWriter& writer, const std::vector<TextSource>& so
   const auto documents = std::accumulate(report.documents.begin(), report.documents.end(), int64_t{0});
   if (documents == report.without_tokens) {
     fail("there is no document in {}{}; check how the files were made", sources.front().file.string(),
-         sources.size() > 1 ? fmt::format(" nor in the {} files behind it", sources.size() - 1) : "");
+         sources.size() > 1 ? fmt::format(" nor in the {} files after it", sources.size() - 1) : "");
   }
   show(read_before);
   return report;

@@ -20,7 +20,7 @@ class ValueScanner {
       int c = next();
       if (list && c == ']') {
         step();
-        if (next() != kEnd) fail_here("text behind the list");
+        if (next() != kEnd) fail_here("text after the list");
         return;
       }
       if (!list && c == kEnd) return;

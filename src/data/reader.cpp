@@ -174,13 +174,13 @@ std::string RawDocument::text(const std::string& field) const {
          mistake->byte + 1, mistake->reason, field);
   }
   if (value.is_string()) return std::move(value.get_ref<std::string&>());
-  if (!value.is_object()) fail("{}: this line is no JSON object, expected one with a field {:?}", where, field);
+  if (!value.is_object()) fail("{}: this line is not a JSON object, expected one with a field {:?}", where, field);
   const auto text = value.find(field);
   if (text == value.end()) {
     fail("{}: this object has no field {:?} (its fields: {}); name the one that holds the document with --field", where,
          field, field_names(value));
   }
-  if (!text->is_string()) fail("{}: the field {:?} is no string but {}", where, field, text->type_name());
+  if (!text->is_string()) fail("{}: the field {:?} is {}, expected a string", where, field, text->type_name());
   return std::move(text->get_ref<std::string&>());
 }
 

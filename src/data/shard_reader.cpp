@@ -49,7 +49,7 @@ struct Dataset::Shard {
       std::memcpy(&trailer, bytes.data() + bytes.size() - sizeof(trailer), sizeof(trailer));
     }
     if (std::memcmp(header.magic, kMagic, 8) != 0)
-      fail("{} is no token shard of this program; make the dataset again", name);
+      fail("{} is not a token shard of this program; make the dataset again", name);
     if (header.version != kVersion) {
       fail("{} has format version {}, expected {}; make the dataset again with this program", name, header.version,
            kVersion);
@@ -124,7 +124,7 @@ Dataset::Dataset(const std::string& what) {
 void Dataset::open(const fs::path& folder) {
   const fs::path path = folder / kDescription;
   if (!path_exists(path)) {
-    fail("{} is no dataset: it has no {}; make one with `moe data --out {} ...`", folder.string(), kDescription,
+    fail("{} is not a dataset: it has no {}; make one with `moe data --out {} ...`", folder.string(), kDescription,
          folder.string());
   }
   const std::string where = path.string();

@@ -75,7 +75,7 @@ int32_t DatasetWriter::add_domain(const std::string& name) {
     if (info_.domains[i].name == name) return static_cast<int32_t>(i);
   }
   if (info_.domains.size() > std::numeric_limits<uint16_t>::max()) {
-    fail("domain {} is one too many, a dataset has at most {}; give several files one label", name,
+    fail("domain {} is one too many; a dataset has at most {}; give several files one label", name,
          info_.domains.size());
   }
   info_.domains.push_back({.name = name});

@@ -79,7 +79,7 @@ MemoryDocuments load_documents(const std::vector<TextSource>& sources, const Tok
     add_encoded(waiting, tokenizer, pool, domain, options, documents);
     if (documents.count() == before) log_warning("{} holds no document", source.file.string());
   }
-  if (documents.count() == 0) fail("there is no document in what was read; check how the files were made");
+  if (documents.count() == 0) fail("no document was read; check how the files were made");
   return documents;
 }
 

@@ -206,7 +206,7 @@ std::unique_ptr<ByteStream> open_stream(const fs::path& path) {
   if (is_zstd(head)) return std::make_unique<ZstdStream>(std::move(input));
   for (const char* ending : {".gz", ".zst"}) {
     if (path.extension() == ending) {
-      fail("{} is not compressed as its name says: its content does not begin as that of a {} file does", path.string(),
+      fail("{} is not compressed, although its name says so: its content does not begin like a {} file", path.string(),
            ending);
     }
   }

@@ -32,7 +32,7 @@ Json parse_without_duplicates(std::string_view text, const std::string& path) {
   };
   Json header;
   if (const auto mistake = find_json_mistake(text, header, watch)) {
-    fail("{} is no safetensors file, or a damaged one: its header is not valid JSON near byte {}: {}", path,
+    fail("{} is not a safetensors file, or is damaged: its header is not valid JSON near byte {}: {}", path,
          mistake->byte + kLengthBytes, mistake->reason);
   }
   return header;
@@ -126,13 +126,13 @@ std::string SafetensorsTensor::text() const { return fmt::format("{} [{}]", dtyp
 SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path) {
   const auto bytes = file_.bytes();
   if (bytes.size() < kLengthBytes) {
-    fail("{} is no safetensors file: it has {} bytes, and the header's length alone takes {}", path.string(),
+    fail("{} is not a safetensors file: it has {} bytes, and the header's length alone takes {}", path.string(),
          bytes.size(), kLengthBytes);
   }
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, bytes.data(), kLengthBytes);
   if (header_bytes > kMaxHeaderBytes || header_bytes > bytes.size() - kLengthBytes) {
-    fail("{} is no safetensors file, or is cut short: it announces a header of {} bytes and has {} bytes in all",
+    fail("{} is not a safetensors file, or is cut short: it announces a header of {} bytes and has {} bytes in all",
          path.string(), header_bytes, bytes.size());
   }
   read_header(file_.text().substr(kLengthBytes, header_bytes), bytes.subspan(kLengthBytes + header_bytes));
@@ -141,7 +141,7 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path) {
 void SafetensorsFile::read_header(std::string_view text, std::span<const std::byte> data) {
   const std::string path = file_.path().string();
   const auto header = parse_without_duplicates(text, path);
-  if (!header.is_object()) fail("{} is no safetensors file: its header is no JSON object", path);
+  if (!header.is_object()) fail("{} is not a safetensors file: its header is not a JSON object", path);
   for (const auto& [name, entry] : header.items()) {
     if (name != "__metadata__") {
       tensors_.push_back(read_tensor(name, entry, data, path));
@@ -162,7 +162,8 @@ void SafetensorsFile::read_header(std::string_view text, std::span<const std::by
   const std::byte* end = data.data();
   for (const SafetensorsTensor& tensor : tensors_) {
     if (tensor.data < end) fail("{}: the data of tensor {} overlaps another tensor's", path, tensor.name);
-    if (tensor.data > end) fail("{}: {} bytes before tensor {} belong to none", path, tensor.data - end, tensor.name);
+    if (tensor.data > end)
+      fail("{}: {} bytes before tensor {} belong to no tensor", path, tensor.data - end, tensor.name);
     end = tensor.data + tensor.bytes;
   }
   if (const auto rest = data.data() + data.size() - end; rest != 0) {
@@ -230,7 +231,8 @@ View view_of(const SafetensorsTensor& tensor) {
     const DType dtype = type->dtype;
     if (reinterpret_cast<uintptr_t>(tensor.data) % static_cast<uintptr_t>(type->alignment) != 0) {
       fail(
-          "tensor {} begins at an address that is no multiple of its element's {} bytes; save the file again with its "
+          "tensor {} begins at an address that is not a multiple of its element's {} bytes; save the file again with "
+          "its "
           "wider types first",
           tensor.name, type->alignment);
     }

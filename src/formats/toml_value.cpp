@@ -77,7 +77,8 @@ SettingValue setting_value(const toml::node& node, const std::string& where, con
     text << toml::toml_formatter(*list, toml::format_flags::none);
     return weighted_paths_text(parse_weighted_paths(text.str(), fmt::format("{}: {}", where, key)));
   }
-  fail_usage("{}: the list in {} mixes types, expected integers, numbers, booleans or strings alone", where, key);
+  fail_usage("{}: the list in {} mixes types, expected only integers, only numbers, only booleans or only strings",
+             where, key);
 }
 
 void append_table(std::vector<TomlEntry>& entries, const toml::table& table, const std::string& prefix,

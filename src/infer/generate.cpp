@@ -184,7 +184,7 @@ void check_prompt(const Prompt& prompt, const ModelConfig& config) {
 void check_generates(const ModelConfig& config) {
   if (config.n_routed_experts == 0 || config.routing != RoutingMethod::expert_choice) return;
   fail(
-      "this model's experts choose their tokens from a whole text (routing = expert_choice), so that it cannot go on "
+      "this model's experts choose their tokens from a whole text (routing = expert_choice), so it cannot generate "
       "token by token; use `moe eval loss` or `moe logits`, or another model");
 }
 

@@ -32,13 +32,13 @@ Masked masked_experts(const ModelConfig& config, const RoutingSwitches& switches
   Masked masked(static_cast<size_t>(config.num_hidden_layers));
   for (const ExpertMask& mask : switches.masked) {
     if (mask.layer < 0 || mask.layer >= config.num_hidden_layers || !config.is_moe_layer(mask.layer)) {
-      fail("layer {} to mask experts of is no layer with routed experts, expected one of 0 to {}{}", mask.layer,
+      fail("cannot mask experts in layer {}, which has no routed experts; expected a layer from 0 to {}{}", mask.layer,
            config.num_hidden_layers - 1,
-           config.first_k_dense_replace > 0 ? fmt::format(" from {} on", config.first_k_dense_replace) : "");
+           config.first_k_dense_replace > 0 ? fmt::format(", at least {}", config.first_k_dense_replace) : "");
     }
     for (const int64_t expert : mask.experts) {
       if (expert < 0 || expert >= config.n_routed_experts) {
-        fail("expert {} to mask in layer {} is none of the routed experts, expected 0 to {}", expert, mask.layer,
+        fail("expert {} to mask in layer {} is not a routed expert, expected 0 to {}", expert, mask.layer,
              config.n_routed_experts - 1);
       }
       masked[static_cast<size_t>(mask.layer)].insert(expert);
@@ -68,8 +68,8 @@ void check_enough_left(const ModelConfig& config, const Masked& masked) {
     const int64_t left = fewest_left(config, masked[layer]);
     if (left >= config.num_experts_per_tok + config.skipped_experts) continue;
     fail(
-        "in layer {} {} experts are left by the mask{}, expected at least the {} that a token uses and the {} passed "
-        "over",
+        "the mask of layer {} leaves {} experts{}, expected at least the {} that a token uses and the {} that it "
+        "skips",
         layer, left, groups ? fmt::format(" for a token whose {} groups have the fewest", config.topk_group) : "",
         config.num_experts_per_tok, config.skipped_experts);
   }

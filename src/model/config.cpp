@@ -153,7 +153,7 @@ void validate_experts(const ModelConfig& config) {
          config.num_experts_per_tok, config.n_routed_experts);
   }
   if (config.skipped_experts < 0 || config.skipped_experts + config.num_experts_per_tok > config.n_routed_experts) {
-    fail("{} best experts to pass over and {} to choose are more than the {} routed experts", config.skipped_experts,
+    fail("{} best experts to skip and {} to choose are more than the {} routed experts", config.skipped_experts,
          config.num_experts_per_tok, config.n_routed_experts);
   }
   validate_routing(config);
@@ -177,7 +177,7 @@ void validate(const ModelConfig& config) {
          config.num_attention_heads, config.num_key_value_heads);
   }
   if (config.head_dim % 2 != 0) {
-    fail("the model's head_dim is {}, expected an even number (rotary positions turn pairs)", config.head_dim);
+    fail("the model's head_dim is {}, expected an even number (rotary positions rotate pairs)", config.head_dim);
   }
   if (config.n_routed_experts > 0) validate_experts(config);
   if (config.moe_layers() < config.num_hidden_layers) require_positive("intermediate_size", config.intermediate_size);

@@ -168,12 +168,12 @@ void validate(const BalanceConfig& balance, const ModelConfig& config) {
   }
   if (balance.first_choice && (config.has_router_bias() || config.scoring_func == Scoring::sigmoid)) {
     fail(
-        "balance.first_choice is true, but model.scoring_func is {} and model.topk_method {}; no method counts first "
-        "choices of anything but softmax scores without a bias, so leave it out",
+        "balance.first_choice is true, but model.scoring_func is {} and model.topk_method {}; first choices are "
+        "counted only for softmax scores without a bias, so leave it out",
         name(config.scoring_func), name(config.topk_method));
   }
   if (balance.z_loss != 0 && config.scoring_func != Scoring::softmax) {
-    fail("balance.z_loss is {}, but model.scoring_func is sigmoid; the z-loss is of a softmax's logits",
+    fail("balance.z_loss is {}, but model.scoring_func is sigmoid; the z-loss is defined for the logits of a softmax",
          balance.z_loss);
   }
   if (config.n_routed_experts % balance.devices != 0) {

@@ -45,7 +45,7 @@ std::vector<System> read_systems(Settings& settings, const StudyFile& file, Stud
     systems.push_back(parse_system(settings, "study.systems", text));
     const std::string& name = systems.back().name;
     if (contains(study.systems, name)) {
-      settings.refuse("study.systems", fmt::format("names of their own, but {} is there twice", name));
+      settings.refuse("study.systems", fmt::format("different names, but {} is there twice", name));
     }
     study.systems.push_back(name);
   }
@@ -59,11 +59,11 @@ void read_bars(Settings& settings, const StudyFile& file, Study& study) {
     const System bars = parse_system(settings, "study.bars", text);
     for (const std::string& name : bars.words) {
       if (!contains(study.systems, name)) {
-        settings.refuse("study.bars", fmt::format("names of study.systems, but {} is none", name));
+        settings.refuse("study.bars", fmt::format("names of study.systems, but {} is not one", name));
       }
     }
     if (contains(taken, bars.name)) {
-      settings.refuse("study.bars", fmt::format("names of their own, but there is another plot {}", bars.name));
+      settings.refuse("study.bars", fmt::format("different names, but there is another plot {}", bars.name));
     }
     taken.push_back(bars.name);
     study.bars.push_back({bars.name, bars.words});

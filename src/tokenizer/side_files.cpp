@@ -78,7 +78,7 @@ void add_listed_in_config(const Json& decoder, const std::string& where, Tokeniz
     int64_t id = -1;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
     if (error != std::errc() || end != key.data() + key.size() || id < 0 || id > kMaxId) {
-      fail("{}: the key {:?} is no token id, expected 0 to {}", where, key, kMaxId);
+      fail("{}: the key {:?} is not a token id, expected 0 to {}", where, key, kMaxId);
     }
     const std::string name = where + ": " + key;
     by_id[id] = {.id = static_cast<int32_t>(id),

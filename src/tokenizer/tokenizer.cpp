@@ -132,7 +132,7 @@ void Tokenizer::State::index_tokens() {
   for (const auto* ids : {&files.prefix, &files.suffix}) {
     for (const int32_t id : *ids) {
       if (id < 0 || static_cast<size_t>(id) >= count || !known[static_cast<size_t>(id)]) {
-        fail("the tokenizer's post_processor adds id {}, which is no token of its vocabulary", id);
+        fail("the tokenizer's post_processor adds id {}, which is not in its vocabulary", id);
       }
     }
   }

@@ -12,7 +12,7 @@ void PatientLog::write(std::string_view line) {
     file_.write(waiting_);
     waiting_.clear();
   } catch (const Error& error) {
-    if (!waited) log_warning("{}; the run goes on, and tries again with its next line", error.what());
+    if (!waited) log_warning("{}; the run continues, and tries again with its next line", error.what());
   }
 }
 

@@ -68,7 +68,7 @@ std::vector<KeyDifference> changed_keys(const FoundCheckpoint& checkpoint, const
     std::erase_if(changes, [](const KeyDifference& change) { return is_free(change.key); });
     return changes;
   } catch (const UsageError& error) {
-    fail("{} cannot be read by this version, so that it cannot be compared: {}", path.string(), error.what());
+    fail("{} cannot be read by this version, so it cannot be compared: {}", path.string(), error.what());
   }
 }
 

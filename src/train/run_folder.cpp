@@ -100,7 +100,7 @@ CheckpointSearch find_checkpoint(const fs::path& run) {
     try {
       const TrainerState state = check_checkpoint(folder);
       if (state.step != step) {
-        fail("{} is of step {}", (folder / "trainer_state.json").string(), state.step);
+        fail("{} belongs to step {}", (folder / "trainer_state.json").string(), state.step);
       }
       search.found = {folder, state};
       return search;
@@ -111,7 +111,7 @@ CheckpointSearch find_checkpoint(const fs::path& run) {
   if (search.damaged.empty()) return search;
   std::string all;
   for (const DamagedCheckpoint& damaged : search.damaged) all += "\n  " + damaged.damage;
-  fail("{} holds no checkpoint that training can go on from; mend one, or remove them to start at step 0:{}",
+  fail("{} has no checkpoint that training can continue from; repair one, or remove them to start at step 0:{}",
        run.string(), all);
 }
 
@@ -166,7 +166,7 @@ void RunFolder::settle_copy() {
   const auto step = step_of_copy(path_);
   if (!step) {
     if (const auto error = set_aside(copy, copy.string() + ".old")) {
-      fail("cannot rename {}, which is no link to a checkpoint: {}; move it away", copy.string(), error.message());
+      fail("cannot rename {}, which is not a link to a checkpoint: {}; move it away", copy.string(), error.message());
     }
   } else if (is_folder(checkpoint(*step))) {
     try_to_remove(copy);

@@ -114,8 +114,7 @@ void Trainer::restore(const FoundCheckpoint& found) {
        {std::pair{folder_.log(), state.log_bytes}, {folder_.evaluations(), state.eval_bytes}}) {
     const int64_t kept = cut_lines(log, bytes);
     if (kept < bytes) {
-      log_warning("{} has {} bytes of the {} that the checkpoint knows of: older lines are missing", log.string(), kept,
-                  bytes);
+      log_warning("{} has {} bytes, but had {} at the checkpoint: some lines are missing", log.string(), kept, bytes);
     }
   }
   done_ = saved_ = state.step;
@@ -157,7 +156,7 @@ void Trainer::fail_diverged(const StepLine& line) {
   clear_status();
   throw Diverged(line.step,
                  fmt::format("the loss at step {} is {} and the gradient norm {}: training has diverged{}{}; lower "
-                             "optimizer.learning_rate, or go on from an earlier checkpoint",
+                             "optimizer.learning_rate, or continue from an earlier checkpoint",
                              line.step, line.report.loss, line.report.gradient_norm, where, newest));
 }
 
@@ -197,7 +196,7 @@ bool Trainer::try_to_save(int64_t step) {
   } catch (const std::exception& error) {
     tried_at_ = steady_seconds();
     const std::string newest = saved_ > 0 ? folder_.checkpoint(saved_).string() : "none";
-    log_warning("the checkpoint of step {} is NOT written: {}; the newest one is {}", step, error.what(), newest);
+    log_warning("the checkpoint of step {} was NOT written: {}; the newest one is {}", step, error.what(), newest);
     return false;
   }
 }

@@ -62,7 +62,7 @@ TEST_F(Reader, JsonLinesGiveTheFieldTextOfEachLine) {
 TEST_F(Reader, OfATextThatOccursTwiceTheLastCounts) {
   EXPECT_THAT(documents("a.jsonl", "{\"text\": \"one\", \"n\": 1, \"text\": \"two\"}\n"), ElementsAre("two"));
   EXPECT_THAT(documents("b.jsonl", "{\"text\": 1, \"text\": \"two\"}\n"), ElementsAre("two"));
-  EXPECT_THAT(refusal("c.jsonl", "{\"text\": \"one\", \"text\": 2}\n"), HasSubstr("is no string but number"));
+  EXPECT_THAT(refusal("c.jsonl", "{\"text\": \"one\", \"text\": 2}\n"), HasSubstr("is number, expected a string"));
 }
 
 TEST_F(Reader, NumbersBeyondAnyIntegerAndEscapedNamesAreRead) {
@@ -119,9 +119,9 @@ TEST_F(Reader, BadLinesAreNamedWithFileAndLine) {
   EXPECT_EQ(
       refusal("c.jsonl", good + "{}\n"),
       ":3: this object has no field \"text\" (its fields: none); name the one that holds the document with --field");
-  EXPECT_EQ(refusal("d.jsonl", good + "{\"text\": 3}\n"), ":3: the field \"text\" is no string but number");
+  EXPECT_EQ(refusal("d.jsonl", good + "{\"text\": 3}\n"), ":3: the field \"text\" is number, expected a string");
   EXPECT_EQ(refusal("e.jsonl", good + "[\"text\"]\n"),
-            ":3: this line is no JSON object, expected one with a field \"text\"");
+            ":3: this line is not a JSON object, expected one with a field \"text\"");
   EXPECT_THAT(refusal("f.jsonl", good + "{\"text\": \"\xff\xfe\"}\n"), HasSubstr(":3: this line is not valid JSON"));
   EXPECT_THAT(refusal("g.jsonl", good + "{\"text\": \"\\ud800\"}\n"), HasSubstr("surrogate"));
 }
@@ -139,7 +139,7 @@ TEST_F(Reader, AJsonFileIsAListOrOneObjectAfterTheOther) {
   EXPECT_THAT(refusal("g.json", "[{\"text\": \"one\"}"),
               HasSubstr(":1: not valid JSON: the end of the file inside the list"));
   EXPECT_THAT(refusal("h.json", "[{\"text\": \"one\"} {\"text\": \"two\"}]"), HasSubstr("no comma"));
-  EXPECT_THAT(refusal("i.json", "[{\"text\": \"one\"}]\n\n{}"), HasSubstr(":3: not valid JSON: text behind the list"));
+  EXPECT_THAT(refusal("i.json", "[{\"text\": \"one\"}]\n\n{}"), HasSubstr(":3: not valid JSON: text after the list"));
   EXPECT_THAT(refusal("j.json", "[{\"text\": \"one\"},\n 3]"), HasSubstr(":2: not valid JSON: neither"));
   EXPECT_THAT(refusal("k.json", "[{\"text\": \"one\"},]"), HasSubstr("neither an object nor a string"));
   EXPECT_THAT(refusal("l.json", "[\n{\"text\": \"one\", }]"), HasSubstr(":2: this line is not valid JSON"));

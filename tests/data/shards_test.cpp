@@ -269,7 +269,7 @@ TEST_F(Shards, AFingerprintFollowsTheFilesThatDecideTheIds) {
 
 TEST_F(Shards, AFolderWithoutDatasetIsNamed) {
   EXPECT_EQ(error_of<Error>([&] { Dataset dataset(folder_.path()); }),
-            folder_.path().string() + " is no dataset: it has no dataset.json; make one with `moe data --out " +
+            folder_.path().string() + " is not a dataset: it has no dataset.json; make one with `moe data --out " +
                 folder_.path().string() + " ...`");
 }
 

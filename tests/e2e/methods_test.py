@@ -106,7 +106,7 @@ class MethodsTest(unittest.TestCase):
         written = moe("generate", model, "--prompt", "class", "--max-new-tokens", "4", "--temperature", "0", check=False)
         if method == "expert_choice":
             self.assertEqual(written.returncode, 1)
-            self.assertIn("cannot go on token by token", written.stderr)
+            self.assertIn("cannot generate token by token", written.stderr)
             self.assertNotIn("parameters", written.stderr, "refused before the weights are loaded")
         else:
             self.assertEqual(written.returncode, 0, written.stderr)

@@ -117,8 +117,9 @@ TEST_F(Compression, ANameThatPromisesCompressionIsHeld) {
   const fs::path path = file("a.txt.zst", "plain");
   EXPECT_EQ(
       error_of<Error>([&] { open_stream(path); }),
-      path.string() + " is not compressed as its name says: its content does not begin as that of a .zst file does");
-  EXPECT_THAT(error_of<Error>([&] { open_stream(file("b.gz", "")); }), HasSubstr("not compressed as its name says"));
+      path.string() + " is not compressed, although its name says so: its content does not begin like a .zst file");
+  EXPECT_THAT(error_of<Error>([&] { open_stream(file("b.gz", "")); }),
+              HasSubstr("not compressed, although its name says so"));
 }
 
 TEST_F(Compression, NamesWhatItCannotOpen) {

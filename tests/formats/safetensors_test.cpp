@@ -86,10 +86,10 @@ TEST_F(Safetensors, AFileWithoutTensorsIsLegal) {
 
 TEST_F(Safetensors, RefusesFilesThatAreCutShort) {
   EXPECT_EQ(refusal_of_bytes("abc"),
-            "FILE is no safetensors file: it has 3 bytes, and the header's length alone takes 8");
+            "FILE is not a safetensors file: it has 3 bytes, and the header's length alone takes 8");
   EXPECT_EQ(
       refusal_of_bytes(std::string(8, '\x7f')),
-      "FILE is no safetensors file, or is cut short: it announces a header of 9187201950435737471 bytes and has 8 "
+      "FILE is not a safetensors file, or is cut short: it announces a header of 9187201950435737471 bytes and has 8 "
       "bytes in all");
   EXPECT_EQ(refusal(kTwoTensors, 11),
             "FILE: tensor b: its data ends at byte 12, but the file has 11 bytes of data; the file may be cut short");
@@ -98,13 +98,13 @@ TEST_F(Safetensors, RefusesFilesThatAreCutShort) {
 TEST_F(Safetensors, RefusesHeadersThatAreNoJsonObject) {
   EXPECT_EQ(
       refusal("{\"a\":", 0),
-      "FILE is no safetensors file, or a damaged one: its header is not valid JSON near byte 13: unexpected end of "
+      "FILE is not a safetensors file, or is damaged: its header is not valid JSON near byte 13: unexpected end of "
       "input; expected '[', '{', or a literal");
   EXPECT_EQ(
       refusal(std::string("{}\0\0", 4), 0),
-      "FILE is no safetensors file, or a damaged one: its header is not valid JSON near byte 10: a NUL byte, which "
+      "FILE is not a safetensors file, or is damaged: its header is not valid JSON near byte 10: a NUL byte, which "
       "JSON does not allow; the file may be damaged");
-  EXPECT_EQ(refusal("[1]", 0), "FILE is no safetensors file: its header is no JSON object");
+  EXPECT_EQ(refusal("[1]", 0), "FILE is not a safetensors file: its header is not a JSON object");
   EXPECT_THAT(refusal("", 0), HasSubstr("not valid JSON"));
 }
 
@@ -126,7 +126,7 @@ TEST_F(Safetensors, RefusesOverlapsGapsAndRemainders) {
   };
   EXPECT_EQ(refusal(two(3, 6), 6), "FILE: the data of tensor b overlaps another tensor's");
   EXPECT_EQ(refusal(two(0, 4), 4), "FILE: the data of tensor b overlaps another tensor's");
-  EXPECT_EQ(refusal(two(5, 6), 6), "FILE: 1 bytes before tensor b belong to none");
+  EXPECT_EQ(refusal(two(5, 6), 6), "FILE: 1 bytes before tensor b belong to no tensor");
   EXPECT_EQ(refusal(two(4, 6), 9), "FILE: 3 bytes at its end belong to no tensor");
 }
 

@@ -205,7 +205,7 @@ TEST(Settings, SyntaxErrorsNameFileAndLine) {
   EXPECT_EQ(usage_error_of([] { Settings::parse("when = 2024-01-01\n", "r.toml"); }),
             "r.toml:1: when is a date or time, which no key takes");
   EXPECT_EQ(usage_error_of([] { Settings::parse("a = [1, \"b\"]\n", "r.toml"); }),
-            "r.toml:1: the list in a mixes types, expected integers, numbers, booleans or strings alone");
+            "r.toml:1: the list in a mixes types, expected only integers, only numbers, only booleans or only strings");
   EXPECT_EQ(usage_error_of([] {
               Settings::parse("\"a.b\" = 1\n[a]\nb = 2\n", "r.toml").get<int64_t>("a.b", 0);
             }).substr(0, 7),

@@ -175,7 +175,7 @@ TEST(Switches, AMaskLeavesEnoughExpertsInTheGroupsOfEveryToken) {
   };
   EXPECT_EQ(refusal({0, 1, 3}), "(not refused)") << "1, 2 and 3 are left";
   EXPECT_EQ(refusal({0, 1, 2}), "(not refused)") << "an empty group is not used while there are others";
-  EXPECT_THAT(refusal({0, 1, 3, 4}), HasSubstr("2 experts are left by the mask for a token whose 2 groups"));
+  EXPECT_THAT(refusal({0, 1, 3, 4}), HasSubstr("leaves 2 experts for a token whose 2 groups"));
   EXPECT_EQ(refusal({0, 1, 2, 3, 4, 5}), "(not refused)") << "3 in the one group that is not empty";
 }
 
