@@ -114,7 +114,7 @@ class StudyBudgetTest(unittest.TestCase):
                    '"last: model.method=dense"]')
         settings = ["--set", systems]
         said = self.study("run", folder, *settings, "--plots", folder / "plots")
-        self.assertRegex(said.stderr, r"wild-seed1: diverged at step \d+; the study goes on with the next")
+        self.assertRegex(said.stderr, r"wild-seed1: diverged at step \d+; the study continues with the next job")
         self.assertEqual(self.trained(said), ["calm-seed1", "last-seed1"])
         self.assertRegex(said.stdout, r"\| wild \| seed 1 \| diverged at step \d+ \|")
         self.assertNotRegex(said.stdout, r"At equal .*wild")

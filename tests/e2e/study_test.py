@@ -178,7 +178,7 @@ class StudyTest(unittest.TestCase):
         for number, status, job in ((signal.SIGTERM, 143, "dense-seed1"), (signal.SIGINT, 130, "fine-seed1")):
             stopped = self.signalled(number, folder, job, 7)
             self.assertEqual(stopped.returncode, status, stopped.stderr)
-            self.assertIn("the same command goes on", stopped.stderr)
+            self.assertIn("the same command continues", stopped.stderr)
             self.assertFalse((folder / "results" / f"{job}.json").exists())
         self.study("run", folder)
         self.assert_same_results(folder)
@@ -215,7 +215,7 @@ class StudyTest(unittest.TestCase):
         for number in range(6):
             said = self.study("run", folder, "--max-seconds", "0.01")
             self.assertEqual(self.trained(said), [JOBS[number]])
-            self.assertEqual("left for another call" in said.stderr, number < 5)
+            self.assertEqual("start them with another call" in said.stderr, number < 5)
         self.assert_same_results(folder)
 
     def test_show_prints_the_table_that_run_printed(self):

@@ -58,7 +58,7 @@ TEST(CheckSweep, NamesThePointThatLeavesTooFewExperts) {
   };
   check_sweep(config, parse_sweep("mask-best=0,6", {}));
   EXPECT_EQ(refusal("mask-best=4,7,8"),
-            "--sweep mask-best=7: 7 best experts to pass over and 3 to choose are more than the 9 routed experts");
+            "--sweep mask-best=7: 7 best experts to skip and 3 to choose are more than the 9 routed experts");
   EXPECT_THAT(refusal("experts-per-token=3,10"), HasSubstr("--sweep experts-per-token=10: "));
 }
 

@@ -133,11 +133,11 @@ TEST(Switches, WhatDoesNotFitTheModelIsRefused) {
     return error_of<Error>([&] { switched(config, switches); });
   };
   EXPECT_THAT(refusal({.experts_per_token = 10}), HasSubstr("only 9 routed experts"));
-  EXPECT_THAT(refusal({.skip = 7}), HasSubstr("7 best experts to pass over and 3 to choose"));
-  EXPECT_THAT(refusal({.masked = {{.layer = 0, .experts = {1}}}}), HasSubstr("layer 0 to mask experts of"));
-  EXPECT_THAT(refusal({.masked = {{.layer = 3, .experts = {1}}}}), HasSubstr("expected one of 0 to 2 from 1 on"));
+  EXPECT_THAT(refusal({.skip = 7}), HasSubstr("7 best experts to skip and 3 to choose"));
+  EXPECT_THAT(refusal({.masked = {{.layer = 0, .experts = {1}}}}), HasSubstr("cannot mask experts in layer 0"));
+  EXPECT_THAT(refusal({.masked = {{.layer = 3, .experts = {1}}}}), HasSubstr("expected a layer from 0 to 2, at least 1"));
   EXPECT_THAT(refusal({.masked = {{.layer = 1, .experts = {9}}}}), HasSubstr("expert 9 to mask in layer 1"));
-  EXPECT_THAT(refusal({.masked = {{.layer = 1, .experts = {0, 1, 2, 3, 4, 5, 6}}}}), HasSubstr("2 experts are left"));
+  EXPECT_THAT(refusal({.masked = {{.layer = 1, .experts = {0, 1, 2, 3, 4, 5, 6}}}}), HasSubstr("leaves 2 experts"));
   ModelConfig plain = config;
   plain.n_shared_experts = 0;
   EXPECT_THAT(error_of<Error>([&] { switched(plain, {.drop_shared = true}); }), HasSubstr("no shared experts"));

@@ -81,7 +81,7 @@ TEST(StudyFile, MistakesInTheSystemsAreNamed) {
   EXPECT_THAT(refusal("[study]\nsystems = [\": train.steps=1\"]\n"), HasSubstr(form));
   EXPECT_THAT(refusal("[study]\nsystems = [\"../few: train.steps=1\"]\n"), HasSubstr(form));
   EXPECT_THAT(refusal("[study]\nsystems = [\"a:\", \"b:\", \"a:\"]\n"),
-              HasSubstr("expected names of their own, but a is there twice"));
+              HasSubstr("expected different names, but a is there twice"));
 }
 
 TEST(StudyFile, AMistakeInASystemsKeyNamesTheSystem) {
@@ -157,7 +157,7 @@ TEST(StudyFile, MistakesInSeedsMasksAndBarsAreNamed) {
   EXPECT_THAT(refusal(with("\"one\"")), HasSubstr("a list of integers"));
   EXPECT_THAT(refusal_of("mask_sixteenths = [0, 9]"), HasSubstr("expected a list of integers from 0 to 8"));
   EXPECT_THAT(refusal_of("mask_sixteenths = [-1]"), HasSubstr("expected a list of integers from 0 to 8"));
-  EXPECT_THAT(refusal_of("bars = [\"all: few none\"]"), HasSubstr("names of study.systems, but none is none"));
+  EXPECT_THAT(refusal_of("bars = [\"all: few none\"]"), HasSubstr("names of study.systems, but none is not one"));
   EXPECT_THAT(refusal_of("bars = [\"few many\"]"), HasSubstr("study.bars"));
   EXPECT_THAT(refusal_of("bars = [\"curves: few\"]"), HasSubstr("there is another plot curves"));
   EXPECT_THAT(refusal_of("bars = [\"a: few\", \"a: many\"]"), HasSubstr("there is another plot a"));
