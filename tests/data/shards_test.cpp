@@ -283,10 +283,10 @@ TEST_F(Shards, DamagedFilesAreNamed) {
     EXPECT_THAT(error, HasSubstr(shard.string()));
     return error;
   };
-  EXPECT_THAT(refusal(""), HasSubstr("is no token shard"));
+  EXPECT_THAT(refusal(""), HasSubstr("is not a token shard"));
   std::string magic = valid;
   magic[0] = 'x';
-  EXPECT_THAT(refusal(magic), HasSubstr("is no token shard"));
+  EXPECT_THAT(refusal(magic), HasSubstr("is not a token shard"));
   std::string version = valid;
   version[8] = 9;
   EXPECT_THAT(refusal(version), HasSubstr("has format version 9, expected 1"));

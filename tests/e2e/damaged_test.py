@@ -16,7 +16,7 @@ import unittest
 from support import MOE
 from commands import SmallRun
 
-WORDS_OF_LIBRARIES = ("exception", "terminate", "what()", "std::", "basic_", "something went wrong", "internal check",
+WORDS_OF_LIBRARIES = ("exception", "terminate", "what()", "std::", "basic_", "an unexpected error", "internal check",
                       "Sanitizer", "filesystem error", "stoul")
 CHANGED_BYTES = int(os.environ.get("MOE_DAMAGED_BYTES", "12"))  # tries with single bytes changed, per file
 

@@ -198,7 +198,7 @@ class EvalTest(unittest.TestCase):
         self.assertIn("--domain", sentence(2, self.model, "--domain", "x"))
         self.assertIn("--sweep experts=3: expected experts-per-token=N,N,..., mask-best=N,N,... or drop-shared",
                       sentence(2, self.model, self.files[0], "--sweep", "experts=3"))
-        self.assertIn("--sweep mask-best=5: 5 best experts to pass over and 2 to choose are more than the 6",
+        self.assertIn("--sweep mask-best=5: 5 best experts to skip and 2 to choose are more than the 6",
                       sentence(1, self.model, self.files[0], "--sweep", "mask-best=4,5"))
         self.assertIn("--top-tokens requires --analyse", sentence(2, self.model, self.files[0], "--top-tokens", 3))
         (self.base / "empty.jsonl").write_text("\n")

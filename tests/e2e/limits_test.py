@@ -32,7 +32,7 @@ class LimitsTest(unittest.TestCase):
                      self.base / "lines.jsonl"]
         result = subprocess.run(arguments, preexec_fn=limit, capture_output=True, text=True)
         self.assertEqual(result.returncode, 1, result.stderr)
-        self.assertRegex(result.stderr, r"error: only \d+ of 400 threads could be started: .*ask for fewer")
+        self.assertRegex(result.stderr, r"error: only \d+ of 400 threads could be started: .*use fewer")
         self.assertFalse((self.base / "never").exists())
 
 

@@ -20,7 +20,7 @@ from commands import SmallRun, all_commands, help_of
 EDGES = ["0", "-1", "-5", "2147483648", "4294967296", "9223372036854775808", "1e-30", "inf", "nan", "abc", ""]
 NUMBER = re.compile(r"^  +(--[\w-]+) (INTEGER|NUMBER) (from|above) (\S+) (?:to|and at most) ([^\s=]+)", re.MULTILINE)
 UNCHECKED = re.compile(r"^  +(--[\w-]+) (?:U?INT|FLOAT)\b", re.MULTILINE)
-WORDS_OF_LIBRARIES = ("exception", "terminate", "what()", "std::", "basic_", "Could not convert", "something went wrong",
+WORDS_OF_LIBRARIES = ("exception", "terminate", "what()", "std::", "basic_", "Could not convert", "an unexpected error",
                       "internal check", "Sanitizer")
 MEMORY = 3 << 30
 SECONDS = 3  # one that is still at work after these was accepted

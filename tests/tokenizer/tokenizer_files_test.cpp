@@ -183,7 +183,7 @@ TEST(SideFiles, ContradictionsAreNamed) {
   EXPECT_THAT(refusal_of({.added_tokens = R"({"new": -1})"}), HasSubstr("expected 0 to"));
   EXPECT_THAT(refusal_of({.added_tokens = "[]"}), HasSubstr("m/added_tokens.json: found"));
   EXPECT_THAT(refusal_of({.config = R"({"added_tokens_decoder": {"x": {"content": "a"}}})"}),
-              HasSubstr("the key \"x\" is no token id"));
+              HasSubstr("the key \"x\" is not a token id"));
   EXPECT_THAT(refusal_of({.config = R"({"added_tokens_decoder": []})"}), HasSubstr("added_tokens_decoder is"));
   EXPECT_THAT(refusal_of({.special_tokens_map = R"({"bos_token": "<gone>"})"}),
               HasSubstr("m/special_tokens_map.json: bos_token is \"<gone>\", which the vocabulary does not have"));
