@@ -67,7 +67,8 @@ Value last(const Value& value, const Arguments& arguments) {
   const Bound bound(arguments, "last", {});
   if (value.is(Type::generator)) fail("'generator' object is not reversible");
   const Values items = items_of(value);
-  return items.empty() ? Value::undefined("No last item, sequence was empty.") : items.back();
+  if (items.empty()) return Value::undefined("No last item, sequence was empty.");
+  return value.is_markup() ? Value(items.back().text(), true) : items.back();
 }
 
 Value reverse(const Value& value, const Arguments& arguments) {

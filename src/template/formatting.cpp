@@ -50,8 +50,10 @@ class PercentFormat {
   }
 
  private:
+  // What Python can subscript; nothing needs to be taken from it.
   bool is_mapping() const {
-    return arguments_.is(Type::dict) || arguments_.is(Type::list) || arguments_.is(Type::range);
+    const Value& a = arguments_;
+    return a.is(Type::dict) || a.is(Type::list) || a.is(Type::range) || a.is_undefined();
   }
 
   char take() {

@@ -20,7 +20,7 @@ class Parser : public ExpressionParser {
 
   Parsed run() {
     Parsed parsed;
-    parsed.body = statements({});
+    parsed.body = statements({}, 1);
     make_certain(0);
     for (const Unknown& each : unknown_) fail_syntax(each.line, "{}", each.reason);
     parsed.names = std::move(names_);
@@ -28,11 +28,11 @@ class Parser : public ExpressionParser {
   }
 
  private:
-  // Up to one of the tags `ends`, whose name is the next token then, or to the end of the template.
-  Body statements(const Ends& ends) {
+  // Up to one of the tags `ends`, whose name is the next token then, or to the end of the template. `begun` is the line
+  // of the tag before.
+  Body statements(const Ends& ends, int begun) {
     const Nesting nesting(*this);
     Body body;
-    const int begun = token().line;
     for (;;) {
       if (is(Token::end)) {
         if (ends.empty()) return body;
@@ -62,8 +62,9 @@ class Parser : public ExpressionParser {
   // The body of a block, behind its own tag; the tag that ends it is the next token.
   Body body_until(const Ends& ends) {
     skip_symbol(":");
+    const int line = token().line;
     expect_end_of_block();
-    return statements(ends);
+    return statements(ends, line);
   }
 
   Body body_to_end(std::string_view end) {

@@ -294,10 +294,9 @@ Values items_of(const Value& value) {
   switch (value.type()) {
     case Type::undefined:
       return items;
-    case Type::string:
+    case Type::string:  // the characters of marked text are plain ones
       need_room(value.text().size() * (sizeof(Value) + sizeof(Text)));
-      for_each_character(value.text(),
-                         [&](std::string_view c) { items.emplace_back(std::string(c), value.is_markup()); });
+      for_each_character(value.text(), [&](std::string_view c) { items.emplace_back(c); });
       return items;
     case Type::generator: {
       Generator& generator = value.as<Generator>();

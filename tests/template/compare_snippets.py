@@ -68,7 +68,7 @@ def main():
     wrong = 0
     for source, (expected, why) in references.items():
         text, reason = answers[source]
-        if text == expected or (expected is not None and " at 0x" in expected):
+        if text == expected or (expected is not None and " at 0x" in expected.lower()):  # an address is never the same
             continue
         wrong += 1
         print(f"{source!r}\n  jinja2: {expected!r} {why or ''}\n  ours:   {text!r} {reason or ''}")

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 def main():
     snippets = ["{{ " + each + " }}" for each in expressions()] + BLOCKS + REFUSED
     cases = [{"source": source, "text": render(source, VARIABLES)[0]} for source in dict.fromkeys(snippets)]
-    cases = [case for case in cases if case["text"] is None or " at 0x" not in case["text"]]
+    cases = [case for case in cases if case["text"] is None or " at 0x" not in case["text"].lower()]
     contexts = {name: {**TOKENS, **context} for name, context in {**CONTEXTS, **MORE_CONTEXTS}.items()}
     chats = []
     for file in sorted((HERE / "chat_templates").glob("*.jinja")):

@@ -8,6 +8,7 @@ Other tests import `environment` and `render`. The environment is set up from ji
 transformers documents about chat templates; it shares no code with src/template.
 """
 
+import copy
 import json
 import sys
 from datetime import datetime
@@ -55,9 +56,10 @@ def environment():
 
 
 def render(source, variables):
-    """The text, or None and why jinja2 refuses the template or the variables."""
+    """The text, or None and why jinja2 refuses the template or the variables. The filter indent changes a list that it is
+    given, so every rendering has variables of its own."""
     try:
-        return environment().from_string(source).render(**variables), None
+        return environment().from_string(source).render(**copy.deepcopy(variables)), None
     except Exception as error:  # jinja2 lets Python's own errors through
         return None, f"{type(error).__name__}: {error}"
 

@@ -41,7 +41,7 @@ lines|indent  lines|indent(2)  lines|indent(2, true)  lines|indent(2, true, true
 d|tojson  people|tojson  people|tojson(indent=2)  people|tojson(indent=0)  el|tojson(indent=4)  e|tojson(indent=4)  nested|tojson  u|tojson  control|tojson  u|tojson(ensure_ascii=true)  d|tojson(sort_keys=true)  d|tojson(separators=(',', ':'))  d|tojson(indent='--')  {1: 2, none: 3, true: 4, 1.5: 5}|tojson  [1.0, 1e22, 1e-7, 0.1, -0.0]|tojson  (1, 2)|tojson  html|tojson  none|tojson  'a/b"\\'|tojson  {}|tojson  d|tojson(true)  [[], {}, [[]]]|tojson(indent=1)
 s is string  n is string  n is number  yes is number  f is float  n is integer  yes is integer  yes is boolean  nothing is none  missing is none  missing is defined  missing is undefined  d is mapping  l is mapping  l is sequence  s is sequence  d is sequence  d.items() is sequence  n is sequence  missing is sequence  l is iterable  n is iterable  s is iterable  missing is iterable  l|map('string') is iterable  range is callable  s.upper is callable  s is callable  n is odd  n is even  n is divisibleby 7  n is divisibleby(3)  'abc' is lower  'ABC' is upper  yes is true  n is true  no is false  nothing is sameas none  yes is sameas true  1 is sameas true  n is eq 7  n is equalto(7)  n is ne 7  n is gt 5  n is lt 5  n is ge 7  n is le 7  2 is in l  2 is in([1, 2])  'a' is in 'abc'  'upper' is filter  'nope' is filter  'odd' is test  html is escaped  html|e is escaped  n is not odd  n is not none and yes  not n is odd  l is not string
 {'a': 1, 'b': [1, 2]}  {'a': 1, 'a': 2}  {1: 'x', 'y': none}  dict(a=1, b=2)  dict({'a': 1}, b=2)  dict([('x', 1)])  range(5)  range(5)|list  range(2, 5)|list  range(10, 0, -3)|list  range(0)|list  range(3)[1]  3 in range(5)  range(5)|length  [1, 2,]  (1, 2,)  [[1, 2], (3,), {'k': (4,)}]
-cycler  namespace  dict  namespace(a=1).a  namespace(a=1, b='x')  cycler('a', 'b').next()  joiner('|')()  joiner  missing()|default if no else 'x'  s.upper  [s.upper] is iterable  "a\nb\t\\\"\x41\u00e9\101\q"  'it''s'  'quote"s'  ["a'b", 'a"b', "a'b\"c"]  'x'|default('y')|upper  (l|sort)[0]  l|sort|first  (s|upper)[0:3]  -n|abs  2 * n|string  'a' ~ 'b'|upper  n is odd and m is odd  s|upper|lower|title  d.items()|map('first')|list  people|map(attribute='name')|map('lower')|sort|join(',')  ('a', 'b')|tojson  s.split(', ')[1].upper()[::-1]  [1, 'a', 2.5, none, true]|join('/')
+html|safe|list  (html|safe)[0]  html|safe|last  html|safe|first  'x' % missing  cycler  namespace  dict  namespace(a=1).a  namespace(a=1, b='x')  cycler('a', 'b').next()  joiner('|')()  joiner  missing()|default if no else 'x'  s.upper  [s.upper] is iterable  "a\nb\t\\\"\x41\u00e9\101\q"  'it''s'  'quote"s'  ["a'b", 'a"b', "a'b\"c"]  'x'|default('y')|upper  (l|sort)[0]  l|sort|first  (s|upper)[0:3]  -n|abs  2 * n|string  'a' ~ 'b'|upper  n is odd and m is odd  s|upper|lower|title  d.items()|map('first')|list  people|map(attribute='name')|map('lower')|sort|join(',')  ('a', 'b')|tojson  s.split(', ')[1].upper()[::-1]  [1, 'a', 2.5, none, true]|join('/')
 """
 
 BLOCKS = [
@@ -143,6 +143,9 @@ def generated(count, seed=1):
         if depth == 0 or roll < 0.15:
             return source.choice(atoms)
         inner = expression(depth - 1)
+        member = source.choice(members)
+        if ":" in member and 0.70 <= roll < 0.85:  # jinja2 folds slices of constants, and takes other ways with them
+            inner = source.choice(["s", "t", "u", "l", "words", "n", "d", "nothing", "missing", "people[0].name", "l|list"])
         if roll < 0.35:
             return f"({inner})|{source.choice(filters)}"
         if roll < 0.45:
@@ -150,7 +153,7 @@ def generated(count, seed=1):
         if roll < 0.70:
             return f"({inner}) {source.choice(operators)} ({expression(depth - 1)})"
         if roll < 0.85:
-            return f"({inner}){source.choice(members)}"
+            return f"({inner}){member}"
         if roll < 0.90:
             return f"not ({inner})"
         if roll < 0.95:

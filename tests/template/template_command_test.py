@@ -31,7 +31,7 @@ class ApplyTemplate(unittest.TestCase):
         return self.path / name
 
     def test_a_file_with_a_template(self):
-        template = self.file("chat.jinja", "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}\n\n")
+        template = self.file("chat.jinja", "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}\n\n\n")
         variables = self.file("v.json", json.dumps(QUESTION))
         run = apply("--template", template, "--variables", variables)
         self.assertEqual((run.stdout, run.stderr, run.returncode), ("<user>Grüße\n", "", 0))
