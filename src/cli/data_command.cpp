@@ -198,7 +198,7 @@ void add_data_command(CLI::App& app) {
       "write DIR/train and DIR/valid, with about this fraction of the documents in DIR/valid; 0: write DIR only");
   add_threads_option(*command, flags->threads);
   add_text_source_options(*command, flags->sources);
-  add_inspect_command(*command);
+  add_data_inspect_command(*command);
   command->callback([flags, command] {
     if (command->get_subcommands().empty()) make_dataset(*flags);
   });

@@ -77,7 +77,7 @@ void inspect(const InspectFlags& flags) {
 
 }  // namespace
 
-void add_inspect_command(CLI::App& data) {
+void add_data_inspect_command(CLI::App& data) {
   auto flags = std::make_shared<InspectFlags>();
   CLI::App* command = data.add_subcommand("inspect", "Shows a packed row of a dataset: documents, targets and text");
   command->footer(kHelp);

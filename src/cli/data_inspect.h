@@ -5,6 +5,6 @@
 namespace moe {
 
 /// Declares `moe data inspect`.
-void add_inspect_command(CLI::App& data);
+void add_data_inspect_command(CLI::App& data);
 
 }  // namespace moe

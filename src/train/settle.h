@@ -6,14 +6,16 @@
 
 namespace moe {
 
-/// The microbatch that is predicted to be fastest of those that fit, with all else that the run holds: rows that divide
-/// those of a step, up to 64K tokens on a GPU and 16K on the CPU, with and without recompute. What the run file gives
-/// is not chosen. Of predictions within 2% of the best the one with the least memory is taken. Where nothing fits: one
-/// row, and recompute.
+/// How the rows of a step are computed: so many together, with their layers run again in backward or not.
 struct Microbatch {
   int64_t rows = 1;
   bool recompute = true;
 };
+
+/// The microbatch that is predicted to be fastest of those that fit, with all else that the run holds: rows that divide
+/// those of a step, up to 64K tokens on a GPU and 2K on the CPU, with and without recompute. What the run file gives
+/// is not chosen. Of predictions within 2% of the best the one with the least memory is taken. Where nothing fits: one
+/// row, and recompute.
 Microbatch choose_microbatch(const RunConfig& run, const RunFacts& facts, const Place& place);
 
 /// Seconds of a step beside those of another choice for the same run, in a unit of its own. A step takes its products,
@@ -24,7 +26,8 @@ double predicted_time(const MemoryPlan& plan, const StepConfig& step, bool gpu);
 /// Settles the run as given, its `resolved` keys too.
 void settle(RunConfig& run, const Microbatch& microbatch);
 
-/// Settles what is open as the run with this run.toml has it; false where that says nothing that suits.
+/// Settles what is open as the run with this run.toml has it; false where that cannot be read or says nothing that
+/// suits.
 bool settle_as_kept(RunConfig& run, const fs::path& run_toml);
 
 }  // namespace moe

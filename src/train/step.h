@@ -118,12 +118,11 @@ class TrainingStep {
   };
   NotFinite find_not_finite();
 
-  /// Of the memory that its plan gave it, what its passes have used so far, class by class; without costs.
-  MemoryPlan used() const;
-
  private:
   friend MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);
 
+  /// What the arenas have held at most; without costs.
+  MemoryPlan peaks() const;
   std::unique_ptr<Arena> allocate(const char* name, int64_t planned);
   void allocate_gradients_and_saved(const MemoryPlan& plan);
   bool is_added(const Parameter& parameter) const { return parameter.gradient_is_added(config_.tie_word_embeddings); }

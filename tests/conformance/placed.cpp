@@ -14,7 +14,7 @@ constexpr size_t kGuardBytes = 128;
 class HostDevice final : public Device {
  public:
   void* allocate(size_t bytes, const std::string&) override {
-    ++allocations_;
+    count_allocation(bytes);
     return std::aligned_alloc(64, (bytes + 63) / 64 * 64);
   }
   void release(void* data) override { std::free(data); }

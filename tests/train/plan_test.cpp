@@ -32,7 +32,7 @@ void PrintTo(const PlanCase& tested, std::ostream* out) { *out << tested.name; }
 
 class Plan : public testing::TestWithParam<PlanCase> {};
 
-TEST_P(Plan, EqualsWhatTheStepsUseAndIsAllocatedOnceForAll) {
+TEST_P(Plan, IsWhatTheStepsNeedAndIsAllocatedOnceForAll) {
   const ModelConfig config = tiny_config();
   const Batch batch = rows_of_two_documents(config, 4);
   StepConfig step = step_config_for(batch, 2, GetParam().dtype);
@@ -51,7 +51,7 @@ TEST_P(Plan, EqualsWhatTheStepsUseAndIsAllocatedOnceForAll) {
   }
   EXPECT_EQ(device->allocations(), allocations);
   EXPECT_EQ(device->allocated_bytes(), plan.total());
-  expect_used_as_planned(under.run, plan, config, 2, 13);
+  expect_tight_plan(config, step, 13, *device, *backend);
   // Counted without any arena: weights; a gradient and two moments of them in f32, and with bf16 f32 masters.
   const int64_t count = ParameterCounts(config).stored();
   const auto tensors = static_cast<int64_t>(under.run.table().size());

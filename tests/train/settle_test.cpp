@@ -104,7 +104,7 @@ TEST(Settle, OnTheCpuTakesNoMoreMemoryThanAllRowsAtOnce) {
     const Place place = cpu(int64_t{64} << 30);
     const Microbatch chosen = choose_microbatch(run, {}, place);
     EXPECT_FALSE(chosen.recompute) << name;
-    EXPECT_GE(chosen.rows * run.data.sequence_length, 4096) << name;
+    EXPECT_EQ(chosen.rows * run.data.sequence_length, 2048) << name;
     EXPECT_LE(needed(with(run, chosen.rows, false), place), needed(with(run, run.data.rows_per_step, false), place))
         << name;
   }
@@ -155,6 +155,8 @@ TEST(Settle, KeepsWhatAnEarlierRunWasSettledTo) {
   RunConfig other = read({"data.rows_per_step=8"});
   EXPECT_FALSE(settle_as_kept(other, file)) << "3 rows do not divide 8";
   EXPECT_FALSE(settle_as_kept(again = read({}), tiny / "absent.toml"));
+  write_file(file, std::string("[data\0noise", 11));
+  EXPECT_FALSE(settle_as_kept(again = read({}), file)) << "it cannot be read";
   write_file(file, read({}).resolved);
   EXPECT_FALSE(settle_as_kept(again = read({}), file)) << "nothing was settled there";
 }

@@ -1,0 +1,78 @@
+// The plan of a step's memory: the step itself, run over a null device.
+
+#include <algorithm>
+#include <limits>
+
+#include "train/shared_memory.h"
+#include "train/step.h"
+
+namespace moe {
+namespace {
+
+constexpr int64_t kAlignment = 64;  // of all buffers
+
+// Positions in a microbatch, and choices of experts, are numbered in 32 bits on every device.
+void refuse_too_many_tokens(const ModelConfig& config, int64_t tokens, int64_t sequence_length) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  const auto refuse = [&](int64_t count, const char* of_what) {
+    if (count <= kMost) return;
+    fail("a microbatch of {} rows of {} tokens has {} {}, expected at most {}; use fewer rows or shorter sequences",
+         tokens / sequence_length, sequence_length, count, of_what, kMost);
+  };
+  refuse(tokens, "tokens");
+  if (config.moe_layers() > 0) refuse(tokens * config.decoder().moe.router.slots(), "choices of experts");
+}
+
+}  // namespace
+
+MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
+  refuse_too_many_tokens(config, step.microbatch_tokens, step.sequence_length);
+  const auto device = make_null_device();
+  CountingBackend counter;
+  SharingWatch sharing(counter);
+  TrainingStep run(config, step, MemoryPlan{}, *device, sharing);
+  const auto watch = [&] {
+    const Arena& gradients = *run.gradient_arena_;
+    sharing.watch(*run.saved_, gradients.base(), gradients.peak_bytes());
+  };
+  const Batch batch = placeholder_batch(step.microbatch_tokens, step.sequence_length);
+  const RouteMode mode = step.mode(1, 0);  // StableMoE learns, where it does at all
+  run.begin(batch.num_targets, batch.num_tokens);
+  if (run.counts_first(mode)) run.count_microbatch(batch, mode);
+  const int64_t before = counter.total().flops;
+  watch();
+  run.train_microbatch(batch, 0, mode);
+  const int64_t microbatch_flops = counter.total().flops - before;
+  const auto costs = counter.costs();
+  if (mode.learning) {  // the second stage may hold more
+    watch();
+    run.train_microbatch(batch, 0, step.mode(step.second_stage, 0));
+  }
+  MemoryPlan plan = run.peaks();
+  // Further microbatches add to the first one's gradients, which must then outlive the activations.
+  const bool shares = step.microbatches == 1;
+  const int64_t fitting =
+      std::clamp<int64_t>(plan.saved - sharing.lead(), 0, static_cast<int64_t>(run.gradient_arena_->peak_bytes()));
+  plan.saved_in_gradients = shares ? fitting / kAlignment * kAlignment : 0;
+  plan.costs = costs;
+  plan.microbatch_flops = microbatch_flops;
+  return plan;
+}
+
+MemoryPlan TrainingStep::peaks() const {
+  const auto peak = [](const std::unique_ptr<Arena>& arena) { return static_cast<int64_t>(arena->peak_bytes()); };
+  const int64_t added = peak(added_gradient_arena_);
+  MemoryPlan held;
+  held.parameters = peak(parameter_arena_);
+  held.gradients = added + peak(gradient_arena_);
+  held.added_gradients = added;
+  held.optimizer = peak(optimizer_arena_);
+  held.batch = peak(batch_arena_);
+  held.saved = peak(saved_);
+  held.scratch = peak(scratch_);
+  held.saved_at_peak = saved_->at_peak();
+  held.scratch_at_peak = scratch_->at_peak();
+  return held;
+}
+
+}  // namespace moe
