@@ -149,7 +149,7 @@ void check_fixed_fields(const Json& json, const std::string& name, const Family&
   require_one_of(json, name, "hidden_act", {"silu", "swish"});
   require_one_of(json, name, "attention_dropout", {0.0, 0});
   for (const FixedField& field : family.fixed) {
-    require_one_of(json, name, field.name, Json::parse(field.values).get<std::vector<Json>>());
+    require_one_of(json, name, field.name, parse_json(field.values, field.name).get<std::vector<Json>>());
   }
 }
 
@@ -286,7 +286,7 @@ Json to_hf_config(const ModelConfig& config, DType dtype) {
                {"eos_token_id", id(config.eos_token_id)},
                {"pad_token_id", id(config.pad_token_id)},
                {"torch_dtype", storage(dtype).torch}};
-  for (const FixedField& field : family.fixed) json[std::string(field.name)] = Json::parse(field.values).front();
+  for (const FixedField& field : family.fixed) json[std::string(field.name)] = parse_json(field.values, field.name).front();
   for (const KeyRow<ModelConfig>& row : model_keys()) {
     if (family.fields.empty()) {
       write_field(row, config, json);

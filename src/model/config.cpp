@@ -169,6 +169,13 @@ void validate(const ModelConfig& config) {
     fail("the model's hidden_size is {}, expected a multiple of num_attention_heads, which is {} (or give head_dim)",
          config.hidden_size, config.num_attention_heads);
   }
+  if (row != nullptr && row->leaf() == "head_dim" &&
+      config.head_dim * config.num_attention_heads == config.hidden_size) {
+    fail(
+        "the model's hidden_size is {}, so that each of {} heads (num_attention_heads) has a head_dim of {}, expected "
+        "{}",
+        config.hidden_size, config.num_attention_heads, config.head_dim, expected_values(*row));
+  }
   if (row != nullptr) {
     fail("the model's {} is {}, expected {}", row->json_field(), plain_text(row->get(config)), expected_values(*row));
   }

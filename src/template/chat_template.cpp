@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/paths.h"
 #include "formats/json.h"
 
 namespace moe::jinja {
@@ -75,20 +76,18 @@ std::string_view deepseek_moe_template() {
 
 namespace {
 
-fs::path folder_of(const fs::path& tokenizer) {
-  return fs::is_directory(tokenizer) ? tokenizer : tokenizer.parent_path();
-}
+fs::path folder_of(const fs::path& tokenizer) { return is_folder(tokenizer) ? tokenizer : tokenizer.parent_path(); }
 
 std::vector<ChatTemplateSource> all_templates(const fs::path& folder) {
   std::vector<ChatTemplateSource> sources;
   const fs::path config = folder / "tokenizer_config.json";
-  if (fs::exists(config)) add_configured(read_json(config), config.string(), sources);
-  if (fs::exists(folder / "chat_template.jinja")) add_file(folder / "chat_template.jinja", "default", sources);
+  if (path_exists(config)) add_configured(read_json(config), config.string(), sources);
+  if (path_exists(folder / "chat_template.jinja")) add_file(folder / "chat_template.jinja", "default", sources);
   const fs::path more = folder / "additional_chat_templates";
-  if (!fs::is_directory(more)) return sources;
+  if (!is_folder(more)) return sources;
   std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(more)) {
-    if (entry.path().extension() == ".jinja") files.push_back(entry.path());
+  for (const fs::path& path : folder_entries(more)) {
+    if (path.extension() == ".jinja") files.push_back(path);
   }
   std::sort(files.begin(), files.end());
   for (const fs::path& file : files) add_file(file, file.stem().string(), sources);
@@ -97,7 +96,7 @@ std::vector<ChatTemplateSource> all_templates(const fs::path& folder) {
 
 ChatTemplateSource built_in_template(const fs::path& folder) {
   const fs::path config = folder / "config.json";
-  if (fs::exists(config)) {
+  if (path_exists(config)) {
     const std::string family = json_string(read_json(config), "model_type", config.string(), "deepseek");
     if (family != "deepseek" && family != "moe") {
       fail(
@@ -135,7 +134,7 @@ Value load_special_tokens(const fs::path& tokenizer) {
   auto tokens = std::make_shared<Dict>();
   for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
     const fs::path file = folder_of(tokenizer) / name;
-    if (fs::exists(file)) add_special_tokens(read_json(file), *tokens);
+    if (path_exists(file)) add_special_tokens(read_json(file), *tokens);
   }
   return Value::dict(std::move(tokens));
 }

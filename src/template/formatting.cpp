@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "template/attributes.h"
+#include "template/digits.h"
 #include "template/number_format.h"
 #include "template/python_text.h"
 #include "template/text.h"
@@ -263,8 +264,8 @@ class BraceFormat {
       if (name.empty()) fail("Empty attribute in format string");
       path.remove_prefix(std::min(path.size(), attribute ? stop : stop + 1));
       const bool number = !attribute && name.find_first_not_of("0123456789") == std::string::npos && name.size() < 18;
-      value = attribute ? get_attribute(value, name)
-                        : get_item(value, number ? Value(int64_t{std::stoll(name)}) : Value(name));
+      value =
+          attribute ? get_attribute(value, name) : get_item(value, number ? Value(digits_value(name)) : Value(name));
     }
     return value;
   }
@@ -280,7 +281,7 @@ class BraceFormat {
     if (name.empty() ? manual_ : counted_ > 0) fail("cannot switch between manual and automatic field numbering");
     if (!name.empty()) manual_ = true;
     if (name.size() > 9) fail("Too many decimal digits in format string");
-    const size_t index = name.empty() ? counted_++ : static_cast<size_t>(std::stoll(std::string(name)));
+    const size_t index = name.empty() ? counted_++ : static_cast<size_t>(digits_value(name));
     if (index >= arguments_.positional.size()) fail("the format's argument {} is missing", index);
     return arguments_.positional[index];
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "template/attributes.h"
+#include "template/digits.h"
 #include "template/letter_case.h"
 #include "template/text.h"
 
@@ -12,7 +13,7 @@ Path::Path(std::string_view text) {
   for (const std::string_view part : split(text, ".", -1, false)) {
     const bool digits = !part.empty() && part.size() < 18 &&
                         std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
-    parts_.push_back(digits ? Value(int64_t{std::stoll(std::string(part))}) : Value(part));
+    parts_.push_back(digits ? Value(digits_value(part)) : Value(part));
   }
 }
 

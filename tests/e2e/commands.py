@@ -50,7 +50,7 @@ def help_of(*command):
 
 def subcommands(*command):
     lines = help_of(*command).partition("Subcommands:\n")[2].splitlines()
-    return list(itertools.takewhile(bool, (re.match(r"  (\w*)", line + "  ")[1] for line in lines if line[2:3] != " ")))
+    return list(itertools.takewhile(bool, (re.match(r"  ([\w-]*)", line + "  ")[1] for line in lines if line[2:3] != " ")))
 
 
 def all_commands(*command):
@@ -70,6 +70,8 @@ class SmallRun:
         self.run_file, self.study_file = base / "run.toml", base / "study.toml"
         self.run_file.write_text(RUN_FILE.format(folder=base))
         self.study_file.write_text(RUN_FILE.format(folder=base) + STUDY.format(folder=base))
+        self.variables = base / "variables.json"
+        self.variables.write_text(json.dumps({"messages": [{"role": "user", "content": "Hello"}]}))
         self.trained = moe("train", self.run_file)
         moe("study", "run", self.study_file)
         self.run, self.model = base / "run", base / "run" / "latest"
@@ -88,6 +90,7 @@ class SmallRun:
             ("tokenizer", "train"): ["--vocab-size", 290, "--out", self.new(), self.text],
             ("tokenizer", "compare"): [self.model, self.text],
             ("tokenizer", "encode"): ["--tokenizer", self.model],
+            ("tokenizer", "apply-template"): ["--tokenizer", self.model, "--variables", self.variables],
             ("tokenizer", "decode"): ["--tokenizer", self.model],
             ("data",): ["--tokenizer", self.model, "--out", self.new(), self.text],
             ("data", "inspect"): [self.base / "dataset", "--sequence-length", 32],

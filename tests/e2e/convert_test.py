@@ -43,6 +43,7 @@ class Models(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.base = pathlib.Path(tempfile.mkdtemp(prefix="moe-convert-test-"))
+        (cls.base / "small").mkdir()
         cls.small = SmallRun(cls.base / "small")
 
     @classmethod
