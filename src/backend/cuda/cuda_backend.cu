@@ -1,6 +1,9 @@
+#include <atomic>
+
 #include "backend/cuda/context.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_device.h"
+#include "backend/cuda/tile_product.h"
 #include "ops/types.h"
 
 namespace moe {
@@ -12,6 +15,8 @@ constexpr FieldTypes kOtherFields[] = {
     {"clip_scale", "sum_squares", {DType::f64}},
 };
 constexpr AcceptedTypes kTypes{"the GPU", {DType::f32, DType::bf16, DType::i32}, kOtherFields};
+
+std::atomic<int64_t> fused_products{0};
 
 class CudaBackend final : public EachOp<CudaBackend> {
  public:
@@ -39,6 +44,20 @@ class CudaBackend final : public EachOp<CudaBackend> {
   }
 
   const AcceptedTypes* accepts() const override { return &kTypes; }
+  bool fuses() const override { return true; }
+  using EachOp<CudaBackend>::execute;  // of its gradient too: in turn
+  void execute(const ExpertRows<SwiGlu>& rows) override {
+    require_types(kTypes, rows.first);
+    require_types(kTypes, rows.activation);
+    device_.will_run(ExpertRows<SwiGlu>::name);
+    if (cuda::product_and_swiglu(context_, rows.first, rows.activation)) {
+      ++fused_products;
+    } else {
+      on(rows.first);
+      on(rows.activation);
+    }
+    on(rows.last);
+  }
 
  private:
   cuda::CudaDevice& device_;
@@ -52,6 +71,8 @@ std::unique_ptr<Backend> make_cuda_backend(Device& device) {
   MOE_CHECK(gpu != nullptr);
   return std::make_unique<CudaBackend>(*gpu);
 }
+
+int64_t cuda_fused_products() { return fused_products; }
 
 int64_t cuda_workspace_bytes() { return static_cast<int64_t>(cuda::kWorkspaceBytes); }
 

@@ -44,6 +44,9 @@ void force_cuda_processors(int count);
 /// started.
 std::vector<std::string> cuda_slow_paths();
 
+/// How many products of this process ended in the activation that follows them (ops/expert_rows.h).
+int64_t cuda_fused_products();
+
 /// What make_cuda_backend will hold beside the planned arenas (library workspaces), in bytes; needs no GPU.
 int64_t cuda_workspace_bytes();
 

@@ -11,20 +11,21 @@ namespace moe::cuda::hopper {
 /// `box_rows` rows.
 Bulk in_bulk(const View& stored, int box_rows);
 
-template <Grouping grouping, bool across, int columns>
+template <Grouping grouping, bool across, int columns, Ending ending = Ending::none>
 void start(const Launch& l) {
   using T = Tiles<columns, across>;
-  const auto function = kernel<grouping, across, columns>;
+  const auto function = kernel<grouping, across, columns, ending>;
   // For each launch: which device is current may change, and it costs little.
   check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(T::kSharedBytes)),
         "asking for shared memory");
   const int pair = l.choice.pair;
-  const int64_t tile_count = l.tall * ceil_div(l.p.n, columns);
+  const int64_t tile_count = l.tall * ceil_div(l.p.n, kTileColumns<columns, ending>);
   const int64_t places = std::min<int64_t>(tile_count, std::max(1, processors(l.context) / pair));
   if (places == 0) return;
   Bulk a{}, b{};
   if (l.p.a.rows == nullptr) a = in_bulk(l.a, grouping == Grouping::reduction ? kDepth : kTileRows);
-  if (l.p.b.rows == nullptr) b = in_bulk(l.b, across ? kDepth / pair : box_columns(columns, pair));
+  constexpr bool kHalves = ending == Ending::swiglu;  // of b's rows, from two places
+  if (l.p.b.rows == nullptr) b = in_bulk(l.b, across ? kDepth : box_columns(columns, kHalves ? 2 : pair));
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim.x = static_cast<unsigned>(pair);
@@ -36,7 +37,8 @@ void start(const Launch& l) {
   config.stream = l.context.stream;
   config.attrs = &cluster;
   config.numAttrs = 1;
-  check(cudaLaunchKernelEx(&config, function, l.p, a, b, static_cast<int>(tile_count)), "starting a grouped product");
+  check(cudaLaunchKernelEx(&config, function, l.p, a, b, static_cast<int>(tile_count), l.activation),
+        "starting a grouped product");
 }
 
 template <Grouping grouping, bool across>

@@ -3,6 +3,7 @@
 /// time.
 
 #include "backend/cuda/hopper_tiles.h"
+#include "backend/cuda/row_activation.h"
 #include "backend/cuda/tile_problem.cuh"
 
 namespace moe::cuda::hopper {
@@ -16,10 +17,13 @@ struct Launch {
   const View& b;
   TileChoice choice;
   int64_t tall;
+  RowActivation activation = {};  ///< of a product that ends in it
 };
 
 /// c = a b^T by an expert's rows.
 void start_by_rows(const Launch& launch);
+/// The same ending in SwiGLU, in tiles of kSwigluColumns.
+void start_by_rows_and_swiglu(const Launch& launch);
 /// c = a b by an expert's rows.
 void start_by_rows_across(const Launch& launch);
 /// c = a^T b, reduced over an expert's rows.

@@ -211,21 +211,23 @@ __device__ void load_a_in_bulk(const Bulk& a, __nv_bfloat16* shared, uint64_t* b
   }
 }
 
-/// The same of b, of which each block of a pair loads one half for both; expects in this block what both halves bring.
+/// The same of b, of which each block of a pair loads a part for both; expects in this block what both bring. Few large
+/// boxes: the engine takes its time for each, however small. `issuer` of `issuers` threads that start them.
 template <int columns, bool across>
 __device__ void load_b_in_bulk(const Bulk& b, __nv_bfloat16* shared, uint64_t* barrier, int64_t column, int64_t k,
-                               int expert, int size, int rank) {
+                               int expert, int size, int rank, int issuer, int issuers) {
   const int y = static_cast<int>(k), x = static_cast<int>(column);
   if constexpr (across) {
-    constexpr int kHalf = kDepth / 2;
-    for (int block = 0; block < Tiles<columns, true>::kStored / 64; ++block) {
+    for (int block = rank + issuer * size; block < Tiles<columns, true>::kStored / 64; block += issuers * size) {
       __nv_bfloat16* const to = shared + block * 64 * kDepth;
       if (size == 1) {
         copy_box(b.map, to, barrier, x + block * 64, y, expert);
       } else {
-        copy_box_to_pair(b.map, to + rank * kHalf * 64, barrier, x + block * 64, y + rank * kHalf, expert);
+        copy_box_to_pair(b.map, to, barrier, x + block * 64, y, expert);
       }
     }
+  } else if (issuer > 0) {
+    return;
   } else if (size == 1) {
     copy_box(b.map, shared, barrier, y, x, expert);
   } else {
@@ -237,6 +239,21 @@ template <int columns, bool across>
 __device__ unsigned bytes_of_b(int size) {
   const int lines = across ? Tiles<columns, true>::kStored : size * box_columns(columns, size);
   return static_cast<unsigned>(lines * kDepth) * static_cast<unsigned>(sizeof(__nv_bfloat16));
+}
+
+/// Of a gate and its up projection, `width` rows behind it in b: `columns` / 2 rows of each, side by side as one
+/// tile's. Behind the gate's last row come rows of up, behind the last of those zeros; what they make is not stored.
+template <int columns>
+__device__ void load_gate_and_up(const Bulk& b, __nv_bfloat16* shared, uint64_t* barrier, int64_t column, int64_t width,
+                                 int64_t k, int expert, int size, int rank) {
+  const int y = static_cast<int>(k), x = static_cast<int>(column), up = static_cast<int>(column + width);
+  constexpr int kHalf = columns / 2 * kDepth;
+  if (size == 1) {
+    copy_box(b.map, shared, barrier, y, x, expert);
+    copy_box(b.map, shared + kHalf, barrier, y, up, expert);
+  } else {
+    copy_box_to_pair(b.map, shared + rank * kHalf, barrier, y, rank == 0 ? x : up, expert);
+  }
 }
 
 }  // namespace moe::cuda::hopper

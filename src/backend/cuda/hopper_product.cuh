@@ -3,9 +3,9 @@
 /// stages in shared memory. A block has one warpgroup that loads and two that multiply, 64 rows each; it takes tile
 /// after tile, so that loading runs ahead of the end of the tile before. Blocks may run in pairs, on neighbouring tiles
 /// of rows: each loads half of their part of b for both, which halves what is read of it from the L2 cache, the bound
-/// of single blocks.
+/// of single blocks. A tile may end in SwiGLU.
 
-#include "backend/cuda/hopper_store.cuh"
+#include "backend/cuda/hopper_activation.cuh"
 #include "backend/cuda/wgmma_widths.cuh"
 
 namespace moe::cuda::hopper {
@@ -20,6 +20,10 @@ struct Memory {
   int* window;
   uint64_t *full, *empty;
 };
+
+/// Columns of c that a tile makes: of a gate and its up projection, which c names once, a half each.
+template <int columns, Ending ending>
+constexpr int kTileColumns = ending == Ending::swiglu ? columns / 2 : columns;
 
 /// This block's tiles, one of those that each turn names for the blocks of a pair; outside c for a last one alone. What
 /// a table says of the next tile is asked for when the one before begins.
@@ -57,7 +61,7 @@ __device__ bool threads_copy(const Bulk& a, const Bulk& b) {
 }
 
 /// The loading warpgroup.
-template <Grouping grouping, bool across, int columns>
+template <Grouping grouping, bool across, int columns, Ending ending>
 __device__ void load_tiles(const TileProblem& p, const Bulk& a_bulk, const Bulk& b_bulk, int tile_count,
                            const Memory& m) {
   using T = Tiles<columns, across>;
@@ -66,11 +70,13 @@ __device__ void load_tiles(const TileProblem& p, const Bulk& a_bulk, const Bulk&
   const bool copying = threads_copy<grouping>(a_bulk, b_bulk);
   if (!copying && threadIdx.x >= kWarp) return;
   const int size = cluster_size(), rank = cluster_rank();
+  // Threads that start the copy engine's work: it keeps one that copies too long from its own part.
+  const int issuers = kReduction ? kGroup / kWarp : 1;
   GatheredRows by_rows;
   GatheredDepth by_depth;
   Ring<T::kStages> ring;
   Tile t;
-  for (MyTiles<grouping, columns> tiles(p, tile_count); tiles.next(t);) {
+  for (MyTiles<grouping, kTileColumns<columns, ending>> tiles(p, tile_count); tiles.next(t);) {
     fetch_old_sums<kTileRows, columns, kGroup>(p, t);
     if (!a_bulk.present) {
       if constexpr (kReduction) {
@@ -92,10 +98,17 @@ __device__ void load_tiles(const TileProblem& p, const Bulk& a_bulk, const Bulk&
         if (!a_bulk.present) by_depth.prepare(m.window, pass, k, t.k_end);
       }
       wait(m.empty + ring.stage, ring.parity ^ 1);
-      if (threadIdx.x == 0) {
-        expect_bytes(barrier, (bulk_a ? kBytesA : 0) + (bulk_b ? bytes_of_b<columns, across>(size) : 0));
-        if (bulk_a) load_a_in_bulk<kReduction>(a_bulk, a, barrier, t.m_begin, k);
-        if (bulk_b) load_b_in_bulk<columns, across>(b_bulk, b, barrier, t.n_begin, k, weights, size, rank);
+      const int issuer = static_cast<int>(threadIdx.x) / kWarp;
+      if (threadIdx.x % kWarp == 0 && issuer < issuers) {
+        if (issuer == 0) {
+          expect_bytes(barrier, (bulk_a ? kBytesA : 0) + (bulk_b ? bytes_of_b<columns, across>(size) : 0));
+          if (bulk_a) load_a_in_bulk<kReduction>(a_bulk, a, barrier, t.m_begin, k);
+        }
+        if constexpr (ending == Ending::swiglu) {
+          load_gate_and_up<columns>(b_bulk, b, barrier, t.n_begin, p.n, k, weights, size, rank);
+        } else if (bulk_b) {
+          load_b_in_bulk<columns, across>(b_bulk, b, barrier, t.n_begin, k, weights, size, rank, issuer, issuers);
+        }
       }
       if constexpr (kReduction) {
         if (!a_bulk.present) {
@@ -123,13 +136,15 @@ __device__ inline void release(uint64_t* empty, int size) {
   }
 }
 
-template <Grouping grouping, int columns>
-__device__ void store_tile(const TileProblem& p, const Tile& t, const float (&sum)[columns / 2],
-                           __nv_bfloat16* shared) {
+template <Grouping grouping, int columns, Ending ending>
+__device__ void store_tile(const TileProblem& p, const Tile& t, const RowActivation& act,
+                           const float (&sum)[columns / 2], __nv_bfloat16* shared) {
   const int worker = static_cast<int>(threadIdx.x) / kWarp - kGroup / kWarp;  // 0 to 7: 16 rows each
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t row = t.m_begin + worker * 16;
-  if (p.c_half && p.c_chunked && !p.accumulate && !p.c_transposed) {
+  if constexpr (ending == Ending::swiglu) {
+    store_swiglu(p, t, act, row, sum, shared + worker * 16 * 64);
+  } else if (p.c_half && p.c_chunked && !p.accumulate && !p.c_transposed) {
     store_bf16(p, t, row, sum, shared + worker * 16 * 64);
   } else if (p.c_quads && !p.c_transposed) {
     store_f32<false>(p, t, row, sum);
@@ -145,9 +160,9 @@ __device__ void store_tile(const TileProblem& p, const Tile& t, const float (&su
   }
 }
 
-template <Grouping grouping, bool across, int columns>
+template <Grouping grouping, bool across, int columns, Ending ending>
 __device__ void multiply_tiles(const TileProblem& p, const Bulk& a_bulk, const Bulk& b_bulk, int tile_count,
-                               const Memory& m) {
+                               const RowActivation& act, const Memory& m) {
   using T = Tiles<columns, across>;
   constexpr bool kAcrossA = grouping == Grouping::reduction;
   constexpr unsigned kRowsOf8 = 1024, kBlockBytes = kDepth * 64 * sizeof(__nv_bfloat16);
@@ -162,7 +177,7 @@ __device__ void multiply_tiles(const TileProblem& p, const Bulk& a_bulk, const B
   if (!leads) wait_at(kSkewBarrier, 2 * kGroup);
   Ring<T::kStages> ring;
   Tile t;
-  for (MyTiles<grouping, columns> tiles(p, tile_count); tiles.next(t);) {
+  for (MyTiles<grouping, kTileColumns<columns, ending>> tiles(p, tile_count); tiles.next(t);) {
     float sum[columns / 2];
 #pragma unroll
     for (float& value : sum) value = 0;
@@ -192,14 +207,15 @@ __device__ void multiply_tiles(const TileProblem& p, const Bulk& a_bulk, const B
     wait_for_products<0>();
     settle(sum);
     if (previous >= 0) release(m.empty + previous, size);
-    store_tile<grouping, columns>(p, t, sum, m.results);
+    store_tile<grouping, columns, ending>(p, t, act, sum, m.results);
   }
   if (leads) pass_by(kSkewBarrier, 2 * kGroup);  // no tile at all
 }
 
-template <Grouping grouping, bool across, int columns>
+template <Grouping grouping, bool across, int columns, Ending ending>
 __global__ void __launch_bounds__(kThreads, 1)
-    kernel(TileProblem p, const __grid_constant__ Bulk a_bulk, const __grid_constant__ Bulk b_bulk, int tile_count) {
+    kernel(TileProblem p, const __grid_constant__ Bulk a_bulk, const __grid_constant__ Bulk b_bulk, int tile_count,
+           RowActivation act) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using T = Tiles<columns, across>;
   extern __shared__ unsigned char raw[];
@@ -224,14 +240,14 @@ __global__ void __launch_bounds__(kThreads, 1)
   synchronize_cluster();  // nobody arrives at a barrier that is not there yet
   if (threadIdx.x < kGroup) {
     give_registers<kLoadRegisters>();
-    load_tiles<grouping, across, columns>(p, a_bulk, b_bulk, tile_count, memory);
+    load_tiles<grouping, across, columns, ending>(p, a_bulk, b_bulk, tile_count, memory);
   } else {
     take_registers<kMultiplyRegisters>();
-    multiply_tiles<grouping, across, columns>(p, a_bulk, b_bulk, tile_count, memory);
+    multiply_tiles<grouping, across, columns, ending>(p, a_bulk, b_bulk, tile_count, act, memory);
   }
   synchronize_cluster();  // the other block may still load into this one, and arrive at its barriers
 #else
-  (void)p, (void)a_bulk, (void)b_bulk, (void)tile_count;
+  (void)p, (void)a_bulk, (void)b_bulk, (void)tile_count, (void)act;
 #endif
 }
 

@@ -85,25 +85,29 @@ __device__ inline void store_matrices(unsigned to, const unsigned (&in)[4]) {
                : "memory");
 }
 
-/// Stores a warp's 16 rows from `row` on as bf16; p.c_chunked must hold. 64 columns at a time lie in `shared` (2 KiB,
-/// this warp's own), 16-byte chunk c of row r at place c ^ (r % 8), and go out in whole rows.
-template <int kSums>
-__device__ void store_bf16(const TileProblem& p, const Tile& t, int64_t row, const float (&sum)[kSums],
-                           __nv_bfloat16* shared) {
-  constexpr int kColumns = 2 * kSums, kSlice = 64;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const unsigned to = shared_address(shared);
-  // stmatrix takes the address of row l % 8 of matrix l / 8: rows 0 to 7 and 8 to 15 of a part of 8 columns, then of
-  // the next.
-  const unsigned row_address = to + static_cast<unsigned>((lane / 8 % 2 * 8 + lane % 8) * 128);
-  const int64_t left = t.m_end - row;
-  auto* const c = reinterpret_cast<__nv_bfloat16*>(t.c) + row * p.c_step + t.n_begin;
-#pragma unroll
-  for (int first = 0; first < kColumns; first += kSlice) {
+/// bf16 results of a warp's 16 rows, 64 columns at a time, in shared memory of its own (2 KiB): 16-byte chunk c of row
+/// r lies at place c ^ (r % 8). What lanes hold of the sums goes in, whole chunks of rows come out.
+class Slice {
+ public:
+  static constexpr int kColumns = 64, kChunks = 4;  ///< of a lane, in rows 4 i + lane / 8
+
+  __device__ explicit Slice(__nv_bfloat16* shared)
+      : shared_(reinterpret_cast<const char*>(shared)),
+        lane_(static_cast<int>(threadIdx.x) % kWarp),
+        // stmatrix takes the address of row l % 8 of matrix l / 8: rows 0 to 7 and 8 to 15 of a part of 8 columns, then
+        // of the next.
+        to_(shared_address(shared) + static_cast<unsigned>((lane_ / 8 % 2 * 8 + lane_ % 8) * 128)) {}
+
+  __device__ int row(int i) const { return 4 * i + lane_ / 8; }
+  __device__ int column() const { return lane_ % 8 * 8; }
+
+  /// Columns `first` to first + 63 of the sums, fewer at their end.
+  template <int kSums>
+  __device__ void put(const float (&sum)[kSums], int first) const {
     __syncwarp();  // the slice before has been read
 #pragma unroll
     for (int part = 0; part < 8; part += 2) {
-      if (first + 8 * part >= kColumns) break;
+      if (first + 8 * part >= 2 * kSums) break;
       unsigned pairs[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
@@ -111,17 +115,37 @@ __device__ void store_bf16(const TileProblem& p, const Tile& t, int64_t row, con
         const __nv_bfloat162 pair = at < kSums ? __floats2bfloat162_rn(sum[at], sum[at + 1]) : __nv_bfloat162();
         pairs[i] = *reinterpret_cast<const unsigned*>(&pair);
       }
-      store_matrices(row_address + static_cast<unsigned>(((part + lane / 16) ^ (lane % 8)) * 16), pairs);
+      store_matrices(to_ + static_cast<unsigned>(((part + lane_ / 16) ^ (lane_ % 8)) * 16), pairs);
     }
     __syncwarp();
-    const int column = first + lane % 8 * 8;
+  }
+  __device__ uint4 chunk(int i) const {
+    return *reinterpret_cast<const uint4*>(shared_ + row(i) * 128 + ((lane_ % 8) ^ (row(i) % 8)) * 16);
+  }
+
+ private:
+  const char* shared_;
+  int lane_;
+  unsigned to_;
+};
+
+/// Stores a warp's 16 rows from `row` on as bf16; p.c_chunked must hold.
+template <int kSums>
+__device__ void store_bf16(const TileProblem& p, const Tile& t, int64_t row, const float (&sum)[kSums],
+                           __nv_bfloat16* shared) {
+  constexpr int kColumns = 2 * kSums;
+  const Slice slice(shared);
+  const int64_t left = t.m_end - row;
+  auto* const c = reinterpret_cast<__nv_bfloat16*>(t.c) + row * p.c_step + t.n_begin;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int r = 4 * i + lane / 8;
-      const uint4 chunk = *reinterpret_cast<const uint4*>(reinterpret_cast<const char*>(shared) + r * 128 +
-                                                          ((lane % 8) ^ (r % 8)) * 16);
-      if (r < left && column < kColumns && t.n_begin + column < p.n) {
-        *reinterpret_cast<uint4*>(c + r * p.c_step + column) = chunk;
+  for (int first = 0; first < kColumns; first += Slice::kColumns) {
+    slice.put(sum, first);
+    const int column = first + slice.column();
+#pragma unroll
+    for (int i = 0; i < Slice::kChunks; ++i) {
+      const uint4 chunk = slice.chunk(i);
+      if (slice.row(i) < left && column < kColumns && t.n_begin + column < p.n) {
+        *reinterpret_cast<uint4*>(c + slice.row(i) * p.c_step + column) = chunk;
       }
     }
   }

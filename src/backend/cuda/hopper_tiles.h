@@ -34,14 +34,19 @@ inline int64_t row_tiles(const TileDemand& demand, int pair) {
   return demand.reduction ? demand.experts * whole : whole + demand.experts;
 }
 
+/// Pairs where an expert has rows for them.
+inline int choose_pair(const TileDemand& demand, int multiprocessors) {
+  constexpr int64_t kPairRows = 1024;  // of an expert; half of a pair of tiles is empty at each one's end
+  const int64_t mean = demand.reduction ? demand.rows : demand.rows / std::max<int64_t>(demand.experts, 1);
+  const bool even = (demand.rows + kTileRows - 1) / kTileRows % 2 == 0;
+  return multiprocessors >= 2 && mean >= kPairRows && (even || !demand.reduction) ? 2 : 1;
+}
+
 /// The width that leaves the tensor cores least to do: what a tile multiplies beyond the last column is lost, and so
 /// are kEnd columns' worth of time at each tile's end and the processors without a tile in the last round.
 inline TileChoice choose_tiles(const TileDemand& demand, int multiprocessors) {
   constexpr int64_t kEnd = 16, kManyRounds = 8;
-  constexpr int64_t kPairRows = 1024;  // of an expert; half of a pair of tiles is empty at each one's end
-  const int64_t mean = demand.reduction ? demand.rows : demand.rows / std::max<int64_t>(demand.experts, 1);
-  const bool even = (demand.rows + kTileRows - 1) / kTileRows % 2 == 0;
-  const int pair = multiprocessors >= 2 && mean >= kPairRows && (even || !demand.reduction) ? 2 : 1;
+  const int pair = choose_pair(demand, multiprocessors);
   const int64_t places = multiprocessors / pair;
   // Half of the experts' last tiles exist.
   const int64_t height = int64_t{kTileRows} * pair;
@@ -62,5 +67,8 @@ inline TileChoice choose_tiles(const TileDemand& demand, int multiprocessors) {
   }
   return best;
 }
+
+/// Columns of a product by rows that ends in SwiGLU, half of them the gate's.
+constexpr int kSwigluColumns = 256;
 
 }  // namespace moe::cuda::hopper

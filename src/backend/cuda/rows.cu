@@ -1,4 +1,4 @@
-#include "backend/cuda/kernel.cuh"
+#include "backend/cuda/swiglu.cuh"
 #include "ops/rows.h"
 
 namespace moe::cuda {
@@ -6,21 +6,6 @@ namespace {
 
 constexpr unsigned kThreads = 256;
 constexpr unsigned kWarps = kThreads / kWarp;
-
-__device__ float power_of_2(float x) {
-  float y;
-  asm("ex2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-/// 1 / (1 + exp(-z)) without overflow: its relative error is small where the value is, too. By the units for special
-/// functions, whose few units of rounding the bound has room for: with expf and a division these kernels are slower
-/// than the memory.
-__device__ float sigmoid_of(float z) {
-  constexpr float kLog2E = 1.4426950408889634f;
-  const float e = power_of_2(-fabsf(z) * kLog2E);
-  return __fdividef(z < 0 ? e : 1.0f, 1 + e);
-}
 
 /// The rows that SwiGlu and its backward compute: fewer than all where row_count says so.
 __device__ bool row_is_active(int64_t row, const int* row_count) { return row_count == nullptr || row < *row_count; }
@@ -67,13 +52,11 @@ template <bool half>
 __global__ void swiglu_kernel(SwiGluArgs a) {
   const int64_t row = grid_row(), c = grid_column();
   if (row >= a.rows || c >= a.width || !row_is_active(row, a.row_count)) return;
-  float gate[kChunk], up[kChunk];
+  float gate[kChunk], up[kChunk], y[kChunk];
   load_chunk<half>(a.gate, row, c, a.width, gate);
   load_chunk<half>(a.up, row, c, a.width, up);
-  const float factor = scale_of(a.scale, a.scale_index, row);
-#pragma unroll
-  for (int i = 0; i < kChunk; ++i) gate[i] = factor * (gate[i] * sigmoid_of(gate[i]) * up[i]);
-  store_chunk<half>(a.y, row, c, a.width, gate);
+  swiglu(gate, up, scale_of(a.scale, a.scale_index, row), y);
+  store_chunk<half>(a.y, row, c, a.width, y);
 }
 
 struct SwiGluBackwardArgs {
@@ -94,7 +77,7 @@ __global__ void swiglu_backward_kernel(SwiGluBackwardArgs a) {
   if (row >= a.rows || !row_is_active(row, a.row_count)) return;
   const float factor = scale_of(a.scale, a.scale_index, row);
   float row_d_scale = 0;
-  float gate[kChunk], up[kChunk], d[kChunk], next_gate[kChunk], next_up[kChunk], next_d[kChunk], value[kChunk];
+  float gate[kChunk], up[kChunk], d[kChunk], next_gate[kChunk], next_up[kChunk], next_d[kChunk];
   const auto load = [&](int64_t c) {
     if (c >= a.width) return;
     load_chunk<half>(a.gate, row, c, a.width, next_gate);
@@ -108,20 +91,10 @@ __global__ void swiglu_backward_kernel(SwiGluBackwardArgs a) {
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) gate[i] = next_gate[i], up[i] = next_up[i], d[i] = next_d[i];
     load(c + kStep);
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      const float sigmoid = sigmoid_of(gate[i]);
-      const float activation = gate[i] * sigmoid;
-      value[i] = factor * (activation * up[i]);
-      row_d_scale += d[i] * (activation * up[i]);
-      const float scaled = factor * d[i];
-      const float d_gate = scaled * up[i] * (sigmoid * (1 + gate[i] * (1 - sigmoid)));
-      up[i] = scaled * activation;
-      gate[i] = d_gate;
-    }
+    swiglu_backward(gate, up, d, factor, row_d_scale);
     store_chunk<half>(a.d_gate, row, c, a.width, gate);
     store_chunk<half>(a.d_up, row, c, a.width, up);
-    if (a.y) store_chunk<half>(a.y, row, c, a.width, value);
+    if (a.y) store_chunk<half>(a.y, row, c, a.width, d);
   }
   if (a.d_scale == nullptr) return;
   row_d_scale = warp_sum(row_d_scale);

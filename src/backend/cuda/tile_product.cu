@@ -126,6 +126,48 @@ __global__ void order_kernel(const int* offsets, int experts, int* order) {
   }
 }
 
+TileProblem problem_by_rows(const GroupedGemm& op) {
+  TileProblem p{.a = operand(op.a, op.a_rows),
+                .b = operand(op.b, {}),
+                .m = op.c.size(0),
+                .n = op.c.size(1),
+                .k = op.a.size(1),
+                .offsets = op.offsets.as<const int32_t>(),
+                .b_expert = op.b.stride[0]};
+  set_result(p, op.c, false);
+  return p;
+}
+
+hopper::TileDemand demand_by_rows(const GroupedGemm& op, int64_t columns) {
+  return {.reduction = false,
+          .gathered = static_cast<bool>(op.a_rows),
+          .experts = op.offsets.size(0) - 1,
+          .rows = op.c.size(0),
+          .columns = columns};
+}
+
+/// Writes the list of tiles to the workspace; gives how many there are at most.
+int64_t list_tiles(const Context& context, Carver& carver, TileProblem& p, const hopper::TileDemand& demand, int pair) {
+  const int64_t row_tiles = hopper::row_tiles(demand, pair);
+  auto* const tiles = carver.take<int4>(row_tiles);
+  p.tiles = tiles;
+  launch(context, tiles_kernel, dim3(1), 8 * kWarp, 0, p.offsets, static_cast<int>(demand.experts),
+         static_cast<int>(kTile) * pair, tiles, static_cast<int>(row_tiles));
+  return row_tiles;
+}
+
+/// Whether SwiGLU can be the end of a product: on Hopper, where operands and results are whole chunks of bf16, and
+/// where tiles are enough for all processors (few rows want narrower ones).
+bool takes_swiglu(const Context& context, const GroupedGemm& product, const SwiGlu& activation) {
+  if (!product.transpose_b || product.a.size(1) == 0 || !has_hopper_path(context)) return false;
+  if (!takes_tensor_path(product.a, product.b) || !in_chunks(product.c) || !in_chunks(activation.y)) return false;
+  const int64_t tiles = product.c.size(0) / kTile * ceil_div(activation.y.size(1), hopper::kSwigluColumns / 2);
+  return tiles >= processors(context);
+}
+
+const float* floats(const View& view) { return view ? view.as<const float>() : nullptr; }
+const int* integers(const View& view) { return view ? view.as<const int32_t>() : nullptr; }
+
 }  // namespace
 
 void tile_product(Context& context, const Gemm& op) {
@@ -147,29 +189,17 @@ void tile_product(Context& context, const Gemm& op) {
 }
 
 void tile_product(Context& context, const GroupedGemm& op) {
-  const int64_t rows = op.c.size(0);
-  const int experts = static_cast<int>(op.offsets.size(0) - 1);
-  TileProblem p{.a = operand(op.a, op.a_rows),
-                .b = operand(op.b, {}),
-                .m = rows,
-                .n = op.c.size(1),
-                .k = op.a.size(1),
-                .offsets = op.offsets.as<const int32_t>(),
-                .b_expert = op.b.stride[0]};
-  set_result(p, op.c, false);
+  TileProblem p = problem_by_rows(op);
+  const int64_t rows = p.m;
   if (rows == 0 || p.n == 0) return;
   const bool tensor = takes_tensor_path(op.a, op.b);
   const bool hopper = tensor && has_hopper_path(context) && p.k > 0;
   note_path(context, op, tensor);
-  const hopper::TileDemand demand{
-      .reduction = false, .gathered = p.a.rows != nullptr, .experts = experts, .rows = rows, .columns = p.n};
+  const hopper::TileDemand demand = demand_by_rows(op, p.n);
   const hopper::TileChoice choice = hopper ? hopper::choose_tiles(demand, context.multiprocessors)
                                            : hopper::TileChoice{.columns = static_cast<int>(kTile), .pair = 1};
-  const int64_t row_tiles = hopper::row_tiles(demand, choice.pair);
-  auto* const tiles = Carver(context, GroupedGemm::name).take<int4>(row_tiles);
-  p.tiles = tiles;
-  launch(context, tiles_kernel, dim3(1), 8 * kWarp, 0, p.offsets, experts, static_cast<int>(kTile) * choice.pair, tiles,
-         static_cast<int>(row_tiles));
+  Carver carver(context, GroupedGemm::name);
+  const int64_t row_tiles = list_tiles(context, carver, p, demand, choice.pair);
   if (hopper) {
     const hopper::Launch launch{context, p, op.a, op.b, choice, row_tiles};
     op.transpose_b ? hopper::start_by_rows(launch) : hopper::start_by_rows_across(launch);
@@ -177,6 +207,23 @@ void tile_product(Context& context, const GroupedGemm& op) {
   }
   op.transpose_b ? start<Grouping::rows, false, false>(context, p, row_tiles, tensor)
                  : start<Grouping::rows, false, true>(context, p, row_tiles, tensor);
+}
+
+bool product_and_swiglu(Context& context, const GroupedGemm& product, const SwiGlu& activation) {
+  const int64_t width = activation.y.size(1);
+  if (!takes_swiglu(context, product, activation)) return false;
+  TileProblem p = problem_by_rows(product);
+  p.n = width;
+  const hopper::TileDemand demand = demand_by_rows(product, width);
+  const hopper::TileChoice choice{hopper::kSwigluColumns, hopper::choose_pair(demand, context.multiprocessors)};
+  Carver carver(context, ExpertRows<SwiGlu>::name);
+  const int64_t row_tiles = list_tiles(context, carver, p, demand, choice.pair);
+  hopper::start_by_rows_and_swiglu({context, p, product.a, product.b, choice, row_tiles,
+                                    RowActivation{.scale = floats(activation.scale),
+                                                  .scale_index = integers(activation.scale_index),
+                                                  .y = static_cast<__nv_bfloat16*>(activation.y.data),
+                                                  .y_step = activation.y.stride[0]}});
+  return true;
 }
 
 void tile_product(Context& context, const GroupedGemmReduce& op) {

@@ -1,13 +1,18 @@
 #pragma once
-/// The three products of the contract by our own tile kernels.
+/// The three products of the contract by our own tile kernels, alone or with the activation that follows.
 
 #include "backend/cuda/context.h"
 #include "ops/dense.h"
+#include "ops/rows.h"
 
 namespace moe::cuda {
 
 void tile_product(Context& context, const Gemm& op);
 void tile_product(Context& context, const GroupedGemm& op);
 void tile_product(Context& context, const GroupedGemmReduce& op);
+
+/// A product and the activation of what it gives (ops/expert_rows.h) in one kernel, where there is one; false, and
+/// nothing queued, where there is none.
+bool product_and_swiglu(Context& context, const GroupedGemm& product, const SwiGlu& activation);
 
 }  // namespace moe::cuda

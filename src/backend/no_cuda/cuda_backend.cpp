@@ -17,6 +17,7 @@ std::unique_ptr<Backend> make_cuda_backend(Device&) { fail("no GPU can be used: 
 int64_t cuda_workspace_bytes() { return 0; }
 
 std::vector<std::string> cuda_slow_paths() { return {}; }
+int64_t cuda_fused_products() { return 0; }
 
 const char* name(CudaPath) { return "none"; }
 
