@@ -270,7 +270,7 @@ void bench_step(StepFlags flags) {
   StepConfig step = step_config(flags);
   validate(step.balance, flags.model);
   if (step.second_stage > 0) log_info("timing StableMoE's second stage (90% of a run's steps)");
-  step.head_logits = head_logits(compute.kind);
+  step.head_logits = head_logits(compute.kind, flags.model.vocab_size);
   const Json json = step_json(flags, measure(flags, step, compute), compute.pool.size());
   if (flags.json) {
     print_output("{}\n", json_text(json, 2));

@@ -87,7 +87,7 @@ Json training_json(const CostFlags& flags, const Source& source) {
   step.microbatch_tokens = flags.rows * source.length;
   step.microbatches = 2;  // with only one, the activations would overlap the gradients' memory
   step.balance.alpha_expert = 0.001f;
-  step.head_logits = head_logits(device_kind(flags.device));
+  step.head_logits = head_logits(device_kind(flags.device), source.config.vocab_size);
   const MemoryPlan plan = plan_training(source.config, step);
   return {{"dtype", flags.dtype},
           {"rows", flags.rows},

@@ -4,6 +4,7 @@
 #include "backend/cuda/cuda_backend.h"
 #include "base/error.h"
 #include "cli/number_option.h"
+#include "nn/head.h"
 #include "ops/type_set.h"
 
 namespace moe {
@@ -33,7 +34,9 @@ DeviceKind device_kind(const DeviceOptions& options) {
   fail_usage("--device {}: there is no such device; use cuda, cpu, or auto (cuda if there is a GPU)", options.device);
 }
 
-int64_t head_logits(DeviceKind kind) { return kind == DeviceKind::cuda ? int64_t{128} << 20 : Pass::kHeadLogits; }
+int64_t head_logits(DeviceKind kind, int64_t vocabulary) {
+  return kind == DeviceKind::cuda ? gpu_head_logits(vocabulary) : Pass::kHeadLogits;
+}
 
 Compute::Compute(DeviceKind wanted, int threads)
     : kind(wanted),

@@ -24,9 +24,8 @@ enum class DeviceKind { cpu, cuda };
 /// "cpu" or "cuda" as given; for "auto", cuda if a GPU can be used. Only "auto" looks for a GPU.
 DeviceKind device_kind(const DeviceOptions& options);
 
-/// How many logits the head of a training step computes at once. A GPU's products need more rows than fit into a
-/// processor's cache.
-int64_t head_logits(DeviceKind kind);
+/// How many logits the head of a training step computes at once, with a vocabulary of this size.
+int64_t head_logits(DeviceKind kind, int64_t vocabulary);
 
 /// Everything that arithmetic needs. It cannot be copied or moved, because the backend refers to the other members.
 struct Compute {

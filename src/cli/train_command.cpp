@@ -186,7 +186,7 @@ void dry_run(const TrainOptions& options, RunConfig run) {
 
 int train(const TrainOptions& options) {
   RunConfig run = read_run(options);
-  run.step.head_logits = head_logits(device_kind(options.device));
+  run.step.head_logits = head_logits(device_kind(options.device), run.model.vocab_size);
   if (options.dry_run) {
     dry_run(options, std::move(run));
     return 0;

@@ -69,6 +69,14 @@ TEST_P(HeadChunks, ChangeNeitherLossesNorGradients) {
   }
 }
 
+TEST(HeadChunksOfAGpu, HaveRowsEnoughForEveryVocabulary) {
+  const auto rows = [](int64_t vocabulary) { return head_chunk_rows(vocabulary, gpu_head_logits(vocabulary)); };
+  EXPECT_EQ(rows(8192), 16384);
+  EXPECT_EQ(rows(32768), 4096);
+  EXPECT_EQ(rows(102400), 4096);
+  EXPECT_EQ(rows(1 << 20), 4096);
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, HeadChunks, testing::Values(DType::f32, DType::bf16),
                          [](const auto& tested) { return std::string(name(tested.param)); });
 
