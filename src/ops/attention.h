@@ -76,8 +76,8 @@ struct KvAppend {
                       in("v", &KvAppend::v),
                       in("sequence", &KvAppend::sequence),
                       in("positions", &KvAppend::positions),
-                      inout("k_cache", &KvAppend::k_cache),
-                      inout("v_cache", &KvAppend::v_cache)};
+                      partial("k_cache", &KvAppend::k_cache),
+                      partial("v_cache", &KvAppend::v_cache)};
   }
 };
 

@@ -34,7 +34,7 @@ struct GroupedGemm {
   static constexpr const char* name = "grouped_gemm";
   static constexpr auto fields() {
     return std::array{in("a", &GroupedGemm::a), in("a_rows", &GroupedGemm::a_rows).or_absent(),
-                      in("offsets", &GroupedGemm::offsets), in("b", &GroupedGemm::b), inout("c", &GroupedGemm::c)};
+                      in("offsets", &GroupedGemm::offsets), in("b", &GroupedGemm::b), partial("c", &GroupedGemm::c)};
   }
 };
 

@@ -11,9 +11,10 @@
 namespace moe {
 
 enum class Role {
-  in,     ///< read only
-  out,    ///< overwritten; old values are not read
-  inout,  ///< read, then written
+  in,       ///< read only
+  out,      ///< overwritten, whatever it held
+  partial,  ///< overwritten in part, whatever that held; the rest keeps what it holds
+  inout,    ///< read, then written; where the operation has `accumulate`, read only if that is set
 };
 
 template <class Op>
@@ -36,6 +37,10 @@ constexpr Field<Op> in(const char* name, View Op::*view) {
 template <class Op>
 constexpr Field<Op> out(const char* name, View Op::*view) {
   return {name, view, Role::out};
+}
+template <class Op>
+constexpr Field<Op> partial(const char* name, View Op::*view) {
+  return {name, view, Role::partial};
 }
 template <class Op>
 constexpr Field<Op> inout(const char* name, View Op::*view) {
@@ -62,12 +67,15 @@ std::string describe(const Op& op) {
   return result + ")";
 }
 
-/// The bytes that an ideal implementation moves: each input once, each output once.
+/// Bytes that an ideal implementation moves: what is read once, what is written once. An operation of which this is not
+/// true has an overload beside it.
 template <class Op>
 int64_t traffic_bytes(const Op& op) {
+  bool reads = true;
+  if constexpr (requires { op.accumulate; }) reads = op.accumulate;
   int64_t bytes = 0;
   for_each_view(op, [&](const Field<Op>& field, const View& view) {
-    bytes += static_cast<int64_t>(view.bytes()) * (field.role == Role::inout ? 2 : 1);
+    bytes += static_cast<int64_t>(view.bytes()) * (field.role == Role::inout && reads ? 2 : 1);
   });
   return bytes;
 }

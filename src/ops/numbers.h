@@ -74,6 +74,11 @@ struct AdamW {
   }
 };
 
+/// A parameter beside its master is written alone.
+inline int64_t traffic_bytes(const AdamW& op) {
+  return traffic_bytes<AdamW>(op) - (op.master ? static_cast<int64_t>(op.param.bytes()) : 0);
+}
+
 void check(const Fill& op);
 void check(const Cast& op);
 void check(const SumSquares& op);

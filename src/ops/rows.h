@@ -61,7 +61,7 @@ struct SwiGlu {
   static constexpr auto fields() {
     return std::array{in("gate_up", &SwiGlu::gate_up), in("scale", &SwiGlu::scale).or_absent(),
                       in("scale_index", &SwiGlu::scale_index).or_absent(),
-                      in("row_count", &SwiGlu::row_count).or_absent(), inout("y", &SwiGlu::y)};
+                      in("row_count", &SwiGlu::row_count).or_absent(), partial("y", &SwiGlu::y)};
   }
 };
 
@@ -85,9 +85,9 @@ struct SwiGluBackward {
                       in("scale_index", &SwiGluBackward::scale_index).or_absent(),
                       in("row_count", &SwiGluBackward::row_count).or_absent(),
                       in("dy", &SwiGluBackward::dy),
-                      inout("d_gate_up", &SwiGluBackward::d_gate_up).may_be("gate_up"),
-                      inout("y", &SwiGluBackward::y).or_absent().may_be("dy"),
-                      inout("d_scale", &SwiGluBackward::d_scale).or_absent()};
+                      partial("d_gate_up", &SwiGluBackward::d_gate_up).may_be("gate_up"),
+                      partial("y", &SwiGluBackward::y).or_absent().may_be("dy"),
+                      partial("d_scale", &SwiGluBackward::d_scale).or_absent()};
   }
 };
 

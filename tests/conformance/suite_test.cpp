@@ -121,6 +121,20 @@ TEST(FieldList, DrivesDescriptionTrafficAndPoison) {
       "rms_norm(x bf16 [3, 8], residual bf16 [3, 8], sum bf16 [3, 8], gain f32 [8], y bf16 [3, 8], inv_rms f32 [3])");
   EXPECT_EQ(traffic_bytes(op), 4 * 3 * 8 * 2 + 8 * 4 + 3 * 4);
   EXPECT_EQ(traffic_bytes(Add{.x = x, .y = sum}), 3 * 3 * 8 * 2) << "y is read and written";
+  const Gemm product{.a = x, .b = x, .c = sum};
+  EXPECT_EQ(traffic_bytes(product), 3 * 3 * 8 * 2) << "c is written alone";
+  Gemm added = product;
+  added.accumulate = true;
+  EXPECT_EQ(traffic_bytes(added), 4 * 3 * 8 * 2) << "c is read too";
+  EXPECT_EQ(traffic_bytes(SwiGlu{.gate_up = x, .y = sum}), 2 * 3 * 8 * 2) << "y is protected, not read";
+  const View numbers = s.normal(f32, {8});
+  AdamW alone{};
+  alone.param = alone.gradient = alone.exp_avg = alone.exp_avg_sq = numbers;
+  alone.gradient_scale = s.normal(f32, {1});
+  EXPECT_EQ(traffic_bytes(alone), 7 * 8 * 4 + 4);
+  AdamW kept = alone;
+  kept.param = s.normal(bf16_type, {8}), kept.master = numbers;
+  EXPECT_EQ(traffic_bytes(kept), 7 * 8 * 4 + 8 * 2 + 4) << "a parameter beside its master is not read";
 
   const auto device = make_host_device();
   Placed<RmsNorm> placed(op, *device);
