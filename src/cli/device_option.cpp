@@ -12,11 +12,11 @@ namespace {
 
 constexpr TypeSet kDTypes{DType::f32, DType::bf16};
 
-/// A type of the table that is accepted and whose elements stand alone.
+/// A type of the table that is accepted.
 DType parse_type(const std::string& text, const TypeSet& accepted) {
   std::vector<std::string> names;
   for (const StorageType& type : kStorageTypes) {
-    if (!accepted.has(type.dtype) || !is_plain(type.dtype)) continue;
+    if (!accepted.has(type.dtype)) continue;
     if (text == type.name) return type.dtype;
     names.emplace_back(type.name);
   }
@@ -82,8 +82,10 @@ DType parse_dtype_option(const std::string& dtype) { return parse_type(dtype, kD
 
 void add_weights_option(CLI::App& command, std::string& dtype) {
   command
-      .add_option("--dtype", dtype,
-                  "storage of weights and activations: f32, or bf16 (half the memory); or of weights alone: f16")
+      .add_option(
+          "--dtype", dtype,
+          "storage of weights and activations: f32, or bf16 (half the memory); or of weights alone, on the CPU: "
+          "f16, or blocks of a few bits: q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k")
       ->capture_default_str();
 }
 

@@ -15,8 +15,8 @@ namespace moe {
 /// A model folder's weights on a device.
 class LoadedModel {
  public:
-  /// Reads FOLDER/config.json and FOLDER/model.safetensors, storing weights as `weights` (f32, bf16 or f16). config()
-  /// has the switches in it.
+  /// Reads FOLDER/config.json and FOLDER/model.safetensors. Weights are stored as `weights`: f32, bf16, or what the CPU
+  /// alone computes with, f16 and blocks. config() has the switches in it.
   LoadedModel(const fs::path& folder, DType weights, Device& device, const RoutingSwitches& switches = {});
   ~LoadedModel();
   LoadedModel(const LoadedModel&) = delete;

@@ -69,8 +69,10 @@ const char* name(ParameterKind kind) {
 }
 
 DType Parameter::storage(DType weights) const {
-  if (trained()) return weights;
-  return is_table() ? DType::i32 : stat_dtype(weights);
+  if (!trained()) return is_table() ? DType::i32 : stat_dtype(weights);
+  if (is_plain(weights)) return weights;
+  const bool exact = !is_matrix() || kind == ParameterKind::router || kind == ParameterKind::light_router;
+  return exact ? DType::f32 : type_for_rows(weights, shape[shape.rank() - 1]);
 }
 
 bool Parameter::gradient_is_added(bool tied_embedding) const {

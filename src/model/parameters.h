@@ -37,7 +37,8 @@ struct Parameter {
   /// True if it has a gradient and optimiser state.
   bool trained() const { return kind != ParameterKind::router_state; }
   bool is_table() const { return kind == ParameterKind::router_state && name.ends_with(".table"); }
-  /// Its stored type if the weights have the type `weights`.
+  /// Its stored type if the weights have the type `weights`. Of blocks, norms and routers are f32, and rows that are
+  /// not whole blocks get another type.
   DType storage(DType weights) const;
   /// True if its gradient is set to 0 at the beginning of a step and then added to. The gradients of other matrices are
   /// overwritten first.
