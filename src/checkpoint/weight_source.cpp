@@ -24,19 +24,13 @@ FolderWeights::FolderWeights(const fs::path& folder)
   }
 }
 
-const FolderWeights::Piece& FolderWeights::piece_at(size_t parameter, int64_t element) const {
-  const std::vector<Piece>& pieces = pieces_[parameter];
-  const auto after = std::upper_bound(pieces.begin(), pieces.end(), element,
-                                      [](int64_t at, const Piece& piece) { return at < piece.begin; });
-  MOE_CHECK(after != pieces.begin());
-  return *std::prev(after);
+DType FolderWeights::stored(size_t parameter, int64_t element) const {
+  return piece_with(pieces_[parameter], element).dtype;
 }
-
-DType FolderWeights::stored(size_t parameter, int64_t element) const { return piece_at(parameter, element).dtype; }
 
 void FolderWeights::read(size_t parameter, int64_t begin, int64_t count, float* values) const {
   for (int64_t at = begin; at < begin + count;) {
-    const Piece& piece = piece_at(parameter, at);
+    const Piece& piece = piece_with(pieces_[parameter], at);
     const int64_t end = std::min(begin + count, piece.end);
     storage(piece.dtype)
         .to_floats(piece.tensor->data + bytes_of(piece.dtype, at - piece.begin), values + (at - begin), end - at);
@@ -45,7 +39,7 @@ void FolderWeights::read(size_t parameter, int64_t begin, int64_t count, float* 
 }
 
 void FolderWeights::read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const {
-  const Piece& piece = piece_at(parameter, begin);
+  const Piece& piece = piece_with(pieces_[parameter], begin);
   MOE_CHECK(piece.dtype == DType::i32 && begin + count <= piece.end);
   std::memcpy(values, piece.tensor->data + (begin - piece.begin) * 4, static_cast<size_t>(count) * 4);
 }

@@ -1,6 +1,7 @@
 #pragma once
 /// A model's weights, read slice by slice from files or drawn at random: what `moe convert` and `moe init` write.
 
+#include <algorithm>
 #include <memory>
 
 #include "base/file.h"
@@ -32,6 +33,15 @@ class WeightSource {
   std::vector<Parameter> table_;
 };
 
+/// The piece of a parameter that holds an element. Pieces have `begin`, are in order and cover the parameter.
+template <class Piece>
+const Piece& piece_with(const std::vector<Piece>& pieces, int64_t element) {
+  const auto after = std::upper_bound(pieces.begin(), pieces.end(), element,
+                                      [](int64_t at, const Piece& piece) { return at < piece.begin; });
+  MOE_CHECK(after != pieces.begin());
+  return *std::prev(after);
+}
+
 /// The weights of a model folder, mapped. The constructor checks config.json and every tensor as load_weights() does.
 class FolderWeights final : public WeightSource {
  public:
@@ -49,8 +59,6 @@ class FolderWeights final : public WeightSource {
     const SafetensorsTensor* tensor;
     DType dtype;
   };
-  const Piece& piece_at(size_t parameter, int64_t element) const;
-
   TensorFiles files_;
   std::vector<std::vector<Piece>> pieces_;  ///< by parameter, in order
 };

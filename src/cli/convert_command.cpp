@@ -1,6 +1,6 @@
 #include <memory>
 
-#include "checkpoint/weight_source.h"
+#include "checkpoint/gguf_weights.h"
 #include "cli/commands.h"
 #include "cli/model_folder.h"
 #include "cli/model_writing.h"
@@ -14,12 +14,16 @@ an index above 5 GiB), the tokenizer's files and README.md, a model card. A run 
 whose weights alone are written: a checkpoint is four times as large. Weights in several files become as few as
 possible, and a layer's experts become tensors of their own.
 
+MODEL_DIR may also be a GGUF file (of several: the first), of the architectures llama and deepseek. Its block types become
+f32 unless --dtype names another type. Its tokenizer is not written.
+
 The work goes in slices of tensors, so memory does not grow with the model. OUT is complete or absent. At the end comes a
 table: type, size and relative error (root of the mean square) by kind of tensor.
 
 Examples:
   moe convert runs/demo out/demo
-  moe convert deepseek-moe-16b-base out/16b-f16 --dtype f16)";
+  moe convert deepseek-moe-16b-base out/16b-f16 --dtype f16
+  moe convert deepseek-moe-16b.Q4_0.gguf out/16b --dtype bf16)";
 
 struct ConvertFlags {
   std::string model;
@@ -28,8 +32,8 @@ struct ConvertFlags {
 
 void convert(const ConvertFlags& flags) {
   check_model_output(flags.output);
-  const FolderWeights source(flags.model);
-  write_model_folder(flags.output, source, companion_files(flags.model), "Written by `moe convert`.\n");
+  const auto source = open_weights(flags.model);
+  write_model_folder(flags.output, *source, companion_files(flags.model), "Written by `moe convert`.\n");
 }
 
 }  // namespace

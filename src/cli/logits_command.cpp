@@ -18,7 +18,7 @@ namespace {
 
 constexpr const char* kHelp =
     R"(Runs the model in MODEL_DIR on one sequence of T token ids. MODEL_DIR is a Hugging Face model folder (config.json and
-model.safetensors; no tokenizer is needed). FILE becomes a safetensors file with one tensor, `logits`, F32 [T, V]: row t
+model.safetensors; no tokenizer is needed) or a GGUF file. FILE becomes a safetensors file with one tensor, `logits`, F32 [T, V]: row t
 holds the logits of the token that follows the first t + 1 ids. Rows are written while they are computed, so V * T
 numbers need not fit into memory. FILE is complete or absent.
 

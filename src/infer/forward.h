@@ -12,12 +12,12 @@
 
 namespace moe {
 
-/// A model folder's weights on a device.
+/// A model's weights on a device.
 class LoadedModel {
  public:
-  /// Reads FOLDER/config.json and FOLDER/model.safetensors. Weights are stored as `weights`: f32, bf16, or what the CPU
+  /// Reads a model folder, or a GGUF file. Weights are stored as `weights`: f32, bf16, or what the CPU
   /// alone computes with, f16 and blocks. config() has the switches in it.
-  LoadedModel(const fs::path& folder, DType weights, Device& device, const RoutingSwitches& switches = {});
+  LoadedModel(const fs::path& path, DType weights, Device& device, const RoutingSwitches& switches = {});
   ~LoadedModel();
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;

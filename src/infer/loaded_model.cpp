@@ -1,3 +1,4 @@
+#include "checkpoint/gguf_weights.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/weights.h"
 #include "infer/arenas.h"
@@ -31,17 +32,23 @@ void* bind_masks(const ModelConfig& config, const std::vector<float>& masks, Dev
 
 }  // namespace
 
-LoadedModel::LoadedModel(const fs::path& folder, DType weights, Device& device, const RoutingSwitches& switches)
-    : device_(device), dtype_(storage(weights).activations), own_(read_hf_config(folder)) {
+LoadedModel::LoadedModel(const fs::path& path, DType weights, Device& device, const RoutingSwitches& switches)
+    : device_(device), dtype_(storage(weights).activations) {
+  const std::unique_ptr<WeightSource> gguf = is_gguf(path) ? open_weights(path) : nullptr;
+  own_ = gguf != nullptr ? gguf->config() : read_hf_config(path);
   switched(own_, switches);  // what does not fit is refused before the weights are read
   const auto table = parameter_table(own_);
   Arena measure("weights", nullptr, PassSizes{}.saved);
   push_parameters(measure, table, weights);
-  memory_ = device.allocate(measure.peak_bytes(), "the weights of " + folder.string());
+  memory_ = device.allocate(measure.peak_bytes(), "the weights of " + path.string());
   Arena arena("weights", memory_, measure.peak_bytes());
   const auto views = push_parameters(arena, table, weights);
   try {
-    load_weights(folder, own_, table, views, device);
+    if (gguf != nullptr) {
+      load_weights(*gguf, views, device);
+    } else {
+      load_weights(path, own_, table, views, device);
+    }
     weights_ = bind_weights(own_, table, views);
     set_switches(switches);
   } catch (...) {

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
-#include "base/bfloat16.h"
 #include "base/random.h"
 #include "infer/arenas.h"
 #include "infer/forward.h"
@@ -34,13 +33,9 @@ class MemoryModel {
     for (size_t i = 0; i < table_.size(); ++i) {
       std::vector<float> floats(static_cast<size_t>(table_[i].shape.elements()));
       values(table_[i], floats);
-      if (dtype == DType::f32) {
-        device.upload(views[i].data, floats.data(), floats.size() * sizeof(float));
-        continue;
-      }
-      std::vector<bf16> rounded;
-      for (const float value : floats) rounded.push_back(to_bf16(value));
-      device.upload(views[i].data, rounded.data(), rounded.size() * sizeof(bf16));
+      std::vector<char> stored(views[i].bytes());
+      storage(views[i].dtype).from_floats(floats.data(), stored.data(), table_[i].shape.elements());
+      device.upload(views[i].data, stored.data(), stored.size());
     }
     model_ = std::make_unique<Model>(config, BalanceConfig{}, bind_weights(config, table_, views));
   }

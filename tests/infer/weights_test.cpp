@@ -119,7 +119,7 @@ TEST_P(Weights, GenerateTheSameToo) {
 INSTANTIATE_TEST_SUITE_P(Types, Weights,
                          testing::Values(DType::f16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,
                                          DType::q4_k, DType::q5_k, DType::q6_k),
-                         [](const auto& info) { return std::string(name(info.param)); });
+                         [](const auto& test) { return std::string(name(test.param)); });
 
 TEST(WeightTypes, NormsAndRoutersStayExactAndRowsThatAreNotWholeBlocksGetAnotherType) {
   int others = 0, blocks = 0;
