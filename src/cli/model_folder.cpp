@@ -60,7 +60,8 @@ CLI::Option* add_model_option(CLI::App& command, std::string& folder, const std:
 CLI::Option* add_tokenizer_option(CLI::App& command, std::string& path, const std::string& help) {
   const auto take = [&path](const std::string& given) {
     const fs::path folder(given);
-    const bool own = is_there(folder / "tokenizer.json") || is_there(folder / "vocab.json");
+    const bool own =
+        is_there(folder / "tokenizer.json") || is_there(folder / "vocab.json") || is_there(folder / "tokenizer.model");
     path = own ? given : model_folder(given);
   };
   return command.add_option_function<std::string>("--tokenizer", take, help)->type_name("DIR_OR_FILE");

@@ -47,7 +47,8 @@ their bytes to standard output. Nothing is added.
 Example:
   echo '44 5 912' | moe tokenizer decode --tokenizer runs/tokenizer)";
 
-constexpr const char* kTokenizer = "folder with tokenizer.json (or vocab.json and merges.txt), or a tokenizer.json";
+constexpr const char* kTokenizer =
+    "folder with tokenizer.json, vocab.json and merges.txt, or tokenizer.model; or a tokenizer.json or .model";
 
 // Chinese text needs about 12 bytes of memory for each byte.
 constexpr uint64_t kDefaultMaxBytes = 100'000'000;

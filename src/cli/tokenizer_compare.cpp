@@ -31,7 +31,9 @@ struct Flags {
   bool json = false;
 };
 
-bool names_tokenizer(const std::string& argument) { return is_folder(argument) || argument.ends_with(".json"); }
+bool names_tokenizer(const std::string& argument) {
+  return is_folder(argument) || argument.ends_with(".json") || argument.ends_with(".model");
+}
 
 struct Row {
   std::string domain;
@@ -83,7 +85,7 @@ void print_table(const std::vector<std::string>& names, const std::vector<Tokeni
 void compare(const Flags& flags) {
   std::vector<std::string> names, files;
   for (const std::string& argument : flags.arguments) (names_tokenizer(argument) ? names : files).push_back(argument);
-  if (names.empty()) fail_usage("no tokenizer is named: give a folder with tokenizer.json, or a tokenizer.json");
+  if (names.empty()) fail_usage("no tokenizer is named: give a folder with tokenizer.json, or a file of that kind");
   if (files.empty()) fail_usage("no text is named: give .txt or .jsonl files after the tokenizers");
   TextSourceOptions options;
   options.files = files;

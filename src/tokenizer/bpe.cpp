@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "tokenizer/byte_letters.h"
 
 namespace moe {
@@ -22,22 +23,50 @@ uint64_t pair_of(int32_t left, int32_t right) {
   return uint64_t{static_cast<uint32_t>(left)} << kBits | static_cast<uint32_t>(right);
 }
 
+// The bytes of one character.
+uint32_t packed(std::string_view character) {
+  uint32_t value = 0;
+  for (const char c : character) value = value << 8 | static_cast<uint8_t>(c);
+  return value;
+}
+
 uint64_t mix(uint64_t pair) { return (pair ^ pair >> kBits) * 0x9E3779B97F4A7C15u; }
 
 }  // namespace
 
+std::string byte_token_name(uint8_t byte) { return fmt::format("<0x{:02X}>", byte); }
+
 Bpe::Bpe(const BpeModel& model) {
+  byte_tokens_.fill(-1);
   fill_table(model);
   find_joins(model);
-  byte_tokens_.fill(-1);
-  std::unordered_map<std::string_view, uint8_t> bytes;
-  for (size_t byte = 0; byte < 256; ++byte) bytes[byte_letters()[byte]] = static_cast<uint8_t>(byte);
+  model.alphabet == Alphabet::bytes ? find_bytes(model) : find_characters(model);
+  if (!model.ignore_merges) return;
   for (size_t id = 0; id < model.tokens.size(); ++id) {
     const std::string& token = model.tokens[id];
     if (token.empty()) continue;
+    auto word = model.alphabet == Alphabet::bytes ? from_byte_letters(token) : std::optional(token);
+    if (word) whole_words_.emplace(std::move(*word), static_cast<int32_t>(id));
+  }
+}
+
+void Bpe::find_bytes(const BpeModel& model) {
+  std::unordered_map<std::string_view, uint8_t> bytes;
+  for (size_t byte = 0; byte < 256; ++byte) bytes[byte_letters()[byte]] = static_cast<uint8_t>(byte);
+  for (size_t id = 0; id < model.tokens.size(); ++id) {
+    const auto byte = bytes.find(model.tokens[id]);
+    if (byte != bytes.end()) byte_tokens_[byte->second] = static_cast<int32_t>(id);
+  }
+}
+
+void Bpe::find_characters(const BpeModel& model) {
+  std::unordered_map<std::string, uint8_t> bytes;
+  for (size_t byte = 0; byte < 256; ++byte)
+    bytes[byte_token_name(static_cast<uint8_t>(byte))] = static_cast<uint8_t>(byte);
+  for (size_t id = 0; id < model.tokens.size(); ++id) {
+    const std::string& token = model.tokens[id];
     if (const auto byte = bytes.find(token); byte != bytes.end()) byte_tokens_[byte->second] = static_cast<int32_t>(id);
-    if (!model.ignore_merges) continue;
-    if (auto word = from_byte_letters(token)) whole_words_.emplace(std::move(*word), static_cast<int32_t>(id));
+    if (!token.empty() && utf8_length(token) == token.size()) characters_[packed(token)] = static_cast<int32_t>(id);
   }
 }
 
@@ -50,12 +79,15 @@ void Bpe::fill_table(const BpeModel& model) {
   const size_t capacity = std::bit_ceil(std::max<size_t>(16, model.merges.size() * 2));
   shift_ = 64 - std::countr_zero(capacity);
   table_.resize(capacity);
+  size_t first = 0;  // of the merges with the same result
   for (size_t rank = 0; rank < model.merges.size(); ++rank) {
     const Merge& merge = model.merges[rank];
     const uint64_t pair = pair_of(merge.left, merge.right);
     size_t slot = mix(pair) >> shift_;
     while (table_[slot] != 0 && table_[slot] >> kBits != pair) slot = (slot + 1) & (capacity - 1);
-    table_[slot] = pair << kBits | (rank + 1);
+    const bool same = model.rank_by_result && rank > 0 && model.merges[rank - 1].result == merge.result;
+    if (!same) first = rank;
+    table_[slot] = pair << kBits | (first + 1);
     results_.push_back(merge.result);
   }
 }
@@ -73,7 +105,7 @@ uint32_t Bpe::rank(int32_t left, int32_t right) const {
 void Bpe::find_joins(const BpeModel& model) {
   std::vector<std::pair<uint8_t, uint8_t>> ends;  // first and last byte, by id
   for (const std::string& token : model.tokens) {
-    const auto bytes = from_byte_letters(token);
+    const auto bytes = model.alphabet == Alphabet::bytes ? from_byte_letters(token) : std::optional(token);
     const bool known = bytes && !bytes->empty();
     ends.emplace_back(known ? bytes->front() : 0, known ? bytes->back() : 0);
   }
@@ -82,6 +114,9 @@ void Bpe::find_joins(const BpeModel& model) {
     const uint8_t right = ends[static_cast<size_t>(merge.right)].first;
     joins_[left * 4u + (right >> 6)] |= uint64_t{1} << (right & 63);
   }
+  if (model.alphabet == Alphabet::bytes) return;
+  // A character is never cut: whatever precedes a continuation byte (0x80 to 0xBF) is joined with it.
+  for (size_t left = 0; left < 256; ++left) joins_[left * 4 + 2] = ~uint64_t{0};
 }
 
 std::optional<int32_t> Bpe::whole_word(std::string_view word) const {
@@ -95,13 +130,31 @@ void Bpe::encode(std::string_view word, BpeScratch& scratch, std::vector<int32_t
   for_each_part(word, [&](std::string_view part) { merge(part, scratch, ids); });
 }
 
-void Bpe::merge(std::string_view part, BpeScratch& scratch, std::vector<int32_t>& ids) const {
-  scratch.ids.clear();
+void Bpe::start_from_bytes(std::string_view part, std::vector<int32_t>& ids) const {
   for (const char c : part) {
     const auto byte = static_cast<uint8_t>(c);
     if (byte_tokens_[byte] < 0) fail("the text has byte 0x{:02X}, for which this tokenizer has no token", byte);
-    scratch.ids.push_back(byte_tokens_[byte]);
+    ids.push_back(byte_tokens_[byte]);
   }
+}
+
+void Bpe::start_from_characters(std::string_view part, std::vector<int32_t>& ids) const {
+  while (!part.empty()) {
+    const size_t length = std::max<size_t>(1, utf8_length(part));
+    const std::string_view character = part.substr(0, length);
+    const auto known = utf8_length(part) > 0 ? characters_.find(packed(character)) : characters_.end();
+    if (known != characters_.end()) {
+      ids.push_back(known->second);
+    } else {
+      start_from_bytes(character, ids);
+    }
+    part.remove_prefix(length);
+  }
+}
+
+void Bpe::merge(std::string_view part, BpeScratch& scratch, std::vector<int32_t>& ids) const {
+  scratch.ids.clear();
+  characters_.empty() ? start_from_bytes(part, scratch.ids) : start_from_characters(part, scratch.ids);
   if (part.size() <= kShortWord) {
     merge_short(scratch);
   } else {

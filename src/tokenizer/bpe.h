@@ -20,11 +20,22 @@ struct Merge {
   int32_t result;
 };
 
+/// What the tokens of a vocabulary spell.
+enum class Alphabet {
+  bytes,       // byte letters: merging starts from the bytes
+  characters,  // text, as SentencePiece has it: merging starts from the characters; one without a token becomes <0xNN>
+};
+
 struct BpeModel {
-  std::vector<std::string> tokens;  // by id, in byte letters; empty: an id without a token
+  std::vector<std::string> tokens;  // by id, as the alphabet says; empty: an id without a token
   std::vector<Merge> merges;        // if a pair is listed twice, the later entry counts
   bool ignore_merges = false;       // a word that is one token needs no merges
+  Alphabet alphabet = Alphabet::bytes;
+  bool rank_by_result = false;  // merges with one result follow each other and have one rank: the leftmost goes first
 };
+
+/// The name of a byte's token in a vocabulary of characters, such as <0x0A>.
+std::string byte_token_name(uint8_t byte);
 
 /// Working memory for one thread that encodes words. It holds no results.
 struct BpeScratch {
@@ -61,19 +72,21 @@ class Bpe {
   /// Appends the ids of a part.
   void merge(std::string_view part, BpeScratch& scratch, std::vector<int32_t>& ids) const;
 
-  /// The token of a single byte; -1 if the vocabulary has none.
-  int32_t byte_token(uint8_t byte) const { return byte_tokens_[byte]; }
-
  private:
   bool joined(uint8_t left, uint8_t right) const { return joins_[left * 4u + (right >> 6)] >> (right & 63) & 1; }
+  void find_bytes(const BpeModel& model);
+  void find_characters(const BpeModel& model);
   void find_joins(const BpeModel& model);
+  void start_from_bytes(std::string_view part, std::vector<int32_t>& ids) const;
+  void start_from_characters(std::string_view part, std::vector<int32_t>& ids) const;
   void fill_table(const BpeModel& model);
   uint32_t rank(int32_t left, int32_t right) const;
   void merge_short(BpeScratch& scratch) const;
   void merge_long(BpeScratch& scratch) const;
 
   std::array<int32_t, 256> byte_tokens_;
-  std::array<uint64_t, 256 * 4> joins_{};  // one bit for each pair of bytes that some merge brings together
+  std::unordered_map<uint32_t, int32_t> characters_;  // by the bytes of a character; only with that alphabet
+  std::array<uint64_t, 256 * 4> joins_{};             // one bit for each pair of bytes that some merge brings together
   // Open addressing; a power of two, at most half full. An entry is left << 42 | right << 21 | rank + 1; 0 is none.
   std::vector<uint64_t> table_;
   std::vector<int32_t> results_;                          // by rank

@@ -78,20 +78,24 @@ class MergeList {
 bool never_in_utf8(int byte) { return byte == 0xC0 || byte == 0xC1 || byte >= 0xF5; }
 
 /// An unknown token, or the fallback to <0xNN>, is never needed if every byte of text has a token.
-void check_bytes(const Json& model, const TokenIds& ids, const std::string& where) {
-  const bool has_unknown = json_find(model, "unk_token", where) != nullptr;
-  const bool has_fallback = json_bool(model, "byte_fallback", where, false);
+void check_bytes(const Json& json, const BpeModel& model, const std::string& where) {
+  const bool has_unknown = json_find(json, "unk_token", where) != nullptr;
+  const bool has_fallback = json_bool(json, "byte_fallback", where, false);
   if (!has_unknown && !has_fallback) return;
+  const TokenIds ids = ids_by_token(model);
+  const bool bytes = model.alphabet == Alphabet::bytes;
   for (int byte = 0; byte < 256; ++byte) {
-    if (never_in_utf8(byte) || ids.contains(byte_letters()[static_cast<size_t>(byte)])) continue;
-    fail("{}: {} is set and byte 0x{:02X} has no token of its own; only complete byte-level vocabularies are supported",
+    const std::string name =
+        bytes ? byte_letters()[static_cast<size_t>(byte)] : byte_token_name(static_cast<uint8_t>(byte));
+    if ((bytes && never_in_utf8(byte)) || ids.contains(name)) continue;
+    fail("{}: {} is set and byte 0x{:02X} has no token of its own; only vocabularies with all bytes are supported",
          where, has_unknown ? "unk_token" : "byte_fallback", byte);
   }
 }
 
 }  // namespace
 
-BpeModel parse_bpe_model(const Json& model, const std::string& where) {
+BpeModel parse_bpe_model(const Json& model, Alphabet alphabet, const std::string& where) {
   const std::string type = json_string(model, "type", where, "BPE");
   if (type != "BPE") fail("{}: the model type {} is not supported, expected BPE", where, type);
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
@@ -99,6 +103,7 @@ BpeModel parse_bpe_model(const Json& model, const std::string& where) {
   }
   if (json_number(model, "dropout", where, 0) != 0) fail("{}: dropout is set, which would make ids random", where);
   BpeModel result;
+  result.alphabet = alphabet;
   result.ignore_merges = json_bool(model, "ignore_merges", where, false);
   const Json& vocab = json_member(model, "vocab", where);
   if (!vocab.is_object()) fail("{}: \"vocab\" is {}, expected an object", where, json_kind(vocab));
@@ -114,7 +119,7 @@ BpeModel parse_bpe_model(const Json& model, const std::string& where) {
            json_shown(merge));
     }
   }
-  check_bytes(model, ids_by_token(result), where);
+  check_bytes(model, result, where);
   return result;
 }
 

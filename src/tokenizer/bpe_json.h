@@ -12,7 +12,7 @@
 namespace moe {
 
 /// The member "model": BPE with "vocab" and "merges" (strings or pairs).
-BpeModel parse_bpe_model(const Json& model, const std::string& where);
+BpeModel parse_bpe_model(const Json& model, Alphabet alphabet, const std::string& where);
 
 /// GPT-2's pair of files: an object from token to id, and one merge per line after an optional "#version" line.
 BpeModel parse_gpt2_model(const Json& vocab, const std::string& vocab_name, std::string_view merges,

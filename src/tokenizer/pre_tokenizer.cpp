@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "tokenizer/normalizer.h"
 
 namespace moe {
 namespace {
@@ -52,7 +53,9 @@ std::string_view PreTokenizer::prepare(size_t index, std::string_view piece, std
 PreTokenizer::PreTokenizer(const Json& pre_tokenizer, std::string_view where) {
   const std::string name = fmt::format("{}: pre_tokenizer", where);
   add(pre_tokenizer, name);
-  if (!byte_level_) fail("{} has no ByteLevel step; only byte-level tokenizers can be used", name);
+  if (!byte_level_ && !metaspace_) {
+    fail("{} has neither a ByteLevel nor a Metaspace step; other tokenizers are not supported", name);
+  }
 }
 
 void PreTokenizer::add(const Json& node, const std::string& where) {
@@ -62,6 +65,8 @@ void PreTokenizer::add(const Json& node, const std::string& where) {
     for (const Json& child : json_array(node, "pretokenizers", where)) add(child, where);
   } else if (type == "ByteLevel") {
     add_byte_level(node, where);
+  } else if (type == "Metaspace") {
+    add_metaspace(node, where);
   } else if (type == "Split") {
     add_split(node, where);
   } else if (type == "Digits") {
@@ -78,10 +83,17 @@ void PreTokenizer::add(const Json& node, const std::string& where) {
         {.pattern = class_pattern(unicode::ranges_of(unicode::kSpaces), 1), .behavior = SplitBehavior::removed});
   } else {
     fail(
-        "{}: the step {} is not supported (supported: Sequence, Split, ByteLevel, Digits, Punctuation, Whitespace, "
-        "WhitespaceSplit)",
+        "{}: the step {} is not supported (supported: Sequence, Split, ByteLevel, Metaspace, Digits, Punctuation, "
+        "Whitespace, WhitespaceSplit)",
         where, type);
   }
+}
+
+// The blanks have become marks already (Normalizer); what is left is to cut before each mark.
+void PreTokenizer::add_metaspace(const Json& node, const std::string& where) {
+  metaspace_ = true;
+  if (!json_bool(node, "split", where, true)) return;
+  splits_.push_back({.pattern = Pattern(regex_escape(kBlankMark)), .behavior = SplitBehavior::merged_with_next});
 }
 
 void PreTokenizer::add_byte_level(const Json& node, const std::string& where) {

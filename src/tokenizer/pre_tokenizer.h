@@ -31,8 +31,8 @@ class PreTokenizer {
  public:
   /// Without cuts: the text is one word.
   PreTokenizer() = default;
-  /// From the member "pre_tokenizer" of a tokenizer.json, which must end with ByteLevel. A component that is not
-  /// supported is an error with its name.
+  /// From the member "pre_tokenizer" of a tokenizer.json, which must end with ByteLevel, or have a Metaspace step whose
+  /// marks a Normalizer has written. A component that is not supported is an error with its name.
   PreTokenizer(const Json& pre_tokenizer, std::string_view where);
 
   /// The number of splits.
@@ -67,10 +67,12 @@ class PreTokenizer {
 
   void add(const Json& node, const std::string& where);
   void add_byte_level(const Json& node, const std::string& where);
+  void add_metaspace(const Json& node, const std::string& where);
   void add_split(const Json& node, const std::string& where);
 
   std::vector<Split> splits_;
   bool byte_level_ = false;
+  bool metaspace_ = false;
 };
 
 namespace detail {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstring>
 #include <mutex>
 #include <utility>
@@ -25,21 +26,40 @@ struct EncodeScratch {
   PieceCache pieces;
 };
 
-std::vector<AddedToken> select(const std::vector<AddedToken>& tokens, bool normalized) {
+// Tokens that are looked for in normalized text are normalized too, as a text of their own.
+std::vector<AddedToken> select(const TokenizerFiles& files, bool normalized) {
   std::vector<AddedToken> selected;
-  std::copy_if(tokens.begin(), tokens.end(), std::back_inserter(selected),
-               [&](const AddedToken& token) { return token.normalized == normalized; });
+  for (const AddedToken& token : files.added) {
+    if (token.normalized != normalized) continue;
+    selected.push_back(token);
+    if (normalized && !files.normalizer.empty()) selected.back().content = files.normalizer.apply(token.content, true);
+  }
   return selected;
+}
+
+/// The bytes that a token of the vocabulary stands for in decoded text.
+std::string decoded_token(const TokenizerFiles& files, const std::string& token) {
+  if (files.model.alphabet == Alphabet::bytes) return from_byte_letters(token).value_or(token);
+  int byte = 0;
+  if (token.size() == 6 && token.starts_with("<0x") && token.ends_with('>') &&
+      std::from_chars(token.data() + 3, token.data() + 5, byte, 16).ptr == token.data() + 5) {
+    return std::string(1, static_cast<char>(byte));
+  }
+  if (!files.decodes_marks) return token;
+  std::string text;
+  for (size_t at = 0; at < token.size();) {
+    const bool mark = token.compare(at, kBlankMark.size(), kBlankMark) == 0;
+    text += mark ? ' ' : token[at];
+    at += mark ? kBlankMark.size() : 1;
+  }
+  return text;
 }
 
 }  // namespace
 
 struct Tokenizer::State {
   explicit State(TokenizerFiles given)
-      : files(std::move(given)),
-        bpe(files.model),
-        first_pass(select(files.added, false)),
-        second_pass(select(files.added, true)) {
+      : files(std::move(given)), bpe(files.model), first_pass(select(files, false)), second_pass(select(files, true)) {
     index_tokens();
   }
 
@@ -124,7 +144,7 @@ void Tokenizer::State::index_tokens() {
       token_text += added[id]->content;
       special[id] = added[id]->special;
     } else if (id < tokens.size()) {
-      token_text += from_byte_letters(tokens[id]).value_or(tokens[id]);
+      token_text += decoded_token(files, tokens[id]);
     }
     known[id] = added[id] != nullptr || (id < tokens.size() && !tokens[id].empty());
   }
@@ -153,11 +173,17 @@ void Tokenizer::State::return_scratch(std::unique_ptr<EncodeScratch> scratch) {
 
 void Tokenizer::State::encode_text(std::string_view text, bool specials_are_text, EncodeScratch& scratch,
                                    IdWriter& ids) const {
+  std::string normalized, marked;
   first_pass.split(text, specials_are_text, [&](const AddedTokenMatcher::Part& part) {
     if (part.id >= 0) return ids.append(part.id);
-    second_pass.split(part.text, specials_are_text, [&](const AddedTokenMatcher::Part& inner) {
+    const bool first = part.text.data() == text.data();
+    std::string_view outer = part.text;
+    if (!files.normalizer.empty()) outer = normalized = files.normalizer.apply(outer, first);
+    second_pass.split(outer, specials_are_text, [&](const AddedTokenMatcher::Part& inner) {
       if (inner.id >= 0) return ids.append(inner.id);
-      encode_plain(inner.text, scratch, ids);
+      if (files.marks.empty()) return encode_plain(inner.text, scratch, ids);
+      marked = files.marks.apply(inner.text, first && inner.text.data() == outer.data());
+      encode_plain(marked, scratch, ids);
     });
   });
 }
@@ -286,6 +312,7 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, DecodeOptions option
     const std::string_view bytes = token_bytes(id);
     if (options.keep_special || !is_special(id)) text += bytes;
   }
+  if (state_->files.strips_blank && text.starts_with(' ')) text.erase(0, 1);
   return text;
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-/// Text to token ids and back: byte-level BPE with the ids of Hugging Face's `tokenizers` library.
+/// Text to token ids and back: BPE on bytes or on characters, with the ids of Hugging Face's `tokenizers` library.
 
 #include <cstdint>
 #include <memory>
@@ -27,8 +27,9 @@ struct DecodeOptions {
 /// It does not change after loading. Several threads may call const members at once.
 class Tokenizer {
  public:
-  /// `path` is a folder with tokenizer.json (or GPT-2's vocab.json and merges.txt), or a tokenizer.json. The
-  /// tokenizer_config.json beside it names BOS, EOS and padding. Errors name the file and the mistake in it.
+  /// `path` is a folder with tokenizer.json, GPT-2's vocab.json and merges.txt, or SentencePiece's tokenizer.model; or
+  /// a tokenizer.json or a tokenizer.model. The tokenizer_config.json beside it names BOS, EOS and padding. Errors name
+  /// the file and the mistake in it.
   static Tokenizer load(const fs::path& path);
   explicit Tokenizer(TokenizerFiles files);
   ~Tokenizer();
@@ -45,8 +46,8 @@ class Tokenizer {
   /// The same, appended to `ids`.
   void encode(std::string_view text, EncodeOptions options, std::vector<int32_t>& ids) const;
 
-  /// The bytes of the ids: exactly the encoded text, if no special token was removed. An id without a token is an
-  /// error.
+  /// The bytes of the ids: exactly the encoded text, if no special token was removed. A vocabulary of characters that
+  /// puts a blank before a text loses it here again. An id without a token is an error.
   std::string decode(std::span<const int32_t> ids, DecodeOptions options = {}) const;
 
   /// The bytes of one token; for an added token, its content. An id without a token is an error.

@@ -12,20 +12,53 @@ namespace moe {
 namespace {
 
 constexpr std::string_view kTokenizerJson = "tokenizer.json";
+constexpr std::string_view kSentencePiece = "tokenizer.model";
 constexpr std::string_view kGpt2End = "<|endoftext|>";
 
-void check_normalizer(const Json& node, const std::string& where) {
-  const std::string type = json_string(node, "type", where);
-  if (type != "Sequence") fail("{}: the normalizer {} is not supported, expected none", where, type);
-  for (const Json& child : json_array(node, "normalizers", where)) check_normalizer(child, where);
+bool has_step(const Json& node, std::string_view type) {
+  if (node.is_object() && node.contains("type") && node["type"] == type) return true;
+  return node.is_structured() &&
+         std::any_of(node.begin(), node.end(), [&](const Json& child) { return has_step(child, type); });
 }
 
-void check_decoder(const Json& node, const std::string& where) {
+/// A vocabulary of characters has tokens for bytes that no character covers, and no byte letters.
+Alphabet alphabet_of(const Json& root, const std::string& name) {
+  const Json* pre_tokenizer = json_find(root, "pre_tokenizer", name);
+  const bool fallback = json_bool(json_member(root, "model", name), "byte_fallback", name + ": model", false);
+  const bool byte_level = pre_tokenizer != nullptr && has_step(*pre_tokenizer, "ByteLevel");
+  return fallback && !byte_level ? Alphabet::characters : Alphabet::bytes;
+}
+
+/// "Strip" of blanks at the start: how many.
+int64_t stripped_blanks(const Json& node, const std::string& where) {
+  if (json_string(node, "content", where) != " " || json_int(node, "stop", where, 0) != 0) {
+    fail("{}: the decoder Strip is only supported for blanks at the start", where);
+  }
+  return json_int(node, "start", where, 0);
+}
+
+void read_decoder(const Json& node, const std::string& where, TokenizerFiles& files) {
   const std::string type = json_string(node, "type", where);
+  const bool characters = files.model.alphabet == Alphabet::characters;
   if (type == "Sequence") {
-    for (const Json& child : json_array(node, "decoders", where)) check_decoder(child, where);
-  } else if (type != "ByteLevel" && type != "Fuse") {
-    fail("{}: the decoder {} is not supported, expected ByteLevel", where, type);
+    for (const Json& child : json_array(node, "decoders", where)) read_decoder(child, where, files);
+  } else if (type == "Metaspace" && characters) {
+    const std::string scheme = json_string(node, "prepend_scheme", where, "always");
+    files.decodes_marks = true;
+    files.strips_blank = scheme != "never" && json_bool(node, "add_prefix_space", where, true);
+  } else if (type == "Replace" && characters) {
+    const Json& pattern = json_member(node, "pattern", where);
+    if (json_string(pattern, "String", where, "") != kBlankMark || json_string(node, "content", where) != " ") {
+      fail("{}: the decoder Replace is only supported from \"{}\" to a blank", where, kBlankMark);
+    }
+    files.decodes_marks = true;
+  } else if (type == "Strip" && characters) {
+    const int64_t blanks = stripped_blanks(node, where);
+    if (blanks < 0 || blanks > 1) fail("{}: the decoder Strip removes {} blanks, expected 0 or 1", where, blanks);
+    files.strips_blank = blanks == 1;
+  } else if (type != "Fuse" && !(characters ? type == "ByteFallback" : type == "ByteLevel")) {
+    fail("{}: the decoder {} is not supported, expected {}", where, type,
+         characters ? "Sequence, Replace, ByteFallback, Fuse, Strip or Metaspace" : "ByteLevel");
   }
 }
 
@@ -111,14 +144,24 @@ TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, const SideFiles
     const bool only_batches = strategy != nullptr && *strategy == "BatchLongest";
     if (!only_batches) fail("{}: padding to a fixed length is set, which is not supported", name);
   }
-  files.model = parse_bpe_model(json_member(root, "model", name), name + ": model");
+  const Alphabet alphabet = alphabet_of(root, name);
+  files.model = parse_bpe_model(json_member(root, "model", name), alphabet, name + ": model");
   files.added = parse_added_tokens(root, files.model, name);
-  if (const Json* node = json_find(root, "normalizer", name)) check_normalizer(*node, name + ": normalizer");
-  if (const Json* node = json_find(root, "decoder", name)) check_decoder(*node, name + ": decoder");
+  if (const Json* node = json_find(root, "normalizer", name))
+    files.normalizer = Normalizer(*node, name + ": normalizer");
+  if (const Json* node = json_find(root, "decoder", name)) read_decoder(*node, name + ": decoder", files);
   if (const Json* node = json_find(root, "post_processor", name)) {
     add_post_processor(*node, name + ": post_processor", files);
   }
-  files.pre_tokenizer = PreTokenizer(json_member(root, "pre_tokenizer", name), name);
+  if (const Json* node = json_find(root, "pre_tokenizer", name)) {
+    files.pre_tokenizer = PreTokenizer(*node, name);
+    files.marks = Normalizer::of_metaspace(*node, name + ": pre_tokenizer");
+    if (!files.marks.empty() && alphabet == Alphabet::bytes) {
+      fail("{}: pre_tokenizer: Metaspace needs a model with byte_fallback; other tokenizers are not supported", name);
+    }
+  } else if (alphabet == Alphabet::bytes) {
+    json_member(root, "pre_tokenizer", name);
+  }
   apply_side_files(side, fs::path(name).parent_path().string(), files);
   if (!files.bos && files.prefix.size() == 1) files.bos = files.prefix[0];
   return files;
@@ -127,11 +170,15 @@ TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, const SideFiles
 TokenizerFiles load_tokenizer_files(const fs::path& path) {
   const bool in_folder = is_folder(path);
   const fs::path folder = in_folder ? path : path.parent_path();
+  const auto sentencepiece = [&](const fs::path& file) {
+    return parse_sentencepiece_files(read_file(file), read_side_files(folder), file.string());
+  };
   const fs::path file = in_folder ? path / kTokenizerJson : path;
+  if (!in_folder && file.extension() == ".model") return sentencepiece(file);
   if (in_folder && !path_exists(file)) {
     if (path_exists(folder / "vocab.json") && path_exists(folder / "merges.txt")) return load_gpt2_files(folder);
-    fail("{}: no tokenizer.json in this folder, nor vocab.json with merges.txt{}", path.string(),
-         path_exists(folder / "tokenizer.model") ? "; tokenizer.model (SentencePiece) is not supported" : "");
+    if (path_exists(folder / kSentencePiece)) return sentencepiece(folder / kSentencePiece);
+    fail("{}: no tokenizer.json in this folder, nor vocab.json with merges.txt, nor tokenizer.model", path.string());
   }
   return parse_tokenizer_files(read_file(file), read_side_files(folder), file.string());
 }
