@@ -92,7 +92,7 @@ void choose_rows(StepFlags& flags, const Compute& compute) {
   run.model = flags.model;
   run.data.sequence_length = flags.length;
   run.step.dtype = parse_dtype_option(flags.dtype);
-  run.step.head_logits = head_logits(compute.kind);
+  run.step.head_logits = head_logits(compute.kind, run.model.vocab_size);
   if (flags.recompute) run.step.recompute = true, run.step.choose_recompute = false;
   const Microbatch chosen = choose_microbatch(run, facts_of(run, nullptr, nullptr, nullptr), place_of(*compute.device));
   flags.rows = chosen.rows;
