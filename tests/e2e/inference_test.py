@@ -191,7 +191,7 @@ class Logits(Folder):
         arguments = ("logits", GOLDEN, "--tokens", "1,2")
         out = ("--out", self.folder / "none")
         self.expect_error(2, "--out is required", *arguments)
-        self.expect_error(2, "--dtype int4: expected f32, bf16 or f16", *arguments, *out, "--dtype", "int4")
+        self.expect_error(2, "--dtype int4: expected f32, bf16, f16, q8_0, ", *arguments, *out, "--dtype", "int4")
         self.expect_error(1, "; or use --device cpu", *arguments, *out, "--device", "cuda")
         self.expect_error(2, "--device tpu: there is no such device", *arguments, *out, "--device", "tpu")
         self.expect_error(2, "--threads -1: expected a whole number from 0 to 1024", *arguments, *out, "--threads", "-1")
@@ -317,7 +317,7 @@ class Generate(Folder):
         expect("--stop: an empty string", "--stop", "")
         expect("--stop \N{REPLACEMENT CHARACTER}: it is not UTF-8", "--stop", os.fsdecode(b"\xff"))
         expect("--seed one: expected a whole number", "--seed", "one")
-        expect("--dtype int4: expected f32, bf16 or f16", "--dtype", "int4")
+        expect("--dtype int4: expected f32, bf16, f16, q8_0, ", "--dtype", "int4")
         expect("excludes", "--prompt", "a", "--prompt-file", "b")
         expect("absent.txt", "--prompt-file", self.folder / "absent.txt", status=1)
         expect("; or use --device cpu", "--device", "cuda", status=1)  # why depends on the build and the machine
