@@ -4,7 +4,7 @@
     bench/growth.py [--moe build/moe] [--dtype bf16] [--table tokens|finer|more|length|threads]
 
 Each line is one run of `moe bench layer` or `moe bench step` in the shape of the speed comparison (d = 512, 1 shared expert
-and 63 routed ones of width 344, top 7) but for what the table varies. Time it on an idle machine.
+and 63 routed ones of width 344, top 7) except for what the table varies. Time it on an idle machine.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-# Writes OUTPUT, the definition of kBuildFacts (src/cli/build_facts.h), where it is to change.
+# Writes OUTPUT, the definition of kBuildFacts (src/cli/build_facts.h), if it has changed.
 # Run at every build: cmake -DOUTPUT=... -DSOURCE=... -DVERSION=... -DBUILT_WITH=... -P build_facts.cmake
 
-# An archive that git made has its commit in commit.txt; a clone asks git.
+# An archive made by git has its commit in commit.txt. In a clone, git is asked.
 file(READ ${SOURCE}/cmake/commit.txt commit)
 string(STRIP "${commit}" commit)
 if(commit MATCHES "Format")

@@ -1,11 +1,11 @@
-# The CUDA backend, when a CUDA compiler is found: MOE_CUDA says so. Without one, src/backend/no_cuda takes its place.
+# Builds the CUDA backend if a CUDA compiler is found; then MOE_CUDA is true. Otherwise src/backend/no_cuda replaces it.
 #   MOE_WITH_CUDA            ON (default): build it when nvcc is found; OFF: never
 #   MOE_CUDA_ARCHITECTURES   which GPUs to compile for: 80, 89, 90a, 100a, ... (machine code), 80-virtual (PTX), several with ;
 #                            default: this machine's GPU, or 90a (Hopper) where there is none
 
 option(MOE_WITH_CUDA "Build the CUDA backend when nvcc is found" ON)
 
-# Sets `result` to the compute capability of this machine's GPU, as nvcc spells it; empty without one.
+# Sets `result` to the compute capability of this machine's GPU, in nvcc's spelling; empty if there is none.
 function(moe_native_architecture result)
   set(${result} "" PARENT_SCOPE)
   find_program(NVIDIA_SMI nvidia-smi)
@@ -53,7 +53,7 @@ if(MOE_CUDA)
   endforeach()
   message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}, for ${MOE_CUDA_ARCHITECTURES}; "
     "cuBLASLt: ${CUDA_cublasLt_LIBRARY}")
-  # Nothing is linked to these two (attention is our own, and there is one device so far): told for whoever measures them.
+  # These two are only reported, for comparisons. Nothing is linked to them: attention is our own, and there is one device.
   foreach(name cudnn nccl)
     string(TOUPPER ${name} upper)
     find_library(MOE_${upper} NAMES ${name} HINTS ${CUDAToolkit_LIBRARY_DIR} $ENV{${upper}_HOME}/lib PATH_SUFFIXES lib64 lib)
@@ -73,11 +73,11 @@ function(moe_cuda_backend)
     file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/cuda/*.cu
       ${CMAKE_SOURCE_DIR}/src/backend/cuda/*.cpp)
     add_library(moe_backend_cuda STATIC ${sources})
-    # fmt 9 takes nvcc for a compiler without constexpr
+    # fmt 9 treats nvcc as a compiler without constexpr
     target_compile_definitions(moe_backend_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1>)
     target_compile_options(moe_backend_cuda PRIVATE
       $<$<COMPILE_LANGUAGE:CUDA>:${moe_gencode};--expt-relaxed-constexpr;-Xcompiler=-Wall,-Wno-parentheses;-Xfatbin=-compress-all>)
-    # For the sentence about a GPU that the program holds no code for.
+    # For the error about a GPU for which the program has no code.
     string(REPLACE ";" ", " moe_code "${MOE_CUDA_ARCHITECTURES}")
     set_source_files_properties(${CMAKE_SOURCE_DIR}/src/backend/cuda/cuda_device.cu
       PROPERTIES COMPILE_DEFINITIONS "MOE_CUDA_CODE=\"${moe_code}\"")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plants small, silent faults one by one and looks whether a test notices: `make mutants`, or tools/mutants.py [NAME ...].
+"""Plants small, silent faults one by one and checks that a test notices: `make mutants`, or tools/mutants.py [NAME ...].
 
 tests/mutants/*.toml lists the faults: a file, a text that occurs in it once, what takes its place, and the folders of tests
 that reach it ("infer" is tests/infer, "e2e/train" is tests/e2e/train_test.py). Everything happens in a copy of the tree,
