@@ -22,13 +22,13 @@ constexpr double kU = 0x1p-24;
 double unit(DType dtype);
 double growth(int64_t terms);
 
-/// Absolute tolerances by field; a field without one must be exactly the reference rounded to its type.
+/// Absolute tolerances by field. A field without one must equal the reference exactly, after rounding to its type.
 using Bounds = std::map<std::string, Reals>;
 
 /// How a backend computes.
 enum class Arithmetic {
   f32,     ///< everything between inputs and outputs in f32
-  tensor,  ///< products of bf16 operands on tensor cores: what attention multiplies again is rounded to bf16 in between
+  tensor,  ///< products of bf16 operands on tensor cores: attention rounds what it multiplies again to bf16 in between
   pairs,   ///< the same for products of pairs of bf16 on a CPU, in cached attention too
 };
 

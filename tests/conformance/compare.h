@@ -1,5 +1,5 @@
 #pragma once
-/// Compares what a backend made of an operation with what the oracle made of it.
+/// Compares the results of a backend with those of the oracle.
 
 #include <functional>
 #include <optional>
@@ -11,13 +11,13 @@
 
 namespace moe::conformance {
 
-/// The first element of `found` that differs from what was expected, in words: index, found, expected, tolerance.
-/// An element that the reference left alone must have kept its bits. `bound` null: exact after rounding to found's
+/// The first element of `found` that differs from the expected one, in words: index, found, expected, tolerance. An
+/// element that the reference did not change must have kept its bits. `bound` null: exact after rounding to found's
 /// type.
 std::optional<std::string> first_difference(const View& found, const View& found_before, const View& expected,
                                             const View& expected_before, const Reals* bound);
 
-/// The oracle's double-precision run of a case, and what any backend may differ from it.
+/// The oracle's double-precision run of a case, and the largest difference that a backend may have.
 template <class Op>
 class Expected {
  public:
@@ -26,7 +26,7 @@ class Expected {
     placed_.buffers().download();
   }
 
-  /// What is wrong with a backend's run, one sentence per field; empty when nothing is.
+  /// What is wrong with a backend's run, one sentence per field; empty if nothing is wrong.
   std::vector<std::string> differences(const Placed<Op>& run, Arithmetic arithmetic = Arithmetic::f32) {
     std::vector<std::string> result = run.buffers().damage();
     const Bounds& bounds = bounds_for(arithmetic);
@@ -58,7 +58,7 @@ class Expected {
   std::map<Arithmetic, Bounds> bounds_;
 };
 
-/// The operation of a case run once by a backend, its results downloaded.
+/// The operation of a case, run once by a backend, with its results downloaded.
 template <class Op>
 std::unique_ptr<Placed<Op>> run_case(const Case<Op>& test, Device& device, Backend& backend) {
   auto placed = std::make_unique<Placed<Op>>(test.op, device, Precision::as_given, test.misalign);
@@ -67,7 +67,7 @@ std::unique_ptr<Placed<Op>> run_case(const Case<Op>& test, Device& device, Backe
   return placed;
 }
 
-/// Runs an operation whose views lie on the host, on a device, and brings its results back to the same views.
+/// Runs an operation with host views on a device, and copies its results back to the same views.
 template <class Op>
 void run_on(Device& device, Backend& backend, const Op& host_op) {
   Placed<Op> placed(host_op, device);

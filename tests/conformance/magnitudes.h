@@ -9,8 +9,8 @@
 
 namespace moe::conformance {
 
-/// The oracle's result for `field` when every float input is replaced by its absolute value: the sum of the absolute
-/// values of all terms of each element.
+/// The oracle's result for `field` if every float input is replaced by its absolute value: for each element the sum of
+/// the absolute values of all terms.
 template <class Op>
 Reals sum_of_magnitudes(const Op& before, View Op::*field) {
   const auto device = make_host_device();

@@ -1,5 +1,5 @@
 #pragma once
-/// Tests of what must hold on every backend, written once.
+/// Tests of properties that every backend must have, written once.
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 
 namespace moe::conformance {
 
-/// A target that runs operations whose views lie on the host.
+/// A target that runs operations with host views.
 class Runner {
  public:
   explicit Runner(const Target& target) : target_(target) {}
@@ -23,7 +23,8 @@ class Runner {
 
 enum class Where { everywhere, batch_invariant };
 
-/// Calls check(run) for each target, or for those alone whose rows do not depend on their neighbours; failures name it.
+/// Calls check(run) for each target, or only for those whose rows do not depend on their neighbours. Failures name the
+/// target.
 template <class Check>
 void on_every_target(Where where, const Check& check) {
   for (const Target& target : targets()) {

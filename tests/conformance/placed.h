@@ -1,5 +1,5 @@
 #pragma once
-/// An operation moved to a device: every view in memory of its own, with guards around it and between its rows.
+/// An operation moved to a device: every view has memory of its own, with guards around it and between its rows.
 
 #include <memory>
 #include <string>
@@ -10,7 +10,7 @@
 
 namespace moe::conformance {
 
-/// What lies outside the elements of every buffer: a NaN in every float type (other than the poison of outputs).
+/// The value outside the elements of every buffer: a NaN in every float type, different from the poison of outputs.
 constexpr uint16_t kGuard = 0x7ffd;
 
 enum class Precision {
@@ -21,17 +21,17 @@ enum class Precision {
 /// The host's memory as a device, for the oracle.
 std::unique_ptr<Device> make_host_device();
 
-/// The buffers of one operation. Views that are the very same on the host share a buffer, so that operations in place
-/// stay in place; outputs that are only written start as poison.
+/// The buffers of one operation. Views that are equal on the host share a buffer, so that operations in place stay in
+/// place. Outputs that are only written start as poison.
 class Buffers {
  public:
-  /// `misalign`: elements by which the data lies past an address that is a multiple of 64.
+  /// `misalign`: the data begins this many elements after an address that is a multiple of 64.
   Buffers(Device& device, Precision precision, int misalign);
   ~Buffers();
   Buffers(const Buffers&) = delete;
   Buffers& operator=(const Buffers&) = delete;
 
-  /// Makes room for `source`, or finds the buffer that its twin has.
+  /// Makes room for `source`, or finds the buffer of an equal view.
   void add(const char* name, const View& source, Role role);
   /// Fills the device's memory; called once, after the last add.
   void upload();
@@ -43,7 +43,7 @@ class Buffers {
   View before(const char* name) const;
   View after(const char* name) const;
 
-  /// What no operation may do: the names of inputs that changed and of buffers whose guards changed.
+  /// Damage that no operation may do: the names of inputs that changed, and of buffers whose guards changed.
   std::vector<std::string> damage() const;
   /// All downloaded bytes, to compare the bits of two runs.
   std::vector<uint8_t> image() const;
@@ -68,13 +68,13 @@ class Buffers {
   std::vector<std::pair<std::string, Buffer*>> by_name_;
 };
 
-/// An operation whose views lie in Buffers, ready to run.
+/// An operation whose views are in Buffers, ready to run.
 template <class Op>
 class Placed {
  public:
   Placed(const Op& host, Device& device, Precision precision = Precision::as_given, int misalign = 0)
       : buffers_(device, precision, misalign), op_(host) {
-    // Views that are read come first: an output in their place is then known not to be poison.
+    // Views that are read come first, so that an output in the same place is known not to be poison.
     for (const bool poisoned : {false, true}) {
       for_each_view(host, [&](const Field<Op>& field, const View& view) {
         if ((field.role == Role::out) == poisoned) buffers_.add(field.name, view, field.role);
@@ -88,7 +88,7 @@ class Placed {
   const Op& op() const { return op_; }
   Buffers& buffers() { return buffers_; }
   const Buffers& buffers() const { return buffers_; }
-  /// The operation with the host's views of what was downloaded, or of what was uploaded.
+  /// The operation with host views of the downloaded elements, or of the uploaded ones.
   Op after() const { return with_views(&Buffers::after); }
   Op before() const { return with_views(&Buffers::before); }
 

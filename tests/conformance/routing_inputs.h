@@ -14,7 +14,7 @@ struct Sizes {
 inline const std::vector<Sizes> kSizes = {{0, 4, 2},  {1, 1, 1},   {5, 6, 1},    {7, 6, 6},   {33, 8, 2},
                                           {9, 64, 6}, {40, 65, 8}, {130, 16, 3}, {300, 64, 6}};
 
-/// Groups of tokens in order, padding (-1) after each where asked for.
+/// Groups of tokens in order, each followed by padding (-1) if requested.
 inline View groups(Store& s, int64_t tokens, int64_t count, bool padding) {
   std::vector<int64_t> result;
   for (int64_t t = 0; t < tokens; ++t) {
@@ -24,7 +24,7 @@ inline View groups(Store& s, int64_t tokens, int64_t count, bool padding) {
   return s.indices({tokens}, result);
 }
 
-/// Softmax scores of random logits; a large deviation gives a few experts nearly everything.
+/// Softmax scores of random logits. A large deviation gives a few experts almost all probability.
 inline View softmax_scores(Store& s, int64_t tokens, int64_t experts, double deviation) {
   const View identity = s.constant(f32, {experts, experts}, 0);
   for (int64_t e = 0; e < experts; ++e) {
@@ -43,7 +43,7 @@ inline View choices(Store& s, const Sizes& sizes, const View& group, double devi
   return ids;
 }
 
-/// Takes about a third of the choices back.
+/// Removes about a third of the choices.
 inline void drop_some(Store& s, const View& ids) {
   for (int64_t t = 0; t < ids.size(0); ++t) {
     auto* row = static_cast<int32_t*>(ids.at(t).data);

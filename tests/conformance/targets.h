@@ -23,14 +23,14 @@ struct Target {
   std::unique_ptr<Device> device;
   std::vector<Variant> variants;
   Arithmetic arithmetic = Arithmetic::f32;
-  /// A row's bits do not depend on the number of rows, training and decoding give the same ones: asked of the CPU
-  /// alone.
+  /// True if a row's bits do not depend on the number of rows, so that training and decoding give the same bits.
+  /// Required of the CPU only.
   bool batch_invariant = true;
 
   Backend& backend() const { return *variants.front().backend; }
 };
 
-/// The oracle on the types as given, and the CPU with every instruction set that this machine has. Made once.
+/// The oracle on the given types, and the CPU with every instruction set of this machine. Made once.
 const std::vector<Target>& targets();
 
 }  // namespace moe::conformance

@@ -9,7 +9,7 @@
 
 namespace moe {
 
-/// Random weights, wide enough that routing and attention vary.
+/// Random weights with a large deviation, so that routing and attention vary.
 struct TinyRuntime {
   explicit TinyRuntime(int threads = 2, ModelConfig config = tiny_config(), DType dtype = DType::f32)
       : pool(threads),
@@ -37,7 +37,7 @@ struct TestDocument {
   int tokens;
 };
 
-/// Random ids; 3 bytes of text to a token, and 1 more for each tenth.
+/// Random ids; 3 bytes of text per token, and one more for every tenth token.
 inline MemoryDocuments make_documents(const std::vector<TestDocument>& list, uint64_t seed = 11) {
   MemoryDocuments documents;
   const Random random(seed, 1);
@@ -50,7 +50,7 @@ inline MemoryDocuments make_documents(const std::vector<TestDocument>& list, uin
   return documents;
 }
 
-/// Three domains; lengths around, at and far beyond a row of 16.
+/// Three domains; lengths near, equal to and far above a row of 16.
 inline MemoryDocuments mixed_documents() {
   return make_documents({{"books", 9},
                          {"code", 16},
@@ -66,7 +66,7 @@ inline MemoryDocuments mixed_documents() {
                          {"zh", 5}});
 }
 
-/// One document's cross-entropies from the logits of its pieces, each run alone, in double precision.
+/// The cross-entropies of one document from the logits of its pieces, each run alone, in double precision.
 inline double nats_alone(const Runtime& runtime, const Documents& documents, int64_t document, int64_t row) {
   std::vector<int32_t> ids(static_cast<size_t>(documents.length(document)));
   documents.copy_tokens(document, 0, documents.length(document), ids.data());
@@ -90,7 +90,7 @@ inline double nats_alone(const Runtime& runtime, const Documents& documents, int
   return nats;
 }
 
-/// The same from the row losses of training steps over each piece, which the golden values check.
+/// The same from the row losses of training steps over each piece, which golden values check.
 inline double nats_by_training(TinyRuntime& tiny, const Documents& documents, int64_t document, int64_t row) {
   std::vector<int32_t> ids(static_cast<size_t>(documents.length(document)));
   documents.copy_tokens(document, 0, documents.length(document), ids.data());

@@ -23,8 +23,8 @@ inline double dot(const View& a, const View& b) {
   return sum;
 }
 
-/// The derivative of loss() by each element of `input`, by a five-point formula: its error of order h^4 (1e-12) and the
-/// rounding of the loss over h (1e-13) both lie far below the tolerance of expect_gradient.
+/// The derivative of loss() with respect to each element of `input`, by a five-point formula. Its error of order h^4
+/// (1e-12), and the rounding of the loss divided by h (1e-13), are both far below the tolerance of expect_gradient.
 inline Reals differentiate(const View& input, const std::function<double()>& loss) {
   constexpr double h = 1e-3;
   Reals values = read(input);
@@ -46,7 +46,7 @@ inline Reals differentiate(const View& input, const std::function<double()>& los
   return derivative;
 }
 
-/// Compares `found` with the derivative of loss() by `input`, element by element.
+/// Compares `found` with the derivative of loss() with respect to `input`, element by element.
 inline void expect_gradient(const std::string& what, const Reals& found, const View& input,
                             const std::function<double()>& loss) {
   const Reals expected = differentiate(input, loss);

@@ -49,7 +49,7 @@ class MemoryModel {
   std::unique_ptr<Model> model_;
 };
 
-/// Random weights, wide enough that routes and attention differ from token to token.
+/// Random weights with a large deviation, so that routes and attention differ from token to token.
 inline MemoryModel random_model(const ModelConfig& config, DType dtype, Device& device, uint64_t seed = 1) {
   return MemoryModel(config, dtype, device, [seed](const Parameter& parameter, std::vector<float>& values) {
     initial_values(parameter, seed, 0.3, 0, static_cast<int64_t>(values.size()), values.data());

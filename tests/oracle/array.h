@@ -1,5 +1,5 @@
 #pragma once
-/// Host copies of views: what the oracle and the tests compute on.
+/// Host copies of views. The oracle and the tests compute on them.
 
 #include <cstdint>
 #include <utility>
@@ -59,7 +59,7 @@ Indices read_indices(const View& view);
 void write(const View& view, const Reals& array);
 void write(const View& view, const Indices& array);
 
-/// What `value` becomes when it is stored as `dtype`.
+/// The value of `value` after it was stored as `dtype`.
 double round_to(DType dtype, double value);
 
 }  // namespace moe::oracle

@@ -1,6 +1,7 @@
 #pragma once
-/// Every operation of OpList as the equation in src/ops says it: inputs are read whole, outputs written whole, so that
-/// operating in place needs no thought. Elements that the contract leaves alone are read and written back.
+/// Every operation of OpList, written like the equation in src/ops. Inputs are read as a whole and outputs are written
+/// as a whole, so operating in place needs no special care. Elements that the contract does not change are read and
+/// written back.
 
 #include "ops/backend.h"
 

@@ -7,8 +7,8 @@
 
 namespace moe {
 
-/// Reads and writes views of any dtype; arithmetic is in double. With f64 views nothing is rounded, so that blocks can
-/// be checked against central differences.
+/// Reads and writes views of any dtype; arithmetic is in double. With f64 views nothing is rounded, so blocks can be
+/// compared with central differences.
 std::unique_ptr<Backend> make_oracle();
 
 }  // namespace moe

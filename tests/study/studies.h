@@ -9,7 +9,7 @@
 
 namespace moe::test {
 
-/// A run file's sections, as short as they can be.
+/// The sections of a run file, as short as possible.
 inline const char* const kRunSections = R"(
 [data]
 sequence_length = 8
@@ -42,7 +42,7 @@ inline Study study_of(const TemporaryFolder& folder, const std::string& section 
   return read_study(file, set, [](const std::string&) { return int64_t{50}; });
 }
 
-/// What a job might give: 3 evaluations, at 10, 20 and 30 of 30 steps, a second and 5 causal FLOPs each.
+/// A possible result of a job: 3 evaluations, at 10, 20 and 30 of 30 steps, with a second and 5 causal FLOPs each.
 inline JobResult result_of(const std::string& system, int64_t seed, double loss) {
   return {.system = system,
           .seed = seed,

@@ -1,5 +1,5 @@
 #pragma once
-/// Reading tests/golden (its README.md says what is there).
+/// Reads tests/golden (its README.md describes the files).
 
 #include <algorithm>
 #include <cmath>
@@ -11,8 +11,8 @@
 
 namespace moe {
 
-/// Of the sources that the test was built from, or of those that the environment names: tests may run where they were
-/// carried to.
+/// In the sources that the test was built from, or in those that the environment names: tests may run on another
+/// machine.
 inline fs::path golden_folder() {
   const char* moved = std::getenv("MOE_SOURCE_DIR");
   return fs::path(moved ? moved : MOE_SOURCE_DIR) / "tests/golden";
@@ -50,7 +50,7 @@ inline Batch golden_batch(const SafetensorsFile& file, int64_t rows, int64_t len
   return batch;
 }
 
-/// Largest |found - expected| / largest |expected|; NaN when found has one.
+/// Largest |found - expected| / largest |expected|; NaN if found has a NaN.
 inline double relative_error(const float* found, const SafetensorsTensor& expected) {
   const auto* reference = reinterpret_cast<const float*>(expected.data);
   double largest_difference = 0;

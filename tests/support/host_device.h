@@ -1,5 +1,5 @@
 #pragma once
-/// A device over plain host memory that remembers nothing but its totals, for running blocks on the oracle.
+/// A device over plain host memory that only counts its totals, for running blocks on the oracle.
 
 #include <cstdlib>
 #include <cstring>

@@ -1,5 +1,5 @@
 #pragma once
-/// Where tests of whole programs run: the CPU, and the GPU where there is one.
+/// Where tests of whole programs run: the CPU, and the GPU if there is one.
 
 #include <gtest/gtest.h>
 
@@ -26,11 +26,11 @@ inline const std::vector<std::string>& machine_kinds() {
   return kinds;
 }
 
-/// Why tests on this kind of machine must be skipped here, or nothing.
+/// Why tests on this kind of machine must be skipped here; nothing if they can run.
 inline std::string why_skipped(const std::string& kind) { return kind == "cuda" ? why_no_cuda() : std::string(); }
 
 }  // namespace moe
 
-/// In a test's body or SetUp: skips it where the machine is not there.
+/// In a test's body or SetUp: skips the test if the machine is missing.
 #define MOE_SKIP_WITHOUT(kind) \
   if (const std::string why = ::moe::why_skipped(kind); !why.empty()) GTEST_SKIP() << why

@@ -16,7 +16,7 @@ struct MethodCase {
   BalanceConfig balance;
   int64_t second_stage = 0;
 
-  /// The step of tests: number 1 is in StableMoE's first stage where second_stage is 2, in its second where it is 1.
+  /// The step of tests: number 1 is in StableMoE's first stage if second_stage is 2, and in its second if it is 1.
   StepConfig step(const Batch& batch, int64_t microbatches, DType dtype = DType::f32) const {
     StepConfig result = step_config_for(batch, microbatches, dtype);
     result.balance = balance;
@@ -28,7 +28,7 @@ struct MethodCase {
 
 inline void PrintTo(const MethodCase& test, std::ostream* out) { *out << test.name; }
 
-/// `name` of model/methods.h on the tiny model, with losses, noise and capacities that matter there.
+/// The method `name` of model/methods.h on the tiny model, with losses, noise and capacities large enough to matter.
 inline MethodCase method_case(const std::string& name, BalanceScope scope = BalanceScope::sequence) {
   MethodCase result{.name = name, .config = tiny_config(), .balance = {}};
   ModelConfig& config = result.config;
@@ -37,7 +37,7 @@ inline MethodCase method_case(const std::string& name, BalanceScope scope = Bala
   find_method(name).apply(config, balance);
   if (config.n_routed_experts == 0) return result;
   balance.scope = scope;
-  balance.bias_rate = 0;  // a step must be the same when it is made again
+  balance.bias_rate = 0;  // a step must be the same when it runs again
   if (balance.alpha_expert > 0) balance.alpha_expert = 0.3f;
   if (balance.z_loss > 0) balance.z_loss = 0.05f;
   if (config.router_jitter > 0) config.router_jitter = 0.3;
@@ -51,7 +51,7 @@ inline MethodCase method_case(const std::string& name, BalanceScope scope = Bala
   return result;
 }
 
-/// All of them but "dense", StableMoE in both stages, loss-free balancing with groups.
+/// All of them except "dense", StableMoE in both stages, loss-free balancing with groups.
 inline std::vector<MethodCase> method_cases(BalanceScope scope = BalanceScope::sequence) {
   std::vector<MethodCase> result;
   for (const Method& method : methods()) {
@@ -69,16 +69,16 @@ inline std::vector<MethodCase> method_cases(BalanceScope scope = BalanceScope::s
   return result;
 }
 
-/// Eight rows in which no choice of any method hangs on rounding: wherever one is made, the scores on its two sides
-/// differ by more than kClearMargin (tests/train/clear_choices_test.cpp). Two tokens that are equal in exact
-/// arithmetic, such as a document's first two where they have the same id, could be told apart by the last bit on one
-/// backend alone.
+/// Eight rows in which no choice of any method depends on rounding: wherever a choice is made, the scores on its two
+/// sides differ by more than kClearMargin (tests/train/clear_choices_test.cpp). Two tokens that are equal in exact
+/// arithmetic, such as a document's first two if they have the same id, could differ in the last bit on only one
+/// backend.
 inline Batch clear_choices_batch(int64_t vocabulary) {
   return packed_batch({{7, 4}, {11}, {3, 1, 5}, {9}, {12}, {2, 2, 2}, {6, 6}, {10, 1}}, 12, vocabulary, 11);
 }
 constexpr double kClearMargin = 1e-4;
 
-/// Router weights that start at 0, and biases, get values, so that something depends on them.
+/// Gives values to router weights that start at 0 and to biases, so that results depend on them.
 inline void spread_zero_parameters(const TrainingStep& run, Device& device) {
   for (size_t p = 0; p < run.table().size(); ++p) {
     const Parameter& parameter = run.table()[p];

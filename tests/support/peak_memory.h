@@ -1,5 +1,5 @@
 #pragma once
-/// The peak memory of a function, measured in a child process of its own.
+/// The peak memory of a function, measured in a separate child process.
 
 #include <cstdint>
 #include <functional>
@@ -11,15 +11,15 @@
 
 namespace moe::test {
 
-/// False under sanitizers, which keep freed memory for themselves.
+/// False under sanitizers, which keep freed memory.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool kMemoryIsMeasurable = false;
 #else
 constexpr bool kMemoryIsMeasurable = true;
 #endif
 
-/// Runs `function` in a forked child and returns the bytes of memory that the child held at its peak, which include
-/// what the parent held. A failed expectation or an exception in the child is a failure here.
+/// Runs `function` in a forked child and returns the peak memory of the child in bytes. This includes the memory of the
+/// parent. A failed expectation or an exception in the child is a failure here.
 inline int64_t peak_memory_of(const std::function<void()>& function) {
   const pid_t child = fork();
   if (child == 0) {

@@ -1,5 +1,5 @@
 #pragma once
-/// Whole steps of every routing method on the CPU, and the tiny model kept, for looking at what a method does.
+/// Whole steps of every routing method on the CPU. The tiny model is kept, to examine what a method does.
 
 #include <memory>
 #include <numeric>
@@ -81,7 +81,7 @@ struct Running {
   }
   Runtime runtime() { return {under.run.model(), DType::f32, *device, *backend}; }
 
-  /// [T, V], of the tokens as one document in one row.
+  /// [T, V], with the tokens as one document in one row.
   std::vector<float> logits(const std::vector<int32_t>& ids) {
     Scorer scorer(runtime(), static_cast<int64_t>(ids.size()));
     std::vector<float> result;

@@ -1,5 +1,5 @@
 #pragma once
-/// A folder that lives as long as one test, and how a test asks for an error's sentence.
+/// A folder that exists as long as one test, and a function that returns the sentence of an error.
 
 #include <algorithm>
 #include <functional>
@@ -45,7 +45,7 @@ class TemporaryFolder {
   fs::path path_;
 };
 
-/// What the error thrown by `function` says; a failure of the test, and "", when it throws none.
+/// The text of the error that `function` throws. If it throws none, the test fails, and the result is "".
 template <class ErrorType = std::exception>
 std::string error_of(const std::function<void()>& function) {
   try {
@@ -57,7 +57,7 @@ std::string error_of(const std::function<void()>& function) {
   return "";
 }
 
-/// While it lives, the write that would pass `bytes` further bytes fails as on a full disk.
+/// While it exists, the write that would exceed `bytes` further bytes fails as on a full disk.
 class FullDisk {
  public:
   explicit FullDisk(int64_t bytes) { fail_writes_after(bytes); }

@@ -111,13 +111,13 @@ inline std::vector<float> download_floats(Device& device, const View& view) {
   return values;
 }
 
-/// A training step with its memory, initialised with a wide standard deviation so that routing and attention vary.
+/// A training step with its memory, initialised with a large standard deviation so that routing and attention vary.
 struct StepUnderTest {
   StepUnderTest(const ModelConfig& config, const StepConfig& step, Device& device, Backend& backend, uint64_t seed = 1)
       : run(config, step, plan_training(config, step), device, backend) {
     run.initialize(seed, 0.3);
   }
-  /// All microbatches of a step cut from `batch` by rows.
+  /// Runs the microbatches of a step, cut from `batch` by rows.
   void accumulate(const Batch& batch, int64_t microbatches) {
     const int64_t rows = batch.rows / microbatches;
     run.accumulate([&](int64_t index) { return batch_rows(batch, index * rows, rows); });

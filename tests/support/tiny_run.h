@@ -1,5 +1,5 @@
 #pragma once
-/// A dataset and a run file so small that a whole run takes a fraction of a second, for tests of the trainer.
+/// A dataset and a run file for tests of the trainer, so small that a whole run takes a fraction of a second.
 
 #include <array>
 #include <memory>
@@ -98,7 +98,7 @@ every = 4
     return run;
   }
 
-  /// What `moe train` does; the exit status.
+  /// Does what `moe train` does; returns the exit status.
   int train(const std::string& name, const std::vector<std::string>& set = {}, const StartOptions& options = {}) {
     const RunConfig run = config(name, set);
     const Dataset data(run.data.train);
@@ -116,7 +116,7 @@ every = 4
     return train(name, set, {.resume = true, .allowed = allowed});
   }
 
-  /// The lines of a log, without what no two runs share.
+  /// The lines of a log, without the numbers that differ from run to run.
   std::vector<Json> log(const std::string& name, const std::string& file = "log.jsonl") const {
     std::vector<Json> lines;
     std::istringstream text(read_file(folder_ / name / file));

@@ -11,7 +11,7 @@
 
 namespace moe::test {
 
-/// A tokenizer.json whose vocabulary is the 256 bytes (ids 0 to 255) and one token a merge ("left right", byte
+/// A tokenizer.json whose vocabulary is the 256 bytes (ids 0 to 255) and one token per merge ("left right", byte
 /// letters).
 inline Json tokenizer_json(const std::vector<std::string>& merges = {}) {
   Json vocab = Json::object();

@@ -1,5 +1,5 @@
 #pragma once
-/// A fixture for tests that run operations on the GPU: memory that lives as long as the test, filled from random
+/// A fixture for tests that run operations on the GPU. Its memory exists as long as the test and is filled from random
 /// streams.
 
 #include <optional>
@@ -29,7 +29,7 @@ class GpuTest : public testing::Test {
     return View(allocations_.back(), dtype, shape);
   }
   View floats(DType dtype, Shape shape) {
-    // Normal numbers from one table, whose length is prime, so that no two rows are alike.
+    // Normal numbers from one table. Its length is prime, so that no two rows are equal.
     static const std::vector<float> table = [] {
       std::vector<float> numbers(1048573);
       for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>(Random(3, 0).normal(i));
