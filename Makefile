@@ -1,4 +1,4 @@
-# The few commands of a user and of a developer; everything they build lies under build/.
+# The commands for users and developers. Everything that they build is under build/.
 # PRESET=dev, tsan or tidy (see CMakePresets.json) builds a variant in its own folder: make test PRESET=dev
 
 PRESET ?= release
@@ -30,7 +30,7 @@ install: build ## copy the program, its documents and bash completion below PREF
 archive: build ## an archive that runs on another x86-64 Debian 12 without installing anything: build/moe-VERSION-x86_64.tar.gz
 	@tools/make_archive.sh $(folder) build
 
-test: ## build everything and run every test but the long ones; TEST_ARGS are passed to ctest, e.g. TEST_ARGS="-L fast -R tokenizer"
+test: ## build everything and run all tests except the long ones; TEST_ARGS are passed to ctest, e.g. TEST_ARGS="-L fast -R tokenizer"
 	@tools/install_dependencies.sh build test
 	@tools/make_venv.sh build/venv tools/requirements-test.txt
 	@tools/build.sh $(PRESET) $(folder) $(JOBS) all
@@ -39,7 +39,7 @@ test: ## build everything and run every test but the long ones; TEST_ARGS are pa
 test-long: ## the tests that take minutes, with the label long
 	@$(MAKE) --no-print-directory test TEST_ARGS="-L long $(TEST_ARGS)"
 
-mutants: ## plant small faults one by one and look whether a test notices each (tests/mutants; an hour); MUTANTS: arguments
+mutants: ## plant small faults one by one and check that a test notices each (tests/mutants; an hour); MUTANTS: arguments
 	@tools/install_dependencies.sh build test
 	@$(PYTHON) tools/mutants.py --jobs $(JOBS) $(MUTANTS)
 
@@ -64,7 +64,7 @@ bench-peers: build peers-venv ## the same step in moe, then in eager PyTorch (be
 	@build/moe bench --json
 	@build/peers-venv/bin/python bench/peers/torch_step.py
 
-golden: peers-venv ## make the reference values under tests/golden again with PyTorch
+golden: peers-venv ## compute the reference values under tests/golden again, with PyTorch
 	@build/peers-venv/bin/python tools/make_golden.py --out tests/golden
 
 family-golden: peers-venv ## make the small checkpoints under tests/golden/families again with transformers
@@ -78,11 +78,11 @@ venv: ## the Python packages that tests compare with, in build/venv
 	@tools/install_dependencies.sh test
 	@tools/make_venv.sh build/venv tools/requirements-test.txt
 
-peers-venv: ## the same and PyTorch, in build/peers-venv (for golden values and peers)
+peers-venv: ## the same with PyTorch, in build/peers-venv (for golden values and peers)
 	@tools/install_dependencies.sh test
 	@tools/make_venv.sh --required build/peers-venv tools/requirements-peers.txt
 
-dependencies: ## install everything that any target here needs
+dependencies: ## install everything that the targets here need
 	@tools/install_dependencies.sh build test corpus tidy format
 
 format: ## clang-format over every source
@@ -102,7 +102,7 @@ clean: ## remove what the compiler made, keep the corpus and the Python packages
 	@for f in build build/dev build/tsan build/tidy; do \
 	  if [ -f $$f/build.ninja ]; then cmake --build $$f --target clean; fi; done
 
-distclean: ## remove build/ whole
+distclean: ## remove all of build/
 	@rm -rf build
 
 help: ## print this list

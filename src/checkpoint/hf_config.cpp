@@ -67,7 +67,8 @@ bool contains(std::span<const std::string_view> names, std::string_view key) {
        expected);
 }
 
-// Of models that DeepseekForCausalLM does not compute: other programs must not take them for what they are not.
+// model_type and architecture for routing that DeepseekForCausalLM cannot express, so that other programs refuse the
+// file.
 const char* const kOwnType = "moe";
 const char* const kOwnArchitecture = "MoeForCausalLM";
 
@@ -108,7 +109,7 @@ void refuse_unknown_fields(const Json& json, const std::string& name, const Fami
   }
 }
 
-/// rope_parameters' value over that of the field beside it, `theta`.
+/// The value in rope_parameters, or else `theta`, that of the field beside it.
 double read_rope_theta(const Json& json, const std::string& name, double theta) {
   const Json* parameters = json_find(json, "rope_parameters", name);
   if (parameters == nullptr) return theta;
@@ -227,7 +228,7 @@ void write_field(const KeyRow<ModelConfig>& row, const ModelConfig& config, Json
   }
 }
 
-/// DeepseekForCausalLM does not compute the model.
+/// True if DeepseekForCausalLM does not compute the model.
 bool is_own(const ModelConfig& config) {
   const auto rows = model_keys();
   return config.n_routed_experts > 0 && std::any_of(rows.begin(), rows.end(), [&](const auto& row) {

@@ -31,7 +31,7 @@ std::vector<Part> parts_of(const ModelConfig& config, const std::vector<Paramete
   for (const HfTensor& tensor : hf_tensors(config, table, has)) {
     for (const ParameterSet& set : sets) {
       const View& view = set.views[tensor.parameter];
-      if (!view) continue;  // an optimiser's state of what is not trained
+      if (!view) continue;  // optimiser state of a parameter that is not trained
       parts.push_back({tensor.name + set.suffix, tensor.shape,
                        view.reshaped({view.elements()}).rows(tensor.offset, tensor.elements())});
     }
@@ -75,7 +75,7 @@ void upload_converted(const SafetensorsTensor& tensor, const StorageType& from, 
   }
 }
 
-// Routers take a table's values as experts without looking at them again.
+// Routers use a table's values as experts without checking them again.
 void check_hash_table(const SafetensorsFile& file, const SafetensorsTensor& tensor, int64_t experts) {
   for (size_t id = 0; id < tensor.bytes / sizeof(int32_t); ++id) {
     int32_t expert;

@@ -18,7 +18,7 @@
 namespace moe {
 namespace {
 
-// Rows of one document each, random ids, every token with a target.
+// Rows with one document each, random ids, and a target for every token.
 Batch random_batch(const StepFlags& flags, uint64_t number) {
   const Random random(1, number);
   const auto vocabulary = static_cast<uint64_t>(flags.model.vocab_size);
@@ -155,7 +155,8 @@ Measured measure(const StepFlags& flags, const StepConfig& step, Compute& comput
   return measured;
 }
 
-/// Choices of the busiest expert of a layer over the mean, in the layer where that is largest; 0 without experts.
+/// Choices of the busiest expert of a layer divided by the mean, for the layer with the largest value; 0 without
+/// experts.
 double worst_load(const ModelConfig& model, const StepReport& report) {
   const auto experts = static_cast<size_t>(model.n_routed_experts);
   double worst = 0;

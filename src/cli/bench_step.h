@@ -1,5 +1,5 @@
 #pragma once
-/// A training step on random tokens: `moe bench step`.
+/// `moe bench step`: a training step on random tokens.
 
 #include <optional>
 
@@ -19,7 +19,7 @@ struct StepFlags : BenchFlags {
   int warm_up = 1;
 };
 
-/// Prints tokens per second, the share of a large product's rate, memory, and what each operation took.
+/// Prints tokens per second, the share of a large product's rate, memory, and the time of each operation.
 void bench_step(StepFlags flags);
 
 }  // namespace moe

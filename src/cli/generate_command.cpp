@@ -70,7 +70,7 @@ const char* text_of(StopReason reason) {
 
 double rate(int64_t tokens, double seconds) { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0; }
 
-/// The text, before anything is loaded.
+/// The text. It is read before anything is loaded.
 std::string prompt_text(const GenerateFlags& flags) {
   if (!flags.prompt_file.empty()) return read_file(flags.prompt_file);
   const bool wanted = flags.prompt == "-";
@@ -81,7 +81,7 @@ std::string prompt_text(const GenerateFlags& flags) {
   return text;
 }
 
-/// On a terminal; new tokens are counted where their text goes elsewhere.
+/// On a terminal. New tokens are counted only if the text does not go to the terminal.
 void show_progress(const GenerationProgress& progress) {
   static const bool text_is_shown = isatty(STDOUT_FILENO) == 1;
   if (progress.new_tokens == 0) {

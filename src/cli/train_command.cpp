@@ -49,7 +49,7 @@ RunConfig read_settings(Settings settings) {
   return read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
 }
 
-/// A change is named twice, so that none is made by a run file that was edited for another run.
+/// A change must be named twice, so that a run file that was edited for another run changes nothing.
 void check_allowed_changes(const TrainOptions& options) {
   for (const std::string& key : options.allow_change) {
     if (!options.resume) fail_usage("--allow-change {}: it has no effect without --resume; add --resume", key);
@@ -59,8 +59,8 @@ void check_allowed_changes(const TrainOptions& options) {
   }
 }
 
-/// The run file with the command line's keys over it, and with `steps` where they are given. A resumed run keeps what
-/// was settled when it began.
+/// The run file with the command line's keys over it, and with `steps` steps, if given. A resumed run keeps what was
+/// settled when it began.
 RunConfig read_run(const TrainOptions& options, std::optional<int64_t> steps = {}) {
   check_allowed_changes(options);
   Settings settings = Settings::load(options.file);
@@ -132,7 +132,7 @@ double measured_rate(Compute& compute, DType dtype) {
   return measure_product(*compute.backend, *compute.device, dtype, size, 2);
 }
 
-/// The same run with as many steps as fit run.schedule.hours by an estimate.
+/// The same run with the number of steps that fits run.schedule.hours by an estimate.
 RunConfig with_estimated_steps(const TrainOptions& options, const RunConfig& run, const MemoryPlan& plan, double rate) {
   const int64_t steps = steps_within(3600 * run.schedule.hours, estimated_step_seconds(run, plan, rate));
   log_info("train.hours = {}: about {} steps, estimated; the run will measure them", run.schedule.hours, steps);

@@ -1,6 +1,5 @@
 #pragma once
-/// JSON documents with errors a reader can act on: each names the file (or the object inside it), what stands there and
-/// what was expected.
+/// JSON documents. Every error names the file (or the object inside it), what was found and what was expected.
 
 #include <cstdint>
 #include <functional>
@@ -16,20 +15,20 @@ namespace moe {
 
 using Json = nlohmann::json;
 
-/// Why a text is no JSON document: the byte, counted from 0, at which it fails, and a sentence without a full stop.
+/// Why a text is not a JSON document: the byte, counted from 0, where it fails, and a sentence without a full stop.
 struct JsonMistake {
   size_t byte;
   std::string reason;
 };
 
-/// Called with each key of the document, as `parsed`, and at each object's begin and end.
+/// Called with each key of the document, as `parsed`, and at the begin and end of each object.
 using JsonWatch = std::function<void(Json::parse_event_t event, const Json& parsed)>;
 
-/// Parses one document into `json`. The one place where this program parses JSON into values: the library's parser
-/// takes a NUL byte for the end of the text and has no limit of depth, so both are refused before it is asked.
+/// Parses one document into `json`. Only this function parses JSON into values. The library's parser would take a NUL
+/// byte for the end of the text, and has no limit of depth; so this function refuses both first.
 std::optional<JsonMistake> find_json_mistake(std::string_view text, Json& json, const JsonWatch& watch = {});
 
-/// Parses one document. `name` is what errors call it, usually a path; they give line, column and byte of the mistake.
+/// Parses one document. Errors call it `name`, usually a path. They give line, column and byte of the mistake.
 Json parse_json(std::string_view text, std::string_view name);
 
 /// Parses a whole file.
@@ -56,16 +55,16 @@ std::string json_text(const Document& json, int indent = -1) {
 /// A value in an error: its text, or the beginning of a long one.
 std::string json_shown(const Json& value);
 
-/// What a value is, in words: "a string", "an array" ...
+/// The kind of a value in words: "a string", "an array" ...
 std::string_view json_kind(const Json& value);
 
-/// Member `key` of `object`; `where` is how errors call the object ("config.json", "config.json: rope_scaling").
+/// Member `key` of `object`. Errors call the object `where` ("config.json", "config.json: rope_scaling").
 const Json& json_member(const Json& object, std::string_view key, std::string_view where);
 
-/// Member `key`, or null where it is absent or null; an error where `object` is no object.
+/// Member `key`, or null if it is absent or null. It is an error if `object` is not an object.
 const Json* json_find(const Json& object, std::string_view key, std::string_view where);
 
-/// Typed members. The first form demands the member; the second gives `fallback` where it is absent or null.
+/// Typed members. The first form requires the member; the second returns `fallback` if it is absent or null.
 std::string json_string(const Json& object, std::string_view key, std::string_view where);
 std::string json_string(const Json& object, std::string_view key, std::string_view where, std::string_view fallback);
 int64_t json_int(const Json& object, std::string_view key, std::string_view where);
@@ -74,11 +73,11 @@ double json_number(const Json& object, std::string_view key, std::string_view wh
 double json_number(const Json& object, std::string_view key, std::string_view where, double fallback);
 bool json_bool(const Json& object, std::string_view key, std::string_view where);
 bool json_bool(const Json& object, std::string_view key, std::string_view where, bool fallback);
-/// An integer that an int32_t holds, such as a token's id.
+/// An integer that fits an int32_t, such as a token's id.
 int32_t json_int32(const Json& object, std::string_view key, std::string_view where);
-/// Sixteen hexadecimal digits, as fingerprints are written.
+/// Sixteen hexadecimal digits, the form of fingerprints.
 uint64_t json_hexadecimal(const Json& object, std::string_view key, std::string_view where);
-/// An array; never absent.
+/// An array, which must be present.
 const Json& json_array(const Json& object, std::string_view key, std::string_view where);
 
 }  // namespace moe

@@ -1,5 +1,5 @@
 #pragma once
-/// Memory of a pass, sized by running it first over a null device.
+/// The memory of a pass. Its size comes from a first run over a null device.
 
 #include <memory>
 
@@ -54,7 +54,7 @@ class DeviceMemory {
   std::vector<void*> allocations_;
 };
 
-/// Parameter views of a model on `arena`, in the order of the table.
+/// Pushes the views of a model's parameters on `arena`, in the order of the table.
 inline std::vector<View> push_parameters(Arena& arena, const std::vector<Parameter>& table, DType dtype) {
   std::vector<View> views;
   for (const Parameter& parameter : table) {
@@ -63,7 +63,7 @@ inline std::vector<View> push_parameters(Arena& arena, const std::vector<Paramet
   return views;
 }
 
-/// Runs `body(model, device, backend, arenas)` without memory or arithmetic; the peaks that it reached.
+/// Runs `body(model, device, backend, arenas)` without memory or arithmetic, and returns the peaks.
 template <class Body>
 PassSizes measure_pass(const ModelConfig& config, DType dtype, Body body) {
   const auto device = make_null_device();

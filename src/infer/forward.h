@@ -1,5 +1,6 @@
 #pragma once
-/// Running a model without gradients: packed documents (scores, logits), or a cache of keys and values (generation).
+/// Running a model without gradients: over packed documents (scores, logits), or with a cache of keys and values
+/// (generation).
 
 #include <functional>
 #include <memory>
@@ -22,7 +23,7 @@ class LoadedModel {
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;
 
-  /// The same weights under other switches: model() and config() become others, and references to them end. An error
+  /// Uses the same weights with other switches. References to the old model() and config() become invalid. An error
   /// changes nothing.
   void set_switches(const RoutingSwitches& switches);
 
@@ -34,14 +35,14 @@ class LoadedModel {
  private:
   Device& device_;
   DType dtype_;
-  ModelConfig own_;       // without switches
-  ModelWeights weights_;  // likewise
+  ModelConfig own_;       // the configuration without switches
+  ModelWeights weights_;  // the weights without switches
   void* memory_ = nullptr;
   void* masks_ = nullptr;
   std::unique_ptr<Model> model_;
 };
 
-/// Where a model runs. All must outlive what is made from it.
+/// Where a model runs. All members must outlive what is made from them.
 struct Runtime {
   const Model& model;
   DType dtype;  ///< of activations
@@ -49,19 +50,20 @@ struct Runtime {
   Backend& backend;
 };
 
-/// Which experts tokens chose: sums over batches.
+/// The experts that tokens chose, summed over batches.
 struct ChoiceCounts {
   std::vector<int64_t> chosen;   ///< [MoE layers, groups, E]
-  std::vector<int64_t> dropped;  ///< [MoE layers]: choices that found their expert full
+  std::vector<int64_t> dropped;  ///< [MoE layers]: choices whose expert was full
 };
 
-/// Whether a Scorer keeps the choices themselves beside their sums.
+/// Whether a Scorer keeps the choices themselves, besides their sums.
 enum class ChosenIds { forgotten, kept };
 
-/// Scores packed microbatches of up to `max_tokens` tokens in rows of `row_length` (0: one row).
+/// Scores packed microbatches of up to `max_tokens` tokens in rows of `row_length` (0: one row). Use it on one thread
+/// at a time.
 class Scorer {
  public:
-  /// `groups`: the most that tokens of one batch may belong to, where choices are counted.
+  /// `groups`: if choices are counted, the largest number of groups among the tokens of one batch.
   Scorer(const Runtime& runtime, int64_t max_tokens, int64_t row_length = 0, ChosenIds ids = ChosenIds::forgotten,
          int64_t groups = 1);
   ~Scorer();
@@ -77,8 +79,8 @@ class Scorer {
   std::vector<float> losses(const Batch& batch);
   std::vector<float> losses(const Batch& batch, const std::vector<int32_t>& group, int64_t groups,
                             ChoiceCounts& counts);
-  /// The experts that each token of the last call of losses() chose, before any was dropped: [MoE layers, T, S], -1:
-  /// none, as for all of padding. Of a Scorer that keeps them.
+  /// The experts that each token of the last losses() call chose, before any was dropped: [MoE layers, T, S]; -1: none,
+  /// also for all padding. Only for a Scorer that keeps them.
   std::vector<int32_t> chosen_ids();
   /// Calls use(first_row, rows, values) with consecutive blocks of logits [rows, V], in f32.
   void logits(const Batch& batch, const std::function<void(int64_t, int64_t, const float*)>& use);
@@ -90,11 +92,11 @@ class Scorer {
   std::unique_ptr<Memory> memory_;
 };
 
-/// Generation with a cache for `sequences` sequences of up to `max_length` tokens each. Appending beyond that is an
-/// error that leaves everything as it was.
+/// Generation with a cache for `sequences` sequences of up to `max_length` tokens each. Appending more is an error that
+/// changes nothing. Use it on one thread at a time.
 class CachedModel {
  public:
-  /// `max_tokens`: the most tokens of one call to append().
+  /// `max_tokens`: the largest number of tokens in one pass.
   CachedModel(const Runtime& runtime, int64_t sequences, int64_t max_length, int64_t max_tokens);
   ~CachedModel();
 
@@ -107,11 +109,11 @@ class CachedModel {
   /// The number of tokens in a sequence's cache.
   int64_t length(int64_t sequence) const { return lengths_[static_cast<size_t>(sequence)]; }
   int64_t max_length() const;
-  /// Appends tokens to one sequence, in as many passes as needed; the logits [V] that follow the last one. Calls
-  /// `passed`, where it is not empty, with the number of tokens of each pass.
+  /// Appends tokens to one sequence, in as many passes as needed. Returns the logits [V] after the last token. Calls
+  /// `passed`, if it is not empty, with the number of tokens of each pass.
   std::vector<float> append(int64_t sequence, std::span<const int32_t> ids,
                             const std::function<void(int64_t)>& passed = {});
-  /// Appends one token to each of the named sequences (distinct); the logits [n, V] that follow.
+  /// Appends one token to each of the given sequences (distinct). Returns the logits [n, V] after them.
   std::vector<float> append_each(std::span<const int32_t> sequences, std::span<const int32_t> ids);
   /// Empties a sequence's cache.
   void reset(int64_t sequence) { lengths_[static_cast<size_t>(sequence)] = 0; }
@@ -126,7 +128,7 @@ class CachedModel {
   std::unique_ptr<Memory> memory_;
 };
 
-/// Microbatch for logits of one document without padding.
+/// A microbatch for the logits of one document, without padding.
 Batch single_document(std::span<const int32_t> tokens);
 
 }  // namespace moe

@@ -7,7 +7,7 @@
 namespace moe {
 namespace {
 
-/// Uploads the masks of all MoE layers and gives each layer its own; the memory is the caller's.
+/// Uploads the masks of all MoE layers and gives each layer its own. The caller owns the memory.
 void* bind_masks(const ModelConfig& config, const std::vector<float>& masks, Device& device, ModelWeights& weights) {
   if (masks.empty()) return nullptr;
   const size_t bytes = masks.size() * sizeof(float);

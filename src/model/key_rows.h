@@ -31,12 +31,12 @@
 
 namespace moe {
 
-/// The largest value of counts: what a 32-bit index can reach.
+/// The largest value of a count: the largest 32-bit index.
 constexpr int64_t kMostCount = std::numeric_limits<int32_t>::max();
 /// The largest width of a model's vectors, and the largest number of layers, heads, experts and devices.
 constexpr int64_t kMostWidth = int64_t{1} << 20;
 constexpr int64_t kMostParts = int64_t{1} << 16;
-/// The smallest positive value of numbers that f32 computes with.
+/// The smallest positive value of a number that f32 computes with.
 constexpr double kLeastPositive = 1e-30;
 
 enum class KeyKind { integer, number, boolean, word, text, texts, integers };
@@ -47,7 +47,7 @@ struct KeyWord {
   int64_t value = 0;  ///< of an integer: the member's, for the word
 };
 
-/// What a routing key needs to have an effect.
+/// The condition for a routing key to have an effect.
 struct Need {
   const char* text;  ///< for instance "routed experts"
   bool (*holds)(const ModelConfig& model);
@@ -55,40 +55,40 @@ struct Need {
 extern const Need kNeedsExperts, kNeedsTopk, kNeedsCapacity, kNeedsGroups, kNeedsLimitedGroups, kNeedsBias,
     kNeedsNoisyTopk, kNeedsHash, kNeedsStable;
 
-/// When a line of text about the settings names the key.
+/// When a line of text about the settings includes the key.
 enum class Told { when_set, where_needed, always };
 
-/// How config.json has the field.
+/// How config.json stores the field.
 enum class JsonForm {
   none,
   required,
   always,
-  with_experts,    ///< null where there are no routed experts
-  unless_zero,     ///< null where it is 0
-  unless_derived,  ///< left out where it is what `derive` makes
-  unless_default,  ///< left out where it is the default
-  with_groups,     ///< left out where no choice by groups of experts is made
+  with_experts,    ///< null if there are no routed experts
+  unless_zero,     ///< null if it is 0
+  unless_derived,  ///< left out if it has the value that `derive` gives
+  unless_default,  ///< left out if it is the default
+  with_groups,     ///< left out if experts are not chosen by groups
 };
 
-/// What a key is, without the struct that holds it.
+/// The description of a key, without the struct that holds it.
 struct KeyInfo {
-  const char* key = "";  ///< dotted path; "": in config.json alone
+  const char* key = "";  ///< dotted path; "": only in config.json
   KeyKind kind = KeyKind::integer;
   int64_t least = 0, most = 0;               ///< of an integer
   KeyWord word = {};                         ///< of an integer or a boolean
   double low = 0, high = 0;                  ///< of a number; what is not 0 is at least kLeastPositive
   std::vector<std::string> (*words)() = {};  ///< of a word
   const char* doc = "";                      ///< the meaning, in Markdown
-  const char* also = "";                     ///< what else people call it: words with blanks between
-  const char* shown_default = nullptr;       ///< in Markdown, where the default is not the struct's
-  bool required = false;                     ///< in a run file
-  const Need* needs = nullptr;               ///< nothing: always has an effect
-  bool absent_without_need = false;          ///< where the need does not hold, no run file has the key
-  bool free_on_resume = false;               ///< says nothing of the model that a run ends with
+  const char* also = "";                     ///< other names that people use: words separated by blanks
+  const char* shown_default = nullptr;       ///< in Markdown, if the default is not the struct's
+  bool required = false;                     ///< required in a run file
+  const Need* needs = nullptr;               ///< null: the key always has an effect
+  bool absent_without_need = false;          ///< if the condition does not hold, a run file must not have the key
+  bool free_on_resume = false;               ///< the final model does not depend on it, so a resumed run may change it
   Told told = Told::when_set;
   JsonForm json = JsonForm::none;
-  const char* field = nullptr;  ///< in config.json; nothing: the last part of the key
-  bool own = false;             ///< where it is not the default, DeepseekForCausalLM does not compute the model
+  const char* field = nullptr;  ///< name in config.json; null: the last part of the key
+  bool own = false;             ///< if it is not the default, DeepseekForCausalLM does not compute this model
 
   std::string_view leaf() const;
   std::string_view section() const;
@@ -99,12 +99,12 @@ struct KeyInfo {
 SettingValue value_of_word(const KeyInfo& info);
 /// What values the key takes: "an integer from 1 to 32".
 std::string expected_values(const KeyInfo& info);
-/// Whether `value`, which is of the key's kind, is one of them.
+/// True if the key takes `value`, which must be of the key's kind.
 bool takes(const KeyInfo& info, const SettingValue& value);
-/// For lines of text: words without quotes.
+/// The value for lines of text: words without quotes.
 std::string plain_text(const SettingValue& value);
 
-/// How a struct holds a value, and the values that it may have.
+/// How a struct holds a value, and which values it may have.
 template <class S>
 struct KeyField {
   KeyInfo info;
@@ -115,13 +115,13 @@ struct KeyField {
 template <class S>
 struct KeyRow : KeyInfo {
   SettingValue (*get)(const S&) = nullptr;
-  /// The value is one that takes() accepts.
+  /// Sets a value that takes() accepts.
   void (*set)(S&, const SettingValue&) = nullptr;
-  /// Sets the default from rows above; `before` is the struct as it was when reading began.
+  /// Sets the default from the rows above. `before` is the struct at the beginning of reading.
   void (*derive)(S& object, const S& before) = nullptr;
 };
 
-/// The parts of a row that are not its field.
+/// A row without its field.
 template <class S>
 struct KeyRest {
   const char* doc = "";
@@ -177,7 +177,7 @@ using TypeOf = typename MemberTraits<decltype(member)>::Type;
 /// The number that a float was written as.
 double decimal(float value);
 
-/// A member through its SettingValue type V.
+/// A member, converted to its SettingValue type V.
 template <auto member, class V>
 constexpr KeyField<StructOf<member>> plain(KeyInfo info) {
   using S = StructOf<member>;
@@ -244,7 +244,7 @@ constexpr auto texts() {
   return key_rows::plain<member, std::vector<std::string>>(info);
 }
 
-/// A list, each of its integers in the range.
+/// A list of integers in a range.
 template <auto member>
 constexpr auto integers(int64_t least, int64_t most) {
   KeyInfo info;
@@ -268,13 +268,13 @@ constexpr auto word() {
                          }};
 }
 
-/// The row of a key; there must be one.
+/// The row of a key, which must exist.
 template <class S>
 const KeyRow<S>& find_row(std::span<const KeyRow<S>> rows, std::string_view key) {
   return *std::find_if(rows.begin(), rows.end(), [&](const KeyRow<S>& row) { return row.key == key; });
 }
 
-/// The rows above the one of `key`, and those from it on.
+/// The rows above the row of `key`, and the rows from it on.
 template <class S>
 std::span<const KeyRow<S>> rows_before(std::span<const KeyRow<S>> rows, std::string_view key) {
   return rows.first(static_cast<size_t>(&find_row(rows, key) - rows.data()));
@@ -284,7 +284,7 @@ std::span<const KeyRow<S>> rows_from(std::span<const KeyRow<S>> rows, std::strin
   return rows.subspan(static_cast<size_t>(&find_row(rows, key) - rows.data()));
 }
 
-/// Gives `say` each row that is to be told (KeyInfo::told), with its value.
+/// Calls `say` with each row to be told (KeyInfo::told) and its value.
 template <class S, class Say>
 void tell(std::span<const KeyRow<S>> rows, const S& object, const ModelConfig& model, const Say& say) {
   const S plain;
@@ -296,7 +296,7 @@ void tell(std::span<const KeyRow<S>> rows, const S& object, const ModelConfig& m
   }
 }
 
-/// The first row with a value that has no effect, since `model` lacks what the row needs; null: there is none.
+/// The first row whose value has no effect, because `model` does not meet the row's condition; null if there is none.
 template <class S>
 const KeyRow<S>* without_effect(std::span<const KeyRow<S>> rows, const S& object, const ModelConfig& model) {
   const S plain;
@@ -306,7 +306,7 @@ const KeyRow<S>* without_effect(std::span<const KeyRow<S>> rows, const S& object
   return nullptr;
 }
 
-/// The first row whose value the row does not take; null: there is none.
+/// The first row with a value that the row does not take; null if there is none.
 template <class S>
 const KeyRow<S>* out_of_range(std::span<const KeyRow<S>> rows, const S& object) {
   for (const KeyRow<S>& row : rows) {

@@ -1,5 +1,5 @@
 #pragma once
-/// The contract: every operation is in OpList, and a Backend implements each or does not compile.
+/// The contract: OpList names every operation. A Backend that does not implement one of them does not link.
 
 #include "ops/attention.h"
 #include "ops/balance.h"
@@ -46,13 +46,15 @@ struct OpInterfaces<TypeList<Ops...>> : OpInterface<Ops>... {
 
 }  // namespace detail
 
-/// Executes operations, in the order given, on one device. An operation may be asynchronous to the host; it allocates
-/// nothing, reads no host values besides the struct's scalars and keeps no state.
+/// Executes operations on one device, in the given order. An operation may run asynchronously to the host. It allocates
+/// no device memory, reads no host values except the scalars of its struct, and keeps no state. Use a backend on one
+/// thread at a time; it may use threads of its own.
 class Backend : public detail::OpInterfaces<OpList> {
  public:
   using detail::OpInterfaces<OpList>::execute;
 
-  /// Checks shapes, types and aliasing (throws Error naming operation and argument), then executes.
+  /// Checks shapes, types and aliasing, then executes the operation. Throws an Error that names the operation and the
+  /// argument.
   template <class Op>
   void run(const Op& op) {
     check(op);
@@ -93,8 +95,8 @@ struct ForwardTo<Derived, TypeList<First, Rest...>> : ForwardTo<Derived, TypeLis
 
 }  // namespace detail
 
-/// A backend that sends every operation to one (template or overloaded) member `on(op)` of Derived: the base of the
-/// wrappers and of backends that overload by operation.
+/// A backend that sends every operation to one member `on(op)` of Derived (a template or overloads). It is the base of
+/// the wrappers, and of backends that overload by operation.
 template <class Derived>
 using EachOp = detail::ForwardTo<Derived, OpList>;
 

@@ -7,7 +7,7 @@ namespace {
 
 std::string text(const View& view) { return fmt::format("{} {}", name(view.dtype), view.shape.text()); }
 
-/// Takes the next blank-separated word off the front of `words`.
+/// Removes the next blank-separated word from the front of `words` and returns it.
 std::string_view next_word(std::string_view& words) {
   const size_t end = words.find(' ');
   const std::string_view word = words.substr(0, end);

@@ -1,8 +1,9 @@
 #pragma once
-/// What check(op) is written with. The constructor makes the checks that follow from the field list alone: required
-/// views present, addresses aligned to the element, the last axis contiguous, outer axes apart, outputs overlapping
-/// nothing that they may not be. The calls add what each operation asks of its views, by name: a size symbol is bound
-/// by the first view that shows it, and every later view must agree. Each failure is an Error with one sentence.
+/// The tools for writing check(op). The constructor checks everything that follows from the list of fields: required
+/// views are present, addresses are aligned to the element, the last axis is contiguous, the parts of outer axes do not
+/// overlap, and outputs overlap only what they may. The calls check the other conditions of an operation by name. The
+/// first view with a size symbol binds the symbol; every later view must agree. Each failure is an Error with one
+/// sentence.
 
 #include <string_view>
 
@@ -29,25 +30,25 @@ class Checker {
   /// The next five take a view of the operation and its sizes as symbols or numbers, outermost first: "T D", "1",
   /// "E+1". Absent views are skipped. Operands: f32 or bf16 in any mix, or all f64.
   Checker& data(const View& view, std::string_view sizes);
-  /// Statistics, losses, parameter gradients: f32, or f64 beside f64 operands and statistics.
+  /// Statistics, losses, parameter gradients: f32, or f64 if operands and statistics are f64.
   Checker& stat(const View& view, std::string_view sizes);
   /// Weights: like operands, or of any other float type of the table, which each backend that computes with it names.
   Checker& weight(const View& view, std::string_view sizes);
   Checker& i32(const View& view, std::string_view sizes);
   Checker& f64(const View& view, std::string_view sizes);
 
-  /// The same without asking for a shape: any, but contiguous.
+  /// The same without a condition on the shape: any shape, but contiguous.
   Checker& any_data(const View& view);
   Checker& any_stat(const View& view);
   Checker& contiguous(const View& view);
-  /// `view` (where present) has as many elements as `other`.
+  /// `view`, if present, has as many elements as `other`.
   Checker& as_many(const View& view, const View& other);
 
   /// Both present or both absent.
   Checker& together(const View& a, const View& b);
 
-  /// Gives a symbol a value computed from others: define("2F", 2 * size("F"), "F"); `from` names the symbol or scalar
-  /// that a failure should point to.
+  /// Gives a symbol a value computed from others: define("2F", 2 * size("F"), "F"). `from` names the symbol or scalar
+  /// that an error reports.
   Checker& define(std::string_view symbol, int64_t value, std::string_view from);
   /// The value of a bound symbol.
   int64_t size(std::string_view symbol) const;
@@ -70,8 +71,8 @@ class Checker {
   struct Symbol {
     std::string_view name;
     int64_t value;
-    const Argument* source;  ///< the view that bound it, or null when a scalar did
-    std::string_view from;   ///< the scalar's name then
+    const Argument* source;  ///< the view that bound it; null if a scalar did
+    std::string_view from;   ///< then the name of the scalar
   };
   enum class Precision { unknown, single, twice };
 

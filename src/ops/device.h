@@ -1,5 +1,5 @@
 #pragma once
-/// Memory of the place where a backend computes.
+/// The memory of a device where a backend computes.
 
 #include <algorithm>
 #include <cstddef>
@@ -15,26 +15,27 @@ struct DeviceInfo {
   /// What this process can use of it, less a small reserve: what it holds already (the backend's scratch_bytes too) and
   /// what is still free, of its control groups' limits too. 0: not known.
   int64_t available_bytes = 0;
-  int64_t scratch_bytes = 0;  ///< what the backend itself holds (packing buffers, library workspaces)
-  bool is_host = false;       ///< its memory is the program's own
-  int64_t most_slots = 0;     ///< choice slots (T times S) of a RoutePlan that the backend has room for; 0: any number
+  int64_t scratch_bytes = 0;  ///< memory that the backend itself holds (packing buffers, library workspaces)
+  bool is_host = false;       ///< true if its memory is the program's own memory
+  int64_t most_slots = 0;     ///< the most choice slots (T times S) that a RoutePlan may have; 0: no limit
 };
 
-/// All addresses of views that a backend receives come from its Device (or, on the CPU, are any host addresses).
+/// All addresses in views that a backend receives come from its Device (on the CPU, any host address is allowed). Use a
+/// device on one thread at a time.
 class Device {
  public:
   virtual ~Device() = default;
 
-  /// Uninitialised memory, aligned to 64 bytes; throws Error naming `purpose` and the size when there is none.
+  /// Uninitialised memory, aligned to 64 bytes. If there is none, throws an Error that names `purpose` and the size.
   virtual void* allocate(size_t bytes, const std::string& purpose) = 0;
   virtual void release(void* data) = 0;
   virtual void upload(void* device, const void* host, size_t bytes) = 0;
-  /// Waits for what was queued before, then copies.
+  /// Waits for all queued work, then copies.
   virtual void download(void* host, const void* device, size_t bytes) = 0;
   virtual void synchronize() = 0;
   virtual DeviceInfo info() const = 0;
 
-  /// Bytes now allocated, the most that there were at once, and the number of allocations so far.
+  /// The bytes allocated now, the largest number at any time, and the number of allocations so far.
   int64_t allocated_bytes() const { return allocated_bytes_; }
   int64_t peak_allocated_bytes() const { return peak_allocated_bytes_; }
   int64_t allocations() const { return allocations_; }
@@ -53,7 +54,7 @@ class Device {
   int64_t allocations_ = 0;
 };
 
-/// A device that gives distinct addresses and no memory: for counting what a step of any size would do.
+/// A device that gives distinct addresses but no memory. Use it to count what a step of any size would do.
 std::unique_ptr<Device> make_null_device();
 
 }  // namespace moe

@@ -1,7 +1,7 @@
 #pragma once
-/// Operations that follow each other along the rows of experts. Row r of each reads nothing of the one before but its
-/// row r, so a backend may take some rows through all three while they lie in its cache, instead of all rows through
-/// each. That changes no bits and needs nothing new of a backend: without a way of its own it runs them in turn.
+/// An expert's FFN as one fused operation. Each operation's row r depends only on row r of the operation before. So a
+/// backend may run all three operations on a block of rows that fits its cache, instead of all rows through each
+/// operation. The bits are the same. The default runs the three one by one.
 
 #include <type_traits>
 
@@ -10,10 +10,11 @@
 
 namespace moe {
 
-/// A grouped product, an operation on its rows, and a grouped product of the rows which that gives.
+/// A grouped product, an operation on its rows, and a grouped product of the result.
 ///   SwiGlu:          forward of a FFN,  last.a is activation.y        and activation.gate_up is first.c
 ///   SwiGluBackward:  to its input,      last.a is activation.d_gate_up and activation.dy is first.c
-/// All three are of the same rows: equal offsets, and activation.row_count is their last one. last.a_rows is absent.
+/// All three work on the same rows: they have equal offsets, and activation.row_count is the last offset. last.a_rows
+/// is absent.
 template <class Activation>
 struct ExpertRows {
   GroupedGemm first;
@@ -23,12 +24,12 @@ struct ExpertRows {
   static constexpr const char* name = std::is_same_v<Activation, SwiGlu> ? "expert_rows" : "expert_rows_backward";
 };
 
-/// The parts each, and that they belong together: what one writes overlaps nothing that another reads, except the rows
-/// that they hand on.
+/// Checks the parts, and that they fit together: what one part writes overlaps nothing that another part reads, except
+/// the rows that it hands on.
 void check(const ExpertRows<SwiGlu>& rows);
 void check(const ExpertRows<SwiGluBackward>& rows);
 
-/// Those of the parts.
+/// The sum over the parts.
 template <class Activation>
 int64_t flops(const ExpertRows<Activation>& rows) {
   return flops(rows.first) + flops(rows.last);

@@ -1,6 +1,6 @@
 #pragma once
-/// Which element types a backend computes with. check() accepts what the contract allows, f64 among it; a backend lists
-/// the types that it has code for, so that any other is an Error and never read as one of them.
+/// The element types that a backend computes with. check() accepts every type that the contract allows, f64 too. A
+/// backend lists the types that it has code for; any other type is an Error and is never read as one of these.
 
 #include <span>
 
@@ -17,8 +17,8 @@ struct FieldTypes {
 };
 
 struct AcceptedTypes {
-  const char* backend;  ///< for people
-  TypeSet types;        ///< of every field that is not listed
+  const char* backend;  ///< the backend's name, for people
+  TypeSet types;        ///< the types of every field that is not listed
   std::span<const FieldTypes> fields;
 
   TypeSet of(std::string_view operation, std::string_view field) const;

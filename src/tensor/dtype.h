@@ -89,7 +89,7 @@ constexpr double bytes_per_element(DType dtype) {
   return static_cast<double>(storage(dtype).bytes) / static_cast<double>(storage(dtype).block);
 }
 
-/// The type of statistics, losses, router scores and parameter gradients beside activations of `dtype`.
+/// The type of statistics, losses, router scores and parameter gradients for activations of type `dtype`.
 constexpr DType stat_dtype(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
 
 /// Whether an optimiser updates a copy in f32 because steps are too small for the type itself.

@@ -58,14 +58,14 @@ struct View {
   /// Bytes of the elements (not of the gaps between strided rows).
   size_t bytes() const { return static_cast<size_t>(bytes_of(dtype, elements())); }
   bool contiguous() const;
-  /// The address one past the last element.
+  /// The address after the last element.
   const void* end() const;
 
   /// Rows [begin, begin + count) along the first axis.
   View rows(int64_t begin, int64_t count) const;
   /// Columns [begin, begin + count) along the last axis.
   View columns(int64_t begin, int64_t count) const;
-  /// The part at `index` of the first axis, which disappears.
+  /// The part at `index` of the first axis; the result has one axis less.
   View at(int64_t index) const;
   /// The same contiguous elements in another shape.
   View reshaped(Shape new_shape) const;

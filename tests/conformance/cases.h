@@ -30,11 +30,11 @@ template <class Op>
 struct Case {
   std::string name;
   Op op;
-  int misalign;  ///< elements by which its data lies past an aligned address
+  int misalign;  ///< the data begins this many elements after an aligned address
 };
 
-/// The cases of one operation and the memory that they lie in. Outputs that are only written need no values, others
-/// that an operation must leave alone are best left as Store::poison.
+/// The cases of one operation, and their memory. Outputs that are only written need no values. Other elements that an
+/// operation must not change should keep Store::poison.
 template <class Op>
 class Cases {
  public:
@@ -49,7 +49,7 @@ class Cases {
     stores_.emplace_back(hash_name(Op::name) + stores_.size());
     return stores_.back();
   }
-  /// `note` says what the operation's own description does not.
+  /// `note` adds what the operation's own description does not say.
   void add(const Op& op, const std::string& note = "") {
     all_.push_back({describe(op) + (note.empty() ? "" : " " + note), op, static_cast<int>(all_.size() % 3)});
   }
@@ -60,7 +60,7 @@ class Cases {
   std::vector<Case<Op>> all_;
 };
 
-/// Specialised for every operation of OpList: one without cases does not link.
+/// Specialised for every operation of OpList. An operation without cases does not link.
 template <class Op>
 Cases<Op> make_cases();
 

@@ -9,10 +9,11 @@
 
 namespace moe::oracle {
 
-/// What uninitialised memory holds in tests: a NaN in every float type, and an index far out of range.
+/// The value of uninitialised memory in tests: a NaN in every float type, and an index far out of range.
 constexpr uint16_t kPoison = 0x7ffe;
 
-/// Host tensors with values that are a function of the seed and the order of calls. Views live as long as their Store.
+/// Host tensors with values that depend on the seed and the order of calls. The views are valid while their Store
+/// exists.
 class Store {
  public:
   explicit Store(uint64_t seed) : seed_(seed) {}

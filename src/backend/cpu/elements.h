@@ -1,5 +1,5 @@
 #pragma once
-/// From views to what kernels take, and from rows to tasks.
+/// Converts views to the arguments of kernels, and divides rows into tasks.
 
 #include <algorithm>
 #include <cstring>
@@ -27,7 +27,7 @@ inline Out out_row(const View& view, int64_t row = 0) {
   return {address(view, row), storage_of(view.dtype)};
 }
 
-/// `row` moved on by some elements.
+/// `row`, advanced by some elements.
 inline In at(In row, int64_t element) {
   return {static_cast<const char*>(row.data) + element * size_of(row.type), row.type};
 }
@@ -49,11 +49,12 @@ inline void convert(const Context& context, In x, Out y, int64_t n) {
   }
 }
 
-/// What a task moves: enough for its start to cost nothing, little enough for the workers to finish together.
+/// The bytes that a task moves: enough to make the cost of its start small, and few enough that the workers finish
+/// together.
 constexpr int64_t kTaskBytes = int64_t{128} << 10;
 
-/// Calls body(begin, end) for ranges that cover rows [0, rows) and begin at multiples of `unit`, in parallel.
-/// `row_bytes`: what a row moves, or the bytes that would take as long.
+/// Calls body(begin, end) in parallel for ranges that cover rows [0, rows) and begin at multiples of `unit`.
+/// `row_bytes`: the bytes that a row moves, or the bytes that would take the same time.
 template <class Body>
 void for_rows(ThreadPool& pool, int64_t rows, int64_t row_bytes, const Body& body, int64_t unit = 1) {
   const int64_t wanted = kTaskBytes / std::max<int64_t>(row_bytes, 1);
@@ -62,13 +63,14 @@ void for_rows(ThreadPool& pool, int64_t rows, int64_t row_bytes, const Body& bod
                     [&](int64_t task, int) { body(task * step, std::min(rows, (task + 1) * step)); });
 }
 
-/// The same for single elements, in whole vectors: an element's neighbours do not depend on the ranges.
+/// The same for single elements, in whole vectors. So an element's neighbours in its vector do not depend on the
+/// ranges.
 template <class Body>
 void for_elements(ThreadPool& pool, int64_t count, int64_t element_bytes, const Body& body) {
   for_rows(pool, count, element_bytes, body, 64);
 }
 
-/// Whether all values are in [low, high): for assertions about what check(op) cannot see.
+/// True if all values are in [low, high). For assertions about values that check(op) cannot see.
 inline bool values_in(const View& indices, int64_t low, int64_t high) {
   const int64_t rows = indices.rank() > 1 ? indices.size(0) : 1;
   const int64_t columns = indices.size(indices.rank() - 1);

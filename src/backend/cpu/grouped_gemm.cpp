@@ -5,9 +5,9 @@
 namespace moe::cpu {
 namespace {
 
-/// Tiles are cut no smaller than this, or packing would cost more than it spreads.
+/// The smallest side of a tile. With smaller ones, packing would cost more than the division saves.
 constexpr int64_t kLeastSide = 128;
-/// Tasks for each worker that the work is cut into at least, where tiles stay large enough: what evens out the ends.
+/// The smallest number of tasks per worker, if tiles stay large enough. It makes the workers finish together.
 constexpr int64_t kTasksPerWorker = 8;
 
 /// Halves the longer side until there are `parts` tiles.
@@ -21,7 +21,7 @@ Grid cut(int64_t m, int64_t n, int64_t parts) {
   return grid;
 }
 
-/// The tasks of all experts as one row of them: calls task(e, i, worker) for every i < tasks_of(e).
+/// Numbers the tasks of all experts in one row: calls task(e, i, worker) for every i < tasks_of(e).
 template <class TasksOf, class Task>
 void run_experts(Context& context, int64_t experts, TasksOf tasks_of, Task task) {
   int64_t tasks = 0;
@@ -33,7 +33,7 @@ void run_experts(Context& context, int64_t experts, TasksOf tasks_of, Task task)
   });
 }
 
-/// The products of all experts, expert e's cut into grid_of(e).
+/// The products of all experts. The product of expert e is divided into grid_of(e).
 template <class GridOf, class ProductOf>
 void run_products(Context& context, int64_t experts, GridOf grid_of, ProductOf product_of) {
   const auto tiles_of = [&](int64_t e) { return grid_of(e).parts(); };
@@ -42,7 +42,7 @@ void run_products(Context& context, int64_t experts, GridOf grid_of, ProductOf p
   });
 }
 
-/// Tiles wanted of an expert that has `rows` of `total` rows.
+/// The number of tiles for an expert that has `rows` of `total` rows.
 int64_t parts_of(const Context& context, int64_t rows, int64_t total) {
   const int64_t tasks = kTasksPerWorker * context.pool.size();
   return total == 0 ? 1 : (rows * tasks + total - 1) / total;
@@ -62,8 +62,8 @@ Multiplication product_of_rows(const GroupedGemm& op, int64_t e, int64_t begin, 
           .accumulate = false};
 }
 
-/// Some rows of an expert through all three operations at a time, what lies between them staying in the cache; where
-/// rows alone make too few tasks, the operations in turn, which are cut along columns too.
+/// Takes some rows of an expert through all three operations at a time, so that the rows between them stay in the
+/// cache. If rows alone give too few tasks, it runs the operations one by one, which are divided along columns too.
 template <class Activation>
 void run_rows(Context& context, const ExpertRows<Activation>& op) {
   const int64_t experts = op.first.b.size(0);

@@ -1,6 +1,6 @@
 #pragma once
-/// One NVIDIA GPU: a device whose memory is the GPU's, and a backend that queues every operation on one stream.
-/// A program built without CUDA has these functions too (src/backend/no_cuda): it then has no GPU.
+/// One NVIDIA GPU: a device with the GPU's memory, and a backend that queues every operation on one stream. A program
+/// without CUDA has these functions too (src/backend/no_cuda); then there is no GPU.
 
 #include <memory>
 #include <string>
@@ -11,36 +11,36 @@
 
 namespace moe {
 
-/// Why no GPU can be used, in one sentence: built without CUDA, no driver, no GPU, or one that is too old. Empty when
-/// there is one.
+/// Why no GPU can be used, in one sentence: built without CUDA, no driver, no GPU, or a GPU that is too old. Empty if
+/// one can be used.
 std::string why_no_cuda();
 
-/// GPU 0 of those that CUDA_VISIBLE_DEVICES leaves visible. Throws Error with why_no_cuda() when there is none.
+/// GPU 0 of those that CUDA_VISIBLE_DEVICES leaves visible. If there is none, throws an Error with why_no_cuda().
 std::unique_ptr<Device> make_cuda_device();
 
-/// Queues operations on the stream of `device`, which make_cuda_device made and which must outlive it. The same
-/// operation on the same values gives the same bits. A fault on the GPU surfaces as an Error at a later operation or
-/// wait.
+/// Queues operations on the stream of `device`, which make_cuda_device made and which must outlive the backend. The
+/// same operation on the same values gives the same bits. A fault on the GPU appears as an Error of a later operation
+/// or wait.
 std::unique_ptr<Backend> make_cuda_backend(Device& device);
 
-/// Which kernels products and attention may use. A path that cannot take a shape or this GPU leaves it to the next one:
-/// hopper to tensor, tensor to simt. `automatic` also uses cuBLASLt.
+/// The kernels that products and attention may use. If a path does not support a shape or this GPU, the next one is
+/// used: tensor after hopper, simt after tensor. `automatic` also uses cuBLASLt.
 enum class CudaPath {
   automatic,
   simt,    ///< any types and alignments, f32 arithmetic
-  tensor,  ///< tensor cores as every supported GPU has them
-  hopper,  ///< those of compute capability 9.0 alone
+  tensor,  ///< tensor cores of every supported GPU
+  hopper,  ///< tensor cores of compute capability 9.0 only
 };
 const char* name(CudaPath path);
 
-/// For tests: what operations queued from now on use, of every backend in this process.
+/// For tests: sets the path of all operations that are queued from now on, for every backend of this process.
 void force_cuda_path(CudaPath path);
 
-/// For tests: as if the GPU had so many multiprocessors (0: as many as it has) when a kernel is started whose blocks
-/// take part after part of the work, so that a small case makes each of them take several.
+/// For tests: pretends that the GPU has `count` multiprocessors (0: the real number) when a kernel is started whose
+/// blocks take part after part of the work. So in a small case each block takes several parts.
 void force_cuda_processors(int count);
 
-/// Operations that ran on slower kernels than those meant for them, and why: "gemm: ...", each once, since the program
+/// Operations that ran on slower kernels than intended, and the reasons: "gemm: ...", each once, since the program
 /// started.
 std::vector<std::string> cuda_slow_paths();
 

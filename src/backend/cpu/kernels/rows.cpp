@@ -25,7 +25,7 @@ float rms_norm(const RmsNormRow& row) {
   vf squares = zero();
   In x = row.x;
   if (row.residual.data) {
-    // The statistics are those of the sum as stored: backward and the next block see nothing else.
+    // The statistics are those of the stored sum, because backward and the next block see only that.
     for_vectors(row.width, [&](int64_t i, auto lanes) {
       const vf total = rounded(load(row.x, i, lanes) + load(row.residual, i, lanes), row.sum.type);
       squares = fma(total, total, squares);
@@ -63,7 +63,7 @@ void rms_norm_backward(const RmsNormBackwardRow& row) {
   });
 }
 
-/// 1 / (1 + e^-z) and 1 / (1 + e^z), neither of which overflows, cancels or loses a small result.
+/// 1 / (1 + e^-z) and 1 / (1 + e^z). Neither overflows, cancels or loses a small result.
 struct Sigmoid {
   vf of_z;
   vf of_minus_z;
