@@ -22,14 +22,14 @@ inline float to_float(f16 value) {
   if (magnitude >= 0x7c00u) {  // infinity, or a NaN
     return from_bits(sign | 0x7f800000u | magnitude << 13 | (magnitude > 0x7c00u ? 0x400000u : 0u));
   }
-  // As f32 bits the number is 2^112 times too small, numbers below the normal range too.
+  // With these bits, the f32 number is 2^112 times too small, also for numbers below the normal range.
   const float scaled = from_bits(magnitude << 13) * 0x1p112f;
   uint32_t bits;
   std::memcpy(&bits, &scaled, sizeof(bits));
   return from_bits(sign | bits);
 }
 
-/// Rounds to nearest, ties to even; what is too large becomes infinity, a NaN stays a (quiet) NaN.
+/// Rounds to nearest, ties to even. Numbers that are too large become infinity; a NaN stays a (quiet) NaN.
 inline f16 to_f16(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));

@@ -1,6 +1,6 @@
 #pragma once
-/// A family of models, as data: how it spells the fields of config.json and the names of tensors. Families are
-/// immutable and may be used from any thread. docs/add-a-family.md says how to add one.
+/// A family of models, as data: its spelling of the fields of config.json and of the names of tensors. Families do not
+/// change, and any thread may use them. docs/add-a-family.md describes how to add one.
 
 #include <span>
 #include <string_view>
@@ -21,13 +21,14 @@ struct FixedField {
   const char* values;
 };
 
-/// Tensor names behind "model.layers.I."; {} stands for the number of an expert.
+/// Tensor names after "model.layers.I."; {} stands for the number of an expert.
 struct TensorNames {
   const char* router = "mlp.gate.weight";
   const char* expert_gate = "mlp.experts.{}.gate_proj.weight";
   const char* expert_up = "mlp.experts.{}.up_proj.weight";
   const char* expert_down = "mlp.experts.{}.down_proj.weight";
-  /// All experts of a layer in one tensor: [E, 2w, d] (gate rows, then up rows) and [E, d, w]. Read, never written.
+  /// All experts of a layer in one tensor: [E, 2w, d] (gate rows, then up rows) and [E, d, w]. These are read, but
+  /// never written.
   const char* fused_gate_up = "mlp.experts.gate_up_proj";
   const char* fused_down = "mlp.experts.down_proj";
   const char* shared = "mlp.shared_experts.";  ///< before gate_proj.weight, up_proj.weight, down_proj.weight
@@ -36,19 +37,19 @@ struct TensorNames {
 struct Family {
   const char* model_type;
   const char* architecture;
-  /// The keys that the family has; empty: every key, by our own name.
+  /// The keys of the family; empty: every key, by our own name.
   std::span<const FamilyField> fields;
   std::span<const FixedField> fixed;
   /// Fields that change nothing in a forward pass, beyond those of all families.
   std::span<const std::string_view> harmless;
-  /// Sets what the family implies, and its defaults for absent fields, before the fields are read.
+  /// Before the fields are read: sets the values that the family implies, and its defaults for absent fields.
   void (*set_defaults)(ModelConfig& config);
-  /// Refuses what depends on several fields; null: nothing does.
+  /// Refuses combinations of several fields; null: no such check.
   void (*check)(const Json& json, const std::string& name, const ModelConfig& config);
   TensorNames names;
 };
 
-/// Every family, the one of our own checkpoints first.
+/// All families. The one of our own checkpoints comes first.
 std::span<const Family* const> families();
 /// The family of config.family.
 const Family& family_of(const ModelConfig& config);

@@ -9,17 +9,17 @@
 
 namespace moe {
 
-/// Several mapped files that hold tensors together. May be read from several threads.
+/// Several mapped files that hold tensors together. Several threads may read it.
 class TensorFiles {
  public:
-  /// Checks every file, and that no tensor is in two of them.
+  /// Checks every file, and that no tensor is in two files.
   explicit TensorFiles(const std::vector<fs::path>& paths);
 
   struct Place {
     const SafetensorsFile* file = nullptr;
     const SafetensorsTensor* tensor = nullptr;
   };
-  /// Null pointers where no file has the tensor.
+  /// Null pointers if no file has the tensor.
   Place find(const std::string& name) const;
   bool has(const std::string& name) const { return places_.count(name) != 0; }
 

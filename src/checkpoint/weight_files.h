@@ -1,5 +1,5 @@
 #pragma once
-/// Which files of a model folder hold its weights.
+/// Finds the files of a model folder that hold its weights.
 
 #include <vector>
 
@@ -7,8 +7,8 @@
 
 namespace moe {
 
-/// FOLDER/model.safetensors; where it does not exist, the files that FOLDER/model.safetensors.index.json names, sorted.
-/// An index that is damaged, or that names a file which is not there, is an error that names it.
+/// FOLDER/model.safetensors. If that does not exist: the files that FOLDER/model.safetensors.index.json names, sorted.
+/// A damaged index, or one that names a missing file, is an error with its name.
 std::vector<fs::path> weight_files(const fs::path& folder);
 
 }  // namespace moe

@@ -1,5 +1,5 @@
 #pragma once
-/// A model's weights, read slice by slice from files or drawn at random: what `moe convert` and `moe init` write.
+/// A model's weights, read slice by slice from files or drawn at random, for `moe convert` and `moe init` to write.
 
 #include <algorithm>
 #include <memory>
@@ -21,11 +21,11 @@ class WeightSource {
   const ModelConfig& config() const { return config_; }
   const std::vector<Parameter>& table() const { return table_; }
 
-  /// What element `element` of the parameter is stored as.
+  /// The stored type of element `element` of the parameter.
   virtual DType stored(size_t parameter, int64_t element) const = 0;
   /// Elements [begin, begin + count) of a parameter of floats, as f32.
   virtual void read(size_t parameter, int64_t begin, int64_t count, float* values) const = 0;
-  /// The same of a table of integers.
+  /// The same for a table of integers.
   virtual void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const = 0;
 
  private:
@@ -64,7 +64,7 @@ class FolderWeights final : public WeightSource {
 };
 
 /// The initial values of training (docs/paper.md section 1), with the config's initializer_range. Models with hash
-/// tables are refused: their tables depend on a dataset.
+/// tables are refused, because their tables depend on a dataset.
 class InitialWeights final : public WeightSource {
  public:
   InitialWeights(const ModelConfig& config, uint64_t seed);

@@ -1,5 +1,5 @@
 #pragma once
-/// Writes a model folder from any source of weights, in slices of tensors: memory does not grow with the model.
+/// Writes a model folder from any source of weights, in slices of tensors. Memory does not grow with the model.
 
 #include <functional>
 #include <optional>
@@ -16,7 +16,7 @@ struct WriteOptions {
   std::function<void(int64_t done, int64_t all)> progress = {};  ///< bytes written
 };
 
-/// What became of the tensors of one kind.
+/// Statistics of the written tensors of one kind.
 struct WrittenKind {
   ParameterKind kind;
   DType dtype;  ///< of the last of them
@@ -26,16 +26,17 @@ struct WrittenKind {
   double squared_error = 0;   ///< sum over elements of (written - read)^2
   double squared_values = 0;  ///< sum of read^2
 
-  /// sqrt(squared_error / squared_values); 0 where both are 0.
+  /// sqrt(squared_error / squared_values); 0 if both are 0.
   double relative_error() const;
 };
 
-/// Writes FOLDER/config.json and FOLDER/model.safetensors, or files with an index where one would be too large.
-/// Elements that keep their type keep their bytes. Kinds come in the order of ParameterKind, those that the model has.
+/// Writes FOLDER/config.json and FOLDER/model.safetensors, or several files with an index if one file would be too
+/// large. Elements that keep their type keep their bytes. The result has the kinds of the model in the order of
+/// ParameterKind.
 std::vector<WrittenKind> write_model(const fs::path& folder, const WeightSource& source, const WriteOptions& options,
                                      ThreadPool& pool);
 
-/// The files of a model folder that are not weights or config.json: tokenizer, template, generation settings.
+/// The files of a model folder other than weights and config.json: tokenizer, template, generation settings.
 std::vector<fs::path> companion_files(const fs::path& folder);
 
 }  // namespace moe

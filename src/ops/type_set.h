@@ -23,7 +23,7 @@ class TypeSet {
   uint32_t bits_ = 0;
 };
 
-/// What weights may be stored as: float types whose numbers f32 holds.
+/// The types in which weights may be stored: float types whose numbers f32 can hold.
 constexpr TypeSet weight_types() {
   TypeSet types{};
   for (const StorageType& type : kStorageTypes) {

@@ -1,5 +1,5 @@
 #pragma once
-/// A parsed template. Nothing in it changes after parsing.
+/// A parsed template. It does not change after parsing.
 
 #include <memory>
 #include <string>
@@ -61,14 +61,14 @@ struct Expression {
   int line;
   Value constant = {};
   std::string text = {};  // name, attribute, filter or test
-  int name = -1;          // of a name: its number among the template's names
+  int name = -1;          // for a name: its number among the template's names
   std::vector<ExpressionPointer> parts = {};
   std::vector<Comparison> comparisons = {};
   CallArguments arguments = {};
-  int height = 1;  // levels of expressions, this one included
+  int height = 1;  // levels of expressions, including this one
 };
 
-/// What an assignment writes to: a name, a namespace's member, or several of them.
+/// What an assignment writes to: a name, a member of a namespace, or several of them.
 struct Target {
   int name = -1;
   std::string member = {};  // of the namespace `name`
@@ -97,7 +97,7 @@ enum class Action : uint8_t {
   call_block,  // expression is the call; body and signature are the caller
   filter_block,
   with,   // targets, values, body
-  block,  // a part with a name, which inheritance would replace
+  block,  // a part with a name, which inheritance could replace
   generation,
   unsupported,  // include, import and extends: there is nothing to load from
 };
@@ -113,12 +113,12 @@ struct Statement {
   Body body = {}, other = {};
   std::vector<Body> bodies = {};
   bool recursive = false;
-  bool scoped = false;  // of a block: it sees the variables around it
+  bool scoped = false;  // for a block: it sees the variables around it
   Signature signature = {};
   int name = -1;  // of a macro
 };
 
-/// `names` is every variable's name that occurs; expressions hold indices into it.
+/// `names` has every variable name in the template; expressions hold indices into it.
 struct Parsed {
   Body body;
   std::vector<std::string> names;

@@ -7,14 +7,13 @@
 
 namespace moe::jinja {
 
-/// value.name: a method or, of a dictionary, a member. Undefined where there is neither; an error of an undefined
-/// value.
+/// value.name: a method or, for a dictionary, a member. Undefined if there is neither. An error for an undefined value.
 Value get_attribute(const Value& value, std::string_view name);
 
-/// value[key]: a member or item or, for text as key, an attribute.
+/// value[key]: a member or item or, if the key is text, an attribute.
 Value get_item(const Value& value, const Value& key);
 
-/// Bounds that are none count as absent. An error for what cannot be cut.
+/// A bound that is none counts as absent. An error for a value that cannot be sliced.
 Value get_slice(const Value& value, const Value& begin, const Value& end, const Value& step);
 
 }  // namespace moe::jinja

@@ -1,6 +1,6 @@
 #pragma once
-/// Letter cases and digits as Python's str has them (Unicode 14), as tools/make_case_tables.py writes them down.
-/// letter_case.h is what the rest of the program asks.
+/// Letter cases and digits of Python's str (Unicode 14). tools/make_case_tables.py writes this data; the rest of the
+/// program uses letter_case.h.
 
 #include <cstdint>
 #include <span>
@@ -8,7 +8,7 @@
 
 namespace moe::jinja {
 
-/// Every `step`-th code point from `first` to `last` has its other case `delta` further.
+/// The other case of every `step`-th code point from `first` to `last` is `delta` further.
 struct CaseRun {
   uint32_t first, last;
   uint32_t step;

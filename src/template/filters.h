@@ -1,5 +1,5 @@
 #pragma once
-/// Filters: value | name(arguments), as jinja2 has them, with transformers' tojson.
+/// Filters: value | name(arguments), as in jinja2, with the tojson of transformers.
 
 #include <string_view>
 
@@ -9,15 +9,15 @@ namespace moe::jinja {
 
 using FilterFunction = Value (*)(const Value& value, const Arguments& arguments);
 
-/// Whether jinja2 has a filter of that name.
+/// True if jinja2 has a filter of that name.
 bool is_filter(std::string_view name);
-/// An error where there is none, or where it is one of the few that templates have here no use for.
+/// An error if there is no such filter, or if it is one of the few that this program does not have.
 Value apply_filter(std::string_view name, const Value& value, const Arguments& arguments);
 
-/// The filters, by the file that holds them.
+/// The filters that one file defines.
 struct Filter {
   std::string_view name;
-  FilterFunction function;  // null: jinja2 has it, this program does not
+  FilterFunction function;  // null: jinja2 has it, but this program does not
 };
 std::vector<Filter> text_filters();
 std::vector<Filter> escape_filters();

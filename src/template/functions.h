@@ -1,5 +1,5 @@
 #pragma once
-/// What a template may call without being given it: range, dict, namespace, cycler, joiner, raise_exception and
+/// The functions that every template may call: range, dict, namespace, cycler, joiner, raise_exception and
 /// strftime_now.
 
 #include <ctime>
@@ -18,10 +18,10 @@ struct Space : Object {
   Dict members;
 };
 
-/// The function of that name, or nothing. `now` is the time that strftime_now tells; without one it is the clock's.
+/// The function of that name, or nothing. `now` is the time for strftime_now; without it, the clock's time.
 std::optional<Value> find_function(std::string_view name, std::optional<std::time_t> now);
 
-/// Members of an object that may come to hold the object itself are dropped at the end of the rendering.
+/// At the end of the rendering, drops the members of an object that may refer to the object itself.
 void forget_at_end(const std::shared_ptr<Object>& object);
 
 }  // namespace moe::jinja

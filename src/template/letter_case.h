@@ -1,5 +1,5 @@
 #pragma once
-/// upper(), lower() and their like, as Python's str has them.
+/// upper(), lower() and similar functions, as in Python's str.
 
 #include <string>
 #include <string_view>

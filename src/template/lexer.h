@@ -1,7 +1,8 @@
 #pragma once
-/// A template's source as tokens, with the white space rules of transformers: a line end behind a block is dropped
-/// (trim_blocks), and so is white space between a line's begin and a block (lstrip_blocks); `-` and `+` beside a
-/// delimiter say otherwise. Comments are gone, raw blocks are data, the source's last line end does not count.
+/// Turns a template's source into tokens, with the white space rules of transformers. A line end after a block is
+/// dropped (trim_blocks), and so is white space between the beginning of a line and a block (lstrip_blocks); `-` and
+/// `+` beside a delimiter change this. Comments are removed, raw blocks are data, and the last line end of the source
+/// does not count.
 
 #include <cstdint>
 #include <string>
@@ -29,12 +30,12 @@ enum class Token : uint8_t {
 struct LexedToken {
   Token kind;
   int line = 1;
-  std::string text = {};  // data, names and symbols as they stand; strings without quotes and escapes
+  std::string text = {};  // data, names and symbols unchanged; strings without quotes and escapes
   int64_t integer = 0;
   double real = 0;
 };
 
-/// A template that cannot be parsed: a sentence without the line, and the line, counted from 1.
+/// A template that cannot be parsed. It holds a sentence without the line, and the line, counted from 1.
 class SyntaxMistake : public Error {
  public:
   SyntaxMistake(int at, const std::string& reason) : Error(reason), line(at) {}

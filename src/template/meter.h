@@ -1,6 +1,6 @@
 #pragma once
-/// What one rendering may use. A template comes from strangers, so every step and every byte that it makes is counted
-/// and a limit ends the rendering with an error.
+/// The limits of one rendering. Templates come from strangers, so every step and every byte is counted, and a limit
+/// ends the rendering with an error.
 
 #include <cstdint>
 #include <memory>
@@ -9,14 +9,14 @@
 namespace moe::jinja {
 
 struct Limits {
-  uint64_t steps = 50'000'000;       // expressions, statements, items and every 16 bytes of text looked at or made
-  uint64_t live_bytes = 256u << 20;  // values that live at one time, the text written so far included
-  int depth = 1'500;                 // expressions and statements inside one another, macros included
+  uint64_t steps = 50'000'000;       // expressions, statements, items, and every 16 bytes of text that are read or made
+  uint64_t live_bytes = 256u << 20;  // bytes of the values that exist at one time, with the text written so far
+  int depth = 1'500;                 // nested expressions and statements, including macros
 };
 
 struct Object;
 
-/// One rendering's counts. The meter of the thread that renders is `Meter::current`; without one nothing is counted.
+/// The counts of one rendering. The meter of a rendering thread is `Meter::current`; without one, nothing is counted.
 struct Meter {
   Limits limits;
   uint64_t steps = 0;
@@ -27,16 +27,16 @@ struct Meter {
   static thread_local Meter* current;
 };
 
-/// Counts steps; throws Error where there were too many.
+/// Counts steps. Throws an Error if there are too many.
 void spend(uint64_t steps);
 
-/// Throws Error where `bytes` more would be too many. For callers that are about to make a large value.
+/// Throws an Error if `bytes` more would be too many. Call it before making a large value.
 void need_room(uint64_t bytes);
 
-/// Steps of looking through or making so much text.
+/// The number of steps for reading or making this much text.
 inline uint64_t text_steps(uint64_t bytes) { return 1 + bytes / 16; }
 
-/// Bytes that a value holds, given back at its end.
+/// The bytes of a value, released when it ends.
 class Charge {
  public:
   Charge() = default;

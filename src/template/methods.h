@@ -11,18 +11,18 @@ using MethodFunction = Value (*)(const Value& self, const Arguments& arguments);
 
 struct Method {
   std::string_view name;
-  MethodFunction function;  // null: Python has it, templates do not
-  bool changes = false;     // it would change the value, which templates may not
+  MethodFunction function;  // null: Python has it, but templates do not
+  bool changes = false;     // true: it would change the value, which templates must not do
 };
 
-/// Null where Python has no such attribute.
+/// Null if Python has no such attribute.
 const Method* find_method(const Value& value, std::string_view name);
 const Method* find_string_method(std::string_view name);
 
-/// Whether every Python object has it, such as __class__.
+/// True if every Python object has it, such as __class__.
 bool is_python_attribute(std::string_view name);
 
-/// What the filter groupby gives: a tuple whose parts are also named `grouper` and `list`.
+/// The result of the filter groupby: a tuple whose parts are also named `grouper` and `list`.
 struct GroupTuple : Items {
   using Items::Items;
 };

@@ -6,8 +6,8 @@
 
 namespace moe::jinja {
 
-/// Throws SyntaxMistake (template/lexer.h) where jinja2 cannot compile the template either, unknown filters, tests and
-/// tags included.
+/// Throws SyntaxMistake (template/lexer.h) if jinja2 cannot compile the template either. This includes unknown filters,
+/// tests and tags.
 Parsed parse(std::string_view source);
 
 }  // namespace moe::jinja

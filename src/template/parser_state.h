@@ -1,5 +1,5 @@
 #pragma once
-/// What the two halves of the parser share: the tokens, the names, and what is known to be wrong.
+/// The state that both halves of the parser share: the tokens, the names, and the mistakes found.
 
 #include <string>
 #include <string_view>
@@ -16,19 +16,19 @@ class ParserState {
   explicit ParserState(std::string_view source) : tokens_(lex(source)) {}
 
  protected:
-  // A macro or call block being parsed: whether it uses what a caller passes beyond its parameters.
+  // A macro or call block that is being parsed: does it use what a caller passes beyond its parameters?
   struct MacroUse {
     bool caller = false, named = false, positional = false;
   };
 
-  // A filter or test that nobody knows. Inside a condition it fails only where it is reached.
+  // An unknown filter or test. Inside a condition it is an error only when it is reached.
   struct Unknown {
     int line;
     std::string reason;
-    bool certain;  // outside of all conditions that are still open
+    bool certain;  // outside all conditions that are still open
   };
 
-  // Depth of what is being parsed; the stack of a thread is finite.
+  // The depth of what is being parsed. The stack of a thread is limited.
   class Nesting {
    public:
     explicit Nesting(ParserState& state) : state_(state) {
@@ -60,7 +60,7 @@ class ParserState {
 
   int name_number(const std::string& name);
 
-  // From entry `since` on: what a condition hides, and what it cannot hide any more.
+  // From entry `since` on: removes the mistakes that a condition hides, and marks those that it no longer can hide.
   void forgive(size_t since);
   void make_certain(size_t since);
 
@@ -92,7 +92,7 @@ class ExpressionParser : public ParserState {
   ExpressionPointer expression(bool with_condition = true);
   /// An expression, or a tuple without brackets; `end` is a name that ends it.
   ExpressionPointer tuple(bool with_condition = true, bool in_brackets = false, std::string_view end = {});
-  /// Filters behind `value`, which may be null; the first without a bar where `at_once`.
+  /// Filters after `value`, which may be null; with `at_once`, the first one without a bar.
   ExpressionPointer filters(ExpressionPointer value, bool at_once);
   Target target(std::string_view end, bool with_member);
   Target name_target();

@@ -7,7 +7,7 @@
 
 namespace moe::jinja {
 
-/// The path that a filter's argument `attribute` says: text, an integer, or none for the value itself.
+/// The path in a filter's argument `attribute`: text, an integer, or none for the value itself.
 class Path {
  public:
   Path() = default;
@@ -22,7 +22,7 @@ class Path {
 /// Several paths, separated by commas.
 std::vector<Path> paths_of(const Value& attribute);
 
-/// Text in lower case, all else as it is: how filters sort unless told otherwise.
+/// Text in lower case; other values unchanged. Filters sort this way by default.
 Value without_case(const Value& value);
 
 }  // namespace moe::jinja

@@ -1,5 +1,5 @@
 #pragma once
-/// How Python writes values: str(), repr() and json.dumps().
+/// Values as text, as Python writes them: str(), repr() and json.dumps().
 
 #include <optional>
 #include <string>
@@ -9,24 +9,24 @@
 
 namespace moe::jinja {
 
-/// str(): what {{ value }} prints.
+/// str(): the text that {{ value }} prints.
 std::string as_text(const Value& value);
-/// repr(): how a value is shown inside a list.
+/// repr(): the text of a value inside a list.
 std::string shown(const Value& value);
-/// repr() of text: quoted, with what cannot be printed escaped.
+/// repr() of text: quoted, with escapes for characters that cannot be printed.
 std::string quoted(std::string_view text);
 
 std::string float_text(double value);
 
 struct JsonStyle {
   bool ascii = false;                      // all other characters as \uXXXX
-  std::optional<std::string> indent = {};  // of one level; without it everything is on one line
+  std::optional<std::string> indent = {};  // text of one level of indentation; without it everything is on one line
   std::string item_separator = ", ";
   std::string key_separator = ": ";
   bool sort_keys = false;
 };
 
-/// json.dumps(); an error for what JSON cannot say.
+/// json.dumps(). An error for a value that JSON cannot hold.
 std::string json_dump(const Value& value, const JsonStyle& style);
 
 }  // namespace moe::jinja

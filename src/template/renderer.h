@@ -11,7 +11,7 @@
 
 namespace moe::jinja {
 
-/// Variables of one block, by the number of their name; what is not here is looked up in the block around it.
+/// The variables of one block, by the number of their name. Other names are looked up in the block around it.
 struct Scope {
   explicit Scope(std::shared_ptr<Scope> around) : parent(std::move(around)) {}
   const Value* find(int name) const;
@@ -34,9 +34,9 @@ class Renderer {
   Value evaluate(const Expression& expression, const ScopePointer& scope);
   Flow execute(const Body& body, const ScopePointer& scope);
   void assign(const Target& target, Value value, const ScopePointer& scope);
-  /// The text that `body` writes, instead of writing it.
+  /// The text that `body` writes; it is returned instead of written.
   std::string captured(const Body& body, const ScopePointer& scope);
-  /// A loop over `items`; as text where it is the call of a recursive loop.
+  /// A loop over `items`; returns text if it is the call of a recursive loop.
   Flow loop(const Statement& statement, const Value& items, const ScopePointer& scope, int64_t depth);
   std::string recursive_loop(const Statement& statement, const Value& items, const ScopePointer& scope, int64_t depth);
 

@@ -5,7 +5,7 @@
 
 namespace moe::jinja {
 
-/// What stands between a string's quotes, with Python's escapes resolved. Throws SyntaxMistake of that line.
+/// The text between a string's quotes, with Python's escapes resolved. Throws SyntaxMistake for that line.
 std::string unescaped(std::string_view literal, int line);
 
 }  // namespace moe::jinja

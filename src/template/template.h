@@ -1,7 +1,7 @@
 #pragma once
-/// Chat templates: a subset of Jinja that holds all of the language but the loading of other templates, with the
-/// settings of Hugging Face's `transformers` (sandbox without changes to values, trim_blocks, lstrip_blocks, break and
-/// continue, generation blocks, its tojson, raise_exception, strftime_now). docs/templates.md says what is left out.
+/// Chat templates: a subset of Jinja. It has the whole language except the loading of other templates. The settings are
+/// those of Hugging Face's `transformers` (a sandbox without changes to values, trim_blocks, lstrip_blocks, break and
+/// continue, generation blocks, its tojson, raise_exception, strftime_now). docs/templates.md lists what is missing.
 
 #include <ctime>
 #include <memory>
@@ -19,10 +19,10 @@ struct Parsed;
 
 struct RenderOptions {
   Limits limits = {};
-  std::optional<std::time_t> now = {};  // what strftime_now tells, in local time; without it the clock
+  std::optional<std::time_t> now = {};  // local time for strftime_now; without it, the clock's time
 };
 
-/// Bytes of a text, from `begin` up to but not including `end`.
+/// The bytes of a text from `begin` up to, but not including, `end`.
 struct Span {
   size_t begin;
   size_t end;
@@ -30,24 +30,25 @@ struct Span {
 
 struct Rendered {
   std::string text;
-  /// What stood in {% generation %} blocks, in order: the parts that an assistant wrote.
+  /// The text inside {% generation %} blocks, in order: the parts that an assistant wrote.
   std::vector<Span> generated;
-  /// True where a generation block's text passed through a macro, a filter or a variable: its place is not known then,
-  /// and `generated` is not complete.
+  /// True if the text of a generation block passed through a macro, a filter or a variable. Its place is then unknown,
+  /// and `generated` is incomplete.
   bool generated_elsewhere = false;
 };
 
-/// A parsed template. It never changes, so several threads may render it at once; each rendering has its own limits.
+/// A parsed template. It never changes, so several threads may render it at once. Each rendering has its own limits.
 class Template {
  public:
-  /// `name` is what errors call it, usually a file. Throws Error with the line where jinja2 would not take it either.
+  /// Errors call the template `name`, usually a file. Throws an Error with the line if jinja2 would not accept it
+  /// either.
   Template(std::string_view source, std::string name);
   ~Template();
   Template(Template&&) noexcept;
   Template& operator=(Template&&) noexcept;
 
-  /// `variables` is a dictionary: messages, tools, add_generation_prompt, bos_token ... Throws Error with the name and
-  /// the line: what raise_exception says, what Python would refuse, and what exceeds the limits.
+  /// `variables` is a dictionary: messages, tools, add_generation_prompt, bos_token ... Throws an Error with the name
+  /// and the line: for raise_exception, for what Python would refuse, and for what exceeds the limits.
   Rendered render(const Value& variables, const RenderOptions& options = {}) const;
 
  private:
@@ -55,8 +56,8 @@ class Template {
   std::unique_ptr<const Parsed> parsed_;
 };
 
-/// The variables of a JSON document, members in the document's order; it must be an object. `name` is what errors call
-/// it. Integers of more than 64 bits are refused.
+/// The variables of a JSON document, with members in the document's order. It must be an object. Errors call it `name`.
+/// Integers of more than 64 bits are refused.
 Value parse_variables(std::string_view json, std::string_view name);
 
 }  // namespace moe::jinja

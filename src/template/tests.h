@@ -8,7 +8,7 @@
 namespace moe::jinja {
 
 bool is_test(std::string_view name);
-/// An error where there is none of that name.
+/// An error if there is no test of that name.
 bool apply_test(std::string_view name, const Value& value, const Arguments& arguments);
 
 }  // namespace moe::jinja

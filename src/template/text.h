@@ -1,5 +1,5 @@
 #pragma once
-/// Text as Python sees it: indices count code points; white space, digits and letters are those of Python's str.
+/// Text as in Python: indices count code points; white space, digits and letters are those of Python's str.
 
 #include <optional>
 #include <string>
@@ -12,10 +12,10 @@ namespace moe::jinja {
 
 size_t code_points(std::string_view text);
 
-/// Byte at which the code point with that index begins; the text's size where there are not so many.
+/// The byte where the code point with that index begins; the text's size if there are fewer code points.
 size_t byte_of(std::string_view text, size_t index);
 
-/// Each code point as the bytes that spell it. A byte of no character counts as one.
+/// Visits each code point as its bytes. A byte that belongs to no character counts as one code point.
 template <class Visit>
 void for_each_character(std::string_view text, Visit visit) {
   while (!text.empty()) {
@@ -27,7 +27,7 @@ void for_each_character(std::string_view text, Visit visit) {
 
 std::vector<std::string_view> characters(std::string_view text);
 
-/// The code point that these bytes spell.
+/// The code point of these bytes.
 char32_t code_point(std::string_view character);
 
 bool is_space(char32_t c);
@@ -36,15 +36,15 @@ bool is_decimal(char32_t c);
 bool is_digit(char32_t c);
 bool is_numeric(char32_t c);
 inline bool is_alnum(char32_t c) { return is_alpha(c) || is_numeric(c) || is_digit(c) || is_decimal(c); }
-/// Whether repr() shows the character as it is.
+/// True if repr() shows the character itself.
 bool is_printable(char32_t c);
 
 /// Without white space, or without the characters of `chars`, at the chosen ends.
 std::string_view strip(std::string_view text, bool left, bool right,
                        const std::optional<std::string_view>& chars = std::nullopt);
 
-/// Pieces between `separator` or, without one, between stretches of white space; at most `limit` cuts, from the left or
-/// from the right. Negative: no limit.
+/// The pieces between `separator` or, without one, between runs of white space. At most `limit` cuts, from the left or
+/// from the right; negative: no limit.
 std::vector<std::string_view> split(std::string_view text, const std::optional<std::string_view>& separator,
                                     int64_t limit, bool from_right);
 

@@ -1,10 +1,10 @@
 #pragma once
-/// Values of a template, with the meaning that Python gives them: text is a sequence of code points, dictionaries keep
-/// the order in which keys came, integers and floats are different things that may be equal.
+/// Values of a template, with Python's meaning: text is a sequence of code points, dictionaries keep the order of their
+/// keys, and integers and floats are different types that may be equal.
 ///
-/// A value is small and copied freely; copies share what is behind them. Lists, tuples, dictionaries and text never
-/// change once made, so values may be shared by threads, except namespaces and other things that only a rendering
-/// makes.
+/// A value is small and may be copied freely; copies share their content. Lists, tuples, dictionaries and text never
+/// change after they are made, so several threads may share values. Exceptions are namespaces and other objects that
+/// only a rendering makes.
 
 #include <cstdint>
 #include <memory>
@@ -19,7 +19,7 @@
 namespace moe::jinja {
 
 enum class Type : uint8_t {
-  undefined,  // a name or member that is not there
+  undefined,  // a name or member that does not exist
   none,
   boolean,
   integer,
@@ -29,14 +29,14 @@ enum class Type : uint8_t {
   tuple,
   range,
   view,       // keys(), values() and items() of a dictionary
-  generator,  // what map, select and their like give: can be walked once
+  generator,  // the result of map, select and similar filters: can be visited once
   dict,
   space,     // namespace()
   callable,  // a function, method or macro
   object,    // loop, cycler
 };
 
-/// What a value shares with its copies.
+/// The content that a value shares with its copies.
 struct Shared {
   explicit Shared(uint64_t bytes) : charge(sizeof(Shared) + bytes) {}
   virtual ~Shared() = default;
@@ -48,18 +48,18 @@ struct Arguments;
 struct Dict;
 using Values = std::vector<Value>;
 
-/// Why a value is undefined: the sentence that using it raises.
+/// The reason why a value is undefined: the sentence of the error when it is used.
 struct Missing : Shared {
   Missing(std::string text, bool is_forbidden)
       : Shared(text.size()), message(std::move(text)), forbidden(is_forbidden) {}
   std::string message;
-  bool forbidden;  // an attribute that templates may not use
+  bool forbidden;  // an attribute that templates must not use
 };
 
 struct Text : Shared {
   Text(std::string value, bool is_markup) : Shared(value.size()), text(std::move(value)), markup(is_markup) {}
   std::string text;  // UTF-8
-  bool markup;       // marked as HTML by `safe` or `escape`: what is added to it gets escaped
+  bool markup;       // marked as HTML by `safe` or `escape`: text that is added to it is escaped
 };
 
 struct Items : Shared {
@@ -84,15 +84,15 @@ struct Generator : Items {
   size_t next = 0;
 };
 
-/// Something with members, methods and perhaps a call, that only a rendering makes.
+/// An object with members, methods and perhaps a call, which only a rendering makes.
 struct Object : Shared, std::enable_shared_from_this<Object> {
   Object() : Shared(64) {}
-  /// Puts the member into `out`; false where there is none.
+  /// Writes the member to `out`; false if there is none.
   virtual bool member(std::string_view name, Value& out) = 0;
   virtual bool can_call() const { return false; }
   virtual Value call(Arguments& arguments);
   virtual std::string shown() const = 0;
-  /// Drops what could hold the object itself, so that a rendering leaves nothing behind.
+  /// Drops members that could refer to the object itself, so that no memory is left after a rendering.
   virtual void forget() {}
 };
 
@@ -139,7 +139,7 @@ class Value {
   const std::shared_ptr<Shared>& shared() const { return shared_; }
 
   bool truth() const;
-  /// Throws the sentence of an undefined value; nothing for any other.
+  /// Throws the error of an undefined value; does nothing for any other.
   void require_defined() const;
 
  private:
@@ -153,7 +153,7 @@ class Value {
 
 struct Dict : Shared {
   Dict() : Shared(64) {}
-  /// Adds or, where the key is there, replaces its value; an error for a key that Python cannot hash.
+  /// Adds the value or, if the key exists, replaces it. An error for a key that Python cannot hash.
   void set(Value key, Value value);
   void set(std::string_view key, Value value) { set(Value(key), std::move(value)); }
   const Value* find(const Value& key) const;
@@ -165,7 +165,7 @@ struct Dict : Shared {
  private:
   size_t position(const Value& key) const;
   size_t position(std::string_view key) const;
-  std::unordered_map<std::string_view, size_t> strings_;  // of dictionaries that are not small
+  std::unordered_map<std::string_view, size_t> strings_;  // for dictionaries that are not small
   size_t indexed_ = 0;
 };
 
@@ -174,22 +174,22 @@ struct Arguments {
   std::vector<std::pair<std::string_view, Value>> named;
 };
 
-/// Python's name of the type, as in its messages: "str", "NoneType".
+/// Python's name of the type, as in its error messages: "str", "NoneType".
 std::string_view type_name(const Value& value);
 
 /// ==. Never fails.
 bool equal(const Value& a, const Value& b);
-/// -1, 0 or 1 (2: unordered, of a NaN); an error for types that Python does not order.
+/// -1, 0 or 1 (2: unordered, because of a NaN). An error for types that Python cannot order.
 int compare(const Value& a, const Value& b, std::string_view operation = "<");
-/// Whether `container` holds `item`; an error where Python has one.
+/// True if `container` holds `item`. An error where Python has one.
 bool contains(const Value& container, const Value& item);
-/// An error where Python cannot hash the value.
+/// An error if Python cannot hash the value.
 void require_hashable(const Value& value);
 
 /// len(), or an error.
 int64_t length_of(const Value& value);
-/// All items in order: characters of text, keys of a dictionary; uses a generator up. An error where the value cannot
-/// be walked.
+/// All items in order: the characters of text, the keys of a dictionary. Uses up a generator. An error if the value has
+/// no items.
 Values items_of(const Value& value);
 bool can_iterate(const Value& value);
 

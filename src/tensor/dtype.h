@@ -9,8 +9,8 @@
 
 namespace moe {
 
-/// f64 exists for the oracle, which runs the same blocks in double precision. Each operation says which types its
-/// operands may have, and each backend which of these it computes with (ops/types.h).
+/// f64 is for the oracle, which runs the same blocks in double precision. Each operation says which types its operands
+/// may have, and each backend which of these it computes with (ops/types.h).
 enum class DType : uint8_t { f64, f32, bf16, f16, i32, u8, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k };
 
 struct StorageType {
@@ -78,13 +78,13 @@ constexpr int64_t bytes_of(DType dtype, int64_t elements) {
 /// Bytes of an element of a plain type.
 constexpr size_t size_of(DType dtype) { return static_cast<size_t>(storage(dtype).bytes); }
 
-/// The type itself where rows of `width` elements are whole blocks, else the nearest that they are whole blocks of.
+/// The type itself if rows of `width` elements are whole blocks; otherwise the nearest type for which they are.
 constexpr DType type_for_rows(DType dtype, int64_t width) {
   while (width % storage(dtype).block != 0) dtype = storage(dtype).other_rows;
   return dtype;
 }
 
-/// Of any type, blocks shared among their elements.
+/// For any type; the bytes of a block are divided among its elements.
 constexpr double bytes_per_element(DType dtype) {
   return static_cast<double>(storage(dtype).bytes) / static_cast<double>(storage(dtype).block);
 }
@@ -92,7 +92,7 @@ constexpr double bytes_per_element(DType dtype) {
 /// The type of statistics, losses, router scores and parameter gradients for activations of type `dtype`.
 constexpr DType stat_dtype(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
 
-/// Whether an optimiser updates a copy in f32 because steps are too small for the type itself.
+/// True if an optimiser updates a copy in f32, because the type itself is too coarse for its small steps.
 constexpr bool needs_master(DType dtype) { return dtype != stat_dtype(dtype); }
 
 }  // namespace moe

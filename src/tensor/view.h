@@ -38,9 +38,9 @@ class Shape {
   int rank_ = 0;
 };
 
-/// A tensor that somebody else owns: an address (host or device), a type, a shape and strides in elements.
-/// The last axis is contiguous; outer axes may be strided (columns of a wider matrix). Where elements are stored in
-/// blocks, rows and their gaps are whole blocks. A view without data is absent.
+/// A tensor in memory that something else owns: an address (host or device), a type, a shape, and strides in elements.
+/// The last axis is contiguous. Outer axes may be strided (columns of a wider matrix). If elements are stored in
+/// blocks, rows and the gaps between them are whole blocks. A view without data is absent.
 struct View {
   void* data = nullptr;
   DType dtype = DType::f32;

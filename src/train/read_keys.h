@@ -1,5 +1,5 @@
 #pragma once
-/// Reads a run file's keys by the rows of their tables (model/key_rows.h).
+/// Reads a run file's keys with the rows of their tables (model/key_rows.h).
 
 #include <optional>
 
@@ -8,13 +8,13 @@
 
 namespace moe {
 
-/// The value that the file or an override gives, of the key's kind and one of its values; nothing where none is given.
+/// The value from the file or an override, if it has the key's kind and range; nothing if the key is not given.
 std::optional<SettingValue> read_value(Settings& settings, const KeyInfo& info);
 
-/// Refuses a key that is given although `model` lacks what it needs.
+/// Refuses a key that is given although `model` does not meet the key's condition.
 void refuse_without_need(const Settings& settings, const KeyInfo& info);
 
-/// Runs `read`; a UsageError of it is kept as a mistake of `key`, to be told with the others by Settings::finish().
+/// Runs `read`. A UsageError becomes a mistake of `key`, which Settings::finish() reports together with the others.
 template <class Read>
 void keep_mistake_of(Settings& settings, std::string_view key, const Read& read) {
   try {
@@ -24,9 +24,9 @@ void keep_mistake_of(Settings& settings, std::string_view key, const Read& read)
   }
 }
 
-/// Puts what the settings give over `object`, which holds the defaults, row by row. Where `complete`, the defaults of
-/// required keys are good ones. `model` is what rows need; of ModelConfig's own rows the object itself. Mistakes are
-/// kept, and the default stays.
+/// Sets the members of `object`, which holds the defaults, from the settings, row by row. With `complete`, the defaults
+/// of required keys are valid. Conditions of rows refer to `model`; for rows of ModelConfig, to the object itself.
+/// After a mistake, which is kept, the default stays.
 template <class S>
 void read_rows(Settings& settings, std::span<const KeyRow<S>> rows, S& object, const ModelConfig& model,
                bool complete = false) {
@@ -53,7 +53,7 @@ void read_rows(Settings& settings, std::span<const KeyRow<S>> rows, S& object, c
   }
 }
 
-/// Keeps as mistakes the given keys whose values have no effect, since `model` lacks what the rows need.
+/// Keeps as mistakes the given keys whose values have no effect, because `model` does not meet the rows' conditions.
 template <class S>
 void refuse_without_effect(Settings& settings, std::span<const KeyRow<S>> rows, const S& object,
                            const ModelConfig& model) {

@@ -1,5 +1,5 @@
 #pragma once
-/// A run file (TOML): what `moe train` does. Its keys are the rows of train/run_keys.h and model/keys.h.
+/// A run file (TOML), which says what `moe train` does. Its keys are the rows of train/run_keys.h and model/keys.h.
 
 #include <functional>
 #include <string>
@@ -22,16 +22,16 @@ struct DataConfig {
 
 struct EvaluationConfig {
   int64_t every = 0;        ///< steps; 0: only after the last step
-  int64_t batch_rows = 0;   ///< rows computed together
-  bool rows_follow = true;  ///< they are those of a microbatch
+  int64_t batch_rows = 0;   ///< rows that are computed together
+  bool rows_follow = true;  ///< true: the same number as in a microbatch
   int64_t every_nth = 1;    ///< of the documents
 };
 
 struct CheckpointConfig {
   int64_t every = 0;       ///< steps; 0: only after the last step
-  double minutes = 15;     ///< the most between two; 0: no limit
+  double minutes = 15;     ///< largest number of minutes between two; 0: no limit
   int64_t keep_last = 2;   ///< older checkpoints are removed ...
-  int64_t keep_every = 0;  ///< besides, those whose step is a multiple of this; 0: none
+  int64_t keep_every = 0;  ///< also keep those whose step is a multiple of this; 0: none
 };
 
 struct SampleConfig {
@@ -50,7 +50,7 @@ struct RunConfig {
   CheckpointConfig checkpoint;
   SampleConfig sample;
   uint64_t seed = 1;
-  bool balanced_hash = false;  ///< hash tables by the training text's counts, else random
+  bool balanced_hash = false;  ///< true: hash tables are balanced by the training text's counts; false: random
   std::string run_dir = "runs/run";
   std::string preset;                     ///< model.preset; "": none
   std::string method_name;                ///< model.method; "": none
@@ -58,20 +58,21 @@ struct RunConfig {
   std::string resolved;                   ///< all keys in effect, as TOML
   std::vector<std::string> coefficients;  ///< each loss coefficient with its value and source, for people
 
-  /// Something of the microbatch is left to the program, and not settled yet.
+  /// True if the program still has to choose the microbatch.
   bool chooses_microbatch() const { return data.microbatch_rows == 0 || step.choose_recompute; }
 };
 
-/// Makes microbatches of `rows` rows, which divide the rows of a step, and all that follows from it; `resolved` stays.
+/// Sets microbatches of `rows` rows, which must divide the rows of a step, and everything that depends on it. Does not
+/// change `resolved`.
 void set_microbatch(RunConfig& run, int64_t rows, bool recompute);
 
-/// Rows of one pass over the dataset that `data` names.
+/// The number of rows in one pass over the dataset of `data`.
 using RowsPerEpoch = std::function<int64_t(const DataConfig& data, uint64_t seed)>;
 int64_t dataset_rows_per_epoch(const DataConfig& data, uint64_t seed);
 
-/// Reads all keys and checks them; unknown, mistyped or inconsistent ones are one UsageError with file, line and a
-/// suggestion for each. `dataset_vocabulary` gives model.vocab_size where the file does not (a dataset's);
-/// `rows_per_epoch` the steps of train.epochs. They are called only then.
+/// Reads all keys and checks them. Unknown, mistyped and inconsistent keys are reported in one UsageError, each with
+/// file, line and a suggestion. `dataset_vocabulary` gives model.vocab_size if the file does not; `rows_per_epoch`
+/// gives the steps for train.epochs. They are called only if needed.
 RunConfig read_run_config(Settings& settings,
                           const std::function<int64_t(const std::string& folder)>& dataset_vocabulary,
                           const RowsPerEpoch& rows_per_epoch = dataset_rows_per_epoch);

@@ -1,5 +1,6 @@
 #pragma once
-/// The tables of a run file's keys that are not the model's or the losses' (model/keys.h), and all of them as one list.
+/// The tables of a run file's keys other than those of the model and the losses (model/keys.h), and all keys as one
+/// list.
 
 #include "model/keys.h"
 #include "train/run_config.h"
@@ -15,12 +16,12 @@ std::span<const KeyRow<EvaluationConfig>> evaluation_keys();
 std::span<const KeyRow<CheckpointConfig>> checkpoint_keys();
 std::span<const KeyRow<SampleConfig>> sample_keys();
 
-/// A key as documents list it.
+/// A key in the form of the documents.
 struct ListedKey {
   const KeyInfo* info;
   std::string default_text;  ///< Markdown
 };
-/// The default of a key in Markdown, where `value` is its struct's.
+/// The default of a key in Markdown. `value` is the default in its struct.
 std::string shown_default(const KeyInfo& info, const SettingValue& value);
 template <class S>
 void list_keys(std::span<const KeyRow<S>> rows, std::vector<ListedKey>& all) {
@@ -32,7 +33,7 @@ void list_keys(std::span<const KeyRow<S>> rows, std::vector<ListedKey>& all) {
 /// Every key of a run file, section by section.
 std::vector<ListedKey> all_run_keys();
 
-/// A table in Markdown: that of all_run_keys() is in docs/training.md, and `moe train --keys` prints it.
+/// The keys as a table in Markdown. docs/training.md has the table of all_run_keys(), and `moe train --keys` prints it.
 std::string keys_as_markdown(const std::vector<ListedKey>& keys);
 
 }  // namespace moe

@@ -1,6 +1,6 @@
 #pragma once
-/// What data.microbatch_rows = "auto" and train.recompute = "auto" stand for: settled once, when a run begins, written
-/// to its run.toml and its checkpoints, and kept by every resume, on any machine.
+/// Settles data.microbatch_rows = "auto" and train.recompute = "auto". This happens once, when a run begins. The values
+/// are written to its run.toml and its checkpoints, and every resume keeps them, on any machine.
 
 #include "train/run_memory.h"
 
@@ -18,12 +18,12 @@ struct Microbatch {
 /// row, and recompute.
 Microbatch choose_microbatch(const RunConfig& run, const RunFacts& facts, const Place& place);
 
-/// Seconds of a step beside those of another choice for the same run, in a unit of its own. A step takes its products,
-/// those of recompute included, over the part of its full rate that a device reaches with microbatches of T tokens:
-/// T / (T + 8192) on a GPU, T / (T + 128) on the CPU.
+/// The time of a step, only for comparing choices for the same run, in an arbitrary unit. It is the time of the step's
+/// products (with those of recompute), divided by the fraction of its full rate that a device reaches with microbatches
+/// of T tokens: T / (T + 8192) on a GPU, T / (T + 128) on the CPU.
 double predicted_time(const MemoryPlan& plan, const StepConfig& step, bool gpu);
 
-/// Settles the run as given, its `resolved` keys too.
+/// Settles the run with these values, also in its `resolved` keys.
 void settle(RunConfig& run, const Microbatch& microbatch);
 
 /// Settles what is open as the run with this run.toml has it; false where that cannot be read or says nothing that

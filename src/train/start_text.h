@@ -1,5 +1,5 @@
 #pragma once
-/// What a person wants to know before a run: twelve lines.
+/// The twelve lines that a run prints before its first step.
 
 #include <optional>
 #include <string>
@@ -12,22 +12,22 @@ namespace moe {
 struct BeforeRun {
   const RunConfig& run;
   const RunMemory& memory;
-  const Dataset* train = nullptr;  ///< null: none is given, as in a dry run
+  const Dataset* train = nullptr;  ///< null: not given, as in a dry run
   const Dataset* valid = nullptr;
-  std::string device;                        ///< its name and what computes there
+  std::string device;                        ///< the name of the device that computes
   int64_t available_bytes = 0;               ///< of memory
   double product_rate = 0;                   ///< FLOP/s of one product, measured on the device
   std::optional<int64_t> resumed_step = {};  ///< nothing: a new run
 };
 
-/// Twelve lines, each with a word before it: run, device, model, data, steps, epochs, schedule, losses, compute, time,
-/// memory, checkpoints. The time is an estimate, and says so.
+/// Twelve lines, each beginning with a word: run, device, model, data, steps, epochs, schedule, losses, compute, time,
+/// memory, checkpoints. The time is an estimate, and the line says so.
 std::string start_text(const BeforeRun& before);
 
-/// What a person should reconsider: more than four epochs, a disk without room for the checkpoints. One sentence each.
+/// Warnings: more than four epochs, a disk without room for the checkpoints. One sentence each.
 std::vector<std::string> start_warnings(const BeforeRun& before);
 
-/// Seconds of a step, from the rate of one product.
+/// Seconds per step, estimated from the rate of one product.
 double estimated_step_seconds(const RunConfig& run, const MemoryPlan& plan, double product_rate);
 
 /// Bytes of one checkpoint's weights and optimiser state.

@@ -1,6 +1,6 @@
 #pragma once
-/// One training step on one device: microbatches, losses, clipping, AdamW; and the plan of its memory, which is the
-/// same code run over a null device.
+/// One training step on one device: microbatches, losses, clipping, AdamW. Also the plan of its memory, which comes
+/// from the same code, run over a null device. Use a step on one thread at a time.
 
 #include <functional>
 #include <memory>
@@ -27,48 +27,48 @@ struct StepConfig {
   AdamWConfig optimizer;
   DType dtype = DType::f32;       ///< storage of weights and activations; bf16 keeps f32 master weights
   bool recompute = false;         ///< run each layer again in backward instead of keeping its activations
-  bool choose_recompute = true;   ///< recompute is not settled yet (train/settle.h); no step looks at this
+  bool choose_recompute = true;   ///< recompute is not settled yet (train/settle.h); a step does not read this
   int64_t microbatch_tokens = 0;  ///< rows times sequence length
   int64_t sequence_length = 0;
   int64_t microbatches = 1;                 ///< per step
-  int64_t head_logits = Pass::kHeadLogits;  ///< computed at once (nn/head.h)
-  uint64_t seed = 0;                        ///< of the routers' draws
+  int64_t head_logits = Pass::kHeadLogits;  ///< number computed at once (nn/head.h)
+  uint64_t seed = 0;                        ///< seed of the routers' draws
   int64_t second_stage = 0;                 ///< the first step of StableMoE's second stage; 0: there is none
 
-  /// Of a microbatch whose first token is the step's token number `first_token`.
+  /// For a microbatch whose first token is token number `first_token` of the step.
   RouteMode mode(int64_t step, int64_t first_token) const;
 };
 
-/// Bytes by life class. `saved` lives from forward to backward, `scratch` within a block.
+/// Bytes by lifetime. `saved` lives from forward to backward, `scratch` within a block.
 struct MemoryPlan {
   int64_t parameters = 0;
   int64_t gradients = 0;
-  int64_t added_gradients = 0;  ///< those of them that are 0 at a step's begin and added to
+  int64_t added_gradients = 0;  ///< the part of them that is set to 0 at the beginning of a step and then added to
   int64_t optimizer = 0;
   int64_t batch = 0;
   int64_t saved = 0;
-  int64_t saved_in_gradients = 0;  ///< of `saved`, what lies in the gradients' memory (train/shared_memory.h)
+  int64_t saved_in_gradients = 0;  ///< the part of `saved` that overlaps the gradients' memory (train/shared_memory.h)
   int64_t scratch = 0;
   std::vector<Arena::Buffer> saved_at_peak;
   std::vector<Arena::Buffer> scratch_at_peak;
   std::map<std::string, CountingBackend::Cost> costs;  ///< of one microbatch and the optimiser
   int64_t microbatch_flops = 0;
 
-  /// What saved activations take beside the gradients.
+  /// The memory of saved activations outside the gradients' memory.
   int64_t saved_alone() const { return saved - saved_in_gradients; }
   int64_t total() const { return parameters + gradients + optimizer + batch + saved_alone() + scratch; }
 };
 
-/// What the step will hold and compute, without allocating it.
+/// The memory and costs of the step, without allocating anything.
 MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);
 
-/// What one step gave. Losses are the whole step's; balance losses have alpha inside.
+/// The results of one step. Losses are those of the whole step; balance losses include alpha.
 struct StepReport {
   double loss = 0;               ///< mean cross-entropy over the step's target tokens
   std::vector<double> losses;    ///< [MoE layers, kRouterLosses]
   double gradient_norm = 0;      ///< before clipping
   std::vector<int32_t> counts;   ///< [MoE layers, E]: tokens that chose each expert
-  std::vector<int32_t> dropped;  ///< [MoE layers]: choices that found their expert full
+  std::vector<int32_t> dropped;  ///< [MoE layers]: choices whose expert was full
 
   double router_loss(RouterLoss kind, int64_t moe_layer) const {
     return losses[static_cast<size_t>(moe_layer * kRouterLosses + static_cast<int64_t>(kind))];
@@ -79,7 +79,7 @@ struct StepReport {
 
 class TrainingStep {
  public:
-  /// Allocates everything; `plan` is plan_training of the same arguments. Weights are uninitialised.
+  /// Allocates everything. `plan` is plan_training of the same arguments. Weights are uninitialised.
   TrainingStep(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan, Device& device,
                Backend& backend);
   ~TrainingStep();
@@ -87,9 +87,9 @@ class TrainingStep {
   TrainingStep& operator=(const TrainingStep&) = delete;
 
   const std::vector<Parameter>& table() const { return table_; }
-  /// In the order of the table: parameters (Parameter::storage), gradients (stat), master (stat; the parameters
-  /// themselves unless bf16), exp_avg, exp_avg_sq (stat). What is not trained has no gradient, is its own master and
-  /// has no moments.
+  /// In the order of the table: parameters (Parameter::storage), gradients (stat), master (stat; for bf16 a copy,
+  /// otherwise the parameters themselves), exp_avg, exp_avg_sq (stat). A parameter that is not trained has no gradient
+  /// and no moments, and is its own master.
   const std::vector<View>& parameters() const { return parameters_; }
   const std::vector<View>& gradients() const { return gradients_; }
   const std::vector<View>& masters() const { return masters_; }
@@ -97,22 +97,22 @@ class TrainingStep {
   const std::vector<View>& exp_avg_sq() const { return exp_avg_sq_; }
   const Model& model() const { return *model_; }
 
-  /// Draws the initial weights and zeroes the optimiser. Hash tables are balanced where `token_counts` (of the training
-  /// text, by id) are given, else random. The threads of `pool` share the work (null: the calling thread has it alone);
-  /// their number changes nothing in the result.
+  /// Draws the initial weights and sets the optimiser state to zero. Hash tables are balanced if `token_counts` (of the
+  /// training text, by id) are given, else random. The threads of `pool` share the work (null: the calling thread does
+  /// it alone); their number does not change the result.
   void initialize(uint64_t seed, double standard_deviation, std::span<const int64_t> token_counts = {},
                   ThreadPool* pool = nullptr);
-  /// After masters were set from outside: makes the parameters their rounded copies.
+  /// Call it after masters were set from outside: sets the parameters to their rounded copies.
   void parameters_from_masters();
 
-  /// Step number `step`'s (from 1) losses and gradients over `microbatches` batches got from `batch(index)`; the
-  /// optimiser is not touched. The step scope runs a counting pass over all of them first.
+  /// Computes the losses and gradients of step number `step` (from 1) over `microbatches` batches from `batch(index)`.
+  /// Does not change the optimiser state. Step scope first runs a counting pass over all of them.
   void accumulate(const std::function<Batch(int64_t)>& batch, int64_t step = 1);
-  /// Clips, updates the parameters as step number `step` (from 1) and reports. Where the gradients' norm is not finite
+  /// Clips, updates the parameters as step number `step` (from 1), and reports. If the gradients' norm is not finite,
   /// no parameter and no optimiser state changes.
   StepReport update(int64_t step, double learning_rate);
-  /// Which of the last step's gradients, and which of the weights as they are, hold a value that is not finite: indices
-  /// into the table, ascending.
+  /// The gradients of the last step, and the current weights, that hold a value that is not finite: indices into the
+  /// table, ascending.
   struct NotFinite {
     std::vector<size_t> gradients, weights;
   };
@@ -130,7 +130,8 @@ class TrainingStep {
   std::vector<View> push_like_parameters(const char* what, DType dtype, const ArenaOf& arena_of);
   void make_batch_buffers();
   void begin(int64_t targets, int64_t tokens);
-  /// A counting pass comes before the step's microbatches: not in StableMoE's second stage, which has no losses.
+  /// True if a counting pass comes before the step's microbatches. StableMoE's second stage has no losses and needs
+  /// none.
   bool counts_first(const RouteMode& mode) const;
   TokenViews upload(const Batch& batch);
   void count_microbatch(const Batch& batch, const RouteMode& mode);

@@ -1,5 +1,5 @@
 #pragma once
-/// How blocks lie in memory, byte by byte, and the f16 numbers in them.
+/// The layout of blocks in memory, byte by byte, and the f16 numbers in them.
 
 #include <array>
 #include <cstdint>
@@ -46,8 +46,9 @@ struct Q5K {
   std::array<uint8_t, 32> high;
   std::array<uint8_t, 128> q;
 };
-/// Of each half of 128 elements, four runs of 32: run r has its low four bits in bytes [32 (r % 2), ...) of the half's
-/// 64 (the low ones for r < 2), its two high bits at bit 2 r of the half's 32 bytes of `high`.
+/// In each half of 128 elements there are four runs of 32. Run r has its low four bits in bytes [32 (r % 2), ...) of
+/// the half's 64 (the low bits of the bytes for r < 2), and its two high bits at bit 2 r of the half's 32 bytes of
+/// `high`.
 struct Q6K {
   std::array<uint8_t, 128> low;
   std::array<uint8_t, 64> high;
