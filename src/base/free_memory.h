@@ -17,7 +17,7 @@ int64_t free_host_memory(const fs::path& root = "/");
 /// Bytes of memory that this process has now (its resident set); 0 where that cannot be read.
 int64_t resident_bytes(const fs::path& root = "/");
 
-/// What the process can use in all: what it has and what is free, less a fiftieth of that as a reserve.
+/// All memory that the process can use: what it has and what is free, minus a fiftieth as a reserve.
 int64_t usable_host_memory(const fs::path& root = "/");
 
 }  // namespace moe

@@ -11,7 +11,7 @@
 namespace moe {
 namespace {
 
-// Fields that are read below and are no key of the table (model/keys.h).
+// Fields that are read below and that are not keys of the table (model/keys.h).
 constexpr std::array kHonoured =
     std::to_array<std::string_view>({"rope_scaling", "rope_parameters", "bos_token_id", "eos_token_id", "pad_token_id",
                                      "model_type", "architectures", "hidden_act", "attention_dropout"});
@@ -154,7 +154,7 @@ void check_fixed_fields(const Json& json, const std::string& name, const Family&
   }
 }
 
-/// The field's value, of the row's kind; nothing where it is absent or null.
+/// The field's value, of the row's kind; nothing if it is absent or null.
 std::optional<SettingValue> read_field(const Json& json, const std::string& name, const KeyRow<ModelConfig>& row,
                                        std::string_view field) {
   const Json* found = json_find(json, field, name);

@@ -7,7 +7,7 @@ namespace {
 
 using Has = std::function<bool(const std::string&)>;
 
-/// Cuts one of our parameters into consecutive Hugging Face tensors.
+/// Divides one of our parameters into consecutive Hugging Face tensors.
 class Cutter {
  public:
   Cutter(std::vector<HfTensor>& tensors, size_t parameter, std::string prefix, const Has& has)
@@ -18,7 +18,7 @@ class Cutter {
     offset_ += tensor.elements();
     tensors_.push_back(std::move(tensor));
   }
-  /// The whole parameter, where the file has it under this name.
+  /// The whole parameter, if the file has it under this name.
   bool takes_whole(const std::string& name, std::vector<int64_t> shape) {
     if (!has_ || !has_(prefix_ + name)) return false;
     take(name, std::move(shape));

@@ -47,7 +47,7 @@ void save_parts(const fs::path& path, const Part* begin, const Part* end, Device
     declarations.push_back({part->name, type, part->shape});
   }
   SafetensorsWriter writer(path, std::move(declarations));
-  size_t largest = 0;  // a buffer that grew would hold two of them for a while
+  size_t largest = 0;  // a buffer that grows would exist twice for a while
   for (const Part* part = begin; part != end; ++part) largest = std::max(largest, part->view.bytes());
   std::vector<char> host;
   host.reserve(largest);
@@ -114,7 +114,7 @@ void check_tensor(const TensorFiles::Place& place, const Expected& expected, con
   }
 }
 
-// True for a tensor whose content the config already says: rotary frequencies of old files, a tied head's copy.
+// True for a tensor whose content is already known: rotary frequencies of old files, a tied head's copy.
 bool is_redundant(const TensorFiles& files, const SafetensorsTensor& tensor, const ModelConfig& config) {
   if (tensor.name.ends_with(".rotary_emb.inv_freq")) return true;
   if (!config.tie_word_embeddings || tensor.name != "lm_head.weight") return false;
@@ -133,7 +133,7 @@ void refuse_extra(const TensorFiles& files, const std::set<std::string>& expecte
   }
 }
 
-/// Every expected tensor is there as it must be, and no other is.
+/// Every expected tensor exists and is right, and there is no other tensor.
 void check_tensors(const TensorFiles& files, const std::vector<Expected>& tensors, const ModelConfig& config) {
   std::set<std::string> names;
   for (const Expected& expected : tensors) {

@@ -1,5 +1,5 @@
 #pragma once
-/// What `moe convert` and `moe init` share: the checked output folder, progress, the table at the end.
+/// Code that `moe convert` and `moe init` share: the checked output folder, progress, the table at the end.
 
 #include <string>
 #include <vector>
@@ -11,7 +11,7 @@
 
 namespace moe {
 
-/// Options of a model folder that is written.
+/// Options of a model folder to write.
 struct ModelOutput {
   std::string folder;
   std::string dtype;  ///< "": as the source stores it
@@ -21,11 +21,11 @@ struct ModelOutput {
 /// Declares --dtype and --threads.
 void add_model_output_options(CLI::App& command, ModelOutput& output, const std::string& dtype_help);
 
-/// Refuses a folder that cannot be written or is not empty, and types that no folder has, before any work.
+/// Before any work: refuses a folder that cannot be written or is not empty, and types that no folder can have.
 void check_model_output(const ModelOutput& output);
 
-/// Writes the source's weights, config.json and a model card, and copies `companions`; complete or absent. Prints a
-/// table: type, size and error by kind of tensor.
+/// Writes the source's weights, config.json and a model card, and copies `companions`. The folder is complete or
+/// absent. Prints a table: type, size and error for each kind of tensor.
 void write_model_folder(const ModelOutput& output, const WeightSource& source, const std::vector<fs::path>& companions,
                         const std::string& origin);
 

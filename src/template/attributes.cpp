@@ -8,7 +8,7 @@
 namespace moe::jinja {
 namespace {
 
-// A method of text, a list or a dictionary, together with what it is of.
+// A method of text, a list or a dictionary, together with its object.
 struct BoundMethod : Object {
   BoundMethod(Value value, const Method& its_method) : self(std::move(value)), method(its_method) {}
   bool member(std::string_view, Value&) override { return false; }
@@ -30,7 +30,7 @@ Value forbidden(const Value& value, std::string_view name) {
       fmt::format("the attribute '{}' of a '{}' may not be used in a template", name, type_name(value)), true);
 }
 
-// What Python's getattr finds; false where it finds nothing.
+// The result of Python's getattr; false if there is none.
 bool find_attribute(const Value& value, std::string_view name, Value& out) {
   if (value.is(Type::space) || value.is(Type::object) || value.is(Type::callable)) {
     if (!value.object().member(name, out)) return false;
@@ -58,7 +58,7 @@ bool find_attribute(const Value& value, std::string_view name, Value& out) {
   return true;
 }
 
-// What value[key] finds; false where it finds nothing.
+// The result of value[key]; false if there is none.
 bool find_item(const Value& value, const Value& key, Value& out) {
   if (value.is(Type::dict)) {
     if (key.is(Type::list) || key.is(Type::dict)) return false;
@@ -82,7 +82,7 @@ bool find_item(const Value& value, const Value& key, Value& out) {
   return true;
 }
 
-// A bound of a slice: none where it is absent.
+// A bound of a slice; none if it is absent.
 std::optional<int64_t> bound(const Value& value) {
   if (value.is(Type::none)) return std::nullopt;
   value.require_defined();

@@ -22,7 +22,7 @@ Value safe(const Value& value, const Arguments& arguments) {
   return value.is_markup() ? value : Value(as_text(value), true);
 }
 
-// The entity that begins `text` (behind &), appended as the character that it stands for; 0 where it is none.
+// Appends the character of the entity that begins `text` (after &). Returns 0 if there is no entity.
 size_t append_entity(std::string_view text, std::string& out) {
   struct Entity {
     std::string_view name, text;

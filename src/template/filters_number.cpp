@@ -11,7 +11,7 @@
 namespace moe::jinja {
 namespace {
 
-// Without underscores, which may stand between two digits alone; nothing where one stands elsewhere.
+// The text without underscores. They are allowed only between two digits; nothing if one is elsewhere.
 std::optional<std::string> without_underscores(std::string_view text) {
   const auto is_word = [](char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
@@ -118,7 +118,7 @@ Value absolute(const Value& value, const Arguments& arguments) {
   return value.integer() < 0 ? negative(value) : Value(value.integer());
 }
 
-// Halves go to the even neighbour of the digit that stays, by the number's exact value.
+// A half goes to the even neighbour of the remaining digit, by the number's exact value.
 Value rounded(const Value& value, int64_t digits) {
   if (digits > 300 || digits < -300) return value;
   const double scale = std::pow(10.0, static_cast<double>(-digits));

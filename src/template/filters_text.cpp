@@ -11,7 +11,7 @@
 namespace moe::jinja {
 namespace {
 
-// The value as text; what is text already stays as it is, its mark included.
+// The value as text. A value that is text stays unchanged, with its mark.
 Value soft_text(const Value& value) { return value.is_string() ? value : Value(as_text(value)); }
 
 Value like(const Value& original, std::string text) { return Value(std::move(text), original.is_markup()); }
@@ -41,7 +41,7 @@ Value replace(const Value& value, const Arguments& arguments) {
   return Value(replaced(as_text(value), as_text(bound.required(0)), as_text(bound.required(1)), limit));
 }
 
-// Words begin behind white space, dashes and opening brackets.
+// Words begin after white space, dashes and opening brackets.
 Value title(const Value& value, const Arguments& arguments) {
   const Bound bound(arguments, "title", {});
   const Value text = soft_text(value);

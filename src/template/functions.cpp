@@ -12,7 +12,7 @@
 namespace moe::jinja {
 namespace {
 
-constexpr int64_t kLongestRange = 100'000;  // the sandbox of jinja2 has the same
+constexpr int64_t kLongestRange = 100'000;  // the same limit as in jinja2's sandbox
 
 struct Function : Object {
   Function(std::string its_name, std::function<Value(const Arguments&)> its_body)
@@ -56,7 +56,7 @@ Value range(const Arguments& arguments) {
   return Value(Type::range, std::make_shared<Range>(std::move(items), start, stop, step));
 }
 
-// What dict() and namespace() put together: a mapping or pairs, and named arguments.
+// Builds what dict() and namespace() return, from a mapping or pairs, and named arguments.
 void fill(Dict& dict, const Arguments& arguments, const char* name) {
   if (arguments.positional.size() > 1)
     fail("{} expected at most 1 argument, got {}", name, arguments.positional.size());
@@ -137,7 +137,8 @@ Value raise_exception(const Arguments& arguments) {
   throw Error(as_text(bound.required(0)));
 }
 
-// Python's strftime: the C library's, but for what needs a time zone or parts of a second, which a plain time lacks.
+// Python's strftime. It is the C library's, except for directives that need a time zone or parts of a second, which a
+// plain time lacks.
 Value strftime_now(const Arguments& arguments, std::optional<std::time_t> now) {
   const Bound bound(arguments, "strftime_now", {"format"}, 1);
   const std::string_view asked = bound.text(0, {});

@@ -22,7 +22,7 @@ bool in_ranges(std::span<const unicode::CodePointRange> ranges, char32_t c) {
                      [&](const auto& range) { return c >= range.first && c <= range.last; });
 }
 
-// Appends the other case; false where the table has none.
+// Appends the other case; false if the table has none.
 bool append_case(const CaseTable& table, char32_t c, std::string& out) {
   const auto text = std::lower_bound(table.texts.begin(), table.texts.end(), c,
                                      [](const CaseText& row, char32_t code) { return row.letter < code; });
@@ -32,7 +32,7 @@ bool append_case(const CaseTable& table, char32_t c, std::string& out) {
   }
   auto run = std::upper_bound(table.runs.begin(), table.runs.end(), c,
                               [](char32_t code, const CaseRun& row) { return code < row.first; });
-  // Runs of every second letter interleave, so the one before may be the one that holds the letter.
+  // Runs of every second letter interleave, so the previous run may contain the letter.
   for (int tries = 0; tries < 2 && run != table.runs.begin(); ++tries) {
     --run;
     if (c > run->last || (c - run->first) % run->step != 0) continue;
@@ -73,7 +73,7 @@ std::u32string decoded(std::string_view text) {
   return points;
 }
 
-// A sigma ends a word where a letter stands before it and none behind it.
+// A sigma ends a word if there is a letter before it and none after it.
 bool is_final_sigma(const std::u32string& text, size_t at) {
   size_t i = at;
   while (i > 0 && is_case_ignorable(text[i - 1])) --i;

@@ -114,7 +114,7 @@ class Lexer {
     after_block_end(sign);
   }
 
-  // White space behind the end of a block or comment.
+  // White space after the end of a block or comment.
   void after_block_end(char sign) {
     if (sign == '-') {
       skip_spaces();
@@ -123,7 +123,7 @@ class Lexer {
     }
   }
 
-  // {% raw %} ... {% endraw %}, whose begin up to the sign has been read. False: it is another block.
+  // {% raw %} ... {% endraw %}; its beginning up to the sign has been read. Returns false for another block.
   bool raw() {
     const size_t start = at_;
     skip_spaces();
@@ -211,7 +211,7 @@ class Lexer {
     return true;
   }
 
-  // Digits with single underscores between them, appended to `digits`; false where there is none.
+  // Appends digits with single underscores between them to `digits`; false if there are none.
   bool digits(size_t& at, int base, std::string& out, bool may_begin_with_underscore = false) const {
     bool any = false;
     for (;;) {
@@ -311,9 +311,9 @@ class Lexer {
 
   std::string source_;
   size_t at_ = 0;
-  size_t counted_ = 0;  // bytes whose line ends are in line_
+  size_t counted_ = 0;  // number of bytes whose line ends are counted in line_
   int line_ = 1;
-  std::string open_;  // closing brackets that are due
+  std::string open_;  // closing brackets that are still expected
   std::vector<LexedToken> tokens_;
 };
 

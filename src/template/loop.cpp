@@ -9,7 +9,7 @@
 namespace moe::jinja {
 namespace {
 
-// The items of a loop, one at a time: a condition is asked when its item's turn comes, and a generator is used up.
+// The items of a loop, one at a time. A condition is evaluated when its item's turn comes, and a generator is used up.
 class ItemSource {
  public:
   ItemSource(const Value& iterable, std::function<bool(const Value&)> condition)
@@ -31,13 +31,13 @@ class ItemSource {
     return std::nullopt;
   }
 
-  /// All items, where that is known without asking a condition.
+  /// The number of all items, if it is known without evaluating a condition.
   std::optional<size_t> size() const {
     if (condition_ || iterable_.is(Type::generator)) return std::nullopt;
     return items_->size();
   }
 
-  /// Takes all items that are left, and gives them one by one from then on.
+  /// Takes all remaining items, and gives them one by one afterwards.
   size_t collect() {
     Values left;
     while (auto item = next()) left.push_back(std::move(*item));
@@ -214,7 +214,7 @@ Flow Renderer::loop(const Statement& statement, const Value& items, const ScopeP
     forget_at_end(object);
     loop_value = Value::object(object);
   }
-  bool finished_round = false;  // a first round that break or continue ends leaves the else part to run, as in jinja2
+  bool finished_round = false;  // if break or continue ends the first round, the else part runs, as in jinja2
   auto inner = std::make_shared<Scope>(scope);
   Flow flow = Flow::normal;
   while (flow != Flow::leave_loop && object->advance()) {

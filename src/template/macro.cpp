@@ -49,7 +49,7 @@ bool Macro::member(std::string_view name, Value& out) {
   return true;
 }
 
-// What is left of the arguments, for bodies that ask for it; others must leave nothing.
+// The remaining arguments, for bodies that use them. For other bodies there must be none.
 void Macro::pass_rest(const Arguments& arguments, std::vector<bool>& used, Scope& inner) const {
   const Signature& signature = statement.signature;
   const auto& names = signature.parameter_names;

@@ -123,7 +123,7 @@ const Method* find_method(const Value& value, std::string_view name) {
       return find_in(kTuple, name);
     case Type::boolean:
     case Type::integer:
-      // Python 3.12 gave integers is_integer; no template can count on it.
+      // Integers have is_integer only since Python 3.12, so templates cannot rely on it.
       return name == "is_integer" ? nullptr : find_in(kNumber, name);
     case Type::real:
       return find_in(kNumber, name);

@@ -42,7 +42,7 @@ std::string padded(std::string_view prefix, std::string_view body, const FormatS
   return repeated(spec.fill, missing / 2) + whole + repeated(spec.fill, missing - missing / 2);
 }
 
-// Digits in groups from the right; with zeros as padding these are grouped too.
+// Digits in groups from the right. If the padding is zeros, these are grouped too.
 std::string grouped(std::string digits, const FormatSpec& spec, size_t size, int64_t room) {
   if (spec.grouping == 0) return digits;
   if (spec.fill == "0" && spec.align == '=') {

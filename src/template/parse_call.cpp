@@ -1,4 +1,4 @@
-// What stands behind a value in an expression: members, calls, filters and tests.
+// The parts of an expression that follow a value: members, calls, filters and tests.
 
 #include <algorithm>
 

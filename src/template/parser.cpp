@@ -59,7 +59,7 @@ class Parser : public ExpressionParser {
     }
   }
 
-  // The body of a block, behind its own tag; the tag that ends it is the next token.
+  // The body of a block, after its own tag. The tag that ends it is the next token.
   Body body_until(const Ends& ends) {
     skip_symbol(":");
     const int line = token().line;
@@ -110,7 +110,7 @@ class Parser : public ExpressionParser {
     return made;
   }
 
-  // A body whose variables are its own: what is unknown in it is so for certain.
+  // A body with its own variables: an unknown name in it is certainly unknown.
   Body inner_body(std::string_view end) {
     const size_t unknown_before = unknown_.size();
     Body body = body_to_end(end);
@@ -176,7 +176,7 @@ class Parser : public ExpressionParser {
     expect_symbol(")");
   }
 
-  // A body that runs when it is called, apart from the loops around it.
+  // A body that runs when it is called, independently of the loops around it.
   void macro_body(Statement& made, std::string_view end) {
     const int loops = loops_;
     loops_ = 0;
@@ -274,7 +274,7 @@ class Parser : public ExpressionParser {
     return statement_at(tag.text == "break" ? Action::break_loop : Action::continue_loop, tag.line);
   }
 
-  // There is nothing to load another template from, so all that stands in the tag is passed over.
+  // Another template cannot be loaded, so everything in the tag is skipped.
   std::unique_ptr<Statement> unsupported(const LexedToken& tag) {
     auto made = statement_at(Action::unsupported, tag.line);
     made->data = tag.text;
@@ -283,7 +283,7 @@ class Parser : public ExpressionParser {
     return made;
   }
 
-  int loops_ = 0;  // loops round this place that break would leave
+  int loops_ = 0;  // loops around this place that break would leave
   std::vector<std::string> blocks_;
 };
 

@@ -9,7 +9,8 @@
 namespace moe::jinja {
 namespace {
 
-// Values inside others that are shown; deeper ones cannot come from a file (src/formats/json.h), only from a template.
+// The deepest nesting of values that is shown. Deeper values cannot come from a file (src/formats/json.h), only from a
+// template.
 constexpr int kDeepest = 600;
 
 class Writer {

@@ -91,7 +91,7 @@ std::string Renderer::recursive_loop(const Statement& statement, const Value& it
   return capture.taken();
 }
 
-// A level of statements or expressions: the thread's stack is finite.
+// A level of statements or expressions. The stack of the thread is limited.
 class Nested {
  public:
   Nested() {

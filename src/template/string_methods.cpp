@@ -11,7 +11,7 @@
 namespace moe::jinja {
 namespace {
 
-// Text that a method makes is marked as HTML where the method's own text is.
+// The text that a method makes is marked as HTML if the method's own text is.
 Value like(const Value& self, std::string text) { return Value(std::move(text), self.is_markup()); }
 
 template <std::string (*change)(std::string_view)>
@@ -137,7 +137,7 @@ Value join(const Value& self, const Arguments& arguments) {
   return like(self, std::move(text));
 }
 
-// Fills up to the width with so many copies before, the rest behind.
+// Fills up to the width: `before` says how many copies come before the text; the others come after it.
 template <class Before>
 Value filled(const Value& self, const Arguments& arguments, const char* name, Before before) {
   const Bound bound(arguments, name, {"width", "fillchar"}, 1);
@@ -154,7 +154,7 @@ Value filled(const Value& self, const Arguments& arguments, const char* name, Be
 }
 
 Value center(const Value& self, const Arguments& arguments) {
-  // Python puts the odd one before the text where the width is odd.
+  // If the width is odd, Python puts the extra one before the text.
   return filled(self, arguments, "center",
                 [](int64_t missing, int64_t width) { return missing / 2 + (missing & width & 1); });
 }
@@ -219,7 +219,7 @@ Value all_of(const Value& self, const Arguments& arguments) {
   return Value(all);
 }
 
-// True where a cased character is there and none is of another case.
+// True if there is a cased character and none of another case.
 template <bool (*fits)(char32_t)>
 Value all_cased(const Value& self, const Arguments& arguments) {
   const Bound bound(arguments, "the method", {});

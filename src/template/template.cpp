@@ -9,7 +9,7 @@
 namespace moe::jinja {
 namespace {
 
-// The thread's meter for one rendering; at its end nothing of the rendering is left.
+// The thread's meter for one rendering. When it ends, nothing of the rendering is left.
 class MeterScope {
  public:
   explicit MeterScope(const Limits& limits) : outer_(Meter::current) {

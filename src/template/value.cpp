@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kSmallDict = 12;
 
-// Exact for every pair, as Python compares an int with a float.
+// Exact for every pair, like Python's comparison of an int with a float.
 int compare_numbers(const Value& a, const Value& b) {
   if (a.is_integral() && b.is_integral()) return a.integer() < b.integer() ? -1 : a.integer() > b.integer();
   if (a.is(Type::real) && b.is(Type::real)) {

@@ -12,25 +12,25 @@ namespace {
 
 std::string with_value(const std::string& key, int64_t value) { return fmt::format(fmt::runtime(key), value); }
 
-/// Runs like one that does not fit, and which of them do.
+/// Searches for runs like one that does not fit, with other settings that fit.
 class Search {
  public:
   Search(const RunConfig& run, const RunFacts& facts, const Place& place) : run_(run), facts_(facts), place_(place) {}
 
-  /// The most rows in a microbatch, at most the run's own.
+  /// The largest number of rows in a microbatch that fits, at most the run's own.
   std::optional<int64_t> rows(bool recompute) const {
     std::vector<int64_t> divisors;
     for (int64_t rows = 1; rows <= run_.data.microbatch_rows; ++rows) {
       if (run_.data.rows_per_step % rows == 0) divisors.push_back(rows);
     }
     const auto with = [&](int64_t rows) { return changed(rows, recompute); };
-    // A single microbatch shares memory that others cannot, so that it may fit where fewer rows do not.
+    // A single microbatch shares memory that several cannot share. So it may fit where fewer rows do not.
     if (fits_with(with(divisors.back()))) return divisors.back();
     divisors.pop_back();
     return largest(divisors, with);
   }
 
-  /// The most rows in an evaluation.
+  /// The largest number of rows in an evaluation that fits.
   std::optional<int64_t> evaluated() const {
     std::vector<int64_t> rows;
     for (int64_t count = 1; count < evaluated_rows(run_, facts_); count *= 2) rows.push_back(count);
@@ -42,7 +42,7 @@ class Search {
     });
   }
 
-  /// Halves of the row's length, with one row in a microbatch and recompute.
+  /// Halves the length of a row, with one row in a microbatch and recompute.
   std::optional<int64_t> length() const {
     std::vector<int64_t> lengths;
     for (int64_t length = run_.data.sequence_length / 2; length >= 32; length /= 2) lengths.push_back(length);
@@ -55,7 +55,7 @@ class Search {
     });
   }
 
-  /// Layers, with one row in a microbatch and recompute.
+  /// Removes layers, with one row in a microbatch and recompute.
   std::optional<int64_t> layers() const {
     std::vector<int64_t> counts;
     for (int64_t count = run_.model.first_k_dense_replace + 1; count < run_.model.num_hidden_layers; ++count) {
@@ -77,7 +77,7 @@ class Search {
 
   bool fits_with(const RunConfig& run) const { return fits(run, facts_, plan_run(run, facts_, place_), place_); }
 
-  /// The last of ascending values that fits, where less needs less.
+  /// The last of ascending values that fits, if smaller values need less.
   std::optional<int64_t> largest(const std::vector<int64_t>& values,
                                  const std::function<RunConfig(int64_t)>& with) const {
     const auto too_large =

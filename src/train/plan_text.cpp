@@ -16,7 +16,7 @@ struct Term {
   int64_t buffers = 0;
 };
 
-// Buffers of the same name (one per layer) as one term, the largest first.
+// Buffers with the same name (one per layer) as one term, the largest first.
 std::vector<Term> terms_of(const std::vector<Arena::Buffer>& buffers) {
   std::map<std::string, Term> by_name;
   for (const Arena::Buffer& buffer : buffers) {
@@ -37,7 +37,7 @@ std::vector<Term> classes_of(const MemoryPlan& plan) {
           {"saved activations", plan.saved_alone()}, {"scratch", plan.scratch}};
 }
 
-// What a run holds beside its steps: on the device, on the host, or both.
+// The memory of a run besides its steps: on the device, on the host, or both.
 std::vector<Term> terms_beside(const RunMemory& memory, bool device, bool host) {
   std::vector<Term> terms;
   const auto add = [&](const char* name, int64_t bytes) { terms.push_back({name, bytes}); };
@@ -78,7 +78,7 @@ std::string compute_lines(const ModelConfig& config, const StepConfig& step) {
                                  step.microbatches, step.microbatches == 1 ? "" : "es");
   text += fmt::format("  {:<26} {:>18}\n", "exact products", flops_text(exact));
   text += fmt::format("  {:<26} {:>18}\n", "the paper's convention", flops_text(paper));
-  if (step.recompute) {  // every layer's forward once more, not the head's
+  if (step.recompute) {  // the forward pass of every layer once more, without the head
     const double head = 2 * static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size);
     const double again = sequences * (exact_flops(config, length) / 3 - head * static_cast<double>(length));
     text += fmt::format("  {:<26} {:>18}\n", "with recomputation", flops_text(exact + again));

@@ -9,7 +9,7 @@
 namespace moe {
 namespace {
 
-// Consistency between the model and the other sections, said in terms of the run file's keys.
+// Checks that the model and the other sections fit together. Errors use the run file's keys.
 void check_together(Settings& settings, RunConfig& run) {
   try {
     validate(run.model);

@@ -7,7 +7,7 @@
 namespace moe {
 namespace {
 
-constexpr double kMostNumber = 1e6;  // of numbers that have no largest value of their own
+constexpr double kMostNumber = 1e6;  // limit for numbers without a limit of their own
 constexpr int64_t kAnySeed = std::numeric_limits<int64_t>::max();
 
 constexpr KeyField<RunConfig> hash_tables() {

@@ -11,21 +11,21 @@
 namespace moe {
 namespace {
 
-/// Pages of the program that it reads later, stacks of its threads, and what the allocator keeps.
+/// Pages of the program that are read later, the stacks of its threads, and memory that the allocator keeps.
 constexpr int64_t kProgramBytes = int64_t{8} << 20;
-/// Bytes of host memory for a token: the fields of a Batch and of its upload (data/batch.h, infer/token_buffers.cpp),
-/// and of a token's loss on its way back.
+/// Bytes of host memory per token: the fields of a Batch and of its upload (data/batch.h, infer/token_buffers.cpp), and
+/// the token's loss on its way back.
 constexpr int64_t kBatchBytes = 6 * 4, kUploadBytes = 4, kReportBytes = 16, kLossBytes = 4;
-/// For a document and for a row: pieces, their order and the beginnings of rows (data/packing.h).
+/// Bytes per document and per row: pieces, their order and the beginnings of rows (data/packing.h).
 constexpr int64_t kDocumentBytes = 16, kRowBytes = 16 + 8 + 8;
-/// For a document that is evaluated, also its sums and its place in the sample.
+/// Bytes per evaluated document: also its sums and its place in the sample.
 constexpr int64_t kScoredBytes = 8 + 2 * 24;
 
 int64_t rows_of(int64_t documents, int64_t tokens, int64_t length) {
   return documents == 0 ? 0 : (tokens + length - 1) / length;
 }
 
-/// The host's copy of values that are drawn for the largest parameter (TrainingStep::initialize) or written.
+/// The host's copy of the values of the largest parameter, which are drawn (TrainingStep::initialize) or written.
 int64_t copied_bytes(const ModelConfig& model) {
   constexpr int64_t kMostDrawn = int64_t{16} << 20;
   const auto table = parameter_table(model);
@@ -70,7 +70,7 @@ int64_t RunMemory::device_total() const {
 }
 
 int64_t RunMemory::host_total() const {
-  const int64_t held = process + tables;  // from beginning to end; of the others one after another
+  const int64_t held = process + tables;  // held from beginning to end; the other parts follow one another
   if (!device_is_host) return held + std::max(batches, saving);
   return held + step.total() + workspace + evaluation + std::max({batches, saving, samples});
 }

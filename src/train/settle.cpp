@@ -14,7 +14,7 @@ constexpr int64_t kMostTokensGpu = int64_t{64} << 10, kMostTokensCpu = int64_t{2
 /// demo.toml, laptop-night.toml and moe-100m.toml no size from 2048 to 8192 tokens was faster in all, and all were
 /// within a tenth.
 constexpr double kHalfRateGpu = 8192, kHalfRateCpu = 128;
-/// Predictions are no better than this.
+/// Predictions that differ by less than this count as equal.
 constexpr double kEqual = 1.02;
 
 std::vector<int64_t> rows_to_try(const RunConfig& run, bool gpu) {

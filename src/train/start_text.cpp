@@ -10,7 +10,7 @@ namespace moe {
 namespace {
 
 constexpr double kManyEpochs = 4;
-/// Of the rate of one product, what a step usually reaches (docs/performance.md).
+/// The fraction of the rate of one product that a step usually reaches (docs/performance.md).
 constexpr double kReached = 0.5;
 
 int64_t tokens_in_all(const RunConfig& run) {
@@ -27,7 +27,7 @@ double step_flops(const RunConfig& run, const MemoryPlan& plan) {
 }
 double step_flops(const BeforeRun& before) { return step_flops(before.run, before.memory.step); }
 
-/// The most that are there at once: those that are kept, and one that is being written.
+/// The largest number of checkpoints at one time: those that are kept, and one that is being written.
 int64_t checkpoints_at_once(const RunConfig& run) {
   const CheckpointConfig& keep = run.checkpoint;
   const int64_t multiples = keep.keep_every > 0 ? run.schedule.steps / keep.keep_every : 0;
@@ -36,7 +36,7 @@ int64_t checkpoints_at_once(const RunConfig& run) {
   return std::min(written, keep.keep_last + multiples + 1);
 }
 
-/// Of the file system that the run's folder is, or will be, in.
+/// Free bytes of the file system that has, or will have, the run's folder.
 std::optional<int64_t> free_bytes(const fs::path& folder) {
   std::error_code error;
   fs::path place = fs::absolute(folder, error);
@@ -77,7 +77,7 @@ std::string checkpoints_text(const BeforeRun& before) {
   return text;
 }
 
-// Coefficients without where they come from.
+// Coefficients without their source.
 std::string losses_text(const RunConfig& run) {
   std::string text = "cross-entropy";
   for (const std::string& coefficient : run.coefficients) {
@@ -97,7 +97,7 @@ int64_t checkpoint_bytes(const ModelConfig& config, DType dtype) {
   for (const Parameter& parameter : parameter_table(config)) {
     const int64_t elements = parameter.shape.elements();
     const auto weights = bytes_of(parameter.storage(dtype), elements);
-    // Master and two moments; what is not trained is its own master.
+    // Master and two moments. A parameter that is not trained is its own master.
     bytes += weights + (parameter.trained() ? 3 * elements * static_cast<int64_t>(sizeof(float)) : weights);
   }
   return bytes;

@@ -79,7 +79,7 @@ std::unique_ptr<Arena> TrainingStep::allocate(const char* name, int64_t planned)
   return std::make_unique<Arena>(name, allocations_.back(), bytes);
 }
 
-// One block: gradients that are added to, then saved activations, which reach into the other gradients' memory.
+// One block: gradients that are added to, then saved activations, which overlap the memory of the other gradients.
 void TrainingStep::allocate_gradients_and_saved(const MemoryPlan& plan) {
   if (plan.total() == 0) {  // to be found out
     added_gradient_arena_ = allocate("gradients", 0);
@@ -115,7 +115,7 @@ void TrainingStep::make_batch_buffers() {
   tokens_ = std::make_unique<TokenBuffers>(arena, stat, tokens, config_.head_dim);
   group_ = integers("group", {tokens});
   group_tokens_ = integers("group_tokens", {tokens});
-  // What a step's report is read from lies together: read_report() copies from the first to the last.
+  // The results of a step are adjacent: read_report() copies from the first to the last.
   row_loss_ = arena.push("row_loss", stat, {step_.microbatches, tokens});
   counts_ = integers("counts", {layers, 1, config_.n_routed_experts});
   dropped_ = integers("dropped", {layers});
@@ -141,7 +141,7 @@ void TrainingStep::initialize(uint64_t seed, double standard_deviation, std::spa
                               ThreadPool* pool) {
   constexpr int64_t kBlock = int64_t{1} << 22, kPiece = int64_t{1} << 14;
   ThreadPool alone(1);
-  ThreadPool& workers = pool != nullptr ? *pool : alone;  // billions of numbers; each depends on its place alone
+  ThreadPool& workers = pool != nullptr ? *pool : alone;  // billions of numbers; each depends only on its place
   std::vector<float> values;
   for (size_t i = 0; i < table_.size(); ++i) {
     if (table_[i].is_table()) continue;
@@ -249,7 +249,7 @@ void TrainingStep::train_microbatch(const Batch& batch, int64_t index, const Rou
 void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_t step) {
   int64_t targets = 0;
   int64_t tokens = 0;
-  std::vector<Batch> batches;  // the whole step's, made before its sums of tokens are known
+  std::vector<Batch> batches;  // the batches of the whole step, made before its token counts are known
   for (int64_t i = 0; i < step_.microbatches; ++i) {
     batches.push_back(batch(i));
     targets += batches.back().num_targets;
@@ -303,7 +303,7 @@ StepReport TrainingStep::update(int64_t step, double learning_rate) {
 }
 
 StepReport TrainingStep::read_report() {
-  // All of it in one copy, so that the host waits for the device once.
+  // One copy for everything, so that the host waits for the device once.
   const auto* const begin = static_cast<const char*>(row_loss_.data);
   const auto* const end = static_cast<const char*>(norm_.data) + norm_.bytes();
   std::vector<char> block(static_cast<size_t>(end - begin));

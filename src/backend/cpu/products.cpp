@@ -3,7 +3,7 @@
 namespace moe::cpu {
 namespace {
 
-/// Floats of b that are widened at once, where K leaves the choice: part of a second-level cache.
+/// Floats of b that are widened at once, if K leaves a choice: a part of a second-level cache.
 constexpr int64_t kWidenedAtOnce = int64_t{1} << 18;
 
 Operand operand(const Factor& from) {
@@ -23,7 +23,7 @@ void multiply_native(const Context& context, const Multiplication& p, const Oper
                                  static_cast<float*>(context.scratch.of(worker)));
 }
 
-/// b of a part with all its rows as f32 in `to`.
+/// b of a part, with all its rows as f32 in `to`.
 Operand widen(const Factor& b, int64_t n, int64_t k, float* to) {
   const int64_t rows = b.rows_are_reduced ? k : n, block = storage(b.type).block;
   const int64_t width = ((b.rows_are_reduced ? n : k) + block - 1) / block * block;

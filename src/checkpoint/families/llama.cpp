@@ -1,4 +1,4 @@
-// Dense models: LLaMA 2, DeepSeek 7B and 67B, and everything else that LlamaForCausalLM computes without rope scaling.
+// Dense models: LLaMA 2, DeepSeek 7B and 67B, and all others that LlamaForCausalLM computes without rope scaling.
 
 #include "checkpoint/family.h"
 

@@ -1,4 +1,4 @@
-// Mixtral: every layer has experts of full width; the gates of the chosen ones are divided by their sum.
+// Mixtral: every layer has experts of full width. The gates of the chosen experts are divided by their sum.
 
 #include "base/error.h"
 #include "checkpoint/family.h"

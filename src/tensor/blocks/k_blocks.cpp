@@ -1,4 +1,4 @@
-// Blocks of 256 elements: parts with scales of their own, which are multiples of the block's.
+// Blocks of 256 elements. Each part has a scale of its own, which is a multiple of the block's scale.
 
 #include <algorithm>
 #include <cmath>
@@ -81,7 +81,7 @@ int multiple(float value, float unit) {
   return unit > 0 ? std::clamp(static_cast<int>(std::lrint(value / unit)), 0, kSixBits) : 0;
 }
 
-/// Multiples next to the given ones that make a part's error smaller, until there are none.
+/// Tries neighbouring multiples that make a part's error smaller, until there are none.
 void improve(const float* x, int most, float d, float dmin, int& scale, int& minimum) {
   const auto error_of = [&](int s, int m) {
     return line_error(x, kPart, most, {d * static_cast<float>(s), dmin * static_cast<float>(m)});

@@ -7,13 +7,13 @@
 namespace moe::blocks {
 namespace {
 
-/// The nearest integer in [low, high]; low where x is no number.
+/// The nearest integer in [low, high]; low if x is not a number.
 int nearest(float x, int low, int high) {
   if (x >= static_cast<float>(high)) return high;
   return x > static_cast<float>(low) ? static_cast<int>(std::lrint(x)) : low;
 }
 
-/// How many codes beyond their own the ends of the range may be given: below 0 what is outside is cut off.
+/// How many codes the ends of the range may lie beyond its own ends. Below 0, numbers outside are cut off.
 constexpr float kFirst = -1.5f, kLast = 1.5f, kBetween = 0.125f;
 
 float inverse(float step) { return step == 0 || !std::isfinite(1 / step) ? 0.0f : 1 / step; }

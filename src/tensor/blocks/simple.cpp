@@ -1,4 +1,4 @@
-// Blocks of 32 elements with one scale, and one minimum in the types that end in 1.
+// Blocks of 32 elements with one scale. Types whose names end in 1 also have one minimum.
 
 #include <algorithm>
 #include <cmath>
@@ -34,7 +34,7 @@ void set_code(Block& block, int i, int value) {
   }
 }
 
-/// 0 where there is none: such a block holds zeros, or one number.
+/// 0 if there is no inverse: such a block holds zeros, or one number.
 float inverse(float d) { return std::isfinite(1 / d) ? 1 / d : 0.0f; }
 
 /// The integer part, in [0, largest].
@@ -52,7 +52,7 @@ void read_symmetric(const void* from, float* to, int64_t elements, int offset) {
   });
 }
 
-/// The number of the largest magnitude (the first of them) becomes q = 0, so that one more code is on its side.
+/// The number with the largest magnitude (the first of them) becomes q = 0, because there is one more code on its side.
 template <class Block>
 void write_symmetric(const float* from, void* to, int64_t elements, int offset) {
   write_blocks<Block, kSize>(from, to, elements, [=](const float* x) {
@@ -61,7 +61,7 @@ void write_symmetric(const float* from, void* to, int64_t elements, int offset) 
     Block block{};
     block.d = to_f16(d);
     for (int i = 0; i < kSize; ++i) {
-      // As the definition's fused multiplication and addition: rounded once, to f32.
+      // Like the definition's fused multiplication and addition: rounded once, to f32.
       const double sum = static_cast<double>(x[i]) * static_cast<double>(scale) + offset + 0.5;
       set_code(block, i, to_code(static_cast<float>(sum), 2 * offset - 1));
     }
