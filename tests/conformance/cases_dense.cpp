@@ -116,6 +116,7 @@ Cases<Gemm> make_cases<Gemm>() {
         add_gemm(list, mnk, types, transposes, transposes % 2 == 0);
       }
     }
+    if (types.a != f32 || types.c != f32) continue;
     add_gemm(list, {5, 330, 1030}, types, 2, true);
     add_gemm(list, {5, 330, 1030}, types, 0, false);
   }
@@ -131,7 +132,6 @@ template <>
 Cases<GroupedGemm> make_cases<GroupedGemm>() {
   Cases<GroupedGemm> list;
   for (const auto& counts : kCounts) {
-    const auto experts = static_cast<int64_t>(counts.size());
     const std::vector<int64_t> offsets = offsets_of(counts);
     for (const Sizes& size : {Sizes{1, 1}, Sizes{7, 13}, Sizes{70, 33}, Sizes{48, 0}, Sizes{0, 5}, Sizes{40, 270}}) {
       for (const Types& types : kAllTypes) {

@@ -94,10 +94,29 @@ void store(void* data, DType dtype, int64_t offset, double value) {
   }
 }
 
+/// Elements of blocks, each block converted once.
+template <class T>
+void load_blocks(const View& view, std::vector<T>& values) {
+  const StorageType& type = storage(view.dtype);
+  std::vector<float> block(static_cast<size_t>(type.block));
+  size_t i = 0;
+  for_each_offset(view, [&](int64_t offset) {
+    const int64_t in_block = offset % type.block;
+    if (in_block == 0) {
+      type.to_floats(static_cast<const char*>(view.data) + bytes_of(type.dtype, offset), block.data(), type.block);
+    }
+    values[i++] = static_cast<T>(block[static_cast<size_t>(in_block)]);
+  });
+}
+
 template <class T>
 Array<T> read_as(const View& view) {
   if (!view) return {};
   Array<T> result(view.shape);
+  if (!is_plain(view.dtype)) {
+    load_blocks(view, result.values());
+    return result;
+  }
   size_t i = 0;
   for_each_offset(view,
                   [&](int64_t offset) { result.values()[i++] = static_cast<T>(load(view.data, view.dtype, offset)); });
