@@ -34,6 +34,7 @@ int64_t DatasetInfo::bytes() const {
 uint64_t tokenizer_fingerprint(const fs::path& path) {
   if (!is_folder(path)) return hash_name(read_file(path));
   if (path_exists(path / "tokenizer.json")) return hash_name(read_file(path / "tokenizer.json"));
+  if (!path_exists(path / "vocab.json")) return hash_name(read_file(path / "tokenizer.model"));
   return hash_name(read_file(path / "vocab.json") + read_file(path / "merges.txt"));
 }
 
