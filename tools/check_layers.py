@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Compares every #include "..." under src/, tests/ and bench/ with docs/layers.txt, which says what the rules mean.
 
+Also refuses products of the contract in src/nn/ outside nn/linear: a product of a weight goes through one linear map.
+
 Prints one line per mistake, FILE:LINE: what is wrong, and ends with status 1 if there is any.
 """
 
@@ -12,6 +14,8 @@ from pathlib import Path
 SOURCES = {".h", ".hpp", ".cpp", ".cc", ".cu", ".cuh", ".inc"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
 OUTSIDE_SRC = ("tests", "bench")
+PRODUCT = re.compile(r"\b(Gemm|GroupedGemm|GroupedGemmReduce)\s*\{")
+LINEAR = "src/nn/linear."
 
 
 class Layers:
@@ -83,6 +87,9 @@ def check_file(root, layers, file):
         return [f"{path}:1: this folder has no line in docs/layers.txt"]
     mistakes = []
     for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        product = PRODUCT.search(line)
+        if product and path.startswith("src/nn/") and not path.startswith(LINEAR):
+            mistakes.append(f"{path}:{number}: {product[1]} in nn/ is made by nn/linear.h alone; use its functions")
         include = INCLUDE.match(line)
         if not include:
             continue

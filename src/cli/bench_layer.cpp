@@ -23,15 +23,15 @@ struct Sizes {
 
 FfnWeights push_ffn(Arena& arena, DType dtype, int64_t width, int64_t hidden) {
   if (width == 0) return {};
-  return {.gate_up = arena.push("gate_up", dtype, {2 * width, hidden}),
-          .down = arena.push("down", dtype, {hidden, width})};
+  return {.gate_up = {arena.push("gate_up", dtype, {2 * width, hidden})},
+          .down = {arena.push("down", dtype, {hidden, width})}};
 }
 
 MoeWeights push_moe(Arena& arena, DType dtype, const ModelConfig& m) {
   const int64_t experts = m.n_routed_experts, width = m.moe_intermediate_size, hidden = m.hidden_size;
-  return {.router = {.weight = arena.push("router", dtype, {experts, hidden})},
-          .gate_up = arena.push("experts.gate_up", dtype, {experts, 2 * width, hidden}),
-          .down = arena.push("experts.down", dtype, {experts, hidden, width}),
+  return {.router = {.project = {arena.push("router", dtype, {experts, hidden})}},
+          .gate_up = {arena.push("experts.gate_up", dtype, {experts, 2 * width, hidden})},
+          .down = {arena.push("experts.down", dtype, {experts, hidden, width})},
           .shared = push_ffn(arena, dtype, m.shared_width(), hidden)};
 }
 
@@ -77,8 +77,9 @@ class Layers {
   /// and this is its effect on the logit. A skew of 0 is almost balanced, 1 is Zipf's law.
   void fill(double skew) {
     uint64_t stream = 100;
-    for (const View& view : {weights_.router.weight, weights_.gate_up, weights_.down, weights_.shared.gate_up,
-                             weights_.shared.down, dense_.gate_up, dense_.down, x_, dy_}) {
+    const MoeWeights& w = weights_;
+    for (const View& view : {w.router.project.weight, w.gate_up.weight, w.down.weight, w.shared.gate_up.weight,
+                             w.shared.down.weight, dense_.gate_up.weight, dense_.down.weight, x_, dy_}) {
       if (view) fill_randomly(backend_, device_, view, stream++);
     }
     backend_.run(Fill{.x = valid_, .value = 0});
@@ -93,7 +94,7 @@ class Layers {
       router[static_cast<size_t>(e * hidden)] = static_cast<float>(-skew * std::log(static_cast<double>(e + 1)));
     }
     for (int64_t t = 0; t < x_.size(0); ++t) tokens[static_cast<size_t>(t * hidden)] = 1;
-    set(weights_.router.weight, router);
+    set(weights_.router.project.weight, router);
     set(x_, tokens);
     layer();
     backend_.run(plan_);
@@ -120,17 +121,12 @@ class Layers {
     const View activated = pass.temporary("activated", {rows, config_.width});
     const View out = pass.temporary("out", {rows, config_.hidden});
     const View offsets = plan_.offsets;
-    const auto by_rows = [&](View a, View b, View c, bool transpose) {
-      backend_.run(GroupedGemm{.a = a, .offsets = offsets, .b = b, .c = c, .transpose_b = transpose});
-    };
-    by_rows(sorted, weights_.gate_up, gate_up, true);
-    by_rows(activated, weights_.down, out, true);
-    by_rows(out, weights_.down, activated, false);
-    backend_.run(
-        GroupedGemmReduce{.a = out, .b = activated, .offsets = offsets, .c = gradients_.down, .accumulate = false});
-    backend_.run(
-        GroupedGemmReduce{.a = gate_up, .b = sorted, .offsets = offsets, .c = gradients_.gate_up, .accumulate = false});
-    by_rows(gate_up, weights_.gate_up, sorted, false);
+    backend_.run(expert_product(weights_.gate_up, sorted, {}, offsets, gate_up));
+    backend_.run(expert_product(weights_.down, activated, {}, offsets, out));
+    backend_.run(expert_input_gradient(weights_.down, out, {}, offsets, activated));
+    expert_weight_gradient(pass, gradients_.down, out, {}, activated, {}, offsets);
+    expert_weight_gradient(pass, gradients_.gate_up, gate_up, {}, sorted, {}, offsets);
+    backend_.run(expert_input_gradient(weights_.gate_up, gate_up, {}, offsets, sorted));
     if (weights_.shared) dense_products(pass, weights_.shared, gradients_.shared);
   }
 
@@ -167,12 +163,12 @@ class Layers {
   void dense_products(Pass& pass, const FfnWeights& weights, const FfnWeights& gradients) {
     const View gate_up = pass.temporary("shared.gate_up", {x_.size(0), 2 * weights.width()});
     const View activated = pass.temporary("shared.activated", {x_.size(0), weights.width()});
-    linear(pass, x_, weights.gate_up, gate_up);
-    linear(pass, activated, weights.down, y_);
-    linear_input_gradient(pass, dy_, weights.down, activated);
-    linear_weight_gradient(pass, dy_, activated, gradients.down);
-    linear_weight_gradient(pass, gate_up, x_, gradients.gate_up);
-    linear_input_gradient(pass, gate_up, weights.gate_up, dx_);
+    linear_forward(pass, weights.gate_up, x_, gate_up);
+    linear_forward(pass, weights.down, activated, y_);
+    linear_input_gradient(pass, weights.down, dy_, activated);
+    linear_weight_gradient(pass, gradients.down, dy_, activated);
+    linear_weight_gradient(pass, gradients.gate_up, gate_up, x_);
+    linear_input_gradient(pass, weights.gate_up, gate_up, dx_);
   }
 
   MoeConfig config_;

@@ -110,33 +110,33 @@ ModelWeights bind_weights(const ModelConfig& config, const std::vector<Parameter
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     DecoderWeights decoder;
     decoder.attention_norm = next("attention.norm");
-    decoder.attention.qkv = next("attention.qkv");
-    decoder.attention.output = next("attention.output");
+    decoder.attention.qkv = {next("attention.qkv")};
+    decoder.attention.output = {next("attention.output")};
     decoder.ffn_norm = next("ffn.norm");
     if (config.is_moe_layer(layer)) {
       RouterWeights& router = decoder.moe.router;
-      if (config.routing != RoutingMethod::hash) router.weight = next("router");
+      if (config.routing != RoutingMethod::hash) router.project = {next("router")};
       if (config.has_router_bias()) router.bias = next("router.bias");
-      if (config.routing == RoutingMethod::noisy_topk) router.noise = next("router.noise");
+      if (config.routing == RoutingMethod::noisy_topk) router.noise = {next("router.noise")};
       if (config.routing == RoutingMethod::hash) router.table = next("router.table");
       if (config.routing == RoutingMethod::stable) {
         router.light_embedding = next("router.light_embedding");
-        router.light_centroids = next("router.light_centroids");
+        router.light_centroids = {next("router.light_centroids")};
       }
-      decoder.moe.gate_up = next("experts.gate_up");
-      decoder.moe.down = next("experts.down");
+      decoder.moe.gate_up = {next("experts.gate_up")};
+      decoder.moe.down = {next("experts.down")};
       if (config.n_shared_experts > 0) {
-        decoder.moe.shared.gate_up = next("shared.gate_up");
-        decoder.moe.shared.down = next("shared.down");
+        decoder.moe.shared.gate_up = {next("shared.gate_up")};
+        decoder.moe.shared.down = {next("shared.down")};
       }
     } else {
-      decoder.ffn.gate_up = next("ffn.gate_up");
-      decoder.ffn.down = next("ffn.down");
+      decoder.ffn.gate_up = {next("ffn.gate_up")};
+      decoder.ffn.down = {next("ffn.down")};
     }
     weights.layers.push_back(decoder);
   }
   weights.head.norm = next("norm");
-  weights.head.project = config.tie_word_embeddings ? weights.embedding : next("head");
+  weights.head.project = {config.tie_word_embeddings ? weights.embedding : next("head")};
   MOE_CHECK(index == table.size());
   return weights;
 }

@@ -28,7 +28,7 @@ AttentionSaved attention_forward(Pass& pass, const AttentionConfig& config, cons
                        .out = pass.save("attention.out", {count, config.q_width()}),
                        .lse = {}};
   const QkvViews parts = split(config, saved.qkv);
-  linear(pass, x, weights.qkv, saved.qkv);
+  linear_forward(pass, weights.qkv, x, saved.qkv);
   pass.backend.run(Rope{.x = parts.rotated, .table = tokens.rope});
   if (cache != nullptr) {
     pass.backend.run(KvAppend{.k = parts.k,
@@ -59,7 +59,7 @@ AttentionSaved attention_forward(Pass& pass, const AttentionConfig& config, cons
                                .out = saved.out,
                                .lse = saved.lse});
   }
-  linear(pass, saved.out, weights.output, y);
+  linear_forward(pass, weights.output, saved.out, y);
   return saved;
 }
 
@@ -72,8 +72,8 @@ void attention_backward(Pass& pass, const AttentionConfig& config, const Attenti
   const View d_qkv = pass.temporary("attention.d_qkv", {count, config.qkv_width()});
   const QkvViews parts = split(config, saved.qkv);
   const QkvViews d_parts = split(config, d_qkv);
-  linear_weight_gradient(pass, dy, saved.out, gradients.output);
-  linear_input_gradient(pass, dy, weights.output, d_out);
+  linear_weight_gradient(pass, gradients.output, dy, saved.out);
+  linear_input_gradient(pass, weights.output, dy, d_out);
   pass.backend.run(AttentionBackward{.q = parts.q,
                                      .k = parts.k,
                                      .v = parts.v,
@@ -89,8 +89,8 @@ void attention_backward(Pass& pass, const AttentionConfig& config, const Attenti
                                      .dk = d_parts.k,
                                      .dv = d_parts.v});
   pass.backend.run(Rope{.x = d_parts.rotated, .table = tokens.rope, .inverse = true});
-  linear_weight_gradient(pass, d_qkv, x, gradients.qkv);
-  linear_input_gradient(pass, d_qkv, weights.qkv, dx);
+  linear_weight_gradient(pass, gradients.qkv, d_qkv, x);
+  linear_input_gradient(pass, weights.qkv, d_qkv, dx);
 }
 
 }  // namespace moe

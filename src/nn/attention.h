@@ -3,7 +3,7 @@
 /// a = causal_attention(q, k, v);  y = a Wo^T.
 /// T tokens, D hidden size, Hq query heads, Hkv key/value heads, h head size.
 
-#include "nn/pass.h"
+#include "nn/linear.h"
 
 namespace moe {
 
@@ -20,8 +20,8 @@ struct AttentionConfig {
 
 /// Weights, or their gradients.
 struct AttentionWeights {
-  View qkv;     ///< [(Hq + 2 Hkv) h, D]: rows of q, then k, then v
-  View output;  ///< [D, Hq h]
+  Linear qkv;     ///< [(Hq + 2 Hkv) h, D]: rows of q, then k, then v
+  Linear output;  ///< [D, Hq h]
 };
 
 struct AttentionSaved {

@@ -2,17 +2,17 @@
 /// The SwiGLU feed-forward network (docs/paper.md section 1): y = (silu(x Wg^T) * (x Wu^T)) Wd^T. T tokens, D hidden
 /// size, F width. It is used for the FFN of dense layers and for the shared experts (one FFN of width K_s * w).
 
-#include "nn/pass.h"
+#include "nn/linear.h"
 
 namespace moe {
 
 /// Weights, or their gradients.
 struct FfnWeights {
-  View gate_up;  ///< [2F, D]: rows of the gate, then of the up projection
-  View down;     ///< [D, F]
+  Linear gate_up;  ///< [2F, D]: rows of the gate, then of the up projection
+  Linear down;     ///< [D, F]
 
   explicit operator bool() const { return static_cast<bool>(gate_up); }
-  int64_t width() const { return down.size(1); }
+  int64_t width() const { return down.inputs(); }
 };
 
 /// y = FFN(x); returns the saved x [Wg | Wu]^T [T, 2F].

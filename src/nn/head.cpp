@@ -23,11 +23,11 @@ HeadSaved head_norm(Pass& pass, const HeadWeights& weights, float eps, View h) {
 }
 
 void head_logits(Pass& pass, const HeadWeights& weights, View normed, View logits) {
-  linear(pass, normed, weights.project, logits);
+  linear_forward(pass, weights.project, normed, logits);
 }
 
 void head_loss(Pass& pass, const HeadWeights& weights, View normed, View targets, View row_loss) {
-  const int64_t vocabulary = weights.project.size(0);
+  const int64_t vocabulary = weights.project.outputs();
   for_each_chunk(pass, normed.size(0), vocabulary, [&](int64_t begin, int64_t count) {
     const Arena::Frame frame(pass.scratch);
     const View logits = pass.scratch.push("head.logits", pass.stat(), {count, vocabulary});
@@ -40,7 +40,7 @@ void head_loss(Pass& pass, const HeadWeights& weights, View normed, View targets
 void head_backward(Pass& pass, const HeadWeights& weights, const HeadWeights& gradients, const HeadSaved& saved, View h,
                    View targets, View gradient_scale, View row_loss, View d) {
   const Arena::Frame frame(pass.scratch);
-  const int64_t vocabulary = weights.project.size(0);
+  const int64_t vocabulary = weights.project.outputs();
   const View d_normed = pass.temporary("head.d_normed", h.shape);
   for_each_chunk(pass, h.size(0), vocabulary, [&](int64_t begin, int64_t count) {
     const Arena::Frame chunk_frame(pass.scratch);
@@ -54,12 +54,8 @@ void head_backward(Pass& pass, const HeadWeights& weights, const HeadWeights& gr
                                   .gradient_scale = gradient_scale,
                                   .d_logits = d_logits,
                                   .row_loss = row_loss.rows(begin, count)});
-    linear_input_gradient(pass, d_logits, weights.project, d_normed.rows(begin, count));
-    pass.backend.run(Gemm{.a = d_logits,
-                          .b = normed,
-                          .c = gradients.project,
-                          .transpose_a = true,
-                          .accumulate = pass.accumulate_gradients || begin > 0});
+    linear_input_gradient(pass, weights.project, d_logits, d_normed.rows(begin, count));
+    linear_weight_gradient(pass, gradients.project, d_logits, normed, begin > 0);
   });
   pass.backend.run(Fill{.x = d, .value = 0});
   pass.backend.run(RmsNormBackward{

@@ -2,13 +2,13 @@
 /// Final norm, output projection and loss. Logits are computed for one chunk of rows at a time; the whole [T, V] never
 /// exists. T tokens, D hidden size, V vocabulary.
 
-#include "nn/pass.h"
+#include "nn/linear.h"
 
 namespace moe {
 
 struct HeadWeights {
-  View norm;     ///< [D]
-  View project;  ///< [V, D]; the embedding if tied
+  View norm;       ///< [D]
+  Linear project;  ///< [V, D]; the embedding if tied
 };
 
 struct HeadSaved {
@@ -19,8 +19,9 @@ struct HeadSaved {
 /// The rows of a chunk: as many as `logits` (Pass::head_logits) allows, and at least 64.
 int64_t head_chunk_rows(int64_t vocabulary, int64_t logits = Pass::kHeadLogits);
 
-/// What a GPU takes at once. Its products need more rows than fit into a processor's cache. Each chunk reads and writes the
-/// whole gradient of the projection, so a large vocabulary gets enough rows to make that a small part of the chunk's work.
+/// What a GPU takes at once. Its products need more rows than fit into a processor's cache. Each chunk reads and writes
+/// the whole gradient of the projection, so a large vocabulary gets enough rows to make that a small part of the
+/// chunk's work.
 constexpr int64_t gpu_head_logits(int64_t vocabulary) {
   constexpr int64_t kLogits = int64_t{128} << 20, kRows = 4096;
   return vocabulary > kLogits / kRows ? kRows * vocabulary : kLogits;

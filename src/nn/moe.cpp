@@ -14,19 +14,14 @@ void experts_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weig
   const Route& route = saved.route;
   const View activated = pass.temporary("experts.activated", {rows.size(0), config.width});
   // The gate is applied before the down projection, so that backward needs no expert's output.
-  pass.backend.run(ExpertRows<SwiGlu>{
-      .first = {.a = x,
-                .a_rows = route.row_token,
-                .offsets = route.offsets,
-                .b = weights.gate_up,
-                .c = saved.gate_up,
-                .transpose_b = true},
-      .activation = {.gate_up = saved.gate_up,
-                     .scale = flat(route.choice.gates),
-                     .scale_index = route.row_slot,
-                     .row_count = row_count(route),
-                     .y = activated},
-      .last = {.a = activated, .offsets = route.offsets, .b = weights.down, .c = rows, .transpose_b = true}});
+  pass.backend.run(
+      ExpertRows<SwiGlu>{.first = expert_product(weights.gate_up, x, route.row_token, route.offsets, saved.gate_up),
+                         .activation = {.gate_up = saved.gate_up,
+                                        .scale = flat(route.choice.gates),
+                                        .scale_index = route.row_slot,
+                                        .row_count = row_count(route),
+                                        .y = activated},
+                         .last = expert_product(weights.down, activated, {}, route.offsets, rows)});
 }
 
 // The gradients of the experts' weights and gates. The gradient of each row's input stays in d_rows.
@@ -37,7 +32,7 @@ void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& wei
   const View activated = pass.temporary("experts.d_activated", {d_rows.size(0), config.width});
   // In place: gate_up becomes its gradient, the activation's gradient becomes the gated activation.
   pass.backend.run(ExpertRows<SwiGluBackward>{
-      .first = {.a = dy, .a_rows = route.row_token, .offsets = route.offsets, .b = weights.down, .c = activated},
+      .first = expert_input_gradient(weights.down, dy, route.row_token, route.offsets, activated),
       .activation = {.gate_up = saved.gate_up,
                      .scale = flat(route.choice.gates),
                      .scale_index = route.row_slot,
@@ -46,19 +41,9 @@ void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& wei
                      .d_gate_up = saved.gate_up,
                      .y = activated,
                      .d_scale = flat(d_gates)},
-      .last = {.a = saved.gate_up, .offsets = route.offsets, .b = weights.gate_up, .c = d_rows}});
-  pass.backend.run(GroupedGemmReduce{.a = dy,
-                                     .a_rows = route.row_token,
-                                     .b = activated,
-                                     .offsets = route.offsets,
-                                     .c = gradients.down,
-                                     .accumulate = pass.accumulate_gradients});
-  pass.backend.run(GroupedGemmReduce{.a = saved.gate_up,
-                                     .b = x,
-                                     .b_rows = route.row_token,
-                                     .offsets = route.offsets,
-                                     .c = gradients.gate_up,
-                                     .accumulate = pass.accumulate_gradients});
+      .last = expert_input_gradient(weights.gate_up, saved.gate_up, {}, route.offsets, d_rows)});
+  expert_weight_gradient(pass, gradients.down, dy, route.row_token, activated, {}, route.offsets);
+  expert_weight_gradient(pass, gradients.gate_up, saved.gate_up, {}, x, route.row_token, route.offsets);
 }
 
 RouterInput router_input(const MoeConfig& config, const MoeInput& input, View x) {

@@ -17,8 +17,8 @@ struct MoeConfig {
 /// Weights, or their gradients.
 struct MoeWeights {
   RouterWeights router;
-  View gate_up;       ///< [E, 2F, D]
-  View down;          ///< [E, D, F]
+  Linear gate_up;     ///< [E, 2F, D]
+  Linear down;        ///< [E, D, F]
   FfnWeights shared;  ///< the K_s shared experts as one FFN; absent when K_s = 0
 };
 

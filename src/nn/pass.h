@@ -39,19 +39,4 @@ struct TokenViews {
   int64_t count() const { return ids.size(0); }
 };
 
-/// y = x W^T.
-inline void linear(Pass& pass, View x, View weight, View y, bool accumulate = false) {
-  pass.backend.run(Gemm{.a = x, .b = weight, .c = y, .transpose_b = true, .accumulate = accumulate});
-}
-
-/// dW += dy^T x (overwritten in the first microbatch of a step).
-inline void linear_weight_gradient(Pass& pass, View dy, View x, View d_weight) {
-  pass.backend.run(Gemm{.a = dy, .b = x, .c = d_weight, .transpose_a = true, .accumulate = pass.accumulate_gradients});
-}
-
-/// dx = dy W, or dx += dy W.
-inline void linear_input_gradient(Pass& pass, View dy, View weight, View dx, bool accumulate = false) {
-  pass.backend.run(Gemm{.a = dy, .b = weight, .c = dx, .accumulate = accumulate});
-}
-
 }  // namespace moe

@@ -81,6 +81,12 @@ class CheckLayers(unittest.TestCase):
         self.write("src/base/log.h", '#include "fmt/format.h"\n')
         self.assert_only_mistake("src/base/log.h:1:", '"fmt/format.h"')
 
+    def test_a_product_in_nn_outside_the_linear_map_is_found(self):
+        self.write("docs/layers.txt", TABLE + "nn 4 0-2\n")
+        self.write("src/nn/linear.cpp", "run(Gemm{.a = x});\nrun(GroupedGemmReduce{.a = x});\n")
+        self.write("src/nn/head.cpp", "\nrun(ExpertRows<SwiGlu>{.first = op});\n  run(GroupedGemm{.a = x});\n")
+        self.assert_only_mistake("src/nn/head.cpp:3:", "GroupedGemm in nn/", "nn/linear.h")
+
     def test_a_table_that_allows_a_higher_layer_is_itself_a_mistake(self):
         self.write("docs/layers.txt", TABLE.replace("ops         2 base", "ops         2 base model"))
         self.assert_only_mistake("docs/layers.txt:3:", "model, which is not of a lower layer")

@@ -62,7 +62,7 @@ std::vector<double> layer_losses(const std::array<int, kLayers>& favoured, float
                               .mode = {.training = true},
                               .layer = layer,
                               .x = View(x.data(), DType::f64, {kTokens, kHidden})};
-      const Route route = route_forward(pass, input, {.weight = all_weights.at(layer)}, choice, false);
+      const Route route = route_forward(pass, input, {.project = {all_weights.at(layer)}}, choice, false);
       route_losses(pass, input, route);
     }
   };

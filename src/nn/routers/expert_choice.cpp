@@ -9,7 +9,7 @@ namespace {
 
 void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay) {
   route.scores = pass.saved.push("router.scores", pass.stat(), {in.tokens.count(), in.config.experts});
-  pass.backend.run(RouterScores{.x = in.x, .weight = weights.weight, .scores = route.scores});
+  pass.backend.run(RouterScores{.x = in.x, .weight = weights.project.weight, .scores = route.scores});
   if (replay) return;
   MOE_CHECK(in.tokens.row_length > 0);  // with a cache there are no rows to choose from
   pass.backend.run(ExpertChoice{.scores = route.scores,
@@ -25,7 +25,7 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
   const View d_logits = pass.scratch.push("router.d_logits", pass.stat(), route.scores.shape);
   pass.backend.run(RouterBackward{
       .scores = route.scores, .ids = route.choice.ids, .d_gates = d_gates, .group = in.group(), .d_logits = d_logits});
-  logits_backward(pass, d_logits, in.x, weights.weight, gradients.weight, dx);
+  logits_backward(pass, weights.project, gradients.project, d_logits, in.x, dx);
 }
 
 }  // namespace

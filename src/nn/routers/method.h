@@ -28,8 +28,8 @@ inline View loss_of(const RouterInput& in, RouterLoss loss) {
   return in.stats.losses.rows(static_cast<int64_t>(loss), 1);
 }
 
-/// d_weight, and dx += d_logits W.
-void logits_backward(Pass& pass, View d_logits, View x, View weight, View d_weight, View dx);
+/// The gradient of the weight, and dx += d_logits W.
+void logits_backward(Pass& pass, const Linear& map, const Linear& gradient, View d_logits, View x, View dx);
 
 /// [G, E] factors in scratch memory, all 0.
 View balance_factors(Pass& pass, const RouterInput& in);

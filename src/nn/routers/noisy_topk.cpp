@@ -16,14 +16,14 @@ void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Rou
   if (in.mode.training) {
     route.clean = pass.saved.push("router.clean", pass.stat(), shape);
     route.raw = pass.saved.push("router.noise", pass.stat(), shape);
-    logits(weights.weight, route.clean);
-    logits(weights.noise, route.raw);
+    logits(weights.project.weight, route.clean);
+    logits(weights.noise.weight, route.raw);
     pass.backend.run(RouterNoise{.clean = route.clean,
                                  .raw = route.raw,
                                  .draws = in.mode.draws("router_noise", in.layer),
                                  .noisy = route.scores});
   } else {
-    logits(weights.weight, route.scores);
+    logits(weights.project.weight, route.scores);
   }
   if (replay) return;
   pass.backend.run(RouterTopk{.scores = route.scores,
@@ -100,8 +100,8 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
                                  .draws = in.mode.draws("router_noise", in.layer),
                                  .d_clean = d_clean,
                                  .d_raw = d_raw});
-  logits_backward(pass, d_clean, in.x, weights.weight, gradients.weight, dx);
-  logits_backward(pass, d_raw, in.x, weights.noise, gradients.noise, dx);
+  logits_backward(pass, weights.project, gradients.project, d_clean, in.x, dx);
+  logits_backward(pass, weights.noise, gradients.noise, d_raw, in.x, dx);
 }
 
 }  // namespace

@@ -117,9 +117,9 @@ Draws RouteMode::draws(std::string_view what, int64_t layer) const {
   return {.seed = seed, .stream = hash_name(fmt::format("{}.{}.{}", what, layer, step)), .first = first_token};
 }
 
-void logits_backward(Pass& pass, View d_logits, View x, View weight, View d_weight, View dx) {
-  linear_weight_gradient(pass, d_logits, x, d_weight);
-  linear_input_gradient(pass, d_logits, weight, dx, true);
+void logits_backward(Pass& pass, const Linear& map, const Linear& gradient, View d_logits, View x, View dx) {
+  linear_weight_gradient(pass, gradient, d_logits, x);
+  linear_input_gradient(pass, map, d_logits, dx, true);
 }
 
 View balance_factors(Pass& pass, const RouterInput& in) {

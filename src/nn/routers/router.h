@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "nn/pass.h"
+#include "nn/linear.h"
 
 namespace moe {
 
@@ -122,12 +122,12 @@ struct LayerStats {
 
 /// Weights, or their gradients. Those that a method does not have are absent.
 struct RouterWeights {
-  View weight;                ///< [E, D]
-  View bias = {};             ///< stat [E], added to the scores for the choice only
-  View noise = {};            ///< [E, D]
-  View table = {};            ///< i32 [V]
-  View light_embedding = {};  ///< [V, kLightWidth]
-  View light_centroids = {};  ///< [E, kLightWidth]
+  Linear project = {};          ///< [E, D]
+  View bias = {};               ///< stat [E], added to the scores for the choice only
+  Linear noise = {};            ///< [E, D]
+  View table = {};              ///< i32 [V]
+  View light_embedding = {};    ///< [V, kLightWidth]
+  Linear light_centroids = {};  ///< [E, kLightWidth]
 };
 constexpr int64_t kLightWidth = 50;  ///< width of StableMoE's light router
 

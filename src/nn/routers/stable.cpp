@@ -19,12 +19,12 @@ void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Rou
   route.scores = pass.saved.push("router.scores", pass.stat(), shape);
   if (learning) route.light = pass.saved.push("router.light", pass.stat(), shape);
   pass.backend.run(
-      RouterScores{.x = in.x, .weight = weights.weight, .scoring = Scoring::sigmoid, .scores = route.scores});
+      RouterScores{.x = in.x, .weight = weights.project.weight, .scoring = Scoring::sigmoid, .scores = route.scores});
   if (replay && !learning) return;
   const Arena::Frame frame(pass.scratch);
   const View light = learning ? route.light : pass.scratch.push("router.light", pass.stat(), shape);
   pass.backend.run(
-      RouterScores{.x = light_input(pass, in, weights), .weight = weights.light_centroids, .scores = light});
+      RouterScores{.x = light_input(pass, in, weights), .weight = weights.light_centroids.weight, .scores = light});
   if (replay) return;
   pass.backend.run(RouterTopk{.scores = learning ? route.scores : light,
                               .bias = weights.bias,
@@ -90,16 +90,15 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
                                   .gate_coefficients = gate_factors(pass, in, sums),
                                   .scoring = Scoring::sigmoid,
                                   .d_logits = d_logits});
-  logits_backward(pass, d_logits, in.x, weights.weight, gradients.weight, dx);
+  logits_backward(pass, weights.project, gradients.project, d_logits, in.x, dx);
   if (!distills(in)) return;
   Distillation op = distillation(in, route);
   op.d_logits = d_logits;
   pass.backend.run(op);
   // These gradients start at 0 in every step and are always added to. After stage 1 they stay 0.
   const View rows = light_input(pass, in, weights), d_rows = pass.temporary("router.d_light_input", rows.shape);
-  pass.backend.run(
-      Gemm{.a = d_logits, .b = rows, .c = gradients.light_centroids, .transpose_a = true, .accumulate = true});
-  linear_input_gradient(pass, d_logits, weights.light_centroids, d_rows);
+  linear_weight_gradient(pass, gradients.light_centroids, d_logits, rows, true);
+  linear_input_gradient(pass, weights.light_centroids, d_logits, d_rows);
   pass.backend.run(EmbedBackward{.tokens = in.tokens.ids, .dy = d_rows, .d_table = gradients.light_embedding});
 }
 

@@ -22,7 +22,7 @@ void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Rou
   {
     const Arena::Frame frame(pass.scratch);
     pass.backend.run(RouterScores{.x = router_input(pass, in),
-                                  .weight = weights.weight,
+                                  .weight = weights.project.weight,
                                   .scoring = config.scoring,
                                   .scores = route.scores,
                                   .log_sum = route.log_sum});
@@ -134,11 +134,11 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
                                   .z_loss = in.balance.z_loss,
                                   .d_logits = d_logits});
   if (!in.mode.training || config.jitter == 0) {
-    return logits_backward(pass, d_logits, in.x, weights.weight, gradients.weight, dx);
+    return logits_backward(pass, weights.project, gradients.project, d_logits, in.x, dx);
   }
   const View d_jittered = pass.temporary("router.d_jittered", in.x.shape);
-  linear_weight_gradient(pass, d_logits, router_input(pass, in), gradients.weight);
-  linear_input_gradient(pass, d_logits, weights.weight, d_jittered);
+  linear_weight_gradient(pass, gradients.project, d_logits, router_input(pass, in));
+  linear_input_gradient(pass, weights.project, d_logits, d_jittered);
   pass.backend.run(RouterJitter{.x = d_jittered,
                                 .amount = config.jitter,
                                 .draws = in.mode.draws("router_jitter", in.layer),

@@ -1,0 +1,42 @@
+#pragma once
+/// A linear map y = x W^T, and the experts' form of it, in which every expert has its own W. All products of weights in
+/// nn/ are made here; tools/check_layers.py refuses others. I inputs, O outputs, n rows, E experts, R rows sorted by
+/// expert.
+
+#include "nn/pass.h"
+
+namespace moe {
+
+/// The weight of a linear map, or its gradient.
+struct Linear {
+  View weight = {};  ///< [O, I]; of experts [E, O, I]
+
+  explicit operator bool() const { return static_cast<bool>(weight); }
+  int64_t inputs() const { return weight.size(weight.shape.rank() - 1); }
+  int64_t outputs() const { return weight.size(weight.shape.rank() - 2); }
+};
+
+/// y [n, O] = x W^T.
+void linear_forward(Pass& pass, const Linear& map, View x, View y);
+
+/// dx [n, I] = dy W, or dx += dy W.
+void linear_input_gradient(Pass& pass, const Linear& map, View dy, View dx, bool accumulate = false);
+
+/// dW += dy^T x. The first microbatch of a step overwrites dW, unless `accumulate` is set.
+void linear_weight_gradient(Pass& pass, const Linear& gradient, View dy, View x, bool accumulate = false);
+
+/// The experts' form. The two first functions only describe the product, which is a part of an ExpertRows. `x_rows` (or
+/// `dy_rows`) i32 [R] says which row of x belongs to each of the R rows; absent: row r is row r. `offsets` i32 [E + 1]
+/// has each expert's first row.
+
+/// Row r of y [R, O] = x W_e^T.
+GroupedGemm expert_product(const Linear& map, View x, View x_rows, View offsets, View y);
+
+/// Row r of dx [R, I] = dy W_e.
+GroupedGemm expert_input_gradient(const Linear& map, View dy, View dy_rows, View offsets, View dx);
+
+/// dW_e += dy^T x over the rows of each expert. The first microbatch of a step overwrites dW.
+void expert_weight_gradient(Pass& pass, const Linear& gradient, View dy, View dy_rows, View x, View x_rows,
+                            View offsets);
+
+}  // namespace moe
