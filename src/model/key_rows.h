@@ -11,7 +11,7 @@
 ///   (docs/study.md);
 ///      a test compares.
 /// The row says everything else: the name, the values, the default where it follows from other keys (`derive`), what
-/// the key needs to have an effect (`needs`), its place in config.json (`json`) and one line of documentation. Kept
+/// the key needs to have an effect (`needs` of the model, `used` with another key of the struct), its place in config.json (`json`) and one line of documentation. Kept
 /// results of studies and half-trained runs stay good: a key that they lack counts as today's default.
 ///   An integer that also takes a word: integer<&S::rows>(1, kMostCount, {"auto", 0}): the word is the member's 0.
 ///   A boolean that also takes one: boolean_or_auto<&S::flag, &S::chosen_later>(): "auto" is the second
@@ -82,7 +82,8 @@ struct KeyInfo {
   const char* also = "";                     ///< other names that people use: words separated by blanks
   const char* shown_default = nullptr;       ///< in Markdown, if the default is not the struct's
   bool required = false;                     ///< required in a run file
-  const Need* needs = nullptr;               ///< null: the key always has an effect
+  const Need* needs = nullptr;               ///< null: no condition on the model
+  const char* used_with = nullptr;           ///< the setting of the same struct that the key belongs to; null: any
   bool absent_without_need = false;          ///< if the condition does not hold, a run file must not have the key
   bool free_on_resume = false;               ///< the final model does not depend on it, so a resumed run may change it
   Told told = Told::when_set;
@@ -119,6 +120,8 @@ struct KeyRow : KeyInfo {
   void (*set)(S&, const SettingValue&) = nullptr;
   /// Sets the default from the rows above. `before` is the struct at the beginning of reading.
   void (*derive)(S& object, const S& before) = nullptr;
+  /// The condition `used_with`, which another key of the struct meets; null: the key always has an effect.
+  bool (*used)(const S& object) = nullptr;
 };
 
 /// A row without its field.
@@ -136,6 +139,8 @@ struct KeyRest {
   const char* field = nullptr;
   bool own = false;
   void (*derive)(S& object, const S& before) = nullptr;
+  const char* used_with = nullptr;
+  bool (*used)(const S& object) = nullptr;
 };
 
 template <class S>
@@ -157,6 +162,8 @@ constexpr KeyRow<S> row(const char* key, KeyField<S> field, KeyRest<S> rest) {
   made.get = field.get;
   made.set = field.set;
   made.derive = rest.derive;
+  made.used_with = rest.used_with;
+  made.used = rest.used;
   return made;
 }
 

@@ -73,7 +73,8 @@ std::vector<ListedKey> all_run_keys() {
 std::string keys_as_markdown(const std::vector<ListedKey>& keys) {
   std::string text = "| key | values | default | meaning |\n|---|---|---|---|\n";
   for (const ListedKey& key : keys) {
-    const std::string needs = key.info->needs == nullptr ? "" : fmt::format("; needs {}", key.info->needs->text);
+    const char* need = key.info->needs != nullptr ? key.info->needs->text : key.info->used_with;
+    const std::string needs = need == nullptr ? "" : fmt::format("; needs {}", need);
     text += fmt::format("| `{}` | {} | {} | {}{} |\n", key.info->key, values_text(*key.info), key.default_text,
                         key.info->doc, needs);
   }

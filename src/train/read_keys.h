@@ -11,8 +11,8 @@ namespace moe {
 /// The value from the file or an override, if it has the key's kind and range; nothing if the key is not given.
 std::optional<SettingValue> read_value(Settings& settings, const KeyInfo& info);
 
-/// Refuses a key that is given although `model` does not meet the key's condition.
-void refuse_without_need(const Settings& settings, const KeyInfo& info);
+/// Refuses a key that is given although what it needs, for instance "routed experts", is not there.
+void refuse_without_need(const Settings& settings, const KeyInfo& info, const char* need);
 
 /// Runs `read`. A UsageError becomes a mistake of `key`, which Settings::finish() reports together with the others.
 template <class Read>
@@ -36,7 +36,7 @@ void read_rows(Settings& settings, std::span<const KeyRow<S>> rows, S& object, c
     keep_mistake_of(settings, row.key, [&] {
       if (row.absent_without_need && !row.needs->holds(model)) {
         settings.know(row.key);
-        if (settings.given(row.key)) refuse_without_need(settings, row);
+        if (settings.given(row.key)) refuse_without_need(settings, row, row.needs->text);
         return;
       }
       if (row.derive != nullptr) row.derive(object, before);
@@ -53,15 +53,18 @@ void read_rows(Settings& settings, std::span<const KeyRow<S>> rows, S& object, c
   }
 }
 
-/// Keeps as mistakes the given keys whose values have no effect, because `model` does not meet the rows' conditions.
+/// Keeps as mistakes the given keys whose values have no effect, because `model` or another key of the struct does not
+/// meet the rows' conditions.
 template <class S>
 void refuse_without_effect(Settings& settings, std::span<const KeyRow<S>> rows, const S& object,
                            const ModelConfig& model) {
   const S plain;
   for (const KeyRow<S>& row : rows) {
-    if (row.needs == nullptr || row.needs->holds(model) || !settings.given(row.key)) continue;
-    if (row.get(object) == row.get(plain)) continue;
-    keep_mistake_of(settings, row.key, [&] { refuse_without_need(settings, row); });
+    const char* missing = nullptr;
+    if (row.used != nullptr && !row.used(object)) missing = row.used_with;
+    if (row.needs != nullptr && !row.needs->holds(model)) missing = row.needs->text;
+    if (missing == nullptr || !settings.given(row.key) || row.get(object) == row.get(plain)) continue;
+    keep_mistake_of(settings, row.key, [&] { refuse_without_need(settings, row, missing); });
   }
 }
 

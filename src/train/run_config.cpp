@@ -85,6 +85,7 @@ RunConfig read_run_config(Settings& settings,
   read_rows(settings, sample_keys(), run.sample, model);
   refuse_without_effect(settings, model_keys(), model, model);
   refuse_without_effect(settings, balance_keys(), run.step.balance, model);
+  refuse_without_effect(settings, schedule_keys(), run.schedule, model);
   settings.finish();
   check_together(settings, run);
   if (run.data.microbatch_rows > 0) {

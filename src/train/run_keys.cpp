@@ -72,6 +72,12 @@ constexpr KeyRow<DataConfig> kData[] = {
                  "gradient_accumulation_steps grad_accum accumulate"}),
 };
 
+bool decays_in_steps(const Schedule& schedule) { return schedule.kind == ScheduleKind::step_decay; }
+bool decays_at_the_end(const Schedule& schedule) { return schedule.kind == ScheduleKind::wsd; }
+bool ends_at_a_ratio(const Schedule& schedule) {
+  return schedule.kind == ScheduleKind::cosine || schedule.kind == ScheduleKind::wsd;
+}
+
 constexpr KeyRow<Schedule> kSchedule[] = {
     row<Schedule>("train.steps", integer<&Schedule::steps>(1, kMostCount),
                   {.doc = "S, the optimiser's updates",
@@ -102,11 +108,20 @@ constexpr KeyRow<Schedule> kSchedule[] = {
                          schedule.warmup_steps = static_cast<int64_t>(
                              std::llround(schedule.warmup_fraction * static_cast<double>(schedule.steps)));
                        }}),
-    row<Schedule>("schedule.decay_factor", number<&Schedule::decay_factor>(0, kMostNumber), {.doc = "of `step_decay`"}),
+    row<Schedule>("schedule.decay_factor", number<&Schedule::decay_factor>(0, kMostNumber),
+                  {.doc = "the rate is multiplied by it after 80% and after 90% of the steps",
+                   .used_with = "schedule.kind = step_decay",
+                   .used = decays_in_steps}),
     row<Schedule>("schedule.final_ratio", number<&Schedule::final_ratio>(0, 1),
-                  {.doc = "r, of `cosine` and `wsd`", .also = "min_lr min_lr_ratio"}),
+                  {.doc = "r, the last rate over the peak",
+                   .also = "min_lr min_lr_ratio",
+                   .used_with = "schedule.kind = cosine or wsd",
+                   .used = ends_at_a_ratio}),
     row<Schedule>("schedule.decay_fraction", number<&Schedule::decay_fraction>(0, 1),
-                  {.doc = "of `wsd`", .also = "decay_steps decay"}),
+                  {.doc = "part of the steps in which the rate falls",
+                   .also = "decay_steps decay",
+                   .used_with = "schedule.kind = wsd",
+                   .used = decays_at_the_end}),
 };
 
 constexpr KeyRow<AdamWConfig> kOptimizer[] = {

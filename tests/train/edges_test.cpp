@@ -35,6 +35,7 @@ steps = 100
 const std::vector<std::vector<std::string>> kContexts = {{},
                                                          {"model.head_dim=8"},
                                                          {"model.n_routed_experts=0"},
+                                                         {"schedule.kind=wsd"},
                                                          {"model.method=device_limited", "model.num_experts_per_tok=3"},
                                                          {"model.method=loss_free", "model.num_experts_per_tok=3"},
                                                          {"model.method=noisy_topk"},

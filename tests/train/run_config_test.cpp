@@ -167,12 +167,22 @@ TEST(RunKeys, CombinationsThatNoMethodDefinesAreRefused) {
       HasSubstr("balance.first_choice is true, but model.scoring_func is softmax and model.topk_method noaux_tc"));
 }
 
+TEST(RunKeys, WhatTheScheduleDoesNotUseIsRefused) {
+  const std::string k = "model.num_experts_per_tok=2 ";
+  EXPECT_THAT(refusal(k + "schedule.kind=cosine schedule.decay_fraction=0.5"),
+              HasSubstr("schedule.decay_fraction is 0.5, expected to be left out: it needs schedule.kind = wsd"));
+  EXPECT_THAT(refusal(k + "schedule.final_ratio=0.5"), HasSubstr("it needs schedule.kind = cosine or wsd"));
+  EXPECT_THAT(refusal(k + "schedule.kind=wsd schedule.decay_factor=0.5"), HasSubstr("it needs schedule.kind = step_decay"));
+  EXPECT_EQ(read(k + "schedule.kind=cosine schedule.decay_fraction=0.2").schedule.decay_fraction, 0.2)
+      << "run.toml holds every default";
+}
+
 // Every number of the file arrives where the run uses it: each is one that no default is.
 TEST(RunFile, ArrivesInTheRun) {
   const RunConfig run = read(
       "data.rows_per_step=12 data.microbatch_rows=3 data.valid=v optimizer.learning_rate=0.007 optimizer.beta1=0.81 "
       "optimizer.beta2=0.82 optimizer.eps=1e-5 optimizer.weight_decay=0.3 optimizer.clip=0.7 schedule.kind=wsd "
-      "schedule.warmup_steps=17 schedule.decay_factor=0.4 schedule.final_ratio=0.2 schedule.decay_fraction=0.6 "
+      "schedule.warmup_steps=17 schedule.final_ratio=0.2 schedule.decay_fraction=0.6 "
       "train.seed=9 train.dtype=bf16 train.recompute=true train.init_std=0.03 eval.every=11 eval.batch_rows=5 "
       "eval.every_nth=7 checkpoint.every=13 checkpoint.keep_last=4 checkpoint.keep_every=26 sample.prompts=[\"a\"] "
       "sample.every=19 sample.max_new_tokens=21 sample.temperature=0.6 run.dir=somewhere "
@@ -195,7 +205,7 @@ TEST(RunFile, ArrivesInTheRun) {
   EXPECT_EQ(schedule.peak, 0.007);
   EXPECT_EQ(schedule.steps, 100);
   EXPECT_EQ(schedule.warmup_steps, 17);
-  EXPECT_EQ(schedule.decay_factor, 0.4);
+  EXPECT_EQ(read("model.num_experts_per_tok=2 schedule.decay_factor=0.4").schedule.decay_factor, 0.4);
   EXPECT_EQ(schedule.final_ratio, 0.2);
   EXPECT_EQ(schedule.decay_fraction, 0.6);
   EXPECT_EQ(run.seed, 9u);
