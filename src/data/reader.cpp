@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -146,10 +148,33 @@ void check_document_file(const fs::path& path) {
 
 namespace {
 
+/// Parsers with their buffers, for documents to come. Threads: any. A thread_local parser would register its destructor
+/// with the C library, which ends the program where there is no memory for that.
+class Parsers {
+ public:
+  using Parser = std::unique_ptr<simdjson::dom::parser>;
+
+  Parser take() {
+    const std::lock_guard lock(mutex_);
+    if (free_.empty()) return std::make_unique<simdjson::dom::parser>();
+    Parser parser = std::move(free_.back());
+    free_.pop_back();
+    return parser;
+  }
+  void give_back(Parser parser) {
+    const std::lock_guard lock(mutex_);
+    free_.push_back(std::move(parser));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<Parser> free_;
+};
+
 /// Member `field` of an object, if it is a string. Nothing if anything is unusual; then the slower parser below
 /// decides.
-std::optional<std::string> text_quickly(const std::string& value, const std::string& field) {
-  thread_local simdjson::dom::parser parser;
+std::optional<std::string> text_quickly(simdjson::dom::parser& parser, const std::string& value,
+                                        const std::string& field) {
   simdjson::dom::object object;
   if (parser.parse(value).get(object) != simdjson::SUCCESS) return std::nullopt;
   std::optional<std::string> text;
@@ -160,6 +185,14 @@ std::optional<std::string> text_quickly(const std::string& value, const std::str
     if (member.get(string) != simdjson::SUCCESS) return std::nullopt;
     text = string;
   }
+  return text;
+}
+
+std::optional<std::string> text_quickly(const std::string& value, const std::string& field) {
+  static Parsers parsers;
+  Parsers::Parser parser = parsers.take();
+  std::optional<std::string> text = text_quickly(*parser, value, field);
+  parsers.give_back(std::move(parser));
   return text;
 }
 

@@ -49,7 +49,7 @@ class RefusalsTest(unittest.TestCase):
         """Whatever the limit, there is a result or a sentence."""
         refused = 0
         for command in (("eval", "loss"), ("generate",), ("train",), ("data",), ("tokenizer", "train"), ("bench", "layer")):
-            for mib in (40, 60, 80, 100, 140, 200):
+            for mib in range(40, 201, 5):  # with many threads, what fails changes from one step to the next
                 result = run(*command, *self.small.arguments(*command), memory=mib << 20)
                 if result.returncode == 0:
                     continue
