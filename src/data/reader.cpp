@@ -173,10 +173,12 @@ class Parsers {
 
 /// Member `field` of an object, if it is a string. Nothing if anything is unusual; then the slower parser below
 /// decides.
-std::optional<std::string> text_quickly(simdjson::dom::parser& parser, const std::string& value,
-                                        const std::string& field) {
+std::optional<std::string> text_quickly(const std::string& value, const std::string& field) {
+  static Parsers parsers;
+  Parsers::Parser parser = parsers.take();
   simdjson::dom::object object;
-  if (parser.parse(value).get(object) != simdjson::SUCCESS) return std::nullopt;
+  // A parser that lacked memory once believes at the next document that it has it, so one that failed is not kept.
+  if (parser->parse(value).get(object) != simdjson::SUCCESS) return std::nullopt;
   std::optional<std::string> text;
   for (const auto& [name, member] : object) {
     std::string_view string;
@@ -185,13 +187,6 @@ std::optional<std::string> text_quickly(simdjson::dom::parser& parser, const std
     if (member.get(string) != simdjson::SUCCESS) return std::nullopt;
     text = string;
   }
-  return text;
-}
-
-std::optional<std::string> text_quickly(const std::string& value, const std::string& field) {
-  static Parsers parsers;
-  Parsers::Parser parser = parsers.take();
-  std::optional<std::string> text = text_quickly(*parser, value, field);
   parsers.give_back(std::move(parser));
   return text;
 }
