@@ -1,6 +1,7 @@
 #include "checkpoint/gguf_weights.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include "base/error.h"
@@ -28,13 +29,8 @@ class GgufPieces {
   std::vector<GgufWeights::Piece> of(const Parameter& parameter) {
     pieces_.clear();
     elements_ = 0;
-    if (parameter.layer < 0) {
-      const bool norm = parameter.kind == ParameterKind::norm;
-      const bool embedding = parameter.kind == ParameterKind::embedding;
-      take(norm ? "output_norm.weight" : (embedding ? "token_embd.weight" : "output.weight"), shape_of(parameter));
-    } else {
-      of_layer(parameter);
-    }
+    prefix_ = parameter.layer < 0 ? "" : fmt::format("blk.{}.", parameter.layer);
+    cut(parameter);
     MOE_CHECK(elements_ == parameter.shape.elements());
     return pieces_;
   }
@@ -82,51 +78,73 @@ class GgufPieces {
     elements_ += rows * width;
   }
   void take(const std::string& name, const std::vector<int64_t>& shape, int64_t heads = 0) {
-    const GgufTensor& tensor = find(name, shape);
+    const GgufTensor& tensor = find(prefix_ + name, shape);
     take_rows(tensor, 0, tensor.elements() / tensor.shape.back(), heads);
   }
-  void take_gate_up(const std::string& suffix, int64_t width, int64_t hidden) {
-    take(prefix_ + "ffn_gate" + suffix, {width, hidden});
-    take(prefix_ + "ffn_up" + suffix, {width, hidden});
+  /// One tensor for each slice; {} in `name` stands for the slice.
+  void take_slices(const Parameter& parameter, const char* name) {
+    for (const ParameterSlice& slice : parameter.slices) {
+      take(fmt::format(fmt::runtime(name), slice.name), {slice.rows, parameter.shape[1]});
+    }
+  }
+  /// Of q and k, the rows of each head are in another order.
+  void take_attention(const Parameter& parameter) {
+    const std::array<int64_t, 3> heads{config_.num_attention_heads, config_.num_key_value_heads, 0};
+    MOE_CHECK(parameter.slices.size() == heads.size());
+    for (size_t i = 0; i < heads.size(); ++i) {
+      const ParameterSlice& slice = parameter.slices[i];
+      take(fmt::format("attn_{}.weight", slice.name), {slice.rows, parameter.shape[1]}, heads[i]);
+    }
+  }
+  /// One tensor for each slice, which holds all experts.
+  void take_experts(const Parameter& parameter) {
+    const int64_t experts = parameter.shape[parameter.shard_axis];
+    std::vector<const GgufTensor*> tensors;
+    for (const ParameterSlice& slice : parameter.slices) {
+      tensors.push_back(
+          &find(fmt::format("{}ffn_{}_exps.weight", prefix_, slice.name), {experts, slice.rows, parameter.shape[2]}));
+    }
+    for (int64_t e = 0; e < experts; ++e) {
+      for (size_t i = 0; i < tensors.size(); ++i) {
+        const int64_t rows = parameter.slices[i].rows;
+        take_rows(*tensors[i], e * rows, rows);
+      }
+    }
   }
 
-  void of_layer(const Parameter& parameter) {
-    prefix_ = fmt::format("blk.{}.", parameter.layer);
-    const std::string_view name = std::string_view(parameter.name).substr(parameter.name.find('.', 7) + 1);
-    const AttentionConfig attention = config_.decoder().attention;
-    const int64_t hidden = config_.hidden_size, width = config_.moe_intermediate_size;
-    const int64_t experts = config_.n_routed_experts;
-    if (name == "attention.norm") {
-      take(prefix_ + "attn_norm.weight", {hidden});
-    } else if (name == "attention.qkv") {
-      take(prefix_ + "attn_q.weight", {attention.q_width(), hidden}, config_.num_attention_heads);
-      take(prefix_ + "attn_k.weight", {attention.kv_width(), hidden}, config_.num_key_value_heads);
-      take(prefix_ + "attn_v.weight", {attention.kv_width(), hidden});
-    } else if (name == "attention.output") {
-      take(prefix_ + "attn_output.weight", {hidden, attention.q_width()});
-    } else if (name == "ffn.norm") {
-      take(prefix_ + "ffn_norm.weight", {hidden});
-    } else if (name == "ffn.gate_up") {
-      take_gate_up(".weight", config_.intermediate_size, hidden);
-    } else if (name == "ffn.down") {
-      take(prefix_ + "ffn_down.weight", {hidden, config_.intermediate_size});
-    } else if (name == "router") {
-      take(prefix_ + "ffn_gate_inp.weight", {experts, hidden});
-    } else if (name == "experts.gate_up") {
-      const GgufTensor& gate = find(prefix_ + "ffn_gate_exps.weight", {experts, width, hidden});
-      const GgufTensor& up = find(prefix_ + "ffn_up_exps.weight", {experts, width, hidden});
-      for (int64_t e = 0; e < experts; ++e) {
-        take_rows(gate, e * width, width);
-        take_rows(up, e * width, width);
-      }
-    } else if (name == "experts.down") {
-      take(prefix_ + "ffn_down_exps.weight", {experts, hidden, width});
-    } else if (name == "shared.gate_up") {
-      take_gate_up("_shexp.weight", config_.shared_width(), hidden);
-    } else if (name == "shared.down") {
-      take(prefix_ + "ffn_down_shexp.weight", {hidden, config_.shared_width()});
-    } else {
-      fail("{}: {} has no name in files of this architecture", files_.front().path().string(), parameter.name);
+  void cut(const Parameter& parameter) {
+    const auto whole = [&](const char* name) { take(name, shape_of(parameter)); };
+    switch (parameter.role) {
+      case ParameterRole::embedding:
+        return whole("token_embd.weight");
+      case ParameterRole::attention_norm:
+        return whole("attn_norm.weight");
+      case ParameterRole::attention_qkv:
+        return take_attention(parameter);
+      case ParameterRole::attention_output:
+        return whole("attn_output.weight");
+      case ParameterRole::ffn_norm:
+        return whole("ffn_norm.weight");
+      case ParameterRole::ffn_gate_up:
+        return take_slices(parameter, "ffn_{}.weight");
+      case ParameterRole::ffn_down:
+        return whole("ffn_down.weight");
+      case ParameterRole::router:
+        return whole("ffn_gate_inp.weight");
+      case ParameterRole::router_own:
+        fail("{}: {} has no name in files of this architecture", files_.front().path().string(), parameter.name);
+      case ParameterRole::experts_gate_up:
+        return take_experts(parameter);
+      case ParameterRole::experts_down:
+        return whole("ffn_down_exps.weight");
+      case ParameterRole::shared_gate_up:
+        return take_slices(parameter, "ffn_{}_shexp.weight");
+      case ParameterRole::shared_down:
+        return whole("ffn_down_shexp.weight");
+      case ParameterRole::final_norm:
+        return whole("output_norm.weight");
+      case ParameterRole::head:
+        return whole("output.weight");
     }
   }
 

@@ -1,5 +1,8 @@
 #include "checkpoint/hf_names.h"
 
+#include <array>
+#include <span>
+
 #include "checkpoint/family.h"
 
 namespace moe {
@@ -18,12 +21,7 @@ class Cutter {
     offset_ += tensor.elements();
     tensors_.push_back(std::move(tensor));
   }
-  /// The whole parameter, if the file has it under this name.
-  bool takes_whole(const std::string& name, std::vector<int64_t> shape) {
-    if (!has_ || !has_(prefix_ + name)) return false;
-    take(name, std::move(shape));
-    return true;
-  }
+  bool has(const std::string& name) const { return has_ && has_(prefix_ + name); }
   int64_t taken() const { return offset_; }
 
  private:
@@ -34,67 +32,70 @@ class Cutter {
   int64_t offset_ = 0;
 };
 
-/// A name with an expert's number in the place of {}.
-std::string of_expert(const char* name, int64_t expert) { return fmt::format(fmt::runtime(name), expert); }
+std::vector<int64_t> sizes_of(const Shape& shape) {
+  std::vector<int64_t> sizes;
+  for (int axis = 0; axis < shape.rank(); ++axis) sizes.push_back(shape[axis]);
+  return sizes;
+}
 
-void cut_experts(Cutter& cut, const ModelConfig& config, const TensorNames& names, bool down) {
-  const int64_t experts = config.n_routed_experts, width = config.moe_intermediate_size, hidden = config.hidden_size;
-  if (down) {
-    if (cut.takes_whole(names.fused_down, {experts, hidden, width})) return;
-    for (int64_t e = 0; e < experts; ++e) cut.take(of_expert(names.expert_down, e), {hidden, width});
-    return;
-  }
-  if (cut.takes_whole(names.fused_gate_up, {experts, 2 * width, hidden})) return;
-  for (int64_t e = 0; e < experts; ++e) {
-    cut.take(of_expert(names.expert_gate, e), {width, hidden});
-    cut.take(of_expert(names.expert_up, e), {width, hidden});
+/// A name with a word or number in the place of {}.
+template <class Word>
+std::string with(const char* name, const Word& word) {
+  return fmt::format(fmt::runtime(name), word);
+}
+
+/// One tensor for each slice; {} in `name` stands for the slice.
+void cut_slices(Cutter& cut, const Parameter& parameter, const std::string& name) {
+  for (const ParameterSlice& slice : parameter.slices) {
+    cut.take(with(name.c_str(), slice.name), {slice.rows, parameter.shape[1]});
   }
 }
 
-void cut_gate_up(Cutter& cut, const std::string& prefix, int64_t width, int64_t hidden) {
-  cut.take(prefix + "gate_proj.weight", {width, hidden});
-  cut.take(prefix + "up_proj.weight", {width, hidden});
+/// One tensor for all experts if the file has it, else one for each expert and slice; {} in `names` stands for the
+/// expert.
+void cut_experts(Cutter& cut, const Parameter& parameter, const char* fused, std::span<const char* const> names) {
+  if (cut.has(fused)) return cut.take(fused, sizes_of(parameter.shape));
+  const std::vector<ParameterSlice> whole{{"", parameter.shape[1]}};
+  const std::vector<ParameterSlice>& slices = parameter.slices.empty() ? whole : parameter.slices;
+  MOE_CHECK(slices.size() == names.size());
+  for (int64_t e = 0; e < parameter.shape[parameter.shard_axis]; ++e) {
+    for (size_t i = 0; i < slices.size(); ++i) cut.take(with(names[i], e), {slices[i].rows, parameter.shape[2]});
+  }
 }
 
-void cut_layer_parameter(Cutter& cut, const ModelConfig& config, const Parameter& parameter) {
-  const std::string_view name = std::string_view(parameter.name).substr(parameter.name.find('.', 7) + 1);
-  const AttentionConfig attention = config.decoder().attention;
-  const TensorNames& names = family_of(config).names;
-  const int64_t hidden = config.hidden_size;
-  if (name == "attention.norm") {
-    cut.take("input_layernorm.weight", {hidden});
-  } else if (name == "attention.qkv") {
-    cut.take("self_attn.q_proj.weight", {attention.q_width(), hidden});
-    cut.take("self_attn.k_proj.weight", {attention.kv_width(), hidden});
-    cut.take("self_attn.v_proj.weight", {attention.kv_width(), hidden});
-  } else if (name == "attention.output") {
-    cut.take("self_attn.o_proj.weight", {hidden, attention.q_width()});
-  } else if (name == "ffn.norm") {
-    cut.take("post_attention_layernorm.weight", {hidden});
-  } else if (name == "ffn.gate_up") {
-    cut_gate_up(cut, "mlp.", config.intermediate_size, hidden);
-  } else if (name == "ffn.down") {
-    cut.take("mlp.down_proj.weight", {hidden, config.intermediate_size});
-  } else if (name == "router") {
-    cut.take(names.router, {config.n_routed_experts, hidden});
-  } else if (name == "router.bias") {
-    cut.take("mlp.gate.e_score_correction_bias", {config.n_routed_experts});
-  } else if (name == "router.noise") {
-    cut.take("mlp.gate.noise_weight", {config.n_routed_experts, hidden});
-  } else if (name == "router.table") {
-    cut.take("mlp.gate.hash_table", {config.vocab_size});
-  } else if (name == "router.light_embedding") {
-    cut.take("mlp.gate.light_embedding", {config.vocab_size, kLightWidth});
-  } else if (name == "router.light_centroids") {
-    cut.take("mlp.gate.light_centroids", {config.n_routed_experts, kLightWidth});
-  } else if (name == "experts.gate_up") {
-    cut_experts(cut, config, names, false);
-  } else if (name == "experts.down") {
-    cut_experts(cut, config, names, true);
-  } else if (name == "shared.gate_up") {
-    cut_gate_up(cut, names.shared, config.shared_width(), hidden);
-  } else if (name == "shared.down") {
-    cut.take(std::string(names.shared) + "down_proj.weight", {hidden, config.shared_width()});
+void cut_parameter(Cutter& cut, const Parameter& parameter, const TensorNames& names) {
+  const auto whole = [&](const std::string& name) { cut.take(name, sizes_of(parameter.shape)); };
+  switch (parameter.role) {
+    case ParameterRole::embedding:
+      return whole("model.embed_tokens.weight");
+    case ParameterRole::attention_norm:
+      return whole("input_layernorm.weight");
+    case ParameterRole::attention_qkv:
+      return cut_slices(cut, parameter, "self_attn.{}_proj.weight");
+    case ParameterRole::attention_output:
+      return whole("self_attn.o_proj.weight");
+    case ParameterRole::ffn_norm:
+      return whole("post_attention_layernorm.weight");
+    case ParameterRole::ffn_gate_up:
+      return cut_slices(cut, parameter, "mlp.{}_proj.weight");
+    case ParameterRole::ffn_down:
+      return whole("mlp.down_proj.weight");
+    case ParameterRole::router:
+      return whole(names.router);
+    case ParameterRole::router_own:
+      return whole(parameter.file_name);
+    case ParameterRole::experts_gate_up:
+      return cut_experts(cut, parameter, names.fused_gate_up, std::array{names.expert_gate, names.expert_up});
+    case ParameterRole::experts_down:
+      return cut_experts(cut, parameter, names.fused_down, std::array{names.expert_down});
+    case ParameterRole::shared_gate_up:
+      return cut_slices(cut, parameter, names.shared + std::string("{}_proj.weight"));
+    case ParameterRole::shared_down:
+      return whole(names.shared + std::string("down_proj.weight"));
+    case ParameterRole::final_norm:
+      return whole("model.norm.weight");
+    case ParameterRole::head:
+      return whole("lm_head.weight");
   }
 }
 
@@ -111,15 +112,7 @@ std::vector<HfTensor> hf_tensors(const ModelConfig& config, const std::vector<Pa
   for (size_t i = 0; i < table.size(); ++i) {
     const Parameter& parameter = table[i];
     Cutter cut(tensors, i, parameter.layer < 0 ? "" : fmt::format("model.layers.{}.", parameter.layer), has);
-    if (parameter.name == "embedding") {
-      cut.take("model.embed_tokens.weight", {config.vocab_size, config.hidden_size});
-    } else if (parameter.name == "norm") {
-      cut.take("model.norm.weight", {config.hidden_size});
-    } else if (parameter.name == "head") {
-      cut.take("lm_head.weight", {config.vocab_size, config.hidden_size});
-    } else {
-      cut_layer_parameter(cut, config, parameter);
-    }
+    cut_parameter(cut, parameter, family_of(config).names);
     MOE_CHECK(cut.taken() == parameter.shape.elements());
   }
   return tensors;

@@ -27,7 +27,7 @@ std::vector<Target> targets_of(const WeightSource& source, const WriteOptions& o
     const DType stored = source.stored(tensor.parameter, tensor.offset);
     // A router's bias and table keep their own types.
     const DType exact = storage(stored).safetensors != nullptr ? stored : DType::f32;
-    const DType dtype = parameter.trained() ? options.dtype.value_or(exact) : parameter.storage(DType::f32);
+    const DType dtype = parameter.learned ? options.dtype.value_or(exact) : parameter.storage(DType::f32);
     targets.push_back({std::move(tensor), dtype});
   }
   return targets;

@@ -34,7 +34,7 @@ class RandomModel {
         fill_randomly(*compute.backend, *compute.device, views[i], i);
       }
     }
-    model_ = std::make_unique<Model>(config, BalanceConfig{}, bind_weights(config, table, views));
+    model_ = std::make_unique<Model>(config, BalanceConfig{}, bind_weights(config, views));
   }
 
   const Model& model() const { return *model_; }

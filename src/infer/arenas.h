@@ -71,7 +71,7 @@ PassSizes measure_pass(const ModelConfig& config, DType dtype, Body body) {
   DeviceMemory memory(*device);
   Arena weights = memory.arena("weights", PassSizes{}.saved);
   const auto table = parameter_table(config);
-  const Model model(config, {}, bind_weights(config, table, push_parameters(weights, table, dtype)));
+  const Model model(config, {}, bind_weights(config, push_parameters(weights, table, dtype)));
   PassArenas arenas = memory.pass_arenas({});
   body(model, *device, static_cast<Backend&>(counter), arenas);
   return arenas.peaks();

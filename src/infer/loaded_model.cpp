@@ -49,7 +49,7 @@ LoadedModel::LoadedModel(const fs::path& path, DType weights, Device& device, co
     } else {
       load_weights(path, own_, table, views, device);
     }
-    weights_ = bind_weights(own_, table, views);
+    weights_ = bind_weights(own_, views);
     set_switches(switches);
   } catch (...) {
     device.release(memory_);

@@ -112,7 +112,8 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
     decoder_backward(pass, decoder_, weights_.layers[layer], gradients.layers[layer], input, state.saved, state.h, d);
     pass.saved.release(state.mark);
   }
-  pass.backend.run(EmbedBackward{.tokens = tokens.ids, .dy = d, .d_table = gradients.embedding});
+  if (gradients.embedding)
+    pass.backend.run(EmbedBackward{.tokens = tokens.ids, .dy = d, .d_table = gradients.embedding});
 }
 
 void Model::logits(Pass& pass, View h, View logits) const {

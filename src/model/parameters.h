@@ -1,56 +1,15 @@
 #pragma once
-/// The list of a model's parameters, made from its config. The loader, the saver, the optimiser and the cost model all
-/// use this list. Also binds the weights to the blocks.
+/// The list of a model's parameters. It is written once, in visit_parameters(). The table of parameters, the binding of
+/// weights to blocks and the names in files all come from it.
 
 #include <string>
 #include <vector>
 
 #include "model/config.h"
 #include "nn/head.h"
+#include "nn/parameter.h"
 
 namespace moe {
-
-/// The kind of a parameter, for the cost model, the optimiser and printed tables.
-enum class ParameterKind {
-  embedding,
-  head,
-  norm,
-  attention,
-  dense_ffn,
-  router,
-  light_router,  ///< StableMoE's light router, which learns only in the first stage
-  router_state,  ///< a bias (f32) or a table (i32): part of the model, but without a gradient
-  routed_experts,
-  shared_experts
-};
-const char* name(ParameterKind kind);
-
-struct Parameter {
-  std::string name;  ///< our name, for instance "layers.3.experts.gate_up"
-  Shape shape;
-  ParameterKind kind;
-  int64_t layer = -1;  ///< -1: outside the layers
-  bool starts_at_zero = false;
-
-  /// Weight decay applies to matrices only. Norms start at 1, matrices with normal draws.
-  bool is_matrix() const { return kind != ParameterKind::norm; }
-  /// True if it has a gradient and optimiser state.
-  bool trained() const { return kind != ParameterKind::router_state; }
-  bool is_table() const { return kind == ParameterKind::router_state && name.ends_with(".table"); }
-  /// Its stored type if the weights have the type `weights`. Of blocks, norms and routers are f32, and rows that are
-  /// not whole blocks get another type.
-  DType storage(DType weights) const;
-  /// True if its gradient is set to 0 at the beginning of a step and then added to. The gradients of other matrices are
-  /// overwritten first.
-  bool gradient_is_added(bool tied_embedding) const;
-};
-
-/// All parameters in a fixed order: embedding, layers, final norm, head (absent when tied).
-/// Routed experts are stacked: gate_up [E, 2w, d] (gate rows, then up rows), down [E, d, w]; q, k, v rows are one
-/// matrix.
-std::vector<Parameter> parameter_table(const ModelConfig& config);
-
-int64_t count_elements(const std::vector<Parameter>& table);
 
 /// The parameters of a model (or their gradients), in the form that the blocks need.
 struct ModelWeights {
@@ -59,9 +18,31 @@ struct ModelWeights {
   HeadWeights head;
 };
 
+/// Calls `visit` with every parameter, the layer it belongs to (-1: none), and the view of `weights` that holds it. The
+/// order is fixed: embedding, layers, final norm, head (absent when tied). Routed experts are stacked: gate_up
+/// [E, 2w, d], down [E, d, w]; q, k, v rows are one matrix.
+void visit_parameters(const ModelConfig& config, ModelWeights& weights,
+                      const std::function<void(int64_t layer, ParameterInfo info, View& view)>& visit);
+
+struct Parameter : ParameterInfo {
+  // ParameterInfo::name is the whole name here, for instance "layers.3.experts.gate_up".
+  int64_t layer = -1;   ///< -1: outside the layers
+  bool frozen = false;  ///< the run keeps its values (train/freeze.h)
+
+  /// True if it has a gradient and optimiser state.
+  bool trained() const { return learned && !frozen; }
+  bool is_table() const { return start == InitialValue::table; }
+  /// Its stored type if the weights have the type `weights`.
+  DType storage(DType weights) const;
+};
+
+/// All parameters, in the order of visit_parameters(). None is frozen.
+std::vector<Parameter> parameter_table(const ModelConfig& config);
+
+int64_t count_elements(const std::vector<Parameter>& table);
+
 /// `views` are in the order of the table. In a tied model the embedding is also the head's projection.
-ModelWeights bind_weights(const ModelConfig& config, const std::vector<Parameter>& table,
-                          const std::vector<View>& views);
+ModelWeights bind_weights(const ModelConfig& config, const std::vector<View>& views);
 
 /// The initial value of an element (docs/paper.md section 1): 1 for norms, 0 for parameters that start at 0, else
 /// normal with the given standard deviation. It is a pure function of seed, parameter name and element index. Tables

@@ -1,5 +1,7 @@
 #include "nn/decoder_layer.h"
 
+#include "nn/norm.h"
+
 namespace moe {
 
 DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const DecoderWeights& weights,
@@ -53,20 +55,10 @@ void decoder_backward(Pass& pass, const DecoderConfig& config, const DecoderWeig
     ffn_backward(pass, weights.ffn, gradients.ffn, saved.ffn_gate_up, saved.ffn_input, d, d_normed);
   }
   // The gradient of the residual path is d itself. Each norm's backward adds the gradient of its branch.
-  pass.backend.run(RmsNormBackward{.dy = d_normed,
-                                   .x = saved.middle,
-                                   .gain = weights.ffn_norm,
-                                   .inv_rms = saved.ffn_inv_rms,
-                                   .dx = d,
-                                   .dgain = gradients.ffn_norm});
+  norm_backward(pass, weights.ffn_norm, gradients.ffn_norm, saved.ffn_inv_rms, d_normed, saved.middle, d);
   attention_backward(pass, config.attention, weights.attention, gradients.attention, input.tokens(), saved.attention,
                      saved.attention_input, d, d_normed);
-  pass.backend.run(RmsNormBackward{.dy = d_normed,
-                                   .x = h,
-                                   .gain = weights.attention_norm,
-                                   .inv_rms = saved.attention_inv_rms,
-                                   .dx = d,
-                                   .dgain = gradients.attention_norm});
+  norm_backward(pass, weights.attention_norm, gradients.attention_norm, saved.attention_inv_rms, d_normed, h, d);
 }
 
 }  // namespace moe

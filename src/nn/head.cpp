@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "nn/norm.h"
+
 namespace moe {
 namespace {
 
@@ -58,8 +60,7 @@ void head_backward(Pass& pass, const HeadWeights& weights, const HeadWeights& gr
     linear_weight_gradient(pass, gradients.project, d_logits, normed, begin > 0);
   });
   pass.backend.run(Fill{.x = d, .value = 0});
-  pass.backend.run(RmsNormBackward{
-      .dy = d_normed, .x = h, .gain = weights.norm, .inv_rms = saved.inv_rms, .dx = d, .dgain = gradients.norm});
+  norm_backward(pass, weights.norm, gradients.norm, saved.inv_rms, d_normed, h, d);
 }
 
 }  // namespace moe

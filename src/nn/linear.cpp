@@ -11,6 +11,7 @@ void linear_input_gradient(Pass& pass, const Linear& map, View dy, View dx, bool
 }
 
 void linear_weight_gradient(Pass& pass, const Linear& gradient, View dy, View x, bool accumulate) {
+  if (!gradient) return;
   pass.backend.run(Gemm{.a = dy,
                         .b = x,
                         .c = gradient.weight,
@@ -28,6 +29,7 @@ GroupedGemm expert_input_gradient(const Linear& map, View dy, View dy_rows, View
 
 void expert_weight_gradient(Pass& pass, const Linear& gradient, View dy, View dy_rows, View x, View x_rows,
                             View offsets) {
+  if (!gradient) return;
   pass.backend.run(GroupedGemmReduce{.a = dy,
                                      .a_rows = dy_rows,
                                      .b = x,

@@ -7,7 +7,7 @@
 
 namespace moe {
 
-/// The weight of a linear map, or its gradient.
+/// The weight of a linear map, or its gradient, which is absent if the weight is frozen.
 struct Linear {
   View weight = {};  ///< [O, I]; of experts [E, O, I]
 
@@ -22,7 +22,7 @@ void linear_forward(Pass& pass, const Linear& map, View x, View y);
 /// dx [n, I] = dy W, or dx += dy W.
 void linear_input_gradient(Pass& pass, const Linear& map, View dy, View dx, bool accumulate = false);
 
-/// dW += dy^T x. The first microbatch of a step overwrites dW, unless `accumulate` is set.
+/// dW += dy^T x; nothing if dW is absent. The first microbatch of a step overwrites dW, unless `accumulate` is set.
 void linear_weight_gradient(Pass& pass, const Linear& gradient, View dy, View x, bool accumulate = false);
 
 /// The experts' form. The two first functions only describe the product, which is a part of an ExpertRows. `x_rows` (or
@@ -35,7 +35,7 @@ GroupedGemm expert_product(const Linear& map, View x, View x_rows, View offsets,
 /// Row r of dx [R, I] = dy W_e.
 GroupedGemm expert_input_gradient(const Linear& map, View dy, View dy_rows, View offsets, View dx);
 
-/// dW_e += dy^T x over the rows of each expert. The first microbatch of a step overwrites dW.
+/// dW_e += dy^T x over the rows of each expert; nothing if dW is absent. The first microbatch of a step overwrites dW.
 void expert_weight_gradient(Pass& pass, const Linear& gradient, View dy, View dy_rows, View x, View x_rows,
                             View offsets);
 

@@ -4,6 +4,7 @@
 
 #include "model/cost.h"
 #include "train/amounts.h"
+#include "train/freeze.h"
 
 namespace moe {
 namespace {
@@ -55,7 +56,7 @@ std::vector<Term> terms_beside(const RunMemory& memory, bool device, bool host) 
   return terms;
 }
 
-std::string parameter_lines(const ModelConfig& config) {
+std::string parameter_lines(const ModelConfig& config, const StepConfig& step) {
   const ParameterCounts counts(config);
   std::string text = fmt::format("{:<28} {:>18} {:>18}\n", "parameters", "stored", "used per token");
   for (const ParameterKind kind : kParameterKinds) {
@@ -63,6 +64,11 @@ std::string parameter_lines(const ModelConfig& config) {
     text += fmt::format("  {:<26} {:>18} {:>18}\n", name(kind), counts.stored(kind), counts.activated(kind));
   }
   text += fmt::format("  {:<26} {:>18} {:>18}\n", "all", counts.stored(), counts.activated());
+  const auto table = training_table(config, step.freeze);
+  if (const int64_t frozen = frozen_elements(table); frozen > 0) {
+    text += fmt::format("  {:<26} {:>18}\n", "frozen", frozen);
+    text += fmt::format("  {:<26} {:>18}\n", "trained", trained_elements(table));
+  }
   text += fmt::format("  {:<26} {:>18} {:>18}\n", "the paper's (no routers)", count_text(counts.paper_total()),
                       count_text(counts.paper_activated()));
   return text;
@@ -106,7 +112,7 @@ std::string peak_lines(const char* title, const std::vector<Arena::Buffer>& buff
 }  // namespace
 
 std::string plan_text(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan) {
-  std::string text = parameter_lines(config) + compute_lines(config, step);
+  std::string text = parameter_lines(config, step) + compute_lines(config, step);
   text += fmt::format("{:<28} {:>18}\n", "memory", name(step.dtype));
   for (const Term& term : classes_of(plan)) text += fmt::format("  {:<26} {:>18}\n", term.name, gib_text(term.bytes));
   text += fmt::format("  {:<26} {:>18}\n", "peak", gib_text(plan.total()));

@@ -1,6 +1,7 @@
 #include "train/run_config.h"
 
 #include "model/methods.h"
+#include "train/freeze.h"
 #include "train/length.h"
 #include "train/model_settings.h"
 #include "train/read_keys.h"
@@ -16,6 +17,11 @@ void check_together(Settings& settings, RunConfig& run) {
     validate(run.step.balance, run.model);
   } catch (const Error& error) {
     fail_usage("{} (the run file)", error.what());
+  }
+  try {
+    training_table(run.model, run.step.freeze);
+  } catch (const Error& error) {
+    fail_usage("{}: train.freeze: {}", settings.where("train.freeze"), error.what());
   }
   if (!run.sample.prompts.empty() && run.model.n_routed_experts > 0 &&
       run.model.routing == RoutingMethod::expert_choice) {

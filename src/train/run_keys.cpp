@@ -46,11 +46,10 @@ constexpr KeyRow<RunConfig> kRun[] = {
 };
 
 constexpr KeyRow<DataConfig> kData[] = {
-    row<DataConfig>(
-        "data.train", text<&DataConfig::train>(),
-        {.doc = "dataset folder (`moe data`), or a list `[{path = \"A\", weight = 0.7}, ...]`; required, "
-                "except with `--dry-run`",
-         .also = "dataset data train_data data_dir data_path train_path"}),
+    row<DataConfig>("data.train", text<&DataConfig::train>(),
+                    {.doc = "dataset folder (`moe data`), or a list `[{path = \"A\", weight = 0.7}, ...]`; required, "
+                            "except with `--dry-run`",
+                     .also = "dataset data train_data data_dir data_path train_path"}),
     row<DataConfig>("data.valid", text<&DataConfig::valid>(),
                     {.doc = "dataset folder made with the same tokenizer; `\"\"`: no evaluation",
                      .also = "val validation val_data valid_data eval_data",
@@ -147,6 +146,10 @@ constexpr KeyRow<StepConfig> kStep[] = {
                             "bits, less memory. `\"auto\"`: where that is predicted to be faster (Memory, below)",
                      .also = "gradient_checkpointing activation_checkpointing grad_checkpoint remat",
                      .free_on_resume = true}),
+    row<StepConfig>("train.freeze", texts<&StepConfig::freeze>(),
+                    {.doc = "parameters that keep their values, for instance `[\"embed\", \"layers.0-3.attention\"]`: "
+                            "Frozen parameters, below",
+                     .also = "frozen freeze_layers frozen_layers trainable"}),
     // The model and the schedule are known from here on.
     row<StepConfig>(
         "train.second_stage", integer<&StepConfig::second_stage>(1, kMostCount),

@@ -4,6 +4,7 @@
 
 #include "model/cost.h"
 #include "train/amounts.h"
+#include "train/freeze.h"
 #include "train/progress.h"
 
 namespace moe {
@@ -70,7 +71,7 @@ std::string time_text(const BeforeRun& before) {
 }
 
 std::string checkpoints_text(const BeforeRun& before) {
-  const int64_t each = checkpoint_bytes(before.run.model, before.run.step.dtype);
+  const int64_t each = checkpoint_bytes(before.run.model, before.run.step);
   const int64_t most = checkpoints_at_once(before.run);
   std::string text = fmt::format("{} each, at most {} at once: {}", bytes_text(each), most, bytes_text(most * each));
   if (const auto room = free_bytes(before.run.run_dir)) text += fmt::format("; {} free on the disk", bytes_text(*room));
@@ -92,11 +93,11 @@ double estimated_step_seconds(const RunConfig& run, const MemoryPlan& plan, doub
   return step_flops(run, plan) / (kReached * product_rate);
 }
 
-int64_t checkpoint_bytes(const ModelConfig& config, DType dtype) {
+int64_t checkpoint_bytes(const ModelConfig& config, const StepConfig& step) {
   int64_t bytes = 0;
-  for (const Parameter& parameter : parameter_table(config)) {
+  for (const Parameter& parameter : training_table(config, step.freeze)) {
     const int64_t elements = parameter.shape.elements();
-    const auto weights = bytes_of(parameter.storage(dtype), elements);
+    const auto weights = bytes_of(parameter.storage(step.dtype), elements);
     // Master and two moments. A parameter that is not trained is its own master.
     bytes += weights + (parameter.trained() ? 3 * elements * static_cast<int64_t>(sizeof(float)) : weights);
   }
@@ -111,7 +112,9 @@ std::string start_text(const BeforeRun& before) {
   line("run", before.resumed_step ? fmt::format("{}, resumed at step {}", run.run_dir, *before.resumed_step)
                                   : fmt::format("{}, new", run.run_dir));
   line("device", fmt::format("{}; weights in {}", before.device, name(run.step.dtype)));
-  line("model", fmt::format("{} parameters, {} used per token; {}", count_text(counts.stored()),
+  const int64_t frozen = frozen_elements(training_table(run.model, run.step.freeze));
+  line("model", fmt::format("{} parameters{}, {} used per token; {}", count_text(counts.stored()),
+                            frozen > 0 ? fmt::format(" ({} frozen)", count_text(frozen)) : "",
                             count_text(counts.activated()), run.method));
   line("data", data_text(before));
   line("steps", fmt::format("{} steps of {} rows of {} tokens: {} tokens in all", run.schedule.steps,
@@ -140,7 +143,7 @@ std::vector<std::string> start_warnings(const BeforeRun& before) {
                     "again: use more text or fewer steps",
                     count, kManyEpochs));
   }
-  const int64_t needed = checkpoints_at_once(before.run) * checkpoint_bytes(before.run.model, before.run.step.dtype);
+  const int64_t needed = checkpoints_at_once(before.run) * checkpoint_bytes(before.run.model, before.run.step);
   if (const auto room = free_bytes(before.run.run_dir); room && *room < needed) {
     warnings.push_back(
         fmt::format("the checkpoints need up to {}, but {} are free in {}: free some space, keep fewer of them "

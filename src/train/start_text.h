@@ -31,6 +31,6 @@ std::vector<std::string> start_warnings(const BeforeRun& before);
 double estimated_step_seconds(const RunConfig& run, const MemoryPlan& plan, double product_rate);
 
 /// Bytes of one checkpoint's weights and optimiser state.
-int64_t checkpoint_bytes(const ModelConfig& config, DType dtype);
+int64_t checkpoint_bytes(const ModelConfig& config, const StepConfig& step);
 
 }  // namespace moe

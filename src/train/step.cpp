@@ -7,6 +7,7 @@
 
 #include "nn/routers/hash_table.h"
 #include "tensor/unlimited.h"
+#include "train/freeze.h"
 
 namespace moe {
 namespace {
@@ -29,7 +30,7 @@ void upload_floats(Device& device, const View& view, const std::vector<float>& v
 
 TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan, Device& device,
                            Backend& backend)
-    : config_(config), step_(step), device_(device), backend_(backend), table_(parameter_table(config)) {
+    : config_(config), step_(step), device_(device), backend_(backend), table_(training_table(config, step.freeze)) {
   const DType stat = stat_dtype(step_.dtype);
   parameter_arena_ = allocate("parameters", plan.parameters);
   allocate_gradients_and_saved(plan);
@@ -40,15 +41,15 @@ TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, co
     parameters_.push_back(parameter_arena_->push(parameter.name, parameter.storage(step_.dtype), parameter.shape));
   }
   const auto by_kind = [&](const Parameter& parameter) -> Arena& {
-    return is_added(parameter) ? *added_gradient_arena_ : *gradient_arena_;
+    return parameter.gradient_is_added ? *added_gradient_arena_ : *gradient_arena_;
   };
   const auto in_optimizer = [&](const Parameter&) -> Arena& { return *optimizer_arena_; };
   gradients_ = push_like_parameters("gradient of ", stat, by_kind);
   masters_ = needs_master(step_.dtype) ? push_like_parameters("master of ", stat, in_optimizer) : parameters_;
   exp_avg_ = push_like_parameters("exp_avg of ", stat, in_optimizer);
   exp_avg_sq_ = push_like_parameters("exp_avg_sq of ", stat, in_optimizer);
-  model_ = std::make_unique<Model>(config_, step_.balance, bind_weights(config_, table_, parameters_));
-  gradient_weights_ = bind_weights(config_, table_, gradients_);
+  model_ = std::make_unique<Model>(config_, step_.balance, bind_weights(config_, parameters_));
+  gradient_weights_ = bind_weights(config_, gradients_);
   for (size_t i = 0; i < table_.size(); ++i) {
     if (!table_[i].trained()) masters_[i] = parameters_[i];
   }
@@ -199,7 +200,7 @@ void TrainingStep::begin(int64_t targets, int64_t tokens) {
     if (view) backend_.run(Fill{.x = view, .value = 0});
   }
   for (size_t i = 0; i < table_.size(); ++i) {
-    if (table_[i].trained() && is_added(table_[i])) {
+    if (table_[i].trained() && table_[i].gradient_is_added) {
       backend_.run(Fill{.x = gradients_[i], .value = 0});
     }
   }
@@ -281,9 +282,9 @@ StepReport TrainingStep::update(int64_t step, double learning_rate) {
                          .max_norm = static_cast<float>(optimizer.clip),
                          .norm = norm_,
                          .scale = clip_scale_});
-  const bool light_is_frozen = step_.second_stage > 0 && step >= step_.second_stage;
+  const bool light_is_done = step_.second_stage > 0 && step >= step_.second_stage;
   for (size_t i = 0; i < table_.size(); ++i) {
-    if (!table_[i].trained() || (table_[i].kind == ParameterKind::light_router && light_is_frozen)) continue;
+    if (!table_[i].trained() || (table_[i].kind == ParameterKind::light_router && light_is_done)) continue;
     backend_.run(AdamW{.param = parameters_[i],
                        .master = needs_master(step_.dtype) ? masters_[i] : View{},
                        .gradient = gradients_[i],
@@ -294,7 +295,7 @@ StepReport TrainingStep::update(int64_t step, double learning_rate) {
                        .beta1 = static_cast<float>(optimizer.beta1),
                        .beta2 = static_cast<float>(optimizer.beta2),
                        .eps = static_cast<float>(optimizer.eps),
-                       .weight_decay = static_cast<float>(table_[i].is_matrix() ? optimizer.weight_decay : 0.0),
+                       .weight_decay = static_cast<float>(table_[i].decays ? optimizer.weight_decay : 0.0),
                        .step = step});
   }
   StepReport report = read_report();
@@ -359,8 +360,9 @@ void TrainingStep::update_biases() {
   int64_t moe_index = 0;
   for (size_t i = 0; i < table_.size(); ++i) {
     if (table_[i].kind != ParameterKind::router_state || table_[i].is_table()) continue;
-    backend_.run(
-        BiasUpdate{.counts = counts_.at(moe_index++).at(0), .rate = step_.balance.bias_rate, .bias = parameters_[i]});
+    const View counts = counts_.at(moe_index++).at(0);
+    if (table_[i].frozen) continue;
+    backend_.run(BiasUpdate{.counts = counts, .rate = step_.balance.bias_rate, .bias = parameters_[i]});
   }
 }
 

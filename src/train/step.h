@@ -33,6 +33,7 @@ struct StepConfig {
   int64_t microbatches = 1;                 ///< per step
   int64_t head_logits = Pass::kHeadLogits;  ///< number computed at once (nn/head.h)
   uint64_t seed = 0;                        ///< seed of the routers' draws
+  std::vector<std::string> freeze = {};     ///< parameters that keep their values (train/freeze.h)
   int64_t second_stage = 0;                 ///< the first step of StableMoE's second stage; 0: there is none
 
   /// For a microbatch whose first token is token number `first_token` of the step.
@@ -88,8 +89,8 @@ class TrainingStep {
 
   const std::vector<Parameter>& table() const { return table_; }
   /// In the order of the table: parameters (Parameter::storage), gradients (stat), master (stat; for bf16 a copy,
-  /// otherwise the parameters themselves), exp_avg, exp_avg_sq (stat). A parameter that is not trained has no gradient
-  /// and no moments, and is its own master.
+  /// otherwise the parameters themselves), exp_avg, exp_avg_sq (stat). A parameter that is not trained
+  /// (StepConfig::freeze, or it has no gradient by nature) has no gradient and no moments, and is its own master.
   const std::vector<View>& parameters() const { return parameters_; }
   const std::vector<View>& gradients() const { return gradients_; }
   const std::vector<View>& masters() const { return masters_; }
@@ -125,7 +126,6 @@ class TrainingStep {
   MemoryPlan peaks() const;
   std::unique_ptr<Arena> allocate(const char* name, int64_t planned);
   void allocate_gradients_and_saved(const MemoryPlan& plan);
-  bool is_added(const Parameter& parameter) const { return parameter.gradient_is_added(config_.tie_word_embeddings); }
   template <class ArenaOf>
   std::vector<View> push_like_parameters(const char* what, DType dtype, const ArenaOf& arena_of);
   void make_batch_buffers();

@@ -147,7 +147,7 @@ class ResumeTest(unittest.TestCase):
                                  ("optimizer.weight_decay", "0.1", "0"), ("optimizer.clip", "1", "0"),
                                  ("optimizer.eps", "1e-08", "1e-07"), ("schedule.kind", "constant", "cosine"),
                                  ("schedule.warmup_steps", "2", "3"), ("train.steps", "12", "24"), ("train.seed", "1", "5"),
-                                 ("train.dtype", "f32", "bf16"), ("train.init_std", "0.02", "0.03"),
+                                 ("train.dtype", "f32", "bf16"), ("train.freeze", "[]", '["embed"]'), ("train.init_std", "0.02", "0.03"),
                                  ("data.sequence_length", "32", "16"), ("data.rows_per_step", "4", "8"),
                                  ("data.microbatch_rows", "2", "4")):
             refused = self.train(folder, "--resume", "--set", f"{key}={other}", check=False)

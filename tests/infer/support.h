@@ -37,7 +37,7 @@ class MemoryModel {
       storage(views[i].dtype).from_floats(floats.data(), stored.data(), table_[i].shape.elements());
       device.upload(views[i].data, stored.data(), stored.size());
     }
-    model_ = std::make_unique<Model>(config, BalanceConfig{}, bind_weights(config, table_, views));
+    model_ = std::make_unique<Model>(config, BalanceConfig{}, bind_weights(config, views));
   }
 
   Runtime runtime(Cpu& cpu) const { return {*model_, dtype_, *cpu.device, *cpu.backend}; }

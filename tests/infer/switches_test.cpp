@@ -120,7 +120,7 @@ TEST(Switches, WithoutTheSharedExpertsIsTheModelWhoseSharedExpertsGiveZero) {
     if (table[i].name.ends_with("shared.down")) cpu.backend->run(Fill{.x = views[i], .value = 0});
   }
   config.num_experts_per_tok = 3 + 2;
-  const Model zeroed(config, BalanceConfig{}, bind_weights(config, table, views));
+  const Model zeroed(config, BalanceConfig{}, bind_weights(config, views));
   const Result expected = run(zeroed, cpu), dropped = run({.drop_shared = true});
   EXPECT_EQ(dropped.chosen, expected.chosen);
   EXPECT_EQ(dropped.logits, expected.logits);
@@ -135,7 +135,8 @@ TEST(Switches, WhatDoesNotFitTheModelIsRefused) {
   EXPECT_THAT(refusal({.experts_per_token = 10}), HasSubstr("only 9 routed experts"));
   EXPECT_THAT(refusal({.skip = 7}), HasSubstr("7 best experts to skip and 3 to choose"));
   EXPECT_THAT(refusal({.masked = {{.layer = 0, .experts = {1}}}}), HasSubstr("cannot mask experts in layer 0"));
-  EXPECT_THAT(refusal({.masked = {{.layer = 3, .experts = {1}}}}), HasSubstr("expected a layer from 0 to 2, at least 1"));
+  EXPECT_THAT(refusal({.masked = {{.layer = 3, .experts = {1}}}}),
+              HasSubstr("expected a layer from 0 to 2, at least 1"));
   EXPECT_THAT(refusal({.masked = {{.layer = 1, .experts = {9}}}}), HasSubstr("expert 9 to mask in layer 1"));
   EXPECT_THAT(refusal({.masked = {{.layer = 1, .experts = {0, 1, 2, 3, 4, 5, 6}}}}), HasSubstr("leaves 2 experts"));
   ModelConfig plain = config;

@@ -82,7 +82,7 @@ constexpr double kClearMargin = 1e-4;
 inline void spread_zero_parameters(const TrainingStep& run, Device& device) {
   for (size_t p = 0; p < run.table().size(); ++p) {
     const Parameter& parameter = run.table()[p];
-    if (!parameter.starts_at_zero || parameter.is_table()) continue;
+    if (parameter.start != InitialValue::zero) continue;
     const Random random(5, p);
     std::vector<double> values(static_cast<size_t>(parameter.shape.elements()));
     for (size_t i = 0; i < values.size(); ++i) values[i] = 0.2 * random.normal(i);

@@ -99,10 +99,11 @@ TEST(Trainer, InitialWeightsDoNotDependOnThreads) {
   EXPECT_EQ(weights[0], weights[2]);
 }
 
-TEST(Trainer, ResumesInEitherType) {
-  for (const char* dtype : {"f32", "bf16"}) {
+TEST(Trainer, ResumesInEitherTypeAndWithFrozenParameters) {
+  for (const std::vector<std::string>& set : {std::vector<std::string>{"train.dtype=f32"},
+                                              {"train.dtype=bf16"},
+                                              {"train.dtype=bf16", R"(train.freeze=["embed", "layers.1", "norm"])"}}) {
     TinyRun tiny;
-    const std::vector<std::string> set{fmt::format("train.dtype={}", dtype)};
     tiny.train("straight", set);
     tiny.train("killed", set);
     fs::remove_all(tiny / "killed/step-12");

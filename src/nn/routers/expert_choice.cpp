@@ -7,6 +7,10 @@
 namespace moe {
 namespace {
 
+void parameters(const RouterConfig& config, const RouterSizes& sizes, RouterWeights& weights, const AddParameter& add) {
+  add_projection(config, sizes, weights, add);
+}
+
 void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay) {
   route.scores = pass.saved.push("router.scores", pass.stat(), {in.tokens.count(), in.config.experts});
   pass.backend.run(RouterScores{.x = in.x, .weight = weights.project.weight, .scores = route.scores});
@@ -31,7 +35,7 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
 }  // namespace
 
 const RouterFunctions& expert_choice_router() {
-  static constexpr RouterFunctions functions{choose, no_sums, no_losses, backward};
+  static constexpr RouterFunctions functions{parameters, choose, no_sums, no_losses, backward};
   return functions;
 }
 

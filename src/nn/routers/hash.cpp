@@ -5,6 +5,19 @@
 namespace moe {
 namespace {
 
+void parameters(const RouterConfig&, const RouterSizes& sizes, RouterWeights& weights, const AddParameter& add) {
+  add({.name = "router.table",
+       .role = ParameterRole::router_own,
+       .kind = ParameterKind::router_state,
+       .shape = {sizes.vocabulary},
+       .start = InitialValue::table,
+       .type = ParameterType::index,
+       .learned = false,
+       .decays = false,
+       .file_name = "mlp.gate.hash_table"},
+      weights.table);
+}
+
 void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay) {
   if (replay) return;
   pass.backend.run(
@@ -18,7 +31,7 @@ void backward(Pass&, const RouterInput&, const RouterWeights&, const RouterWeigh
 }  // namespace
 
 const RouterFunctions& hash_router() {
-  static constexpr RouterFunctions functions{choose, no_sums, no_losses, backward};
+  static constexpr RouterFunctions functions{parameters, choose, no_sums, no_losses, backward};
   return functions;
 }
 

@@ -1,11 +1,15 @@
 #pragma once
-/// One routing method: the four functions that a file of this folder gives to router.cpp (docs/add-a-router.md).
+/// One routing method: the five functions that a file of this folder gives to router.cpp (docs/add-a-router.md).
 
 #include "nn/routers/router.h"
 
 namespace moe {
 
 struct RouterFunctions {
+  /// Describes the method's parameters and the views of `weights` that hold them. Called once per layer, and for
+  /// weights and gradients alike.
+  void (*parameters)(const RouterConfig& config, const RouterSizes& sizes, RouterWeights& weights,
+                     const AddParameter& add);
   /// Fills the method's own views of `route`. Fills the ids and gates of its choice, unless `replay` is set.
   void (*choose)(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay);
   /// Adds to `sums`, for the tokens' `group`, what the balance losses need. Absent views are not needed.
@@ -27,6 +31,10 @@ const RouterFunctions& stable_router();
 inline View loss_of(const RouterInput& in, RouterLoss loss) {
   return in.stats.losses.rows(static_cast<int64_t>(loss), 1);
 }
+
+/// The projection to scores [E, D], the parameter "router".
+void add_projection(const RouterConfig& config, const RouterSizes& sizes, RouterWeights& weights,
+                    const AddParameter& add, InitialValue start = InitialValue::normal);
 
 /// The gradient of the weight, and dx += d_logits W.
 void logits_backward(Pass& pass, const Linear& map, const Linear& gradient, View d_logits, View x, View dx);

@@ -7,6 +7,18 @@
 namespace moe {
 namespace {
 
+void parameters(const RouterConfig& config, const RouterSizes& sizes, RouterWeights& weights, const AddParameter& add) {
+  add_projection(config, sizes, weights, add, InitialValue::zero);
+  add({.name = "router.noise",
+       .role = ParameterRole::router_own,
+       .kind = ParameterKind::router,
+       .shape = {config.experts, sizes.hidden},
+       .start = InitialValue::zero,
+       .type = ParameterType::exact,
+       .file_name = "mlp.gate.noise_weight"},
+      weights.noise.weight);
+}
+
 void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay) {
   const Shape shape{in.tokens.count(), in.config.experts};
   const auto logits = [&](View weight, View scores) {
@@ -107,7 +119,7 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
 }  // namespace
 
 const RouterFunctions& noisy_topk_router() {
-  static constexpr RouterFunctions functions{choose, sum, losses, backward};
+  static constexpr RouterFunctions functions{parameters, choose, sum, losses, backward};
   return functions;
 }
 

@@ -117,6 +117,22 @@ Draws RouteMode::draws(std::string_view what, int64_t layer) const {
   return {.seed = seed, .stream = hash_name(fmt::format("{}.{}.{}", what, layer, step)), .first = first_token};
 }
 
+void add_projection(const RouterConfig& config, const RouterSizes& sizes, RouterWeights& weights,
+                    const AddParameter& add, InitialValue start) {
+  add({.name = "router",
+       .role = ParameterRole::router,
+       .kind = ParameterKind::router,
+       .shape = {config.experts, sizes.hidden},
+       .start = start,
+       .type = ParameterType::exact},
+      weights.project.weight);
+}
+
+void visit_router(const RouterConfig& config, const RouterSizes& sizes, RouterWeights& weights,
+                  const AddParameter& add) {
+  functions(config).parameters(config, sizes, weights, add);
+}
+
 void logits_backward(Pass& pass, const Linear& map, const Linear& gradient, View d_logits, View x, View dx) {
   linear_weight_gradient(pass, gradient, d_logits, x);
   linear_input_gradient(pass, map, d_logits, dx, true);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "nn/linear.h"
+#include "nn/parameter.h"
 
 namespace moe {
 
@@ -130,6 +131,16 @@ struct RouterWeights {
   Linear light_centroids = {};  ///< [E, kLightWidth]
 };
 constexpr int64_t kLightWidth = 50;  ///< width of StableMoE's light router
+
+/// The sizes that a router's parameters depend on, besides those of RouterConfig.
+struct RouterSizes {
+  int64_t hidden;      ///< D
+  int64_t vocabulary;  ///< V
+};
+
+/// Gives the parameters of the method to `add`, in a fixed order.
+void visit_router(const RouterConfig& config, const RouterSizes& sizes, RouterWeights& weights,
+                  const AddParameter& add);
 
 /// The choice of experts, which recompute replays.
 struct RouteChoice {

@@ -7,6 +7,23 @@
 namespace moe {
 namespace {
 
+void parameters(const RouterConfig& config, const RouterSizes& sizes, RouterWeights& weights, const AddParameter& add) {
+  add_projection(config, sizes, weights, add);
+  // The gradients of the light router are always added to: it learns in the first stage only.
+  const auto light = [&](const char* name, int64_t rows, const char* file_name, View& view) {
+    add({.name = name,
+         .role = ParameterRole::router_own,
+         .kind = ParameterKind::light_router,
+         .shape = {rows, kLightWidth},
+         .type = ParameterType::exact,
+         .gradient_is_added = true,
+         .file_name = file_name},
+        view);
+  };
+  light("router.light_embedding", sizes.vocabulary, "mlp.gate.light_embedding", weights.light_embedding);
+  light("router.light_centroids", config.experts, "mlp.gate.light_centroids", weights.light_centroids.weight);
+}
+
 View light_input(Pass& pass, const RouterInput& in, const RouterWeights& weights) {
   const View rows = pass.temporary("router.light_input", {in.tokens.count(), kLightWidth});
   pass.backend.run(Embed{.tokens = in.tokens.ids, .table = weights.light_embedding, .y = rows});
@@ -98,6 +115,7 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
   // These gradients start at 0 in every step and are always added to. After stage 1 they stay 0.
   const View rows = light_input(pass, in, weights), d_rows = pass.temporary("router.d_light_input", rows.shape);
   linear_weight_gradient(pass, gradients.light_centroids, d_logits, rows, true);
+  if (!gradients.light_embedding) return;
   linear_input_gradient(pass, weights.light_centroids, d_logits, d_rows);
   pass.backend.run(EmbedBackward{.tokens = in.tokens.ids, .dy = d_rows, .d_table = gradients.light_embedding});
 }
@@ -105,7 +123,7 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
 }  // namespace
 
 const RouterFunctions& stable_router() {
-  static constexpr RouterFunctions functions{choose, sum, losses, backward};
+  static constexpr RouterFunctions functions{parameters, choose, sum, losses, backward};
   return functions;
 }
 

@@ -5,6 +5,21 @@
 namespace moe {
 namespace {
 
+void parameters(const RouterConfig& config, const RouterSizes& sizes, RouterWeights& weights, const AddParameter& add) {
+  add_projection(config, sizes, weights, add);
+  if (!config.biased) return;
+  add({.name = "router.bias",
+       .role = ParameterRole::router_own,
+       .kind = ParameterKind::router_state,
+       .shape = {config.experts},
+       .start = InitialValue::zero,
+       .type = ParameterType::stat,
+       .learned = false,
+       .decays = false,
+       .file_name = "mlp.gate.e_score_correction_bias"},
+      weights.bias);
+}
+
 /// The router's input: x, or x times noise near 1.
 View router_input(Pass& pass, const RouterInput& in) {
   if (!in.mode.training || in.config.jitter == 0) return in.x;
@@ -149,7 +164,7 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
 }  // namespace
 
 const RouterFunctions& topk_router() {
-  static constexpr RouterFunctions functions{choose, sum, losses, backward};
+  static constexpr RouterFunctions functions{parameters, choose, sum, losses, backward};
   return functions;
 }
 

@@ -1,0 +1,25 @@
+#pragma once
+/// train.freeze: parameters that a run does not train. They have no gradient and no optimiser state, and keep their
+/// bits.
+///
+/// A name stands for a parameter, or for all parameters whose names begin with it and a dot:
+///   "embedding" (or "embed"), "norm" (the final norm), "head",
+///   "layers.3", "layers.0-3.attention", "layers.*.experts.down", ...
+/// After "layers." comes a layer, a range of layers, or * for all. "layers.*.router" includes biases and tables.
+
+#include <string>
+#include <vector>
+
+#include "model/parameters.h"
+
+namespace moe {
+
+/// parameter_table(config), in which the parameters of `names` are frozen. Throws an Error if a name stands for nothing
+/// (the error lists what there is), or if nothing is left to train.
+std::vector<Parameter> training_table(const ModelConfig& config, const std::vector<std::string>& names);
+
+/// The elements of the parameters that are trained, and of those whose values stay because they are frozen.
+int64_t trained_elements(const std::vector<Parameter>& table);
+int64_t frozen_elements(const std::vector<Parameter>& table);
+
+}  // namespace moe
