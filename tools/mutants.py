@@ -96,8 +96,10 @@ def run(command, log, **options):
     return status, pathlib.Path(log).read_text(errors="replace")[start:]
 
 
-def target_of(folder):
-    return "moe" if folder.startswith("e2e/") else "test_" + folder.replace("/", "_")
+def targets_of(folders):
+    """What a build makes for the tests of these folders; tests of the program stop it with a library of their own."""
+    programs = {"test_" + folder.replace("/", "_") for folder in folders if not folder.startswith("e2e/")}
+    return programs | ({"moe", "stop_at_line"} if any(folder.startswith("e2e/") for folder in folders) else set())
 
 
 def build(targets, jobs, log):
@@ -115,7 +117,7 @@ def noticed_by(folder, log):
     if folder.startswith("e2e/"):
         command = [sys.executable, f"tests/{folder}_test.py", BUILD / "moe", "--failfast"]
     else:
-        command = [BUILD / "tests" / target_of(folder), "--gtest_fail_fast", "--gtest_brief=1"]
+        command = [BUILD / "tests" / f"test_{folder.replace('/', '_')}", "--gtest_fail_fast", "--gtest_brief=1"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     status, text = run(command, log, timeout=SECONDS, env=environment)
     if status == 0:
@@ -140,7 +142,7 @@ def try_fault(fault, jobs, whole_suite):
     clean = path.read_text()
     path.write_text(clean.replace(fault.find, fault.replace))
     try:
-        broken = build({target_of(folder) for folder in fault.tests}, jobs, log)
+        broken = build(targets_of(fault.tests), jobs, log)
         if broken:
             return f"ERROR: it does not compile, see {log.relative_to(ROOT)}"
         for folder in fault.tests:
@@ -156,7 +158,7 @@ def check_clean_tree(faults, jobs):
     log = WORK / "logs" / "clean.log"
     log.unlink(missing_ok=True)
     folders = sorted({folder for fault in faults for folder in fault.tests})
-    broken = build({target_of(folder) for folder in folders}, jobs, log)
+    broken = build(targets_of(folders), jobs, log)
     if broken:
         sys.exit(f"the tree does not build, see {log}")
     for folder in folders:

@@ -36,7 +36,7 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
     sharing.watch(*run.saved_, gradients.base(), gradients.peak_bytes());
   };
   const Batch batch = placeholder_batch(step.microbatch_tokens, step.sequence_length);
-  const RouteMode mode = step.mode(1, 0);  // StableMoE learns, where it does at all
+  const RouteMode mode = step.mode(1, 0);  // StableMoE's first stage has two routers, its second one
   run.begin(batch.num_targets, batch.num_tokens);
   if (run.counts_first(mode)) run.count_microbatch(batch, mode);
   const int64_t before = counter.total().flops;
@@ -44,10 +44,6 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
   run.train_microbatch(batch, 0, mode);
   const int64_t microbatch_flops = counter.total().flops - before;
   const auto costs = counter.costs();
-  if (mode.learning) {  // the second stage may hold more
-    watch();
-    run.train_microbatch(batch, 0, step.mode(step.second_stage, 0));
-  }
   MemoryPlan plan = run.peaks();
   // Further microbatches add to the first one's gradients, which must then outlive the activations.
   const bool shares = step.microbatches == 1;

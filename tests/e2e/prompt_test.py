@@ -151,7 +151,7 @@ class PromptTest(unittest.TestCase):
         self.assertNotIn("", scores[self.small.run])
         copied = self.base / "copied"  # a copy that lost its link
         shutil.copytree(self.small.run, copied, ignore=shutil.ignore_patterns("latest"))
-        (copied / "step-1").mkdir()  # no model
+        (copied / "step-9").mkdir()  # of a checkpoint that was half deleted: no model
         self.assertEqual(run("cost", copied).stdout, scores[self.small.run][2])
         empty = self.base / "empty"
         empty.mkdir()
