@@ -5,6 +5,8 @@
 
 #include <cmath>
 #include <cstring>
+#include <numeric>
+#include <set>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -62,9 +64,14 @@ TEST(Trainer, AnEpochsStepsHaveEachTokenOnceAndTheFirstStepTheFirstRows) {
   const int64_t epoch = source.rows_per_epoch();
   tiny.train("epoch", {fmt::format("train.steps={}", epoch), "data.rows_per_step=1", "data.microbatch_rows=1",
                        "checkpoint.every=0"});
-  int64_t tokens = 0;
-  for (const Json& line : tiny.log("epoch")) tokens += line.at("tokens").get<int64_t>();
-  EXPECT_EQ(tokens, data.info().tokens());
+  std::vector<int64_t> logged, expected;
+  for (const Json& line : tiny.log("epoch")) {
+    expected.push_back(source.rows(static_cast<int64_t>(logged.size()), 0, 1).num_tokens);
+    logged.push_back(line.at("tokens"));
+  }
+  EXPECT_EQ(logged, expected) << "a line's tokens are those of its own step";
+  EXPECT_NE(std::set<int64_t>(logged.begin(), logged.end()).size(), 1u) << "else any step's would do";
+  EXPECT_EQ(std::accumulate(logged.begin(), logged.end(), int64_t{0}), data.info().tokens());
   // The first step's loss is that of the first row under the initial weights.
   const auto device = make_cpu_device();
   ThreadPool pool(1);
