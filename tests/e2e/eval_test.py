@@ -182,7 +182,10 @@ class EvalTest(unittest.TestCase):
         f32, _ = self.scores(*self.files)
         bf16, _ = self.scores(*self.files, "--dtype", "bf16")
         self.assertNotEqual(f32["all"]["nats"], bf16["all"]["nats"])
-        self.assertAlmostEqual(f32["all"]["loss"], bf16["all"]["loss"], delta=0.02)
+        # bf16 rounds by up to 2^-9, so a token's loss moves by a few thousandths; the mean over 28,000 tokens far less.
+        for name, scores in {**f32["domains"], "all": f32["all"]}.items():
+            other = bf16["all"] if name == "all" else bf16["domains"][name]
+            self.assertAlmostEqual(scores["loss"], other["loss"], delta=1e-3, msg=name)
 
     def test_mistakes(self):
         def sentence(status, *arguments):
