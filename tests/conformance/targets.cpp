@@ -20,16 +20,25 @@ Target oracle_target() {
 class OnePath final : public EachOp<OnePath> {
  public:
   OnePath(std::unique_ptr<Backend> inner, CudaPath path) : inner_(std::move(inner)), path_(path) {}
+  const AcceptedTypes* accepts() const override { return inner_->accepts(); }
   template <class Op>
   void on(const Op& op) {
-    force_cuda_path(path_);
-    force_cuda_processors(path_ == CudaPath::hopper ? 3 : 0);
+    const Forced forced(path_);
     inner_->execute(op);
-    force_cuda_path(CudaPath::automatic);
-    force_cuda_processors(0);
   }
 
  private:
+  struct Forced {
+    explicit Forced(CudaPath path) {
+      force_cuda_path(path);
+      force_cuda_processors(path == CudaPath::hopper ? 3 : 0);
+    }
+    ~Forced() {
+      force_cuda_path(CudaPath::automatic);
+      force_cuda_processors(0);
+    }
+  };
+
   std::unique_ptr<Backend> inner_;
   CudaPath path_;
 };
