@@ -87,7 +87,7 @@ dependencies: ## install everything that the targets here need
 
 format: ## clang-format over every source
 	@tools/install_dependencies.sh format
-	@git ls-files -co --exclude-standard -- '*.cpp' '*.h' | xargs -r clang-format -i
+	@$(PYTHON) tools/check_format.py --fix
 
 layers: ## compare every include with docs/layers.txt
 	@$(PYTHON) tools/check_layers.py

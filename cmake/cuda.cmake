@@ -53,16 +53,6 @@ if(MOE_CUDA)
   endforeach()
   message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}, for ${MOE_CUDA_ARCHITECTURES}; "
     "cuBLASLt: ${CUDA_cublasLt_LIBRARY}")
-  # These two are only reported, for comparisons. Nothing is linked to them: attention is our own, and there is one device.
-  foreach(name cudnn nccl)
-    string(TOUPPER ${name} upper)
-    find_library(MOE_${upper} NAMES ${name} HINTS ${CUDAToolkit_LIBRARY_DIR} $ENV{${upper}_HOME}/lib PATH_SUFFIXES lib64 lib)
-    if(MOE_${upper})
-      message(STATUS "CUDA: ${name}: ${MOE_${upper}} (found, not needed)")
-    else()
-      message(STATUS "CUDA: ${name}: not found, not needed")
-    endif()
-  endforeach()
 else()
   message(STATUS "CUDA: no nvcc found (or MOE_WITH_CUDA is off); the program will compute on the CPU alone")
 endif()
@@ -75,8 +65,14 @@ function(moe_cuda_backend)
     add_library(moe_backend_cuda STATIC ${sources})
     # fmt 9 treats nvcc as a compiler without constexpr
     target_compile_definitions(moe_backend_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1>)
+    # The warnings of C++ sources (cmake/layers.cmake), without -Wpedantic, which complains about every line directive that
+    # nvcc writes. nvcc's own code adds parentheses.
+    set(moe_cuda_warnings -Xcompiler=-Wall,-Wextra,-Wshadow,-Wno-parentheses,-Werror=missing-field-initializers,-Werror=return-type)
+    if(MOE_WARNINGS_ARE_ERRORS)
+      string(APPEND moe_cuda_warnings ,-Werror)
+    endif()
     target_compile_options(moe_backend_cuda PRIVATE
-      $<$<COMPILE_LANGUAGE:CUDA>:${moe_gencode};--expt-relaxed-constexpr;-Xcompiler=-Wall,-Wno-parentheses;-Xfatbin=-compress-all>)
+      $<$<COMPILE_LANGUAGE:CUDA>:${moe_gencode};--expt-relaxed-constexpr;${moe_cuda_warnings};-Xfatbin=-compress-all>)
     # For the error about a GPU for which the program has no code.
     string(REPLACE ";" ", " moe_code "${MOE_CUDA_ARCHITECTURES}")
     set_source_files_properties(${CMAKE_SOURCE_DIR}/src/backend/cuda/cuda_device.cu

@@ -2,6 +2,8 @@
 """Compares every #include "..." under src/, tests/ and bench/ with docs/layers.txt, which says what the rules mean.
 
 Also refuses products of the contract in src/nn/ outside nn/linear: a product of a weight goes through one linear map.
+It follows includes: a file must not reach a forbidden folder through an allowed one. It also refuses circles of rooms.
+A room is a header with the source of the same name (x.h and x.cpp); a circle is rooms that include each other in turn.
 
 Prints one line per mistake, FILE:LINE: what is wrong, and ends with status 1 if there is any.
 """
@@ -11,9 +13,10 @@ import re
 import sys
 from pathlib import Path
 
-SOURCES = {".h", ".hpp", ".cpp", ".cc", ".cu", ".cuh", ".inc"}
+SOURCES = {".h", ".hpp", ".cpp", ".cc", ".cu", ".cuh", ".inc", ".inl"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
 OUTSIDE_SRC = ("tests", "bench")
+OUTSIDE_SRC_FOLDERS = ("tests/", "bench/")
 PRODUCT = re.compile(r"\b(Gemm|GroupedGemm|GroupedGemmReduce)\s*\{")
 LINEAR = "src/nn/linear."
 
@@ -80,32 +83,138 @@ def resolve(root, file, name):
     return None
 
 
-def check_file(root, layers, file):
-    path = file.relative_to(root).as_posix()
-    folder = layers.owner(path.removeprefix("src/"))
-    if folder is None:
-        return [f"{path}:1: this folder has no line in docs/layers.txt"]
-    mistakes = []
+class Include:
+    """One line of a file: what it names, relative to src/ (or tests/..., bench/...)."""
+
+    def __init__(self, line, name, target):
+        self.line, self.name, self.target = line, name, target
+
+
+def includes_of(root, file):
+    found = []
     for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        product = PRODUCT.search(line)
-        if product and path.startswith("src/nn/") and not path.startswith(LINEAR):
-            mistakes.append(f"{path}:{number}: {product[1]} in nn/ is made by nn/linear.h alone; use its functions")
-        include = INCLUDE.match(line)
-        if not include:
+        if include := INCLUDE.match(line):
+            found.append(Include(number, include[1], resolve(root, file, include[1])))
+    return found
+
+
+def reached(path, includes, known):
+    """The files that a file reaches through others, each with the file that included it first."""
+    if path not in known:
+        came_from, waiting = {}, [path]
+        while waiting:
+            file = waiting.pop(0)
+            for include in includes.get(file, ()):
+                if include.target is not None and include.target != path and include.target not in came_from:
+                    came_from[include.target] = file
+                    waiting.append(include.target)
+        known[path] = came_from
+    return known[path]
+
+
+def way_to(file, came_from):
+    """The files from the first include to `file`: "a.h, b.h"."""
+    way = [file]
+    while way[0] in came_from:
+        way.insert(0, came_from[way[0]])
+    return ", ".join(way)
+
+
+def check_file(path, layers, includes, known):
+    """Mistakes of the file's own lines, then the folders that it reaches through an allowed folder, each once."""
+    name = path if path.startswith(OUTSIDE_SRC_FOLDERS) else f"src/{path}"
+    folder = layers.owner(path)
+    if folder is None:
+        return [f"{name}:1: this folder has no line in docs/layers.txt"]
+    mistakes, told = [], set()
+
+    def allowed(other):
+        return other == folder or other in layers.allowed[folder]
+
+    for include in includes[path]:
+        place = f"{name}:{include.line}"
+        if include.target is None:
+            mistakes.append(f'{place}: "{include.name}" is no file of this repository; use <...> for a library')
             continue
-        target = resolve(root, file, include[1])
-        if target is None:
-            mistakes.append(f'{path}:{number}: "{include[1]}" is no file of this repository; use <...> for a library')
-            continue
-        other = layers.owner(target)
+        other = layers.owner(include.target)
         if other is None:
-            mistakes.append(f'{path}:{number}: "{include[1]}" lies in a folder without a line in docs/layers.txt')
-        elif other != folder and other not in layers.allowed[folder]:
+            mistakes.append(f'{place}: "{include.name}" lies in a folder without a line in docs/layers.txt')
+        elif not allowed(other):
+            told.add(other)
             mistakes.append(
-                f"{path}:{number}: {folder} (layer {layers.level[folder]}) may not include {other} "
+                f"{place}: {folder} (layer {layers.level[folder]}) may not include {other} "
                 f"(layer {layers.level[other]}); docs/layers.txt lists what it may"
             )
+    for include in includes[path]:
+        entered = layers.owner(include.target) if include.target is not None else None
+        if entered in (None, folder) or not allowed(entered):
+            continue
+        came_from = reached(include.target, includes, known)
+        for file in came_from:
+            other = layers.owner(file)
+            if other is not None and other not in told and not allowed(other):
+                told.add(other)
+                mistakes.append(
+                    f"{name}:{include.line}: {folder} (layer {layers.level[folder]}) may not include {other} (layer "
+                    f"{layers.level[other]}), but reaches it through {way_to(file, came_from)}; docs/layers.txt lists "
+                    "what it may"
+                )
     return mistakes
+
+
+def circles(links):
+    """Groups of nodes that reach each other (Tarjan), each sorted; groups of one node are left out."""
+    index, low, stack, on_stack, groups = {}, {}, [], set(), []
+
+    def enter(node):
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        on_stack.add(node)
+        return node, iter(sorted(links.get(node, ())))
+
+    for start in sorted(links):
+        work = [enter(start)] if start not in index else []
+        while work:
+            node, rest = work[-1]
+            following = next(rest, None)
+            if following is not None:
+                if following not in index:
+                    work.append(enter(following))
+                elif following in on_stack:
+                    low[node] = min(low[node], index[following])
+                continue
+            work.pop()
+            if work:
+                low[work[-1][0]] = min(low[work[-1][0]], low[node])
+            if low[node] == index[node]:
+                group = stack[stack.index(node):]
+                del stack[stack.index(node):]
+                on_stack.difference_update(group)
+                if len(group) > 1:
+                    groups.append(sorted(group))
+    return sorted(groups)
+
+
+def check_products(root, files):
+    mistakes = []
+    for file in files:
+        path = file.relative_to(root).as_posix()
+        if not path.startswith("src/nn/") or path.startswith(LINEAR):
+            continue
+        for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            if product := PRODUCT.search(line):
+                mistakes.append(f"{path}:{number}: {product[1]} in nn/ is made by nn/linear.h alone; use its functions")
+    return mistakes
+
+
+def check_rooms(includes):
+    links = {}
+    for path, lines in includes.items():
+        room = path.rsplit(".", 1)[0]
+        for include in lines:
+            if include.target is not None and (other := include.target.rsplit(".", 1)[0]) != room:
+                links.setdefault(room, set()).add(other)
+    return [f"{group[0]}: these rooms include each other in a circle: {', '.join(group)}" for group in circles(links)]
 
 
 def check(root):
@@ -119,9 +228,11 @@ def check(root):
         for file in sorted((root / top).rglob("*"))
         if file.suffix in SOURCES and file.is_file()
     ]
-    for file in files:
-        mistakes += check_file(root, layers, file)
-    return mistakes, len(files)
+    includes = {file.relative_to(root).as_posix().removeprefix("src/"): includes_of(root, file) for file in files}
+    known = {}
+    for path in includes:
+        mistakes += check_file(path, layers, includes, known)
+    return mistakes + check_products(root, files) + check_rooms(includes), len(files)
 
 
 def main():

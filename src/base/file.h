@@ -3,14 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
 
-namespace moe {
+#include "base/fs.h"
 
-namespace fs = std::filesystem;
+namespace moe {
 
 /// A whole regular file, mapped read-only. Errors name the path and the system's reason. Movable. The mapping ends with
 /// the object. Several threads may read it.

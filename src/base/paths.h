@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/file.h"
+#include "base/fs.h"
 
 namespace moe {
 

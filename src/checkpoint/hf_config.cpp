@@ -7,6 +7,7 @@
 #include "base/paths.h"
 #include "checkpoint/family.h"
 #include "model/keys.h"
+#include "model/validate.h"
 
 namespace moe {
 namespace {
@@ -287,7 +288,8 @@ Json to_hf_config(const ModelConfig& config, DType dtype) {
                {"eos_token_id", id(config.eos_token_id)},
                {"pad_token_id", id(config.pad_token_id)},
                {"torch_dtype", storage(dtype).torch}};
-  for (const FixedField& field : family.fixed) json[std::string(field.name)] = parse_json(field.values, field.name).front();
+  for (const FixedField& field : family.fixed)
+    json[std::string(field.name)] = parse_json(field.values, field.name).front();
   for (const KeyRow<ModelConfig>& row : model_keys()) {
     if (family.fields.empty()) {
       write_field(row, config, json);

@@ -11,10 +11,9 @@
 #include "cli/commands.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
-#include "data/shards.h"
 #include "formats/json.h"
 #include "tokenizer/trainer.h"
-#include "train/run_config.h"
+#include "train/read_run_config.h"
 
 namespace moe {
 namespace {
@@ -45,8 +44,7 @@ constexpr std::pair<const char*, int64_t ModelConfig::*> kModelSizes[] = {
 /// Takes the model and the type from the run file of --config, except where an option sets them. Returns the run file.
 RunConfig take_run_file(const CLI::App& command, BenchFlags& flags) {
   Settings settings = Settings::load(flags.config);
-  RunConfig run =
-      read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
+  RunConfig run = read_run_config(settings);
   const ModelConfig options = flags.model;
   flags.model = run.model;
   for (const auto& [name, size] : kModelSizes) {

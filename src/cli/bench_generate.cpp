@@ -8,6 +8,7 @@
 #include "infer/forward.h"
 #include "infer/generate.h"
 #include "model/cost.h"
+#include "model/validate.h"
 #include "nn/routers/hash_table.h"
 
 namespace moe {

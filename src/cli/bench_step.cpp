@@ -11,6 +11,7 @@
 #include "formats/json.h"
 #include "model/cost.h"
 #include "model/methods.h"
+#include "model/validate.h"
 #include "ops/record.h"
 #include "train/fit.h"
 #include "train/settle.h"

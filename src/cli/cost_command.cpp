@@ -8,12 +8,11 @@
 #include "cli/device_option.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
-#include "data/shards.h"
 #include "formats/json.h"
 #include "model/cost.h"
 #include "model/paper_costs.h"
 #include "model/presets.h"
-#include "train/run_config.h"
+#include "train/read_run_config.h"
 
 namespace moe {
 namespace {
@@ -61,8 +60,7 @@ Source source_of(const CostFlags& flags) {
   }
   if (!flags.config.empty()) {
     Settings settings = Settings::load(flags.config);
-    const RunConfig run =
-        read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
+    const RunConfig run = read_run_config(settings);
     return {run.model, run.data.sequence_length, name(run.step.dtype)};
   }
   const ModelConfig config = read_hf_config(flags.model);

@@ -4,9 +4,8 @@
 #include "cli/commands.h"
 #include "cli/model_writing.h"
 #include "cli/number_option.h"
-#include "data/shards.h"
 #include "model/presets.h"
-#include "train/run_config.h"
+#include "train/read_run_config.h"
 
 namespace moe {
 namespace {
@@ -36,7 +35,7 @@ ModelConfig config_of(const InitFlags& flags) {
   }
   Settings settings = Settings::load(flags.config);
   for (const std::string& assignment : flags.settings) settings.set(assignment);
-  return read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; }).model;
+  return read_run_config(settings).model;
 }
 
 void init(const InitFlags& flags) {

@@ -8,8 +8,8 @@
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
 #include "cli/number_option.h"
-#include "data/shards.h"
 #include "study/plots.h"
+#include "study/read_study.h"
 #include "study/study_keys.h"
 #include "train/interrupt.h"
 #include "train/training_log.h"
@@ -40,8 +40,7 @@ Examples:
 
 Study load(const StudyOptions& options) {
   if (!options.plots.empty()) check_output_folder(options.plots);
-  Study study = read_study(options.file, options.set,
-                           [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
+  Study study = read_study(options.file, options.set);
   for (const std::string& name : options.only) {
     if (std::find(study.systems.begin(), study.systems.end(), name) == study.systems.end()) {
       fail_usage("--only {}: {} has no such system, expected one of {}", name, options.file,

@@ -13,6 +13,7 @@
 #include "train/fit.h"
 #include "train/length.h"
 #include "train/plan_text.h"
+#include "train/read_run_config.h"
 #include "train/run_keys.h"
 #include "train/settle.h"
 #include "train/start_text.h"
@@ -45,9 +46,7 @@ docs/training.md explains the keys. A run folder holds run.toml (all keys in eff
 step), eval.jsonl, step-N/ (Hugging Face model folders with optimizer state) and latest (a link to the newest).
 Ctrl-C, SIGTERM and a closed terminal write a checkpoint first (exit status 130, 143 and 129).)";
 
-RunConfig read_settings(Settings settings) {
-  return read_run_config(settings, [](const std::string& folder) { return Dataset(folder).info().vocab_size; });
-}
+RunConfig read_settings(Settings settings) { return read_run_config(settings); }
 
 /// A change must be named twice, so that a run file that was edited for another run changes nothing.
 void check_allowed_changes(const TrainOptions& options) {

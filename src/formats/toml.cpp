@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "base/error.h"
+#include "formats/toml_scalar.h"
 
 namespace moe {
 

@@ -1,6 +1,5 @@
 #include "formats/toml_value.h"
 
-#include <cmath>
 #include <optional>
 #include <sstream>
 #include <type_traits>
@@ -8,6 +7,7 @@
 #include <toml++/toml.h>
 
 #include "base/error.h"
+#include "formats/toml_scalar.h"
 #include "formats/weighted_paths.h"
 
 namespace moe {
@@ -47,15 +47,7 @@ std::optional<std::vector<T>> items_of(const toml::array& list) {
 std::string text_of(int64_t value) { return fmt::format("{}", value); }
 std::string text_of(bool value) { return value ? "true" : "false"; }
 std::string text_of(const std::string& value) { return is_weighted_paths(value) ? value : toml_quoted(value); }
-
-// The shortest decimal that reads back as the same double, in a form that is not an integer.
-std::string text_of(double value) {
-  if (std::isnan(value)) return "nan";
-  if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
-  std::string text = fmt::format("{}", value);
-  if (text.find_first_of(".e") == std::string::npos) text += ".0";
-  return text;
-}
+std::string text_of(double value) { return toml_number(value); }
 
 template <class T>
 std::string text_of(const std::vector<T>& values) {
@@ -120,26 +112,6 @@ std::optional<SettingValue> parse_toml_value(std::string_view text, const std::s
 
 std::string toml_text(const SettingValue& value) {
   return std::visit([](const auto& held) { return text_of(held); }, value);
-}
-
-std::string toml_quoted(std::string_view text) {
-  std::string result = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      result += '\\';
-      result += c;
-    } else if (c == '\n') {
-      result += "\\n";
-    } else if (c == '\t') {
-      result += "\\t";
-    } else if (byte < 0x20 || byte == 0x7f) {
-      result += fmt::format("\\u{:04X}", byte);
-    } else {
-      result += c;
-    }
-  }
-  return result + "\"";
 }
 
 }  // namespace moe

@@ -30,7 +30,4 @@ std::optional<SettingValue> parse_toml_value(std::string_view text, const std::s
 /// The value as TOML text. Reading it back gives the same value; doubles are exact to the last bit.
 std::string toml_text(const SettingValue& value);
 
-/// A TOML basic string.
-std::string toml_quoted(std::string_view text);
-
 }  // namespace moe

@@ -6,7 +6,7 @@
 #include <toml++/toml.h>
 
 #include "base/error.h"
-#include "formats/toml_value.h"
+#include "formats/toml_scalar.h"
 
 namespace moe {
 namespace {
@@ -41,8 +41,7 @@ WeightedPath entry_of(const toml::node& node, const std::string& where) {
 std::string weighted_paths_text(const std::vector<WeightedPath>& paths) {
   std::vector<std::string> entries;
   for (const WeightedPath& path : paths) {
-    entries.push_back(fmt::format("{{path = {}, weight = {}}}", toml_text(SettingValue(path.path)),
-                                  toml_text(SettingValue(path.weight))));
+    entries.push_back(fmt::format("{{path = {}, weight = {}}}", toml_quoted(path.path), toml_number(path.weight)));
   }
   return fmt::format("[{}]", fmt::join(entries, ", "));
 }

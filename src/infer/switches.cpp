@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "model/validate.h"
 
 namespace moe {
 namespace {

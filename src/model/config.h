@@ -67,7 +67,4 @@ struct ModelConfig {
   DecoderConfig decoder(const BalanceConfig& balance = {}) const;
 };
 
-/// Throws an Error that names the field if sizes are missing or do not fit together.
-void validate(const ModelConfig& config);
-
 }  // namespace moe

@@ -11,8 +11,9 @@
 ///   (docs/study.md);
 ///      a test compares.
 /// The row says everything else: the name, the values, the default where it follows from other keys (`derive`), what
-/// the key needs to have an effect (`needs` of the model, `used` with another key of the struct), its place in config.json (`json`) and one line of documentation. Kept
-/// results of studies and half-trained runs stay good: a key that they lack counts as today's default.
+/// the key needs to have an effect (`needs` of the model, `used` with another key of the struct), its place in
+/// config.json (`json`) and one line of documentation. Kept results of studies and half-trained runs stay good: a key
+/// that they lack counts as today's default.
 ///   An integer that also takes a word: integer<&S::rows>(1, kMostCount, {"auto", 0}): the word is the member's 0.
 ///   A boolean that also takes one: boolean_or_auto<&S::flag, &S::chosen_later>(): "auto" is the second
 ///   member's true.

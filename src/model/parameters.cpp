@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/random.h"
+#include "nn/routers/router.h"
 
 namespace moe {
 namespace {

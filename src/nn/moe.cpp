@@ -1,5 +1,7 @@
 #include "nn/moe.h"
 
+#include "nn/routers/router.h"
+
 namespace moe {
 namespace {
 

@@ -3,7 +3,7 @@
 /// T tokens, D hidden size, E routed experts of width F, S choice slots per token, R rows sorted by expert.
 
 #include "nn/ffn.h"
-#include "nn/routers/router.h"
+#include "nn/routers/routing_types.h"
 
 namespace moe {
 

@@ -3,6 +3,7 @@
 
 #include <map>
 
+#include "base/fs.h"
 #include "train/run_config.h"
 
 namespace moe {
@@ -49,12 +50,5 @@ struct Study {
   bool lacks_rate(const std::string& system) const;
   fs::path folder(const StudyJob& job) const { return dir / "runs" / job.name; }
 };
-
-/// Reads FILE: the sections of a run file, and [study] with `dir`, `title`, `seeds`, `systems` ("NAME: KEY=VALUE
-/// KEY=VALUE"), `budget`, `reference`, `bars` ("NAME: SYSTEM SYSTEM"), `mask_sixteenths`, `switches` and
-/// `keep_checkpoints`. `set` has the overrides of the command line; they may change any key except those that the study
-/// sets itself (train.seed, run.dir). UsageErrors are those of a run file.
-Study read_study(const fs::path& file, const std::vector<std::string>& set,
-                 const std::function<int64_t(const std::string& folder)>& dataset_vocabulary);
 
 }  // namespace moe

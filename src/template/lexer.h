@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/error.h"
+#include "template/syntax_mistake.h"
 
 namespace moe::jinja {
 
@@ -34,18 +34,6 @@ struct LexedToken {
   int64_t integer = 0;
   double real = 0;
 };
-
-/// A template that cannot be parsed. It holds a sentence without the line, and the line, counted from 1.
-class SyntaxMistake : public Error {
- public:
-  SyntaxMistake(int at, const std::string& reason) : Error(reason), line(at) {}
-  int line;
-};
-
-template <class... Args>
-[[noreturn]] void fail_syntax(int line, fmt::format_string<Args...> format, Args&&... args) {
-  throw SyntaxMistake(line, fmt::format(format, std::forward<Args>(args)...));
-}
 
 /// The last token is `end`. Throws SyntaxMistake.
 std::vector<LexedToken> lex(std::string_view source);

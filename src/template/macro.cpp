@@ -1,10 +1,9 @@
-#include "template/macro.h"
-
 #include <algorithm>
 
 #include "base/error.h"
 #include "template/functions.h"
 #include "template/python_text.h"
+#include "template/renderer.h"
 
 namespace moe::jinja {
 
@@ -111,10 +110,10 @@ Value Macro::call(Arguments& arguments) {
   return Value(renderer.captured(statement.body, inner));
 }
 
-Value make_macro(Renderer& renderer, const Statement& statement, const ScopePointer& scope) {
-  auto macro = std::make_shared<Macro>(renderer, statement, scope);
-  forget_at_end(macro);
-  return Value::object(std::move(macro));
+Value Renderer::macro(const Statement& statement, const ScopePointer& scope) {
+  auto made = std::make_shared<Macro>(*this, statement, scope);
+  forget_at_end(made);
+  return Value::object(std::move(made));
 }
 
 }  // namespace moe::jinja

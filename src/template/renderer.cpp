@@ -5,7 +5,6 @@
 #include "base/error.h"
 #include "template/filters.h"
 #include "template/functions.h"
-#include "template/macro.h"
 #include "template/python_text.h"
 
 namespace moe::jinja {
@@ -141,7 +140,7 @@ Flow Renderer::execute(const Statement& statement, const ScopePointer& scope) {
     case Action::continue_loop:
       return Flow::next_round;
     case Action::macro:
-      scope->set(statement.name, make_macro(*this, statement, scope));
+      scope->set(statement.name, macro(statement, scope));
       return Flow::normal;
     case Action::call_block:
       call_block(statement, scope);
@@ -206,7 +205,7 @@ void Renderer::with(const Statement& statement, const ScopePointer& scope) {
 }
 
 void Renderer::call_block(const Statement& statement, const ScopePointer& scope) {
-  const Value caller = make_macro(*this, statement, scope);
+  const Value caller = macro(statement, scope);
   write(as_text(call(*statement.expression, scope, &caller)));
 }
 

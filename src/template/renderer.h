@@ -7,7 +7,8 @@
 #include <vector>
 
 #include "template/ast.h"
-#include "template/template.h"
+#include "template/rendered.h"
+#include "template/value.h"
 
 namespace moe::jinja {
 
@@ -39,6 +40,8 @@ class Renderer {
   /// A loop over `items`; returns text if it is the call of a recursive loop.
   Flow loop(const Statement& statement, const Value& items, const ScopePointer& scope, int64_t depth);
   std::string recursive_loop(const Statement& statement, const Value& items, const ScopePointer& scope, int64_t depth);
+  /// The macro that a statement (macro or call_block) defines in a scope.
+  Value macro(const Statement& statement, const ScopePointer& scope);
 
  private:
   friend class Nested;

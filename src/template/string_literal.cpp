@@ -1,7 +1,7 @@
 #include "template/string_literal.h"
 
 #include "base/utf8.h"
-#include "template/lexer.h"
+#include "template/syntax_mistake.h"
 
 namespace moe::jinja {
 namespace {

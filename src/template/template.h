@@ -3,39 +3,16 @@
 /// those of Hugging Face's `transformers` (a sandbox without changes to values, trim_blocks, lstrip_blocks, break and
 /// continue, generation blocks, its tojson, raise_exception, strftime_now). docs/templates.md lists what is missing.
 
-#include <ctime>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
-#include "template/meter.h"
+#include "template/rendered.h"
 #include "template/value.h"
 
 namespace moe::jinja {
 
 struct Parsed;
-
-struct RenderOptions {
-  Limits limits = {};
-  std::optional<std::time_t> now = {};  // local time for strftime_now; without it, the clock's time
-};
-
-/// The bytes of a text from `begin` up to, but not including, `end`.
-struct Span {
-  size_t begin;
-  size_t end;
-};
-
-struct Rendered {
-  std::string text;
-  /// The text inside {% generation %} blocks, in order: the parts that an assistant wrote.
-  std::vector<Span> generated;
-  /// True if the text of a generation block passed through a macro, a filter or a variable. Its place is then unknown,
-  /// and `generated` is incomplete.
-  bool generated_elsewhere = false;
-};
 
 /// A parsed template. It never changes, so several threads may render it at once. Each rendering has its own limits.
 class Template {

@@ -153,8 +153,8 @@ struct DeepseekV3 {
 
 /// The expression of the tokenizers that this program trains (trainer.h): \p{N}|H+|
 /// [^\r\n\p{L}\p{M}\p{N}]?(?:[^\P{L}H]|\p{M})+| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
-/// where H is [一-鿿㐀-䶿豈-﫿぀-ヿ々〆]. Its third range begins at U+8C48, so that Hangul and private use are in
-/// H too.
+/// where H is [一-鿿㐀-䶿豈-﫿぀-ヿ々〆]. Its third range begins at U+8C48, so that Hangul and private use
+/// are in H too.
 struct Trained {
   static constexpr bool is_chinese(char32_t c) {
     return (c >= 0x4E00 && c <= 0xFAFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x3040 && c <= 0x30FF) ||

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/fs.h"
 #include "formats/json.h"
 
 namespace moe {

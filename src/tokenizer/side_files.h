@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "tokenizer/tokenizer_files.h"
+#include "tokenizer/file_contents.h"
 
 namespace moe {
 

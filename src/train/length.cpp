@@ -46,16 +46,6 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 
 }  // namespace
 
-int64_t dataset_rows_per_epoch(const DataConfig& data, uint64_t seed) {
-  if (data.train.empty()) fail_usage("train.epochs needs a dataset to pass over; give data.train");
-  const Dataset dataset(data.train);
-  return BatchSource(dataset, {.sequence_length = data.sequence_length,
-                               .rows_per_step = data.rows_per_step,
-                               .seed = seed,
-                               .parts = dataset.parts()})
-      .rows_per_epoch();
-}
-
 void read_length(Settings& settings, RunConfig& run, const RowsPerEpoch& rows_per_epoch) {
   Schedule& schedule = run.schedule;
   read_rows(settings, rows_before(schedule_keys(), "optimizer.learning_rate"), schedule, run.model);

@@ -4,7 +4,8 @@
 #include <functional>
 #include <optional>
 
-#include "train/run_config.h"
+#include "formats/toml.h"
+#include "train/dataset_facts.h"
 #include "train/step.h"
 
 namespace moe {

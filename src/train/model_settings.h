@@ -1,6 +1,9 @@
 #pragma once
 /// The part of a run file that describes the model and its routing. Mistakes are UsageErrors that name the key.
 
+#include <functional>
+
+#include "formats/toml.h"
 #include "train/run_config.h"
 
 namespace moe {

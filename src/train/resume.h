@@ -2,6 +2,7 @@
 /// Checks that a run continues from a checkpoint as the same run.
 
 #include "data/shards.h"
+#include "formats/toml.h"
 #include "train/run_config.h"
 #include "train/run_folder.h"
 #include "train/same_settings.h"

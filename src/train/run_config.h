@@ -1,11 +1,9 @@
 #pragma once
-/// A run file (TOML), which says what `moe train` does. Its keys are the rows of train/run_keys.h and model/keys.h.
+/// The content of a run file (TOML), which says what `moe train` does. train/read_run_config.h reads it.
 
-#include <functional>
 #include <string>
 #include <vector>
 
-#include "formats/toml.h"
 #include "train/schedule.h"
 #include "train/step.h"
 
@@ -65,16 +63,5 @@ struct RunConfig {
 /// Sets microbatches of `rows` rows, which must divide the rows of a step, and everything that depends on it. Does not
 /// change `resolved`.
 void set_microbatch(RunConfig& run, int64_t rows, bool recompute);
-
-/// The number of rows in one pass over the dataset of `data`.
-using RowsPerEpoch = std::function<int64_t(const DataConfig& data, uint64_t seed)>;
-int64_t dataset_rows_per_epoch(const DataConfig& data, uint64_t seed);
-
-/// Reads all keys and checks them. Unknown, mistyped and inconsistent keys are reported in one UsageError, each with
-/// file, line and a suggestion. `dataset_vocabulary` gives model.vocab_size if the file does not; `rows_per_epoch`
-/// gives the steps for train.epochs. They are called only if needed.
-RunConfig read_run_config(Settings& settings,
-                          const std::function<int64_t(const std::string& folder)>& dataset_vocabulary,
-                          const RowsPerEpoch& rows_per_epoch = dataset_rows_per_epoch);
 
 }  // namespace moe

@@ -2,6 +2,8 @@
 
 #include <map>
 
+#include "train/read_run_config.h"
+
 namespace moe {
 namespace {
 

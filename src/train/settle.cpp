@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/paths.h"
+#include "formats/toml.h"
 
 namespace moe {
 namespace {

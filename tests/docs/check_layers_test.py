@@ -87,6 +87,29 @@ class CheckLayers(unittest.TestCase):
         self.write("src/nn/head.cpp", "\nrun(ExpertRows<SwiGlu>{.first = op});\n  run(GroupedGemm{.a = x});\n")
         self.assert_only_mistake("src/nn/head.cpp:3:", "GroupedGemm in nn/", "nn/linear.h")
 
+    def test_a_folder_that_is_reached_through_an_allowed_one_is_found(self):
+        self.write("docs/layers.txt", TABLE.replace("train       9 below", "train       9 model base"))
+        self.assert_only_mistake("src/train/loop.h:1:", "train (layer 9) may not include ops (layer 2)",
+                                 "through model/model.h, ops/op.h")
+
+    def test_the_way_to_a_reached_folder_may_be_long(self):
+        self.write("docs/layers.txt", TABLE.replace("train       9 below", "train       9 model ops"))
+        self.write("src/ops/op.h", '#include "ops/view.h"\n')
+        self.write("src/ops/view.h", '#include "base/error.h"\n')
+        self.assert_only_mistake("src/train/loop.h:1:", "may not include base", "model/model.h, ops/op.h, ops/view.h, base/")
+
+    def test_rooms_that_include_each_other_are_found(self):
+        self.write("src/ops/check.h", '#include "ops/op.h"\n')
+        self.write("src/ops/list.h", '#include "ops/check.h"\n')
+        self.write("src/ops/op.cpp", '#include "ops/list.h"\n#include "ops/op.h"\n')
+        self.assert_only_mistake("ops/check:", "in a circle: ops/check, ops/list, ops/op")
+
+    def test_a_header_and_its_source_are_one_room(self):
+        self.write("src/ops/op.cpp", '#include "ops/op.h"\n')
+        self.write("src/ops/list.h", '#include "ops/op.h"\n')
+        self.write("src/ops/list.cpp", '#include "ops/list.h"\n#include "ops/op.h"\n')
+        self.assertEqual(check_layers.check(self.root)[0], [])
+
     def test_a_table_that_allows_a_higher_layer_is_itself_a_mistake(self):
         self.write("docs/layers.txt", TABLE.replace("ops         2 base", "ops         2 base model"))
         self.assert_only_mistake("docs/layers.txt:3:", "model, which is not of a lower layer")

@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "model/validate.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_model.h"
 

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "model/cost.h"
 #include "model/paper_costs.h"
+#include "model/validate.h"
 #include "tests/support/temporary_folder.h"
 
 namespace moe {

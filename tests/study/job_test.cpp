@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "formats/toml.h"
 #include "tests/study/studies.h"
 #include "train/run_keys.h"
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "study/read_study.h"
 #include "study/table.h"
 #include "tests/support/temporary_folder.h"
 

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "study/read_study.h"
 #include "study/study_keys.h"
 #include "tests/study/studies.h"
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "model/cost.h"
+#include "study/read_study.h"
 #include "tests/study/studies.h"
 
 namespace moe::test {

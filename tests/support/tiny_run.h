@@ -12,6 +12,7 @@
 #include "formats/json.h"
 #include "tests/support/temporary_folder.h"
 #include "tokenizer/trainer.h"
+#include "train/read_run_config.h"
 #include "train/settle.h"
 #include "train/trainer.h"
 

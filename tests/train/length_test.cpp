@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/support/temporary_folder.h"
+#include "train/read_run_config.h"
 
 namespace moe {
 namespace {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "backend/cpu/cpu_backend.h"
+#include "formats/toml.h"
 #include "model/cost.h"
 #include "tests/support/memory_use.h"
 #include "tests/support/temporary_folder.h"

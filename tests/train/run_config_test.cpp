@@ -7,6 +7,7 @@
 
 #include "model/methods.h"
 #include "tests/support/temporary_folder.h"
+#include "train/read_run_config.h"
 
 namespace moe {
 namespace {
@@ -172,7 +173,8 @@ TEST(RunKeys, WhatTheScheduleDoesNotUseIsRefused) {
   EXPECT_THAT(refusal(k + "schedule.kind=cosine schedule.decay_fraction=0.5"),
               HasSubstr("schedule.decay_fraction is 0.5, expected to be left out: it needs schedule.kind = wsd"));
   EXPECT_THAT(refusal(k + "schedule.final_ratio=0.5"), HasSubstr("it needs schedule.kind = cosine or wsd"));
-  EXPECT_THAT(refusal(k + "schedule.kind=wsd schedule.decay_factor=0.5"), HasSubstr("it needs schedule.kind = step_decay"));
+  EXPECT_THAT(refusal(k + "schedule.kind=wsd schedule.decay_factor=0.5"),
+              HasSubstr("it needs schedule.kind = step_decay"));
   EXPECT_EQ(read(k + "schedule.kind=cosine schedule.decay_fraction=0.2").schedule.decay_fraction, 0.2)
       << "run.toml holds every default";
 }

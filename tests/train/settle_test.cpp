@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/support/tiny_run.h"
+#include "train/read_run_config.h"
 
 namespace moe {
 namespace {

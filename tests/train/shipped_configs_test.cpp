@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "checkpoint/hf_config.h"
+#include "train/read_run_config.h"
 #include "train/run_config.h"
 
 namespace moe {

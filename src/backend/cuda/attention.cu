@@ -1,7 +1,6 @@
 #include "backend/cuda/attention.h"
 #include "backend/cuda/attention_path.h"
 #include "backend/cuda/kernel.cuh"
-#include "backend/cuda/products.h"
 
 namespace moe::cuda {
 namespace {

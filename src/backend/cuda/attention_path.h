@@ -1,7 +1,7 @@
 #pragma once
 /// Which kernels an attention operation gets; needs no GPU.
 
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/path.h"
 #include "ops/attention.h"
 
 namespace moe::cuda {

@@ -1,6 +1,6 @@
-// Attention in f32 arithmetic. A block owns 32 rows (queries, or keys in the backward pass of keys and values) of one head
-// and walks over tiles of the others in shared memory. Four neighbouring threads share a row: each computes a quarter of
-// its scores, then a quarter of its sums.
+// Attention in f32 arithmetic. A block owns 32 rows (queries, or keys in the backward pass of keys and values) of one
+// head and walks over tiles of the others in shared memory. Four neighbouring threads share a row: each computes a
+// quarter of its scores, then a quarter of its sums.
 
 #include "backend/cuda/attention.h"
 #include "backend/cuda/kernel.cuh"
@@ -88,7 +88,8 @@ __global__ void __launch_bounds__(kThreads)
     for (int i = 0; i < kQuarter; ++i) {
       const int64_t u = key + part * kQuarter + i;
       const bool seen = start >= 0 && u >= start && u <= t;
-      score[i] = seen ? shape.scale * dot(queries + row * pitch, keys + (part * kQuarter + i) * pitch, size) : -INFINITY;
+      score[i] =
+          seen ? shape.scale * dot(queries + row * pitch, keys + (part * kQuarter + i) * pitch, size) : -INFINITY;
       tile_largest = fmaxf(tile_largest, score[i]);
     }
     tile_largest = row_max(tile_largest);
@@ -275,8 +276,8 @@ void simt_attention(Context& context, const Attention& op, const AttentionShape&
 
 void simt_attention(Context& context, const AttentionBackward& op, const AttentionShape& shape, const float* delta) {
   const auto run_q = [&](auto kernel) {
-    start(context, kernel, shape, shape.heads, shared_bytes(shape, 2 * kOwn + 2 * kOther, 1), matrix(op.q), matrix(op.k),
-          matrix(op.v), op.segment_start.as<const int32_t>(), matrix(op.d_out), op.lse.as<const float>(),
+    start(context, kernel, shape, shape.heads, shared_bytes(shape, 2 * kOwn + 2 * kOther, 1), matrix(op.q),
+          matrix(op.k), matrix(op.v), op.segment_start.as<const int32_t>(), matrix(op.d_out), op.lse.as<const float>(),
           op.lse.stride[0], delta, matrix(op.dq), shape);
   };
   const auto run_kv = [&](auto kernel) {

@@ -1,6 +1,6 @@
 #pragma once
-/// Tiles of 64 rows of one head for attention on the tensor cores. A block has four warps; each owns 16 of the block's 64
-/// rows. Heads are padded to kSize (64 or 128) elements with zeros.
+/// Tiles of 64 rows of one head for attention on the tensor cores. A block has four warps; each owns 16 of the block's
+/// 64 rows. Heads are padded to kSize (64 or 128) elements with zeros.
 
 #include "backend/cuda/attention.h"
 #include "backend/cuda/kernel.cuh"
@@ -18,9 +18,7 @@ struct HeadMatrix {
   int64_t step;
 };
 
-inline HeadMatrix head_matrix(const View& view) {
-  return {static_cast<__nv_bfloat16*>(view.data), view.stride[0]};
-}
+inline HeadMatrix head_matrix(const View& view) { return {static_cast<__nv_bfloat16*>(view.data), view.stride[0]}; }
 
 /// Chunk c of row r lies at place c ^ (r % 8): eight rows' chunks of one number lie in different banks.
 template <int kSize>
@@ -36,8 +34,8 @@ __device__ void load_tile(const HeadMatrix& m, int64_t first, int64_t rows, int6
   for (int i = static_cast<int>(threadIdx.x); i < kRows * kRowChunks; i += kThreads) {
     const int row = i / kRowChunks, chunk = i % kRowChunks;
     const bool valid = first + row < rows && chunk * kChunk < size;
-    copy_chunk(shared + place<kSize>(row, chunk), valid ? m.data + (first + row) * m.step + column + chunk * kChunk : m.data,
-               valid);
+    copy_chunk(shared + place<kSize>(row, chunk),
+               valid ? m.data + (first + row) * m.step + column + chunk * kChunk : m.data, valid);
   }
 }
 
@@ -48,14 +46,16 @@ __device__ void load_a(const __nv_bfloat16* shared, int row, int k, unsigned (&f
   load_matrices(shared + place<kSize>(row + lane % 16, 2 * k + lane / 16), fragment);
 }
 
-/// B fragments whose columns are 16 rows of the tile from `row` on, reduced over elements [16 k, 16 k + 16) of the head.
+/// B fragments whose columns are 16 rows of the tile from `row` on, reduced over elements [16 k, 16 k + 16) of the
+/// head.
 template <int kSize>
 __device__ void load_b_rows(const __nv_bfloat16* shared, int row, int k, unsigned (&fragment)[4]) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, part = lane / 8;
   load_matrices(shared + place<kSize>(row + lane % 8 + part / 2 * 8, 2 * k + part % 2), fragment);
 }
 
-/// B fragments whose columns are elements [16 n, 16 n + 16) of the head, reduced over 16 rows of the tile from `row` on.
+/// B fragments whose columns are elements [16 n, 16 n + 16) of the head, reduced over 16 rows of the tile from `row`
+/// on.
 template <int kSize>
 __device__ void load_b_columns(const __nv_bfloat16* shared, int row, int n, unsigned (&fragment)[4]) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, part = lane / 8;
@@ -71,8 +71,11 @@ __device__ inline int column_of(int j, int i) { return 8 * j + static_cast<int>(
 __device__ inline int row_of(int i) { return static_cast<int>(threadIdx.x) % kWarp / 4 + i / 2 * 8; }
 
 /// Sets the scores of keys key ... that the lane's two queries do not see to `hidden`. Most tiles are seen whole.
-__device__ inline void hide_unseen(Scores& scores, int key, const int (&query)[2], const int (&start)[2], float hidden) {
-  const auto sees_all = [&](int half) { return start[half] >= 0 && key >= start[half] && key + kRows - 1 <= query[half]; };
+__device__ inline void hide_unseen(Scores& scores, int key, const int (&query)[2], const int (&start)[2],
+                                   float hidden) {
+  const auto sees_all = [&](int half) {
+    return start[half] >= 0 && key >= start[half] && key + kRows - 1 <= query[half];
+  };
   if (__all_sync(0xffffffffu, sees_all(0) && sees_all(1))) return;
 #pragma unroll
   for (int j = 0; j < kRows / 8; ++j) {

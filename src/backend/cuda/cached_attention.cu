@@ -44,9 +44,8 @@ struct Partial {
 };
 
 /// A block per token and head. Warp w takes keys w, w + kWarps, ...; the warps' sums are merged in their order.
-__global__ void __launch_bounds__(kThreads)
-    cached_kernel(Matrix q, Cache k_cache, Cache v_cache, const int* sequence, const int* positions, Matrix out,
-                  AttentionShape shape) {
+__global__ void __launch_bounds__(kThreads) cached_kernel(Matrix q, Cache k_cache, Cache v_cache, const int* sequence,
+                                                          const int* positions, Matrix out, AttentionShape shape) {
   __shared__ float largest[kWarps], total[kWarps], sums[kWarps][kMostHeadSize];
   const int64_t t = blockIdx.x;
   const int head = static_cast<int>(blockIdx.y), size = shape.head_size;

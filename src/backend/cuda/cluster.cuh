@@ -25,8 +25,9 @@ __device__ inline void synchronize_cluster() {
   asm volatile("barrier.cluster.wait.acquire;\n" ::: "memory");
 }
 
-/// Arrives at the barrier that lies at the same place in the block `rank` of the cluster. What this thread's warp has read by then
-/// may be overwritten; writes are not ordered beyond this block (that would wait for all of them, in each pass).
+/// Arrives at the barrier that lies at the same place in the block `rank` of the cluster. What this thread's warp has
+/// read by then may be overwritten; writes are not ordered beyond this block (that would wait for all of them, in each
+/// pass).
 __device__ inline void arrive_at(uint64_t* barrier, int rank) {
   asm volatile(
       "{\n"

@@ -7,20 +7,14 @@
 #include <cuda_runtime_api.h>
 
 #include "backend/cuda/cublas_products.h"
+#include "backend/cuda/path.h"
+#include "backend/cuda/workspace.h"
 #include "base/error.h"
 
 namespace moe::cuda {
 
 /// Throws Error with what was attempted and what CUDA says when `status` is a failure.
 void check(cudaError_t status, const char* attempted);
-
-/// Memory on the GPU that an operation may use while it runs; holds nothing between operations.
-struct Workspace {
-  char* data;
-  size_t bytes;
-};
-
-constexpr size_t kWorkspaceBytes = size_t{96} << 20;
 
 struct Context {
   cudaStream_t stream;
@@ -29,6 +23,12 @@ struct Context {
   Workspace workspace;
   CublasProducts products;
 };
+
+/// The multiprocessors that a kernel whose blocks take part after part is started for: the GPU's, or what
+/// force_cuda_processors asked for.
+inline int processors(const Context& context) {
+  return forced_processors() > 0 ? forced_processors() : context.multiprocessors;
+}
 
 /// Parts of the workspace for one operation, each aligned to 256 bytes.
 class Carver {

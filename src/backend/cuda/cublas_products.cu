@@ -1,9 +1,9 @@
 #include <algorithm>
 
-#include "backend/cuda/context.h"
 #include "backend/cuda/cublas_library.h"
 #include "backend/cuda/cublas_products.h"
 #include "backend/cuda/storage.h"
+#include "base/error.h"
 
 namespace moe::cuda {
 namespace {

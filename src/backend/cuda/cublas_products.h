@@ -10,11 +10,10 @@
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
+#include "backend/cuda/workspace.h"
 #include "ops/dense.h"
 
 namespace moe::cuda {
-
-struct Workspace;
 
 class CublasProducts {
  public:

@@ -3,6 +3,7 @@
 #include "backend/cuda/context.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_device.h"
+#include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"
 #include "ops/types.h"
 
@@ -66,11 +67,20 @@ class CudaBackend final : public EachOp<CudaBackend> {
 
 }  // namespace
 
+std::string why_no_cuda() { return cuda::why_no_device(); }
+
+std::unique_ptr<Device> make_cuda_device() {
+  if (const std::string why = why_no_cuda(); !why.empty()) fail("no GPU can be used: {}", why);
+  return std::make_unique<cuda::CudaDevice>();
+}
+
 std::unique_ptr<Backend> make_cuda_backend(Device& device) {
   auto* const gpu = dynamic_cast<cuda::CudaDevice*>(&device);
   MOE_CHECK(gpu != nullptr);
   return std::make_unique<CudaBackend>(*gpu);
 }
+
+std::vector<std::string> cuda_slow_paths() { return cuda::slow_paths(); }
 
 int64_t cuda_fused_products() { return fused_products; }
 

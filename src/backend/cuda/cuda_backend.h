@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/cuda/path.h"
 #include "ops/backend.h"
 #include "ops/device.h"
 
@@ -22,23 +23,6 @@ std::unique_ptr<Device> make_cuda_device();
 /// same operation on the same values gives the same bits. A fault on the GPU appears as an Error of a later operation
 /// or wait.
 std::unique_ptr<Backend> make_cuda_backend(Device& device);
-
-/// The kernels that products and attention may use. If a path does not support a shape or this GPU, the next one is
-/// used: tensor after hopper, simt after tensor. `automatic` also uses cuBLASLt.
-enum class CudaPath {
-  automatic,
-  simt,    ///< any types and alignments, f32 arithmetic
-  tensor,  ///< tensor cores of every supported GPU
-  hopper,  ///< tensor cores of compute capability 9.0 only
-};
-const char* name(CudaPath path);
-
-/// For tests: sets the path of all operations that are queued from now on, for every backend of this process.
-void force_cuda_path(CudaPath path);
-
-/// For tests: pretends that the GPU has `count` multiprocessors (0: the real number) when a kernel is started whose
-/// blocks take part after part of the work. So in a small case each block takes several parts.
-void force_cuda_processors(int count);
 
 /// Operations that ran on slower kernels than intended, and the reasons: "gemm: ...", each once, since the program
 /// started.

@@ -2,16 +2,15 @@
 #include <cstring>
 
 #include "backend/cuda/context.h"
-#include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/sort.h"
 
-namespace moe {
-namespace cuda {
+namespace moe::cuda {
 namespace {
 
 constexpr int kOldestCapability = 80;  // bf16 tensor cores
-/// Kernels are loaded to the GPU when they first run, those of cuBLASLt too, and an allocation ends at a page's boundary.
+/// Kernels are loaded to the GPU when they first run, those of cuBLASLt too, and an allocation ends at a page's
+/// boundary.
 constexpr int64_t kReservedBytes = int64_t{256} << 20;
 
 }  // namespace
@@ -141,15 +140,12 @@ DeviceInfo CudaDevice::info() const {
   check(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for the GPU's free memory");
   return {.name = properties_.name,
           .memory_bytes = static_cast<int64_t>(properties_.totalGlobalMem),
-          .available_bytes = std::max<int64_t>(
-              1, cuda_workspace_bytes() + allocated_bytes() + static_cast<int64_t>(free_bytes) - kReservedBytes),
-          .scratch_bytes = cuda_workspace_bytes(),
+          .available_bytes = std::max<int64_t>(1, static_cast<int64_t>(kWorkspaceBytes) + allocated_bytes() +
+                                                      static_cast<int64_t>(free_bytes) - kReservedBytes),
+          .scratch_bytes = static_cast<int64_t>(kWorkspaceBytes),
           .most_slots = most_sorted(kWorkspaceBytes)};
 }
 
-}  // namespace cuda
-
-namespace cuda {
 namespace {
 
 __global__ void probe_kernel() {}
@@ -164,9 +160,8 @@ bool has_code() {
 }
 
 }  // namespace
-}  // namespace cuda
 
-std::string why_no_cuda() {
+std::string why_no_device() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   cudaGetLastError();
@@ -179,11 +174,11 @@ std::string why_no_cuda() {
   if (status != cudaSuccess) return fmt::format("CUDA cannot start: {}", cudaGetErrorString(status));
   cudaDeviceProp properties;
   if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess) return "the GPU's properties cannot be read";
-  if (properties.major * 10 + properties.minor < cuda::kOldestCapability) {
+  if (properties.major * 10 + properties.minor < kOldestCapability) {
     return fmt::format("{} has compute capability {}.{}, and 8.0 (Ampere) or newer is needed", properties.name,
                        properties.major, properties.minor);
   }
-  if (!cuda::has_code()) {
+  if (!has_code()) {
     return fmt::format(
         "this program was built for {} alone, and {} has compute capability {}.{}; build it again with "
         "-DMOE_CUDA_ARCHITECTURES={}{}",
@@ -192,9 +187,4 @@ std::string why_no_cuda() {
   return {};
 }
 
-std::unique_ptr<Device> make_cuda_device() {
-  if (const std::string why = why_no_cuda(); !why.empty()) fail("no GPU can be used: {}", why);
-  return std::make_unique<cuda::CudaDevice>();
-}
-
-}  // namespace moe
+}  // namespace moe::cuda

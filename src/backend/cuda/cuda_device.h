@@ -13,6 +13,9 @@
 
 namespace moe::cuda {
 
+/// why_no_cuda() (backend/cuda/cuda_backend.h).
+std::string why_no_device();
+
 class CudaDevice final : public Device {
  public:
   CudaDevice();

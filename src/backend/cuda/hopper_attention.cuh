@@ -11,7 +11,6 @@
 
 #include "backend/cuda/attention.h"
 #include "backend/cuda/kernel.cuh"
-#include "backend/cuda/products.h"
 #include "backend/cuda/tensor_core.cuh"
 #include "backend/cuda/wgmma_attention.cuh"
 
@@ -262,8 +261,7 @@ void start(const Context& context, void (*kernel)(Parameters...), int64_t pieces
            const Args&... args) {
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
         "asking for shared memory");
-  launch(context, kernel, blocks(std::min<int64_t>(pieces, processors(context))), kBlockThreads, shared_bytes,
-         args...);
+  launch(context, kernel, blocks(std::min<int64_t>(pieces, processors(context))), kBlockThreads, shared_bytes, args...);
 }
 
 }  // namespace moe::cuda::hopper_tiles

@@ -3,7 +3,6 @@
 
 #include "backend/cuda/hopper_launch.h"
 #include "backend/cuda/hopper_product.cuh"
-#include "backend/cuda/products.h"
 
 namespace moe::cuda::hopper {
 

@@ -1,7 +1,7 @@
 #pragma once
-/// Products of bf16 operands on the tensor cores that every supported GPU has (mma.sync): tiles of 128 x 128, four warps
-/// of 64 x 64 each, three stages of shared memory filled by cp.async. Rows must be aligned to 16 bytes and sizes along
-/// stored rows be multiples of 8.
+/// Products of bf16 operands on the tensor cores that every supported GPU has (mma.sync): tiles of 128 x 128, four
+/// warps of 64 x 64 each, three stages of shared memory filled by cp.async. Rows must be aligned to 16 bytes and sizes
+/// along stored rows be multiples of 8.
 
 #include "backend/cuda/tensor_core.cuh"
 #include "backend/cuda/tile_problem.cuh"
@@ -16,9 +16,9 @@ constexpr int kOperandElements = kTile * kDepth;
 constexpr size_t kSharedBytes = size_t{2} * kStages * kOperandElements * sizeof(__nv_bfloat16);
 constexpr int kChunks = kOperandElements / kChunk / kThreads;  ///< 16-byte chunks of an operand's tile per thread
 
-/// A tile in shared memory. Along the reduced dimension (columns stored): 128 rows of 8 chunks; across it (rows stored):
-/// 64 rows of 16 chunks. Chunk c of row r lies at place c ^ (r % 8), so that eight rows' chunks of one number, which one
-/// ldmatrix reads, lie in different banks.
+/// A tile in shared memory. Along the reduced dimension (columns stored): 128 rows of 8 chunks; across it (rows
+/// stored): 64 rows of 16 chunks. Chunk c of row r lies at place c ^ (r % 8), so that eight rows' chunks of one number,
+/// which one ldmatrix reads, lie in different banks.
 template <bool reduced_rows>
 struct Layout {
   static constexpr int kRowChunks = reduced_rows ? kTile / kChunk : kDepth / kChunk;

@@ -1,25 +1,10 @@
-#include <atomic>
-
 #include "backend/cuda/mixed_product.h"
+#include "backend/cuda/path.h"
 #include "backend/cuda/products.h"
 #include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"
 
-namespace moe {
-namespace cuda {
-namespace {
-
-std::atomic<CudaPath> forced{CudaPath::automatic};
-std::atomic<int> forced_processors{0};
-
-}  // namespace
-
-CudaPath product_path() { return forced; }
-
-int processors(const Context& context) {
-  const int count = forced_processors;
-  return count > 0 ? count : context.multiprocessors;
-}
+namespace moe::cuda {
 
 void product(Context& context, const Gemm& op) {
   if (op.c.elements() == 0) return;
@@ -49,23 +34,4 @@ void execute(Context& context, const GroupedGemmReduce& op) {
   tile_product(context, op);
 }
 
-}  // namespace cuda
-
-const char* name(CudaPath path) {
-  switch (path) {
-    case CudaPath::automatic:
-      return "automatic";
-    case CudaPath::simt:
-      return "simt";
-    case CudaPath::tensor:
-      return "tensor";
-    case CudaPath::hopper:
-      return "hopper";
-  }
-  return "?";
-}
-
-void force_cuda_path(CudaPath path) { cuda::forced = path; }
-void force_cuda_processors(int count) { cuda::forced_processors = count; }
-
-}  // namespace moe
+}  // namespace moe::cuda

@@ -5,15 +5,16 @@
 
 namespace moe::cuda::simt {
 
-constexpr int kTile = 128;   ///< rows and columns of a block's tile
-constexpr int kDepth = 16;   ///< of the reduced dimension per pass
+constexpr int kTile = 128;  ///< rows and columns of a block's tile
+constexpr int kDepth = 16;  ///< of the reduced dimension per pass
 constexpr int kThreads = 256;
-constexpr int kEach = 8;     ///< a thread computes 8 x 8 elements, as two by two quarters of 4 x 4
+constexpr int kEach = 8;  ///< a thread computes 8 x 8 elements, as two by two quarters of 4 x 4
 constexpr int kPitch = kTile + 4;
 
 __device__ inline float element(const Operand& x, int64_t row, int64_t column) {
   const int64_t at = (x.rows != nullptr ? x.rows[row] : row) * x.step + column;
-  return x.half ? __bfloat162float(static_cast<const __nv_bfloat16*>(x.data)[at]) : static_cast<const float*>(x.data)[at];
+  return x.half ? __bfloat162float(static_cast<const __nv_bfloat16*>(x.data)[at])
+                : static_cast<const float*>(x.data)[at];
 }
 
 /// shared[k][i] = element (first + i, k_begin + k) of the operand, zeros outside. Threads run along the stored columns.

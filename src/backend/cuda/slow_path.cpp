@@ -3,10 +3,9 @@
 #include <mutex>
 #include <set>
 
-#include "backend/cuda/cuda_backend.h"
 #include "base/log.h"
 
-namespace moe {
+namespace moe::cuda {
 namespace {
 
 std::mutex mutex;
@@ -14,19 +13,15 @@ std::set<std::string> noted;
 
 }  // namespace
 
-namespace cuda {
-
 void note_slow_path(const char* operation, const char* reason) {
   const std::string note = fmt::format("{}: {}", operation, reason);
   const std::lock_guard lock(mutex);
   if (noted.insert(note).second) log_warning("{}", note);
 }
 
-}  // namespace cuda
-
-std::vector<std::string> cuda_slow_paths() {
+std::vector<std::string> slow_paths() {
   const std::lock_guard lock(mutex);
   return {noted.begin(), noted.end()};
 }
 
-}  // namespace moe
+}  // namespace moe::cuda

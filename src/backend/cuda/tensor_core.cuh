@@ -7,7 +7,8 @@ namespace moe::cuda {
 
 /// Starts the copy of 16 bytes to shared memory; zeros where not `valid`.
 __device__ inline void copy_chunk(unsigned to, const void* global, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(global), "r"(valid ? 16 : 0) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(global), "r"(valid ? 16 : 0)
+               : "memory");
 }
 __device__ inline void copy_chunk(void* shared, const void* global, bool valid) {
   copy_chunk(static_cast<unsigned>(__cvta_generic_to_shared(shared)), global, valid);
@@ -25,8 +26,8 @@ __device__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(pending) : "memory");
 }
 
-/// Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8, and gets of each matrix row l / 4, columns
-/// l % 4 * 2 and the next.
+/// Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8, and gets of each matrix row l / 4,
+/// columns l % 4 * 2 and the next.
 __device__ inline void load_matrices(const void* shared, unsigned (&out)[4]) {
   const auto from = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"

@@ -1,6 +1,5 @@
 #include "backend/cuda/hopper_launch.h"
 #include "backend/cuda/mma_product.cuh"
-#include "backend/cuda/products.h"
 #include "backend/cuda/simt_product.cuh"
 #include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"

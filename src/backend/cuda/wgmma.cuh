@@ -1,6 +1,6 @@
 #pragma once
-/// The instructions of Hopper's tensor cores (compute capability 9.0a): a warpgroup of four warps multiplies matrices that lie
-/// in shared memory.
+/// The instructions of Hopper's tensor cores (compute capability 9.0a): a warpgroup of four warps multiplies matrices
+/// that lie in shared memory.
 
 #include <cstdint>
 
@@ -18,8 +18,8 @@ __device__ inline void init_barrier(uint64_t* barrier, unsigned count) {
 __device__ inline void arrive(uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(shared_address(barrier)) : "memory");
 }
-/// Waits until the phase of this parity has ended. A barrier at which nobody arrives ends the kernel, after seconds, with an error
-/// that names its operation: the program would hang otherwise.
+/// Waits until the phase of this parity has ended. A barrier at which nobody arrives ends the kernel, after seconds,
+/// with an error that names its operation: the program would hang otherwise.
 __device__ inline void wait(uint64_t* barrier, unsigned parity) {
   constexpr unsigned kMostTries = 1u << 25;  // a try itself waits for a while
   const unsigned address = shared_address(barrier);
@@ -52,8 +52,8 @@ __device__ inline void publish_barriers() {
 /// Starts the bulk copy of the map's box at (x, y, z), innermost first; what lies outside the tensor becomes zeros.
 __device__ inline void copy_box(const CUtensorMap& map, void* shared, uint64_t* barrier, int x, int y, int z) {
   asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];\n"
-      ::"r"(shared_address(shared)),
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], "
+      "[%2];\n" ::"r"(shared_address(shared)),
       "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
       : "memory");
 }
@@ -63,15 +63,16 @@ __device__ inline void arrive_after_copies(uint64_t* barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];\n" ::"r"(shared_address(barrier)) : "memory");
 }
 
-/// Orders the writes to shared memory that this thread knows of, its own or through a barrier, before what the tensor cores
-/// read for it afterwards. By the reader: the writer's fence would wait for all its copies, those of later stages too.
+/// Orders the writes to shared memory that this thread knows of, its own or through a barrier, before what the tensor
+/// cores read for it afterwards. By the reader: the writer's fence would wait for all its copies, those of later stages
+/// too.
 __device__ inline void show_to_tensor_cores() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
 
-/// How a tile lies in shared memory, in the hardware's 128-byte swizzle: lines of 64 bf16 elements, whose 16-byte chunk c in
-/// line l is at place c ^ (l % 8), eight lines a group of 1024 bytes.
+/// How a tile lies in shared memory, in the hardware's 128-byte swizzle: lines of 64 bf16 elements, whose 16-byte chunk
+/// c in line l is at place c ^ (l % 8), eight lines a group of 1024 bytes.
 ///   reduced dimension along the lines: a line per row of the operand; rows 8 apart are 1024 bytes apart (`stride`).
-///   reduced dimension across: a line per index of the reduced dimension, 8 of which are 1024 bytes apart (`stride`); the
-///   operand's rows 64 apart are `leading` bytes apart.
+///   reduced dimension across: a line per index of the reduced dimension, 8 of which are 1024 bytes apart (`stride`);
+///   the operand's rows 64 apart are `leading` bytes apart.
 __device__ inline uint64_t descriptor(const void* shared, unsigned leading, unsigned stride) {
   const auto field = [](unsigned bytes) { return static_cast<uint64_t>((bytes & 0x3ffffu) >> 4); };
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
@@ -104,9 +105,9 @@ __device__ void settle(float (&d)[count]) {
   for (float& value : d) asm volatile("" : "+f"(value)::"memory");
 }
 
-/// d (64 x 256, f32) += a (64 x 16) b (16 x 256), bf16 in shared memory. `a_across`, `b_across`: the reduced dimension runs
-/// across the operand's lines. Lane l of warp w holds rows 16 w + l / 4 (d[4 j], d[4 j + 1]) and 8 more (d[4 j + 2], d[4 j +
-/// 3]), columns 8 j + l % 4 * 2 and the next.
+/// d (64 x 256, f32) += a (64 x 16) b (16 x 256), bf16 in shared memory. `a_across`, `b_across`: the reduced dimension
+/// runs across the operand's lines. Lane l of warp w holds rows 16 w + l / 4 (d[4 j], d[4 j + 1]) and 8 more (d[4 j +
+/// 2], d[4 j + 3]), columns 8 j + l % 4 * 2 and the next.
 template <int a_across, int b_across>
 __device__ void multiply_add(float (&d)[128], uint64_t a, uint64_t b) {
   asm volatile(
@@ -120,22 +121,22 @@ __device__ void multiply_add(float (&d)[128], uint64_t a, uint64_t b) {
       "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
       "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
       "%128, %129, 1, 1, 1, %130, %131;\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
-        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
-        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
-        "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
-        "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
-        "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63]),
-        "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]),
-        "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]), "+f"(d[79]),
-        "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]), "+f"(d[87]),
-        "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95]),
-        "+f"(d[96]), "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]), "+f"(d[102]), "+f"(d[103]),
-        "+f"(d[104]), "+f"(d[105]), "+f"(d[106]), "+f"(d[107]), "+f"(d[108]), "+f"(d[109]), "+f"(d[110]), "+f"(d[111]),
-        "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]), "+f"(d[116]), "+f"(d[117]), "+f"(d[118]), "+f"(d[119]),
-        "+f"(d[120]), "+f"(d[121]), "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
+        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),
+        "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), "+f"(d[32]),
+        "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]),
+        "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]),
+        "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]),
+        "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63]), "+f"(d[64]),
+        "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]), "+f"(d[72]),
+        "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]), "+f"(d[79]), "+f"(d[80]),
+        "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]), "+f"(d[87]), "+f"(d[88]),
+        "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95]), "+f"(d[96]),
+        "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]), "+f"(d[102]), "+f"(d[103]), "+f"(d[104]),
+        "+f"(d[105]), "+f"(d[106]), "+f"(d[107]), "+f"(d[108]), "+f"(d[109]), "+f"(d[110]), "+f"(d[111]), "+f"(d[112]),
+        "+f"(d[113]), "+f"(d[114]), "+f"(d[115]), "+f"(d[116]), "+f"(d[117]), "+f"(d[118]), "+f"(d[119]), "+f"(d[120]),
+        "+f"(d[121]), "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
       : "l"(a), "l"(b), "n"(a_across), "n"(b_across));
 }
 

@@ -1,7 +1,8 @@
 #pragma once
 /// One routing method: the five functions that a file of this folder gives to router.cpp (docs/add-a-router.md).
 
-#include "nn/routers/router.h"
+#include "nn/parameter.h"
+#include "nn/routers/routing_types.h"
 
 namespace moe {
 

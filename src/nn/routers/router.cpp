@@ -1,6 +1,5 @@
 #include "nn/routers/router.h"
 
-#include "base/random.h"
 #include "nn/routers/method.h"
 
 namespace moe {
@@ -67,86 +66,10 @@ BalanceSums balance_sums(Pass& pass, const RouterInput& in, const Route& route) 
 
 }  // namespace
 
-const char* name(RoutingMethod method) {
-  switch (method) {
-    case RoutingMethod::topk:
-      return "topk";
-    case RoutingMethod::noisy_topk:
-      return "noisy_topk";
-    case RoutingMethod::hash:
-      return "hash";
-    case RoutingMethod::expert_choice:
-      return "expert_choice";
-    case RoutingMethod::stable:
-      return "stable";
-  }
-  return "?";
-}
-
-const char* name(BalanceScope scope) {
-  switch (scope) {
-    case BalanceScope::sequence:
-      return "sequence";
-    case BalanceScope::microbatch:
-      return "microbatch";
-    case BalanceScope::step:
-      return "step";
-  }
-  return "?";
-}
-
-std::optional<BalanceScope> balance_scope_from(std::string_view text) {
-  for (const BalanceScope scope : {BalanceScope::sequence, BalanceScope::microbatch, BalanceScope::step}) {
-    if (text == name(scope)) return scope;
-  }
-  return std::nullopt;
-}
-
-const char* name(RouterLoss loss) {
-  constexpr std::array names{"expert",     "device", "communication",  "z",
-                             "importance", "load",   "stable_balance", "distillation"};
-  return names[static_cast<size_t>(loss)];
-}
-
-int64_t RouterConfig::rows(int64_t tokens, int64_t row_length) const {
-  if (method != RoutingMethod::expert_choice || row_length == 0) return tokens * slots();
-  return tokens / row_length * experts * tokens_per_expert(row_length, experts, capacity);
-}
-
-Draws RouteMode::draws(std::string_view what, int64_t layer) const {
-  return {.seed = seed, .stream = hash_name(fmt::format("{}.{}.{}", what, layer, step)), .first = first_token};
-}
-
-void add_projection(const RouterConfig& config, const RouterSizes& sizes, RouterWeights& weights,
-                    const AddParameter& add, InitialValue start) {
-  add({.name = "router",
-       .role = ParameterRole::router,
-       .kind = ParameterKind::router,
-       .shape = {config.experts, sizes.hidden},
-       .start = start,
-       .type = ParameterType::exact},
-      weights.project.weight);
-}
-
 void visit_router(const RouterConfig& config, const RouterSizes& sizes, RouterWeights& weights,
                   const AddParameter& add) {
   functions(config).parameters(config, sizes, weights, add);
 }
-
-void logits_backward(Pass& pass, const Linear& map, const Linear& gradient, View d_logits, View x, View dx) {
-  linear_weight_gradient(pass, gradient, d_logits, x);
-  linear_input_gradient(pass, map, d_logits, dx, true);
-}
-
-View balance_factors(Pass& pass, const RouterInput& in) {
-  const View factors =
-      pass.scratch.push("router.coefficients", pass.stat(), {in.views.group_tokens.size(0), in.config.experts});
-  pass.backend.run(Fill{.x = factors, .value = 0});
-  return factors;
-}
-
-void no_sums(Pass&, const RouterInput&, const Route&, View, const BalanceSums&) {}
-void no_losses(Pass&, const RouterInput&, const Route&, const BalanceSums&) {}
 
 Route route_forward(Pass& pass, const RouterInput& in, const RouterWeights& weights, const RouteChoice& choice,
                     bool replay) {

@@ -29,8 +29,8 @@ double distance(const View& a, const View& b) {
 
 class LongAttention : public testing::TestWithParam<Isa> {};
 
-// A score is a sum of 4096 products, good to sqrt(4096) 2^-24 = 4e-6 in f32, and a gradient takes a few such steps. With
-// bf16 operands the results are rounded to 2^-9, and by pairs so are the weights before.
+// A score is a sum of 4096 products, good to sqrt(4096) 2^-24 = 4e-6 in f32, and a gradient takes a few such steps.
+// With bf16 operands the results are rounded to 2^-9, and by pairs so are the weights before.
 TEST_P(LongAttention, GradientsOfKeysInSeveralSweepsAreTheOracles) {
   for (const auto& [type, bound] : {std::pair{DType::f32, 3e-5}, std::pair{DType::bf16, 8e-3}}) {
     Tensors t;

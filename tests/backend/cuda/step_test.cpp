@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "formats/toml.h"
 #include "ops/compare.h"
 #include "tests/backend/cuda/gpu_models.h"
 

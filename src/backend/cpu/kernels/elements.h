@@ -3,8 +3,8 @@
 /// branch per vector, which the memory access hides. It saves compiling every kernel for every mix of types. Only for
 /// sources under kernels/.
 
-#include "backend/cpu/kernels/rows.h"
 #include "backend/cpu/kernels/simd.h"
+#include "backend/cpu/kernels/storage.h"
 
 namespace moe::cpu::MOE_ISA {
 

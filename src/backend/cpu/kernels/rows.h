@@ -6,16 +6,6 @@
 
 namespace moe::cpu {
 
-/// The first of some contiguous elements. Null data: absent.
-struct In {
-  const void* data;
-  Storage type;
-};
-struct Out {
-  void* data;
-  Storage type;
-};
-
 struct RmsNormRow {
   In x, residual;  ///< if residual is absent, sum is absent too and x is normalised
   Out sum;

@@ -10,4 +10,14 @@ enum class Storage : uint8_t { f32, bf16 };
 /// Bytes of an element. Static: functions that kernels share may not be shared by the linker.
 static constexpr int64_t size_of(Storage type) { return type == Storage::bf16 ? 2 : 4; }
 
+/// The first of some contiguous elements. Null data: absent.
+struct In {
+  const void* data;
+  Storage type;
+};
+struct Out {
+  void* data;
+  Storage type;
+};
+
 }  // namespace moe::cpu
