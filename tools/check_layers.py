@@ -2,6 +2,7 @@
 """Compares every #include "..." under src/, tests/ and bench/ with docs/layers.txt, which says what the rules mean.
 
 Also refuses products of the contract in src/nn/ outside nn/linear: a product of a weight goes through one linear map.
+It refuses comparisons with a routing method outside src/nn/routers/: the method's row says what it is.
 It follows includes: a file must not reach a forbidden folder through an allowed one. It also refuses circles of rooms.
 A room is a header with the source of the same name (x.h and x.cpp); a circle is rooms that include each other in turn.
 
@@ -19,6 +20,8 @@ OUTSIDE_SRC = ("tests", "bench")
 OUTSIDE_SRC_FOLDERS = ("tests/", "bench/")
 PRODUCT = re.compile(r"\b(Gemm|GroupedGemm|GroupedGemmReduce)\s*\{")
 LINEAR = "src/nn/linear."
+ROUTING = re.compile(r"(?:[=!]=|\bcase)\s*RoutingMethod::\w+|RoutingMethod::\w+\s*[=!]=")
+ROUTERS = "src/nn/routers/"
 
 
 class Layers:
@@ -195,15 +198,16 @@ def circles(links):
     return sorted(groups)
 
 
-def check_products(root, files):
+def check_lines(root, files):
+    """What only one place may do: products of weights, and asking for a routing method."""
     mistakes = []
     for file in files:
         path = file.relative_to(root).as_posix()
-        if not path.startswith("src/nn/") or path.startswith(LINEAR):
-            continue
         for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-            if product := PRODUCT.search(line):
+            if path.startswith("src/nn/") and not path.startswith(LINEAR) and (product := PRODUCT.search(line)):
                 mistakes.append(f"{path}:{number}: {product[1]} in nn/ is made by nn/linear.h alone; use its functions")
+            if path.startswith("src/") and not path.startswith(ROUTERS) and ROUTING.search(line):
+                mistakes.append(f"{path}:{number}: asks for a routing method; ask its row (nn/routers/registry.h)")
     return mistakes
 
 
@@ -232,7 +236,7 @@ def check(root):
     known = {}
     for path in includes:
         mistakes += check_file(path, layers, includes, known)
-    return mistakes + check_products(root, files) + check_rooms(includes), len(files)
+    return mistakes + check_lines(root, files) + check_rooms(includes), len(files)
 
 
 def main():

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <sys/resource.h>
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -105,6 +106,12 @@ int64_t free_host_memory(const fs::path& root) {
 
 int64_t resident_bytes(const fs::path& root) {
   return number_after(root / "proc/self/status", "VmRSS:").value_or(0) * 1024;
+}
+
+int64_t peak_resident_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
 }
 
 int64_t usable_host_memory(const fs::path& root) {

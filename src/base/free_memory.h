@@ -1,5 +1,5 @@
 #pragma once
-/// How much memory of the host this process can still use.
+/// How much memory of the host this process uses, and can still use.
 
 #include <cstdint>
 
@@ -16,6 +16,9 @@ int64_t free_host_memory(const fs::path& root = "/");
 
 /// Bytes of memory that this process has now (its resident set); 0 where that cannot be read.
 int64_t resident_bytes(const fs::path& root = "/");
+
+/// The largest amount of memory that this process has used so far.
+int64_t peak_resident_bytes();
 
 /// All memory that the process can use: what it has and what is free, minus a fiftieth as a reserve.
 int64_t usable_host_memory(const fs::path& root = "/");

@@ -297,9 +297,8 @@ Json to_hf_config(const ModelConfig& config, DType dtype) {
       json[std::string(field)] = to_json(row.get(config));
     }
   }
-  // These routers have no scores.
-  const bool scored = config.routing != RoutingMethod::hash && config.routing != RoutingMethod::stable;
-  if (own && !scored) json.erase("scoring_func");
+  // Some routers have no such scores.
+  if (own && !config.routing_row().scoring_func) json.erase("scoring_func");
   return json;
 }
 

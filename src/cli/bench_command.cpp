@@ -1,17 +1,19 @@
 #include <memory>
 
+#include "backend/cpu/context.h"
 #include "base/error.h"
 #include "base/output.h"
 #include "base/platform.h"
+#include "base/units.h"
 #include "cli/bench_generate.h"
 #include "cli/bench_layer.h"
-#include "cli/bench_machine.h"
 #include "cli/bench_step.h"
 #include "cli/bench_tokenizer.h"
 #include "cli/commands.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
 #include "formats/json.h"
+#include "measure/machine.h"
 #include "tokenizer/trainer.h"
 #include "train/read_run_config.h"
 
@@ -52,7 +54,7 @@ RunConfig take_run_file(const CLI::App& command, BenchFlags& flags) {
   }
   if (command.count("--dtype") == 0) flags.dtype = name(run.step.dtype);
   flags.model.even_routing = options.even_routing;
-  if (options.even_routing && run.model.routing != RoutingMethod::topk) {
+  if (options.even_routing && !run.model.routing_row().score_settings) {
     fail_usage("--even: in {} tokens do not choose by score (model.routing = {}), so their choice cannot be made even",
                flags.config, name(run.model.routing));
   }
@@ -72,7 +74,7 @@ void run_step(const CLI::App& command, StepFlags flags) {
 
 void run_layer(const CLI::App& command, LayerFlags flags) {
   if (!flags.config.empty()) take_run_file(command, flags);
-  if (flags.model.routing != RoutingMethod::topk) {
+  if (!flags.model.routing_row().score_settings) {
     fail_usage("{}: model.routing is {}, expected topk: the layer is measured by itself, without a model around it",
                flags.config, name(flags.model.routing));
   }
@@ -158,13 +160,16 @@ void bench_machine(const MachineFlags& flags) {
     return 1e-9 * measure_product(*compute.backend, *compute.device, dtype, flags.product, flags.repeats);
   };
   const auto multiply_add = [&](bool pairs) {
-    const double rate =
-        compute.kind == DeviceKind::cpu ? measure_multiply_add(compute.pool, pairs, flags.repeats) : 0.0;
+    if (compute.kind != DeviceKind::cpu) return Json();
+    constexpr int64_t kSteps = int64_t{1} << 22;
+    const auto kernel = cpu::kernels_for(best_isa()).matrix.multiply_add;
+    const double rate = measure_in_registers(
+        compute.pool, [&] { return kernel(kSteps, pairs); }, flags.repeats);
     return rate > 0 ? Json(1e-9 * rate) : Json();
   };
   const int64_t bytes = flags.copy_mib << 20;
   const Json json = {{"processor", compute.device->info().name},
-                     {"memory_gib", static_cast<double>(compute.device->info().memory_bytes) / 1073741824.0},
+                     {"memory_gib", gib(compute.device->info().memory_bytes)},
                      {"threads", compute.pool.size()},
                      {"product_f32_gflops", product(DType::f32)},
                      {"product_bf16_gflops", product(DType::bf16)},

@@ -1,102 +1,27 @@
 #include "cli/bench_generate.h"
 
 #include "base/output.h"
-#include "base/random.h"
-#include "cli/bench_machine.h"
 #include "formats/json.h"
-#include "infer/arenas.h"
-#include "infer/forward.h"
 #include "infer/generate.h"
+#include "measure/generation.h"
 #include "model/cost.h"
 #include "model/validate.h"
-#include "nn/routers/hash_table.h"
 
 namespace moe {
 namespace {
 
-/// Bytes of the tensor that is read to measure the reading rate; larger than any cache.
-constexpr int64_t kReadBytes = int64_t{512} << 20;
-
-/// A model with random weights: normal with variance 1 / (elements of a row), norms too. Hash tables are drawn as in
-/// training.
-class RandomModel {
- public:
-  RandomModel(const ModelConfig& config, DType dtype, const Compute& compute) : memory_(*compute.device) {
-    const auto table = parameter_table(config);
-    Arena measure("weights", nullptr, PassSizes{}.saved);
-    push_parameters(measure, table, dtype);
-    Arena arena = memory_.arena("the weights", measure.peak_bytes());
-    const std::vector<View> views = push_parameters(arena, table, dtype);
-    for (size_t i = 0; i < views.size(); ++i) {
-      if (table[i].is_table()) {
-        upload_vector(*compute.device, views[i],
-                      random_hash_table(config.vocab_size, config.n_routed_experts, 1, table[i].layer));
-      } else {
-        fill_randomly(*compute.backend, *compute.device, views[i], i);
-      }
-    }
-    model_ = std::make_unique<Model>(config, BalanceConfig{}, bind_weights(config, views));
-  }
-
-  const Model& model() const { return *model_; }
-
- private:
-  DeviceMemory memory_;
-  std::unique_ptr<Model> model_;
-};
-
-std::vector<int32_t> random_ids(int64_t count, int64_t vocabulary) {
-  const Random random(1, 0);
-  std::vector<int32_t> ids;
-  for (int64_t i = 0; i < count; ++i) {
-    ids.push_back(static_cast<int32_t>(random.below(static_cast<uint64_t>(i), static_cast<uint64_t>(vocabulary))));
-  }
-  return ids;
-}
-
-struct Seconds {
-  std::vector<double> prompt, token;
-};
-
-Seconds time_generation(const GenerateBenchFlags& flags, const Runtime& runtime) {
-  const std::vector<int32_t> ids = random_ids(flags.prompt + flags.tokens, flags.model.vocab_size);
-  CachedModel cached(runtime, 1, flags.prompt + flags.tokens, flags.prompt);
-  Seconds seconds;
-  const int32_t only[] = {0};
-  for (int i = -1; i < flags.repeats; ++i) {  // the first round warms up
-    cached.reset(0);
-    const double start = wall_seconds();
-    cached.append(0, std::span(ids).first(static_cast<size_t>(flags.prompt)));
-    const double middle = wall_seconds();
-    for (int64_t t = 0; t < flags.tokens; ++t) {
-      cached.append_each(only, std::span(ids).subspan(static_cast<size_t>(flags.prompt + t), 1));
-    }
-    const double end = wall_seconds();
-    if (i < 0) continue;
-    seconds.prompt.push_back(middle - start);
-    seconds.token.push_back((end - middle) / static_cast<double>(flags.tokens));
-  }
-  return seconds;
-}
-
 Json measure(const GenerateBenchFlags& flags, Compute& compute) {
   const ModelConfig& m = flags.model;
   const DType dtype = parse_dtype_option(flags.dtype);
-  const auto product = [&] {
-    return flags.product == 0 ? 0.0
-                              : measure_product(*compute.backend, *compute.device, dtype, flags.product, flags.repeats);
-  };
-  const auto read = [&] { return measure_read(*compute.backend, *compute.device, kReadBytes, flags.repeats); };
-  double product_rate = product(), read_rate = read();
-  Seconds seconds;
-  {
-    const RandomModel weights(m, dtype, compute);
-    seconds = time_generation(flags, {weights.model(), dtype, *compute.device, *compute.backend});
-  }
-  product_rate = std::max(product_rate, product());
-  read_rate = std::max(read_rate, read());
-
-  const double prompt = static_cast<double>(flags.prompt) / median(seconds.prompt), token = 1 / median(seconds.token);
+  const GenerationTimes times = measure_generation({.model = m,
+                                                    .dtype = dtype,
+                                                    .prompt = flags.prompt,
+                                                    .tokens = flags.tokens,
+                                                    .repeats = flags.repeats,
+                                                    .product = flags.product},
+                                                   *compute.device, *compute.backend);
+  const double product_rate = times.product_rate, read_rate = times.read_rate;
+  const double prompt = static_cast<double>(flags.prompt) / times.prompt, token = 1 / times.token;
   const double flops = prompt_flops(m, flags.prompt) / static_cast<double>(flags.prompt);
   // The mean position of the timed tokens.
   const double bytes = token_bytes(m, dtype, flags.prompt + flags.tokens / 2);

@@ -5,69 +5,24 @@
 #include "backend/cuda/cuda_backend.h"
 #include "base/log.h"
 #include "base/output.h"
-#include "base/random.h"
-#include "cli/bench_machine.h"
-#include "eval/routing_counts.h"
+#include "base/units.h"
 #include "formats/json.h"
+#include "measure/step.h"
+#include "model/balance_defaults.h"
 #include "model/cost.h"
 #include "model/methods.h"
 #include "model/validate.h"
-#include "ops/record.h"
 #include "train/fit.h"
 #include "train/settle.h"
+#include "train/training_log.h"
 
 namespace moe {
 namespace {
 
-// Rows with one document each, random ids, and a target for every token.
-Batch random_batch(const StepFlags& flags, uint64_t number) {
-  const Random random(1, number);
-  const auto vocabulary = static_cast<uint64_t>(flags.model.vocab_size);
-  Batch batch;
-  batch.rows = flags.rows;
-  batch.sequence_length = flags.length;
-  const int64_t tokens = flags.rows * flags.length;
-  for (auto* values : {&batch.tokens, &batch.targets, &batch.positions, &batch.segment_start, &batch.segment_id}) {
-    values->resize(static_cast<size_t>(tokens));
-  }
-  batch.num_tokens = batch.num_targets = tokens;
-  batch.segment_tokens.assign(static_cast<size_t>(flags.rows), static_cast<int32_t>(flags.length));
-  for (size_t i = 0; i < batch.tokens.size(); ++i) {
-    const auto row = static_cast<int64_t>(i) / flags.length;
-    const auto next = static_cast<uint64_t>(row * (flags.length + 1) + static_cast<int64_t>(i) % flags.length);
-    batch.tokens[i] = static_cast<int32_t>(random.below(next, vocabulary));
-    batch.targets[i] = static_cast<int32_t>(random.below(next + 1, vocabulary));
-    batch.positions[i] = static_cast<int32_t>(static_cast<int64_t>(i) % flags.length);
-    batch.segment_start[i] = static_cast<int32_t>(row * flags.length);
-    batch.segment_id[i] = static_cast<int32_t>(row);
-  }
-  return batch;
-}
-
-struct StepTime {
-  double step = 0, gradients = 0, update = 0, cpu = 0;
-};
-
-struct Measured {
-  MemoryPlan plan;
-  std::vector<StepTime> times;
-  StepReport report;
-  std::map<std::string, RecordingBackend::Record> ops;
-  double product = 0;  // FLOP/s
-  int64_t peak_rss = 0;
-  int64_t allocated = 0;  // on the device
-};
-
-double median(const std::vector<StepTime>& times, double StepTime::*value) {
-  std::vector<double> values;
-  for (const StepTime& time : times) values.push_back(time.*value);
-  return moe::median(std::move(values));
-}
-
 StepConfig step_config(const StepFlags& flags) {
   StepConfig step;
   step.balance = flags.model.n_routed_experts > 0 ? flags.balance : BalanceConfig{};
-  if (flags.model.n_routed_experts > 0 && flags.model.routing == RoutingMethod::stable) step.second_stage = 1;
+  if (flags.model.routes_with(&RoutingRow::staged)) step.second_stage = 1;
   step.dtype = parse_dtype_option(flags.dtype);
   step.recompute = flags.recompute;
   step.sequence_length = flags.length;
@@ -93,7 +48,7 @@ void choose_rows(StepFlags& flags, const Compute& compute) {
   run.model = flags.model;
   run.data.sequence_length = flags.length;
   run.step.dtype = parse_dtype_option(flags.dtype);
-  run.step.head_logits = head_logits(compute.kind, run.model.vocab_size);
+  run.step.logits_per_chunk = logits_per_chunk(compute.kind, run.model.vocab_size);
   if (flags.recompute) run.step.recompute = true, run.step.choose_recompute = false;
   const Microbatch chosen = choose_microbatch(run, facts_of(run, nullptr, nullptr, nullptr), place_of(*compute.device));
   flags.rows = chosen.rows;
@@ -105,74 +60,18 @@ void choose_rows(StepFlags& flags, const Compute& compute) {
 const FitKeys kFlagKeys{
     .rows = "--rows {}", .recompute = "--recompute", .evaluated = "", .length = "--length {}", .layers = "--layers {}"};
 
-StepTime one_step(TrainingStep& run, Device& device, const std::vector<Batch>& batches, int64_t number,
-                  StepReport& report) {
-  const double start = wall_seconds();
-  const double cpu = cpu_seconds();
-  run.accumulate([&](int64_t index) { return batches[static_cast<size_t>(index)]; }, number);
-  device.synchronize();
-  const double middle = wall_seconds();
-  report = run.update(number, 1e-4);
-  const double end = wall_seconds();
-  return {.step = end - start, .gradients = middle - start, .update = end - middle, .cpu = cpu_seconds() - cpu};
-}
-
-Measured measure(const StepFlags& flags, const StepConfig& step, Compute& compute) {
-  Measured measured;
-  const Place place = place_of(*compute.device);
+/// The memory of the steps. Refuses what does not fit.
+MemoryPlan plan_steps(const StepFlags& flags, const StepConfig& step, const Device& device) {
+  const Place place = place_of(device);
   const RunConfig run = as_run(flags, step);
   const RunMemory memory = plan_run(run, {}, place);
   refuse_if_too_large(run, {}, memory, place, kFlagKeys);
-  measured.plan = memory.step;
-  const auto product = [&] {
-    if (flags.product == 0) return 0.0;
-    return measure_product(*compute.backend, *compute.device, step.dtype, flags.product, 2);
-  };
-  measured.product = product();
-  {
-    RecordingBackend recorder(*compute.backend, *compute.device);
-    recorder.record(false);
-    TrainingStep training(flags.model, step, measured.plan, *compute.device, recorder);
-    training.initialize(1, 0.006, {}, &compute.pool);
-    // After the timed steps, one more whose operations are timed one by one.
-    const int all_steps = flags.warm_up + flags.steps + 1;
-    for (int i = 0; i < all_steps; ++i) {
-      std::vector<Batch> batches;
-      for (int64_t b = 0; b < flags.microbatches; ++b) {
-        batches.push_back(random_batch(flags, static_cast<uint64_t>(i * flags.microbatches + b)));
-      }
-      show_status(fmt::format("step {} of {}", i + 1, all_steps));
-      const bool last = i == all_steps - 1;
-      recorder.record(last);
-      const StepTime time = one_step(training, *compute.device, batches, i + 1, measured.report);
-      if (i >= flags.warm_up && !last) measured.times.push_back(time);
-    }
-    clear_status();
-    measured.ops = recorder.records();
-    measured.allocated = compute.device->allocated_bytes();
-  }
-  measured.peak_rss = peak_rss_bytes();
-  measured.product = std::max(measured.product, product());
-  return measured;
+  return memory.step;
 }
 
-/// Choices of the busiest expert of a layer divided by the mean, for the layer with the largest value; 0 without
-/// experts.
-double worst_load(const ModelConfig& model, const StepReport& report) {
-  const auto experts = static_cast<size_t>(model.n_routed_experts);
-  double worst = 0;
-  for (size_t begin = 0; experts > 0 && begin + experts <= report.counts.size(); begin += experts) {
-    worst = std::max(worst, load_statistics(std::span(report.counts).subspan(begin, experts)).max_over_mean);
-  }
-  return worst;
-}
-
-double gib(int64_t bytes) { return static_cast<double>(bytes) / 1073741824.0; }
-
-Json step_json(const StepFlags& flags, const Measured& measured, int threads) {
+Json step_json(const StepFlags& flags, const MemoryPlan& plan, const StepTimes& measured, int threads) {
   const ModelConfig& m = flags.model;
-  const MemoryPlan& plan = measured.plan;
-  const double step = median(measured.times, &StepTime::step);
+  const double step = measured.median(&StepTime::step);
   const auto tokens = static_cast<double>(flags.rows * flags.length * flags.microbatches);
   const auto sequences = static_cast<double>(flags.rows * flags.microbatches);
   const double rate = sequences * exact_flops(m, flags.length) / step;
@@ -204,10 +103,10 @@ Json step_json(const StepFlags& flags, const Measured& measured, int threads) {
           {"parameters", ParameterCounts(m).stored()},
           {"tokens_per_s", tokens / step},
           {"step_s", step},
-          {"forward_backward_s", median(measured.times, &StepTime::gradients)},
-          {"update_s", median(measured.times, &StepTime::update)},
-          {"cpu_s", median(measured.times, &StepTime::cpu)},
-          {"peak_rss_gib", gib(measured.peak_rss)},
+          {"forward_backward_s", measured.median(&StepTime::gradients)},
+          {"update_s", measured.median(&StepTime::update)},
+          {"cpu_s", measured.median(&StepTime::cpu)},
+          {"peak_rss_gib", gib(measured.peak_resident)},
           {"allocated_gib", gib(measured.allocated)},
           {"plan_gib",
            {{"parameters", gib(plan.parameters)},
@@ -220,10 +119,10 @@ Json step_json(const StepFlags& flags, const Measured& measured, int threads) {
             {"total", gib(plan.total())}}},
           {"gflops", 1e-9 * rate},
           {"paper_gflops", 1e-9 * paper_rate},
-          {"product_gflops", 1e-9 * measured.product},
-          {"share_of_product", measured.product > 0 ? Json(rate / measured.product) : Json()},
-          {"paper_share_of_product", measured.product > 0 ? Json(paper_rate / measured.product) : Json()},
-          {"load_max_over_mean", worst_load(m, measured.report)},
+          {"product_gflops", 1e-9 * measured.product_rate},
+          {"share_of_product", measured.product_rate > 0 ? Json(rate / measured.product_rate) : Json()},
+          {"paper_share_of_product", measured.product_rate > 0 ? Json(paper_rate / measured.product_rate) : Json()},
+          {"load_max_over_mean", worst_load(measured.report, m)},
           {"loss", measured.report.loss},
           {"grad_norm", measured.report.gradient_norm},
           {"slow_paths", cuda_slow_paths()},
@@ -272,8 +171,12 @@ void bench_step(StepFlags flags) {
   StepConfig step = step_config(flags);
   validate(step.balance, flags.model);
   if (step.second_stage > 0) log_info("timing StableMoE's second stage (90% of a run's steps)");
-  step.head_logits = head_logits(compute.kind, flags.model.vocab_size);
-  const Json json = step_json(flags, measure(flags, step, compute), compute.pool.size());
+  step.logits_per_chunk = logits_per_chunk(compute.kind, flags.model.vocab_size);
+  const MemoryPlan plan = plan_steps(flags, step, *compute.device);
+  const StepTimes times = measure_steps(
+      {.model = flags.model, .step = step, .steps = flags.steps, .warm_up = flags.warm_up, .product = flags.product},
+      plan, *compute.device, *compute.backend, compute.pool);
+  const Json json = step_json(flags, plan, times, compute.pool.size());
   if (flags.json) {
     print_output("{}\n", json_text(json, 2));
   } else {

@@ -2,13 +2,14 @@
 
 #include "base/error.h"
 #include "base/output.h"
+#include "base/units.h"
 #include "checkpoint/hf_config.h"
-#include "cli/bench_machine.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
 #include "formats/json.h"
+#include "measure/machine.h"
 #include "model/cost.h"
 #include "model/paper_costs.h"
 #include "model/presets.h"
@@ -67,9 +68,6 @@ Source source_of(const CostFlags& flags) {
   return {config, config.max_position_embeddings};
 }
 
-double gib(double bytes) { return bytes / 1073741824.0; }
-double gib(int64_t bytes) { return gib(static_cast<double>(bytes)); }
-
 /// Parameters of the FFNs that are experts: shared and routed ones. Without routed ones, all FFNs.
 int64_t expert_params(const ModelConfig& config, const ParameterCounts& counts, bool activated) {
   const auto of = [&](ParameterKind kind) { return activated ? counts.activated(kind) : counts.stored(kind); };
@@ -85,7 +83,7 @@ Json training_json(const CostFlags& flags, const Source& source) {
   step.microbatch_tokens = flags.rows * source.length;
   step.microbatches = 2;  // with only one, the activations would overlap the gradients' memory
   step.balance.alpha_expert = 0.001f;
-  step.head_logits = head_logits(device_kind(flags.device), source.config.vocab_size);
+  step.logits_per_chunk = logits_per_chunk(device_kind(flags.device), source.config.vocab_size);
   const MemoryPlan plan = plan_training(source.config, step);
   return {{"dtype", flags.dtype},
           {"rows", flags.rows},

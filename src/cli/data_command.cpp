@@ -1,7 +1,7 @@
-#include <chrono>
 #include <memory>
 #include <string>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/output.h"
@@ -62,7 +62,7 @@ struct DataFlags {
 class ProgressReport {
  public:
   void operator()(const BuildProgress& progress) {
-    const double seconds = seconds_since(start_);
+    const double seconds = steady_seconds() - start_;
     const double part = progress.bytes_in_all == 0
                             ? 0.0
                             : static_cast<double>(progress.bytes_read) / static_cast<double>(progress.bytes_in_all);
@@ -77,12 +77,7 @@ class ProgressReport {
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
-  static double seconds_since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  }
-
-  Clock::time_point start_ = Clock::now();
+  double start_ = steady_seconds();
   double last_line_ = 0;
 };
 

@@ -34,8 +34,8 @@ DeviceKind device_kind(const DeviceOptions& options) {
   fail_usage("--device {}: there is no such device; use cuda, cpu, or auto (cuda if there is a GPU)", options.device);
 }
 
-int64_t head_logits(DeviceKind kind, int64_t vocabulary) {
-  return kind == DeviceKind::cuda ? gpu_head_logits(vocabulary) : Pass::kHeadLogits;
+int64_t logits_per_chunk(DeviceKind kind, int64_t vocabulary) {
+  return kind == DeviceKind::cuda ? gpu_logits_per_chunk(vocabulary) : Pass::kLogitsPerChunk;
 }
 
 Compute::Compute(DeviceKind wanted, int threads)

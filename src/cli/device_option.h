@@ -25,7 +25,7 @@ enum class DeviceKind { cpu, cuda };
 DeviceKind device_kind(const DeviceOptions& options);
 
 /// How many logits the head of a training step computes at once, with a vocabulary of this size.
-int64_t head_logits(DeviceKind kind, int64_t vocabulary);
+int64_t logits_per_chunk(DeviceKind kind, int64_t vocabulary);
 
 /// Everything that arithmetic needs. It cannot be copied or moved, because the backend refers to the other members.
 struct Compute {

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "base/activity.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/output.h"
@@ -19,6 +20,7 @@
 #include "eval/routing_report.h"
 #include "eval/sweep.h"
 #include "eval/text_documents.h"
+#include "infer/loaded_model.h"
 #include "train/progress.h"
 #include "train/training_log.h"
 
@@ -196,7 +198,7 @@ void print_loss(const LossFlags& flags) {
   LoadedModel model(flags.model, weights, *compute.device, flags.switches);
   clear_status();
   log_info("{} on {}", flags.model, device_name(compute));
-  if (model.config().routing == RoutingMethod::expert_choice) {
+  if (!model.config().causal()) {
     log_info(
         "experts choose among all tokens of a row, including later ones: this is not the loss of a language model");
   }

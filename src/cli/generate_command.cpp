@@ -18,6 +18,7 @@
 #include "cli/routing_option.h"
 #include "cli/standard_input.h"
 #include "infer/generate.h"
+#include "infer/loaded_model.h"
 #include "tokenizer/tokenizer.h"
 
 namespace moe {

@@ -5,13 +5,15 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/output_path.h"
+#include "batch/batch.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/model_folder.h"
 #include "cli/routing_option.h"
 #include "cli/token_ids.h"
 #include "formats/safetensors.h"
-#include "infer/forward.h"
+#include "infer/loaded_model.h"
+#include "infer/scorer.h"
 
 namespace moe {
 namespace {

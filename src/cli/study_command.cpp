@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <memory>
 
+#include "base/clock.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/output.h"
 #include "base/output_path.h"
@@ -11,7 +13,6 @@
 #include "study/plots.h"
 #include "study/read_study.h"
 #include "study/study_keys.h"
-#include "train/interrupt.h"
 #include "train/training_log.h"
 
 namespace moe {
@@ -89,7 +90,7 @@ bool run_jobs(const StudyOptions& options, Study& study, Compute& compute) {
       break;
     }
     log_info("{} ({} of {})", job.name, number, study.jobs.size());
-    job.run.step.head_logits = head_logits(compute.kind, job.run.model.vocab_size);
+    job.run.step.logits_per_chunk = logits_per_chunk(compute.kind, job.run.model.vocab_size);
     const auto result = run_job(study, job, *compute.device, *compute.backend, compute.pool);
     if (!result) return false;
     longest = std::max(longest, steady_seconds() - begin);
@@ -114,7 +115,7 @@ bool measure_rates(const StudyOptions& options, const Study& study, Compute& com
         job.system == study.reference || std::any_of(study.jobs.begin(), study.jobs.end(),
                                                      [&](const StudyJob& one) { return one.system == job.system; });
     if (study.budget != Budget::seconds || !wanted || rates.contains(job.system)) continue;
-    job.run.step.head_logits = head_logits(compute.kind, job.run.model.vocab_size);
+    job.run.step.logits_per_chunk = logits_per_chunk(compute.kind, job.run.model.vocab_size);
     const double seconds = measure_rate(job, *compute.device, *compute.backend);
     log_info("{}: {:.3f} s a step", job.system, seconds);
     rates[job.system] = seconds;

@@ -5,11 +5,11 @@
 #include "base/log.h"
 #include "base/output.h"
 #include "base/paths.h"
-#include "cli/bench_machine.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
 #include "formats/weighted_paths.h"
+#include "measure/machine.h"
 #include "train/fit.h"
 #include "train/length.h"
 #include "train/plan_text.h"
@@ -94,7 +94,7 @@ void settle_microbatch(const TrainOptions& options, RunConfig& run, const RunFac
 /// The same settled run with this number of steps.
 RunConfig with_steps(const TrainOptions& options, const RunConfig& run, int64_t steps) {
   RunConfig other = read_run(options, steps);
-  other.step.head_logits = run.step.head_logits;
+  other.step.logits_per_chunk = run.step.logits_per_chunk;
   if (other.chooses_microbatch()) settle(other, {run.data.microbatch_rows, run.step.recompute});
   return other;
 }
@@ -185,7 +185,7 @@ void dry_run(const TrainOptions& options, RunConfig run) {
 
 int train(const TrainOptions& options) {
   RunConfig run = read_run(options);
-  run.step.head_logits = head_logits(device_kind(options.device), run.model.vocab_size);
+  run.step.logits_per_chunk = logits_per_chunk(device_kind(options.device), run.model.vocab_size);
   if (options.dry_run) {
     dry_run(options, std::move(run));
     return 0;

@@ -6,7 +6,7 @@
 #include <mutex>
 #include <vector>
 
-#include "data/batch.h"
+#include "batch/batch.h"
 #include "data/documents.h"
 #include "data/mixture.h"
 #include "data/packing.h"

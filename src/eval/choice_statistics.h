@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "data/batch.h"
+#include "batch/batch.h"
 #include "data/documents.h"
 
 namespace moe {

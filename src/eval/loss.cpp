@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "data/batch_source.h"
+#include "infer/scorer.h"
 
 namespace moe {
 namespace {
@@ -44,13 +45,13 @@ double Score::perplexity() const { return std::exp(loss()); }
 double Score::bits_per_byte() const { return nats / std::numbers::ln2 / static_cast<double>(bytes); }
 
 struct Evaluator::State {
-  Runtime runtime;
+  ModelOnDevice runtime;
   const Documents& documents;
   EvaluationOptions options;
   BatchSource source;
   Scorer scorer;
 
-  State(const Runtime& where, const Documents& what, const EvaluationOptions& how)
+  State(const ModelOnDevice& where, const Documents& what, const EvaluationOptions& how)
       : runtime(where),
         documents(what),
         options(how),
@@ -99,7 +100,7 @@ Score Evaluator::State::score(std::string name, int32_t domain, const std::vecto
   return score;
 }
 
-Evaluator::Evaluator(const Runtime& runtime, const Documents& documents, EvaluationOptions options) {
+Evaluator::Evaluator(const ModelOnDevice& runtime, const Documents& documents, EvaluationOptions options) {
   MOE_CHECK(options.sequence_length > 0 && options.batch_rows > 0);
   state_ = std::make_unique<State>(runtime, documents, options);
   bool predicts = false;
@@ -147,7 +148,7 @@ EvaluationResult Evaluator::run() {
   return result;
 }
 
-EvaluationResult evaluate(const Runtime& runtime, const Documents& documents, const EvaluationOptions& options) {
+EvaluationResult evaluate(const ModelOnDevice& runtime, const Documents& documents, const EvaluationOptions& options) {
   return Evaluator(runtime, documents, options).run();
 }
 

@@ -16,7 +16,7 @@
 #include "data/documents.h"
 #include "eval/choice_statistics.h"
 #include "eval/routing_counts.h"
-#include "infer/forward.h"
+#include "infer/model_on_device.h"
 
 namespace moe {
 
@@ -63,7 +63,7 @@ struct EvaluationResult {
 class Evaluator {
  public:
   /// All arguments must outlive it. The weights may change between runs. Refuses documents without a target.
-  Evaluator(const Runtime& runtime, const Documents& documents, EvaluationOptions options);
+  Evaluator(const ModelOnDevice& runtime, const Documents& documents, EvaluationOptions options);
   ~Evaluator();
 
   EvaluationResult run();
@@ -74,6 +74,6 @@ class Evaluator {
 };
 
 /// Evaluator(...).run().
-EvaluationResult evaluate(const Runtime& runtime, const Documents& documents, const EvaluationOptions& options);
+EvaluationResult evaluate(const ModelOnDevice& runtime, const Documents& documents, const EvaluationOptions& options);
 
 }  // namespace moe

@@ -9,6 +9,7 @@
 
 #include "eval/loss.h"
 #include "formats/json.h"
+#include "infer/switches.h"
 
 namespace moe {
 

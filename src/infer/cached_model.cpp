@@ -1,7 +1,9 @@
+#include "infer/cached_model.h"
+
 #include <algorithm>
 
-#include "infer/arenas.h"
-#include "infer/forward.h"
+#include "batch/token_buffers.h"
+#include "model/pass_memory.h"
 
 namespace moe {
 namespace {
@@ -14,7 +16,7 @@ struct Inputs {
   Inputs(Arena& arena, const ModelConfig& config, DType dtype, int64_t sequences, int64_t max_length,
          int64_t max_tokens)
       : tokens(arena, stat_dtype(dtype), max_tokens, config.head_dim) {
-    const Shape shape{sequences, max_length, config.decoder().attention.kv_width()};
+    const Shape shape{sequences, max_length, config.attention().kv_width()};
     for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
       cache.layers.push_back({arena.push("cache.k", dtype, shape), arena.push("cache.v", dtype, shape)});
     }
@@ -47,13 +49,14 @@ struct CachedModel::Memory {
   PassArenas arenas;
   Inputs inputs;
 
-  Memory(const Runtime& runtime, const PassSizes& sizes, int64_t sequences, int64_t max_length, int64_t max_tokens)
+  Memory(const ModelOnDevice& runtime, const PassSizes& sizes, int64_t sequences, int64_t max_length,
+         int64_t max_tokens)
       : device(runtime.device),
         arenas(device.pass_arenas(sizes)),
         inputs(arenas.inputs, runtime.model.config(), runtime.dtype, sequences, max_length, max_tokens) {}
 };
 
-CachedModel::CachedModel(const Runtime& runtime, int64_t sequences, int64_t max_length, int64_t max_tokens)
+CachedModel::CachedModel(const ModelOnDevice& runtime, int64_t sequences, int64_t max_length, int64_t max_tokens)
     : runtime_(runtime), lengths_(static_cast<size_t>(sequences), 0) {
   MOE_CHECK(max_tokens >= sequences && max_length > 0);
   const PassSizes sizes = sizes_of(runtime.model.config(), runtime.dtype, sequences, max_length, max_tokens);

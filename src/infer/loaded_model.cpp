@@ -1,19 +1,22 @@
+#include "infer/loaded_model.h"
+
 #include "checkpoint/gguf_weights.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/weights.h"
-#include "infer/arenas.h"
-#include "infer/forward.h"
+#include "model/pass_memory.h"
+#include "ops/transfer.h"
 
 namespace moe {
 namespace {
 
-/// Uploads the masks of all MoE layers and gives each layer its own. The caller owns the memory.
-void* bind_masks(const ModelConfig& config, const std::vector<float>& masks, Device& device, ModelWeights& weights) {
-  if (masks.empty()) return nullptr;
-  const size_t bytes = masks.size() * sizeof(float);
-  void* const memory = device.allocate(bytes, "the masks of experts");
-  device.upload(memory, masks.data(), bytes);
-  const View all(memory, DType::f32, {config.moe_layers(), config.n_routed_experts});
+/// Uploads the masks of all MoE layers to `memory` and gives each layer its own.
+void bind_masks(const ModelConfig& config, const std::vector<float>& masks, Device& device, DeviceMemory& memory,
+                ModelWeights& weights) {
+  const Shape shape{config.moe_layers(), config.n_routed_experts};
+  Arena measure("masks", nullptr, PassSizes{}.saved);
+  measure.push("masks", DType::f32, shape);
+  const View all = memory.arena("the masks of experts", measure.peak_bytes()).push("masks", DType::f32, shape);
+  upload_vector(device, all, masks);
   int64_t index = 0;
   for (DecoderWeights& layer : weights.layers) {
     if (!layer.is_moe()) continue;
@@ -27,34 +30,27 @@ void* bind_masks(const ModelConfig& config, const std::vector<float>& masks, Dev
     }
     router.bias = all.at(index++);
   }
-  return memory;
 }
 
 }  // namespace
 
 LoadedModel::LoadedModel(const fs::path& path, DType weights, Device& device, const RoutingSwitches& switches)
-    : device_(device), dtype_(storage(weights).activations) {
+    : device_(device), dtype_(storage(weights).activations), memory_(device) {
   const std::unique_ptr<WeightSource> gguf = is_gguf(path) ? open_weights(path) : nullptr;
   own_ = gguf != nullptr ? gguf->config() : read_hf_config(path);
   switched(own_, switches);  // what does not fit is refused before the weights are read
   const auto table = parameter_table(own_);
   Arena measure("weights", nullptr, PassSizes{}.saved);
   push_parameters(measure, table, weights);
-  memory_ = device.allocate(measure.peak_bytes(), "the weights of " + path.string());
-  Arena arena("weights", memory_, measure.peak_bytes());
+  Arena arena = memory_.arena("the weights of " + path.string(), measure.peak_bytes());
   const auto views = push_parameters(arena, table, weights);
-  try {
-    if (gguf != nullptr) {
-      load_weights(*gguf, views, device);
-    } else {
-      load_weights(path, own_, table, views, device);
-    }
-    weights_ = bind_weights(own_, views);
-    set_switches(switches);
-  } catch (...) {
-    device.release(memory_);
-    throw;
+  if (gguf != nullptr) {
+    load_weights(*gguf, views, device);
+  } else {
+    load_weights(path, own_, table, views, device);
   }
+  weights_ = bind_weights(own_, views);
+  set_switches(switches);
 }
 
 void LoadedModel::set_switches(const RoutingSwitches& switches) {
@@ -63,15 +59,11 @@ void LoadedModel::set_switches(const RoutingSwitches& switches) {
   if (switches.drop_shared) {
     for (DecoderWeights& layer : weights.layers) layer.moe.shared = {};
   }
-  void* const masks = bind_masks(config, expert_masks(config, switches), device_, weights);
+  const std::vector<float> masks = expert_masks(config, switches);
+  auto memory = masks.empty() ? nullptr : std::make_unique<DeviceMemory>(device_);
+  if (memory != nullptr) bind_masks(config, masks, device_, *memory, weights);
   model_ = std::make_unique<Model>(config, BalanceConfig{}, std::move(weights));
-  if (masks_ != nullptr) device_.release(masks_);
-  masks_ = masks;
-}
-
-LoadedModel::~LoadedModel() {
-  if (masks_ != nullptr) device_.release(masks_);
-  device_.release(memory_);
+  masks_ = std::move(memory);
 }
 
 }  // namespace moe

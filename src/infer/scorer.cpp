@@ -1,8 +1,11 @@
+#include "infer/scorer.h"
+
 #include <algorithm>
 #include <unordered_map>
 
-#include "infer/arenas.h"
-#include "infer/forward.h"
+#include "batch/token_buffers.h"
+#include "model/pass_memory.h"
+#include "ops/transfer.h"
 
 namespace moe {
 namespace {
@@ -22,9 +25,7 @@ struct Inputs {
     if (wanted == ChosenIds::kept) ids = arena.push("chosen_ids", DType::i32, {max_tokens * ids_per_token(config)});
   }
 
-  static int64_t ids_per_token(const ModelConfig& config) {
-    return config.moe_layers() * config.decoder().moe.router.slots();
-  }
+  static int64_t ids_per_token(const ModelConfig& config) { return config.moe_layers() * config.router().slots(); }
   // The counts of the first `groups` groups.
   View counts_of(const ModelConfig& config, int64_t groups) const {
     const int64_t layers = config.moe_layers(), experts = config.n_routed_experts;
@@ -33,8 +34,7 @@ struct Inputs {
   // Room for `count` tokens.
   View ids_of(const ModelConfig& config, int64_t count) const {
     if (!ids) return {};
-    return ids.rows(0, count * ids_per_token(config))
-        .reshaped({config.moe_layers(), count, config.decoder().moe.router.slots()});
+    return ids.rows(0, count * ids_per_token(config)).reshaped({config.moe_layers(), count, config.router().slots()});
   }
 };
 
@@ -93,13 +93,13 @@ struct Scorer::Memory {
   Inputs inputs;
   View last_ids = {};  // of the last losses() call
 
-  Memory(const Runtime& runtime, const PassSizes& sizes, int64_t max_tokens, ChosenIds wanted, int64_t groups)
+  Memory(const ModelOnDevice& runtime, const PassSizes& sizes, int64_t max_tokens, ChosenIds wanted, int64_t groups)
       : device(runtime.device),
         arenas(device.pass_arenas(sizes)),
         inputs(arenas.inputs, runtime.model.config(), runtime.dtype, max_tokens, wanted, groups) {}
 };
 
-Scorer::Scorer(const Runtime& runtime, int64_t max_tokens, int64_t row_length, ChosenIds ids, int64_t groups)
+Scorer::Scorer(const ModelOnDevice& runtime, int64_t max_tokens, int64_t row_length, ChosenIds ids, int64_t groups)
     : runtime_(runtime), most_groups_(most_groups(groups, max_tokens)) {
   const PassSizes sizes = sizes_of(runtime.model.config(), runtime.dtype, max_tokens, row_length, ids, groups);
   memory_ = std::make_unique<Memory>(runtime, sizes, max_tokens, ids, most_groups_);
@@ -185,24 +185,6 @@ void Scorer::logits(const Batch& batch, const std::function<void(int64_t, int64_
     runtime_.device.download(host.data(), logits.data, logits.bytes());
     use(begin, rows, host.data());
   }
-}
-
-Batch single_document(std::span<const int32_t> tokens) {
-  Batch batch;
-  const size_t count = tokens.size();
-  batch.rows = 1;
-  batch.sequence_length = static_cast<int64_t>(count);
-  batch.tokens.assign(tokens.begin(), tokens.end());
-  batch.targets.assign(count, -1);
-  for (size_t i = 0; i + 1 < count; ++i) batch.targets[i] = tokens[i + 1];
-  for (size_t i = 0; i < count; ++i) batch.positions.push_back(static_cast<int32_t>(i));
-  batch.segment_start.assign(count, 0);
-  batch.segment_id.assign(count, 0);
-  batch.segment_tokens = {static_cast<int32_t>(count)};
-  batch.domain.assign(count, 0);
-  batch.num_targets = count > 0 ? static_cast<int64_t>(count) - 1 : 0;
-  batch.num_tokens = static_cast<int64_t>(count);
-  return batch;
 }
 
 }  // namespace moe

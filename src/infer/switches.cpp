@@ -15,17 +15,16 @@ using Masked = std::vector<std::set<int64_t>>;  // experts of each layer
 
 void check_method(const ModelConfig& config, const RoutingSwitches& switches) {
   if (config.n_routed_experts == 0) fail("the model has no routed experts, so their choice cannot be changed");
-  const RoutingMethod routing = config.routing;
-  const bool by_token = routing == RoutingMethod::hash || routing == RoutingMethod::expert_choice;
-  if (by_token && (switches.skip > 0 || !switches.masked.empty() || switches.experts_per_token > 0)) {
+  const RoutingRow& routing = config.routing_row();
+  if (!routing.by_score && (switches.skip > 0 || !switches.masked.empty() || switches.experts_per_token > 0)) {
     fail("the model's tokens do not choose their experts by score (routing = {}), so their choice cannot be changed",
-         name(routing));
+         routing.name);
   }
   if (!switches.drop_shared) return;
   if (config.n_shared_experts == 0) fail("the model has no shared experts to drop");
-  if (by_token || routing == RoutingMethod::stable) {
+  if (routing.top_k != 0 || routing.experts_choose) {
     fail("the model's shared experts cannot be dropped: with routing = {} no token can use a routed one in exchange",
-         name(routing));
+         routing.name);
   }
 }
 
@@ -51,7 +50,7 @@ Masked masked_experts(const ModelConfig& config, const RoutingSwitches& switches
 /// The smallest number of experts that a mask can leave in the groups that a token uses. Groups are ranked by their
 /// best experts, so groups with too few experts come last.
 int64_t fewest_left(const ModelConfig& config, const std::set<int64_t>& masked) {
-  const GroupLimit limit = config.decoder().moe.router.limit;
+  const GroupLimit limit = config.router().limit;
   const int64_t members = config.n_routed_experts / limit.groups;
   std::vector<int64_t> left(static_cast<size_t>(limit.groups), members);
   for (const int64_t expert : masked) --left[static_cast<size_t>(expert / members)];

@@ -19,21 +19,6 @@ namespace {
 
 int64_t millionths(double factor) { return std::llround(factor * static_cast<double>(kMillion)); }
 
-GateForm gate_form(const ModelConfig& config) {
-  switch (config.routing) {
-    case RoutingMethod::topk:
-      return moe::gate_form(config.norm_topk_prob && config.num_experts_per_tok > 1);
-    case RoutingMethod::noisy_topk:
-      return GateForm::softmax;
-    case RoutingMethod::hash:
-      return GateForm::one;
-    case RoutingMethod::expert_choice:
-    case RoutingMethod::stable:
-      return GateForm::score;
-  }
-  return GateForm::score;
-}
-
 GroupLimit group_limit(const ModelConfig& config) {
   if (config.topk_method == TopkMethod::greedy) return {};
   const int64_t share = std::max<int64_t>(1, config.num_experts_per_tok / config.topk_group);
@@ -41,25 +26,6 @@ GroupLimit group_limit(const ModelConfig& config) {
           .used = config.topk_group,
           .best = config.topk_method == TopkMethod::noaux_tc ? std::min(share, config.n_routed_experts / config.n_group)
                                                              : 1};
-}
-
-RouterConfig router_config(const ModelConfig& config, const BalanceConfig& balance) {
-  if (config.n_routed_experts == 0) return {};
-  return {.method = config.routing,
-          .experts = config.n_routed_experts,
-          .top_k = config.num_experts_per_tok,
-          .scoring = config.scoring_func,
-          .form = gate_form(config),
-          .scale = static_cast<float>(config.routed_scaling_factor),
-          .limit = group_limit(config),
-          .biased = config.has_router_bias(),
-          .log_sum = balance.z_loss != 0,
-          .jitter = static_cast<float>(config.router_jitter),
-          .threshold = static_cast<float>(config.second_expert_threshold),
-          .capacity = millionths(config.capacity_factor),
-          .capacity_eval = millionths(config.eval_capacity_factor),
-          .skip = config.skipped_experts,
-          .even = config.even_routing};
 }
 
 }  // namespace
@@ -76,17 +42,35 @@ const char* name(TopkMethod method) {
   return "?";
 }
 
-const char* name(Scoring scoring) { return scoring == Scoring::sigmoid ? "sigmoid" : "softmax"; }
+AttentionConfig ModelConfig::attention() const {
+  return {.hidden = hidden_size,
+          .heads = static_cast<int>(num_attention_heads),
+          .kv_heads = static_cast<int>(num_key_value_heads),
+          .head_dim = head_dim};
+}
+
+RouterConfig ModelConfig::router(const BalanceConfig& balance) const {
+  if (n_routed_experts == 0) return {};
+  return {.method = routing,
+          .experts = n_routed_experts,
+          .top_k = num_experts_per_tok,
+          .scoring = scoring_func,
+          .form = routing_row().gate_form(norm_topk_prob && num_experts_per_tok > 1),
+          .scale = static_cast<float>(routed_scaling_factor),
+          .limit = group_limit(*this),
+          .biased = has_router_bias(),
+          .log_sum = balance.z_loss != 0,
+          .jitter = static_cast<float>(router_jitter),
+          .threshold = static_cast<float>(second_expert_threshold),
+          .capacity = millionths(capacity_factor),
+          .capacity_eval = millionths(eval_capacity_factor),
+          .skip = skipped_experts,
+          .even = even_routing};
+}
 
 DecoderConfig ModelConfig::decoder(const BalanceConfig& balance) const {
-  return {.attention = {.hidden = hidden_size,
-                        .heads = static_cast<int>(num_attention_heads),
-                        .kv_heads = static_cast<int>(num_key_value_heads),
-                        .head_dim = head_dim},
-          .moe = {.hidden = hidden_size,
-                  .width = moe_intermediate_size,
-                  .router = router_config(*this, balance),
-                  .balance = balance},
+  return {.attention = attention(),
+          .moe = {.hidden = hidden_size, .width = moe_intermediate_size, .router = router(balance), .balance = balance},
           .norm_eps = static_cast<float>(rms_norm_eps)};
 }
 

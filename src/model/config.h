@@ -7,6 +7,7 @@
 #include <string>
 
 #include "nn/decoder_layer.h"
+#include "nn/routers/registry.h"
 
 namespace moe {
 
@@ -15,7 +16,6 @@ namespace moe {
 /// sums of their K / M best (noaux_tc).
 enum class TopkMethod { greedy, group_limited_greedy, noaux_tc };
 const char* name(TopkMethod method);
-const char* name(Scoring scoring);
 
 struct ModelConfig {
   int64_t vocab_size = 0;
@@ -61,9 +61,18 @@ struct ModelConfig {
   bool is_moe_layer(int64_t layer) const;
   int64_t moe_layers() const;
   /// True if each expert has a bias that its load changes.
-  bool has_router_bias() const { return routing == RoutingMethod::topk && topk_method == TopkMethod::noaux_tc; }
+  bool has_router_bias() const { return routing_row().score_settings && topk_method == TopkMethod::noaux_tc; }
+  /// What the routing method is; of a dense model it says nothing.
+  const RoutingRow& routing_row() const { return moe::routing_row(routing); }
+  /// True if there are routed experts and the method's row has this property: routes_with(&RoutingRow::hash_table).
+  bool routes_with(bool RoutingRow::*property) const { return n_routed_experts > 0 && routing_row().*property; }
+  /// True if no token sees a later one, so that text can be generated token by token.
+  bool causal() const { return n_routed_experts == 0 || routing_row().causal; }
   int64_t shared_width() const { return n_shared_experts * moe_intermediate_size; }
 
+  AttentionConfig attention() const;
+  /// Without experts, one that chooses none.
+  RouterConfig router(const BalanceConfig& balance = {}) const;
   DecoderConfig decoder(const BalanceConfig& balance = {}) const;
 };
 

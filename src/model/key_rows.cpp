@@ -8,10 +8,6 @@
 namespace moe {
 namespace {
 
-bool routes_by(const ModelConfig& model, RoutingMethod method) {
-  return model.n_routed_experts > 0 && model.routing == method;
-}
-
 std::string quoted(const std::vector<std::string>& words) {
   std::string text;
   for (size_t i = 0; i < words.size(); ++i) {
@@ -30,27 +26,25 @@ std::string integer_range(const KeyInfo& info) {
 
 const Need kNeedsExperts = {"routed experts", [](const ModelConfig& model) { return model.n_routed_experts > 0; }};
 const Need kNeedsTopk = {"model.routing = topk",
-                         [](const ModelConfig& model) { return routes_by(model, RoutingMethod::topk); }};
-const Need kNeedsCapacity = {"model.routing = topk or expert_choice", [](const ModelConfig& model) {
-                               return routes_by(model, RoutingMethod::topk) ||
-                                      routes_by(model, RoutingMethod::expert_choice);
-                             }};
+                         [](const ModelConfig& model) { return model.routes_with(&RoutingRow::score_settings); }};
+const Need kNeedsCapacity = {"model.routing = topk or expert_choice",
+                             [](const ModelConfig& model) { return model.routes_with(&RoutingRow::capacity); }};
 const Need kNeedsGroups = {"model.topk_method = group_limited_greedy or noaux_tc", [](const ModelConfig& model) {
-                             return routes_by(model, RoutingMethod::topk) && model.topk_method != TopkMethod::greedy;
+                             return kNeedsTopk.holds(model) && model.topk_method != TopkMethod::greedy;
                            }};
 const Need kNeedsLimitedGroups = {"model.topk_method = group_limited_greedy", [](const ModelConfig& model) {
-                                    return routes_by(model, RoutingMethod::topk) &&
+                                    return kNeedsTopk.holds(model) &&
                                            model.topk_method == TopkMethod::group_limited_greedy;
                                   }};
 const Need kNeedsBias = {"model.topk_method = noaux_tc", [](const ModelConfig& model) {
                            return model.n_routed_experts > 0 && model.has_router_bias();
                          }};
 const Need kNeedsNoisyTopk = {"model.routing = noisy_topk",
-                              [](const ModelConfig& model) { return routes_by(model, RoutingMethod::noisy_topk); }};
+                              [](const ModelConfig& model) { return model.routes_with(&RoutingRow::noise); }};
 const Need kNeedsHash = {"model.routing = hash",
-                         [](const ModelConfig& model) { return routes_by(model, RoutingMethod::hash); }};
+                         [](const ModelConfig& model) { return model.routes_with(&RoutingRow::hash_table); }};
 const Need kNeedsStable = {"model.routing = stable",
-                           [](const ModelConfig& model) { return routes_by(model, RoutingMethod::stable); }};
+                           [](const ModelConfig& model) { return model.routes_with(&RoutingRow::staged); }};
 
 std::string_view KeyInfo::leaf() const {
   const std::string_view path = key;

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "model/balance_defaults.h"
 #include "model/keys.h"
 
 namespace moe {
@@ -139,47 +140,6 @@ const Method& find_method(std::string_view name) {
     names.push_back(method.name);
   }
   fail_usage("there is no method {}, expected one of {}", name, fmt::join(names, ", "));
-}
-
-std::string routing_text(const ModelConfig& config) {
-  if (config.n_routed_experts == 0) return "no routed experts";
-  std::string text = fmt::format("{} of {} experts", config.num_experts_per_tok, config.n_routed_experts);
-  if (config.n_shared_experts > 0) text += fmt::format(" and {} shared", config.n_shared_experts);
-  tell<Model>(model_keys(), config, config, [&](const KeyRow<Model>& row, const std::string& value) {
-    if (row.needs != nullptr) text += fmt::format(", {} = {}", row.leaf(), value);
-  });
-  return text;
-}
-
-BalanceConfig default_balance(const ModelConfig& config) {
-  BalanceConfig balance;
-  if (config.n_routed_experts == 0) return balance;
-  if (config.routing == RoutingMethod::topk) balance.alpha_expert = 0.01f;
-  if (config.has_router_bias()) balance.alpha_expert = 1e-4f, balance.bias_rate = 0.001f;
-  if (config.routing == RoutingMethod::noisy_topk) balance.importance = balance.load = 0.1f;
-  if (config.routing == RoutingMethod::stable) balance.stable_balance = balance.stable_distillation = 0.3f;
-  return balance;
-}
-
-void validate(const BalanceConfig& balance, const ModelConfig& config) {
-  if (config.n_routed_experts == 0) return;
-  if (const KeyRow<Balance>* row = without_effect<Balance>(balance_keys(), balance, config)) {
-    fail("{} is {}, expected to be left out: it needs {}", row->key, plain_text(row->get(balance)), row->needs->text);
-  }
-  if (balance.first_choice && (config.has_router_bias() || config.scoring_func == Scoring::sigmoid)) {
-    fail(
-        "balance.first_choice is true, but model.scoring_func is {} and model.topk_method {}; first choices are "
-        "counted only for softmax scores without a bias, so leave it out",
-        name(config.scoring_func), name(config.topk_method));
-  }
-  if (balance.z_loss != 0 && config.scoring_func != Scoring::softmax) {
-    fail("balance.z_loss is {}, but model.scoring_func is sigmoid; the z-loss is defined for the logits of a softmax",
-         balance.z_loss);
-  }
-  if (config.n_routed_experts % balance.devices != 0) {
-    fail("balance.devices is {}, expected a divisor of model.n_routed_experts, which is {}", balance.devices,
-         config.n_routed_experts);
-  }
 }
 
 }  // namespace moe

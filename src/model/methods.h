@@ -33,14 +33,4 @@ std::span<const Method> methods();
 /// Throws a UsageError with all names if there is no such method.
 const Method& find_method(std::string_view name);
 
-/// A model's routing in one line: K of E, and every choice that is not the default.
-std::string routing_text(const ModelConfig& config);
-
-/// The losses of a model if the run file does not set them.
-BalanceConfig default_balance(const ModelConfig& config);
-
-/// Throws an Error that names the key of [balance] which the model's routing does not have, or which does not fit its
-/// sizes.
-void validate(const BalanceConfig& balance, const ModelConfig& config);
-
 }  // namespace moe

@@ -26,12 +26,13 @@ Model::Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeigh
   }
 }
 
-RouteChoice Model::save_choice(Pass& pass, int64_t layer, int64_t tokens, const LayerStats& stats) const {
-  if (!config_.is_moe_layer(layer)) return {};
+RouteChoice Model::save_choice(Pass& pass, const LayerContext& context) const {
+  if (!config_.is_moe_layer(context.layer)) return {};
   const RouterConfig& router = decoder_.moe.router;
-  const Shape shape{tokens, router.slots()};
+  const Shape shape{context.tokens.count(), router.slots()};
+  const View& ids = context.stats.ids;
   // If the ids are wanted, the choice is written directly to their place, so that nothing copies them.
-  return {.ids = stats.ids ? stats.ids : pass.saved.push("choice.ids", DType::i32, shape),
+  return {.ids = ids ? ids : pass.saved.push("choice.ids", DType::i32, shape),
           .gates = pass.saved.push("choice.gates", pass.stat(), shape),
           .kept = router.drops() ? pass.saved.push("choice.kept", DType::i32, shape) : View{}};
 }
@@ -44,12 +45,13 @@ View Model::forward(Pass& pass, const TokenViews& tokens, const StepStats& stats
   pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     const Arena::Frame frame(pass.saved);
-    const LayerStats layer_stats = stats.layer(moe_index_[layer]);
-    const LayerInput input{
-        .moe = {.tokens = tokens, .stats = layer_stats, .mode = mode, .layer = static_cast<int64_t>(layer)},
-        .choice = save_choice(pass, static_cast<int64_t>(layer), tokens.count(), layer_stats),
-        .cache = cache == nullptr ? nullptr : &cache->layers[layer]};
-    decoder_forward(pass, decoder_, weights_.layers[layer], input, h, next);
+    LayerContext context{.tokens = tokens,
+                         .stats = stats.layer(moe_index_[layer]),
+                         .mode = mode,
+                         .layer = static_cast<int64_t>(layer),
+                         .cache = cache == nullptr ? nullptr : &cache->layers[layer]};
+    context.choice = save_choice(pass, context);
+    decoder_forward(pass, decoder_, weights_.layers[layer], context, h, next);
     std::swap(h, next);
   }
   return h;
@@ -64,6 +66,13 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
     RouteChoice choice;
     DecoderSaved saved;
   };
+  const auto context_of = [&](size_t layer) {
+    return LayerContext{.tokens = tokens,
+                        .groups = balance,
+                        .stats = stats.layer(moe_index_[layer]),
+                        .mode = mode,
+                        .layer = static_cast<int64_t>(layer)};
+  };
   const Arena::Frame saved_frame(pass.saved);
   const Arena::Frame scratch_frame(pass.scratch);
   const Shape shape{tokens.count(), config_.hidden_size};
@@ -73,16 +82,10 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     LayerState state{.mark = pass.saved.mark(), .h = h, .choice = {}, .saved = {}};
     const View h_out = pass.save("hidden", shape);
-    const LayerStats layer_stats = stats.layer(moe_index_[layer]);
-    state.choice = save_choice(pass, static_cast<int64_t>(layer), tokens.count(), layer_stats);
+    LayerContext context = context_of(layer);
+    state.choice = context.choice = save_choice(pass, context);
     const size_t inner_mark = pass.saved.mark();
-    const LayerInput input{.moe = {.tokens = tokens,
-                                   .balance = balance,
-                                   .stats = layer_stats,
-                                   .mode = mode,
-                                   .layer = static_cast<int64_t>(layer)},
-                           .choice = state.choice};
-    state.saved = decoder_forward(pass, decoder_, weights_.layers[layer], input, h, h_out);
+    state.saved = decoder_forward(pass, decoder_, weights_.layers[layer], context, h, h_out);
     if (recompute) pass.saved.release(inner_mark);
     states.push_back(state);
     h = h_out;
@@ -94,22 +97,17 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
 
   for (size_t layer = weights_.layers.size(); layer-- > 0;) {
     LayerState& state = states[layer];
-    LayerStats layer_stats = stats.layer(moe_index_[layer]);
+    LayerContext context = context_of(layer);
+    context.choice = state.choice;
+    context.replay = true;
     // A second forward must not count or add losses again.
-    layer_stats.counts = layer_stats.dropped = layer_stats.losses = View{};
-    const LayerInput input{.moe = {.tokens = tokens,
-                                   .balance = balance,
-                                   .stats = layer_stats,
-                                   .mode = mode,
-                                   .layer = static_cast<int64_t>(layer)},
-                           .choice = state.choice,
-                           .replay = true};
+    context.stats.counts = context.stats.dropped = context.stats.losses = View{};
     const Arena::Frame frame(pass.scratch);
     if (recompute) {
       const View again = pass.temporary("recomputed", shape);
-      state.saved = decoder_forward(pass, decoder_, weights_.layers[layer], input, state.h, again);
+      state.saved = decoder_forward(pass, decoder_, weights_.layers[layer], context, state.h, again);
     }
-    decoder_backward(pass, decoder_, weights_.layers[layer], gradients.layers[layer], input, state.saved, state.h, d);
+    decoder_backward(pass, decoder_, weights_.layers[layer], gradients.layers[layer], context, state.saved, state.h, d);
     pass.saved.release(state.mark);
   }
   if (gradients.embedding)

@@ -24,6 +24,7 @@ struct KvCache {
   std::vector<LayerCache> layers;
 };
 
+/// Any number of threads may use a model, each with a Pass of its own, while nobody changes the weights.
 class Model {
  public:
   /// The caller keeps owning the weights, which must outlive the model.
@@ -49,7 +50,7 @@ class Model {
   void loss(Pass& pass, View h, View targets, View row_loss) const;
 
  private:
-  RouteChoice save_choice(Pass& pass, int64_t layer, int64_t tokens, const LayerStats& stats) const;
+  RouteChoice save_choice(Pass& pass, const LayerContext& context) const;
 
   ModelConfig config_;
   DecoderConfig decoder_;

@@ -21,7 +21,7 @@ void divided_by_heads(Model& model, const Model&) {
 }
 
 void k_where_experts_choose(Model& model, const Model&) {
-  if (model.routing != RoutingMethod::expert_choice) return;
+  if (!model.routing_row().experts_choose) return;
   model.capacity_factor = static_cast<double>(model.num_experts_per_tok);
 }
 
@@ -31,6 +31,24 @@ void by_the_width(Model& model, const Model&) {
   if (model.hidden_size <= 0) return;
   const double by_width = std::round(1e4 / std::sqrt(static_cast<double>(model.hidden_size))) / 1e4;
   model.initializer_range = std::min(kLargest, by_width);
+}
+
+constexpr KeyField<Model> routing_methods() {
+  KeyInfo info;
+  info.kind = KeyKind::word;
+  info.words = [] {
+    std::vector<std::string> names;
+    for (const RoutingRow& row : routing_rows()) names.emplace_back(row.name);
+    return names;
+  };
+  return {.info = info,
+          .get = [](const Model& model) -> SettingValue { return std::string(model.routing_row().name); },
+          .set =
+              [](Model& model, const SettingValue& value) {
+                for (const RoutingRow& row : routing_rows()) {
+                  if (std::get<std::string>(value) == row.name) model.routing = row.method;
+                }
+              }};
 }
 
 constexpr KeyRow<Model> kRows[] = {
@@ -94,9 +112,7 @@ constexpr KeyRow<Model> kRows[] = {
                 .json = JsonForm::always}),
     row<Model>("model.max_position_embeddings", integer<&Model::max_position_embeddings>(1, kMostCount),
                {.doc = "the longest row or text", .also = "max_positions n_positions n_ctx", .json = JsonForm::always}),
-    row<Model>("model.routing",
-               word<&Model::routing, RoutingMethod::topk, RoutingMethod::noisy_topk, RoutingMethod::hash,
-                    RoutingMethod::expert_choice, RoutingMethod::stable>(),
+    row<Model>("model.routing", routing_methods(),
                {.doc = "who chooses, and by what: [routing.md](routing.md)",
                 .needs = &kNeedsExperts,
                 .told = Told::where_needed,

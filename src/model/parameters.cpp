@@ -46,7 +46,7 @@ void visit_experts(const ModelConfig& config, MoeWeights& weights, const AddPara
 }
 
 void visit_layer(const ModelConfig& config, int64_t layer, DecoderWeights& weights, const AddParameter& add) {
-  const AttentionConfig attention = config.decoder().attention;
+  const AttentionConfig attention = config.attention();
   const int64_t hidden = config.hidden_size;
   add(norm("attention.norm", ParameterRole::attention_norm, hidden), weights.attention_norm);
   add({.name = "attention.qkv",
@@ -66,8 +66,7 @@ void visit_layer(const ModelConfig& config, int64_t layer, DecoderWeights& weigh
               config.intermediate_size, hidden, weights.ffn, add);
     return;
   }
-  visit_router(config.decoder().moe.router, {.hidden = hidden, .vocabulary = config.vocab_size}, weights.moe.router,
-               add);
+  visit_router(config.router(), {.hidden = hidden, .vocabulary = config.vocab_size}, weights.moe.router, add);
   visit_experts(config, weights.moe, add);
   if (config.n_shared_experts > 0) {
     visit_ffn("shared", ParameterKind::shared_experts, ParameterRole::shared_gate_up, ParameterRole::shared_down,

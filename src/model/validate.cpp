@@ -41,18 +41,18 @@ void validate_routing(const ModelConfig& config) {
     fail("the model's num_experts_per_tok is {}, expected 2 with a second_expert_threshold",
          config.num_experts_per_tok);
   }
-  if (config.routing == RoutingMethod::expert_choice) {
+  const RoutingRow& routing = config.routing_row();
+  if (routing.experts_choose) {
     if (config.capacity_factor != static_cast<double>(config.num_experts_per_tok)) {
       fail(
-          "the model's capacity_factor is {}, expected {}, its num_experts_per_tok: routing = expert_choice gives each "
-          "token as many experts on average",
-          config.capacity_factor, config.num_experts_per_tok);
+          "the model's capacity_factor is {}, expected {}, its num_experts_per_tok: routing = {} gives each token as "
+          "many experts on average",
+          config.capacity_factor, config.num_experts_per_tok, routing.name);
     }
   }
-  const bool one = config.routing == RoutingMethod::hash || config.routing == RoutingMethod::stable;
-  if (one && config.num_experts_per_tok != 1) {
-    fail("the model's num_experts_per_tok is {}, expected 1 with routing = {}", config.num_experts_per_tok,
-         name(config.routing));
+  if (routing.top_k != 0 && config.num_experts_per_tok != routing.top_k) {
+    fail("the model's num_experts_per_tok is {}, expected {} with routing = {}", config.num_experts_per_tok,
+         routing.top_k, routing.name);
   }
 }
 

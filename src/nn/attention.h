@@ -3,6 +3,7 @@
 /// a = causal_attention(q, k, v);  y = a Wo^T.
 /// T tokens, D hidden size, Hq query heads, Hkv key/value heads, h head size.
 
+#include "nn/layer_context.h"
 #include "nn/linear.h"
 
 namespace moe {
@@ -28,12 +29,6 @@ struct AttentionSaved {
   View qkv;  ///< [T, (Hq + 2 Hkv) h], rotated
   View out;  ///< [T, Hq h]
   View lse;  ///< stat [T, Hq]
-};
-
-/// Keys and values of one layer.
-struct LayerCache {
-  View k;  ///< [S, L, Hkv h]
-  View v;  ///< [S, L, Hkv h]
 };
 
 /// With `cache`, appends the tokens' keys and values to the cache and attends to it. Otherwise attends to the

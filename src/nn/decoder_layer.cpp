@@ -5,7 +5,7 @@
 namespace moe {
 
 DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const DecoderWeights& weights,
-                             const LayerInput& input, View h, View h_out) {
+                             const LayerContext& context, View h, View h_out) {
   const Shape shape = h.shape;
   const int64_t count = h.size(0);
   DecoderSaved saved{.attention_input = pass.save("attention.input", shape),
@@ -24,7 +24,7 @@ DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const Deco
   {
     const Arena::Frame frame(pass.scratch);
     const View attended = pass.temporary("attention.output", shape);
-    saved.attention = attention_forward(pass, config.attention, weights.attention, input.tokens(), input.cache,
+    saved.attention = attention_forward(pass, config.attention, weights.attention, context.tokens, context.cache,
                                         saved.attention_input, attended);
     pass.backend.run(RmsNorm{.x = attended,
                              .residual = h,
@@ -35,8 +35,7 @@ DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const Deco
                              .inv_rms = saved.ffn_inv_rms});
   }
   if (weights.is_moe()) {
-    saved.moe = moe_forward(pass, config.moe, weights.moe, input.moe, input.choice, input.replay, saved.ffn_input,
-                            saved.middle, h_out);
+    saved.moe = moe_forward(pass, config.moe, weights.moe, context, saved.ffn_input, saved.middle, h_out);
   } else {
     saved.ffn_gate_up = ffn_forward(pass, weights.ffn, saved.ffn_input, h_out);
     pass.backend.run(Add{.x = saved.middle, .y = h_out});
@@ -45,18 +44,18 @@ DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const Deco
 }
 
 void decoder_backward(Pass& pass, const DecoderConfig& config, const DecoderWeights& weights,
-                      const DecoderWeights& gradients, const LayerInput& input, const DecoderSaved& saved, View h,
+                      const DecoderWeights& gradients, const LayerContext& context, const DecoderSaved& saved, View h,
                       View d) {
   const Arena::Frame frame(pass.scratch);
   const View d_normed = pass.temporary("d_normed", d.shape);
   if (weights.is_moe()) {
-    moe_backward(pass, config.moe, weights.moe, gradients.moe, input.moe, saved.moe, saved.ffn_input, d, d_normed);
+    moe_backward(pass, config.moe, weights.moe, gradients.moe, context, saved.moe, saved.ffn_input, d, d_normed);
   } else {
     ffn_backward(pass, weights.ffn, gradients.ffn, saved.ffn_gate_up, saved.ffn_input, d, d_normed);
   }
   // The gradient of the residual path is d itself. Each norm's backward adds the gradient of its branch.
   norm_backward(pass, weights.ffn_norm, gradients.ffn_norm, saved.ffn_inv_rms, d_normed, saved.middle, d);
-  attention_backward(pass, config.attention, weights.attention, gradients.attention, input.tokens(), saved.attention,
+  attention_backward(pass, config.attention, weights.attention, gradients.attention, context.tokens, saved.attention,
                      saved.attention_input, d, d_normed);
   norm_backward(pass, weights.attention_norm, gradients.attention_norm, saved.attention_inv_rms, d_normed, h, d);
 }

@@ -34,24 +34,14 @@ struct DecoderSaved {
   MoeSaved moe;
 };
 
-/// What a layer needs to know about the microbatch.
-struct LayerInput {
-  MoeInput moe;
-  RouteChoice choice = {};  ///< for MoE layers: filled in forward; with `replay` it is read
-  bool replay = false;
-  const LayerCache* cache = nullptr;
-
-  const TokenViews& tokens() const { return moe.tokens; }
-};
-
 /// h_out = the layer's output for the residual stream h [T, D].
 DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const DecoderWeights& weights,
-                             const LayerInput& input, View h, View h_out);
+                             const LayerContext& context, View h, View h_out);
 
 /// Turns d [T, D] from the gradient of h_out into the gradient of h, and computes the gradients of the weights. Uses up
 /// `saved`.
 void decoder_backward(Pass& pass, const DecoderConfig& config, const DecoderWeights& weights,
-                      const DecoderWeights& gradients, const LayerInput& input, const DecoderSaved& saved, View h,
+                      const DecoderWeights& gradients, const LayerContext& context, const DecoderSaved& saved, View h,
                       View d);
 
 }  // namespace moe

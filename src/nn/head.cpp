@@ -9,7 +9,7 @@ namespace {
 
 template <class Use>
 void for_each_chunk(const Pass& pass, int64_t rows, int64_t vocabulary, Use use) {
-  const int64_t chunk = head_chunk_rows(vocabulary, pass.head_logits);
+  const int64_t chunk = head_chunk_rows(vocabulary, pass.logits_per_chunk);
   for (int64_t begin = 0; begin < rows; begin += chunk) use(begin, std::min(chunk, rows - begin));
 }
 

@@ -16,13 +16,13 @@ struct HeadSaved {
   View inv_rms;  ///< stat [T]
 };
 
-/// The rows of a chunk: as many as `logits` (Pass::head_logits) allows, and at least 64.
-int64_t head_chunk_rows(int64_t vocabulary, int64_t logits = Pass::kHeadLogits);
+/// The rows of a chunk: as many as `logits` (Pass::logits_per_chunk) allows, and at least 64.
+int64_t head_chunk_rows(int64_t vocabulary, int64_t logits = Pass::kLogitsPerChunk);
 
 /// What a GPU takes at once. Its products need more rows than fit into a processor's cache. Each chunk reads and writes
 /// the whole gradient of the projection, so a large vocabulary gets enough rows to make that a small part of the
 /// chunk's work.
-constexpr int64_t gpu_head_logits(int64_t vocabulary) {
+constexpr int64_t gpu_logits_per_chunk(int64_t vocabulary) {
   constexpr int64_t kLogits = int64_t{128} << 20, kRows = 4096;
   return vocabulary > kLogits / kRows ? kRows * vocabulary : kLogits;
 }

@@ -48,24 +48,12 @@ void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& wei
   expert_weight_gradient(pass, gradients.gate_up, saved.gate_up, {}, x, route.row_token, route.offsets);
 }
 
-RouterInput router_input(const MoeConfig& config, const MoeInput& input, View x) {
-  return {.config = config.router,
-          .balance = config.balance,
-          .tokens = input.tokens,
-          .views = input.balance,
-          .stats = input.stats,
-          .mode = input.mode,
-          .layer = input.layer,
-          .x = x};
-}
-
 }  // namespace
 
-MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeInput& input,
-                     const RouteChoice& choice, bool replay, View x, View residual, View y) {
-  const RouterInput router = router_input(config, input, x);
-  MoeSaved saved{
-      .route = route_forward(pass, router, weights.router, choice, replay), .gate_up = {}, .shared_gate_up = {}};
+MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const LayerContext& context,
+                     View x, View residual, View y) {
+  const RouterInput router{config.router, config.balance, context, x};
+  MoeSaved saved{.route = route_forward(pass, router, weights.router), .gate_up = {}, .shared_gate_up = {}};
   const int64_t row_total = saved.route.row_slot.size(0);
   saved.gate_up = pass.save("experts.gate_up", {row_total, 2 * config.width});
   route_losses(pass, router, saved.route);
@@ -82,7 +70,7 @@ MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weig
 }
 
 void moe_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeWeights& gradients,
-                  const MoeInput& input, const MoeSaved& saved, View x, View dy, View dx) {
+                  const LayerContext& context, const MoeSaved& saved, View x, View dy, View dx) {
   const Arena::Frame frame(pass.scratch);
   const View d_gates = pass.scratch.push("router.d_gates", pass.stat(), saved.route.choice.gates.shape);
   const View d_rows = pass.temporary("experts.d_rows", {saved.route.row_slot.size(0), config.hidden});
@@ -90,7 +78,8 @@ void moe_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights
   if (weights.shared) ffn_backward(pass, weights.shared, gradients.shared, saved.shared_gate_up, x, dy, dx);
   pass.backend.run(RowsCombine{
       .rows = d_rows, .slot_row = saved.route.slot_row, .y = dx, .accumulate = static_cast<bool>(weights.shared)});
-  route_backward(pass, router_input(config, input, x), weights.router, gradients.router, saved.route, d_gates, dx);
+  const RouterInput router{config.router, config.balance, context, x};
+  route_backward(pass, router, weights.router, gradients.router, saved.route, d_gates, dx);
 }
 
 }  // namespace moe

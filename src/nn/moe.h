@@ -3,7 +3,7 @@
 /// T tokens, D hidden size, E routed experts of width F, S choice slots per token, R rows sorted by expert.
 
 #include "nn/ffn.h"
-#include "nn/routers/routing_types.h"
+#include "nn/layer_context.h"
 
 namespace moe {
 
@@ -28,22 +28,13 @@ struct MoeSaved {
   View shared_gate_up;  ///< [T, 2 K_s F]
 };
 
-/// What a MoE layer needs to know about the microbatch, besides its input.
-struct MoeInput {
-  const TokenViews& tokens;
-  BalanceViews balance = {};
-  LayerStats stats = {};
-  RouteMode mode = {};
-  int64_t layer = 0;
-};
-
-/// y = residual + MoE(x). `choice` is filled; with `replay` it is read.
-MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeInput& input,
-                     const RouteChoice& choice, bool replay, View x, View residual, View y);
+/// y = residual + MoE(x). The choice of `context` is filled; with `replay` it is read.
+MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const LayerContext& context,
+                     View x, View residual, View y);
 
 /// dx (overwritten) and the gradients of the weights, from dy. The caller handles the gradient of the residual. Uses up
 /// `saved`.
 void moe_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeWeights& gradients,
-                  const MoeInput& input, const MoeSaved& saved, View x, View dy, View dx);
+                  const LayerContext& context, const MoeSaved& saved, View x, View dy, View dx);
 
 }  // namespace moe

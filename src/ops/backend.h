@@ -4,7 +4,7 @@
 #include "ops/attention.h"
 #include "ops/balance.h"
 #include "ops/dense.h"
-#include "ops/ends.h"
+#include "ops/embedding_loss.h"
 #include "ops/expert_rows.h"
 #include "ops/numbers.h"
 #include "ops/routing.h"

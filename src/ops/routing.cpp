@@ -13,6 +13,18 @@ void check_choices(Checker& c) {
 
 }  // namespace
 
+const char* name(Scoring scoring) {
+  switch (scoring) {
+    case Scoring::softmax:
+      return "softmax";
+    case Scoring::sigmoid:
+      return "sigmoid";
+    case Scoring::none:
+      return "none";
+  }
+  return "?";
+}
+
 void check(const RouterScores& op) {
   Checker c(op);
   c.data(op.x, "T D").weight(op.weight, "E D").stat(op.scores, "T E").stat(op.log_sum, "T");

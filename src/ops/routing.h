@@ -13,6 +13,8 @@ enum class Scoring {
   sigmoid,  ///< sigmoid of each logit
   none,     ///< the logits themselves
 };
+/// "softmax", "sigmoid" or "none".
+const char* name(Scoring scoring);
 
 /// scores[t] = scoring of x_t . e_i, with product and scoring in stat precision. `log_sum` (only for softmax) gets the
 /// log-sum-exp of the logits.

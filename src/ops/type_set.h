@@ -23,8 +23,8 @@ class TypeSet {
   uint32_t bits_ = 0;
 };
 
-/// The types in which weights may be stored: float types whose numbers f32 can hold. (Not asked by their conversions: the
-/// undefined-behaviour sanitizer has no constant comparison of a function with null.)
+/// The types in which weights may be stored: float types whose numbers f32 can hold. (Not asked by their conversions:
+/// the undefined-behaviour sanitizer has no constant comparison of a function with null.)
 constexpr TypeSet weight_types() {
   TypeSet types{};
   for (const StorageType& type : kStorageTypes) {

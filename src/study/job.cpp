@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <sstream>
 
+#include "base/interrupt.h"
 #include "base/log.h"
+#include "base/median.h"
 #include "base/output_path.h"
 #include "base/paths.h"
+#include "infer/loaded_model.h"
 #include "infer/switches.h"
 #include "model/cost.h"
 #include "train/fit.h"
-#include "train/interrupt.h"
 #include "train/length.h"
 #include "train/run_folder.h"
 #include "train/same_settings.h"
@@ -24,13 +26,6 @@ std::vector<Json> json_lines(const fs::path& path) {
   std::istringstream text(read_file(path));
   for (std::string line; std::getline(text, line);) lines.push_back(parse_json(line, path.string()));
   return lines;
-}
-
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<int64_t>(values.size()) / 2;
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 /// Times, loads and dropped choices from the run's folder. Returns the seconds of training until each step.
@@ -53,7 +48,7 @@ std::vector<double> read_log(const fs::path& path, int64_t experts_per_token, Jo
     result.dropped = choices > 0 ? dropped / choices : 0;
   }
   result.seconds = seconds_at.back();
-  result.tokens_per_second = median(rates);
+  result.tokens_per_second = rates.empty() ? 0 : median(std::move(rates));
   return seconds_at;
 }
 
@@ -83,7 +78,7 @@ struct PlannedSwitch {
 /// experts.
 std::vector<PlannedSwitch> planned_switches(const Study& study, const ModelConfig& model) {
   std::vector<PlannedSwitch> planned;
-  if (model.n_routed_experts == 0 || model.routing != RoutingMethod::topk) return planned;
+  if (!model.routes_with(&RoutingRow::score_settings)) return planned;
   const auto plan = [&](const char* kind, int64_t value, const RoutingSwitches& switches) {
     try {
       switched(model, switches);
@@ -105,7 +100,7 @@ std::vector<PlannedSwitch> planned_switches(const Study& study, const ModelConfi
 }
 
 double loss_of(const LoadedModel& model, const StudyJob& job, const Dataset& valid, Device& device, Backend& backend) {
-  const Runtime runtime{model.model(), model.dtype(), device, backend};
+  const ModelOnDevice runtime{model.model(), model.dtype(), device, backend};
   return evaluate(runtime, EveryNth(valid, job.run.evaluation.every_nth),
                   {.sequence_length = job.run.data.sequence_length, .batch_rows = job.run.evaluation.batch_rows})
       .all.loss();

@@ -8,13 +8,6 @@ namespace moe {
 /// One bar per system: its loss with its interval. The axis begins near the smallest loss, not at 0.
 std::string bar_plot(const std::string& title, const std::vector<SystemSummary>& systems);
 
-struct Line {
-  std::string name;
-  std::vector<std::pair<double, double>> points;
-};
-
-std::string line_plot(const std::string& title, const std::string& x_title, const std::vector<Line>& lines);
-
 /// Writes systems.svg, the study's bars, curves.svg (loss against FLOPs), and, if they were measured, figure4.svg (loss
 /// against the number of skipped best experts) and figure5.svg (loss against the number of experts). Returns the names
 /// of the files.

@@ -4,9 +4,11 @@
 
 #include <fmt/format.h>
 
+#include "base/units.h"
+
 namespace moe {
 
-std::string gib_text(int64_t bytes) { return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / 1073741824.0); }
+std::string gib_text(int64_t bytes) { return fmt::format("{:.2f} GiB", gib(bytes)); }
 
 std::string mib_text(int64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / 1048576.0); }
 

@@ -141,7 +141,7 @@ void refuse_if_too_large(const RunConfig& run, const RunFacts& facts, const RunM
 void refuse_too_many_slots(const ModelConfig& config, int64_t rows, int64_t sequence_length, int64_t most,
                            const std::string& rows_key) {
   if (most == 0 || config.moe_layers() == 0) return;
-  const int64_t per_row = sequence_length * config.decoder().moe.router.slots();
+  const int64_t per_row = sequence_length * config.router().slots();
   if (rows * per_row <= most) return;
   const std::string fits = per_row <= most ? fmt::format("use {} = {} or less", rows_key, most / per_row)
                                            : "not even one row fits; use shorter sequences or fewer experts";

@@ -1,9 +1,10 @@
 #include "train/length.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
+#include "base/clock.h"
+#include "base/median.h"
 #include "base/paths.h"
 #include "data/batch_source.h"
 #include "data/shards.h"
@@ -41,8 +42,6 @@ int64_t steps_of_epochs(const Settings& settings, const RunConfig& run, const Ro
   }
   return static_cast<int64_t>(steps);
 }
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 }  // namespace
 
@@ -87,13 +86,12 @@ double measure_step_seconds(const RunConfig& run, const MemoryPlan& plan, Device
   step.initialize(run.seed, run.model.initializer_range);
   std::vector<double> seconds;
   for (int64_t k = 1; k <= kWarmUp + kMeasured; ++k) {
-    const double started = now();
+    const double started = steady_seconds();
     step.accumulate([&](int64_t microbatch) { return batch(k - 1, microbatch); }, k);
     step.update(k, 0);
-    if (k > kWarmUp) seconds.push_back(now() - started);
+    if (k > kWarmUp) seconds.push_back(steady_seconds() - started);
   }
-  std::nth_element(seconds.begin(), seconds.begin() + kMeasured / 2, seconds.end());
-  return seconds[kMeasured / 2];
+  return median(std::move(seconds));
 }
 
 std::optional<int64_t> steps_of_run(const fs::path& folder) {

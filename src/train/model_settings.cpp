@@ -1,8 +1,10 @@
 #include "train/model_settings.h"
 
+#include "model/balance_defaults.h"
 #include "model/keys.h"
 #include "model/methods.h"
 #include "model/presets.h"
+#include "model/routing_text.h"
 #include "train/read_keys.h"
 
 namespace moe {

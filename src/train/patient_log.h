@@ -8,6 +8,7 @@
 namespace moe {
 
 /// Appends lines. Lines that cannot be written are kept in memory, with one warning, and written with the next line.
+/// Use it on one thread at a time.
 class PatientLog {
  public:
   /// Opens the file, or creates it.

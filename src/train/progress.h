@@ -27,7 +27,8 @@ std::string progress_text(const Progress& progress, size_t width);
 /// "2h 03m", "2m 10s" or "9s".
 std::string duration_text(double seconds);
 
-/// Shows the line of each step on a terminal. Otherwise logs a line every ten seconds and at the last step.
+/// Shows the line of each step on a terminal. Otherwise logs a line every ten seconds and at the last step. Use it
+/// on one thread at a time.
 class ProgressLine {
  public:
   ProgressLine(int64_t first_step, int64_t steps);

@@ -1,5 +1,6 @@
 #include "train/read_run_config.h"
 
+#include "model/balance_defaults.h"
 #include "model/methods.h"
 #include "model/validate.h"
 #include "train/freeze.h"
@@ -24,10 +25,10 @@ void check_together(Settings& settings, RunConfig& run) {
   } catch (const Error& error) {
     fail_usage("{}: train.freeze: {}", settings.where("train.freeze"), error.what());
   }
-  if (!run.sample.prompts.empty() && run.model.n_routed_experts > 0 &&
-      run.model.routing == RoutingMethod::expert_choice) {
+  if (!run.sample.prompts.empty() && !run.model.causal()) {
     settings.refuse("sample.prompts",
-                    "none with model.routing = expert_choice, which cannot write a text token by token");
+                    fmt::format("none with model.routing = {}, which cannot write a text token by token",
+                                run.model.routing_row().name));
   }
   if (run.data.microbatch_rows == 0) {
     if (run.step.balance.scope == BalanceScope::microbatch) {

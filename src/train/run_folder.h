@@ -33,6 +33,7 @@ struct CheckpointSearch {
 /// there is, it counts as a checkpoint. Throws an Error if there are checkpoints and all of them are damaged.
 CheckpointSearch find_checkpoint(const fs::path& run);
 
+/// Use it on one thread at a time.
 class RunFolder {
  public:
   /// Creates the folder and locks it for this process (refuses a folder that another process has locked). Removes what

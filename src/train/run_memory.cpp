@@ -6,6 +6,7 @@
 #include "base/free_memory.h"
 #include "checkpoint/weights.h"
 #include "data/batch_source.h"
+#include "infer/scorer.h"
 #include "train/samples.h"
 
 namespace moe {
@@ -13,8 +14,8 @@ namespace {
 
 /// Pages of the program that are read later, the stacks of its threads, and memory that the allocator keeps.
 constexpr int64_t kProgramBytes = int64_t{8} << 20;
-/// Bytes of host memory per token: the fields of a Batch and of its upload (data/batch.h, infer/token_buffers.cpp), and
-/// the token's loss on its way back.
+/// Bytes of host memory per token: the fields of a Batch and of its upload (batch/batch.h, batch/token_buffers.cpp),
+/// and the token's loss on its way back.
 constexpr int64_t kBatchBytes = 6 * 4, kUploadBytes = 4, kReportBytes = 16, kLossBytes = 4;
 /// Bytes per document and per row: pieces, their order and the beginnings of rows (data/packing.h).
 constexpr int64_t kDocumentBytes = 16, kRowBytes = 16 + 8 + 8;
@@ -109,7 +110,7 @@ bool fits(const RunConfig& run, const RunFacts& facts, const RunMemory& memory, 
   if (!within(memory.host_total(), place.host_bytes)) return false;
   if (place.device.most_slots == 0 || run.model.moe_layers() == 0) return true;
   const int64_t rows = std::max(run.data.microbatch_rows, evaluated_rows(run, facts));
-  return rows * run.data.sequence_length * run.model.decoder().moe.router.slots() <= place.device.most_slots;
+  return rows * run.data.sequence_length * run.model.router().slots() <= place.device.most_slots;
 }
 
 }  // namespace moe

@@ -18,7 +18,7 @@ std::vector<Prompt> sample_prompts(const Tokenizer& tokenizer, const ModelConfig
   return prompts;
 }
 
-void write_samples(const Runtime& runtime, const Tokenizer& tokenizer, const SampleConfig& config, int64_t step,
+void write_samples(const ModelOnDevice& runtime, const Tokenizer& tokenizer, const SampleConfig& config, int64_t step,
                    uint64_t seed) {
   const GenerationOptions options{.max_new_tokens = config.max_new_tokens,
                                   .stop = {},

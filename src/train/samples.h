@@ -12,7 +12,7 @@ std::vector<Prompt> sample_prompts(const Tokenizer& tokenizer, const ModelConfig
 
 /// Continues each prompt, and prints prompt and continuation to stdout, under a line that names the step. Throws an
 /// Error if stdout cannot be written.
-void write_samples(const Runtime& runtime, const Tokenizer& tokenizer, const SampleConfig& config, int64_t step,
+void write_samples(const ModelOnDevice& runtime, const Tokenizer& tokenizer, const SampleConfig& config, int64_t step,
                    uint64_t seed);
 
 }  // namespace moe

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "nn/routers/hash_table.h"
+#include "ops/transfer.h"
 #include "tensor/unlimited.h"
 #include "train/freeze.h"
 
@@ -188,7 +189,7 @@ Pass TrainingStep::make_pass(bool accumulate_gradients) {
           .scratch = *scratch_,
           .dtype = step_.dtype,
           .accumulate_gradients = accumulate_gradients,
-          .head_logits = step_.head_logits};
+          .logits_per_chunk = step_.logits_per_chunk};
 }
 
 void TrainingStep::begin(int64_t targets, int64_t tokens) {
@@ -207,7 +208,7 @@ void TrainingStep::begin(int64_t targets, int64_t tokens) {
 }
 
 bool TrainingStep::counts_first(const RouteMode& mode) const {
-  const bool second_stage = config_.routing == RoutingMethod::stable && !mode.learning;
+  const bool second_stage = config_.routing_row().staged && !mode.learning;
   return step_.balance.counts_first() && !second_stage;
 }
 

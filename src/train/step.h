@@ -7,7 +7,7 @@
 #include <span>
 
 #include "base/thread_pool.h"
-#include "infer/token_buffers.h"
+#include "batch/token_buffers.h"
 #include "model/model.h"
 #include "ops/count.h"
 #include "ops/device.h"
@@ -30,11 +30,11 @@ struct StepConfig {
   bool choose_recompute = true;   ///< recompute is not settled yet (train/settle.h); a step does not read this
   int64_t microbatch_tokens = 0;  ///< rows times sequence length
   int64_t sequence_length = 0;
-  int64_t microbatches = 1;                 ///< per step
-  int64_t head_logits = Pass::kHeadLogits;  ///< number computed at once (nn/head.h)
-  uint64_t seed = 0;                        ///< seed of the routers' draws
-  std::vector<std::string> freeze = {};     ///< parameters that keep their values (train/freeze.h)
-  int64_t second_stage = 0;                 ///< the first step of StableMoE's second stage; 0: there is none
+  int64_t microbatches = 1;                          ///< per step
+  int64_t logits_per_chunk = Pass::kLogitsPerChunk;  ///< number computed at once (nn/head.h)
+  uint64_t seed = 0;                                 ///< seed of the routers' draws
+  std::vector<std::string> freeze = {};              ///< parameters that keep their values (train/freeze.h)
+  int64_t second_stage = 0;                          ///< the first step of StableMoE's second stage; 0: there is none
 
   /// For a microbatch whose first token is token number `first_token` of the step.
   RouteMode mode(int64_t step, int64_t first_token) const;

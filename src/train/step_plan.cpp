@@ -20,7 +20,7 @@ void refuse_too_many_tokens(const ModelConfig& config, int64_t tokens, int64_t s
          tokens / sequence_length, sequence_length, count, of_what, kMost);
   };
   refuse(tokens, "tokens");
-  if (config.moe_layers() > 0) refuse(tokens * config.decoder().moe.router.slots(), "choices of experts");
+  if (config.moe_layers() > 0) refuse(tokens * config.router().slots(), "choices of experts");
 }
 
 }  // namespace

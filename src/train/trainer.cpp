@@ -2,13 +2,14 @@
 
 #include <cmath>
 
+#include "base/clock.h"
 #include "base/growing_file.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/trainer_state.h"
 #include "checkpoint/weights.h"
 #include "infer/generate.h"
-#include "train/interrupt.h"
 #include "train/samples.h"
 
 namespace moe {
@@ -73,7 +74,7 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
   if (data_.valid != nullptr) {
     evaluated_ = std::make_unique<EveryNth>(*data_.valid, run_.evaluation.every_nth);
     evaluator_ = std::make_unique<Evaluator>(
-        Runtime{step_.model(), run_.step.dtype, device_, backend_}, *evaluated_,
+        ModelOnDevice{step_.model(), run_.step.dtype, device_, backend_}, *evaluated_,
         EvaluationOptions{.sequence_length = run_.data.sequence_length, .batch_rows = run_.evaluation.batch_rows});
   }
   if (search_.found) {
@@ -225,7 +226,7 @@ void Trainer::evaluate(int64_t step) {
 void Trainer::show_samples(int64_t step) {
   if (run_.sample.prompts.empty()) return;
   clear_status();
-  write_samples(Runtime{step_.model(), run_.step.dtype, device_, backend_}, data_.tokenizer, run_.sample, step,
+  write_samples(ModelOnDevice{step_.model(), run_.step.dtype, device_, backend_}, data_.tokenizer, run_.sample, step,
                 run_.seed);
 }
 

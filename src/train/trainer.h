@@ -18,6 +18,7 @@ struct Diverged : Error {
   int64_t step;
 };
 
+/// Use it on one thread at a time.
 class Trainer {
  public:
   /// First refuses what cannot be trained or resumed, then allocates all memory (`plan` is plan_training of the run).

@@ -1,8 +1,6 @@
 #include "train/training_log.h"
 
 #include <algorithm>
-#include <array>
-#include <chrono>
 #include <numeric>
 
 #include "formats/json.h"
@@ -12,9 +10,11 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 
-constexpr std::array kAllLosses{
-    RouterLoss::expert,     RouterLoss::device, RouterLoss::communication,  RouterLoss::z,
-    RouterLoss::importance, RouterLoss::load,   RouterLoss::stable_balance, RouterLoss::distillation};
+std::vector<RouterLoss> all_losses() {
+  std::vector<RouterLoss> losses;
+  for (int64_t i = 0; i < kRouterLosses; ++i) losses.push_back(static_cast<RouterLoss>(i));
+  return losses;
+}
 
 std::string loss_key(RouterLoss loss) { return fmt::format("{}_loss", name(loss)); }
 
@@ -40,10 +40,6 @@ OrderedJson score_json(const Score& score) {
 
 }  // namespace
 
-double steady_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 std::string to_json_line(const StepLine& line, const ModelConfig& config) {
   const StepReport& report = line.report;
   OrderedJson json = {{"step", line.step},
@@ -52,10 +48,10 @@ std::string to_json_line(const StepLine& line, const ModelConfig& config) {
                       {"learning_rate", line.learning_rate},
                       {"tokens", line.tokens},
                       {"tokens_per_second", static_cast<double>(line.tokens) / line.seconds}};
-  for (const RouterLoss loss : kAllLosses) {
+  for (const RouterLoss loss : all_losses()) {
     if (is_shown(loss, report)) json[loss_key(loss)] = report.router_loss(loss);
   }
-  const bool drops = config.decoder().moe.router.drops();
+  const bool drops = config.router().drops();
   if (drops) json["dropped"] = std::accumulate(report.dropped.begin(), report.dropped.end(), int64_t{0});
   OrderedJson layers = OrderedJson::array();
   for (int64_t layer = 0, moe_index = 0; layer < config.num_hidden_layers; ++layer) {
@@ -65,7 +61,7 @@ std::string to_json_line(const StepLine& line, const ModelConfig& config) {
                          {"load_entropy", load.entropy},
                          {"max_over_mean_load", load.max_over_mean},
                          {"dead_experts", load.dead}};
-    for (const RouterLoss loss : kAllLosses) {
+    for (const RouterLoss loss : all_losses()) {
       if (is_shown(loss, report)) entry[loss_key(loss)] = report.router_loss(loss, moe_index);
     }
     if (drops) entry["dropped"] = report.dropped[static_cast<size_t>(moe_index)];

@@ -33,7 +33,4 @@ double dropped_share(const StepReport& report);
 /// The largest max/mean load over all layers; 0 without MoE layers.
 double worst_load(const StepReport& report, const ModelConfig& config);
 
-/// Seconds of a clock that never goes back.
-double steady_seconds();
-
 }  // namespace moe

@@ -16,7 +16,8 @@ bool may_be_f64(std::string_view operation, std::string_view field) {
          (operation == "clip_scale" && field == "sum_squares");
 }
 
-/// Makes `field` of a case f64 and expects the backend to refuse it. Nothing is executed, so the memory may be too small.
+/// Makes `field` of a case f64 and expects the backend to refuse it. Nothing is executed, so the memory may be too
+/// small.
 template <class Op>
 void refuses_f64(const Target& target, Op op, const Field<Op>& field) {
   if (!is_float((op.*field.view).dtype) || may_be_f64(Op::name, field.name)) return;

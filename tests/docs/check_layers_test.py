@@ -87,6 +87,12 @@ class CheckLayers(unittest.TestCase):
         self.write("src/nn/head.cpp", "\nrun(ExpertRows<SwiGlu>{.first = op});\n  run(GroupedGemm{.a = x});\n")
         self.assert_only_mistake("src/nn/head.cpp:3:", "GroupedGemm in nn/", "nn/linear.h")
 
+    def test_a_question_for_a_routing_method_outside_the_routers_is_found(self):
+        self.write("docs/layers.txt", TABLE + "nn 4 0-2\n")
+        self.write("src/nn/routers/row.cpp", "case RoutingMethod::hash:\n")
+        self.write("src/model/model.h", "x.routing = RoutingMethod::hash;\nif (x.routing == RoutingMethod::hash) {}\n")
+        self.assert_only_mistake("src/model/model.h:2:", "asks for a routing method", "registry.h")
+
     def test_a_folder_that_is_reached_through_an_allowed_one_is_found(self):
         self.write("docs/layers.txt", TABLE.replace("train       9 below", "train       9 model base"))
         self.assert_only_mistake("src/train/loop.h:1:", "train (layer 9) may not include ops (layer 2)",

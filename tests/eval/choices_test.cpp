@@ -9,6 +9,7 @@
 #include "data/batch_source.h"
 #include "eval/choice_statistics.h"
 #include "eval/token_text.h"
+#include "infer/scorer.h"
 #include "tests/eval/evaluation.h"
 #include "tests/support/methods.h"
 
@@ -132,7 +133,7 @@ struct Recount {
   int64_t tokens = 0;
 };
 
-Recount recount(const Runtime& runtime, const Documents& documents) {
+Recount recount(const ModelOnDevice& runtime, const Documents& documents) {
   const ModelConfig& config = runtime.model.config();
   const int64_t layers = config.moe_layers(), experts = config.n_routed_experts;
   Recount result{.pairs = std::vector<int64_t>(static_cast<size_t>(layers * experts * experts)),
@@ -198,7 +199,7 @@ TEST(EvaluateChoices, DoNotDependOnRowsOrThreadsAndChangeNoLoss) {
   for (const char* name : {"deepseekmoe", "gshard_original"}) {  // without and with a capacity
     const ModelConfig config = method_case(name).config;
     TinyRuntime one(1, config), two(2, config);
-    const auto run = [&](const Runtime& runtime, int64_t rows, bool count) {
+    const auto run = [&](const ModelOnDevice& runtime, int64_t rows, bool count) {
       return evaluate(runtime, documents,
                       {.sequence_length = kRow, .batch_rows = rows, .count_choices = count, .min_count = 3});
     };

@@ -5,6 +5,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "eval/loss.h"
+#include "infer/scorer.h"
 #include "tests/support/tiny_model.h"
 
 namespace moe {
@@ -29,7 +30,7 @@ struct TinyRuntime {
   std::unique_ptr<Device> device;
   std::unique_ptr<Backend> backend;
   StepUnderTest step;
-  Runtime runtime;
+  ModelOnDevice runtime;
 };
 
 struct TestDocument {
@@ -67,7 +68,7 @@ inline MemoryDocuments mixed_documents() {
 }
 
 /// The cross-entropies of one document from the logits of its pieces, each run alone, in double precision.
-inline double nats_alone(const Runtime& runtime, const Documents& documents, int64_t document, int64_t row) {
+inline double nats_alone(const ModelOnDevice& runtime, const Documents& documents, int64_t document, int64_t row) {
   std::vector<int32_t> ids(static_cast<size_t>(documents.length(document)));
   documents.copy_tokens(document, 0, documents.length(document), ids.data());
   double nats = 0;

@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "infer/scorer.h"
 #include "nn/head.h"
 #include "tests/eval/evaluation.h"
 #include "tests/support/methods.h"

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "checkpoint/hf_config.h"
+#include "infer/loaded_model.h"
 #include "tests/eval/evaluation.h"
 #include "tests/support/temporary_folder.h"
 

@@ -1,11 +1,15 @@
 // Decoding with a cache gives the bits of a pass over the whole sequence, however the sequence is cut.
 
+#include "infer/cached_model.h"
+
 #include <algorithm>
 #include <cstring>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "batch/batch.h"
+#include "infer/scorer.h"
 #include "tests/infer/support.h"
 #include "tests/support/temporary_folder.h"
 
@@ -87,7 +91,7 @@ class CachedDecoding : public testing::TestWithParam<Case> {
 
   Cpu cpu_;
   MemoryModel model_ = random_model(GetParam().config, GetParam().dtype, *cpu_.device);
-  Runtime runtime_ = model_.runtime(cpu_);
+  ModelOnDevice runtime_ = model_.runtime(cpu_);
 };
 
 TEST_P(CachedDecoding, EqualsAWholePassForAnyChunks) {
@@ -212,7 +216,7 @@ TEST_P(CachedDecoding, APassThatFailsLeavesEverythingAsItWas) {
   const auto tokens = ids(70, 9);
   const auto expected = whole(tokens);
   FailingBackend failing(*cpu_.backend);
-  const Runtime runtime{runtime_.model, runtime_.dtype, runtime_.device, failing};
+  const ModelOnDevice runtime{runtime_.model, runtime_.dtype, runtime_.device, failing};
   for (const int count : {1, 30, 60, 90}) {  // in the first pass of several, and in later ones
     CachedModel cached(runtime, 1, kTokens, 16);
     cached.append(0, std::span(tokens).first(20));

@@ -6,9 +6,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "batch/batch.h"
 #include "checkpoint/gguf_weights.h"
 #include "checkpoint/write_model.h"
 #include "formats/gguf_writer.h"
+#include "infer/loaded_model.h"
+#include "infer/scorer.h"
 #include "tests/infer/support.h"
 #include "tests/support/temporary_folder.h"
 

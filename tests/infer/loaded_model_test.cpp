@@ -1,5 +1,7 @@
 // Folders that are not what this program computes are refused by name.
 
+#include "infer/loaded_model.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

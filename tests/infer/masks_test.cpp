@@ -5,7 +5,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "batch/batch.h"
 #include "checkpoint/hf_config.h"
+#include "infer/loaded_model.h"
+#include "infer/scorer.h"
 #include "tests/infer/support.h"
 #include "tests/support/temporary_folder.h"
 

@@ -1,5 +1,7 @@
 // Stop strings on a stream of text that may be cut anywhere.
 
+#include "infer/stop_strings.h"
+
 #include <gtest/gtest.h>
 
 #include "base/random.h"

@@ -7,8 +7,8 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "base/random.h"
-#include "infer/arenas.h"
-#include "infer/forward.h"
+#include "infer/model_on_device.h"
+#include "model/pass_memory.h"
 
 namespace moe::test {
 
@@ -40,7 +40,7 @@ class MemoryModel {
     model_ = std::make_unique<Model>(config, BalanceConfig{}, bind_weights(config, views));
   }
 
-  Runtime runtime(Cpu& cpu) const { return {*model_, dtype_, *cpu.device, *cpu.backend}; }
+  ModelOnDevice runtime(Cpu& cpu) const { return {*model_, dtype_, *cpu.device, *cpu.backend}; }
 
  private:
   DeviceMemory memory_;

@@ -9,8 +9,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "batch/batch.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/weights.h"
+#include "infer/loaded_model.h"
+#include "infer/scorer.h"
 #include "tests/infer/support.h"
 #include "tests/support/temporary_folder.h"
 

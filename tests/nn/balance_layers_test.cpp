@@ -42,9 +42,9 @@ std::vector<double> layer_losses(const std::array<int, kLayers>& favoured, float
                           .max_segment = kTokens};
   const RouterConfig config{.experts = kExperts, .top_k = 1};
   const BalanceConfig balance{.alpha_expert = alpha, .scope = scope};
-  const BalanceViews views{.group = tokens_view,
-                           .group_tokens = View(group_tokens.data(), DType::i32, {1}),
-                           .inv_tokens = View(inv_tokens.data(), DType::f64, {1})};
+  const BalanceViews groups{.group = tokens_view,
+                            .group_tokens = View(group_tokens.data(), DType::i32, {1}),
+                            .inv_tokens = View(inv_tokens.data(), DType::f64, {1})};
   const View all_losses(losses.data(), DType::f64, {kLayers, kRouterLosses});
   const View all_counts(counts.data(), DType::i32, {kLayers, 1, kExperts});
   const View all_weights(router.data(), DType::f64, {kLayers, kExperts, kHidden});
@@ -54,15 +54,14 @@ std::vector<double> layer_losses(const std::array<int, kLayers>& favoured, float
                                .gates = saved.push("gates", DType::f64, {kTokens, 1})};
       const LayerStats stats{
           .losses = all_losses.at(layer), .sums = {.counts = all_counts.at(layer)}, .collect = collect};
-      const RouterInput input{.config = config,
-                              .balance = balance,
-                              .tokens = tokens,
-                              .views = views,
-                              .stats = stats,
-                              .mode = {.training = true},
-                              .layer = layer,
-                              .x = View(x.data(), DType::f64, {kTokens, kHidden})};
-      const Route route = route_forward(pass, input, {.project = {all_weights.at(layer)}}, choice, false);
+      const LayerContext context{.tokens = tokens,
+                                 .groups = groups,
+                                 .stats = stats,
+                                 .mode = {.training = true},
+                                 .layer = layer,
+                                 .choice = choice};
+      const RouterInput input{config, balance, context, View(x.data(), DType::f64, {kTokens, kHidden})};
+      const Route route = route_forward(pass, input, {.project = {all_weights.at(layer)}});
       route_losses(pass, input, route);
     }
   };

@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "model/balance_defaults.h"
 #include "model/methods.h"
+#include "ops/transfer.h"
 #include "tests/support/tiny_model.h"
 
 namespace moe {

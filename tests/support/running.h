@@ -10,7 +10,9 @@
 #include <gtest/gtest.h>
 
 #include "backend/cpu/cpu_backend.h"
-#include "infer/forward.h"
+#include "batch/batch.h"
+#include "infer/scorer.h"
+#include "ops/transfer.h"
 #include "tests/support/methods.h"
 
 namespace moe {
@@ -79,7 +81,7 @@ struct Running {
   void set_parameter(const std::string& wanted, const std::vector<float>& values) {
     upload_vector(*device, view(wanted), values);
   }
-  Runtime runtime() { return {under.run.model(), DType::f32, *device, *backend}; }
+  ModelOnDevice runtime() { return {under.run.model(), DType::f32, *device, *backend}; }
 
   /// [T, V], with the tokens as one document in one row.
   std::vector<float> logits(const std::vector<int32_t>& ids) {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/random.h"
-#include "data/batch.h"
+#include "batch/batch.h"
 #include "train/step.h"
 
 namespace moe {

@@ -8,7 +8,8 @@
 
 #include "checkpoint/hf_config.h"
 #include "checkpoint/weights.h"
-#include "infer/forward.h"
+#include "infer/loaded_model.h"
+#include "infer/scorer.h"
 #include "tests/support/machines.h"
 
 namespace moe {

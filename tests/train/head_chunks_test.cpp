@@ -23,10 +23,10 @@ struct StepResult {
   std::vector<std::vector<float>> gradients;
 };
 
-StepResult one_step(const ModelConfig& config, DType dtype, int64_t microbatches, int64_t head_logits) {
+StepResult one_step(const ModelConfig& config, DType dtype, int64_t microbatches, int64_t logits_per_chunk) {
   const Batch batch = rows_of_documents(config);
   StepConfig step = step_config_for(batch, microbatches, dtype);
-  step.head_logits = head_logits;
+  step.logits_per_chunk = logits_per_chunk;
   ThreadPool pool(2);
   const auto device = make_cpu_device();
   const auto backend = make_cpu_backend(pool);
@@ -51,7 +51,7 @@ TEST_P(HeadChunks, ChangeNeitherLossesNorGradients) {
     config.tie_word_embeddings = tied;
     ASSERT_EQ(head_chunk_rows(config.vocab_size, 1), 64) << "three chunks of a microbatch of 192 tokens";
     for (const int64_t microbatches : {1, 2}) {
-      const StepResult whole = one_step(config, GetParam(), microbatches, Pass::kHeadLogits);
+      const StepResult whole = one_step(config, GetParam(), microbatches, Pass::kLogitsPerChunk);
       const StepResult chunks = one_step(config, GetParam(), microbatches, 1);
       EXPECT_EQ(chunks.loss, whole.loss);
       EXPECT_NEAR(chunks.norm, whole.norm, 2e-5 * whole.norm);
@@ -70,7 +70,7 @@ TEST_P(HeadChunks, ChangeNeitherLossesNorGradients) {
 }
 
 TEST(HeadChunksOfAGpu, HaveRowsEnoughForEveryVocabulary) {
-  const auto rows = [](int64_t vocabulary) { return head_chunk_rows(vocabulary, gpu_head_logits(vocabulary)); };
+  const auto rows = [](int64_t vocabulary) { return head_chunk_rows(vocabulary, gpu_logits_per_chunk(vocabulary)); };
   EXPECT_EQ(rows(8192), 16384);
   EXPECT_EQ(rows(32768), 4096);
   EXPECT_EQ(rows(102400), 4096);

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "model/methods.h"
+#include "model/routing_text.h"
 #include "tests/support/temporary_folder.h"
 #include "train/read_run_config.h"
 

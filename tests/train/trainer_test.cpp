@@ -14,6 +14,7 @@
 #include "base/temporary.h"
 #include "checkpoint/checkpoint_folder.h"
 #include "formats/safetensors.h"
+#include "ops/transfer.h"
 #include "tests/support/tiny_run.h"
 
 namespace moe {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "backend/cpu/cpu_backend.h"
+#include "ops/transfer.h"
 #include "tests/support/methods.h"
 #include "tests/support/tiny_model.h"
 

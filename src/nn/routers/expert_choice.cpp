@@ -11,15 +11,15 @@ void parameters(const RouterConfig& config, const RouterSizes& sizes, RouterWeig
   add_projection(config, sizes, weights, add);
 }
 
-void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay) {
-  route.scores = pass.saved.push("router.scores", pass.stat(), {in.tokens.count(), in.config.experts});
+void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route) {
+  route.scores = pass.saved.push("router.scores", pass.stat(), {in.context.tokens.count(), in.config.experts});
   pass.backend.run(RouterScores{.x = in.x, .weight = weights.project.weight, .scores = route.scores});
-  if (replay) return;
-  MOE_CHECK(in.tokens.row_length > 0);  // with a cache there are no rows to choose from
+  if (in.context.replay) return;
+  MOE_CHECK(in.context.tokens.row_length > 0);  // with a cache there are no rows to choose from
   pass.backend.run(ExpertChoice{.scores = route.scores,
-                                .group = in.tokens.valid,
+                                .group = in.context.tokens.valid,
                                 .factor = in.config.capacity,
-                                .row_length = in.tokens.row_length,
+                                .row_length = in.context.tokens.row_length,
                                 .ids = route.choice.ids});
   pass.backend.run(RouterGates{.scores = route.scores, .ids = route.choice.ids, .gates = route.choice.gates});
 }

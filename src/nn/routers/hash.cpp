@@ -18,10 +18,12 @@ void parameters(const RouterConfig&, const RouterSizes& sizes, RouterWeights& we
       weights.table);
 }
 
-void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay) {
-  if (replay) return;
-  pass.backend.run(
-      TableRoute{.tokens = in.tokens.ids, .table = weights.table, .group = in.tokens.valid, .ids = route.choice.ids});
+void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route) {
+  if (in.context.replay) return;
+  pass.backend.run(TableRoute{.tokens = in.context.tokens.ids,
+                              .table = weights.table,
+                              .group = in.context.tokens.valid,
+                              .ids = route.choice.ids});
   pass.backend.run(RouterGates{.ids = route.choice.ids, .form = GateForm::one, .gates = route.choice.gates});
 }
 

@@ -19,8 +19,8 @@ void logits_backward(Pass& pass, const Linear& map, const Linear& gradient, View
 }
 
 View balance_factors(Pass& pass, const RouterInput& in) {
-  const View factors =
-      pass.scratch.push("router.coefficients", pass.stat(), {in.views.group_tokens.size(0), in.config.experts});
+  const View factors = pass.scratch.push("router.coefficients", pass.stat(),
+                                         {in.context.groups.group_tokens.size(0), in.config.experts});
   pass.backend.run(Fill{.x = factors, .value = 0});
   return factors;
 }

@@ -2,7 +2,7 @@
 /// One routing method: the five functions that a file of this folder gives to router.cpp (docs/add-a-router.md).
 
 #include "nn/parameter.h"
-#include "nn/routers/routing_types.h"
+#include "nn/routers/router_input.h"
 
 namespace moe {
 
@@ -11,11 +11,12 @@ struct RouterFunctions {
   /// weights and gradients alike.
   void (*parameters)(const RouterConfig& config, const RouterSizes& sizes, RouterWeights& weights,
                      const AddParameter& add);
-  /// Fills the method's own views of `route`. Fills the ids and gates of its choice, unless `replay` is set.
-  void (*choose)(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay);
+  /// Fills the method's own views of `route`. Fills the ids and gates of its choice, unless the context replays an old
+  /// choice.
+  void (*choose)(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route);
   /// Adds to `sums`, for the tokens' `group`, what the balance losses need. Absent views are not needed.
   void (*sum)(Pass& pass, const RouterInput& in, const Route& route, View group, const BalanceSums& sums);
-  /// Adds the losses to in.stats.losses. Balance losses use `sums`.
+  /// Adds the losses to in.context.stats.losses. Balance losses use `sums`.
   void (*losses)(Pass& pass, const RouterInput& in, const Route& route, const BalanceSums& sums);
   /// The method's part of route_backward.
   void (*backward)(Pass& pass, const RouterInput& in, const RouterWeights& weights, const RouterWeights& gradients,
@@ -30,7 +31,7 @@ const RouterFunctions& stable_router();
 
 /// The accumulator of the layer's loss of this kind.
 inline View loss_of(const RouterInput& in, RouterLoss loss) {
-  return in.stats.losses.rows(static_cast<int64_t>(loss), 1);
+  return in.context.stats.losses.rows(static_cast<int64_t>(loss), 1);
 }
 
 /// The projection to scores [E, D], the parameter "router".

@@ -19,28 +19,28 @@ void parameters(const RouterConfig& config, const RouterSizes& sizes, RouterWeig
       weights.noise.weight);
 }
 
-void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay) {
-  const Shape shape{in.tokens.count(), in.config.experts};
+void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route) {
+  const Shape shape{in.context.tokens.count(), in.config.experts};
   const auto logits = [&](View weight, View scores) {
     pass.backend.run(RouterScores{.x = in.x, .weight = weight, .scoring = Scoring::none, .scores = scores});
   };
   route.scores = pass.saved.push("router.noisy", pass.stat(), shape);
-  if (in.mode.training) {
+  if (in.context.mode.training) {
     route.clean = pass.saved.push("router.clean", pass.stat(), shape);
     route.raw = pass.saved.push("router.noise", pass.stat(), shape);
     logits(weights.project.weight, route.clean);
     logits(weights.noise.weight, route.raw);
     pass.backend.run(RouterNoise{.clean = route.clean,
                                  .raw = route.raw,
-                                 .draws = in.mode.draws("router_noise", in.layer),
+                                 .draws = in.context.mode.draws("router_noise", in.context.layer),
                                  .noisy = route.scores});
   } else {
     logits(weights.project.weight, route.scores);
   }
-  if (replay) return;
+  if (in.context.replay) return;
   pass.backend.run(RouterTopk{.scores = route.scores,
                               .bias = weights.bias,
-                              .group = in.tokens.valid,
+                              .group = in.context.tokens.valid,
                               .skip = in.config.skip,
                               .even = in.config.even,
                               .ids = route.choice.ids});
@@ -64,12 +64,15 @@ void sum(Pass& pass, const RouterInput& in, const Route& route, View group, cons
 }
 
 VariationLoss variation(const RouterInput& in, View sums, float weight) {
-  return {.sums = sums, .group_tokens = in.views.group_tokens, .inv_tokens = in.views.inv_tokens, .weight = weight};
+  return {.sums = sums,
+          .group_tokens = in.context.groups.group_tokens,
+          .inv_tokens = in.context.groups.inv_tokens,
+          .weight = weight};
 }
 
 void losses(Pass& pass, const RouterInput& in, const Route&, const BalanceSums& sums) {
   // In step scope every microbatch has the sums of the whole step, so only one of them adds the loss.
-  if (in.balance.scope == BalanceScope::step && in.mode.first_token != 0) return;
+  if (in.balance.scope == BalanceScope::step && in.context.mode.first_token != 0) return;
   const auto add = [&](View of, float weight, RouterLoss loss) {
     if (!of) return;
     VariationLoss op = variation(in, of, weight);
@@ -109,7 +112,7 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
                                  .group = in.group(),
                                  .coefficients = by_load,
                                  .top_k = in.config.top_k,
-                                 .draws = in.mode.draws("router_noise", in.layer),
+                                 .draws = in.context.mode.draws("router_noise", in.context.layer),
                                  .d_clean = d_clean,
                                  .d_raw = d_raw});
   logits_backward(pass, weights.project, gradients.project, d_clean, in.x, dx);

@@ -3,7 +3,7 @@
 /// The letters are those of nn/routers/routing_types.h.
 
 #include "nn/parameter.h"
-#include "nn/routers/routing_types.h"
+#include "nn/routers/router_input.h"
 
 namespace moe {
 
@@ -11,9 +11,8 @@ namespace moe {
 void visit_router(const RouterConfig& config, const RouterSizes& sizes, RouterWeights& weights,
                   const AddParameter& add);
 
-/// Scores and choice (with `replay` the old choice is kept), and the order of rows.
-Route route_forward(Pass& pass, const RouterInput& in, const RouterWeights& weights, const RouteChoice& choice,
-                    bool replay);
+/// Scores and the context's choice (with `replay` the old choice is kept), and the order of rows.
+Route route_forward(Pass& pass, const RouterInput& in, const RouterWeights& weights);
 
 /// Counts the choices and adds this microbatch's losses. Only the views of `stats` that are present are updated.
 void route_losses(Pass& pass, const RouterInput& in, const Route& route);

@@ -36,12 +36,14 @@ struct RouterConfig {
   int64_t skip = 0;   ///< number of each token's best experts to skip (in inference)
   bool even = false;  ///< choices ignore the scores (for benchmarks)
 
-  int64_t slots() const { return method == RoutingMethod::expert_choice ? experts : top_k; }
+  /// S
+  int64_t slots() const;
   /// The largest number of rows that `tokens` tokens in batch rows of `row_length` can have.
   int64_t rows(int64_t tokens, int64_t row_length) const;
   /// True if f and P of the balance losses use the scores' own choice, and the scores divided by their sum.
   bool balances_own_scores() const { return biased || scoring == Scoring::sigmoid; }
-  bool drops() const { return method == RoutingMethod::topk && (threshold > 0 || capacity > 0 || capacity_eval > 0); }
+  /// True if choices may be dropped, in training or in evaluation.
+  bool drops() const;
 };
 
 /// The kind of pass (training, StableMoE's first stage, inference), which decides about noise, capacity and who
@@ -119,21 +121,6 @@ struct Route {
   View row_slot = {};         ///< i32 [R]
   View row_token = {};        ///< i32 [R]
   View slot_row = {};         ///< i32 [T, S]
-};
-
-/// What a router needs to know about one microbatch.
-struct RouterInput {
-  const RouterConfig& config;
-  const BalanceConfig& balance;
-  const TokenViews& tokens;
-  const BalanceViews& views;
-  const LayerStats& stats;
-  RouteMode mode;
-  int64_t layer;
-  View x;  ///< [T, D]
-
-  /// The balance group of each token.
-  const View& group() const { return views.group ? views.group : tokens.valid; }
 };
 
 }  // namespace moe

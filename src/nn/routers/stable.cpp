@@ -25,27 +25,27 @@ void parameters(const RouterConfig& config, const RouterSizes& sizes, RouterWeig
 }
 
 View light_input(Pass& pass, const RouterInput& in, const RouterWeights& weights) {
-  const View rows = pass.temporary("router.light_input", {in.tokens.count(), kLightWidth});
-  pass.backend.run(Embed{.tokens = in.tokens.ids, .table = weights.light_embedding, .y = rows});
+  const View rows = pass.temporary("router.light_input", {in.context.tokens.count(), kLightWidth});
+  pass.backend.run(Embed{.tokens = in.context.tokens.ids, .table = weights.light_embedding, .y = rows});
   return rows;
 }
 
-void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay) {
-  const bool learning = in.mode.training && in.mode.learning;
-  const Shape shape{in.tokens.count(), in.config.experts};
+void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route) {
+  const bool learning = in.context.mode.training && in.context.mode.learning;
+  const Shape shape{in.context.tokens.count(), in.config.experts};
   route.scores = pass.saved.push("router.scores", pass.stat(), shape);
   if (learning) route.light = pass.saved.push("router.light", pass.stat(), shape);
   pass.backend.run(
       RouterScores{.x = in.x, .weight = weights.project.weight, .scoring = Scoring::sigmoid, .scores = route.scores});
-  if (replay && !learning) return;
+  if (in.context.replay && !learning) return;
   const Arena::Frame frame(pass.scratch);
   const View light = learning ? route.light : pass.scratch.push("router.light", pass.stat(), shape);
   pass.backend.run(
       RouterScores{.x = light_input(pass, in, weights), .weight = weights.light_centroids.weight, .scores = light});
-  if (replay) return;
+  if (in.context.replay) return;
   pass.backend.run(RouterTopk{.scores = learning ? route.scores : light,
                               .bias = weights.bias,
-                              .group = in.tokens.valid,
+                              .group = in.context.tokens.valid,
                               .skip = in.config.skip,
                               .even = in.config.even,
                               .ids = route.choice.ids});
@@ -53,18 +53,18 @@ void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Rou
 }
 
 void sum(Pass& pass, const RouterInput& in, const Route& route, View group, const BalanceSums& sums) {
-  if (!sums.counts || !in.mode.learning) return;
+  if (!sums.counts || !in.context.mode.learning) return;
   pass.backend.run(
       RouterCounts{.ids = route.choice.ids, .group = group, .experts = in.config.experts, .counts = sums.counts});
 }
 
 /// weight * (n_i E / T - 1) per unit of a chosen gate; absent after stage 1.
 View gate_factors(Pass& pass, const RouterInput& in, const BalanceSums& sums) {
-  if (!in.mode.learning || in.balance.stable_balance == 0) return {};
+  if (!in.context.mode.learning || in.balance.stable_balance == 0) return {};
   const View factors = balance_factors(pass, in);
   pass.backend.run(BalanceCoefficients{.counts = sums.counts,
-                                       .group_tokens = in.views.group_tokens,
-                                       .inv_tokens = in.views.inv_tokens,
+                                       .group_tokens = in.context.groups.group_tokens,
+                                       .inv_tokens = in.context.groups.inv_tokens,
                                        .top_k = 1,
                                        .alpha = in.balance.stable_balance,
                                        .devices = static_cast<int>(in.config.experts),
@@ -76,12 +76,12 @@ View gate_factors(Pass& pass, const RouterInput& in, const BalanceSums& sums) {
 Distillation distillation(const RouterInput& in, const Route& route) {
   return {.scores = route.light,
           .ids = route.choice.ids,
-          .group = in.tokens.valid,
-          .inv_tokens = in.views.inv_tokens,
+          .group = in.context.tokens.valid,
+          .inv_tokens = in.context.groups.inv_tokens,
           .weight = in.balance.stable_distillation};
 }
 
-bool distills(const RouterInput& in) { return in.mode.learning && in.balance.stable_distillation != 0; }
+bool distills(const RouterInput& in) { return in.context.mode.learning && in.balance.stable_distillation != 0; }
 
 void losses(Pass& pass, const RouterInput& in, const Route& route, const BalanceSums& sums) {
   if (const View factors = gate_factors(pass, in, sums)) {
@@ -117,7 +117,7 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
   linear_weight_gradient(pass, gradients.light_centroids, d_logits, rows, true);
   if (!gradients.light_embedding) return;
   linear_input_gradient(pass, weights.light_centroids, d_logits, d_rows);
-  pass.backend.run(EmbedBackward{.tokens = in.tokens.ids, .dy = d_rows, .d_table = gradients.light_embedding});
+  pass.backend.run(EmbedBackward{.tokens = in.context.tokens.ids, .dy = d_rows, .d_table = gradients.light_embedding});
 }
 
 }  // namespace

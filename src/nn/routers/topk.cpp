@@ -22,18 +22,21 @@ void parameters(const RouterConfig& config, const RouterSizes& sizes, RouterWeig
 
 /// The router's input: x, or x times noise near 1.
 View router_input(Pass& pass, const RouterInput& in) {
-  if (!in.mode.training || in.config.jitter == 0) return in.x;
+  if (!in.context.mode.training || in.config.jitter == 0) return in.x;
   const View jittered = pass.temporary("router.jittered", in.x.shape);
-  pass.backend.run(RouterJitter{
-      .x = in.x, .amount = in.config.jitter, .draws = in.mode.draws("router_jitter", in.layer), .y = jittered});
+  pass.backend.run(RouterJitter{.x = in.x,
+                                .amount = in.config.jitter,
+                                .draws = in.context.mode.draws("router_jitter", in.context.layer),
+                                .y = jittered});
   return jittered;
 }
 
-void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route, bool replay) {
+void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route) {
   const RouterConfig& config = in.config;
-  const int64_t count = in.tokens.count();
+  const int64_t count = in.context.tokens.count();
   route.scores = pass.saved.push("router.scores", pass.stat(), {count, config.experts});
-  if (config.log_sum && in.mode.training) route.log_sum = pass.saved.push("router.log_sum", pass.stat(), {count});
+  if (config.log_sum && in.context.mode.training)
+    route.log_sum = pass.saved.push("router.log_sum", pass.stat(), {count});
   {
     const Arena::Frame frame(pass.scratch);
     pass.backend.run(RouterScores{.x = router_input(pass, in),
@@ -42,10 +45,10 @@ void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Rou
                                   .scores = route.scores,
                                   .log_sum = route.log_sum});
   }
-  if (replay) return;
+  if (in.context.replay) return;
   pass.backend.run(RouterTopk{.scores = route.scores,
                               .bias = weights.bias,
-                              .group = in.tokens.valid,
+                              .group = in.context.tokens.valid,
                               .limit = config.limit,
                               .skip = config.skip,
                               .even = config.even,
@@ -62,7 +65,7 @@ View counted_ids(Pass& pass, const RouterInput& in, const Route& route) {
   if (in.balance.first_choice) return route.choice.ids.columns(0, 1);
   if (!in.config.balances_own_scores()) return route.choice.ids;
   const View ids = pass.scratch.push("router.unbiased", DType::i32, route.choice.ids.shape);
-  pass.backend.run(RouterTopk{.scores = route.scores, .group = in.tokens.valid, .ids = ids});
+  pass.backend.run(RouterTopk{.scores = route.scores, .group = in.context.tokens.valid, .ids = ids});
   return ids;
 }
 
@@ -94,8 +97,8 @@ std::array<BalanceTerm, 3> balance_terms(const RouterInput& in, const BalanceSum
 
 BalanceCoefficients coefficients(const RouterInput& in, const BalanceTerm& term, View factors, bool accumulate) {
   return {.counts = term.counts,
-          .group_tokens = in.views.group_tokens,
-          .inv_tokens = in.views.inv_tokens,
+          .group_tokens = in.context.groups.group_tokens,
+          .inv_tokens = in.context.groups.inv_tokens,
           .top_k = static_cast<int>(term.top_k),
           .alpha = term.alpha,
           .devices = static_cast<int>(term.devices),
@@ -118,7 +121,7 @@ void losses(Pass& pass, const RouterInput& in, const Route& route, const Balance
   if (in.balance.z_loss == 0) return;
   pass.backend.run(RouterZLoss{.log_sum = route.log_sum,
                                .group = in.group(),
-                               .inv_tokens = in.views.inv_tokens,
+                               .inv_tokens = in.context.groups.inv_tokens,
                                .weight = in.balance.z_loss,
                                .loss = loss_of(in, RouterLoss::z)});
 }
@@ -145,10 +148,10 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
                                   .scale = config.scale,
                                   .balance_normalized = config.balances_own_scores(),
                                   .log_sum = z ? route.log_sum : View{},
-                                  .inv_tokens = z ? in.views.inv_tokens : View{},
+                                  .inv_tokens = z ? in.context.groups.inv_tokens : View{},
                                   .z_loss = in.balance.z_loss,
                                   .d_logits = d_logits});
-  if (!in.mode.training || config.jitter == 0) {
+  if (!in.context.mode.training || config.jitter == 0) {
     return logits_backward(pass, weights.project, gradients.project, d_logits, in.x, dx);
   }
   const View d_jittered = pass.temporary("router.d_jittered", in.x.shape);
@@ -156,7 +159,7 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
   linear_input_gradient(pass, weights.project, d_logits, d_jittered);
   pass.backend.run(RouterJitter{.x = d_jittered,
                                 .amount = config.jitter,
-                                .draws = in.mode.draws("router_jitter", in.layer),
+                                .draws = in.context.mode.draws("router_jitter", in.context.layer),
                                 .y = dx,
                                 .accumulate = true});
 }

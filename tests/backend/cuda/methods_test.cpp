@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "ops/compare.h"
+#include "ops/transfer.h"
 #include "tests/backend/cuda/gpu_models.h"
 
 namespace moe {

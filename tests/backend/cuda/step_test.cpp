@@ -5,6 +5,7 @@
 
 #include "formats/toml.h"
 #include "ops/compare.h"
+#include "ops/transfer.h"
 #include "tests/backend/cuda/gpu_models.h"
 
 namespace moe {

@@ -1,4 +1,4 @@
-#include "ops/ends.h"
+#include "ops/embedding_loss.h"
 
 #include <cassert>
 

@@ -1,17 +1,13 @@
-#include "cli/bench_machine.h"
+#include "measure/machine.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <ctime>
 #include <limits>
 #include <numeric>
-#include <sys/resource.h>
 
-#include "backend/cpu/context.h"
-#include "base/platform.h"
+#include "base/clock.h"
 #include "base/random.h"
-#include "infer/arenas.h"
+#include "model/pass_memory.h"
 
 namespace moe {
 namespace {
@@ -21,10 +17,10 @@ template <class Work>
 double best_seconds(Device& device, int repeats, Work work) {
   constexpr double kLeastSeconds = 0.03;
   const auto seconds_of = [&](int64_t times) {
-    const double start = wall_seconds();
+    const double start = steady_seconds();
     for (int64_t i = 0; i < times; ++i) work();
     device.synchronize();
-    return (wall_seconds() - start) / static_cast<double>(times);
+    return (steady_seconds() - start) / static_cast<double>(times);
   };
   seconds_of(1);
   const auto times = static_cast<int64_t>(std::clamp(std::ceil(kLeastSeconds / seconds_of(1)), 1.0, 1e4));
@@ -88,41 +84,16 @@ double measure_read(Backend& backend, Device& device, int64_t bytes, int repeats
   return static_cast<double>(tensor.bytes()) / best_seconds(device, repeats, [&] { backend.run(read); });
 }
 
-double measure_multiply_add(ThreadPool& pool, bool pairs, int repeats) {
-  constexpr int64_t kSteps = int64_t{1} << 22;
-  const auto multiply_add = cpu::kernels_for(best_isa()).matrix.multiply_add;
+double measure_in_registers(ThreadPool& pool, const std::function<int64_t()>& work, int repeats) {
   double best = 0;
   for (int i = 0; i < repeats; ++i) {
-    std::vector<int64_t> work(static_cast<size_t>(pool.size()));
-    const double start = wall_seconds();
-    pool.parallel_for(pool.size(),
-                      [&](int64_t task, int) { work[static_cast<size_t>(task)] = multiply_add(kSteps, pairs); });
-    const double seconds = wall_seconds() - start;
-    best = std::max(best, static_cast<double>(std::accumulate(work.begin(), work.end(), int64_t{0})) / seconds);
+    std::vector<int64_t> done(static_cast<size_t>(pool.size()));
+    const double start = steady_seconds();
+    pool.parallel_for(pool.size(), [&](int64_t task, int) { done[static_cast<size_t>(task)] = work(); });
+    const double seconds = steady_seconds() - start;
+    best = std::max(best, static_cast<double>(std::accumulate(done.begin(), done.end(), int64_t{0})) / seconds);
   }
   return best;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
-
-double wall_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-double cpu_seconds() {
-  timespec time{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-int64_t peak_rss_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return int64_t{usage.ru_maxrss} * 1024;
 }
 
 }  // namespace moe

@@ -1,12 +1,15 @@
 #pragma once
 /// Device buffers for the tokens of one microbatch.
 
-#include "data/batch.h"
-#include "nn/pass.h"
+#include "batch/batch.h"
+#include "batch/token_views.h"
+#include "ops/backend.h"
 #include "ops/device.h"
+#include "tensor/arena.h"
 
 namespace moe {
 
+/// Use it on one thread at a time.
 class TokenBuffers {
  public:
   /// Pushes room for `tokens` tokens on `arena`. `head_dim` is the width of the rotary table.
@@ -25,18 +28,5 @@ class TokenBuffers {
 
   View ids_, targets_, positions_, segment_start_, valid_, sequence_, rope_;
 };
-
-/// Copies a host vector to the first elements of a device view with the same element size.
-template <class T>
-void upload_vector(Device& device, const View& view, const std::vector<T>& values) {
-  MOE_CHECK(static_cast<size_t>(view.elements()) >= values.size() && size_of(view.dtype) == sizeof(T));
-  device.upload(view.data, values.data(), values.size() * sizeof(T));
-}
-
-/// All elements of a contiguous f32 or f64 view.
-std::vector<double> download_doubles(Device& device, const View& view);
-
-/// A batch for a pass over a null device, where only sizes matter.
-Batch placeholder_batch(int64_t tokens, int64_t row_length);
 
 }  // namespace moe

@@ -1,4 +1,5 @@
-#include "train/interrupt.h"
+
+#include "base/interrupt.h"
 
 #include <array>
 #include <csignal>

@@ -31,7 +31,7 @@ struct PassArenas {
   }
 };
 
-/// Allocations that end with the object.
+/// The owner of memory on a device: allocations that end with the object. Use it on one thread at a time.
 class DeviceMemory {
  public:
   explicit DeviceMemory(Device& device) : device_(device) {}
@@ -41,7 +41,7 @@ class DeviceMemory {
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
 
-  Arena arena(const char* name, size_t bytes) {
+  Arena arena(const std::string& name, size_t bytes) {
     allocations_.push_back(device_.allocate(bytes, name));
     return Arena(name, allocations_.back(), bytes);
   }

@@ -1,7 +1,8 @@
 #pragma once
 /// The best that a machine can do, measured through a backend. Other measurements are compared with it.
 
-#include <vector>
+#include <cstdint>
+#include <functional>
 
 #include "base/thread_pool.h"
 #include "ops/backend.h"
@@ -20,22 +21,12 @@ double measure_copy(Backend& backend, Device& device, int64_t bytes, int repeats
 /// untimed run.
 double measure_read(Backend& backend, Device& device, int64_t bytes, int repeats);
 
-/// FLOP/s of multiplications and additions that stay in the processor's registers, on all threads of the pool together:
-/// the best of `repeats`. No product can be faster. `pairs`: the rate for pairs of bf16 numbers, which products of bf16
-/// use if the processor has an instruction for them; 0 if it has none. For the CPU only.
-double measure_multiply_add(ThreadPool& pool, bool pairs, int repeats);
+/// Operations per second of work that stays in the processor's registers, on all threads of the pool together: the best
+/// of `repeats`. `work()` returns the number of operations that it did. Where it multiplies and adds, no product can be
+/// faster.
+double measure_in_registers(ThreadPool& pool, const std::function<int64_t()>& work, int repeats);
 
 /// Standard normal values that repeat in blocks. Some processors are faster on constants.
 void fill_randomly(Backend& backend, Device& device, const View& matrix, uint64_t stream);
-
-/// The middle value, or the mean of the two middle values. Needs at least one value.
-double median(std::vector<double> values);
-
-/// Seconds since a fixed moment. Use differences of two calls.
-double wall_seconds();
-/// Seconds of processor time of all threads of this process.
-double cpu_seconds();
-/// The largest amount of memory that this process has used so far.
-int64_t peak_rss_bytes();
 
 }  // namespace moe

@@ -1,5 +1,5 @@
 #pragma once
-/// SIGINT, SIGTERM and SIGHUP as requests to stop after the current step.
+/// SIGINT, SIGTERM and SIGHUP as requests to stop at the next good moment.
 
 namespace moe {
 

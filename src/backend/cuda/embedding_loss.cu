@@ -1,6 +1,6 @@
 #include "backend/cuda/kernel.cuh"
 #include "backend/cuda/sort.h"
-#include "ops/ends.h"
+#include "ops/embedding_loss.h"
 
 namespace moe::cuda {
 namespace {

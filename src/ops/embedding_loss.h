@@ -1,5 +1,5 @@
 #pragma once
-/// The first and the last operations of the model: embedding and loss. V vocabulary.
+/// The first and the last operations of the model: embedding and cross-entropy. V vocabulary.
 
 #include "ops/fields.h"
 

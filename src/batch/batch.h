@@ -2,6 +2,7 @@
 /// Packed rows of tokens, in the form of a microbatch.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace moe {
@@ -33,5 +34,11 @@ struct Batch {
   /// The number of targets that are not ignored.
   int64_t num_targets = 0;
 };
+
+/// One document without padding; its last token has no target.
+Batch single_document(std::span<const int32_t> tokens);
+
+/// A batch for a pass over a null device, where only sizes matter.
+Batch placeholder_batch(int64_t tokens, int64_t row_length);
 
 }  // namespace moe

@@ -1,6 +1,9 @@
-#include "infer/token_buffers.h"
+
+#include "batch/token_buffers.h"
 
 #include <algorithm>
+
+#include "ops/transfer.h"
 
 namespace moe {
 
@@ -57,29 +60,6 @@ TokenViews TokenBuffers::upload_cached(const std::vector<int32_t>& ids, const st
   upload_vector(device, valid_, validity(sequence));
   backend.run(RopeTable{.positions = tokens.positions, .theta = rope_theta, .table = tokens.rope});
   return tokens;
-}
-
-std::vector<double> download_doubles(Device& device, const View& view) {
-  const auto count = static_cast<size_t>(view.elements());
-  std::vector<double> values(count);
-  if (view.dtype == DType::f64) {
-    device.download(values.data(), view.data, count * sizeof(double));
-  } else {
-    std::vector<float> single(count);
-    device.download(single.data(), view.as<float>(), count * sizeof(float));
-    values.assign(single.begin(), single.end());
-  }
-  return values;
-}
-
-// Without the tokens themselves: it allocates nothing in proportion to them and uploads nothing.
-Batch placeholder_batch(int64_t tokens, int64_t row_length) {
-  MOE_CHECK(row_length > 0 && tokens % row_length == 0);
-  Batch batch;
-  batch.rows = tokens / row_length;
-  batch.sequence_length = row_length;
-  batch.num_targets = batch.num_tokens = tokens;
-  return batch;
 }
 
 }  // namespace moe

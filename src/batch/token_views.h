@@ -1,0 +1,23 @@
+#pragma once
+
+#include "tensor/view.h"
+
+namespace moe {
+
+/// The tokens of one microbatch, on the device. T tokens, padding included.
+struct TokenViews {
+  View ids;            ///< i32 [T]
+  View targets = {};   ///< i32 [T], negative: no loss; absent in inference
+  View positions;      ///< i32 [T], from 0 in every document
+  View rope;           ///< stat [T, h]: RopeTable of positions
+  View segment_start;  ///< i32 [T], -1: padding (Attention)
+  View valid;          ///< i32 [T]: 0, or -1 for padding; the group for statistics over all tokens
+  int64_t max_segment;
+  int64_t row_length = 0;  ///< tokens in a batch row; 0 with a cache, where there are no rows
+  /// Inference with a cache: the sequence of each token; absent otherwise.
+  View sequence = {};  ///< i32 [T], -1: padding
+
+  int64_t count() const { return ids.size(0); }
+};
+
+}  // namespace moe

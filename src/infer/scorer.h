@@ -1,0 +1,55 @@
+#pragma once
+/// A model without gradients over packed documents: losses, logits, and the experts that were chosen.
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "batch/batch.h"
+#include "infer/model_on_device.h"
+
+namespace moe {
+
+/// The experts that tokens chose, summed over batches.
+struct ChoiceCounts {
+  std::vector<int64_t> chosen;   ///< [MoE layers, groups, E]
+  std::vector<int64_t> dropped;  ///< [MoE layers]: choices whose expert was full
+};
+
+/// Whether a Scorer keeps the choices themselves, besides their sums.
+enum class ChosenIds { forgotten, kept };
+
+/// Scores packed microbatches of up to `max_tokens` tokens in rows of `row_length` (0: one row). Use it on one thread
+/// at a time.
+class Scorer {
+ public:
+  /// `groups`: if choices are counted, the largest number of groups among the tokens of one batch.
+  Scorer(const ModelOnDevice& runtime, int64_t max_tokens, int64_t row_length = 0, ChosenIds ids = ChosenIds::forgotten,
+         int64_t groups = 1);
+  ~Scorer();
+
+  /// Bytes that a scorer of these sizes allocates. Nothing is allocated.
+  static int64_t bytes(const ModelConfig& config, DType dtype, int64_t max_tokens, int64_t row_length = 0,
+                       ChosenIds ids = ChosenIds::forgotten, int64_t groups = 1);
+  /// Of what it has allocated, the bytes that its passes have used so far.
+  int64_t used_bytes() const;
+
+  /// The cross-entropy of each token's target, 0 where it has none. With `counts` adds, for each token t with
+  /// group[t] >= 0, its choices of experts to counts.chosen[layer, group[t]], and what was dropped.
+  std::vector<float> losses(const Batch& batch);
+  std::vector<float> losses(const Batch& batch, const std::vector<int32_t>& group, int64_t groups,
+                            ChoiceCounts& counts);
+  /// The experts that each token of the last losses() call chose, before any was dropped: [MoE layers, T, S]; -1: none,
+  /// also for all padding. Only for a Scorer that keeps them.
+  std::vector<int32_t> chosen_ids();
+  /// Calls use(first_row, rows, values) with consecutive blocks of logits [rows, V], in f32.
+  void logits(const Batch& batch, const std::function<void(int64_t, int64_t, const float*)>& use);
+
+ private:
+  struct Memory;
+  ModelOnDevice runtime_;
+  int64_t most_groups_;
+  std::unique_ptr<Memory> memory_;
+};
+
+}  // namespace moe
