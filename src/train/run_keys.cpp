@@ -123,18 +123,18 @@ constexpr KeyRow<Schedule> kSchedule[] = {
                    .used = decays_at_the_end}),
 };
 
-constexpr KeyRow<AdamWConfig> kOptimizer[] = {
-    row<AdamWConfig>("optimizer.beta1", number<&AdamWConfig::beta1>(0, 0.999999),
-                     {.doc = "AdamW's, of the mean", .also = "adam_beta1 betas"}),
-    row<AdamWConfig>("optimizer.beta2", number<&AdamWConfig::beta2>(0, 0.999999),
-                     {.doc = "AdamW's, of the square", .also = "adam_beta2"}),
-    row<AdamWConfig>("optimizer.eps", number<&AdamWConfig::eps>(kLeastPositive, kMostNumber),
-                     {.doc = "added to the root of the mean square", .also = "adam_eps epsilon"}),
-    row<AdamWConfig>("optimizer.weight_decay", number<&AdamWConfig::weight_decay>(0, kMostNumber),
-                     {.doc = "on matrices (embedding, head and router among them), not on norms", .also = "wd"}),
-    row<AdamWConfig>("optimizer.clip", number<&AdamWConfig::clip>(0, 1e30),
-                     {.doc = "largest global gradient norm, balance losses included; 0: no clipping",
-                      .also = "grad_clip max_grad_norm clip_grad clip_norm gradient_clipping"}),
+constexpr KeyRow<OptimizerConfig> kOptimizer[] = {
+    row<OptimizerConfig>("optimizer.beta1", number<&OptimizerConfig::beta1>(0, 0.999999),
+                         {.doc = "AdamW's, of the mean", .also = "adam_beta1 betas"}),
+    row<OptimizerConfig>("optimizer.beta2", number<&OptimizerConfig::beta2>(0, 0.999999),
+                         {.doc = "AdamW's, of the square", .also = "adam_beta2"}),
+    row<OptimizerConfig>("optimizer.eps", number<&OptimizerConfig::eps>(kLeastPositive, kMostNumber),
+                         {.doc = "added to the root of the mean square", .also = "adam_eps epsilon"}),
+    row<OptimizerConfig>("optimizer.weight_decay", number<&OptimizerConfig::weight_decay>(0, kMostNumber),
+                         {.doc = "on matrices (embedding, head and router among them), not on norms", .also = "wd"}),
+    row<OptimizerConfig>("optimizer.clip", number<&OptimizerConfig::clip>(0, 1e30),
+                         {.doc = "largest global gradient norm, balance losses included; 0: no clipping",
+                          .also = "grad_clip max_grad_norm clip_grad clip_norm gradient_clipping"}),
 };
 
 constexpr KeyRow<StepConfig> kStep[] = {
@@ -208,7 +208,7 @@ constexpr KeyRow<SampleConfig> kSample[] = {
 std::span<const KeyRow<RunConfig>> run_keys() { return kRun; }
 std::span<const KeyRow<DataConfig>> data_keys() { return kData; }
 std::span<const KeyRow<Schedule>> schedule_keys() { return kSchedule; }
-std::span<const KeyRow<AdamWConfig>> optimizer_keys() { return kOptimizer; }
+std::span<const KeyRow<OptimizerConfig>> optimizer_keys() { return kOptimizer; }
 std::span<const KeyRow<StepConfig>> step_keys() { return kStep; }
 std::span<const KeyRow<EvaluationConfig>> evaluation_keys() { return kEvaluation; }
 std::span<const KeyRow<CheckpointConfig>> checkpoint_keys() { return kCheckpoint; }

@@ -10,7 +10,7 @@ namespace moe {
 std::span<const KeyRow<RunConfig>> run_keys();  ///< of no part of it
 std::span<const KeyRow<DataConfig>> data_keys();
 std::span<const KeyRow<Schedule>> schedule_keys();
-std::span<const KeyRow<AdamWConfig>> optimizer_keys();
+std::span<const KeyRow<OptimizerConfig>> optimizer_keys();
 std::span<const KeyRow<StepConfig>> step_keys();
 std::span<const KeyRow<EvaluationConfig>> evaluation_keys();
 std::span<const KeyRow<CheckpointConfig>> checkpoint_keys();

@@ -9,11 +9,10 @@
 #include "ops/transfer.h"
 #include "tensor/unlimited.h"
 #include "train/freeze.h"
+#include "train/initialize.h"
 
 namespace moe {
 namespace {
-
-size_t bytes_or_unlimited(int64_t planned) { return planned > 0 ? static_cast<size_t>(planned) : kUnlimitedBytes; }
 
 void upload_scalar(Device& device, const View& view, double value) {
   if (view.dtype == DType::f64) return device.upload(view.as<double>(), &value, sizeof(value));
@@ -21,40 +20,20 @@ void upload_scalar(Device& device, const View& view, double value) {
   device.upload(view.as<float>(), &single, sizeof(single));
 }
 
-void upload_floats(Device& device, const View& view, const std::vector<float>& values) {
-  std::vector<char> stored(view.bytes());
-  storage(view.dtype).from_floats(values.data(), stored.data(), view.elements());
-  device.upload(view.data, stored.data(), stored.size());
-}
-
 }  // namespace
 
-TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan, Device& device,
-                           Backend& backend)
-    : config_(config), step_(step), device_(device), backend_(backend), table_(training_table(config, step.freeze)) {
-  const DType stat = stat_dtype(step_.dtype);
-  parameter_arena_ = allocate("parameters", plan.parameters);
-  allocate_gradients_and_saved(plan);
-  optimizer_arena_ = allocate("optimizer state", plan.optimizer);
-  batch_arena_ = allocate("batch", plan.batch);
-  scratch_ = allocate("scratch", plan.scratch);
-  for (const Parameter& parameter : table_) {
-    parameters_.push_back(parameter_arena_->push(parameter.name, parameter.storage(step_.dtype), parameter.shape));
-  }
-  const auto by_kind = [&](const Parameter& parameter) -> Arena& {
-    return parameter.gradient_is_added ? *added_gradient_arena_ : *gradient_arena_;
-  };
-  const auto in_optimizer = [&](const Parameter&) -> Arena& { return *optimizer_arena_; };
-  gradients_ = push_like_parameters("gradient of ", stat, by_kind);
-  masters_ = needs_master(step_.dtype) ? push_like_parameters("master of ", stat, in_optimizer) : parameters_;
-  exp_avg_ = push_like_parameters("exp_avg of ", stat, in_optimizer);
-  exp_avg_sq_ = push_like_parameters("exp_avg_sq of ", stat, in_optimizer);
-  model_ = std::make_unique<Model>(config_, step_.balance, bind_weights(config_, parameters_));
-  gradient_weights_ = bind_weights(config_, gradients_);
-  for (size_t i = 0; i < table_.size(); ++i) {
-    if (!table_[i].trained()) masters_[i] = parameters_[i];
-  }
+TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, const std::optional<MemoryPlan>& plan,
+                           Device& device, Backend& backend)
+    : config_(config),
+      step_(step),
+      device_(device),
+      backend_(backend),
+      table_(training_table(config, step.freeze)),
+      memory_(table_, step.dtype, plan, device),
+      optimizer_(step.optimizer, table_, memory_, step.dtype) {
   make_batch_buffers();
+  model_ = std::make_unique<Model>(config_, step_.balance, bind_weights(config_, memory_.parameters()));
+  gradient_weights_ = bind_weights(config_, memory_.gradients());
 }
 
 RouteMode StepConfig::mode(int64_t step, int64_t first_token) const {
@@ -71,45 +50,8 @@ double StepReport::router_loss(RouterLoss kind) const {
   return sum;
 }
 
-TrainingStep::~TrainingStep() {
-  for (void* allocation : allocations_) device_.release(allocation);
-}
-
-std::unique_ptr<Arena> TrainingStep::allocate(const char* name, int64_t planned) {
-  const size_t bytes = bytes_or_unlimited(planned);
-  allocations_.push_back(device_.allocate(bytes, name));
-  return std::make_unique<Arena>(name, allocations_.back(), bytes);
-}
-
-// One block: gradients that are added to, then saved activations, which overlap the memory of the other gradients.
-void TrainingStep::allocate_gradients_and_saved(const MemoryPlan& plan) {
-  if (plan.total() == 0) {  // to be found out
-    added_gradient_arena_ = allocate("gradients", 0);
-    gradient_arena_ = allocate("gradients", 0);
-    saved_ = allocate("saved activations", 0);
-    return;
-  }
-  const auto bytes = [](int64_t count) { return static_cast<size_t>(count); };
-  const size_t added = bytes(plan.added_gradients), alone = bytes(plan.saved_alone());
-  allocations_.push_back(device_.allocate(bytes(plan.gradients) + alone, "gradients and saved activations"));
-  char* const block = static_cast<char*>(allocations_.back());
-  added_gradient_arena_ = std::make_unique<Arena>("gradients", block, added);
-  saved_ = std::make_unique<Arena>("saved activations", block + added, bytes(plan.saved));
-  gradient_arena_ = std::make_unique<Arena>("gradients", block + added + alone, bytes(plan.gradients) - added);
-}
-
-template <class ArenaOf>
-std::vector<View> TrainingStep::push_like_parameters(const char* what, DType dtype, const ArenaOf& arena_of) {
-  std::vector<View> views;
-  for (const Parameter& parameter : table_) {
-    const bool trained = parameter.trained();
-    views.push_back(trained ? arena_of(parameter).push(what + parameter.name, dtype, parameter.shape) : View{});
-  }
-  return views;
-}
-
 void TrainingStep::make_batch_buffers() {
-  Arena& arena = *batch_arena_;
+  Arena& arena = memory_.batch();
   const DType stat = stat_dtype(step_.dtype);
   const int64_t tokens = step_.microbatch_tokens;
   const int64_t layers = config_.moe_layers();
@@ -135,58 +77,26 @@ void TrainingStep::make_batch_buffers() {
   }
   gradient_scale_ = arena.push("gradient_scale", stat, {1});
   inv_tokens_ = arena.push("inv_tokens", stat, {1});
-  sum_squares_ = arena.push("sum_squares", DType::f64, {1});
-  clip_scale_ = arena.push("clip_scale", stat, {1});
 }
 
 void TrainingStep::initialize(uint64_t seed, double standard_deviation, std::span<const int64_t> token_counts,
                               ThreadPool* pool) {
-  constexpr int64_t kBlock = int64_t{1} << 22, kPiece = int64_t{1} << 14;
-  ThreadPool alone(1);
-  ThreadPool& workers = pool != nullptr ? *pool : alone;  // billions of numbers; each depends only on its place
-  std::vector<float> values;
-  for (size_t i = 0; i < table_.size(); ++i) {
-    if (table_[i].is_table()) continue;
-    const int64_t elements = table_[i].shape.elements();
-    for (int64_t begin = 0; begin < elements; begin += kBlock) {
-      const int64_t count = std::min(kBlock, elements - begin);
-      values.resize(static_cast<size_t>(count));
-      workers.parallel_for((count + kPiece - 1) / kPiece, [&](int64_t piece, int) {
-        const int64_t first = piece * kPiece;
-        initial_values(table_[i], seed, standard_deviation, begin + first, std::min(kPiece, count - first),
-                       values.data() + first);
-      });
-      upload_floats(device_, masters_[i].reshaped({elements}).rows(begin, count), values);
-    }
-    if (!table_[i].trained()) continue;
-    backend_.run(Fill{.x = exp_avg_[i], .value = 0});
-    backend_.run(Fill{.x = exp_avg_sq_[i], .value = 0});
-  }
-  initialize_tables(seed, token_counts);
+  initialize_parameters(config_, table_, masters(), seed, standard_deviation, token_counts, pool, device_);
   parameters_from_masters();
-}
-
-void TrainingStep::initialize_tables(uint64_t seed, std::span<const int64_t> token_counts) {
-  for (size_t i = 0; i < table_.size(); ++i) {
-    if (!table_[i].is_table()) continue;
-    upload_vector(device_, parameters_[i],
-                  token_counts.empty()
-                      ? random_hash_table(config_.vocab_size, config_.n_routed_experts, seed, table_[i].layer)
-                      : balanced_hash_table(token_counts, config_.n_routed_experts));
-  }
+  optimizer_.clear(backend_);
 }
 
 void TrainingStep::parameters_from_masters() {
   if (!needs_master(step_.dtype)) return;
   for (size_t i = 0; i < table_.size(); ++i) {
-    if (table_[i].trained()) backend_.run(Cast{.x = masters_[i], .y = parameters_[i]});
+    if (table_[i].trained()) backend_.run(Cast{.x = masters()[i], .y = parameters()[i]});
   }
 }
 
 Pass TrainingStep::make_pass(bool accumulate_gradients) {
   return {.backend = backend_,
-          .saved = *saved_,
-          .scratch = *scratch_,
+          .saved = memory_.saved(),
+          .scratch = memory_.scratch(),
           .dtype = step_.dtype,
           .accumulate_gradients = accumulate_gradients,
           .logits_per_chunk = step_.logits_per_chunk};
@@ -202,7 +112,7 @@ void TrainingStep::begin(int64_t targets, int64_t tokens) {
   }
   for (size_t i = 0; i < table_.size(); ++i) {
     if (table_[i].trained() && table_[i].gradient_is_added) {
-      backend_.run(Fill{.x = gradients_[i], .value = 0});
+      backend_.run(Fill{.x = gradients()[i], .value = 0});
     }
   }
 }
@@ -218,7 +128,7 @@ TokenViews TrainingStep::upload(const Batch& batch) {
 
 void TrainingStep::count_microbatch(const Batch& batch, const RouteMode& mode) {
   const TokenViews tokens = upload(batch);
-  const Arena::Frame frame(*scratch_);
+  const Arena::Frame frame(memory_.scratch());
   Pass pass = make_pass(false);
   model_->forward(pass, tokens, {.sums = sums_, .collect = true}, nullptr, mode);
 }
@@ -273,32 +183,15 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_
   }
 }
 
-StepReport TrainingStep::update(int64_t step, double learning_rate) {
-  const AdamWConfig& optimizer = step_.optimizer;
-  backend_.run(Fill{.x = sum_squares_, .value = 0});
-  for (const View& gradient : gradients_) {
-    if (gradient) backend_.run(SumSquares{.x = gradient, .sum = sum_squares_});
-  }
-  backend_.run(ClipScale{.sum_squares = sum_squares_,
-                         .max_norm = static_cast<float>(optimizer.clip),
-                         .norm = norm_,
-                         .scale = clip_scale_});
+void TrainingStep::run_optimizer(int64_t step, double learning_rate) {
   const bool light_is_done = step_.second_stage > 0 && step >= step_.second_stage;
-  for (size_t i = 0; i < table_.size(); ++i) {
-    if (!table_[i].trained() || (table_[i].kind == ParameterKind::light_router && light_is_done)) continue;
-    backend_.run(AdamW{.param = parameters_[i],
-                       .master = needs_master(step_.dtype) ? masters_[i] : View{},
-                       .gradient = gradients_[i],
-                       .exp_avg = exp_avg_[i],
-                       .exp_avg_sq = exp_avg_sq_[i],
-                       .gradient_scale = clip_scale_,
-                       .learning_rate = static_cast<float>(learning_rate),
-                       .beta1 = static_cast<float>(optimizer.beta1),
-                       .beta2 = static_cast<float>(optimizer.beta2),
-                       .eps = static_cast<float>(optimizer.eps),
-                       .weight_decay = static_cast<float>(table_[i].decays ? optimizer.weight_decay : 0.0),
-                       .step = step});
-  }
+  optimizer_.update(backend_, memory_.scratch(), step, learning_rate, norm_, [&](const Parameter& parameter) {
+    return parameter.kind == ParameterKind::light_router && light_is_done;
+  });
+}
+
+StepReport TrainingStep::update(int64_t step, double learning_rate) {
+  run_optimizer(step, learning_rate);
   StepReport report = read_report();
   if (std::isfinite(report.gradient_norm)) update_biases();
   return report;
@@ -340,21 +233,6 @@ StepReport TrainingStep::read_report() {
   return report;
 }
 
-TrainingStep::NotFinite TrainingStep::find_not_finite() {
-  const auto is_finite = [&](const View& view) {
-    backend_.run(Fill{.x = sum_squares_, .value = 0});
-    backend_.run(SumSquares{.x = view, .sum = sum_squares_});
-    return std::isfinite(download_doubles(device_, sum_squares_)[0]);
-  };
-  NotFinite found;
-  for (size_t i = 0; i < table_.size(); ++i) {
-    if (!table_[i].trained()) continue;
-    if (!is_finite(gradients_[i])) found.gradients.push_back(i);
-    if (!is_finite(masters_[i])) found.weights.push_back(i);
-  }
-  return found;
-}
-
 // Loss-free balancing, by the whole step's choices.
 void TrainingStep::update_biases() {
   if (step_.balance.bias_rate == 0) return;
@@ -363,7 +241,7 @@ void TrainingStep::update_biases() {
     if (table_[i].kind != ParameterKind::router_state || table_[i].is_table()) continue;
     const View counts = counts_.at(moe_index++).at(0);
     if (table_[i].frozen) continue;
-    backend_.run(BiasUpdate{.counts = counts, .rate = step_.balance.bias_rate, .bias = parameters_[i]});
+    backend_.run(BiasUpdate{.counts = counts, .rate = step_.balance.bias_rate, .bias = parameters()[i]});
   }
 }
 

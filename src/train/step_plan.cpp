@@ -30,10 +30,10 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
   const auto device = make_null_device();
   CountingBackend counter;
   SharingWatch sharing(counter);
-  TrainingStep run(config, step, MemoryPlan{}, *device, sharing);
+  TrainingStep run(config, step, std::nullopt, *device, sharing);
   const auto watch = [&] {
-    const Arena& gradients = *run.gradient_arena_;
-    sharing.watch(*run.saved_, gradients.base(), gradients.peak_bytes());
+    const Arena& gradients = run.memory_.overwritten_gradients();
+    sharing.watch(run.memory_.saved(), gradients.base(), gradients.peak_bytes());
   };
   const Batch batch = placeholder_batch(step.microbatch_tokens, step.sequence_length);
   const RouteMode mode = step.mode(1, 0);  // StableMoE's first stage has two routers, its second one
@@ -44,31 +44,18 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
   run.train_microbatch(batch, 0, mode);
   const int64_t microbatch_flops = counter.total().flops - before;
   const auto costs = counter.costs();
-  MemoryPlan plan = run.peaks();
+  const int64_t before_update = counter.total().flops;
+  run.run_optimizer(1, 0);
+  MemoryPlan plan = run.memory_.peaks();
   // Further microbatches add to the first one's gradients, which must then outlive the activations.
   const bool shares = step.microbatches == 1;
-  const int64_t fitting =
-      std::clamp<int64_t>(plan.saved - sharing.lead(), 0, static_cast<int64_t>(run.gradient_arena_->peak_bytes()));
+  const int64_t fitting = std::clamp<int64_t>(plan.saved - sharing.lead(), 0,
+                                              static_cast<int64_t>(run.memory_.overwritten_gradients().peak_bytes()));
   plan.saved_in_gradients = shares ? fitting / kAlignment * kAlignment : 0;
   plan.costs = costs;
   plan.microbatch_flops = microbatch_flops;
+  plan.optimizer_flops = counter.total().flops - before_update;
   return plan;
-}
-
-MemoryPlan TrainingStep::peaks() const {
-  const auto peak = [](const std::unique_ptr<Arena>& arena) { return static_cast<int64_t>(arena->peak_bytes()); };
-  const int64_t added = peak(added_gradient_arena_);
-  MemoryPlan held;
-  held.parameters = peak(parameter_arena_);
-  held.gradients = added + peak(gradient_arena_);
-  held.added_gradients = added;
-  held.optimizer = peak(optimizer_arena_);
-  held.batch = peak(batch_arena_);
-  held.saved = peak(saved_);
-  held.scratch = peak(scratch_);
-  held.saved_at_peak = saved_->at_peak();
-  held.scratch_at_peak = scratch_->at_peak();
-  return held;
 }
 
 }  // namespace moe

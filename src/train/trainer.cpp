@@ -19,7 +19,9 @@ constexpr int64_t kMeasuredSteps = 10;  // steps before the time of the run is p
 
 std::vector<ParameterSet> optimizer_sets(const TrainingStep& step) {
   // Parameters that are not trained are only in ".master".
-  return {{".master", step.masters()}, {".exp_avg", step.exp_avg()}, {".exp_avg_sq", step.exp_avg_sq()}};
+  std::vector<ParameterSet> sets{{".master", step.masters()}};
+  for (const Optimizer::Slot& slot : step.optimizer().slots()) sets.push_back({"." + slot.name, slot.views});
+  return sets;
 }
 
 // The run after its checks, with the tokenizer's special tokens.

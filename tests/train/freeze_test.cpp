@@ -125,8 +125,9 @@ TEST_P(FrozenSteps, MoveEveryTrainedParameterAndNoOther) {
     const Parameter& parameter = run.step().table()[p];
     const bool moved = run.bytes(run.step().parameters()[p]) != before[p];
     EXPECT_EQ(moved, !parameter.frozen && !parameter.is_table()) << parameter.name;
-    EXPECT_EQ(static_cast<bool>(run.step().exp_avg()[p]), parameter.trained()) << parameter.name;
-    EXPECT_EQ(static_cast<bool>(run.step().exp_avg_sq()[p]), parameter.trained()) << parameter.name;
+    for (const Optimizer::Slot& slot : run.step().optimizer().slots()) {
+      EXPECT_EQ(static_cast<bool>(slot.views[p]), parameter.trained()) << slot.name << " of " << parameter.name;
+    }
     if (parameter.frozen) {
       EXPECT_EQ(run.step().masters()[p].data, run.step().parameters()[p].data) << parameter.name;
       ++frozen;

@@ -42,7 +42,7 @@ TEST(Keys, DefaultsAreOfTheirKeysValues) {
   check(run_keys(), RunConfig());
   check(data_keys(), DataConfig());
   check(schedule_keys(), Schedule());
-  check(optimizer_keys(), AdamWConfig());
+  check(optimizer_keys(), OptimizerConfig());
   check(step_keys(), StepConfig());
   check(evaluation_keys(), EvaluationConfig());
   check(checkpoint_keys(), CheckpointConfig());

@@ -197,7 +197,7 @@ TEST(RunFile, ArrivesInTheRun) {
   EXPECT_EQ(run.step.microbatches, 4);
   EXPECT_EQ(run.step.microbatch_tokens, 3 * 32);
   EXPECT_EQ(run.step.sequence_length, 32);
-  const AdamWConfig& optimizer = run.step.optimizer;
+  const OptimizerConfig& optimizer = run.step.optimizer;
   EXPECT_EQ(optimizer.beta1, 0.81);
   EXPECT_EQ(optimizer.beta2, 0.82);
   EXPECT_EQ(optimizer.eps, 1e-5);

@@ -397,7 +397,8 @@ TEST(Trainer, AStepWithAGradientThatIsNotFiniteChangesNoBit) {
     };
     const auto bits = [&] {
       std::string all;
-      for (const auto* views : {&step.parameters(), &step.masters(), &step.exp_avg(), &step.exp_avg_sq()}) {
+      for (const auto* views : {&step.parameters(), &step.masters(), &step.optimizer().slots()[0].views,
+                                &step.optimizer().slots()[1].views}) {
         for (const View& view : *views) {
           if (view) all.append(static_cast<const char*>(view.data), view.bytes());
         }

@@ -74,7 +74,8 @@ TEST_P(CudaStep, GivesTheSameBitsEveryTime) {
       under.run.update(k, 1e-3);
     }
     runs.emplace_back();
-    for (const auto* views : {&under.run.gradients(), &under.run.masters(), &under.run.exp_avg_sq()}) {
+    for (const auto* views :
+         {&under.run.gradients(), &under.run.masters(), &under.run.optimizer().slot("exp_avg_sq")}) {
       for (const View& view : *views) runs.back().push_back(download_doubles(*gpu.device, view));
     }
   }

@@ -1,0 +1,101 @@
+#include "train/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "infer/token_buffers.h"
+
+namespace moe {
+
+const OptimizerMethod* find_optimizer(std::string_view name) {
+  const auto found =
+      std::find_if(kOptimizers.begin(), kOptimizers.end(), [&](const auto* method) { return method->name == name; });
+  return found == kOptimizers.end() ? nullptr : *found;
+}
+
+Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<Parameter>& table, StepMemory& memory,
+                     DType dtype)
+    : config_(config), dtype_(dtype) {
+  const OptimizerMethod* const method = find_optimizer(config.kind);
+  MOE_CHECK(method != nullptr);
+  const DType stat = stat_dtype(dtype);
+  for (size_t i = 0; i < table.size(); ++i) {
+    if (!table[i].trained()) continue;
+    indices_.push_back(i);
+    rules_.push_back(&method->rule_of(table[i]));
+    trained_.push_back({.info = table[i],
+                        .value = memory.parameters()[i],
+                        .master = needs_master(dtype) ? memory.masters()[i] : View{},
+                        .gradient = memory.gradients()[i],
+                        .slots = {}});
+    for (const char* name : rules_.back()->slots) {
+      const bool known = std::any_of(slots_.begin(), slots_.end(), [&](const Slot& slot) { return slot.name == name; });
+      if (!known) slots_.push_back({name, std::vector<View>(table.size())});
+    }
+  }
+  for (Slot& slot : slots_) {  // all tensors of a slot are adjacent
+    for (size_t t = 0; t < trained_.size(); ++t) {
+      const auto names = rules_[t]->slots;
+      if (std::none_of(names.begin(), names.end(), [&](const char* name) { return slot.name == name; })) continue;
+      View& view = slot.views[indices_[t]];
+      view = memory.optimizer().push(fmt::format("{} of {}", slot.name, trained_[t].info.name), stat,
+                                     trained_[t].info.shape);
+    }
+  }
+  for (size_t t = 0; t < trained_.size(); ++t) {
+    for (const char* name : rules_[t]->slots) trained_[t].slots.push_back(slot(name)[indices_[t]]);
+  }
+  sum_squares_ = memory.batch().push("sum_squares", DType::f64, {1});
+  clip_scale_ = memory.batch().push("clip_scale", stat, {1});
+}
+
+const std::vector<View>& Optimizer::slot(std::string_view name) const {
+  const auto found = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& slot) { return slot.name == name; });
+  MOE_CHECK(found != slots_.end());
+  return found->views;
+}
+
+void Optimizer::clear(Backend& backend) {
+  for (const TrainedParameter& parameter : trained_) {
+    for (const View& slot : parameter.slots) backend.run(Fill{.x = slot, .value = 0});
+  }
+}
+
+Optimizer::NotFinite Optimizer::find_not_finite(Device& device, Backend& backend) {
+  const auto is_finite = [&](const View& view) {
+    backend.run(Fill{.x = sum_squares_, .value = 0});
+    backend.run(SumSquares{.x = view, .sum = sum_squares_});
+    return std::isfinite(download_doubles(device, sum_squares_)[0]);
+  };
+  NotFinite found;
+  for (size_t t = 0; t < trained_.size(); ++t) {
+    if (!is_finite(trained_[t].gradient)) found.gradients.push_back(indices_[t]);
+    if (!is_finite(trained_[t].exact())) found.weights.push_back(indices_[t]);
+  }
+  return found;
+}
+
+void Optimizer::update(Backend& backend, Arena& scratch, int64_t step, double learning_rate, View norm,
+                       const std::function<bool(const Parameter&)>& rests) {
+  backend.run(Fill{.x = sum_squares_, .value = 0});
+  for (const TrainedParameter& parameter : trained_) {
+    backend.run(SumSquares{.x = parameter.gradient, .sum = sum_squares_});
+  }
+  backend.run(ClipScale{
+      .sum_squares = sum_squares_, .max_norm = static_cast<float>(config_.clip), .norm = norm, .scale = clip_scale_});
+  const Update update{.backend = backend,
+                      .scratch = scratch,
+                      .config = config_,
+                      .gradient_scale = clip_scale_,
+                      .dtype = dtype_,
+                      .learning_rate = learning_rate,
+                      .step = step};
+  for (size_t t = 0; t < trained_.size(); ++t) {
+    if (rests(trained_[t].info)) continue;
+    const Arena::Frame frame(scratch);
+    rules_[t]->update(update, trained_[t]);
+  }
+}
+
+}  // namespace moe

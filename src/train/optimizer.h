@@ -1,0 +1,109 @@
+#pragma once
+/// The optimiser: how gradients change weights. Each parameter has a rule, which says what it remembers from step to
+/// step and how one step changes it. An optimiser is a choice of a rule for each parameter.
+
+#include <array>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/parameters.h"
+#include "ops/backend.h"
+#include "ops/device.h"
+#include "train/step_memory.h"
+
+namespace moe {
+
+struct OptimizerConfig {
+  std::string kind = "adamw";  ///< the name of one of kOptimizers
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.1;  ///< on matrices only
+  double clip = 1.0;          ///< largest global gradient norm; 0: no clipping
+};
+
+/// One step of the optimiser, for all parameters.
+struct Update {
+  Backend& backend;
+  Arena& scratch;  ///< memory within the update of one parameter
+  const OptimizerConfig& config;
+  View gradient_scale;  ///< stat [1]: every gradient is times this. If it is not finite, nothing may change
+  DType dtype;          ///< of the weights and of products
+  double learning_rate;
+  int64_t step;  ///< from 1
+};
+
+/// A parameter that is trained.
+struct TrainedParameter {
+  const Parameter& info;
+  View value;               ///< the weights that the model computes with
+  View master;              ///< stat: what a step changes; absent if that is `value` itself
+  View gradient;            ///< stat
+  std::vector<View> slots;  ///< stat, of the parameter's shape: one for each name of UpdateRule::slots
+
+  const View& exact() const { return master ? master : value; }
+};
+
+/// How a parameter is updated.
+struct UpdateRule {
+  /// The names of the tensors that it remembers. They begin as zeros. A checkpoint has them as NAME.slot.
+  std::span<const char* const> slots;
+  void (*update)(const Update& step, const TrainedParameter& parameter);
+};
+
+struct OptimizerMethod {
+  const char* name;  ///< the value of optimizer.kind
+  const UpdateRule& (*rule_of)(const Parameter& parameter);
+};
+
+extern const OptimizerMethod kAdamW;
+inline constexpr std::array kOptimizers{&kAdamW};
+/// AdamW, for what an optimiser of matrices leaves out.
+extern const UpdateRule kAdamWRule;
+
+/// The state of the optimiser and its steps, for all parameters of a run.
+class Optimizer {
+ public:
+  /// Takes its state from `memory`. `table` and `memory` must outlive this object.
+  Optimizer(const OptimizerConfig& config, const std::vector<Parameter>& table, StepMemory& memory, DType dtype);
+
+  /// A kind of remembered tensors, in the order of the table. A view is absent where the parameter has none.
+  struct Slot {
+    std::string name;
+    std::vector<View> views;
+  };
+  const std::vector<Slot>& slots() const { return slots_; }
+  /// The slot with this name. It must exist.
+  const std::vector<View>& slot(std::string_view name) const;
+
+  /// Sets the state to zero.
+  void clear(Backend& backend);
+
+  /// One step: the global norm of the gradients (into `norm`, stat [1]), clipping, and the update of every parameter
+  /// for which `rests` is false. If the norm is not finite, no parameter and no state changes.
+  void update(Backend& backend, Arena& scratch, int64_t step, double learning_rate, View norm,
+              const std::function<bool(const Parameter&)>& rests);
+
+  /// The gradients of the last step, and the current weights, that hold a value that is not finite: indices into the
+  /// table, ascending.
+  struct NotFinite {
+    std::vector<size_t> gradients, weights;
+  };
+  NotFinite find_not_finite(Device& device, Backend& backend);
+
+ private:
+  OptimizerConfig config_;
+  DType dtype_;
+  std::vector<Slot> slots_;
+  std::vector<TrainedParameter> trained_;
+  std::vector<const UpdateRule*> rules_;  // of trained_
+  std::vector<size_t> indices_;           // of trained_ in the table
+  View sum_squares_, clip_scale_;
+};
+
+/// The method with this name; null if there is none.
+const OptimizerMethod* find_optimizer(std::string_view name);
+
+}  // namespace moe

@@ -1,0 +1,74 @@
+#pragma once
+/// The device memory of a training step, by lifetime, and its plan.
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/parameters.h"
+#include "ops/count.h"
+#include "ops/device.h"
+#include "tensor/arena.h"
+
+namespace moe {
+
+/// Bytes by lifetime. `saved` lives from forward to backward, `scratch` within a block.
+struct MemoryPlan {
+  int64_t parameters = 0;
+  int64_t gradients = 0;
+  int64_t added_gradients = 0;  ///< the part of them that is set to 0 at the beginning of a step and then added to
+  int64_t optimizer = 0;
+  int64_t batch = 0;
+  int64_t saved = 0;
+  int64_t saved_in_gradients = 0;  ///< the part of `saved` that overlaps the gradients' memory (train/shared_memory.h)
+  int64_t scratch = 0;
+  std::vector<Arena::Buffer> saved_at_peak;
+  std::vector<Arena::Buffer> scratch_at_peak;
+  std::map<std::string, CountingBackend::Cost> costs;  ///< of one microbatch
+  int64_t microbatch_flops = 0;
+  int64_t optimizer_flops = 0;  ///< of the products in one update
+
+  /// The memory of saved activations outside the gradients' memory.
+  int64_t saved_alone() const { return saved - saved_in_gradients; }
+  int64_t total() const { return parameters + gradients + optimizer + batch + saved_alone() + scratch; }
+};
+
+/// Owns the memory of a step: one arena for each lifetime, and the views that last for the whole run.
+class StepMemory {
+ public:
+  /// Allocates the planned bytes. Without a plan the device must be a null device, and peaks() makes the plan.
+  StepMemory(const std::vector<Parameter>& table, DType dtype, const std::optional<MemoryPlan>& plan, Device& device);
+  ~StepMemory();
+  StepMemory(const StepMemory&) = delete;
+  StepMemory& operator=(const StepMemory&) = delete;
+
+  /// In the order of the table: parameters (Parameter::storage), gradients (stat), master (stat; for bf16 a copy,
+  /// otherwise the parameters themselves). A parameter that is not trained (StepConfig::freeze, or it has no gradient
+  /// by nature) has no gradient, and is its own master.
+  const std::vector<View>& parameters() const { return parameters_; }
+  const std::vector<View>& gradients() const { return gradients_; }
+  const std::vector<View>& masters() const { return masters_; }
+
+  Arena& optimizer() { return *optimizer_; }
+  Arena& batch() { return *batch_; }
+  Arena& saved() { return *saved_; }
+  Arena& scratch() { return *scratch_; }
+  /// The gradients that the first microbatch overwrites; saved activations may overlap them.
+  const Arena& overwritten_gradients() const { return *gradient_arena_; }
+
+  /// What the arenas have held at most; without costs.
+  MemoryPlan peaks() const;
+
+ private:
+  std::unique_ptr<Arena> allocate(const char* name, const std::optional<MemoryPlan>& plan, int64_t MemoryPlan::*bytes);
+  void allocate_gradients_and_saved(const std::optional<MemoryPlan>& plan);
+
+  Device& device_;
+  std::vector<void*> allocations_;
+  std::unique_ptr<Arena> parameter_arena_, added_gradient_arena_, gradient_arena_, optimizer_, batch_, saved_, scratch_;
+  std::vector<View> parameters_, gradients_, masters_;
+};
+
+}  // namespace moe
