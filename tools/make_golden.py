@@ -4,7 +4,7 @@
     build/venv/bin/python tools/make_golden.py --out tests/golden
 
 Needs torch, numpy and safetensors. Everything is computed in float64 from weights stored as float32, in one thread,
-from fixed seeds; gradients come from autograd, AdamW and clipping from torch itself. Before anything is written the
+from fixed seeds; gradients come from autograd, AdamW, Muon and clipping from torch itself. Before anything is written the
 program checks itself: gradients against central differences, microbatches against one batch, packed against separate
 documents, routing far from ties, random numbers against published ones. The written folders are described in
 tests/golden/README.md; the cases are in tools/golden/cases.py.
@@ -14,6 +14,7 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -21,11 +22,12 @@ from safetensors.torch import save_file
 
 from golden import check
 from golden.batches import packed_batch, shuffled_layout
-from golden.cases import CASES, TRAINING
+from golden.cases import CASES, TRAININGS
 from golden.draws import check_known_answers
 from golden.folder import BASE_FIELDS, random_weights, to_dtype, write_folder
 from golden.model import forward, read_config
 from golden.routers import Context
+from golden.optimizers import optimizers_of
 from golden.step import gradients_of, parameters, run_step
 
 # Routing must not hang on rounding: a float32 score errs by about 1e-6.
@@ -191,16 +193,16 @@ def learning_rate(plan, step):
     return rate
 
 
+def step_in_full(optimizer, dtype):
+    """A step in `dtype`: torch's Muon would round its products to bfloat16."""
+    with mock.patch.object(torch, "bfloat16", dtype):
+        optimizer.step()
+
+
 def train(plan, config, weights, batches, dtype):
-    """(report lines, final weights, closest routing call): torch's AdamW and clipping, decay on matrices only."""
+    """(report lines, final weights, closest routing call): torch's optimizers and clipping, decay on matrices only."""
     leaves = parameters(weights, dtype)
-    matrices = [leaf for leaf in leaves.values() if leaf.dim() > 1]
-    vectors = [leaf for leaf in leaves.values() if leaf.dim() == 1]
-    optimizer = torch.optim.AdamW(
-        [dict(params=matrices, weight_decay=plan.weight_decay), dict(params=vectors, weight_decay=0.0)],
-        betas=(plan.beta1, plan.beta2),
-        eps=plan.eps,
-    )
+    optimizers = optimizers_of(plan, leaves)
     lines, gap = [], float("inf")
     for step, batch in enumerate(batches, start=1):
         for leaf in leaves.values():
@@ -208,9 +210,10 @@ def train(plan, config, weights, batches, dtype):
         result = run_step(config, leaves, batch, plan.loss)
         norm = torch.nn.utils.clip_grad_norm_(leaves.values(), plan.clip).item()
         rate = learning_rate(plan, step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            step_in_full(optimizer, dtype)
         gap = min(gap, result.gap)
         lines.append(
             {
@@ -240,7 +243,7 @@ def write_training(plan, out):
             break
     else:
         raise SystemExit(f"{plan.name}: no sequence of batches without near ties")
-    check.adamw(plan, config, weights, batches, learning_rate, final)
+    check.optimizer(plan, config, weights, batches, learning_rate, final)
     coarse_lines, coarse_final, _ = train(plan, config, weights, batches, torch.float32)
     deviation = {
         "loss": max(abs(a["loss"] / b["loss"] - 1) for a, b in zip(coarse_lines, lines)),
@@ -274,7 +277,8 @@ def main():
     check_known_answers()
     for case in CASES:
         write_case(case, out)
-    write_training(TRAINING, out)
+    for plan in TRAININGS:
+        write_training(plan, out)
 
 
 if __name__ == "__main__":

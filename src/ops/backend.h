@@ -27,7 +27,7 @@ using OpList = TypeList<Gemm, GroupedGemm, GroupedGemmReduce,                   
                         ExpertSums, VariationLoss, BiasUpdate,                                   //
                         RouterDrop, RouterJitter, RouterNoise, NoiseLoad, NoiseBackward,         //
                         TableRoute, ExpertChoice, Distillation,                                  //
-                        Fill, Cast, SumSquares, ClipScale, AdamW>;
+                        Fill, Cast, SumSquares, ClipScale, Blend, UnitMatrices, AdamW>;
 
 namespace detail {
 

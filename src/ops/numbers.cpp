@@ -31,6 +31,17 @@ void check(const ClipScale& op) {
   c.require(op.max_norm >= 0, "max_norm is {}, expected at least 0", op.max_norm);
 }
 
+void check(const Blend& op) {
+  Checker c(op);
+  c.any_data(op.x).any_data(op.y).as_many(op.y, op.x).stat(op.x_scale, "1").stat(op.guard, "1");
+}
+
+void check(const UnitMatrices& op) {
+  Checker c(op);
+  c.stat(op.x, "M R C").data(op.y, "M R C").contiguous(op.x).contiguous(op.y);
+  c.require(op.eps > 0, "eps is {}, expected more than 0", op.eps);
+}
+
 void check(const AdamW& op) {
   Checker c(op);
   c.any_data(op.param).any_stat(op.master).any_stat(op.gradient).any_stat(op.exp_avg).any_stat(op.exp_avg_sq);

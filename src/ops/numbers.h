@@ -47,6 +47,34 @@ struct ClipScale {
   }
 };
 
+/// y = y_factor y + x_factor x_scale x, where an absent x_scale is 1. If x_scale or guard is given and not finite, y
+/// keeps its bits.
+struct Blend {
+  View x;             ///< f32, bf16 or f64
+  View x_scale = {};  ///< stat [1]
+  View guard = {};    ///< stat [1]
+  View y;             ///< f32, bf16 or f64; as many elements as x
+  float x_factor;
+  float y_factor;
+
+  static constexpr const char* name = "blend";
+  static constexpr auto fields() {
+    return std::array{in("x", &Blend::x), in("x_scale", &Blend::x_scale).or_absent(),
+                      in("guard", &Blend::guard).or_absent(), inout("y", &Blend::y)};
+  }
+};
+
+/// y_m = x_m / max(|x_m|, eps) for each of M matrices, where |x_m| is the root of the sum of squares. The sum is in
+/// f64, and its order does not depend on threads.
+struct UnitMatrices {
+  View x;  ///< stat [M, R, C]
+  View y;  ///< [M, R, C]
+  float eps;
+
+  static constexpr const char* name = "unit_matrices";
+  static constexpr auto fields() { return std::array{in("x", &UnitMatrices::x), out("y", &UnitMatrices::y)}; }
+};
+
 /// One AdamW step (Loshchilov and Hutter) on a parameter, with g = gradient_scale * gradient:
 ///   exp_avg = b1 exp_avg + (1 - b1) g,  exp_avg_sq = b2 exp_avg_sq + (1 - b2) g^2,
 ///   p = p (1 - lr weight_decay) - lr (exp_avg / (1 - b1^step)) / (sqrt(exp_avg_sq / (1 - b2^step)) + eps)
@@ -83,6 +111,8 @@ void check(const Fill& op);
 void check(const Cast& op);
 void check(const SumSquares& op);
 void check(const ClipScale& op);
+void check(const Blend& op);
+void check(const UnitMatrices& op);
 void check(const AdamW& op);
 
 }  // namespace moe

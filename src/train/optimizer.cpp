@@ -76,7 +76,7 @@ Optimizer::NotFinite Optimizer::find_not_finite(Device& device, Backend& backend
   return found;
 }
 
-void Optimizer::update(Backend& backend, Arena& scratch, int64_t step, double learning_rate, View norm,
+void Optimizer::update(Device& device, Backend& backend, Arena& scratch, int64_t step, double learning_rate, View norm,
                        const std::function<bool(const Parameter&)>& rests) {
   backend.run(Fill{.x = sum_squares_, .value = 0});
   for (const TrainedParameter& parameter : trained_) {
@@ -84,7 +84,8 @@ void Optimizer::update(Backend& backend, Arena& scratch, int64_t step, double le
   }
   backend.run(ClipScale{
       .sum_squares = sum_squares_, .max_norm = static_cast<float>(config_.clip), .norm = norm, .scale = clip_scale_});
-  const Update update{.backend = backend,
+  const Update update{.device = device,
+                      .backend = backend,
                       .scratch = scratch,
                       .config = config_,
                       .gradient_scale = clip_scale_,

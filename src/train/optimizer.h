@@ -1,6 +1,7 @@
 #pragma once
 /// The optimiser: how gradients change weights. Each parameter has a rule, which says what it remembers from step to
 /// step and how one step changes it. An optimiser is a choice of a rule for each parameter.
+/// docs/add-an-optimiser.md describes how to add one.
 
 #include <array>
 #include <functional>
@@ -21,11 +22,13 @@ struct OptimizerConfig {
   double beta2 = 0.95;
   double eps = 1e-8;
   double weight_decay = 0.1;  ///< on matrices only
+  double momentum = 0.95;     ///< Muon's
   double clip = 1.0;          ///< largest global gradient norm; 0: no clipping
 };
 
 /// One step of the optimiser, for all parameters.
 struct Update {
+  Device& device;
   Backend& backend;
   Arena& scratch;  ///< memory within the update of one parameter
   const OptimizerConfig& config;
@@ -58,8 +61,8 @@ struct OptimizerMethod {
   const UpdateRule& (*rule_of)(const Parameter& parameter);
 };
 
-extern const OptimizerMethod kAdamW;
-inline constexpr std::array kOptimizers{&kAdamW};
+extern const OptimizerMethod kAdamW, kMuon;
+inline constexpr std::array kOptimizers{&kAdamW, &kMuon};
 /// AdamW, for what an optimiser of matrices leaves out.
 extern const UpdateRule kAdamWRule;
 
@@ -83,7 +86,7 @@ class Optimizer {
 
   /// One step: the global norm of the gradients (into `norm`, stat [1]), clipping, and the update of every parameter
   /// for which `rests` is false. If the norm is not finite, no parameter and no state changes.
-  void update(Backend& backend, Arena& scratch, int64_t step, double learning_rate, View norm,
+  void update(Device& device, Backend& backend, Arena& scratch, int64_t step, double learning_rate, View norm,
               const std::function<bool(const Parameter&)>& rests);
 
   /// The gradients of the last step, and the current weights, that hold a value that is not finite: indices into the

@@ -74,7 +74,7 @@ std::string parameter_lines(const ModelConfig& config, const StepConfig& step) {
   return text;
 }
 
-std::string compute_lines(const ModelConfig& config, const StepConfig& step) {
+std::string compute_lines(const ModelConfig& config, const StepConfig& step, int64_t optimizer_flops) {
   const int64_t length = step.sequence_length;
   const double sequences = static_cast<double>(step.microbatches) * static_cast<double>(step.microbatch_tokens) /
                            static_cast<double>(length);
@@ -89,6 +89,8 @@ std::string compute_lines(const ModelConfig& config, const StepConfig& step) {
     const double again = sequences * (exact_flops(config, length) / 3 - head * static_cast<double>(length));
     text += fmt::format("  {:<26} {:>18}\n", "with recomputation", flops_text(exact + again));
   }
+  if (optimizer_flops > 0)
+    text += fmt::format("  {:<26} {:>18}\n", "the optimiser", flops_text(static_cast<double>(optimizer_flops)));
   return text;
 }
 
@@ -112,7 +114,7 @@ std::string peak_lines(const char* title, const std::vector<Arena::Buffer>& buff
 }  // namespace
 
 std::string plan_text(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan) {
-  std::string text = parameter_lines(config, step) + compute_lines(config, step);
+  std::string text = parameter_lines(config, step) + compute_lines(config, step, plan.optimizer_flops);
   text += fmt::format("{:<28} {:>18}\n", "memory", name(step.dtype));
   for (const Term& term : classes_of(plan)) text += fmt::format("  {:<26} {:>18}\n", term.name, gib_text(term.bytes));
   text += fmt::format("  {:<26} {:>18}\n", "peak", gib_text(plan.total()));

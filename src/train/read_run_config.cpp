@@ -82,6 +82,7 @@ RunConfig read_run_config(Settings& settings, const DatasetVocabulary& vocabular
   refuse_without_effect(settings, model_keys(), model, model);
   refuse_without_effect(settings, balance_keys(), run.step.balance, model);
   refuse_without_effect(settings, schedule_keys(), run.schedule, model);
+  refuse_without_effect(settings, optimizer_keys(), run.step.optimizer, model);
   settings.finish();
   check_together(settings, run);
   if (run.data.microbatch_rows > 0) {

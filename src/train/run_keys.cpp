@@ -22,6 +22,20 @@ constexpr KeyField<RunConfig> hash_tables() {
                     const SettingValue& value) { run.balanced_hash = std::get<std::string>(value) == "balanced"; }};
 }
 
+constexpr KeyField<OptimizerConfig> optimizers() {
+  KeyInfo info;
+  info.kind = KeyKind::word;
+  info.words = [] {
+    std::vector<std::string> names;
+    for (const OptimizerMethod* method : kOptimizers) names.emplace_back(method->name);
+    return names;
+  };
+  return {
+      .info = info,
+      .get = [](const OptimizerConfig& config) -> SettingValue { return config.kind; },
+      .set = [](OptimizerConfig& config, const SettingValue& value) { config.kind = std::get<std::string>(value); }};
+}
+
 constexpr KeyRow<RunConfig> kRun[] = {
     row<RunConfig>(
         "run.dir", text<&RunConfig::run_dir>(),
@@ -124,6 +138,10 @@ constexpr KeyRow<Schedule> kSchedule[] = {
 };
 
 constexpr KeyRow<OptimizerConfig> kOptimizer[] = {
+    row<OptimizerConfig>(
+        "optimizer.kind", optimizers(),
+        {.doc = "AdamW, or Muon for the matrices of the layers and AdamW for the rest: Optimisers, below",
+         .also = "optim optimizer_type optimizer_name"}),
     row<OptimizerConfig>("optimizer.beta1", number<&OptimizerConfig::beta1>(0, 0.999999),
                          {.doc = "AdamW's, of the mean", .also = "adam_beta1 betas"}),
     row<OptimizerConfig>("optimizer.beta2", number<&OptimizerConfig::beta2>(0, 0.999999),
@@ -135,6 +153,11 @@ constexpr KeyRow<OptimizerConfig> kOptimizer[] = {
     row<OptimizerConfig>("optimizer.clip", number<&OptimizerConfig::clip>(0, 1e30),
                          {.doc = "largest global gradient norm, balance losses included; 0: no clipping",
                           .also = "grad_clip max_grad_norm clip_grad clip_norm gradient_clipping"}),
+    row<OptimizerConfig>("optimizer.momentum", number<&OptimizerConfig::momentum>(0, 0.999999),
+                         {.doc = "the part of the mean gradient that a step keeps",
+                          .also = "muon_momentum",
+                          .used_with = "optimizer.kind = muon",
+                          .used = [](const OptimizerConfig& config) { return config.kind == kMuon.name; }}),
 };
 
 constexpr KeyRow<StepConfig> kStep[] = {

@@ -24,7 +24,8 @@ double epochs(const BeforeRun& before) {
 }
 
 double step_flops(const RunConfig& run, const MemoryPlan& plan) {
-  return static_cast<double>(plan.microbatch_flops) * static_cast<double>(run.step.microbatches);
+  return static_cast<double>(plan.microbatch_flops) * static_cast<double>(run.step.microbatches) +
+         static_cast<double>(plan.optimizer_flops);
 }
 double step_flops(const BeforeRun& before) { return step_flops(before.run, before.memory.step); }
 

@@ -185,7 +185,7 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_
 
 void TrainingStep::run_optimizer(int64_t step, double learning_rate) {
   const bool light_is_done = step_.second_stage > 0 && step >= step_.second_stage;
-  optimizer_.update(backend_, memory_.scratch(), step, learning_rate, norm_, [&](const Parameter& parameter) {
+  optimizer_.update(device_, backend_, memory_.scratch(), step, learning_rate, norm_, [&](const Parameter& parameter) {
     return parameter.kind == ParameterKind::light_router && light_is_done;
   });
 }

@@ -91,6 +91,8 @@ Bounds bounds(const Reference<Fill>& run);
 Bounds bounds(const Reference<Cast>& run);
 Bounds bounds(const Reference<SumSquares>& run);
 Bounds bounds(const Reference<ClipScale>& run);
+Bounds bounds(const Reference<Blend>& run);
+Bounds bounds(const Reference<UnitMatrices>& run);
 Bounds bounds(const Reference<AdamW>& run);
 
 }  // namespace moe::conformance

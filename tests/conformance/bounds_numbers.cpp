@@ -22,6 +22,27 @@ Bounds bounds(const Reference<ClipScale>& run) {
   return {{"norm", scaled(read(run.after.norm), 2 * kU)}, {"scale", scaled(read(run.after.scale), 4 * kU)}};
 }
 
+Bounds bounds(const Reference<Blend>& run) {
+  const Blend& op = run.given;
+  const double scale = run.before.x_scale ? read(run.before.x_scale)(0) : 1;
+  if (!std::isfinite(scale) || (op.guard && !std::isfinite(read(run.before.guard)(0)))) return {};
+  const Reals x = read(run.before.x);
+  Reals bound = read(run.before.y);
+  for (int64_t i = 0; i < bound.shape().elements(); ++i) {
+    const double terms = std::abs(static_cast<double>(op.y_factor) * bound(i)) +
+                         std::abs(static_cast<double>(op.x_factor) * scale * x(i));
+    bound(i) = 4 * kU * terms;
+  }
+  return {{"y", bound}};
+}
+
+// The factor and the product are rounded once each; the norm's own error is one of f64.
+Bounds bounds(const Reference<UnitMatrices>& run) {
+  Reals bound = read(run.after.y);
+  for (double& value : bound.values()) value = 3 * kU * std::abs(value);
+  return {{"y", bound}};
+}
+
 Bounds bounds(const Reference<AdamW>& run) {
   const AdamW& op = run.given;
   if (!std::isfinite(read(run.before.gradient_scale)(0))) return {};  // everything keeps its bits

@@ -78,6 +78,57 @@ Cases<ClipScale> make_cases<ClipScale>() {
 }
 
 template <>
+Cases<Blend> make_cases<Blend>() {
+  Cases<Blend> list;
+  for (const DType x : {f32, bf16_type}) {
+    for (const DType y : {f32, bf16_type}) {
+      for (const Shape& shape : kShapes) {
+        for (const bool scaled : {false, true}) {
+          Store& s = list.contiguous();
+          list.add(Blend{.x = s.normal(x, shape),
+                         .x_scale = scaled ? s.constant(f32, {1}, 0.3) : View{},
+                         .guard = scaled ? View{} : s.constant(f32, {1}, 7),
+                         .y = s.normal(y, {shape.elements()}),
+                         .x_factor = -0.7f,
+                         .y_factor = 1.9f});
+        }
+      }
+    }
+  }
+  for (const double wrong : {static_cast<double>(NAN), static_cast<double>(INFINITY)}) {
+    for (const bool guard : {false, true}) {
+      Store& s = list.contiguous();
+      list.add(Blend{.x = s.reals(f32, {4}, {1, NAN, INFINITY, 2}),
+                     .x_scale = s.constant(f32, {1}, guard ? 1 : wrong),
+                     .guard = s.constant(f32, {1}, guard ? wrong : 1),
+                     .y = s.normal(f32, {4}),
+                     .x_factor = 1,
+                     .y_factor = 0.5f},
+               fmt::format("{} is {}", guard ? "guard" : "x_scale", wrong));
+    }
+  }
+  return list;
+}
+
+template <>
+Cases<UnitMatrices> make_cases<UnitMatrices>() {
+  Cases<UnitMatrices> list;
+  for (const Shape& shape :
+       {Shape{0, 3, 4}, {1, 1, 1}, {2, 3, 0}, {3, 5, 7}, {5, 17, 16}, {1, 301, 257}, {130, 9, 33}}) {
+    for (const DType type : {f32, bf16_type}) {
+      for (const double deviation : {1.0, 1e-12, 1e12}) {
+        Store& s = list.contiguous();
+        list.add(UnitMatrices{.x = s.normal(f32, shape, deviation), .y = s.poison(type, shape), .eps = 1e-7f},
+                 fmt::format("deviation={}", deviation));
+      }
+    }
+  }
+  Store& s = list.contiguous();
+  list.add(UnitMatrices{.x = s.constant(f32, {2, 3, 3}, 0), .y = s.poison(f32, {2, 3, 3}), .eps = 1e-7f}, "zeros");
+  return list;
+}
+
+template <>
 Cases<AdamW> make_cases<AdamW>() {
   Cases<AdamW> list;
   for (const Shape& shape : kShapes) {

@@ -144,7 +144,7 @@ class ResumeTest(unittest.TestCase):
                                  ("model.max_position_embeddings", "64", "128"), ("balance.alpha_expert", "0.01", "0.5"),
                                  ("balance.z_loss", "0", "0.1"), ("balance.scope", "sequence", "step"),
                                  ("optimizer.learning_rate", "0.003", "0.1"), ("optimizer.beta2", "0.95", "0.9"),
-                                 ("optimizer.weight_decay", "0.1", "0"), ("optimizer.clip", "1", "0"),
+                                 ("optimizer.weight_decay", "0.1", "0"), ("optimizer.kind", "adamw", "muon"), ("optimizer.clip", "1", "0"),
                                  ("optimizer.eps", "1e-08", "1e-07"), ("schedule.kind", "constant", "cosine"),
                                  ("schedule.warmup_steps", "2", "3"), ("train.steps", "12", "24"), ("train.seed", "1", "5"),
                                  ("train.dtype", "f32", "bf16"), ("train.freeze", "[]", '["embed"]'), ("train.init_std", "0.02", "0.03"),

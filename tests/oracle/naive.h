@@ -57,6 +57,8 @@ void compute(const Fill& op);
 void compute(const Cast& op);
 void compute(const SumSquares& op);
 void compute(const ClipScale& op);
+void compute(const Blend& op);
+void compute(const UnitMatrices& op);
 void compute(const AdamW& op);
 
 }  // namespace moe::oracle

@@ -25,6 +25,30 @@ void compute(const ClipScale& op) {
   write(op.scale, Reals(op.scale.shape, std::isfinite(static_cast<float>(norm)) ? clipped : NAN));
 }
 
+void compute(const Blend& op) {
+  const double scale = op.x_scale ? read(op.x_scale)(0) : 1;
+  if (!std::isfinite(scale) || (op.guard && !std::isfinite(read(op.guard)(0)))) return;
+  const Reals x = read(op.x);
+  Reals y = read(op.y);
+  for (int64_t i = 0; i < op.y.elements(); ++i) {
+    y(i) = static_cast<double>(op.y_factor) * y(i) + static_cast<double>(op.x_factor) * scale * x(i);
+  }
+  write(op.y, y);
+}
+
+void compute(const UnitMatrices& op) {
+  const Reals x = read(op.x);
+  Reals y = x;
+  const int64_t count = op.x.size(1) * op.x.size(2);
+  for (int64_t m = 0; m < op.x.size(0); ++m) {
+    double squares = 0;
+    for (int64_t i = 0; i < count; ++i) squares += x(m * count + i) * x(m * count + i);
+    const double norm = std::max(std::sqrt(squares), static_cast<double>(op.eps));
+    for (int64_t i = 0; i < count; ++i) y(m * count + i) = x(m * count + i) / norm;
+  }
+  write(op.y, y);
+}
+
 void compute(const AdamW& op) {
   const View& kept = op.master ? op.master : op.param;
   const Reals gradient = read(op.gradient);

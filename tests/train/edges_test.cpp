@@ -42,6 +42,7 @@ const std::vector<std::vector<std::string>> kContexts = {{},
                                                          {"model.method=noisy_topk"},
                                                          {"model.method=stable_moe"},
                                                          {"model.method=hash"},
+                                                         {"optimizer.kind=muon"},
                                                          {"model.method=st_moe", "model.num_experts_per_tok=2"}};
 
 Settings settings_of(const std::vector<std::string>& context, const std::string& assignment) {

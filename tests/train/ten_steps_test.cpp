@@ -1,4 +1,4 @@
-// Ten optimizer steps against the independent PyTorch program (tests/golden/ten_steps).
+// Ten optimizer steps against the independent PyTorch program (tests/golden/ten_steps, ten_steps_muon).
 
 #include <cmath>
 
@@ -13,11 +13,13 @@
 namespace moe {
 namespace {
 
-class TenSteps : public testing::TestWithParam<std::string> {};
+/// Machine and folder.
+class TenSteps : public testing::TestWithParam<std::tuple<std::string, std::string>> {};
 
 TEST_P(TenSteps, LossesNormsRatesAndWeightsAgree) {
-  MOE_SKIP_WITHOUT(GetParam());
-  const fs::path folder = golden_folder() / "ten_steps";
+  const auto& [kind, name] = GetParam();
+  MOE_SKIP_WITHOUT(kind);
+  const fs::path folder = golden_folder() / name;
   const SafetensorsFile file(folder / "golden.safetensors");
   const Json golden = read_json(folder / "golden.json");
   const fs::path model = golden_folder() / golden.at("model").get<std::string>();
@@ -36,17 +38,19 @@ TEST_P(TenSteps, LossesNormsRatesAndWeightsAgree) {
                   .alpha_device = loss.at("alpha2"),
                   .devices = loss.at("devices"),
                   .scope = *balance_scope_from(loss.at("scope").get<std::string>())};
-  step.optimizer = {.beta1 = golden.at("beta1"),
+  step.optimizer = {.kind = golden.at("optimizer"),
+                    .beta1 = golden.at("beta1"),
                     .beta2 = golden.at("beta2"),
                     .eps = golden.at("eps"),
                     .weight_decay = golden.at("weight_decay"),
+                    .momentum = golden.at("momentum"),
                     .clip = golden.at("clip")};
   const Schedule schedule{.kind = ScheduleKind::step_decay,
                           .peak = golden.at("peak_lr"),
                           .steps = steps,
                           .warmup_steps = golden.at("warmup"),
                           .decay_factor = golden.at("decay_factor")};
-  const Machine machine(GetParam());
+  const Machine machine(kind);
   TrainingStep run(config, step, plan_training(config, step), *machine.device, *machine.backend);
   run.initialize(1, 0.1);
   load_weights(model, config, run.table(), run.parameters(), *machine.device);
@@ -76,8 +80,10 @@ TEST_P(TenSteps, LossesNormsRatesAndWeightsAgree) {
   EXPECT_GT(compared, 2);
 }
 
-INSTANTIATE_TEST_SUITE_P(Machines, TenSteps, testing::ValuesIn(machine_kinds()),
-                         [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(Machines, TenSteps,
+                         testing::Combine(testing::ValuesIn(machine_kinds()),
+                                          testing::Values("ten_steps", "ten_steps_muon")),
+                         [](const auto& test) { return std::get<1>(test.param) + "_on_" + std::get<0>(test.param); });
 
 }  // namespace
 }  // namespace moe

@@ -107,10 +107,13 @@ TEST(Trainer, InitialWeightsDoNotDependOnThreads) {
   EXPECT_EQ(weights[0], weights[2]);
 }
 
-TEST(Trainer, ResumesInEitherTypeAndWithFrozenParameters) {
-  for (const std::vector<std::string>& set : {std::vector<std::string>{"train.dtype=f32"},
-                                              {"train.dtype=bf16"},
-                                              {"train.dtype=bf16", R"(train.freeze=["embed", "layers.1", "norm"])"}}) {
+TEST(Trainer, ResumesInEitherTypeWithFrozenParametersAndEveryOptimiser) {
+  for (const std::vector<std::string>& set :
+       {std::vector<std::string>{"train.dtype=f32"},
+        {"train.dtype=bf16"},
+        {"train.dtype=bf16", R"(train.freeze=["embed", "layers.1", "norm"])"},
+        {"optimizer.kind=muon"},
+        {"optimizer.kind=muon", "train.dtype=bf16", R"(train.freeze=["layers.0.experts"])"}}) {
     TinyRun tiny;
     tiny.train("straight", set);
     tiny.train("killed", set);
@@ -381,9 +384,11 @@ TEST(Trainer, AGradientThatIsNotFiniteIsNamedAndTheLastCheckpointStaysGood) {
 }
 
 TEST(Trainer, AStepWithAGradientThatIsNotFiniteChangesNoBit) {
-  for (const char* dtype : {"f32", "bf16"}) {
+  for (const auto& [dtype, optimizer] :
+       {std::pair{"f32", "adamw"}, {"bf16", "adamw"}, {"f32", "muon"}, {"bf16", "muon"}}) {
     TinyRun tiny;
-    const RunConfig run = tiny.config("unused", {std::string("train.dtype=") + dtype, "model.method=loss_free"});
+    const RunConfig run = tiny.config("unused", {fmt::format("train.dtype={}", dtype), "model.method=loss_free",
+                                                 fmt::format("optimizer.kind={}", optimizer)});
     const Dataset data(tiny / "data");
     const BatchSource source(data, {.sequence_length = run.data.sequence_length, .rows_per_step = 4, .seed = 1});
     const auto device = make_cpu_device();
@@ -397,8 +402,9 @@ TEST(Trainer, AStepWithAGradientThatIsNotFiniteChangesNoBit) {
     };
     const auto bits = [&] {
       std::string all;
-      for (const auto* views : {&step.parameters(), &step.masters(), &step.optimizer().slots()[0].views,
-                                &step.optimizer().slots()[1].views}) {
+      std::vector<const std::vector<View>*> sets{&step.parameters(), &step.masters()};
+      for (const Optimizer::Slot& slot : step.optimizer().slots()) sets.push_back(&slot.views);
+      for (const auto* views : sets) {
         for (const View& view : *views) {
           if (view) all.append(static_cast<const char*>(view.data), view.bytes());
         }

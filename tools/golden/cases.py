@@ -320,6 +320,8 @@ class Training:
     beta2: float = 0.95
     eps: float = 1e-8
     weight_decay: float = 0.1
+    optimizer: str = "adamw"
+    momentum: float = 0.95  # Muon's
     clip: float = 3.0  # the first steps' norms lie above, the last ones' below
     loss: LossConfig = LossConfig("training", "sequence", 0.01, 0.02, 3, MICROBATCHES)
     final_weights: tuple = (
@@ -336,4 +338,4 @@ class Training:
     )
 
 
-TRAINING = Training()
+TRAININGS = [Training(), Training(name="ten_steps_muon", optimizer="muon", seed=950)]

@@ -7,6 +7,7 @@ import torch
 
 from .folder import to_dtype
 from .model import forward
+from .optimizers import is_hidden_matrix
 from .step import Batch, gradients_of, parameters, run_step
 
 
@@ -139,7 +140,15 @@ def all_of(config, weights, batch, case):
             microbatches_do_not_matter(config, weights, batch, loss)
 
 
-def adamw(plan, config, weights, batches, learning_rate, final):
+def orthogonalized(u):
+    """Muon's five Newton-Schulz steps, by singular values: each is mapped by the odd polynomial, five times over."""
+    left, values, right = torch.linalg.svd(u / max(u.norm().item(), 1e-7), full_matrices=False)
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    return left @ torch.diag(values) @ right
+
+
+def optimizer(plan, config, weights, batches, learning_rate, final):
     """The optimizer written out, against torch's."""
     leaves = parameters(weights, torch.float64)
     first = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
@@ -154,11 +163,17 @@ def adamw(plan, config, weights, batches, learning_rate, final):
         with torch.no_grad():
             for name, leaf in leaves.items():
                 g = leaf.grad * scale
+                decay = plan.weight_decay if leaf.dim() > 1 else 0.0
+                if plan.optimizer == "muon" and is_hidden_matrix(name, leaf):
+                    first[name] = plan.momentum * first[name] + (1 - plan.momentum) * g
+                    ahead = plan.momentum * first[name] + (1 - plan.momentum) * g
+                    leaf -= rate * (0.2 * max(leaf.shape) ** 0.5 * orthogonalized(ahead) + decay * leaf)
+                    continue
                 first[name] = plan.beta1 * first[name] + (1 - plan.beta1) * g
                 second[name] = plan.beta2 * second[name] + (1 - plan.beta2) * g * g
                 mean = first[name] / (1 - plan.beta1**step)
                 root = (second[name] / (1 - plan.beta2**step)).sqrt()
-                decay = plan.weight_decay if leaf.dim() > 1 else 0.0
                 leaf -= rate * (mean / (root + plan.eps) + decay * leaf)
     for name, leaf in leaves.items():
-        require((leaf - final[name]).abs().max().item() < 1e-10, f"AdamW written out differs from torch's in {name}")
+        difference = (leaf - final[name]).abs().max().item()
+        require(difference < 1e-9, f"{plan.optimizer} written out differs from torch's in {name} by {difference}")

@@ -71,6 +71,30 @@ void execute(Context&, const ClipScale& op) {
 }
 
 template <>
+void execute(Context& context, const Blend& op) {
+  const float scale = op.x_scale ? *op.x_scale.as<float>() : 1.0f;
+  if (!std::isfinite(scale) || (op.guard && !std::isfinite(*op.guard.as<float>()))) return;
+  constexpr int64_t kBytesPerElement = 12;
+  for_elements(context.pool, op.x.elements(), kBytesPerElement, [&](int64_t begin, int64_t end) {
+    context.kernels.rows.optimizer.blend(at(in_row(op.x), begin), op.x_factor * scale, at(out_row(op.y), begin),
+                                         op.y_factor, end - begin);
+  });
+}
+
+template <>
+void execute(Context& context, const UnitMatrices& op) {
+  const int64_t matrices = op.x.size(0), count = op.x.size(1) * op.x.size(2);
+  for_rows(context.pool, matrices, count * 8, [&](int64_t begin, int64_t end) {
+    const auto& kernels = context.kernels.rows.optimizer;
+    for (int64_t m = begin; m < end; ++m) {
+      const double norm = std::sqrt(kernels.sum_squares(op.x.as<float>() + m * count, count));
+      const auto factor = static_cast<float>(1 / std::max(norm, static_cast<double>(op.eps)));
+      kernels.scale(at(in_row(op.x), m * count), factor, at(out_row(op.y), m * count), count);
+    }
+  });
+}
+
+template <>
 void execute(Context& context, const AdamW& op) {
   if (!std::isfinite(*op.gradient_scale.as<float>())) return;
   const auto beta1 = static_cast<double>(op.beta1);

@@ -102,6 +102,53 @@ __global__ void clip_scale_kernel(const double* sum_squares, float max_norm, flo
   *scale = static_cast<float>(factor);
 }
 
+__global__ void blend_kernel(Matrix x, const float* x_scale, const float* guard, Matrix y, float x_factor,
+                             float y_factor, int64_t count) {
+  const float scale = x_scale != nullptr ? *x_scale : 1.0f;
+  if (!isfinite(scale) || (guard != nullptr && !isfinite(*guard))) return;
+  const int64_t c = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kChunk;
+  if (c >= count) return;
+  float a[kChunk], b[kChunk];
+  load_chunk(x, 0, c, count, a);
+  load_chunk(y, 0, c, count, b);
+#pragma unroll
+  for (int i = 0; i < kChunk; ++i) b[i] = x_factor * scale * a[i] + y_factor * b[i];
+  store_chunk(y, 0, c, count, b);
+}
+
+/// Block b sums part b % parts of row b / parts, in a fixed order.
+__global__ void row_squares_kernel(Matrix x, double* partials, int64_t parts, int64_t width, int64_t per_block) {
+  __shared__ double shared[kThreads / kWarp];
+  const int64_t row = blockIdx.x / parts, begin = blockIdx.x % parts * per_block;
+  const int64_t end = begin + per_block < width ? begin + per_block : width;
+  double sum = 0;
+  for (int64_t c = begin + threadIdx.x * kChunk; c < end; c += blockDim.x * kChunk) {
+    float v[kChunk];
+    load_chunk(x, row, c, end, v);
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) sum += static_cast<double>(v[i]) * static_cast<double>(v[i]);
+  }
+  sum = block_sum(sum, shared);
+  if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+}
+
+/// Divides each row by its norm. Every block adds up its row's partial sums in the same order.
+__global__ void unit_rows_kernel(Matrix x, Matrix y, const double* partials, int64_t parts, int64_t width,
+                                 int64_t per_block, float eps) {
+  const int64_t row = blockIdx.x / parts, begin = blockIdx.x % parts * per_block;
+  const int64_t end = begin + per_block < width ? begin + per_block : width;
+  double sum = 0;
+  for (int64_t i = 0; i < parts; ++i) sum += partials[row * parts + i];
+  const auto factor = static_cast<float>(1 / fmax(sqrt(sum), static_cast<double>(eps)));
+  for (int64_t c = begin + threadIdx.x * kChunk; c < end; c += blockDim.x * kChunk) {
+    float v[kChunk];
+    load_chunk(x, row, c, end, v);
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) v[i] *= factor;
+    store_chunk(y, row, c, end, v);
+  }
+}
+
 struct AdamWScalars {
   float beta1, one_minus_beta1, beta2, one_minus_beta2, correction1, correction2, learning_rate, keep, eps;
 };
@@ -192,6 +239,28 @@ template <>
 void execute(Context& context, const ClipScale& op) {
   launch(context, clip_scale_kernel, dim3(1), 1, 0, op.sum_squares.as<const double>(), op.max_norm, op.norm.as<float>(),
          op.scale.as<float>());
+}
+
+template <>
+void execute(Context& context, const Blend& op) {
+  const int64_t count = op.x.elements();
+  launch(context, blend_kernel, chunk_blocks(count), kThreads, 0, row_of(op.x),
+         op.x_scale ? op.x_scale.as<const float>() : nullptr, op.guard ? op.guard.as<const float>() : nullptr,
+         row_of(op.y), op.x_factor, op.y_factor, count);
+}
+
+template <>
+void execute(Context& context, const UnitMatrices& op) {
+  constexpr int64_t kLeast = kThreads * kChunk * 4, kMostParts = 256;
+  const int64_t rows = op.x.size(0), width = op.x.size(1) * op.x.size(2);
+  if (rows == 0 || width == 0) return;
+  const int64_t parts = std::min(ceil_div(width, kLeast), kMostParts);
+  const int64_t per_block = ceil_div(ceil_div(width, parts), kChunk) * kChunk;
+  const Matrix x = matrix(op.x.reshaped({rows, width})), y = matrix(op.y.reshaped({rows, width}));
+  auto* const partials = Carver(context, UnitMatrices::name).take<double>(rows * parts);
+  launch(context, row_squares_kernel, blocks(rows * parts), kThreads, 0, x, partials, parts, width, per_block);
+  launch(context, unit_rows_kernel, blocks(rows * parts), kThreads, 0, x, y, static_cast<const double*>(partials),
+         parts, width, per_block, op.eps);
 }
 
 template <>

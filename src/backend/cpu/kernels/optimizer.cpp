@@ -22,6 +22,17 @@ void adamw(const AdamWChunk& c) {
   });
 }
 
+void blend(In x, float x_factor, Out y, float y_factor, int64_t n) {
+  const vf of_x = splat(x_factor), of_y = splat(y_factor);
+  for_vectors(
+      n, [&](int64_t i, auto lanes) { store(y, i, fma(of_x, load(x, i, lanes), of_y * load(y, i, lanes)), lanes); });
+}
+
+void scale(In x, float factor, Out y, int64_t n) {
+  const vf by = splat(factor);
+  for_vectors(n, [&](int64_t i, auto lanes) { store(y, i, by * load(x, i, lanes), lanes); });
+}
+
 // Half a vector of floats fills a vector of doubles.
 constexpr int kHalf = kLanes / 2;
 typedef double vd __attribute__((vector_size(4 * kLanes)));
@@ -47,6 +58,8 @@ double sum_squares(const float* x, int64_t n) {
 
 }  // namespace
 
-OptimizerKernels optimizer_kernels() { return {.adamw = adamw, .sum_squares = sum_squares}; }
+OptimizerKernels optimizer_kernels() {
+  return {.adamw = adamw, .blend = blend, .scale = scale, .sum_squares = sum_squares};
+}
 
 }  // namespace moe::cpu::MOE_ISA

@@ -94,6 +94,10 @@ struct SoftmaxKernels {
 
 struct OptimizerKernels {
   void (*adamw)(const AdamWChunk& chunk);
+  /// y = y_factor y + x_factor x.
+  void (*blend)(In x, float x_factor, Out y, float y_factor, int64_t n);
+  /// y = factor x.
+  void (*scale)(In x, float factor, Out y, int64_t n);
   /// The sum of squares, squares and sum in f64.
   double (*sum_squares)(const float* x, int64_t n);
 };
