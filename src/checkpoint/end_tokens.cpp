@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "formats/gguf.h"
 #include "formats/json.h"
 
 namespace moe {
@@ -26,6 +27,15 @@ void add_ids(const fs::path& path, std::set<int32_t>& ids) {
 
 std::vector<int32_t> read_end_tokens(const fs::path& folder) {
   std::set<int32_t> ids;
+  if (is_gguf(folder)) {
+    const GgufFile file(folder);
+    for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
+      if (file.value(key) == nullptr) continue;
+      const int64_t id = file.integer(key);
+      if (id >= 0 && id <= std::numeric_limits<int32_t>::max()) ids.insert(static_cast<int32_t>(id));
+    }
+    return {ids.begin(), ids.end()};
+  }
   add_ids(folder / "config.json", ids);
   std::error_code unknown;
   if (const fs::path path = folder / "generation_config.json"; fs::exists(path, unknown)) add_ids(path, ids);

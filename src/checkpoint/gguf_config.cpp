@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "checkpoint/hf_config.h"
 
 namespace moe {
 namespace {
@@ -125,7 +126,7 @@ Json llama_config(const GgufFile& file, Keys& keys) {
 Json deepseek_config(const GgufFile& file, Keys& keys) {
   Json json{{"model_type", "deepseek"}, {"architectures", {"DeepseekForCausalLM"}}};
   read_common(file, keys, json);
-  json["intermediate_size"] = keys.integer("feed_forward_length");
+  if (const int64_t dense = keys.integer("feed_forward_length", 0); dense > 0) json["intermediate_size"] = dense;
   json["first_k_dense_replace"] = keys.integer("leading_dense_block_count", 0);
   json["moe_intermediate_size"] = keys.integer("expert_feed_forward_length");
   json["n_routed_experts"] = keys.integer("expert_count");
@@ -155,6 +156,14 @@ Json gguf_hf_config(const GgufFile& file) {
   }
   keys.refuse_others();
   return json;
+}
+
+ModelConfig gguf_model_config(const std::vector<GgufFile>& files) {
+  Json json = gguf_hf_config(files.front());
+  bool head = false;
+  for (const GgufFile& file : files) head = head || file.find("output.weight") != nullptr;
+  json["tie_word_embeddings"] = !head;
+  return parse_hf_config(json, files.front().path().string());
 }
 
 }  // namespace moe

@@ -1,9 +1,9 @@
 #pragma once
 /// Models in GGUF files, named as llama.cpp names them.
 
-#include <memory>
 #include <vector>
 
+#include "checkpoint/gguf_names.h"
 #include "checkpoint/weight_source.h"
 #include "formats/gguf.h"
 #include "ops/device.h"
@@ -21,31 +21,22 @@ class GgufWeights final : public WeightSource {
   void read(size_t parameter, int64_t begin, int64_t count, float* values) const override;
   void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const override;
 
-  const std::vector<GgufFile>& files() const { return files_; }
+  std::vector<StoredTensor> tensors() const override;
 
  private:
-  /// Rows [row, row + rows) of a tensor as a run of a parameter's rows. With `heads`, the rows of each head are
-  /// interleaved in the file: row 2 i + p there is row p half + i here.
   struct Piece {
     int64_t begin, end;  ///< elements of the parameter
     const GgufTensor* tensor;
-    int64_t row;
-    int64_t width;
-    int64_t heads;
+    GgufPart part;
   };
   explicit GgufWeights(std::vector<GgufFile> files);
+  const GgufTensor& find(const GgufName& name) const;
+  void refuse_others(const std::vector<GgufName>& names) const;
   void read_row(const Piece& piece, int64_t row, int64_t column, int64_t count, float* values) const;
-  friend class GgufPieces;
 
   std::vector<GgufFile> files_;
   std::vector<std::vector<Piece>> pieces_;  ///< by parameter, in order
 };
-
-/// Whether a path names a GGUF file and not a folder.
-bool is_gguf(const fs::path& path);
-
-/// A model folder's weights, or a GGUF file's.
-std::unique_ptr<WeightSource> open_weights(const fs::path& path);
 
 /// Fills `views` (in the order of the source's table, any types) through f32.
 void load_weights(const WeightSource& source, const std::vector<View>& views, Device& device);

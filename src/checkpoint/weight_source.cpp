@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
+#include <numeric>
 
 #include "base/error.h"
 #include "checkpoint/hf_config.h"
@@ -9,6 +11,10 @@
 #include "checkpoint/weights.h"
 
 namespace moe {
+
+int64_t StoredTensor::elements() const {
+  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+}
 
 WeightSource::WeightSource(ModelConfig config) : config_(std::move(config)), table_(parameter_table(config_)) {}
 
@@ -22,6 +28,17 @@ FolderWeights::FolderWeights(const fs::path& folder)
                                          .tensor = found,
                                          .dtype = safetensors_type(found->dtype)->dtype});
   }
+}
+
+std::vector<StoredTensor> FolderWeights::tensors() const {
+  std::vector<StoredTensor> tensors;
+  for (const SafetensorsFile& file : files_.files()) {
+    for (const SafetensorsTensor& tensor : file.tensors()) {
+      tensors.push_back({tensor.name, tensor.dtype, tensor.shape, static_cast<int64_t>(tensor.bytes),
+                         file.path().filename().string()});
+    }
+  }
+  return tensors;
 }
 
 DType FolderWeights::stored(size_t parameter, int64_t element) const {

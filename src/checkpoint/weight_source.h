@@ -10,6 +10,16 @@
 
 namespace moe {
 
+/// A tensor as files have it.
+struct StoredTensor {
+  std::string name, type;
+  std::vector<int64_t> shape;
+  int64_t bytes;
+  std::string file;  ///< the file's name, without folders
+
+  int64_t elements() const;
+};
+
 /// Weights by parameter and element. Several threads may read at once.
 class WeightSource {
  public:
@@ -27,6 +37,9 @@ class WeightSource {
   virtual void read(size_t parameter, int64_t begin, int64_t count, float* values) const = 0;
   /// The same for a table of integers.
   virtual void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const = 0;
+
+  /// The tensors of the files, in their order; none for weights that come from no file.
+  virtual std::vector<StoredTensor> tensors() const { return {}; }
 
  private:
   ModelConfig config_;
@@ -51,7 +64,7 @@ class FolderWeights final : public WeightSource {
   void read(size_t parameter, int64_t begin, int64_t count, float* values) const override;
   void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const override;
 
-  const TensorFiles& files() const { return files_; }
+  std::vector<StoredTensor> tensors() const override;
 
  private:
   struct Piece {

@@ -4,7 +4,7 @@
 #include <functional>
 #include <optional>
 
-#include "base/thread_pool.h"
+#include "checkpoint/slice_writer.h"
 #include "checkpoint/weight_source.h"
 
 namespace moe {
@@ -16,27 +16,9 @@ struct WriteOptions {
   std::function<void(int64_t done, int64_t all)> progress = {};  ///< bytes written
 };
 
-/// Statistics of the written tensors of one kind.
-struct WrittenKind {
-  ParameterKind kind;
-  DType dtype;  ///< of the last of them
-  int64_t tensors = 0;
-  int64_t elements = 0;
-  int64_t bytes = 0;
-  double squared_error = 0;   ///< sum over elements of (written - read)^2
-  double squared_values = 0;  ///< sum of read^2
-
-  /// sqrt(squared_error / squared_values); 0 if both are 0.
-  double relative_error() const;
-};
-
 /// Writes FOLDER/config.json and FOLDER/model.safetensors, or several files with an index if one file would be too
-/// large. Elements that keep their type keep their bytes. The result has the kinds of the model in the order of
-/// ParameterKind.
+/// large. Elements that keep their type keep their bytes. The result is that of SliceWriter::kinds().
 std::vector<WrittenKind> write_model(const fs::path& folder, const WeightSource& source, const WriteOptions& options,
                                      ThreadPool& pool);
-
-/// The files of a model folder other than weights and config.json: tokenizer, template, generation settings.
-std::vector<fs::path> companion_files(const fs::path& folder);
 
 }  // namespace moe

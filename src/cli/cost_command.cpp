@@ -3,7 +3,7 @@
 #include "base/error.h"
 #include "base/output.h"
 #include "base/units.h"
-#include "checkpoint/hf_config.h"
+#include "checkpoint/open_model.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/model_folder.h"
@@ -64,7 +64,7 @@ Source source_of(const CostFlags& flags) {
     const RunConfig run = read_run_config(settings);
     return {run.model, run.data.sequence_length, name(run.step.dtype)};
   }
-  const ModelConfig config = read_hf_config(flags.model);
+  const ModelConfig config = read_model_config(flags.model);
   return {config, config.max_position_embeddings};
 }
 

@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/output.h"
 #include "base/output_path.h"
-#include "checkpoint/hf_config.h"
+#include "checkpoint/open_model.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/model_folder.h"
@@ -74,7 +74,7 @@ std::vector<SweepPoint> checked_sweep(const LossFlags& flags) {
     for (SweepPoint& point : parse_sweep(sweep, flags.switches)) points.push_back(std::move(point));
   }
   if (points.empty() && !flags.analyse) return points;
-  const ModelConfig config = read_hf_config(flags.model);
+  const ModelConfig config = read_model_config(flags.model);
   if (flags.analyse && config.moe_layers() == 0) fail("--analyse: {} has no routed experts", flags.model);
   switched(config, flags.switches);
   check_sweep(config, points);

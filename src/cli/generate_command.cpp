@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "base/output.h"
 #include "checkpoint/end_tokens.h"
-#include "checkpoint/hf_config.h"
+#include "checkpoint/open_model.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/model_folder.h"
@@ -26,8 +26,8 @@ namespace {
 
 constexpr const char* kHelp =
     R"(Continues a text with the model in MODEL_DIR. This is a Hugging Face model folder (config.json, model.safetensors and
-tokenizer files), or the folder of a run of `moe train`, which stands for its newest checkpoint. The continuation goes
-to standard output as UTF-8, while it is generated; everything else goes to standard error. Without --prompt and
+tokenizer files), a GGUF file, or the folder of a run of `moe train`, which stands for its newest checkpoint. The
+continuation goes to standard output as UTF-8, while it is generated; everything else goes to standard error. Without --prompt and
 --prompt-file, the text is read from standard input if that is a pipe or a file; one line end at its end is removed.
 Without any text the model starts from BOS.
 
@@ -40,6 +40,7 @@ the model has no more positions.
 Examples:
   moe generate runs/demo --prompt 'In the beginning' --max-new-tokens 100 --temperature 0.8 --top-p 0.95
   echo 'In the beginning' | moe generate runs/demo --seed 7
+  moe generate deepseek-moe-16b-chat.Q4_0.gguf --dtype q4_0 --prompt-file chat.txt --parse-special
   moe generate runs/demo --prompt-file question.txt --temperature 0 --stop $'\n\n' > answer.txt)";
 
 constexpr int kInterrupted = 130;
@@ -52,6 +53,7 @@ struct GenerateFlags {
   GenerationOptions generation;
   DeviceOptions device;
   RoutingSwitches switches;
+  bool parse_special = false;
   bool quiet = false;
 };
 
@@ -107,7 +109,7 @@ void generate_text(const GenerateFlags& flags) {
   // All that was written is flushed, so leaving at once loses nothing, even in the middle of a long prompt's pass.
   std::signal(SIGINT, [](int) { std::_Exit(kInterrupted); });
   Compute compute = make_compute(flags.device, weights);
-  const ModelConfig config = read_hf_config(flags.model);
+  const ModelConfig config = read_model_config(flags.model);
   check_generates(config);
   const Tokenizer tokenizer = Tokenizer::load(flags.model);
   show_status("reading the weights of " + flags.model);
@@ -119,7 +121,7 @@ void generate_text(const GenerateFlags& flags) {
              tokenizer.id_count(), flags.dtype, device_name(compute));
     if (const std::string note = generation_note(config); !note.empty()) log_info("{}", note);
   }
-  const Prompt prompt{.ids = encode_prompt(tokenizer, config, text)};
+  const Prompt prompt{.ids = encode_prompt(tokenizer, config, text, flags.parse_special)};
   const auto show = [](std::string_view piece) {
     clear_status();
     print_text(piece);
@@ -170,6 +172,9 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--prompt-file", flags->prompt_file, "file with the text to continue; nothing is removed from it")
       ->type_name("FILE")
       ->excludes(prompt);
+  command->add_flag(
+      "--parse-special", flags->parse_special,
+      "special tokens in the text become their ids, as chat templates write them (default: ordinary text)");
   add_sampling_options(*command, flags->generation);
   add_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);

@@ -12,11 +12,13 @@ namespace {
 
 constexpr const char* kHelp =
     R"(Writes a model with random weights: those that training begins with, for the same seed. For tests and benchmarks of
-any size: the weights are drawn slice by slice, so memory does not grow with the model. OUT has no tokenizer.
+any size: the weights are drawn slice by slice, so memory does not grow with the model. OUT has no tokenizer. It is a
+folder, or a GGUF file if its name ends in .gguf.
 
 Examples:
   moe init --preset deepseekmoe-2b --seed 1 --out out/2b
   moe init --preset deepseekmoe-16b --dtype bf16 --out out/16b
+  moe init --preset deepseekmoe-16b --quant q4_0 --out out/16b.gguf
   moe init --config configs/demo.toml --set model.vocab_size=4096 --out out/small
 Presets: )";
 
@@ -42,7 +44,7 @@ void init(const InitFlags& flags) {
   const ModelConfig config = config_of(flags);
   check_model_output(flags.output);
   const InitialWeights source(config, flags.seed);
-  write_model_folder(flags.output, source, {}, fmt::format("Random weights of seed {}, not trained.\n", flags.seed));
+  write_converted(flags.output, source, {}, fmt::format("Random weights of seed {}, not trained.\n", flags.seed));
 }
 
 }  // namespace
@@ -59,11 +61,12 @@ void add_init_command(CLI::App& app) {
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   add_seed(*command, "--seed", flags->seed, "of the weights");
-  command->add_option("--out", flags->output.folder, "the folder to write; it must not exist or be empty")
+  command
+      ->add_option("--out", flags->output.path,
+                   "the folder to write, which must not exist or be empty; or a file that ends in .gguf")
       ->required()
-      ->type_name("DIR");
-  flags->output.dtype = "f32";
-  add_model_output_options(*command, flags->output, "the type of the weights");
+      ->type_name("OUT");
+  add_model_output_options(*command, flags->output, "the type of the weights; default: f32");
   command->callback([flags] { init(*flags); });
 }
 

@@ -1,15 +1,17 @@
 #include <map>
 #include <memory>
+#include <set>
 
 #include "base/error.h"
 #include "base/output.h"
 #include "checkpoint/family.h"
-#include "checkpoint/weight_source.h"
-#include "checkpoint/write_model.h"
+#include "checkpoint/open_model.h"
+#include "checkpoint/write_gguf.h"
 #include "cli/commands.h"
 #include "cli/model_folder.h"
 #include "formats/json.h"
 #include "model/cost.h"
+#include "template/chat_template.h"
 #include "tokenizer/tokenizer.h"
 #include "train/amounts.h"
 
@@ -17,13 +19,14 @@ namespace moe {
 namespace {
 
 constexpr const char* kHelp =
-    R"(Checks the model in MODEL_DIR and says what it is: family, sizes, parameters, tokenizer, chat template, what it can be
-used for here, and every tensor with its type and shape. Nothing is loaded into memory. An error names the first field or
+    R"(Checks the model in MODEL_DIR, a folder or a GGUF file, and says what it is: family, sizes, parameters, tokenizer, chat
+template, what it can be used for here, and every tensor with its type and shape. Nothing is loaded into memory. An error names the first field or
 tensor that is wrong.
 
 Examples:
   moe inspect runs/demo
-  moe inspect deepseek-moe-16b-chat --json)";
+  moe inspect deepseek-moe-16b-chat --json
+  moe inspect deepseek-moe-16b.Q4_K_M.gguf)";
 
 struct InspectFlags {
   std::string model;
@@ -48,14 +51,19 @@ TokenizerReport tokenizer_of(const fs::path& folder, const ModelConfig& config) 
   }
 }
 
-std::string template_of(const fs::path& folder) {
-  std::error_code ignored;
-  if (fs::exists(folder / "chat_template.jinja", ignored)) return "chat_template.jinja";
-  const fs::path path = folder / "tokenizer_config.json";
-  if (fs::exists(path, ignored) && json_find(read_json(path), "chat_template", path.string()) != nullptr) {
-    return "chat_template of tokenizer_config.json";
+std::string template_of(const fs::path& model) {
+  std::vector<std::string> names;
+  for (const auto& each : jinja::own_chat_templates(model)) names.push_back(each.origin);
+  return names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "));
+}
+
+/// What a model can become, and why not.
+std::string gguf_of(const ModelConfig& config) {
+  try {
+    return "architecture " + gguf_architecture(config);
+  } catch (const Error& error) {
+    return error.what();
   }
-  return "none";
 }
 
 std::vector<std::string> uses_of(bool has_tokenizer) {
@@ -64,21 +72,18 @@ std::vector<std::string> uses_of(bool has_tokenizer) {
   return uses;
 }
 
-Json report_of(const std::string& folder, const FolderWeights& weights) {
+Json report_of(const std::string& folder, const WeightSource& weights) {
   const ModelConfig& config = weights.config();
   const ParameterCounts counts(config);
   Json tensors = Json::array();
   std::map<std::string, int64_t> types;
+  std::set<std::string> files;
   int64_t bytes = 0;
-  for (const SafetensorsFile& file : weights.files().files()) {
-    for (const SafetensorsTensor& tensor : file.tensors()) {
-      tensors.push_back({{"name", tensor.name},
-                         {"type", tensor.dtype},
-                         {"shape", tensor.shape},
-                         {"file", file.path().filename().string()}});
-      types[tensor.dtype] += tensor.elements();
-      bytes += static_cast<int64_t>(tensor.bytes);
-    }
+  for (const StoredTensor& tensor : weights.tensors()) {
+    tensors.push_back({{"name", tensor.name}, {"type", tensor.type}, {"shape", tensor.shape}, {"file", tensor.file}});
+    types[tensor.type] += tensor.elements();
+    files.insert(tensor.file);
+    bytes += tensor.bytes;
   }
   const TokenizerReport tokenizer = tokenizer_of(folder, config);
   return {{"family", config.family},
@@ -98,9 +103,10 @@ Json report_of(const std::string& folder, const FolderWeights& weights) {
           {"context", config.max_position_embeddings},
           {"bytes", bytes},
           {"elements_by_type", types},
-          {"files", weights.files().files().size()},
+          {"files", files.size()},
           {"tokenizer", tokenizer.text},
           {"chat_template", template_of(folder)},
+          {"gguf", gguf_of(config)},
           {"uses", uses_of(tokenizer.usable)},
           {"tensors", tensors}};
 }
@@ -127,6 +133,7 @@ void print_report(const Json& report) {
                number("files") == 1 ? "" : "s", types);
   print_output("tokenizer   {}\n", report["tokenizer"].get<std::string>());
   print_output("template    {}\n", report["chat_template"].get<std::string>());
+  print_output("as GGUF     {}\n", report["gguf"].get<std::string>());
   print_output("usable for  moe {}\n\n", fmt::join(report["uses"].get<std::vector<std::string>>(), ", "));
   for (const Json& tensor : report["tensors"]) {
     print_output("{:<5} {:<24} {}\n", tensor["type"].get<std::string>(),
@@ -136,8 +143,7 @@ void print_report(const Json& report) {
 }
 
 void inspect(const InspectFlags& flags) {
-  const FolderWeights weights(flags.model);
-  const Json report = report_of(flags.model, weights);
+  const Json report = report_of(flags.model, *open_weights(flags.model));
   if (flags.json) return print_text(json_text(report, 2) + "\n");
   print_report(report);
 }
@@ -146,7 +152,7 @@ void inspect(const InspectFlags& flags) {
 
 void add_inspect_command(CLI::App& app) {
   auto flags = std::make_shared<InspectFlags>();
-  CLI::App* command = app.add_subcommand("inspect", "Checks a model folder and says what is in it");
+  CLI::App* command = app.add_subcommand("inspect", "Checks a model and says what is in it");
   command->footer(kHelp);
   add_model_option(*command, flags->model, "the model's folder, or a run's")->required();
   command->add_flag("--json", flags->json, "JSON instead of text");

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "formats/gguf.h"
 
 namespace moe {
 namespace {
@@ -39,7 +40,7 @@ fs::path newest_checkpoint(const fs::path& run) {
 
 std::string model_folder(const std::string& path) {
   const fs::path folder(path);
-  if (is_there(folder / "config.json")) return path;
+  if (is_there(folder / "config.json") || is_gguf(folder)) return path;
   if (is_there(folder / "latest" / "config.json")) return (folder / "latest").string();
   if (const fs::path newest = newest_checkpoint(folder); !newest.empty()) return newest.string();
   if (is_there(folder / "run.toml")) {
@@ -53,7 +54,7 @@ CLI::Option* add_model_option(CLI::App& command, std::string& folder, const std:
   const auto take = [&folder](const std::string& path) { folder = model_folder(path); };
   return command
       .add_option_function<std::string>("MODEL_DIR", take,
-                                        help + "; or the folder of a run (for its newest checkpoint)")
+                                        help + "; or a GGUF file, or the folder of a run (for its newest checkpoint)")
       ->type_name("");
 }
 

@@ -7,6 +7,7 @@
 #include "checkpoint/family.h"
 #include "cli/device_option.h"
 #include "cli/number_option.h"
+#include "formats/gguf.h"
 #include "model/cost.h"
 #include "train/amounts.h"
 
@@ -19,6 +20,20 @@ std::optional<DType> wanted_dtype(const ModelOutput& output) {
     if (output.dtype == name(dtype)) return dtype;
   }
   fail_usage("--dtype {}: expected f32, bf16 or f16", output.dtype);
+}
+
+/// Null: none.
+const Quantization* wanted_quantization(const ModelOutput& output) {
+  if (output.quantization.empty()) return nullptr;
+  if (!is_gguf(output.path)) {
+    fail_usage("--quant {}: only a GGUF file holds blocks; let the output's name end in .gguf", output.quantization);
+  }
+  if (!output.dtype.empty()) fail_usage("--quant and --dtype both give the type of the weights; give one of the two");
+  const Quantization* const found = find_quantization(output.quantization);
+  if (found != nullptr) return found;
+  std::vector<std::string> names;
+  for (const Quantization& one : quantizations()) names.emplace_back(one.name);
+  fail_usage("--quant {}: expected one of {}", output.quantization, fmt::join(names, ", "));
 }
 
 double billions(int64_t count) { return 1e-9 * static_cast<double>(count); }
@@ -58,32 +73,55 @@ void print_table(const std::vector<WrittenKind>& kinds) {
 
 void add_model_output_options(CLI::App& command, ModelOutput& output, const std::string& dtype_help) {
   command.add_option("--dtype", output.dtype, dtype_help)->type_name("f32|bf16|f16");
+  command
+      .add_option(
+          "--quant", output.quantization,
+          "of a GGUF file: blocks instead, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k_m, q5_k_m or q6_k; norms and routers "
+          "stay f32")
+      ->type_name("TYPE");
   add_threads_option(command, output.threads);
 }
 
 void check_model_output(const ModelOutput& output) {
   wanted_dtype(output);
-  check_output_folder(output.folder);
-  if (path_exists(output.folder) && !is_empty_folder(output.folder)) {
-    fail("{} exists already; remove it or choose another folder", output.folder);
+  wanted_quantization(output);
+  if (is_gguf(output.path)) {
+    check_output_file(output.path);
+    if (path_exists(output.path)) fail("{} exists already; remove it or choose another name", output.path);
+    return;
+  }
+  check_output_folder(output.path);
+  if (path_exists(output.path) && !is_empty_folder(output.path)) {
+    fail("{} exists already; remove it or choose another folder", output.path);
   }
 }
 
-void write_model_folder(const ModelOutput& output, const WeightSource& source, const std::vector<fs::path>& companions,
-                        const std::string& origin) {
-  FolderWriter folder(output.folder);
+void write_converted(const ModelOutput& output, const WeightSource& source, const Companions& companions,
+                     const std::string& origin) {
   ThreadPool pool(output.threads);
-  WriteOptions options{.dtype = wanted_dtype(output)};
-  options.progress = [](int64_t done, int64_t all) {
+  const auto progress = [](int64_t done, int64_t all) {
     show_status(
         fmt::format("{} of {} ({}%)", bytes_text(done), bytes_text(all), 100 * done / std::max<int64_t>(all, 1)));
   };
-  const std::vector<WrittenKind> kinds = write_model(folder.path(), source, options, pool);
-  for (const fs::path& file : companions) write_file(folder.path() / file.filename(), read_file(file));
-  write_file(folder.path() / "README.md", model_card(source, origin));
-  folder.commit();
+  std::vector<WrittenKind> kinds;
+  if (is_gguf(output.path)) {
+    const GgufOptions options{.dtype = wanted_dtype(output),
+                              .quantization = wanted_quantization(output),
+                              .name = fs::path(output.path).stem().string(),
+                              .tokenizer = companions.entries,
+                              .progress = progress};
+    kinds = write_gguf(output.path, source, options, pool);
+  } else {
+    FolderWriter folder(output.path);
+    WriteOptions options{.dtype = wanted_dtype(output)};
+    options.progress = progress;
+    kinds = write_model(folder.path(), source, options, pool);
+    for (const auto& [name, content] : companions.files) write_file(folder.path() / name, content);
+    write_file(folder.path() / "README.md", model_card(source, origin));
+    folder.commit();
+  }
   clear_status();
-  log_info("wrote {}", folder.target().string());
+  log_info("wrote {}", output.path);
   print_table(kinds);
 }
 

@@ -1,32 +1,45 @@
 #pragma once
-/// Code that `moe convert` and `moe init` share: the checked output folder, progress, the table at the end.
+/// Code that `moe convert` and `moe init` share: the checked output, progress, the table at the end.
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
 #include "base/output_path.h"
+#include "checkpoint/write_gguf.h"
 #include "checkpoint/write_model.h"
 
 namespace moe {
 
-/// Options of a model folder to write.
+/// Options of a model to write: a folder, or a file whose name ends in .gguf.
 struct ModelOutput {
-  std::string folder;
-  std::string dtype;  ///< "": as the source stores it
+  std::string path;
+  std::string dtype;         ///< "": as the source stores it
+  std::string quantization;  ///< "": none
   int threads = 0;
 };
 
-/// Declares --dtype and --threads.
+/// Declares --dtype, --quant and --threads.
 void add_model_output_options(CLI::App& command, ModelOutput& output, const std::string& dtype_help);
 
-/// Before any work: refuses a folder that cannot be written or is not empty, and types that no folder can have.
+/// Before any work: refuses a path that cannot be written or has something already, and types that it cannot have.
 void check_model_output(const ModelOutput& output);
 
-/// Writes the source's weights, config.json and a model card, and copies `companions`. The folder is complete or
-/// absent. Prints a table: type, size and error for each kind of tensor.
-void write_model_folder(const ModelOutput& output, const WeightSource& source, const std::vector<fs::path>& companions,
-                        const std::string& origin);
+/// What a model has beside its weights.
+struct Companions {
+  std::vector<std::pair<std::string, std::string>> files;  ///< names and contents, for a folder
+  std::vector<GgufEntry> entries;                          ///< the tokenizer, for a GGUF file
+};
+
+/// Tokenizer, chat template and generation settings of the model at `path` (a folder or a GGUF file), in the form that
+/// the output needs. Without a tokenizer, or if `with_tokenizer` is false, the model gets none.
+Companions companions_of(const fs::path& path, const ModelOutput& output, int64_t rows, bool with_tokenizer);
+
+/// Writes the source's weights and its companions; a folder also gets config.json and a model card. The output is
+/// complete or absent. Prints a table: type, size and error for each kind of tensor.
+void write_converted(const ModelOutput& output, const WeightSource& source, const Companions& companions,
+                     const std::string& origin);
 
 }  // namespace moe

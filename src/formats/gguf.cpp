@@ -283,9 +283,24 @@ const std::string& GgufFile::text(std::string_view key) const {
   return *text;
 }
 
+const std::vector<GgufValue>* GgufFile::array(std::string_view key, GgufKind kind) const {
+  const GgufValue* const found = value(key);
+  if (found == nullptr) return nullptr;
+  const auto* array = std::get_if<GgufArray>(&found->value);
+  if (array == nullptr || array->kind != kind) {
+    fail("{}: {} is {}, expected an array of {} values", path().string(), key, found->shown(), name(kind));
+  }
+  return &array->values;
+}
+
 const GgufTensor* GgufFile::find(std::string_view name) const {
   const auto found = names_.find(std::string(name));
   return found == names_.end() ? nullptr : &tensors_[found->second];
+}
+
+bool is_gguf(const fs::path& path) {
+  std::error_code ignored;
+  return path.extension() == ".gguf" && !fs::is_directory(path, ignored);
 }
 
 }  // namespace moe

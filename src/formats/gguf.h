@@ -49,6 +49,8 @@ class GgufFile {
   /// the key, the file and what was found.
   int64_t integer(std::string_view key) const;
   const std::string& text(std::string_view key) const;
+  /// Null when the file has no such key.
+  const std::vector<GgufValue>* array(std::string_view key, GgufKind kind) const;
 
   /// In the order of the file.
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
@@ -64,6 +66,9 @@ class GgufFile {
   std::vector<GgufTensor> tensors_;
   std::unordered_map<std::string, size_t> names_;
 };
+
+/// Whether a path names a GGUF file: it ends in .gguf and is not a folder. The file need not exist.
+bool is_gguf(const fs::path& path);
 
 /// The file at `path`, and where it is the first of several ("NAME-00001-of-00003.gguf", `split.count`), the others of
 /// its folder. Any of them missing, out of order, or with a tensor that another one has, is an error.

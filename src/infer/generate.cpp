@@ -40,15 +40,17 @@ CacheSizes cache_sizes(const ModelConfig& config, const std::vector<Prompt>& pro
 
 }  // namespace
 
-std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const ModelConfig& config, std::string_view text) {
+std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const ModelConfig& config, std::string_view text,
+                                   bool parse_special) {
   std::vector<int32_t> ids;
   if (text.empty()) {
     if (tokenizer.bos()) return {*tokenizer.bos()};
     if (config.bos_token_id) return {static_cast<int32_t>(*config.bos_token_id)};
     fail("the prompt is empty and neither the tokenizer nor config.json names a BOS token to start from; give a text");
   }
-  if (tokenizer.adds_bos()) ids.push_back(*tokenizer.bos());
-  tokenizer.encode(text, {.add_special = false}, ids);
+  tokenizer.encode(text, {.add_special = false, .parse_special = parse_special}, ids);
+  const bool begins_with_bos = parse_special && !ids.empty() && ids.front() == tokenizer.bos();
+  if (tokenizer.adds_bos() && !begins_with_bos) ids.insert(ids.begin(), *tokenizer.bos());
   return ids;
 }
 

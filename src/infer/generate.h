@@ -23,8 +23,10 @@ struct GenerationSpeed {
 };
 
 /// The ids of a prompt: BOS before the text if the tokenizer adds one (once), and never an EOS. An empty text becomes
-/// BOS alone; the tokenizer or else the model's configuration must name it.
-std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const ModelConfig& config, std::string_view text);
+/// BOS alone; the tokenizer or else the model's configuration must name it. With `parse_special`, special tokens in the
+/// text become their ids, and a text that begins with BOS gets no other.
+std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const ModelConfig& config, std::string_view text,
+                                   bool parse_special = false);
 
 /// Throws an Error if a prompt is empty, has an id outside the vocabulary, or leaves no room below
 /// max_position_embeddings.

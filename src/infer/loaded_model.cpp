@@ -1,7 +1,7 @@
 #include "infer/loaded_model.h"
 
 #include "checkpoint/gguf_weights.h"
-#include "checkpoint/hf_config.h"
+#include "checkpoint/open_model.h"
 #include "checkpoint/weights.h"
 #include "model/pass_memory.h"
 #include "ops/transfer.h"
@@ -37,7 +37,7 @@ void bind_masks(const ModelConfig& config, const std::vector<float>& masks, Devi
 LoadedModel::LoadedModel(const fs::path& path, DType weights, Device& device, const RoutingSwitches& switches)
     : device_(device), dtype_(storage(weights).activations), memory_(device) {
   const std::unique_ptr<WeightSource> gguf = is_gguf(path) ? open_weights(path) : nullptr;
-  own_ = gguf != nullptr ? gguf->config() : read_hf_config(path);
+  own_ = gguf != nullptr ? gguf->config() : read_model_config(path);
   switched(own_, switches);  // what does not fit is refused before the weights are read
   const auto table = parameter_table(own_);
   Arena measure("weights", nullptr, PassSizes{}.saved);

@@ -5,7 +5,9 @@
 
 #include "base/error.h"
 #include "base/paths.h"
+#include "formats/gguf.h"
 #include "formats/json.h"
+#include "tokenizer/gguf_tokenizer.h"
 
 namespace moe::jinja {
 namespace {
@@ -78,8 +80,15 @@ namespace {
 
 fs::path folder_of(const fs::path& tokenizer) { return is_folder(tokenizer) ? tokenizer : tokenizer.parent_path(); }
 
-std::vector<ChatTemplateSource> all_templates(const fs::path& folder) {
+}  // namespace
+
+std::vector<ChatTemplateSource> own_chat_templates(const fs::path& tokenizer) {
   std::vector<ChatTemplateSource> sources;
+  if (is_gguf(tokenizer)) {
+    add_configured(gguf_tokenizer_config(GgufFile(tokenizer)), tokenizer.string(), sources);
+    return sources;
+  }
+  const fs::path folder = folder_of(tokenizer);
   const fs::path config = folder / "tokenizer_config.json";
   if (path_exists(config)) add_configured(read_json(config), config.string(), sources);
   if (path_exists(folder / "chat_template.jinja")) add_file(folder / "chat_template.jinja", "default", sources);
@@ -94,16 +103,22 @@ std::vector<ChatTemplateSource> all_templates(const fs::path& folder) {
   return sources;
 }
 
-ChatTemplateSource built_in_template(const fs::path& folder) {
-  const fs::path config = folder / "config.json";
-  if (path_exists(config)) {
-    const std::string family = json_string(read_json(config), "model_type", config.string(), "deepseek");
-    if (family != "deepseek" && family != "moe") {
-      fail(
-          "{} has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json), and none is known "
-          "for models of the type \"{}\"; give one with --template",
-          folder.string(), family);
-    }
+namespace {
+
+/// The family of the model beside a tokenizer; "deepseek" if there is none.
+std::string family_beside(const fs::path& tokenizer) {
+  if (is_gguf(tokenizer)) return GgufFile(tokenizer).text("general.architecture");
+  const fs::path config = folder_of(tokenizer) / "config.json";
+  if (!path_exists(config)) return "deepseek";
+  return json_string(read_json(config), "model_type", config.string(), "deepseek");
+}
+
+ChatTemplateSource built_in_template(const fs::path& tokenizer) {
+  if (const std::string family = family_beside(tokenizer); family != "deepseek" && family != "moe") {
+    fail(
+        "{} has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json), and none is known "
+        "for models of the type \"{}\"; give one with --template",
+        tokenizer.string(), family);
   }
   return {"default", std::string(deepseek_moe_template()), "the chat format of DeepSeekMoE", true};
 }
@@ -111,12 +126,11 @@ ChatTemplateSource built_in_template(const fs::path& folder) {
 }  // namespace
 
 ChatTemplateSource load_chat_template(const fs::path& tokenizer, std::string_view name, const Value& variables) {
-  const fs::path folder = folder_of(tokenizer);
-  const std::vector<ChatTemplateSource> sources = all_templates(folder);
+  const std::vector<ChatTemplateSource> sources = own_chat_templates(tokenizer);
   const auto find = [&](std::string_view wanted) {
     return std::find_if(sources.begin(), sources.end(), [&](const auto& each) { return each.name == wanted; });
   };
-  if (sources.empty() && name.empty()) return built_in_template(folder);
+  if (sources.empty() && name.empty()) return built_in_template(tokenizer);
   if (name.empty()) {
     const Value* tools = variables.dict().find("tools");
     const bool has_tools = tools != nullptr && !tools->is(Type::none);
@@ -127,11 +141,16 @@ ChatTemplateSource load_chat_template(const fs::path& tokenizer, std::string_vie
   if (const auto found = find(name); found != sources.end()) return *found;
   std::string known;
   for (const auto& each : sources) known += (known.empty() ? "" : ", ") + each.name;
-  fail("{} has no chat template of the name \"{}\"; it has {}", folder.string(), name, known.empty() ? "none" : known);
+  fail("{} has no chat template of the name \"{}\"; it has {}", tokenizer.string(), name,
+       known.empty() ? "none" : known);
 }
 
 Value load_special_tokens(const fs::path& tokenizer) {
   auto tokens = std::make_shared<Dict>();
+  if (is_gguf(tokenizer)) {
+    add_special_tokens(gguf_tokenizer_config(GgufFile(tokenizer)), *tokens);
+    return Value::dict(std::move(tokens));
+  }
   for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
     const fs::path file = folder_of(tokenizer) / name;
     if (path_exists(file)) add_special_tokens(read_json(file), *tokens);

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/file.h"
 #include "template/template.h"
@@ -19,7 +20,10 @@ struct ChatTemplateSource {
 /// The format of deepseek-moe-16b-chat (docs/templates.md), for models without a template.
 std::string_view deepseek_moe_template();
 
-/// `tokenizer` is a folder or a file in it. chat_template.jinja has priority over `chat_template` of
+/// The templates of a tokenizer's files, or of a GGUF file; none if they have none.
+std::vector<ChatTemplateSource> own_chat_templates(const fs::path& tokenizer);
+
+/// `tokenizer` is a folder, a file in it or a GGUF file. chat_template.jinja has priority over `chat_template` of
 /// tokenizer_config.json. additional_chat_templates/NAME.jinja add further ones. `name` chooses one. An empty name
 /// means `tool_use` if there is such a template and the variables have tools, else `default`. Without any template it
 /// is DeepSeekMoE's format; but if config.json beside the tokenizer names another family, that is an error.

@@ -4,13 +4,12 @@
 #include <utility>
 
 #include "base/error.h"
+#include "tokenizer/expression_texts.h"
 #include "tokenizer/normalizer.h"
 
 namespace moe {
 namespace {
 
-// GPT-2's expression, which ByteLevel uses if use_regex is set.
-constexpr std::string_view kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 /// One character of `members`, or a run of them.
 Pattern class_pattern(const unicode::Ranges& members, uint32_t most) {
   return Pattern(ClassRun{.members = CharacterSet(members), .most = most});

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizer/bpe.h"
+
 namespace moe {
 
 struct SentencePieceModel {
@@ -26,6 +28,9 @@ struct SentencePieceModel {
   bool has_character_map = false;
   bool add_dummy_prefix = true, remove_extra_whitespaces = true, escape_whitespaces = true;
 };
+
+/// Every two normal pieces that together spell a third may merge, the best score first (BpeModel::rank_by_result).
+std::vector<Merge> sentencepiece_merges(const std::vector<SentencePieceModel::Piece>& pieces);
 
 /// Throws Error, which calls the file `name`, where the bytes are no such message.
 SentencePieceModel parse_sentencepiece(std::string_view bytes, const std::string& name);

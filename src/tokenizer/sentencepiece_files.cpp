@@ -38,20 +38,26 @@ void check_supported(const SentencePieceModel& model, const std::string& name) {
   }
 }
 
-// Every two pieces that together spell a third may merge. The best score goes first; among equals the leftmost.
-std::vector<Merge> merges_of(const SentencePieceModel& model) {
+std::optional<int32_t> role(int64_t id, const SentencePieceModel& model) {
+  if (id < 0 || static_cast<size_t>(id) >= model.pieces.size()) return std::nullopt;
+  return static_cast<int32_t>(id);
+}
+
+}  // namespace
+
+std::vector<Merge> sentencepiece_merges(const std::vector<SentencePieceModel::Piece>& pieces) {
   std::unordered_map<std::string_view, int32_t> ids;
   std::vector<int32_t> results;
-  for (size_t id = 0; id < model.pieces.size(); ++id) {
-    if (model.pieces[id].kind != Kind::normal) continue;
-    ids.emplace(model.pieces[id].text, static_cast<int32_t>(id));
+  for (size_t id = 0; id < pieces.size(); ++id) {
+    if (pieces[id].kind != Kind::normal) continue;
+    ids.emplace(pieces[id].text, static_cast<int32_t>(id));
     results.push_back(static_cast<int32_t>(id));
   }
-  const auto score = [&](int32_t id) { return model.pieces[static_cast<size_t>(id)].score; };
+  const auto score = [&](int32_t id) { return pieces[static_cast<size_t>(id)].score; };
   std::stable_sort(results.begin(), results.end(), [&](int32_t a, int32_t b) { return score(a) > score(b); });
   std::vector<Merge> merges;
   for (const int32_t result : results) {
-    const std::string_view text = model.pieces[static_cast<size_t>(result)].text;
+    const std::string_view text = pieces[static_cast<size_t>(result)].text;
     for (size_t cut = 1; cut < text.size(); ++cut) {
       const auto left = ids.find(text.substr(0, cut)), right = ids.find(text.substr(cut));
       if (left != ids.end() && right != ids.end()) merges.push_back({left->second, right->second, result});
@@ -60,13 +66,6 @@ std::vector<Merge> merges_of(const SentencePieceModel& model) {
   return merges;
 }
 
-std::optional<int32_t> role(int64_t id, const SentencePieceModel& model) {
-  if (id < 0 || static_cast<size_t>(id) >= model.pieces.size()) return std::nullopt;
-  return static_cast<int32_t>(id);
-}
-
-}  // namespace
-
 TokenizerFiles parse_sentencepiece_files(std::string bytes, const SideFiles& side, const std::string& name) {
   const SentencePieceModel model = parse_sentencepiece(bytes, name);
   check_supported(model, name);
@@ -74,7 +73,7 @@ TokenizerFiles parse_sentencepiece_files(std::string bytes, const SideFiles& sid
   files.contents.emplace_back("tokenizer.model", std::move(bytes));
   files.model.alphabet = Alphabet::characters;
   files.model.rank_by_result = true;
-  files.model.merges = merges_of(model);
+  files.model.merges = sentencepiece_merges(model.pieces);
   std::unordered_set<std::string_view> seen;
   for (size_t id = 0; id < model.pieces.size(); ++id) {
     const auto& piece = model.pieces[id];

@@ -28,8 +28,8 @@ struct DecodeOptions {
 class Tokenizer {
  public:
   /// `path` is a folder with tokenizer.json, GPT-2's vocab.json and merges.txt, or SentencePiece's tokenizer.model; or
-  /// a tokenizer.json or a tokenizer.model. The tokenizer_config.json beside it names BOS, EOS and padding. Errors name
-  /// the file and the mistake in it.
+  /// a tokenizer.json or a tokenizer.model; or a GGUF file. The tokenizer_config.json beside it names BOS, EOS and
+  /// padding. Errors name the file and the mistake in it.
   static Tokenizer load(const fs::path& path);
   explicit Tokenizer(TokenizerFiles files);
   ~Tokenizer();

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/paths.h"
 #include "tokenizer/bpe_json.h"
+#include "tokenizer/gguf_tokenizer.h"
 #include "tokenizer/side_files.h"
 
 namespace moe {
@@ -167,7 +168,19 @@ TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, const SideFiles
   return files;
 }
 
+TokenizerFiles load_gguf_tokenizer(const fs::path& path) {
+  const GgufFile file(path);
+  if (!has_gguf_tokenizer(file)) fail("{}: the file has no tokenizer (tokenizer.ggml.model)", path.string());
+  const std::string config = json_text(gguf_tokenizer_config(file), 2) + "\n";
+  const std::string name = (path / "tokenizer.json").string();  // in errors
+  TokenizerFiles files = parse_tokenizer_files(gguf_tokenizer_json(file), {.config = config}, name);
+  // llama.cpp takes the leftmost of all merges with one result, whatever their parts.
+  files.model.rank_by_result = is_sentencepiece_in_gguf(file);
+  return files;
+}
+
 TokenizerFiles load_tokenizer_files(const fs::path& path) {
+  if (is_gguf(path)) return load_gguf_tokenizer(path);
   const bool in_folder = is_folder(path);
   const fs::path folder = in_folder ? path : path.parent_path();
   const auto sentencepiece = [&](const fs::path& file) {

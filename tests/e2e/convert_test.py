@@ -106,6 +106,10 @@ class ConvertTest(Models):
             (["convert", self.small.run, self.small.base / "run.toml"], "run.toml"),
             (["convert", absent, self.folder / "out"], "absent is not a folder"),
             (["convert", self.small.run, self.folder / "out", "--dtype", "q4"], "--dtype q4: expected f32, bf16 or f16"),
+            (["convert", self.small.run, self.folder / "out", "--quant", "q8_0"], "--quant q8_0: only a GGUF file holds blocks"),
+            (["convert", self.small.run, self.folder / "out.gguf", "--quant", "q3_k"], "--quant q3_k: expected one of q8_0, q4_0"),
+            (["convert", self.small.run, self.folder / "out.gguf", "--quant", "q8_0", "--dtype", "f16"], "give one of the two"),
+            (["convert", self.small.run, self.folder / "no" / "out.gguf"], "out.gguf"),
             (["init", "--out", self.folder / "out"], "give --preset NAME or --config FILE, one of the two"),
             (["init", "--preset", "deepseekmoe-17b", "--out", self.folder / "out"], "deepseekmoe-16b"),
             (["inspect", absent], "absent is not a folder"),
@@ -130,6 +134,95 @@ class ConvertTest(Models):
             self.assertFalse((self.folder / "out").exists())
         moe("convert", self.folder / "large", self.folder / "out", "--dtype", "bf16")
         self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["large", "out"])  # leftovers are swept
+
+
+class GgufTest(Models):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.model = cls.base / "model"
+        moe("init", "--config", cls.small.run_file, "--seed", 2, "--out", cls.model)
+        moe("tokenizer", "train", "--vocab-size", 300, "--pattern", "qwen2", "--out", cls.model, cls.small.text)
+
+    def test_a_file_is_a_model_for_every_command(self):
+        path, back = self.folder / "small.gguf", self.folder / "back"
+        moe("convert", self.model, path)
+        prompt = ["--prompt", "class", "--max-new-tokens", 9, "--quiet"]
+        self.assertEqual(moe("generate", path, *prompt).stdout, moe("generate", self.model, *prompt).stdout)
+        self.assertEqual(logits_of(path, self.folder), logits_of(self.model, self.folder))
+        text = self.folder / "text.txt"
+        text.write_text("class Foo:\n    pass\n")
+        losses = [json.loads(moe("eval", "loss", model, text, "--json", "-").stdout)["domains"] for model in (path, self.model)]
+        self.assertEqual(losses[0], losses[1])
+        report = json.loads(moe("inspect", path, "--json").stdout)
+        self.assertEqual((report["family"], report["gguf"], report["tokenizer"]), ("deepseek", "architecture deepseek", "300 ids"))
+        self.assertIn("blk.1.ffn_down_exps.weight", [tensor["name"] for tensor in report["tensors"]])
+        moe("convert", path, back)
+        self.assertEqual(tensors_of(back), tensors_of(self.model))
+        encode = lambda where: moe("tokenizer", "encode", "--tokenizer", where, input="class Foo:\n  \u00e9 12").stdout
+        self.assertEqual(encode(back), encode(self.model))
+        self.assertEqual(encode(path), encode(self.model))
+
+    def test_the_chat_template_goes_along(self):
+        model, path, back = self.folder / "model", self.folder / "model.gguf", self.folder / "back"
+        shutil.copytree(self.model, model)
+        (model / "chat_template.jinja").write_text("{{ messages[0]['content'] }}{{ eos_token }}!")
+        variables = self.folder / "variables.json"
+        variables.write_text('{"messages": [{"role": "user", "content": "Hi"}]}')
+        moe("convert", model, path)
+        moe("convert", path, back)
+        texts = {moe("tokenizer", "apply-template", "--tokenizer", where, "--variables", variables).stdout
+                 for where in (model, path, back)}
+        self.assertEqual(len(texts), 1)
+        self.assertTrue(texts.pop().startswith("Hi<"))
+
+    def test_blocks(self):
+        for kind, number in (("q8_0", 7), ("q4_k_m", 15)):
+            path = self.folder / f"{kind}.gguf"
+            table = moe("convert", self.model, path, "--quant", kind).stdout
+            self.assertRegex(table, r"routers +\d+ +f32 ")
+            self.assertRegex(table, r"routed experts +\d+ +q(8|5)_0 ")
+            moe("generate", path, "--prompt", "class", "--max-new-tokens", 2, "--dtype", "q8_0", "--quiet")
+            moe("convert", path, self.folder / f"{kind}-back", "--dtype", "bf16")
+
+    def test_what_llama_cpp_does_not_compute_is_refused(self):
+        model = self.folder / "model"
+        moe("init", "--config", self.small.run_file, "--set", "model.norm_topk_prob=true", "--out", model)
+        result = moe("convert", model, self.folder / "model.gguf", check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("GGUF has no form for this model: norm_topk_prob is true", result.stderr)
+        self.assertIn("GGUF has no form", moe("inspect", model).stdout)
+        self.assertFalse((self.folder / "model.gguf").exists())
+
+    def test_a_tokenizer_that_llama_cpp_does_not_have_is_refused(self):
+        result = moe("convert", self.small.run, self.folder / "run.gguf", check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("moe tokenizer train --pattern qwen2 makes one that has", result.stderr)
+        moe("convert", self.small.run, self.folder / "run.gguf", "--no-tokenizer")
+        self.assertEqual(logits_of(self.folder / "run.gguf", self.folder), logits_of(self.small.run, self.folder))
+
+    def test_random_weights_of_any_size(self):
+        path, folder = self.folder / "drawn.gguf", self.folder / "drawn"
+        moe("init", "--config", self.small.run_file, "--seed", 3, "--out", path)
+        moe("init", "--config", self.small.run_file, "--seed", 3, "--out", folder)
+        self.assertEqual(logits_of(path, self.folder), logits_of(folder, self.folder))
+        result = moe("generate", path, "--prompt", "a", check=False)
+        self.assertIn("the file has no tokenizer", result.stderr)
+
+    def test_a_killed_conversion_leaves_nothing(self):
+        moe("init", "--config", self.small.run_file, "--set", "model.hidden_size=512", "--set", "model.moe_intermediate_size=2048",
+            "--out", self.folder / "large.gguf")
+        for moment in (0.0, 0.02, 0.06):
+            process = subprocess.Popen([MOE, "convert", self.folder / "large.gguf", self.folder / "out.gguf", "--quant", "q4_0"],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(moment)
+            process.send_signal(signal.SIGKILL)
+            if process.wait() == 0:
+                (self.folder / "out.gguf").unlink()
+                continue
+            self.assertFalse((self.folder / "out.gguf").exists())
+        moe("convert", self.folder / "large.gguf", self.folder / "out.gguf", "--quant", "q4_0")
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["large.gguf", "out.gguf"])  # swept
 
 
 class InitTest(Models):

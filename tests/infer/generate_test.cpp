@@ -317,6 +317,8 @@ TEST(Generate, MistakesAreNamed) {
 TEST(EncodePrompt, PutsBosBeforeTheTextOnceAndNoEosBehindIt) {
   const ModelConfig config = small_config();
   EXPECT_THAT(encode_prompt(byte_tokenizer(), config, "hi"), ElementsAre(kBos, 'h', 'i'));
+  EXPECT_THAT(encode_prompt(byte_tokenizer(), config, "<bos>hi<bos>", true), ElementsAre(kBos, 'h', 'i', kBos));
+  EXPECT_THAT(encode_prompt(byte_tokenizer(), config, "hi<bos>", true), ElementsAre(kBos, 'h', 'i', kBos));
   const Ids spelled = encode_prompt(byte_tokenizer(), config, "<bos>");  // text, not a second BOS
   EXPECT_EQ(spelled.size(), 6u);
   EXPECT_EQ(std::count(spelled.begin(), spelled.end(), kBos), 1);

@@ -8,6 +8,7 @@
 
 #include "batch/batch.h"
 #include "checkpoint/gguf_weights.h"
+#include "checkpoint/open_model.h"
 #include "checkpoint/write_model.h"
 #include "formats/gguf_writer.h"
 #include "infer/loaded_model.h"

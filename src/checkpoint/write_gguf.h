@@ -1,0 +1,36 @@
+#pragma once
+/// Writes a model as a GGUF file from any source of weights, in slices of tensors. Memory does not grow with the model.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/gguf_types_of.h"
+#include "checkpoint/slice_writer.h"
+#include "checkpoint/weight_source.h"
+#include "formats/gguf_value.h"
+
+namespace moe {
+
+struct GgufOptions {
+  /// At most one of both. Neither: plain types as the source stores them, blocks as f32.
+  std::optional<DType> dtype = {};  ///< f32, bf16 or f16
+  const Quantization* quantization = nullptr;
+  std::string name = {};                  ///< general.name
+  std::vector<GgufEntry> tokenizer = {};  ///< the keys of its tokenizer and chat template; empty: none
+  SliceWriter::Progress progress = {};
+};
+
+/// The architecture of llama.cpp that computes the model: "llama" (dense models, and experts whose gates are divided by
+/// their sum) or "deepseek". If there is none, an error says which setting it cannot express.
+std::string gguf_architecture(const ModelConfig& config);
+
+/// The metadata of the model alone, without the tokenizer.
+std::vector<GgufEntry> gguf_metadata(const ModelConfig& config);
+
+/// Writes PATH, complete or absent. Matrices get the wanted type, norms and routers f32. The result is that of
+/// SliceWriter::kinds().
+std::vector<WrittenKind> write_gguf(const fs::path& path, const WeightSource& source, const GgufOptions& options,
+                                    ThreadPool& pool);
+
+}  // namespace moe

@@ -1,0 +1,152 @@
+// GGUF files that we write: the same numbers when they are read again, and llama.cpp's types and names.
+
+#include "checkpoint/write_gguf.h"
+
+#include <map>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "checkpoint/gguf_config.h"
+#include "checkpoint/gguf_weights.h"
+#include "model/presets.h"
+#include "tests/support/temporary_folder.h"
+
+namespace moe {
+namespace {
+
+using test::error_of;
+using testing::HasSubstr;
+
+ModelConfig small_config() {
+  ModelConfig config;
+  config.vocab_size = 37;
+  config.hidden_size = 64;
+  config.intermediate_size = 96;
+  config.moe_intermediate_size = 32;
+  config.num_hidden_layers = 3;
+  config.num_attention_heads = 4;
+  config.num_key_value_heads = 2;
+  config.head_dim = 16;
+  config.n_shared_experts = 2;
+  config.n_routed_experts = 5;
+  config.num_experts_per_tok = 2;
+  config.first_k_dense_replace = 1;
+  config.rms_norm_eps = 1e-5;
+  config.rope_theta = 250000;
+  config.max_position_embeddings = 77;
+  config.initializer_range = 0.3;
+  config.eos_token_id = 3;
+  return config;
+}
+
+std::vector<float> all_of(const WeightSource& source, size_t parameter) {
+  std::vector<float> values(static_cast<size_t>(source.table()[parameter].shape.elements()));
+  source.read(parameter, 0, static_cast<int64_t>(values.size()), values.data());
+  return values;
+}
+
+class WriteGguf : public testing::Test {
+ protected:
+  std::vector<WrittenKind> write(const ModelConfig& config, const GgufOptions& options = {}, uint64_t seed = 4) {
+    return write_gguf(path_, InitialWeights(config, seed), options, pool_);
+  }
+
+  test::TemporaryFolder folder_;
+  fs::path path_ = folder_ / "model.gguf";
+  ThreadPool pool_{2};
+};
+
+TEST_F(WriteGguf, WhatIsWrittenIsReadAgain) {
+  ModelConfig tied = small_config(), dense = small_config(), normed = small_config();
+  tied.tie_word_embeddings = true;
+  dense.n_routed_experts = dense.n_shared_experts = dense.num_experts_per_tok = 0;
+  dense.head_dim = 8;  // heads are not as wide as the model
+  normed.n_shared_experts = normed.first_k_dense_replace = 0;
+  normed.norm_topk_prob = true;
+  for (const ModelConfig& config : {small_config(), tied, dense, normed}) {
+    write(config);
+    const InitialWeights source(config, 4);
+    const GgufWeights again(path_);
+    ASSERT_EQ(again.table().size(), source.table().size());
+    for (size_t i = 0; i < source.table().size(); ++i) {
+      EXPECT_EQ(again.table()[i].name, source.table()[i].name);
+      EXPECT_EQ(all_of(again, i), all_of(source, i)) << source.table()[i].name;
+    }
+    EXPECT_EQ(again.config().num_experts_per_tok, config.num_experts_per_tok);
+    EXPECT_EQ(again.config().n_shared_experts, config.n_shared_experts);
+    EXPECT_EQ(again.config().first_k_dense_replace, config.first_k_dense_replace);
+    EXPECT_EQ(again.config().norm_topk_prob, config.norm_topk_prob);
+    EXPECT_EQ(again.config().head_dim, config.head_dim);
+    EXPECT_EQ(again.config().rms_norm_eps, config.rms_norm_eps);
+    EXPECT_EQ(again.config().rope_theta, config.rope_theta);
+    EXPECT_EQ(again.config().max_position_embeddings, config.max_position_embeddings);
+    EXPECT_EQ(again.config().tie_word_embeddings, config.tie_word_embeddings);
+    EXPECT_EQ(again.config().vocab_size, config.vocab_size);
+    EXPECT_EQ(again.config().eos_token_id, config.eos_token_id);
+    fs::remove(path_);
+  }
+}
+
+TEST_F(WriteGguf, NormsAndRoutersStayF32) {
+  const GgufOptions bf16{.dtype = DType::bf16}, blocks{.quantization = find_quantization("q8_0")};
+  for (const GgufOptions& options : {bf16, blocks}) {
+    double errors = 0;
+    for (const WrittenKind& kind : write(small_config(), options)) {
+      const bool exact = kind.kind == ParameterKind::norm || kind.kind == ParameterKind::router;
+      EXPECT_EQ(kind.dtype == DType::f32, exact) << name(kind.kind);
+      EXPECT_EQ(kind.relative_error() == 0, exact) << name(kind.kind);
+      errors += kind.relative_error();
+    }
+    EXPECT_GT(errors, 0);
+    fs::remove(path_);
+  }
+}
+
+TEST_F(WriteGguf, AnyNumberOfThreadsGivesTheSameFile) {
+  write(small_config(), {.quantization = find_quantization("q5_1")});
+  const std::string two = read_file(path_);
+  ThreadPool one(1);
+  const fs::path other = folder_ / "other.gguf";
+  write_gguf(other, InitialWeights(small_config(), 4), {.quantization = find_quantization("q5_1")}, one);
+  EXPECT_EQ(read_file(other), two);
+}
+
+TEST_F(WriteGguf, TheMixtureOfDeepseekMoe16b) {
+  const ModelConfig& config = find_preset("deepseekmoe-16b").config;
+  std::map<DType, int64_t> tensors;
+  for (const GgufName& name : gguf_names(config, parameter_table(config))) {
+    ++tensors[gguf_type_of(*find_quantization("q4_k_m"), name, config)];
+  }
+  // 1408 and 10944 are no multiples of 256: their down projections are q5_0 and, in layers with more bits, q8_0.
+  EXPECT_EQ(tensors.size(), 5u);
+  for (const DType dtype : {DType::f32, DType::q4_k, DType::q5_0, DType::q6_k, DType::q8_0}) {
+    EXPECT_GT(tensors[dtype], 0) << name(dtype);
+  }
+}
+
+TEST_F(WriteGguf, WhatTheFormatCannotSayIsRefusedByName) {
+  const auto refusal = [](const std::function<void(ModelConfig&)>& change) {
+    ModelConfig config = small_config();
+    change(config);
+    return error_of<Error>([&] { gguf_architecture(config); });
+  };
+  EXPECT_EQ(gguf_architecture(small_config()), "deepseek");
+  EXPECT_THAT(refusal([](auto& c) { c.norm_topk_prob = true; }), HasSubstr("norm_topk_prob is true"));
+  EXPECT_THAT(refusal([](auto& c) { c.moe_layer_freq = 2; }), HasSubstr("moe_layer_freq is 2, expected 1"));
+  EXPECT_THAT(refusal([](auto& c) { c.head_dim = 32; }), HasSubstr("4 heads of 32 are not as wide as the model, 64"));
+  EXPECT_THAT(refusal([](auto& c) { c.n_shared_experts = 0; }), HasSubstr("without shared experts"));
+  EXPECT_THAT(refusal([](auto& c) { c.scoring_func = Scoring::sigmoid; }), HasSubstr("scoring_func is \"sigmoid\""));
+  EXPECT_THAT(refusal([](auto& c) { c.routing = RoutingMethod::hash; }), HasSubstr("routing is \"hash\""));
+  EXPECT_THAT(refusal([](auto& c) { c.topk_method = TopkMethod::noaux_tc; }), HasSubstr("topk_method is \"noaux_tc\""));
+  EXPECT_THAT(refusal([](auto& c) { c.eval_capacity_factor = 2; }), HasSubstr("eval_capacity_factor is 2"));
+  EXPECT_THAT(refusal([](auto& c) {
+                c.n_shared_experts = 0;
+                c.norm_topk_prob = true;
+              }),
+              HasSubstr("some layers are dense"));
+}
+
+}  // namespace
+}  // namespace moe
