@@ -1,5 +1,5 @@
 #pragma once
-/// The three ways of attention; attention_path.h says which operation gets which.
+/// The three implementations of attention. attention_path.h chooses one for an operation.
 
 #include "backend/cuda/context.h"
 #include "ops/attention.h"
@@ -17,13 +17,13 @@ struct AttentionShape {
   int64_t max_segment;
 };
 
-/// What the backward kernels need beside the operation: delta[t, head] = d_out_t . out_t.
+/// Data that the backward kernels need besides the operation: delta[t, head] = d_out_t . out_t.
 const float* attention_delta(Context& context, Carver& carver, const AttentionBackward& op);
 
 /// For each token the last token of its document, which is the last query that sees it as a key; -1 for padding.
 const int* last_queries(Context& context, Carver& carver, const View& segment_start);
 
-/// With f32 arithmetic, for any types, head sizes and alignments.
+/// In f32 arithmetic, for any types, head sizes and alignments.
 void simt_attention(Context& context, const Attention& op, const AttentionShape& shape);
 void simt_attention(Context& context, const AttentionBackward& op, const AttentionShape& shape, const float* delta);
 
@@ -32,7 +32,7 @@ void tensor_attention(Context& context, const Attention& op, const AttentionShap
 void tensor_attention(Context& context, const AttentionBackward& op, const AttentionShape& shape, const float* delta,
                       const int* last_query);
 
-/// On Hopper's tensor cores; the backward pass makes delta itself.
+/// On Hopper's tensor cores. Its backward pass computes delta itself.
 void hopper_attention(Context& context, const Attention& op, const AttentionShape& shape);
 void hopper_attention(Context& context, const AttentionBackward& op, const AttentionShape& shape);
 

@@ -1,13 +1,13 @@
 #pragma once
-/// The two kernels of attention's backward pass on Hopper: one makes dq, whose blocks own queries, and one dk and dv,
-/// whose blocks own keys. Both make the probabilities again from lse. Nothing is added by atomics: the bits are always
-/// the same.
+/// The two kernels of attention's backward pass on Hopper. One computes dq, and its blocks own queries; the other
+/// computes dk and dv, and its blocks own keys. Both compute the probabilities again from lse. They add nothing with
+/// atomics, so the bits are always the same.
 
 #include "backend/cuda/attention.h"
 
 namespace moe::cuda {
 
-/// What the first kernel makes for the second, in the workspace. Rows of padding and behind the last token hold 0.
+/// Results of the first kernel for the second, in the workspace. Rows of padding and rows after the last token hold 0.
 struct HopperStatistics {
   float* lse2;   ///< [Hq, rows]: lse to the base 2
   float* delta;  ///< [Hq, rows]: d_out . out

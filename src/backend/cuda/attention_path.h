@@ -1,12 +1,12 @@
 #pragma once
-/// Which kernels an attention operation gets; needs no GPU.
+/// Chooses the kernels of an attention operation. Needs no GPU.
 
 #include "backend/cuda/path.h"
 #include "ops/attention.h"
 
 namespace moe::cuda {
 
-/// The best of the paths that `forced` leaves (CudaPath::automatic: all), that take the operation's views and that this
+/// The best path that `forced` allows (CudaPath::automatic: all), that supports the operation's views, and that this
 /// program and a GPU of this compute capability (90 for 9.0) have:
 ///   hopper: bf16 heads of 64 or 128 elements, every row 16-byte aligned, at most 2^31 - 129 tokens;
 ///   tensor: bf16 heads of whole 16-byte chunks up to 128 elements, every row 16-byte aligned;

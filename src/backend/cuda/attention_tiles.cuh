@@ -12,7 +12,7 @@ constexpr int kRows = 64;
 constexpr int kThreads = 128;
 constexpr float kLog2e = 1.4426950408889634f;
 
-/// What the kernels know of a bf16 matrix of heads.
+/// What the kernels know about a bf16 matrix of heads.
 struct HeadMatrix {
   __nv_bfloat16* data;
   int64_t step;
@@ -20,7 +20,7 @@ struct HeadMatrix {
 
 inline HeadMatrix head_matrix(const View& view) { return {static_cast<__nv_bfloat16*>(view.data), view.stride[0]}; }
 
-/// Chunk c of row r lies at place c ^ (r % 8): eight rows' chunks of one number lie in different banks.
+/// Chunk c of row r is at place c ^ (r % 8), so that the chunks with one number in eight rows are in different banks.
 template <int kSize>
 __device__ int place(int row, int chunk) {
   return (row * (kSize / kChunk) + (chunk ^ (row & 7))) * kChunk;
@@ -62,7 +62,7 @@ __device__ void load_b_columns(const __nv_bfloat16* shared, int row, int n, unsi
   load_matrices_transposed(shared + place<kSize>(row + lane % 8 + part % 2 * 8, 2 * n + part / 2), fragment);
 }
 
-/// A warp's 16 x 64 numbers, as multiply_add leaves them: [column / 8][...]. Lane l holds rows l / 4 and l / 4 + 8.
+/// A warp's 16 x 64 numbers in the layout of multiply_add: [column / 8][...]. Lane l holds rows l / 4 and l / 4 + 8.
 using Scores = float[kRows / 8][4];
 
 /// The column (of 64) of element i of a lane's part j.
@@ -70,7 +70,7 @@ __device__ inline int column_of(int j, int i) { return 8 * j + static_cast<int>(
 /// The row (of the warp's 16).
 __device__ inline int row_of(int i) { return static_cast<int>(threadIdx.x) % kWarp / 4 + i / 2 * 8; }
 
-/// Sets the scores of keys key ... that the lane's two queries do not see to `hidden`. Most tiles are seen whole.
+/// Sets the scores of keys key ... that the lane's two queries do not see to `hidden`. Most tiles are seen as a whole.
 __device__ inline void hide_unseen(Scores& scores, int key, const int (&query)[2], const int (&start)[2],
                                    float hidden) {
   const auto sees_all = [&](int half) {
@@ -122,7 +122,8 @@ __device__ inline unsigned pack(float low, float high) {
   return *reinterpret_cast<const unsigned*>(&pair);
 }
 
-/// sum += (weights, rounded to bf16) (64 rows of `b`): the weights' layout as a sum is that of an A fragment.
+/// sum += (weights, rounded to bf16) (64 rows of `b`). The weights have the layout of a sum, which is also that of an A
+/// fragment.
 template <int kSize>
 __device__ void weighted_rows(const Scores& weights, const __nv_bfloat16* b, float (&sum)[kSize / 8][4]) {
 #pragma unroll
@@ -140,7 +141,7 @@ __device__ void weighted_rows(const Scores& weights, const __nv_bfloat16* b, flo
   }
 }
 
-/// Writes the warp's 16 rows from `first` on (those before `rows`), multiplied by factor(row of the lane: 0 or 1).
+/// Writes the warp's 16 rows from `first` on (only rows before `rows`), multiplied by factor(row of the lane: 0 or 1).
 template <int kSize, class Factor>
 __device__ void store_rows(const HeadMatrix& m, int64_t first, int64_t rows, int64_t column, int size,
                            const float (&sum)[kSize / 8][4], const Factor& factor) {
@@ -171,7 +172,7 @@ __device__ inline int last_of(const int* last_query, int64_t key, int64_t tokens
   return last;
 }
 
-/// The smallest segment start of the block's 64 queries that are no padding, or `tokens`.
+/// The smallest segment start of the block's 64 queries that are not padding; `tokens` if there is none.
 __device__ inline int64_t first_key(const int* segment_start, int64_t query, int64_t tokens) {
   __shared__ int warps[kThreads / kWarp];
   const int64_t t = query + threadIdx.x;

@@ -1,6 +1,6 @@
 #pragma once
-/// Pairs of blocks that run at the same time and reach each other's shared memory (Hopper's thread block clusters). A
-/// kernel started without clusters sees clusters of one block.
+/// Pairs of blocks that run at the same time and can access each other's shared memory (Hopper's thread block
+/// clusters). In a kernel started without clusters, every cluster has one block.
 
 #include "backend/cuda/wgmma.cuh"
 
@@ -11,23 +11,23 @@ __device__ inline int cluster_size() {
   asm volatile("mov.u32 %0, %%cluster_nctaid.x;\n" : "=r"(size));
   return static_cast<int>(size);
 }
-/// This block's number in its cluster.
+/// The number of this block in its cluster.
 __device__ inline int cluster_rank() {
   unsigned rank;
   asm volatile("mov.u32 %0, %%cluster_ctarank;\n" : "=r"(rank));
   return static_cast<int>(rank);
 }
 
-/// All threads of all blocks of the cluster wait for each other; what they wrote to shared memory before is visible
-/// after.
+/// All threads of all blocks of the cluster wait for each other. Their earlier writes to shared memory are visible
+/// afterwards.
 __device__ inline void synchronize_cluster() {
   asm volatile("barrier.cluster.arrive.release;\n" ::: "memory");
   asm volatile("barrier.cluster.wait.acquire;\n" ::: "memory");
 }
 
-/// Arrives at the barrier that lies at the same place in the block `rank` of the cluster. What this thread's warp has
-/// read by then may be overwritten; writes are not ordered beyond this block (that would wait for all of them, in each
-/// pass).
+/// Arrives at the barrier at the same place in the block `rank` of the cluster. Memory that this thread's warp has read
+/// may be overwritten afterwards. It does not order writes for the other block (that would wait for all of them, in
+/// each pass).
 __device__ inline void arrive_at(uint64_t* barrier, int rank) {
   asm volatile(
       "{\n"
@@ -39,7 +39,7 @@ __device__ inline void arrive_at(uint64_t* barrier, int rank) {
       : "memory");
 }
 
-/// copy_box into the same place of both blocks of a pair; each one's barrier at that place counts the bytes.
+/// copy_box into the same place of both blocks of a pair. The barrier at that place in each block counts the bytes.
 __device__ inline void copy_box_to_pair(const CUtensorMap& map, void* shared, uint64_t* barrier, int x, int y, int z) {
   constexpr uint16_t kBoth = 3;
   asm volatile(
@@ -49,8 +49,8 @@ __device__ inline void copy_box_to_pair(const CUtensorMap& map, void* shared, ui
       : "memory");
 }
 
-/// A barrier of some of a block's warps: those that wait, and those that only say that they have come this far.
-/// `threads`: of both.
+/// A barrier for some warps of a block: some of them wait, others only signal that they have reached it. `threads`
+/// counts both.
 __device__ inline void wait_at(int name, int threads) {
   asm volatile("bar.sync %0, %1;\n" ::"r"(name), "r"(threads) : "memory");
 }

@@ -13,7 +13,7 @@
 
 namespace moe::cuda {
 
-/// Throws Error with what was attempted and what CUDA says when `status` is a failure.
+/// If `status` is a failure, throws an Error with the attempted action and CUDA's message.
 void check(cudaError_t status, const char* attempted);
 
 struct Context {
@@ -30,7 +30,7 @@ inline int processors(const Context& context) {
   return forced_processors() > 0 ? forced_processors() : context.multiprocessors;
 }
 
-/// Parts of the workspace for one operation, each aligned to 256 bytes.
+/// Gives parts of the workspace to one operation, each aligned to 256 bytes.
 class Carver {
  public:
   Carver(const Context& context, const char* operation) : rest_(context.workspace), operation_(operation) {}
@@ -55,7 +55,7 @@ class Carver {
   const char* operation_;
 };
 
-/// Specialised for every operation of OpList, in the file of its family; a missing one does not link.
+/// Specialised for every operation of OpList, in the file of its family. If one is missing, the program does not link.
 template <class Op>
 void execute(Context& context, const Op& op);
 

@@ -1,12 +1,12 @@
 #pragma once
-/// cuBLASLt, loaded when the first GPU is opened. Linked to the program it would cost every run, those without a GPU
-/// too, 60 ms and 200 MB of relocations, and the program would not start where it is not installed.
+/// cuBLASLt, loaded when the first GPU is opened. If it were linked to the program, every run, even without a GPU,
+/// would cost 60 ms and 200 MB of relocations, and the program would not start where cuBLASLt is not installed.
 
 #include <cublasLt.h>
 
 namespace moe::cuda {
 
-/// The library's functions, by their names without its prefix.
+/// The functions of the library, by their names without its prefix.
 struct CublasLibrary {
   decltype(&cublasLtGetStatusString) GetStatusString;
   decltype(&cublasLtCreate) Create;
@@ -23,7 +23,7 @@ struct CublasLibrary {
   decltype(&cublasLtMatrixLayoutDestroy) MatrixLayoutDestroy;
 };
 
-/// Loads it at the first call; an Error says where it was looked for. Any thread.
+/// Loads it at the first call. An Error says where it was searched. Any thread may call it.
 const CublasLibrary& cublas();
 
 }  // namespace moe::cuda

@@ -1,6 +1,6 @@
 #pragma once
-/// Dense products by cuBLASLt. The library is asked once for the algorithm of a shape, so that a shape always gets the
-/// same one: the same bits every time.
+/// Dense products with cuBLASLt. The library is asked once for the algorithm of a shape, so a shape always gets the
+/// same one, and gives the same bits every time.
 
 #include <cstdint>
 #include <map>
@@ -22,8 +22,8 @@ class CublasProducts {
   CublasProducts(const CublasProducts&) = delete;
   CublasProducts& operator=(const CublasProducts&) = delete;
 
-  /// Queues the product and says true; false, with nothing queued, when the library does not have it: operands of two
-  /// types, or addresses that it cannot take. f32 operands are multiplied in f32, never TF32.
+  /// Queues the product and returns true. Returns false, with nothing queued, if the library does not support it:
+  /// operands of two types, or unsuitable addresses. f32 operands are multiplied in f32, never in TF32.
   bool run(const Gemm& op, cudaStream_t stream, const Workspace& workspace);
 
  private:

@@ -1,6 +1,6 @@
 #pragma once
-/// The device of make_cuda_device: GPU memory, one stream on which everything is queued in order, and a count of the
-/// times that the host waited for it.
+/// The device of make_cuda_device: GPU memory, one stream that queues everything in order, and a count of how often the
+/// host waited for it.
 
 #include <map>
 #include <memory>
@@ -25,10 +25,10 @@ class CudaDevice final : public Device {
 
   void* allocate(size_t bytes, const std::string& purpose) override;
   void release(void* data) override;
-  /// Copies through pinned memory, so that the host does not wait for the GPU (unless that memory is full; then it
-  /// waits for the older half of what is queued there).
+  /// Copies through pinned memory, so that the host does not wait for the GPU. If that memory is full, the host waits
+  /// for the older half of the queued copies.
   void upload(void* device, const void* host, size_t bytes) override;
-  /// Through pinned memory as well: while one part is copied to `host`, the next is on its way.
+  /// Also through pinned memory: while one part is copied to `host`, the next is being transferred.
   void download(void* host, const void* device, size_t bytes) override;
   void synchronize() override;
   DeviceInfo info() const override;
@@ -42,7 +42,7 @@ class CudaDevice final : public Device {
   void will_run(const char* operation) { last_operation_ = operation; }
 
  private:
-  /// Pinned memory in two halves; an event says when the stream has done what was queued with one.
+  /// Pinned memory in two halves. An event tells when the stream has finished the work queued with one half.
   struct Pinned {
     static constexpr size_t kHalf = size_t{8} << 20;
     char* data = nullptr;
@@ -57,7 +57,7 @@ class CudaDevice final : public Device {
   };
 
   void wait();
-  /// Throws Error when `status`, of a wait for the stream, says that something queued has failed.
+  /// Throws an Error if `status`, from a wait for the stream, says that queued work has failed.
   void check_stream(cudaError_t status) const;
 
   cudaDeviceProp properties_{};

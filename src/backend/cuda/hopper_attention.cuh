@@ -1,10 +1,10 @@
 #pragma once
-/// What the attention kernels for Hopper share. A block is one warp that loads (of a warpgroup of its own) and two
-/// warpgroups that multiply. It owns 128 rows of a head at a time, queries or keys, 64 of each warpgroup, and streams
-/// tiles of the other side through a ring of stages. Blocks take their rows from a counter, so that none waits for the
-/// longest; who computes a row changes nothing in its bits.
+/// Code that the attention kernels for Hopper share. A block has one warp that loads (in a warpgroup of its own) and
+/// two warpgroups that multiply. It works on 128 rows of a head at a time, queries or keys, 64 for each warpgroup.
+/// Tiles of the other side stream through a ring of stages. Blocks take their rows from a counter, so that none waits
+/// for the longest one. The bits of a row do not depend on the block that computes it.
 ///
-/// A tile of r rows by kSize elements lies in shared memory as blocks of r lines of 64 elements, in the 128-byte
+/// A tile of r rows by kSize elements is stored in shared memory as blocks of r lines of 64 elements, in the 128-byte
 /// swizzle.
 
 #include <algorithm>
@@ -22,8 +22,8 @@ constexpr int kOwned = 128;  ///< rows of a block
 constexpr int kHalf = 64;    ///< rows of a warpgroup
 constexpr int kWarpgroup = 128;
 constexpr int kBlockThreads = 3 * kWarpgroup;
-// Arrivals of the multiplying threads at barriers: of a lane of each warp, for what the tensor cores have read for the
-// warp, and of every thread, for what it has read itself.
+// Arrivals of the multiplying threads at barriers: one lane of each warp arrives for what the tensor cores have read
+// for the warp, and every thread for what it has read itself.
 constexpr unsigned kEveryone = 2 * kWarpgroup, kSpeakers = kEveryone / kWarp;
 constexpr size_t kPatternBytes = 1024;  ///< alignment of the swizzle's pattern
 constexpr float kLog2e = 1.4426950408889634f;
@@ -34,20 +34,20 @@ constexpr int kGroupBarrier = 1, kTurnBarrier = 3;
 
 using Element = __nv_bfloat16;
 
-/// Rows that a block owns, as the loading warp tells the others.
+/// The rows that a block owns. The loading warp tells the others.
 struct Work {
-  int head;    ///< of queries, or of keys and values; -1: no more work
+  int head;    ///< the head of the queries, or of the keys and values; -1: no more work
   int first;   ///< the first row
-  int begin;   ///< row where the stream of the other side begins; it ends, or begins, at the owned rows
-  int passes;  ///< tiles of it (of one query head)
+  int begin;   ///< first row of the stream of the other side; the stream ends, or begins, at the owned rows
+  int passes;  ///< number of its tiles (of one query head)
 };
 
-/// What every kernel knows.
+/// The data that every kernel knows.
 struct Problem {
   const int* segment_start;
   int tokens, heads, group;  ///< query heads, and of each key head
   float scale;
-  int* taken;  ///< how many pieces of work have been taken: 0 at the start
+  int* taken;  ///< number of pieces of work taken so far; 0 at the start
   int pieces;
 };
 
@@ -64,14 +64,15 @@ struct Ring {
 };
 
 __device__ inline int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
-/// The first lane's value, which the compiler then knows to be the whole warp's: it goes to registers of its own.
+/// The first lane's value. The compiler then knows that the whole warp has the same value, and keeps it in separate
+/// registers.
 __device__ inline int agreed(int value) { return __shfl_sync(0xffffffffu, value, 0); }
 __device__ inline Work agreed(const Work& work) {
   return {agreed(work.head), agreed(work.first), agreed(work.begin), agreed(work.passes)};
 }
-/// Of a warpgroup's four.
+/// The number of the warp in its warpgroup (0 to 3).
 __device__ inline int warp() { return agreed(static_cast<int>(threadIdx.x) % kWarpgroup / kWarp); }
-/// Of the two multiplying warpgroups.
+/// The number of the multiplying warpgroup (0 or 1).
 __device__ inline int group() { return agreed(static_cast<int>(threadIdx.x) / kWarpgroup - 1); }
 
 /// Arrives for the whole warp, after a wait for its products.
@@ -79,7 +80,7 @@ __device__ inline void speak(uint64_t* barrier) {
   if (lane() == 0) arrive(barrier);
 }
 
-/// The next piece's number, or -1; for a whole warp.
+/// The number of the next piece of work, or -1. For a whole warp.
 __device__ inline int take(const Problem& p) {
   int piece = 0;
   if (lane() == 0) piece = atomicAdd(p.taken, 1);
@@ -87,7 +88,7 @@ __device__ inline int take(const Problem& p) {
   return piece < p.pieces ? piece : -1;
 }
 
-/// The first key that one of the block's queries from `first` on sees, INT32_MAX if all are padding; for a whole warp.
+/// The first key that one of the block's queries from `first` on sees; INT32_MAX if all are padding. For a whole warp.
 __device__ inline int first_key(const Problem& p, int first) {
   int start = INT32_MAX;
 #pragma unroll
@@ -108,12 +109,12 @@ __device__ void load(const CUtensorMap& map, Element* shared, uint64_t* barrier,
   }
 }
 
-/// Descriptors of a tile of `rows` rows, from one of them on, reduced along its lines; and reduced over its rows.
+/// Descriptors of a tile of `rows` rows, beginning at one of them: reduced along its lines, and reduced over its rows.
 template <int rows>
 __device__ uint64_t describe(const Element* tile) {
   return descriptor(tile, rows * 128, 1024);
 }
-/// From the start to the k-th 16 of the reduced dimension.
+/// The offset of the k-th 16 of the reduced dimension.
 template <int rows>
 __device__ constexpr uint64_t along(int k) {
   return static_cast<uint64_t>((k / 4 * rows * 128 + k % 4 * 32) >> 4);
@@ -161,7 +162,7 @@ __device__ void pack(const float (&from)[8 * steps], unsigned (&to)[steps][4]) {
   }
 }
 
-/// Which columns [low, low + span] the lane's two rows see, and which every row of the warp sees.
+/// Which columns [low, low + span] the lane's two rows see, and which columns every row of the warp sees.
 struct Seen {
   int low[2];
   unsigned span[2];
@@ -181,7 +182,7 @@ struct Seen {
     all_high = agreed(__reduce_min_sync(0xffffffffu, all_high));
   }
   __device__ bool hides_all(int half) const { return low[half] == INT32_MIN; }
-  /// Sets the scores of columns from `column` on that a row does not see to -inf. Most tiles are seen whole.
+  /// Sets the scores of columns from `column` on that a row does not see to -inf. Most tiles are seen as a whole.
   template <int count>
   __device__ void hide(float (&scores)[count], int column) const {
     if (column >= all_low && column + 2 * count - 1 <= all_high) return;
@@ -199,8 +200,9 @@ struct Seen {
   }
 };
 
-/// Rounds the warpgroup's 64 rows, times `factor` of the lane's row and the one 8 below, to bf16 and stores them
-/// through `staging` (room for them) at `row` of the head. `others`: how many later stores use other room.
+/// Multiplies the warpgroup's 64 rows by `factor` (of the lane's row and of the one 8 below), rounds them to bf16 and
+/// stores them through `staging` (which has room for them) at `row` of the head. `others`: the number of later stores
+/// that use other room.
 template <int kSize, int others>
 __device__ void store_rows(const CUtensorMap& map, Element* staging, const float (&sum)[kSize / 2], float factor,
                            float factor_below, int head, int row) {
@@ -218,7 +220,7 @@ __device__ void store_rows(const CUtensorMap& map, Element* staging, const float
                    pack(sum[4 * j + 4] * factor, sum[4 * j + 5] * factor),
                    pack(sum[4 * j + 6] * factor_below, sum[4 * j + 7] * factor_below));
   }
-  show_to_tensor_cores();  // and to the copy engine
+  show_to_tensor_cores();  // and visible to the copy engine
   meet(kGroupBarrier + group, kWarpgroup);
   if (!speaks) return;
 #pragma unroll
@@ -228,7 +230,7 @@ __device__ void store_rows(const CUtensorMap& map, Element* staging, const float
   commit_stores();
 }
 
-/// The first operand of products: the k-th 16 elements of the warp's 16 rows of a warpgroup's half of a tile of kOwned
+/// The first operand of products: the k-th 16 elements of the warp's 16 rows, in a warpgroup's half of a tile of kOwned
 /// rows.
 template <int kSize>
 __device__ void read_rows(const Element* half, int k, unsigned (&out)[4]) {
@@ -248,14 +250,14 @@ inline Problem problem(const AttentionShape& shape, const int* segment_start, in
           .pieces = static_cast<int>(pieces)};
 }
 
-/// `count` counters at 0.
+/// `count` counters with the value 0.
 inline int* zero_counters(Context& context, Carver& carver, int count) {
   int* const counters = carver.take<int>(count);
   check(cudaMemsetAsync(counters, 0, static_cast<size_t>(count) * sizeof(int), context.stream), "clearing counters");
   return counters;
 }
 
-/// As many blocks as run at once, each of which takes piece after piece.
+/// Starts as many blocks as can run at once. Each of them takes piece after piece.
 template <class... Parameters, class... Args>
 void start(const Context& context, void (*kernel)(Parameters...), int64_t pieces, size_t shared_bytes,
            const Args&... args) {

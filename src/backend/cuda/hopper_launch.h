@@ -1,5 +1,5 @@
 #pragma once
-/// Starting Hopper's grouped products. Each kernel is compiled in a file of its own group, so that several compile at a
+/// Starts Hopper's grouped products. Each kernel is compiled in a separate file, so that several compile at the same
 /// time.
 
 #include "backend/cuda/hopper_tiles.h"

@@ -1,5 +1,5 @@
 #pragma once
-/// What kernels and their launchers are written with: matrices of either float type, reductions, launches.
+/// Tools for kernels and their launchers: matrices of either float type, reductions, launches.
 
 #include <algorithm>
 
@@ -13,18 +13,18 @@ namespace moe::cuda {
 constexpr int kWarp = 32;
 constexpr int kChunk = 8;  ///< elements that a thread handles at once: 16 bytes of bf16
 
-/// A matrix (or vector: one row) of f32 or bf16, as a kernel sees it. `wide`: every chunk of a row is aligned for
-/// vector accesses.
+/// A matrix (or vector: one row) of f32 or bf16, in the form that kernels use. `wide`: every chunk of a row is aligned
+/// for vector accesses.
 struct Matrix {
   void* data = nullptr;
-  int64_t step = 0;  ///< elements from row to row
+  int64_t step = 0;  ///< elements from one row to the next
   bool half = false;
   bool wide = false;
 
   __host__ __device__ explicit operator bool() const { return data != nullptr; }
 };
 
-/// A view of one or two axes; absent views give absent matrices.
+/// A view of one or two axes. Absent views give absent matrices.
 inline Matrix matrix(const View& view) {
   if (!view) return {};
   const int64_t step = view.rank() > 1 ? view.stride[0] : 0;
@@ -50,12 +50,12 @@ __device__ inline void store(const Matrix& m, int64_t row, int64_t column, float
   }
 }
 
-/// `value` as the matrix would store it.
+/// `value` after rounding to the matrix's type.
 __device__ inline float rounded(const Matrix& m, float value) {
   return m.half ? __bfloat162float(__float2bfloat16_rn(value)) : value;
 }
 
-/// Up to kChunk elements of a row from `column` on; those past `width` read as 0.
+/// Up to kChunk elements of a row from `column` on. Elements from `width` on read as 0.
 __device__ inline void load_chunk(const Matrix& m, int64_t row, int64_t column, int64_t width, float (&out)[kChunk]) {
   const int64_t at = row * m.step + column;
   if (m.wide && column + kChunk <= width) {
@@ -80,7 +80,7 @@ __device__ inline void load_chunk(const Matrix& m, int64_t row, int64_t column, 
   for (int i = 0; i < kChunk; ++i) out[i] = column + i < width ? load(m, row, column + i) : 0.0f;
 }
 
-/// Stores the elements that lie before `width`.
+/// Stores the elements before `width`.
 __device__ inline void store_chunk(const Matrix& m, int64_t row, int64_t column, int64_t width,
                                    const float (&in)[kChunk]) {
   const int64_t at = row * m.step + column;
@@ -117,11 +117,11 @@ __device__ inline float warp_max(float value) {
   return value;
 }
 
-/// The sum over a block of whole warps, given to every thread; `shared` holds one value per warp.
+/// The sum over a block of whole warps; every thread gets it. `shared` holds one value per warp.
 template <class T>
 __device__ T block_sum(T value, T* shared) {
   value = warp_sum(value);
-  __syncthreads();  // `shared` may still be read from the call before
+  __syncthreads();  // `shared` may still be read for the previous call
   if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = value;
   __syncthreads();
   T sum = 0;
@@ -139,7 +139,7 @@ __device__ inline float block_max(float value, float* shared) {
   return largest;
 }
 
-/// An order of all scores, those that are not numbers last.
+/// An order of all scores; scores that are not numbers come last.
 __device__ inline float rank(float score) { return isnan(score) ? -INFINITY : score; }
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -157,12 +157,12 @@ inline dim3 blocks(int64_t count) {
   MOE_CHECK(count >= 0 && count <= INT32_MAX);
   return dim3(static_cast<unsigned>(count));
 }
-/// Blocks of `threads` threads, with a thread or a warp for each of `count`.
+/// Blocks of `threads` threads, with a thread or a warp for each of `count` items.
 inline dim3 threads_for(int64_t count, unsigned threads) { return blocks(ceil_div(count, threads)); }
 inline dim3 warps_for(int64_t count, unsigned threads) { return blocks(ceil_div(count, threads / kWarp)); }
 
-/// A thread for each chunk of each row of a matrix: its place costs no division, of which an element-wise kernel has
-/// time for few.
+/// A thread for each chunk of each row of a matrix. Finding its place needs no division; an element-wise kernel has
+/// time for few of them.
 struct RowGrid {
   dim3 grid, threads;
 
@@ -175,11 +175,11 @@ struct RowGrid {
     grid.y = static_cast<unsigned>(across);
   }
 };
-/// The same in the kernel: the row (which may be behind the last) and the first column (likewise).
+/// The same in the kernel: the row (it may be after the last one) and the first column (likewise).
 __device__ inline int64_t grid_row() { return static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y; }
 __device__ inline int64_t grid_column() { return static_cast<int64_t>(blockIdx.y * blockDim.x + threadIdx.x) * kChunk; }
 
-/// Eight neighbours in bf16, as they lie in memory.
+/// Eight neighbours in bf16, as they are in memory.
 struct HalfChunk {
   uint4 bits;
 
@@ -207,7 +207,7 @@ struct HalfChunk {
   }
 };
 
-/// Whether a matrix can be taken in HalfChunks, or is absent.
+/// True if a matrix can be accessed in HalfChunks, or is absent.
 inline bool in_half_chunks(const Matrix& m, int64_t width) { return !m || (m.half && m.wide && width % kChunk == 0); }
 
 }  // namespace moe::cuda

@@ -1,7 +1,7 @@
 #pragma once
-/// Products of bf16 operands on the tensor cores that every supported GPU has (mma.sync): tiles of 128 x 128, four
-/// warps of 64 x 64 each, three stages of shared memory filled by cp.async. Rows must be aligned to 16 bytes and sizes
-/// along stored rows be multiples of 8.
+/// Products of bf16 operands on the tensor cores that every supported GPU has (mma.sync). Tiles are 128 x 128; four
+/// warps compute 64 x 64 each; cp.async fills three stages of shared memory. Rows must be aligned to 16 bytes, and
+/// sizes along stored rows must be multiples of 8.
 
 #include "backend/cuda/tensor_core.cuh"
 #include "backend/cuda/tile_problem.cuh"
@@ -16,17 +16,18 @@ constexpr int kOperandElements = kTile * kDepth;
 constexpr size_t kSharedBytes = size_t{2} * kStages * kOperandElements * sizeof(__nv_bfloat16);
 constexpr int kChunks = kOperandElements / kChunk / kThreads;  ///< 16-byte chunks of an operand's tile per thread
 
-/// A tile in shared memory. Along the reduced dimension (columns stored): 128 rows of 8 chunks; across it (rows
-/// stored): 64 rows of 16 chunks. Chunk c of row r lies at place c ^ (r % 8), so that eight rows' chunks of one number,
-/// which one ldmatrix reads, lie in different banks.
+/// A tile in shared memory. If stored columns run along the reduced dimension: 128 rows of 8 chunks; if stored rows do:
+/// 64 rows of 16 chunks. Chunk c of row r is at place c ^ (r % 8). So the chunks with one number in eight rows, which
+/// one ldmatrix reads, are in different banks.
 template <bool reduced_rows>
 struct Layout {
   static constexpr int kRowChunks = reduced_rows ? kTile / kChunk : kDepth / kChunk;
-  static constexpr int kRowsApart = kThreads / kRowChunks;  ///< between a thread's consecutive chunks
+  static constexpr int kRowsApart = kThreads / kRowChunks;  ///< distance between a thread's consecutive chunks
   __device__ static int at(int row, int chunk) { return (row * kRowChunks + (chunk ^ (row & 7))) * kChunk; }
 };
 
-/// What a thread copies of one operand: kChunks chunks of the same number, in rows kRowsApart from each other.
+/// The part of one operand that a thread copies: kChunks chunks with the same number, in rows that are kRowsApart
+/// apart.
 template <bool reduced_rows>
 struct Loader {
   using L = Layout<reduced_rows>;
@@ -56,7 +57,7 @@ struct Loader {
     }
   }
 
-  /// With stored rows along the reduction, the rows of the tile at k must have been picked before.
+  /// If stored rows run along the reduction, the rows of the tile at k must have been picked before.
   __device__ void load(__nv_bfloat16* shared, int64_t k, int64_t k_end) const {
     const int64_t column = (reduced_rows ? outer_begin : k) + chunk * kChunk;
     const bool inside = column < (reduced_rows ? outer_end : k_end);
@@ -126,7 +127,7 @@ __global__ void __launch_bounds__(kThreads, 2) kernel(TileProblem p) {
   float sum[4][8][4] = {};
   for (int64_t pass = 0; pass < passes; ++pass) {
     wait_for_copies<kStages - 2>();
-    __syncthreads();  // this pass's tile has arrived for all, and nobody reads the one that is loaded over next
+    __syncthreads();  // this pass's tile has arrived for all, and no thread reads the one that is overwritten next
     load(pass + kStages - 1);
     const __nv_bfloat16 *const at = stage(pass, false), *const bt = stage(pass, true);
 #pragma unroll

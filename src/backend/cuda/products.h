@@ -1,12 +1,12 @@
 #pragma once
-/// Matrix products of any kind, by the fastest kernel that can take them.
+/// Matrix products of any kind, with the fastest kernel that supports them.
 
 #include "backend/cuda/context.h"
 #include "ops/dense.h"
 
 namespace moe::cuda {
 
-/// Queues a Gemm: the operation itself, and a part of others.
+/// Queues a Gemm. Other operations use it too.
 void product(Context& context, const Gemm& op);
 
 }  // namespace moe::cuda

@@ -1,12 +1,12 @@
 #pragma once
-/// Products in f32 arithmetic on the ordinary cores: any types, strides and alignments.
+/// Products in f32 arithmetic on the ordinary cores, for any types, strides and alignments.
 
 #include "backend/cuda/tile_problem.cuh"
 
 namespace moe::cuda::simt {
 
 constexpr int kTile = 128;  ///< rows and columns of a block's tile
-constexpr int kDepth = 16;  ///< of the reduced dimension per pass
+constexpr int kDepth = 16;  ///< elements of the reduced dimension per pass
 constexpr int kThreads = 256;
 constexpr int kEach = 8;  ///< a thread computes 8 x 8 elements, as two by two quarters of 4 x 4
 constexpr int kPitch = kTile + 4;

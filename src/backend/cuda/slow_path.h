@@ -1,5 +1,5 @@
 #pragma once
-/// Operations that could not take the kernels meant for them say so, once each: a slow step would otherwise look like a
+/// Reports operations that could not use the kernels meant for them, each once. Otherwise a slow step would look like a
 /// slow GPU.
 
 #include <cstdint>

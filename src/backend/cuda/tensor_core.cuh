@@ -1,11 +1,11 @@
 #pragma once
-/// The instructions of the tensor cores that all supported GPUs have, and the asynchronous copies that feed them.
+/// The instructions of the tensor cores of all supported GPUs, and the asynchronous copies for their operands.
 
 #include <cuda_bf16.h>
 
 namespace moe::cuda {
 
-/// Starts the copy of 16 bytes to shared memory; zeros where not `valid`.
+/// Starts the copy of 16 bytes to shared memory; writes zeros if not `valid`.
 __device__ inline void copy_chunk(unsigned to, const void* global, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(global), "r"(valid ? 16 : 0)
                : "memory");
@@ -26,8 +26,8 @@ __device__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(pending) : "memory");
 }
 
-/// Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8, and gets of each matrix row l / 4,
-/// columns l % 4 * 2 and the next.
+/// Four 8 x 8 matrices. Lane l gives the address of row l % 8 of matrix l / 8. It gets row l / 4, columns l % 4 * 2 and
+/// the next, of each matrix.
 __device__ inline void load_matrices(const void* shared, unsigned (&out)[4]) {
   const auto from = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
@@ -36,7 +36,7 @@ __device__ inline void load_matrices(const void* shared, unsigned (&out)[4]) {
                : "memory");
 }
 
-/// The same of the transposed matrices.
+/// The same for the transposed matrices.
 __device__ inline void load_matrices_transposed(const void* shared, unsigned (&out)[4]) {
   const auto from = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"

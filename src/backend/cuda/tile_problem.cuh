@@ -1,18 +1,18 @@
 #pragma once
 /// One description of all products for the tile kernels: dense, by an expert's rows (GroupedGemm), by reduction over an
-/// expert's rows (GroupedGemmReduce). A kernel computes one tile of c per block and asks here which one.
+/// expert's rows (GroupedGemmReduce). A block computes one tile of c and asks here which one.
 
 #include "backend/cuda/kernel.cuh"
 
 namespace moe::cuda {
 
-/// A stored matrix whose rows may be picked. `reduced_rows`: its rows run along the reduced dimension (else its
+/// A stored matrix whose rows may be picked. `reduced_rows`: its rows run along the reduced dimension (otherwise its
 /// columns).
 struct Operand {
   const void* data;
-  int64_t step;  ///< elements from row to row
+  int64_t step;  ///< elements from one row to the next
   bool half;
-  const int* rows;  ///< stored row of row r, or null: r itself
+  const int* rows;  ///< stored row of row r; null: r itself
 };
 
 enum class Grouping { none, rows, reduction };
@@ -30,11 +30,11 @@ struct TileProblem {
   int64_t m, n, k;     ///< of one expert; m (rows) or k (reduction) is then an upper bound
   const int* offsets;  ///< [experts + 1]; grouping none: null
   const int4* tiles;   ///< grouping rows: (expert, first row, the expert's end) of each tile of rows; expert -1: none
-  const int* order;    ///< grouping reduction: the expert that comes i-th, or null: i
+  const int* order;    ///< grouping reduction: the expert at place i; null: i
   int64_t b_expert, c_expert;  ///< elements from one expert's matrix to the next
 };
 
-/// One block's part: rows [m_begin, m_end) and columns [n_begin, n) of c, reduced over [k_begin, k_end).
+/// The part of one block: rows [m_begin, m_end) and columns [n_begin, n) of c, reduced over [k_begin, k_end).
 struct Tile {
   Operand a, b;
   char* c;
@@ -44,13 +44,14 @@ struct Tile {
   bool empty;
 };
 
-/// What the table says of tile number `index` (grouping rows); asked for early, nobody waits for it.
+/// The table's entry for tile number `index` (grouping rows). If it is loaded early, no thread waits for it.
 __device__ inline int4 look_up_tile(const TileProblem& p, unsigned index, int tile_n) {
   return p.tiles[index / static_cast<unsigned>((p.n + tile_n - 1) / tile_n)];
 }
 
 /// Tile number `index`, columns fastest: neighbours share their rows of a, and an expert's b. With grouping by
-/// reduction, all tiles of an expert before those of the next. `found`: look_up_tile of it, with grouping by rows.
+/// reduction, all tiles of an expert come before those of the next. `found`: the result of look_up_tile for it, with
+/// grouping by rows.
 template <Grouping grouping>
 __device__ Tile find_tile(const TileProblem& p, unsigned index, int tile_m, int tile_n, const int4& found) {
   const auto columns = static_cast<unsigned>((p.n + tile_n - 1) / tile_n);
@@ -99,7 +100,7 @@ __device__ inline void store_element(const TileProblem& p, const Tile& t, int64_
   }
 }
 
-/// Stores two neighbouring columns of c, the second of which may lie outside.
+/// Stores two neighbouring columns of c. The second one may be outside.
 __device__ inline void store_pair(const TileProblem& p, const Tile& t, int64_t row, int64_t column, float x, float y) {
   if (row >= t.m_end || column >= p.n) return;
   const int64_t at = p.c_transposed ? column * p.c_step + row : row * p.c_step + column;

@@ -1,6 +1,6 @@
 #pragma once
-/// The instructions of Hopper's tensor cores (compute capability 9.0a): a warpgroup of four warps multiplies matrices
-/// that lie in shared memory.
+/// The instructions of Hopper's tensor cores (compute capability 9.0a). A warpgroup of four warps multiplies matrices
+/// in shared memory.
 
 #include <cstdint>
 
@@ -8,7 +8,7 @@
 
 namespace moe::cuda::hopper {
 
-/// A barrier in shared memory: `count` arrivals end a phase, phases alternate between parity 0 and 1.
+/// A barrier in shared memory. `count` arrivals end a phase; phases alternate between parity 0 and 1.
 __device__ inline unsigned shared_address(const void* shared) {
   return static_cast<unsigned>(__cvta_generic_to_shared(shared));
 }
@@ -18,10 +18,10 @@ __device__ inline void init_barrier(uint64_t* barrier, unsigned count) {
 __device__ inline void arrive(uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(shared_address(barrier)) : "memory");
 }
-/// Waits until the phase of this parity has ended. A barrier at which nobody arrives ends the kernel, after seconds,
-/// with an error that names its operation: the program would hang otherwise.
+/// Waits until the phase of this parity has ended. If the arrivals never come, this ends the kernel after some seconds,
+/// with an error that names the operation; otherwise the program would hang.
 __device__ inline void wait(uint64_t* barrier, unsigned parity) {
-  constexpr unsigned kMostTries = 1u << 25;  // a try itself waits for a while
+  constexpr unsigned kMostTries = 1u << 25;  // a try itself waits for some time
   const unsigned address = shared_address(barrier);
   for (unsigned tries = 0; tries < kMostTries; ++tries) {
     unsigned done;
@@ -39,17 +39,17 @@ __device__ inline void wait(uint64_t* barrier, unsigned parity) {
   __trap();
 }
 
-/// Arrives, and lets the phase wait for so many bytes of bulk copies as well.
+/// Arrives, and makes the phase also wait for this number of bytes of bulk copies.
 __device__ inline void expect_bytes(uint64_t* barrier, unsigned bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(shared_address(barrier)), "r"(bytes)
                : "memory");
 }
-/// Makes barriers that this thread has initialised known to the copy engine, which counts bytes at them.
+/// Makes barriers that this thread has initialised visible to the copy engine, which counts bytes at them.
 __device__ inline void publish_barriers() {
   asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
   asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
 }
-/// Starts the bulk copy of the map's box at (x, y, z), innermost first; what lies outside the tensor becomes zeros.
+/// Starts the bulk copy of the map's box at (x, y, z), innermost first. Elements outside the tensor become zeros.
 __device__ inline void copy_box(const CUtensorMap& map, void* shared, uint64_t* barrier, int x, int y, int z) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], "
@@ -58,18 +58,18 @@ __device__ inline void copy_box(const CUtensorMap& map, void* shared, uint64_t* 
       : "memory");
 }
 
-/// Arrives once all copies (cp.async) that this thread has started are done; counts as one of the barrier's arrivals.
+/// Arrives when all copies (cp.async) that this thread has started are done. Counts as one of the barrier's arrivals.
 __device__ inline void arrive_after_copies(uint64_t* barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];\n" ::"r"(shared_address(barrier)) : "memory");
 }
 
-/// Orders the writes to shared memory that this thread knows of, its own or through a barrier, before what the tensor
-/// cores read for it afterwards. By the reader: the writer's fence would wait for all its copies, those of later stages
-/// too.
+/// Orders the writes to shared memory that this thread knows of (its own, or through a barrier) before later reads by
+/// the tensor cores. The reading thread runs this fence: in the writing thread it would wait for all copies, also those
+/// of later stages.
 __device__ inline void show_to_tensor_cores() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
 
-/// How a tile lies in shared memory, in the hardware's 128-byte swizzle: lines of 64 bf16 elements, whose 16-byte chunk
-/// c in line l is at place c ^ (l % 8), eight lines a group of 1024 bytes.
+/// The layout of a tile in shared memory, in the hardware's 128-byte swizzle: lines of 64 bf16 elements; the 16-byte
+/// chunk c of line l is at place c ^ (l % 8); eight lines form a group of 1024 bytes.
 ///   reduced dimension along the lines: a line per row of the operand; rows 8 apart are 1024 bytes apart (`stride`).
 ///   reduced dimension across: a line per index of the reduced dimension, 8 of which are 1024 bytes apart (`stride`);
 ///   the operand's rows 64 apart are `leading` bytes apart.
@@ -79,7 +79,8 @@ __device__ inline uint64_t descriptor(const void* shared, unsigned leading, unsi
   return field(shared_address(shared)) | field(leading) << 16 | field(stride) << 32 | kSwizzle128;
 }
 
-/// Called before a role that needs fewer, or more, registers than the kernel was compiled for; by whole warpgroups.
+/// Changes the number of registers for a role that needs fewer or more than the kernel was compiled for. For whole
+/// warpgroups.
 template <int count>
 __device__ void give_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(count));
@@ -89,7 +90,7 @@ __device__ void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(count));
 }
 
-/// Registers and shared memory may be used by the products that follow.
+/// From here on products may use the registers and shared memory.
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory"); }
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory"); }
 /// Waits until at most `pending` committed groups are unfinished.
@@ -98,16 +99,16 @@ __device__ void wait_for_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(pending) : "memory");
 }
 
-/// After a wait: the sums are read now, not before (the compiler knows nothing of products that are under way).
+/// After a wait: tells the compiler that the sums are read now, not before (it does not know about running products).
 template <int count>
 __device__ void settle(float (&d)[count]) {
 #pragma unroll
   for (float& value : d) asm volatile("" : "+f"(value)::"memory");
 }
 
-/// d (64 x 256, f32) += a (64 x 16) b (16 x 256), bf16 in shared memory. `a_across`, `b_across`: the reduced dimension
-/// runs across the operand's lines. Lane l of warp w holds rows 16 w + l / 4 (d[4 j], d[4 j + 1]) and 8 more (d[4 j +
-/// 2], d[4 j + 3]), columns 8 j + l % 4 * 2 and the next.
+/// d (64 x 256, f32) += a (64 x 16) b (16 x 256), with bf16 in shared memory. `a_across`, `b_across`: the reduced
+/// dimension runs across the operand's lines. Lane l of warp w holds rows 16 w + l / 4 (d[4 j], d[4 j + 1]) and 8 more
+/// (d[4 j + 2], d[4 j + 3]), columns 8 j + l % 4 * 2 and the next.
 template <int a_across, int b_across>
 __device__ void multiply_add(float (&d)[128], uint64_t a, uint64_t b) {
   asm volatile(

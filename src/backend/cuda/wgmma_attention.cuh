@@ -1,6 +1,6 @@
 #pragma once
-/// What attention needs of Hopper beside wgmma.cuh: products 64 and 128 columns wide whose first operand lies in shared
-/// memory or in registers, results that leave through shared memory, and barriers of some warps.
+/// Hopper instructions that attention needs besides wgmma.cuh: products 64 and 128 columns wide whose first operand is
+/// in shared memory or in registers, results that leave through shared memory, and barriers of some warps.
 
 #include <cuda_bf16.h>
 
@@ -8,36 +8,37 @@
 
 namespace moe::cuda::hopper {
 
-/// Waits until `threads` threads have come to barrier `id` (1 to 15); whole warps.
+/// Waits until `threads` threads have come to barrier `id` (1 to 15). For whole warps.
 __device__ inline void meet(int id, int threads) {
   asm volatile("bar.sync %0, %1;\n" ::"r"(id), "r"(threads) : "memory");
 }
-/// Counts among them without waiting.
+/// Counts as one of them without waiting.
 __device__ inline void pass_by(int id, int threads) {
   asm volatile("bar.arrive %0, %1;\n" ::"r"(id), "r"(threads) : "memory");
 }
 
-/// Four 8 x 8 matrices of bf16, as multiply leaves their sums: lane l gives the address of row l % 8 of matrix l / 8.
+/// Stores four 8 x 8 matrices of bf16 from multiply's sums. Lane l gives the address of row l % 8 of matrix l / 8.
 __device__ inline void store_matrices(void* shared, unsigned a, unsigned b, unsigned c, unsigned d) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};\n" ::"r"(shared_address(shared)),
                "r"(a), "r"(b), "r"(c), "r"(d)
                : "memory");
 }
 
-/// Starts the copy of a box from shared memory to (x, y, z) of the map's tensor; what lies outside it is left out.
+/// Starts the copy of a box from shared memory to (x, y, z) of the map's tensor. Elements outside the tensor are
+/// skipped.
 __device__ inline void store_box(const CUtensorMap& map, const void* shared, int x, int y, int z) {
   asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%2, %3, %4}], [%1];\n" ::"l"(&map),
                "r"(shared_address(shared)), "r"(x), "r"(y), "r"(z)
                : "memory");
 }
 __device__ inline void commit_stores() { asm volatile("cp.async.bulk.commit_group;\n" ::: "memory"); }
-/// Until the copy engine has read what this thread told it to store, except the last `pending` groups.
+/// Waits until the copy engine has read what this thread told it to store, except the last `pending` groups.
 template <int pending>
 __device__ void wait_until_stores_have_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;\n" ::"n"(pending) : "memory");
 }
 
-/// Starts the copy of `bytes` (a multiple of 16, at aligned addresses) that the barrier waits for.
+/// Starts a copy of `bytes` bytes (a multiple of 16, at aligned addresses) that the barrier waits for.
 __device__ inline void copy_bytes(const void* global, void* shared, uint64_t* barrier, unsigned bytes) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::"r"(
                    shared_address(shared)),
@@ -45,7 +46,7 @@ __device__ inline void copy_bytes(const void* global, void* shared, uint64_t* ba
                : "memory");
 }
 
-/// After a wait: operands in registers may change from here on, not before.
+/// After a wait: tells the compiler that operands in registers may change from here on, not before.
 template <int count>
 __device__ void settle(unsigned (&a)[count][4]) {
 #pragma unroll
@@ -55,9 +56,10 @@ __device__ void settle(unsigned (&a)[count][4]) {
   }
 }
 
-/// d (64 x 64 or 128, f32) = [keep: d +] a (64 x 16) b (16 x columns). The sums lie as multiply_add's in wgmma.cuh do.
-/// `a`: shared memory, reduced along its lines, or registers (lane l of warp w: row 16 w + l / 4, columns l % 4 * 2 and
-/// the next; the row 8 below; then both 8 columns on). `b_across`: the reduced dimension runs across b's lines.
+/// d (64 x 64 or 128, f32) = [keep: d +] a (64 x 16) b (16 x columns). The sums have the layout of multiply_add in
+/// wgmma.cuh. `a` is in shared memory, reduced along its lines, or in registers (lane l of warp w: row 16 w + l / 4,
+/// columns l % 4 * 2 and the next; then the row 8 below; then both, 8 columns further). `b_across`: the reduced
+/// dimension runs across b's lines.
 template <int b_across>
 __device__ void multiply(float (&d)[32], uint64_t a, uint64_t b, bool keep) {
   asm volatile(

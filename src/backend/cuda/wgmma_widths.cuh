@@ -1,6 +1,6 @@
 #pragma once
-/// Hopper's matrix instruction for the tile widths that products use, one function per width; the text is regular: all
-/// registers of the sums, in order, then the two descriptors and how each operand lies.
+/// Hopper's matrix instruction for the tile widths that products use, with one function per width. Their text is
+/// regular: all registers of the sums in order, then the two descriptors, then the orientation of each operand.
 
 #include "backend/cuda/wgmma.cuh"
 
@@ -10,8 +10,8 @@
 
 namespace moe::cuda::hopper {
 
-/// d (64 x columns, f32) += a (64 x 16) b (16 x columns), bf16 in shared memory; as multiply_add in wgmma.cuh, for any
-/// width that has a specialisation here.
+/// d (64 x columns, f32) += a (64 x 16) b (16 x columns), with bf16 in shared memory, like multiply_add in wgmma.cuh,
+/// for every width that is specialised here.
 template <int columns, int a_across, int b_across>
 struct MultiplyAdd;
 
