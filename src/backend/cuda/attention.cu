@@ -18,7 +18,7 @@ __global__ void delta_kernel(Matrix d_out, Matrix out, float* delta, int64_t cou
   if (threadIdx.x % kWarp == 0) delta[index] = sum;
 }
 
-/// A warp for 32 tokens: the last token of a document tells all of the document.
+/// A warp for 32 tokens. The last token of a document writes the result for the whole document.
 __global__ void last_query_kernel(const int* segment_start, int tokens, int* last_query) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int t = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);

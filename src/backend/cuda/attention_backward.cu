@@ -1,6 +1,6 @@
 // Attention's backward pass on the tensor cores: one kernel for dq, whose blocks own queries, and one for dk and dv,
-// whose blocks own keys. Both recompute the probabilities from lse; nothing is added by atomics, so the bits are always
-// the same.
+// whose blocks own keys. Both compute the probabilities again from lse. They add nothing with atomics, so the bits are
+// always the same.
 
 #include "backend/cuda/attention_tiles.cuh"
 

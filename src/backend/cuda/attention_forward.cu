@@ -1,5 +1,5 @@
-// Attention's forward pass on the tensor cores (FlashAttention): a block owns 64 queries of one head and walks over
-// tiles of 64 keys, two of them in shared memory at a time.
+// Attention's forward pass on the tensor cores (FlashAttention). A block owns 64 queries of one head and visits tiles
+// of 64 keys, two of them in shared memory at a time.
 
 #include "backend/cuda/attention_tiles.cuh"
 
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kThreads)
       value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 1));
       value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 2));
       value = fmaxf(value * scale, largest[half]);
-      base[half] = value == -INFINITY ? 0.0f : value;  // a row that has seen no key yet: every exponential is 0
+      base[half] = value == -INFINITY ? 0.0f : value;  // a row that has not seen a key yet: every exponential is 0
       shrink[half] = exp2_fast(largest[half] - base[half]);
       largest[half] = value;
       total[half] *= shrink[half];
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = 0; i < 4; ++i) sum[j][i] *= shrink[i / 2];
     }
     weighted_rows<kSize>(scores, values + pass % 2 * kTile, sum);
-    __syncthreads();  // before the next load writes over what was read
+    __syncthreads();  // before the next load overwrites what was read
   }
   wait_for_copies<0>();
 #pragma unroll

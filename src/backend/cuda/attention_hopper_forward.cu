@@ -1,6 +1,6 @@
-// Attention's forward pass on Hopper (after FlashAttention-3): a block owns 128 queries of a head and walks over tiles
-// of 128 keys from the queries' own backwards. The next tile's scores are under way while this one's weights are made;
-// the two warpgroups take turns, so that one multiplies while the other does its exponentials.
+// Attention's forward pass on Hopper (after FlashAttention-3). A block owns 128 queries of a head and visits tiles of
+// 128 keys, from the queries' own backwards. The next tile's scores are computed while this tile's weights are made.
+// The two warpgroups take turns, so that one multiplies while the other computes exponentials.
 
 #include "backend/cuda/attention.h"
 #include "backend/cuda/hopper_attention.cuh"
@@ -27,7 +27,8 @@ struct Shared {
       (2 * kOwnElements + 2 * kStages * kTileElements) * sizeof(Element) + sizeof(Barriers);
 };
 
-/// The warp's next queries: the last first, which see most keys, and all heads of some queries before the next.
+/// The warp's next queries. The last queries, which see the most keys, come first, and all heads of some queries come
+/// before the next queries.
 __device__ Work next_work(const Problem& p) {
   const int piece = take(p);
   if (piece < 0) return {-1, 0, 0, 0};
@@ -77,11 +78,11 @@ __device__ void load_tiles(const Problem& p, const CUtensorMap& q, const CUtenso
   }
 }
 
-/// The softmax of one tile over those before it.
+/// The softmax of one tile, combined with the tiles before it.
 struct Softmax {
   float largest[2] = {-INFINITY, -INFINITY};  ///< of the scaled scores, to the base 2
   float total[2] = {0, 0};                    ///< of this lane's columns
-  float shrink[2] = {0, 0};                   ///< what the sums of the tiles before are to be multiplied by
+  float shrink[2] = {0, 0};                   ///< the factor for the sums of the tiles before
 
   /// Scores become weights.
   __device__ void add(float (&scores)[kKeys / 2], float scale) {
@@ -98,7 +99,7 @@ struct Softmax {
       found = fmaxf(found, __shfl_xor_sync(0xffffffffu, found, 1));
       found = fmaxf(found, __shfl_xor_sync(0xffffffffu, found, 2));
       found = fmaxf(found * scale, largest[half]);
-      base[half] = found == -INFINITY ? 0.0f : found;  // a row that has seen no key yet: every weight is 0
+      base[half] = found == -INFINITY ? 0.0f : found;  // a row that has not seen a key yet: every weight is 0
       shrink[half] = exp2_fast(largest[half] - base[half]);
       largest[half] = found;
     }

@@ -1,6 +1,6 @@
-// dk and dv on Hopper: a block owns 128 keys of a head and walks over tiles of 64 queries, from the keys' own to the
-// last query of their documents, of every head that reads them. Scores are transposed: keys are their rows, so that
-// they are the first operand of the products for dv and dk as they are, in registers.
+// dk and dv on Hopper. A block owns 128 keys of a head and visits tiles of 64 queries, from the keys' own to the last
+// query of their documents, for every head that reads them. Scores are transposed: their rows are keys. So they can be
+// the first operand of the products for dv and dk directly from registers.
 
 #include "backend/cuda/attention_hopper_backward.h"
 #include "backend/cuda/hopper_attention.cuh"
@@ -23,7 +23,7 @@ struct Memory {
   Columns columns[kStages];
   uint64_t own_full, own_empty, full[kStages], empty[kStages];
   Work work;
-  int last[kOwned];  ///< last_query of the owned keys, -1 behind the last token
+  int last[kOwned];  ///< last_query of the owned keys; -1 after the last token
 };
 
 template <int kSize>
@@ -36,7 +36,8 @@ struct Maps {
   CUtensorMap q, k, v, d_out, dk, dv;
 };
 
-/// The warp's next keys: the first first, which most queries see. `segment_start` of p: last_query.
+/// The warp's next keys. The first keys, which the most queries see, come first. `segment_start` of p is last_query
+/// here.
 __device__ Work next_work(const Problem& p) {
   const int piece = take(p);
   if (piece < 0) return {-1, 0, 0, 0};
@@ -132,7 +133,7 @@ __device__ void multiply_tiles(const Problem& p, const Maps& maps, const Element
     for (int i = 0; i < kSize / 2; ++i) k_sum[i] = v_sum[i] = 0;
     for (int pass = 0, all = work.passes * p.group, query = work.begin; pass < all; ++pass) {
       wait(m.full + ring.stage, ring.parity);
-      // Unless not one of these queries sees one of this half's keys:
+      // Unless none of these queries sees one of this half's keys:
       if (query + kQueries > half_first && query <= half_last) {
         const uint64_t stage = stages + ring.stage * 2 * kTileStep;
         const Columns& columns = m.columns[ring.stage];
@@ -155,7 +156,7 @@ __device__ void multiply_tiles(const Problem& p, const Maps& maps, const Element
         pack<kQueries / 16>(scores, weights);
         wait_for_products<0>();
         settle(d_scores);
-        if (pass + 1 == all) arrive(&m.own_empty);  // early: the next keys come while these are finished
+        if (pass + 1 == all) arrive(&m.own_empty);  // early: the next keys are loaded while these are finished
         begin_products();
         weighted_rows(v_sum, weights, stage + kTileStep);
         commit_products();

@@ -1,5 +1,5 @@
-// dq on Hopper: a block owns 128 queries of a head and walks over tiles of 64 keys from the queries' own backwards. The
-// rows of q and d_out stay in registers. The next tile's scores are under way while this tile's part of dq is added.
+// dq on Hopper. A block owns 128 queries of a head and visits tiles of 64 keys, from the queries' own backwards. The
+// rows of q and d_out stay in registers. The next tile's scores are computed while this tile's part of dq is added.
 
 #include "backend/cuda/attention_hopper_backward.h"
 #include "backend/cuda/hopper_attention.cuh"
@@ -16,7 +16,7 @@ constexpr int kStages = 3;
 struct Memory {
   uint64_t own_full, own_empty, full[kStages], empty[kStages];
   Work work;
-  int start[kOwned];  ///< segment_start of the owned queries, -1 behind the last token
+  int start[kOwned];  ///< segment_start of the owned queries; -1 after the last token
   float lse[kOwned];
 };
 
@@ -34,9 +34,9 @@ __device__ Work next_work(const Problem& p) {
   const int piece = take(p);
   if (piece < 0) return {-1, 0, 0, 0};
   const int tiles = p.pieces / p.heads;
-  const int first = (tiles - 1 - piece / p.heads) * kOwned;  // those that see most keys first
+  const int first = (tiles - 1 - piece / p.heads) * kOwned;  // the queries that see the most keys first
   const int start = first_key(p, first);
-  // At least the queries' own tiles, also where all is padding.
+  // At least the queries' own tiles, even if all is padding.
   return {piece % p.heads, first, first + kHalf, max(kOwned / kKeys, (first + kOwned - start / kKeys * kKeys) / kKeys)};
 }
 
@@ -157,7 +157,7 @@ __device__ void multiply_tiles(const Problem& p, const CUtensorMap& dq, const Ho
       }
     };
     int pass = 0;
-    if (group == 0) {  // keys behind this half's queries
+    if (group == 0) {  // keys after this half's queries
       wait(m.full + ring.stage, ring.parity);
       speak(m.empty + ring.stage);
       ring.advance();

@@ -12,7 +12,7 @@ bool in_chunks(const View& view) {
 template <class Op>
 CudaPath choose(const Op& op, std::initializer_list<View> views, CudaPath forced, int compute_capability) {
   const int64_t size = op.q.size(1) / op.heads;
-  // A scale above 0: the largest score stays so when scaled.
+  // With a scale above 0, the largest score stays the largest when scaled.
   bool tensor = forced != CudaPath::simt && size % kChunk == 0 && size <= 128 && op.scale > 0;
   for (const View& view : views) tensor = tensor && in_chunks(view);
   if (!tensor) return CudaPath::simt;

@@ -1,6 +1,6 @@
-// Attention in f32 arithmetic. A block owns 32 rows (queries, or keys in the backward pass of keys and values) of one
-// head and walks over tiles of the others in shared memory. Four neighbouring threads share a row: each computes a
-// quarter of its scores, then a quarter of its sums.
+// Attention in f32 arithmetic. A block owns 32 rows of one head (queries; keys in the backward pass of keys and values)
+// and visits tiles of the others in shared memory. Four neighbouring threads share a row: each computes a quarter of
+// its scores, then a quarter of its sums.
 
 #include "backend/cuda/attention.h"
 #include "backend/cuda/kernel.cuh"
@@ -9,12 +9,12 @@ namespace moe::cuda {
 namespace {
 
 constexpr int kOwn = 32;    ///< rows that a block owns
-constexpr int kOther = 16;  ///< rows of a tile that it walks over
+constexpr int kOther = 16;  ///< rows of a tile that the block visits
 constexpr int kThreads = 4 * kOwn;
 constexpr int kQuarter = kOther / 4;
 
-/// `count` rows of one head from row `first` on, zeros behind row `rows`, as f32 with one element between rows so that
-/// rows start in different banks.
+/// `count` rows of one head from row `first` on, with zeros from row `rows` on, as f32. One element between rows makes
+/// them start in different banks.
 __device__ void load_rows(const Matrix& m, int64_t first, int count, int64_t rows, int64_t column, int size,
                           float* shared) {
   for (int i = static_cast<int>(threadIdx.x); i < count * size; i += kThreads) {
@@ -39,7 +39,7 @@ __device__ float row_sum(float value) {
   return value + __shfl_xor_sync(0xffffffffu, value, 2);
 }
 
-/// The first key that any of the block's queries sees; `tokens` when none sees any.
+/// The first key that any of the block's queries sees; `tokens` if none sees any.
 __device__ int64_t first_key(const int* segment_start, int64_t query, int64_t tokens) {
   __shared__ int shared[kOwn];
   if (threadIdx.x < kOwn) {
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kThreads)
   if (part == 0) lse[t * lse_step + blockIdx.y] = start < 0 ? 0.0f : largest + logf(total);
 }
 
-/// A score's probability and the gradient of the score, from what the forward pass left.
+/// The probability of a score, and the score's gradient, from the results of the forward pass.
 struct Weight {
   float probability, d_score;
 };
@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// The block owns keys; for each query head of their group, in order, it walks over the queries that may see them.
+/// The block owns keys. For each query head of their group, in order, it visits the queries that may see them.
 template <int kMost>
 __global__ void __launch_bounds__(kThreads)
     backward_kv_kernel(Matrix q, Matrix k, Matrix v, const int* segment_start, Matrix d_out, const float* lse,

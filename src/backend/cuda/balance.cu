@@ -9,9 +9,9 @@ constexpr unsigned kThreads = 256;
 constexpr int kCountedTokens = 256;        ///< of a block
 constexpr int kMostCountedColumns = 1024;  ///< that a block counts in shared memory
 
-/// A block counts some tokens by itself, those of its first token's group, and then adds what it has: a few addresses
-/// that all slots add to would be a queue. Integers: the order of the additions does not matter. A column that an
-/// earlier choice of the token reached is not counted again.
+/// A block first counts some tokens by itself, those in the group of its first token, and then adds its counts. If all
+/// slots added to a few addresses, they would have to wait for each other. With integers the order of the additions
+/// does not matter. A column that an earlier choice of the token reached is not counted again.
 __global__ void counts_kernel(const int* ids, int64_t id_step, const int* group, int members, int* counts,
                               int64_t counts_step, int64_t tokens, int count, int columns) {
   __shared__ int mine[kMostCountedColumns];
@@ -37,7 +37,7 @@ __global__ void counts_kernel(const int* ids, int64_t id_step, const int* group,
   }
 }
 
-/// One thread per element; the few counts of a device group are added again by each of its experts.
+/// One thread per element. The few counts of a device group are added again for each of its experts.
 __global__ void coefficients_kernel(const int* counts, int64_t counts_step, const int* group_tokens,
                                     const float* inv_tokens, int top_k, float alpha, int devices, float offset,
                                     float* coefficients, int64_t step, bool accumulate, int64_t groups, int experts,
@@ -58,8 +58,8 @@ __global__ void coefficients_kernel(const int* counts, int64_t counts_step, cons
   *target = (accumulate ? *target : 0.0f) + static_cast<float>(value);
 }
 
-/// Partial sums of a loss, one per block of warps: a warp takes every warps-th token, so that which token falls to whom
-/// is given by the shape alone.
+/// Partial sums of a loss, one per block of warps. A warp takes every warps-th token, so the division depends only on
+/// the shape.
 struct Partials {
   const int* group;
   double* sums;
@@ -122,7 +122,7 @@ __global__ void balance_total_kernel(const double* partials, int64_t count, floa
   if (threadIdx.x == 0) *loss += static_cast<float>(sum);
 }
 
-/// Runs `partials_kernel` and adds what it found to `loss`.
+/// Runs `partials_kernel` and adds its result to `loss`.
 template <class... Parameters, class... Args>
 void add_loss(Context& context, const char* operation, const View& group, const View& loss,
               void (*partials_kernel)(Partials, Parameters...), Args... args) {
@@ -138,7 +138,7 @@ void add_loss(Context& context, const char* operation, const View& group, const 
 
 constexpr double kFixedPoint = 4294967296.0;  // 2^32
 
-/// One thread per value. Sums in fixed point: integers add up to the same whatever their order.
+/// One thread per value. Sums are in fixed point: integers give the same sum in any order.
 __global__ void sums_kernel(const float* values, int64_t step, const int* ids, int64_t id_step, const int* group,
                             unsigned long long* sums, int64_t tokens, int count, int experts) {
   const int64_t slot = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;

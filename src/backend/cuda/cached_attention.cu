@@ -8,7 +8,7 @@ constexpr unsigned kThreads = 128;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kEach = static_cast<int>(kMostHeadSize) / kWarp;  ///< elements of a head per lane
 
-/// A cache [S, L, C]: the first sequence's rows, and the elements from one sequence to the next.
+/// A cache [S, L, C]: the rows of the first sequence, and the number of elements from one sequence to the next.
 struct Cache {
   Matrix first;
   int64_t step;
@@ -37,7 +37,7 @@ __global__ void append_kernel(Matrix x, const int* sequence, const int* position
   store_chunk(cache.of(sequence[t]), positions[t], c, width, v);
 }
 
-/// What a warp has summed up over its keys.
+/// The sums of a warp over its keys.
 struct Partial {
   float largest, total;
   float sum[kEach];

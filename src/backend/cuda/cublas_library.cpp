@@ -9,8 +9,8 @@
 namespace moe::cuda {
 namespace {
 
-/// The version that this program was compiled for, wherever the system looks for libraries; else the very file that
-/// lay beside the compiler.
+/// The version that this program was compiled for, wherever the system searches for libraries; otherwise the file
+/// beside the compiler.
 void* open_library() {
   const std::string name = fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR);
   if (void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;

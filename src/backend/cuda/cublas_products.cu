@@ -22,7 +22,7 @@ int alignment_of(const void* address) {
 
 }  // namespace
 
-/// A product as the library knows it. It stores matrices by columns, so it is given c^T = b^T a^T.
+/// A product in the form of the library. The library stores matrices by columns, so it computes c^T = b^T a^T.
 struct CublasProducts::Plan {
   cublasLtMatmulDesc_t product = nullptr;
   cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
@@ -56,7 +56,7 @@ const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t work
   const Key key{op.c.size(0),   op.c.size(1), k,          op.a.stride[0], op.b.stride[0],
                 op.c.stride[0], flags,        alignments, workspace_bytes};
   if (const auto known = plans_.find(key); known != plans_.end()) return *known->second;
-  auto made = std::make_unique<Plan>();  // kept when it is whole: a later call must not take half of one
+  auto made = std::make_unique<Plan>();  // stored only when it is complete: a later call must not use an incomplete one
   Plan& plan = *made;
 
   check(cublas().MatmulDescCreate(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
@@ -65,7 +65,7 @@ const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t work
   check(cublas().MatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_TRANSA, &of_b, sizeof(of_b)), "transposing");
   check(cublas().MatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, &of_a, sizeof(of_a)), "transposing");
   const auto layout = [](cublasLtMatrixLayout_t* result, const View& view) {
-    // A single row or column may have any stride; the library wants one that fits.
+    // A single row or column may have any stride; the library requires one that fits.
     const int64_t step = std::max(view.stride[0], view.size(1));
     check(cublas().MatrixLayoutCreate(result, type_of(view), static_cast<uint64_t>(view.size(1)),
                                       static_cast<uint64_t>(view.size(0)), step),
@@ -81,7 +81,8 @@ const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t work
     check(cublas().MatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)), "stating a preference");
   };
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{workspace_bytes});
-  // Parts of the reduced dimension may be summed apart, but in f32: sums in c's own bf16 would round once per part.
+  // Parts of the reduced dimension may be summed separately, but in f32: sums in c's own bf16 would round once per
+  // part.
   prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
          static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<uint32_t>(align_b));

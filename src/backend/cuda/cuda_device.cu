@@ -9,15 +9,15 @@ namespace moe::cuda {
 namespace {
 
 constexpr int kOldestCapability = 80;  // bf16 tensor cores
-/// Kernels are loaded to the GPU when they first run, those of cuBLASLt too, and an allocation ends at a page's
-/// boundary.
+/// Kernels, also those of cuBLASLt, are loaded to the GPU when they first run, and an allocation ends at the boundary
+/// of a page.
 constexpr int64_t kReservedBytes = int64_t{256} << 20;
 
 }  // namespace
 
 void check(cudaError_t status, const char* attempted) {
   if (status == cudaSuccess) return;
-  cudaGetLastError();  // or the next launch would report this failure as its own
+  cudaGetLastError();  // otherwise the next launch would report this failure as its own
   fail("{} failed on the GPU: {} ({})", attempted, cudaGetErrorString(status), cudaGetErrorName(status));
 }
 
@@ -103,7 +103,7 @@ void CudaDevice::download(void* host, const void* device, size_t bytes) {
     check_stream(cudaEventSynchronize(down_.done[half]));
     std::memcpy(static_cast<char*>(host) + part * Pinned::kHalf, down_.half(half), size_of_part(part));
   }
-  staged_ = 0;  // what was queued before is done
+  staged_ = 0;  // all earlier work is done
 }
 
 void CudaDevice::synchronize() { wait(); }
@@ -150,7 +150,7 @@ namespace {
 
 __global__ void probe_kernel() {}
 
-/// Whether the program holds code that GPU 0 can run: machine code for it, or PTX for the driver to compile.
+/// True if the program has code that GPU 0 can run: machine code for it, or PTX that the driver can compile.
 bool has_code() {
   cudaFuncAttributes attributes;
   const cudaError_t status = cudaFuncGetAttributes(&attributes, probe_kernel);

@@ -15,8 +15,8 @@ __global__ void embed_kernel(const int* tokens, Matrix table, Matrix y, int64_t 
   store_chunk(y, row, c, width, v);
 }
 
-/// Equal tokens lie side by side; of a run that is longer than `piece` every piece is added apart, so that a common
-/// token (padding is one) holds up nobody. Which piece a block has is given by the place of its first row.
+/// Equal tokens are adjacent. A run longer than `piece` is added in pieces, so that a very common token (such as
+/// padding) delays nothing. A piece is identified by the place of its first row.
 struct Pieces {
   Sorted sorted;
   int rows, piece;
@@ -24,7 +24,7 @@ struct Pieces {
   int64_t width;
 
   __device__ int key(int i) const { return sorted.keys[i]; }
-  /// The first place from `first` on whose token is larger, or not smaller, than that at `first`.
+  /// The first place from `first` on whose token is larger than, or not smaller than, that at `first`.
   __device__ int run_begin(int i) const {
     int low = 0, high = i;
     while (low < high) {
@@ -37,15 +37,15 @@ struct Pieces {
     }
     return low;
   }
-  /// Whether a run is cut: then its rows reach beyond one piece.
+  /// True if a run is divided: then its rows are in more than one piece.
   __device__ bool is_long(int begin) const { return begin + piece < rows && key(begin + piece) == key(begin); }
   __device__ float* sum(int begin, int i) const {
     return sums + (2 * (i / piece) + (begin == i ? 1 : 0)) * width;  // two long runs never share a place
   }
 };
 
-/// A block for each row; those at the first row of a piece add it up, in the order of t. A run of one piece goes into
-/// the table.
+/// A block for each row. The blocks at the first row of a piece add the piece, in the order of t. A run with only one
+/// piece goes directly into the table.
 __global__ void embed_backward_kernel(Pieces p, Matrix dy, Matrix d_table) {
   const int first = static_cast<int>(blockIdx.x), token = p.key(first);
   const bool starts = first == 0 || p.key(first - 1) != token;
@@ -74,7 +74,7 @@ __global__ void embed_backward_kernel(Pieces p, Matrix dy, Matrix d_table) {
   }
 }
 
-/// The pieces of long runs, in order, into the table.
+/// Adds the pieces of long runs to the table, in order.
 __global__ void embed_pieces_kernel(Pieces p, Matrix d_table) {
   const int begin = static_cast<int>(blockIdx.x), token = p.key(begin);
   if ((begin > 0 && p.key(begin - 1) == token) || !p.is_long(begin)) return;
@@ -110,7 +110,7 @@ __global__ void cross_entropy_kernel(Matrix logits, const int* targets, const fl
       sum *= expf(largest - chunk_largest);
       largest = chunk_largest;
     }
-    const float base = largest == -INFINITY ? 0.0f : largest;  // nothing but -inf so far: exponentials of it are 0
+    const float base = largest == -INFINITY ? 0.0f : largest;  // only -inf so far: its exponentials are 0
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) sum += i < count ? expf(v[i] - base) : 0.0f;
   }
@@ -118,7 +118,7 @@ __global__ void cross_entropy_kernel(Matrix logits, const int* targets, const fl
   sum = block_sum(largest == -INFINITY ? sum : sum * expf(largest - row_largest), shared);
   if (threadIdx.x == 0) row_loss[row] = logf(sum) + (row_largest - load(logits, row, target));
   if (gradient_scale == nullptr) return;
-  __syncthreads();  // the target's logit has been read: d_logits may lie in its place
+  __syncthreads();  // the target's logit has been read, so d_logits may be in the same memory
   const float scale = *gradient_scale;
   const float inverse = 1 / sum;
   for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
@@ -152,7 +152,7 @@ void execute(Context& context, const EmbedBackward& op) {
         "copying tokens");
   const Sorted sorted = sort_by_key(context, carver, keys, rows, op.d_table.size(0));
   constexpr int64_t kSumBytes = int64_t{16} << 20;
-  int64_t piece = 64;  // of the shape alone, so that the order of the sums is the same on every GPU
+  int64_t piece = 64;  // depends only on the shape, so that the order of the sums is the same on every GPU
   const auto places = [&] { return 2 * ceil_div(rows, piece); };
   while (places() * width * static_cast<int64_t>(sizeof(float)) > kSumBytes && piece < rows) piece *= 2;
   const Pieces pieces{.sorted = sorted,

@@ -6,14 +6,15 @@ namespace moe::cuda {
 namespace {
 
 constexpr int kParts = 3;
-constexpr size_t kLibraryBytes = size_t{32} << 20;  // of the workspace, left to the products themselves
-constexpr int64_t kMostStacked = 512;  // rows or columns of c of which three times as many are computed apart
+constexpr size_t kLibraryBytes = size_t{32} << 20;  // bytes of the workspace that are left to the products themselves
+// limit for the rows or columns of c if three times as many are computed separately
+constexpr int64_t kMostStacked = 512;
 
-/// A count of elements whose rows are whole 16-byte chunks of bf16: the library's kernels for others are several times
-/// slower.
+/// A count of elements that gives rows of whole 16-byte chunks of bf16. The library's kernels for other rows are
+/// several times slower.
 int64_t in_chunks(int64_t count) { return ceil_div(count, kChunk) * kChunk; }
 
-/// What a stack of three copies is made of. Rows and columns from the matrix's own to the padded count are zeros.
+/// The arguments for a stack of three copies. Rows and columns from the matrix's own size to the padded size are zeros.
 struct StackArgs {
   __nv_bfloat16* parts;
   int64_t plane, step;  ///< elements from part to part, and from row to row
@@ -26,7 +27,7 @@ __device__ bool stack_place(const StackArgs& s, int64_t& row, int64_t& column) {
   return row < s.padded_rows && column < s.padded_columns;
 }
 
-/// The first part is the largest. What is not finite stays in the first part alone.
+/// The first part is the largest. A number that is not finite is only in the first part.
 __global__ void split_kernel(const float* x, int64_t x_step, StackArgs s) {
   int64_t row, column;
   if (!stack_place(s, row, column)) return;
@@ -67,7 +68,7 @@ struct Cover {
   }
 };
 
-/// A matrix three times, one behind the other along its rows or along its columns, each padded along that axis.
+/// A matrix three times, one after the other along its rows or along its columns, each padded along that axis.
 struct Stack {
   StackArgs args;
   View whole;  ///< bf16 [3 padded rows, columns] or [rows, 3 padded columns]
@@ -102,7 +103,7 @@ void repeat(Context& context, const View& x, const Stack& stack) {
          stack.args);
 }
 
-/// By the library, or by our own kernels (which need no workspace for a Gemm) where it has no algorithm.
+/// Uses the library, or our own kernels (which need no workspace for a Gemm) if the library has no algorithm.
 void queue(Context& context, const Gemm& product, const Workspace& workspace) {
   if (!context.products.run(product, context.stream, workspace)) tile_product(context, product);
 }
@@ -112,8 +113,8 @@ bool fits(const Context& context, int64_t stacked, int64_t sums = 0) {
   return bytes + 1024 + kLibraryBytes <= context.workspace.bytes;
 }
 
-/// c in bf16, which must be rounded once: one product with three times the reduced dimension, [hi | mid | lo] times the
-/// other operand three times.
+/// For c in bf16, which must be rounded only once: one product with three times the reduced dimension, [hi | mid | lo]
+/// times the other operand three times.
 bool with_longer_sums(Context& context, const Gemm& op, bool a_is_f32) {
   const bool a_rows = op.transpose_a, b_rows = !op.transpose_b;  // along which axis of each the reduced dimension runs
   if (!fits(context, Stack::elements(op.a, a_rows) + Stack::elements(op.b, b_rows))) return false;
@@ -128,7 +129,7 @@ bool with_longer_sums(Context& context, const Gemm& op, bool a_is_f32) {
   return true;
 }
 
-/// c in f32, of few rows (or columns, where b is f32): one product for the sums of all parts, which are then added.
+/// For c in f32 with few rows (or columns, if b is f32): one product for the sums of all parts, which are then added.
 bool with_more_sums(Context& context, const Gemm& op, bool a_is_f32) {
   const View& wide = a_is_f32 ? op.a : op.b;
   const bool along_rows = a_is_f32 ? !op.transpose_a : op.transpose_b;
@@ -152,7 +153,7 @@ bool with_more_sums(Context& context, const Gemm& op, bool a_is_f32) {
   return true;
 }
 
-/// c in f32: a product for each part, added to c.
+/// For c in f32: a product for each part, added to c.
 bool part_by_part(Context& context, const Gemm& op, bool a_is_f32) {
   const View& wide = a_is_f32 ? op.a : op.b;
   if (!fits(context, Stack::elements(wide, true))) return false;
@@ -180,7 +181,7 @@ bool mixed_product(Context& context, const Gemm& op) {
     if (with_longer_sums(context, op, a_is_f32)) return true;
     const int64_t rows = op.c.size(0), half = rows / 2;
     if (op.transpose_a || half == 0) return false;
-    Gemm first = op, second = op;  // what does not fit the workspace at once
+    Gemm first = op, second = op;  // if it does not fit the workspace at once
     first.a = op.a.rows(0, half), first.c = op.c.rows(0, half);
     second.a = op.a.rows(half, rows - half), second.c = op.c.rows(half, rows - half);
     return mixed_product(context, first) && mixed_product(context, second);

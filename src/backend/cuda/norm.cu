@@ -6,8 +6,8 @@ namespace {
 
 constexpr unsigned kThreads = 256;
 constexpr unsigned kWarps = kThreads / kWarp;
-constexpr int kMostPerLane = 8;  ///< chunks of a row that a lane keeps
-// Backward keeps five rows' worth in registers: small blocks, as many at a time as have room for that.
+constexpr int kMostPerLane = 8;  ///< number of chunks of a row that a lane keeps
+// Backward keeps five rows in registers: small blocks, as many at a time as fit.
 constexpr unsigned kBackwardThreads = 128;
 constexpr unsigned kBackwardWarps = kBackwardThreads / kWarp;
 constexpr int blocks_together(int per_lane) { return per_lane > 5 ? 2 : 3; }
@@ -19,7 +19,7 @@ unsigned threads_for(int64_t width) {
   return threads;
 }
 
-/// One block per row. The statistics are of the sum as stored.
+/// One block per row. The statistics are those of the stored sum.
 __global__ void rms_norm_kernel(Matrix x, Matrix residual, Matrix sum, Matrix gain, float eps, Matrix y, float* inv_rms,
                                 int64_t width) {
   __shared__ float shared[kWarps];
@@ -48,8 +48,8 @@ __global__ void rms_norm_kernel(Matrix x, Matrix residual, Matrix sum, Matrix ga
   }
 }
 
-/// Block b takes rows b, b + gridDim.x, ...; each thread owns the same columns in every row, so that dgain's partial
-/// sum (one per block, in shared memory) needs no other thread.
+/// Block b takes rows b, b + gridDim.x, ... Each thread owns the same columns in every row, so that dgain's partial sum
+/// (one per block, in shared memory) needs no other thread.
 __global__ void rms_norm_backward_kernel(Matrix dy, Matrix x, Matrix gain, const float* inv_rms, Matrix dx,
                                          float* partials, int64_t rows, int64_t width) {
   extern __shared__ float dgain[];
@@ -88,8 +88,8 @@ __global__ void rms_norm_backward_kernel(Matrix dy, Matrix x, Matrix gain, const
   }
 }
 
-/// One warp per row, bf16 throughout, the row in registers: chunk lane + 32 i is a lane's i-th. A warp takes row after
-/// row, with the gain in registers too.
+/// One warp per row, for bf16 only, with the row in registers: chunk lane + 32 i is a lane's i-th. A warp takes row
+/// after row, with the gain in registers too.
 template <int per_lane>
 __global__ void rms_norm_rows_kernel(Matrix x, Matrix residual, Matrix sum, Matrix gain, float eps, Matrix y,
                                      float* inv_rms, int64_t rows, int64_t width) {
@@ -139,8 +139,8 @@ __global__ void rms_norm_rows_kernel(Matrix x, Matrix residual, Matrix sum, Matr
   }
 }
 
-/// The same for backward. Each lane sums dgain of its columns over its warp's rows; then the block adds its warps', in
-/// order.
+/// The same for backward. Each lane sums dgain of its columns over its warp's rows; then the block adds its warps'
+/// sums, in order.
 template <int per_lane>
 __global__ void __launch_bounds__(kBackwardThreads, blocks_together(per_lane))
     rms_norm_backward_rows_kernel(Matrix dy, Matrix x, Matrix gain, const float* inv_rms, Matrix dx, float* partials,
@@ -218,7 +218,7 @@ __global__ void add_partials_kernel(const float* partials, int64_t count, float*
   total[c] += sum;
 }
 
-/// Calls use(a constant) with the chunks per lane that rows of this width need.
+/// Calls use(a constant) with the number of chunks per lane that rows of this width need.
 template <class Use>
 void for_chunks_per_lane(int64_t width, const Use& use) {
   const int64_t needed = ceil_div(width, kWarp * kChunk);
@@ -260,7 +260,8 @@ void execute(Context& context, const RmsNormBackward& op) {
   const Matrix dy = matrix(op.dy), x = matrix(op.x), gain = matrix(op.gain), dx = matrix(op.dx);
   const auto half = [&](const Matrix& m) { return in_half_chunks(m, width); };
   const bool in_lanes = fits_lanes(width) && half(dy) && half(x) && half(gain) && half(dx);
-  // Of the shape alone, so that the order of the sums is the same on every GPU; about what an H100 holds at a time.
+  // Depends only on the shape, so that the order of the sums is the same on every GPU. About the number that an H100
+  // runs at a time.
   int64_t parts = std::min<int64_t>(rows, 512);
   if (in_lanes) {
     for_chunks_per_lane(width, [&](auto per_lane) {

@@ -25,7 +25,7 @@ void fill(Context& context, const View& x, T value) {
          static_cast<T*>(x.data), value, count);
 }
 
-/// The elements of a contiguous view as rows of whole chunks, so that the row kernels' loads serve.
+/// The elements of a contiguous view as rows of whole chunks, so that the loads for row kernels can be used.
 Matrix row_of(const View& view) {
   if (!view) return {};
   return matrix(View(view.data, view.dtype, {view.elements()}));
@@ -39,9 +39,9 @@ __global__ void cast_kernel(Matrix x, Matrix y, int64_t count) {
   store_chunk(y, 0, c, count, v);
 }
 
-constexpr int kQuad = 4;  ///< elements that a lane takes at a time where all are f32: a warp's lie side by side
+constexpr int kQuad = 4;  ///< elements that a lane takes at a time if all are f32; those of a warp are adjacent
 
-/// Four elements from `at` on that nobody needs in the cache afterwards; those past `count` read as 0.
+/// Four elements from `at` on that should not stay in the cache. Elements from `count` on read as 0.
 __device__ void load_once(const Matrix& m, int64_t at, int64_t count, float (&out)[kQuad]) {
   if (m.half || !m.wide || at + kQuad > count) {
 #pragma unroll
@@ -68,7 +68,7 @@ __device__ void store_once(const Matrix& m, int64_t at, int64_t count, const flo
   }
 }
 
-/// The elements are divided among blocks by the count alone, and a block's threads add theirs in a fixed order.
+/// The division of the elements among blocks depends only on their count, and a block's threads add in a fixed order.
 __global__ void sum_squares_kernel(Matrix x, double* partials, int64_t count, int64_t per_block) {
   __shared__ double shared[kThreads / kWarp];
   const int64_t begin = blockIdx.x * per_block, end = begin + per_block < count ? begin + per_block : count;
@@ -155,7 +155,7 @@ struct AdamWScalars {
 
 __device__ float root_of(float x) {
   float y;
-  asm("sqrt.approx.f32 %0, %1;" : "=f"(y) : "f"(x));  // numbers too small for a full mantissa included
+  asm("sqrt.approx.f32 %0, %1;" : "=f"(y) : "f"(x));  // also for numbers too small for a full mantissa
   return y;
 }
 
@@ -183,7 +183,7 @@ __global__ void adamw_kernel(Matrix param, Matrix master, Matrix gradient, Matri
       const float d = g[turn][i] * scale;
       mean = s.beta1 * mean + s.one_minus_beta1 * d;
       square = s.beta2 * square + s.one_minus_beta2 * d * d;
-      // By approximations whose few units of rounding the bound has room for.
+      // Approximations. The tests' bound allows their few units of rounding.
       const float move = __fdividef(s.learning_rate * (mean * s.correction1), root_of(square * s.correction2) + s.eps);
       p[turn][i] = p[turn][i] * s.keep - move;
     }

@@ -44,9 +44,9 @@ void score(Context& context, const View& logits, const RouterScores& op, int64_t
          op.log_sum ? op.log_sum.as<float>() + first : nullptr, scores.size(0), scores.size(1));
 }
 
-/// Scores of bf16 operands where the experts are no multiple of 8: by a copy of the weight, padded with zeros, because
-/// the library's kernels for rows of other lengths are several times slower. False, with nothing of use done, when it
-/// is not that case.
+/// Scores of bf16 operands if the number of experts is not a multiple of 8. It pads a copy of the weight with zeros,
+/// because the library's kernels for rows of other lengths are several times slower. Returns false, with nothing done,
+/// in other cases.
 bool scores_of_padded_weight(Context& context, const RouterScores& op) {
   constexpr int64_t kMostBytes = int64_t{32} << 20;
   const int64_t experts = op.weight.size(0), padded = ceil_div(experts, kChunk) * kChunk, width = op.weight.size(1);
@@ -77,14 +77,14 @@ struct Best {
   int expert;
 };
 
-/// The larger score, or the lower expert of two equals; any expert before none.
+/// The larger score; of two equal ones, the lower expert. Any expert is better than none.
 __device__ bool better(const Best& a, const Best& b) {
   if (a.expert < 0 || b.expert < 0) return a.expert >= 0;
   return a.score > b.score || (a.score == b.score && a.expert < b.expert);
 }
 
-/// The best of the candidates that come after `last` (any, where its expert is below 0) in `begin`, `begin + step`, ...
-/// below `end`: one after the other, they are distinct whatever the values.
+/// The best of the candidates that come after `last` (all, if its expert is below 0) in `begin`, `begin + step`, ...
+/// below `end`. Successive results are distinct for any values.
 template <class Value>
 __device__ Best next_best(const Best& last, int begin, int end, int step, const Value& value) {
   Best best{-INFINITY, -1};
@@ -106,7 +106,7 @@ __device__ Best warp_best(Best best) {
   return best;
 }
 
-/// The groups that a token uses, one bit each; lane g scores group g.
+/// The groups that a token uses, as one bit each. Lane g scores group g.
 template <class Value>
 __device__ unsigned used_groups(const GroupLimit& limit, int experts, const Value& value) {
   const int members = experts / static_cast<int>(limit.groups), g = lane();
@@ -128,13 +128,13 @@ __device__ unsigned used_groups(const GroupLimit& limit, int experts, const Valu
 
 constexpr int kHeldScores = 8;  ///< that a lane keeps in registers
 
-/// An integer that is larger where the score is, equal where it is equal, and never 0.
+/// An integer with the order of the scores: larger for a larger score, equal for an equal one, and never 0.
 __device__ unsigned order_of(float score) {
   const unsigned bits = __float_as_uint(score + 0.0f);  // one zero
   return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
 }
 
-/// The choice of up to 32 kHeldScores experts by maxima over the warp, in the same order as next_best.
+/// The choice among up to 32 kHeldScores experts by maxima over the warp, in the same order as next_best.
 template <class Value>
 __device__ void choose_held(const Value& value, int experts, int skip, int count, int* id) {
   unsigned held[kHeldScores];
@@ -160,8 +160,8 @@ __device__ void choose_held(const Value& value, int experts, int skip, int count
   }
 }
 
-/// One warp per token: K times the best of the experts that come after the last choice in the order of choices. Not
-/// changing the scores keeps them free to be read by others.
+/// One warp per token: K times the best of the experts that come after the last choice in the order of choices. The
+/// scores are not changed, so other threads may read them.
 __global__ void topk_kernel(const float* scores, int64_t score_step, const float* bias, const int* group,
                             GroupLimit limit, bool even, int skip, int* ids, int64_t id_step, int64_t rows, int experts,
                             int count) {

@@ -9,7 +9,7 @@ constexpr unsigned kThreads = 256;
 
 __device__ double softplus(double x) { return fmax(x, 0.0) + log1p(exp(-fabs(x))); }
 
-/// Non-padding tokens of a row, counted by one warp, given to every lane.
+/// The number of tokens in a row that are not padding, counted by one warp and given to every lane.
 __device__ int tokens_of_row(const int* group, int64_t length) {
   int tokens = 0;
   for (int64_t t = threadIdx.x % kWarp; t < length; t += kWarp) tokens += group[t] >= 0 ? 1 : 0;
@@ -28,7 +28,7 @@ __global__ void thin_kernel(const int* ids, int64_t id_step, const float* gates,
   if (!(random_uniform(draws, draws.first + t) < static_cast<double>(share))) kept[t * kept_step + 1] = -1;
 }
 
-/// One warp per row and expert, which sees the row's choices 32 at a time in the order of the queue.
+/// One warp per row and expert. It sees the row's choices 32 at a time, in the order of the queue.
 __global__ void capacity_kernel(const int* group, int64_t factor, int64_t length, int* kept, int64_t kept_step,
                                 int* dropped, int64_t rows, int experts, int count) {
   const int64_t warp = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp;
@@ -72,19 +72,19 @@ __global__ void noise_kernel(const float* clean, int64_t clean_step, const float
   noisy[t * noisy_step + e] = static_cast<float>(static_cast<double>(clean[t * clean_step + e]) + noise);
 }
 
-/// In the falling order of scores a comes before b; of equals the lower index.
+/// True if a comes before b in the falling order of scores; among equal scores the lower index comes first.
 __device__ bool comes_before(float a, int64_t a_index, float b, int64_t b_index) {
   return rank(a) > rank(b) || (rank(a) == rank(b) && a_index < b_index);
 }
 
-/// The K-th and the next of a token's noisy logits in falling order, and which of them is an expert's threshold.
+/// The K-th and the next of a token's noisy logits in falling order. One of them is the threshold of each expert.
 struct Thresholds {
   int kth, next;
   __device__ bool chosen(const float* noisy, int e) const { return comes_before(noisy[e], e, noisy[next], next); }
   __device__ int of(const float* noisy, int e) const { return chosen(noisy, e) ? next : kth; }
 };
 
-/// By one warp: an expert's place in the falling order is the number of those before it.
+/// By one warp: an expert's place in the falling order is the number of experts before it.
 __device__ Thresholds thresholds(const float* noisy, int experts, int top_k) {
   Thresholds found{-1, -1};
   for (int e = static_cast<int>(threadIdx.x % kWarp); e < experts; e += kWarp) {
@@ -128,7 +128,7 @@ struct NoiseBackwardArgs {
   int experts;
 };
 
-/// One warp per token. Only the two threshold experts get a part from others, added up in a fixed order.
+/// One warp per token. Only the two threshold experts get a part from others, which is added in a fixed order.
 __global__ void noise_backward_kernel(NoiseBackwardArgs a) {
   const int64_t t = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp;
   if (t >= a.tokens) return;
@@ -137,7 +137,7 @@ __global__ void noise_backward_kernel(NoiseBackwardArgs a) {
   const float *const noisy = a.noisy + t * a.noisy_step, *const d_noisy = a.d_noisy + t * a.d_noisy_step;
   const bool loaded = a.coefficients != nullptr && g >= 0;
   const Thresholds limits = loaded ? thresholds(noisy, experts, a.top_k) : Thresholds{0, 0};
-  // Of expert e: the density's part of the loss's slope, and how far it is from its threshold.
+  // For expert e: the density times the slope of the loss, and the distance from its threshold.
   const auto slope = [&](int e, double* z) {
     const double spread = softplus(static_cast<double>(raw[e]));
     *z = (static_cast<double>(clean[e]) - static_cast<double>(noisy[limits.of(noisy, e)])) / spread;
@@ -174,8 +174,8 @@ __global__ void table_kernel(const int* tokens, const int* table, const int* gro
   if (t < count) ids[t * step] = group[t] < 0 ? -1 : table[tokens[t]];
 }
 
-/// A block per row and expert: a token's place is the number of those before it in the falling order of scores. Places
-/// are distinct whatever the scores, so that exactly `wanted` tokens are taken.
+/// A block per row and expert. A token's place is the number of tokens before it in the falling order of scores. Places
+/// are distinct for any scores, so exactly `wanted` tokens are taken.
 __global__ void expert_choice_kernel(const float* scores, int64_t score_step, const int* group, int64_t factor,
                                      int length, int* ids, int64_t id_step, int experts) {
   constexpr int kTile = 1024;
@@ -194,7 +194,7 @@ __global__ void expert_choice_kernel(const float* scores, int64_t score_step, co
       const int size = length - from < kTile ? length - from : kTile;
       __syncthreads();
       for (int i = static_cast<int>(threadIdx.x); i < size; i += static_cast<int>(blockDim.x)) {
-        tile[i] = group[begin + from + i] >= 0 ? rank(score(from + i)) : NAN;  // padding alone; before nobody
+        tile[i] = group[begin + from + i] >= 0 ? rank(score(from + i)) : NAN;  // only padding; it comes before no token
       }
       __syncthreads();
       for (int i = 0; i < size && real; ++i) before += tile[i] > mine || (tile[i] == mine && from + i < t) ? 1 : 0;

@@ -18,7 +18,7 @@ CUtensorMap tensor_map(const View& stored, int box_rows, const char* what) {
   }();
   const int outer = stored.rank() - 2;
   const int64_t columns = stored.size(outer + 1), rows = stored.size(outer), matrices = outer > 0 ? stored.size(0) : 1;
-  // The stride of an axis of one element may be anything; the engine wants multiples of 16 bytes.
+  // An axis of one element may have any stride; the engine requires multiples of 16 bytes.
   const int64_t row_step = rows > 1 ? stored.stride[static_cast<size_t>(outer)] : columns;
   const int64_t matrix_step = matrices > 1 ? stored.stride[0] : row_step * rows;
   const cuuint64_t sizes[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows),
