@@ -55,7 +55,7 @@ class Bench {
     measure("d_rows", GroupedGemm{.a = gate_up, .offsets = offsets_, .b = first, .c = part(d)});
   }
 
-  /// The forward pass of all experts, and its operations in turn.
+  /// The passes of all experts, and their operations in turn.
   void layer() {
     deal();
     const int64_t rows = o_.tokens * o_.top_k, d = o_.hidden, f = o_.width, e = o_.experts;
@@ -72,6 +72,25 @@ class Bench {
             .first = {.a = x, .a_rows = rows_, .offsets = offsets_, .b = first, .c = gate_up, .transpose_b = true},
             .activation = {.gate_up = gate_up, .scale = scale, .scale_index = slot, .row_count = count, .y = activated},
             .last = {.a = activated, .offsets = offsets_, .b = second, .c = result, .transpose_b = true}});
+    const View d_gate_up = normal({rows, 2 * f}), dy = normal({o_.tokens, d}), d_scale = room(DType::f32, {rows});
+    const ExpertRows<SwiGluBackward> back{
+        .first = {.a = dy, .a_rows = rows_, .offsets = offsets_, .b = second, .c = activated},
+        .activation = {.gate_up = gate_up,
+                       .scale = scale,
+                       .scale_index = slot,
+                       .row_count = count,
+                       .dy = activated,
+                       .d_gate_up = d_gate_up,
+                       .y = activated,
+                       .d_scale = d_scale},
+        .last = {.a = d_gate_up, .offsets = offsets_, .b = first, .c = result}};
+    both({.rows = back,
+          .down = {.a = dy, .a_rows = rows_, .b = activated, .offsets = offsets_, .c = room(DType::f32, {e, d, f})},
+          .gate_up =
+              {.a = d_gate_up, .b = x, .b_rows = rows_, .offsets = offsets_, .c = room(DType::f32, {e, 2 * f, d})},
+          .slot_row = token_rows_});
+    const RowsGather gather{.x = x, .slot_row = token_rows_, .rows = result};
+    measure("gather", 0, [&] { backend_->run(gather); });
   }
 
   /// y = x w^T, dx = dy w and dw = dy^T x.
@@ -107,6 +126,13 @@ class Bench {
     }
     offsets_ = integers(offsets);
     rows_ = integers(rows);
+    std::vector<int32_t> of_token(rows.size());
+    std::vector<int64_t> dealt(static_cast<size_t>(o_.tokens), 0);
+    for (size_t r = 0; r < rows.size(); ++r) {
+      const auto token = static_cast<size_t>(rows[r]);
+      of_token[token * static_cast<size_t>(o_.top_k) + static_cast<size_t>(dealt[token]++)] = static_cast<int32_t>(r);
+    }
+    token_rows_ = integers(of_token).reshaped({o_.tokens, o_.top_k});
   }
 
   View room(DType dtype, Shape shape) {
@@ -135,18 +161,27 @@ class Bench {
 
   void both(const std::string& name, const ExpertRows<SwiGlu>& rows) {
     measure(name, rows);
-    measure(name + ", in turn", rows, [&] {
+    measure(name + ", in turn", flops(rows), [&] {
       backend_->run(rows.first);
       backend_->run(rows.activation);
       backend_->run(rows.last);
     });
   }
+  void both(const ExpertsBackward& op) {
+    const int64_t operations = flops(op.rows) + flops(op.down) + flops(op.gate_up);
+    measure("experts, backward", operations, [&] { backend_->run(op); });
+    measure("experts, backward, in turn", operations, [&] {
+      backend_->run(op.rows);
+      backend_->run(op.down);
+      backend_->run(op.gate_up);
+    });
+  }
   template <class Op>
   void measure(const std::string& name, const Op& op) {
-    measure(name, op, [&] { backend_->run(op); });
+    measure(name, flops(op), [&] { backend_->run(op); });
   }
-  template <class Op, class Call>
-  void measure(const std::string& name, const Op& op, const Call& call) {
+  template <class Call>
+  void measure(const std::string& name, int64_t operations, const Call& call) {
     if (name.find(o_.filter) == std::string::npos) return;
     constexpr int kCalls = 6;
     std::vector<double> times;
@@ -161,7 +196,7 @@ class Bench {
     std::nth_element(times.begin(), times.begin() + o_.rounds / 2, times.end());
     const double median = times[static_cast<size_t>(o_.rounds / 2)];
     fmt::print("{:26} {:8.3f} ms {:6.0f} TFLOP/s\n", name, 1e3 * median,
-               1e-12 * static_cast<double>(flops(op)) / median);
+               1e-12 * static_cast<double>(operations) / median);
   }
 
   Options o_;
@@ -169,7 +204,7 @@ class Bench {
   std::unique_ptr<Backend> backend_ = make_cuda_backend(*device_);
   std::vector<void*> memory_;
   std::vector<bf16> table_;
-  View offsets_, rows_;
+  View offsets_, rows_, token_rows_;
 };
 
 void run(const Options& o) {

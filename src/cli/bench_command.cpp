@@ -126,6 +126,7 @@ void add_step_options(CLI::App& command, StepFlags& flags) {
   add_size(command, "--length", flags.length, 1, "tokens in a sequence");
   add_size(command, "--microbatches", flags.microbatches, 1, "microbatches in a step");
   command.add_flag("--recompute", flags.recompute, "run layers again in backward instead of keeping activations");
+  command.add_flag("--rebuild", flags.rebuild, "make again in backward what one norm or one product makes");
   add_number(command, "--steps", flags.steps, {1, 100000}, "timed steps");
   add_number(command, "--warm-up", flags.warm_up, {0, 1000}, "steps before the timed ones");
 }

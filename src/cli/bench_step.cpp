@@ -25,6 +25,7 @@ StepConfig step_config(const StepFlags& flags) {
   if (flags.model.routes_with(&RoutingRow::staged)) step.second_stage = 1;
   step.dtype = parse_dtype_option(flags.dtype);
   step.recompute = flags.recompute;
+  step.rebuild = flags.rebuild;
   step.sequence_length = flags.length;
   step.microbatch_tokens = flags.rows * flags.length;
   step.microbatches = flags.microbatches;
@@ -96,7 +97,8 @@ Json step_json(const StepFlags& flags, const MemoryPlan& plan, const StepTimes& 
             {"rows", flags.rows},
             {"length", flags.length},
             {"microbatches", flags.microbatches},
-            {"recompute", flags.recompute}}},
+            {"recompute", flags.recompute},
+            {"rebuild", flags.rebuild}}},
           {"dtype", flags.dtype},
           {"threads", threads},
           {"steps", flags.steps},

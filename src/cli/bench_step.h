@@ -13,6 +13,7 @@ struct StepFlags : BenchFlags {
   int64_t length = 1024;
   int64_t microbatches = 1;
   bool recompute = false;
+  bool rebuild = false;
   BalanceConfig balance = {.alpha_expert = 0.001f};  ///< of a run file where there is one
   std::optional<RunConfig> run_file = {};
   int steps = 3;

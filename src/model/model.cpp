@@ -77,11 +77,15 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
   const Arena::Frame scratch_frame(pass.scratch);
   const Shape shape{tokens.count(), config_.hidden_size};
   std::vector<LayerState> states;
+  const View d = pass.temporary("d_hidden", shape);
+  const size_t behind_d = pass.scratch.mark();
   View h = pass.save("hidden", shape);
   pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     LayerState state{.mark = pass.saved.mark(), .h = h, .choice = {}, .saved = {}};
-    const View h_out = pass.save("hidden", shape);
+    // Backward of the last layer, when most is saved, does not need what came out of it.
+    const bool last = layer + 1 == weights_.layers.size();
+    const View h_out = last ? pass.temporary("last hidden", shape) : pass.save("hidden", shape);
     LayerContext context = context_of(layer);
     state.choice = context.choice = save_choice(pass, context);
     const size_t inner_mark = pass.saved.mark();
@@ -91,9 +95,12 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
     h = h_out;
   }
 
-  const View d = pass.temporary("d_hidden", shape);
-  const HeadSaved head = head_norm(pass, weights_.head, decoder_.norm_eps, h);
-  head_backward(pass, weights_.head, gradients.head, head, h, tokens.targets, gradient_scale, row_loss, d);
+  {
+    const Arena::Frame head_frame(pass.saved);
+    const HeadSaved head = head_norm(pass, weights_.head, decoder_.norm_eps, h);
+    head_backward(pass, weights_.head, gradients.head, head, h, tokens.targets, gradient_scale, row_loss, d);
+  }
+  pass.scratch.release(behind_d);
 
   for (size_t layer = weights_.layers.size(); layer-- > 0;) {
     LayerState& state = states[layer];

@@ -15,6 +15,13 @@ QkvViews split(const AttentionConfig& config, const View& qkv) {
   return {qkv.columns(0, q), qkv.columns(q, kv), qkv.columns(q + kv, kv), qkv.columns(0, q + kv)};
 }
 
+/// q, k and v of the tokens, q and k rotated.
+void project(Pass& pass, const AttentionConfig& config, const AttentionWeights& weights, const TokenViews& tokens,
+             View x, View qkv) {
+  linear_forward(pass, weights.qkv, x, qkv);
+  pass.backend.run(Rope{.x = split(config, qkv).rotated, .table = tokens.rope});
+}
+
 float score_scale(const AttentionConfig& config) {
   return static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)));
 }
@@ -23,13 +30,13 @@ float score_scale(const AttentionConfig& config) {
 
 AttentionSaved attention_forward(Pass& pass, const AttentionConfig& config, const AttentionWeights& weights,
                                  const TokenViews& tokens, const LayerCache* cache, View x, View y) {
+  const Arena::Frame frame(pass.scratch);
   const int64_t count = tokens.count();
-  AttentionSaved saved{.qkv = pass.save("attention.qkv", {count, config.qkv_width()}),
-                       .out = pass.save("attention.out", {count, config.q_width()}),
-                       .lse = {}};
-  const QkvViews parts = split(config, saved.qkv);
-  linear_forward(pass, weights.qkv, x, saved.qkv);
-  pass.backend.run(Rope{.x = parts.rotated, .table = tokens.rope});
+  const View qkv = pass.save_or_rebuild("attention.qkv", {count, config.qkv_width()});
+  AttentionSaved saved{
+      .qkv = pass.unless_rebuilt(qkv), .out = pass.save("attention.out", {count, config.q_width()}), .lse = {}};
+  const QkvViews parts = split(config, qkv);
+  project(pass, config, weights, tokens, x, qkv);
   if (cache != nullptr) {
     pass.backend.run(KvAppend{.k = parts.k,
                               .v = parts.v,
@@ -70,7 +77,12 @@ void attention_backward(Pass& pass, const AttentionConfig& config, const Attenti
   const int64_t count = tokens.count();
   const View d_out = pass.temporary("attention.d_out", {count, config.q_width()});
   const View d_qkv = pass.temporary("attention.d_qkv", {count, config.qkv_width()});
-  const QkvViews parts = split(config, saved.qkv);
+  View qkv = saved.qkv;
+  if (!qkv) {
+    qkv = pass.temporary("attention.qkv", d_qkv.shape);
+    project(pass, config, weights, tokens, x, qkv);
+  }
+  const QkvViews parts = split(config, qkv);
   const QkvViews d_parts = split(config, d_qkv);
   linear_weight_gradient(pass, gradients.output, dy, saved.out);
   linear_input_gradient(pass, weights.output, dy, d_out);

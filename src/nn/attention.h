@@ -26,7 +26,7 @@ struct AttentionWeights {
 };
 
 struct AttentionSaved {
-  View qkv;  ///< [T, (Hq + 2 Hkv) h], rotated
+  View qkv;  ///< [T, (Hq + 2 Hkv) h], rotated; absent if the pass rebuilds it
   View out;  ///< [T, Hq h]
   View lse;  ///< stat [T, Hq]
 };

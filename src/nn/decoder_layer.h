@@ -26,10 +26,10 @@ struct DecoderWeights {
 
 /// What is kept from forward to backward.
 struct DecoderSaved {
-  View attention_input, attention_inv_rms;  ///< RMSNorm(h) and its statistics
+  View attention_input, attention_inv_rms;  ///< RMSNorm(h), absent if the pass rebuilds it, and its statistics
   AttentionSaved attention;
   View middle;                  ///< u
-  View ffn_input, ffn_inv_rms;  ///< RMSNorm(u)
+  View ffn_input, ffn_inv_rms;  ///< RMSNorm(u), likewise
   View ffn_gate_up;
   MoeSaved moe;
 };

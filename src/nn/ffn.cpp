@@ -3,18 +3,22 @@
 namespace moe {
 
 View ffn_forward(Pass& pass, const FfnWeights& weights, View x, View y) {
-  const View gate_up = pass.save("ffn.gate_up", {x.size(0), 2 * weights.width()});
   const Arena::Frame frame(pass.scratch);
+  const View gate_up = pass.save_or_rebuild("ffn.gate_up", {x.size(0), 2 * weights.width()});
   const View activated = pass.temporary("ffn.activated", {x.size(0), weights.width()});
   linear_forward(pass, weights.gate_up, x, gate_up);
   pass.backend.run(SwiGlu{.gate_up = gate_up, .y = activated});
   linear_forward(pass, weights.down, activated, y);
-  return gate_up;
+  return pass.unless_rebuilt(gate_up);
 }
 
 void ffn_backward(Pass& pass, const FfnWeights& weights, const FfnWeights& gradients, View gate_up, View x, View dy,
                   View dx) {
   const Arena::Frame frame(pass.scratch);
+  if (!gate_up) {
+    gate_up = pass.temporary("ffn.gate_up", {x.size(0), 2 * weights.width()});
+    linear_forward(pass, weights.gate_up, x, gate_up);
+  }
   const View activated = pass.temporary("ffn.d_activated", {x.size(0), weights.width()});
   linear_input_gradient(pass, weights.down, dy, activated);
   // In place: gate_up becomes its gradient, the activation's gradient becomes the activation.

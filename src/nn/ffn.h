@@ -15,10 +15,11 @@ struct FfnWeights {
   int64_t width() const { return down.inputs(); }
 };
 
-/// y = FFN(x); returns the saved x [Wg | Wu]^T [T, 2F].
+/// y = FFN(x); returns the saved x [Wg | Wu]^T [T, 2F], absent if the pass rebuilds it.
 View ffn_forward(Pass& pass, const FfnWeights& weights, View x, View y);
 
-/// dx (overwritten) and the gradients of the weights, from dy. `gate_up` (the result of forward) is overwritten.
+/// dx (overwritten) and the gradients of the weights, from dy. `gate_up` (the result of forward) is overwritten. If it
+/// is absent, it is made again.
 void ffn_backward(Pass& pass, const FfnWeights& weights, const FfnWeights& gradients, View gate_up, View x, View dy,
                   View dx);
 

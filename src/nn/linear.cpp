@@ -27,16 +27,16 @@ GroupedGemm expert_input_gradient(const Linear& map, View dy, View dy_rows, View
   return {.a = dy, .a_rows = dy_rows, .offsets = offsets, .b = map.weight, .c = dx};
 }
 
-void expert_weight_gradient(Pass& pass, const Linear& gradient, View dy, View dy_rows, View x, View x_rows,
-                            View offsets) {
-  if (!gradient) return;
-  pass.backend.run(GroupedGemmReduce{.a = dy,
-                                     .a_rows = dy_rows,
-                                     .b = x,
-                                     .b_rows = x_rows,
-                                     .offsets = offsets,
-                                     .c = gradient.weight,
-                                     .accumulate = pass.accumulate_gradients});
+GroupedGemmReduce expert_weight_gradient(const Pass& pass, const Linear& gradient, View dy, View dy_rows, View x,
+                                         View x_rows, View offsets) {
+  return {.a = dy,
+          .a_rows = dy_rows,
+          .b = x,
+          .b_rows = x_rows,
+          .offsets = offsets,
+          .c = gradient.weight,
+          .squares = pass.gradient_squares,
+          .accumulate = pass.accumulate_gradients};
 }
 
 }  // namespace moe

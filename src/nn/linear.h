@@ -25,9 +25,9 @@ void linear_input_gradient(Pass& pass, const Linear& map, View dy, View dx, bool
 /// dW += dy^T x; nothing if dW is absent. The first microbatch of a step overwrites dW, unless `accumulate` is set.
 void linear_weight_gradient(Pass& pass, const Linear& gradient, View dy, View x, bool accumulate = false);
 
-/// The experts' form. The two first functions only describe the product, which is a part of an ExpertRows. `x_rows` (or
-/// `dy_rows`) i32 [R] says which row of x belongs to each of the R rows; absent: row r is row r. `offsets` i32 [E + 1]
-/// has each expert's first row.
+/// The experts' form. These functions only describe the product, which is a part of a fusion (ops/expert_rows.h).
+/// `x_rows` (or `dy_rows`) i32 [R] says which row of x belongs to each of the R rows; absent: row r is row r. `offsets`
+/// i32 [E + 1] has each expert's first row.
 
 /// Row r of y [R, O] = x W_e^T.
 GroupedGemm expert_product(const Linear& map, View x, View x_rows, View offsets, View y);
@@ -35,8 +35,9 @@ GroupedGemm expert_product(const Linear& map, View x, View x_rows, View offsets,
 /// Row r of dx [R, I] = dy W_e.
 GroupedGemm expert_input_gradient(const Linear& map, View dy, View dy_rows, View offsets, View dx);
 
-/// dW_e += dy^T x over the rows of each expert; nothing if dW is absent. The first microbatch of a step overwrites dW.
-void expert_weight_gradient(Pass& pass, const Linear& gradient, View dy, View dy_rows, View x, View x_rows,
-                            View offsets);
+/// dW_e += dy^T x over the rows of each expert, with its squares added to those of the pass; its c is absent if dW is.
+/// The first microbatch of a step overwrites dW.
+GroupedGemmReduce expert_weight_gradient(const Pass& pass, const Linear& gradient, View dy, View dy_rows, View x,
+                                         View x_rows, View offsets);
 
 }  // namespace moe

@@ -33,7 +33,7 @@ void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& wei
   const Route& route = saved.route;
   const View activated = pass.temporary("experts.d_activated", {d_rows.size(0), config.width});
   // In place: gate_up becomes its gradient, the activation's gradient becomes the gated activation.
-  pass.backend.run(ExpertRows<SwiGluBackward>{
+  const ExpertRows<SwiGluBackward> rows{
       .first = expert_input_gradient(weights.down, dy, route.row_token, route.offsets, activated),
       .activation = {.gate_up = saved.gate_up,
                      .scale = flat(route.choice.gates),
@@ -43,9 +43,12 @@ void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& wei
                      .d_gate_up = saved.gate_up,
                      .y = activated,
                      .d_scale = flat(d_gates)},
-      .last = expert_input_gradient(weights.gate_up, saved.gate_up, {}, route.offsets, d_rows)});
-  expert_weight_gradient(pass, gradients.down, dy, route.row_token, activated, {}, route.offsets);
-  expert_weight_gradient(pass, gradients.gate_up, saved.gate_up, {}, x, route.row_token, route.offsets);
+      .last = expert_input_gradient(weights.gate_up, saved.gate_up, {}, route.offsets, d_rows)};
+  pass.backend.run(ExpertsBackward{
+      .rows = rows,
+      .down = expert_weight_gradient(pass, gradients.down, dy, route.row_token, activated, {}, route.offsets),
+      .gate_up = expert_weight_gradient(pass, gradients.gate_up, saved.gate_up, {}, x, route.row_token, route.offsets),
+      .slot_row = route.slot_row});
 }
 
 }  // namespace

@@ -14,6 +14,12 @@ struct Pass {
   DType dtype;     ///< type of the activations: f32, bf16 or (in the oracle) f64
   /// False in the first microbatch of a step. Gradients of matrices are then overwritten, otherwise added to.
   bool accumulate_gradients = false;
+  /// True if backward makes again what one norm or one product makes (the results of norms, q, k and v, gate and up of
+  /// dense FFNs), so that it is not kept. The same bits, less memory.
+  bool rebuild = false;
+  /// f64 [1]: where the experts' weight gradients add their squares when they are complete; absent: nowhere. Whoever
+  /// needs the norm then need not read these gradients, which are most of a MoE model's.
+  View gradient_squares = {};
   /// The number of logits that are computed at once in training. It decides how many rows the head's products have.
   int64_t logits_per_chunk = kLogitsPerChunk;
 
@@ -22,6 +28,12 @@ struct Pass {
   DType stat() const { return stat_dtype(dtype); }
   View save(std::string_view name, Shape shape) { return saved.push(name, dtype, shape); }
   View temporary(std::string_view name, Shape shape) { return scratch.push(name, dtype, shape); }
+  /// What is kept for backward, unless backward rebuilds it.
+  View save_or_rebuild(std::string_view name, Shape shape) {
+    return rebuild ? temporary(name, shape) : save(name, shape);
+  }
+  /// `view` if it outlives the forward pass, else an absent one.
+  View unless_rebuilt(View view) const { return rebuild ? View{} : view; }
 };
 
 }  // namespace moe

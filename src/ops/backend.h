@@ -22,7 +22,7 @@ using OpList = TypeList<Gemm, GroupedGemm, GroupedGemmReduce,                   
                         Attention, AttentionBackward, KvAppend, CachedAttention,                 //
                         Embed, EmbedBackward, CrossEntropy,                                      //
                         RouterScores, RouterTopk, RouterGates, RoutePlan, RowsCombine,           //
-                        RouterBackward,                                                          //
+                        RowsGather, RouterBackward,                                              //
                         RouterCounts, BalanceCoefficients, BalanceLoss, GateLoss, RouterZLoss,   //
                         ExpertSums, VariationLoss, BiasUpdate,                                   //
                         RouterDrop, RouterJitter, RouterNoise, NoiseLoad, NoiseBackward,         //
@@ -69,6 +69,15 @@ class Backend : public detail::OpInterfaces<OpList> {
   virtual bool fuses() const { return false; }
   virtual void execute(const ExpertRows<SwiGlu>& rows) { in_turn(rows); }
   virtual void execute(const ExpertRows<SwiGluBackward>& rows) { in_turn(rows); }
+
+  /// Which way the backward pass of experts is to run (ops/expert_rows.h): on rows that are gathered first, or not.
+  virtual bool gathers(const ExpertsBackward&) const { return false; }
+  void execute(const ExpertsBackward& op) {
+    if (gathers(op)) return run_on_gathered_rows(op, [&](const auto& part) { this->execute(part); });
+    this->execute(op.rows);
+    if (op.down.c) this->execute(op.down);
+    if (op.gate_up.c) this->execute(op.gate_up);
+  }
 
  private:
   template <class Activation>

@@ -22,6 +22,8 @@ void check(const GroupedGemmReduce& op) {
   c.i32(op.a_rows, "R").i32(op.b_rows, "R").data(op.c, "E M N");
   c.data(op.a, op.a_rows ? "A M" : "R M").data(op.b, op.b_rows ? "B N" : "R N");
   c.define("E+1", c.size("E") + 1, "E").i32(op.offsets, "E+1");
+  c.f64(op.squares, "1");
+  if (op.squares) c.any_stat(op.c);
 }
 
 int64_t flops(const Gemm& op) {

@@ -40,14 +40,16 @@ struct GroupedGemm {
 
 /// The weight gradients of GroupedGemm: for each expert, a product that sums over its rows:
 ///   c[e] (+)= sum over r in [offsets[e], offsets[e + 1]) of a[ia(r)]^T b[ib(r)].
-/// An expert without rows gets zeros; with `accumulate` it keeps its values.
+/// An expert without rows gets zeros; with `accumulate` it keeps its values. If `squares` is given, the sum of the
+/// squares of c's new values is added to it. A backend may add a few of them in f32 before it adds in f64.
 struct GroupedGemmReduce {
-  View a;            ///< [A, M]
-  View a_rows = {};  ///< i32 [R]; absent: A = R
-  View b;            ///< [B, N]
-  View b_rows = {};  ///< i32 [R]; absent: B = R
-  View offsets;      ///< i32 [E + 1]
-  View c;            ///< [E, M, N]
+  View a;             ///< [A, M]
+  View a_rows = {};   ///< i32 [R]; absent: A = R
+  View b;             ///< [B, N]
+  View b_rows = {};   ///< i32 [R]; absent: B = R
+  View offsets;       ///< i32 [E + 1]
+  View c;             ///< [E, M, N]; with `squares` stat and contiguous
+  View squares = {};  ///< f64 [1]
   bool accumulate = false;
 
   static constexpr const char* name = "grouped_gemm_reduce";
@@ -57,7 +59,8 @@ struct GroupedGemmReduce {
                       in("b", &GroupedGemmReduce::b),
                       in("b_rows", &GroupedGemmReduce::b_rows).or_absent(),
                       in("offsets", &GroupedGemmReduce::offsets),
-                      inout("c", &GroupedGemmReduce::c)};
+                      inout("c", &GroupedGemmReduce::c),
+                      inout("squares", &GroupedGemmReduce::squares).or_absent()};
   }
 };
 

@@ -5,10 +5,14 @@
 namespace moe {
 namespace {
 
+/// "f32 [3, 4]", or "absent".
+std::string text(const View& view) {
+  return view ? fmt::format("{} {}", name(view.dtype), view.shape.text()) : "absent";
+}
+
 void require_same(const char* name, const View& a, const char* other, const View& b) {
   if (same_view(a, b)) return;
-  fail("expert_rows: {} is {} {} and {} is {} {}, expected the very same view", name, moe::name(a.dtype),
-       a.shape.text(), other, moe::name(b.dtype), b.shape.text());
+  fail("expert_rows: {} is {} and {} is {}, expected the very same view", name, text(a), other, text(b));
 }
 
 /// `written` may be a view of `op` only if it is the same view as `shared`.
@@ -49,5 +53,25 @@ void check_rows(const ExpertRows<Activation>& rows, const View& in, const View& 
 void check(const ExpertRows<SwiGlu>& rows) { check_rows(rows, rows.activation.gate_up, rows.activation.y); }
 
 void check(const ExpertRows<SwiGluBackward>& rows) { check_rows(rows, rows.activation.dy, rows.activation.d_gate_up); }
+
+void check(const ExpertsBackward& op) {
+  const ExpertRows<SwiGluBackward>& rows = op.rows;
+  check(rows);
+  check(RowsGather{.x = op.down.a, .slot_row = op.slot_row, .rows = rows.last.c});
+  check(RowsGather{.x = op.gate_up.b, .slot_row = op.slot_row, .rows = rows.last.c});
+  require_same("down.a", op.down.a, "rows.first.a", rows.first.a);
+  require_same("down.a_rows", op.down.a_rows, "rows.first.a_rows", rows.first.a_rows);
+  require_same("down.b", op.down.b, "rows.activation.y", rows.activation.y);
+  require_same("gate_up.a", op.gate_up.a, "rows.activation.d_gate_up", rows.activation.d_gate_up);
+  require_same("gate_up.b_rows", op.gate_up.b_rows, "rows.first.a_rows", rows.first.a_rows);
+  for (const GroupedGemmReduce* product : {&op.down, &op.gate_up}) {
+    if (!product->c) continue;
+    check(*product);
+    require_same("the offsets of a reduction", product->offsets, "rows.first.offsets", rows.first.offsets);
+    require_apart("rows.last.c", rows.last.c, *product);
+    for (const GroupedGemm* other : {&rows.first, &rows.last}) require_apart("a reduction's c", product->c, *other);
+    require_apart("a reduction's c", product->c, rows.activation);
+  }
+}
 
 }  // namespace moe

@@ -32,6 +32,7 @@ class RecordingBackend final : public EachOp<RecordingBackend> {
   using EachOp<RecordingBackend>::execute;
   void execute(const ExpertRows<SwiGlu>& rows) override { fuses() ? forward(rows) : Backend::execute(rows); }
   void execute(const ExpertRows<SwiGluBackward>& rows) override { fuses() ? forward(rows) : Backend::execute(rows); }
+  bool gathers(const ExpertsBackward& op) const override { return inner_.gathers(op); }
 
   const std::map<std::string, Record>& records() const { return records_; }
   void clear() { records_.clear(); }

@@ -70,6 +70,13 @@ void check(const RowsCombine& op) {
   c.i32(op.slot_row, "T K").data(op.y, "T D").data(op.residual, "T D").data(op.rows, "R D");
 }
 
+void check(const RowsGather& op) {
+  Checker c(op);
+  c.i32(op.slot_row, "T K").data(op.x, "T D").data(op.rows, "R D");
+  c.require(op.rows.dtype == op.x.dtype, "rows is {}, expected the type of x, {}", name(op.rows.dtype),
+            name(op.x.dtype));
+}
+
 void check(const RouterBackward& op) {
   Checker c(op);
   c.stat(op.scores, "T E").i32(op.ids, "T K").i32(op.kept, "T K").stat(op.d_gates, "T K").i32(op.group, "T");

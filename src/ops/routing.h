@@ -120,6 +120,20 @@ struct RowsCombine {
   }
 };
 
+/// rows[slot_row[t, k]] = x[t] for every slot that has a row: each token's values in all of its rows. Other rows are
+/// not changed.
+struct RowsGather {
+  View x;         ///< [T, D]
+  View slot_row;  ///< i32 [T, K], all different, or -1: none
+  View rows;      ///< [R, D], of the type of x
+
+  static constexpr const char* name = "rows_gather";
+  static constexpr auto fields() {
+    return std::array{in("x", &RowsGather::x), in("slot_row", &RowsGather::slot_row),
+                      partial("rows", &RowsGather::rows)};
+  }
+};
+
 /// d_logits from the gradients of the gates, the balance losses and the z-loss:
 ///   d_gate_k   = d_gates (0 where kept is negative) + gate_coefficients[group, id_k]
 ///   d_score_i  = through scale and form, of the gates of ids (replayed, never chosen again)
@@ -164,6 +178,7 @@ void check(const RouterTopk& op);
 void check(const RouterGates& op);
 void check(const RoutePlan& op);
 void check(const RowsCombine& op);
+void check(const RowsGather& op);
 void check(const RouterBackward& op);
 
 int64_t flops(const RouterScores& op);

@@ -93,12 +93,14 @@ void TrainingStep::parameters_from_masters() {
   }
 }
 
-Pass TrainingStep::make_pass(bool accumulate_gradients) {
+Pass TrainingStep::make_pass(bool accumulate_gradients, bool last) {
   return {.backend = backend_,
           .saved = memory_.saved(),
           .scratch = memory_.scratch(),
           .dtype = step_.dtype,
           .accumulate_gradients = accumulate_gradients,
+          .rebuild = step_.rebuild && !step_.recompute,  // which keeps none of it anyway
+          .gradient_squares = last ? optimizer_.gradient_squares() : View{},
           .logits_per_chunk = step_.logits_per_chunk};
 }
 
@@ -110,6 +112,7 @@ void TrainingStep::begin(int64_t targets, int64_t tokens) {
        {row_loss_, counts_, dropped_, losses_, sums_.counts, sums_.reach, sums_.importance, sums_.load}) {
     if (view) backend_.run(Fill{.x = view, .value = 0});
   }
+  backend_.run(Fill{.x = optimizer_.gradient_squares(), .value = 0});
   for (size_t i = 0; i < table_.size(); ++i) {
     if (table_[i].trained() && table_[i].gradient_is_added) {
       backend_.run(Fill{.x = gradients()[i], .value = 0});
@@ -129,7 +132,7 @@ TokenViews TrainingStep::upload(const Batch& batch) {
 void TrainingStep::count_microbatch(const Batch& batch, const RouteMode& mode) {
   const TokenViews tokens = upload(batch);
   const Arena::Frame frame(memory_.scratch());
-  Pass pass = make_pass(false);
+  Pass pass = make_pass(false, false);
   model_->forward(pass, tokens, {.sums = sums_, .collect = true}, nullptr, mode);
 }
 
@@ -153,7 +156,7 @@ void TrainingStep::train_microbatch(const Batch& batch, int64_t index, const Rou
     case BalanceScope::step:
       break;  // group_tokens is the step's
   }
-  Pass pass = make_pass(index > 0);
+  Pass pass = make_pass(index > 0, index + 1 == step_.microbatches);
   model_->train(pass, tokens, balance, stats, mode, gradient_scale_, step_.recompute, gradient_weights_,
                 row_loss_.at(index).rows(0, tokens.count()));
 }

@@ -19,6 +19,7 @@ struct StepConfig {
   OptimizerConfig optimizer;
   DType dtype = DType::f32;       ///< storage of weights and activations; bf16 keeps f32 master weights
   bool recompute = false;         ///< run each layer again in backward instead of keeping its activations
+  bool rebuild = false;           ///< make again in backward what one norm or product makes (nn/pass.h)
   bool choose_recompute = true;   ///< recompute is not settled yet (train/settle.h); a step does not read this
   int64_t microbatch_tokens = 0;  ///< rows times sequence length
   int64_t sequence_length = 0;
@@ -76,8 +77,8 @@ class TrainingStep {
   /// Computes the losses and gradients of step number `step` (from 1) over `microbatches` batches from `batch(index)`.
   /// Does not change the optimiser state. Step scope first runs a counting pass over all of them.
   void accumulate(const std::function<Batch(int64_t)>& batch, int64_t step = 1);
-  /// Clips, updates the parameters as step number `step` (from 1), and reports. If the gradients' norm is not finite,
-  /// no parameter and no optimiser state changes.
+  /// After accumulate(): clips, updates the parameters as step number `step` (from 1), and reports. If the gradients'
+  /// norm is not finite, no parameter and no optimiser state changes.
   StepReport update(int64_t step, double learning_rate);
   Optimizer::NotFinite find_not_finite() { return optimizer_.find_not_finite(device_, backend_); }
 
@@ -98,7 +99,7 @@ class TrainingStep {
   void train_microbatch(const Batch& batch, int64_t index, const RouteMode& mode);
   void update_biases();
   StepReport read_report();
-  Pass make_pass(bool accumulate_gradients);
+  Pass make_pass(bool accumulate_gradients, bool last);
 
   ModelConfig config_;
   StepConfig step_;

@@ -67,6 +67,7 @@ Bounds bounds(const Reference<RouterTopk>& run);
 Bounds bounds(const Reference<RouterGates>& run);
 Bounds bounds(const Reference<RoutePlan>& run);
 Bounds bounds(const Reference<RowsCombine>& run);
+Bounds bounds(const Reference<RowsGather>& run);
 Bounds bounds(const Reference<RouterBackward>& run);
 
 Bounds bounds(const Reference<RouterCounts>& run);

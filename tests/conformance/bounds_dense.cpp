@@ -40,7 +40,17 @@ Bounds bounds(const Reference<GroupedGemmReduce>& run) {
       for (int64_t n = 0; n < c.size(2); ++n) c(e, m, n) *= factor;
     }
   }
-  return {{"c", c}};
+  if (!run.given.squares) return {{"c", c}};
+  // An element's error in its square, and a few f32 roundings of sums of squares.
+  constexpr double kSums = 16;
+  const Reals found = oracle::read(run.after.c);
+  Reals squares = oracle::read(run.after.squares);
+  squares(0) *= kSums * kU;
+  for (size_t i = 0; i < found.values().size(); ++i) {
+    const double off = c.values()[i];
+    squares(0) += (2 * std::abs(found.values()[i]) + off) * off;
+  }
+  return {{"c", c}, {"squares", squares}};
 }
 
 }  // namespace moe::conformance

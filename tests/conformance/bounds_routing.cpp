@@ -57,6 +57,11 @@ Bounds bounds(const Reference<RowsCombine>& run) {
   return {{"y", scaled(sum_of_magnitudes(run.before, &RowsCombine::y), factor)}};
 }
 
+Bounds bounds(const Reference<RowsGather>& run) {
+  (void)run;
+  return {};
+}
+
 Bounds bounds(const Reference<RouterBackward>& run) {
   const Reals scores = read(run.before.scores), d_gates = read(run.before.d_gates);
   const Reals coefficients = read(run.before.coefficients), by_gate = read(run.before.gate_coefficients);

@@ -160,7 +160,9 @@ Cases<GroupedGemmReduce> make_cases<GroupedGemmReduce>() {
         const bool usual = types.a == types.b && types.c == f32;
         if ((!usual && size.m != 7) || (size.m * size.n > 10000 && offsets.back() < 90)) continue;
         for (const bool accumulate : {false, true}) {
-          Store& s = list.strided();
+          // Squares are wanted of contiguous results alone.
+          const bool squares = types.c == f32 && list.all().size() % 2 == 1;
+          Store& s = squares ? list.contiguous() : list.strided();
           const int64_t padding = static_cast<int64_t>(s.draw() % 4), rows = offsets.back() + padding, tokens = 19;
           const int gather = static_cast<int>(s.draw() % 4);
           const Shape c{experts, size.m, size.n};
@@ -174,6 +176,7 @@ Cases<GroupedGemmReduce> make_cases<GroupedGemmReduce>() {
                                      .b_rows = gather & 2 ? s.random_indices({rows}, 0, tokens) : View{},
                                      .offsets = s.indices({experts + 1}, offsets),
                                      .c = accumulate ? s.normal(types.c, c) : s.poison(types.c, c),
+                                     .squares = squares ? s.constant(f64, {1}, 2.5) : View{},
                                      .accumulate = accumulate},
                    fmt::format("counts=[{}] accumulate={}", fmt::join(counts, ","), accumulate));
         }

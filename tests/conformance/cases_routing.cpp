@@ -224,6 +224,28 @@ Cases<RowsCombine> make_cases<RowsCombine>() {
 }
 
 template <>
+Cases<RowsGather> make_cases<RowsGather>() {
+  Cases<RowsGather> list;
+  for (const Sizes& sizes : kSizes) {
+    for (const int64_t hidden : {1, 13, 64, 264}) {
+      for (const DType type : {f32, bf16_type}) {
+        Store& s = list.strided();
+        const int64_t rows = sizes.tokens * sizes.top_k + 3;  // the last ones belong to no token
+        const View slot_row = s.poison(i32, {sizes.tokens, sizes.top_k});
+        oracle::compute(RoutePlan{.ids = choices(s, sizes, groups(s, sizes.tokens, 1, true)),
+                                  .offsets = s.poison(i32, {sizes.experts + 1}),
+                                  .row_slot = s.poison(i32, {rows}),
+                                  .row_token = s.poison(i32, {rows}),
+                                  .slot_row = slot_row});
+        list.add(RowsGather{
+            .x = s.normal(type, {sizes.tokens, hidden}), .slot_row = slot_row, .rows = s.poison(type, {rows, hidden})});
+      }
+    }
+  }
+  return list;
+}
+
+template <>
 Cases<RouterBackward> make_cases<RouterBackward>() {
   Cases<RouterBackward> list;
   struct Kind {

@@ -46,6 +46,22 @@ class Checks : public testing::Test {
             .last = {.a = y, .offsets = offsets, .b = f32({2, 4, 2}), .c = f32({3, 4}), .transpose_b = true}};
   }
 
+  /// The backward pass of the same, of five tokens with two slots each.
+  ExpertsBackward experts_backward() {
+    const View offsets = i32({3}), row_token = i32({3}), d_gate_up = f32({3, 4}), activated = f32({3, 2});
+    const View dy = f32({5, 4});
+    return {.rows = {.first = {.a = dy, .a_rows = row_token, .offsets = offsets, .b = f32({2, 4, 2}), .c = activated},
+                     .activation = {.gate_up = d_gate_up,
+                                    .row_count = offsets.rows(2, 1),
+                                    .dy = activated,
+                                    .d_gate_up = d_gate_up,
+                                    .y = activated},
+                     .last = {.a = d_gate_up, .offsets = offsets, .b = f32({2, 4, 4}), .c = f32({3, 4})}},
+            .down = {.a = dy, .a_rows = row_token, .b = activated, .offsets = offsets, .c = f32({2, 4, 2})},
+            .gate_up = {.a = d_gate_up, .b = f32({5, 4}), .b_rows = row_token, .offsets = offsets, .c = f32({2, 4, 4})},
+            .slot_row = i32({5, 2})};
+  }
+
  private:
   alignas(64) char memory_[1 << 18];
   size_t used_ = 0;
@@ -101,6 +117,50 @@ TEST_F(Checks, ExpertRowsMustBelongTogether) {
   op = expert_rows();
   op.last.b = f32({2, 4, 3});
   EXPECT_THAT(error_of(op), HasSubstr("grouped_gemm"));
+}
+
+TEST_F(Checks, TheBackwardPassOfExpertsMustBelongTogether) {
+  EXPECT_EQ(error_of(experts_backward()), "");
+  auto op = experts_backward();
+  op.down.a = f32({5, 4});
+  EXPECT_THAT(error_of(op),
+              HasSubstr("down.a is f32 [5, 4] and rows.first.a is f32 [5, 4], expected the very same view"));
+  op = experts_backward();
+  op.down.a_rows = i32({3});
+  EXPECT_THAT(error_of(op), HasSubstr("down.a_rows"));
+  op = experts_backward();
+  op.down.b = f32({3, 2});
+  EXPECT_THAT(error_of(op), HasSubstr("down.b"));
+  op = experts_backward();
+  op.gate_up.a = f32({3, 4});
+  EXPECT_THAT(error_of(op), HasSubstr("gate_up.a"));
+  op = experts_backward();
+  op.gate_up.b_rows = i32({3});
+  EXPECT_THAT(error_of(op), HasSubstr("gate_up.b_rows"));
+  op = experts_backward();
+  op.gate_up.offsets = i32({3});
+  EXPECT_THAT(error_of(op), HasSubstr("the offsets of a reduction"));
+  op = experts_backward();
+  op.slot_row = i32({4, 2});
+  EXPECT_THAT(error_of(op), HasSubstr("rows_gather"));
+  op = experts_backward();
+  op.gate_up.b = f32({5, 3});
+  EXPECT_THAT(error_of(op), HasSubstr("grouped_gemm_reduce"));
+  op = experts_backward();
+  op.gate_up.c = View(op.rows.last.b.data, DType::f32, {2, 4, 4});
+  EXPECT_THAT(error_of(op), HasSubstr("a reduction's c overlaps b of grouped_gemm"));
+}
+
+TEST_F(Checks, SquaresAreOfContiguousSums) {
+  GroupedGemmReduce op = experts_backward().down;
+  op.squares = f32({1});
+  EXPECT_THAT(error_of(op), HasSubstr("squares"));
+  op = experts_backward().down;
+  op.squares = View(f32({16}).data, DType::f64, {1});
+  EXPECT_EQ(error_of(op), "");
+  op.c = f32({2, 4, 6});
+  op.c.shape = {2, 4, 2};
+  EXPECT_THAT(error_of(op), HasSubstr("has gaps between its rows"));
 }
 
 TEST_F(Checks, AHeadThatNoBackendsBlocksHoldIsRefused) {

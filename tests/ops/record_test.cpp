@@ -43,6 +43,7 @@ class Fusing final : public EachOp<Fusing> {
   bool fuses() const override { return true; }
   using EachOp<Fusing>::execute;
   void execute(const ExpertRows<SwiGlu>&) override { ++calls; }
+  bool gathers(const ExpertsBackward&) const override { return true; }
 
   int calls = 0;
 };
@@ -73,6 +74,14 @@ TEST(RecordingBackend, PassesAFusionOnAsOne) {
   EXPECT_EQ(recorder.records().size(), 1u);
   EXPECT_EQ(recorder.records().at("expert_rows").calls, 1);
   EXPECT_EQ(recorder.records().at("expert_rows").flops, 2 * (3 * 4 * 4 + 3 * 2 * 4));
+}
+
+TEST(RecordingBackend, RunsTheBackwardPassOfExpertsAsTheBackendWouldItself) {
+  const auto device = make_null_device();
+  Fusing gathering;
+  CountingBackend in_turn;
+  EXPECT_TRUE(RecordingBackend(gathering, *device).gathers({}));
+  EXPECT_FALSE(RecordingBackend(in_turn, *device).gathers({}));
 }
 
 TEST(RecordingBackend, RecordsTheOperationsOfAFusionThatTheBackendRunsInTurn) {

@@ -50,6 +50,10 @@ void compute(const GroupedGemmReduce& op) {
     }
   }
   write(op.c, c);
+  if (!op.squares) return;
+  Reals squares = read(op.squares);
+  for (const double value : read(op.c).values()) squares(0) += value * value;
+  write(op.squares, squares);
 }
 
 }  // namespace moe::oracle

@@ -33,6 +33,7 @@ void compute(const RouterTopk& op);
 void compute(const RouterGates& op);
 void compute(const RoutePlan& op);
 void compute(const RowsCombine& op);
+void compute(const RowsGather& op);
 void compute(const RouterBackward& op);
 
 void compute(const RouterCounts& op);

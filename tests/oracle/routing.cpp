@@ -140,6 +140,18 @@ void compute(const RowsCombine& op) {
   write(op.y, y);
 }
 
+void compute(const RowsGather& op) {
+  const Reals x = read(op.x);
+  const Indices slot_row = read_indices(op.slot_row);
+  Reals rows = read(op.rows);
+  for (int64_t t = 0; t < x.size(0); ++t) {
+    for (int64_t k = 0; k < slot_row.size(1); ++k) {
+      for (int64_t d = 0; d < x.size(1) && slot_row(t, k) >= 0; ++d) rows(slot_row(t, k), d) = x(t, d);
+    }
+  }
+  write(op.rows, rows);
+}
+
 void compute(const RouterBackward& op) {
   const Reals scores = read(op.scores), d_gates = read(op.d_gates), coefficients = read(op.coefficients);
   const Reals gate_coefficients = read(op.gate_coefficients), log_sum = read(op.log_sum),

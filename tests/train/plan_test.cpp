@@ -27,6 +27,7 @@ struct PlanCase {
   DType dtype;
   bool recompute;
   BalanceScope scope;
+  bool rebuild = false;
 };
 
 void PrintTo(const PlanCase& tested, std::ostream* out) { *out << tested.name; }
@@ -38,6 +39,7 @@ TEST_P(Plan, IsWhatTheStepsNeedAndIsAllocatedOnceForAll) {
   const Batch batch = rows_of_two_documents(config, 4);
   StepConfig step = step_config_for(batch, 2, GetParam().dtype);
   step.recompute = GetParam().recompute;
+  step.rebuild = GetParam().rebuild;
   step.balance = {.alpha_expert = 0.01f, .alpha_device = 0.02f, .devices = 2, .scope = GetParam().scope};
   const MemoryPlan plan = plan_training(config, step);
   const auto device = make_cpu_device();
@@ -70,8 +72,27 @@ INSTANTIATE_TEST_SUITE_P(Settings, Plan,
                          testing::Values(PlanCase{"f32", DType::f32, false, BalanceScope::sequence},
                                          PlanCase{"f32_recompute", DType::f32, true, BalanceScope::step},
                                          PlanCase{"bf16", DType::bf16, false, BalanceScope::step},
-                                         PlanCase{"bf16_recompute", DType::bf16, true, BalanceScope::microbatch}),
+                                         PlanCase{"bf16_recompute", DType::bf16, true, BalanceScope::microbatch},
+                                         PlanCase{"bf16_rebuild", DType::bf16, false, BalanceScope::sequence, true}),
                          [](const auto& tested) { return tested.param.name; });
+
+TEST(Plan, RebuildingKeepsNeitherResultsOfNormsNorTheFirstProducts) {
+  const ModelConfig config = tiny_config();
+  StepConfig step = step_config_for(rows_of_two_documents(config, 4), 2);
+  const MemoryPlan kept = plan_training(config, step);
+  step.rebuild = true;
+  const MemoryPlan rebuilt = plan_training(config, step);
+  int64_t saved = 0;
+  for (const Arena::Buffer& buffer : kept.saved_at_peak) {
+    for (const char* name : {"attention.input", "ffn.input", "attention.qkv", "ffn.gate_up"}) {
+      if (buffer.name == name) saved += static_cast<int64_t>(buffer.bytes + 63) / 64 * 64;
+    }
+  }
+  EXPECT_GT(saved, 0);
+  EXPECT_EQ(kept.saved - rebuilt.saved, saved);
+  EXPECT_GT(rebuilt.microbatch_flops, kept.microbatch_flops);
+  EXPECT_LT(rebuilt.microbatch_flops, kept.microbatch_flops * 4 / 3);
+}
 
 struct SharingCase {
   const char* name;

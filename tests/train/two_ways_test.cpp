@@ -89,6 +89,20 @@ TEST_P(Scopes, PackingAndPaddingChangeNothing) {
                one_step(config, balanced(apart, 1, GetParam()), apart), 2e-5);
 }
 
+TEST_P(Scopes, RebuildingGivesTheSameBits) {
+  for (const int64_t dense : {0, 1}) {
+    ModelConfig config = tiny_config();
+    config.first_k_dense_replace = dense;
+    const Batch batch = packed_batch(kEightRows, 12, config.vocab_size, 9);
+    StepConfig step = balanced(batch, 2, GetParam());
+    const StepResult kept = one_step(config, step, batch);
+    step.rebuild = true;
+    expect_same_bits(kept, one_step(config, step, batch));
+    step.recompute = true;  // which rebuilds it all
+    expect_same_bits(kept, one_step(config, step, batch));
+  }
+}
+
 TEST_P(Scopes, RecomputeGivesTheSameBits) {
   const ModelConfig config = tiny_config();
   const Batch batch = packed_batch(kEightRows, 12, config.vocab_size, 9);

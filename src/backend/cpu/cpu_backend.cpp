@@ -12,6 +12,7 @@ constexpr TypeSet kWeights = weight_types();
 constexpr FieldTypes kOtherFields[] = {
     {"fill", "x", {DType::f64, DType::f32, DType::bf16, DType::i32, DType::u8}},
     {"sum_squares", "sum", {DType::f64}},
+    {"grouped_gemm_reduce", "squares", {DType::f64}},
     {"clip_scale", "sum_squares", {DType::f64}},
     {"gemm", "b", kWeights},
     {"grouped_gemm", "b", kWeights},

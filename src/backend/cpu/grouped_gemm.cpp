@@ -1,6 +1,7 @@
 #include "backend/cpu/products.h"
 #include "backend/cpu/swiglu.h"
 #include "ops/expert_rows.h"
+#include "ops/numbers.h"
 
 namespace moe::cpu {
 namespace {
@@ -128,6 +129,7 @@ void execute(Context& context, const GroupedGemmReduce& op) {
     product.k = offsets[e + 1] - offsets[e];
     return product;
   });
+  if (op.squares) execute(context, SumSquares{.x = op.c, .sum = op.squares});
 }
 
 template <>

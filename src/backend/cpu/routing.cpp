@@ -2,6 +2,7 @@
 
 #include <cassert>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -208,6 +209,21 @@ void execute(Context& context, const RowsCombine& op) {
                                     .y = out_row(op.y, t),
                                     .accumulate = op.accumulate,
                                     .width = width});
+    }
+  });
+}
+
+template <>
+void execute(Context& context, const RowsGather& op) {
+  const int64_t count = op.slot_row.size(1), width = op.x.size(1);
+  const auto bytes = static_cast<size_t>(width) * size_of(op.x.dtype);
+  assert(values_in(op.slot_row, -1, op.rows.size(0)));
+  for_rows(context.pool, op.x.size(0), 2 * width * (count + 1), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const auto* const rows = row_as<int32_t>(op.slot_row, t);
+      for (int64_t k = 0; k < count; ++k) {
+        if (rows[k] >= 0) std::memcpy(op.rows.rows(rows[k], 1).data, op.x.rows(t, 1).data, bytes);
+      }
     }
   });
 }

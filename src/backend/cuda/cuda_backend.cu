@@ -13,6 +13,7 @@ namespace {
 constexpr FieldTypes kOtherFields[] = {
     {"fill", "x", {DType::f64, DType::f32, DType::bf16, DType::i32, DType::u8}},
     {"sum_squares", "sum", {DType::f64}},
+    {"grouped_gemm_reduce", "squares", {DType::f64}},
     {"clip_scale", "sum_squares", {DType::f64}},
 };
 constexpr AcceptedTypes kTypes{"the GPU", {DType::f32, DType::bf16, DType::i32}, kOtherFields};
@@ -59,6 +60,7 @@ class CudaBackend final : public EachOp<CudaBackend> {
     }
     on(rows.last);
   }
+  bool gathers(const ExpertsBackward& op) const override { return cuda::gathers(context_, op); }
 
  private:
   cuda::CudaDevice& device_;

@@ -138,7 +138,7 @@ __device__ inline void release(uint64_t* empty, int size) {
 
 template <Grouping grouping, int columns, Ending ending>
 __device__ void store_tile(const TileProblem& p, const Tile& t, const RowActivation& act,
-                           const float (&sum)[columns / 2], __nv_bfloat16* shared) {
+                           const float (&sum)[columns / 2], __nv_bfloat16* shared, double& squares) {
   const int worker = static_cast<int>(threadIdx.x) / kWarp - kGroup / kWarp;  // 0 to 7: 16 rows each
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t row = t.m_begin + worker * 16;
@@ -147,9 +147,9 @@ __device__ void store_tile(const TileProblem& p, const Tile& t, const RowActivat
   } else if (p.c_half && p.c_chunked && !p.accumulate && !p.c_transposed) {
     store_bf16(p, t, row, sum, shared + worker * 16 * 64);
   } else if (p.c_quads && !p.c_transposed) {
-    store_f32<false>(p, t, row, sum);
+    store_f32<false>(p, t, row, sum, squares);
   } else if (grouping == Grouping::reduction && p.c_quads) {
-    store_f32<true>(p, t, row, sum);
+    store_f32<true>(p, t, row, sum, squares);
   } else {
 #pragma unroll
     for (int j = 0; j < columns / 8; ++j) {
@@ -177,6 +177,7 @@ __device__ void multiply_tiles(const TileProblem& p, const Bulk& a_bulk, const B
   if (!leads) wait_at(kSkewBarrier, 2 * kGroup);
   Ring<T::kStages> ring;
   Tile t;
+  double squares = 0;
   for (MyTiles<grouping, kTileColumns<columns, ending>> tiles(p, tile_count); tiles.next(t);) {
     float sum[columns / 2];
 #pragma unroll
@@ -207,9 +208,15 @@ __device__ void multiply_tiles(const TileProblem& p, const Bulk& a_bulk, const B
     wait_for_products<0>();
     settle(sum);
     if (previous >= 0) release(m.empty + previous, size);
-    store_tile<grouping, columns, ending>(p, t, act, sum, m.results);
+    store_tile<grouping, columns, ending>(p, t, act, sum, m.results, squares);
   }
   if (leads) pass_by(kSkewBarrier, 2 * kGroup);  // no tile at all
+  if constexpr (grouping == Grouping::reduction) {
+    if (p.squares == nullptr) return;
+    squares = warp_sum(squares);
+    const unsigned worker = threadIdx.x / kWarp - kGroup / kWarp;
+    if (threadIdx.x % kWarp == 0) p.squares[blockIdx.x * kMultiplyingWarps + worker] = squares;
+  }
 }
 
 template <Grouping grouping, bool across, int columns, Ending ending>

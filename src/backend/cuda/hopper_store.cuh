@@ -40,9 +40,10 @@ __device__ float4 four_rows(const float (&sum)[kSums], int at) {
   return high ? make_float4(got.x, got.y, kept.x, kept.y) : make_float4(kept.x, kept.y, got.x, got.y);
 }
 
-/// Stores a warp's 16 rows from `row` on; p.c_quads must hold.
+/// Stores a warp's 16 rows from `row` on; p.c_quads must hold. Adds the squares of what this lane stores to `squares`.
 template <bool transposed, int kSums>
-__device__ void store_f32(const TileProblem& p, const Tile& t, int64_t row, const float (&sum)[kSums]) {
+__device__ void store_f32(const TileProblem& p, const Tile& t, int64_t row, const float (&sum)[kSums],
+                          double& squares) {
   constexpr int kTogether = 4, kGroups = (kSums + 7) / 8;
   const int lane = static_cast<int>(threadIdx.x) % kWarp, mine = lane / 4 % 4;
   row += transposed ? lane / 16 * 4 : lane / 4;
@@ -64,16 +65,19 @@ __device__ void store_f32(const TileProblem& p, const Tile& t, int64_t row, cons
           if (j + i < kGroups && 16 * (j + i) < end) old[i] = *reinterpret_cast<const float4*>(c + i * step);
         }
       }
+      float together = 0;  // of 16 values; conversions to f64 are slow
 #pragma unroll
       for (int i = 0; i < kTogether; ++i) {
         if (j + i >= kGroups) break;
         const int at = 8 * (j + i) + 2 * half;
         const float4 s = transposed ? four_rows(sum, at) : four_columns(sum, at);
         if (16 * (j + i) < end) {
-          *reinterpret_cast<float4*>(c + i * step) =
-              make_float4(old[i].x + s.x, old[i].y + s.y, old[i].z + s.z, old[i].w + s.w);
+          const float4 now = make_float4(old[i].x + s.x, old[i].y + s.y, old[i].z + s.z, old[i].w + s.w);
+          *reinterpret_cast<float4*>(c + i * step) = now;
+          together += now.x * now.x + now.y * now.y + now.z * now.z + now.w * now.w;
         }
       }
+      if (p.squares != nullptr) squares += static_cast<double>(together);
       c += kTogether * step;
     }
   }

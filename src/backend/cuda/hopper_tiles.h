@@ -8,6 +8,7 @@
 namespace moe::cuda::hopper {
 
 constexpr int kTileRows = 128;
+constexpr int kMultiplyingWarps = 8;  ///< of a block
 /// Columns of a tile, widest first. The widths of experts are no multiples of 256: 864, 1728 = 4, 8 times 216; 1408 = 8
 /// times 176.
 constexpr int kWidths[] = {256, 216, 176, 128};
@@ -40,6 +41,13 @@ inline int choose_pair(const TileDemand& demand, int multiprocessors) {
   const int64_t mean = demand.reduction ? demand.rows : demand.rows / std::max<int64_t>(demand.experts, 1);
   const bool even = (demand.rows + kTileRows - 1) / kTileRows % 2 == 0;
   return multiprocessors >= 2 && mean >= kPairRows && (even || !demand.reduction) ? 2 : 1;
+}
+
+/// Whether the products of a backward pass, of `rows` rows in all, win more on gathered rows than gathering costs. Both
+/// grow with the rows. Experts of few rows are bound by storing their weights' gradients, which gathering leaves alone.
+inline bool worth_gathering(int64_t rows, int64_t experts) {
+  constexpr int64_t kLeastRows = 512;  // of an expert
+  return rows >= kLeastRows * std::max<int64_t>(experts, 1);
 }
 
 /// The width that leaves the tensor cores least to do: what a tile multiplies beyond the last column is lost, and so

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "backend/cuda/kernel.cuh"
+#include "backend/cuda/sums.h"
 #include "ops/numbers.h"
 
 namespace moe::cuda {
@@ -198,6 +199,10 @@ dim3 chunk_blocks(int64_t count) { return blocks(ceil_div(count, static_cast<int
 
 }  // namespace
 
+void add_up(const Context& context, const double* partials, int64_t count, double* total) {
+  launch(context, add_up_kernel, dim3(1), kThreads, 0, partials, count, total);
+}
+
 template <>
 void execute(Context& context, const Fill& op) {
   if (op.x.elements() == 0) return;
@@ -232,7 +237,7 @@ void execute(Context& context, const SumSquares& op) {
   const int64_t per_block = ceil_div(ceil_div(count, parts), kChunk) * kChunk;
   auto* const partials = Carver(context, SumSquares::name).take<double>(parts);
   launch(context, sum_squares_kernel, blocks(parts), kThreads, 0, row_of(op.x), partials, count, per_block);
-  launch(context, add_up_kernel, dim3(1), kThreads, 0, partials, parts, op.sum.as<double>());
+  add_up(context, partials, parts, op.sum.as<double>());
 }
 
 template <>

@@ -270,6 +270,28 @@ __global__ void combine_kernel(Matrix rows, const int* slot_row, int64_t slot_st
   store_chunk(y, t, c, width, sum);
 }
 
+/// A thread for each chunk of a token, read once. `half`: in HalfChunks.
+template <bool half>
+__global__ void gather_kernel(Matrix x, const int* slot_row, int64_t slot_step, int count, Matrix rows, int64_t tokens,
+                              int64_t width) {
+  const int64_t t = grid_row(), c = grid_column();
+  if (t >= tokens || c >= width) return;
+  const int* const to = slot_row + t * slot_step;
+  if constexpr (half) {
+    const HalfChunk chunk = HalfChunk::load(x, t, c);
+#pragma unroll 4
+    for (int k = 0; k < count; ++k) {
+      if (to[k] >= 0) chunk.store(rows, to[k], c);
+    }
+  } else {
+    float v[kChunk];
+    load_chunk(x, t, c, width, v);
+    for (int k = 0; k < count; ++k) {
+      if (to[k] >= 0) store_chunk(rows, to[k], c, width, v);
+    }
+  }
+}
+
 }  // namespace
 
 template <>
@@ -321,6 +343,17 @@ void execute(Context& context, const RowsCombine& op) {
   launch(context, combine_kernel, shape.grid, shape.threads, 0, matrix(op.rows), op.slot_row.as<const int32_t>(),
          op.slot_row.stride[0], static_cast<int>(op.slot_row.size(1)), matrix(op.residual), matrix(op.y), op.accumulate,
          tokens, width);
+}
+
+template <>
+void execute(Context& context, const RowsGather& op) {
+  const int64_t tokens = op.x.size(0), width = op.x.size(1);
+  const Matrix x = matrix(op.x), rows = matrix(op.rows);
+  const bool half = in_half_chunks(x, width) && in_half_chunks(rows, width);
+  const RowGrid shape(tokens, width);
+  launch(context, half ? gather_kernel<true> : gather_kernel<false>, shape.grid, shape.threads, 0, x,
+         op.slot_row.as<const int32_t>(), op.slot_row.stride[0], static_cast<int>(op.slot_row.size(1)), rows, tokens,
+         width);
 }
 
 }  // namespace moe::cuda

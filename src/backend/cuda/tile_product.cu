@@ -2,7 +2,9 @@
 #include "backend/cuda/mma_product.cuh"
 #include "backend/cuda/simt_product.cuh"
 #include "backend/cuda/slow_path.h"
+#include "backend/cuda/sums.h"
 #include "backend/cuda/tile_product.h"
+#include "ops/numbers.h"
 
 namespace moe::cuda {
 namespace {
@@ -244,13 +246,36 @@ void tile_product(Context& context, const GroupedGemmReduce& op) {
     const hopper::TileDemand demand{
         .reduction = true, .gathered = p.a.rows != nullptr, .experts = experts, .rows = p.m, .columns = p.n};
     const hopper::TileChoice choice = hopper::choose_tiles(demand, context.multiprocessors);
-    auto* const order = Carver(context, GroupedGemmReduce::name).take<int>(experts);
+    Carver carver(context, GroupedGemmReduce::name);
+    auto* const order = carver.take<int>(experts);
     launch(context, order_kernel, dim3(1), 256, 0, p.offsets, experts, order);
     p.order = order;
+    // A pair runs even where one processor was asked for.
+    const int64_t warps = (int64_t{processors(context)} + 1) * hopper::kMultiplyingWarps;
+    const bool sums = op.squares && p.c_quads;
+    if (sums) {  // blocks that get no tile write none
+      p.squares = carver.take<double>(warps);
+      check(cudaMemsetAsync(p.squares, 0, static_cast<size_t>(warps) * sizeof(double), context.stream),
+            "filling with zeros");
+    }
     hopper::start_reduction({context, p, a, b, choice, hopper::row_tiles(demand, choice.pair)});
+    if (sums) {
+      add_up(context, p.squares, warps, op.squares.as<double>());
+    } else if (op.squares) {
+      execute(context, SumSquares{.x = op.c, .sum = op.squares});
+    }
     return;
   }
   start<Grouping::reduction, true, true>(context, p, experts * ceil_div(p.m, kTile), tensor);
+  if (op.squares) execute(context, SumSquares{.x = op.c, .sum = op.squares});
+}
+
+bool gathers(const Context& context, const ExpertsBackward& op) {
+  const View &dy = op.down.a, &x = op.gate_up.b, &room = op.rows.last.c;
+  if (!op.down.a_rows || !op.down.c || !op.gate_up.c || !has_hopper_path(context)) return false;
+  if (!takes_tensor_path(dy, op.rows.first.b) || !takes_tensor_path(x, room)) return false;
+  if (!takes_tensor_path(op.down.b, op.gate_up.a)) return false;
+  return hopper::worth_gathering(room.size(0), op.down.c.size(0));
 }
 
 }  // namespace moe::cuda

@@ -2,8 +2,7 @@
 /// The three products of the contract by our own tile kernels, alone or with the activation that follows.
 
 #include "backend/cuda/context.h"
-#include "ops/dense.h"
-#include "ops/rows.h"
+#include "ops/expert_rows.h"
 
 namespace moe::cuda {
 
@@ -14,5 +13,9 @@ void tile_product(Context& context, const GroupedGemmReduce& op);
 /// A product and the activation of what it gives (ops/expert_rows.h) in one kernel, where there is one; false, and
 /// nothing queued, where there is none.
 bool product_and_swiglu(Context& context, const GroupedGemm& product, const SwiGlu& activation);
+
+/// Whether the backward pass of experts is faster on rows that are gathered first: on Hopper, if experts have rows
+/// enough. The copy engine loads the products' operands then, and no thread.
+bool gathers(const Context& context, const ExpertsBackward& op);
 
 }  // namespace moe::cuda

@@ -94,5 +94,103 @@ TEST(ExpertRows, HaveTheBitsOfOneOperationAfterTheOther) {
   }
 }
 
+/// The CPU with the other way through the backward pass of experts.
+class Gathering final : public EachOp<Gathering> {
+ public:
+  explicit Gathering(Backend& inner) : inner_(inner) {}
+  template <class Op>
+  void on(const Op& op) {
+    gathered_ += std::is_same_v<Op, RowsGather> ? 1 : 0;
+    inner_.execute(op);
+  }
+  bool gathers(const ExpertsBackward&) const override { return true; }
+  int gathered() const { return gathered_; }
+
+ private:
+  Backend& inner_;
+  int gathered_ = 0;
+};
+
+/// The backward pass of experts whose rows are those of kTokens tokens in turn.
+struct WholeBackward {
+  WholeBackward(Tensors& t, DType type, const Loads& loads) {
+    std::vector<int32_t> offsets{0};
+    for (const int32_t rows : loads.rows) offsets.push_back(offsets.back() + rows);
+    const auto experts = static_cast<int64_t>(loads.rows.size());
+    taken = offsets.back();
+    const int64_t rows = taken + loads.unused, slots = rows / kTokens + 1;
+    std::vector<int32_t> tokens, row_slots, slot_rows(static_cast<size_t>(kTokens * slots), -1);
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t token = r * 31 % kTokens, slot = token * slots + r / kTokens;
+      tokens.push_back(static_cast<int32_t>(token));
+      row_slots.push_back(static_cast<int32_t>(slot));
+      if (r < taken) slot_rows[static_cast<size_t>(slot)] = static_cast<int32_t>(r);
+    }
+    const View all_offsets = t.indices(offsets), row_token = t.indices(tokens);
+    const View x = t.normal(type, {kTokens, kHidden}), dy = t.normal(type, {kTokens, kHidden});
+    const View gate_up = t.normal(type, {rows, 2 * kWidth}), activated = t.nan(type, {rows, kWidth});
+    squares = t.filled(DType::f64, {1}, 0);
+    op = {.rows = {.first = {.a = dy,
+                             .a_rows = row_token,
+                             .offsets = all_offsets,
+                             .b = t.normal(type, {experts, kHidden, kWidth}),
+                             .c = activated},
+                   .activation = {.gate_up = gate_up,
+                                  .scale = t.normal(DType::f32, {kTokens * slots}),
+                                  .scale_index = t.indices(row_slots),
+                                  .row_count = all_offsets.rows(experts, 1),
+                                  .dy = activated,
+                                  .d_gate_up = gate_up,
+                                  .y = activated,
+                                  .d_scale = t.nan(DType::f32, {kTokens * slots})},
+                   .last = {.a = gate_up,
+                            .offsets = all_offsets,
+                            .b = t.normal(type, {experts, 2 * kWidth, kHidden}),
+                            .c = t.nan(type, {rows, kHidden})}},
+          .down = {.a = dy,
+                   .a_rows = row_token,
+                   .b = activated,
+                   .offsets = all_offsets,
+                   .c = t.nan(DType::f32, {experts, kHidden, kWidth}),
+                   .squares = squares},
+          .gate_up = {.a = gate_up,
+                      .b = x,
+                      .b_rows = row_token,
+                      .offsets = all_offsets,
+                      .c = t.nan(DType::f32, {experts, 2 * kWidth, kHidden}),
+                      .squares = squares},
+          .slot_row = t.indices(slot_rows).reshaped({kTokens, slots})};
+  }
+
+  ExpertsBackward op;
+  View squares;
+  int64_t taken;
+};
+
+TEST(ExpertsBackward, HasTheSameBitsOnGatheredRows) {
+  Cpu cpu(2);
+  Gathering gathering(*cpu.backend);
+  for (const DType type : {DType::f32, DType::bf16}) {
+    for (const Loads& loads : kLoads) {
+      const std::string what = fmt::format("{}, {}", name(type), loads.name);
+      Tensors a, b;
+      const WholeBackward expected(a, type, loads), found(b, type, loads);
+      cpu.run(expected.op);
+      gathering.run(found.op);
+      const auto same = [&](const View& x, const View& y, const char* which) {
+        expect_same_bits(x, y, what + ": " + which);
+      };
+      const auto taken = [&](const View& view) { return view.rows(0, expected.taken); };
+      same(taken(found.op.rows.last.c), taken(expected.op.rows.last.c), "d_rows");
+      same(taken(found.op.gate_up.a), taken(expected.op.gate_up.a), "d_gate_up");
+      same(found.op.rows.activation.d_scale, expected.op.rows.activation.d_scale, "d_scale");
+      same(found.op.down.c, expected.op.down.c, "of down");
+      same(found.op.gate_up.c, expected.op.gate_up.c, "of gate_up");
+      EXPECT_EQ(*found.squares.as<double>(), *expected.squares.as<double>()) << what;
+    }
+  }
+  EXPECT_EQ(gathering.gathered(), 2 * 2 * static_cast<int>(std::size(kLoads)));
+}
+
 }  // namespace
 }  // namespace moe::test

@@ -110,6 +110,11 @@ struct Cases {
                       .residual = s.normal(type, {kRows, width}),
                       .y = s.normal(type, {kRows, width}),
                       .accumulate = true});
+    std::vector<int64_t> rows(4 * kRows);
+    for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int64_t>(i * 7 % rows.size());
+    visit(RowsGather{.x = s.normal(type, {kRows, width}),
+                     .slot_row = s.indices({kRows, 4}, rows),
+                     .rows = s.poison(type, {4 * kRows, width})});
   }
 };
 

@@ -17,6 +17,7 @@ struct Setting {
   DType dtype;
   bool recompute;
   BalanceScope scope;
+  bool rebuild = false;
 };
 
 void PrintTo(const Setting& setting, std::ostream* out) { *out << setting.name; }
@@ -29,6 +30,7 @@ class CudaStep : public testing::TestWithParam<Setting> {
   StepConfig step(int64_t microbatches) const {
     StepConfig result = step_config_for(batch(), microbatches, GetParam().dtype);
     result.recompute = GetParam().recompute;
+    result.rebuild = GetParam().rebuild;
     result.balance = {.alpha_expert = 0.05f, .alpha_device = 0.02f, .devices = 2, .scope = GetParam().scope};
     return result;
   }
@@ -136,14 +138,15 @@ TEST_P(CudaStep, AllocatesWhatWasPlanned) {
   EXPECT_EQ(gpu.device->allocations(), allocations);
 }
 
-INSTANTIATE_TEST_SUITE_P(Settings, CudaStep,
-                         testing::Values(Setting{"tiny_f32", tiny_config(), DType::f32, false, BalanceScope::sequence},
-                                         Setting{"wide_f32", gpu_config(), DType::f32, true, BalanceScope::microbatch},
-                                         Setting{"tiny_bf16", tiny_config(), DType::bf16, true, BalanceScope::step},
-                                         Setting{"wide_bf16", gpu_config(), DType::bf16, false, BalanceScope::sequence},
-                                         Setting{"wide_bf16_recompute", gpu_config(), DType::bf16, true,
-                                                 BalanceScope::step}),
-                         [](const auto& tested) { return tested.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Settings, CudaStep,
+    testing::Values(Setting{"tiny_f32", tiny_config(), DType::f32, false, BalanceScope::sequence},
+                    Setting{"wide_f32", gpu_config(), DType::f32, true, BalanceScope::microbatch},
+                    Setting{"tiny_bf16", tiny_config(), DType::bf16, true, BalanceScope::step},
+                    Setting{"wide_bf16", gpu_config(), DType::bf16, false, BalanceScope::sequence},
+                    Setting{"wide_bf16_recompute", gpu_config(), DType::bf16, true, BalanceScope::step},
+                    Setting{"wide_bf16_rebuild", gpu_config(), DType::bf16, false, BalanceScope::sequence, true}),
+    [](const auto& tested) { return tested.param.name; });
 
 }  // namespace
 }  // namespace moe

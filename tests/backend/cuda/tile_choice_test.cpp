@@ -83,5 +83,12 @@ TEST(TileChoice, AlwaysHasAWidthAndRowTilesThatSuffice) {
   }
 }
 
+TEST(TileChoice, RowsAreGatheredWhereExpertsHaveMany) {
+  EXPECT_TRUE(worth_gathering(65536 * 7, 63));
+  EXPECT_TRUE(worth_gathering(512, 1));
+  EXPECT_FALSE(worth_gathering(2048 * 6, 64));
+  EXPECT_FALSE(worth_gathering(0, 0));
+}
+
 }  // namespace
 }  // namespace moe::cuda::hopper
