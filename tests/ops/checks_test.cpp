@@ -145,7 +145,12 @@ TEST_F(Checks, TheBackwardPassOfExpertsMustBelongTogether) {
   EXPECT_THAT(error_of(op), HasSubstr("rows_gather"));
   op = experts_backward();
   op.gate_up.b = f32({5, 3});
+  EXPECT_THAT(error_of(op), HasSubstr("rows_gather"));
+  op = experts_backward();
+  op.gate_up.c = f32({2, 4, 3});
   EXPECT_THAT(error_of(op), HasSubstr("grouped_gemm_reduce"));
+  op.gate_up.c = {};  // frozen
+  EXPECT_EQ(error_of(op), "");
   op = experts_backward();
   op.gate_up.c = View(op.rows.last.b.data, DType::f32, {2, 4, 4});
   EXPECT_THAT(error_of(op), HasSubstr("a reduction's c overlaps b of grouped_gemm"));
