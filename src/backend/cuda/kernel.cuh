@@ -186,6 +186,10 @@ struct HalfChunk {
   __device__ static HalfChunk load(const Matrix& m, int64_t row, int64_t column) {
     return {*reinterpret_cast<const uint4*>(static_cast<const __nv_bfloat16*>(m.data) + row * m.step + column)};
   }
+  /// What should not stay in the cache.
+  __device__ static HalfChunk load_once(const Matrix& m, int64_t row, int64_t column) {
+    return {__ldcs(reinterpret_cast<const uint4*>(static_cast<const __nv_bfloat16*>(m.data) + row * m.step + column))};
+  }
   __device__ static HalfChunk of(const float (&in)[kChunk]) {
     HalfChunk result;
     auto* const pairs = reinterpret_cast<__nv_bfloat162*>(&result.bits);
@@ -204,6 +208,9 @@ struct HalfChunk {
   }
   __device__ void store(const Matrix& m, int64_t row, int64_t column) const {
     *reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(m.data) + row * m.step + column) = bits;
+  }
+  __device__ void store_once(const Matrix& m, int64_t row, int64_t column) const {
+    __stcs(reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(m.data) + row * m.step + column), bits);
   }
 };
 

@@ -164,35 +164,29 @@ __global__ void adamw_kernel(Matrix param, Matrix master, Matrix gradient, Matri
                              const float* gradient_scale, AdamWScalars s, int64_t count) {
   const float scale = *gradient_scale;
   if (!isfinite(scale)) return;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.x * kChunk + threadIdx.x * kQuad;
-  constexpr int kTurns = kChunk / kQuad;
-  float p[kTurns][kQuad], g[kTurns][kQuad], m[kTurns][kQuad], v[kTurns][kQuad];
-#pragma unroll
-  for (int turn = 0; turn < kTurns; ++turn) {
-    const int64_t at = first + static_cast<int64_t>(turn) * blockDim.x * kQuad;
-    load_once(master ? master : param, at, count, p[turn]);
-    load_once(gradient, at, count, g[turn]);
-    load_once(exp_avg, at, count, m[turn]);
-    load_once(exp_avg_sq, at, count, v[turn]);
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kQuad;
+  float p[kQuad], g[kQuad], m[kQuad], v[kQuad];
+  if (master) {
+    load_once(master, at, count, p);
+  } else {
+    load_once(param, at, count, p);
   }
+  load_once(gradient, at, count, g);
+  load_once(exp_avg, at, count, m);
+  load_once(exp_avg_sq, at, count, v);
 #pragma unroll
-  for (int turn = 0; turn < kTurns; ++turn) {
-    const int64_t at = first + static_cast<int64_t>(turn) * blockDim.x * kQuad;
-#pragma unroll
-    for (int i = 0; i < kQuad; ++i) {
-      float &mean = m[turn][i], &square = v[turn][i];
-      const float d = g[turn][i] * scale;
-      mean = s.beta1 * mean + s.one_minus_beta1 * d;
-      square = s.beta2 * square + s.one_minus_beta2 * d * d;
-      // Approximations. The tests' bound allows their few units of rounding.
-      const float move = __fdividef(s.learning_rate * (mean * s.correction1), root_of(square * s.correction2) + s.eps);
-      p[turn][i] = p[turn][i] * s.keep - move;
-    }
-    store_once(exp_avg, at, count, m[turn]);
-    store_once(exp_avg_sq, at, count, v[turn]);
-    if (master) store_once(master, at, count, p[turn]);
-    store_once(param, at, count, p[turn]);
+  for (int i = 0; i < kQuad; ++i) {
+    const float d = g[i] * scale;
+    m[i] = s.beta1 * m[i] + s.one_minus_beta1 * d;
+    v[i] = s.beta2 * v[i] + s.one_minus_beta2 * d * d;
+    // Approximations. The tests' bound allows their few units of rounding.
+    const float move = __fdividef(s.learning_rate * (m[i] * s.correction1), root_of(v[i] * s.correction2) + s.eps);
+    p[i] = p[i] * s.keep - move;
   }
+  store_once(exp_avg, at, count, m);
+  store_once(exp_avg_sq, at, count, v);
+  if (master) store_once(master, at, count, p);
+  store_once(param, at, count, p);
 }
 
 dim3 chunk_blocks(int64_t count) { return blocks(ceil_div(count, static_cast<int64_t>(kThreads) * kChunk)); }
@@ -283,9 +277,9 @@ void execute(Context& context, const AdamW& op) {
                              .keep = static_cast<float>(1 - decay),
                              .eps = op.eps};
   const int64_t count = op.param.elements();
-  launch(context, adamw_kernel, chunk_blocks(count), kThreads, 0, row_of(op.param), row_of(op.master),
-         row_of(op.gradient), row_of(op.exp_avg), row_of(op.exp_avg_sq), op.gradient_scale.as<const float>(), scalars,
-         count);
+  launch(context, adamw_kernel, threads_for(ceil_div(count, kQuad), kThreads), kThreads, 0, row_of(op.param),
+         row_of(op.master), row_of(op.gradient), row_of(op.exp_avg), row_of(op.exp_avg_sq),
+         op.gradient_scale.as<const float>(), scalars, count);
 }
 
 }  // namespace moe::cuda

@@ -248,7 +248,9 @@ __global__ void plan_kernel(Sorted sorted, int64_t slots, int64_t rows, int coun
   slot_row[slot / count * slot_step + slot % count] = none ? -1 : static_cast<int>(row);
 }
 
-/// A thread for each chunk of a token.
+/// A thread for each chunk of a token. `half`: the rows in HalfChunks, of which several are asked
+/// for at a time.
+template <bool half>
 __global__ void combine_kernel(Matrix rows, const int* slot_row, int64_t slot_step, int count, Matrix residual,
                                Matrix y, bool accumulate, int64_t tokens, int64_t width) {
   const int64_t t = grid_row(), c = grid_column();
@@ -260,12 +262,35 @@ __global__ void combine_kernel(Matrix rows, const int* slot_row, int64_t slot_st
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) sum[i] += v[i];
   }
-  for (int k = 0; k < count; ++k) {
-    const int row = slot_row[t * slot_step + k];
-    if (row < 0) continue;
-    load_chunk(rows, row, c, width, v);
+  const auto add = [&] {
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) sum[i] += v[i];
+  };
+  const int* const from = slot_row + t * slot_step;
+  if constexpr (half) {
+    constexpr int kTogether = 8;
+    for (int first = 0; first < count; first += kTogether) {
+      int row[kTogether];
+      HalfChunk chunk[kTogether];
+#pragma unroll
+      for (int k = 0; k < kTogether; ++k) row[k] = first + k < count ? from[first + k] : -1;
+#pragma unroll
+      for (int k = 0; k < kTogether; ++k) {
+        if (row[k] >= 0) chunk[k] = HalfChunk::load_once(rows, row[k], c);
+      }
+#pragma unroll
+      for (int k = 0; k < kTogether; ++k) {
+        if (row[k] < 0) continue;
+        chunk[k].get(v);
+        add();
+      }
+    }
+  } else {
+    for (int k = 0; k < count; ++k) {
+      if (from[k] < 0) continue;
+      load_chunk(rows, from[k], c, width, v);
+      add();
+    }
   }
   store_chunk(y, t, c, width, sum);
 }
@@ -340,9 +365,10 @@ template <>
 void execute(Context& context, const RowsCombine& op) {
   const int64_t tokens = op.y.size(0), width = op.y.size(1);
   const RowGrid shape(tokens, width);
-  launch(context, combine_kernel, shape.grid, shape.threads, 0, matrix(op.rows), op.slot_row.as<const int32_t>(),
-         op.slot_row.stride[0], static_cast<int>(op.slot_row.size(1)), matrix(op.residual), matrix(op.y), op.accumulate,
-         tokens, width);
+  const Matrix rows = matrix(op.rows);
+  launch(context, in_half_chunks(rows, width) ? combine_kernel<true> : combine_kernel<false>, shape.grid, shape.threads,
+         0, rows, op.slot_row.as<const int32_t>(), op.slot_row.stride[0], static_cast<int>(op.slot_row.size(1)),
+         matrix(op.residual), matrix(op.y), op.accumulate, tokens, width);
 }
 
 template <>

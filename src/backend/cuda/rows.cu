@@ -48,6 +48,16 @@ __device__ void store_chunk(const Matrix& m, int64_t row, int64_t column, int64_
   }
 }
 
+/// The same, for what nothing reads again soon.
+template <bool half>
+__device__ void store_once(const Matrix& m, int64_t row, int64_t column, int64_t width, const float (&in)[kChunk]) {
+  if constexpr (half) {
+    HalfChunk::of(in).store_once(m, row, column);
+  } else {
+    cuda::store_chunk(m, row, column, width, in);
+  }
+}
+
 template <bool half>
 __global__ void swiglu_kernel(SwiGluArgs a) {
   const int64_t row = grid_row(), c = grid_column();
@@ -69,32 +79,62 @@ struct SwiGluBackwardArgs {
   int64_t rows, width;
 };
 
-/// One warp per row. Results may lie over operands, chunk by chunk: a lane asks for its next chunk before it stores the
-/// last.
+/// A chunk as it is in memory, loaded long before it is used and not kept in the cache: half a kernel's bytes pass
+/// once.
 template <bool half>
-__global__ void swiglu_backward_kernel(SwiGluBackwardArgs a) {
+struct Held {
+  HalfChunk chunk;
+  __device__ void load(const Matrix& m, int64_t row, int64_t column, int64_t) {
+    chunk = HalfChunk::load_once(m, row, column);
+  }
+  __device__ void get(float (&out)[kChunk]) const { chunk.get(out); }
+};
+template <>
+struct Held<false> {
+  float values[kChunk];
+  __device__ void load(const Matrix& m, int64_t row, int64_t column, int64_t width) {
+    cuda::load_chunk(m, row, column, width, values);
+  }
+  __device__ void get(float (&out)[kChunk]) const {
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) out[i] = values[i];
+  }
+};
+
+/// One warp per row. A lane asks for its next kAhead chunks before it needs the first. Results may lie over operands,
+/// chunk by chunk: those of a lane are stored by this lane alone, after it has loaded them.
+template <bool half>
+__global__ void __launch_bounds__(kThreads) swiglu_backward_kernel(SwiGluBackwardArgs a) {
+  constexpr int kAhead = half ? 4 : 1, kStep = kWarp * kChunk;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
   if (row >= a.rows || !row_is_active(row, a.row_count)) return;
   const float factor = scale_of(a.scale, a.scale_index, row);
   float row_d_scale = 0;
-  float gate[kChunk], up[kChunk], d[kChunk], next_gate[kChunk], next_up[kChunk], next_d[kChunk];
-  const auto load = [&](int64_t c) {
+  Held<half> next_gate[kAhead], next_up[kAhead], next_d[kAhead];
+  const auto load = [&](int i, int64_t c) {
     if (c >= a.width) return;
-    load_chunk<half>(a.gate, row, c, a.width, next_gate);
-    load_chunk<half>(a.up, row, c, a.width, next_up);
-    load_chunk<half>(a.dy, row, c, a.width, next_d);
+    next_gate[i].load(a.gate, row, c, a.width);
+    next_up[i].load(a.up, row, c, a.width);
+    next_d[i].load(a.dy, row, c, a.width);
   };
-  constexpr int64_t kStep = kWarp * kChunk;
-  int64_t c = threadIdx.x % kWarp * kChunk;
-  load(c);
-  for (; c < a.width; c += kStep) {
+  const int64_t first = threadIdx.x % kWarp * kChunk;
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) gate[i] = next_gate[i], up[i] = next_up[i], d[i] = next_d[i];
-    load(c + kStep);
-    swiglu_backward(gate, up, d, factor, row_d_scale);
-    store_chunk<half>(a.d_gate, row, c, a.width, gate);
-    store_chunk<half>(a.d_up, row, c, a.width, up);
-    if (a.y) store_chunk<half>(a.y, row, c, a.width, d);
+  for (int i = 0; i < kAhead; ++i) load(i, first + i * kStep);
+  for (int64_t begin = first; begin < a.width; begin += kAhead * kStep) {
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int64_t c = begin + i * kStep;
+      if (c >= a.width) break;
+      float gate[kChunk], up[kChunk], d[kChunk];
+      next_gate[i].get(gate);
+      next_up[i].get(up);
+      next_d[i].get(d);
+      load(i, c + kAhead * kStep);
+      swiglu_backward(gate, up, d, factor, row_d_scale);
+      store_once<half>(a.d_gate, row, c, a.width, gate);
+      store_once<half>(a.d_up, row, c, a.width, up);
+      if (a.y) store_once<half>(a.y, row, c, a.width, d);
+    }
   }
   if (a.d_scale == nullptr) return;
   row_d_scale = warp_sum(row_d_scale);
@@ -112,7 +152,8 @@ __global__ void rope_table_kernel(const int* positions, double theta, float* tab
   table[t * step + half + j] = static_cast<float>(sin(angle));
 }
 
-/// A thread for each chunk of the first half of a head.
+/// A thread for each chunk of the first half of a head. `in_half`: x can be taken in HalfChunks.
+template <bool in_half>
 __global__ void rope_kernel(Matrix x, Matrix table, bool inverse, int64_t rows, int heads, int head) {
   const int half = head / 2, chunks = (half + kChunk - 1) / kChunk;
   const int64_t row = grid_row();
@@ -125,10 +166,10 @@ __global__ void rope_kernel(Matrix x, Matrix table, bool inverse, int64_t rows, 
   };
   const Matrix low = from(x, static_cast<int64_t>(at / chunks) * head), high = from(low, half);
   float x1[kChunk], x2[kChunk], c[kChunk], s[kChunk];
-  load_chunk(low, row, column, half, x1);
-  load_chunk(high, row, column, half, x2);
-  load_chunk(table, row, column, half, c);
-  load_chunk(from(table, half), row, column, half, s);
+  load_chunk<in_half>(low, row, column, half, x1);
+  load_chunk<in_half>(high, row, column, half, x2);
+  cuda::load_chunk(table, row, column, half, c);
+  cuda::load_chunk(from(table, half), row, column, half, s);
 #pragma unroll
   for (int i = 0; i < kChunk; ++i) {
     const float sine = inverse ? -s[i] : s[i];
@@ -136,8 +177,8 @@ __global__ void rope_kernel(Matrix x, Matrix table, bool inverse, int64_t rows, 
     x2[i] = x2[i] * c[i] + x1[i] * sine;
     x1[i] = first;
   }
-  store_chunk(low, row, column, half, x1);
-  store_chunk(high, row, column, half, x2);
+  store_chunk<in_half>(low, row, column, half, x1);
+  store_chunk<in_half>(high, row, column, half, x2);
 }
 
 __global__ void add_kernel(Matrix x, Matrix y, int64_t rows, int64_t width) {
@@ -207,8 +248,9 @@ void execute(Context& context, const Rope& op) {
   const int64_t rows = op.x.size(0), head = op.table.size(1);
   const int64_t heads = head > 0 ? op.x.size(1) / head : 0;
   const RowGrid shape(rows, heads * ceil_div(head / 2, kChunk) * kChunk);
-  launch(context, rope_kernel, shape.grid, shape.threads, 0, matrix(op.x), matrix(op.table), op.inverse, rows,
-         static_cast<int>(heads), static_cast<int>(head));
+  const Matrix x = matrix(op.x);
+  launch(context, in_half_chunks(x, head / 2) ? rope_kernel<true> : rope_kernel<false>, shape.grid, shape.threads, 0, x,
+         matrix(op.table), op.inverse, rows, static_cast<int>(heads), static_cast<int>(head));
 }
 
 template <>
