@@ -3,9 +3,6 @@
 #include "tensor/unlimited.h"
 
 namespace moe {
-namespace {
-constexpr size_t kAlignment = 64;
-}
 
 Arena::Arena(std::string name, void* base, size_t capacity)
     : name_(std::move(name)), base_(static_cast<char*>(base)), capacity_(capacity) {}

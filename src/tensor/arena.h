@@ -14,6 +14,10 @@ namespace moe {
 /// over a null device measures exactly the memory that the real run needs. Use an arena on one thread at a time.
 class Arena {
  public:
+  /// Of buffers, from `base`. A GPU reads whole lines of 128 bytes, and its copy engine is slow with rows that lie
+  /// across them.
+  static constexpr size_t kAlignment = 256;
+
   struct Buffer {
     std::string name;
     size_t bytes;
@@ -22,7 +26,7 @@ class Arena {
   /// `capacity` bytes from `base` (an address of any device). Errors use `name`.
   Arena(std::string name, void* base, size_t capacity);
 
-  /// An uninitialised contiguous tensor, aligned to 64 bytes.
+  /// An uninitialised contiguous tensor, aligned to kAlignment bytes.
   View push(std::string_view name, DType dtype, Shape shape);
 
   const void* base() const { return base_; }

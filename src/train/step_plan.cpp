@@ -9,7 +9,7 @@
 namespace moe {
 namespace {
 
-constexpr int64_t kAlignment = 64;  // of all buffers
+constexpr auto kAlignment = static_cast<int64_t>(Arena::kAlignment);
 
 // Positions in a microbatch, and choices of experts, are numbered in 32 bits on every device.
 void refuse_too_many_tokens(const ModelConfig& config, int64_t tokens, int64_t sequence_length) {

@@ -13,7 +13,8 @@ namespace {
 /// Fields that CPU and GPU read as f64 whatever the type of the others, and the one that takes any type.
 bool may_be_f64(std::string_view operation, std::string_view field) {
   return (operation == "fill" && field == "x") || (operation == "sum_squares" && field == "sum") ||
-         (operation == "clip_scale" && field == "sum_squares");
+         (operation == "clip_scale" && field == "sum_squares") ||
+         (operation == "grouped_gemm_reduce" && field == "squares");
 }
 
 /// Makes `field` of a case f64 and expects the backend to refuse it. Nothing is executed, so the memory may be too

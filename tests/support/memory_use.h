@@ -17,7 +17,7 @@ inline Batch most_documents(const ModelConfig& config, int64_t rows, int length)
 }
 
 /// Three steps (of both stages of StableMoE, where its second begins among them) need every class of the plan to its
-/// last buffer: as planned they run, and with 64 bytes less of any class they do not.
+/// last buffer: as planned they run, and with one alignment less of any class they do not.
 inline void expect_tight_plan(const ModelConfig& config, const StepConfig& step, int length, Device& device,
                               Backend& backend) {
   const MemoryPlan plan = plan_training(config, step);
@@ -31,7 +31,7 @@ inline void expect_tight_plan(const ModelConfig& config, const StepConfig& step,
     }
   };
   EXPECT_NO_THROW(run(plan));
-  constexpr int64_t kAlignment = 64;
+  constexpr auto kAlignment = static_cast<int64_t>(Arena::kAlignment);
   for (const auto& [name, part] : {std::pair{"parameters", &MemoryPlan::parameters},
                                    {"gradients", &MemoryPlan::gradients},
                                    {"optimizer", &MemoryPlan::optimizer},

@@ -61,7 +61,8 @@ TEST_P(Plan, IsWhatTheStepsNeedAndIsAllocatedOnceForAll) {
   const bool bf16 = GetParam().dtype == DType::bf16;
   const auto near = [&](int64_t planned, int64_t bytes_each) {
     EXPECT_GE(planned, count * bytes_each);
-    EXPECT_LT(planned, count * bytes_each + 3 * 64 * tensors) << "at most 63 bytes behind each of three tensors";
+    constexpr auto kBehind = static_cast<int64_t>(Arena::kAlignment);
+    EXPECT_LT(planned, count * bytes_each + 3 * kBehind * tensors) << "at most that behind each of three tensors";
   };
   near(plan.parameters, bf16 ? 2 : 4);
   near(plan.gradients, 4);
@@ -85,7 +86,7 @@ TEST(Plan, RebuildingKeepsNeitherResultsOfNormsNorTheFirstProducts) {
   int64_t saved = 0;
   for (const Arena::Buffer& buffer : kept.saved_at_peak) {
     for (const char* name : {"attention.input", "ffn.input", "attention.qkv", "ffn.gate_up"}) {
-      if (buffer.name == name) saved += static_cast<int64_t>(buffer.bytes + 63) / 64 * 64;
+      if (buffer.name == name) saved += static_cast<int64_t>(buffer.bytes);
     }
   }
   EXPECT_GT(saved, 0);

@@ -79,8 +79,7 @@ struct SwiGluBackwardArgs {
   int64_t rows, width;
 };
 
-/// A chunk as it is in memory, loaded long before it is used and not kept in the cache: half a kernel's bytes pass
-/// once.
+/// A chunk as it is in memory, asked for long before it is used. It is used once, so it should not stay in the cache.
 template <bool half>
 struct Held {
   HalfChunk chunk;
