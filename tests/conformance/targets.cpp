@@ -26,7 +26,6 @@ class OnePath final : public EachOp<OnePath> {
     const Forced forced(path_);
     inner_->execute(op);
   }
-  const AcceptedTypes* accepts() const override { return inner_->accepts(); }
 
  private:
   struct Forced {
