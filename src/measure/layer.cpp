@@ -120,8 +120,8 @@ class Layers {
     backend_.run(expert_product(weights_.gate_up, sorted, {}, offsets, gate_up));
     backend_.run(expert_product(weights_.down, activated, {}, offsets, out));
     backend_.run(expert_input_gradient(weights_.down, out, {}, offsets, activated));
-    expert_weight_gradient(pass, gradients_.down, out, {}, activated, {}, offsets);
-    expert_weight_gradient(pass, gradients_.gate_up, gate_up, {}, sorted, {}, offsets);
+    backend_.run(expert_weight_gradient(pass, gradients_.down, out, {}, activated, {}, offsets));
+    backend_.run(expert_weight_gradient(pass, gradients_.gate_up, gate_up, {}, sorted, {}, offsets));
     backend_.run(expert_input_gradient(weights_.gate_up, gate_up, {}, offsets, sorted));
     if (weights_.shared) dense_products(pass, weights_.shared, gradients_.shared);
   }
