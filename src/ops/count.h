@@ -1,6 +1,7 @@
 #pragma once
 /// A backend without arithmetic: it checks each operation and adds up its cost.
 
+#include <limits>
 #include <map>
 #include <string>
 
@@ -25,8 +26,8 @@ class CountingBackend final : public EachOp<CountingBackend> {
   void on(const Op& op) {
     Cost& cost = costs_[Op::name];
     ++cost.calls;
-    cost.flops += flops(op);
-    cost.bytes += traffic_bytes(op);
+    add(cost.flops, flops(op));
+    add(cost.bytes, traffic_bytes(op));
   }
 
   const std::map<std::string, Cost>& costs() const { return costs_; }
@@ -34,13 +35,18 @@ class CountingBackend final : public EachOp<CountingBackend> {
     Cost sum;
     for (const auto& [name, cost] : costs_) {
       sum.calls += cost.calls;
-      sum.flops += cost.flops;
-      sum.bytes += cost.bytes;
+      add(sum.flops, cost.flops);
+      add(sum.bytes, cost.bytes);
     }
     return sum;
   }
 
  private:
+  /// Contexts of 100 million tokens cost more than 64 bits count: such a sum stays at the largest number.
+  static void add(int64_t& sum, int64_t more) {
+    if (__builtin_add_overflow(sum, more, &sum)) sum = std::numeric_limits<int64_t>::max();
+  }
+
   std::map<std::string, Cost> costs_;
 };
 

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import unittest
 
-from support import MOE, make_dataset, moe
+from support import MOE, SANITIZED, make_dataset, moe
 
 MIB = 1 << 20
 
@@ -36,6 +36,7 @@ prompts = ["a line of text", "another one"]
 """
 
 
+@unittest.skipIf(SANITIZED, "a sanitizer needs more memory than the plan of the program itself")
 class MemoryTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

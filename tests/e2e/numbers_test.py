@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import unittest
 
-from support import MOE
+from support import MOE, SANITIZED
 from commands import SmallRun, all_commands, help_of
 
 EDGES = ["0", "-1", "-5", "2147483648", "4294967296", "9223372036854775808", "1e-30", "inf", "nan", "abc", ""]
@@ -24,7 +24,6 @@ WORDS_OF_LIBRARIES = ("exception", "terminate", "what()", "std::", "basic_", "Co
                       "internal check", "Sanitizer")
 MEMORY = 3 << 30
 SECONDS = 3  # one that is still at work after these was accepted
-SANITIZED = b"__asan_init" in MOE.read_bytes()  # sanitizers need more addresses than any limit leaves them
 
 
 class Option:

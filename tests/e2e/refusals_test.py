@@ -13,10 +13,8 @@ import subprocess
 import tempfile
 import unittest
 
-from support import MOE
+from support import MOE, SANITIZED
 from commands import SmallRun
-
-SANITIZED = b"__asan_init" in MOE.read_bytes()
 
 
 def run(*arguments, memory=None):

@@ -167,7 +167,7 @@ inline vf load_part(const float* p, int n) {
   return _mm256_maskload_ps(p, (__m256i)first_lanes(n));
 #else
   vf x{};
-  for (int i = 0; i < n; ++i) x[i] = p[i];
+  __builtin_memcpy(&x, p, sizeof(float) * static_cast<size_t>(n));  // pairs of bf16 begin at any even address
   return x;
 #endif
 }
