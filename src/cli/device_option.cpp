@@ -61,14 +61,10 @@ void add_threads_option(CLI::App& command, int& threads, const std::string& help
   add_number(command, "--threads", threads, {0, kMostThreads}, help);
 }
 
-Compute make_compute(const DeviceOptions& options, DType weights) {
+Compute make_compute(const DeviceOptions& options) {
   const DeviceKind kind = device_kind(options);
   if (options.device == "cuda") {
     if (const std::string why = why_no_cuda(); !why.empty()) fail("--device cuda: {}; or use --device cpu", why);
-  }
-  // Before a device is opened: only the CPU widens what it has no products for.
-  if (kind == DeviceKind::cuda && !kDTypes.has(weights)) {
-    fail("the GPU does not compute with weights stored as {}; use --dtype f32 or bf16, or --device cpu", name(weights));
   }
   return Compute(kind, options.threads);
 }

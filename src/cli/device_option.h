@@ -47,7 +47,7 @@ void add_threads_option(CLI::App& command, int& threads, const std::string& help
 void add_device_options(CLI::App& command, DeviceOptions& options);
 
 /// Errors say why the device cannot be used, or that it does not compute with weights of this type.
-Compute make_compute(const DeviceOptions& options, DType weights = DType::f32);
+Compute make_compute(const DeviceOptions& options);
 
 /// Declares `--dtype`, the type of weights and activations.
 void add_dtype_option(CLI::App& command, std::string& dtype);

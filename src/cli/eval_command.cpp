@@ -193,7 +193,7 @@ void print_loss(const LossFlags& flags) {
   const auto sources = text_sources(flags.sources);  // refused before anything is loaded
   const std::vector<SweepPoint> points = checked_sweep(flags);
   const DType weights = parse_weights_option(flags.dtype);
-  Compute compute = make_compute(flags.device, weights);
+  Compute compute = make_compute(flags.device);
   show_status("reading the weights of " + flags.model);
   LoadedModel model(flags.model, weights, *compute.device, flags.switches);
   clear_status();

@@ -108,7 +108,7 @@ void generate_text(const GenerateFlags& flags) {
   const DType weights = parse_weights_option(flags.dtype);
   // All that was written is flushed, so leaving at once loses nothing, even in the middle of a long prompt's pass.
   std::signal(SIGINT, [](int) { std::_Exit(kInterrupted); });
-  Compute compute = make_compute(flags.device, weights);
+  Compute compute = make_compute(flags.device);
   const ModelConfig config = read_model_config(flags.model);
   check_generates(config);
   const Tokenizer tokenizer = Tokenizer::load(flags.model);

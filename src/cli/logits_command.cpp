@@ -69,7 +69,7 @@ void write_logits(const LogitsFlags& flags) {
   const DType weights = parse_weights_option(flags.dtype);
   check_output_file(flags.out);
   const std::vector<int32_t> ids = read_tokens(flags);
-  Compute compute = make_compute(flags.device, weights);
+  Compute compute = make_compute(flags.device);
   const LoadedModel loaded(flags.model, weights, *compute.device, flags.switches);
   const ModelConfig& config = loaded.config();
   check_ids(ids, flags, config);

@@ -1,5 +1,5 @@
-// Weights stored in types that no kernel reads, on the CPU: the logits are those of the same numbers stored as f32, bit
-// for bit.
+// Weights stored in types that no fast kernel reads. On the CPU the logits are those of the same numbers stored as f32,
+// bit for bit; on the GPU those of the CPU within rounding.
 
 #include "checkpoint/weights.h"
 
@@ -65,16 +65,21 @@ void write_model(const fs::path& folder, DType rounded, DType stored, Device& de
   save_weights(folder, config, table, views, device);
 }
 
-std::vector<float> logits_of(const fs::path& folder, DType weights, const std::vector<int32_t>& ids, int threads) {
-  Cpu cpu(threads);
-  const LoadedModel loaded(folder, weights, *cpu.device);
+std::vector<float> logits_on(Device& device, Backend& backend, const fs::path& folder, DType weights,
+                             const std::vector<int32_t>& ids) {
+  const LoadedModel loaded(folder, weights, device);
   EXPECT_EQ(loaded.dtype(), weights == DType::bf16 ? DType::bf16 : DType::f32);
-  Scorer scorer({loaded.model(), loaded.dtype(), *cpu.device, *cpu.backend}, static_cast<int64_t>(ids.size()));
+  Scorer scorer({loaded.model(), loaded.dtype(), device, backend}, static_cast<int64_t>(ids.size()));
   std::vector<float> all;
   scorer.logits(single_document(ids), [&](int64_t, int64_t rows, const float* values) {
     all.insert(all.end(), values, values + rows * loaded.config().vocab_size);
   });
   return all;
+}
+
+std::vector<float> logits_of(const fs::path& folder, DType weights, const std::vector<int32_t>& ids, int threads) {
+  Cpu cpu(threads);
+  return logits_on(*cpu.device, *cpu.backend, folder, weights, ids);
 }
 
 /// With a cache: three tokens, then one at a time.
@@ -118,6 +123,18 @@ TEST_P(Weights, GenerateTheSameToo) {
   write_model(folder_.path(), GetParam(), DType::f32, *cpu_.device);
   write_model(other_.path(), DType::f32, DType::f32, *cpu_.device);
   expect_same_bits(cached_logits(other_.path(), GetParam(), ids_), cached_logits(folder_.path(), DType::f32, ids_));
+}
+
+TEST_P(Weights, GiveTheLogitsOfTheCpuOnAGpu) {
+  MOE_SKIP_WITHOUT("cuda");
+  Machine gpu("cuda");
+  write_model(folder_.path(), DType::f32, DType::f32, *cpu_.device);
+  const auto expected = logits_of(folder_.path(), GetParam(), ids_, 1);
+  const auto found = logits_on(*gpu.device, *gpu.backend, folder_.path(), GetParam(), ids_);
+  ASSERT_EQ(found.size(), expected.size());
+  float largest = 0;
+  for (const float value : expected) largest = std::max(largest, std::abs(value));
+  for (size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], expected[i], 1e-4f * largest) << i;  // sums of f32
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, Weights,

@@ -5,16 +5,29 @@
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"
+#include "backend/cuda/weight_element.cuh"
 #include "ops/types.h"
 
 namespace moe {
 namespace {
 
+// Those that no fast kernel reads are read one by one (weight_element.cuh).
+constexpr TypeSet kWeights = [] {
+  TypeSet types = cuda::kOtherWeights;
+  types.add(DType::f32);
+  types.add(DType::bf16);
+  return types;
+}();
 constexpr FieldTypes kOtherFields[] = {
     {"fill", "x", {DType::f64, DType::f32, DType::bf16, DType::i32, DType::u8}},
     {"sum_squares", "sum", {DType::f64}},
     {"grouped_gemm_reduce", "squares", {DType::f64}},
     {"clip_scale", "sum_squares", {DType::f64}},
+    {"gemm", "b", kWeights},
+    {"grouped_gemm", "b", kWeights},
+    {"rms_norm", "gain", kWeights},
+    {"router_scores", "weight", kWeights},
+    {"embed", "table", kWeights},
 };
 constexpr AcceptedTypes kTypes{"the GPU", {DType::f32, DType::bf16, DType::i32}, kOtherFields};
 

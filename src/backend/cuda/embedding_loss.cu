@@ -1,5 +1,6 @@
 #include "backend/cuda/kernel.cuh"
 #include "backend/cuda/sort.h"
+#include "backend/cuda/weight_element.cuh"
 #include "ops/embedding_loss.h"
 
 namespace moe::cuda {
@@ -12,6 +13,18 @@ __global__ void embed_kernel(const int* tokens, Matrix table, Matrix y, int64_t 
   if (row >= rows || c >= width) return;
   float v[kChunk];
   load_chunk(table, tokens[row], c, width, v);
+  store_chunk(y, row, c, width, v);
+}
+
+__global__ void embed_other_kernel(const int* tokens, DType type, const void* table, int64_t step, Matrix y, int64_t rows,
+                                   int64_t width) {
+  const int64_t row = grid_row(), c = grid_column();
+  if (row >= rows || c >= width) return;
+  float v[kChunk];
+#pragma unroll
+  for (int i = 0; i < kChunk; ++i) {
+    v[i] = c + i < width ? weight_element(type, table, tokens[row] * step + c + i) : 0.0f;
+  }
   store_chunk(y, row, c, width, v);
 }
 
@@ -138,6 +151,11 @@ template <>
 void execute(Context& context, const Embed& op) {
   const int64_t rows = op.y.size(0), width = op.y.size(1);
   const RowGrid shape(rows, width);
+  if (is_other_weight(op.table.dtype)) {
+    launch(context, embed_other_kernel, shape.grid, shape.threads, 0, op.tokens.as<const int32_t>(), op.table.dtype,
+           op.table.data, op.table.stride[0], matrix(op.y), rows, width);
+    return;
+  }
   launch(context, embed_kernel, shape.grid, shape.threads, 0, op.tokens.as<const int32_t>(), matrix(op.table),
          matrix(op.y), rows, width);
 }

@@ -1,4 +1,5 @@
 #include "backend/cuda/kernel.cuh"
+#include "backend/cuda/weight_element.cuh"
 #include "ops/rows.h"
 
 namespace moe::cuda {
@@ -233,8 +234,30 @@ bool fits_lanes(int64_t width) { return width <= int64_t{kMostPerLane} * kWarp *
 
 }  // namespace
 
+namespace {
+
+__global__ void widen_kernel(DType type, const void* from, float* to, int64_t count) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < count) to[i] = weight_element(type, from, i);
+}
+
+/// The gain in f32, in the workspace.
+View widened(Context& context, const View& gain) {
+  const int64_t width = gain.size(0);
+  auto* const floats = Carver(context, RmsNorm::name).take<float>(width);
+  launch(context, widen_kernel, blocks(ceil_div(width, int64_t{kThreads})), kThreads, 0, gain.dtype, gain.data, floats, width);
+  return View(floats, DType::f32, {width});
+}
+
+}  // namespace
+
 template <>
 void execute(Context& context, const RmsNorm& op) {
+  if (is_other_weight(op.gain.dtype)) {
+    RmsNorm with_floats = op;
+    with_floats.gain = widened(context, op.gain);
+    return execute(context, with_floats);
+  }
   const int64_t rows = op.x.size(0), width = op.x.size(1);
   const Matrix x = matrix(op.x), residual = matrix(op.residual), sum = matrix(op.sum), gain = matrix(op.gain),
                y = matrix(op.y);

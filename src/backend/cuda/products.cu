@@ -3,11 +3,13 @@
 #include "backend/cuda/products.h"
 #include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"
+#include "backend/cuda/weight_element.cuh"
 
 namespace moe::cuda {
 
 void product(Context& context, const Gemm& op) {
   if (op.c.elements() == 0) return;
+  if (is_other_weight(op.b.dtype)) return tile_product(context, op);
   const bool library = product_path() == CudaPath::automatic && op.a.elements() > 0;
   if (library && context.products.run(op, context.stream, context.workspace)) return;
   if (library && mixed_product(context, op)) return;

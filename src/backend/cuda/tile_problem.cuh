@@ -13,6 +13,7 @@ struct Operand {
   int64_t step;  ///< elements from one row to the next
   bool half;
   const int* rows;  ///< stored row of row r; null: r itself
+  DType type;       ///< if it is neither f32 nor bf16, only kernels for other weights read it
 };
 
 enum class Grouping { none, rows, reduction };
@@ -31,7 +32,8 @@ struct TileProblem {
   const int* offsets;  ///< [experts + 1]; grouping none: null
   const int4* tiles;   ///< grouping rows: (expert, first row, the expert's end) of each tile of rows; expert -1: none
   const int* order;    ///< grouping reduction: the expert at place i; null: i
-  int64_t b_expert, c_expert;  ///< elements from one expert's matrix to the next
+  int64_t b_expert;  ///< bytes from one expert's matrix to the next
+  int64_t c_expert;  ///< elements from one expert's matrix to the next
   double* squares;  ///< of c's new values, summed by each multiplying warp of Hopper's kernel; null: not wanted
 };
 
@@ -78,7 +80,7 @@ __device__ Tile find_tile(const TileProblem& p, unsigned index, int tile_m, int 
     t.k_end = p.offsets[expert + 1];
   }
   if constexpr (grouping == Grouping::rows) {
-    t.b.data = static_cast<const char*>(p.b.data) + expert * p.b_expert * (p.b.half ? 2 : 4);
+    t.b.data = static_cast<const char*>(p.b.data) + expert * p.b_expert;
   } else if constexpr (grouping == Grouping::reduction) {
     t.c += expert * p.c_expert * (p.c_half ? 2 : 4);
   }

@@ -15,7 +15,8 @@ constexpr int64_t kTile = mma::kTile;
 Operand operand(const View& stored, const View& rows) {
   // Of [E, rows, columns] the last two axes.
   const auto outer = static_cast<size_t>(stored.rank() - 2);
-  return {stored.data, stored.stride[outer], is_bf16(stored), rows ? rows.as<const int32_t>() : nullptr};
+  return {stored.data, stored.stride[outer], stored.dtype == DType::bf16, rows ? rows.as<const int32_t>() : nullptr,
+          stored.dtype};
 }
 
 /// Whether every row of a stored operand consists of whole 16-byte chunks at aligned addresses.
@@ -73,12 +74,20 @@ bool has_hopper_path(const Context& context) {
 #endif
 }
 
+/// A product whose b is of a type that no fast kernel reads.
+template <Grouping grouping, bool b_reduced_rows>
+void start_other(const Context& context, const char* operation, const TileProblem& p, int64_t row_tiles) {
+  note_slow_path(operation, "weights of its type are read one by one and multiplied without tensor cores");
+  launch(context, simt::kernel<grouping, false, b_reduced_rows, true>, blocks(row_tiles * ceil_div(p.n, kTile)),
+         simt::kThreads, 0, p);
+}
+
 /// `row_tiles`: tiles of kTile rows, over all experts.
 template <Grouping grouping, bool a_reduced_rows, bool b_reduced_rows>
 void start(const Context& context, const TileProblem& p, int64_t row_tiles, bool tensor) {
   const dim3 grid = blocks(row_tiles * ceil_div(p.n, kTile));
   if (!tensor) {
-    launch(context, simt::kernel<grouping, a_reduced_rows, b_reduced_rows>, grid, simt::kThreads, 0, p);
+    launch(context, simt::kernel<grouping, a_reduced_rows, b_reduced_rows, false>, grid, simt::kThreads, 0, p);
     return;
   }
   const auto kernel = mma::kernel<grouping, a_reduced_rows, b_reduced_rows>;
@@ -134,7 +143,7 @@ TileProblem problem_by_rows(const GroupedGemm& op) {
                 .n = op.c.size(1),
                 .k = op.a.size(1),
                 .offsets = op.offsets.as<const int32_t>(),
-                .b_expert = op.b.stride[0]};
+                .b_expert = bytes_of(op.b.dtype, op.b.stride[0])};
   set_result(p, op.c, false);
   return p;
 }
@@ -179,6 +188,12 @@ void tile_product(Context& context, const Gemm& op) {
                 .k = op.a.size(op.transpose_a ? 0 : 1)};
   set_result(p, op.c, op.accumulate);
   const int64_t row_tiles = ceil_div(p.m, kTile);
+  if (is_other_weight(op.b.dtype)) {
+    if (op.transpose_a) fail("gemm: a is transposed and b is {}, which the GPU does not compute", name(op.b.dtype));
+    op.transpose_b ? start_other<Grouping::none, false>(context, Gemm::name, p, row_tiles)
+                   : start_other<Grouping::none, true>(context, Gemm::name, p, row_tiles);
+    return;
+  }
   const bool tensor = takes_tensor_path(op.a, op.b);
   if (op.transpose_a) {
     op.transpose_b ? start<Grouping::none, true, false>(context, p, row_tiles, tensor)
@@ -201,6 +216,11 @@ void tile_product(Context& context, const GroupedGemm& op) {
                                            : hopper::TileChoice{.columns = static_cast<int>(kTile), .pair = 1};
   Carver carver(context, GroupedGemm::name);
   const int64_t row_tiles = list_tiles(context, carver, p, demand, choice.pair);
+  if (is_other_weight(op.b.dtype)) {
+    op.transpose_b ? start_other<Grouping::rows, false>(context, GroupedGemm::name, p, row_tiles)
+                   : start_other<Grouping::rows, true>(context, GroupedGemm::name, p, row_tiles);
+    return;
+  }
   if (hopper) {
     const hopper::Launch launch{context, p, op.a, op.b, choice, row_tiles};
     op.transpose_b ? hopper::start_by_rows(launch) : hopper::start_by_rows_across(launch);
