@@ -17,6 +17,7 @@
 #include "infer/loaded_model.h"
 #include "infer/scorer.h"
 #include "tests/infer/support.h"
+#include "tests/support/machines.h"
 #include "tests/support/temporary_folder.h"
 
 namespace moe::test {

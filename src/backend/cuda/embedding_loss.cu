@@ -16,8 +16,8 @@ __global__ void embed_kernel(const int* tokens, Matrix table, Matrix y, int64_t 
   store_chunk(y, row, c, width, v);
 }
 
-__global__ void embed_other_kernel(const int* tokens, DType type, const void* table, int64_t step, Matrix y, int64_t rows,
-                                   int64_t width) {
+__global__ void embed_other_kernel(const int* tokens, DType type, const void* table, int64_t step, Matrix y,
+                                   int64_t rows, int64_t width) {
   const int64_t row = grid_row(), c = grid_column();
   if (row >= rows || c >= width) return;
   float v[kChunk];

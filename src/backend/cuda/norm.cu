@@ -245,7 +245,8 @@ __global__ void widen_kernel(DType type, const void* from, float* to, int64_t co
 View widened(Context& context, const View& gain) {
   const int64_t width = gain.size(0);
   auto* const floats = Carver(context, RmsNorm::name).take<float>(width);
-  launch(context, widen_kernel, blocks(ceil_div(width, int64_t{kThreads})), kThreads, 0, gain.dtype, gain.data, floats, width);
+  launch(context, widen_kernel, blocks(ceil_div(width, int64_t{kThreads})), kThreads, 0, gain.dtype, gain.data, floats,
+         width);
   return View(floats, DType::f32, {width});
 }
 

@@ -75,11 +75,11 @@ bool has_hopper_path(const Context& context) {
 }
 
 /// A product whose b is of a type that no fast kernel reads.
-template <Grouping grouping, bool b_reduced_rows>
+template <Grouping grouping, bool a_reduced_rows, bool b_reduced_rows>
 void start_other(const Context& context, const char* operation, const TileProblem& p, int64_t row_tiles) {
   note_slow_path(operation, "weights of its type are read one by one and multiplied without tensor cores");
-  launch(context, simt::kernel<grouping, false, b_reduced_rows, true>, blocks(row_tiles * ceil_div(p.n, kTile)),
-         simt::kThreads, 0, p);
+  launch(context, simt::kernel<grouping, a_reduced_rows, b_reduced_rows, true>,
+         blocks(row_tiles * ceil_div(p.n, kTile)), simt::kThreads, 0, p);
 }
 
 /// `row_tiles`: tiles of kTile rows, over all experts.
@@ -189,9 +189,13 @@ void tile_product(Context& context, const Gemm& op) {
   set_result(p, op.c, op.accumulate);
   const int64_t row_tiles = ceil_div(p.m, kTile);
   if (is_other_weight(op.b.dtype)) {
-    if (op.transpose_a) fail("gemm: a is transposed and b is {}, which the GPU does not compute", name(op.b.dtype));
-    op.transpose_b ? start_other<Grouping::none, false>(context, Gemm::name, p, row_tiles)
-                   : start_other<Grouping::none, true>(context, Gemm::name, p, row_tiles);
+    if (op.transpose_a) {
+      op.transpose_b ? start_other<Grouping::none, true, false>(context, Gemm::name, p, row_tiles)
+                     : start_other<Grouping::none, true, true>(context, Gemm::name, p, row_tiles);
+    } else {
+      op.transpose_b ? start_other<Grouping::none, false, false>(context, Gemm::name, p, row_tiles)
+                     : start_other<Grouping::none, false, true>(context, Gemm::name, p, row_tiles);
+    }
     return;
   }
   const bool tensor = takes_tensor_path(op.a, op.b);
@@ -217,8 +221,8 @@ void tile_product(Context& context, const GroupedGemm& op) {
   Carver carver(context, GroupedGemm::name);
   const int64_t row_tiles = list_tiles(context, carver, p, demand, choice.pair);
   if (is_other_weight(op.b.dtype)) {
-    op.transpose_b ? start_other<Grouping::rows, false>(context, GroupedGemm::name, p, row_tiles)
-                   : start_other<Grouping::rows, true>(context, GroupedGemm::name, p, row_tiles);
+    op.transpose_b ? start_other<Grouping::rows, false, false>(context, GroupedGemm::name, p, row_tiles)
+                   : start_other<Grouping::rows, false, true>(context, GroupedGemm::name, p, row_tiles);
     return;
   }
   if (hopper) {
