@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "infer/token_buffers.h"
+#include "batch/token_buffers.h"
 #include "nn/routers/hash_table.h"
 
 namespace moe {

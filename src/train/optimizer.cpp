@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "infer/token_buffers.h"
+#include "batch/token_buffers.h"
 
 namespace moe {
 

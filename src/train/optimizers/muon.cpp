@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "infer/token_buffers.h"
+#include "batch/token_buffers.h"
 #include "train/optimizer.h"
 
 namespace moe {
