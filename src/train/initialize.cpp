@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "batch/token_buffers.h"
 #include "nn/routers/hash_table.h"
+#include "ops/transfer.h"
 
 namespace moe {
 namespace {

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "batch/token_buffers.h"
+#include "ops/transfer.h"
 
 namespace moe {
 

@@ -137,13 +137,14 @@ __global__ void order_kernel(const int* offsets, int experts, int* order) {
 }
 
 TileProblem problem_by_rows(const GroupedGemm& op) {
-  TileProblem p{.a = operand(op.a, op.a_rows),
-                .b = operand(op.b, {}),
-                .m = op.c.size(0),
-                .n = op.c.size(1),
-                .k = op.a.size(1),
-                .offsets = op.offsets.as<const int32_t>(),
-                .b_expert = bytes_of(op.b.dtype, op.b.stride[0])};
+  TileProblem p{};
+  p.a = operand(op.a, op.a_rows);
+  p.b = operand(op.b, {});
+  p.m = op.c.size(0);
+  p.n = op.c.size(1);
+  p.k = op.a.size(1);
+  p.offsets = op.offsets.as<const int32_t>();
+  p.b_expert = bytes_of(op.b.dtype, op.b.stride[0]);
   set_result(p, op.c, false);
   return p;
 }
@@ -181,11 +182,12 @@ const int* integers(const View& view) { return view ? view.as<const int32_t>() :
 }  // namespace
 
 void tile_product(Context& context, const Gemm& op) {
-  TileProblem p{.a = operand(op.a, {}),
-                .b = operand(op.b, {}),
-                .m = op.c.size(0),
-                .n = op.c.size(1),
-                .k = op.a.size(op.transpose_a ? 0 : 1)};
+  TileProblem p{};
+  p.a = operand(op.a, {});
+  p.b = operand(op.b, {});
+  p.m = op.c.size(0);
+  p.n = op.c.size(1);
+  p.k = op.a.size(op.transpose_a ? 0 : 1);
   set_result(p, op.c, op.accumulate);
   const int64_t row_tiles = ceil_div(p.m, kTile);
   if (is_other_weight(op.b.dtype)) {
@@ -258,12 +260,13 @@ void tile_product(Context& context, const GroupedGemmReduce& op) {
   const bool swap = tensor && has_hopper_path(context) && op.b_rows && !op.a_rows;
   const View &a = swap ? op.b : op.a, &b = swap ? op.a : op.b;
   const int experts = static_cast<int>(op.c.size(0));
-  TileProblem p{.a = operand(a, swap ? op.b_rows : op.a_rows),
-                .b = operand(b, swap ? op.a_rows : op.b_rows),
-                .m = a.size(1),
-                .n = b.size(1),
-                .k = op.a_rows ? op.a_rows.size(0) : op.a.size(0),
-                .offsets = op.offsets.as<const int32_t>()};
+  TileProblem p{};
+  p.a = operand(a, swap ? op.b_rows : op.a_rows);
+  p.b = operand(b, swap ? op.a_rows : op.b_rows);
+  p.m = a.size(1);
+  p.n = b.size(1);
+  p.k = op.a_rows ? op.a_rows.size(0) : op.a.size(0);
+  p.offsets = op.offsets.as<const int32_t>();
   set_result(p, op.c, op.accumulate);
   p.c_transposed = swap;
   if (tensor && has_hopper_path(context) && p.k > 0 && p.m > 0 && p.n > 0) {

@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "batch/token_buffers.h"
+#include "ops/transfer.h"
 #include "train/optimizer.h"
 
 namespace moe {
