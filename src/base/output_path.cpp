@@ -78,6 +78,11 @@ FolderWriter::FolderWriter(const fs::path& target) : target_(tidy_path(target)) 
   if (const auto name = target_.filename(); name == "." || name == ".." || name.empty()) {
     fail_usage("{} cannot be put into place when it is complete; give the folder a name", target.string());
   }
+  if (std::error_code error; fs::is_symlink(target_, error)) {  // the folder that it leads to is written
+    const fs::path real = fs::canonical(target_, error);
+    if (error) fail("{} is a link that leads nowhere; remove it or choose another folder", target_.string());
+    target_ = real;
+  }
   check_output_folder(target_);
   if (!target_.parent_path().empty()) make_folder(target_.parent_path());
   sweep_leftovers(target_.parent_path());

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "checkpoint/hf_config.h"
+#include "formats/json.h"
 #include "formats/safetensors.h"
 #include "formats/toml.h"
 #include "tokenizer/tokenizer.h"
@@ -57,7 +58,12 @@ TrainerState check_checkpoint(const fs::path& folder) {
   require_count(where, "eval_bytes", state.eval_bytes, 0);
   require_count(where, "second_stage", state.second_stage, 0);
   read_hf_config(folder);
-  Settings::load(folder / "run.toml");
+  const fs::path settings = folder / "run.toml";
+  const Settings run = Settings::load(settings);
+  for (const char* key : {"data.sequence_length", "data.rows_per_step", "train.steps"}) {
+    if (!run.given(key)) fail("{} is cut short or damaged: it lacks {}", settings.string(), key);
+  }
+  read_json(folder / "tokenizer_config.json");
   Tokenizer::load(folder);
   SafetensorsFile(folder / "model.safetensors");
   for (const fs::path& path : optimizer_files(folder)) SafetensorsFile{path};

@@ -238,6 +238,7 @@ void add_loss(CLI::App& parent) {
       ->add_option("--json", flags->json,
                    "also write everything, with the load of every expert by layer and domain, to this file; "
                    "-: to standard output, instead of the tables")
+      ->check([](const std::string& name) { return std::string(name.empty() ? "the name of a file is empty" : ""); })
       ->type_name("FILE");
   add_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);

@@ -1,3 +1,4 @@
+#include <csignal>
 #include <exception>
 #include <sstream>
 
@@ -108,6 +109,7 @@ int guarded(Work work) {
 int main(int argc, char** argv) {
   using namespace moe;
   reserve_standard_streams();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file larger than the limit (ulimit -f) is then an error of write(), with a sentence
   CLI::App app("moe: trains DeepSeekMoE language models from raw text, evaluates them and generates with them", "moe");
   int status = guarded([&] { return run(app, argc, argv); });
   const int written = guarded([] {

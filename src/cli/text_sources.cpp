@@ -86,8 +86,17 @@ std::function<void(const std::string& error)> SkippedDocuments::handler() {
   };
 }
 
-void SkippedDocuments::report() const {
+SkippedDocuments::~SkippedDocuments() {
+  try {
+    if (!reported_) report();
+  } catch (...) {  // the error that ended the reading is told instead
+  }
+}
+
+void SkippedDocuments::report() {
+  reported_ = true;
   if (count_ == 0) return;
+  clear_status();
   log_warning("{} documents could not be read and were skipped:", count_);
   for (const std::string& error : errors_) log_info("  {}", error);
   if (count_ > static_cast<int64_t>(errors_.size()))

@@ -34,16 +34,21 @@ std::vector<TextSource> text_sources(const TextSourceOptions& options);
 class SkippedDocuments {
  public:
   explicit SkippedDocuments(const TextSourceOptions& options) : skip_(options.on_error == "skip") {}
+  /// Reports what was not reported yet: an error has ended the reading.
+  ~SkippedDocuments();
+  SkippedDocuments(const SkippedDocuments&) = delete;
+  SkippedDocuments& operator=(const SkippedDocuments&) = delete;
 
   /// Receives the errors under --on-error skip; empty under stop.
   std::function<void(const std::string& error)> handler();
   /// Writes their number, and the errors of up to kMostListed, to standard error.
-  void report() const;
+  void report();
 
  private:
   static constexpr size_t kMostListed = 1000;
 
   bool skip_;
+  bool reported_ = false;
   int64_t count_ = 0;
   std::vector<std::string> errors_;
 };

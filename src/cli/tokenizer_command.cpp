@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/output.h"
 #include "base/output_path.h"
+#include "base/paths.h"
 #include "base/thread_pool.h"
 #include "cli/apply_template.h"
 #include "cli/commands.h"
@@ -60,8 +61,18 @@ struct TrainFlags {
   int threads = 0;
 };
 
+/// Every file that says what a tokenizer does: one that is left beside a new tokenizer.json would change its ids.
+void refuse_another_tokenizer(const fs::path& folder) {
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json",
+                           "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja"}) {
+    if (!path_exists(folder / name)) continue;
+    fail("{} already holds a tokenizer ({}); choose another folder, or remove the old one", folder.string(), name);
+  }
+}
+
 void train(const TrainFlags& flags) {
   for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) check_output_file_in(flags.out, name);
+  refuse_another_tokenizer(flags.out);
   const std::vector<TextSource> sources = text_sources(flags.sources);
   ThreadPool pool(flags.threads);
   TokenizerTrainer trainer(flags.trainer, pool);
@@ -78,6 +89,12 @@ void train(const TrainFlags& flags) {
     if (documents == 0) log_warning("{} holds no document", source.file.string());
   }
   skipped.report();
+  if (trainer.text_bytes() == 0) {
+    clear_status();
+    fail("there is no text in {}{}, so no tokenizer can be trained; check how the files were made",
+         sources.front().file.string(),
+         sources.size() > 1 ? fmt::format(" nor in the {} files after it", sources.size() - 1) : "");
+  }
   show_status("merging");
   const Tokenizer tokenizer = trainer.finish();
   clear_status();

@@ -151,7 +151,7 @@ struct RunData {
       train.emplace(data.train);
       tokenizer.emplace(Tokenizer::load(train->folder()));
     }
-    if (is_there(data.valid)) valid.emplace(data.valid);
+    if (is_there(data.valid) || (train && !data.valid.empty())) valid.emplace(data.valid);
   }
   const Dataset* train_set() const { return train ? &*train : nullptr; }
   const Dataset* valid_set() const { return valid ? &*valid : nullptr; }
@@ -199,6 +199,8 @@ int train(const TrainOptions& options) {
   const Tokenizer tokenizer = Tokenizer::load(train_data.folder());
   const TrainingData data{train_data, valid_data ? &*valid_data : nullptr, tokenizer};
   check_before_start(run, data);
+  train_data.check_content();
+  if (valid_data) valid_data->check_content();
   Compute compute = make_compute(options.device);
   const Place place = place_of(*compute.device);
   const RunFacts facts = facts_of(run, &data.train, data.valid, &tokenizer);

@@ -200,6 +200,19 @@ uint64_t Dataset::fingerprint() const {
   return hash_name(text);
 }
 
+void Dataset::check_content() const {
+  int64_t first = 0;
+  for (size_t i = 0; i < fingerprints_.size(); ++i) {
+    const int64_t documents = parts_.empty() ? count() : parts_[i].documents;
+    const uint64_t found = content_of(first, documents);
+    if (fingerprints_[i] && *fingerprints_[i] != found) {
+      fail("{}: its tokens are not those that {} describes, so files were changed or damaged; make the dataset again",
+           folders_[i].string(), kDescription);
+    }
+    first += documents;
+  }
+}
+
 uint64_t Dataset::content_of(int64_t first, int64_t documents) const {
   ContentHash content;
   std::vector<int32_t> tokens;

@@ -116,6 +116,9 @@ class Dataset : public Documents {
   /// their folders and shards are. For a list it includes the weights. It is read from dataset.json. For a folder of an
   /// older version without it, all tokens are read.
   uint64_t fingerprint() const;
+  /// Reads all tokens. Throws an Error if a folder's content is not what its dataset.json describes, or if an id is
+  /// outside the vocabulary.
+  void check_content() const;
 
   int64_t count() const override { return first_document_.back(); }
   int64_t length(int64_t document) const override;

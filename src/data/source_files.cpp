@@ -19,6 +19,13 @@ bool is_link(const fs::path& path) {
   return fs::is_symlink(path, error);
 }
 
+/// Reading a pipe or a device that happens to be in a folder would wait for ever.
+void refuse_no_file(const fs::path& path) {
+  std::error_code error;
+  if (fs::is_regular_file(path, error) || error) return;
+  fail_usage("{} is a pipe or a device, expected a file; name it by itself to read it", path.string());
+}
+
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
 
 /// Calls `function` for every file below a folder. A folder that links lead to again is entered once.
@@ -51,6 +58,7 @@ SourceFiles files_of_folder(const fs::path& folder) {
     if (format_of(path) == DocumentFormat::unknown) {
       ++found.left_out[path.has_extension() ? path.extension().string() : "without ending"];
     } else {
+      refuse_no_file(path);
       found.files.push_back(path);
     }
   });
@@ -100,6 +108,7 @@ SourceFiles files_of_pattern(const std::string& pattern) {
   std::sort(found.files.begin(), found.files.end());
   found.files.erase(std::unique(found.files.begin(), found.files.end()), found.files.end());
   if (found.files.empty()) fail_usage("{}: no file matches this pattern", pattern);
+  for (const fs::path& file : found.files) refuse_no_file(file);
   const fs::path folder = found.files.front().parent_path();
   const bool one_folder = std::all_of(found.files.begin(), found.files.end(),
                                       [&](const fs::path& file) { return file.parent_path() == folder; });

@@ -144,9 +144,16 @@ void RunFolder::sweep() {
 
 fs::path RunFolder::checkpoint(int64_t step) const { return folder_of(path_, step); }
 
-bool RunFolder::holds_a_run() const {
+std::string RunFolder::holds() const {
   std::error_code ignored;
-  return fs::exists(log(), ignored) || !steps_in(path_).empty() || step_of_copy(path_).has_value();
+  for (const char* name : {"run.toml", "latest"}) {
+    if (fs::exists(fs::symlink_status(path_ / name, ignored))) return name;
+  }
+  for (const fs::path& log : {log(), evaluations()}) {  // a start that failed leaves empty ones
+    if (fs::exists(log, ignored) && fs::file_size(log, ignored) != 0) return log.filename().string();
+  }
+  const std::vector<int64_t> steps = steps_in(path_);
+  return steps.empty() ? "" : folder_of(path_, steps.back()).filename().string();
 }
 
 void RunFolder::settle(const CheckpointSearch& search) {

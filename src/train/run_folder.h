@@ -47,8 +47,9 @@ class RunFolder {
   fs::path log() const { return path_ / "log.jsonl"; }
   fs::path evaluations() const { return path_ / "eval.jsonl"; }
   fs::path checkpoint(int64_t step) const;
-  /// True if an earlier run has left a log or checkpoints here.
-  bool holds_a_run() const;
+  /// The name of a file that an earlier run, or somebody else, has left here and that a new run would replace:
+  /// settings, a log that is not empty, a checkpoint. Empty if there is none.
+  std::string holds() const;
 
   /// Makes the result of find_checkpoint() the newest checkpoint. Renames damaged ones to step-N.damaged. A copy with
   /// the name `latest` becomes step-N, or is removed if step-N exists. `latest` is then a link to it.

@@ -6,6 +6,7 @@
 #include "base/growing_file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/paths.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/trainer_state.h"
 #include "checkpoint/weights.h"
@@ -92,11 +93,18 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
 
 CheckpointSearch Trainer::searched(const StartOptions& options) {
   if (!options.resume) {
-    if (!folder_.holds_a_run()) return {};
-    fail("{} already holds a run; continue it with --resume, or choose another folder with --set run.dir=...",
-         folder_.path().string());
+    const std::string held = folder_.holds();
+    if (held.empty()) return {};
+    fail("{} already holds a run ({}); continue it with --resume, or choose another folder with --set run.dir=...",
+         folder_.path().string(), held);
   }
   CheckpointSearch search = find_checkpoint(folder_.path());
+  if (!search.found && !path_exists(folder_.path() / "run.toml")) {
+    if (const std::string held = folder_.holds(); !held.empty()) {
+      fail("{} has {} but no run.toml, so it is no run that can be resumed; choose another folder with --set run.dir=...",
+           folder_.path().string(), held);
+    }
+  }
   if (search.found) changes_ = check_same_run(*search.found, run_, data_.train, options.allowed);
   return search;
 }

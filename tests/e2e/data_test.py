@@ -128,9 +128,49 @@ class DataTest(unittest.TestCase):
         self.assertIn("cannot write", result.stderr)
         self.assertEqual([path.name for path in self.base.iterdir()], ["text.jsonl"])
 
+    def test_a_limit_on_the_size_of_files_is_a_sentence(self):
+        text = self.file("text.jsonl", lines(*self.texts * 20))
+        for command in (["data", "--tokenizer", self.shared / "tokenizer", "--out", self.base / "out", text],
+                        ["tokenizer", "train", "--vocab-size", 400, "--out", self.base / "tok", text]):
+            result = subprocess.run(["sh", "-c", "ulimit -f 1; exec \"$@\"", "sh", MOE, *map(str, command)],
+                                    capture_output=True, text=True)
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertIn("cannot write", result.stderr)
+        self.assertFalse((self.base / "out").exists())
+
+    def test_a_pipe_in_a_folder_is_refused_by_name(self):
+        self.file("folder/a.txt", "some text\n")
+        os.mkfifo(self.base / "folder" / "pipe.txt")
+        for what in (self.base / "folder", f"{self.base}/folder/*.txt"):
+            self.assertIn("pipe.txt is a pipe or a device", self.refused(what, status=2))
+
+    def test_a_link_is_followed_and_one_that_leads_nowhere_is_refused_first(self):
+        text = self.file("text.jsonl", lines("one", "two"))
+        (self.base / "real").mkdir()
+        os.symlink("real", self.base / "link")
+        self.data(text, out="link")
+        self.assertTrue((self.base / "link").is_symlink())
+        self.assertEqual(self.description("real")["documents"], 2)
+        os.symlink("gone", self.base / "dangling")
+        self.assertIn("leads nowhere", self.refused(self.file("bad.jsonl", "nonsense"), out="dangling"))
+
+    def test_what_is_skipped_is_listed_where_nothing_is_left_too(self):
+        bad = self.file("bad.jsonl", "nonsense\n")
+        said = self.refused(bad, "--on-error", "skip")
+        self.assertIn(f"{bad}:1: ", said)
+        self.assertIn("there is no document", said)
+        train = moe("tokenizer", "train", "--on-error", "skip", "--out", self.base / "tok", bad, check=False)
+        self.assertEqual(train.returncode, 1)
+        self.assertIn(f"{bad}:1: ", train.stderr)
+        self.assertIn("there is no text", train.stderr)
+        self.assertFalse((self.base / "tok").exists())
+
     def test_an_empty_part_is_a_warning_and_a_missing_file_is_known_first(self):
         empty, text = self.file("part-0.jsonl", ""), self.file("part-1.jsonl", lines("one"))
-        self.assertIn(f"{empty} holds no document", self.data(empty, text).stderr)
+        packed = self.file("part-2.jsonl.gz", "")
+        said = self.data(empty, text, packed).stderr
+        self.assertIn(f"{empty} holds no document", said)
+        self.assertIn(f"{packed} holds no document", said)
         self.assertEqual(self.description()["documents"], 1)
         moe("tokenizer", "train", "--vocab-size", 280, "--out", self.base / "tok", empty, text)
         self.assertIn("no such file", self.refused(self.file("bad.jsonl", "nonsense"), self.base / "none.txt", out="b"))

@@ -127,6 +127,32 @@ class ResumeTest(unittest.TestCase):
         self.assertIn("step-8 at step 8", said)
         self.assert_same_run(folder)
 
+    def test_files_of_the_newest_checkpoint_that_are_empty_or_gone_are_damage(self):
+        for name, content in (("run.toml", ""), ("run.toml", "[run]\n"), ("tokenizer_config.json", ""),
+                              ("tokenizer_config.json", None)):
+            folder = self.copy(f"lacks-{name}-{content is None}-{len(content or '')}")
+            (folder / "step-12" / name).unlink()
+            if content is not None:
+                (folder / "step-12" / name).write_text(content)
+            said = self.train(folder, "--resume").stderr
+            self.assertIn(f"step-12/{name}", said)
+            self.assertIn("step-8 at step 8", said)
+            self.assert_same_run(folder)
+
+    def test_tokens_that_are_not_those_of_the_dataset_are_refused(self):
+        folder, changed = self.copy("changed-tokens", until=8), self.base / "changed-dataset"
+        shutil.copytree(self.base / "dataset", changed)
+        shard = next(changed.glob("*.bin"))
+        content = bytearray(shard.read_bytes())
+        content[100:102] = bytes([1 - min(content[100], 1), 0])
+        shard.write_bytes(content)
+        before = (folder / "log.jsonl").read_bytes()
+        for more in (["--resume"], ["--set", f"run.dir={self.base / 'fresh'}"]):
+            self.assert_refused(self.train(folder, *more, "--set", f"data.train={changed}", check=False), str(changed),
+                                "its tokens are not those")
+        self.assert_refused(self.train(folder, "--resume", "--set", f"data.valid={changed}", check=False), str(changed))
+        self.assertEqual((folder / "log.jsonl").read_bytes(), before)
+
     def test_fewer_steps_than_are_done_are_refused(self):
         folder = self.copy("fewer-steps")
         before = (folder / "run.toml").read_bytes()

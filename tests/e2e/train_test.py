@@ -244,6 +244,16 @@ class TrainTest(unittest.TestCase):
 
     def test_users_mistakes_get_one_sentence(self):
         self.assert_refused(self.train(self.straight, check=False), 1, "already holds a run", "--resume")
+        for name in ("run.toml", "eval.jsonl", "log.jsonl", "latest"):  # of somebody else
+            folder = self.base / f"others-{name}"
+            (folder / name if name == "latest" else folder).mkdir(parents=True)
+            if name != "latest":
+                (folder / name).write_text("mine\n")
+            self.assert_refused(self.train(folder, check=False), 1, f"already holds a run ({name})")
+            if name != "run.toml":
+                self.assert_refused(self.train(folder, "--resume", check=False), 1, "no run.toml")
+            if name != "latest":
+                self.assertEqual((folder / name).read_text(), "mine\n")
         new = self.base / "never"
         self.assert_refused(self.train(new, "--set", "train.stesp=3", check=False), 2, "train.stesp", "train.steps")
         self.assert_refused(self.train(new, "--set", "train.steps=abc", check=False), 2, "train.steps", "integer")

@@ -50,6 +50,16 @@ class TokenizerCommand(unittest.TestCase):
         names = sorted(path.name for path in (self.folder / "big").iterdir())
         self.assertEqual(names, ["tokenizer.json", "tokenizer_config.json"])
 
+    def test_another_tokenizer_is_neither_replaced_nor_left_beside_the_new_one(self):
+        for name in ("tokenizer.json", "added_tokens.json", "special_tokens_map.json"):
+            own = self.folder / f"own-{name}"
+            own.mkdir()
+            (own / name).write_text("{}")
+            said = self.refused(1, "train", "--vocab-size", "300", "--out", own, self.folder / "a.txt")
+            self.assertIn(f"already holds a tokenizer ({name})", said)
+            self.assertEqual([path.name for path in own.iterdir()], [name])
+            self.assertEqual((own / name).read_text(), "{}")
+
     def test_the_number_of_threads_changes_nothing(self):
         for threads in (1, 3):
             out = self.folder / f"threads-{threads}"
