@@ -74,6 +74,16 @@ void check_output_file_in(const fs::path& folder, const std::string& name) {
   if (is_folder(folder)) check_output_file(folder / name);
 }
 
+void check_disk_space(const fs::path& path, int64_t bytes) {
+  const fs::path folder = path_exists(path) ? path : existing_parent(path);
+  struct statvfs info {};
+  if (::statvfs(folder.empty() ? "." : folder.c_str(), &info) != 0 || info.f_blocks == 0) return;
+  const double free = static_cast<double>(info.f_bavail) * static_cast<double>(info.f_frsize);
+  if (free >= static_cast<double>(bytes)) return;
+  fail("{} needs {:.2f} GB, but its disk has {:.2f} GB free; free some or choose another folder", path.string(),
+       1e-9 * static_cast<double>(bytes), 1e-9 * free);
+}
+
 FolderWriter::FolderWriter(const fs::path& target) : target_(tidy_path(target)) {
   if (const auto name = target_.filename(); name == "." || name == ".." || name.empty()) {
     fail_usage("{} cannot be put into place when it is complete; give the folder a name", target.string());

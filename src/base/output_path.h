@@ -15,6 +15,9 @@ void check_output_folder(const fs::path& path);
 /// The same for a file in a folder that may not exist yet.
 void check_output_file_in(const fs::path& folder, const std::string& name);
 
+/// Refuses work that would write more to `path` than its disk has free.
+void check_disk_space(const fs::path& path, int64_t bytes);
+
 /// Writes a folder that is complete or absent. Files go to a temporary folder beside it, and commit() renames that
 /// folder. Without commit() it is removed.
 class FolderWriter {

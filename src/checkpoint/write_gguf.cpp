@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/output_path.h"
 #include "formats/gguf_writer.h"
 
 namespace moe {
@@ -66,6 +67,7 @@ std::vector<WrittenKind> write_gguf(const fs::path& path, const WeightSource& so
   add_token_id("tokenizer.ggml.bos_token_id", config.bos_token_id, metadata);
   add_token_id("tokenizer.ggml.eos_token_id", config.eos_token_id, metadata);
 
+  check_disk_space(path, all);
   GgufWriter writer(path, metadata, declarations);
   SliceWriter slices(pool, all, options.progress);
   for (size_t i = 0; i < names.size(); ++i) {

@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "base/output_path.h"
 #include "checkpoint/file_begins.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/hf_names.h"
@@ -63,6 +64,7 @@ std::vector<WrittenKind> write_model(const fs::path& folder, const WeightSource&
   std::vector<int64_t> sizes;
   for (const Target& target : targets) sizes.push_back(target.bytes());
   const int64_t all = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+  check_disk_space(folder, all);
   const DType dtype = options.dtype.value_or(targets.front().dtype);
   write_file(folder / "config.json", json_text(to_hf_config(source.config(), dtype), 2) + "\n");
 

@@ -109,7 +109,8 @@ int guarded(Work work) {
 int main(int argc, char** argv) {
   using namespace moe;
   reserve_standard_streams();
-  std::signal(SIGXFSZ, SIG_IGN);  // a file larger than the limit (ulimit -f) is then an error of write(), with a sentence
+  std::signal(SIGXFSZ,
+              SIG_IGN);  // a file larger than the limit (ulimit -f) is then an error of write(), with a sentence
   CLI::App app("moe: trains DeepSeekMoE language models from raw text, evaluates them and generates with them", "moe");
   int status = guarded([&] { return run(app, argc, argv); });
   const int written = guarded([] {

@@ -85,7 +85,8 @@ class Optimizer {
   void clear(Backend& backend);
 
   /// f64 [1]: the sum of squares of the gradients. A step begins by setting it to zero; the products of the last
-  /// microbatch add the squares of the routed experts' gradients (Pass::gradient_squares), and update() those of the rest.
+  /// microbatch add the squares of the routed experts' gradients (Pass::gradient_squares), and update() those of the
+  /// rest.
   View gradient_squares() const { return sum_squares_; }
 
   /// One step: the global norm of the gradients (into `norm`, stat [1]), clipping, and the update of every parameter

@@ -101,8 +101,10 @@ CheckpointSearch Trainer::searched(const StartOptions& options) {
   CheckpointSearch search = find_checkpoint(folder_.path());
   if (!search.found && !path_exists(folder_.path() / "run.toml")) {
     if (const std::string held = folder_.holds(); !held.empty()) {
-      fail("{} has {} but no run.toml, so it is no run that can be resumed; choose another folder with --set run.dir=...",
-           folder_.path().string(), held);
+      fail(
+          "{} has {} but no run.toml, so it is no run that can be resumed; choose another folder with --set "
+          "run.dir=...",
+          folder_.path().string(), held);
     }
   }
   if (search.found) changes_ = check_same_run(*search.found, run_, data_.train, options.allowed);

@@ -226,6 +226,14 @@ class GgufTest(Models):
 
 
 class InitTest(Models):
+    def test_what_does_not_fit_the_disk_is_refused_first(self):
+        for out in ("vast", "vast.gguf"):
+            result = moe("init", "--config", self.small.run_file, "--set", "model.vocab_size=2147483647",
+                         "--set", "model.hidden_size=16384", "--out", self.folder / out, check=False)
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertRegex(result.stderr, r"needs [0-9.]+ GB, but its disk has [0-9.]+ GB free")
+            self.assertEqual([path for path in self.folder.iterdir() if path.name.startswith("vast")], [])
+
     def test_the_same_seed_gives_the_weights_that_training_begins_with(self):
         begun = self.folder / "run"
         moe("train", self.small.run_file, "--set", f"run.dir={begun}", "--set", "train.steps=1",

@@ -32,9 +32,9 @@ struct TileProblem {
   const int* offsets;  ///< [experts + 1]; grouping none: null
   const int4* tiles;   ///< grouping rows: (expert, first row, the expert's end) of each tile of rows; expert -1: none
   const int* order;    ///< grouping reduction: the expert at place i; null: i
-  int64_t b_expert;  ///< bytes from one expert's matrix to the next
-  int64_t c_expert;  ///< elements from one expert's matrix to the next
-  double* squares;  ///< of c's new values, summed by each multiplying warp of Hopper's kernel; null: not wanted
+  int64_t b_expert;    ///< bytes from one expert's matrix to the next
+  int64_t c_expert;    ///< elements from one expert's matrix to the next
+  double* squares;     ///< of c's new values, summed by each multiplying warp of Hopper's kernel; null: not wanted
 };
 
 /// The part of one block: rows [m_begin, m_end) and columns [n_begin, n) of c, reduced over [k_begin, k_end).
