@@ -24,7 +24,9 @@ WeightedPath entry_of(const toml::node& node, const std::string& where) {
     if (name.str() == "path" && value.is_string()) {
       entry.path = value.as_string()->get();
     } else if (name.str() == "weight" && value.is_number()) {
-      entry.weight = *value.value<double>();
+      // Not value<double>(), which gives nothing for integers that a double rounds.
+      const toml::value<int64_t>* const whole = value.as_integer();
+      entry.weight = whole != nullptr ? static_cast<double>(whole->get()) : value.as_floating_point()->get();
     } else {
       fail_form(where);
     }

@@ -38,6 +38,11 @@ TEST(WeightedPaths, AreAListOfTablesInARunFileAndInWhatIsWrittenOfIt) {
   EXPECT_EQ(std::get<std::string>(*set), value);
 }
 
+TEST(WeightedPaths, TakeWholeNumbersThatADoubleRounds) {
+  const auto paths = parse_weighted_paths("[{path = \"a\", weight = 9223372036854775807}]", "test");
+  EXPECT_EQ(paths.front().weight, 9223372036854775808.0);
+}
+
 TEST(WeightedPaths, OfAnotherFormAreRefusedWithTheLine) {
   for (const std::string& list :
        {"[{weight = 1}]", "[{path = 3}]", "[{path = \"a\", wieght = 1}]", "[{path = \"a\"}, {}]"}) {
