@@ -141,7 +141,8 @@ class GgufTest(Models):
     def setUpClass(cls):
         super().setUpClass()
         cls.model = cls.base / "model"
-        moe("init", "--config", cls.small.run_file, "--seed", 2, "--out", cls.model)
+        wide = ["--set", "model.hidden_size=64", "--set", "model.moe_intermediate_size=32"]  # whole blocks
+        moe("init", "--config", cls.small.run_file, *wide, "--seed", 2, "--out", cls.model)
         moe("tokenizer", "train", "--vocab-size", 300, "--pattern", "qwen2", "--out", cls.model, cls.small.text)
 
     def test_a_file_is_a_model_for_every_command(self):

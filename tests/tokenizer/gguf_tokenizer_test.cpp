@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "formats/gguf.h"
 #include "formats/gguf_writer.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/tokenizer/support.h"
