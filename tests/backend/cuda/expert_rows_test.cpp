@@ -1,6 +1,7 @@
 // Products of experts' rows that end in SwiGLU, and experts' backward passes on gathered rows, against the operations
 // in turn: the same bits.
 
+#include "ops/transfer.h"
 #include "tests/backend/cuda/gpu_test.h"
 
 namespace moe {
