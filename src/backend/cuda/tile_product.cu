@@ -4,6 +4,7 @@
 #include "backend/cuda/slow_path.h"
 #include "backend/cuda/sums.h"
 #include "backend/cuda/tile_product.h"
+#include "ops/expert_rows.h"
 #include "ops/numbers.h"
 
 namespace moe::cuda {
