@@ -174,7 +174,7 @@ TEST(Freeze, ThePlanHoldsNoGradientAndNoOptimiserStateOfFrozenParameters) {
   for (const Parameter& parameter : training_table(config, step.freeze)) {
     if (parameter.frozen) experts += parameter.shape.elements(), ++tensors;
   }
-  const int64_t rounding = tensors * 64;  // buffers begin at whole 64 bytes
+  const int64_t rounding = tensors * static_cast<int64_t>(Arena::kAlignment);  // where buffers begin
   EXPECT_NEAR(static_cast<double>(whole.gradients - part.gradients), static_cast<double>(4 * experts),
               static_cast<double>(rounding));
   EXPECT_NEAR(static_cast<double>(whole.optimizer - part.optimizer), static_cast<double>(12 * experts),
