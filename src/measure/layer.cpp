@@ -149,8 +149,8 @@ class Layers {
 
   void set(const View& matrix, const std::vector<float>& values) {
     DeviceMemory memory(device_);
-    const View source =
-        memory.arena("values", values.size() * sizeof(float) + 64).push("values", DType::f32, matrix.shape);
+    const View source = memory.arena("values", values.size() * sizeof(float) + Arena::kAlignment)
+                            .push("values", DType::f32, matrix.shape);
     upload_vector(device_, source, values);
     backend_.run(Cast{.x = source, .y = matrix});
     device_.synchronize();

@@ -37,8 +37,8 @@ void fill_randomly(Backend& backend, Device& device, const View& matrix, uint64_
   const Random random(1, stream);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random.normal(i));
   DeviceMemory memory(device);
-  const View source =
-      memory.arena("random values", values.size() * sizeof(float) + 64).push("values", DType::f32, {block});
+  const View source = memory.arena("random values", values.size() * sizeof(float) + Arena::kAlignment)
+                          .push("values", DType::f32, {block});
   device.upload(source.data, values.data(), source.bytes());
   const View flat = matrix.reshaped({matrix.elements()});
   for (int64_t begin = 0; begin < flat.elements(); begin += block) {
@@ -53,7 +53,7 @@ double measure_product(Backend& backend, Device& device, DType dtype, int64_t n,
   const Shape shape{n, n};
   const auto matrix = [&](DType type) {
     const size_t bytes = static_cast<size_t>(bytes_of(type, shape.elements()));
-    return memory.arena("a benchmark's matrix", bytes + 64).push("matrix", type, shape);
+    return memory.arena("a benchmark's matrix", bytes + Arena::kAlignment).push("matrix", type, shape);
   };
   const Gemm product{.a = matrix(dtype), .b = matrix(dtype), .c = matrix(DType::f32)};
   fill_randomly(backend, device, product.a, 0);
@@ -65,7 +65,8 @@ double measure_copy(Backend& backend, Device& device, int64_t bytes, int repeats
   DeviceMemory memory(device);
   const Shape shape{bytes / 4};
   const auto tensor = [&] {
-    return memory.arena("a benchmark's tensor", static_cast<size_t>(bytes) + 64).push("tensor", DType::f32, shape);
+    return memory.arena("a benchmark's tensor", static_cast<size_t>(bytes) + Arena::kAlignment)
+        .push("tensor", DType::f32, shape);
   };
   const Cast copy{.x = tensor(), .y = tensor()};
   fill_randomly(backend, device, copy.x, 2);
@@ -75,9 +76,9 @@ double measure_copy(Backend& backend, Device& device, int64_t bytes, int repeats
 double measure_read(Backend& backend, Device& device, int64_t bytes, int repeats) {
   DeviceMemory memory(device);
   const Shape shape{bytes / 4};
-  const View tensor =
-      memory.arena("a benchmark's tensor", static_cast<size_t>(bytes) + 64).push("tensor", DType::f32, shape);
-  const View sum = memory.arena("a benchmark's sum", 64).push("sum", DType::f64, {1});
+  const View tensor = memory.arena("a benchmark's tensor", static_cast<size_t>(bytes) + Arena::kAlignment)
+                          .push("tensor", DType::f32, shape);
+  const View sum = memory.arena("a benchmark's sum", Arena::kAlignment).push("sum", DType::f64, {1});
   fill_randomly(backend, device, tensor, 3);
   backend.run(Fill{.x = sum, .value = 0});
   const SumSquares read{.x = tensor, .sum = sum};

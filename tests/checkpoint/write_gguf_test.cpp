@@ -61,7 +61,7 @@ class WriteGguf : public testing::Test {
 TEST_F(WriteGguf, WhatIsWrittenIsReadAgain) {
   ModelConfig tied = small_config(), dense = small_config(), normed = small_config();
   tied.tie_word_embeddings = true;
-  dense.n_routed_experts = dense.n_shared_experts = dense.num_experts_per_tok = 0;
+  dense.n_routed_experts = dense.n_shared_experts = dense.num_experts_per_tok = dense.first_k_dense_replace = 0;
   dense.head_dim = 8;  // heads are not as wide as the model
   normed.n_shared_experts = normed.first_k_dense_replace = 0;
   normed.norm_topk_prob = true;

@@ -28,7 +28,8 @@ class MemoryModel {
 
   MemoryModel(const ModelConfig& config, DType dtype, Device& device, const Values& values)
       : memory_(device), dtype_(dtype), table_(parameter_table(config)) {
-    Arena arena = memory_.arena("weights", static_cast<size_t>(count_elements(table_)) * 4 + 64 * table_.size());
+    Arena arena =
+        memory_.arena("weights", static_cast<size_t>(count_elements(table_)) * 4 + Arena::kAlignment * table_.size());
     const std::vector<View> views = push_parameters(arena, table_, dtype);
     for (size_t i = 0; i < table_.size(); ++i) {
       std::vector<float> floats(static_cast<size_t>(table_[i].shape.elements()));

@@ -116,7 +116,8 @@ TEST(Switches, WithoutTheSharedExpertsIsTheModelWhoseSharedExpertsGiveZero) {
   ModelConfig config = read_hf_config(folder());
   const auto table = parameter_table(config);
   DeviceMemory memory(*cpu.device);
-  Arena arena = memory.arena("weights", static_cast<size_t>(count_elements(table)) * 4 + 64 * table.size());
+  Arena arena =
+      memory.arena("weights", static_cast<size_t>(count_elements(table)) * 4 + Arena::kAlignment * table.size());
   const std::vector<View> views = push_parameters(arena, table, DType::f32);
   load_weights(folder(), config, table, views, *cpu.device);
   for (size_t i = 0; i < table.size(); ++i) {

@@ -216,7 +216,7 @@ TEST(Muon, RemembersOneTensorOfMatricesAndTwoOfOthers) {
     if (hidden) saved += 4 * parameter.shape.elements(), ++tensors;
   }
   EXPECT_NEAR(static_cast<double>(adamw.optimizer - muon.optimizer), static_cast<double>(saved),
-              static_cast<double>(64 * tensors));
+              static_cast<double>(static_cast<int64_t>(Arena::kAlignment) * tensors));
   EXPECT_EQ(adamw.optimizer_flops, 0);
   EXPECT_GT(muon.optimizer_flops, 0);
   EXPECT_EQ(adamw.microbatch_flops, muon.microbatch_flops);
