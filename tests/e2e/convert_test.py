@@ -230,7 +230,7 @@ class InitTest(Models):
     def test_what_does_not_fit_the_disk_is_refused_first(self):
         for out in ("vast", "vast.gguf"):
             result = moe("init", "--config", self.small.run_file, "--set", "model.vocab_size=2147483647",
-                         "--set", "model.hidden_size=16384", "--out", self.folder / out, check=False)
+                         "--set", "model.hidden_size=8192", "--out", self.folder / out, check=False)
             self.assertEqual(result.returncode, 1, result.stderr)
             self.assertRegex(result.stderr, r"needs [0-9.]+ GB, but its disk has [0-9.]+ GB free")
             self.assertEqual([path for path in self.folder.iterdir() if path.name.startswith("vast")], [])

@@ -34,7 +34,7 @@ class CostTest(unittest.TestCase):
         layer = 4 * d * d + 2 * d + experts * d + (experts + shared) * 3 * width * d  # attention, norms, router, experts
         parameters = 2 * vocabulary * d + layers * layer + d
         result = cost("--preset", "deepseekmoe-2b", "--dtype", "bf16", "--recompute", "--device", "cpu")["training"]
-        padding = 2e-5  # GiB: 64 bytes a tensor
+        padding = 8e-5  # GiB: 256 bytes a tensor
         self.assertAlmostEqual(result["weights_gib"], 2 * parameters / 2**30, delta=padding)
         self.assertAlmostEqual(result["gradients_gib"], 4 * parameters / 2**30, delta=padding)
         self.assertAlmostEqual(result["optimizer_gib"], 12 * parameters / 2**30, delta=padding)  # master and two moments
