@@ -59,12 +59,11 @@ void fail_writes_after(int64_t bytes) { bytes_until_failure = bytes; }
 
 MappedFile::MappedFile(const fs::path& path) : path_(path) {
   struct stat info {};
-  const int descriptor = open_to_read(path, info);
-  // A pipe has no size to map, and would look like an empty file.
-  if (!S_ISREG(info.st_mode)) {
-    ::close(descriptor);
+  // A pipe has no size to map, and would look like an empty file. Opening it would wait for a writer.
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
     fail("cannot read {}: it is a pipe or a device, expected a file on a disk", path.string());
   }
+  const int descriptor = open_to_read(path, info);
   size_ = static_cast<size_t>(info.st_size);
   if (size_ > 0) {
     data_ = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);

@@ -14,6 +14,7 @@ namespace {
 
 // Checks that the model and the other sections fit together. Errors use the run file's keys.
 void check_together(Settings& settings, RunConfig& run) {
+  if (run.run_dir.empty()) fail_usage("run.dir is empty, expected the name of a folder");
   try {
     validate(run.model);
     validate(run.step.balance, run.model);

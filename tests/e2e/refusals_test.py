@@ -87,6 +87,14 @@ class RefusalsTest(unittest.TestCase):
         self.assertIn("bits per byte", out)
         self.assertIn(f"cannot create {folder}/scores.json", error)
 
+    def test_a_pipe_is_no_file_of_weights(self):
+        folder = self.base / "piped"
+        shutil.copytree(self.small.model, folder)
+        (folder / "model.safetensors").unlink()
+        os.mkfifo(folder / "model.safetensors")
+        self.expect("it is a pipe or a device", "generate", folder, "--prompt", "a")
+        self.expect("it is a pipe or a device", "inspect", folder)
+
     def test_a_model_of_several_files_needs_all_of_them(self):
         for name, files in (("one", ["model-00001-of-00001.safetensors"]), ("two", ["a.safetensors", "b.safetensors"])):
             folder = self.base / name

@@ -254,6 +254,7 @@ class TrainTest(unittest.TestCase):
                 self.assert_refused(self.train(folder, "--resume", check=False), 1, "no run.toml")
             if name != "latest":
                 self.assertEqual((folder / name).read_text(), "mine\n")
+        self.assert_refused(self.train("", "--dry-run", check=False), 2, "run.dir is empty")
         new = self.base / "never"
         self.assert_refused(self.train(new, "--set", "train.stesp=3", check=False), 2, "train.stesp", "train.steps")
         self.assert_refused(self.train(new, "--set", "train.steps=abc", check=False), 2, "train.steps", "integer")
