@@ -7,7 +7,8 @@
 namespace moe {
 
 std::span<const Family* const> families() {
-  static constexpr std::array kFamilies = {&kDeepseekFamily, &kLlamaFamily, &kMixtralFamily};
+  static constexpr std::array kFamilies = {&kDeepseekFamily, &kLlamaFamily, &kMixtralFamily,
+                                           &kQwen3MoeFamily, &kOlmoeFamily, &kQwen2MoeFamily};
   return kFamilies;
 }
 

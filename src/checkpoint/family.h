@@ -32,12 +32,14 @@ struct TensorNames {
   const char* fused_gate_up = "mlp.experts.gate_up_proj";
   const char* fused_down = "mlp.experts.down_proj";
   const char* shared = "mlp.shared_experts.";  ///< before gate_proj.weight, up_proj.weight, down_proj.weight
+  const char* shared_gate = "mlp.shared_expert_gate.weight";
 };
 
 struct Family {
   const char* model_type;
   const char* architecture;
-  /// The keys of the family; empty: every key, by our own name.
+  /// The keys of the family; empty: every key, by our own name. Of several names for one key the first is written, all
+  /// are read.
   std::span<const FamilyField> fields;
   std::span<const FixedField> fixed;
   /// Fields that change nothing in a forward pass, beyond those of all families.
@@ -47,6 +49,8 @@ struct Family {
   /// Refuses combinations of several fields; null: no such check.
   void (*check)(const Json& json, const std::string& name, const ModelConfig& config);
   TensorNames names;
+  /// In GGUF files the two halves of each head of q and k, which are rotated against each other, are row by row.
+  bool gguf_pairs = true;
 };
 
 /// All families. The one of our own checkpoints comes first.
@@ -54,6 +58,6 @@ std::span<const Family* const> families();
 /// The family of config.family.
 const Family& family_of(const ModelConfig& config);
 
-extern const Family kDeepseekFamily, kLlamaFamily, kMixtralFamily;
+extern const Family kDeepseekFamily, kLlamaFamily, kMixtralFamily, kQwen3MoeFamily, kOlmoeFamily, kQwen2MoeFamily;
 
 }  // namespace moe

@@ -141,6 +141,33 @@ Json deepseek_config(const GgufFile& file, Keys& keys) {
   return json;
 }
 
+/// Qwen3-MoE, OLMoE and Qwen2-MoE.
+Json other_config(const std::string& architecture, Keys& keys, const GgufFile& file) {
+  const bool olmoe = architecture == "olmoe", qwen3 = architecture == "qwen3moe";
+  Json json = olmoe   ? Json{{"model_type", "olmoe"}, {"architectures", {"OlmoeForCausalLM"}}}
+              : qwen3 ? Json{{"model_type", "qwen3_moe"}, {"architectures", {"Qwen3MoeForCausalLM"}}}
+                      : Json{{"model_type", "qwen2_moe"}, {"architectures", {"Qwen2MoeForCausalLM"}}};
+  read_common(file, keys, json);
+  json["num_experts"] = keys.integer("expert_count");
+  json["num_experts_per_tok"] = keys.integer("expert_used_count");
+  json["norm_topk_prob"] = qwen3;  // the architecture implies it
+  if (!qwen3) {                    // the families have no such field: it must follow from the other sizes
+    keys.only("attention.key_length", json["hidden_size"].get<int64_t>() / json["num_attention_heads"].get<int64_t>(),
+              "embedding_length / attention.head_count");
+    json.erase("head_dim");
+  }
+  const int64_t dense = keys.integer("feed_forward_length", 0);
+  if (olmoe) {
+    json["intermediate_size"] = dense;
+    return json;
+  }
+  if (dense > 0) json["intermediate_size"] = dense;
+  const int64_t used = json["num_experts_per_tok"].get<int64_t>();
+  json["moe_intermediate_size"] = keys.integer("expert_feed_forward_length", used > 0 ? dense / used : 0);
+  if (!qwen3) json["shared_expert_intermediate_size"] = keys.integer("expert_shared_feed_forward_length", dense);
+  return json;
+}
+
 }  // namespace
 
 Json gguf_hf_config(const GgufFile& file) {
@@ -151,8 +178,11 @@ Json gguf_hf_config(const GgufFile& file) {
     json = llama_config(file, keys);
   } else if (architecture == "deepseek") {
     json = deepseek_config(file, keys);
+  } else if (architecture == "qwen3moe" || architecture == "olmoe" || architecture == "qwen2moe") {
+    json = other_config(architecture, keys, file);
   } else {
-    fail("{}: general.architecture is {:?}, expected \"llama\" or \"deepseek\"", file.path().string(), architecture);
+    fail("{}: general.architecture is {:?}, expected \"llama\", \"deepseek\", \"qwen3moe\", \"olmoe\" or \"qwen2moe\"",
+         file.path().string(), architecture);
   }
   keys.refuse_others();
   return json;

@@ -53,9 +53,36 @@ bool is_every_layer_moe(const ModelConfig& config) { return config.moe_layers() 
 
 }  // namespace
 
+namespace {
+
+/// The architecture of a model with norms of q and k, or biases: one for each form.
+std::string other_architecture(const ModelConfig& config) {
+  if (!is_every_layer_moe(config)) cannot("some layers are dense");
+  const bool normed = config.norm_topk_prob && config.num_experts_per_tok > 1;
+  if (config.qk_norm == QkNorm::each_head) {
+    if (!normed)
+      cannot("norm_topk_prob is false (or num_experts_per_tok 1), expected gates that are divided by their sum");
+    return "qwen3moe";
+  }
+  if (normed) cannot("norm_topk_prob is true, expected false");
+  if (config.tie_word_embeddings) cannot("tie_word_embeddings is true, expected a head of its own");
+  if (config.head_dim * config.num_attention_heads != config.hidden_size)
+    cannot("the heads are not as wide as the model");
+  if (config.qk_norm == QkNorm::none) return "qwen2moe";
+  if (config.num_key_value_heads != config.num_attention_heads) {
+    cannot(fmt::format("num_key_value_heads is {}, expected {} beside a norm of all heads", config.num_key_value_heads,
+                       config.num_attention_heads));
+  }
+  return "olmoe";
+}
+
+}  // namespace
+
 std::string gguf_architecture(const ModelConfig& config) {
-  if (config.moe_layers() == 0) return "llama";
+  const bool other = config.qk_norm != QkNorm::none || config.qkv_bias || config.gated_shared_expert;
+  if (config.moe_layers() == 0 && !other) return "llama";
   check_routing(config);
+  if (other) return other_architecture(config);
   const bool normed = config.norm_topk_prob && config.num_experts_per_tok > 1;
   if (config.n_shared_experts == 0) {
     if (!normed) {
@@ -87,8 +114,14 @@ std::vector<GgufEntry> gguf_metadata(const ModelConfig& config) {
   const auto add = [&](const char* key, int64_t value) {
     entries.push_back({prefix + key, GgufValue::u32(static_cast<uint32_t>(value))});
   };
-  if (architecture == "llama") {
+  if (architecture == "llama" || architecture == "olmoe") {
     add("feed_forward_length", config.moe_intermediate_size);
+    return entries;
+  }
+  if (architecture != "deepseek") {
+    if (config.intermediate_size > 0) add("feed_forward_length", config.intermediate_size);
+    add("expert_feed_forward_length", config.moe_intermediate_size);
+    if (config.gated_shared_expert) add("expert_shared_feed_forward_length", config.shared_width());
     return entries;
   }
   constexpr int64_t kSoftmax = 1;

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "checkpoint/family.h"
 
 namespace moe {
 namespace {
@@ -46,9 +47,10 @@ class Namer {
       take(fmt::format(fmt::runtime(name), slice.name), {slice.rows, parameter.shape[1]});
     }
   }
-  /// Of q and k, the rows of each head are in another order.
+  /// Of q and k, the rows of each head may be in another order.
   void take_attention(const Parameter& parameter) {
-    const std::array<int64_t, 3> heads{config_.num_attention_heads, config_.num_key_value_heads, 0};
+    std::array<int64_t, 3> heads{config_.num_attention_heads, config_.num_key_value_heads, 0};
+    if (!family_of(config_).gguf_pairs) heads = {};
     MOE_CHECK(parameter.slices.size() == heads.size());
     for (size_t i = 0; i < heads.size(); ++i) {
       const ParameterSlice& slice = parameter.slices[i];
@@ -83,6 +85,14 @@ class Namer {
         return whole("attn_norm.weight");
       case ParameterRole::attention_qkv:
         return take_attention(parameter);
+      case ParameterRole::attention_qkv_bias:
+        for (const ParameterSlice& slice : parameter.slices)
+          take(fmt::format("attn_{}.bias", slice.name), {slice.rows});
+        return;
+      case ParameterRole::attention_q_norm:
+        return whole("attn_q_norm.weight");
+      case ParameterRole::attention_k_norm:
+        return whole("attn_k_norm.weight");
       case ParameterRole::attention_output:
         return whole("attn_output.weight");
       case ParameterRole::ffn_norm:
@@ -103,6 +113,8 @@ class Namer {
         return take_slices(parameter, "ffn_{}_shexp.weight");
       case ParameterRole::shared_down:
         return whole("ffn_down_shexp.weight");
+      case ParameterRole::shared_gate:
+        return take("ffn_gate_inp_shexp.weight", {parameter.shape[1]});
       case ParameterRole::final_norm:
         return whole("output_norm.weight");
       case ParameterRole::head:

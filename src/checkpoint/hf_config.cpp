@@ -81,19 +81,22 @@ void require_one_of(const Json& json, const std::string& name, std::string_view 
   refuse(name, field, *value, json_shown(allowed.front()));
 }
 
-/// The name of the key's field in the family's files; "": the family has no such field.
-std::string_view field_of(const Family& family, const KeyInfo& row) {
-  if (row.json == JsonForm::none) return "";
-  if (family.fields.empty()) return row.json_field();
+/// The names of the key's field in the family's files, the one that is written first; empty: the family has no such
+/// field.
+std::vector<std::string_view> fields_of(const Family& family, const KeyInfo& row) {
+  if (row.json == JsonForm::none) return {};
+  if (family.fields.empty()) return {row.json_field()};
+  std::vector<std::string_view> names;
   for (const FamilyField& field : family.fields) {
-    if (field.ours == row.json_field()) return field.theirs;
+    if (field.ours == row.json_field()) names.push_back(field.theirs);
   }
-  return "";
+  return names;
 }
 
 bool is_field(const Family& family, std::string_view name) {
   const auto rows = model_keys();
-  return std::any_of(rows.begin(), rows.end(), [&](const auto& row) { return field_of(family, row) == name; }) ||
+  return std::any_of(rows.begin(), rows.end(),
+                     [&](const auto& row) { return contains(fields_of(family, row), name); }) ||
          std::any_of(family.fixed.begin(), family.fixed.end(), [&](const auto& fixed) { return fixed.name == name; }) ||
          contains(family.harmless, name);
 }
@@ -185,9 +188,17 @@ void read_fields(const Json& json, const std::string& name, const Family& family
   for (const KeyRow<ModelConfig>& row : model_keys()) {
     const bool has_default = row.json != JsonForm::none && row.get(before) != row.get(none);  // the family's own
     if (row.json != JsonForm::none && row.derive != nullptr && !has_default) row.derive(config, before);
-    const std::string_view field = field_of(family, row);
-    if (field.empty()) continue;
-    if (const auto value = read_field(json, name, row, field)) row.set(config, *value);
+    std::string_view first;  // that is there
+    for (const std::string_view field : fields_of(family, row)) {
+      const auto value = read_field(json, name, row, field);
+      if (!value) continue;
+      if (!first.empty() && *value != row.get(config)) {
+        fail("{}: {} is {} and {} is {}, expected the same", name, first, json_shown(json[std::string(first)]), field,
+             json_shown(json[std::string(field)]));
+      }
+      first = field;
+      row.set(config, *value);
+    }
   }
 }
 
@@ -252,6 +263,10 @@ ModelConfig parse_hf_config(const Json& json, const std::string& name) {
   family.set_defaults(config);
   read_fields(json, name, family, config);
   if (family.check != nullptr) family.check(json, name, config);
+  if (&family != &kDeepseekFamily && config.norm_topk_prob && config.num_experts_per_tok == 1) {
+    fail("{}: num_experts_per_tok is 1, expected 2 or more; this program does not compute one expert with the gate 1",
+         name);
+  }
   config.n_group = std::max<int64_t>(config.n_group, 1);  // 0 is also written for "none"
   config.topk_group = std::max<int64_t>(config.topk_group, 1);
   config.rope_theta = read_rope_theta(json, name, config.rope_theta);
@@ -293,8 +308,8 @@ Json to_hf_config(const ModelConfig& config, DType dtype) {
   for (const KeyRow<ModelConfig>& row : model_keys()) {
     if (family.fields.empty()) {
       write_field(row, config, json);
-    } else if (const std::string_view field = field_of(family, row); !field.empty()) {
-      json[std::string(field)] = to_json(row.get(config));
+    } else if (const auto fields = fields_of(family, row); !fields.empty()) {
+      json[std::string(fields.front())] = to_json(row.get(config));
     }
   }
   // Some routers have no such scores.

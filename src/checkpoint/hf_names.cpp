@@ -47,7 +47,9 @@ std::string with(const char* name, const Word& word) {
 /// One tensor for each slice; {} in `name` stands for the slice.
 void cut_slices(Cutter& cut, const Parameter& parameter, const std::string& name) {
   for (const ParameterSlice& slice : parameter.slices) {
-    cut.take(with(name.c_str(), slice.name), {slice.rows, parameter.shape[1]});
+    std::vector<int64_t> shape = sizes_of(parameter.shape);
+    shape.front() = slice.rows;
+    cut.take(with(name.c_str(), slice.name), std::move(shape));
   }
 }
 
@@ -72,6 +74,12 @@ void cut_parameter(Cutter& cut, const Parameter& parameter, const TensorNames& n
       return whole("input_layernorm.weight");
     case ParameterRole::attention_qkv:
       return cut_slices(cut, parameter, "self_attn.{}_proj.weight");
+    case ParameterRole::attention_qkv_bias:
+      return cut_slices(cut, parameter, "self_attn.{}_proj.bias");
+    case ParameterRole::attention_q_norm:
+      return whole("self_attn.q_norm.weight");
+    case ParameterRole::attention_k_norm:
+      return whole("self_attn.k_norm.weight");
     case ParameterRole::attention_output:
       return whole("self_attn.o_proj.weight");
     case ParameterRole::ffn_norm:
@@ -89,9 +97,11 @@ void cut_parameter(Cutter& cut, const Parameter& parameter, const TensorNames& n
     case ParameterRole::experts_down:
       return cut_experts(cut, parameter, names.fused_down, std::array{names.expert_down});
     case ParameterRole::shared_gate_up:
-      return cut_slices(cut, parameter, names.shared + std::string("{}_proj.weight"));
+      return cut_slices(cut, parameter, std::string(names.shared) + "{}_proj.weight");
     case ParameterRole::shared_down:
-      return whole(names.shared + std::string("down_proj.weight"));
+      return whole(std::string(names.shared) + "down_proj.weight");
+    case ParameterRole::shared_gate:
+      return whole(names.shared_gate);
     case ParameterRole::final_norm:
       return whole("model.norm.weight");
     case ParameterRole::head:

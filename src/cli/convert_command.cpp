@@ -13,11 +13,11 @@ constexpr const char* kHelp =
     R"(Writes the model in MODEL in another form. MODEL is a model folder, the folder of a run (for its newest checkpoint,
 whose weights alone are written: a checkpoint is four times as large) or a GGUF file (of several: the first).
 
-If OUT ends in .gguf, it is a GGUF file for llama.cpp, of the architectures llama and deepseek, with the tokenizer and the
-chat template. What such a file cannot say (other routing, a tokenizer with words of its own) is refused by name. --quant
-gives the types that llama.cpp's own program gives; norms and routers stay f32. Otherwise OUT is a Hugging Face folder of
-the model's family: config.json, model.safetensors (several files and an index above 5 GiB), the tokenizer's files and
-README.md, a model card. Blocks become f32 unless --dtype or --quant names another type.
+If OUT ends in .gguf, it is a GGUF file for llama.cpp, of the architectures llama, deepseek, qwen3moe, olmoe and qwen2moe,
+with the tokenizer and the chat template. What such a file cannot say (other routing, a tokenizer with words of its own)
+is refused by name. --quant gives the types that llama.cpp's own program gives; norms and routers stay f32. Otherwise OUT
+is a Hugging Face folder of the model's family: config.json, model.safetensors (several files and an index above 5 GiB),
+the tokenizer's files and README.md, a model card. Blocks become f32 unless --dtype or --quant names another type.
 
 The work goes in slices of tensors, so memory does not grow with the model. OUT is complete or absent. At the end comes a
 table: type, size and relative error (root of the mean square) by kind of tensor.

@@ -31,7 +31,8 @@ MoeWeights push_moe(Arena& arena, DType dtype, const ModelConfig& m) {
   return {.router = {.project = {arena.push("router", dtype, {experts, hidden})}},
           .gate_up = {arena.push("experts.gate_up", dtype, {experts, 2 * width, hidden})},
           .down = {arena.push("experts.down", dtype, {experts, hidden, width})},
-          .shared = push_ffn(arena, dtype, m.shared_width(), hidden)};
+          .shared = push_ffn(arena, dtype, m.shared_width(), hidden),
+          .shared_gate = {}};
 }
 
 /// A MoE layer, its products alone, and a dense FFN with its activated width, on the same tokens.

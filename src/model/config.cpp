@@ -46,7 +46,9 @@ AttentionConfig ModelConfig::attention() const {
   return {.hidden = hidden_size,
           .heads = static_cast<int>(num_attention_heads),
           .kv_heads = static_cast<int>(num_key_value_heads),
-          .head_dim = head_dim};
+          .head_dim = head_dim,
+          .norm = qk_norm,
+          .norm_eps = static_cast<float>(rms_norm_eps)};
 }
 
 RouterConfig ModelConfig::router(const BalanceConfig& balance) const {

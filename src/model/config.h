@@ -42,9 +42,14 @@ struct ModelConfig {
   double second_expert_threshold = 0;  ///< t > 0: in training, the second expert stays with probability min(1, g2 / t)
   /// choices per expert, relative to an equal share of a row's tokens; 0: dropless
   double capacity_factor = 0;
-  double eval_capacity_factor = 0;  ///< the same in evaluation
-  int64_t skipped_experts = 0;      ///< number of each token's best experts to skip; only in inference, in no file
-  bool even_routing = false;        ///< choices ignore the scores; only in benchmarks, in no file
+  double eval_capacity_factor = 0;   ///< the same in evaluation
+  int64_t skipped_experts = 0;       ///< number of each token's best experts to skip; only in inference, in no file
+  bool even_routing = false;         ///< choices ignore the scores; only in benchmarks, in no file
+  QkNorm qk_norm = QkNorm::none;     ///< implied by the family
+  bool qkv_bias = false;             ///< implied by the family
+  bool gated_shared_expert = false;  ///< implied by the family: the shared experts times sigmoid(s . x)
+  /// The width of all shared experts together; 0: n_shared_experts * moe_intermediate_size.
+  int64_t shared_expert_intermediate_size = 0;
   bool tie_word_embeddings = false;
   double rms_norm_eps = 1e-6;
   double rope_theta = 10000.0;
@@ -68,7 +73,10 @@ struct ModelConfig {
   bool routes_with(bool RoutingRow::*property) const { return n_routed_experts > 0 && routing_row().*property; }
   /// True if no token sees a later one, so that text can be generated token by token.
   bool causal() const { return n_routed_experts == 0 || routing_row().causal; }
-  int64_t shared_width() const { return n_shared_experts * moe_intermediate_size; }
+  int64_t shared_width() const {
+    return shared_expert_intermediate_size > 0 ? shared_expert_intermediate_size
+                                               : n_shared_experts * moe_intermediate_size;
+  }
 
   AttentionConfig attention() const;
   /// Without experts, one that chooses none.

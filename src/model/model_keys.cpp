@@ -179,6 +179,8 @@ constexpr KeyRow<Model> kRows[] = {
                 .json = JsonForm::always,
                 .field = "initializer_range",
                 .derive = by_the_width}),
+    row<Model>("", integer<&Model::shared_expert_intermediate_size>(0, kMostWidth),
+               {.json = JsonForm::unless_default, .field = "shared_expert_intermediate_size", .own = true}),
     row<Model>("", number<&Model::aux_loss_alpha>(0, 1e6), {.json = JsonForm::always, .field = "aux_loss_alpha"}),
     row<Model>("", boolean<&Model::seq_aux>(), {.json = JsonForm::always, .field = "seq_aux"}),
 };

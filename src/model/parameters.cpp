@@ -55,6 +55,24 @@ void visit_layer(const ModelConfig& config, int64_t layer, DecoderWeights& weigh
        .shape = {attention.qkv_width(), hidden},
        .slices = {{"q", attention.q_width()}, {"k", attention.kv_width()}, {"v", attention.kv_width()}}},
       weights.attention.qkv.weight);
+  if (config.qkv_bias) {
+    add({.name = "attention.qkv_bias",
+         .role = ParameterRole::attention_qkv_bias,
+         .kind = ParameterKind::attention,
+         .shape = {attention.qkv_width()},
+         .start = InitialValue::zero,
+         .type = ParameterType::exact,
+         .decays = false,
+         .slices = {{"q", attention.q_width()}, {"k", attention.kv_width()}, {"v", attention.kv_width()}}},
+        weights.attention.qkv.bias);
+  }
+  if (config.qk_norm != QkNorm::none) {
+    const bool each = config.qk_norm == QkNorm::each_head;
+    add(norm("attention.q_norm", ParameterRole::attention_q_norm, each ? config.head_dim : attention.q_width()),
+        weights.attention.q_norm);
+    add(norm("attention.k_norm", ParameterRole::attention_k_norm, each ? config.head_dim : attention.kv_width()),
+        weights.attention.k_norm);
+  }
   add({.name = "attention.output",
        .role = ParameterRole::attention_output,
        .kind = ParameterKind::attention,
@@ -71,6 +89,13 @@ void visit_layer(const ModelConfig& config, int64_t layer, DecoderWeights& weigh
   if (config.n_shared_experts > 0) {
     visit_ffn("shared", ParameterKind::shared_experts, ParameterRole::shared_gate_up, ParameterRole::shared_down,
               config.shared_width(), hidden, weights.moe.shared, add);
+    if (!config.gated_shared_expert) return;
+    add({.name = "shared.gate",
+         .role = ParameterRole::shared_gate,
+         .kind = ParameterKind::shared_experts,
+         .shape = {1, hidden},
+         .type = ParameterType::exact},
+        weights.moe.shared_gate.weight);
   }
 }
 

@@ -15,12 +15,19 @@ struct FfnWeights {
   int64_t width() const { return down.inputs(); }
 };
 
-/// y = FFN(x); returns the saved x [Wg | Wu]^T [T, 2F], absent if the pass rebuilds it.
-View ffn_forward(Pass& pass, const FfnWeights& weights, View x, View y);
+/// A factor of each row of an FFN's result; absent: 1.
+struct RowScale {
+  View scale = {};  ///< stat [T]
+  View index = {};  ///< i32 [T]: 0, 1, 2 ...
+};
+
+/// y = scale * FFN(x); returns the saved x [Wg | Wu]^T [T, 2F], absent if the pass rebuilds it.
+View ffn_forward(Pass& pass, const FfnWeights& weights, View x, View y, const RowScale& rows = {});
 
 /// dx (overwritten) and the gradients of the weights, from dy. `gate_up` (the result of forward) is overwritten. If it
-/// is absent, it is made again.
+/// is absent, it is made again. `d_scale` (stat [T]) gets the gradient of the factors; it is present exactly when they
+/// are.
 void ffn_backward(Pass& pass, const FfnWeights& weights, const FfnWeights& gradients, View gate_up, View x, View dy,
-                  View dx);
+                  View dx, const RowScale& rows = {}, View d_scale = {});
 
 }  // namespace moe

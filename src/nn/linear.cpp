@@ -1,9 +1,24 @@
 #include "nn/linear.h"
 
 namespace moe {
+namespace {
+
+/// [n, 1]: products with it add a bias to every row, or sum rows.
+View ones(Pass& pass, int64_t rows) {
+  const View view = pass.temporary("linear.ones", {rows, 1});
+  pass.backend.run(Fill{.x = view, .value = 1});
+  return view;
+}
+
+View as_row(const View& bias) { return bias.reshaped({1, bias.elements()}); }
+
+}  // namespace
 
 void linear_forward(Pass& pass, const Linear& map, View x, View y) {
   pass.backend.run(Gemm{.a = x, .b = map.weight, .c = y, .transpose_b = true});
+  if (!map.bias) return;
+  const Arena::Frame frame(pass.scratch);
+  pass.backend.run(Gemm{.a = ones(pass, x.size(0)), .b = as_row(map.bias), .c = y, .accumulate = true});
 }
 
 void linear_input_gradient(Pass& pass, const Linear& map, View dy, View dx, bool accumulate) {
@@ -11,12 +26,12 @@ void linear_input_gradient(Pass& pass, const Linear& map, View dy, View dx, bool
 }
 
 void linear_weight_gradient(Pass& pass, const Linear& gradient, View dy, View x, bool accumulate) {
-  if (!gradient) return;
-  pass.backend.run(Gemm{.a = dy,
-                        .b = x,
-                        .c = gradient.weight,
-                        .transpose_a = true,
-                        .accumulate = accumulate || pass.accumulate_gradients});
+  const bool add = accumulate || pass.accumulate_gradients;
+  if (gradient) pass.backend.run(Gemm{.a = dy, .b = x, .c = gradient.weight, .transpose_a = true, .accumulate = add});
+  if (!gradient.bias) return;
+  const Arena::Frame frame(pass.scratch);
+  pass.backend.run(
+      Gemm{.a = ones(pass, dy.size(0)), .b = dy, .c = as_row(gradient.bias), .transpose_a = true, .accumulate = add});
 }
 
 GroupedGemm expert_product(const Linear& map, View x, View x_rows, View offsets, View y) {

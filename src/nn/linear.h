@@ -1,7 +1,7 @@
 #pragma once
-/// A linear map y = x W^T, and the experts' form of it, in which every expert has its own W. All products of weights in
-/// nn/ are made here; tools/check_layers.py refuses others. I inputs, O outputs, n rows, E experts, R rows sorted by
-/// expert.
+/// A linear map y = x W^T (+ b), and the experts' form of it, in which every expert has its own W. All products of
+/// weights in nn/ are made here; tools/check_layers.py refuses others. I inputs, O outputs, n rows, E experts, R rows
+/// sorted by expert.
 
 #include "nn/pass.h"
 
@@ -10,19 +10,21 @@ namespace moe {
 /// The weight of a linear map, or its gradient, which is absent if the weight is frozen.
 struct Linear {
   View weight = {};  ///< [O, I]; of experts [E, O, I]
+  View bias = {};    ///< [O]; mostly absent
 
   explicit operator bool() const { return static_cast<bool>(weight); }
   int64_t inputs() const { return weight.size(weight.shape.rank() - 1); }
   int64_t outputs() const { return weight.size(weight.shape.rank() - 2); }
 };
 
-/// y [n, O] = x W^T.
+/// y [n, O] = x W^T, plus the bias if there is one.
 void linear_forward(Pass& pass, const Linear& map, View x, View y);
 
 /// dx [n, I] = dy W, or dx += dy W.
 void linear_input_gradient(Pass& pass, const Linear& map, View dy, View dx, bool accumulate = false);
 
-/// dW += dy^T x; nothing if dW is absent. The first microbatch of a step overwrites dW, unless `accumulate` is set.
+/// dW += dy^T x, and of the bias the sum of dy's rows; nothing for what is absent. The first microbatch of a step
+/// overwrites dW, unless `accumulate` is set.
 void linear_weight_gradient(Pass& pass, const Linear& gradient, View dy, View x, bool accumulate = false);
 
 /// The experts' form. These functions only describe the product, which is a part of a fusion (ops/expert_rows.h).

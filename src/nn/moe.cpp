@@ -51,6 +51,57 @@ void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& wei
       .slot_row = route.slot_row});
 }
 
+/// 0, 1, 2 ...: the rows of a plan in which every token chooses the only expert. `first` is the choice, [T, 1] zeros.
+View token_index(Pass& pass, int64_t count, View& first) {
+  const auto table = [&](const char* name, Shape shape) { return pass.scratch.push(name, DType::i32, shape); };
+  first = table("shared.choice", {count, 1});
+  const View index = table("shared.index", {count});
+  pass.backend.run(Fill{.x = first, .value = 0});
+  pass.backend.run(RoutePlan{.ids = first,
+                             .offsets = table("shared.offsets", {2}),
+                             .row_slot = index,
+                             .row_token = table("shared.token", {count}),
+                             .slot_row = table("shared.row", {count, 1})});
+  return index;
+}
+
+void shared_forward(Pass& pass, const MoeWeights& weights, View x, View y, MoeSaved& saved) {
+  if (!weights.shared_gate) {
+    saved.shared_gate_up = ffn_forward(pass, weights.shared, x, y);
+    return;
+  }
+  saved.shared_scale = pass.saved.push("shared.scale", pass.stat(), {x.size(0), 1});
+  pass.backend.run(RouterScores{
+      .x = x, .weight = weights.shared_gate.weight, .scoring = Scoring::sigmoid, .scores = saved.shared_scale});
+  const Arena::Frame frame(pass.scratch);
+  View choice;
+  const View index = token_index(pass, x.size(0), choice);
+  saved.shared_gate_up = ffn_forward(pass, weights.shared, x, y, {.scale = flat(saved.shared_scale), .index = index});
+}
+
+/// dx is overwritten.
+void shared_backward(Pass& pass, const MoeWeights& weights, const MoeWeights& gradients, const LayerContext& context,
+                     const MoeSaved& saved, View x, View dy, View dx) {
+  if (!weights.shared_gate) {
+    return ffn_backward(pass, weights.shared, gradients.shared, saved.shared_gate_up, x, dy, dx);
+  }
+  const Arena::Frame frame(pass.scratch);
+  View choice;
+  const View index = token_index(pass, x.size(0), choice);
+  const View d_scale = pass.scratch.push("shared.d_scale", pass.stat(), saved.shared_scale.shape);
+  const View d_logits = pass.scratch.push("shared.d_logits", pass.stat(), saved.shared_scale.shape);
+  ffn_backward(pass, weights.shared, gradients.shared, saved.shared_gate_up, x, dy, dx,
+               {.scale = flat(saved.shared_scale), .index = index}, flat(d_scale));
+  pass.backend.run(RouterBackward{.scores = saved.shared_scale,
+                                  .ids = choice,
+                                  .d_gates = d_scale,
+                                  .group = context.tokens.valid,
+                                  .scoring = Scoring::sigmoid,
+                                  .d_logits = d_logits});
+  linear_weight_gradient(pass, gradients.shared_gate, d_logits, x);
+  linear_input_gradient(pass, weights.shared_gate, d_logits, dx, true);
+}
+
 }  // namespace
 
 MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const LayerContext& context,
@@ -60,7 +111,7 @@ MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weig
   const int64_t row_total = saved.route.row_slot.size(0);
   saved.gate_up = pass.save("experts.gate_up", {row_total, 2 * config.width});
   route_losses(pass, router, saved.route);
-  if (weights.shared) saved.shared_gate_up = ffn_forward(pass, weights.shared, x, y);
+  if (weights.shared) shared_forward(pass, weights, x, y, saved);
   const Arena::Frame frame(pass.scratch);
   const View rows = pass.temporary("experts.rows", {row_total, config.hidden});
   experts_forward(pass, config, weights, saved, x, rows);
@@ -78,7 +129,7 @@ void moe_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights
   const View d_gates = pass.scratch.push("router.d_gates", pass.stat(), saved.route.choice.gates.shape);
   const View d_rows = pass.temporary("experts.d_rows", {saved.route.row_slot.size(0), config.hidden});
   experts_backward(pass, config, weights, gradients, saved, x, dy, d_gates, d_rows);
-  if (weights.shared) ffn_backward(pass, weights.shared, gradients.shared, saved.shared_gate_up, x, dy, dx);
+  if (weights.shared) shared_backward(pass, weights, gradients, context, saved, x, dy, dx);
   pass.backend.run(RowsCombine{
       .rows = d_rows, .slot_row = saved.route.slot_row, .y = dx, .accumulate = static_cast<bool>(weights.shared)});
   const RouterInput router{config.router, config.balance, context, x};

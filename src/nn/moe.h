@@ -1,6 +1,7 @@
 #pragma once
-/// The DeepSeekMoE layer, docs/paper.md eq. (9): y_t = shared FFN(x_t) + sum over chosen i of g_{i,t} FFN_i(x_t).
-/// T tokens, D hidden size, E routed experts of width F, S choice slots per token, R rows sorted by expert.
+/// The DeepSeekMoE layer, docs/paper.md eq. (9): y_t = shared FFN(x_t) (in some families times sigmoid(s . x_t)) + sum
+/// over chosen i of g_{i,t} FFN_i(x_t). T tokens, D hidden size, E routed experts of width F, S choice slots per token,
+/// R rows sorted by expert.
 
 #include "nn/ffn.h"
 #include "nn/layer_context.h"
@@ -17,15 +18,17 @@ struct MoeConfig {
 /// Weights, or their gradients.
 struct MoeWeights {
   RouterWeights router;
-  Linear gate_up;     ///< [E, 2F, D]
-  Linear down;        ///< [E, D, F]
-  FfnWeights shared;  ///< the K_s shared experts as one FFN; absent when K_s = 0
+  Linear gate_up;      ///< [E, 2F, D]
+  Linear down;         ///< [E, D, F]
+  FfnWeights shared;   ///< the K_s shared experts as one FFN; absent when K_s = 0
+  Linear shared_gate;  ///< [1, D]: s, whose product with x gates the shared experts; mostly absent
 };
 
 struct MoeSaved {
   Route route;
-  View gate_up;         ///< [R, 2F]
-  View shared_gate_up;  ///< [T, 2 K_s F]
+  View gate_up;            ///< [R, 2F]
+  View shared_gate_up;     ///< [T, 2 K_s F]
+  View shared_scale = {};  ///< stat [T, 1]: sigmoid(s . x)
 };
 
 /// y = residual + MoE(x). The choice of `context` is filled; with `replay` it is read.

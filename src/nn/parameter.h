@@ -30,6 +30,9 @@ enum class ParameterRole {
   embedding,
   attention_norm,
   attention_qkv,
+  attention_qkv_bias,
+  attention_q_norm,
+  attention_k_norm,
   attention_output,
   ffn_norm,
   ffn_gate_up,
@@ -40,6 +43,7 @@ enum class ParameterRole {
   experts_down,
   shared_gate_up,
   shared_down,
+  shared_gate,
   final_norm,
   head
 };

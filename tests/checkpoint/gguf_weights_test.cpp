@@ -274,7 +274,7 @@ TEST_F(GgufModel, WhatDoesNotFitIsRefusedByName) {
   EXPECT_THAT(refusal(model), HasSubstr("blk.0.attn_k.weight is F32 [64, 64], expected [32, 64]"));
   model = llama();
   model.value("general.architecture") = GgufValue::text("mamba");
-  EXPECT_THAT(refusal(model), HasSubstr("general.architecture is \"mamba\", expected \"llama\" or \"deepseek\""));
+  EXPECT_THAT(refusal(model), HasSubstr("general.architecture is \"mamba\", expected \"llama\", \"deepseek\""));
   model = llama();
   model.metadata.push_back({"llama.attention.clamp_kqv", GgufValue::f32(8)});
   EXPECT_THAT(refusal(model), HasSubstr("llama.attention.clamp_kqv (f32 8) is a key that this program does not know"));

@@ -89,6 +89,47 @@ TEST_F(WriteGguf, WhatIsWrittenIsReadAgain) {
   }
 }
 
+TEST_F(WriteGguf, FamiliesWithNormsOrBiasesAreReadAgain) {
+  ModelConfig qwen3 = small_config();
+  qwen3.n_shared_experts = qwen3.first_k_dense_replace = 0;
+  ModelConfig olmoe = qwen3, qwen2 = qwen3;
+  qwen3.family = "qwen3_moe";
+  qwen3.qk_norm = QkNorm::each_head;
+  qwen3.norm_topk_prob = true;
+  qwen3.head_dim = 8;
+  olmoe.family = "olmoe";
+  olmoe.qk_norm = QkNorm::all_heads;
+  olmoe.num_key_value_heads = olmoe.num_attention_heads;
+  qwen2.family = "qwen2_moe";
+  qwen2.qkv_bias = qwen2.gated_shared_expert = true;
+  qwen2.n_shared_experts = 1;
+  qwen2.shared_expert_intermediate_size = 48;
+  for (const ModelConfig& config : {qwen3, olmoe, qwen2}) {
+    write(config);
+    const InitialWeights source(config, 4);
+    const GgufWeights again(path_);
+    EXPECT_EQ(again.config().family, config.family);
+    EXPECT_EQ(again.config().qk_norm, config.qk_norm);
+    EXPECT_EQ(again.config().norm_topk_prob, config.norm_topk_prob);
+    EXPECT_EQ(again.config().head_dim, config.head_dim);
+    EXPECT_EQ(again.config().shared_width(), config.shared_width());
+    EXPECT_EQ(again.config().moe_intermediate_size, config.moe_intermediate_size);
+    ASSERT_EQ(again.table().size(), source.table().size());
+    for (size_t i = 0; i < source.table().size(); ++i) {
+      EXPECT_EQ(all_of(again, i), all_of(source, i)) << source.table()[i].name;
+    }
+    fs::remove(path_);
+  }
+  const auto refusal = [](ModelConfig config, const std::function<void(ModelConfig&)>& change) {
+    change(config);
+    return error_of<Error>([&] { gguf_architecture(config); });
+  };
+  EXPECT_THAT(refusal(qwen3, [](auto& c) { c.norm_topk_prob = false; }), HasSubstr("norm_topk_prob is false"));
+  EXPECT_THAT(refusal(olmoe, [](auto& c) { c.norm_topk_prob = true; }), HasSubstr("norm_topk_prob is true"));
+  EXPECT_THAT(refusal(olmoe, [](auto& c) { c.num_key_value_heads = 2; }), HasSubstr("num_key_value_heads is 2"));
+  EXPECT_THAT(refusal(qwen2, [](auto& c) { c.tie_word_embeddings = true; }), HasSubstr("tie_word_embeddings is true"));
+}
+
 TEST_F(WriteGguf, NormsAndRoutersStayF32) {
   const GgufOptions bf16{.dtype = DType::bf16}, blocks{.quantization = find_quantization("q8_0")};
   for (const GgufOptions& options : {bf16, blocks}) {

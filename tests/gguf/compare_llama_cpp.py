@@ -132,7 +132,7 @@ class Logits(Case):
                          rms_norm_eps=1e-5), IDS
         yield self.model("dense", n_routed_experts=0, num_experts_per_tok=0, n_shared_experts=0, head_dim=32), IDS
         yield self.model("normed", n_shared_experts=0, norm_topk_prob=True, first_k_dense_replace=0), IDS
-        for name in ("llama", "llama_odd", "mixtral", "mixtral_fused"):
+        for name in ("llama", "llama_odd", "mixtral", "mixtral_fused", "qwen3_moe", "olmoe", "qwen2_moe"):
             folder = ROOT / "tests" / "golden" / "families" / name
             rows = json.loads((folder / "config.json").read_text())["vocab_size"]
             yield folder, [token % rows for token in IDS]

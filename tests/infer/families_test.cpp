@@ -18,7 +18,8 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::vector<std::string> kFolders = {"llama", "llama_odd", "mixtral", "mixtral_fused"};
+const std::vector<std::string> kFolders = {"llama",         "llama_odd", "mixtral",   "mixtral_fused", "qwen3_moe",
+                                           "qwen3_moe_odd", "olmoe",     "olmoe_odd", "qwen2_moe",     "qwen2_moe_odd"};
 
 fs::path folder_of(const std::string& name) { return golden_folder() / "families" / name; }
 
@@ -105,7 +106,14 @@ TEST(FamilyFields, WhatIsNotComputedIsRefusedByName) {
               HasSubstr("num_experts_per_tok is 2, but there are only"));
   EXPECT_THAT(refusal("mixtral", {{"architectures", {"LlamaForCausalLM"}}}), HasSubstr("architectures is"));
   EXPECT_THAT(refusal("mixtral", {{"model_type", "deepseek_v3"}}),
-              HasSubstr("expected one of deepseek, llama, mixtral"));
+              HasSubstr("expected one of deepseek, llama, mixtral, qwen3_moe, olmoe, qwen2_moe"));
+  EXPECT_THAT(refusal("qwen3_moe", {{"num_experts_per_tok", 1}}), HasSubstr("expected 2 or more"));
+  EXPECT_THAT(refusal("qwen3_moe", {{"use_sliding_window", true}}), HasSubstr("use_sliding_window is true"));
+  EXPECT_THAT(refusal("qwen3_moe", {{"mlp_only_layers", {0}}}), HasSubstr("mlp_only_layers is [0]"));
+  EXPECT_THAT(refusal("olmoe", {{"clip_qkv", 8.0}}), HasSubstr("clip_qkv is 8.0, expected null"));
+  EXPECT_THAT(refusal("qwen2_moe", {{"qkv_bias", false}}), HasSubstr("qkv_bias is false, expected true"));
+  EXPECT_THAT(refusal("qwen2_moe", {{"layer_types", {"full_attention", "sliding_attention"}}}),
+              HasSubstr("layer_types has \"sliding_attention\""));
   EXPECT_EQ(refusal("mixtral", {{"sliding_window", 600}}), "(not refused)");
   EXPECT_EQ(refusal("mixtral", {{"sliding_window", nullptr}}), "(not refused)");
 }

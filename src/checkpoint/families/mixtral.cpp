@@ -42,10 +42,6 @@ void set_defaults(ModelConfig& config) {
 }
 
 void check(const Json& json, const std::string& name, const ModelConfig& config) {
-  if (config.num_experts_per_tok == 1) {
-    fail("{}: num_experts_per_tok is 1, expected 2 or more; this program does not compute one expert with the gate 1",
-         name);
-  }
   const Json* window = json_find(json, "sliding_window", name);
   if (window == nullptr || json_int(json, "sliding_window", name) >= config.max_position_embeddings) return;
   fail(

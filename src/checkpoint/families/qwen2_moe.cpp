@@ -1,0 +1,82 @@
+// Qwen2-MoE: every layer has experts and one shared expert of its own width, times sigmoid(s . x); q, k and v have
+// biases.
+
+#include "base/error.h"
+#include "checkpoint/family.h"
+
+namespace moe {
+namespace {
+
+constexpr FamilyField kFields[] = {
+    {"vocab_size", "vocab_size"},
+    {"hidden_size", "hidden_size"},
+    {"num_hidden_layers", "num_hidden_layers"},
+    {"num_attention_heads", "num_attention_heads"},
+    {"num_key_value_heads", "num_key_value_heads"},
+    {"num_experts_per_tok", "num_experts_per_tok"},
+    {"norm_topk_prob", "norm_topk_prob"},
+    {"max_position_embeddings", "max_position_embeddings"},
+    {"tie_word_embeddings", "tie_word_embeddings"},
+    {"rms_norm_eps", "rms_norm_eps"},
+    {"rope_theta", "rope_theta"},
+    {"initializer_range", "initializer_range"},
+    {"aux_loss_alpha", "router_aux_loss_coef"},
+    {"moe_intermediate_size", "moe_intermediate_size"},
+    {"shared_expert_intermediate_size", "shared_expert_intermediate_size"},
+    {"n_routed_experts", "num_experts"},
+    {"n_routed_experts", "num_local_experts"},
+    {"intermediate_size", "intermediate_size"},
+};
+
+constexpr FixedField kFixed[] = {{"qkv_bias", "[true]"},
+                                 {"decoder_sparse_step", "[1]"},
+                                 {"mlp_only_layers", "[[]]"},
+                                 {"use_sliding_window", "[false]"}};
+
+constexpr std::string_view kHarmless[] = {"sliding_window", "max_window_layers", "output_router_logits",
+                                          "layer_types"};  // checked below
+
+// The values of the family's class for absent fields.
+void set_defaults(ModelConfig& config) {
+  config.qkv_bias = true;
+  config.gated_shared_expert = true;
+  config.n_shared_experts = 1;
+  config.num_key_value_heads = 16;
+  config.n_routed_experts = 60;
+  config.num_experts_per_tok = 4;
+  config.moe_intermediate_size = 1408;
+  config.shared_expert_intermediate_size = 5632;
+  config.intermediate_size = 5632;
+  config.max_position_embeddings = 32768;
+  config.initializer_range = 0.02;
+  config.seq_aux = false;
+}
+
+void check(const Json& json, const std::string& name, const ModelConfig& config) {
+  if (config.shared_expert_intermediate_size == 0) {
+    fail("{}: shared_expert_intermediate_size is 0, expected the width of the shared expert", name);
+  }
+  const Json* types = json_find(json, "layer_types", name);
+  if (types == nullptr) return;
+  for (const Json& type : *types) {
+    if (type == "full_attention") continue;
+    fail("{}: layer_types has {}, expected \"full_attention\"; this program computes no windows", name,
+         json_shown(type));
+  }
+}
+
+}  // namespace
+
+const Family kQwen2MoeFamily = {
+    .model_type = "qwen2_moe",
+    .architecture = "Qwen2MoeForCausalLM",
+    .fields = kFields,
+    .fixed = kFixed,
+    .harmless = kHarmless,
+    .set_defaults = set_defaults,
+    .check = check,
+    .names = {.shared = "mlp.shared_expert."},
+    .gguf_pairs = false,
+};
+
+}  // namespace moe
