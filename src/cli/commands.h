@@ -33,6 +33,8 @@ void add_convert_command(CLI::App& app);
 /// `moe init`
 void add_init_command(CLI::App& app);
 
+/// `moe verify`
+void add_verify_command(CLI::App& app);
 /// `moe inspect`
 void add_inspect_command(CLI::App& app);
 

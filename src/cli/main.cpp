@@ -41,6 +41,7 @@ void add_commands(CLI::App& app) {
   add_eval_command(app);
   add_study_command(app);
   add_inspect_command(app);
+  add_verify_command(app);
   add_convert_command(app);
   add_init_command(app);
   add_cost_command(app);

@@ -168,13 +168,28 @@ std::vector<int32_t> Scorer::chosen_ids() {
 }
 
 void Scorer::logits(const Batch& batch, const std::function<void(int64_t, int64_t, const float*)>& use) {
+  trace(batch, {}, use);
+}
+
+void Scorer::trace(const Batch& batch, const std::function<void(int64_t, const std::vector<float>&)>& watch,
+                   const std::function<void(int64_t, int64_t, const float*)>& use) {
   const ModelConfig& config = runtime_.model.config();
   const auto count = static_cast<int64_t>(batch.tokens.size());
   const TokenViews tokens =
       memory_->inputs.tokens.upload(batch, count, config.rope_theta, runtime_.device, runtime_.backend);
   const Arena::Frame frame(memory_->arenas.scratch);
   Pass pass = memory_->arenas.pass(runtime_.backend, runtime_.dtype);
-  const View h = runtime_.model.forward(pass, tokens, {});
+  std::function<void(int64_t, View)> download;
+  if (watch) {
+    download = [&](int64_t index, View view) {
+      std::vector<char> stored(view.bytes());
+      std::vector<float> values(static_cast<size_t>(view.elements()));
+      runtime_.device.download(stored.data(), view.data, stored.size());
+      storage(view.dtype).to_floats(stored.data(), values.data(), view.elements());
+      watch(index, values);
+    };
+  }
+  const View h = runtime_.model.forward(pass, tokens, {}, nullptr, {}, download);
   const int64_t chunk = std::min(count, head_chunk_rows(config.vocab_size));
   std::vector<float> host(static_cast<size_t>(chunk * config.vocab_size));
   for (int64_t begin = 0; begin < count; begin += chunk) {

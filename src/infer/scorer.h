@@ -44,6 +44,10 @@ class Scorer {
   std::vector<int32_t> chosen_ids();
   /// Calls use(first_row, rows, values) with consecutive blocks of logits [rows, V], in f32.
   void logits(const Batch& batch, const std::function<void(int64_t, int64_t, const float*)>& use);
+  /// The same, after calls of watch(i, values) with the residual stream [T, D] in f32: before the first layer (i = 0),
+  /// after it (1), and so on.
+  void trace(const Batch& batch, const std::function<void(int64_t, const std::vector<float>&)>& watch,
+             const std::function<void(int64_t, int64_t, const float*)>& use);
 
  private:
   struct Memory;

@@ -38,11 +38,12 @@ RouteChoice Model::save_choice(Pass& pass, const LayerContext& context) const {
 }
 
 View Model::forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache,
-                    const RouteMode& mode) const {
+                    const RouteMode& mode, const std::function<void(int64_t, View)>& watch) const {
   const Shape shape{tokens.count(), config_.hidden_size};
   View h = pass.temporary("hidden", shape);
   View next = pass.temporary("hidden", shape);
   pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
+  if (watch) watch(0, h);
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     const Arena::Frame frame(pass.saved);
     LayerContext context{.tokens = tokens,
@@ -53,6 +54,7 @@ View Model::forward(Pass& pass, const TokenViews& tokens, const StepStats& stats
     context.choice = save_choice(pass, context);
     decoder_forward(pass, decoder_, weights_.layers[layer], context, h, next);
     std::swap(h, next);
+    if (watch) watch(static_cast<int64_t>(layer) + 1, h);
   }
   return h;
 }

@@ -2,6 +2,8 @@
 /// The whole model over one microbatch: embedding, decoder layers, head. It has a forward pass, and a backward pass
 /// with optional recompute. T tokens, D hidden size, V vocabulary, L layers.
 
+#include <functional>
+
 #include "model/parameters.h"
 
 namespace moe {
@@ -33,9 +35,10 @@ class Model {
   const ModelConfig& config() const { return config_; }
 
   /// The residual stream after the last layer, [T, D], in scratch memory. Nothing is kept for a backward pass. With
-  /// `cache`, tokens have sequences and positions, and attend to the cache.
+  /// `cache`, tokens have sequences and positions, and attend to the cache. `watch`, if it is not empty, sees the
+  /// residual stream [T, D] before the first layer (0), after it (1), and so on; the view is valid during the call.
   View forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache = nullptr,
-               const RouteMode& mode = {}) const;
+               const RouteMode& mode = {}, const std::function<void(int64_t, View)>& watch = {}) const;
 
   /// row_loss [T] (stat) and every gradient that `gradients` has (a frozen parameter has none), for the loss
   /// gradient_scale * sum of row_loss + the balance losses. With `recompute` only each layer's input and choice of

@@ -101,6 +101,7 @@ class SmallRun:
             ("convert",): [self.model, self.new()],
             ("init",): ["--config", self.run_file, "--out", self.new()],
             ("inspect",): [self.model],
+            ("verify",): [self.model, self.model],
             ("cost",): ["--preset", "deepseekmoe-2b"],
             ("study", "run"): [self.study_file],
             ("study", "show"): [self.study_file],

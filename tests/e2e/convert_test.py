@@ -226,6 +226,40 @@ class GgufTest(Models):
         self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["large.gguf", "out.gguf"])  # swept
 
 
+class VerifyTest(Models):
+    def test_models_of_any_format_are_compared_layer_by_layer(self):
+        model, same, coarse = self.small.model, self.folder / "same.gguf", self.folder / "coarse.gguf"
+        moe("convert", model, same, "--no-tokenizer")
+        moe("convert", model, coarse, "--no-tokenizer", "--quant", "q8_0")
+        result = moe("verify", same, model)
+        lines = result.stdout.splitlines()
+        self.assertEqual([line.split()[0] for line in lines], ["tensor", "hidden.0", "hidden.1", "hidden.2", "logits"])
+        self.assertEqual({line.split()[1] for line in lines[1:]}, {"0.00e+00"})
+        self.assertNotIn("0.00e+00", moe("verify", coarse, model, "--tokens", "5,6,7").stdout)
+        far = moe("verify", coarse, model, "--tolerance", "1e-6", check=False)
+        self.assertEqual(far.returncode, 1)
+        self.assertIn("hidden.0 is the first tensor that differs by more than 1.0e-06", far.stderr)
+
+    def test_references_of_another_program(self):
+        for name in ("llama", "qwen2_moe"):
+            folder = FAMILIES / name
+            data = (folder / "references.safetensors").read_bytes()
+            length = struct.unpack("<Q", data[:8])[0]
+            begin, end = json.loads(data[8 : 8 + length])["input.tokens"]["data_offsets"]
+            tokens = struct.unpack("<6i", data[8 + length + begin : 8 + length + end][:24])
+            logits = struct.unpack_from("<240f", data, 8 + length + json.loads(data[8 : 8 + length])["logits"]["data_offsets"][0])
+            self.assertEqual(json.loads((folder / "config.json").read_text())["vocab_size"], 40)
+            path = self.folder / f"{name}.safetensors"
+            header = json.dumps({"tokens": {"dtype": "I32", "shape": [6], "data_offsets": [0, 24]},
+                                 "logits": {"dtype": "F32", "shape": [6, 40], "data_offsets": [24, 984]}}).encode()
+            header += b" " * (-len(header) % 8)
+            path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<6i240f", *tokens, *logits))
+            result = moe("verify", folder, path, "--tolerance", "1e-5")
+            self.assertIn("all tensors agree to within 1.0e-05 on 6 tokens", result.stderr)
+            other = moe("verify", FAMILIES / f"{name}_odd", path, check=False)
+            self.assertEqual(other.returncode, 1)
+
+
 class InitTest(Models):
     def test_what_does_not_fit_the_disk_is_refused_first(self):
         for out in ("vast", "vast.gguf"):
