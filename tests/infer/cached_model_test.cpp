@@ -60,8 +60,16 @@ std::vector<Case> cases() {
   plain.tie_word_embeddings = true;
   ModelConfig turned = moe_config(3);
   turned.rope_theta = 500;
+  ModelConfig each_head = moe_config(3), all_heads = moe_config(3);
+  each_head.qk_norm = QkNorm::each_head;
+  all_heads.qk_norm = QkNorm::all_heads;
+  all_heads.qkv_bias = all_heads.gated_shared_expert = true;
   return {{"dense_f32", dense, DType::f32},
           {"rope_theta_500_f32", turned, DType::f32},
+          {"norms_of_heads_f32", each_head, DType::f32},
+          {"norms_of_heads_bf16", each_head, DType::bf16},
+          {"norm_of_all_heads_biases_gate_f32", all_heads, DType::f32},
+          {"norm_of_all_heads_biases_gate_bf16", all_heads, DType::bf16},
           {"one_expert_f32", moe_config(1), DType::f32},
           {"three_experts_f32", moe_config(3), DType::f32},
           {"three_experts_bf16", moe_config(3), DType::bf16},
