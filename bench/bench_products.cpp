@@ -1,5 +1,5 @@
 // Rates of a training step's products on a GPU, each apart: the six of a MoE layer's experts, with rows gathered as in
-// the layer and with rows that lie sorted already, and the dense ones. The sizes are DeepSeekMoE 2B's.
+// the layer and with rows that are already sorted, and the dense ones. The sizes are DeepSeekMoE 2B's.
 //   bench_products [--path NAME] [--tokens N] [--hidden N] [--width N] [--experts N] [--top-k N] [--rounds N] [--filter
 //   TEXT]
 
