@@ -4,6 +4,14 @@
 
 namespace moe {
 
+double Batch::total_weight() const {
+  if (weights.empty()) return static_cast<double>(num_targets);
+  MOE_CHECK(weights.size() == targets.size());
+  double sum = 0;
+  for (size_t i = 0; i < targets.size(); ++i) sum += targets[i] < 0 ? 0.0 : static_cast<double>(weights[i]);
+  return sum;
+}
+
 Batch single_document(std::span<const int32_t> tokens) {
   Batch batch;
   const size_t count = tokens.size();

@@ -17,6 +17,8 @@ struct Batch {
   /// The next token of the same document, also across the end of a row; -1 (ignored) after a document's last token and
   /// on padding.
   std::vector<int32_t> targets;
+  /// What the loss of each target counts; empty: 1 everywhere. A mean is divided by their sum.
+  std::vector<float> weights = {};
   /// Counted from 0 in each segment; 0 on padding.
   std::vector<int32_t> positions;
   /// Flat index of the first token of the token's segment; -1 on padding. Attention sees the tokens from segment_start
@@ -33,6 +35,9 @@ struct Batch {
   int64_t num_tokens = 0;
   /// The number of targets that are not ignored.
   int64_t num_targets = 0;
+
+  /// The sum of the weights of the targets: num_targets without weights.
+  double total_weight() const;
 };
 
 /// One document without padding; its last token has no target.

@@ -11,6 +11,7 @@ TokenBuffers::TokenBuffers(Arena& arena, DType stat, int64_t tokens, int64_t hea
   for (View* view : {&ids_, &targets_, &positions_, &segment_start_, &valid_, &sequence_}) {
     *view = arena.push("tokens", DType::i32, {tokens});
   }
+  weights_ = arena.push("weights", stat, {tokens});
   rope_ = arena.push("rope", stat, {tokens, head_dim});
 }
 
@@ -42,6 +43,10 @@ TokenViews TokenBuffers::upload(const Batch& batch, int64_t max_segment, double 
   tokens.row_length = batch.sequence_length;
   upload_vector(device, ids_, batch.tokens);
   upload_vector(device, targets_, batch.targets);
+  if (!batch.weights.empty()) {
+    tokens.weights = weights_.rows(0, tokens.count());
+    upload_floats(device, tokens.weights, batch.weights);
+  }
   upload_vector(device, positions_, batch.positions);
   upload_vector(device, segment_start_, batch.segment_start);
   upload_vector(device, valid_, validity(batch.segment_id));

@@ -26,7 +26,7 @@ class TokenBuffers {
  private:
   TokenViews views(int64_t count, int64_t max_segment) const;
 
-  View ids_, targets_, positions_, segment_start_, valid_, sequence_, rope_;
+  View ids_, targets_, positions_, segment_start_, valid_, sequence_, weights_, rope_;
 };
 
 }  // namespace moe

@@ -8,6 +8,7 @@ namespace moe {
 struct TokenViews {
   View ids;            ///< i32 [T]
   View targets = {};   ///< i32 [T], negative: no loss; absent in inference
+  View weights = {};   ///< stat [T], of the targets' losses; absent: 1 everywhere
   View positions;      ///< i32 [T], from 0 in every document
   View rope;           ///< stat [T, h]: RopeTable of positions
   View segment_start;  ///< i32 [T], -1: padding (Attention)

@@ -100,7 +100,8 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
   {
     const Arena::Frame head_frame(pass.saved);
     const HeadSaved head = head_norm(pass, weights_.head, decoder_.norm_eps, h);
-    head_backward(pass, weights_.head, gradients.head, head, h, tokens.targets, gradient_scale, row_loss, d);
+    head_backward(pass, weights_.head, gradients.head, head, h, tokens.targets, tokens.weights, gradient_scale,
+                  row_loss, d);
   }
   pass.scratch.release(behind_d);
 

@@ -40,9 +40,9 @@ class Model {
   View forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache = nullptr,
                const RouteMode& mode = {}, const std::function<void(int64_t, View)>& watch = {}) const;
 
-  /// row_loss [T] (stat) and every gradient that `gradients` has (a frozen parameter has none), for the loss
-  /// gradient_scale * sum of row_loss + the balance losses. With `recompute` only each layer's input and choice of
-  /// experts are kept, and backward runs the layer again.
+  /// row_loss [T] (stat), times the weights of the tokens, and every gradient that `gradients` has (a frozen parameter
+  /// has none), for the loss gradient_scale * sum of row_loss + the balance losses. With `recompute` only each layer's
+  /// input and choice of experts are kept, and backward runs the layer again.
   void train(Pass& pass, const TokenViews& tokens, const BalanceViews& balance, const StepStats& stats,
              const RouteMode& mode, View gradient_scale, bool recompute, const ModelWeights& gradients,
              View row_loss) const;

@@ -40,7 +40,7 @@ void head_loss(Pass& pass, const HeadWeights& weights, View normed, View targets
 }
 
 void head_backward(Pass& pass, const HeadWeights& weights, const HeadWeights& gradients, const HeadSaved& saved, View h,
-                   View targets, View gradient_scale, View row_loss, View d) {
+                   View targets, View loss_weights, View gradient_scale, View row_loss, View d) {
   const Arena::Frame frame(pass.scratch);
   const int64_t vocabulary = weights.project.outputs();
   const View d_normed = pass.temporary("head.d_normed", h.shape);
@@ -53,6 +53,7 @@ void head_backward(Pass& pass, const HeadWeights& weights, const HeadWeights& gr
     head_logits(pass, weights, normed, logits);
     pass.backend.run(CrossEntropy{.logits = logits,
                                   .targets = targets.rows(begin, count),
+                                  .weights = loss_weights ? loss_weights.rows(begin, count) : View{},
                                   .gradient_scale = gradient_scale,
                                   .d_logits = d_logits,
                                   .row_loss = row_loss.rows(begin, count)});

@@ -36,8 +36,9 @@ void head_logits(Pass& pass, const HeadWeights& weights, View normed, View logit
 void head_loss(Pass& pass, const HeadWeights& weights, View normed, View targets, View row_loss);
 
 /// row_loss, the gradient of h (into d [T, D], overwritten) and of the weights, for the loss gradient_scale * sum of
-/// row_loss. The first microbatch of a step overwrites `gradients.project`.
+/// row_loss. `loss_weights` stat [T] are factors of the rows' losses; absent: 1. The first microbatch of a step
+/// overwrites `gradients.project`.
 void head_backward(Pass& pass, const HeadWeights& weights, const HeadWeights& gradients, const HeadSaved& saved, View h,
-                   View targets, View gradient_scale, View row_loss, View d);
+                   View targets, View loss_weights, View gradient_scale, View row_loss, View d);
 
 }  // namespace moe

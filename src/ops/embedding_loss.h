@@ -30,18 +30,21 @@ struct EmbedBackward {
   }
 };
 
-/// row_loss[t] = logsumexp(logits[t]) - logits[t, targets[t]], 0 where targets[t] < 0 (ignored).
-/// d_logits[t] = gradient_scale * (softmax(logits[t]) - onehot), zeros where ignored.
+/// row_loss[t] = weights[t] * (logsumexp(logits[t]) - logits[t, targets[t]]), 0 where targets[t] < 0 (ignored).
+/// d_logits[t] = gradient_scale * weights[t] * (softmax(logits[t]) - onehot), zeros where ignored.
 struct CrossEntropy {
   View logits;               ///< [T, V]
   View targets;              ///< i32 [T], in [0, V) or negative
-  View gradient_scale = {};  ///< stat [1]: 1 / (the step's target tokens)
+  View weights = {};         ///< stat [T]; absent: 1 everywhere
+  View gradient_scale = {};  ///< stat [1]: 1 / (the sum of the step's weights)
   View d_logits = {};        ///< [T, V], present exactly when gradient_scale is; may be logits itself
   View row_loss;             ///< stat [T]
 
   static constexpr const char* name = "cross_entropy";
   static constexpr auto fields() {
-    return std::array{in("logits", &CrossEntropy::logits), in("targets", &CrossEntropy::targets),
+    return std::array{in("logits", &CrossEntropy::logits),
+                      in("targets", &CrossEntropy::targets),
+                      in("weights", &CrossEntropy::weights).or_absent(),
                       in("gradient_scale", &CrossEntropy::gradient_scale).or_absent(),
                       out("d_logits", &CrossEntropy::d_logits).or_absent().may_be("logits"),
                       out("row_loss", &CrossEntropy::row_loss)};

@@ -16,6 +16,9 @@ void upload_vector(Device& device, const View& view, const std::vector<T>& value
   device.upload(view.data, values.data(), values.size() * sizeof(T));
 }
 
+/// Copies numbers to a contiguous view of any float type, rounded to it.
+void upload_floats(Device& device, const View& view, const std::vector<float>& values);
+
 /// All elements of a contiguous f32 or f64 view.
 std::vector<double> download_doubles(Device& device, const View& view);
 

@@ -6,16 +6,6 @@
 #include "ops/transfer.h"
 
 namespace moe {
-namespace {
-
-void upload_floats(Device& device, const View& view, const std::vector<float>& values) {
-  std::vector<char> stored(view.bytes());
-  storage(view.dtype).from_floats(values.data(), stored.data(), view.elements());
-  device.upload(view.data, stored.data(), stored.size());
-}
-
-}  // namespace
-
 void initialize_parameters(const ModelConfig& config, const std::vector<Parameter>& table,
                            const std::vector<View>& views, uint64_t seed, double standard_deviation,
                            std::span<const int64_t> token_counts, ThreadPool* pool, Device& device) {

@@ -104,9 +104,9 @@ Pass TrainingStep::make_pass(bool accumulate_gradients, bool last) {
           .logits_per_chunk = step_.logits_per_chunk};
 }
 
-void TrainingStep::begin(int64_t targets, int64_t tokens) {
-  step_targets_ = targets;
-  upload_scalar(device_, gradient_scale_, targets > 0 ? 1.0 / static_cast<double>(targets) : 0.0);
+void TrainingStep::begin(double weight, int64_t tokens) {
+  step_weight_ = weight;
+  upload_scalar(device_, gradient_scale_, weight > 0 ? 1.0 / weight : 0.0);
   upload_scalar(device_, inv_tokens_, tokens > 0 ? 1.0 / static_cast<double>(tokens) : 0.0);
   for (const View& view :
        {row_loss_, counts_, dropped_, losses_, sums_.counts, sums_.reach, sums_.importance, sums_.load}) {
@@ -162,15 +162,15 @@ void TrainingStep::train_microbatch(const Batch& batch, int64_t index, const Rou
 }
 
 void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_t step) {
-  int64_t targets = 0;
+  double weight = 0;
   int64_t tokens = 0;
   std::vector<Batch> batches;  // the batches of the whole step, made before its token counts are known
   for (int64_t i = 0; i < step_.microbatches; ++i) {
     batches.push_back(batch(i));
-    targets += batches.back().num_targets;
+    weight += batches.back().total_weight();
     tokens += batches.back().num_tokens;
   }
-  begin(targets, tokens);
+  begin(weight, tokens);
   if (counts_first(step_.mode(step, 0))) {
     int64_t first = 0;
     for (const Batch& micro : batches) {
@@ -227,8 +227,8 @@ StepReport TrainingStep::read_report() {
   };
   StepReport report;
   const std::vector<double> row_loss = doubles(row_loss_);
-  report.loss =
-      std::accumulate(row_loss.begin(), row_loss.end(), 0.0) / static_cast<double>(std::max<int64_t>(1, step_targets_));
+  const double loss = std::accumulate(row_loss.begin(), row_loss.end(), 0.0);
+  report.loss = step_weight_ > 0 ? loss / step_weight_ : loss;
   report.losses = doubles(losses_);
   report.gradient_norm = doubles(norm_)[0];
   report.counts = integers(counts_);

@@ -38,7 +38,7 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);
 
 /// The results of one step. Losses are those of the whole step; balance losses include alpha.
 struct StepReport {
-  double loss = 0;               ///< mean cross-entropy over the step's target tokens
+  double loss = 0;               ///< mean cross-entropy over the step's target tokens, by their weights
   std::vector<double> losses;    ///< [MoE layers, kRouterLosses]
   double gradient_norm = 0;      ///< before clipping
   std::vector<int32_t> counts;   ///< [MoE layers, E]: tokens that chose each expert
@@ -90,7 +90,7 @@ class TrainingStep {
                Backend& backend);
   void make_batch_buffers();
   void run_optimizer(int64_t step, double learning_rate);
-  void begin(int64_t targets, int64_t tokens);
+  void begin(double weight, int64_t tokens);
   /// True if a counting pass comes before the step's microbatches. StableMoE's second stage has no losses and needs
   /// none.
   bool counts_first(const RouteMode& mode) const;
@@ -114,7 +114,7 @@ class TrainingStep {
   View row_loss_, gradient_scale_, inv_tokens_, norm_;
   View counts_, dropped_, losses_;
   BalanceSums sums_;
-  int64_t step_targets_ = 0;
+  double step_weight_ = 0;
   Optimizer optimizer_;
 };
 

@@ -84,6 +84,23 @@ Cases<CrossEntropy> make_cases<CrossEntropy>() {
   }
   for (const DType type : {f32, bf16_type}) add(3, 102400, type, 3, Gradient::in_place);
 
+  // Weights: of some tokens 0, of others more than 1.
+  for (const DType type : {f32, bf16_type}) {
+    for (const bool gradient : {false, true}) {
+      Store& s = list.strided();
+      std::vector<double> weights(33);
+      for (size_t t = 0; t < weights.size(); ++t) weights[t] = 0.375 * static_cast<double>(t % 5);
+      const View logits = s.normal(type, {33, 257}, 2);
+      list.add(CrossEntropy{.logits = logits,
+                            .targets = s.random_indices({33}, -20, 257),
+                            .weights = s.reals(f32, {33}, weights),
+                            .gradient_scale = gradient ? s.constant(f32, {1}, 1.0 / 77) : View{},
+                            .d_logits = gradient ? logits : View{},
+                            .row_loss = s.poison(f32, {33})},
+               gradient ? "weights" : "weights, loss alone");
+    }
+  }
+
   // A vocabulary of which only a few entries, in no particular place, are allowed.
   for (const DType type : {f32, bf16_type}) {
     Store& s = list.strided();

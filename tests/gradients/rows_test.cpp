@@ -177,13 +177,14 @@ TEST(Gradients, EmbedBackwardGivesTheGradientOfTheTable) {
   expect_gradient("d_table, added twice", read(d_table), table, [&] { return 2 * loss(); });
 }
 
-TEST(Gradients, CrossEntropyGivesTheGradientOfItsScaledLoss) {
+// The gradient of sum of gradient_scale * row_loss, with and without weights.
+void check_cross_entropy(const View& weights) {
   const auto oracle = make_oracle();
   Store s(9);
   const View logits = s.normal(f64, {4, 6}, 2), targets = s.indices({4}, {5, -1, 0, 2}), row_loss = s.poison(f64, {4});
   const double gradient_scale = 0.25;
   const auto loss = [&] {
-    oracle->run(CrossEntropy{.logits = logits, .targets = targets, .row_loss = row_loss});
+    oracle->run(CrossEntropy{.logits = logits, .targets = targets, .weights = weights, .row_loss = row_loss});
     double sum = 0;
     for (const double value : read(row_loss).values()) sum += gradient_scale * value;
     return sum;
@@ -191,11 +192,19 @@ TEST(Gradients, CrossEntropyGivesTheGradientOfItsScaledLoss) {
   const View d_logits = s.poison(f64, logits.shape);
   oracle->run(CrossEntropy{.logits = logits,
                            .targets = targets,
+                           .weights = weights,
                            .gradient_scale = s.reals(f64, {1}, {gradient_scale}),
                            .d_logits = d_logits,
                            .row_loss = row_loss});
   EXPECT_EQ(read(row_loss)(1), 0);
   expect_gradient("d_logits", read(d_logits), logits, loss);
+}
+
+TEST(Gradients, CrossEntropyGivesTheGradientOfItsScaledLoss) { check_cross_entropy({}); }
+
+TEST(Gradients, CrossEntropyWithWeightsGivesTheGradientOfItsScaledLoss) {
+  Store s(10);
+  check_cross_entropy(s.reals(f64, {4}, {0.5, 3, 0, 2}));
 }
 
 }  // namespace

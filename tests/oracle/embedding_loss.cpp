@@ -30,6 +30,7 @@ void compute(const CrossEntropy& op) {
   Reals logits = read(op.logits);
   const Indices targets = read_indices(op.targets);
   const double gradient_scale = op.gradient_scale ? read(op.gradient_scale)(0) : 0;
+  const Reals weights = op.weights ? read(op.weights) : Reals(op.row_loss.shape);
   Reals row_loss(op.row_loss.shape);
   const int64_t vocabulary = logits.size(1);
   for (int64_t t = 0; t < logits.size(0); ++t) {
@@ -38,10 +39,11 @@ void compute(const CrossEntropy& op) {
     for (int64_t v = 0; v < vocabulary; ++v) largest = std::max(largest, logits(t, v));
     for (int64_t v = 0; v < vocabulary; ++v) sum += std::exp(logits(t, v) - largest);
     const double log_sum = largest + std::log(sum);
-    row_loss(t) = ignored ? 0 : log_sum - logits(t, targets(t));
+    const double weight = op.weights ? weights(t) : 1;
+    row_loss(t) = ignored ? 0 : weight * (log_sum - logits(t, targets(t)));
     for (int64_t v = 0; v < vocabulary; ++v) {
       const double onehot = v == targets(t) ? 1 : 0;
-      logits(t, v) = ignored ? 0 : gradient_scale * (std::exp(logits(t, v) - log_sum) - onehot);
+      logits(t, v) = ignored ? 0 : gradient_scale * weight * (std::exp(logits(t, v) - log_sum) - onehot);
     }
   }
   if (op.gradient_scale) write(op.d_logits, logits);

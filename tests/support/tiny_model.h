@@ -70,8 +70,8 @@ inline Batch batch_rows(const Batch& whole, int64_t first, int64_t count) {
   const int64_t length = static_cast<int64_t>(whole.tokens.size()) / whole.rows;
   const auto begin = first * length;
   const auto end = (first + count) * length;
-  const auto cut = [&](const std::vector<int32_t>& list) {
-    return std::vector<int32_t>(list.begin() + begin, list.begin() + end);
+  const auto cut = [&](const auto& list) {
+    return std::decay_t<decltype(list)>(list.begin() + begin, list.begin() + end);
   };
   Batch part{.rows = count,
              .sequence_length = length,
@@ -81,6 +81,7 @@ inline Batch batch_rows(const Batch& whole, int64_t first, int64_t count) {
              .segment_start = cut(whole.segment_start),
              .segment_id = cut(whole.segment_id),
              .domain = cut(whole.domain)};
+  if (!whole.weights.empty()) part.weights = cut(whole.weights);
   int32_t first_segment = -1;
   for (size_t i = 0; i < part.tokens.size(); ++i) {
     if (part.targets[i] >= 0) ++part.num_targets;

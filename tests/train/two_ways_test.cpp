@@ -266,5 +266,58 @@ TEST(TwoWays, TwoHalvesOfEveryExpertEqualTheWhole) {
   EXPECT_NEAR(a.run.update(1, 0).loss, b.run.update(1, 0).loss, 1e-5);
 }
 
+// What each target's loss counts.
+class LossWeights : public testing::TestWithParam<DType> {
+ protected:
+  StepResult result_of(const Batch& batch) const {
+    return one_step(config, step_config_for(batch, 4, GetParam()), batch);
+  }
+
+  ModelConfig config = tiny_config();
+  Batch plain = packed_batch(kEightRows, 12, config.vocab_size, 9);
+};
+
+TEST_P(LossWeights, OfOneAndOfTwoEverywhereAreNoWeights) {
+  for (const float weight : {1.0f, 2.0f}) {
+    Batch weighted = plain;
+    weighted.weights.assign(plain.tokens.size(), weight);
+    expect_same_bits(result_of(weighted), result_of(plain));
+  }
+}
+
+TEST_P(LossWeights, AWeightOfZeroIsNoTarget) {
+  Batch weighted = plain, fewer = plain;
+  weighted.weights.assign(plain.tokens.size(), 1.0f);
+  for (size_t t = 0; t < plain.tokens.size(); t += 3) {
+    fewer.num_targets -= fewer.targets[t] >= 0 ? 1 : 0;
+    fewer.targets[t] = -1;
+    weighted.weights[t] = 0;
+  }
+  expect_same_bits(result_of(weighted), result_of(fewer));
+  EXPECT_NE(result_of(weighted).report.loss, result_of(plain).report.loss);
+}
+
+TEST_P(LossWeights, ADocumentOfTwiceTheWeightCountsAsTwo) {
+  const std::vector<std::vector<int>> once = {{7}, {4}}, twice = {{7}, {4}, {4}};
+  Batch weighted = packed_batch(once, 12, config.vocab_size, 9),
+        repeated = packed_batch(twice, 12, config.vocab_size, 9);
+  weighted.weights.assign(weighted.tokens.size(), 1.0f);
+  for (size_t t = 0; t < 12; ++t) {
+    weighted.weights[12 + t] = 2;
+    for (auto field : {&Batch::tokens, &Batch::targets}) {
+      (repeated.*field)[12 + t] = (repeated.*field)[24 + t] = (weighted.*field)[12 + t];
+      (repeated.*field)[t] = (weighted.*field)[t];
+    }
+  }
+  const auto one = [&](const Batch& batch) { return one_step(config, step_config_for(batch, 1, GetParam()), batch); };
+  const double tolerance = GetParam() == DType::f32 ? 1e-5 : 1e-2;
+  const StepResult a = one(weighted), b = one(repeated);
+  EXPECT_NEAR(a.report.loss, b.report.loss, tolerance * b.report.loss);
+  EXPECT_NEAR(a.report.gradient_norm, b.report.gradient_norm, tolerance * b.report.gradient_norm);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, LossWeights, testing::Values(DType::f32, DType::bf16),
+                         [](const auto& info) { return std::string(name(info.param)); });
+
 }  // namespace
 }  // namespace moe

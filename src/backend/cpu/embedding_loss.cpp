@@ -58,16 +58,20 @@ void execute(Context& context, const CrossEntropy& op) {
   assert(values_in(op.targets, INT32_MIN, width));
   const auto* targets = op.targets.as<int32_t>();
   const auto* gradient_scale = op.gradient_scale.as<float>();
+  const float* const weights = op.weights ? op.weights.as<float>() : nullptr;
   auto* row_loss = op.row_loss.as<float>();
   for_rows(context.pool, op.logits.size(0), 8 * width, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const Out d_logits = out_row(op.d_logits, t);
       if (targets[t] >= 0) {
-        row_loss[t] = context.kernels.rows.softmax.cross_entropy({.logits = in_row(op.logits, t),
-                                                                  .d_logits = d_logits,
-                                                                  .width = width,
-                                                                  .target = targets[t],
-                                                                  .gradient_scale = gradient_scale});
+        const float weighted = weights && gradient_scale ? weights[t] * *gradient_scale : 0;
+        row_loss[t] = context.kernels.rows.softmax.cross_entropy(
+            {.logits = in_row(op.logits, t),
+             .d_logits = d_logits,
+             .width = width,
+             .target = targets[t],
+             .gradient_scale = weights && gradient_scale ? &weighted : gradient_scale});
+        if (weights) row_loss[t] *= weights[t];
         continue;
       }
       row_loss[t] = 0;

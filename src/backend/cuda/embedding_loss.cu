@@ -99,8 +99,8 @@ __global__ void embed_pieces_kernel(Pieces p, Matrix d_table) {
 }
 
 /// One block per row. Each thread keeps the largest logit it has seen and the sum of exponentials relative to it.
-__global__ void cross_entropy_kernel(Matrix logits, const int* targets, const float* gradient_scale, Matrix d_logits,
-                                     float* row_loss, int64_t width) {
+__global__ void cross_entropy_kernel(Matrix logits, const int* targets, const float* weights,
+                                     const float* gradient_scale, Matrix d_logits, float* row_loss, int64_t width) {
   __shared__ float shared[kThreads / kWarp];
   const int64_t row = blockIdx.x;
   const int target = targets[row];
@@ -129,10 +129,13 @@ __global__ void cross_entropy_kernel(Matrix logits, const int* targets, const fl
   }
   const float row_largest = block_max(largest, shared);
   sum = block_sum(largest == -INFINITY ? sum : sum * expf(largest - row_largest), shared);
-  if (threadIdx.x == 0) row_loss[row] = logf(sum) + (row_largest - load(logits, row, target));
+  if (threadIdx.x == 0) {
+    const float loss = logf(sum) + (row_largest - load(logits, row, target));
+    row_loss[row] = weights == nullptr ? loss : weights[row] * loss;
+  }
   if (gradient_scale == nullptr) return;
   __syncthreads();  // the target's logit has been read, so d_logits may be in the same memory
-  const float scale = *gradient_scale;
+  const float scale = weights == nullptr ? *gradient_scale : weights[row] * *gradient_scale;
   const float inverse = 1 / sum;
   for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
     load_chunk(logits, row, c, width, v);
@@ -185,8 +188,9 @@ void execute(Context& context, const EmbedBackward& op) {
 template <>
 void execute(Context& context, const CrossEntropy& op) {
   launch(context, cross_entropy_kernel, blocks(op.logits.size(0)), kThreads, 0, matrix(op.logits),
-         op.targets.as<const int32_t>(), op.gradient_scale ? op.gradient_scale.as<const float>() : nullptr,
-         matrix(op.d_logits), op.row_loss.as<float>(), op.logits.size(1));
+         op.targets.as<const int32_t>(), op.weights ? op.weights.as<const float>() : nullptr,
+         op.gradient_scale ? op.gradient_scale.as<const float>() : nullptr, matrix(op.d_logits),
+         op.row_loss.as<float>(), op.logits.size(1));
 }
 
 }  // namespace moe::cuda
