@@ -6,6 +6,7 @@
 #include "checkpoint/file_begins.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/hf_names.h"
+#include "checkpoint/hub/hub_model.h"
 #include "formats/json.h"
 
 namespace moe {
@@ -66,7 +67,12 @@ std::vector<WrittenKind> write_model(const fs::path& folder, const WeightSource&
   const int64_t all = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
   check_disk_space(folder, all);
   const DType dtype = options.dtype.value_or(targets.front().dtype);
-  write_file(folder / "config.json", json_text(to_hf_config(source.config(), dtype), 2) + "\n");
+  Json config = to_hf_config(source.config(), dtype);
+  if (needs_modeling_file(source.config())) {
+    config["auto_map"] = auto_map(config);
+    write_file(folder / "modeling_moe.py", kModelingFile);
+  }
+  write_file(folder / "config.json", json_text(config, 2) + "\n");
 
   SliceWriter slices(pool, all, options.progress);
   const std::vector<size_t> begins = file_begins(sizes, options.most_file_bytes);

@@ -5,6 +5,7 @@
 #include "base/output.h"
 #include "base/paths.h"
 #include "checkpoint/family.h"
+#include "checkpoint/hub/hub_model.h"
 #include "cli/device_option.h"
 #include "cli/number_option.h"
 #include "formats/gguf.h"
@@ -51,8 +52,15 @@ std::string model_card(const WeightSource& source, const std::string& origin) {
     sizes += fmt::format("| experts of a layer | {} routed, {} of them for a token; {} shared |\n",
                          config.n_routed_experts, config.num_experts_per_tok, config.n_shared_experts);
   }
-  return fmt::format("---\npipeline_tag: text-generation\ntags:\n- {}\n{}---\n\n# Model\n\n{}\n{}\n", config.family,
-                     config.n_routed_experts > 0 ? "- mixture-of-experts\n" : "", origin, sizes);
+  const std::string use = fmt::format(
+      "## Use\n\nIn Python, with `transformers` 5 (FOLDER is this folder):\n\n"
+      "    from transformers import AutoModelForCausalLM\n"
+      "    model = AutoModelForCausalLM.from_pretrained(FOLDER{})\n\n"
+      "With `moe`: `moe generate FOLDER --prompt TEXT`.\n",
+      needs_modeling_file(config) ? ", trust_remote_code=True" : "");
+  return fmt::format(
+      "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- {}\n{}---\n\n# Model\n\n{}\n{}\n{}",
+      config.family, config.n_routed_experts > 0 ? "- mixture-of-experts\n" : "", origin, sizes, use);
 }
 
 void print_table(const std::vector<WrittenKind>& kinds) {

@@ -72,11 +72,11 @@ class ConvertTest(Models):
     def test_a_run_becomes_its_weights_tokenizer_and_card(self):
         result = moe("convert", self.small.run, self.folder / "out")
         written = {path.name for path in (self.folder / "out").iterdir()}
-        self.assertLessEqual({"config.json", "model.safetensors", "tokenizer.json", "README.md"}, written)
+        self.assertLessEqual({"config.json", "model.safetensors", "tokenizer.json", "README.md", "modeling_moe.py"}, written)
         self.assertFalse([name for name in written if name.startswith("optimizer")])
         self.assertEqual(tensors_of(self.folder / "out"), tensors_of(self.small.model))
         card = (self.folder / "out" / "README.md").read_text()
-        self.assertTrue(card.startswith("---\npipeline_tag: text-generation\n"), card)
+        self.assertTrue(card.startswith("---\nlibrary_name: transformers\npipeline_tag: text-generation\n"), card)
         self.assertIn("| experts of a layer | 4 routed, 2 of them for a token; 1 shared |", card)
         self.assertRegex(result.stdout, r"routed experts +\d+ +f32 +\d+ .*0\.00e\+00")
         same = [moe("generate", model, "--prompt", "class", "--max-new-tokens", 9, "--quiet").stdout
