@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/output.h"
 #include "base/paths.h"
+#include "checkpoint/exports.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
@@ -174,6 +175,7 @@ void dry_run(const TrainOptions& options, RunConfig run) {
                          .available_bytes = place.device.available_bytes,
                          .product_rate = rate};
   print_text(start_text(before));
+  print_text(fmt::format("{:<12} {}\n", "exports to", exports_text(run.model)));
   if (options.verbose) print_text(details_text(run, memory));
   for (const std::string& warning : start_warnings(before)) log_warning("{}", warning);
   try {
@@ -247,7 +249,9 @@ void add_train_command(CLI::App& app) {
           "With --resume: let this key differ from the checkpoint's; its value is given with --set (repeatable)")
       ->allow_extra_args(false)
       ->type_name("KEY");
-  command->add_flag("--dry-run", options->dry_run, "Print the lines that a run prints at its start, and stop");
+  command->add_flag(
+      "--dry-run", options->dry_run,
+      "Print the lines that a run prints at its start, and what moe convert can make of its model, and stop");
   command->add_flag("--verbose", options->verbose,
                     "Also print parameters, FLOPs and memory of each part, and the source of each loss's coefficient");
   command->add_flag_callback(

@@ -221,7 +221,11 @@ class TrainTest(unittest.TestCase):
         self.assertEqual(len([line for line in said if line.startswith("measured over 10 steps: ")]), 1)
         self.assertNotIn("default", "".join(said[:12]))
         plan = moe(*self.arguments(self.base / "never", "--dry-run"))
-        self.assertEqual([line.split()[0] for line in plan.stdout.splitlines()], words)
+        lines = plan.stdout.splitlines()
+        self.assertEqual([line.split()[0] for line in lines], [*words, "exports"])
+        self.assertRegex(lines[-1], r"^exports to +transformers as DeepseekForCausalLM \(with modeling_moe.py\); llama.cpp as deepseek$")
+        hashed = moe(*self.arguments(self.base / "never", "--dry-run", "--set", "model.method=hash")).stdout.splitlines()
+        self.assertRegex(hashed[-1], r"as MoeForCausalLM .*; not llama.cpp: .* routing is \"hash\", expected \"topk\"")
         self.assertFalse((self.base / "never").exists())
 
     def test_more_than_four_epochs_are_a_warning(self):
