@@ -15,7 +15,7 @@ struct Cache {
 
   __device__ Matrix of(int sequence) const {
     Matrix rows = first;
-    rows.data = static_cast<char*>(first.data) + sequence * step * (first.half ? 2 : 4);
+    rows.data = static_cast<char*>(first.data) + sequence * step * (first.bf16 ? 2 : 4);
     rows.wide = first.wide && step % kChunk == 0;
     return rows;
   }

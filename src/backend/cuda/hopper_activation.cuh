@@ -36,7 +36,7 @@ __device__ void store_swiglu(const TileProblem& p, const Tile& t, const RowActiv
     auto* const y = act.y + row * act.y_step + column;
 #pragma unroll
     for (int i = 0; i < Slice::kChunks; ++i) {
-      const HalfChunk gate_bits{gates[i]}, up_bits{slice.chunk(i)};
+      const Bf16Chunk gate_bits{gates[i]}, up_bits{slice.chunk(i)};
       float gate[kChunk], up[kChunk], activated[kChunk];
       gate_bits.get(gate);
       up_bits.get(up);
@@ -44,7 +44,7 @@ __device__ void store_swiglu(const TileProblem& p, const Tile& t, const RowActiv
       if (column >= p.n || slice.row(i) >= left) continue;
       *reinterpret_cast<uint4*>(c + slice.row(i) * p.c_step) = gate_bits.bits;
       *reinterpret_cast<uint4*>(c + slice.row(i) * p.c_step + p.n) = up_bits.bits;
-      *reinterpret_cast<uint4*>(y + slice.row(i) * act.y_step) = HalfChunk::of(activated).bits;
+      *reinterpret_cast<uint4*>(y + slice.row(i) * act.y_step) = Bf16Chunk::of(activated).bits;
     }
   }
 }

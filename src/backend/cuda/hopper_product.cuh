@@ -144,7 +144,7 @@ __device__ void store_tile(const TileProblem& p, const Tile& t, const RowActivat
   const int64_t row = t.m_begin + worker * 16;
   if constexpr (ending == Ending::swiglu) {
     store_swiglu(p, t, act, row, sum, shared + worker * 16 * 64);
-  } else if (p.c_half && p.c_chunked && !p.accumulate && !p.c_transposed) {
+  } else if (p.c_bf16 && p.c_chunked && !p.accumulate && !p.c_transposed) {
     store_bf16(p, t, row, sum, shared + worker * 16 * 64);
   } else if (p.c_quads && !p.c_transposed) {
     store_f32<false>(p, t, row, sum, squares);

@@ -18,7 +18,7 @@ constexpr int kChunk = 8;  ///< elements that a thread handles at once: 16 bytes
 struct Matrix {
   void* data = nullptr;
   int64_t step = 0;  ///< elements from one row to the next
-  bool half = false;
+  bool bf16 = false;
   bool wide = false;
 
   __host__ __device__ explicit operator bool() const { return data != nullptr; }
@@ -37,13 +37,13 @@ inline Matrix matrix(const View& view) {
 
 __device__ inline float load(const Matrix& m, int64_t row, int64_t column) {
   const int64_t at = row * m.step + column;
-  return m.half ? __bfloat162float(static_cast<const __nv_bfloat16*>(m.data)[at])
+  return m.bf16 ? __bfloat162float(static_cast<const __nv_bfloat16*>(m.data)[at])
                 : static_cast<const float*>(m.data)[at];
 }
 
 __device__ inline void store(const Matrix& m, int64_t row, int64_t column, float value) {
   const int64_t at = row * m.step + column;
-  if (m.half) {
+  if (m.bf16) {
     static_cast<__nv_bfloat16*>(m.data)[at] = __float2bfloat16_rn(value);
   } else {
     static_cast<float*>(m.data)[at] = value;
@@ -52,14 +52,14 @@ __device__ inline void store(const Matrix& m, int64_t row, int64_t column, float
 
 /// `value` after rounding to the matrix's type.
 __device__ inline float rounded(const Matrix& m, float value) {
-  return m.half ? __bfloat162float(__float2bfloat16_rn(value)) : value;
+  return m.bf16 ? __bfloat162float(__float2bfloat16_rn(value)) : value;
 }
 
 /// Up to kChunk elements of a row from `column` on. Elements from `width` on read as 0.
 __device__ inline void load_chunk(const Matrix& m, int64_t row, int64_t column, int64_t width, float (&out)[kChunk]) {
   const int64_t at = row * m.step + column;
   if (m.wide && column + kChunk <= width) {
-    if (m.half) {
+    if (m.bf16) {
       const uint4 bits = *reinterpret_cast<const uint4*>(static_cast<const __nv_bfloat16*>(m.data) + at);
       const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&bits);
 #pragma unroll
@@ -85,7 +85,7 @@ __device__ inline void store_chunk(const Matrix& m, int64_t row, int64_t column,
                                    const float (&in)[kChunk]) {
   const int64_t at = row * m.step + column;
   if (m.wide && column + kChunk <= width) {
-    if (m.half) {
+    if (m.bf16) {
       uint4 bits;
       auto* pairs = reinterpret_cast<__nv_bfloat162*>(&bits);
 #pragma unroll
@@ -180,18 +180,18 @@ __device__ inline int64_t grid_row() { return static_cast<int64_t>(blockIdx.x) *
 __device__ inline int64_t grid_column() { return static_cast<int64_t>(blockIdx.y * blockDim.x + threadIdx.x) * kChunk; }
 
 /// Eight neighbours in bf16, as they are in memory.
-struct HalfChunk {
+struct Bf16Chunk {
   uint4 bits;
 
-  __device__ static HalfChunk load(const Matrix& m, int64_t row, int64_t column) {
+  __device__ static Bf16Chunk load(const Matrix& m, int64_t row, int64_t column) {
     return {*reinterpret_cast<const uint4*>(static_cast<const __nv_bfloat16*>(m.data) + row * m.step + column)};
   }
   /// What should not stay in the cache.
-  __device__ static HalfChunk load_once(const Matrix& m, int64_t row, int64_t column) {
+  __device__ static Bf16Chunk load_once(const Matrix& m, int64_t row, int64_t column) {
     return {__ldcs(reinterpret_cast<const uint4*>(static_cast<const __nv_bfloat16*>(m.data) + row * m.step + column))};
   }
-  __device__ static HalfChunk of(const float (&in)[kChunk]) {
-    HalfChunk result;
+  __device__ static Bf16Chunk of(const float (&in)[kChunk]) {
+    Bf16Chunk result;
     auto* const pairs = reinterpret_cast<__nv_bfloat162*>(&result.bits);
 #pragma unroll
     for (int i = 0; i < kChunk / 2; ++i) pairs[i] = __floats2bfloat162_rn(in[2 * i], in[2 * i + 1]);
@@ -214,7 +214,7 @@ struct HalfChunk {
   }
 };
 
-/// True if a matrix can be accessed in HalfChunks, or is absent.
-inline bool in_half_chunks(const Matrix& m, int64_t width) { return !m || (m.half && m.wide && width % kChunk == 0); }
+/// True if a matrix can be accessed in Bf16Chunks, or is absent.
+inline bool in_bf16_chunks(const Matrix& m, int64_t width) { return !m || (m.bf16 && m.wide && width % kChunk == 0); }
 
 }  // namespace moe::cuda

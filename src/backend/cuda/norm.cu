@@ -97,18 +97,18 @@ __global__ void rms_norm_rows_kernel(Matrix x, Matrix residual, Matrix sum, Matr
   const int lane = static_cast<int>(threadIdx.x % kWarp);
   const int64_t step = static_cast<int64_t>(gridDim.x) * kWarps;
   const auto column = [lane](int i) { return (lane + i * kWarp) * kChunk; };
-  HalfChunk g[per_lane] = {};
+  Bf16Chunk g[per_lane] = {};
 #pragma unroll
   for (int i = 0; i < per_lane; ++i) {
-    if (column(i) < width) g[i] = HalfChunk::load(gain, 0, column(i));
+    if (column(i) < width) g[i] = Bf16Chunk::load(gain, 0, column(i));
   }
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; row < rows; row += step) {
-    HalfChunk in[per_lane] = {}, other[per_lane] = {};
+    Bf16Chunk in[per_lane] = {}, other[per_lane] = {};
 #pragma unroll
     for (int i = 0; i < per_lane; ++i) {
       if (column(i) >= width) continue;
-      in[i] = HalfChunk::load(x, row, column(i));
-      if (residual) other[i] = HalfChunk::load(residual, row, column(i));
+      in[i] = Bf16Chunk::load(x, row, column(i));
+      if (residual) other[i] = Bf16Chunk::load(residual, row, column(i));
     }
     float squares = 0;
 #pragma unroll
@@ -119,7 +119,7 @@ __global__ void rms_norm_rows_kernel(Matrix x, Matrix residual, Matrix sum, Matr
         other[i].get(r);
 #pragma unroll
         for (int j = 0; j < kChunk; ++j) v[j] += r[j];
-        in[i] = HalfChunk::of(v);
+        in[i] = Bf16Chunk::of(v);
         in[i].get(v);
         if (column(i) < width) in[i].store(sum, row, column(i));
       }
@@ -135,7 +135,7 @@ __global__ void rms_norm_rows_kernel(Matrix x, Matrix residual, Matrix sum, Matr
       g[i].get(factor);
 #pragma unroll
       for (int j = 0; j < kChunk; ++j) v[j] = factor[j] * __bfloat162float(__float2bfloat16_rn(v[j] * scale));
-      if (column(i) < width) HalfChunk::of(v).store(y, row, column(i));
+      if (column(i) < width) Bf16Chunk::of(v).store(y, row, column(i));
     }
   }
 }
@@ -152,21 +152,21 @@ __global__ void __launch_bounds__(kBackwardThreads, blocks_together(per_lane))
   const auto column = [lane](int i) { return (lane + i * kWarp) * kChunk; };
   float mine[per_lane][kChunk] = {};
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * kBackwardWarps + warp; row < rows; row += step) {
-    HalfChunk d[per_lane] = {}, n[per_lane] = {}, old[per_lane] = {};
+    Bf16Chunk d[per_lane] = {}, n[per_lane] = {}, old[per_lane] = {};
     const float scale = inv_rms[row];
 #pragma unroll
     for (int i = 0; i < per_lane; ++i) {
       if (column(i) >= width) continue;
-      d[i] = HalfChunk::load(dy, row, column(i));
-      n[i] = HalfChunk::load(x, row, column(i));
-      old[i] = HalfChunk::load(dx, row, column(i));
+      d[i] = Bf16Chunk::load(dy, row, column(i));
+      n[i] = Bf16Chunk::load(x, row, column(i));
+      old[i] = Bf16Chunk::load(dx, row, column(i));
     }
     float dot = 0;
 #pragma unroll
     for (int i = 0; i < per_lane; ++i) {
       float dv[kChunk], nv[kChunk], gv[kChunk];
       if (column(i) >= width) continue;
-      d[i].get(dv), n[i].get(nv), HalfChunk::load(gain, 0, column(i)).get(gv);
+      d[i].get(dv), n[i].get(nv), Bf16Chunk::load(gain, 0, column(i)).get(gv);
 #pragma unroll
       for (int j = 0; j < kChunk; ++j) {
         const float normed = nv[j] * scale;
@@ -179,10 +179,10 @@ __global__ void __launch_bounds__(kBackwardThreads, blocks_together(per_lane))
     for (int i = 0; i < per_lane; ++i) {
       float dv[kChunk], nv[kChunk], gv[kChunk], out[kChunk];
       if (column(i) >= width) continue;
-      d[i].get(dv), n[i].get(nv), HalfChunk::load(gain, 0, column(i)).get(gv), old[i].get(out);
+      d[i].get(dv), n[i].get(nv), Bf16Chunk::load(gain, 0, column(i)).get(gv), old[i].get(out);
 #pragma unroll
       for (int j = 0; j < kChunk; ++j) out[j] += scale * (gv[j] * dv[j] - nv[j] * scale * mean);
-      HalfChunk::of(out).store(dx, row, column(i));
+      Bf16Chunk::of(out).store(dx, row, column(i));
     }
   }
   for (int turn = 0; turn < static_cast<int>(kBackwardWarps); ++turn) {
@@ -262,9 +262,9 @@ void execute(Context& context, const RmsNorm& op) {
   const int64_t rows = op.x.size(0), width = op.x.size(1);
   const Matrix x = matrix(op.x), residual = matrix(op.residual), sum = matrix(op.sum), gain = matrix(op.gain),
                y = matrix(op.y);
-  const auto half = [&](const Matrix& m) { return in_half_chunks(m, width); };
+  const auto in_bf16 = [&](const Matrix& m) { return in_bf16_chunks(m, width); };
   auto* const inv_rms = op.inv_rms.as<float>();
-  if (fits_lanes(width) && half(x) && half(residual) && half(sum) && half(gain) && half(y)) {
+  if (fits_lanes(width) && in_bf16(x) && in_bf16(residual) && in_bf16(sum) && in_bf16(gain) && in_bf16(y)) {
     const dim3 grid = blocks(std::min<int64_t>(ceil_div(rows, kWarps), int64_t{8} * context.multiprocessors));
     for_chunks_per_lane(width, [&](auto per_lane) {
       launch(context, rms_norm_rows_kernel<per_lane()>, grid, kThreads, 0, x, residual, sum, gain, op.eps, y, inv_rms,
@@ -282,8 +282,8 @@ void execute(Context& context, const RmsNormBackward& op) {
   constexpr int64_t kMostWidth = 12000;  // dgain in 48 KiB of shared memory
   if (width > kMostWidth) fail("rms_norm_backward: the width is {}, and on a GPU at most {}", width, kMostWidth);
   const Matrix dy = matrix(op.dy), x = matrix(op.x), gain = matrix(op.gain), dx = matrix(op.dx);
-  const auto half = [&](const Matrix& m) { return in_half_chunks(m, width); };
-  const bool in_lanes = fits_lanes(width) && half(dy) && half(x) && half(gain) && half(dx);
+  const auto in_bf16 = [&](const Matrix& m) { return in_bf16_chunks(m, width); };
+  const bool in_lanes = fits_lanes(width) && in_bf16(dy) && in_bf16(x) && in_bf16(gain) && in_bf16(dx);
   // Depends only on the shape, so that the order of the sums is the same on every GPU. About the number that an H100
   // runs at a time.
   int64_t parts = std::min<int64_t>(rows, 512);

@@ -44,7 +44,7 @@ constexpr int kQuad = 4;  ///< elements that a lane takes at a time if all are f
 
 /// Four elements from `at` on that should not stay in the cache. Elements from `count` on read as 0.
 __device__ void load_once(const Matrix& m, int64_t at, int64_t count, float (&out)[kQuad]) {
-  if (m.half || !m.wide || at + kQuad > count) {
+  if (m.bf16 || !m.wide || at + kQuad > count) {
 #pragma unroll
     for (int i = 0; i < kQuad; ++i) out[i] = at + i < count ? load(m, 0, at + i) : 0.0f;
     return;
@@ -58,7 +58,7 @@ __device__ void store_once(const Matrix& m, int64_t at, int64_t count, const flo
     for (int i = 0; i < kQuad; ++i) {
       if (at + i < count) store(m, 0, at + i, in[i]);
     }
-  } else if (m.half) {
+  } else if (m.bf16) {
     uint2 bits;
     auto* const pairs = reinterpret_cast<__nv_bfloat162*>(&bits);
     pairs[0] = __floats2bfloat162_rn(in[0], in[1]);

@@ -248,9 +248,9 @@ __global__ void plan_kernel(Sorted sorted, int64_t slots, int64_t rows, int coun
   slot_row[slot / count * slot_step + slot % count] = none ? -1 : static_cast<int>(row);
 }
 
-/// A thread for each chunk of a token. `half`: the rows in HalfChunks, of which several are asked
+/// A thread for each chunk of a token. `in_bf16`: the rows in Bf16Chunks, of which several are asked
 /// for at a time.
-template <bool half>
+template <bool in_bf16>
 __global__ void combine_kernel(Matrix rows, const int* slot_row, int64_t slot_step, int count, Matrix residual,
                                Matrix y, bool accumulate, int64_t tokens, int64_t width) {
   const int64_t t = grid_row(), c = grid_column();
@@ -267,16 +267,16 @@ __global__ void combine_kernel(Matrix rows, const int* slot_row, int64_t slot_st
     for (int i = 0; i < kChunk; ++i) sum[i] += v[i];
   };
   const int* const from = slot_row + t * slot_step;
-  if constexpr (half) {
+  if constexpr (in_bf16) {
     constexpr int kTogether = 8;
     for (int first = 0; first < count; first += kTogether) {
       int row[kTogether];
-      HalfChunk chunk[kTogether];
+      Bf16Chunk chunk[kTogether];
 #pragma unroll
       for (int k = 0; k < kTogether; ++k) row[k] = first + k < count ? from[first + k] : -1;
 #pragma unroll
       for (int k = 0; k < kTogether; ++k) {
-        if (row[k] >= 0) chunk[k] = HalfChunk::load_once(rows, row[k], c);
+        if (row[k] >= 0) chunk[k] = Bf16Chunk::load_once(rows, row[k], c);
       }
 #pragma unroll
       for (int k = 0; k < kTogether; ++k) {
@@ -295,15 +295,15 @@ __global__ void combine_kernel(Matrix rows, const int* slot_row, int64_t slot_st
   store_chunk(y, t, c, width, sum);
 }
 
-/// A thread for each chunk of a token, read once. `half`: in HalfChunks.
-template <bool half>
+/// A thread for each chunk of a token, read once. `in_bf16`: in Bf16Chunks.
+template <bool in_bf16>
 __global__ void gather_kernel(Matrix x, const int* slot_row, int64_t slot_step, int count, Matrix rows, int64_t tokens,
                               int64_t width) {
   const int64_t t = grid_row(), c = grid_column();
   if (t >= tokens || c >= width) return;
   const int* const to = slot_row + t * slot_step;
-  if constexpr (half) {
-    const HalfChunk chunk = HalfChunk::load(x, t, c);
+  if constexpr (in_bf16) {
+    const Bf16Chunk chunk = Bf16Chunk::load(x, t, c);
 #pragma unroll 4
     for (int k = 0; k < count; ++k) {
       if (to[k] >= 0) chunk.store(rows, to[k], c);
@@ -366,7 +366,7 @@ void execute(Context& context, const RowsCombine& op) {
   const int64_t tokens = op.y.size(0), width = op.y.size(1);
   const RowGrid shape(tokens, width);
   const Matrix rows = matrix(op.rows);
-  launch(context, in_half_chunks(rows, width) ? combine_kernel<true> : combine_kernel<false>, shape.grid, shape.threads,
+  launch(context, in_bf16_chunks(rows, width) ? combine_kernel<true> : combine_kernel<false>, shape.grid, shape.threads,
          0, rows, op.slot_row.as<const int32_t>(), op.slot_row.stride[0], static_cast<int>(op.slot_row.size(1)),
          matrix(op.residual), matrix(op.y), op.accumulate, tokens, width);
 }
@@ -375,9 +375,9 @@ template <>
 void execute(Context& context, const RowsGather& op) {
   const int64_t tokens = op.x.size(0), width = op.x.size(1);
   const Matrix x = matrix(op.x), rows = matrix(op.rows);
-  const bool half = in_half_chunks(x, width) && in_half_chunks(rows, width);
+  const bool in_bf16 = in_bf16_chunks(x, width) && in_bf16_chunks(rows, width);
   const RowGrid shape(tokens, width);
-  launch(context, half ? gather_kernel<true> : gather_kernel<false>, shape.grid, shape.threads, 0, x,
+  launch(context, in_bf16 ? gather_kernel<true> : gather_kernel<false>, shape.grid, shape.threads, 0, x,
          op.slot_row.as<const int32_t>(), op.slot_row.stride[0], static_cast<int>(op.slot_row.size(1)), rows, tokens,
          width);
 }

@@ -16,7 +16,7 @@ __device__ float scale_of(const float* scale, const int* scale_index, int64_t ro
 
 /// The up projection of a row of gate_up, `width` elements behind the gate's.
 __host__ __device__ Matrix up_half(Matrix m, int64_t width) {
-  m.data = static_cast<char*>(m.data) + width * (m.half ? 2 : 4);
+  m.data = static_cast<char*>(m.data) + width * (m.bf16 ? 2 : 4);
   m.wide = m.wide && width % kChunk == 0;
   return m;
 }
@@ -30,43 +30,43 @@ struct SwiGluArgs {
   int64_t rows, width;
 };
 
-/// `half`: every matrix can be taken in HalfChunks.
-template <bool half>
+/// `in_bf16`: every matrix can be taken in Bf16Chunks.
+template <bool in_bf16>
 __device__ void load_chunk(const Matrix& m, int64_t row, int64_t column, int64_t width, float (&out)[kChunk]) {
-  if constexpr (half) {
-    HalfChunk::load(m, row, column).get(out);
+  if constexpr (in_bf16) {
+    Bf16Chunk::load(m, row, column).get(out);
   } else {
     cuda::load_chunk(m, row, column, width, out);
   }
 }
-template <bool half>
+template <bool in_bf16>
 __device__ void store_chunk(const Matrix& m, int64_t row, int64_t column, int64_t width, const float (&in)[kChunk]) {
-  if constexpr (half) {
-    HalfChunk::of(in).store(m, row, column);
+  if constexpr (in_bf16) {
+    Bf16Chunk::of(in).store(m, row, column);
   } else {
     cuda::store_chunk(m, row, column, width, in);
   }
 }
 
 /// The same, for what nothing reads again soon.
-template <bool half>
+template <bool in_bf16>
 __device__ void store_once(const Matrix& m, int64_t row, int64_t column, int64_t width, const float (&in)[kChunk]) {
-  if constexpr (half) {
-    HalfChunk::of(in).store_once(m, row, column);
+  if constexpr (in_bf16) {
+    Bf16Chunk::of(in).store_once(m, row, column);
   } else {
     cuda::store_chunk(m, row, column, width, in);
   }
 }
 
-template <bool half>
+template <bool in_bf16>
 __global__ void swiglu_kernel(SwiGluArgs a) {
   const int64_t row = grid_row(), c = grid_column();
   if (row >= a.rows || c >= a.width || !row_is_active(row, a.row_count)) return;
   float gate[kChunk], up[kChunk], y[kChunk];
-  load_chunk<half>(a.gate, row, c, a.width, gate);
-  load_chunk<half>(a.up, row, c, a.width, up);
+  load_chunk<in_bf16>(a.gate, row, c, a.width, gate);
+  load_chunk<in_bf16>(a.up, row, c, a.width, up);
   swiglu(gate, up, scale_of(a.scale, a.scale_index, row), y);
-  store_chunk<half>(a.y, row, c, a.width, y);
+  store_chunk<in_bf16>(a.y, row, c, a.width, y);
 }
 
 struct SwiGluBackwardArgs {
@@ -80,11 +80,11 @@ struct SwiGluBackwardArgs {
 };
 
 /// A chunk as it is in memory, asked for long before it is used. It is used once, so it should not stay in the cache.
-template <bool half>
+template <bool in_bf16>
 struct Held {
-  HalfChunk chunk;
+  Bf16Chunk chunk;
   __device__ void load(const Matrix& m, int64_t row, int64_t column, int64_t) {
-    chunk = HalfChunk::load_once(m, row, column);
+    chunk = Bf16Chunk::load_once(m, row, column);
   }
   __device__ void get(float (&out)[kChunk]) const { chunk.get(out); }
 };
@@ -102,14 +102,14 @@ struct Held<false> {
 
 /// One warp per row. A lane asks for its next kAhead chunks before it needs the first. Results may lie over operands,
 /// chunk by chunk: those of a lane are stored by this lane alone, after it has loaded them.
-template <bool half>
+template <bool in_bf16>
 __global__ void __launch_bounds__(kThreads) swiglu_backward_kernel(SwiGluBackwardArgs a) {
-  constexpr int kAhead = half ? 4 : 1, kStep = kWarp * kChunk;
+  constexpr int kAhead = in_bf16 ? 4 : 1, kStep = kWarp * kChunk;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
   if (row >= a.rows || !row_is_active(row, a.row_count)) return;
   const float factor = scale_of(a.scale, a.scale_index, row);
   float row_d_scale = 0;
-  Held<half> next_gate[kAhead], next_up[kAhead], next_d[kAhead];
+  Held<in_bf16> next_gate[kAhead], next_up[kAhead], next_d[kAhead];
   const auto load = [&](int i, int64_t c) {
     if (c >= a.width) return;
     next_gate[i].load(a.gate, row, c, a.width);
@@ -130,9 +130,9 @@ __global__ void __launch_bounds__(kThreads) swiglu_backward_kernel(SwiGluBackwar
       next_d[i].get(d);
       load(i, c + kAhead * kStep);
       swiglu_backward(gate, up, d, factor, row_d_scale);
-      store_once<half>(a.d_gate, row, c, a.width, gate);
-      store_once<half>(a.d_up, row, c, a.width, up);
-      if (a.y) store_once<half>(a.y, row, c, a.width, d);
+      store_once<in_bf16>(a.d_gate, row, c, a.width, gate);
+      store_once<in_bf16>(a.d_up, row, c, a.width, up);
+      if (a.y) store_once<in_bf16>(a.y, row, c, a.width, d);
     }
   }
   if (a.d_scale == nullptr) return;
@@ -151,22 +151,22 @@ __global__ void rope_table_kernel(const int* positions, double theta, float* tab
   table[t * step + half + j] = static_cast<float>(sin(angle));
 }
 
-/// A thread for each chunk of the first half of a head. `in_half`: x can be taken in HalfChunks.
-template <bool in_half>
+/// A thread for each chunk of the first half of a head. `in_bf16`: x can be taken in Bf16Chunks.
+template <bool in_bf16>
 __global__ void rope_kernel(Matrix x, Matrix table, bool inverse, int64_t rows, int heads, int head) {
   const int half = head / 2, chunks = (half + kChunk - 1) / kChunk;
   const int64_t row = grid_row();
   const int at = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x), column = at % chunks * kChunk;
   if (row >= rows || at >= heads * chunks) return;
   const auto from = [](Matrix m, int64_t first) {
-    m.data = static_cast<char*>(m.data) + first * (m.half ? 2 : 4);
+    m.data = static_cast<char*>(m.data) + first * (m.bf16 ? 2 : 4);
     m.wide = m.wide && first % kChunk == 0;
     return m;
   };
   const Matrix low = from(x, static_cast<int64_t>(at / chunks) * head), high = from(low, half);
   float x1[kChunk], x2[kChunk], c[kChunk], s[kChunk];
-  load_chunk<in_half>(low, row, column, half, x1);
-  load_chunk<in_half>(high, row, column, half, x2);
+  load_chunk<in_bf16>(low, row, column, half, x1);
+  load_chunk<in_bf16>(high, row, column, half, x2);
   cuda::load_chunk(table, row, column, half, c);
   cuda::load_chunk(from(table, half), row, column, half, s);
 #pragma unroll
@@ -176,8 +176,8 @@ __global__ void rope_kernel(Matrix x, Matrix table, bool inverse, int64_t rows, 
     x2[i] = x2[i] * c[i] + x1[i] * sine;
     x1[i] = first;
   }
-  store_chunk<in_half>(low, row, column, half, x1);
-  store_chunk<in_half>(high, row, column, half, x2);
+  store_chunk<in_bf16>(low, row, column, half, x1);
+  store_chunk<in_bf16>(high, row, column, half, x2);
 }
 
 __global__ void add_kernel(Matrix x, Matrix y, int64_t rows, int64_t width) {
@@ -200,9 +200,9 @@ template <>
 void execute(Context& context, const SwiGlu& op) {
   const int64_t rows = op.y.size(0), width = op.y.size(1);
   const Matrix gate = matrix(op.gate_up), y = matrix(op.y);
-  const bool half = in_half_chunks(gate, width) && in_half_chunks(y, width);
+  const bool in_bf16 = in_bf16_chunks(gate, width) && in_bf16_chunks(y, width);
   const RowGrid shape(rows, width);
-  launch(context, half ? swiglu_kernel<true> : swiglu_kernel<false>, shape.grid, shape.threads, 0,
+  launch(context, in_bf16 ? swiglu_kernel<true> : swiglu_kernel<false>, shape.grid, shape.threads, 0,
          SwiGluArgs{.gate = gate,
                     .up = up_half(gate, width),
                     .scale = floats(op.scale),
@@ -217,10 +217,10 @@ template <>
 void execute(Context& context, const SwiGluBackward& op) {
   const int64_t rows = op.dy.size(0), width = op.dy.size(1);
   const Matrix gate = matrix(op.gate_up), dy = matrix(op.dy), d_gate = matrix(op.d_gate_up), y = matrix(op.y);
-  const bool half = in_half_chunks(gate, width) && in_half_chunks(dy, width) && in_half_chunks(d_gate, width) &&
-                    in_half_chunks(y, width);
-  launch(context, half ? swiglu_backward_kernel<true> : swiglu_backward_kernel<false>, blocks(ceil_div(rows, kWarps)),
-         kThreads, 0,
+  const bool in_bf16 = in_bf16_chunks(gate, width) && in_bf16_chunks(dy, width) && in_bf16_chunks(d_gate, width) &&
+                       in_bf16_chunks(y, width);
+  launch(context, in_bf16 ? swiglu_backward_kernel<true> : swiglu_backward_kernel<false>,
+         blocks(ceil_div(rows, kWarps)), kThreads, 0,
          SwiGluBackwardArgs{.gate = gate,
                             .up = up_half(gate, width),
                             .scale = floats(op.scale),
@@ -248,7 +248,7 @@ void execute(Context& context, const Rope& op) {
   const int64_t heads = head > 0 ? op.x.size(1) / head : 0;
   const RowGrid shape(rows, heads * ceil_div(head / 2, kChunk) * kChunk);
   const Matrix x = matrix(op.x);
-  launch(context, in_half_chunks(x, head / 2) ? rope_kernel<true> : rope_kernel<false>, shape.grid, shape.threads, 0, x,
+  launch(context, in_bf16_chunks(x, head / 2) ? rope_kernel<true> : rope_kernel<false>, shape.grid, shape.threads, 0, x,
          matrix(op.table), op.inverse, rows, static_cast<int>(heads), static_cast<int>(head));
 }
 

@@ -17,7 +17,7 @@ template <bool other>
 __device__ float element(const Operand& x, int64_t row, int64_t column) {
   const int64_t at = (x.rows != nullptr ? x.rows[row] : row) * x.step + column;
   if constexpr (other) return weight_element(x.type, x.data, at);
-  return x.half ? __bfloat162float(static_cast<const __nv_bfloat16*>(x.data)[at])
+  return x.bf16 ? __bfloat162float(static_cast<const __nv_bfloat16*>(x.data)[at])
                 : static_cast<const float*>(x.data)[at];
 }
 

@@ -11,7 +11,7 @@ namespace moe::cuda {
 struct Operand {
   const void* data;
   int64_t step;  ///< elements from one row to the next
-  bool half;
+  bool bf16;
   const int* rows;  ///< stored row of row r; null: r itself
   DType type;       ///< if it is neither f32 nor bf16, only kernels for other weights read it
 };
@@ -22,7 +22,7 @@ struct TileProblem {
   Operand a, b;
   void* c;
   int64_t c_step;
-  bool c_half;
+  bool c_bf16;
   bool c_wide;        ///< pairs of neighbours in c are aligned together
   bool c_chunked;     ///< rows of c are whole aligned 16-byte chunks of bf16
   bool c_quads;       ///< rows of c are whole aligned 16-byte chunks of f32
@@ -82,7 +82,7 @@ __device__ Tile find_tile(const TileProblem& p, unsigned index, int tile_m, int 
   if constexpr (grouping == Grouping::rows) {
     t.b.data = static_cast<const char*>(p.b.data) + expert * p.b_expert;
   } else if constexpr (grouping == Grouping::reduction) {
-    t.c += expert * p.c_expert * (p.c_half ? 2 : 4);
+    t.c += expert * p.c_expert * (p.c_bf16 ? 2 : 4);
   }
   return t;
 }
@@ -94,7 +94,7 @@ __device__ Tile find_tile(const TileProblem& p, unsigned index, int tile_m, int 
 }
 
 __device__ inline void store_element(const TileProblem& p, const Tile& t, int64_t at, float value) {
-  if (p.c_half) {
+  if (p.c_bf16) {
     auto* const c = reinterpret_cast<__nv_bfloat16*>(t.c) + at;
     *c = __float2bfloat16_rn(value + (p.accumulate ? __bfloat162float(*c) : 0.0f));
   } else {
@@ -108,7 +108,7 @@ __device__ inline void store_pair(const TileProblem& p, const Tile& t, int64_t r
   if (row >= t.m_end || column >= p.n) return;
   const int64_t at = p.c_transposed ? column * p.c_step + row : row * p.c_step + column;
   const bool both = column + 1 < p.n;
-  if (both && p.c_wide && !p.c_half && !p.c_transposed) {
+  if (both && p.c_wide && !p.c_bf16 && !p.c_transposed) {
     auto* const pair = reinterpret_cast<float2*>(reinterpret_cast<float*>(t.c) + at);
     const float2 old = p.accumulate ? *pair : make_float2(0, 0);
     *pair = make_float2(old.x + x, old.y + y);

@@ -33,7 +33,7 @@ void set_result(TileProblem& p, const View& c, bool accumulate) {
   const auto outer = static_cast<size_t>(c.rank() - 2);
   p.c = c.data;
   p.c_step = c.stride[outer];
-  p.c_half = is_bf16(c);
+  p.c_bf16 = is_bf16(c);
   p.accumulate = accumulate;
   p.c_expert = c.rank() > 2 ? c.stride[0] : 0;
   p.c_chunked = in_chunks(c);
