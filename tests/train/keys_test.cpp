@@ -36,7 +36,9 @@ TEST(Keys, DefaultsAreOfTheirKeysValues) {
   const auto check = [](auto rows, const auto& plain) {
     for (const auto& row : rows) {
       const bool own_default = !row.required && row.shown_default == nullptr;
-      if (own_default) EXPECT_TRUE(takes(row, row.get(plain))) << row.key;
+      if (own_default) {
+        EXPECT_TRUE(takes(row, row.get(plain))) << row.key;
+      }
     }
   };
   check(run_keys(), RunConfig());

@@ -317,7 +317,7 @@ TEST_P(LossWeights, ADocumentOfTwiceTheWeightCountsAsTwo) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, LossWeights, testing::Values(DType::f32, DType::bf16),
-                         [](const auto& info) { return std::string(name(info.param)); });
+                         [](const auto& type) { return std::string(name(type.param)); });
 
 }  // namespace
 }  // namespace moe
