@@ -108,9 +108,7 @@ class Bench {
 
   template <class Op>
   double seconds(const std::string& path, const Op& op) {
-    for (const CudaPath known : {CudaPath::automatic, CudaPath::simt, CudaPath::tensor, CudaPath::hopper}) {
-      if (path == name(known)) force_cuda_path(known);
-    }
+    force_cuda_path(path);
     backend_->run(op);
     device_->synchronize();
     constexpr int kCalls = 8;

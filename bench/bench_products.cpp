@@ -208,9 +208,7 @@ class Bench {
 };
 
 void run(const Options& o) {
-  for (const CudaPath known : {CudaPath::automatic, CudaPath::simt, CudaPath::tensor, CudaPath::hopper}) {
-    if (o.path == name(known)) force_cuda_path(known);
-  }
+  force_cuda_path(o.path);
   Bench(o).layer();
   Bench(o).experts();
   Bench dense(o);
@@ -237,8 +235,8 @@ int main(int argc, char** argv) {
   app.add_option("--vocabulary", o.vocabulary, "Rows of the head")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--head-rows", o.head_rows, "Tokens of a chunk of the head")->check(CLI::PositiveNumber);
   app.add_option("--rounds", o.rounds, "Medians of so many")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--path", o.path, "Kernels: automatic, hopper, tensor (those of all GPUs) or simt")
-      ->check(CLI::IsMember({"automatic", "hopper", "tensor", "simt"}))
+  app.add_option("--path", o.path, "Kernels: automatic, hopper, portable, tensor (own ones of all GPUs) or simt")
+      ->check(CLI::IsMember({"automatic", "hopper", "portable", "tensor", "simt"}))
       ->capture_default_str();
   app.add_option("--filter", o.filter, "Only products whose name contains this");
   CLI11_PARSE(app, argc, argv);

@@ -104,6 +104,14 @@ void add_common_options(CLI::App& command, BenchFlags& flags, int64_t least_expe
   command.add_flag("--json", flags.json, "print JSON");
   add_dtype_option(command, flags.dtype);
   add_device_options(command, flags.device);
+  std::vector<std::string> paths;
+  for (const NamedCudaPath& path : kCudaPaths) paths.emplace_back(path.name);
+  command
+      .add_option("--kernels", flags.kernels,
+                  "kernels on a GPU: automatic (the fastest); portable: without those for one kind of GPU; or one path "
+                  "alone: hopper, tensor, simt")
+      ->check(CLI::IsMember(paths))
+      ->capture_default_str();
 }
 
 /// The common options, and the sizes of the parts other than MoE layers.

@@ -1,6 +1,7 @@
 #pragma once
 /// Options that all measurements of a model's parts share.
 
+#include "backend/cuda/path.h"
 #include "base/error.h"
 #include "cli/device_option.h"
 #include "model/config.h"
@@ -25,6 +26,7 @@ struct BenchFlags {
   int64_t product = 4096;  ///< size of the square product to compare with; 0: none
   std::string dtype = "f32";
   DeviceOptions device;
+  std::string kernels = "automatic";  ///< a name of kCudaPaths
   bool json = false;
 };
 

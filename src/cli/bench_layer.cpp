@@ -37,6 +37,7 @@ Json measure(const LayerFlags& flags, Compute& compute) {
           {"skew", flags.skew},
           {"load_max_over_mean", most / mean},
           {"dtype", flags.dtype},
+          {"kernels", flags.kernels},
           {"threads", compute.pool.size()},
           {"layer_ms", 1e3 * times.layer},
           {"layer_gflops", 1e-9 * (ffn_flops + router_flops) / times.layer},
@@ -76,6 +77,7 @@ void bench_layer(const LayerFlags& flags) {
     fail_usage("--top-k {}: expected 1 to {}, the number of routed experts", m.num_experts_per_tok, m.n_routed_experts);
   }
   Compute compute = make_compute(flags.device);
+  force_cuda_path(flags.kernels);
   const Json json = measure(flags, compute);
   if (flags.json) {
     print_output("{}\n", json_text(json, 2));

@@ -100,6 +100,7 @@ Json step_json(const StepFlags& flags, const MemoryPlan& plan, const StepTimes& 
             {"recompute", flags.recompute},
             {"rebuild", flags.rebuild}}},
           {"dtype", flags.dtype},
+          {"kernels", flags.kernels},
           {"threads", threads},
           {"steps", flags.steps},
           {"parameters", ParameterCounts(m).stored()},
@@ -169,6 +170,7 @@ void bench_step(StepFlags flags) {
   flags.model.max_position_embeddings = flags.length;
   validate(flags.model);
   Compute compute = make_compute(flags.device);
+  force_cuda_path(flags.kernels);
   if (flags.rows == 0) choose_rows(flags, compute);
   StepConfig step = step_config(flags);
   validate(step.balance, flags.model);

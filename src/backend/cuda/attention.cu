@@ -1,6 +1,7 @@
 #include "backend/cuda/attention.h"
 #include "backend/cuda/attention_path.h"
 #include "backend/cuda/kernel.cuh"
+#include "backend/cuda/slow_path.h"
 
 namespace moe::cuda {
 namespace {
@@ -45,9 +46,27 @@ AttentionShape shape_of(const Op& op) {
   return shape;
 }
 
+/// Warns where attention of bf16 cannot take the tensor cores, or not Hopper's way on a Hopper GPU.
+template <class Op>
+void note_path(const Context& context, const Op& op, CudaPath path) {
+  if (product_path() != CudaPath::automatic || op.q.dtype != DType::bf16 || flops(op) < kWorthAWarning) return;
+  if (path == CudaPath::simt) {
+    note_slow_path(Op::name, "heads of its size, scale or alignment leave it without tensor cores");
+  }
+  if (path == CudaPath::tensor && context.compute_capability == 90) {
+#ifdef MOE_CUDA_HOPPER
+    note_slow_path(Op::name, "heads of other sizes than 64 and 128 use the tensor cores in the older way");
+#else
+    note_slow_path(Op::name, "this program was built without code for 90a, and uses the tensor cores in the older way");
+#endif
+  }
+}
+
 template <class Op>
 CudaPath path_of(const Context& context, const Op& op) {
-  return attention_path(op, product_path(), context.compute_capability);
+  const CudaPath path = attention_path(op, product_path(), context.compute_capability);
+  note_path(context, op, path);
+  return path;
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace moe::cuda {
 void product(Context& context, const Gemm& op) {
   if (op.c.elements() == 0) return;
   if (is_other_weight(op.b.dtype)) return tile_product(context, op);
-  const bool library = product_path() == CudaPath::automatic && op.a.elements() > 0;
+  const bool library = may_use_library() && op.a.elements() > 0;
   if (library && context.products.run(op, context.stream, context.workspace)) return;
   if (library && mixed_product(context, op)) return;
   const bool wanted = op.a.dtype == DType::bf16 || op.b.dtype == DType::bf16 || op.a.dtype == op.b.dtype;

@@ -52,7 +52,7 @@ bool scores_of_padded_weight(Context& context, const RouterScores& op) {
   const int64_t experts = op.weight.size(0), padded = ceil_div(experts, kChunk) * kChunk, width = op.weight.size(1);
   const size_t row_bytes = static_cast<size_t>(width) * sizeof(__nv_bfloat16);
   const int64_t most = kMostBytes / (padded * static_cast<int64_t>(sizeof(float)));
-  if (product_path() != CudaPath::automatic || experts == padded || width == 0 || most == 0) return false;
+  if (!may_use_library() || experts == padded || width == 0 || most == 0) return false;
   if (op.x.dtype != DType::bf16 || op.weight.dtype != DType::bf16) return false;
   if (static_cast<size_t>(padded) * row_bytes > static_cast<size_t>(kMostBytes)) return false;
   Carver carver(context, RouterScores::name);

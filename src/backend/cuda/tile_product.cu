@@ -68,7 +68,7 @@ void note_path(const Context& context, const Op& op, bool tensor) {
 /// Hopper's kernels were compiled, this GPU has their instructions, and nobody asked for others.
 bool has_hopper_path(const Context& context) {
 #ifdef MOE_CUDA_HOPPER
-  return context.compute_capability == 90 && product_path() != CudaPath::tensor;
+  return context.compute_capability == 90 && may_use_hopper();
 #else
   (void)context;
   return false;

@@ -19,8 +19,6 @@ int64_t cuda_workspace_bytes() { return 0; }
 std::vector<std::string> cuda_slow_paths() { return {}; }
 int64_t cuda_fused_products() { return 0; }
 
-const char* name(CudaPath) { return "none"; }
-
 void force_cuda_path(CudaPath) {}
 void force_cuda_processors(int) {}
 

@@ -229,6 +229,7 @@ TEST(AttentionPath, IsChosenByTypesSizesAndAlignment) {
   EXPECT_EQ(chosen({.size = 96}), CudaPath::tensor);
   EXPECT_EQ(chosen({.size = 8}), CudaPath::tensor);
   EXPECT_EQ(chosen({}, CudaPath::tensor), CudaPath::tensor);
+  EXPECT_EQ(chosen({}, CudaPath::portable), CudaPath::tensor);
   EXPECT_EQ(chosen({}, CudaPath::automatic, 80), CudaPath::tensor);
   EXPECT_EQ(chosen({}, CudaPath::hopper, 100), CudaPath::tensor);
   EXPECT_EQ(chosen({}, CudaPath::simt), CudaPath::simt);

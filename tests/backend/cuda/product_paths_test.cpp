@@ -32,7 +32,7 @@ class ProductPaths : public GpuTest {
 
   template <class Op>
   void expect_agreement(const Op& op, double tolerance,
-                        const std::vector<CudaPath>& paths = {CudaPath::tensor, CudaPath::hopper,
+                        const std::vector<CudaPath>& paths = {CudaPath::tensor, CudaPath::hopper, CudaPath::portable,
                                                               CudaPath::automatic}) {
     const std::vector<float> expected = result(op, CudaPath::simt);
     for (const CudaPath path : paths) {
