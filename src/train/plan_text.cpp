@@ -51,6 +51,7 @@ std::vector<Term> terms_beside(const RunMemory& memory, bool device, bool host) 
     add("the program", memory.process);
     add("tables of rows", memory.tables);
     add("batches", memory.batches);
+    if (memory.next_step > 0) add("the next step's batches", memory.next_step);
     add("a checkpoint's copy", memory.saving);
   }
   return terms;

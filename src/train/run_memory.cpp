@@ -72,7 +72,7 @@ int64_t RunMemory::device_total() const {
 
 int64_t RunMemory::host_total() const {
   const int64_t held = process + tables;  // held from beginning to end; the other parts follow one another
-  if (!device_is_host) return held + std::max(batches, saving);
+  if (!device_is_host) return held + next_step + std::max(batches, saving);
   return held + step.total() + workspace + evaluation + std::max({batches, saving, samples});
 }
 
@@ -97,6 +97,7 @@ RunMemory plan_run(const RunConfig& run, const RunFacts& facts, const Place& pla
   memory.batches =
       std::max(step_tokens * std::max(kBatchBytes, kReportBytes) + run.step.microbatch_tokens * kUploadBytes,
                evaluated * (kBatchBytes + kUploadBytes + kLossBytes));
+  if (!place.device.is_host) memory.next_step = step_tokens * kBatchBytes;
   memory.tables = facts.documents * kDocumentBytes + rows_of(facts.documents, facts.tokens, length) * kRowBytes;
   if (evaluated > 0) {
     memory.tables += facts.valid_documents * (kDocumentBytes + kScoredBytes) +

@@ -40,10 +40,11 @@ struct RunMemory {
   int64_t evaluation = 0;  ///< held from beginning to end
   int64_t samples = 0;     ///< while they are written
 
-  int64_t process = 0;  ///< the program, and what it had read before the plan was made
-  int64_t tables = 0;   ///< the tables of which document is in which row
-  int64_t batches = 0;  ///< tokens on their way to the device, and results from it
-  int64_t saving = 0;   ///< the copy of a tensor that is drawn or written
+  int64_t process = 0;    ///< the program, and what it had read before the plan was made
+  int64_t tables = 0;     ///< the tables of which document is in which row
+  int64_t batches = 0;    ///< tokens on their way to the device, and results from it
+  int64_t next_step = 0;  ///< the batches of the step after this one, which are made while a GPU computes
+  int64_t saving = 0;     ///< the copy of a tensor that is drawn or written
   bool device_is_host = false;
 
   int64_t device_total() const;

@@ -135,10 +135,20 @@ void Trainer::restore(const FoundCheckpoint& found) {
   note_changes(folder_, done_, changes_);
 }
 
+std::vector<Batch> Trainer::batches_of(int64_t step) const {
+  const int64_t rows = run_.data.microbatch_rows;
+  std::vector<Batch> batches;
+  for (int64_t i = 0; i < run_.step.microbatches; ++i) batches.push_back(source_.rows(step - 1, i * rows, rows));
+  return batches;
+}
+
 StepLine Trainer::train_step(int64_t step) {
   const double started = steady_seconds();
-  const int64_t rows = run_.data.microbatch_rows;
-  step_.accumulate([&](int64_t index) { return source_.rows(step - 1, index * rows, rows); }, step);
+  if (next_.empty()) next_ = batches_of(step);
+  step_.accumulate([&](int64_t index) { return std::move(next_[static_cast<size_t>(index)]); }, step);
+  next_.clear();
+  // A GPU is still at this step's gradients, so it will not wait for the next one's batches.
+  if (!device_.info().is_host && step < run_.schedule.steps) next_ = batches_of(step + 1);
   const double rate = run_.schedule.rate(step);
   StepLine line{.step = step,
                 .report = step_.update(step, rate),

@@ -39,6 +39,7 @@ class Trainer {
   CheckpointSearch searched(const StartOptions& options);
   void start(ThreadPool& pool);
   void restore(const FoundCheckpoint& found);
+  std::vector<Batch> batches_of(int64_t step) const;
   StepLine train_step(int64_t step);
   [[noreturn]] void fail_diverged(const StepLine& line);
   void save(int64_t step);
@@ -64,9 +65,10 @@ class Trainer {
   std::unique_ptr<Documents> evaluated_;
   std::unique_ptr<Evaluator> evaluator_;
   std::unique_ptr<PatientLog> log_, evaluations_;
-  int64_t done_ = 0;     // steps
-  int64_t saved_ = 0;    // the step of the newest checkpoint
-  double tried_at_ = 0;  // seconds, when a checkpoint was last written or tried
+  std::vector<Batch> next_;  // of the step after the last one, if it was made already
+  int64_t done_ = 0;         // steps
+  int64_t saved_ = 0;        // the step of the newest checkpoint
+  double tried_at_ = 0;      // seconds, when a checkpoint was last written or tried
 };
 
 }  // namespace moe

@@ -86,6 +86,38 @@ TEST(Trainer, AnEpochsStepsHaveEachTokenOnceAndTheFirstStepTheFirstRows) {
   EXPECT_EQ(step.update(1, 0).loss, tiny.log("epoch").front().at("loss").get<double>());
 }
 
+/// The CPU's device, which does not say that its memory is the host's: a trainer prepares the next step's batches
+/// early.
+class DeviceApart final : public Device {
+ public:
+  void* allocate(size_t bytes, const std::string& purpose) override { return inner_->allocate(bytes, purpose); }
+  void release(void* data) override { inner_->release(data); }
+  void upload(void* to, const void* from, size_t bytes) override { inner_->upload(to, from, bytes); }
+  void download(void* to, const void* from, size_t bytes) override { inner_->download(to, from, bytes); }
+  void synchronize() override { inner_->synchronize(); }
+  DeviceInfo info() const override {
+    DeviceInfo info = inner_->info();
+    info.is_host = false;
+    return info;
+  }
+
+ private:
+  std::unique_ptr<Device> inner_ = make_cpu_device();
+};
+
+TEST(Trainer, BatchesMadeAStepEarlyAreThoseOfTheirStep) {
+  TinyRun tiny;
+  tiny.train("in time");
+  const RunConfig run = tiny.config("early");
+  const Dataset data(run.data.train);
+  const Tokenizer tokenizer = Tokenizer::load(run.data.train);
+  ThreadPool pool(2);
+  DeviceApart device;
+  const auto backend = make_cpu_backend(pool);
+  Trainer(run, plan_training(run.model, run.step), {data, nullptr, tokenizer}, device, *backend, pool, {}).run();
+  expect_same_end(tiny, "in time", "early");
+}
+
 TEST(Trainer, InitialWeightsDoNotDependOnThreads) {
   TinyRun tiny;
   const RunConfig run = tiny.config("unused");
