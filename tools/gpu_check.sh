@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Tests and measures on a machine with a GPU: tools/gpu_check.sh PACKED STAGE...   (PACKED: what tools/gpu_pack.sh made)
 # Stages: conformance step methods golden e2e memcheck racecheck machine bench2b bench2b64k
-# bench16b peer2b backends train100m study ptx. Ends with one line per stage.
+# bench16b peer2b backends train100m study ptx table. Ends with one line per stage.
 # study: what fits in STUDY_SECONDS of configs/study/h200.toml, with the datasets in build/study (docs/study.md; that for
 # training is made where it is missing); the results are packed into study.tar beside the logs.
+# table: what a GPU must reach (bench/gpu_table.py), with the text files in TEXT; PACKED has bench_attention and bench_products.
 # ptx: the conformance suite in a build for compute_80's PTX alone, packed in PACKED-ptx.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -67,6 +68,8 @@ for name in "$@"; do
       grep -A99 '^| system' "$logs/$name.log" ;;
     peer2b) stage "$name" 300 python3 bench/peers/torch_cuda_step.py --preset 2b --rows "${ROWS:-8}"; tail -n 1 "$logs/$name.log" ;;
     ptx) stage "$name" 400 "$packed-ptx/test_conformance" '--gtest_filter=*gemm*:*attention*' ;;
+    table) stage "$name" 600 python3 bench/gpu_table.py --moe "$packed/moe" --bench "$packed" --text ${TEXT:?files of text} \
+        --keep "$logs/table.json"; cat "$logs/$name.log" ;;
     *) echo "gpu_check: no stage is called $name" >&2; exit 2 ;;
   esac
 done

@@ -4,6 +4,7 @@
 
     python3 bench/peers/torch_cuda_step.py --preset 2b --rows 32     64K tokens a step
     python3 bench/peers/torch_cuda_step.py --preset small --rows 2 --device cpu --compile none   does it run?
+    python3 bench/peers/torch_cuda_step.py --preset 2b --rows 32 --serve   steps whenever told to (against.py)
 
 Weights, activations and gradients are bf16; AdamW runs on f32 master weights and moments. Each layer is compiled as one
 graph. Experts are grouped products whose sizes stay on the GPU (F.grouped_mm) on rows sorted by expert, with the gate
@@ -11,12 +12,15 @@ applied before the second one; SwiGLU's gradient is one Triton kernel; rows are 
 scattered. Attention is cuDNN's. The loss's gradient is formed while its logits exist. Clipping and AdamW are one compiled
 pass over each tensor. Prints one JSON line: tokens_per_s is the median over --steps after --warmup, product_tflops the
 rate of an 8192^3 bf16 product before and after, share_of_product the exact count of a sequence's products
-(6 (A + router) s + 6 L s (s + 1) d) over it, peak_gib what PyTorch's allocator held at most.
+(6 (A + router) s + 6 L s (s + 1) d) over it, peak_gib what PyTorch's allocator held at most. With --serve the program
+compiles and warms up once, then measures and prints such a line for each line that it reads, until its input ends; between
+them it keeps parameters and the optimiser's state alone.
 """
 
 import argparse
 import json
 import statistics
+import sys
 import time
 from dataclasses import dataclass
 
@@ -334,6 +338,60 @@ def flops(shape, length):
     return 6 * (shape.layers * layer + shape.vocab * d) * length + 6 * shape.layers * length * (length + 1) * d
 
 
+class Run:
+    """The model, its optimiser, and the text that they are given."""
+
+    def __init__(self, options):
+        self.options, self.gpu = options, options.device == "cuda"
+        self.shape, self.length = PRESETS[options.preset]
+        torch.set_default_device(options.device)
+        torch.manual_seed(1)
+        self.product = product_tflops(options.device) if self.gpu else 0.0
+        compiled = options.compile == "layer"
+        self.model = Model(self.shape, compiled).to(torch.bfloat16)
+        self.optimizer = Optimizer(list(self.model.parameters()), compiled)
+
+    def step(self):
+        """One step: its seconds, loss, balance loss and gradient norm."""
+        text = torch.randint(self.shape.vocab, (self.options.rows, self.length + 1))
+        if self.gpu:
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        loss, balance = self.model(text[:, :-1].contiguous(), text[:, 1:].contiguous(), self.options.head_rows)
+        (loss + balance).backward()
+        norm = self.optimizer.step()
+        loss, norm = loss.item(), norm.item()
+        return time.perf_counter() - start, loss, balance.item(), norm
+
+    def measure(self, warmup):
+        """The JSON line of --steps steps after `warmup` others."""
+        steps = [self.step() for _ in range(warmup + self.options.steps)]
+        seconds, (_, loss, balance, norm) = statistics.median(s[0] for s in steps[warmup:]), steps[-1]
+        peak = torch.cuda.max_memory_allocated() / 2**30 if self.gpu else 0.0
+        product = max(self.product, product_tflops(self.options.device)) if self.gpu else 0.0
+        rows = self.options.rows
+        rate = 1e-12 * rows * flops(self.shape, self.length) / seconds
+        return json.dumps({
+            "peer": f"torch {torch.__version__}", "compile": self.options.compile, "attention": self.options.attention,
+            "preset": self.options.preset, "rows": rows, "length": self.length,
+            "tokens_per_s": round(rows * self.length / seconds, 1), "step_s": round(seconds, 4),
+            "tflops": round(rate, 1), "product_tflops": round(product, 1),
+            "share_of_product": round(rate / product, 4) if product else None, "peak_gib": round(peak, 2),
+            "loss": loss, "balance": balance, "grad_norm": norm,
+        })
+
+    def serve(self):
+        for _ in range(self.options.warmup):
+            self.step()
+        while True:
+            if self.gpu:
+                torch.cuda.empty_cache()
+            print("ready", flush=True)
+            if not sys.stdin.readline():
+                return
+            print(self.measure(warmup=1), flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=PRESETS, default="2b")
@@ -344,41 +402,16 @@ def main():
     parser.add_argument("--head-rows", type=int, default=16384)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument("--serve", action="store_true", help="measure once for each line of the input")
     options = parser.parse_args()
-    gpu, compiled = options.device == "cuda", options.compile == "layer"
-    shape, length = PRESETS[options.preset]
-    torch.set_default_device(options.device)
-    torch.manual_seed(1)
-    product = product_tflops(options.device) if gpu else 0.0
-    model = Model(shape, compiled).to(torch.bfloat16)
-    optimizer = Optimizer(list(model.parameters()), compiled)
     kinds = {"cudnn": [SDPBackend.CUDNN_ATTENTION], "flash": [SDPBackend.FLASH_ATTENTION]}
-    times = []
     anything = [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
-    with sdpa_kernel(kinds.get(options.attention, anything) if gpu else anything):
-        for _ in range(options.warmup + options.steps):
-            text = torch.randint(shape.vocab, (options.rows, length + 1))
-            if gpu:
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            loss, balance = model(text[:, :-1].contiguous(), text[:, 1:].contiguous(), options.head_rows)
-            (loss + balance).backward()
-            norm = optimizer.step()
-            loss, norm = loss.item(), norm.item()
-            times.append(time.perf_counter() - start)
-    step = statistics.median(times[options.warmup :])
-    peak = torch.cuda.max_memory_allocated() / 2**30 if gpu else 0.0
-    if gpu:
-        product = max(product, product_tflops(options.device))
-    rate = 1e-12 * options.rows * flops(shape, length) / step
-    print(json.dumps({
-        "peer": f"torch {torch.__version__}", "compile": options.compile, "attention": options.attention,
-        "preset": options.preset, "rows": options.rows, "length": length,
-        "tokens_per_s": round(options.rows * length / step, 1), "step_s": round(step, 4),
-        "tflops": round(rate, 1), "product_tflops": round(product, 1),
-        "share_of_product": round(rate / product, 4) if product else None, "peak_gib": round(peak, 2),
-        "loss": loss, "balance": balance.item(), "grad_norm": norm,
-    }))
+    with sdpa_kernel(kinds.get(options.attention, anything) if options.device == "cuda" else anything):
+        run = Run(options)
+        if options.serve:
+            run.serve()
+        else:
+            print(run.measure(options.warmup))
 
 
 if __name__ == "__main__":
