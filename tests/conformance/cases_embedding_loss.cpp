@@ -83,6 +83,7 @@ Cases<CrossEntropy> make_cases<CrossEntropy>() {
     }
   }
   for (const DType type : {f32, bf16_type}) add(3, 102400, type, 3, Gradient::in_place);
+  add(8, 40003, f32, 3, Gradient::as_bf16);  // more rows than there are blocks, where a block takes row after row
 
   // Weights: of some tokens 0, of others more than 1.
   for (const DType type : {f32, bf16_type}) {
