@@ -1,7 +1,8 @@
 # Builds the CUDA backend if a CUDA compiler is found; then MOE_CUDA is true. Otherwise src/backend/no_cuda replaces it.
 #   MOE_WITH_CUDA            ON (default): build it when nvcc is found; OFF: never
 #   MOE_CUDA_ARCHITECTURES   which GPUs to compile for: 80, 89, 90a, 100a, ... (machine code), 80-virtual (PTX), several with ;
-#                            default: this machine's GPU, or 90a (Hopper) where there is none
+#                            default: this machine's GPU; where there is none, 90a (Hopper) and PTX, from which the driver
+#                            of any other GPU of compute capability 8.0 or newer compiles its own code at first use
 
 option(MOE_WITH_CUDA "Build the CUDA backend when nvcc is found" ON)
 
@@ -40,9 +41,10 @@ if(MOE_CUDA)
   if(NOT MOE_CUDA_ARCHITECTURES)
     moe_native_architecture(MOE_CUDA_ARCHITECTURES)
     if(NOT MOE_CUDA_ARCHITECTURES)
-      set(MOE_CUDA_ARCHITECTURES 90a)
+      set(MOE_CUDA_ARCHITECTURES 80-virtual 90a)
     endif()
   endif()
+  # Kernels for Hopper alone (hopper_*.cu, attention_hopper_*.cu) are compiled for nothing else where Hopper is among them.
   set(moe_gencode "")
   foreach(architecture ${MOE_CUDA_ARCHITECTURES})
     if(architecture MATCHES "^(.*)-virtual$")
@@ -51,6 +53,10 @@ if(MOE_CUDA)
       list(APPEND moe_gencode "-gencode=arch=compute_${architecture},code=sm_${architecture}")
     endif()
   endforeach()
+  set(moe_hopper_gencode ${moe_gencode})
+  if("90a" IN_LIST MOE_CUDA_ARCHITECTURES)
+    set(moe_hopper_gencode "-gencode=arch=compute_90a,code=sm_90a")
+  endif()
   message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}, for ${MOE_CUDA_ARCHITECTURES}; "
     "cuBLASLt: ${CUDA_cublasLt_LIBRARY}")
 else()
@@ -71,8 +77,15 @@ function(moe_cuda_backend)
     if(MOE_WARNINGS_ARE_ERRORS)
       string(APPEND moe_cuda_warnings ,-Werror)
     endif()
+    foreach(source ${sources})
+      if(source MATCHES "/(attention_)?hopper_[^/]*\\.cu$")
+        set_property(SOURCE ${source} APPEND PROPERTY COMPILE_OPTIONS ${moe_hopper_gencode})
+      elseif(source MATCHES "\\.cu$")
+        set_property(SOURCE ${source} APPEND PROPERTY COMPILE_OPTIONS ${moe_gencode})
+      endif()
+    endforeach()
     target_compile_options(moe_backend_cuda PRIVATE
-      $<$<COMPILE_LANGUAGE:CUDA>:${moe_gencode};--expt-relaxed-constexpr;${moe_cuda_warnings};-Xfatbin=-compress-all>)
+      $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;${moe_cuda_warnings};-Xfatbin=-compress-all>)
     # For the error about a GPU for which the program has no code.
     string(REPLACE ";" ", " moe_code "${MOE_CUDA_ARCHITECTURES}")
     set_source_files_properties(${CMAKE_SOURCE_DIR}/src/backend/cuda/cuda_device.cu

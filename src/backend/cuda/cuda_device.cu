@@ -150,13 +150,15 @@ namespace {
 
 __global__ void probe_kernel() {}
 
-/// True if the program has code that GPU 0 can run: machine code for it, or PTX that the driver can compile.
-bool has_code() {
+/// Why the program has no code that GPU 0 can run, neither machine code for it nor PTX that the driver can compile;
+/// cudaSuccess if it has.
+cudaError_t missing_code() {
   cudaFuncAttributes attributes;
   const cudaError_t status = cudaFuncGetAttributes(&attributes, probe_kernel);
   cudaGetLastError();
-  return status != cudaErrorNoKernelImageForDevice && status != cudaErrorInvalidDeviceFunction &&
-         status != cudaErrorInvalidKernelImage && status != cudaErrorUnsupportedPtxVersion;
+  const bool missing = status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction ||
+                       status == cudaErrorInvalidKernelImage || status == cudaErrorUnsupportedPtxVersion;
+  return missing ? status : cudaSuccess;
 }
 
 }  // namespace
@@ -178,7 +180,14 @@ std::string why_no_device() {
     return fmt::format("{} has compute capability {}.{}, and 8.0 (Ampere) or newer is needed", properties.name,
                        properties.major, properties.minor);
   }
-  if (!has_code()) {
+  const cudaError_t missing = missing_code();
+  if (missing == cudaErrorUnsupportedPtxVersion) {
+    return fmt::format(
+        "the driver is older than the PTX in this program, from which it would compile code for {}; install a newer "
+        "driver, or build the program again with -DMOE_CUDA_ARCHITECTURES={}{}",
+        properties.name, properties.major, properties.minor);
+  }
+  if (missing != cudaSuccess) {
     return fmt::format(
         "this program was built for {} alone, and {} has compute capability {}.{}; build it again with "
         "-DMOE_CUDA_ARCHITECTURES={}{}",
