@@ -139,8 +139,9 @@ class Training:
 def make_dataset(p, folder):
     """A tokenizer with the configuration's vocabulary, and a dataset, from the text."""
     vocabulary = 1024 if p.tiny else 8192
-    output_of([p.options.moe, "tokenizer", "train", "--vocab-size", str(vocabulary), "--out", str(folder / "tokenizer"), *p.options.text])
-    output_of([p.options.moe, "data", "--tokenizer", str(folder / "tokenizer"), "--out", str(folder / "data"), *p.options.text])
+    moe, text, tokenizer = p.options.moe, p.options.text, str(folder / "tokenizer")
+    output_of([moe, "tokenizer", "train", "--vocab-size", str(vocabulary), "--out", tokenizer, *text])
+    output_of([moe, "data", "--tokenizer", tokenizer, "--out", str(folder / "data"), *text])
 
 
 def train_on_text(p, skipped, count, *settings):
@@ -150,7 +151,8 @@ def train_on_text(p, skipped, count, *settings):
         before = step_of(p, "--steps", 5)
         measured = Training(p, folder, *(["model.vocab_size=1024"] if p.tiny else settings)).steps(skipped, count)
         after = step_of(p, "--steps", 5)
-    return {**measured, "bench": [before["step_s"], after["step_s"]], "rows": before["shape"]["rows"], "length": before["shape"]["length"]}
+    shape = before["shape"]
+    return {**measured, "bench": [before["step_s"], after["step_s"]], "rows": shape["rows"], "length": shape["length"]}
 
 
 def measure_train(p):
@@ -181,10 +183,10 @@ def where_time_goes(step):
     product = step["product_gflops"]
     groups = {"products": [0, 0], "attention": [0, 0], "bound by memory": [0, 0], "the rest": [0, 0]}
     for name, op in step["ops"].items():
-        memory = name.startswith(MEMORY_BOUND)
-        kind = "attention" if name.startswith("attention") else "bound by memory" if memory else "products" if op["gflops"] > 1e4 else "the rest"
+        kind = "products" if op["gflops"] > 1e4 else "the rest"
+        kind = "attention" if name.startswith("attention") else "bound by memory" if name.startswith(MEMORY_BOUND) else kind
         groups[kind][0] += op["ms"]
-        groups[kind][1] += op["ms"] * (op["gb_per_s"] if memory else op["gflops"])
+        groups[kind][1] += op["ms"] * (op["gb_per_s"] if kind == "bound by memory" else op["gflops"])
     parts = []
     for kind, (ms, work) in groups.items():
         if ms == 0:
@@ -200,16 +202,16 @@ def where_time_goes(step):
 
 def against_row(name, results, must):
     last = results["moe"][-1]
-    measured = (f"{ratio(results):.3f}: {spread(rates(results['moe']), '{:,.0f}')} against {spread(rates(results['peer']), '{:,.0f}')} "
-                f"tokens/s, {len(results['moe'])} rounds")
+    ours, theirs = (spread(rates(results[side]), "{:,.0f}") for side in ("moe", "peer"))
+    measured = f"{ratio(results):.3f}: {ours} against {theirs} tokens/s, {len(results['moe'])} rounds"
     return [(name, must, measured, ratio(results) >= must, where_time_goes(last))]
 
 
 def rows_2b(results):
     rows = against_row("2B step, 64K tokens, against the peer", results, 1.10)
     last = results["moe"][-1]
-    plan = last["plan_gib"]
-    bound = ", ".join(f"{key.replace('_', ' ')} {value:.1f}" for key, value in plan.items() if key not in ("total", "saved_in_gradients") and value >= 0.05)
+    parts = {key: value for key, value in last["plan_gib"].items() if key not in ("total", "saved_in_gradients") and value >= 0.05}
+    bound = ", ".join(f"{key} {value:.1f}" for key, value in parts.items())
     rows += rows_grouped(last)
     rows.insert(1, ("2B step, memory (GiB)", 48, f"{last['allocated_gib']:.1f}; the peer {results['peer'][-1]['peak_gib']:.1f}",
                  last["allocated_gib"] <= 48, bound))
@@ -221,16 +223,18 @@ def rows_16b(results):
 
 
 def rows_layer(results):
-    musts = {"2b": ("MoE layer, 2B shape, 64K tokens: share of a large product", 75), "2b, skew 1": ("the same with `--skew 1`", 70),
+    musts = {"2b": ("MoE layer, 2B shape, 64K tokens: share of a large product", 75),
+             "2b, skew 1": ("the same with `--skew 1`", 70),
              "16b": ("MoE layer, 16B shape, 32K tokens", 76)}
     rows = []
     for key, one in results.items():
         name, must = musts[key]
         share = 100 * one["layer_share_of_product"]
         alone = share * one["layer_ms"] / one["sorted_products_ms"]
-        rows.append((name, f"{must}%", f"{share:.1f}%: {one['layer_ms']:.1f} ms, a large product {1e-3 * one['product_gflops']:.0f} TFLOP/s", share >= must,
-                     f"its products on sorted rows take {one['sorted_products_ms']:.1f} ms: without anything else {alone:.0f}%; the busiest "
-                     f"expert has {one['load_max_over_mean']:.1f} times the mean"))
+        measured = f"{share:.1f}%: {one['layer_ms']:.1f} ms, a large product {1e-3 * one['product_gflops']:.0f} TFLOP/s"
+        bound = (f"its products on sorted rows take {one['sorted_products_ms']:.1f} ms: without anything else {alone:.0f}%; "
+                 f"the busiest expert has {one['load_max_over_mean']:.1f} times the mean")
+        rows.append((name, f"{must}%", measured, share >= must, bound))
     return rows
 
 
@@ -258,13 +262,16 @@ def in_step(step, names):
 
 def rows_grouped(step):
     by_rows, by_reduction = in_step(step, ("expert_rows", "grouped_gemm")), in_step(step, ("grouped_gemm_reduce",))
+    bound = f"a large product reaches {1e-3 * step['product_gflops']:.0f}; SwiGLU is part of those by rows"
     return [("grouped products in the 2B step by rows; by reduction (TFLOP/s)", "690; 640", f"{by_rows:.0f}; {by_reduction:.0f}",
-             by_rows >= 690 and by_reduction >= 640, f"a large product reaches {1e-3 * step['product_gflops']:.0f}; SwiGLU is part of those by rows")]
+             by_rows >= 690 and by_reduction >= 640, bound)]
 
 
 def rows_products(results):
-    alone = [f"{together(results, names):.0f} ({min(results[n][1] for n in names):.0f} to {max(results[n][1] for n in names):.0f})"
-             for names in (BY_ROWS, BY_REDUCTION)]
+    def rate(names):
+        each = [results[name][1] for name in names]
+        return f"{together(results, names):.0f} ({min(each):.0f} to {max(each):.0f})"
+    alone = [rate(BY_ROWS), rate(BY_REDUCTION)]
     on_sorted = together(results, [name.replace("gathered", "sorted") for name in BY_REDUCTION])
     large = [one[1] for name, one in results.items() if name.startswith("8192^3")]
     return [("grouped products, each alone for seconds, rows gathered inside (TFLOP/s)", "-", "; ".join(alone), True,
@@ -278,32 +285,37 @@ def rows_small(results):
     ops, dense_ops = results["moe"][-1]["ops"], results["dense"][-1]["ops"]
     more = {name: ops.get(name, {"ms": 0})["ms"] - dense_ops.get(name, {"ms": 0})["ms"] for name in {*ops, *dense_ops}}
     most = sorted(more.items(), key=lambda item: -item[1])[:9]
-    return [("the study's 100M class: a DeepSeekMoE step over a dense step of equal FLOPs", 1.35,
-             f"{value:.2f}: {1e3 * seconds['moe']:.2f} over {1e3 * seconds['dense']:.2f} ms (FLOPs {flops['moe'] / flops['dense']:.2f})", value <= 1.35,
+    measured = (f"{value:.2f}: {1e3 * seconds['moe']:.2f} over {1e3 * seconds['dense']:.2f} ms "
+                f"(FLOPs {flops['moe'] / flops['dense']:.2f})")
+    return [("the study's 100M class: a DeepSeekMoE step over a dense step of equal FLOPs", 1.35, measured, value <= 1.35,
              "more than in the dense step, one by one: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in most))]
 
 
 def train_row(name, r, per_step):
     bench, mine = statistics.mean(r["bench"]), r["seconds"] / per_step
     fill = r["tokens"] / per_step / (r["rows"] * r["length"])
-    return (name, "97%", f"{100 * bench / mine:.1f}%: {mine:.4f} s for a microbatch of {r['rows']} rows, {r['tokens'] / r['seconds']:,.0f} tokens/s of text; "
-            f"`bench step` {spread(r['bench'], '{:.4f}')} s", bench / mine >= 0.97,
+    measured = (f"{100 * bench / mine:.1f}%: {mine:.4f} s for a microbatch of {r['rows']} rows, "
+                f"{r['tokens'] / r['seconds']:,.0f} tokens/s of text; `bench step` {spread(r['bench'], '{:.4f}')} s")
+    return (name, "97%", measured, bench / mine >= 0.97,
             f"{100 * (1 - fill):.1f}% of the positions are padding, which is computed too")
 
 
 def rows_train(results):
-    return [train_row("`moe train configs/deepseekmoe-2b.toml` on real text against `moe bench step`, steps of 32 rows", results, 1)]
+    name = "`moe train configs/deepseekmoe-2b.toml` on real text against `moe bench step`, steps of 32 rows"
+    return [train_row(name, results, 1)]
 
 
 def rows_file(results):
-    return [train_row(f"the same with the file's steps of {results['rows'] * results['microbatches']} rows", results, results["microbatches"])]
+    microbatches = results["microbatches"]
+    return [train_row(f"the same with the file's steps of {results['rows'] * microbatches} rows", results, microbatches)]
 
 
 def rows_portable(results):
     """The table by operation is printed apart; the row has the slowest."""
     shares = [(mine / other, name) for name, mine, other in portable_lines(results)]
     under = "; ".join(f"{name.removesuffix(', ms')} {100 * share:.0f}%" for share, name in sorted(shares) if share < 0.4)
-    return [("kernels of all GPUs beside Hopper's, each operation", "40%", under or f"at least {100 * min(shares)[0]:.0f}%", not under,
+    measured = under or f"at least {100 * min(shares)[0]:.0f}%"
+    return [("kernels of all GPUs beside Hopper's, each operation", "40%", measured, not under,
              "the older matrix instruction: no copies by the copy engine, sums and operands in the same registers")]
 
 
@@ -317,7 +329,7 @@ def portable_lines(results):
     lines += [(f"layer {key}, ms", one["layer_ms"], layer["portable"][key]["layer_ms"]) for key, one in layer["automatic"].items()]
     hopper, tensor = results["attention"]["hopper"], results["attention"]["tensor"]
     lines += [("attention alone, ms", hopper[2], tensor[2]), ("attention_backward alone, ms", hopper[3], tensor[3])]
-    lines += [(f"{name}, ms", one[0], products["portable"][name][0]) for name, one in products["automatic"].items() if name in products["portable"]]
+    lines += [(f"{name}, ms", one[0], products["portable"][name][0]) for name, one in products["automatic"].items()]
     ops = [step[kernels]["ops"] for kernels in ("automatic", "portable")]
     # Hopper's way takes the experts' backward pass apart in its own manner, so its parts are compared as a whole.
     backward = [sum(o.get(name, {"ms": 0})["ms"] for name in EXPERTS_BACKWARD) for o in ops]
@@ -350,7 +362,8 @@ def print_tables(results):
 
 def card():
     try:
-        return output_of(["nvidia-smi", "--query-gpu=name,memory.total,power.limit,driver_version", "--format=csv,noheader"]).strip()
+        query = "--query-gpu=name,memory.total,power.limit,driver_version"
+        return output_of(["nvidia-smi", query, "--format=csv,noheader"]).strip()
     except (OSError, SystemExit):
         return "no GPU"
 
@@ -382,9 +395,12 @@ def main():
         except (Exception, SystemExit) as error:  # the other parts are measured all the same
             failed = True
             print(f"{part} failed after {time.monotonic() - started:.0f} s: {error}", file=sys.stderr, flush=True)
+        results.setdefault("cards", {})[part] = f"{card()}; {time.strftime('%Y-%m-%d')}"
         if kept:
             kept.write_text(json.dumps(results))
-    print(f"{card()}; {time.strftime('%Y-%m-%d')}\n")
+    for where in sorted(set(results.get("cards", {}).values())):
+        print(where)
+    print()
     print_tables(results)
     sys.exit(1 if failed else 0)
 
