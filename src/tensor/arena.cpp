@@ -1,5 +1,7 @@
 #include "tensor/arena.h"
 
+#include <algorithm>
+
 #include "tensor/unlimited.h"
 
 namespace moe {
@@ -36,7 +38,9 @@ View Arena::push(std::string_view name, DType dtype, Shape shape) {
   used_ += padded;
   if (used_ > peak_) {
     peak_ = used_;
-    at_peak_ = buffers_;
+    at_peak_.resize(shared_);
+    at_peak_.insert(at_peak_.end(), buffers_.begin() + static_cast<std::ptrdiff_t>(shared_), buffers_.end());
+    shared_ = buffers_.size();
   }
   return view;
 }
@@ -47,6 +51,7 @@ void Arena::release(size_t mark) {
     offsets_.pop_back();
     buffers_.pop_back();
   }
+  shared_ = std::min(shared_, buffers_.size());
   used_ = mark;
 }
 

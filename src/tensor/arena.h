@@ -60,6 +60,7 @@ class Arena {
   std::vector<Buffer> buffers_;
   std::vector<size_t> offsets_;
   std::vector<Buffer> at_peak_;
+  size_t shared_ = 0;  // so many first buffers are those of at_peak_; only the others are copied at a new peak
 };
 
 }  // namespace moe

@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/random.h"
+
 namespace moe {
 namespace {
 
@@ -73,6 +75,33 @@ TEST(Arena, ThePeakAndItsBuffersAreRemembered) {
   EXPECT_GE(arena.peak_bytes(), 4400u);
   EXPECT_LT(arena.peak_bytes(), 4400u + 2 * Arena::kAlignment + 1);
   EXPECT_LT(arena.mark(), arena.peak_bytes());
+}
+
+// Against a copy of the whole stack at each new peak.
+TEST(Arena, TheBuffersAtThePeakAreThoseOfACopyForAnyOrderOfPushesAndReleases) {
+  const Random random(7, 0);
+  uint64_t draw = 0;
+  for (int run = 0; run < 20; ++run) {
+    Arena arena("test", nullptr, size_t{1} << 40);
+    std::vector<std::string> stack, copied;
+    std::vector<size_t> marks;
+    size_t peak = 0;
+    for (int i = 0; i < 200; ++i) {
+      if (!marks.empty() && random.bits(draw++) % 3 == 0) {
+        const size_t kept = random.bits(draw++) % marks.size();
+        arena.release(marks[kept]);
+        marks.resize(kept);
+        stack.resize(kept);
+      }
+      marks.push_back(arena.mark());
+      stack.push_back(fmt::format("{}", i));
+      arena.push(stack.back(), DType::f32, {static_cast<int64_t>(random.bits(draw++) % 4000)});
+      if (arena.mark() > peak) peak = arena.mark(), copied = stack;
+    }
+    std::vector<std::string> names;
+    for (const Arena::Buffer& buffer : arena.at_peak()) names.push_back(buffer.name);
+    EXPECT_EQ(names, copied) << run;
+  }
 }
 
 // A plan is the peak over no memory; the same pushes then fit exactly, and not one byte less.
