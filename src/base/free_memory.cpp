@@ -47,6 +47,14 @@ std::optional<int64_t> number_after(const fs::path& path, std::string_view key) 
   return std::nullopt;
 }
 
+/// What a limit of the process (ulimit) leaves, by a line of /proc/self/limits and what the process has of it.
+int64_t left_by_limit(const fs::path& process, std::string_view limit_line, std::string_view used_line) {
+  const auto limit = number_after(process / "limits", limit_line);
+  const auto used_kib = number_after(process / "status", used_line);
+  if (!limit || !used_kib) return kUnlimited;
+  return std::max<int64_t>(0, *limit - *used_kib * 1024);
+}
+
 /// The file names of one version of control groups, and the lines of memory.stat.
 struct GroupFiles {
   std::span<const char* const> limits;
@@ -100,6 +108,9 @@ int64_t free_host_memory(const fs::path& root) {
   for (std::string line; std::getline(groups, line);) {
     least = std::min(least, left_by_line(line, root / "sys/fs/cgroup"));
   }
+  const fs::path process = root / "proc/self";
+  least = std::min(least, left_by_limit(process, "Max address space", "VmSize:"));
+  least = std::min(least, left_by_limit(process, "Max data size", "VmData:"));
   if (least < kUnlimited) return least;
   return static_cast<int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
 }

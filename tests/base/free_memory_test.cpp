@@ -56,6 +56,32 @@ TEST_F(FreeMemory, IsWhatTheGroupLeavesOfItsLimitAndWhatItCanDropOfFiles) {
   EXPECT_EQ(left(), 1024 * kMiB) << "beyond memory.high a group is slowed down until it stands still";
 }
 
+TEST_F(FreeMemory, IsWhatTheProcessesOwnLimitsLeave) {
+  const auto limits = [&](const std::string& space, const std::string& data) {
+    write("proc/self/limits",
+          "Limit                     Soft Limit           Hard Limit           Units     \n"
+          "Max data size             " +
+              data +
+              "            unlimited            bytes     \n"
+              "Max stack size            8388608              unlimited            bytes     \n"
+              "Max address space         " +
+              space + "            unlimited            bytes     \n");
+  };
+  limits("unlimited", "unlimited");
+  write("proc/self/status",
+        "Name:\tmoe\nVmPeak:\t 9999 kB\nVmSize:\t  307200 kB\nVmRSS:\t 51200 kB\nVmData:\t 102400 kB\n");
+  EXPECT_EQ(left(), 8192 * kMiB);
+  limits(bytes(1000), "unlimited");
+  EXPECT_EQ(left(), 700 * kMiB) << "RLIMIT_AS counts all addresses";
+  limits(bytes(1000), bytes(500));
+  EXPECT_EQ(left(), 400 * kMiB) << "RLIMIT_DATA counts memory of the process's own";
+  EXPECT_EQ(usable_host_memory(root()), (50 + 400 - 8) * kMiB);
+  limits(bytes(200), "unlimited");
+  EXPECT_EQ(left(), 0) << "already above it";
+  limits(bytes(10000), "unlimited");
+  EXPECT_EQ(left(), 8192 * kMiB) << "the system has less";
+}
+
 TEST_F(FreeMemory, IsLimitedByTheGroupsAroundToo) {
   write("proc/self/cgroup", "0::/user/job\n");
   group2("/user/job", bytes(4096), 0);
