@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/paths.h"
 #include "base/platform.h"
+#include "base/signal_cleanup.h"
 #include "base/temporary.h"
 
 namespace moe {
@@ -125,7 +126,10 @@ FileWriter::FileWriter(const fs::path& path) : path_(path) {
 
 FileWriter::~FileWriter() {
   if (descriptor_ < 0) return;
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (!temporary_.empty()) {
+    ::unlink(temporary_.c_str());
+    spare(temporary_);
+  }
   ::close(descriptor_);
 }
 
@@ -157,6 +161,7 @@ void FileWriter::commit() {
   if (!temporary_.empty()) {
     sync_file(descriptor_, temporary_);
     rename_path(temporary_, path_);
+    spare(temporary_);
   }
   ::close(std::exchange(descriptor_, -1));
   if (!temporary_.empty()) sync_folder(path_.parent_path());

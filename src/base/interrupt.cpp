@@ -4,6 +4,8 @@
 #include <array>
 #include <csignal>
 
+#include "base/signal_cleanup.h"
+
 namespace moe {
 namespace {
 
@@ -15,8 +17,7 @@ std::array<struct sigaction, kSignals.size()> before;
 void remember(int signal) {
   // A closed terminal sends SIGHUP more than once, and the end of a session also sends SIGTERM.
   if (received != 0 && received != SIGHUP && signal != SIGHUP) {
-    std::signal(signal, SIG_DFL);
-    std::raise(signal);
+    end_by_signal(signal);
   }
   if (received == 0 || received == SIGHUP) received = signal;
 }

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/paths.h"
+#include "base/signal_cleanup.h"
 #include "base/temporary.h"
 
 namespace moe {
@@ -106,7 +107,10 @@ FolderWriter::FolderWriter(const fs::path& target) : target_(tidy_path(target)) 
 }
 
 FolderWriter::~FolderWriter() {
-  if (!temporary_.empty()) try_remove_path(temporary_);
+  if (!temporary_.empty()) {
+    try_remove_path(temporary_);
+    spare(temporary_);
+  }
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
@@ -130,12 +134,14 @@ void FolderWriter::commit_over() {
     return finish();
   }
   // If a file system cannot exchange two names, the old folder is removed first.
+  spare(temporary_);  // from here on it is the only one that there is
   remove_path(target_);
   rename_path(temporary_, target_);
   finish();
 }
 
 void FolderWriter::finish() {
+  spare(temporary_);
   temporary_.clear();
   if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
   sync_folder(target_.parent_path());

@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "base/paths.h"
+#include "base/signal_cleanup.h"
 
 namespace moe {
 namespace {
@@ -56,6 +57,13 @@ fs::path temporary_name(const fs::path& target) {
   std::random_device device;
   const uint64_t random = (uint64_t{device()} << 32) | device();
   return target.parent_path() / fmt::format("{}{}{}-{:016x}{}", shortened(target), kMark, ::getpid(), random, kEnding);
+}
+
+// Signals remove what will have this name.
+fs::path doomed_name(const fs::path& target) {
+  fs::path name = temporary_name(target);
+  doom(name, temporary_name(target));
+  return name;
 }
 
 fs::path folder_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
@@ -107,7 +115,8 @@ class FolderLock {
   std::optional<Lock> lock_;
 };
 
-[[noreturn]] void fail_to_create(const fs::path& target, int error) {
+[[noreturn]] void fail_to_create(const fs::path& target, const fs::path& temporary, int error) {
+  spare(temporary);
   fail("cannot create {}: {}", target.string(), std::strerror(error));
 }
 
@@ -123,17 +132,17 @@ void note(const char* call, const fs::path& path) {
 
 Temporary make_temporary_file(const fs::path& target) {
   const FolderLock lock(folder_of(target));
-  Temporary made{.path = temporary_name(target)};
+  Temporary made{.path = doomed_name(target)};
   made.descriptor = ::open(made.path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  if (made.descriptor < 0) fail_to_create(target, errno);
+  if (made.descriptor < 0) fail_to_create(target, made.path, errno);
   ::flock(made.descriptor, LOCK_EX | LOCK_NB);
   return made;
 }
 
 Temporary make_temporary_folder(const fs::path& target) {
   const FolderLock lock(folder_of(target));
-  Temporary made{.path = temporary_name(target)};
-  if (::mkdir(made.path.c_str(), 0755) != 0) fail_to_create(target, errno);
+  Temporary made{.path = doomed_name(target)};
+  if (::mkdir(made.path.c_str(), 0755) != 0) fail_to_create(target, made.path, errno);
   made.descriptor = ::open(made.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (made.descriptor >= 0) ::flock(made.descriptor, LOCK_EX | LOCK_NB);
   return made;

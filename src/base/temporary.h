@@ -12,7 +12,8 @@
 
 namespace moe {
 
-/// A new, empty, locked file or folder. `descriptor` holds the lock; the caller closes it.
+/// A new, empty, locked file or folder. `descriptor` holds the lock; the caller closes it. A signal that ends the
+/// process removes it (base/signal_cleanup.h), until the caller has renamed or removed it and calls spare().
 struct Temporary {
   fs::path path;
   int descriptor = -1;

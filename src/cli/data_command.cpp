@@ -131,18 +131,22 @@ void read_sources(const DataFlags& flags, const std::vector<TextSource>& sources
   warn_of_empty_sources(sources, report);
 }
 
-/// Finishes a dataset with its tokenizer, and prints its content.
-void finish(DatasetWriter& writer, const Tokenizer& tokenizer, const std::string& name) {
+void finish(DatasetWriter& writer, const Tokenizer& tokenizer) {
   tokenizer.save(writer.temporary_folder());
   writer.finish();
+}
+
+/// Says what was written, once it is in its place.
+void report(const DatasetInfo& info, const std::string& name) {
   log_info("wrote {}", name);
-  print_summary(writer.info());
+  print_summary(info);
 }
 
 void make_one_dataset(const DataFlags& flags, const std::vector<TextSource>& sources, const Tokenizer& tokenizer) {
   DatasetWriter writer(flags.out, empty_info(flags, tokenizer));
   read_sources(flags, sources, tokenizer, writer, nullptr);
-  finish(writer, tokenizer, flags.out);
+  finish(writer, tokenizer);
+  report(writer.info(), flags.out);
 }
 
 void make_two_datasets(const DataFlags& flags, const std::vector<TextSource>& sources, const Tokenizer& tokenizer) {
@@ -151,13 +155,15 @@ void make_two_datasets(const DataFlags& flags, const std::vector<TextSource>& so
     fail("{} exists already; remove it or choose another folder", folder.target().string());
   }
   const auto name = [&](const char* part) { return (folder.target() / part).string(); };
+  std::vector<std::pair<DatasetInfo, std::string>> written;
   {
     DatasetWriter train(folder.path() / "train", empty_info(flags, tokenizer));
     DatasetWriter valid(folder.path() / "valid", empty_info(flags, tokenizer));
     read_sources(flags, sources, tokenizer, train, &valid);
     for (const auto& [writer, part] : {std::pair(&train, "train"), std::pair(&valid, "valid")}) {
       if (writer->info().documents() > 0) {
-        finish(*writer, tokenizer, name(part));
+        finish(*writer, tokenizer);
+        written.emplace_back(writer->info(), name(part));
       } else {
         log_warning("{} is not written, because it would have no document; choose another --valid-fraction",
                     name(part));
@@ -165,6 +171,7 @@ void make_two_datasets(const DataFlags& flags, const std::vector<TextSource>& so
     }
   }
   folder.commit();
+  for (const auto& [info, name_of_part] : written) report(info, name_of_part);
 }
 
 void make_dataset(const DataFlags& flags) {

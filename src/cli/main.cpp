@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/output.h"
+#include "base/signal_cleanup.h"
 #include "cli/build_facts.h"
 #include "cli/commands.h"
 #include "cli/exit_status.h"
@@ -110,6 +111,7 @@ int guarded(Work work) {
 int main(int argc, char** argv) {
   using namespace moe;
   reserve_standard_streams();
+  clean_up_on_signals();
   std::signal(SIGXFSZ,
               SIG_IGN);  // a file larger than the limit (ulimit -f) is then an error of write(), with a sentence
   CLI::App app("moe: trains DeepSeekMoE language models from raw text, evaluates them and generates with them", "moe");

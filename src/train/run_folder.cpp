@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/remove_tree.h"
+#include "base/signal_cleanup.h"
 #include "base/temporary.h"
 #include "checkpoint/checkpoint_folder.h"
 
@@ -218,13 +219,16 @@ void RunFolder::save_checkpoint(int64_t step, const std::function<void(const fs:
   const fs::path target = checkpoint(step);
   const fs::path temporary = target.string() + std::string(kWriting);
   remove_tree(temporary);
+  doom(temporary, target.string() + std::string(kRemoving));
   make_folder(temporary);
   try {
     write(temporary);
     if (is_folder(target)) remove_checkpoint(step);
+    spare(temporary);  // an older checkpoint of this step may be gone
     rename_into_place(temporary, target);
   } catch (...) {
     remove_tree(temporary);
+    spare(temporary);
     throw;
   }
   point_latest_to(step);

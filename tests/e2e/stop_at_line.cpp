@@ -2,7 +2,7 @@
 // that no test depends on how fast a run is.
 //
 //   STOP_SIGNAL  a number
-//   STOP_FILE    the end of a file's path, and
+//   STOP_FILE    the end of a file's path, or STOP_PART: any part of it, and
 //   STOP_LINE    the number of lines written to it by this process, from 1; or
 //   STOP_TEXT    what a line of standard error, which must be a file, holds
 
@@ -22,7 +22,8 @@ namespace {
 
 bool is_watched(int descriptor) {
   const char* const wanted = std::getenv("STOP_FILE");
-  if (wanted == nullptr) return false;
+  const char* const part = std::getenv("STOP_PART");
+  if (wanted == nullptr && part == nullptr) return false;
   char link[64] = "/proc/self/fd/", path[PATH_MAX];
   size_t end = std::strlen(link);
   char digits[16];
@@ -34,6 +35,9 @@ bool is_watched(int descriptor) {
   while (count > 0) link[end++] = digits[--count];
   link[end] = 0;
   const ssize_t length = readlink(link, path, sizeof(path));
+  if (part != nullptr) {
+    return length > 0 && memmem(path, static_cast<size_t>(length), part, std::strlen(part)) != nullptr;
+  }
   const auto size = static_cast<ssize_t>(std::strlen(wanted));
   return length >= size && std::memcmp(path + length - size, wanted, static_cast<size_t>(size)) == 0;
 }

@@ -39,12 +39,14 @@ def make_dataset(base, domains, vocab_size=400):
     return files
 
 
-def signalled(number, arguments, file=None, line=0, said=None, ignored=()):
+def signalled(number, arguments, file=None, line=0, said=None, part=None, ignored=()):
     """The program's result, where it gets signal `number` right after it has written line `line` (from 1, of this call) of
-    the file whose path ends so, or a line with the text `said` to standard error. It starts with the signals `ignored`."""
+    the file whose path ends so, or has `part` in it, or a line with the text `said` to standard error. It starts with the
+    signals `ignored`."""
     libraries = [*sanitizer_library(), str(MOE.parent / "tests" / "e2e" / "libstop_at_line.so")]
     environment = dict(os.environ, LD_PRELOAD=" ".join(libraries), STOP_SIGNAL=str(int(number)))
-    environment.update({"STOP_TEXT": said} if said else {"STOP_FILE": str(file), "STOP_LINE": str(line)})
+    where = {"STOP_PART": part} if part else {"STOP_FILE": str(file)}
+    environment.update({"STOP_TEXT": said} if said else {**where, "STOP_LINE": str(line)})
     with tempfile.TemporaryFile("w+") as errors:
         result = subprocess.run([MOE, *map(str, arguments)], stdout=subprocess.PIPE, stderr=errors, text=True,
                                 env=environment, preexec_fn=lambda: [signal.signal(each, signal.SIG_IGN) for each in ignored])
