@@ -124,7 +124,7 @@ void read_sources(const DataFlags& flags, const std::vector<TextSource>& sources
                                        std::span<const int32_t> ids) { return scored_bytes(text, ids, tokenizer); },
                    .valid = valid,
                    .valid_fraction = flags.valid_fraction,
-                   .read = {.field = flags.sources.field, .on_bad_document = skipped.handler()},
+                   .read = skipped.read_options(),
                    .progress = std::ref(progress)});
   clear_status();
   skipped.report();

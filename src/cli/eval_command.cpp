@@ -104,8 +104,7 @@ MemoryDocuments read_texts(const std::vector<TextSource>& sources, const TextSou
   const Activity activity("reading the texts");
   show_status("reading the texts");
   SkippedDocuments skipped(options);
-  MemoryDocuments documents =
-      load_documents(sources, tokenizer, pool, {.field = options.field, .on_bad_document = skipped.handler()});
+  MemoryDocuments documents = load_documents(sources, tokenizer, pool, skipped.read_options());
   clear_status();
   skipped.report();
   return documents;

@@ -1,6 +1,9 @@
 #include "cli/text_sources.h"
 
 #include <algorithm>
+#include <map>
+#include <sys/stat.h>
+#include <utility>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -16,10 +19,12 @@ for standard input. Standard input is read as JSON lines if it begins with "{", 
 holds one document per line, in the field "text" (--field names another one). A .json file is a list of such
 objects or of strings. A .txt, .md or source file is one document; above 1 MiB it is cut at blank lines into
 pieces of at most 1 MiB. Every file may be compressed (.gz, .zst), and may be in UTF-8 or UTF-16. Parquet files
-must be converted first; the error says how. An empty file gives a warning.
+and UTF-32 must be converted first; the error says how. Warnings name an empty file, a file that is named twice
+(its documents count twice), and the number of documents whose text is empty.
 
 A document that cannot be read stops the command, and the error names the file and line. --on-error skip
-skips such documents, and lists them at the end.)";
+skips such documents, and lists them at the end. If a file is cut short or damaged (.gz, .zst), the whole
+documents before the damage are kept, and the rest of the file is skipped.)";
 
 namespace {
 
@@ -39,6 +44,27 @@ void add_sources_of(const std::string& what, const std::string& domain, std::vec
     const std::string own = found.domain.empty() ? domain_of(file) : found.domain;
     sources.push_back({.file = file, .domain = valid_utf8(domain.empty() ? own : domain)});
   }
+}
+
+/// A file may be named again by another path, by a link, or by a pattern and a folder.
+void warn_of_repeated_files(const std::vector<TextSource>& sources) {
+  std::map<std::pair<dev_t, ino_t>, const TextSource*> first;
+  std::string named;
+  int64_t repeated = 0;
+  for (const TextSource& source : sources) {
+    struct stat info {};
+    if (source.file == kStandardInput || ::stat(source.file.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) continue;
+    const auto [found, added] = first.try_emplace(std::pair(info.st_dev, info.st_ino), &source);
+    if (added || repeated++ > 0) continue;
+    const fs::path& before = found->second->file;
+    named =
+        source.file == before ? before.string() : fmt::format("{} (also as {})", before.string(), source.file.string());
+  }
+  if (repeated == 0) return;
+  log_warning(
+      "{} is named more than once{}, so its documents count more than once; name each file once if you do not "
+      "want that",
+      named, repeated > 1 ? fmt::format(", like {} other files", repeated - 1) : "");
 }
 
 }  // namespace
@@ -75,15 +101,21 @@ std::vector<TextSource> text_sources(const TextSourceOptions& options) {
   const auto from_input = std::count_if(sources.begin(), sources.end(),
                                         [](const TextSource& source) { return source.file == kStandardInput; });
   if (from_input > 1) fail_usage("standard input (-) is named {} times, but can be read once", from_input);
+  warn_of_repeated_files(sources);
   return sources;
 }
 
-std::function<void(const std::string& error)> SkippedDocuments::handler() {
-  if (!skip_) return {};
-  return [this](const std::string& error) {
+ReadOptions SkippedDocuments::read_options() {
+  ReadOptions options{.field = field_};
+  options.on_empty_document = [this](const std::string& where) {
+    if (empty_++ == 0) first_empty_ = where;
+  };
+  if (!skip_) return options;
+  options.on_bad_document = [this](const std::string& error) {
     ++count_;
     if (errors_.size() < kMostListed) errors_.push_back(error);
   };
+  return options;
 }
 
 SkippedDocuments::~SkippedDocuments() {
@@ -95,9 +127,10 @@ SkippedDocuments::~SkippedDocuments() {
 
 void SkippedDocuments::report() {
   reported_ = true;
+  if (count_ + empty_ > 0) clear_status();
+  if (empty_ > 0) log_warning("{} documents are empty and were left out; the first is {}", empty_, first_empty_);
   if (count_ == 0) return;
-  clear_status();
-  log_warning("{} documents could not be read and were skipped:", count_);
+  log_warning("{} documents or parts of files could not be read and were skipped:", count_);
   for (const std::string& error : errors_) log_info("  {}", error);
   if (count_ > static_cast<int64_t>(errors_.size()))
     log_info("  and {} more", count_ - static_cast<int64_t>(errors_.size()));

@@ -27,29 +27,33 @@ void add_text_options(CLI::App& command, TextSourceOptions& options);
 void add_text_source_options(CLI::App& command, TextSourceOptions& options);
 
 /// The files with their domains, first those without a label, in the given order. There is at least one; all exist and
-/// are readable. Prints which files of a folder are ignored.
+/// are readable. Prints which files of a folder are ignored, and which are named more than once.
 std::vector<TextSource> text_sources(const TextSourceOptions& options);
 
-/// Documents that were skipped.
+/// Documents that were skipped, or are empty.
 class SkippedDocuments {
  public:
-  explicit SkippedDocuments(const TextSourceOptions& options) : skip_(options.on_error == "skip") {}
+  explicit SkippedDocuments(const TextSourceOptions& options)
+      : field_(options.field), skip_(options.on_error == "skip") {}
   /// Reports what was not reported yet: an error has ended the reading.
   ~SkippedDocuments();
   SkippedDocuments(const SkippedDocuments&) = delete;
   SkippedDocuments& operator=(const SkippedDocuments&) = delete;
 
-  /// Receives the errors under --on-error skip; empty under stop.
-  std::function<void(const std::string& error)> handler();
+  /// Reads the field of `options`. Errors come here under --on-error skip, and end the reading under stop. Places of
+  /// empty documents come here always.
+  ReadOptions read_options();
   /// Writes their number, and the errors of up to kMostListed, to standard error.
   void report();
 
  private:
   static constexpr size_t kMostListed = 1000;
 
+  std::string field_;
   bool skip_;
   bool reported_ = false;
-  int64_t count_ = 0;
+  int64_t count_ = 0, empty_ = 0;
+  std::string first_empty_;
   std::vector<std::string> errors_;
 };
 

@@ -77,7 +77,7 @@ void train(const TrainFlags& flags) {
   ThreadPool pool(flags.threads);
   TokenizerTrainer trainer(flags.trainer, pool);
   SkippedDocuments skipped(flags.sources);
-  const ReadOptions options{.field = flags.sources.field, .on_bad_document = skipped.handler()};
+  const ReadOptions options = skipped.read_options();
   for (const TextSource& source : sources) {
     show_status(fmt::format("counting words of {}", source.file.string()));
     int64_t documents = 0;

@@ -43,7 +43,10 @@ class Batch {
         pass_over(item, options);
         continue;
       }
-      if (item.text_bytes == 0) continue;
+      if (item.text_bytes == 0) {
+        if (options.read.on_empty_document) options.read.on_empty_document(item.document.where);
+        continue;
+      }
       ++report.documents[item.source];
       if (item.ids.empty()) {
         ++report.without_tokens;

@@ -1,55 +1,78 @@
 #include "data/json_values.h"
 
-#include "base/error.h"
+#include <fmt/format.h>
 
 namespace moe {
 namespace {
 
 constexpr size_t kMostBytes = size_t{256} << 20;  // of one value
 
-bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+bool is_space(int c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+bool is_bracket(int c) { return c == '{' || c == '}' || c == '[' || c == ']'; }
 
 class ValueScanner {
  public:
-  ValueScanner(TextWindow& window, const std::string& name) : window_(window), name_(name) {}
+  ValueScanner(TextWindow& window, const std::function<void(const JsonPart&)>& function)
+      : window_(window), function_(function) {}
 
-  void run(const std::function<void(std::string_view, int64_t)>& function) {
+  void run() {
     const bool list = next() == '[';
     if (list) step();
     for (bool first = true;; first = false) {
       int c = next();
       if (list && c == ']') {
         step();
-        if (next() != kEnd) fail_here("text after the list");
+        if (next() != kEnd) report("text after the list", line_);
         return;
       }
       if (!list && c == kEnd) return;
-      if (list && !first) {
-        if (c != ',') fail_here(c == kEnd ? "the end of the file inside the list" : "no comma between two elements");
+      if (list && !first && c == ',') {
         step();
         c = next();
+      } else if (list && !first && c != kEnd) {
+        report("no comma between two elements", line_);
       }
-      if (c == kEnd) fail_here("the end of the file inside the list");
-      if (c != '{' && c != '"') fail_here("neither an object nor a string");
-      value(function);
+      if (c == kEnd) return report("the end of the file inside the list", line_);
+      if (c == ',' || c == '}' || c == ']') {
+        report("no value where one is expected", line_);
+        if (c == '}' || !list) step();
+        continue;
+      }
+      if (!(c == '{' || c == '"' || c == '[' ? bracketed() : bare())) return;
     }
   }
 
  private:
   static constexpr int kEnd = -1;
 
+  void report(std::string_view found, int64_t line) {
+    if (!window_.damage().empty()) return;  // the file has more text, which cannot be read
+    function_({.mistake = fmt::format("{}:{}: not valid JSON: {}; expected a list of objects or strings, or objects "
+                                      "one after the other",
+                                      window_.name(), line, found)});
+  }
+
+  void forget() {
+    window_.take(at_);
+    at_ = 0;
+  }
+
   // The next character that is not white space, without taking it.
   int next() {
     for (;;) {
-      while (at_ < window_.text().size()) {
-        const char c = window_.text()[at_];
-        if (!is_space(c)) return static_cast<unsigned char>(c);
-        step();
-      }
-      window_.take(at_);
-      at_ = 0;
+      const int c = here();
+      if (!is_space(c)) return c;
+      step();
+    }
+  }
+
+  // The character at at_.
+  int here() {
+    while (at_ >= window_.text().size()) {
+      if (!in_value_) forget();
       if (!window_.extend()) return kEnd;
     }
+    return static_cast<unsigned char>(window_.text()[at_]);
   }
 
   void step() {
@@ -57,53 +80,74 @@ class ValueScanner {
     ++at_;
   }
 
-  void value(const std::function<void(std::string_view, int64_t)>& function) {
-    window_.take(at_);
-    at_ = 0;
-    const int64_t begins_on = line_;
-    int64_t depth = 0;
-    bool in_string = false;
-    for (;;) {
-      if (at_ >= window_.text().size()) {
-        if (at_ > kMostBytes) fail_here("a value of more than 256 MiB");
-        if (!window_.extend()) fail_here("the end of the file inside a value");
-        continue;
-      }
-      const char c = window_.text()[at_];
-      step();
-      if (in_string && c == '\\') {
-        escaped_ = !escaped_;
-        continue;
-      }
-      const bool quote = c == '"' && !escaped_;
-      escaped_ = false;
-      if (quote) in_string = !in_string;
-      if (!in_string && (c == '{' || c == '[')) ++depth;
-      if (!in_string && (c == '}' || c == ']')) --depth;
-      if (depth <= 0 && !in_string) break;
-    }
-    function(window_.text().substr(0, at_), begins_on);
-    window_.take(at_);
-    at_ = 0;
+  // A number, a name, or text that is no JSON. The caller refuses all of them.
+  bool bare() {
+    return value([&](int c) { return is_space(c) || is_bracket(c) || c == ',' || c == '"'; }, true);
   }
 
-  [[noreturn]] void fail_here(const char* found) const {
-    fail("{}:{}: not valid JSON: {}; expected a list of objects or strings, or objects one after the other", name_,
-         line_, found);
+  // An object, a list or a string.
+  bool bracketed() {
+    int64_t depth = 0;
+    bool in_string = false, escaped = false, done = false;
+    return value(
+        [&](int c) {
+          if (done) return true;
+          if (in_string && c == '\\') {
+            escaped = !escaped;
+            return false;
+          }
+          if (c == '"' && !escaped) in_string = !in_string;
+          escaped = false;
+          if (!in_string && (c == '{' || c == '[')) ++depth;
+          if (!in_string && (c == '}' || c == ']')) --depth;
+          done = depth <= 0 && !in_string;
+          if (done) step();
+          return done;
+        },
+        false);
+  }
+
+  // Reads a value up to the character where `ends` is true. Returns false if the file ends before.
+  template <class Ends>
+  bool value(Ends ends, bool may_end_with_file) {
+    forget();
+    in_value_ = true;
+    const int64_t begins_on = line_;
+    bool too_long = false;
+    for (;;) {
+      const int c = here();
+      if (c == kEnd && may_end_with_file && window_.damage().empty()) break;
+      if (c == kEnd) {
+        report("a value that begins here and has no end", begins_on);
+        return false;
+      }
+      if (ends(c)) break;
+      step();
+      if (at_ < kMostBytes) continue;
+      too_long = true;  // the rest is read to find the next value, and not kept
+      forget();
+    }
+    in_value_ = false;
+    if (too_long) {
+      report("a value of more than 256 MiB", begins_on);
+    } else {
+      function_({.value = window_.text().substr(0, at_), .line = begins_on});
+    }
+    forget();
+    return true;
   }
 
   TextWindow& window_;
-  const std::string& name_;
+  const std::function<void(const JsonPart&)>& function_;
   size_t at_ = 0;  // in the window
   int64_t line_ = 1;
-  bool escaped_ = false;  // after a backslash in a string
+  bool in_value_ = false;
 };
 
 }  // namespace
 
-void for_each_json_value(TextWindow& window, const std::string& name,
-                         const std::function<void(std::string_view value, int64_t line)>& function) {
-  ValueScanner(window, name).run(function);
+void for_each_json_value(TextWindow& window, const std::function<void(const JsonPart&)>& function) {
+  ValueScanner(window, function).run();
 }
 
 }  // namespace moe

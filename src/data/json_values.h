@@ -10,11 +10,17 @@
 
 namespace moe {
 
-/// Calls `function` with the text of each value and the number of its first line, in order. Memory holds one value.
-/// This function only looks for the ends of values, by brackets and quotes; the caller parses what is inside. Between
-/// values, only white space and a list's punctuation are allowed. A file that ends inside a value is an error. Errors
-/// use `name`.
-void for_each_json_value(TextWindow& window, const std::string& name,
-                         const std::function<void(std::string_view value, int64_t line)>& function);
+/// A value of the file, or a mistake between values.
+struct JsonPart {
+  std::string_view value = {};  ///< its text; valid during the call
+  int64_t line = 0;             ///< its first line
+  std::string mistake = {};     ///< one sentence with file and line; then there is no value
+};
+
+/// Calls `function` for each value and each mistake, in order. Memory holds one value. This function only looks for the
+/// ends of values, by brackets and quotes; the caller parses what is inside, and decides which kinds of values it
+/// accepts. Between values, only white space and a list's punctuation are allowed. After a mistake in the punctuation
+/// the next value is read. Nothing is read after a list, nor after a value that has no end.
+void for_each_json_value(TextWindow& window, const std::function<void(const JsonPart&)>& function);
 
 }  // namespace moe

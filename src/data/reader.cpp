@@ -27,6 +27,12 @@ std::string field_names(const Json& object) {
   return names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "));
 }
 
+std::string_view kind_of(const Json& value) {
+  if (value.is_null()) return "null";
+  if (value.is_boolean()) return "true or false";
+  return value.is_array() ? "a list" : "a number";
+}
+
 using RawFunction = std::function<void(RawDocument, uint64_t)>;
 
 std::string name_of(const fs::path& path) { return path == kStandardInput ? "standard input" : path.string(); }
@@ -38,17 +44,42 @@ RawDocument json_document(std::string_view value, const std::string& name, int64
   return {.bytes = std::move(bytes), .is_json = true, .where = fmt::format("{}:{}", name, line)};
 }
 
-void read_json_lines(TextWindow& window, const std::string& name, const RawFunction& function) {
+RawDocument unreadable(const std::string& name, std::string error) {
+  return {.bytes = {}, .is_json = false, .where = name, .error = std::move(error)};
+}
+
+// Takes everything up to the end of the line, in pieces. Returns false at the end of the file.
+bool skip_line(TextWindow& window) {
+  for (;;) {
+    const size_t end = window.text().find('\n');
+    if (end != std::string_view::npos) {
+      window.take(end + 1);
+      return true;
+    }
+    window.take(window.text().size());
+    if (!window.extend()) return false;
+  }
+}
+
+void read_json_lines(TextWindow& window, const RawFunction& function) {
+  const std::string& name = window.name();
   size_t searched = 0;
   for (int64_t line_number = 1;;) {
     const size_t end = window.text().find('\n', searched);
+    if (std::min(end, window.text().size()) > kMaxLineBytes) {
+      function(unreadable(name, fmt::format("{}:{}: this line has more than {} MiB, expected one document a line; "
+                                            "split the document or the file",
+                                            name, line_number, kMaxLineBytes >> 20)),
+               window.consumed());
+      if (!skip_line(window)) return;
+      searched = 0;
+      ++line_number;
+      continue;
+    }
     if (end == std::string_view::npos) {
       searched = window.text().size();
-      if (searched > kMaxLineBytes) {
-        fail("{}:{}: this line has more than {} MiB, expected one document a line; split the document or the file",
-             name, line_number, kMaxLineBytes >> 20);
-      }
       if (window.extend()) continue;
+      if (!window.damage().empty()) return;  // the line is not whole
     }
     const std::string_view line = window.text().substr(0, end);
     if (!is_blank(line)) function(json_document(line, name, line_number), window.consumed());
@@ -59,9 +90,11 @@ void read_json_lines(TextWindow& window, const std::string& name, const RawFunct
   }
 }
 
-void read_json(TextWindow& window, const std::string& name, const RawFunction& function) {
-  for_each_json_value(window, name, [&](std::string_view value, int64_t line) {
-    function(json_document(value, name, line), window.consumed());
+void read_json(TextWindow& window, const RawFunction& function) {
+  for_each_json_value(window, [&](const JsonPart& part) {
+    function(part.mistake.empty() ? json_document(part.value, window.name(), part.line)
+                                  : unreadable(window.name(), part.mistake),
+             window.consumed());
   });
 }
 
@@ -79,13 +112,14 @@ size_t cut_of(std::string_view text) {
   return kTextPieceBytes;
 }
 
-void read_text(TextWindow& window, const std::string& name, const RawFunction& function) {
+void read_text(TextWindow& window, const RawFunction& function) {
   for (;;) {
     while (window.text().size() <= kTextPieceBytes && window.extend()) {}
     const std::string_view text = window.text();
     if (text.empty()) return;
+    if (text.size() <= kTextPieceBytes && !window.damage().empty()) return;  // the piece is not whole
     const size_t size = text.size() <= kTextPieceBytes ? text.size() : cut_of(text);
-    function({.bytes = std::string(text.substr(0, size)), .is_json = false, .where = name}, window.consumed());
+    function({.bytes = std::string(text.substr(0, size)), .is_json = false, .where = window.name()}, window.consumed());
     window.take(size);
   }
 }
@@ -194,6 +228,7 @@ std::optional<std::string> text_quickly(const std::string& value, const std::str
 }  // namespace
 
 std::string RawDocument::text(const std::string& field) const {
+  if (!error.empty()) throw Error(error);
   if (!is_json) return bytes;
   if (auto quick = text_quickly(bytes, field)) return std::move(*quick);
   Json value;
@@ -202,7 +237,9 @@ std::string RawDocument::text(const std::string& field) const {
          mistake->byte + 1, mistake->reason, field);
   }
   if (value.is_string()) return std::move(value.get_ref<std::string&>());
-  if (!value.is_object()) fail("{}: this line is not a JSON object, expected one with a field {:?}", where, field);
+  if (!value.is_object()) {
+    fail("{}: this is not a JSON object but {}, expected an object with a field {:?}", where, kind_of(value), field);
+  }
   const auto text = value.find(field);
   if (text == value.end()) {
     fail("{}: this object has no field {:?} (its fields: {}); name the one that holds the document with --field", where,
@@ -214,15 +251,19 @@ std::string RawDocument::text(const std::string& field) const {
 
 void for_each_raw_document(const fs::path& path, const RawFunction& function) {
   check_document_file(path);
-  const std::string name = name_of(path);
-  TextWindow window(path, name);
+  TextWindow window(path, name_of(path));
   DocumentFormat format = format_of(path);
   if (path == kStandardInput) {
     format = begins_with_an_object(window) ? DocumentFormat::json_lines : DocumentFormat::text;
   }
-  if (format == DocumentFormat::json_lines) return read_json_lines(window, name, function);
-  if (format == DocumentFormat::json) return read_json(window, name, function);
-  read_text(window, name, function);
+  if (format == DocumentFormat::json_lines) {
+    read_json_lines(window, function);
+  } else if (format == DocumentFormat::json) {
+    read_json(window, function);
+  } else {
+    read_text(window, function);
+  }
+  if (!window.damage().empty()) function(unreadable(window.name(), window.damage()), window.consumed());
 }
 
 void for_each_document(const fs::path& path, const DocumentFunction& function, const ReadOptions& options) {
@@ -234,7 +275,8 @@ void for_each_document(const fs::path& path, const DocumentFunction& function, c
       if (!options.on_bad_document) throw;
       return options.on_bad_document(error.what());
     }
-    if (!text.empty()) function(text, bytes_read);
+    if (!text.empty()) return function(text, bytes_read);
+    if (options.on_empty_document) options.on_empty_document(document.where);
   });
 }
 

@@ -10,6 +10,9 @@
 /// "-": standard input, read as .jsonl where it begins with "{", else as .txt.
 /// Each may be plain or compressed (.txt.gz, .jsonl.zst, ...) and in UTF-8 or UTF-16 (formats/utf16.h). A byte order
 /// mark at the beginning is dropped, and documents without text are skipped.
+///
+/// What cannot be read takes its place among the documents, as an error. If a file is cut short or damaged, these are
+/// the whole documents before the damage, then one error for the rest of the file.
 
 #include <cstdint>
 #include <functional>
@@ -34,13 +37,17 @@ struct RawDocument {
   bool is_json = false;
   /// "FILE:LINE" of a JSON value, for errors; else FILE.
   std::string where;
+  /// If it is not empty, there is no document: this sentence says what could not be read.
+  std::string error = {};
 
-  /// The document's text; "" if it has none. For a JSON object this is its member `field`. Any thread may call it.
+  /// The document's text; "" if it has none. For a JSON object this is its member `field`. Throws `error`. Any thread
+  /// may call it.
   std::string text(const std::string& field = "text") const;
 };
 
 /// Calls `function` for each document of the file, in order, without decoding it. text() decodes, so several threads
-/// can share that work. Documents without text are passed too.
+/// can share that work. Documents without text, and what cannot be read, are passed too. Throws if the file is missing
+/// or its name says nothing about its kind.
 void for_each_raw_document(const fs::path& path, const std::function<void(RawDocument, uint64_t bytes_read)>& function);
 
 /// Options of for_each_document.
@@ -49,6 +56,8 @@ struct ReadOptions {
   /// Receives the error of a document that cannot be read; reading then continues with the next document. If it is
   /// empty, the error is thrown.
   std::function<void(const std::string& error)> on_bad_document = {};
+  /// Receives the place ("FILE:LINE") of a document whose text is empty. May be empty.
+  std::function<void(const std::string& where)> on_empty_document = {};
 };
 
 /// Receives the bytes of one document, which are valid during the call, and the number of bytes read so far of the file

@@ -13,17 +13,18 @@ namespace {
 constexpr size_t kBatchBytes = size_t{8} << 20;
 
 struct Encoded {
-  std::vector<int32_t> ids;
+  bool empty = false;  // no text, or none that the tokenizer keeps
+  std::vector<int32_t> ids = {};
   int64_t scored_bytes = 0;
-  std::exception_ptr error;
+  std::exception_ptr error = nullptr;
 };
 
 Encoded encode(const RawDocument& raw, const Tokenizer& tokenizer, const std::string& field) {
   const std::string text = raw.text(field);
-  if (text.empty()) return {};
+  if (text.empty()) return {.empty = true};
   const std::vector<int32_t> ids = tokenizer.encode(text, {.add_special = false});
-  if (ids.empty()) return {};
-  Encoded document{.ids = {}, .scored_bytes = scored_bytes(text, ids, tokenizer), .error = {}};
+  if (ids.empty()) return {.empty = true};
+  Encoded document{.empty = false, .ids = {}, .scored_bytes = scored_bytes(text, ids, tokenizer), .error = {}};
   if (tokenizer.bos()) document.ids.push_back(*tokenizer.bos());
   document.ids.insert(document.ids.end(), ids.begin(), ids.end());
   if (tokenizer.eos()) document.ids.push_back(*tokenizer.eos());
@@ -50,9 +51,11 @@ void add_encoded(std::vector<RawDocument>& waiting, const Tokenizer& tokenizer, 
       encoded[index].error = std::current_exception();
     }
   });
-  for (Encoded& document : encoded) {
+  for (size_t i = 0; i < encoded.size(); ++i) {
+    Encoded& document = encoded[i];
     // Errors wait for their turn, so that the first error of the file is reported.
     if (document.error) rethrow_or_pass_over(document.error, options);
+    if (document.empty && options.on_empty_document) options.on_empty_document(waiting[i].where);
     if (!document.ids.empty()) documents.add(std::move(document.ids), domain, document.scored_bytes);
   }
   waiting.clear();

@@ -107,6 +107,7 @@ class GzipStream : public ByteStream {
 
   size_t read(char* data, size_t size) override {
     for (;;) {
+      if (!damage_.empty()) fail("{}", damage_);
       const auto available = input_->available();
       if (available.empty()) {
         if (!between_members_) fail_short(*input_);
@@ -139,8 +140,9 @@ class GzipStream : public ByteStream {
       between_members_ = true;
       ++members_;
     } else if (status != Z_OK && status != Z_BUF_ERROR) {
-      fail("{} is damaged: gzip data near byte {}: {}", input_->name(), input_->consumed(),
-           state_.msg != nullptr ? state_.msg : "unreadable");
+      // What was decoded before the damage is passed on first.
+      damage_ = fmt::format("{} is damaged: gzip data near byte {}: {}", input_->name(), input_->consumed(),
+                            state_.msg != nullptr ? state_.msg : "unreadable");
     }
     return limit - state_.avail_out;
   }
@@ -149,9 +151,12 @@ class GzipStream : public ByteStream {
   z_stream state_{};
   bool between_members_ = false;
   int64_t members_ = 0;
+  std::string damage_;
 };
 
 class ZstdStream : public ByteStream {
+  static constexpr size_t kFrameStart = 5;  // the bytes that tell the size of a frame's header
+
  public:
   explicit ZstdStream(std::unique_ptr<Input> input) : input_(std::move(input)), state_(ZSTD_createDStream()) {
     if (state_ == nullptr) fail("cannot start reading {}: no memory", input_->name());
@@ -162,8 +167,9 @@ class ZstdStream : public ByteStream {
 
   size_t read(char* data, size_t size) override {
     for (;;) {
+      // Block by block, as the library asks: with more at once, it drops the blocks before a damaged one.
       const auto available = input_->available();
-      ZSTD_inBuffer in{available.data(), available.size(), 0};
+      ZSTD_inBuffer in{available.data(), std::min(available.size(), wanted_), 0};
       ZSTD_outBuffer out{data, size, 0};
       // An empty input still gives what the state holds back. Between frames it would begin a frame, so it is not used
       // there.
@@ -175,6 +181,7 @@ class ZstdStream : public ByteStream {
              ZSTD_getErrorName(status));
       }
       frame_complete_ = status == 0;
+      wanted_ = frame_complete_ ? kFrameStart : status;
       if (out.pos > 0) return out.pos;
       if (available.empty() && !frame_complete_) fail_short(*input_);
     }
@@ -185,6 +192,7 @@ class ZstdStream : public ByteStream {
   std::unique_ptr<Input> input_;
   ZSTD_DStream* state_;
   bool frame_complete_ = false;
+  size_t wanted_ = kFrameStart;
 };
 
 bool is_gzip(const std::string& head) { return head.starts_with("\x1f\x8b"); }

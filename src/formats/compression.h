@@ -22,7 +22,8 @@ class ByteStream {
 
 /// Opens a file and decompresses it. Its first bytes decide how: gzip (also several members), Zstandard (several
 /// frames, also skippable ones, windows up to 2 GiB) or plain. A name that ends in .gz or .zst is refused if the
-/// content is neither. Cut or damaged files are refused when reading reaches the damage. Reads pipes too, and standard
+/// content is neither. Cut or damaged files are refused when reading reaches the damage: what was decoded before it is
+/// read first. Reads pipes too, and standard
 /// input for the path "-".
 std::unique_ptr<ByteStream> open_stream(const fs::path& path);
 

@@ -121,7 +121,7 @@ TEST_F(Reader, BadLinesAreNamedWithFileAndLine) {
       ":3: this object has no field \"text\" (its fields: none); name the one that holds the document with --field");
   EXPECT_EQ(refusal("d.jsonl", good + "{\"text\": 3}\n"), ":3: the field \"text\" is number, expected a string");
   EXPECT_EQ(refusal("e.jsonl", good + "[\"text\"]\n"),
-            ":3: this line is not a JSON object, expected one with a field \"text\"");
+            ":3: this is not a JSON object but a list, expected an object with a field \"text\"");
   EXPECT_THAT(refusal("f.jsonl", good + "{\"text\": \"\xff\xfe\"}\n"), HasSubstr(":3: this line is not valid JSON"));
   EXPECT_THAT(refusal("g.jsonl", good + "{\"text\": \"\\ud800\"}\n"), HasSubstr("surrogate"));
 }
@@ -135,13 +135,14 @@ TEST_F(Reader, AJsonFileIsAListOrOneObjectAfterTheOther) {
   EXPECT_THAT(documents("d.json", "[]"), IsEmpty());
   EXPECT_THAT(documents("e.json", " \n"), IsEmpty());
   EXPECT_THAT(refusal("f.json", "[{\"text\": \"one\"},\n {\"text\": \"two\""),
-              HasSubstr(":2: not valid JSON: the end of the file"));
+              HasSubstr(":2: not valid JSON: a value that begins here and has no end"));
   EXPECT_THAT(refusal("g.json", "[{\"text\": \"one\"}"),
               HasSubstr(":1: not valid JSON: the end of the file inside the list"));
   EXPECT_THAT(refusal("h.json", "[{\"text\": \"one\"} {\"text\": \"two\"}]"), HasSubstr("no comma"));
   EXPECT_THAT(refusal("i.json", "[{\"text\": \"one\"}]\n\n{}"), HasSubstr(":3: not valid JSON: text after the list"));
-  EXPECT_THAT(refusal("j.json", "[{\"text\": \"one\"},\n 3]"), HasSubstr(":2: not valid JSON: neither"));
-  EXPECT_THAT(refusal("k.json", "[{\"text\": \"one\"},]"), HasSubstr("neither an object nor a string"));
+  EXPECT_THAT(refusal("j.json", "[{\"text\": \"one\"},\n 3]"),
+              HasSubstr(":2: this is not a JSON object but a number, expected"));
+  EXPECT_THAT(refusal("k.json", "[{\"text\": \"one\"},]"), HasSubstr("no value where one is expected"));
   EXPECT_THAT(refusal("l.json", "[\n{\"text\": \"one\", }]"), HasSubstr(":2: this line is not valid JSON"));
   std::string list;
   for (int i = 0; i < 30000; ++i) list += fmt::format("{}{{\"text\": \"document {}\"}}", i == 0 ? "[" : ",\n", i);
@@ -174,6 +175,110 @@ TEST_F(Reader, WhatCannotBeReadIsPassedOverOnDemand) {
   }
 }
 
+TEST_F(Reader, TheNeighboursOfAWrongElementOfAListAreRead) {
+  const auto read = [&](const std::string& content) {
+    std::vector<std::string> found;
+    int errors = 0;
+    const ReadOptions options{.on_bad_document = [&](const std::string&) { ++errors; }};
+    for_each_document(
+        file("a.json", content), [&](std::string_view text, uint64_t) { found.emplace_back(text); }, options);
+    return std::pair(found, errors);
+  };
+  const std::string one = "{\"text\": \"one\"}", two = "{\"text\": \"two\"}";
+  for (const char* wrong : {"3", "-1.5e3", "null", "true", "[1, [2]]", "nonsense", "{\"text\": 3}",
+                            "{\"other\": \"x\"}", "{\"text\": bad}", "{1}"}) {
+    for (const std::string& content :
+         {fmt::format("[{},{},{}]", one, wrong, two), fmt::format("[{}\n, {}\n, {}, {}]", one, wrong, two, wrong),
+          fmt::format("[{},{},{}]", wrong, one, two), fmt::format("{}\n{}\n{}", one, wrong, two)}) {
+      const auto [found, errors] = read(content);
+      EXPECT_THAT(found, ElementsAre("one", "two")) << content;
+      EXPECT_GE(errors, 1) << content;
+    }
+  }
+  for (const std::string& content :
+       {fmt::format("[{} {}]", one, two), fmt::format("[{},, {}]", one, two), fmt::format("[,{}, {}]", one, two),
+        fmt::format("[{}, {},]", one, two), fmt::format("[{}, {}] x", one, two), fmt::format("[{}, {}", one, two),
+        fmt::format("[{}, {}, {{\"text\": \"three", one, two), fmt::format("{} , {}", one, two),
+        fmt::format("{}}} {}", one, two)}) {
+    const auto [found, errors] = read(content);
+    EXPECT_THAT(found, ElementsAre("one", "two")) << content;
+    EXPECT_EQ(errors, 1) << content;
+  }
+}
+
+TEST_F(Reader, WholeDocumentsBeforeADamageAreRead) {
+  std::string lines, list = "[", text;
+  for (int i = 0; i < 40000; ++i) {
+    const std::string object = fmt::format("{{\"text\": \"document {} {}\"}}", i, i * 7919 % 10007);
+    lines += object + "\n";
+    list += (i == 0 ? "" : ",\n") + object;
+  }
+  while (text.size() < 3 * kTextPieceBytes) text += fmt::format("line {}\n\n", text.size() * 7919 % 100003);
+  const auto read = [&](const std::string& name, const std::string& content, std::vector<std::string>& errors) {
+    std::vector<std::string> found;
+    const ReadOptions options{.on_bad_document = [&](const std::string& error) { errors.push_back(error); }};
+    for_each_document(
+        file(name, content), [&](std::string_view each, uint64_t) { found.emplace_back(each); }, options);
+    return found;
+  };
+  const std::vector<std::pair<std::string, std::string>> kinds = {
+      {"a.jsonl", lines}, {"a.json", list + "]"}, {"a.txt", text}};
+  for (const auto& [name, content] : kinds) {
+    std::vector<std::string> none;
+    const std::vector<std::string> whole = read(name, content, none);
+    for (const bool gzip : {true, false}) {
+      const std::string packed = gzip ? test::gzip(content) : test::zstd(content);
+      const std::string full_name = name + (gzip ? ".gz" : ".zst");
+      std::string wrong_sum = packed, wrong_middle = packed;
+      wrong_sum[packed.size() - (gzip ? 8 : 4)] ^= 1;
+      wrong_middle[packed.size() / 2] ^= 0x55;
+      for (const std::string& damaged : {wrong_sum, packed.substr(0, packed.size() - 2), wrong_middle,
+                                         packed.substr(0, packed.size() / 2), packed.substr(0, 12)}) {
+        std::vector<std::string> errors;
+        const std::vector<std::string> found = read(full_name, damaged, errors);
+        SCOPED_TRACE(fmt::format("{} of {} bytes: {} of {}", full_name, damaged.size(), found.size(), whole.size()));
+        EXPECT_GE(errors.size(), 1u);
+        EXPECT_THAT(errors.back(), HasSubstr(full_name));
+        ASSERT_LE(found.size(), whole.size());
+        if (damaged == wrong_sum || damaged.size() == packed.size() - 2) {
+          EXPECT_GE(found.size() + 1, whole.size());  // the last piece of a text may not be whole
+        }
+        if (damaged != wrong_middle) {  // its text may have changed before the damage is seen
+          EXPECT_EQ(errors.size(), 1u);
+          EXPECT_TRUE(std::equal(found.begin(), found.end(), whole.begin()));
+        }
+      }
+    }
+  }
+  EXPECT_THAT(refusal("b.jsonl.gz", test::gzip(lines).substr(0, 1000)), HasSubstr("is cut short"));
+}
+
+TEST_F(Reader, ALineThatIsTooLongIsPassedOver) {
+  std::vector<std::string> found, errors;
+  const ReadOptions options{.on_bad_document = [&](const std::string& error) { errors.push_back(error); }};
+  const std::string line = "{\"text\": \"" + std::string(kMaxLineBytes + 100, 'x') + "\"}\n";
+  const std::string lines = "{\"text\": \"one\"}\n" + line + "{\"text\": \"two\"}\nno\n";
+  for (const char* name : {"a.jsonl.zst", "a.json.zst"}) {
+    found.clear(), errors.clear();
+    for_each_document(
+        file(name, test::zstd(lines)), [&](std::string_view text, uint64_t) { found.emplace_back(text); }, options);
+    EXPECT_THAT(found, ElementsAre("one", "two"));
+    ASSERT_EQ(errors.size(), 2u);
+    EXPECT_THAT(errors[0], HasSubstr(":2: "));
+    EXPECT_THAT(errors[0], HasSubstr("more than 256 MiB"));
+    EXPECT_THAT(errors[1], HasSubstr(":4: "));
+  }
+}
+
+TEST_F(Reader, EmptyTextsAreTold) {
+  std::vector<std::string> places;
+  const ReadOptions options{.on_empty_document = [&](const std::string& where) { places.push_back(where); }};
+  const fs::path path = file("a.jsonl", "{\"text\": \"\"}\n\n{\"text\": \"one\"}\n{\"text\": \"\"}");
+  for_each_document(
+      path, [](std::string_view, uint64_t) {}, options);
+  EXPECT_THAT(places, ElementsAre(path.string() + ":1", path.string() + ":4"));
+}
+
 TEST_F(Reader, Utf16IsDecodedWithAndWithoutAByteOrderMark) {
   const std::string text = "{\"text\": \"a\u00e9\u4e2d\U0001F600\"}\r\n{\"text\": \"two\"}\n";
   const auto wide = [](std::string_view utf8, bool big_endian) {
@@ -190,6 +295,16 @@ TEST_F(Reader, Utf16IsDecodedWithAndWithoutAByteOrderMark) {
     }
     return bytes;
   };
+  // Without a mark: no four ASCII characters at the beginning, a short text, letters whose bytes are ASCII.
+  for (const std::string other : {"\u201cYes,\u201d he said.\n", "\u4e2d\u6587\u6587\u672c\u3002\n\u4e2d\n", "Hi\n",
+                                  "\u0434\u0430 \u0438 \u043d\u0435\u0442\n", "\u00e9t\u00e9 \U0001F600\n"}) {
+    EXPECT_THAT(documents("little.txt", wide(other, false)), ElementsAre(other));
+    EXPECT_THAT(documents("big.txt", wide(other, true)), ElementsAre(other));
+  }
+  for (const std::string& kept :
+       {std::string("abc\0def\0abc\0", 12), std::string("a\0", 2), std::string("caf\xe9\0x", 6)}) {
+    EXPECT_THAT(documents("kept.txt", kept), ElementsAre(kept));
+  }
   for (const bool big_endian : {false, true}) {
     const std::string mark = big_endian ? "\xFE\xFF" : "\xFF\xFE";
     for (const std::string& bytes : {mark + wide(text, big_endian), wide(text, big_endian)}) {
@@ -206,6 +321,8 @@ TEST_F(Reader, Utf16IsDecodedWithAndWithoutAByteOrderMark) {
     EXPECT_THAT(refusal("d.txt", mark + wide("\U0001F600", big_endian).substr(0, 2)), HasSubstr("surrogates"));
   }
   EXPECT_THAT(refusal("e.txt", std::string("\xFF\xFE\0\0a\0\0\0", 8)), HasSubstr("is UTF-32"));
+  EXPECT_THAT(refusal("e.txt", std::string("a\0\0\0\xac\x20\0\0", 8)), HasSubstr("iconv -f UTF-32LE"));
+  EXPECT_THAT(refusal("e.txt", std::string("\0\0\x4e\x2d\0\x01\xf6\0\0", 9)), HasSubstr("iconv -f UTF-32BE"));
   EXPECT_THAT(documents("f.txt", std::string("a\0b", 3)), ElementsAre(std::string("a\0b", 3)));
 }
 

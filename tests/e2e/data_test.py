@@ -180,7 +180,7 @@ class DataTest(unittest.TestCase):
                         + lines("three").encode() + lines("four").encode())
         self.assertIn(f"{gap}:2: this line is not valid JSON", self.refused(gap))
         result = self.data(gap, "--on-error", "skip")
-        self.assertIn("1 documents could not be read", result.stderr)
+        self.assertIn("1 documents or parts of files could not be read", result.stderr)
         self.assertIn(f"{gap}:2: ", result.stderr)
         self.assertEqual(self.description()["documents"], 2)
 
@@ -190,11 +190,51 @@ class DataTest(unittest.TestCase):
         for command in (["data", "--tokenizer", self.shared / "tokenizer", "--out", self.base / "out"],
                         ["tokenizer", "train", "--vocab-size", 280, "--out", self.base / "tok"]):
             result = moe(*command, "--on-error", "skip", bad)
-            self.assertIn("2 documents could not be read", result.stderr)
+            self.assertIn("2 documents or parts of files could not be read", result.stderr)
             self.assertIn(f"{bad}:2: ", result.stderr)
             self.assertIn(f"{bad}:3: ", result.stderr)
         self.data(bad, "--field", "body", "--on-error", "skip", out="body")
         self.assertEqual(self.description("body")["documents"], 1)
+
+    def test_what_can_be_read_of_damaged_files_is_kept(self):
+        text = "".join(json.dumps({"text": f"document {i}, a text of some words"}) + "\n" for i in range(20000)).encode()
+        packed = gzip.compress(text)
+        damaged = self.file("cut.jsonl.gz", packed[: len(packed) // 2])
+        wrong_sum = self.file("sum.jsonl.gz", packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:])
+        mixed = self.file("list.json", '[{"text": "one of three"}, 5, {"text": "two of three"}, null, {"text": "three of three"}]')
+        for bad in (damaged, wrong_sum, mixed):
+            self.assertIn(str(bad), self.refused(bad))
+        said = self.data(damaged, wrong_sum, mixed, "--on-error", "skip").stderr
+        self.assertIn("4 documents or parts of files could not be read and were skipped", said)
+        for place in (f"{damaged} is cut short", f"{wrong_sum} is damaged", f"{mixed}:1: this is not a JSON object but a number",
+                      f"{mixed}:1: this is not a JSON object but null"):
+            self.assertIn(place, said)
+        documents = self.description()["documents"]
+        self.assertGreater(documents, 20000 + 5000)
+        self.assertLess(documents, 20000 + 20000)
+        train = moe("tokenizer", "train", "--vocab-size", 300, "--on-error", "skip", "--out", self.base / "tok", damaged, mixed)
+        self.assertIn("3 documents or parts of files could not be read", train.stderr)
+
+    def test_empty_documents_are_counted(self):
+        text = self.file("text.jsonl", lines("one", "", "two") + "\n" + lines(""))
+        for command in (["data", "--tokenizer", self.shared / "tokenizer", "--out", self.base / "out"],
+                        ["tokenizer", "train", "--vocab-size", 280, "--out", self.base / "tok"]):
+            self.assertIn(f"2 documents are empty and were left out; the first is {text}:2\n", moe(*command, text).stderr)
+        self.assertEqual(self.description()["documents"], 2)
+
+    def test_a_file_that_is_named_twice_is_a_warning(self):
+        text = self.file("folder/text.jsonl", lines("one", "two"))
+        other = self.file("folder/other.jsonl", lines("three"))
+        os.link(text, self.base / "hard.jsonl")
+        os.symlink(text, self.base / "soft.jsonl")
+        for i, (again, name) in enumerate(((text, text), (self.base / "hard.jsonl", f"{text} (also as {self.base}/hard.jsonl)"),
+                                           (self.base / "soft.jsonl", f"{text} (also as {self.base}/soft.jsonl)"),
+                                           (self.base / "folder", text), (f"{self.base}/*/text.jsonl", text))):
+            said = self.data(text, again, out=f"out-{i}").stderr
+            self.assertEqual(said.count("more than once,"), 1, said)
+            self.assertIn(f"{name} is named more than once, so", said)
+        self.assertIn("is named more than once, like 1 other files, so", self.data(text.parent, text, other, out="both").stderr)
+        self.assertNotIn("more than once", self.data(text, other, out="once").stderr)
 
     def test_names_that_are_not_utf_8_are_shown_with_a_replacement(self):
         name = os.fsencode(self.base) + b"/caf\xe9.jsonl"
