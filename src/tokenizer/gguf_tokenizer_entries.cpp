@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "tokenizer/gguf_pre_tokenizers.h"
 #include "tokenizer/sentencepiece.h"
 #include "tokenizer/tokenizer_files.h"
@@ -175,13 +176,19 @@ std::vector<GgufEntry> gguf_tokenizer_entries(const fs::path& tokenizer, int64_t
   const auto add = [&](const char* key, GgufValue value) {
     entries.push_back({std::string("tokenizer.ggml.") + key, std::move(value)});
   };
+  if (files.normalizer.has_normal_form()) {
+    log_warning(
+        "{}: its normal form of Unicode (normalizer) is left out: a GGUF file cannot say it, and llama.cpp does not "
+        "apply it; text in another form gets other ids there",
+        where);
+  }
   if (characters) {
     make_sentencepiece(files, pieces, where);
     add("pre", GgufValue::text("default"));
     add("add_space_prefix", GgufValue::boolean(has_blank_before(files, where)));
     add("scores", scores(pieces));
   } else {
-    if (!files.normalizer.empty()) cannot(where, "it changes text before it is cut (normalizer)");
+    if (!files.normalizer.has_normal_forms_only()) cannot(where, "it changes text before it is cut (normalizer)");
     add("pre", GgufValue::text(pre_name(files, where)));
     add("merges", merges_of(files.model));
   }

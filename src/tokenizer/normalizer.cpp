@@ -1,5 +1,7 @@
 #include "tokenizer/normalizer.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace moe {
@@ -48,8 +50,11 @@ void Normalizer::add(const Json& node, const std::string& where) {
     const std::string from = json_string(pattern, "String", where);
     if (from.empty()) fail("{}: the normalizer Replace has an empty pattern", where);
     steps_.push_back({.from = from, .to = json_string(node, "content", where)});
+  } else if (const auto form = normal_form_named(type)) {
+    steps_.push_back({.form = form});
   } else {
-    fail("{}: the normalizer {} is not supported (supported: Sequence, Prepend, Replace)", where, type);
+    fail("{}: the normalizer {} is not supported (supported: Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD)", where,
+         type);
   }
 }
 
@@ -75,10 +80,25 @@ void Normalizer::add_metaspace(const Json& node, const std::string& where) {
                     .prefix = scheme == "always" ? Prefix::if_absent : Prefix::if_absent_at_start});
 }
 
+bool Normalizer::has_normal_form() const {
+  return std::any_of(steps_.begin(), steps_.end(), [](const Step& step) { return step.form.has_value(); });
+}
+
+bool Normalizer::has_normal_forms_only() const {
+  return std::all_of(steps_.begin(), steps_.end(), [](const Step& step) { return step.form.has_value(); });
+}
+
+bool Normalizer::keeps(std::string_view text) const {
+  return std::all_of(steps_.begin(), steps_.end(),
+                     [&](const Step& step) { return step.form && is_surely_normal(text, *step.form); });
+}
+
 std::string Normalizer::apply(std::string_view given, bool at_start) const {
   std::string text(given);
   for (const Step& step : steps_) {
-    if (!step.from.empty()) {
+    if (step.form) {
+      if (!is_surely_normal(text, *step.form)) text = normalized(text, *step.form);
+    } else if (!step.from.empty()) {
       replace_all(text, step.from, step.to);
     } else if (!text.empty()) {
       const bool present = step.prefix != Prefix::always && text.starts_with(step.to);

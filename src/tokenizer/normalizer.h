@@ -1,11 +1,14 @@
 #pragma once
-/// Changes of text before it is cut into words: what vocabularies of characters need to see their blanks.
+/// Changes of text before it is cut into words: Unicode's normal forms, and what vocabularies of characters need to see
+/// their blanks.
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "formats/json.h"
+#include "tokenizer/normal_form.h"
 
 namespace moe {
 
@@ -27,6 +30,12 @@ class Normalizer {
   static Normalizer of_sentencepiece(bool prefix);
 
   bool empty() const { return steps_.empty(); }
+  /// True if one of the steps is a normal form.
+  bool has_normal_form() const;
+  /// True if no step is anything else.
+  bool has_normal_forms_only() const;
+  /// True if apply() surely gives `text` itself; much faster than apply().
+  bool keeps(std::string_view text) const;
 
   /// `at_start`: nothing of the text precedes this part.
   std::string apply(std::string_view text, bool at_start) const;
@@ -35,8 +44,9 @@ class Normalizer {
   enum class Prefix { always, if_absent, if_absent_at_start };
 
   struct Step {
-    std::string from, to;  // if `from` is empty, `to` is put before the text
+    std::string from = {}, to = {};  // if `from` is empty, `to` is put before the text
     Prefix prefix = Prefix::always;
+    std::optional<NormalForm> form = std::nullopt;  // then this is all that the step does
   };
 
   void add(const Json& node, const std::string& where);

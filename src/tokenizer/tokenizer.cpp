@@ -178,7 +178,7 @@ void Tokenizer::State::encode_text(std::string_view text, bool specials_are_text
     if (part.id >= 0) return ids.append(part.id);
     const bool first = part.text.data() == text.data();
     std::string_view outer = part.text;
-    if (!files.normalizer.empty()) outer = normalized = files.normalizer.apply(outer, first);
+    if (!files.normalizer.keeps(outer)) outer = normalized = files.normalizer.apply(outer, first);
     second_pass.split(outer, specials_are_text, [&](const AddedTokenMatcher::Part& inner) {
       if (inner.id >= 0) return ids.append(inner.id);
       if (files.marks.empty()) return encode_plain(inner.text, scratch, ids);

@@ -114,7 +114,7 @@ TEST(Characters, WhatIsMissingOrNotSupportedIsNamed) {
     json[Json::json_pointer(pointer)] = value;
     return error_of<Error>([&] { make_tokenizer(json); });
   };
-  EXPECT_THAT(refusal("/normalizer", {{"type", "NFKC"}}), HasSubstr("the normalizer NFKC is not supported"));
+  EXPECT_THAT(refusal("/normalizer", {{"type", "Nmt"}}), HasSubstr("the normalizer Nmt is not supported"));
   EXPECT_THAT(refusal("/decoder", {{"type", "WordPiece"}}), HasSubstr("the decoder WordPiece is not supported"));
   EXPECT_THAT(refusal("/decoder/decoders/3/start", 2), HasSubstr("removes 2 blanks"));
   EXPECT_THAT(refusal("/pre_tokenizer", {{"type", "Metaspace"}, {"replacement", "_"}}), HasSubstr("another character"));

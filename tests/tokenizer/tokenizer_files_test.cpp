@@ -58,7 +58,8 @@ TEST(TokenizerFiles, ABadConfigIsNamedAsTheConfig) {
 }
 
 TEST(TokenizerFiles, UnsupportedComponentsAreNamed) {
-  EXPECT_THAT(refusal_with("/normalizer", {{"type", "NFC"}}), HasSubstr("the normalizer NFC is not supported"));
+  EXPECT_THAT(refusal_with("/normalizer", {{"type", "BertNormalizer"}}),
+              HasSubstr("the normalizer BertNormalizer is not supported"));
   EXPECT_THAT(refusal_with("/normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "Lowercase"}}}}}),
               HasSubstr("the normalizer Lowercase"));
   EXPECT_THAT(refusal_with("/decoder", {{"type", "Metaspace"}}), HasSubstr("the decoder Metaspace"));
