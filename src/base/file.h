@@ -63,6 +63,7 @@ class FileWriter {
 };
 
 /// Appends to a file that grows during a run, such as a log. Every write goes to the system at once.
+/// For one thread at a time.
 class FileAppender {
  public:
   /// Opens the file, or creates it.

@@ -19,7 +19,7 @@ void check_output_file_in(const fs::path& folder, const std::string& name);
 void check_disk_space(const fs::path& path, int64_t bytes);
 
 /// Writes a folder that is complete or absent. Files go to a temporary folder beside it, and commit() renames that
-/// folder. Without commit() it is removed.
+/// folder. Without commit() it is removed. For one thread at a time.
 class FolderWriter {
  public:
   /// Creates the temporary folder and the target's parents. Refuses a target that another process is writing.

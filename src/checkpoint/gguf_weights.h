@@ -12,7 +12,7 @@ namespace moe {
 
 /// The weights of a GGUF file, or of the first of several, mapped. The constructor checks the metadata and every
 /// tensor: a missing, extra or wrongly shaped one, or one of a type that this program does not work with, is an error
-/// that names it.
+/// that names it. Several threads may read it.
 class GgufWeights final : public WeightSource {
  public:
   explicit GgufWeights(const fs::path& path);

@@ -56,6 +56,7 @@ const Piece& piece_with(const std::vector<Piece>& pieces, int64_t element) {
 }
 
 /// The weights of a model folder, mapped. The constructor checks config.json and every tensor as load_weights() does.
+/// Several threads may read it.
 class FolderWeights final : public WeightSource {
  public:
   explicit FolderWeights(const fs::path& folder);
@@ -77,7 +78,7 @@ class FolderWeights final : public WeightSource {
 };
 
 /// The initial values of training (docs/paper.md section 1), with the config's initializer_range. Models with hash
-/// tables are refused, because their tables depend on a dataset.
+/// tables are refused, because their tables depend on a dataset. Several threads may read it.
 class InitialWeights final : public WeightSource {
  public:
   InitialWeights(const ModelConfig& config, uint64_t seed);

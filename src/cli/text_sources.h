@@ -30,7 +30,7 @@ void add_text_source_options(CLI::App& command, TextSourceOptions& options);
 /// are readable. Prints which files of a folder are ignored, and which are named more than once.
 std::vector<TextSource> text_sources(const TextSourceOptions& options);
 
-/// Documents that were skipped, or are empty.
+/// Documents that were skipped, or are empty. For one thread at a time.
 class SkippedDocuments {
  public:
   explicit SkippedDocuments(const TextSourceOptions& options)

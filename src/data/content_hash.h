@@ -8,6 +8,7 @@
 namespace moe {
 
 /// Add documents one after the other. The division into shards does not matter. It does not protect against forgery.
+/// For one thread at a time.
 class ContentHash {
  public:
   void add_tokens(std::span<const int32_t> ids) {

@@ -26,6 +26,7 @@ class Documents {
 };
 
 /// Documents in memory, for the evaluation of text files and for tests.
+/// Several threads may read it when it is complete.
 class MemoryDocuments : public Documents {
  public:
   /// Returns the index of the domain. Adds a new domain.
@@ -52,6 +53,7 @@ class MemoryDocuments : public Documents {
 };
 
 /// Documents 0, n, 2 n, ... of other documents, which must outlive it.
+/// Several threads may read it if they may read `all`.
 class EveryNth : public Documents {
  public:
   EveryNth(const Documents& all, int64_t n) : all_(all), n_(n) {}

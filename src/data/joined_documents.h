@@ -8,7 +8,7 @@
 namespace moe {
 
 /// The documents of `parts`, one part after the other. The parts must outlive it. Parts with a domain of the same name
-/// share the domain.
+/// share the domain. Several threads may read it if they may read the parts.
 class JoinedDocuments : public Documents {
  public:
   explicit JoinedDocuments(std::vector<const Documents*> parts);

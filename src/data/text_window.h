@@ -14,7 +14,7 @@
 
 namespace moe {
 
-/// The bytes after those already taken. More are read on demand.
+/// The bytes after those already taken. More are read on demand. For one thread at a time.
 class TextWindow {
  public:
   /// Errors call the file `name`. Nothing is opened before the first extend().

@@ -34,6 +34,7 @@ struct GgufTensor {
 /// A file mapped into memory. The constructor checks everything: the header, keys and names (UTF-8, none twice), value
 /// types, shapes, that rows are whole blocks, and that the tensors fill the rest of the file in their alignment without
 /// overlap, gap or remainder. The error is one sentence that names the file and the key or tensor.
+/// Several threads may read it.
 class GgufFile {
  public:
   explicit GgufFile(const fs::path& path);

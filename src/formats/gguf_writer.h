@@ -14,7 +14,7 @@
 namespace moe {
 
 /// Writes a file tensor by tensor, in the declared order, holding none of them; complete or absent. The same
-/// declaration and bytes give the same file.
+/// declaration and bytes give the same file. For one thread at a time.
 class GgufWriter {
  public:
   struct Declaration {

@@ -35,6 +35,7 @@ Json parse_json(std::string_view text, std::string_view name);
 Json read_json(const fs::path& path);
 
 /// What reads a document part by part, members in the document's order: derive from it, answer false to stop.
+/// For one thread at a time.
 class JsonParts : public nlohmann::json_sax<Json> {
  public:
   bool parse_error(size_t position, const std::string& last, const Json::exception& error) final;

@@ -62,6 +62,7 @@ class SafetensorsFile {
 /// Writes a file tensor by tensor, in the declared order, and keeps none of them. The file is complete or absent. The
 /// same declarations and bytes give the same file. The data begins at a multiple of 64 bytes, and tensors follow each
 /// other without gaps. So if types are mixed and later readers map the file, declare wider types first.
+/// For one thread at a time.
 class SafetensorsWriter {
  public:
   struct Declaration {

@@ -21,6 +21,7 @@
 
 namespace moe {
 
+/// For one thread at a time.
 class Settings {
  public:
   /// No settings: every key has its default.

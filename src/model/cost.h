@@ -15,6 +15,7 @@ constexpr std::array kParameterKinds{ParameterKind::embedding,      ParameterKin
                                      ParameterKind::light_router,   ParameterKind::router_state,
                                      ParameterKind::routed_experts, ParameterKind::shared_experts};
 
+/// Several threads may read it.
 class ParameterCounts {
  public:
   explicit ParameterCounts(const ModelConfig& config);

@@ -15,6 +15,7 @@ namespace moe {
 /// The types of operands.
 inline constexpr TypeSet kDataTypes{DType::f64, DType::f32, DType::bf16};
 
+/// For one thread at a time.
 class Checker {
  public:
   template <class Op>

@@ -13,6 +13,7 @@
 
 namespace moe {
 
+/// For one thread at a time.
 class ComparingBackend final : public EachOp<ComparingBackend> {
  public:
   /// The largest ||found - expected|| / ||expected|| of an output that counts as equal, by the stored type of the

@@ -14,6 +14,7 @@ int64_t flops(const Op&) {
   return 0;  // only products are counted; the time of element-wise work depends on its memory traffic
 }
 
+/// For one thread at a time.
 class CountingBackend final : public EachOp<CountingBackend> {
  public:
   struct Cost {

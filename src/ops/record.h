@@ -11,7 +11,7 @@
 namespace moe {
 
 /// While it records, it waits for the device after each operation. So the time of an asynchronous backend is counted
-/// for the right operation, but such a backend becomes much slower.
+/// for the right operation, but such a backend becomes much slower. For one thread at a time.
 class RecordingBackend final : public EachOp<RecordingBackend> {
  public:
   struct Record {

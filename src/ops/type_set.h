@@ -8,6 +8,7 @@
 
 namespace moe {
 
+/// Several threads may read it.
 class TypeSet {
  public:
   constexpr TypeSet(std::initializer_list<DType> types) {

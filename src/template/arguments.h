@@ -12,7 +12,7 @@
 namespace moe::jinja {
 
 /// Assigns each argument to its parameter. Throws an Error if there are too many, if a name is unknown or given twice,
-/// or if one of the first `required` is missing. Errors call the function `function`.
+/// or if one of the first `required` is missing. Errors call the function `function`. For one thread at a time.
 class Bound {
  public:
   Bound(const Arguments& arguments, std::string_view function, std::initializer_list<std::string_view> parameters,

@@ -36,7 +36,7 @@ void need_room(uint64_t bytes);
 /// The number of steps for reading or making this much text.
 inline uint64_t text_steps(uint64_t bytes) { return 1 + bytes / 16; }
 
-/// The bytes of a value, released when it ends.
+/// The bytes of a value, released when it ends. For one thread at a time.
 class Charge {
  public:
   Charge() = default;

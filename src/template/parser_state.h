@@ -11,6 +11,7 @@
 
 namespace moe::jinja {
 
+/// For one thread at a time.
 class ParserState {
  public:
   explicit ParserState(std::string_view source) : tokens_(lex(source)) {}
@@ -83,7 +84,7 @@ std::vector<ExpressionPointer> parts_of(Parts... parts) {
   return all;
 }
 
-/// Parses expressions, with jinja2's grammar.
+/// Parses expressions, with jinja2's grammar. For one thread at a time.
 class ExpressionParser : public ParserState {
  public:
   using ParserState::ParserState;

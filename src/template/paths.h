@@ -8,6 +8,7 @@
 namespace moe::jinja {
 
 /// The path in a filter's argument `attribute`: text, an integer, or none for the value itself.
+/// Several threads may read it.
 class Path {
  public:
   Path() = default;

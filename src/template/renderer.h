@@ -25,6 +25,7 @@ using ScopePointer = std::shared_ptr<Scope>;
 
 enum class Flow : uint8_t { normal, leave_loop, next_round };
 
+/// For one thread at a time.
 class Renderer {
  public:
   Renderer(const Parsed& parsed, const Value& variables, const RenderOptions& options);

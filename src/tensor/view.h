@@ -15,7 +15,7 @@ namespace moe {
 
 constexpr int kMaxRank = 4;
 
-/// Up to four sizes, outermost first.
+/// Up to four sizes, outermost first. Several threads may read it.
 class Shape {
  public:
   Shape() = default;

@@ -25,6 +25,7 @@ struct AddedToken {
 };
 
 /// Finds one set of added tokens: leftmost first, and the longest among those that start at the same place.
+/// Several threads may search with it.
 class AddedTokenMatcher {
  public:
   explicit AddedTokenMatcher(std::vector<AddedToken> tokens);

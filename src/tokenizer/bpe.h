@@ -45,6 +45,7 @@ struct BpeScratch {
   std::vector<uint64_t> heap;
 };
 
+/// Several threads may encode with it, each with its own scratch.
 class Bpe {
  public:
   explicit Bpe(const BpeModel& model);

@@ -12,7 +12,7 @@
 
 namespace moe {
 
-/// A set of code points, in pages of 256 bits. Equal pages are stored once.
+/// A set of code points, in pages of 256 bits. Equal pages are stored once. Several threads may read it.
 class CharacterSet {
  public:
   explicit CharacterSet(const unicode::Ranges& ranges);

@@ -9,6 +9,7 @@
 namespace moe {
 
 /// While it exists, the vector is longer than the written ids. Its destructor cuts off the rest.
+/// For one thread at a time.
 class IdWriter {
  public:
   /// About `expected` ids will follow.

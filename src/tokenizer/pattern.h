@@ -34,6 +34,7 @@ struct WordsAndOthers {
 /// a last line end; white space except the last character before a word; white space.
 extern const std::string_view kTrainedPattern;
 
+/// Several threads may match with it, each with its own scratch.
 class Pattern {
  public:
   /// An expression in Oniguruma's syntax. The way of matching does not change what it matches.

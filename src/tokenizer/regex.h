@@ -27,6 +27,7 @@ class RegexScratch {
   std::unique_ptr<State> state_;
 };
 
+/// Several threads may match with it, each with its own scratch.
 class Regex {
  public:
   /// Compiles a pattern in Oniguruma's syntax.

@@ -9,7 +9,7 @@
 namespace moe {
 
 /// Holds documents of at most `max_bytes` together: those with the smallest hashes, so that every file gives about its
-/// share.
+/// share. For one thread at a time.
 class TextSample {
  public:
   explicit TextSample(uint64_t max_bytes) : max_bytes_(max_bytes) {}

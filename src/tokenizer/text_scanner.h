@@ -33,7 +33,7 @@ inline constexpr std::array<uint8_t, 128> kAsciiKinds = [] {
   return kinds;
 }();
 
-/// A text and the tables for reading it. Positions are pointers into it.
+/// A text and the tables for reading it. Positions are pointers into it. Several threads may read it.
 class TextScanner {
  public:
   using Position = const uint8_t*;

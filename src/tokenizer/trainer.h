@@ -35,6 +35,7 @@ struct TrainerOptions {
   int64_t max_bytes = 0;        ///< bytes of text to count; if there is more text, a sample is counted; 0: all text
 };
 
+/// For one thread at a time.
 class TokenizerTrainer {
  public:
   /// A vocabulary that is too small for the bytes and special tokens is a usage error. `pool` must outlive the trainer.

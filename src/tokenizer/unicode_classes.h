@@ -67,6 +67,7 @@ inline constexpr Kinds kLineEnds = kinds(line_end);
 inline constexpr Kinds kSpaces = kinds(Zs, Zl, Zp, control_space, line_end);
 
 /// The kind of every code point up to U+10FFFF, in pages of 256. Equal pages are stored once.
+/// Several threads may read it.
 class KindTable {
  public:
   KindTable();

@@ -8,6 +8,7 @@
 
 namespace moe {
 
+/// For one thread at a time.
 class WordCounts {
  public:
   struct Word {

@@ -66,7 +66,7 @@ inline constexpr std::array kOptimizers{&kAdamW, &kMuon};
 /// AdamW, for what an optimiser of matrices leaves out.
 extern const UpdateRule kAdamWRule;
 
-/// The state of the optimiser and its steps, for all parameters of a run.
+/// The state of the optimiser and its steps, for all parameters of a run. For one thread at a time.
 class Optimizer {
  public:
   /// Takes its state from `memory`. `table` and `memory` must outlive this object.

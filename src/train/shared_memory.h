@@ -15,7 +15,7 @@
 namespace moe {
 
 /// A backend that passes each operation on and finds the smallest lead: the maximum over all operations of the height
-/// of the stack minus the offset of the lowest gradient written so far.
+/// of the stack minus the offset of the lowest gradient written so far. For one thread at a time.
 class SharingWatch final : public EachOp<SharingWatch> {
  public:
   explicit SharingWatch(Backend& inner) : inner_(inner) {}

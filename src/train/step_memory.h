@@ -36,6 +36,7 @@ struct MemoryPlan {
 };
 
 /// Owns the memory of a step: one arena for each lifetime, and the views that last for the whole run.
+/// For one thread at a time.
 class StepMemory {
  public:
   /// Allocates the planned bytes. Without a plan the device must be a null device, and peaks() makes the plan.

@@ -10,6 +10,7 @@
 namespace moe::cpu {
 
 /// Scratch of a fixed size for each worker, allocated once. It uses only address space until an operation writes to it.
+/// Each worker thread uses its own part.
 class Scratch {
  public:
   explicit Scratch(int workers);

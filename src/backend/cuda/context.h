@@ -30,7 +30,7 @@ inline int processors(const Context& context) {
   return forced_processors() > 0 ? forced_processors() : context.multiprocessors;
 }
 
-/// Gives parts of the workspace to one operation, each aligned to 256 bytes.
+/// Gives parts of the workspace to one operation, each aligned to 256 bytes. For one thread at a time.
 class Carver {
  public:
   Carver(const Context& context, const char* operation) : rest_(context.workspace), operation_(operation) {}

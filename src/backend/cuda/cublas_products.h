@@ -15,6 +15,7 @@
 
 namespace moe::cuda {
 
+/// For one thread at a time.
 class CublasProducts {
  public:
   CublasProducts();

@@ -16,6 +16,7 @@ namespace moe::cuda {
 /// why_no_cuda() (backend/cuda/cuda_backend.h).
 std::string why_no_device();
 
+/// For one thread at a time.
 class CudaDevice final : public Device {
  public:
   CudaDevice();

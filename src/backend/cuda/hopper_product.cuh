@@ -26,7 +26,7 @@ template <int columns, Ending ending>
 constexpr int kTileColumns = ending == Ending::swiglu ? columns / 2 : columns;
 
 /// This block's tiles, one of those that each turn names for the blocks of a pair; outside c for a last one alone. What
-/// a table says of the next tile is asked for when the one before begins.
+/// a table says of the next tile is asked for when the one before begins. Each thread of a block has its own.
 template <Grouping grouping, int columns>
 class MyTiles {
  public:
