@@ -18,6 +18,8 @@
 #include "cli/text_sources.h"
 #include "cli/token_ids.h"
 #include "cli/tokenizer_compare.h"
+#include "cli/tokenizer_import.h"
+#include "cli/tokenizer_output.h"
 #include "data/reader.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/trainer.h"
@@ -61,18 +63,8 @@ struct TrainFlags {
   int threads = 0;
 };
 
-/// Every file that says what a tokenizer does: one that is left beside a new tokenizer.json would change its ids.
-void refuse_another_tokenizer(const fs::path& folder) {
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json",
-                           "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja"}) {
-    if (!path_exists(folder / name)) continue;
-    fail("{} already holds a tokenizer ({}); choose another folder, or remove the old one", folder.string(), name);
-  }
-}
-
 void train(const TrainFlags& flags) {
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) check_output_file_in(flags.out, name);
-  refuse_another_tokenizer(flags.out);
+  check_tokenizer_output(flags.out);
   const std::vector<TextSource> sources = text_sources(flags.sources);
   ThreadPool pool(flags.threads);
   TokenizerTrainer trainer(flags.trainer, pool);
@@ -207,6 +199,7 @@ void add_tokenizer_commands(CLI::App& app) {
   add_decode(*command);
   add_apply_template_command(*command);
   add_tokenizer_compare_command(*command);
+  add_tokenizer_import_command(*command);
 }
 
 }  // namespace moe

@@ -89,6 +89,12 @@ const GgufPreTokenizer* find_gguf_pre_tokenizer(std::string_view name) {
   return found == std::end(kKnown) ? nullptr : found;
 }
 
+std::string gguf_pre_tokenizer_names() {
+  std::string names;
+  for (const GgufPreTokenizer& known : kKnown) names += (names.empty() ? "" : ", ") + std::string(known.name);
+  return names;
+}
+
 const GgufPreTokenizer* gguf_pre_tokenizer_of(const Json& pre_tokenizer, bool ignore_merges, const std::string& where) {
   Expressions expressions;
   if (!add_expressions(pre_tokenizer, where, expressions)) return nullptr;

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "formats/json.h"
@@ -21,6 +22,9 @@ inline constexpr std::string_view kSingleDigits = "digits";
 
 /// Null if this program does not know the name.
 const GgufPreTokenizer* find_gguf_pre_tokenizer(std::string_view name);
+
+/// All names, separated by commas.
+std::string gguf_pre_tokenizer_names();
 
 /// The name for the "pre_tokenizer" of a tokenizer.json; null if there is none.
 const GgufPreTokenizer* gguf_pre_tokenizer_of(const Json& pre_tokenizer, bool ignore_merges, const std::string& where);

@@ -3,6 +3,7 @@
 A new command without a line in `command_lines` fails `test_every_command_is_known` of output_test.py.
 """
 
+import base64
 import functools
 import itertools
 import json
@@ -72,6 +73,8 @@ class SmallRun:
         self.study_file.write_text(RUN_FILE.format(folder=base) + STUDY.format(folder=base))
         self.variables = base / "variables.json"
         self.variables.write_text(json.dumps({"messages": [{"role": "user", "content": "Hello"}]}))
+        self.ranks = base / "bytes.tiktoken"
+        self.ranks.write_text("".join(f"{base64.b64encode(bytes([byte])).decode()} {byte}\n" for byte in range(256)))
         self.trained = moe("train", self.run_file)
         moe("study", "run", self.study_file)
         self.run, self.model = base / "run", base / "run" / "latest"
@@ -89,6 +92,7 @@ class SmallRun:
         return {
             ("tokenizer", "train"): ["--vocab-size", 290, "--out", self.new(), self.text],
             ("tokenizer", "compare"): [self.model, self.text],
+            ("tokenizer", "import"): [self.ranks, "--words", "gpt-2", "--special", "<|end|>=256", "--out", self.new()],
             ("tokenizer", "encode"): ["--tokenizer", self.model],
             ("tokenizer", "apply-template"): ["--tokenizer", self.model, "--variables", self.variables],
             ("tokenizer", "decode"): ["--tokenizer", self.model],
