@@ -27,7 +27,7 @@ using Bounds = std::map<std::string, Reals>;
 
 /// How a backend computes.
 enum class Arithmetic {
-  f32,     ///< everything between inputs and outputs in f32
+  plain,   ///< everything between inputs and outputs in f32
   tensor,  ///< products of bf16 operands on tensor cores: attention rounds what it multiplies again to bf16 in between
   pairs,   ///< the same for products of pairs of bf16 on a CPU, in cached attention too
 };
@@ -38,7 +38,7 @@ struct Reference {
   const Op& given;
   const Op& before;
   const Op& after;
-  Arithmetic arithmetic = Arithmetic::f32;
+  Arithmetic arithmetic = Arithmetic::plain;
 };
 
 Bounds bounds(const Reference<Gemm>& run);

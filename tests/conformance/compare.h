@@ -27,7 +27,7 @@ class Expected {
   }
 
   /// What is wrong with a backend's run, one sentence per field; empty if nothing is wrong.
-  std::vector<std::string> differences(const Placed<Op>& run, Arithmetic arithmetic = Arithmetic::f32) {
+  std::vector<std::string> differences(const Placed<Op>& run, Arithmetic arithmetic = Arithmetic::plain) {
     std::vector<std::string> result = run.buffers().damage();
     const Bounds& bounds = bounds_for(arithmetic);
     for (const auto& field : Op::fields()) {

@@ -47,7 +47,7 @@ Target cuda_target(CudaPath path) {
   Target target{.name = std::string("cuda ") + name(path),
                 .device = make_cuda_device(),
                 .variants = {},
-                .arithmetic = path == CudaPath::simt ? Arithmetic::f32 : Arithmetic::tensor,
+                .arithmetic = path == CudaPath::simt ? Arithmetic::plain : Arithmetic::tensor,
                 .batch_invariant = false};
   auto backend = std::make_unique<OnePath>(make_cuda_backend(*target.device), path);
   target.variants.push_back({.name = target.name, .pool = nullptr, .backend = std::move(backend)});
@@ -61,7 +61,7 @@ Target cpu_target(Isa isa) {
   Target target{.name = std::string("cpu ") + name(isa),
                 .device = make_cpu_device(),
                 .variants = {},
-                .arithmetic = multiplies_pairs(isa) ? Arithmetic::pairs : Arithmetic::f32};
+                .arithmetic = multiplies_pairs(isa) ? Arithmetic::pairs : Arithmetic::plain};
   for (const int threads : {1, 2}) {
     auto pool = std::make_unique<ThreadPool>(threads);
     auto backend = make_cpu_backend(*pool, isa);

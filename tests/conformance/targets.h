@@ -22,7 +22,7 @@ struct Target {
   std::string name;
   std::unique_ptr<Device> device;
   std::vector<Variant> variants;
-  Arithmetic arithmetic = Arithmetic::f32;
+  Arithmetic arithmetic = Arithmetic::plain;
   /// True if a row's bits do not depend on the number of rows, so that training and decoding give the same bits.
   /// Required of the CPU only.
   bool batch_invariant = true;
