@@ -187,7 +187,7 @@ void bench_machine(const MachineFlags& flags) {
                      {"copy_gb_per_s", 1e-9 * measure_copy(*compute.backend, *compute.device, bytes, flags.repeats)},
                      {"read_gb_per_s", 1e-9 * measure_read(*compute.backend, *compute.device, bytes, flags.repeats)}};
   if (flags.json) return print_output("{}\n", json_text(json, 2));
-  print_output("{}, {} threads, {:.1f} GiB\n", json.at("processor").get<std::string>(), compute.pool.size(),
+  print_output("{}, {}, {:.1f} GiB\n", json.at("processor").get<std::string>(), counted(compute.pool.size(), "thread"),
                json.at("memory_gib").get<double>());
   print_output("{:.1f} GFLOP/s f32 and {:.1f} GFLOP/s bf16 in a product of {} x {} matrices\n",
                json.at("product_f32_gflops").get<double>(), json.at("product_bf16_gflops").get<double>(), flags.product,

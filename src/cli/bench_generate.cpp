@@ -1,6 +1,7 @@
 #include "cli/bench_generate.h"
 
 #include "base/output.h"
+#include "base/units.h"
 #include "formats/json.h"
 #include "infer/generate.h"
 #include "measure/generation.h"
@@ -44,9 +45,9 @@ Json measure(const GenerateBenchFlags& flags, Compute& compute) {
 
 void print(const Json& j) {
   const auto number = [&](const char* key) { return j.at(key).get<double>(); };
-  print_output("{:.1f} M parameters in {}, {} threads\n", 1e-6 * number("parameters"), j.at("dtype").get<std::string>(),
-               j.at("threads").get<int>());
-  print_output("prompt of {} tokens   {:10.1f} tokens/s, {:.1f} GFLOP/s", j.at("prompt").get<int64_t>(),
+  print_output("{:.1f} M parameters in {}, {}\n", 1e-6 * number("parameters"), j.at("dtype").get<std::string>(),
+               counted(j.at("threads").get<int>(), "thread"));
+  print_output("prompt of {}   {:10.1f} tokens/s, {:.1f} GFLOP/s", counted(j.at("prompt").get<int64_t>(), "token"),
                number("prompt_tokens_per_s"), number("prompt_gflops"));
   if (!j.at("product_gflops").is_null()) {
     print_output(": {:.1f}% of a large product's {:.1f}", 100 * number("prompt_share_of_product"),

@@ -54,7 +54,7 @@ void choose_rows(StepFlags& flags, const Compute& compute) {
   const Microbatch chosen = choose_microbatch(run, facts_of(run, nullptr, nullptr, nullptr), place_of(*compute.device));
   flags.rows = chosen.rows;
   flags.recompute = chosen.recompute;
-  log_info("{} rows{}, as `moe train` would take here; --rows says otherwise", chosen.rows,
+  log_info("{}{}, as `moe train` would take here; --rows says otherwise", counted(chosen.rows, "row"),
            chosen.recompute ? ", with recompute" : "");
 }
 
@@ -136,9 +136,9 @@ void print_step(const Json& j) {
   const auto number = [&](const char* key) { return j.at(key).get<double>(); };
   print_output(
       "{:.1f} tokens/s ({:.3f} s a step: forward and backward {:.3f}, clip and AdamW {:.3f}; cpu seconds {:.3f}, "
-      "{} threads)\n",
+      "{})\n",
       number("tokens_per_s"), number("step_s"), number("forward_backward_s"), number("update_s"), number("cpu_s"),
-      j.at("threads").get<int>());
+      counted(j.at("threads").get<int>(), "thread"));
   print_output("{:.1f} GFLOP/s", number("gflops"));
   if (!j.at("share_of_product").is_null()) {
     print_output(", {:.1f}% of a large {} product's {:.1f} ({:.1f}% by the paper's convention)",

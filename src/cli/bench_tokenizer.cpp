@@ -33,9 +33,9 @@ Json training_json(const TokenizerBenchFlags& flags, ThreadPool& pool) {
 
 void print(const Json& j) {
   if (const Json& t = j.at("training"); !t.is_null()) {
-    print_output("training {} tokens on {:.1f} MB: {:.2f} s, {:.2f} GiB at the peak, {} threads\n",
+    print_output("training {} tokens on {:.1f} MB: {:.2f} s, {:.2f} GiB at the peak, {}\n",
                  t.at("tokens").get<int64_t>(), 1e-6 * t.at("bytes").get<double>(), t.at("seconds").get<double>(),
-                 t.at("peak_rss_gib").get<double>(), j.at("threads").get<int>());
+                 t.at("peak_rss_gib").get<double>(), counted(j.at("threads").get<int>(), "thread"));
   }
   if (const Json& e = j.at("encoding"); !e.is_null()) {
     print_output(

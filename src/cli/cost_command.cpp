@@ -156,17 +156,16 @@ void print_cost(const Json& j) {
                billions("total_params"), billions("activated_params"));
   print_output("of experts   {:.3f}B, of which a token uses {:.3f}B\n", billions("total_expert_params"),
                billions("activated_expert_params"));
-  print_output("a sequence   {} tokens: {:.4g} TFLOP by the paper's convention, {:.4g} as causal products\n",
-               j.at("sequence_length").get<int64_t>(), 1e-3 * billions("flops_per_sequence"),
+  print_output("a sequence   {}: {:.4g} TFLOP by the paper's convention, {:.4g} as causal products\n",
+               counted(j.at("sequence_length").get<int64_t>(), "token"), 1e-3 * billions("flops_per_sequence"),
                1e-3 * billions("flops_per_sequence_causal"));
   const Json& t = j.at("training");
   const auto part = [&](const char* key) { return t.at(key).get<double>(); };
   print_output(
       "training     {:.2f} GiB in {}: weights {:.2f}, gradients {:.2f}, optimizer {:.2f}, activations {:.2f}\n"
-      "             (microbatch of {} row{}{})\n",
+      "             (microbatch of {}{})\n",
       part("total_gib"), t.at("dtype").get<std::string>(), part("weights_gib"), part("gradients_gib"),
-      part("optimizer_gib"), part("activations_gib"), t.at("rows").get<int64_t>(),
-      t.at("rows").get<int64_t>() == 1 ? "" : "s",
+      part("optimizer_gib"), part("activations_gib"), counted(t.at("rows").get<int64_t>(), "row"),
       t.at("recompute").get<bool>() ? ", layers run again in backward" : "");
   for (const auto& [dtype, i] : j.at("inference").items()) {
     print_output(

@@ -8,6 +8,7 @@
 #include "base/output_path.h"
 #include "base/paths.h"
 #include "base/thread_pool.h"
+#include "base/units.h"
 #include "cli/commands.h"
 #include "cli/data_inspect.h"
 #include "cli/device_option.h"
@@ -107,8 +108,8 @@ void warn_of_empty_sources(const std::vector<TextSource>& sources, const BuildRe
     if (report.documents[i] == 0) log_warning("{} holds no document", sources[i].file.string());
   }
   if (report.without_tokens > 0) {
-    log_warning("{} documents gave no token, because the tokenizer drops all of their text; they are skipped",
-                report.without_tokens);
+    log_warning("{} gave no token, because the tokenizer drops all the text; skipped",
+                counted(report.without_tokens, "document"));
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/output.h"
+#include "base/units.h"
 #include "cli/number_option.h"
 #include "data/batch_source.h"
 #include "data/shards.h"
@@ -54,18 +55,19 @@ void inspect(const InspectFlags& flags) {
   const BatchSource source(dataset, {.sequence_length = flags.sequence_length, .rows_per_step = 1, .seed = flags.seed});
   const Batch batch = source.rows(flags.row, 0, 1);
   const auto pieces = source.row_of(flags.row, 0);
-  print_output("row {}: row {} of {} in epoch {}; {} documents, {} tokens, {} targets, {} padding\n", flags.row,
+  print_output("row {}: row {} of {} in epoch {}; {}, {}, {}, {} padding\n", flags.row,
                flags.row % source.rows_per_epoch(), source.rows_per_epoch(), flags.row / source.rows_per_epoch(),
-               pieces.size(), batch.num_tokens, batch.num_targets, flags.sequence_length - batch.num_tokens);
+               counted(pieces.size(), "document"), counted(batch.num_tokens, "token"),
+               counted(batch.num_targets, "target"), flags.sequence_length - batch.num_tokens);
   size_t at = 0;
   for (const Piece& piece : pieces) {
     const auto length = static_cast<size_t>(piece.length);
     const auto targets = std::count_if(batch.targets.begin() + static_cast<int64_t>(at),
                                        batch.targets.begin() + static_cast<int64_t>(at + length),
                                        [](int32_t target) { return target >= 0; });
-    print_output("\ndocument {} ({}), tokens {} to {} of {}, {} targets\n", piece.document,
+    print_output("\ndocument {} ({}), tokens {} to {} of {}, {}\n", piece.document,
                  dataset.domain_names()[static_cast<size_t>(dataset.domain(piece.document))], piece.begin,
-                 piece.begin + piece.length - 1, dataset.length(piece.document), targets);
+                 piece.begin + piece.length - 1, dataset.length(piece.document), counted(targets, "target"));
     if (flags.tokens) {
       print_tokens(tokenizer, batch, at, length);
     } else {

@@ -3,6 +3,7 @@
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cuda/cuda_backend.h"
 #include "base/error.h"
+#include "base/units.h"
 #include "cli/number_option.h"
 #include "nn/head.h"
 #include "ops/type_set.h"
@@ -47,7 +48,7 @@ Compute::Compute(DeviceKind wanted, int threads)
 std::string device_name(const Compute& compute) {
   const std::string name = compute.device->info().name;
   if (compute.kind == DeviceKind::cuda) return name;
-  return fmt::format("{}, {} thread{}", name, compute.pool.size(), compute.pool.size() == 1 ? "" : "s");
+  return fmt::format("{}, {}", name, counted(compute.pool.size(), "thread"));
 }
 
 void add_device_options(CLI::App& command, DeviceOptions& options) {

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/output.h"
+#include "base/units.h"
 #include "checkpoint/end_tokens.h"
 #include "checkpoint/open_model.h"
 #include "cli/commands.h"
@@ -97,9 +98,10 @@ void show_progress(const GenerationProgress& progress) {
 
 void report(const Continuation& result, const GenerationSpeed& speed) {
   clear_status();
-  log_info("\nprompt: {} tokens, {:.1f} tokens/s; continuation: {} tokens, {:.1f} tokens/s; {}", speed.prompt_tokens,
-           rate(speed.prompt_tokens, speed.prompt_seconds), result.ids.size(),
-           rate(speed.decode_tokens, speed.decode_seconds), text_of(result.reason));
+  log_info("\nprompt: {}, {:.1f} tokens/s; continuation: {}, {:.1f} tokens/s; {}",
+           counted(speed.prompt_tokens, "token"), rate(speed.prompt_tokens, speed.prompt_seconds),
+           counted(result.ids.size(), "token"), rate(speed.decode_tokens, speed.decode_seconds),
+           text_of(result.reason));
 }
 
 void generate_text(const GenerateFlags& flags) {
@@ -116,9 +118,9 @@ void generate_text(const GenerateFlags& flags) {
   const LoadedModel loaded(flags.model, weights, *compute.device, flags.switches);
   clear_status();
   if (!flags.quiet) {
-    log_info("{}: {:.1f} M parameters, {} layers, {} tokens in the vocabulary; {} on {}", flags.model,
-             1e-6 * static_cast<double>(count_elements(parameter_table(config))), config.num_hidden_layers,
-             tokenizer.id_count(), flags.dtype, device_name(compute));
+    log_info("{}: {:.1f} M parameters, {}, {} tokens in the vocabulary; {} on {}", flags.model,
+             1e-6 * static_cast<double>(count_elements(parameter_table(config))),
+             counted(config.num_hidden_layers, "layer"), tokenizer.id_count(), flags.dtype, device_name(compute));
     if (const std::string note = generation_note(config); !note.empty()) log_info("{}", note);
   }
   const Prompt prompt{.ids = encode_prompt(tokenizer, config, text, flags.parse_special)};

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/output.h"
+#include "base/units.h"
 #include "checkpoint/family.h"
 #include "checkpoint/open_model.h"
 #include "checkpoint/write_gguf.h"
@@ -117,8 +118,8 @@ void print_report(const Json& report) {
   print_output("parameters  {:.4f} billion, {:.4f} billion used for a token\n",
                1e-9 * static_cast<double>(number("parameters")),
                1e-9 * static_cast<double>(number("activated_parameters")));
-  print_output("layers      {}, {} of them with experts; width {}; {} heads of {}, {} of keys and values\n",
-               number("layers"), number("moe_layers"), number("hidden_size"), number("heads"), number("head_dim"),
+  print_output("layers      {}, {} of them with experts; width {}; {} of {}, {} of keys and values\n", number("layers"),
+               number("moe_layers"), number("hidden_size"), counted(number("heads"), "head"), number("head_dim"),
                number("key_value_heads"));
   if (number("routed_experts") > 0) {
     print_output("experts     {} routed, {} of them for a token; {} shared\n", number("routed_experts"),
@@ -129,8 +130,7 @@ void print_report(const Json& report) {
   for (const auto& [type, elements] : report["elements_by_type"].items()) {
     types += fmt::format("{}{} {}", types.empty() ? "" : ", ", elements.get<int64_t>(), type);
   }
-  print_output("weights     {} in {} file{}: {}\n", bytes_text(number("bytes")), number("files"),
-               number("files") == 1 ? "" : "s", types);
+  print_output("weights     {} in {}: {}\n", bytes_text(number("bytes")), counted(number("files"), "file"), types);
   print_output("tokenizer   {}\n", report["tokenizer"].get<std::string>());
   print_output("template    {}\n", report["chat_template"].get<std::string>());
   print_output("as GGUF     {}\n", report["gguf"].get<std::string>());

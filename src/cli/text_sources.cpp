@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/units.h"
 #include "base/utf8.h"
 #include "data/reader.h"
 #include "data/source_files.h"
@@ -128,9 +129,13 @@ SkippedDocuments::~SkippedDocuments() {
 void SkippedDocuments::report() {
   reported_ = true;
   if (count_ + empty_ > 0) clear_status();
-  if (empty_ > 0) log_warning("{} documents are empty and were left out; the first is {}", empty_, first_empty_);
+  if (empty_ > 0)
+    log_warning("{} empty and left out; the first is {}",
+                empty_ == 1 ? "1 document is" : fmt::format("{} documents are", empty_), first_empty_);
   if (count_ == 0) return;
-  log_warning("{} documents or parts of files could not be read and were skipped:", count_);
+  log_warning("{} could not be read and {} skipped:",
+              counted(count_, "document or part of a file", "documents or parts of files"),
+              count_ == 1 ? "was" : "were");
   for (const std::string& error : errors_) log_info("  {}", error);
   if (count_ > static_cast<int64_t>(errors_.size()))
     log_info("  and {} more", count_ - static_cast<int64_t>(errors_.size()));

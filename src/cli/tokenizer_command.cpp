@@ -9,6 +9,7 @@
 #include "base/output_path.h"
 #include "base/paths.h"
 #include "base/thread_pool.h"
+#include "base/units.h"
 #include "cli/apply_template.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
@@ -85,7 +86,7 @@ void train(const TrainFlags& flags) {
     clear_status();
     fail("there is no text in {}{}, so no tokenizer can be trained; check how the files were made",
          sources.front().file.string(),
-         sources.size() > 1 ? fmt::format(" nor in the {} files after it", sources.size() - 1) : "");
+         sources.size() > 1 ? fmt::format(" nor in the {} after it", counted(sources.size() - 1, "file")) : "");
   }
   show_status("merging");
   const Tokenizer tokenizer = trainer.finish();

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/output.h"
 #include "base/random.h"
+#include "base/units.h"
 #include "batch/batch.h"
 #include "checkpoint/open_model.h"
 #include "cli/commands.h"
@@ -197,7 +198,7 @@ void verify(const VerifyFlags& flags) {
   const double tolerance = flags.tolerance > 0 ? flags.tolerance : std::max(a.tolerance, b.tolerance);
   const std::string first = compare(a, b, tolerance);
   if (first.empty()) {
-    log_info("all tensors agree to within {:.1e} on {} tokens", tolerance, ids.size());
+    log_info("all tensors agree to within {:.1e} on {}", tolerance, counted(ids.size(), "token"));
     return;
   }
   log_info("{} is the first tensor that differs by more than {:.1e}", first, tolerance);

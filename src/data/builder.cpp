@@ -9,6 +9,7 @@
 #include "base/paths.h"
 #include "base/random.h"
 #include "base/thread_start.h"
+#include "base/units.h"
 #include "data/reader.h"
 
 namespace moe {
@@ -189,7 +190,7 @@ BuildReport add_sources(DatasetWriter& writer, const std::vector<TextSource>& so
   const auto documents = std::accumulate(report.documents.begin(), report.documents.end(), int64_t{0});
   if (documents == report.without_tokens) {
     fail("there is no document in {}{}; check how the files were made", sources.front().file.string(),
-         sources.size() > 1 ? fmt::format(" nor in the {} files after it", sources.size() - 1) : "");
+         sources.size() > 1 ? fmt::format(" nor in the {} after it", counted(sources.size() - 1, "file")) : "");
   }
   show(read_before);
   return report;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/units.h"
 #include "model/cost.h"
 #include "train/amounts.h"
 #include "train/freeze.h"
@@ -81,8 +82,8 @@ std::string compute_lines(const ModelConfig& config, const StepConfig& step, int
                            static_cast<double>(length);
   const double exact = sequences * exact_flops(config, length);
   const double paper = sequences * paper_flops(config, length);
-  std::string text = fmt::format("a step: {} sequences of {} tokens in {} microbatch{}\n", sequences, length,
-                                 step.microbatches, step.microbatches == 1 ? "" : "es");
+  std::string text = fmt::format("a step: {} of {} in {}\n", counted(sequences, "sequence"), counted(length, "token"),
+                                 counted(step.microbatches, "microbatch", "microbatches"));
   text += fmt::format("  {:<26} {:>18}\n", "exact products", flops_text(exact));
   text += fmt::format("  {:<26} {:>18}\n", "the paper's convention", flops_text(paper));
   if (step.recompute) {  // the forward pass of every layer once more, without the head

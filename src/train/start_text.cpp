@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/units.h"
 #include "model/cost.h"
 #include "train/amounts.h"
 #include "train/freeze.h"
@@ -51,8 +52,8 @@ std::optional<int64_t> free_bytes(const fs::path& folder) {
 std::string data_text(const BeforeRun& before) {
   if (before.train == nullptr) return "none given";
   const DatasetInfo& info = before.train->info();
-  std::string text =
-      fmt::format("{}: {} tokens in {} documents", before.train->name(), count_text(info.tokens()), info.documents());
+  std::string text = fmt::format("{}: {} tokens in {}", before.train->name(), count_text(info.tokens()),
+                                 counted(info.documents(), "document"));
   if (before.valid == nullptr) return text + "; no validation";
   return text + fmt::format("; validation {}: {} tokens", before.valid->folder().string(),
                             count_text(before.valid->info().tokens()));
@@ -67,8 +68,8 @@ std::string time_text(const BeforeRun& before) {
   const int64_t left = before.run.schedule.steps - before.resumed_step.value_or(0);
   const double seconds =
       static_cast<double>(left) * estimated_step_seconds(before.run, before.memory.step, before.product_rate);
-  return fmt::format("estimated {} for {} steps, at half the rate of one product, measured: {}/s",
-                     duration_text(seconds), left, flops_text(before.product_rate));
+  return fmt::format("estimated {} for {}, at half the rate of one product, measured: {}/s", duration_text(seconds),
+                     counted(left, "step"), flops_text(before.product_rate));
 }
 
 std::string checkpoints_text(const BeforeRun& before) {
@@ -118,16 +119,17 @@ std::string start_text(const BeforeRun& before) {
                             frozen > 0 ? fmt::format(" ({} frozen)", count_text(frozen)) : "",
                             count_text(counts.activated()), run.method));
   line("data", data_text(before));
-  line("steps", fmt::format("{} steps of {} rows of {} tokens: {} tokens in all", run.schedule.steps,
-                            run.data.rows_per_step, run.data.sequence_length, count_text(tokens_in_all(run))));
+  line("steps", fmt::format("{} of {} of {}: {} tokens in all", counted(run.schedule.steps, "step"),
+                            counted(run.data.rows_per_step, "row"), counted(run.data.sequence_length, "token"),
+                            count_text(tokens_in_all(run))));
   line("epochs", epochs_text(before));
-  line("schedule", fmt::format("{}, peak {}, {} steps of warm-up", name(run.schedule.kind), run.schedule.peak,
-                               run.schedule.warmup_steps));
+  line("schedule", fmt::format("{}, peak {}, {} of warm-up", name(run.schedule.kind), run.schedule.peak,
+                               counted(run.schedule.warmup_steps, "step")));
   line("losses", losses_text(run));
   line("compute",
-       fmt::format("{} a step in {} microbatch{} of {} row{}{}, {} in all", flops_text(step_flops(before)),
-                   run.step.microbatches, run.step.microbatches == 1 ? "" : "es", run.data.microbatch_rows,
-                   run.data.microbatch_rows == 1 ? "" : "s", run.step.recompute ? ", layers run again in backward" : "",
+       fmt::format("{} a step in {} of {}{}, {} in all", flops_text(step_flops(before)),
+                   counted(run.step.microbatches, "microbatch", "microbatches"),
+                   counted(run.data.microbatch_rows, "row"), run.step.recompute ? ", layers run again in backward" : "",
                    flops_text(step_flops(before) * static_cast<double>(run.schedule.steps))));
   line("time", time_text(before));
   line("memory", fmt::format("{} of {}", bytes_text(before.memory.device_total()), bytes_text(before.available_bytes)));

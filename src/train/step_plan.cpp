@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/units.h"
 #include "train/shared_memory.h"
 #include "train/step.h"
 
@@ -16,8 +17,8 @@ void refuse_too_many_tokens(const ModelConfig& config, int64_t tokens, int64_t s
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   const auto refuse = [&](int64_t count, const char* of_what) {
     if (count <= kMost) return;
-    fail("a microbatch of {} rows of {} tokens has {} {}, expected at most {}; use fewer rows or shorter sequences",
-         tokens / sequence_length, sequence_length, count, of_what, kMost);
+    fail("a microbatch of {} of {} tokens has {} {}, expected at most {}; use fewer rows or shorter sequences",
+         counted(tokens / sequence_length, "row"), sequence_length, count, of_what, kMost);
   };
   refuse(tokens, "tokens");
   if (config.moe_layers() > 0) refuse(tokens * config.router().slots(), "choices of experts");

@@ -180,7 +180,7 @@ class DataTest(unittest.TestCase):
                         + lines("three").encode() + lines("four").encode())
         self.assertIn(f"{gap}:2: this line is not valid JSON", self.refused(gap))
         result = self.data(gap, "--on-error", "skip")
-        self.assertIn("1 documents or parts of files could not be read", result.stderr)
+        self.assertIn("1 document or part of a file could not be read and was skipped", result.stderr)
         self.assertIn(f"{gap}:2: ", result.stderr)
         self.assertEqual(self.description()["documents"], 2)
 
