@@ -12,6 +12,7 @@
 #include "cli/build_facts.h"
 #include "cli/commands.h"
 #include "cli/exit_status.h"
+#include "cli/repeated_words.h"
 #include "cli/unknown_words.h"
 
 namespace moe {
@@ -55,6 +56,7 @@ void add_commands(CLI::App& app) {
 /// One sentence about a command line that cannot be parsed.
 std::string complaint(const CLI::App& app, const CLI::ParseError& error) {
   if (const std::string unknown = unknown_argument(app); !unknown.empty()) return unknown;
+  if (const std::string repeated = repeated_option(app); !repeated.empty()) return repeated;
   const CLI::App& command = chosen_command(app);
   const std::string name = full_name(command);
   const auto below = command.get_subcommands([](const CLI::App*) { return true; });

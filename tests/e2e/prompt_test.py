@@ -132,6 +132,13 @@ class PromptTest(unittest.TestCase):
         self.expect("`moe cost --help` lists its options", "cost", "--frobnicate")
         self.expect("`moe train` does not take second.toml", "train", self.small.run_file, "second.toml")
 
+    def test_options_that_are_given_twice(self):
+        for words, name, values in ((("generate",), "--top-k", ("1", "2")), (("train",), "--threads", ("1", "1")),
+                                    (("eval", "loss"), "--json", ("a", "b"))):
+            given = [word for value in values for word in (name, value)]
+            self.expect(f"{name} takes one value, but was given two: {values[0]}, {values[1]}; give it once", *words,
+                        *self.small.arguments(*words), *given)
+
     def test_a_run_folder_stands_for_its_newest_checkpoint(self):
         scores = {}
         for folder in (self.small.model, self.small.run):
