@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/units.h"
+#include "checkpoint/checksums.h"
 #include "checkpoint/hf_config.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
@@ -41,7 +43,7 @@ std::vector<fs::path> optimizer_files(const fs::path& folder) {
   for (size_t i = 0; i < std::max(count, names.size()); ++i) {
     const std::string expected = fmt::format("{}{:05}{}", kPrefix, i + 1, rest);
     if (i >= names.size() || names[i] != expected) {
-      fail("{} is missing: the optimizer's state is in {} files", (folder / expected).string(), count);
+      fail("{} is missing: the optimizer's state is in {}", (folder / expected).string(), counted(count, "file"));
     }
     paths.push_back(folder / expected);
   }
@@ -67,6 +69,7 @@ TrainerState check_checkpoint(const fs::path& folder) {
   Tokenizer::load(folder);
   SafetensorsFile(folder / "model.safetensors");
   for (const fs::path& path : optimizer_files(folder)) SafetensorsFile{path};
+  check_checksums(folder);
   return state;
 }
 

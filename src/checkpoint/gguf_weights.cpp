@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "checkpoint/finite_weights.h"
 #include "checkpoint/gguf_config.h"
 
 namespace moe {
@@ -95,7 +96,8 @@ void GgufWeights::read(size_t parameter, int64_t begin, int64_t count, float* va
 
 void GgufWeights::read(size_t, int64_t, int64_t, int32_t*) const { MOE_CHECK(!"these models have no tables"); }
 
-void load_weights(const WeightSource& source, const std::vector<View>& views, Device& device) {
+void load_weights(const WeightSource& source, const fs::path& path, const std::vector<View>& views, Device& device) {
+  const std::string where = path.string();
   constexpr int64_t kAtOnce = int64_t{1} << 18;
   std::vector<float> values;
   std::vector<char> bytes;
@@ -107,7 +109,10 @@ void load_weights(const WeightSource& source, const std::vector<View>& views, De
       if (is_float(view.dtype)) {
         values.resize(static_cast<size_t>(count));
         source.read(i, begin, count, values.data());
+        const std::string& name = source.table()[i].name;
+        refuse_not_finite(where, name, begin, DType::f32, values.data(), count);
         storage(view.dtype).from_floats(values.data(), bytes.data(), count);
+        refuse_overflow(where, name, begin, values.data(), view.dtype, bytes.data(), count);
       } else {
         source.read(i, begin, count, reinterpret_cast<int32_t*>(bytes.data()));
       }

@@ -38,7 +38,8 @@ class GgufWeights final : public WeightSource {
   std::vector<std::vector<Piece>> pieces_;  ///< by parameter, in order
 };
 
-/// Fills `views` (in the order of the source's table, any types) through f32.
-void load_weights(const WeightSource& source, const std::vector<View>& views, Device& device);
+/// Fills `views` (in the order of the source's table, any types) through f32. Weights that are not finite, and those
+/// that a view's type cannot hold, are an error that names `path` and the parameter.
+void load_weights(const WeightSource& source, const fs::path& path, const std::vector<View>& views, Device& device);
 
 }  // namespace moe

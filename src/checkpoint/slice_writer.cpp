@@ -4,6 +4,8 @@
 #include <cmath>
 #include <tuple>
 
+#include "checkpoint/finite_weights.h"
+
 namespace moe {
 namespace {
 
@@ -67,7 +69,9 @@ void SliceWriter::write(const SliceTensor& tensor, const Append& append,
     slice.values.resize(static_cast<size_t>(count));
     slice.again.resize(static_cast<size_t>(count));
     read(first, count, slice.values.data());
+    refuse_not_finite("the model", tensor.name, first, DType::f32, slice.values.data(), count);
     type.from_floats(slice.values.data(), slice.bytes.data(), count);
+    refuse_overflow("the model", tensor.name, first, slice.values.data(), tensor.dtype, slice.bytes.data(), count);
     type.to_floats(slice.bytes.data(), slice.again.data(), count);
     for (size_t i = 0; i < slice.values.size(); ++i) {
       const double value = static_cast<double>(slice.values[i]), error = static_cast<double>(slice.again[i]) - value;

@@ -28,6 +28,7 @@ struct SliceTensor {
   ParameterKind kind;
   DType dtype;
   int64_t elements;
+  std::string name;  ///< for errors
 };
 
 class SliceWriter {
@@ -39,7 +40,7 @@ class SliceWriter {
   SliceWriter(ThreadPool& pool, int64_t all, Progress progress);
 
   /// `read` gets elements [begin, begin + count) from several threads at once. `append` gets the tensor's bytes in
-  /// order, on the calling thread.
+  /// order, on the calling thread. Elements that are not finite, or that the type cannot hold, are an error.
   void write(const SliceTensor& tensor, const Append& append,
              const std::function<void(int64_t begin, int64_t count, float* values)>& read);
   void write_integers(const SliceTensor& tensor, const Append& append,

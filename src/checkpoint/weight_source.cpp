@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "checkpoint/checksums.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/weight_files.h"
 #include "checkpoint/weights.h"
@@ -28,6 +29,12 @@ FolderWeights::FolderWeights(const fs::path& folder)
                                          .tensor = found,
                                          .dtype = safetensors_type(found->dtype)->dtype});
   }
+}
+
+void FolderWeights::check_content() const {
+  std::vector<fs::path> paths;
+  for (const SafetensorsFile& file : files_.files()) paths.push_back(file.path());
+  check_checksums(paths.front().parent_path(), paths);
 }
 
 std::vector<StoredTensor> FolderWeights::tensors() const {

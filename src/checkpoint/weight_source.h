@@ -38,6 +38,10 @@ class WeightSource {
   /// The same for a table of integers.
   virtual void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const = 0;
 
+  /// Reads the files and throws an Error if one differs from its checksum, if there are checksums beside it
+  /// (checkpoint/checksums.h).
+  virtual void check_content() const {}
+
   /// The tensors of the files, in their order; none for weights that come from no file.
   virtual std::vector<StoredTensor> tensors() const { return {}; }
 
@@ -65,6 +69,7 @@ class FolderWeights final : public WeightSource {
   void read(size_t parameter, int64_t begin, int64_t count, float* values) const override;
   void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const override;
 
+  void check_content() const override;
   std::vector<StoredTensor> tensors() const override;
 
  private:

@@ -7,6 +7,7 @@
 
 #include "checkpoint/checkpoint_folder.h"
 #include "checkpoint/file_begins.h"
+#include "checkpoint/finite_weights.h"
 #include "checkpoint/weight_files.h"
 #include "ops/type_set.h"
 
@@ -39,7 +40,7 @@ std::vector<Part> parts_of(const ModelConfig& config, const std::vector<Paramete
   return parts;
 }
 
-void save_parts(const fs::path& path, const Part* begin, const Part* end, Device& device) {
+WrittenFile save_parts(const fs::path& path, const Part* begin, const Part* end, Device& device) {
   std::vector<SafetensorsWriter::Declaration> declarations;
   for (const Part* part = begin; part != end; ++part) {
     const char* const type = storage(part->view.dtype).safetensors;
@@ -57,10 +58,12 @@ void save_parts(const fs::path& path, const Part* begin, const Part* end, Device
     writer.write(part->name, host.data(), host.size());
   }
   writer.commit();
+  return {path.filename().string(), writer.crc32()};
 }
 
 /// Through f32, some numbers at a time.
-void upload_converted(const SafetensorsTensor& tensor, const StorageType& from, const View& view, Device& device) {
+void upload_converted(const std::string& file, const SafetensorsTensor& tensor, const StorageType& from,
+                      const View& view, Device& device) {
   constexpr int64_t kAtOnce = int64_t{1} << 18;
   const StorageType& to = storage(view.dtype);
   const int64_t elements = view.elements();
@@ -70,6 +73,7 @@ void upload_converted(const SafetensorsTensor& tensor, const StorageType& from, 
     const int64_t count = std::min(kAtOnce, elements - begin);
     from.to_floats(tensor.data + bytes_of(from.dtype, begin), floats.data(), count);
     to.from_floats(floats.data(), host.data(), count);
+    refuse_overflow(file, tensor.name, begin, floats.data(), to.dtype, host.data(), count);
     device.upload(static_cast<char*>(view.data) + bytes_of(to.dtype, begin), host.data(),
                   static_cast<size_t>(bytes_of(to.dtype, count)));
   }
@@ -123,10 +127,15 @@ bool is_redundant(const TensorFiles& files, const SafetensorsTensor& tensor, con
          std::memcmp(embedding->data, tensor.data, tensor.bytes) == 0;
 }
 
-void refuse_extra(const TensorFiles& files, const std::set<std::string>& expected, const ModelConfig& config) {
+/// Whether a tensor that is not expected may stay unread.
+using MayStay = std::function<bool(const std::string& name)>;
+
+void refuse_extra(const TensorFiles& files, const std::set<std::string>& expected, const ModelConfig& config,
+                  const MayStay& may_stay) {
   for (const SafetensorsFile& file : files.files()) {
     for (const SafetensorsTensor& tensor : file.tensors()) {
       if (expected.count(tensor.name) != 0 || is_redundant(files, tensor, config)) continue;
+      if (may_stay && may_stay(tensor.name)) continue;
       fail("{}: {} ({}) is not a tensor of the model that config.json describes; check its sizes and switches",
            file.path().string(), tensor.name, tensor.text());
     }
@@ -134,7 +143,8 @@ void refuse_extra(const TensorFiles& files, const std::set<std::string>& expecte
 }
 
 /// Every expected tensor exists and is right, and there is no other tensor.
-void check_tensors(const TensorFiles& files, const std::vector<Expected>& tensors, const ModelConfig& config) {
+void check_tensors(const TensorFiles& files, const std::vector<Expected>& tensors, const ModelConfig& config,
+                   const MayStay& may_stay = {}) {
   std::set<std::string> names;
   for (const Expected& expected : tensors) {
     names.insert(expected.name);
@@ -145,21 +155,24 @@ void check_tensors(const TensorFiles& files, const std::vector<Expected>& tensor
     }
     check_tensor(place, expected, config);
   }
-  refuse_extra(files, names, config);
+  refuse_extra(files, names, config, may_stay);
 }
 
-// Reads `parts` from `files` together; each file may hold some of them.
-void load_parts(const TensorFiles& files, const std::vector<Part>& parts, const ModelConfig& config, Device& device) {
+// Reads `parts` from `files` together; each file may hold some of them. Numbers must be finite in `finite` files.
+void load_parts(const TensorFiles& files, const std::vector<Part>& parts, const ModelConfig& config, Device& device,
+                bool finite, const MayStay& may_stay = {}) {
   std::vector<Expected> expected;
   for (const Part& part : parts) expected.push_back({part.name, part.shape, part.view.dtype == DType::i32});
-  check_tensors(files, expected, config);
+  check_tensors(files, expected, config, may_stay);
   for (const Part& part : parts) {
-    const SafetensorsTensor& tensor = *files.find(part.name).tensor;
+    const auto& [file, found] = files.find(part.name);
+    const SafetensorsTensor& tensor = *found;
     const StorageType& type = *safetensors_type(tensor.dtype);
+    if (finite) refuse_not_finite(file->path().string(), tensor.name, 0, type.dtype, tensor.data, tensor.elements());
     if (type.dtype == part.view.dtype) {
       device.upload(part.view.data, tensor.data, tensor.bytes);
     } else {
-      upload_converted(tensor, type, part.view, device);
+      upload_converted(file->path().string(), tensor, type, part.view, device);
     }
   }
 }
@@ -176,9 +189,11 @@ void check_weights(const TensorFiles& files, const ModelConfig& config, const st
 
 void load_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                   const std::vector<View>& views, Device& device) {
-  const TensorFiles files(weight_files(folder));
+  const std::vector<fs::path> paths = weight_files(folder);
+  const TensorFiles files(paths);
+  check_checksums(folder, paths);
   const auto has = [&](const std::string& name) { return files.has(name); };
-  load_parts(files, parts_of(config, table, {{"", views}}, has), config, device);
+  load_parts(files, parts_of(config, table, {{"", views}}, has), config, device, true);
 }
 
 int64_t saving_bytes(const ModelConfig& config, const std::vector<Parameter>& table) {
@@ -187,28 +202,39 @@ int64_t saving_bytes(const ModelConfig& config, const std::vector<Parameter>& ta
   return largest * static_cast<int64_t>(sizeof(float));
 }
 
-void save_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
-                  const std::vector<View>& views, Device& device) {
+WrittenFile save_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
+                         const std::vector<View>& views, Device& device) {
   const std::vector<Part> parts = parts_of(config, table, {{"", views}});
-  save_parts(folder / "model.safetensors", parts.data(), parts.data() + parts.size(), device);
+  return save_parts(folder / "model.safetensors", parts.data(), parts.data() + parts.size(), device);
 }
 
-void save_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
-                    const std::vector<ParameterSet>& sets, Device& device, int64_t most_bytes) {
+std::vector<WrittenFile> save_optimizer(const fs::path& folder, const ModelConfig& config,
+                                        const std::vector<Parameter>& table, const std::vector<ParameterSet>& sets,
+                                        Device& device, int64_t most_bytes) {
   const std::vector<Part> parts = parts_of(config, table, sets);
   std::vector<int64_t> sizes;
   for (const Part& part : parts) sizes.push_back(part.bytes());
   const std::vector<size_t> begins = file_begins(sizes, most_bytes);
   const size_t shards = begins.size() - 1;
+  std::vector<WrittenFile> written;
   for (size_t shard = 0; shard < shards; ++shard) {
     const std::string name = fmt::format("{}{:05}-of-{:05}.safetensors", kOptimizerPrefix, shard + 1, shards);
-    save_parts(folder / name, parts.data() + begins[shard], parts.data() + begins[shard + 1], device);
+    written.push_back(
+        save_parts(folder / name, parts.data() + begins[shard], parts.data() + begins[shard + 1], device));
   }
+  return written;
 }
 
 void load_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                     const std::vector<ParameterSet>& sets, Device& device) {
-  load_parts(TensorFiles(optimizer_files(folder)), parts_of(config, table, sets), config, device);
+  std::set<std::string> frozen;
+  for (const HfTensor& tensor : hf_tensors(config, table)) {
+    if (table[tensor.parameter].frozen) frozen.insert(tensor.name);
+  }
+  // The state of a tensor that was trained and is now frozen stays unread.
+  const MayStay may_stay = [&](const std::string& name) { return frozen.count(name.substr(0, name.rfind('.'))) != 0; };
+  // A run whose state is not finite names it by itself (Trainer).
+  load_parts(TensorFiles(optimizer_files(folder)), parts_of(config, table, sets), config, device, false, may_stay);
 }
 
 }  // namespace moe

@@ -2,6 +2,7 @@
 /// Weights and optimiser state in safetensors files under Hugging Face names.
 
 #include "base/file.h"
+#include "checkpoint/checksums.h"
 #include "checkpoint/hf_names.h"
 #include "checkpoint/tensor_files.h"
 #include "ops/device.h"
@@ -19,7 +20,8 @@ struct ParameterSet {
 /// the model does not have.
 void check_weights(const TensorFiles& files, const ModelConfig& config, const std::vector<Parameter>& table);
 
-/// Fills `views` (in the order of `table`, of any float type) from FOLDER's weight_files(), after check_weights().
+/// Fills `views` (in the order of `table`, of any float type) from FOLDER's weight_files(), after check_weights() and
+/// check_checksums() of them.
 void load_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                   const std::vector<View>& views, Device& device);
 
@@ -27,15 +29,16 @@ void load_weights(const fs::path& folder, const ModelConfig& config, const std::
 int64_t saving_bytes(const ModelConfig& config, const std::vector<Parameter>& table);
 
 /// Writes FOLDER/model.safetensors, complete or absent.
-void save_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
-                  const std::vector<View>& views, Device& device);
+WrittenFile save_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
+                         const std::vector<View>& views, Device& device);
 
 inline constexpr int64_t kOptimizerFileBytes = int64_t{4} << 30;
 
 /// Writes FOLDER/optimizer-00001-of-0000N.safetensors and so on, with {hf_name}.{master,exp_avg,exp_avg_sq}. A file has
 /// at most `most_bytes` of tensors, or one larger tensor.
-void save_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
-                    const std::vector<ParameterSet>& sets, Device& device, int64_t most_bytes = kOptimizerFileBytes);
+std::vector<WrittenFile> save_optimizer(const fs::path& folder, const ModelConfig& config,
+                                        const std::vector<Parameter>& table, const std::vector<ParameterSet>& sets,
+                                        Device& device, int64_t most_bytes = kOptimizerFileBytes);
 void load_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                     const std::vector<ParameterSet>& sets, Device& device);
 

@@ -73,7 +73,7 @@ std::vector<WrittenKind> write_gguf(const fs::path& path, const WeightSource& so
   for (size_t i = 0; i < names.size(); ++i) {
     const GgufName& tensor = names[i];
     slices.write(
-        {.kind = tensor.kind, .dtype = declarations[i].dtype, .elements = tensor.elements()},
+        {.kind = tensor.kind, .dtype = declarations[i].dtype, .elements = tensor.elements(), .name = tensor.name},
         [&](const char* data, size_t bytes) { writer.write(tensor.name, data, bytes); },
         [&](int64_t begin, int64_t count, float* values) { read_tensor(source, tensor, begin, count, values); });
   }

@@ -42,8 +42,10 @@ void write_tensors(const fs::path& path, const Target* begin, const Target* end,
   for (const Target* target = begin; target != end; ++target) {
     const HfTensor& tensor = target->tensor;
     const auto append = [&](const char* data, size_t bytes) { writer.write(tensor.name, data, bytes); };
-    const SliceTensor slice{
-        .kind = source.table()[tensor.parameter].kind, .dtype = target->dtype, .elements = tensor.elements()};
+    const SliceTensor slice{.kind = source.table()[tensor.parameter].kind,
+                            .dtype = target->dtype,
+                            .elements = tensor.elements(),
+                            .name = tensor.name};
     if (target->dtype == DType::i32) {
       slices.write_integers(slice, append, [&](int64_t at, int64_t count, int32_t* values) {
         source.read(tensor.parameter, tensor.offset + at, count, values);

@@ -41,6 +41,7 @@ void convert(const ConvertFlags& flags) {
   if (is_gguf(flags.output.path)) gguf_architecture(source->config());  // refused before the tokenizer is read
   const Companions companions =
       companions_of(flags.model, flags.output, source->config().vocab_size, !flags.no_tokenizer);
+  source->check_content();
   write_converted(flags.output, *source, companions, "Written by `moe convert`.\n");
 }
 

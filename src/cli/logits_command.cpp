@@ -14,6 +14,7 @@
 #include "formats/safetensors.h"
 #include "infer/loaded_model.h"
 #include "infer/scorer.h"
+#include "tensor/finite.h"
 
 namespace moe {
 namespace {
@@ -75,8 +76,10 @@ void write_logits(const LogitsFlags& flags) {
   check_ids(ids, flags, config);
   const auto count = static_cast<int64_t>(ids.size());
   Scorer scorer({loaded.model(), loaded.dtype(), *compute.device, *compute.backend}, count);
+  const Batch batch = single_document(ids);
   SafetensorsWriter writer(flags.out, {{.name = "logits", .dtype = "F32", .shape = {count, config.vocab_size}}});
-  scorer.logits(single_document(ids), [&](int64_t, int64_t rows, const float* values) {
+  scorer.logits(batch, [&](int64_t, int64_t rows, const float* values) {
+    if (first_not_finite(DType::f32, values, rows * config.vocab_size) >= 0) scorer.fail_not_finite(batch);
     writer.write("logits", values, static_cast<size_t>(rows * config.vocab_size) * sizeof(float));
   });
   writer.commit();

@@ -7,6 +7,7 @@
 
 #include "data/batch_source.h"
 #include "infer/scorer.h"
+#include "tensor/finite.h"
 
 namespace moe {
 namespace {
@@ -133,6 +134,9 @@ EvaluationResult Evaluator::run() {
   for (int64_t step = 0; step < state.source.steps_per_epoch(); ++step) {
     const Batch batch = state.source.rows(step, 0, state.source.rows_in_step(step));
     const std::vector<float> losses = state.scorer.losses(batch, batch.domain, result.routing.groups, choices);
+    if (first_not_finite(DType::f32, losses.data(), static_cast<int64_t>(losses.size())) >= 0) {
+      state.scorer.fail_not_finite(batch);
+    }
     state.add_losses(step, batch, losses, document_nats);
     if (counter) counter->add(batch, state.scorer.chosen_ids());
     rows_done += batch.rows;

@@ -66,6 +66,7 @@ class Evaluator {
   Evaluator(const ModelOnDevice& runtime, const Documents& documents, EvaluationOptions options);
   ~Evaluator();
 
+  /// Throws an Error if a loss is not finite; it names the first layer whose output is not.
   EvaluationResult run();
 
  private:

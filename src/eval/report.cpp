@@ -20,14 +20,16 @@ Json score_json(const Score& score) {
 }
 
 std::string score_line(const Score& score) {
-  return fmt::format("{:<14} {:>9} {:>11} {:>12} {:>18} {:>12.2f} {:>18}\n", score.name, score.documents, score.tokens,
-                     score.bytes, with_error(score.loss(), score.loss_error), score.perplexity(),
+  return fmt::format("{:<14} {:>9} {:>11} {:>12} {:>18} {:>12} {:>18}\n", score.name, score.documents, score.tokens,
+                     score.bytes, with_error(score.loss(), score.loss_error),
+                     score.tokens > 0 ? fmt::format("{:.2f}", score.perplexity()) : "-",
                      with_error(score.bits_per_byte(), score.bits_per_byte_error));
 }
 
 }  // namespace
 
 std::string with_error(double value, double error) {
+  if (std::isnan(value)) return fmt::format("{:<15}", "-");  // of nothing
   return std::isnan(error) ? fmt::format("{:.4f}         ", value) : fmt::format("{:.4f} ± {:.4f}", value, error);
 }
 

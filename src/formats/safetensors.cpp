@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/thread_start.h"
 #include "formats/json.h"
 
 namespace moe {
@@ -196,8 +197,8 @@ SafetensorsWriter::SafetensorsWriter(const fs::path& path, std::vector<Declarati
   std::string text = json_text(header);
   text.resize((kLengthBytes + text.size() + kAlignment - 1) / kAlignment * kAlignment - kLengthBytes, ' ');
   const uint64_t length = text.size();
-  writer_.write(&length, kLengthBytes);
-  writer_.write(text);
+  put(&length, kLengthBytes);
+  put(text.data(), text.size());
   skip_complete();
 }
 
@@ -205,9 +206,21 @@ void SafetensorsWriter::write(std::string_view name, const void* data, size_t by
   if (bytes == 0) return;
   MOE_CHECK(current_ < tensors_.size() && tensors_[current_].name == name);
   MOE_CHECK(bytes <= sizes_[current_] - written_);
-  writer_.write(data, bytes);
+  put(data, bytes);
   written_ += bytes;
   skip_complete();
+}
+
+void SafetensorsWriter::put(const void* data, size_t bytes) {
+  constexpr size_t kWorthAThread = size_t{1} << 20;
+  if (bytes < kWorthAThread) {
+    sum_.add(data, bytes);
+    writer_.write(data, bytes);
+    return;
+  }
+  std::future<void> summed = run_beside([&] { sum_.add(data, bytes); });  // while the system copies them
+  writer_.write(data, bytes);
+  summed.get();
 }
 
 void SafetensorsWriter::skip_complete() {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "formats/checksum.h"
 #include "tensor/view.h"
 
 namespace moe {
@@ -78,15 +79,19 @@ class SafetensorsWriter {
   void write(std::string_view name, const void* data, size_t bytes);
   /// Every declared byte must have been written.
   void commit();
+  /// The checksum of the file's bytes so far: what was given to write(), not what is on the disk.
+  uint32_t crc32() const { return sum_.value(); }
 
  private:
   void skip_complete();
+  void put(const void* data, size_t bytes);
 
   std::vector<Declaration> tensors_;
   std::vector<size_t> sizes_;
   size_t current_ = 0;
   size_t written_ = 0;
   FileWriter writer_;
+  Crc32 sum_;
 };
 
 /// The tensor as a view of the mapped bytes (do not write to it). Refuses, with the tensor's name, types that views do

@@ -45,7 +45,7 @@ LoadedModel::LoadedModel(const fs::path& path, DType weights, Device& device, co
   Arena arena = memory_.arena("the weights of " + path.string(), measure.peak_bytes());
   const auto views = push_parameters(arena, table, weights);
   if (gguf != nullptr) {
-    load_weights(*gguf, views, device);
+    load_weights(*gguf, path, views, device);
   } else {
     load_weights(path, own_, table, views, device);
   }

@@ -6,6 +6,7 @@
 #include "batch/token_buffers.h"
 #include "model/pass_memory.h"
 #include "ops/transfer.h"
+#include "tensor/finite.h"
 
 namespace moe {
 namespace {
@@ -176,7 +177,7 @@ void Scorer::trace(const Batch& batch, const std::function<void(int64_t, const s
   const ModelConfig& config = runtime_.model.config();
   const auto count = static_cast<int64_t>(batch.tokens.size());
   const TokenViews tokens =
-      memory_->inputs.tokens.upload(batch, count, config.rope_theta, runtime_.device, runtime_.backend);
+      memory_->inputs.tokens.upload(batch, batch.sequence_length, config.rope_theta, runtime_.device, runtime_.backend);
   const Arena::Frame frame(memory_->arenas.scratch);
   Pass pass = memory_->arenas.pass(runtime_.backend, runtime_.dtype);
   std::function<void(int64_t, View)> download;
@@ -200,6 +201,27 @@ void Scorer::trace(const Batch& batch, const std::function<void(int64_t, const s
     runtime_.device.download(host.data(), logits.data, logits.bytes());
     use(begin, rows, host.data());
   }
+}
+
+void Scorer::fail_not_finite(const Batch& batch) {
+  constexpr int64_t kNone = -1;
+  int64_t first = kNone;
+  trace(
+      batch,
+      [&](int64_t layer, const std::vector<float>& values) {
+        const auto count = static_cast<int64_t>(values.size());
+        if (first == kNone && first_not_finite(DType::f32, values.data(), count) >= 0) first = layer;
+      },
+      [](int64_t, int64_t, const float*) {});
+  const int64_t layers = runtime_.model.config().num_hidden_layers;
+  const std::string where = first == kNone ? std::string("the logits")
+                            : first == 0   ? std::string("the rows of the embedding")
+                                           : fmt::format("the outputs of layer {} (of {} from 0)", first - 1, layers);
+  fail(
+      "{} are not finite: the model's numbers overflow, as after training that has diverged; use another checkpoint or "
+      "a "
+      "wider type of weights",
+      where);
 }
 
 }  // namespace moe

@@ -49,6 +49,9 @@ class Scorer {
   void trace(const Batch& batch, const std::function<void(int64_t, const std::vector<float>&)>& watch,
              const std::function<void(int64_t, int64_t, const float*)>& use);
 
+  /// Of a batch whose losses or logits are not finite: throws an Error that names the first layer whose output is not.
+  [[noreturn]] void fail_not_finite(const Batch& batch);
+
  private:
   struct Memory;
   ModelOnDevice runtime_;

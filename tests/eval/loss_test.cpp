@@ -339,5 +339,25 @@ TEST(Evaluator, RefusesDocumentsWithoutATarget) {
   EXPECT_THAT(error(MemoryDocuments{}), testing::HasSubstr("no tokens"));
 }
 
+TEST(EvaluateLoss, OfNumbersThatOverflowIsAnErrorThatNamesTheLayer) {
+  const MemoryDocuments documents = mixed_documents();
+  const int64_t layers = tiny_config().num_hidden_layers;
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    TinyRuntime tiny;
+    for (size_t i = 0; i < tiny.step.run.table().size(); ++i) {
+      const Parameter& parameter = tiny.step.run.table()[i];
+      const bool of_ffn = parameter.kind == ParameterKind::dense_ffn || parameter.kind == ParameterKind::shared_experts;
+      if (parameter.layer != layer || !of_ffn) continue;
+      tiny.backend->run(Fill{.x = tiny.step.run.parameters()[i], .value = 1e30F});  // finite, but not their product
+    }
+    for (const int64_t rows : {1, 3}) {
+      EXPECT_THAT(
+          test::error_of<Error>(
+              [&] { evaluate(tiny.runtime, documents, {.sequence_length = 16, .batch_rows = rows}); }),
+          testing::HasSubstr(fmt::format("the outputs of layer {} (of {} from 0) are not finite", layer, layers)));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace moe

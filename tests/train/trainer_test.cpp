@@ -13,6 +13,7 @@
 
 #include "base/temporary.h"
 #include "checkpoint/checkpoint_folder.h"
+#include "checkpoint/checksums.h"
 #include "formats/safetensors.h"
 #include "ops/transfer.h"
 #include "tests/support/tiny_run.h"
@@ -397,6 +398,7 @@ void poison(const fs::path& folder, const std::string& name) {
     for (size_t i = 0; i < tensor->bytes; i += sizeof(large)) std::memcpy(&bytes[at + i], &large, sizeof(large));
   }
   write_file(path, bytes);
+  fs::remove(folder / kChecksumFile);
 }
 
 TEST(Trainer, AGradientThatIsNotFiniteIsNamedAndTheLastCheckpointStaysGood) {
