@@ -10,6 +10,7 @@
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
 #include "cli/number_option.h"
+#include "cli/repeated_words.h"
 #include "study/plots.h"
 #include "study/read_study.h"
 #include "study/study_keys.h"
@@ -131,6 +132,7 @@ int run(const StudyOptions& options) {
   Study study = load(options);
   Compute compute = make_compute(options.device);
   const InterruptGuard guard;
+  check_datasets(study);
   if (measure_rates(options, study, compute)) study = load(options);
   if (!run_jobs(options, study, compute)) {
     log_info("stopped by a signal; the same command continues the study");
@@ -173,10 +175,16 @@ void add_study_command(CLI::App& app) {
       "do not start a job that would end after this time, judged by the longest job so far; the first job always "
       "starts; 0: no limit");
   add_device_options(*run_command, options->device);
-  run_command->callback([options] { exit_with(run(*options)); });
+  run_command->callback([options] {
+    warn_of_repeated_keys(options->set);
+    exit_with(run(*options));
+  });
   CLI::App* show_command = study->add_subcommand("show", "Prints the table of the existing results");
   add_common(*show_command, *options);
-  show_command->callback([options] { show(*options, load(*options)); });
+  show_command->callback([options] {
+    warn_of_repeated_keys(options->set);
+    show(*options, load(*options));
+  });
 }
 
 }  // namespace moe

@@ -1,6 +1,7 @@
 #include "study/job.h"
 
 #include <algorithm>
+#include <set>
 #include <sstream>
 
 #include "base/interrupt.h"
@@ -236,10 +237,22 @@ JobResult job_result_from(const Json& json, const std::string& name) {
   return result;
 }
 
+namespace {
+
+JobResult read_result(const fs::path& path, const std::string& job) {
+  try {
+    return job_result_from(read_json(path), path.string());
+  } catch (const Error& error) {
+    fail("{}; the result is damaged: remove the file to train {} again", error.what(), job);
+  }
+}
+
+}  // namespace
+
 std::optional<JobResult> find_result(const Study& study, const StudyJob& job) {
   const fs::path path = study.result(job);
   if (!path_exists(path)) return std::nullopt;
-  JobResult result = job_result_from(read_json(path), path.string());
+  JobResult result = read_result(path, job.name);
   if (result.system != job.system || result.seed != job.seed) {
     fail("{} holds the result of {} with seed {}, expected {} with seed {}; remove it", path.string(), result.system,
          result.seed, job.system, job.seed);
@@ -260,6 +273,16 @@ std::optional<JobResult> find_result(const Study& study, const StudyJob& job) {
 void remove_checkpoints(const Study& study, const StudyJob& job) {
   if (study.keep_checkpoints || !path_exists(job.run.run_dir)) return;
   RunFolder(job.run.run_dir).remove_checkpoints();
+}
+
+void check_datasets(const Study& study) {
+  std::set<std::string> checked;
+  for (const StudyJob& job : study.jobs) {
+    if (!study.lacks_rate(job.system) && find_result(study, job)) continue;
+    for (const std::string& data : {job.run.data.train, job.run.data.valid}) {
+      if (!data.empty() && checked.insert(data).second) Dataset(data).check_content();
+    }
+  }
 }
 
 double measure_rate(const StudyJob& job, Device& device, Backend& backend) {

@@ -82,10 +82,15 @@ void read_rates(const Settings& settings, Study& study) {
   if (study.reference.empty()) study.reference = study.systems.front();
   if (!contains(study.systems, study.reference)) settings.refuse("study.reference", "a name of study.systems");
   if (study.budget != Budget::seconds || !path_exists(study.rates())) return;
-  const Json rates = read_json(study.rates());
-  for (const std::string& system : study.systems) {
-    const double seconds = json_number(rates, system, study.rates().string(), 0);
-    if (seconds > 0) study.seconds_per_step[system] = seconds;
+  const std::string file = study.rates().string();
+  try {
+    const Json rates = read_json(file);
+    for (const std::string& system : study.systems) {
+      const double seconds = json_number(rates, system, file, 0);
+      if (seconds > 0) study.seconds_per_step[system] = seconds;
+    }
+  } catch (const Error& error) {
+    fail("{}; remove the file to measure the systems again", error.what());
   }
 }
 
@@ -104,7 +109,7 @@ int64_t steps_within_budget(const Study& study, const StudyJob& job, const RunCo
   const double cost = step_cost(study, job.system, job.run), wanted = step_cost(study, study.reference, reference);
   const auto steps = static_cast<double>(reference.schedule.steps);
   if (cost <= 0 || wanted <= 0) return reference.schedule.steps;
-  return std::max<int64_t>(1, std::llround(steps * wanted / cost));
+  return std::llround(std::clamp(steps * wanted / cost, 1.0, static_cast<double>(kMostCount)));
 }
 
 /// The settings of the file and of the command line, with the system's keys over them, as a run of its own; with

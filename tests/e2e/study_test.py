@@ -270,6 +270,31 @@ class StudyTest(unittest.TestCase):
         shutil.copytree(self.straight, moved)
         self.assertEqual(self.trained(self.study("run", moved)), [])
 
+    def test_damaged_results_say_what_to_do(self):
+        folder = self.base / "damaged"
+        shutil.copytree(self.straight, folder)
+        result = folder / "results" / "gshard-seed2.json"
+        whole = result.read_text()
+        for content in ("", whole[: len(whole) // 2], "{}", "[1]", whole.replace('"loss":', '"lost":', 1)):
+            result.write_text(content)
+            for what in ("run", "show"):
+                self.assert_refused(self.study(what, folder, check=False), 1, "gshard-seed2.json",
+                                    "remove the file to train gshard-seed2 again")
+        result.unlink()
+        self.assertEqual(len(self.trained(self.study("run", folder))), 1)
+
+    def test_datasets_are_read_before_the_first_job(self):
+        folder, changed = self.base / "tokens", self.base / "changed-tokens"
+        shutil.copytree(self.base / "dataset", changed)
+        shard = next(changed.glob("*.bin"))
+        content = bytearray(shard.read_bytes())
+        content[100] ^= 1
+        shard.write_bytes(content)
+        for key in ("data.train", "data.valid"):
+            self.assert_refused(self.study("run", folder, "--set", f"{key}={changed}", check=False), 1, str(changed),
+                                "its tokens are not those")
+            self.assertFalse((folder / "runs").exists())
+
     def test_users_mistakes_get_one_sentence(self):
         new = self.base / "never"
         self.assert_refused(self.study("show", new, check=False), 1, "has no results yet; run the study first")
