@@ -5,10 +5,12 @@
 #include "base/log.h"
 #include "base/output.h"
 #include "base/paths.h"
+#include "base/units.h"
 #include "checkpoint/exports.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
+#include "cli/repeated_words.h"
 #include "formats/weighted_paths.h"
 #include "measure/machine.h"
 #include "train/fit.h"
@@ -53,10 +55,23 @@ RunConfig read_settings(Settings settings) { return read_run_config(settings); }
 void check_allowed_changes(const TrainOptions& options) {
   for (const std::string& key : options.allow_change) {
     if (!options.resume) fail_usage("--allow-change {}: it has no effect without --resume; add --resume", key);
-    const bool set = std::any_of(options.set.begin(), options.set.end(),
-                                 [&](const std::string& assignment) { return assignment.starts_with(key + "="); });
+    const bool set = std::any_of(options.set.begin(), options.set.end(), [&](const std::string& assignment) {
+      const std::string given = assignment.substr(0, assignment.find('='));
+      return given == key || (is_length(given) && is_length(key));
+    });
     if (!set) fail_usage("--allow-change {}: give the new value too, with --set {}=VALUE", key, key);
   }
+}
+
+bool allows(const TrainOptions& options, const std::string& key) {
+  return std::find(options.allow_change.begin(), options.allow_change.end(), key) != options.allow_change.end();
+}
+
+/// The keys that may change. Epochs and hours become steps.
+std::vector<std::string> allowed_changes(const TrainOptions& options) {
+  std::vector<std::string> keys = options.allow_change;
+  if (std::any_of(keys.begin(), keys.end(), is_length)) keys.emplace_back("train.steps");
+  return keys;
 }
 
 /// The run file with the command line's keys over it, and with `steps` steps, if given. A resumed run keeps what was
@@ -71,14 +86,15 @@ RunConfig read_run(const TrainOptions& options, std::optional<int64_t> steps = {
   }
   RunConfig run = read_settings(settings);
   if (!options.resume) return run;
-  if (run.schedule.hours > 0) {
+  if (run.schedule.hours > 0 && !allows(options, "train.hours")) {
     if (const auto begun = steps_of_run(run.run_dir)) {
-      log_info("train.hours: {} began with {} steps and keeps them", run.run_dir, *begun);
+      log_info("train.hours: {} began with {} and keeps them; --allow-change train.hours measures again", run.run_dir,
+               counted(*begun, "step"));
       return read_run(options, begun);
     }
   }
   const auto found = find_checkpoint(run.run_dir).found;
-  if (!found || !keep_settings(settings, *found, run, options.allow_change)) return run;
+  if (!found || !keep_settings(settings, *found, run, allowed_changes(options))) return run;
   return read_settings(std::move(settings));
 }
 
@@ -112,9 +128,8 @@ RunConfig with_measured_steps(const TrainOptions& options, const RunConfig& run,
       run, plan, *compute.device, *compute.backend,
       [&](int64_t step, int64_t microbatch) { return source.rows(step, microbatch * rows, rows); });
   const int64_t steps = steps_within(3600 * run.schedule.hours, seconds);
-  log_info(
-      "train.hours = {}: {} steps, by {:.3f} s a step over ten steps; evaluations and checkpoints need additional time",
-      run.schedule.hours, steps, seconds);
+  log_info("train.hours = {}: {}, by {:.3f} s a step over ten steps; evaluations and checkpoints need additional time",
+           run.schedule.hours, counted(steps, "step"), seconds);
   return with_steps(options, run, steps);
 }
 
@@ -135,7 +150,8 @@ double measured_rate(Compute& compute, DType dtype) {
 /// The same run with the number of steps that fits run.schedule.hours by an estimate.
 RunConfig with_estimated_steps(const TrainOptions& options, const RunConfig& run, const MemoryPlan& plan, double rate) {
   const int64_t steps = steps_within(3600 * run.schedule.hours, estimated_step_seconds(run, plan, rate));
-  log_info("train.hours = {}: about {} steps, estimated; the run will measure them", run.schedule.hours, steps);
+  log_info("train.hours = {}: about {}, estimated; the run will measure them", run.schedule.hours,
+           counted(steps, "step"));
   return with_steps(options, run, steps);
 }
 
@@ -212,7 +228,7 @@ int train(const TrainOptions& options) {
   const double product_rate = measured_rate(compute, run.step.dtype);  // while there is room
   if (run.schedule.hours > 0) run = with_measured_steps(options, run, memory.step, train_data, compute);
   Trainer trainer(run, memory.step, data, *compute.device, *compute.backend, compute.pool,
-                  {.resume = options.resume, .allowed = options.allow_change});
+                  {.resume = options.resume, .allowed = allowed_changes(options)});
   const BeforeRun before{.run = run,
                          .memory = memory,
                          .train = &train_data,
@@ -263,7 +279,10 @@ void add_train_command(CLI::App& app) {
       "Print every key of a run file with its values, default and meaning, and stop");
   add_device_options(*command, options->device);
   command->footer(kFooter);
-  command->callback([options] { exit_with(train(*options)); });
+  command->callback([options] {
+    warn_of_repeated_keys(options->set);
+    exit_with(train(*options));
+  });
 }
 
 }  // namespace moe

@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 
+#include "base/units.h"
 #include "train/amounts.h"
 #include "train/plan_text.h"
 
@@ -80,8 +81,15 @@ class Search {
   /// The last of ascending values that fits, if smaller values need less.
   std::optional<int64_t> largest(const std::vector<int64_t>& values,
                                  const std::function<RunConfig(int64_t)>& with) const {
-    const auto too_large =
-        std::partition_point(values.begin(), values.end(), [&](int64_t value) { return fits_with(with(value)); });
+    const auto fits_here = [&](int64_t value) { return fits_with(with(value)); };
+    // From small values on, because a large model takes long to plan.
+    auto begin = values.begin(), end = begin;
+    for (std::ptrdiff_t step = 1; end != values.end(); step *= 2) {
+      end += std::min(step, values.end() - end);
+      if (!fits_here(*(end - 1))) break;
+      begin = end;
+    }
+    const auto too_large = std::partition_point(begin, end, fits_here);
     return too_large == values.begin() ? std::nullopt : std::optional(*(too_large - 1));
   }
 
@@ -145,8 +153,8 @@ void refuse_too_many_slots(const ModelConfig& config, int64_t rows, int64_t sequ
   if (rows * per_row <= most) return;
   const std::string fits = per_row <= most ? fmt::format("use {} = {} or less", rows_key, most / per_row)
                                            : "not even one row fits; use shorter sequences or fewer experts";
-  fail("{} = {} rows of {} tokens have {} choices of experts, but the device has room to sort {}; {}", rows_key, rows,
-       sequence_length, rows * per_row, most, fits);
+  fail("{} = {}: rows of {} have {} choices of experts together, but the device has room to sort {}; {}", rows_key,
+       rows, counted(sequence_length, "token"), rows * per_row, most, fits);
 }
 
 }  // namespace moe

@@ -45,6 +45,10 @@ int64_t steps_of_epochs(const Settings& settings, const RunConfig& run, const Ro
 
 }  // namespace
 
+bool is_length(std::string_view key) {
+  return std::find(std::begin(kLengths), std::end(kLengths), key) != std::end(kLengths);
+}
+
 void read_length(Settings& settings, RunConfig& run, const RowsPerEpoch& rows_per_epoch) {
   Schedule& schedule = run.schedule;
   read_rows(settings, rows_before(schedule_keys(), "optimizer.learning_rate"), schedule, run.model);

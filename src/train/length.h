@@ -10,6 +10,9 @@
 
 namespace moe {
 
+/// True for the three keys.
+bool is_length(std::string_view key);
+
 /// Reads the three keys and sets run.schedule.steps. A key from `--set` replaces the file's. For epochs, S is known
 /// here, and only S remains in the resolved settings. For hours, S is a guess while run.schedule.hours is set.
 void read_length(Settings& settings, RunConfig& run, const RowsPerEpoch& rows_per_epoch);

@@ -5,7 +5,9 @@
 #include "base/growing_file.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/units.h"
 #include "formats/json.h"
+#include "train/freeze.h"
 #include "train/run_keys.h"
 
 namespace moe {
@@ -33,8 +35,8 @@ void refuse(const FoundCheckpoint& checkpoint, const RunConfig& run, const std::
             const std::vector<std::string>& allowed) {
   const auto& [folder, state] = checkpoint;
   if (run.schedule.steps < state.step) {
-    fail("{} has done {} steps, but train.steps is {}; set train.steps to at least {}, or use that checkpoint",
-         folder.string(), state.step, run.schedule.steps, state.step);
+    fail("{} has done {}, but train.steps is {}; set train.steps to at least {}, or use that checkpoint",
+         folder.string(), counted(state.step, "step"), run.schedule.steps, state.step);
   }
   std::vector<KeyDifference> refused;
   for (const KeyDifference& change : changes) {
@@ -76,9 +78,10 @@ bool keep_settings(Settings& settings, const FoundCheckpoint& checkpoint, const 
                    const std::vector<std::string>& allowed) {
   std::vector<KeyDifference> chosen, kept;
   for (const KeyDifference& change : changed_keys(checkpoint, run)) {
-    // The number of steps follows from epochs.
-    const bool by_epochs = change.key == "train.steps" && settings.given("train.epochs");
-    const bool given = (settings.given(change.key) || by_epochs) && change.here != "\"auto\"";
+    // The number of steps follows from epochs or hours.
+    const bool by_other =
+        change.key == "train.steps" && (settings.given("train.epochs") || settings.given("train.hours"));
+    const bool given = (settings.given(change.key) || by_other) && change.here != "\"auto\"";
     if (given) chosen.push_back(change);
     if (!given && !change.kept.empty() && !change.here.empty()) kept.push_back(change);
   }
@@ -97,6 +100,35 @@ std::vector<KeyDifference> check_same_run(const FoundCheckpoint& checkpoint, con
   }
   refuse(checkpoint, run, changes, allowed);
   return changes;
+}
+
+void check_optimizer_state(const FoundCheckpoint& checkpoint, const RunConfig& run,
+                           const std::vector<KeyDifference>& changes) {
+  const std::string folder = checkpoint.folder.string();
+  for (const KeyDifference& change : changes) {
+    if (change.key == "optimizer.kind") {
+      fail(
+          "{} has the optimiser state of optimizer.kind = {}, which {} cannot continue from; keep optimizer.kind = {}, "
+          "or "
+          "train a new run with another run.dir",
+          folder, said(change.kept), said(change.here), said(change.kept));
+    }
+    if (change.key != "train.freeze") continue;
+    Settings kept;
+    kept.set("train.freeze=" + (change.kept.empty() ? "[]" : change.kept));
+    const auto then = training_table(run.model, kept.get<std::vector<std::string>>("train.freeze", {}));
+    const auto now = training_table(run.model, run.step.freeze);
+    std::vector<std::string> lacking;
+    for (size_t i = 0; i < now.size(); ++i) {
+      if (now[i].trained() && !then[i].trained()) lacking.push_back(now[i].name);
+    }
+    if (lacking.empty()) continue;
+    fail(
+        "{} lacks the optimiser state of {}, first {}: train.freeze = {} froze {} when it was written; keep {} in "
+        "train.freeze, or train a new run with another run.dir",
+        folder, counted(static_cast<int64_t>(lacking.size()), "tensor"), lacking.front(), change.kept,
+        lacking.size() == 1 ? "it" : "them", lacking.size() == 1 ? "it" : "them");
+  }
 }
 
 void note_changes(const RunFolder& folder, int64_t step, const std::vector<KeyDifference>& changes) {

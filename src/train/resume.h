@@ -33,6 +33,11 @@ bool keep_settings(Settings& settings, const FoundCheckpoint& checkpoint, const 
 std::vector<KeyDifference> check_same_run(const FoundCheckpoint& checkpoint, const RunConfig& run, const Dataset& train,
                                           const std::vector<std::string>& allowed);
 
+/// Throws an Error if the checkpoint's optimiser state is not what `run` needs: after an allowed change of
+/// optimizer.kind, or of train.freeze to names that leave out some of the checkpoint's.
+void check_optimizer_state(const FoundCheckpoint& checkpoint, const RunConfig& run,
+                           const std::vector<KeyDifference>& changes);
+
 /// Prints the changes, and appends them to changes.jsonl in the run's folder: one object each, with step, key, from,
 /// to.
 void note_changes(const RunFolder& folder, int64_t step, const std::vector<KeyDifference>& changes);

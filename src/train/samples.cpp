@@ -19,10 +19,11 @@ std::vector<Prompt> sample_prompts(const Tokenizer& tokenizer, const ModelConfig
 }
 
 void write_samples(const ModelOnDevice& runtime, const Tokenizer& tokenizer, const SampleConfig& config, int64_t step,
-                   uint64_t seed) {
+                   uint64_t seed, const std::function<void()>& between) {
   const GenerationOptions options{.max_new_tokens = config.max_new_tokens,
                                   .stop = {},
-                                  .sampling = {.temperature = config.temperature, .seed = seed}};
+                                  .sampling = {.temperature = config.temperature, .seed = seed},
+                                  .progress = [&](const GenerationProgress&) { between(); }};
   const std::vector<Prompt> prompts = sample_prompts(tokenizer, runtime.model.config(), config);
   const std::vector<Continuation> texts = generate_batch(runtime, tokenizer, prompts, options);
   std::string out = fmt::format("--- samples after step {} ---\n", step);

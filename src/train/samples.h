@@ -11,8 +11,8 @@ namespace moe {
 std::vector<Prompt> sample_prompts(const Tokenizer& tokenizer, const ModelConfig& model, const SampleConfig& config);
 
 /// Continues each prompt, and prints prompt and continuation to stdout, under a line that names the step. Throws an
-/// Error if stdout cannot be written.
+/// Error if stdout cannot be written. Calls `between` after each token; it may throw.
 void write_samples(const ModelOnDevice& runtime, const Tokenizer& tokenizer, const SampleConfig& config, int64_t step,
-                   uint64_t seed);
+                   uint64_t seed, const std::function<void()>& between);
 
 }  // namespace moe

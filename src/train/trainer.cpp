@@ -7,6 +7,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/paths.h"
+#include "base/units.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/trainer_state.h"
 #include "checkpoint/weights.h"
@@ -17,6 +18,13 @@ namespace moe {
 namespace {
 
 constexpr int64_t kMeasuredSteps = 10;  // steps before the time of the run is printed
+
+// Thrown between the parts of long work after a signal.
+struct Stopped {};
+
+void stop_if_asked() {
+  if (InterruptGuard::signal() != 0) throw Stopped();
+}
 
 std::vector<ParameterSet> optimizer_sets(const TrainingStep& step) {
   // Parameters that are not trained are only in ".master".
@@ -37,10 +45,6 @@ RunConfig prepared(RunConfig run, const TrainingData& data) {
   run.model.eos_token_id = id(tokenizer.eos());
   run.model.pad_token_id = id(tokenizer.pad());
   return run;
-}
-
-std::string counted(size_t count, const char* thing) {
-  return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
 }
 
 std::string in_words(const Parameter& parameter) {
@@ -76,9 +80,11 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
       fingerprint_(data.train.fingerprint()) {
   if (data_.valid != nullptr) {
     evaluated_ = std::make_unique<EveryNth>(*data_.valid, run_.evaluation.every_nth);
-    evaluator_ = std::make_unique<Evaluator>(
-        ModelOnDevice{step_.model(), run_.step.dtype, device_, backend_}, *evaluated_,
-        EvaluationOptions{.sequence_length = run_.data.sequence_length, .batch_rows = run_.evaluation.batch_rows});
+    evaluator_ =
+        std::make_unique<Evaluator>(ModelOnDevice{step_.model(), run_.step.dtype, device_, backend_}, *evaluated_,
+                                    EvaluationOptions{.sequence_length = run_.data.sequence_length,
+                                                      .batch_rows = run_.evaluation.batch_rows,
+                                                      .progress = [](int64_t, int64_t) { stop_if_asked(); }});
   }
   if (search_.found) {
     restore(*search_.found);
@@ -119,6 +125,7 @@ void Trainer::start(ThreadPool& pool) {
 }
 
 void Trainer::restore(const FoundCheckpoint& found) {
+  check_optimizer_state(found, run_, changes_);
   load_optimizer(found.folder, run_.model, step_.table(), optimizer_sets(step_), device_);
   step_.parameters_from_masters();
   folder_.settle(search_);
@@ -188,8 +195,9 @@ void Trainer::save(int64_t step) {
     // The logs must be on the disk before the checkpoint that records their lengths.
     const int64_t log_bytes = log_->sync(), eval_bytes = evaluations_->sync();
     write_file(folder / "config.json", json_text(to_hf_config(run_.model, run_.step.dtype), 2) + "\n");
-    save_weights(folder, run_.model, step_.table(), step_.parameters(), device_);
-    save_optimizer(folder, run_.model, step_.table(), optimizer_sets(step_), device_);
+    std::vector<WrittenFile> written =
+        save_optimizer(folder, run_.model, step_.table(), optimizer_sets(step_), device_);
+    written.push_back(save_weights(folder, run_.model, step_.table(), step_.parameters(), device_));
     data_.tokenizer.save(folder);
     write_file(folder / "run.toml", run_.resolved);
     save_trainer_state(folder, {.step = step,
@@ -200,6 +208,7 @@ void Trainer::save(int64_t step) {
                                 .log_bytes = log_bytes,
                                 .eval_bytes = eval_bytes,
                                 .second_stage = run_.step.second_stage});
+    save_checksums(folder, written);
   };
   folder_.save_checkpoint(step, write, run_.checkpoint);
   saved_ = step;
@@ -249,14 +258,41 @@ void Trainer::show_samples(int64_t step) {
   if (run_.sample.prompts.empty()) return;
   clear_status();
   write_samples(ModelOnDevice{step_.model(), run_.step.dtype, device_, backend_}, data_.tokenizer, run_.sample, step,
-                run_.seed);
+                run_.seed, stop_if_asked);
 }
 
 int Trainer::run() {
   const InterruptGuard guard;
+  int64_t step = done_;
+  try {
+    run_steps(step);
+  } catch (const Stopped&) {
+    return stopped(step);
+  }
+  evaluations_->sync();
+  clear_status();
+  log_info("done: {}; the model is {}", counted(step, "step"), (folder_.path() / "latest").string());
+  return 0;
+}
+
+int Trainer::stopped(int64_t step) {
+  const int signal = InterruptGuard::signal();
+  clear_status();
+  if (step == 0) {
+    log_info("stopped by a signal before the first step; nothing was trained");
+    return 128 + signal;
+  }
+  if (step > saved_) save(step);
+  log_info("stopped by a signal after step {}; the checkpoint is {}; go on with --resume", step,
+           folder_.checkpoint(step).string());
+  return 128 + signal;
+}
+
+// `step` is always the last complete one.
+void Trainer::run_steps(int64_t& step) {
   for (size_t part = 0; part < data_.train.parts().size(); ++part) {
-    log_info("{}: {:.2f} epochs in {} steps", data_.train.folders()[part].string(),
-             source_.epochs(part, run_.schedule.steps), run_.schedule.steps);
+    log_info("{}: {:.2f} epochs in {}", data_.train.folders()[part].string(), source_.epochs(part, run_.schedule.steps),
+             counted(run_.schedule.steps, "step"));
   }
   const int64_t last = run_.schedule.steps;
   ProgressLine progress(done_ + 1, last);
@@ -267,36 +303,27 @@ int Trainer::run() {
     log_info("samples: {}", note);
   }
   if (done_ == 0) show_samples(0);
-  for (int64_t step = done_ + 1; step <= last; ++step) {
-    const StepLine line = train_step(step);
+  while (step < last) {
+    const StepLine line = train_step(step + 1);
+    ++step;
     log_->write(to_json_line(line, run_.model));
     progress.show(line, worst_load(line.report, run_.model));
     if (step == done_ + kMeasuredSteps && step < last) {
-      log_info("measured over {} steps: {:.3g} s a step, {} for the {} steps that are left", kMeasuredSteps,
-               progress.seconds_per_step(),
-               duration_text(progress.seconds_per_step() * static_cast<double>(last - step)), last - step);
+      log_info(
+          "measured over {} steps: {:.3g} s a step, {} for the {} left", kMeasuredSteps, progress.seconds_per_step(),
+          duration_text(progress.seconds_per_step() * static_cast<double>(last - step)), counted(last - step, "step"));
     }
-    const int signal = InterruptGuard::signal();
-    if (signal != 0 || step == last) {
+    if (step == last) {
       save(step);
-    } else if (due(run_.checkpoint.every, step) || due_by_time()) {
+    } else if (InterruptGuard::signal() == 0 && (due(run_.checkpoint.every, step) || due_by_time())) {
       try_to_save(step);
     }
-    if (signal != 0) {
-      clear_status();
-      log_info("stopped by a signal after step {}; the checkpoint is {}; go on with --resume", step,
-               folder_.checkpoint(step).string());
-      return 128 + signal;
-    }
+    stop_if_asked();
     keeping_step(step, [&] {
       if (due(run_.evaluation.every, step)) evaluate(step);
       if (due(run_.sample.every, step)) show_samples(step);
     });
   }
-  evaluations_->sync();
-  clear_status();
-  log_info("done: {} steps; the model is {}", last, (folder_.path() / "latest").string());
-  return 0;
 }
 
 }  // namespace moe

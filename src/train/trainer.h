@@ -30,7 +30,8 @@ class Trainer {
   /// 0, or the step of the checkpoint that is resumed.
   int64_t steps_done() const { return done_; }
 
-  /// Runs to the last step and returns 0. If a signal stops it, writes a checkpoint and returns 128 + the signal. An
+  /// Runs to the last step and returns 0. If a signal stops it, also in an evaluation or among samples, writes a
+  /// checkpoint of the last complete step and returns 128 + the signal. An
   /// error ends the run with a checkpoint of the last complete step, if it can be written; an error of the step itself
   /// writes none.
   int run();
@@ -40,6 +41,8 @@ class Trainer {
   void start(ThreadPool& pool);
   void restore(const FoundCheckpoint& found);
   std::vector<Batch> batches_of(int64_t step) const;
+  void run_steps(int64_t& step);
+  int stopped(int64_t step);
   StepLine train_step(int64_t step);
   [[noreturn]] void fail_diverged(const StepLine& line);
   void save(int64_t step);

@@ -217,6 +217,47 @@ class ResumeTest(unittest.TestCase):
         self.assertEqual([line["step"] for line in lines], list(range(1, 21)))
         self.assertEqual({line["learning_rate"] for line in lines[2:]}, {3e-3})
 
+    def test_another_length_in_epochs_or_hours_is_allowed_by_name(self):
+        for key, value in (("train.epochs", "3"), ("train.hours", "1e-9")):
+            folder = self.copy(f"length-{key}", until=8)
+            other = ["--resume", "--set", f"{key}={value}"]
+            if key == "train.epochs":
+                self.assert_refused(self.train(folder, *other, check=False), "train.steps = 12", "--allow-change")
+            self.assert_refused(self.train(folder, "--resume", "--allow-change", key, check=False), f"--set {key}=VALUE",
+                                status=2)
+            allowed = self.train(folder, *other, "--allow-change", key, check=False)
+            if key == "train.hours":  # less than the steps that are done
+                self.assert_refused(allowed, "has done 8 steps, but train.steps is 1")
+                continue
+            self.assertEqual(allowed.returncode, 0, allowed.stderr)
+            self.assertIn("changed from step 9 on: train.steps was 12 and is ", allowed.stderr)
+            steps = int(allowed.stderr.split("changed from step 9 on: train.steps was 12 and is ")[1].split()[0])
+            self.assertGreater(steps, 12)
+            self.assertEqual(os.readlink(folder / "latest"), f"step-{steps}")
+
+    def test_a_changed_byte_of_the_weights_is_noticed_by_every_reader(self):
+        folder = self.copy("changed-byte")
+        path = folder / "step-12" / "model.safetensors"
+        content = bytearray(path.read_bytes())
+        content[-100] ^= 1
+        path.write_bytes(content)
+        text = self.base / "headers.jsonl"
+        for arguments in (["generate", folder, "--prompt", "class", "--max-new-tokens", 1], ["eval", "loss", folder, text],
+                          ["logits", folder, "--tokens", "1,2", "--out", self.base / "changed-logits"],
+                          ["convert", folder, self.base / "changed-model"]):
+            self.assert_refused(moe(*arguments, check=False), "model.safetensors is damaged", "checksums.json")
+        self.assertEqual(sorted(self.base.glob("changed-[lm]*")), [])
+        said = self.train(folder, "--resume").stderr
+        self.assertIn("step-12/model.safetensors is damaged", said)
+        self.assertIn("step-8 at step 8", said)
+        self.assert_same_run(folder)
+
+    def test_a_key_that_is_set_twice_counts_once_and_is_said(self):
+        said = self.train(self.base / "twice", "--dry-run", "--set", "train.steps=3", "--set", "train.steps=5",
+                          "--set", "train.seed=1", "--set", "train.seed=1").stderr
+        self.assertEqual(said.count("takes the place of"), 1, said)
+        self.assertIn("--set train.steps=5 takes the place of --set train.steps=3", said)
+
     def test_what_follows_from_other_keys_stays_as_it_was(self):
         run = self.base / "derived.toml"
         run.write_text((self.base / "run.toml").read_text().replace("warmup_steps = 2", "warmup_fraction = 0.5"))

@@ -95,6 +95,26 @@ TEST(Plan, RebuildingKeepsNeitherResultsOfNormsNorTheFirstProducts) {
   EXPECT_LT(rebuilt.microbatch_flops, kept.microbatch_flops * 4 / 3);
 }
 
+// Planning is linear in the layers: 16384 of them are planned within a second or two.
+TEST(Plan, GrowsByTheSameBytesWithEveryLayerOfAKind) {
+  ModelConfig config = tiny_config();
+  config.vocab_size = 64;
+  StepConfig step = step_config_for(rows_of_two_documents(config, 4), 2);
+  const auto planned = [&](int64_t layers) {
+    config.num_hidden_layers = layers;
+    return plan_training(config, step);
+  };
+  const MemoryPlan one = planned(10), two = planned(11), most = planned(16384);
+  for (const auto part : {&MemoryPlan::parameters, &MemoryPlan::gradients, &MemoryPlan::optimizer, &MemoryPlan::saved,
+                          &MemoryPlan::microbatch_flops}) {
+    EXPECT_GT(two.*part, one.*part);
+    EXPECT_EQ(most.*part, one.*part + (16384 - 10) * (two.*part - one.*part));
+  }
+  EXPECT_EQ(most.scratch, one.scratch);
+  EXPECT_EQ(most.saved_at_peak.size(),
+            one.saved_at_peak.size() + (16384 - 10) * (two.saved_at_peak.size() - one.saved_at_peak.size()));
+}
+
 struct SharingCase {
   const char* name;
   DType dtype;
@@ -348,9 +368,10 @@ TEST(Refusal, SaysHowManyRowsADeviceHasRoomToSortTheChoicesOf) {
   config.routing = RoutingMethod::expert_choice;
   EXPECT_NO_THROW(refuse(16, 0)) << "no limit";
   EXPECT_NO_THROW(refuse(9, 5000000));
-  EXPECT_THAT(error_of<Error>([&] { refuse(16, 5000000); }),
-              HasSubstr("16 rows of 4096 tokens have 8388608 choices of experts, but the device has room to sort "
-                        "5000000; use data.microbatch_rows = 9 or less"));
+  EXPECT_THAT(
+      error_of<Error>([&] { refuse(16, 5000000); }),
+      HasSubstr("16: rows of 4096 tokens have 8388608 choices of experts together, but the device has room to sort "
+                "5000000; use data.microbatch_rows = 9 or less"));
   EXPECT_THAT(error_of<Error>([&] { refuse(16, 5000); }), HasSubstr("not even one row fits"));
 }
 
