@@ -7,7 +7,9 @@
 
 #include "checkpoint/checksums.h"
 #include "checkpoint/hf_config.h"
+#include "checkpoint/open_model.h"
 #include "checkpoint/weights.h"
+#include "checkpoint/write_model.h"
 #include "formats/json.h"
 #include "infer/loaded_model.h"
 #include "tests/infer/support.h"
@@ -71,6 +73,25 @@ TEST(FiniteWeights, WhatATypeCannotHoldIsNamedWithTheType) {
   Cpu cpu(1);
   EXPECT_NO_THROW(LoadedModel(folder.path(), DType::f32, *cpu.device));
   EXPECT_NO_THROW(LoadedModel(folder.path(), DType::bf16, *cpu.device));
+}
+
+TEST(FiniteWeights, AreWrittenByNoConversion) {
+  const TemporaryFolder nan, large, out;
+  write(nan.path(), [](const Parameter& parameter, std::vector<float>& values) {
+    if (parameter.kind == ParameterKind::head) values[3] = NAN;
+  });
+  write(large.path(), [](const Parameter& parameter, std::vector<float>& values) {
+    if (parameter.kind == ParameterKind::head) values[7] = 70000;
+  });
+  ThreadPool pool(2);
+  const auto convert = [&](const fs::path& from, DType dtype) {
+    write_model(out.path(), *open_weights(from), {.dtype = dtype}, pool);
+  };
+  EXPECT_THAT(error_of<Error>([&] { convert(nan.path(), DType::f32); }),
+              HasSubstr("element 3 of the tensor lm_head.weight is nan"));
+  EXPECT_THAT(error_of<Error>([&] { convert(large.path(), DType::f16); }),
+              HasSubstr("element 7 of the tensor lm_head.weight is 70000, which is more than f16 can hold"));
+  EXPECT_NO_THROW(convert(large.path(), DType::bf16));
 }
 
 TEST(Checksums, AreComparedBeforeWeightsAreRead) {
