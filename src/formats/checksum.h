@@ -7,7 +7,7 @@
 
 namespace moe {
 
-/// The checksum of bytes that come one piece after the other.
+/// The checksum of bytes that come one piece after the other. For one thread at a time.
 class Crc32 {
  public:
   void add(const void* data, size_t bytes);
