@@ -17,7 +17,8 @@ struct WriteOptions {
 };
 
 /// Writes FOLDER/config.json and FOLDER/model.safetensors, or several files with an index if one file would be too
-/// large; and FOLDER/modeling_moe.py if `transformers` has no class for the model (checkpoint/hub/hub_model.h). Elements that keep their type keep their bytes. The result is that of SliceWriter::kinds().
+/// large; and FOLDER/modeling_moe.py if `transformers` has no class for the model (checkpoint/hub/hub_model.h).
+/// Elements that keep their type keep their bytes. The result is that of SliceWriter::kinds().
 std::vector<WrittenKind> write_model(const fs::path& folder, const WeightSource& source, const WriteOptions& options,
                                      ThreadPool& pool);
 
