@@ -266,7 +266,7 @@ class Generate(Folder):
         self.assertEqual(from_file.stdout, self.generate("--prompt", "größere 狐狸\n", *options).stdout)
         pipe = run("generate", self.model, "--prompt-file", "/dev/stdin", *options, stdin="größere 狐狸\n".encode())
         self.assertEqual(pipe.stdout, from_file.stdout)
-        self.assertIn(b"prompt: 1 tokens", self.generate(*options).stderr)  # BOS
+        self.assertIn(b"prompt: 1 token,", self.generate(*options).stderr)  # BOS
         self.assertEqual(self.generate(*options).stdout, self.generate("--prompt", "", *options).stdout)
 
     def test_stops_before_a_string(self):
