@@ -4,8 +4,6 @@
 
 #include <fmt/format.h>
 
-#include "base/units.h"
-
 namespace moe {
 
 std::string gib_text(int64_t bytes) { return fmt::format("{:.2f} GiB", gib(bytes)); }

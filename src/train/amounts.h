@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "base/units.h"
+
 namespace moe {
 
 std::string gib_text(int64_t bytes);    ///< "1.25 GiB"
