@@ -115,9 +115,11 @@ DatasetInfo info_of(const Json& description, const std::string& where) {
 Dataset::Dataset(const std::string& what) {
   const std::vector<WeightedPath> paths = parse_weighted_paths(what, "data.train");
   for (const WeightedPath& path : paths) {
-    const int64_t before = count();
+    const int64_t before = count(), tokens_before = info_.tokens();
     open(path.path);
-    if (is_weighted_paths(what)) parts_.push_back({.documents = count() - before, .weight = path.weight});
+    const double size = static_cast<double>(std::max<int64_t>(info_.tokens() - tokens_before, 1));
+    if (!is_weighted_paths(what)) continue;
+    parts_.push_back({.documents = count() - before, .weight = path.weight == 0 ? size : path.weight});
   }
 }
 

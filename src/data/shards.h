@@ -99,7 +99,8 @@ class DatasetWriter {
 /// the file. Several threads may read a dataset.
 class Dataset : public Documents {
  public:
-  /// `what` is a folder, or a list of folders with weights (formats/weighted_paths.h). All must have the same
+  /// `what` is a folder, or a list of folders (formats/weighted_paths.h); without
+  /// weights, a folder's weight is its number of tokens. All must have the same
   /// tokenizer. Their documents follow each other. Folders with a domain of the same name share the domain.
   explicit Dataset(const std::string& what);
   ~Dataset() override;

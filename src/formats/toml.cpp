@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "base/error.h"
+#include "formats/weighted_paths.h"
 #include "formats/toml_scalar.h"
 
 namespace moe {
@@ -191,6 +192,18 @@ void Settings::refuse(std::string_view key, std::string_view expected) const {
   else if (resolved != resolved_.end())
     value = toml_text(resolved->second);
   fail_usage("{}: {} is {}, expected {}", where(key), key, value, expected);
+}
+
+void Settings::take_as_paths(std::string_view key) {
+  const auto found = entries_.find(std::string(key));
+  if (found == entries_.end()) return;
+  const auto* list = std::get_if<std::vector<std::string>>(&found->second.value);
+  if (list == nullptr || list->empty()) return;
+  std::vector<WeightedPath> paths;
+  for (const std::string& path : *list) paths.push_back({.path = path, .weight = 0});
+  std::string text = weighted_paths_text(paths);
+  parse_weighted_paths(text, fmt::format("{}: {}", found->second.where, key));  // refuses an empty path
+  found->second.value = std::move(text);
 }
 
 void Settings::know(std::string_view key, std::string_view also) {

@@ -56,6 +56,8 @@ class Settings {
   bool has_mistakes() const { return !mistakes_.empty(); }
   /// The value in effect of a key, for to_toml().
   void resolve(std::string_view key, SettingValue value) { resolved_[std::string(key)] = std::move(value); }
+  /// If `key` is given as a list of strings, its value becomes the text of formats/weighted_paths.h.
+  void take_as_paths(std::string_view key);
   /// True if `key` is given with this text.
   bool gives_text(std::string_view key, std::string_view text);
   /// Refuses settings without `key`.

@@ -12,11 +12,15 @@ namespace moe {
 namespace {
 
 [[noreturn]] void fail_form(const std::string& where) {
-  fail_usage("{}: expected a path, or a list such as [{{path = \"A\", weight = 0.7}}, {{path = \"B\", weight = 0.3}}]",
+  fail_usage("{}: expected a path, or a list such as [\"A\", \"B\"] or [{{path = \"A\", weight = 0.7}}, {{path = \"B\", "
+             "weight = 0.3}}]",
              where);
 }
 
 WeightedPath entry_of(const toml::node& node, const std::string& where) {
+  if (const auto* path = node.as_string(); path != nullptr && !path->get().empty()) {
+    return {.path = path->get(), .weight = 0};
+  }
   const toml::table* table = node.as_table();
   if (table == nullptr) fail_form(where);
   WeightedPath entry;
@@ -43,7 +47,7 @@ WeightedPath entry_of(const toml::node& node, const std::string& where) {
 std::string weighted_paths_text(const std::vector<WeightedPath>& paths) {
   std::vector<std::string> entries;
   for (const WeightedPath& path : paths) {
-    entries.push_back(fmt::format("{{path = {}, weight = {}}}", toml_quoted(path.path), toml_number(path.weight)));
+    entries.push_back(path.weight == 0 ? toml_quoted(path.path) : fmt::format("{{path = {}, weight = {}}}", toml_quoted(path.path), toml_number(path.weight)));
   }
   return fmt::format("[{}]", fmt::join(entries, ", "));
 }
@@ -51,7 +55,8 @@ std::string weighted_paths_text(const std::vector<WeightedPath>& paths) {
 bool is_weighted_paths(std::string_view text) {
   if (!text.starts_with('[')) return false;
   text.remove_prefix(1);
-  return text.substr(std::min(text.find_first_not_of(" \t\r\n"), text.size())).starts_with('{');
+  text = text.substr(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
+  return text.starts_with('{') || text.starts_with('"') || text.starts_with('\'');
 }
 
 std::vector<WeightedPath> parse_weighted_paths(std::string_view text, const std::string& where) {
@@ -62,6 +67,8 @@ std::vector<WeightedPath> parse_weighted_paths(std::string_view text, const std:
     if (list == nullptr || list->empty()) fail_form(where);
     std::vector<WeightedPath> paths;
     for (const toml::node& node : *list) paths.push_back(entry_of(node, where));
+    const auto with_size = std::count_if(paths.begin(), paths.end(), [](const auto& path) { return path.weight == 0; });
+    if (with_size != 0 && with_size != std::ssize(paths)) fail_form(where);
     return paths;
   } catch (const toml::parse_error&) {
     fail_form(where);

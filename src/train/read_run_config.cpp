@@ -58,6 +58,7 @@ RunConfig read_run_config(Settings& settings, const DatasetVocabulary& vocabular
   RunConfig run;
   const ModelConfig& model = run.model;
   for (const ListedKey& key : all_run_keys()) settings.know(key.info->key, key.info->also);
+  settings.take_as_paths("data.train");
   read_rows(settings, data_keys(), run.data, model);
   read_rows(settings, rows_before(run_keys(), "train.hash_table"), run, model);
   read_model(settings, run, [&] {

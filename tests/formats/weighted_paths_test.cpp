@@ -23,6 +23,26 @@ TEST(WeightedPaths, AreReadBackFromTheirText) {
   EXPECT_EQ(parse_weighted_paths("[{path = \"a\"}]", "f"), (std::vector<WeightedPath>{{"a", 1}}));
 }
 
+TEST(WeightedPaths, WithoutWeightsAreAListOfStrings) {
+  const std::vector<WeightedPath> expected = {{"a \"b\"", 0}, {"c", 0}};
+  EXPECT_EQ(weighted_paths_text(expected), "[\"a \\\"b\\\"\", \"c\"]");
+  EXPECT_EQ(parse_weighted_paths(weighted_paths_text(expected), "f"), expected);
+  Settings settings = Settings::parse("[data]\ntrain = ['a \"b\"', \"c\"]\n[sample]\nprompts = [\"a\"]\n", "run.toml");
+  settings.take_as_paths("data.train");
+  settings.take_as_paths("data.valid");
+  EXPECT_EQ(parse_weighted_paths(settings.get<std::string>("data.train", ""), "f"), expected);
+  Settings again = Settings::parse(settings.to_toml(), "again.toml");
+  again.take_as_paths("data.train");
+  EXPECT_EQ(parse_weighted_paths(again.get<std::string>("data.train", ""), "f"), expected);
+  Settings set = Settings::parse("", "run.toml");
+  set.set("data.train=[\"a \\\"b\\\"\", 'c']");
+  set.take_as_paths("data.train");
+  EXPECT_EQ(parse_weighted_paths(set.get<std::string>("data.train", ""), "f"), expected);
+  Settings empty = Settings::parse("[data]\ntrain = [\"a\", \"\"]", "run.toml");
+  EXPECT_THAT(error_of<UsageError>([&] { empty.take_as_paths("data.train"); }), HasSubstr("run.toml:2: data.train: expected"));
+  EXPECT_THAT(error_of<UsageError>([] { parse_weighted_paths("[\"a\", {path = \"b\"}]", "f"); }), HasSubstr("f: expected"));
+}
+
 TEST(WeightedPaths, AreAListOfTablesInARunFileAndInWhatIsWrittenOfIt) {
   const std::string text = "[data]\ntrain = [\n  {path = \"a\", weight = 0.7},\n  {path = \"b\", weight = 3},\n]\n";
   const std::vector<WeightedPath> expected = {{"a", 0.7}, {"b", 3}};
@@ -44,7 +64,7 @@ TEST(WeightedPaths, TakeWholeNumbersThatADoubleRounds) {
 }
 
 TEST(WeightedPaths, OfAnotherFormAreRefusedWithTheLine) {
-  for (const std::string& list :
+  for (const std::string list :
        {"[{weight = 1}]", "[{path = 3}]", "[{path = \"a\", wieght = 1}]", "[{path = \"a\"}, {}]"}) {
     EXPECT_THAT(error_of<UsageError>([&] { parse_toml("[data]\ntrain = " + list, "run.toml"); }),
                 HasSubstr("run.toml:2: data.train: expected a path, or a list such as"))
