@@ -20,6 +20,9 @@ namespace moe {
 namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;
+/// What read_file() takes at most. A file that is larger is not of the kind that is meant, and a pipe or a device may
+/// never end.
+constexpr size_t kMostOfFile = size_t{1} << 30, kMostOfStream = size_t{256} << 20;
 /// After so many bytes the system is asked to write them to the disk, so that commit() need not wait for all of them.
 constexpr uint64_t kBytesToBegin = uint64_t{4} << 20;
 std::atomic<int64_t> bytes_until_failure{-1};
@@ -49,7 +52,7 @@ int open_to_read(const fs::path& path, struct stat& info) {
   if (descriptor < 0) fail("cannot open {}: {}", path.string(), reason());
   if (::fstat(descriptor, &info) != 0 || S_ISDIR(info.st_mode)) {
     ::close(descriptor);
-    fail("cannot read {}: it is not a file", path.string());
+    fail("cannot read {}: it is a folder, expected a file", path.string());
   }
   return descriptor;
 }
@@ -94,6 +97,14 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 std::string read_file(const fs::path& path) {
   struct stat info {};
   const int descriptor = open_to_read(path, info);
+  const bool regular = S_ISREG(info.st_mode);
+  const size_t most = regular ? kMostOfFile : kMostOfStream;
+  const auto refuse_size = [&] {
+    ::close(descriptor);
+    fail("cannot read {}: it has more than {} MiB, which is too much for what it is meant to be{}", path.string(),
+         most >> 20, regular ? "" : "; it is a pipe or a device, which may have no end");
+  };
+  if (regular && static_cast<uint64_t>(info.st_size) > most) refuse_size();
   std::string text, buffer(kBufferBytes, '\0');
   text.reserve(static_cast<size_t>(info.st_size));
   ssize_t got;
@@ -105,6 +116,7 @@ std::string read_file(const fs::path& path) {
       fail("cannot read {}: {}", path.string(), why);
     }
     text.append(buffer, 0, static_cast<size_t>(got));
+    if (text.size() > most) refuse_size();
   }
   ::close(descriptor);
   return text;

@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include "base/printable.h"
 #include "base/terminal.h"
 #include "base/utf8.h"
 
@@ -34,7 +35,7 @@ bool stderr_is_terminal() {
 }
 
 void log_line(std::string_view line) {
-  const std::string text = valid_utf8(line) + "\n";
+  const std::string text = printable(line, "\n\t") + "\n";
   std::lock_guard lock(log_mutex);
   erase_status();
   std::fwrite(text.data(), 1, text.size(), stderr);
@@ -43,7 +44,7 @@ void log_line(std::string_view line) {
 
 void show_status(std::string_view text) {
   if (!stderr_is_terminal()) return;
-  const std::string line = first_characters(valid_utf8(text), terminal_width() - 1);
+  const std::string line = first_characters(printable(text), terminal_width() - 1);
   std::lock_guard lock(log_mutex);
   std::fprintf(stderr, "\r\033[K%s", line.c_str());
   std::fflush(stderr);

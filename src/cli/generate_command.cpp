@@ -74,8 +74,10 @@ const char* text_of(StopReason reason) {
 
 double rate(int64_t tokens, double seconds) { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0; }
 
-/// The text. It is read before anything is loaded.
-std::string prompt_text(const GenerateFlags& flags) {
+/// Far more than any model takes in.
+constexpr size_t kMostPromptBytes = size_t{64} << 20;
+
+std::string given_prompt(const GenerateFlags& flags) {
   if (!flags.prompt_file.empty()) return read_file(flags.prompt_file);
   const bool wanted = flags.prompt == "-";
   if (!wanted && (flags.prompt || !standard_input_is_given())) return flags.prompt.value_or("");
@@ -83,6 +85,13 @@ std::string prompt_text(const GenerateFlags& flags) {
   if (text.ends_with('\n')) text.pop_back();
   if (text.ends_with('\r')) text.pop_back();
   return text;
+}
+
+/// The text. It is read before anything is loaded.
+std::string prompt_text(const GenerateFlags& flags) {
+  std::string text = given_prompt(flags);
+  if (text.size() <= kMostPromptBytes) return text;
+  fail("the prompt has {} MiB, expected at most {}; give the end of it", text.size() >> 20, kMostPromptBytes >> 20);
 }
 
 /// On a terminal. New tokens are counted only if the text does not go to the terminal.

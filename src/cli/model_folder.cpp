@@ -38,6 +38,25 @@ fs::path newest_checkpoint(const fs::path& run) {
 
 }  // namespace
 
+bool has_tokenizer(const fs::path& folder) {
+  return is_there(folder / "tokenizer.json") || is_there(folder / "vocab.json") || is_there(folder / "tokenizer.model");
+}
+
+namespace {
+
+/// Refuses a folder that holds something else of this program.
+void refuse_other_kinds(const fs::path& folder) {
+  constexpr const char* kAdvice = "name the folder of a model or of a run, or a GGUF file";
+  if (is_there(folder / "dataset.json")) {
+    fail("{} is a dataset, expected a model (it has no config.json); {}", folder.string(), kAdvice);
+  }
+  if (has_tokenizer(folder)) {
+    fail("{} is the folder of a tokenizer, expected a model (it has no config.json); {}", folder.string(), kAdvice);
+  }
+}
+
+}  // namespace
+
 std::string model_folder(const std::string& path) {
   const fs::path folder(path);
   if (is_there(folder / "config.json") || is_gguf(folder)) return path;
@@ -47,6 +66,7 @@ std::string model_folder(const std::string& path) {
     fail("{} is the folder of a run that has no checkpoint yet; wait for its first one, or name a model's folder",
          path);
   }
+  refuse_other_kinds(folder);
   return path;
 }
 
@@ -61,9 +81,7 @@ CLI::Option* add_model_option(CLI::App& command, std::string& folder, const std:
 CLI::Option* add_tokenizer_option(CLI::App& command, std::string& path, const std::string& help) {
   const auto take = [&path](const std::string& given) {
     const fs::path folder(given);
-    const bool own =
-        is_there(folder / "tokenizer.json") || is_there(folder / "vocab.json") || is_there(folder / "tokenizer.model");
-    path = own ? given : model_folder(given);
+    path = has_tokenizer(folder) ? given : model_folder(given);
   };
   return command.add_option_function<std::string>("--tokenizer", take, help)->type_name("DIR_OR_FILE");
 }

@@ -5,11 +5,17 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/fs.h"
+
 namespace moe {
 
 /// `path` itself if it is a model's folder. For a run folder: its `latest`, or, if a copy has lost that link, the
-/// checkpoint with the most steps; an error if there is none yet. Any other path is returned unchanged.
+/// checkpoint with the most steps; an error if there is none yet. Refuses the folder of a dataset or of a tokenizer
+/// alone. Any other path is returned unchanged.
 std::string model_folder(const std::string& path);
+
+/// True if `folder` has the files of a tokenizer.
+bool has_tokenizer(const fs::path& folder);
 
 /// Declares MODEL_DIR. `folder` gets model_folder() of the argument.
 CLI::Option* add_model_option(CLI::App& command, std::string& folder, const std::string& help);

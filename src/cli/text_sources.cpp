@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/units.h"
 #include "base/utf8.h"
 #include "data/reader.h"
@@ -43,7 +44,7 @@ void add_sources_of(const std::string& what, const std::string& domain, std::vec
   say_left_out(what, found);
   for (const fs::path& file : found.files) {
     const std::string own = found.domain.empty() ? domain_of(file) : found.domain;
-    sources.push_back({.file = file, .domain = valid_utf8(domain.empty() ? own : domain)});
+    sources.push_back({.file = file, .domain = printable(domain.empty() ? own : domain)});
   }
 }
 
@@ -95,7 +96,11 @@ std::vector<TextSource> text_sources(const TextSourceOptions& options) {
     if (equals == 0 || equals == std::string::npos || equals + 1 == text.size()) {
       fail_usage("--domain {}: expected NAME=FILE, for instance --domain code=sources.jsonl", text);
     }
-    add_sources_of(text.substr(equals + 1), text.substr(0, equals), sources);
+    const std::string name = text.substr(0, equals);
+    if (printable(name) != valid_utf8(name)) {
+      fail_usage("--domain {:?}: the name has a control character, such as a line end; choose another name", name);
+    }
+    add_sources_of(text.substr(equals + 1), name, sources);
   }
   if (sources.empty()) fail_usage("there is nothing to read: give at least one FILE");
   for (const TextSource& source : sources) check_document_file(source.file);

@@ -10,8 +10,11 @@
 #include "base/log.h"
 #include "base/output.h"
 #include "base/paths.h"
+#include "cli/model_folder.h"
 #include "cli/text_sources.h"
 #include "data/reader.h"
+#include "formats/compression.h"
+#include "formats/gguf.h"
 #include "formats/json.h"
 #include "tokenizer/tokenizer.h"
 
@@ -20,8 +23,9 @@ namespace {
 
 constexpr const char* kHelp =
     R"(Encodes text with several tokenizers. Prints the bytes of text per token, for each domain (a file's name)
-and for all text. With more bytes per token, a model reads fewer tokens for the same text. A folder or a .json
-file is a tokenizer; any other argument is a file with text, as `moe data` reads it.
+and for all text. With more bytes per token, a model reads fewer tokens for the same text. A folder with the
+files of a tokenizer is a tokenizer, and so are the folder of a run, a GGUF file, a .model file, and a .json file
+that begins with "{". Any other argument is text, as `moe data` reads it: a file, a folder or a pattern in quotes.
 
 Example:
   moe tokenizer compare runs/tokenizer gpt2/ books.txt code.jsonl.zst)";
@@ -31,8 +35,22 @@ struct Flags {
   bool json = false;
 };
 
+/// A list of documents begins with a bracket, a tokenizer.json with a brace.
+bool begins_with_brace(const fs::path& file) {
+  const auto stream = open_stream(file);
+  char c = ' ';
+  while (stream->read(&c, 1) == 1) {
+    if (c != ' ' && c != '\t' && c != '\r' && c != '\n') return c == '{';
+  }
+  return false;
+}
+
 bool names_tokenizer(const std::string& argument) {
-  return is_folder(argument) || argument.ends_with(".json") || argument.ends_with(".model");
+  if (argument.ends_with(".model") || is_gguf(argument)) return true;
+  if (is_folder(argument)) return has_tokenizer(argument) || has_tokenizer(model_folder(argument));
+  if (!argument.ends_with(".json") || !path_exists(argument)) return false;
+  check_readable(argument);
+  return is_stream(argument) || begins_with_brace(argument);
 }
 
 struct Row {
@@ -91,7 +109,9 @@ void compare(const Flags& flags) {
   options.files = files;
   const std::vector<TextSource> sources = text_sources(options);
   std::vector<Tokenizer> tokenizers;
-  for (const std::string& name : names) tokenizers.push_back(Tokenizer::load(name));
+  for (const std::string& name : names) {
+    tokenizers.push_back(Tokenizer::load(is_folder(name) && !has_tokenizer(name) ? model_folder(name) : name));
+  }
   const auto empty_row = [&](const std::string& domain) {
     return Row{.domain = domain, .tokens = std::vector<uint64_t>(names.size(), 0)};
   };

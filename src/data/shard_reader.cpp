@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/paths.h"
+#include "base/printable.h"
 #include "base/random.h"
 #include "data/shard_layout.h"
 #include "data/shards.h"
@@ -102,7 +103,7 @@ DatasetInfo info_of(const Json& description, const std::string& where) {
   info.eos_id = json_int32(description, "eos_id", where);
   info.tokenizer_fingerprint = json_hexadecimal(description, "tokenizer_fingerprint", where);
   for (const Json& domain : json_array(description, "domains", where)) {
-    info.domains.push_back({.name = json_string(domain, "name", where),
+    info.domains.push_back({.name = printable(json_string(domain, "name", where)),
                             .documents = json_int(domain, "documents", where),
                             .tokens = json_int(domain, "tokens", where),
                             .bytes = json_int(domain, "bytes", where)});

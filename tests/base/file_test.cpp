@@ -108,7 +108,15 @@ TEST(MappedFile, NamesWhatItCannotOpen) {
   EXPECT_EQ(error_of<Error>([&] { MappedFile(folder / "none"); }),
             "cannot open " + (folder / "none").string() + ": No such file or directory");
   EXPECT_EQ(error_of<Error>([&] { MappedFile(folder.path()); }),
-            "cannot read " + folder.path().string() + ": it is not a file");
+            "cannot read " + folder.path().string() + ": it is a folder, expected a file");
+}
+
+TEST(ReadFile, WhatHasNoEndOrIsFarTooLargeIsRefused) {
+  EXPECT_THAT(error_of<Error>([] { read_file("/dev/zero"); }), HasSubstr("/dev/zero: it has more than 256 MiB"));
+  const TemporaryFolder folder;
+  write_file(folder / "f", "x");
+  fs::resize_file(folder / "f", (uintmax_t{1} << 30) + 1);
+  EXPECT_THAT(error_of<Error>([&] { read_file(folder / "f"); }), HasSubstr("f: it has more than 1024 MiB"));
 }
 
 TEST(MappedFile, APipeIsReadWholeButNotMapped) {

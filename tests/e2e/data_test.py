@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -214,6 +215,45 @@ class DataTest(unittest.TestCase):
         self.assertLess(documents, 20000 + 20000)
         train = moe("tokenizer", "train", "--vocab-size", 300, "--on-error", "skip", "--out", self.base / "tok", damaged, mixed)
         self.assertIn("3 documents or parts of files could not be read", train.stderr)
+
+    def test_names_with_control_characters_break_no_line(self):
+        text = self.file("one\ntwo\x1b[31m.jsonl", lines("a text", "another"))
+        self.assertIn("--domain \"a\\nb\": the name has a control character", self.refused("--domain", f"a\nb={text}", status=2))
+        result = self.data(text)
+        self.assertEqual([domain["name"] for domain in self.description()["domains"]], ["one\ufffdtwo\ufffd[31m"])
+        self.assertNotIn("\x1b", result.stdout + result.stderr)
+        bad = self.file("bad\x1b[31m.jsonl", "nonsense\n")
+        self.assertNotIn("\x1b", self.refused(bad, out="bad"))
+
+    def test_a_plain_list_of_datasets_sees_each_document_equally_often(self):
+        for name, count in (("a", 30), ("b", 90)):
+            self.data(self.file(f"{name}.jsonl", lines(*(f"{name} document {i % 10} with words" for i in range(count)))), out=name)
+        run_file = self.base / "run.toml"
+        for listed in (f'["{self.base}/a", "{self.base}/b"]', f'[\n  "{self.base}/a",\n  "{self.base}/b",\n]'):
+            run_file.write_text((self.shared / "run.toml").read_text().replace("[data]", f"[data]\ntrain = {listed}"))
+            folder = self.base / f"run-{len(listed)}"
+            said = moe("train", run_file, "--set", f"run.dir={folder}", "--set", "train.steps=12").stderr
+            epochs = [float(number) for number in re.findall(r"/[ab]: ([0-9.]+) epochs", said)]
+            self.assertEqual(len(epochs), 2, said)
+            self.assertAlmostEqual(epochs[0], epochs[1], delta=0.25 * epochs[1])
+            self.assertIn(f'train = ["{self.base}/a", "{self.base}/b"]', (folder / "run.toml").read_text())
+
+    def test_compare_takes_folders_and_patterns_as_text(self):
+        self.file("texts/a.txt", "some words\n")
+        self.file("texts/list.json", json.dumps(["one text", {"text": "another"}]))
+        for what in (self.base / "texts", f"{self.base}/texts/*.txt", self.base / "texts" / "list.json"):
+            result = moe("tokenizer", "compare", self.shared / "tokenizer", what)
+            self.assertIn("bytes per token", result.stdout)
+        result = moe("tokenizer", "compare", self.shared / "tokenizer" / "tokenizer.json", self.base / "texts", "--json")
+        self.assertEqual(len(json.loads(result.stdout)["tokenizers"]), 1)
+
+    def test_a_folder_of_another_kind_is_no_model(self):
+        self.data(self.file("text.jsonl", lines("one", "two")))
+        for folder, kind in ((self.base / "out", "is a dataset"), (self.shared / "tokenizer", "is the folder of a tokenizer")):
+            for command in (["generate", folder], ["inspect", folder], ["eval", "loss", folder, self.base / "text.jsonl"]):
+                result = moe(*command, check=False)
+                self.assertEqual(result.returncode, 1, result.stderr)
+                self.assertIn(f"{folder} {kind}, expected a model", result.stderr)
 
     def test_empty_documents_are_counted(self):
         text = self.file("text.jsonl", lines("one", "", "two") + "\n" + lines(""))
