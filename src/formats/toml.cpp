@@ -5,8 +5,8 @@
 #include <type_traits>
 
 #include "base/error.h"
-#include "formats/weighted_paths.h"
 #include "formats/toml_scalar.h"
+#include "formats/weighted_paths.h"
 
 namespace moe {
 

@@ -12,9 +12,10 @@ namespace moe {
 namespace {
 
 [[noreturn]] void fail_form(const std::string& where) {
-  fail_usage("{}: expected a path, or a list such as [\"A\", \"B\"] or [{{path = \"A\", weight = 0.7}}, {{path = \"B\", "
-             "weight = 0.3}}]",
-             where);
+  fail_usage(
+      "{}: expected a path, or a list such as [\"A\", \"B\"] or [{{path = \"A\", weight = 0.7}}, {{path = \"B\", "
+      "weight = 0.3}}]",
+      where);
 }
 
 WeightedPath entry_of(const toml::node& node, const std::string& where) {
@@ -47,7 +48,9 @@ WeightedPath entry_of(const toml::node& node, const std::string& where) {
 std::string weighted_paths_text(const std::vector<WeightedPath>& paths) {
   std::vector<std::string> entries;
   for (const WeightedPath& path : paths) {
-    entries.push_back(path.weight == 0 ? toml_quoted(path.path) : fmt::format("{{path = {}, weight = {}}}", toml_quoted(path.path), toml_number(path.weight)));
+    entries.push_back(
+        path.weight == 0 ? toml_quoted(path.path)
+                         : fmt::format("{{path = {}, weight = {}}}", toml_quoted(path.path), toml_number(path.weight)));
   }
   return fmt::format("[{}]", fmt::join(entries, ", "));
 }

@@ -60,10 +60,11 @@ constexpr KeyRow<RunConfig> kRun[] = {
 };
 
 constexpr KeyRow<DataConfig> kData[] = {
-    row<DataConfig>("data.train", text<&DataConfig::train>(),
-                    {.doc = "dataset folder (`moe data`), or a list `[\"A\", \"B\"]` or `[{path = \"A\", weight = 0.7}, ...]`; "
-                            "required, except with `--dry-run`",
-                     .also = "dataset data train_data data_dir data_path train_path"}),
+    row<DataConfig>(
+        "data.train", text<&DataConfig::train>(),
+        {.doc = "dataset folder (`moe data`), or a list `[\"A\", \"B\"]` or `[{path = \"A\", weight = 0.7}, ...]`; "
+                "required, except with `--dry-run`",
+         .also = "dataset data train_data data_dir data_path train_path"}),
     row<DataConfig>("data.valid", text<&DataConfig::valid>(),
                     {.doc = "dataset folder made with the same tokenizer; `\"\"`: no evaluation",
                      .also = "val validation val_data valid_data eval_data",

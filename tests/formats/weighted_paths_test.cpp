@@ -39,8 +39,10 @@ TEST(WeightedPaths, WithoutWeightsAreAListOfStrings) {
   set.take_as_paths("data.train");
   EXPECT_EQ(parse_weighted_paths(set.get<std::string>("data.train", ""), "f"), expected);
   Settings empty = Settings::parse("[data]\ntrain = [\"a\", \"\"]", "run.toml");
-  EXPECT_THAT(error_of<UsageError>([&] { empty.take_as_paths("data.train"); }), HasSubstr("run.toml:2: data.train: expected"));
-  EXPECT_THAT(error_of<UsageError>([] { parse_weighted_paths("[\"a\", {path = \"b\"}]", "f"); }), HasSubstr("f: expected"));
+  EXPECT_THAT(error_of<UsageError>([&] { empty.take_as_paths("data.train"); }),
+              HasSubstr("run.toml:2: data.train: expected"));
+  EXPECT_THAT(error_of<UsageError>([] { parse_weighted_paths("[\"a\", {path = \"b\"}]", "f"); }),
+              HasSubstr("f: expected"));
 }
 
 TEST(WeightedPaths, AreAListOfTablesInARunFileAndInWhatIsWrittenOfIt) {
