@@ -1,6 +1,7 @@
 #include "formats/utf16.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <string_view>
 #include <utility>
@@ -114,6 +115,27 @@ class Utf16Stream : public ByteStream {
   std::string damage_;
 };
 
+/// What is certainly not text, however the file is named.
+void refuse_other_kinds(std::string_view head, const std::string& name) {
+  static constexpr std::array<std::pair<std::string_view, const char*>, 10> kKinds = {
+      {{"PK\3\4", "a ZIP archive (or an office document)"},
+       {"\x1f\x8b\x08", "gzip data, packed twice or without the ending .gz"},
+       {"\x28\xb5\x2f\xfd", "Zstandard data, packed twice"},
+       {"BZh91AY&SY", "bzip2 data"},
+       {"\xfd"
+        "7zXZ",
+        "xz data"},
+       {"7z\xbc\xaf\x27\x1c", "a 7z archive"},
+       {"Rar!\x1a\x07", "a RAR archive"},
+       {"%PDF-", "a PDF document"},
+       {"PAR1", "Parquet"},
+       {"\x89PNG\r\n", "a picture"}}};
+  for (const auto& [magic, kind] : kKinds) {
+    if (head.starts_with(magic))
+      fail("{} is no text: its content begins like {}; unpack or convert it first", name, kind);
+  }
+}
+
 enum class Encoding { utf8, utf16_little, utf16_big, utf32_little, utf32_big };
 
 bool is_surrogate(uint32_t unit) { return unit >= 0xD800 && unit < 0xE000; }
@@ -212,6 +234,7 @@ std::unique_ptr<ByteStream> as_utf8(std::unique_ptr<ByteStream> stream, std::str
     damage = error.what();
   }
   head.resize(size);
+  refuse_other_kinds(head, name);
   size_t mark = 0;
   const Encoding encoding = encoding_of(head, mark);
   if (encoding == Encoding::utf32_little || encoding == Encoding::utf32_big) {

@@ -326,6 +326,16 @@ TEST_F(Reader, Utf16IsDecodedWithAndWithoutAByteOrderMark) {
   EXPECT_THAT(documents("f.txt", std::string("a\0b", 3)), ElementsAre(std::string("a\0b", 3)));
 }
 
+TEST_F(Reader, PackedFilesUnderAnotherNameAreNoText) {
+  const std::string text = "{\"text\": \"one\"}\n";
+  EXPECT_THAT(refusal("a.jsonl.gz", test::gzip(test::gzip(text))),
+              HasSubstr("is no text: its content begins like gzip"));
+  EXPECT_THAT(refusal("a.txt.zst", test::zstd(test::zstd(text))), HasSubstr("begins like Zstandard"));
+  EXPECT_THAT(refusal("a.txt", std::string("PK\3\4\x14\0", 6)), HasSubstr("begins like a ZIP archive"));
+  EXPECT_THAT(refusal("a.md", "%PDF-1.4\n"), HasSubstr("begins like a PDF"));
+  EXPECT_THAT(documents("b.txt", "PKZIP, BZh and %PDF are names"), ElementsAre("PKZIP, BZh and %PDF are names"));
+}
+
 TEST_F(Reader, AnErrorDoesNotRepeatTheWholeLine) {
   EXPECT_LT(refusal("a.jsonl", "{\"text\": \"" + std::string(100000, 'x') + "\n").size(), 300u);
 }
