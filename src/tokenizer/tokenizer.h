@@ -46,8 +46,9 @@ class Tokenizer {
   /// The same, appended to `ids`.
   void encode(std::string_view text, EncodeOptions options, std::vector<int32_t>& ids) const;
 
-  /// The bytes of the ids: exactly the encoded text, if no special token was removed. A vocabulary of characters that
-  /// puts a blank before a text loses it here again. An id without a token is an error.
+  /// The bytes of the ids: exactly the encoded text, if no special token was removed, in the normal form that the
+  /// tokenizer gives it, if any. A vocabulary of characters that puts a blank before a text loses it here again. An id
+  /// without a token is an error.
   std::string decode(std::span<const int32_t> ids, DecodeOptions options = {}) const;
 
   /// The bytes of one token; for an added token, its content. An id without a token is an error.
