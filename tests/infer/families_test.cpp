@@ -82,7 +82,7 @@ TEST_P(Families, WrittenAndReadAgainIsTheSameModel) {
 
 INSTANTIATE_TEST_SUITE_P(All, Families,
                          testing::Combine(testing::ValuesIn(kFolders), testing::ValuesIn(machine_kinds())),
-                         [](const auto& info) { return std::get<0>(info.param) + "_" + std::get<1>(info.param); });
+                         [](const auto& given) { return std::get<0>(given.param) + "_" + std::get<1>(given.param); });
 
 std::string refusal(const std::string& folder, const Json& changes) {
   Json json = read_json(folder_of(folder) / "config.json");
