@@ -93,10 +93,10 @@ void save_checksums(const fs::path& folder, const std::vector<WrittenFile>& writ
   const auto is_written = [&](const std::string& name) {
     return std::any_of(written.begin(), written.end(), [&](const WrittenFile& file) { return file.name == name; });
   };
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (!entry.is_regular_file() || is_written(name)) continue;
-    sums.push_back({name, crc32_of(MappedFile(entry.path()).bytes())});
+  for (const fs::path& path : folder_entries(folder)) {
+    const std::string name = path.filename().string();
+    if (is_folder(path) || is_written(name)) continue;
+    sums.push_back({name, crc32_of(MappedFile(path).bytes())});
   }
   std::sort(sums.begin(), sums.end(), [](const WrittenFile& a, const WrittenFile& b) { return a.name < b.name; });
   nlohmann::ordered_json files = nlohmann::ordered_json::object();

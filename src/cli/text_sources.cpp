@@ -135,8 +135,9 @@ void SkippedDocuments::report() {
   reported_ = true;
   if (count_ + empty_ > 0) clear_status();
   if (empty_ > 0)
-    log_warning("{} empty and left out; the first is {}",
-                empty_ == 1 ? "1 document is" : fmt::format("{} documents are", empty_), first_empty_);
+    log_warning("{} left out; the first is {}",
+                empty_ == 1 ? "1 document is empty and was" : fmt::format("{} documents are empty and were", empty_),
+                first_empty_);
   if (count_ == 0) return;
   log_warning("{} could not be read and {} skipped:",
               counted(count_, "document or part of a file", "documents or parts of files"),

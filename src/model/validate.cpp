@@ -80,8 +80,8 @@ void validate(const ModelConfig& config) {
     fail("the model's hidden_size is {}, expected a multiple of num_attention_heads, which is {} (or give head_dim)",
          config.hidden_size, config.num_attention_heads);
   }
-  if (row != nullptr && row->leaf() == "head_dim" &&
-      config.head_dim * config.num_attention_heads == config.hidden_size) {
+  if (row != nullptr && row->leaf() == "head_dim" && config.hidden_size % config.num_attention_heads == 0 &&
+      config.hidden_size / config.num_attention_heads == config.head_dim) {
     fail(
         "the model's hidden_size is {}, so that each of {} heads (num_attention_heads) has a head_dim of {}, expected "
         "{}",
