@@ -27,7 +27,8 @@ Mixture::Mixture(const std::vector<double>& weights) {
 // need not wait long for its first row.
 int64_t Mixture::taken(size_t part, int64_t rows) const {
   if (part + 1 == shares_.size()) return rows;
-  const auto product = static_cast<unsigned __int128>(rows) * shares_[part];
+  __extension__ using Wide = unsigned __int128;
+  const auto product = static_cast<Wide>(rows) * shares_[part];
   return static_cast<int64_t>((product + (uint64_t{1} << 31)) >> 32);
 }
 

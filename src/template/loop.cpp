@@ -150,10 +150,10 @@ Value LoopObject::cycle_method() {
 Value LoopObject::changed_method() {
   const auto self = std::static_pointer_cast<LoopObject>(shared_from_this());
   return Value::object(std::make_shared<LoopMethod>("changed", [self](const Arguments& arguments) {
-    std::optional<Values>& changed_from = self->changed_from;
-    const bool same = changed_from && changed_from->size() == arguments.positional.size() &&
-                      std::equal(changed_from->begin(), changed_from->end(), arguments.positional.begin(), equal);
-    changed_from = arguments.positional;
+    std::optional<Values>& last = self->changed_from;
+    const bool same = last && last->size() == arguments.positional.size() &&
+                      std::equal(last->begin(), last->end(), arguments.positional.begin(), equal);
+    last = arguments.positional;
     return Value(!same);
   }));
 }
