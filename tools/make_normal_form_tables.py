@@ -17,6 +17,9 @@ import sys
 import unicode_age
 import unicodedata2
 
+sys.dont_write_bytecode = True
+from make_unicode_tables import print_list  # noqa: E402
+
 DATABASE = "16.0.0"
 VERSION = (9, 0)
 HANGUL = range(0xAC00, 0xD7A4)  # computed, not listed
@@ -27,18 +30,6 @@ def is_known(code):
         return unicode_age.version(code) <= VERSION
     except ValueError:  # not assigned
         return False
-
-
-def print_list(declaration, items):
-    print(f"\nconst {declaration} = {{")
-    line = "   "
-    for item in items:
-        if len(line) + len(item) + 2 > 120:
-            print(line)
-            line = "   "
-        line += f" {item},"
-    print(line)
-    print("};")
 
 
 def class_ranges(known):

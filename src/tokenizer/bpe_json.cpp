@@ -123,6 +123,25 @@ BpeModel parse_bpe_model(const Json& model, Alphabet alphabet, const std::string
   return result;
 }
 
+Json bpe_model_json(const Json& vocabulary, const Json& merges, bool ignore_merges, bool byte_fallback,
+                    const Json& unknown) {
+  return {{"type", "BPE"},
+          {"dropout", nullptr},
+          {"unk_token", unknown},
+          {"continuing_subword_prefix", nullptr},
+          {"end_of_word_suffix", nullptr},
+          {"fuse_unk", byte_fallback},
+          {"byte_fallback", byte_fallback},
+          {"ignore_merges", ignore_merges},
+          {"vocab", vocabulary},
+          {"merges", merges}};
+}
+
+Json added_token_json(int64_t id, const std::string& content, bool special) {
+  return {{"id", id},        {"content", content},  {"single_word", false}, {"lstrip", false},
+          {"rstrip", false}, {"normalized", false}, {"special", special}};
+}
+
 BpeModel parse_gpt2_model(const Json& vocab, const std::string& vocab_name, std::string_view merges,
                           const std::string& merges_name) {
   if (!vocab.is_object()) fail("{}: found {}, expected an object from token to id", vocab_name, json_kind(vocab));

@@ -14,6 +14,14 @@ namespace moe {
 /// The member "model": BPE with "vocab" and "merges" (strings or pairs).
 BpeModel parse_bpe_model(const Json& model, Alphabet alphabet, const std::string& where);
 
+/// The member "model" of a new tokenizer.json: byte-level BPE, or with `byte_fallback` BPE on characters, which has the
+/// token `unknown` (null: none).
+Json bpe_model_json(const Json& vocabulary, const Json& merges, bool ignore_merges, bool byte_fallback = false,
+                    const Json& unknown = nullptr);
+
+/// An entry of "added_tokens".
+Json added_token_json(int64_t id, const std::string& content, bool special);
+
 /// GPT-2's pair of files: an object from token to id, and one merge per line after an optional "#version" line.
 BpeModel parse_gpt2_model(const Json& vocab, const std::string& vocab_name, std::string_view merges,
                           const std::string& merges_name);

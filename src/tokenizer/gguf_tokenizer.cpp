@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "tokenizer/bpe_json.h"
 #include "tokenizer/gguf_pre_tokenizers.h"
 #include "tokenizer/normalizer.h"
 #include "tokenizer/sentencepiece.h"
@@ -111,13 +112,7 @@ Json added_tokens_of(const std::vector<SentencePieceModel::Piece>& pieces) {
   for (size_t id = 0; id < pieces.size(); ++id) {
     const Kind kind = pieces[id].kind;
     if (kind != Kind::control && kind != Kind::unknown && kind != Kind::user_defined) continue;
-    added.push_back({{"id", id},
-                     {"content", pieces[id].text},
-                     {"single_word", false},
-                     {"lstrip", false},
-                     {"rstrip", false},
-                     {"normalized", false},
-                     {"special", kind != Kind::user_defined}});
+    added.push_back(added_token_json(static_cast<int64_t>(id), pieces[id].text, kind != Kind::user_defined));
   }
   return added;
 }
@@ -141,16 +136,7 @@ Json byte_level_model(const GgufFile& file, const std::vector<SentencePieceModel
   if (merges == nullptr) fail("{}: the metadata has no tokenizer.ggml.merges", file.path().string());
   Json list = Json::array();
   for (const GgufValue& merge : *merges) list.push_back(std::get<std::string>(merge.value));
-  return {{"type", "BPE"},
-          {"dropout", nullptr},
-          {"unk_token", nullptr},
-          {"continuing_subword_prefix", nullptr},
-          {"end_of_word_suffix", nullptr},
-          {"fuse_unk", false},
-          {"byte_fallback", false},
-          {"ignore_merges", pre_tokenizer_of(file).ignore_merges},
-          {"vocab", vocabulary_of(pieces, file)},
-          {"merges", list}};
+  return bpe_model_json(vocabulary_of(pieces, file), list, pre_tokenizer_of(file).ignore_merges);
 }
 
 Json sentencepiece_model(const GgufFile& file, const std::vector<SentencePieceModel::Piece>& pieces) {
@@ -160,16 +146,8 @@ Json sentencepiece_model(const GgufFile& file, const std::vector<SentencePieceMo
   }
   const auto unknown =
       std::find_if(pieces.begin(), pieces.end(), [](const auto& p) { return p.kind == Kind::unknown; });
-  return {{"type", "BPE"},
-          {"dropout", nullptr},
-          {"unk_token", unknown == pieces.end() ? Json(nullptr) : Json(unknown->text)},
-          {"continuing_subword_prefix", nullptr},
-          {"end_of_word_suffix", nullptr},
-          {"fuse_unk", true},
-          {"byte_fallback", true},
-          {"ignore_merges", false},
-          {"vocab", vocabulary_of(pieces, file)},
-          {"merges", list}};
+  return bpe_model_json(vocabulary_of(pieces, file), list, false, true,
+                        unknown == pieces.end() ? Json(nullptr) : Json(unknown->text));
 }
 
 void add_sentencepiece_steps(const GgufFile& file, Json& root) {

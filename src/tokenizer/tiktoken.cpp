@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "tokenizer/bpe_json.h"
 #include "tokenizer/byte_letters.h"
 
 namespace moe {
@@ -128,13 +129,7 @@ Json added_tokens(const std::vector<TiktokenSpecial>& special, const Vocabulary&
       fail("the special token {:?} has the id {}, which is another token's; {} is free", token.content, token.id, free);
     }
     free = std::max(free, token.id + 1);
-    added.push_back({{"id", token.id},
-                     {"content", token.content},
-                     {"single_word", false},
-                     {"lstrip", false},
-                     {"rstrip", false},
-                     {"normalized", false},
-                     {"special", true}});
+    added.push_back(added_token_json(token.id, token.content, true));
   }
   return added;
 }
@@ -155,16 +150,7 @@ std::string tiktoken_tokenizer_json(std::string_view ranks, const std::string& n
     if (ids.contains(content)) fail("{}: the special token {:?} is also an ordinary token", name, content);
     ids[content] = token.at("id");
   }
-  const Json model = {{"type", "BPE"},
-                      {"dropout", nullptr},
-                      {"unk_token", nullptr},
-                      {"continuing_subword_prefix", nullptr},
-                      {"end_of_word_suffix", nullptr},
-                      {"fuse_unk", false},
-                      {"byte_fallback", false},
-                      {"ignore_merges", true},
-                      {"vocab", ids},
-                      {"merges", merges_of(vocabulary)}};
+  const Json model = bpe_model_json(ids, merges_of(vocabulary), true);
   const Json root = {
       {"version", "1.0"},
       {"truncation", nullptr},
