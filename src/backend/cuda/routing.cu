@@ -248,8 +248,8 @@ __global__ void plan_kernel(Sorted sorted, int64_t slots, int64_t rows, int coun
   slot_row[slot / count * slot_step + slot % count] = none ? -1 : static_cast<int>(row);
 }
 
-/// A thread for each chunk of a token. `in_bf16`: the rows in Bf16Chunks, of which several are asked
-/// for at a time.
+/// A thread for each chunk of a token. `in_bf16`: it reads the rows in Bf16Chunks, and asks for several of them
+/// at a time.
 template <bool in_bf16>
 __global__ void combine_kernel(Matrix rows, const int* slot_row, int64_t slot_step, int count, Matrix residual,
                                Matrix y, bool accumulate, int64_t tokens, int64_t width) {

@@ -7,7 +7,7 @@
 - one router per routing method: scores -> chosen experts and their gates;
 - MoeForCausalLM and DeepseekForCausalLM.
 
-Routing is that of evaluation, in `train()` mode too: without jitter, noise and thinning, and without balance losses.
+The routers choose as in evaluation, in `train()` mode too. There is no jitter, noise or thinning, and no balance loss.
 With `use_cache=False`, experts drop choices beyond `eval_capacity_factor`. With a cache, nothing is dropped.
 
 Symbols: B rows, T tokens of all rows, D hidden size, E routed experts, K chosen ones.
@@ -420,7 +420,7 @@ class MoeForCausalLM(PreTrainedModel, GenerationMixin):
         batch, length = input_ids.shape
         past = cache.get_seq_length() if cache is not None else 0
         if attention_mask is not None and attention_mask.dim() != 2:
-            raise ValueError(f"attention_mask has {attention_mask.dim()} dimensions, expected 2: a number for each token")
+            raise ValueError(f"attention_mask has {attention_mask.dim()} dimensions, expected [rows, tokens]")
         if position_ids is None:
             if attention_mask is None:
                 position_ids = torch.arange(past, past + length, device=input_ids.device).expand(batch, -1)
