@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/mapped_ranges.h"
 #include "base/paths.h"
 #include "base/platform.h"
 #include "base/signal_cleanup.h"
@@ -76,12 +77,15 @@ MappedFile::MappedFile(const fs::path& path) : path_(path) {
       ::close(descriptor);
       fail("cannot map {}: {}", path.string(), reason());
     }
+    remember_mapping(data_, size_, path);
   }
   ::close(descriptor);
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(data_, size_);
+  if (data_ == nullptr) return;
+  forget_mapping(data_);
+  ::munmap(data_, size_);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept

@@ -94,7 +94,9 @@ void spare(const fs::path& path) noexcept {
   }
 }
 
-void end_by_signal(int signal) noexcept {
+namespace {
+
+void remove_doomed() noexcept {
   // One thread removes. If another one gets a signal too, it waits for the end of the process.
   while (ending.test_and_set()) ::pause();
   for (DoomedEntry* entry = entries; entry != nullptr; entry = entry->next) {
@@ -105,6 +107,17 @@ void end_by_signal(int signal) noexcept {
       remove_now(entry->path);
     }
   }
+}
+
+}  // namespace
+
+void end_with_status(int status) noexcept {
+  remove_doomed();
+  ::_exit(status);
+}
+
+void end_by_signal(int signal) noexcept {
+  remove_doomed();
   std::signal(signal, SIG_DFL);
   sigset_t only;
   sigemptyset(&only);

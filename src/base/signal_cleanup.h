@@ -21,4 +21,7 @@ void clean_up_on_signals();
 /// meanwhile. A path is renamed before its content is removed, so no thread can put a part of it into place.
 void end_by_signal(int signal) noexcept;
 
+/// The same, but the process ends with this exit status. Buffered output is lost. Safe in a signal handler.
+[[noreturn]] void end_with_status(int status) noexcept;
+
 }  // namespace moe

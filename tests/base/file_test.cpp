@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include <csignal>
 #include <fstream>
 #include <sys/stat.h>
 #include <thread>
@@ -8,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "base/mapped_ranges.h"
 #include "tests/support/temporary_folder.h"
 
 namespace moe {
@@ -109,6 +111,29 @@ TEST(MappedFile, NamesWhatItCannotOpen) {
             "cannot open " + (folder / "none").string() + ": No such file or directory");
   EXPECT_EQ(error_of<Error>([&] { MappedFile(folder.path()); }),
             "cannot read " + folder.path().string() + ": it is a folder, expected a file");
+}
+
+// SIGBUS comes from a page of the mapping that the file no longer has.
+TEST(MappedFile, AFileThatBecomesShorterEndsTheProgramWithASentence) {
+  const TemporaryFolder folder;
+  write_file(folder / "shrinks", std::string(3 * 65536, 'x'));
+  const auto read_the_end = [&] {
+    end_when_a_mapped_file_is_lost();
+    const MappedFile moved = [&] { return MappedFile(folder / "shrinks"); }();
+    fs::resize_file(folder / "shrinks", 1);
+    volatile char last = moved.text().back();
+    static_cast<void>(last);
+  };
+  EXPECT_EXIT(read_the_end(), testing::ExitedWithCode(1), "^error: .*shrinks cannot be read to its end: it became shorter");
+}
+
+// The handler must not hide a fault of the program itself.
+TEST(MappedFile, OtherBusErrorsEndTheProgramByTheirSignal) {
+  const auto raised = [] {
+    end_when_a_mapped_file_is_lost();
+    std::raise(SIGBUS);
+  };
+  EXPECT_EXIT(raised(), testing::KilledBySignal(SIGBUS), "^$");
 }
 
 TEST(ReadFile, WhatHasNoEndOrIsFarTooLargeIsRefused) {
