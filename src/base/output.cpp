@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/utf8.h"
 
 namespace moe {
@@ -54,6 +55,9 @@ void reserve_standard_streams() {
 }
 
 void print_text(std::string_view text) {
+  // Text that a model wrote, or a file's names, must not move the cursor or change the colours of a terminal.
+  static const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  if (terminal) return write_output(printable(text, "\n\t"));
   if (utf8_valid_prefix(text) == text.size()) return write_output(text);
   write_output(valid_utf8(text));
 }

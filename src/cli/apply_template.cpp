@@ -64,7 +64,7 @@ void apply_template(const Flags& flags) {
     variables = jinja::with_variables(variables, special);
   }
   const std::string text = jinja::Template(source, origin).render(variables).text;
-  if (!flags.ids) return write_output(text);
+  if (!flags.ids) return print_text(text);
   const Tokenizer tokenizer = Tokenizer::load(flags.tokenizer);
   // The template has put BOS where it belongs, and writes special tokens by their names.
   const auto ids = tokenizer.encode(text, {.add_special = false, .parse_special = true});

@@ -4,6 +4,7 @@ the place of models, prompts from standard input, progress on a terminal.
 Usage: prompt_test.py PATH_OF_MOE
 """
 
+import json
 import os
 import pathlib
 import pty
@@ -22,10 +23,11 @@ def run(*arguments, input=None):
     return subprocess.run([MOE, *map(str, arguments)], capture_output=True, text=True, **stdin)
 
 
-def on_a_terminal(*arguments, stdout=subprocess.DEVNULL):
-    """What standard error shows when it is a terminal."""
+def on_a_terminal(*arguments, stream="stderr", **other):
+    """What standard error, or the stream named, shows when it is a terminal."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen([MOE, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=stdout, stderr=theirs) as process:
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **other, stream: theirs}
+    with subprocess.Popen([MOE, *map(str, arguments)], stdin=subprocess.DEVNULL, **streams) as process:
         os.close(theirs)
         shown = b""
         while True:
@@ -50,6 +52,15 @@ class PromptTest(unittest.TestCase):
     @classmethod
     def tearDownClass(cls):
         shutil.rmtree(cls.base)
+
+    def test_text_of_others_moves_no_cursor_of_a_terminal(self):
+        template, variables = self.base / "colours.jinja", self.base / "variables.json"
+        template.write_text("a\tb\n{{ text }}")
+        variables.write_text(json.dumps({"text": "\x1b[31mred\rover\x07\x9b2J end \u00e9"}))
+        arguments = ["tokenizer", "apply-template", "--template", template, "--variables", variables]
+        self.assertIn("\x1b[31mred", run(*arguments).stdout)  # to a file or a pipe: as it is
+        shown = on_a_terminal(*arguments, stream="stdout")
+        self.assertIn("a\tb\r\n\ufffd[31mred\ufffdover\ufffd\ufffd2J end \u00e9", shown)  # \r\n is the terminal's own
 
     def expect(self, sentence, *arguments, status=2):
         result = run(*arguments)
