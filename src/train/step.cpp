@@ -186,15 +186,14 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_
   }
 }
 
-void TrainingStep::run_optimizer(int64_t step, double learning_rate) {
+void TrainingStep::begin_update(int64_t step, double learning_rate) {
   const bool light_is_done = step_.second_stage > 0 && step >= step_.second_stage;
   optimizer_.update(device_, backend_, memory_.scratch(), step, learning_rate, norm_, [&](const Parameter& parameter) {
     return parameter.kind == ParameterKind::light_router && light_is_done;
   });
 }
 
-StepReport TrainingStep::update(int64_t step, double learning_rate) {
-  run_optimizer(step, learning_rate);
+StepReport TrainingStep::end_update() {
   StepReport report = read_report();
   if (std::isfinite(report.gradient_norm)) update_biases();
   return report;

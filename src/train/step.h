@@ -79,7 +79,14 @@ class TrainingStep {
   void accumulate(const std::function<Batch(int64_t)>& batch, int64_t step = 1);
   /// After accumulate(): clips, updates the parameters as step number `step` (from 1), and reports. If the gradients'
   /// norm is not finite, no parameter and no optimiser state changes.
-  StepReport update(int64_t step, double learning_rate);
+  StepReport update(int64_t step, double learning_rate) {
+    begin_update(step, learning_rate);
+    return end_update();
+  }
+  /// The two halves of update(). The first one only queues, so the caller may work while a GPU computes. The second one
+  /// waits for the GPU.
+  void begin_update(int64_t step, double learning_rate);
+  StepReport end_update();
   Optimizer::NotFinite find_not_finite() { return optimizer_.find_not_finite(device_, backend_); }
 
  private:
@@ -89,7 +96,6 @@ class TrainingStep {
   TrainingStep(const ModelConfig& config, const StepConfig& step, const std::optional<MemoryPlan>& plan, Device& device,
                Backend& backend);
   void make_batch_buffers();
-  void run_optimizer(int64_t step, double learning_rate);
   void begin(double weight, int64_t tokens);
   /// True if a counting pass comes before the step's microbatches. StableMoE's second stage has no losses and needs
   /// none.

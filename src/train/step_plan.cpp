@@ -46,7 +46,7 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
   const int64_t microbatch_flops = counter.total().flops - before;
   const auto costs = counter.costs();
   const int64_t before_update = counter.total().flops;
-  run.run_optimizer(1, 0);
+  run.begin_update(1, 0);
   MemoryPlan plan = run.memory_.peaks();
   // Further microbatches add to the first one's gradients, which must then outlive the activations.
   const bool shares = step.microbatches == 1;

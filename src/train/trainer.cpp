@@ -154,11 +154,12 @@ StepLine Trainer::train_step(int64_t step) {
   if (next_.empty()) next_ = batches_of(step);
   step_.accumulate([&](int64_t index) { return std::move(next_[static_cast<size_t>(index)]); }, step);
   next_.clear();
-  // A GPU is still at this step's gradients, so it will not wait for the next one's batches.
-  if (!device_.info().is_host && step < run_.schedule.steps) next_ = batches_of(step + 1);
   const double rate = run_.schedule.rate(step);
+  step_.begin_update(step, rate);
+  // A GPU is still at this step, so it will not wait for the next one's batches.
+  if (!device_.info().is_host && step < run_.schedule.steps) next_ = batches_of(step + 1);
   StepLine line{.step = step,
-                .report = step_.update(step, rate),
+                .report = step_.end_update(),
                 .learning_rate = rate,
                 .tokens = source_.totals(step - 1).tokens,
                 .seconds = steady_seconds() - started};
