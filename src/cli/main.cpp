@@ -6,6 +6,7 @@
 
 #include "base/activity.h"
 #include "base/error.h"
+#include "base/last_words.h"
 #include "base/log.h"
 #include "base/mapped_ranges.h"
 #include "base/output.h"
@@ -116,6 +117,7 @@ int main(int argc, char** argv) {
   reserve_standard_streams();
   clean_up_on_signals();
   end_when_a_mapped_file_is_lost();
+  end_with_a_sentence();
   std::signal(SIGXFSZ,
               SIG_IGN);  // a file larger than the limit (ulimit -f) is then an error of write(), with a sentence
   CLI::App app("moe: trains DeepSeekMoE language models from raw text, evaluates them and generates with them", "moe");

@@ -59,6 +59,27 @@ class RefusalsTest(unittest.TestCase):
                 refused += 1
         self.assertGreater(refused, 3)
 
+    @unittest.skipIf(SANITIZED, "a sanitizer needs more addresses than a limit leaves")
+    def test_memory_for_a_large_vocabulary(self):
+        """A JSON library also needs memory to give a large object back, where no exception can be caught."""
+        tokenizer = json.loads((self.small.base / "tokenizer" / "tokenizer.json").read_text())
+        vocabulary = tokenizer["model"]["vocab"]
+        vocabulary.update({f"entry {i}": i for i in range(len(vocabulary), 150000)})
+        large = self.small.new()
+        large.mkdir()
+        (large / "tokenizer.json").write_text(json.dumps(tokenizer))
+        seen = set()
+        for mib in range(18, 90, 2):
+            result = run("tokenizer", "encode", "--tokenizer", large, memory=mib << 20)
+            if "error while loading shared libraries" in result.stderr:
+                continue
+            self.assertIn(result.returncode, (0, 1), (mib, result.stderr))
+            if result.returncode == 1:
+                self.assertEqual(result.stderr.count("error: "), 1, (mib, result.stderr))
+                self.assertIn("memory", result.stderr)
+            seen.add(result.returncode)
+        self.assertEqual(seen, {0, 1})
+
     def test_output_paths_are_looked_at_before_the_work(self):
         absent = self.base / "absent" / "scores.json"
         evaluate = ["eval", "loss", self.base / "no-such-model", self.small.text, "--json"]
