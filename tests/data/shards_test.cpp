@@ -298,6 +298,11 @@ TEST_F(Shards, DamagedFilesAreNamed) {
   std::string fingerprint = valid;
   fingerprint[valid.size() - 16] = 'x';
   EXPECT_THAT(refusal(fingerprint), HasSubstr("made with another tokenizer"));
+  std::string text_bytes = valid;
+  text_bytes[16 + 64 + 6 * 8 + 2] = 1;  // the first document's bytes, behind the six begins: 65536 more
+  write_file(shard, text_bytes);
+  EXPECT_THAT(error_of<Error>([&] { Dataset dataset(out_); }),
+              HasSubstr("38 tokens and 65568 bytes; make the dataset"));
   std::string id = valid;
   id[16] = '\xff';
   id[17] = '\xff';
@@ -318,8 +323,10 @@ TEST_F(Shards, ADescriptionThatDoesNotFitItsShardsIsNamed) {
     return error;
   };
   EXPECT_THAT(refusal("\"version\": 1", "\"version\": 2"), HasSubstr("has format version 2, expected 1"));
-  EXPECT_THAT(refusal("\"documents\": 2,", "\"documents\": 7,"),
-              HasSubstr("lists 10 documents, but its shards hold 5"));
+  EXPECT_THAT(
+      refusal("\"documents\": 2,", "\"documents\": 7,"),
+      HasSubstr("domain code has 7 documents, 8 tokens and 4 bytes, but the shards hold 2 documents, 8 tokens"));
+  EXPECT_THAT(refusal("\"tokens\": 8", "\"tokens\": 9"), HasSubstr("but the shards hold 2 documents, 8 tokens"));
   EXPECT_THAT(refusal("\"vocab_size\"", "\"vocabulary\""), HasSubstr("vocab_size"));
   EXPECT_THAT(refusal("0000000000001234", "12x"), HasSubstr("expected 16 hexadecimal digits"));
   EXPECT_THAT(refusal("{", "["), HasSubstr("dataset.json"));
