@@ -43,6 +43,23 @@ WeightedPath entry_of(const toml::node& node, const std::string& where) {
   return entry;
 }
 
+/// Weights beyond these could not be told apart when they are divided by their sum.
+void check_weights(const std::vector<WeightedPath>& paths, const std::string& where) {
+  constexpr double kMost = 1e30, kLeastShare = 0x1p-32;
+  double sum = 0;
+  for (const WeightedPath& path : paths) {
+    if (path.weight > kMost)
+      fail_usage("{}: the weight of {} is {}, expected at most {}", where, path.path, path.weight, kMost);
+    sum += path.weight;
+  }
+  for (const WeightedPath& path : paths) {
+    if (path.weight > 0 && path.weight < kLeastShare * sum) {
+      fail_usage("{}: the weight of {} is {}, which is less than 1 / 2^32 of their sum; leave it out", where, path.path,
+                 path.weight);
+    }
+  }
+}
+
 }  // namespace
 
 std::string weighted_paths_text(const std::vector<WeightedPath>& paths) {
@@ -72,6 +89,7 @@ std::vector<WeightedPath> parse_weighted_paths(std::string_view text, const std:
     for (const toml::node& node : *list) paths.push_back(entry_of(node, where));
     const auto with_size = std::count_if(paths.begin(), paths.end(), [](const auto& path) { return path.weight == 0; });
     if (with_size != 0 && with_size != std::ssize(paths)) fail_form(where);
+    check_weights(paths, where);
     return paths;
   } catch (const toml::parse_error&) {
     fail_form(where);

@@ -45,6 +45,20 @@ TEST(WeightedPaths, WithoutWeightsAreAListOfStrings) {
               HasSubstr("f: expected"));
 }
 
+// Divided by their sum, such weights would all become the same.
+TEST(WeightedPaths, WhoseSharesCannotBeToldApartAreRefused) {
+  const auto refusal = [](const std::string& first, const std::string& second) {
+    const std::string text =
+        fmt::format("[{{path = \"a\", weight = {}}}, {{path = \"b\", weight = {}}}]", first, second);
+    return error_of<UsageError>([&] { parse_weighted_paths(text, "f"); });
+  };
+  EXPECT_EQ(refusal("1e308", "1e308"), "f: the weight of a is 1e+308, expected at most 1e+30");
+  EXPECT_EQ(refusal("1", "1e31"), "f: the weight of b is 1e+31, expected at most 1e+30");
+  EXPECT_EQ(refusal("1e-300", "1"),
+            "f: the weight of a is 1e-300, which is less than 1 / 2^32 of their sum; leave it out");
+  EXPECT_EQ(parse_weighted_paths("[{path = \"a\", weight = 1e30}, {path = \"b\", weight = 1e21}]", "f").size(), 2u);
+}
+
 TEST(WeightedPaths, AreAListOfTablesInARunFileAndInWhatIsWrittenOfIt) {
   const std::string text = "[data]\ntrain = [\n  {path = \"a\", weight = 0.7},\n  {path = \"b\", weight = 3},\n]\n";
   const std::vector<WeightedPath> expected = {{"a", 0.7}, {"b", 3}};
