@@ -40,7 +40,9 @@ Mapping* free_mapping() {
 }
 
 /// A handler may not allocate memory, so it writes the parts of its sentence one by one.
-void say(const char* text) noexcept { [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, std::strlen(text)); }
+void say(const char* text) noexcept {
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, std::strlen(text));
+}
 
 void bus_error(int signal, siginfo_t* info, void*) noexcept {
   const auto* const address = static_cast<const char*>(info->si_addr);

@@ -124,7 +124,8 @@ TEST(MappedFile, AFileThatBecomesShorterEndsTheProgramWithASentence) {
     volatile char last = moved.text().back();
     static_cast<void>(last);
   };
-  EXPECT_EXIT(read_the_end(), testing::ExitedWithCode(1), "^error: .*shrinks cannot be read to its end: it became shorter");
+  EXPECT_EXIT(read_the_end(), testing::ExitedWithCode(1),
+              "^error: .*shrinks cannot be read to its end: it became shorter");
 }
 
 // The handler must not hide a fault of the program itself.
