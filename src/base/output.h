@@ -26,8 +26,8 @@ bool output_failed();
 /// number. Call it before any file is opened. Writing to a standard output that was closed is an error.
 void reserve_standard_streams();
 
-/// Writes text for people, or JSON. The output is always valid UTF-8, with U+FFFD for invalid bytes. On a terminal U+FFFD
-/// also replaces control characters, except line ends and tabs.
+/// Writes text for people, or JSON. The output is always valid UTF-8, with U+FFFD for invalid bytes. On a terminal
+/// U+FFFD also replaces control characters, except line ends and tabs.
 void print_text(std::string_view text);
 
 template <class... Args>
