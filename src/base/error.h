@@ -31,6 +31,7 @@ template <class... Args>
   throw UsageError(fmt::format(format, std::forward<Args>(args)...));
 }
 
+/// Throws std::logic_error with the place and the condition. sentence_of() (base/activity.h) adds what to do.
 [[noreturn]] void check_failed(const char* condition, const char* file, int line);
 
 }  // namespace moe

@@ -31,6 +31,18 @@ TEST(Activity, TheInnermostOneThatMemoryEndedIsNamed) {
   }
 }
 
+TEST(Activity, AMistakeOfTheProgramIsSaidOnceWithItsPlace) {
+  std::string said;
+  try {
+    MOE_CHECK(1 + 1 == 3);
+  } catch (const std::exception& error) {
+    said = sentence_of(error);
+  }
+  EXPECT_THAT(said, HasSubstr("activity_test.cpp"));
+  EXPECT_THAT(said, HasSubstr("please report it with the command line"));
+  EXPECT_EQ(said.find("this is a mistake in moe"), said.rfind("this is a mistake in moe")) << said;
+}
+
 TEST(Activity, EveryExceptionHasASentenceWithoutALibrarysWords) {
   EXPECT_EQ(sentence_of(Error("a sentence")), "a sentence");
   std::string said;
