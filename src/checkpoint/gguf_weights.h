@@ -18,6 +18,7 @@ class GgufWeights final : public WeightSource {
   explicit GgufWeights(const fs::path& path);
 
   DType stored(size_t parameter, int64_t element) const override;
+  StoredElement place(size_t parameter, int64_t element) const override;
   void read(size_t parameter, int64_t begin, int64_t count, float* values) const override;
   void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const override;
 
@@ -26,11 +27,19 @@ class GgufWeights final : public WeightSource {
  private:
   struct Piece {
     int64_t begin, end;  ///< elements of the parameter
+    const GgufFile* file;
     const GgufTensor* tensor;
     GgufPart part;
+
+    /// The tensor's row that holds the piece's row `row`.
+    int64_t row_in_file(int64_t row) const;
   };
   explicit GgufWeights(std::vector<GgufFile> files);
-  const GgufTensor& find(const GgufName& name) const;
+  struct Place {
+    const GgufFile* file;
+    const GgufTensor* tensor;
+  };
+  Place find(const GgufName& name) const;
   void refuse_others(const std::vector<GgufName>& names) const;
   void read_row(const Piece& piece, int64_t row, int64_t column, int64_t count, float* values) const;
 

@@ -5,9 +5,20 @@
 #include <tuple>
 
 #include "checkpoint/finite_weights.h"
+#include "tensor/finite.h"
 
 namespace moe {
 namespace {
+
+/// Calls `refuse` if an element of the slice is not finite: with the file and the tensor that it comes from, and the
+/// number that the slice's first element would have there.
+void check_slice(const SliceTensor& tensor, int64_t first, DType dtype, const void* data, int64_t count,
+                 const std::function<void(const std::string& file, const std::string& name, int64_t first)>& refuse) {
+  const int64_t found = first_not_finite(dtype, data, count);
+  if (found < 0) return;
+  const StoredElement place = tensor.source(first + found);
+  refuse(place.file, place.tensor, place.element - found);
+}
 
 constexpr int64_t kSlice = int64_t{1} << 18;  ///< elements that a thread converts at a time; whole blocks of any type
 
@@ -69,9 +80,15 @@ void SliceWriter::write(const SliceTensor& tensor, const Append& append,
     slice.values.resize(static_cast<size_t>(count));
     slice.again.resize(static_cast<size_t>(count));
     read(first, count, slice.values.data());
-    refuse_not_finite("the model", tensor.name, first, DType::f32, slice.values.data(), count);
+    check_slice(tensor, first, DType::f32, slice.values.data(), count,
+                [&](const auto& file, const auto& name, int64_t at) {
+                  refuse_not_finite(file, name, at, DType::f32, slice.values.data(), count);
+                });
     type.from_floats(slice.values.data(), slice.bytes.data(), count);
-    refuse_overflow("the model", tensor.name, first, slice.values.data(), tensor.dtype, slice.bytes.data(), count);
+    check_slice(tensor, first, tensor.dtype, slice.bytes.data(), count,
+                [&](const auto& file, const auto& name, int64_t at) {
+                  refuse_overflow(file, name, at, slice.values.data(), tensor.dtype, slice.bytes.data(), count);
+                });
     type.to_floats(slice.bytes.data(), slice.again.data(), count);
     for (size_t i = 0; i < slice.values.size(); ++i) {
       const double value = static_cast<double>(slice.values[i]), error = static_cast<double>(slice.again[i]) - value;

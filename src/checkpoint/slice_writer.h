@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
-#include "model/parameters.h"
+#include "checkpoint/weight_source.h"
 
 namespace moe {
 
@@ -28,7 +28,7 @@ struct SliceTensor {
   ParameterKind kind;
   DType dtype;
   int64_t elements;
-  std::string name;  ///< for errors
+  std::function<StoredElement(int64_t element)> source;  ///< where an element comes from, for errors
 };
 
 class SliceWriter {
@@ -40,7 +40,8 @@ class SliceWriter {
   SliceWriter(ThreadPool& pool, int64_t all, Progress progress);
 
   /// `read` gets elements [begin, begin + count) from several threads at once. `append` gets the tensor's bytes in
-  /// order, on the calling thread. Elements that are not finite, or that the type cannot hold, are an error.
+  /// order, on the calling thread. Elements that are not finite, or that the type cannot hold, are an error that
+  /// names the file they come from.
   void write(const SliceTensor& tensor, const Append& append,
              const std::function<void(int64_t begin, int64_t count, float* values)>& read);
   void write_integers(const SliceTensor& tensor, const Append& append,

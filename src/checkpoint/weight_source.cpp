@@ -23,9 +23,10 @@ FolderWeights::FolderWeights(const fs::path& folder)
     : WeightSource(read_hf_config(folder)), files_(weight_files(folder)), pieces_(table().size()) {
   check_weights(files_, config(), table());
   for (const HfTensor& tensor : hf_tensors(config(), table(), [&](const auto& name) { return files_.has(name); })) {
-    const SafetensorsTensor* found = files_.find(tensor.name).tensor;
+    const auto [file, found] = files_.find(tensor.name);
     pieces_[tensor.parameter].push_back({.begin = tensor.offset,
                                          .end = tensor.offset + tensor.elements(),
+                                         .file = file,
                                          .tensor = found,
                                          .dtype = safetensors_type(found->dtype)->dtype});
   }
@@ -50,6 +51,11 @@ std::vector<StoredTensor> FolderWeights::tensors() const {
 
 DType FolderWeights::stored(size_t parameter, int64_t element) const {
   return piece_with(pieces_[parameter], element).dtype;
+}
+
+StoredElement FolderWeights::place(size_t parameter, int64_t element) const {
+  const Piece& piece = piece_with(pieces_[parameter], element);
+  return {piece.file->path().string(), piece.tensor->name, element - piece.begin};
 }
 
 void FolderWeights::read(size_t parameter, int64_t begin, int64_t count, float* values) const {
@@ -77,6 +83,10 @@ InitialWeights::InitialWeights(const ModelConfig& config, uint64_t seed) : Weigh
 }
 
 DType InitialWeights::stored(size_t, int64_t) const { return DType::f32; }
+
+StoredElement InitialWeights::place(size_t parameter, int64_t element) const {
+  return {"the initial weights", table()[parameter].name, element};
+}
 
 void InitialWeights::read(size_t parameter, int64_t begin, int64_t count, float* values) const {
   initial_values(table()[parameter], seed_, config().initializer_range, begin, count, values);

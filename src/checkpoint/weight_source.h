@@ -20,6 +20,13 @@ struct StoredTensor {
   int64_t elements() const;
 };
 
+/// An element as the source has it, for errors.
+struct StoredElement {
+  std::string file;    ///< with its folders
+  std::string tensor;  ///< the name in the file
+  int64_t element;     ///< of the tensor
+};
+
 /// Weights by parameter and element. Several threads may read at once.
 class WeightSource {
  public:
@@ -33,6 +40,8 @@ class WeightSource {
 
   /// The stored type of element `element` of the parameter.
   virtual DType stored(size_t parameter, int64_t element) const = 0;
+  /// Where element `element` of the parameter is stored.
+  virtual StoredElement place(size_t parameter, int64_t element) const = 0;
   /// Elements [begin, begin + count) of a parameter of floats, as f32.
   virtual void read(size_t parameter, int64_t begin, int64_t count, float* values) const = 0;
   /// The same for a table of integers.
@@ -66,6 +75,7 @@ class FolderWeights final : public WeightSource {
   explicit FolderWeights(const fs::path& folder);
 
   DType stored(size_t parameter, int64_t element) const override;
+  StoredElement place(size_t parameter, int64_t element) const override;
   void read(size_t parameter, int64_t begin, int64_t count, float* values) const override;
   void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const override;
 
@@ -75,6 +85,7 @@ class FolderWeights final : public WeightSource {
  private:
   struct Piece {
     int64_t begin, end;  ///< elements of the parameter
+    const SafetensorsFile* file;
     const SafetensorsTensor* tensor;
     DType dtype;
   };
@@ -89,6 +100,7 @@ class InitialWeights final : public WeightSource {
   InitialWeights(const ModelConfig& config, uint64_t seed);
 
   DType stored(size_t parameter, int64_t element) const override;
+  StoredElement place(size_t parameter, int64_t element) const override;
   void read(size_t parameter, int64_t begin, int64_t count, float* values) const override;
   void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const override;
 

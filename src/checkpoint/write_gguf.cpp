@@ -27,6 +27,13 @@ void add_token_id(const char* key, const std::optional<int64_t>& id, std::vector
   if (id && !named) metadata.push_back({key, GgufValue::u32(static_cast<uint32_t>(*id))});
 }
 
+/// The place of element `at` of the tensor in its source.
+StoredElement place_of(const WeightSource& source, const GgufName& tensor, int64_t at) {
+  const int64_t width = tensor.width(), row = at / width;
+  const GgufPart& part = tensor.part(row);
+  return source.place(part.parameter, part.begin + gguf_row_to_ours(part, row - part.row) * width + at % width);
+}
+
 /// Elements [begin, begin + count) of the tensor.
 void read_tensor(const WeightSource& source, const GgufName& tensor, int64_t begin, int64_t count, float* values) {
   const int64_t width = tensor.width();
@@ -73,7 +80,10 @@ std::vector<WrittenKind> write_gguf(const fs::path& path, const WeightSource& so
   for (size_t i = 0; i < names.size(); ++i) {
     const GgufName& tensor = names[i];
     slices.write(
-        {.kind = tensor.kind, .dtype = declarations[i].dtype, .elements = tensor.elements(), .name = tensor.name},
+        {.kind = tensor.kind,
+         .dtype = declarations[i].dtype,
+         .elements = tensor.elements(),
+         .source = [&](int64_t at) { return place_of(source, tensor, at); }},
         [&](const char* data, size_t bytes) { writer.write(tensor.name, data, bytes); },
         [&](int64_t begin, int64_t count, float* values) { read_tensor(source, tensor, begin, count, values); });
   }

@@ -45,7 +45,7 @@ void write_tensors(const fs::path& path, const Target* begin, const Target* end,
     const SliceTensor slice{.kind = source.table()[tensor.parameter].kind,
                             .dtype = target->dtype,
                             .elements = tensor.elements(),
-                            .name = tensor.name};
+                            .source = [&](int64_t at) { return source.place(tensor.parameter, tensor.offset + at); }};
     if (target->dtype == DType::i32) {
       slices.write_integers(slice, append, [&](int64_t at, int64_t count, int32_t* values) {
         source.read(tensor.parameter, tensor.offset + at, count, values);

@@ -1,6 +1,7 @@
 // A model with weights that are not finite, or that a type cannot hold, is refused with the tensor's name.
 
 #include <cmath>
+#include <cstring>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,8 +10,11 @@
 #include "checkpoint/hf_config.h"
 #include "checkpoint/open_model.h"
 #include "checkpoint/weights.h"
+#include "checkpoint/write_gguf.h"
 #include "checkpoint/write_model.h"
+#include "formats/gguf.h"
 #include "formats/json.h"
+#include "formats/safetensors.h"
 #include "infer/loaded_model.h"
 #include "tests/infer/support.h"
 #include "tests/support/temporary_folder.h"
@@ -87,11 +91,50 @@ TEST(FiniteWeights, AreWrittenByNoConversion) {
   const auto convert = [&](const fs::path& from, DType dtype) {
     write_model(out.path(), *open_weights(from), {.dtype = dtype}, pool);
   };
-  EXPECT_THAT(error_of<Error>([&] { convert(nan.path(), DType::f32); }),
-              HasSubstr("element 3 of the tensor lm_head.weight is nan"));
-  EXPECT_THAT(error_of<Error>([&] { convert(large.path(), DType::f16); }),
-              HasSubstr("element 7 of the tensor lm_head.weight is 70000, which is more than f16 can hold"));
-  EXPECT_NO_THROW(convert(large.path(), DType::bf16));
+  const auto export_it = [&](const fs::path& from, DType dtype) {
+    write_gguf(out / "model.gguf", *open_weights(from), {.dtype = dtype}, pool);
+  };
+  const auto in_file = [](const fs::path& folder, const std::string& what) {
+    return HasSubstr((folder / "model.safetensors").string() + ": element " + what);
+  };
+  for (const auto& write : {std::function(convert), std::function(export_it)}) {
+    EXPECT_THAT(error_of<Error>([&] { write(nan.path(), DType::f32); }),
+                in_file(nan.path(), "3 of the tensor lm_head.weight is nan"));
+    EXPECT_THAT(error_of<Error>([&] { write(large.path(), DType::f16); }),
+                in_file(large.path(), "7 of the tensor lm_head.weight is 70000, which is more than f16 can hold"));
+    EXPECT_NO_THROW(write(large.path(), DType::bf16));
+    fs::remove(out / "model.gguf");
+  }
+}
+
+// A GGUF file has the rows of q and k in another order, and an expert is a part of a parameter.
+TEST(FiniteWeights, AreNamedAsTheirFileHasThem) {
+  const ModelConfig config = tiny_config();
+  const auto table = parameter_table(config);
+  const TemporaryFolder folder, out;
+  write(folder.path(), [](const Parameter&, std::vector<float>&) {});
+  ThreadPool pool(1);
+  const fs::path file = out / "model.gguf";
+  write_gguf(file, *open_weights(folder.path()), {}, pool);
+  const auto in_folder = open_weights(folder.path()), in_gguf = open_weights(file);
+  const SafetensorsFile tensors(folder / "model.safetensors");
+  const GgufFile gguf(file);
+  for (size_t p = 0; p < table.size(); ++p) {
+    for (int64_t element = 0; element < table[p].shape.elements(); ++element) {
+      float expected;
+      in_folder->read(p, element, 1, &expected);
+      const StoredElement there = in_folder->place(p, element), here = in_gguf->place(p, element);
+      ASSERT_EQ(there.file, (folder / "model.safetensors").string());
+      ASSERT_EQ(here.file, file.string());
+      const auto value_at = [](const std::byte* data, int64_t at) {
+        float value;
+        std::memcpy(&value, data + at * 4, 4);
+        return value;
+      };
+      ASSERT_EQ(value_at(tensors.find(there.tensor)->data, there.element), expected) << there.tensor;
+      ASSERT_EQ(value_at(gguf.find(here.tensor)->data, here.element), expected) << here.tensor;
+    }
+  }
 }
 
 TEST(Checksums, AreComparedBeforeWeightsAreRead) {
