@@ -7,9 +7,9 @@
 
 #include "checkpoint/checkpoint_folder.h"
 #include "checkpoint/file_begins.h"
+#include "checkpoint/file_types.h"
 #include "checkpoint/finite_weights.h"
 #include "checkpoint/weight_files.h"
-#include "ops/type_set.h"
 
 namespace moe {
 namespace {
@@ -113,8 +113,8 @@ void check_tensor(const TensorFiles::Place& place, const Expected& expected, con
     return check_hash_table(*file, *tensor, config.n_routed_experts);
   }
   const StorageType* const type = safetensors_type(tensor->dtype);
-  if (type == nullptr || !weight_types().has(type->dtype)) {
-    fail("{}: {} is {}, expected F32, BF16 or F16; convert the file first", path, expected.name, tensor->text());
+  if (type == nullptr || !folder_types().has(type->dtype)) {
+    fail("{}: {} is {}, expected {}; convert the file first", path, expected.name, tensor->text(), folder_types_text());
   }
 }
 

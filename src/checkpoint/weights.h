@@ -16,8 +16,8 @@ struct ParameterSet {
 };
 
 /// Compares files with the parameters of a model. Every tensor must be accounted for. A tensor that is missing, extra,
-/// of another shape, or not F32, BF16 or F16 is an error that names it. So is a hash table (I32) with an expert that
-/// the model does not have.
+/// of another shape, or not of one of folder_types() (checkpoint/file_types.h) is an error that names it. So is a hash
+/// table (I32) with an expert that the model does not have.
 void check_weights(const TensorFiles& files, const ModelConfig& config, const std::vector<Parameter>& table);
 
 /// Fills `views` (in the order of `table`, of any float type) from FOLDER's weight_files(), after check_weights() and
@@ -34,8 +34,8 @@ WrittenFile save_weights(const fs::path& folder, const ModelConfig& config, cons
 
 inline constexpr int64_t kOptimizerFileBytes = int64_t{4} << 30;
 
-/// Writes FOLDER/optimizer-00001-of-0000N.safetensors and so on, with {hf_name}.{master,exp_avg,exp_avg_sq}. A file has
-/// at most `most_bytes` of tensors, or one larger tensor.
+/// Writes FOLDER/optimizer-00001-of-0000N.safetensors and so on, with {hf_name}.{master} and the optimiser's slots. A
+/// file has at most `most_bytes` of tensors, or one larger tensor.
 std::vector<WrittenFile> save_optimizer(const fs::path& folder, const ModelConfig& config,
                                         const std::vector<Parameter>& table, const std::vector<ParameterSet>& sets,
                                         Device& device, int64_t most_bytes = kOptimizerFileBytes);

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/output_path.h"
+#include "base/words.h"
+#include "checkpoint/file_types.h"
 #include "formats/gguf_writer.h"
 
 namespace moe {
@@ -12,13 +14,21 @@ DType plain_type(const WeightSource& source, const GgufName& tensor, const GgufO
   if (is_f32_in_gguf(tensor)) return DType::f32;
   const GgufPart& part = tensor.parts.front();
   const DType stored = source.stored(part.parameter, part.begin);
-  return options.dtype.value_or(is_plain(stored) ? stored : DType::f32);
+  const DType dtype = options.dtype.value_or(is_plain(stored) ? stored : DType::f32);
+  if (!plain_gguf_types().has(dtype)) {
+    fail("{} is {}, and a GGUF file has no such type; give --dtype {}", tensor.name, name(dtype),
+         alternatives(plain_gguf_types().names()));
+  }
+  return dtype;
 }
 
-uint32_t file_type(const GgufOptions& options, DType matrices) {
+/// llama.cpp's number for a file of such matrices; nothing: it has none.
+std::optional<uint32_t> file_type(const GgufOptions& options, DType matrices) {
   if (options.quantization != nullptr) return options.quantization->number;
-  constexpr uint32_t kF32 = 0, kF16 = 1, kBf16 = 32;
-  return matrices == DType::f16 ? kF16 : (matrices == DType::bf16 ? kBf16 : kF32);
+  if (matrices == DType::f32) return 0;
+  if (matrices == DType::f16) return 1;
+  if (matrices == DType::bf16) return 32;
+  return std::nullopt;
 }
 
 /// Unless the tokenizer has named one.
@@ -67,7 +77,7 @@ std::vector<WrittenKind> write_gguf(const fs::path& path, const WeightSource& so
   }
   metadata.push_back({"general.type", GgufValue::text("model")});
   if (!options.name.empty()) metadata.push_back({"general.name", GgufValue::text(options.name)});
-  metadata.push_back({"general.file_type", GgufValue::u32(file_type(options, matrices))});
+  if (const auto type = file_type(options, matrices)) metadata.push_back({"general.file_type", GgufValue::u32(*type)});
   metadata.push_back({"general.quantization_version", GgufValue::u32(2)});
   metadata.insert(metadata.end(), options.tokenizer.begin(), options.tokenizer.end());
   if (options.tokenizer.empty()) metadata.push_back({"tokenizer.ggml.model", GgufValue::text("none")});

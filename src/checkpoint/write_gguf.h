@@ -14,7 +14,7 @@ namespace moe {
 
 struct GgufOptions {
   /// At most one of both. Neither: plain types as the source stores them, blocks as f32.
-  std::optional<DType> dtype = {};  ///< f32, bf16 or f16
+  std::optional<DType> dtype = {};  ///< one of plain_gguf_types() (checkpoint/file_types.h)
   const Quantization* quantization = nullptr;
   std::string name = {};                  ///< general.name
   std::vector<GgufEntry> tokenizer = {};  ///< the keys of its tokenizer and chat template; empty: none
@@ -28,8 +28,8 @@ std::string gguf_architecture(const ModelConfig& config);
 /// The metadata of the model alone, without the tokenizer.
 std::vector<GgufEntry> gguf_metadata(const ModelConfig& config);
 
-/// Writes PATH, complete or absent. Matrices get the wanted type, norms and routers f32. The result is that of
-/// SliceWriter::kinds().
+/// Writes PATH, complete or absent. A source's plain type that GGUF files do not have is an error. Matrices get the
+/// wanted type, norms and routers f32. The result is that of SliceWriter::kinds().
 std::vector<WrittenKind> write_gguf(const fs::path& path, const WeightSource& source, const GgufOptions& options,
                                     ThreadPool& pool);
 

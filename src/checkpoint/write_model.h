@@ -10,7 +10,7 @@
 namespace moe {
 
 struct WriteOptions {
-  /// f32, bf16 or f16; nothing: as the source stores each tensor, blocks as f32.
+  /// One of folder_types() (checkpoint/file_types.h); nothing: as the source stores each tensor, blocks as f32.
   std::optional<DType> dtype;
   int64_t most_file_bytes = int64_t{5} << 30;                    ///< of tensors in a file, or one larger tensor
   std::function<void(int64_t done, int64_t all)> progress = {};  ///< bytes written

@@ -4,29 +4,33 @@
 #include "backend/cuda/cuda_backend.h"
 #include "base/error.h"
 #include "base/units.h"
+#include "base/words.h"
 #include "cli/number_option.h"
 #include "nn/head.h"
-#include "ops/type_set.h"
 
 namespace moe {
 namespace {
 
 constexpr TypeSet kDTypes{DType::f32, DType::bf16};
 
-/// A type of the table that is accepted.
-DType parse_type(const std::string& text, const TypeSet& accepted) {
-  std::vector<std::string> names;
+/// The types of weights that activations do not have: those with blocks, or those without.
+std::string other_weights(bool blocks) {
+  TypeSet types{};
   for (const StorageType& type : kStorageTypes) {
-    if (!accepted.has(type.dtype)) continue;
-    if (text == type.name) return type.dtype;
-    names.emplace_back(type.name);
+    const bool other = weight_types().has(type.dtype) && !kDTypes.has(type.dtype);
+    if (other && is_plain(type.dtype) != blocks) types.add(type.dtype);
   }
-  const std::string last = names.back();
-  names.pop_back();
-  fail_usage("--dtype {}: expected {} or {}", text, fmt::join(names, ", "), last);
+  return types.text();
 }
 
 }  // namespace
+
+DType parse_type(const std::string& dtype, const TypeSet& accepted) {
+  for (const StorageType& type : kStorageTypes) {
+    if (accepted.has(type.dtype) && dtype == type.name) return type.dtype;
+  }
+  fail_usage("--dtype {}: expected {}", dtype, alternatives(accepted.names()));
+}
 
 DeviceKind device_kind(const DeviceOptions& options) {
   if (options.device == "cpu") return DeviceKind::cpu;
@@ -81,8 +85,9 @@ void add_weights_option(CLI::App& command, std::string& dtype) {
   command
       .add_option(
           "--dtype", dtype,
-          "storage of weights and activations: f32, or bf16 (half the memory); or of weights alone, on the CPU: "
-          "f16, or blocks of a few bits: q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k")
+          fmt::format("storage of weights and activations: f32, or bf16 (half the memory); or of weights alone: {}, or "
+                      "blocks of a few bits: {}",
+                      other_weights(false), other_weights(true)))
       ->capture_default_str();
 }
 

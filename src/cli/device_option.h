@@ -10,7 +10,7 @@
 #include "nn/pass.h"
 #include "ops/backend.h"
 #include "ops/device.h"
-#include "tensor/dtype.h"
+#include "ops/type_set.h"
 
 namespace moe {
 
@@ -46,11 +46,14 @@ void add_threads_option(CLI::App& command, int& threads, const std::string& help
 /// Declares `--device` and `--threads`.
 void add_device_options(CLI::App& command, DeviceOptions& options);
 
-/// Errors say why the device cannot be used, or that it does not compute with weights of this type.
+/// Errors say why the device cannot be used.
 Compute make_compute(const DeviceOptions& options);
 
 /// Declares `--dtype`, the type of weights and activations.
 void add_dtype_option(CLI::App& command, std::string& dtype);
+
+/// The type with the name `dtype`. If it is not one of `accepted`, a UsageError of --dtype lists them.
+DType parse_type(const std::string& dtype, const TypeSet& accepted);
 
 /// f32 or bf16; anything else is a UsageError.
 DType parse_dtype_option(const std::string& dtype);

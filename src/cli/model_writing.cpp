@@ -4,7 +4,9 @@
 #include "base/log.h"
 #include "base/output.h"
 #include "base/paths.h"
+#include "base/words.h"
 #include "checkpoint/family.h"
+#include "checkpoint/file_types.h"
 #include "checkpoint/hub/hub_model.h"
 #include "cli/device_option.h"
 #include "cli/number_option.h"
@@ -17,10 +19,13 @@ namespace {
 
 std::optional<DType> wanted_dtype(const ModelOutput& output) {
   if (output.dtype.empty()) return std::nullopt;
-  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
-    if (output.dtype == name(dtype)) return dtype;
-  }
-  fail_usage("--dtype {}: expected f32, bf16 or f16", output.dtype);
+  return parse_type(output.dtype, is_gguf(output.path) ? plain_gguf_types() : folder_types());
+}
+
+std::vector<std::string> quantization_names() {
+  std::vector<std::string> names;
+  for (const Quantization& one : quantizations()) names.emplace_back(one.name);
+  return names;
 }
 
 /// Null: none.
@@ -32,9 +37,7 @@ const Quantization* wanted_quantization(const ModelOutput& output) {
   if (!output.dtype.empty()) fail_usage("--quant and --dtype both give the type of the weights; give one of the two");
   const Quantization* const found = find_quantization(output.quantization);
   if (found != nullptr) return found;
-  std::vector<std::string> names;
-  for (const Quantization& one : quantizations()) names.emplace_back(one.name);
-  fail_usage("--quant {}: expected one of {}", output.quantization, fmt::join(names, ", "));
+  fail_usage("--quant {}: expected one of {}", output.quantization, fmt::join(quantization_names(), ", "));
 }
 
 double billions(int64_t count) { return 1e-9 * static_cast<double>(count); }
@@ -80,12 +83,12 @@ void print_table(const std::vector<WrittenKind>& kinds) {
 }  // namespace
 
 void add_model_output_options(CLI::App& command, ModelOutput& output, const std::string& dtype_help) {
-  command.add_option("--dtype", output.dtype, dtype_help)->type_name("f32|bf16|f16");
+  command.add_option("--dtype", output.dtype, dtype_help)
+      ->type_name(fmt::format("{}", fmt::join(folder_types().names(), "|")));
   command
-      .add_option(
-          "--quant", output.quantization,
-          "of a GGUF file: blocks instead, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k_m, q5_k_m or q6_k; norms and routers "
-          "stay f32")
+      .add_option("--quant", output.quantization,
+                  fmt::format("of a GGUF file: blocks instead, {}; norms and routers stay f32",
+                              alternatives(quantization_names())))
       ->type_name("TYPE");
   add_threads_option(command, output.threads);
 }

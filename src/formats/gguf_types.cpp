@@ -8,7 +8,7 @@
 namespace moe {
 namespace {
 
-/// Types that files may have and this program does not work with.
+/// Types that files may have and this program does not work with. A row of kStorageTypes counts first.
 struct OtherType {
   uint32_t number;
   const char* name;

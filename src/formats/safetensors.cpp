@@ -101,7 +101,7 @@ SafetensorsTensor read_tensor(const std::string& name, const Json& entry, std::s
 
 size_t safetensors_element_size(std::string_view dtype) {
   if (const StorageType* type = safetensors_type(dtype)) return static_cast<size_t>(type->bytes);
-  // Read past, but not worked with.
+  // Read past, but not worked with. A row of kStorageTypes counts first.
   static const std::map<std::string_view, size_t> others = {{"I64", 8},  {"U64", 8},     {"U32", 4},
                                                             {"I16", 2},  {"U16", 2},     {"I8", 1},
                                                             {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}};
@@ -263,7 +263,7 @@ View view_of(const SafetensorsTensor& tensor) {
         return View(data, dtype, Shape{tensor.shape[0], tensor.shape[1], tensor.shape[2], tensor.shape[3]});
     }
   }
-  fail("tensor {} has the type {}, which this program does not work with; convert it to F32 or BF16", tensor.name,
+  fail("tensor {} has the type {}, which this program does not work with; convert it to F32", tensor.name,
        tensor.dtype);
 }
 

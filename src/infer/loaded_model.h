@@ -12,8 +12,8 @@ namespace moe {
 /// A model's weights on a device. Any number of threads may use them while no switches are set.
 class LoadedModel {
  public:
-  /// Reads a model folder, or a GGUF file. Weights are stored as `weights`: f32, bf16, or what the CPU
-  /// alone computes with, f16 and blocks. config() has the switches in it.
+  /// Reads a model folder, or a GGUF file. Weights are stored as `weights`, one of weight_types() (ops/type_set.h).
+  /// config() has the switches in it.
   LoadedModel(const fs::path& path, DType weights, Device& device, const RoutingSwitches& switches = {});
 
   /// Uses the same weights with other switches. References to the old model() and config() become invalid. An error

@@ -3,6 +3,7 @@
 
 #include <initializer_list>
 #include <string>
+#include <vector>
 
 #include "tensor/dtype.h"
 
@@ -18,6 +19,8 @@ class TypeSet {
   constexpr bool has(DType type) const { return bits_ >> static_cast<unsigned>(type) & 1u; }
   /// "f32, bf16"
   std::string text() const;
+  /// The names, in the order of the table.
+  std::vector<std::string> names() const;
 
  private:
   static_assert(std::size(kStorageTypes) <= 32);

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "checkpoint/file_types.h"
 #include "checkpoint/gguf_config.h"
 #include "checkpoint/gguf_weights.h"
 #include "model/presets.h"
@@ -57,6 +58,40 @@ class WriteGguf : public testing::Test {
   fs::path path_ = folder_ / "model.gguf";
   ThreadPool pool_{2};
 };
+
+/// Weights whose files have a type that GGUF files lack.
+class OddWeights final : public WeightSource {
+ public:
+  explicit OddWeights(const ModelConfig& config) : WeightSource(config) {}
+  DType stored(size_t, int64_t) const override { return DType::u8; }
+  StoredElement place(size_t, int64_t element) const override { return {"odd", "odd", element}; }
+  void read(size_t, int64_t, int64_t count, float* values) const override { std::fill_n(values, count, 1.0f); }
+  void read(size_t, int64_t, int64_t, int32_t*) const override {}
+};
+
+TEST_F(WriteGguf, ATypeThatTheFormatLacksIsRefusedWithWhatToDo) {
+  ASSERT_LT(storage(DType::u8).gguf, 0);
+  EXPECT_EQ(error_of<Error>([&] { write_gguf(path_, OddWeights(small_config()), {}, pool_); }),
+            "token_embd.weight is u8, and a GGUF file has no such type; give --dtype f32, bf16 or f16");
+  EXPECT_FALSE(fs::exists(path_));
+  EXPECT_NO_THROW(write_gguf(path_, OddWeights(small_config()), {.dtype = DType::f32}, pool_));
+}
+
+// The numbers of llama.cpp's files: 0 f32, 1 mostly f16, 32 mostly bf16.
+TEST_F(WriteGguf, TheFileSaysItsType) {
+  const std::map<DType, int64_t> numbers{{DType::f32, 0}, {DType::f16, 1}, {DType::bf16, 32}};
+  for (const StorageType& type : kStorageTypes) {
+    if (!plain_gguf_types().has(type.dtype)) continue;
+    write(small_config(), {.dtype = type.dtype});
+    const GgufFile file(path_);
+    const auto number = numbers.find(type.dtype);
+    ASSERT_EQ(file.value("general.file_type") != nullptr, number != numbers.end()) << type.name;
+    if (number != numbers.end()) {
+      EXPECT_EQ(file.integer("general.file_type"), number->second) << type.name;
+    }
+    fs::remove(path_);
+  }
+}
 
 TEST_F(WriteGguf, WhatIsWrittenIsReadAgain) {
   ModelConfig tied = small_config(), dense = small_config(), normed = small_config();

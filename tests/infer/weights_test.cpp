@@ -16,6 +16,7 @@
 #include "infer/cached_model.h"
 #include "infer/loaded_model.h"
 #include "infer/scorer.h"
+#include "ops/type_set.h"
 #include "tests/infer/support.h"
 #include "tests/support/machines.h"
 #include "tests/support/temporary_folder.h"
@@ -138,9 +139,16 @@ TEST_P(Weights, GiveTheLogitsOfTheCpuOnAGpu) {
   for (size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], expected[i], 1e-4f * largest) << i;  // sums of f32
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, Weights,
-                         testing::Values(DType::f16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,
-                                         DType::q4_k, DType::q5_k, DType::q6_k),
+/// Every type of the table that activations do not have.
+std::vector<DType> types_of_weights_alone() {
+  std::vector<DType> types;
+  for (const StorageType& type : kStorageTypes) {
+    if (weight_types().has(type.dtype) && type.activations != type.dtype) types.push_back(type.dtype);
+  }
+  return types;
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, Weights, testing::ValuesIn(types_of_weights_alone()),
                          [](const auto& test) { return std::string(name(test.param)); });
 
 TEST(WeightTypes, NormsAndRoutersStayExactAndRowsThatAreNotWholeBlocksGetAnotherType) {

@@ -18,12 +18,24 @@ std::vector<char> stored(DType dtype, const std::vector<float>& values) {
   return bytes;
 }
 
+/// The largest power of two that the type holds.
+float largest(const StorageType& type) {
+  for (float value = 0x1p127F;; value /= 2) {
+    std::vector<char> bytes(static_cast<size_t>(type.bytes));
+    type.from_floats(&value, bytes.data(), 1);
+    float again;
+    type.to_floats(bytes.data(), &again, 1);
+    if (again == value) return value;
+  }
+}
+
 TEST(Finite, TheFirstElementThatIsNotIsFoundInPlainTypes) {
-  const float large = 3e38F, tiny = 1e-40F;
-  for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
+  for (const StorageType& type : kStorageTypes) {
+    if (type.to_floats == nullptr || !is_plain(type.dtype)) continue;
+    const DType dtype = type.dtype;
     std::vector<float> values(kElements, 1.5F);
-    values[3] = dtype == DType::f16 ? 65504.0F : large;
-    values[4] = tiny;
+    values[3] = largest(type);
+    values[4] = 1e-40F;
     values[5] = -0.0F;
     EXPECT_EQ(first_not_finite(dtype, stored(dtype, values).data(), kElements), -1) << name(dtype);
     for (const float bad : {NAN, -NAN, INFINITY, -INFINITY}) {
@@ -41,14 +53,17 @@ TEST(Finite, TheFirstElementThatIsNotIsFoundInPlainTypes) {
 
 TEST(Finite, ABlockWithAScaleThatIsNotIsFound) {
   const std::vector<float> values(kElements, 1.5F);
-  for (const DType dtype :
-       {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k}) {
+  for (const StorageType& type : kStorageTypes) {
+    if (type.to_floats == nullptr || is_plain(type.dtype)) continue;
+    const DType dtype = type.dtype;
     std::vector<char> bytes = stored(dtype, values);
     EXPECT_EQ(first_not_finite(dtype, bytes.data(), kElements), -1) << name(dtype);
     const int64_t block = storage(dtype).block, last = kElements / block - 1;
-    const int64_t scale = last * storage(dtype).bytes + (dtype == DType::q6_k ? 208 : 0);
-    bytes[static_cast<size_t>(scale)] = 0;
-    bytes[static_cast<size_t>(scale) + 1] = 0x7c;  // infinity in f16
+    // Wherever the scale is, it is infinity in f16.
+    for (auto at = static_cast<size_t>(last * type.bytes); at + 1 < bytes.size(); at += 2) {
+      bytes[at] = 0;
+      bytes[at + 1] = 0x7c;
+    }
     const int64_t found = first_not_finite(dtype, bytes.data(), kElements);
     EXPECT_GE(found, last * block) << name(dtype);
     EXPECT_LT(found, kElements) << name(dtype);
