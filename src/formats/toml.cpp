@@ -131,6 +131,22 @@ void Settings::set(std::string_view assignment) {
   entries_[key] = std::move(entry);
 }
 
+void Settings::keep(std::string_view key, std::string_view value, const std::string& from) {
+  Entry entry{.value = std::string(value), .raw = {}, .where = from, .order = next_order_++, .kept = true};
+  if (auto parsed = parse_toml_value(value, from)) entry.value = std::move(*parsed);
+  entries_[std::string(key)] = std::move(entry);
+}
+
+bool Settings::kept(std::string_view key) const {
+  const auto found = entries_.find(std::string(key));
+  return found != entries_.end() && found->second.kept;
+}
+
+bool Settings::overridden(std::string_view key) const {
+  const auto found = entries_.find(std::string(key));
+  return found != entries_.end() && found->second.order >= kFirstOverride;
+}
+
 const Settings::Entry* Settings::find_entry(std::string_view key) {
   known_.insert(std::string(key));
   const auto found = entries_.find(std::string(key));

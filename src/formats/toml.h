@@ -35,6 +35,11 @@ class Settings {
   /// a string.
   void set(std::string_view assignment);
 
+  /// Gives one key the value, as TOML, that it has in the file `from`, which a resumed run continues from. It overrides
+  /// the run file as set() does. But if other settings leave it without effect, it is forgotten and not refused.
+  void keep(std::string_view key, std::string_view value, const std::string& from);
+  bool kept(std::string_view key) const;
+
   /// Forgets a section, as if its keys were not in the file.
   void drop_section(std::string_view section);
 
@@ -65,6 +70,8 @@ class Settings {
 
   /// True if the file or an override gives `key`, read or not.
   bool given(std::string_view key) const { return entries_.count(std::string(key)) != 0; }
+  /// True if set() or keep() gives it.
+  bool overridden(std::string_view key) const;
   /// The place where `key` is given: "configs/demo.toml:12", "--set train.steps=100", or "default".
   std::string where(std::string_view key) const;
   /// Refuses the value of `key`: "configs/demo.toml:12: train.steps is 0, expected at least 1".
@@ -85,10 +92,11 @@ class Settings {
     SettingValue value;
     /// The text after "=" of an override. A string key takes it unchanged.
     std::optional<std::string> raw;
-    /// "FILE:LINE" or "--set ASSIGNMENT".
+    /// "FILE:LINE", "--set ASSIGNMENT" or the file of a kept value.
     std::string where;
     /// Order of lines, then of overrides, so that the first mistake is reported.
     int order = 0;
+    bool kept = false;
   };
 
   const Entry* find_entry(std::string_view key);
@@ -105,7 +113,8 @@ class Settings {
     std::string key, text;
   };
   std::vector<Mistake> mistakes_;
-  int next_order_ = 1 << 30;
+  static constexpr int kFirstOverride = 1 << 30;
+  int next_order_ = kFirstOverride;
 };
 
 /// The number of letters to insert, delete, replace or swap with a neighbour to turn `a` into `b`.

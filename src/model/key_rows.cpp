@@ -4,17 +4,14 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/words.h"
 
 namespace moe {
 namespace {
 
-std::string quoted(const std::vector<std::string>& words) {
-  std::string text;
-  for (size_t i = 0; i < words.size(); ++i) {
-    if (i > 0) text += i + 1 == words.size() ? " or " : ", ";
-    text += fmt::format("\"{}\"", words[i]);
-  }
-  return text;
+std::string quoted(std::vector<std::string> words) {
+  for (std::string& word : words) word = fmt::format("\"{}\"", word);
+  return alternatives(words);
 }
 
 std::string integer_range(const KeyInfo& info) {
@@ -45,6 +42,11 @@ const Need kNeedsHash = {"model.routing = hash",
                          [](const ModelConfig& model) { return model.routes_with(&RoutingRow::hash_table); }};
 const Need kNeedsStable = {"model.routing = stable",
                            [](const ModelConfig& model) { return model.routes_with(&RoutingRow::staged); }};
+
+std::string KeyInfo::need() const {
+  if (needs != nullptr) return needs->text;
+  return used_with != nullptr ? used_with() : "";
+}
 
 std::string_view KeyInfo::leaf() const {
   const std::string_view path = key;

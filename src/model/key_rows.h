@@ -14,9 +14,9 @@
 /// the key needs to have an effect (`needs` of the model, `used` with another key of the struct), its place in
 /// config.json (`json`) and one line of documentation. Kept results of studies and half-trained runs stay good: a key
 /// that they lack counts as today's default.
-///   An integer that also takes a word: integer<&S::rows>(1, kMostCount, {"auto", 0}): the word is the member's 0.
-///   A boolean that also takes one: boolean_or_auto<&S::flag, &S::chosen_later>(): "auto" is the second
-///   member's true.
+///   An integer that also takes a word: integer<&S::rows>(1, kMostCount, {"auto", 0}): the member is 0 if the file has
+///   the word. A boolean that also takes one: boolean_or_auto<&S::flag, &S::chosen_later>(): the second member is true
+///   if the file has "auto".
 ///   One of a few words: word<&S::kind, Kind::a, Kind::b>(), by name(Kind).
 ///   Anything else: a KeyField of your own, from functions between SettingValue and the struct.
 
@@ -24,6 +24,7 @@
 #include <functional>
 #include <limits>
 #include <span>
+#include <string>
 #include <string_view>
 #include <type_traits>
 
@@ -84,14 +85,18 @@ struct KeyInfo {
   const char* shown_default = nullptr;       ///< in Markdown, if the default is not the struct's
   bool required = false;                     ///< required in a run file
   const Need* needs = nullptr;               ///< null: no condition on the model
-  const char* used_with = nullptr;           ///< the setting of the same struct that the key belongs to; null: any
-  bool absent_without_need = false;          ///< if the condition does not hold, a run file must not have the key
-  bool free_on_resume = false;               ///< the final model does not depend on it, so a resumed run may change it
+  /// The setting of the same struct that gives the key an effect, for people: "schedule.kind = wsd". Null or an empty
+  /// text: any.
+  std::string (*used_with)() = nullptr;
+  bool absent_without_need = false;  ///< if the condition does not hold, a run file must not have the key
+  bool free_on_resume = false;       ///< the final model does not depend on it, so a resumed run may change it
   Told told = Told::when_set;
   JsonForm json = JsonForm::none;
   const char* field = nullptr;  ///< name in config.json; null: the last part of the key
   bool own = false;             ///< if it is not the default, DeepseekForCausalLM does not compute this model
 
+  /// What the key needs to have an effect, for people; empty: nothing.
+  std::string need() const;
   std::string_view leaf() const;
   std::string_view section() const;
   std::string_view json_field() const { return field != nullptr ? field : leaf(); }
@@ -140,7 +145,7 @@ struct KeyRest {
   const char* field = nullptr;
   bool own = false;
   void (*derive)(S& object, const S& before) = nullptr;
-  const char* used_with = nullptr;
+  std::string (*used_with)() = nullptr;
   bool (*used)(const S& object) = nullptr;
 };
 
@@ -274,6 +279,12 @@ constexpr auto word() {
                            const auto& text = std::get<std::string>(value);
                            ((text == name(values) ? void(object.*member = values) : void()), ...);
                          }};
+}
+
+/// Whether the row's value can matter in `object` and `model`.
+template <class S>
+bool has_effect(const KeyRow<S>& row, const S& object, const ModelConfig& model) {
+  return (row.needs == nullptr || row.needs->holds(model)) && (row.used == nullptr || row.used(object));
 }
 
 /// The row of a key, which must exist.

@@ -70,11 +70,27 @@ std::vector<ListedKey> all_run_keys() {
   return all;
 }
 
+bool key_has_effect(std::string_view key, const RunConfig& run) {
+  bool found = true;
+  const auto look = [&](auto rows, const auto& object) {
+    for (const auto& row : rows) {
+      if (row.key == key) found = has_effect(row, object, run.model);
+    }
+  };
+  look(run_keys(), run);
+  look(data_keys(), run.data);
+  look(model_keys(), run.model);
+  look(schedule_keys(), run.schedule);
+  look(step_keys(), run.step);
+  look(optimizer_keys(), run.step.optimizer);
+  look(balance_keys(), run.step.balance);
+  return found;
+}
+
 std::string keys_as_markdown(const std::vector<ListedKey>& keys) {
   std::string text = "| key | values | default | meaning |\n|---|---|---|---|\n";
   for (const ListedKey& key : keys) {
-    const char* need = key.info->needs != nullptr ? key.info->needs->text : key.info->used_with;
-    const std::string needs = need == nullptr ? "" : fmt::format("; needs {}", need);
+    const std::string need = key.info->need(), needs = need.empty() ? "" : "; needs " + need;
     text += fmt::format("| `{}` | {} | {} | {}{} |\n", key.info->key, values_text(*key.info), key.default_text,
                         key.info->doc, needs);
   }

@@ -17,8 +17,6 @@ namespace {
 constexpr std::string_view kLengths[] = {"train.steps", "train.epochs", "train.hours"};
 constexpr int64_t kGuessedSteps = 10000;  // steps for hours, until a rate is measured
 
-bool overrides(const Settings& settings, std::string_view key) { return settings.where(key).starts_with("--set"); }
-
 /// The keys that give the length: those of `--set` if there are any, else the file's. A 0 counts as not given.
 std::vector<std::string_view> given_lengths(const Settings& settings, const Schedule& schedule) {
   const auto says = [&](std::string_view key) {
@@ -29,7 +27,7 @@ std::vector<std::string_view> given_lengths(const Settings& settings, const Sche
   for (const std::string_view key : kLengths) {
     if (!says(key)) continue;
     given.push_back(key);
-    if (overrides(settings, key)) of_set.push_back(key);
+    if (settings.overridden(key)) of_set.push_back(key);
   }
   return of_set.empty() ? given : of_set;
 }

@@ -48,8 +48,8 @@ std::optional<SettingValue> read_value(Settings& settings, const KeyInfo& info) 
   return value;
 }
 
-void refuse_without_need(const Settings& settings, const KeyInfo& info, const char* need) {
-  settings.refuse(info.key, fmt::format("to be left out: it needs {}", need));
+void refuse_without_need(const Settings& settings, const KeyInfo& info) {
+  settings.refuse(info.key, fmt::format("to be left out: it needs {}", info.need()));
 }
 
 }  // namespace moe

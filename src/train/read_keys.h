@@ -12,7 +12,15 @@ namespace moe {
 std::optional<SettingValue> read_value(Settings& settings, const KeyInfo& info);
 
 /// Refuses a key that is given although what it needs, for instance "routed experts", is not there.
-void refuse_without_need(const Settings& settings, const KeyInfo& info, const char* need);
+void refuse_without_need(const Settings& settings, const KeyInfo& info);
+
+/// Sets the value in effect of the row's key.
+template <class S>
+void resolve_row(Settings& settings, const KeyRow<S>& row, const S& object) {
+  const SettingValue held = row.get(object);
+  const bool as_word = row.word.text != nullptr && held == value_of_word(row);
+  settings.resolve(row.key, as_word ? SettingValue(std::string(row.word.text)) : held);
+}
 
 /// Runs `read`. A UsageError becomes a mistake of `key`, which Settings::finish() reports together with the others.
 template <class Read>
@@ -36,7 +44,7 @@ void read_rows(Settings& settings, std::span<const KeyRow<S>> rows, S& object, c
     keep_mistake_of(settings, row.key, [&] {
       if (row.absent_without_need && !row.needs->holds(model)) {
         settings.know(row.key);
-        if (settings.given(row.key)) refuse_without_need(settings, row, row.needs->text);
+        if (settings.given(row.key) && !settings.kept(row.key)) refuse_without_need(settings, row);
         return;
       }
       if (row.derive != nullptr) row.derive(object, before);
@@ -46,25 +54,24 @@ void read_rows(Settings& settings, std::span<const KeyRow<S>> rows, S& object, c
       } else if (row.required && !complete) {
         settings.fail_missing(row.key, expected_values(row));
       }
-      const SettingValue held = row.get(object);
-      const bool as_word = row.word.text != nullptr && held == value_of_word(row);
-      settings.resolve(row.key, as_word ? SettingValue(std::string(row.word.text)) : held);
+      resolve_row(settings, row, object);
     });
   }
 }
 
 /// Keeps as mistakes the given keys whose values have no effect, because `model` or another key of the struct does not
-/// meet the rows' conditions.
+/// meet the rows' conditions. Such a value that a resumed run kept (Settings::keep) becomes the default.
 template <class S>
-void refuse_without_effect(Settings& settings, std::span<const KeyRow<S>> rows, const S& object,
-                           const ModelConfig& model) {
+void refuse_without_effect(Settings& settings, std::span<const KeyRow<S>> rows, S& object, const ModelConfig& model) {
   const S plain;
   for (const KeyRow<S>& row : rows) {
-    const char* missing = nullptr;
-    if (row.used != nullptr && !row.used(object)) missing = row.used_with;
-    if (row.needs != nullptr && !row.needs->holds(model)) missing = row.needs->text;
-    if (missing == nullptr || !settings.given(row.key) || row.get(object) == row.get(plain)) continue;
-    keep_mistake_of(settings, row.key, [&] { refuse_without_need(settings, row, missing); });
+    if (has_effect(row, object, model) || !settings.given(row.key) || row.get(object) == row.get(plain)) continue;
+    if (settings.kept(row.key)) {
+      row.set(object, row.get(plain));
+      resolve_row(settings, row, object);
+    } else {
+      keep_mistake_of(settings, row.key, [&] { refuse_without_need(settings, row); });
+    }
   }
 }
 

@@ -81,7 +81,7 @@ RunConfig read_run_config(Settings& settings, const DatasetVocabulary& vocabular
   }
   read_rows(settings, checkpoint_keys(), run.checkpoint, model);
   read_rows(settings, sample_keys(), run.sample, model);
-  refuse_without_effect(settings, model_keys(), model, model);
+  refuse_without_effect(settings, model_keys(), run.model, model);
   refuse_without_effect(settings, balance_keys(), run.step.balance, model);
   refuse_without_effect(settings, schedule_keys(), run.schedule, model);
   refuse_without_effect(settings, optimizer_keys(), run.step.optimizer, model);

@@ -31,8 +31,20 @@ std::string list(const std::vector<KeyDifference>& changes, std::string KeyDiffe
   return text;
 }
 
+/// Nothing allows another optimiser, so this comes before the advice to allow changes.
+void refuse_another_optimizer(const FoundCheckpoint& checkpoint, const std::vector<KeyDifference>& changes) {
+  for (const KeyDifference& change : changes) {
+    if (change.key != "optimizer.kind") continue;
+    fail(
+        "{} has the optimiser state of optimizer.kind = {}, which {} cannot continue from; keep optimizer.kind = {}, "
+        "or train a new run with another run.dir",
+        checkpoint.folder.string(), said(change.kept), said(change.here), said(change.kept));
+  }
+}
+
 void refuse(const FoundCheckpoint& checkpoint, const RunConfig& run, const std::vector<KeyDifference>& changes,
             const std::vector<std::string>& allowed) {
+  refuse_another_optimizer(checkpoint, changes);
   const auto& [folder, state] = checkpoint;
   if (run.schedule.steps < state.step) {
     fail("{} has done {}, but train.steps is {}; set train.steps to at least {}, or use that checkpoint",
@@ -45,14 +57,9 @@ void refuse(const FoundCheckpoint& checkpoint, const RunConfig& run, const std::
   if (refused.empty()) return;
   fail(
       "{} was trained with {}, but this run has {}; resume with the same value, or name each change with --set "
-      "KEY=VALUE "
-      "and --allow-change KEY",
+      "KEY=VALUE and --allow-change KEY",
       folder.string(), list(refused, &KeyDifference::kept), list(refused, &KeyDifference::here));
 }
-
-}  // namespace
-
-namespace {
 
 // The value that checkpoints of older versions have instead of the fingerprint.
 uint64_t sums_of(const Dataset& dataset) {
@@ -61,9 +68,8 @@ uint64_t sums_of(const Dataset& dataset) {
       fmt::format("{:x} {} {} {}", info.tokenizer_fingerprint, info.documents(), info.tokens(), info.bytes()));
 }
 
-}  // namespace
-
-std::vector<KeyDifference> changed_keys(const FoundCheckpoint& checkpoint, const RunConfig& run) {
+/// The keys that differ and are not free on resume.
+std::vector<KeyDifference> differences(const FoundCheckpoint& checkpoint, const RunConfig& run) {
   const fs::path path = checkpoint.folder / "run.toml";
   try {
     auto changes = differing_keys(read_file(path), run);
@@ -74,19 +80,29 @@ std::vector<KeyDifference> changed_keys(const FoundCheckpoint& checkpoint, const
   }
 }
 
+}  // namespace
+
+std::vector<KeyDifference> changed_keys(const FoundCheckpoint& checkpoint, const RunConfig& run) {
+  auto changes = differences(checkpoint, run);
+  // A key that a change of another key leaves without effect is no change of its own.
+  std::erase_if(changes, [&](const KeyDifference& change) { return !key_has_effect(change.key, run); });
+  return changes;
+}
+
 bool keep_settings(Settings& settings, const FoundCheckpoint& checkpoint, const RunConfig& run,
                    const std::vector<std::string>& allowed) {
   std::vector<KeyDifference> chosen, kept;
-  for (const KeyDifference& change : changed_keys(checkpoint, run)) {
+  for (const KeyDifference& change : differences(checkpoint, run)) {
     // The number of steps follows from epochs or hours.
     const bool by_other =
         change.key == "train.steps" && (settings.given("train.epochs") || settings.given("train.hours"));
     const bool given = (settings.given(change.key) || by_other) && change.here != "\"auto\"";
     if (given) chosen.push_back(change);
-    if (!given && !change.kept.empty() && !change.here.empty()) kept.push_back(change);
+    if (!given && !change.kept.empty()) kept.push_back(change);
   }
   refuse(checkpoint, run, chosen, allowed);
-  for (const KeyDifference& change : kept) settings.set(fmt::format("{}={}", change.key, change.kept));
+  const std::string from = (checkpoint.folder / "run.toml").string();
+  for (const KeyDifference& change : kept) settings.keep(change.key, change.kept, from);
   return !kept.empty();
 }
 
@@ -106,13 +122,6 @@ void check_optimizer_state(const FoundCheckpoint& checkpoint, const RunConfig& r
                            const std::vector<KeyDifference>& changes) {
   const std::string folder = checkpoint.folder.string();
   for (const KeyDifference& change : changes) {
-    if (change.key == "optimizer.kind") {
-      fail(
-          "{} has the optimiser state of optimizer.kind = {}, which {} cannot continue from; keep optimizer.kind = {}, "
-          "or "
-          "train a new run with another run.dir",
-          folder, said(change.kept), said(change.here), said(change.kept));
-    }
     if (change.key != "train.freeze") continue;
     Settings kept;
     kept.set("train.freeze=" + (change.kept.empty() ? "[]" : change.kept));

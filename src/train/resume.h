@@ -18,23 +18,24 @@ struct StartOptions {
 
 /// The keys in effect that differ and that change the mathematics, the schedule or the data (not data.train, whose
 /// content counts and not its name). The checkpoint's run.toml is read like a run file of today, so a key that it lacks
-/// has its default.
+/// has its default. A key that `run`'s other settings leave without effect is not among them.
 std::vector<KeyDifference> changed_keys(const FoundCheckpoint& checkpoint, const RunConfig& run);
 
 /// Refuses, like check_same_run(), values from the run file or an override that differ from the checkpoint. Then gives
 /// every other changed key the checkpoint's value, so that values which follow from other keys do not change
-/// (schedule.warmup_steps follows from train.steps). Returns true if there was such a key.
+/// (schedule.warmup_steps follows from train.steps). A kept value that an allowed change leaves without effect is
+/// dropped (Settings::keep). Returns true if there was such a key.
 bool keep_settings(Settings& settings, const FoundCheckpoint& checkpoint, const RunConfig& run,
                    const std::vector<std::string>& allowed);
 
 /// Throws an Error that names every difference with both values, if `run` on this dataset would not continue as the run
 /// that wrote the checkpoint and a key is not in `allowed`. Returns the allowed differences. Fewer steps than are
-/// already done are always refused.
+/// already done, and another optimizer.kind, are always refused.
 std::vector<KeyDifference> check_same_run(const FoundCheckpoint& checkpoint, const RunConfig& run, const Dataset& train,
                                           const std::vector<std::string>& allowed);
 
-/// Throws an Error if the checkpoint's optimiser state is not what `run` needs: after an allowed change of
-/// optimizer.kind, or of train.freeze to names that leave out some of the checkpoint's.
+/// Throws an Error if the checkpoint's optimiser state is not what `run` needs: after an allowed change of train.freeze
+/// to names that leave out some of the checkpoint's.
 void check_optimizer_state(const FoundCheckpoint& checkpoint, const RunConfig& run,
                            const std::vector<KeyDifference>& changes);
 

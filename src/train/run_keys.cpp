@@ -124,17 +124,17 @@ constexpr KeyRow<Schedule> kSchedule[] = {
                        }}),
     row<Schedule>("schedule.decay_factor", number<&Schedule::decay_factor>(0, kMostNumber),
                   {.doc = "the rate is multiplied by it after 80% and after 90% of the steps",
-                   .used_with = "schedule.kind = step_decay",
+                   .used_with = [] { return std::string("schedule.kind = step_decay"); },
                    .used = decays_in_steps}),
     row<Schedule>("schedule.final_ratio", number<&Schedule::final_ratio>(0, 1),
                   {.doc = "r, the last rate over the peak",
                    .also = "min_lr min_lr_ratio",
-                   .used_with = "schedule.kind = cosine or wsd",
+                   .used_with = [] { return std::string("schedule.kind = cosine or wsd"); },
                    .used = ends_at_a_ratio}),
     row<Schedule>("schedule.decay_fraction", number<&Schedule::decay_fraction>(0, 1),
                   {.doc = "part of the steps in which the rate falls",
                    .also = "decay_steps decay",
-                   .used_with = "schedule.kind = wsd",
+                   .used_with = [] { return std::string("schedule.kind = wsd"); },
                    .used = decays_at_the_end}),
 };
 
@@ -157,7 +157,7 @@ constexpr KeyRow<OptimizerConfig> kOptimizer[] = {
     row<OptimizerConfig>("optimizer.momentum", number<&OptimizerConfig::momentum>(0, 0.999999),
                          {.doc = "the part of the mean gradient that a step keeps",
                           .also = "muon_momentum",
-                          .used_with = "optimizer.kind = muon",
+                          .used_with = [] { return std::string("optimizer.kind = muon"); },
                           .used = [](const OptimizerConfig& config) { return config.kind == kMuon.name; }}),
 };
 

@@ -33,6 +33,9 @@ void list_keys(std::span<const KeyRow<S>> rows, std::vector<ListedKey>& all) {
 /// Every key of a run file, section by section.
 std::vector<ListedKey> all_run_keys();
 
+/// Whether the value of a key of `run` can matter, given its other settings.
+bool key_has_effect(std::string_view key, const RunConfig& run);
+
 /// The keys as a table in Markdown. docs/training.md has the table of all_run_keys(), and `moe train --keys` prints it.
 std::string keys_as_markdown(const std::vector<ListedKey>& keys);
 

@@ -7,12 +7,15 @@
 #include <string>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "backend/cpu/cpu_backend.h"
 #include "base/random.h"
 #include "formats/json.h"
 #include "tests/support/temporary_folder.h"
 #include "tokenizer/trainer.h"
 #include "train/read_run_config.h"
+#include "train/resume.h"
 #include "train/settle.h"
 #include "train/trainer.h"
 
@@ -32,6 +35,14 @@ inline std::vector<std::string> tiny_texts(int count, uint64_t seed) {
     texts.push_back(text);
   }
   return texts;
+}
+
+/// What `function` writes to stderr.
+template <class Function>
+std::string said(const Function& function) {
+  testing::internal::CaptureStderr();
+  function();
+  return testing::internal::GetCapturedStderr();
 }
 
 class TinyRun {
@@ -65,8 +76,8 @@ class TinyRun {
     writer.finish();
   }
 
-  /// Twelve steps into the folder `name`; `set` are overrides as on the command line.
-  RunConfig config(const std::string& name, const std::vector<std::string>& set = {}) const {
+  /// The run file, of twelve steps into the folder `name`; `set` are overrides as on the command line.
+  Settings settings(const std::string& name, const std::vector<std::string>& set = {}) const {
     Settings settings = Settings::parse(R"(
 [data]
 sequence_length = 24
@@ -94,6 +105,14 @@ every = 4
     settings.set("run.dir=" + (folder_ / name).string());
     settings.set("data.train=" + (folder_ / "data").string());
     for (const std::string& assignment : set) settings.set(assignment);
+    return settings;
+  }
+
+  /// What settings() say.
+  RunConfig config(const std::string& name, const std::vector<std::string>& set = {}) const {
+    return read(settings(name, set));
+  }
+  RunConfig read(Settings settings) const {
     RunConfig run = read_run_config(settings, [](const std::string&) { return int64_t{290}; });
     if (run.chooses_microbatch()) settle(run, {std::max<int64_t>(run.data.microbatch_rows, 1), run.step.recompute});
     return run;
@@ -101,7 +120,9 @@ every = 4
 
   /// Does what `moe train` does; returns the exit status.
   int train(const std::string& name, const std::vector<std::string>& set = {}, const StartOptions& options = {}) {
-    const RunConfig run = config(name, set);
+    return train(config(name, set), options);
+  }
+  int train(const RunConfig& run, const StartOptions& options = {}) {
     const Dataset data(run.data.train);
     std::unique_ptr<Dataset> valid;
     if (!run.data.valid.empty()) valid = std::make_unique<Dataset>(run.data.valid);
@@ -115,6 +136,15 @@ every = 4
   int resume(const std::string& name, const std::vector<std::string>& set = {},
              const std::vector<std::string>& allowed = {}) {
     return train(name, set, {.resume = true, .allowed = allowed});
+  }
+
+  /// The same with the values that the checkpoint has and `set` does not give, as the command keeps them.
+  int resume_as_the_command(const std::string& name, const std::vector<std::string>& set,
+                            const std::vector<std::string>& allowed) {
+    Settings given = settings(name, set);
+    const auto found = find_checkpoint(*this / name).found;
+    keep_settings(given, *found, read(given), allowed);
+    return train(read(given), {.resume = true, .allowed = allowed});
   }
 
   /// The lines of a log, without the numbers that differ from run to run.
@@ -133,5 +163,13 @@ every = 4
   ThreadPool pool_;
   std::unique_ptr<Tokenizer> tokenizer_;
 };
+
+/// Two runs ended with the same logs and the same bits of all state.
+inline void expect_same_end(const TinyRun& tiny, const std::string& a, const std::string& b) {
+  EXPECT_EQ(tiny.log(a), tiny.log(b));
+  for (const char* file : {"step-12/model.safetensors", "step-12/optimizer-00001-of-00001.safetensors"}) {
+    EXPECT_EQ(read_file(tiny / a / file), read_file(tiny / b / file)) << file;
+  }
+}
 
 }  // namespace moe::test

@@ -6,20 +6,16 @@
 #include "checkpoint/checksums.h"
 #include "formats/safetensors.h"
 #include "tests/support/tiny_run.h"
+#include "train/run_keys.h"
 
 namespace moe {
 namespace {
 
 using test::error_of;
+using test::said;
 using test::TinyRun;
 using testing::HasSubstr;
 using testing::Not;
-
-std::string said_by(const std::function<void()>& function) {
-  testing::internal::CaptureStderr();
-  function();
-  return testing::internal::GetCapturedStderr();
-}
 
 /// Changes one bit of a file.
 void flip(const fs::path& path, size_t byte) {
@@ -45,7 +41,7 @@ TEST(ChangedBytes, OfAnyFileOfTheNewestCheckpointAreNoticed) {
     fs::copy(tiny / "straight", tiny / run, fs::copy_options::recursive | fs::copy_options::copy_symlinks);
     const fs::path path = tiny / run / "step-12" / name;
     flip(path, within_last_tensor(path));
-    const std::string what = said_by([&] { EXPECT_EQ(tiny.resume(run), 0) << name; });
+    const std::string what = said([&] { EXPECT_EQ(tiny.resume(run), 0) << name; });
     EXPECT_THAT(what, HasSubstr("step-12/")) << name;
     EXPECT_THAT(what, HasSubstr("set aside as")) << name;
     EXPECT_THAT(what, HasSubstr("/step-8 at step 8")) << name;
@@ -87,22 +83,78 @@ TEST(ChangedBytes, CheckpointsWithoutChecksumsAreResumed) {
   fs::copy(tiny / "straight", tiny / "old", fs::copy_options::recursive | fs::copy_options::copy_symlinks);
   fs::remove_all(tiny / "old/step-12");
   fs::remove(tiny / "old/step-8" / kChecksumFile);
-  EXPECT_THAT(said_by([&] { tiny.resume("old"); }), HasSubstr("/step-8 at step 8"));
+  EXPECT_THAT(said([&] { tiny.resume("old"); }), HasSubstr("/step-8 at step 8"));
   EXPECT_EQ(read_file(tiny / "old/step-12/model.safetensors"), read_file(tiny / "straight/step-12/model.safetensors"));
 }
 
+/// "KEY=VALUE" with a value that is not the default, for every key that only some settings use and that `run` uses.
+std::vector<std::string> used_by(const RunConfig& run) {
+  std::vector<std::string> set;
+  const auto add = [&](auto rows, auto object) {
+    for (const auto& row : rows) {
+      if (row.used == nullptr || !row.used(object)) continue;
+      set.push_back(fmt::format("{}={}", row.key, std::get<double>(row.get(object)) / 2));
+    }
+  };
+  add(optimizer_keys(), run.step.optimizer);
+  add(schedule_keys(), run.schedule);
+  return set;
+}
+
 TEST(OtherOptimizers, AreRefusedByTheKindThatTheCheckpointHas) {
-  for (const auto& [kept, wanted] : {std::pair{"adamw", "muon"}, {"muon", "adamw"}}) {
+  for (const OptimizerMethod* kept : kOptimizers) {
     TinyRun tiny;
-    tiny.train("run", {fmt::format("optimizer.kind={}", kept)});
+    std::vector<std::string> there{fmt::format("optimizer.kind={}", kept->name)};
+    for (const std::string& value : used_by(tiny.config("run", there))) there.push_back(value);
+    tiny.train("run", there);
     fs::remove_all(tiny / "run/step-12");
-    const std::vector<std::string> set{fmt::format("optimizer.kind={}", wanted)};
-    const std::string error =
-        error_of<Error>([&] { tiny.train("run", set, {.resume = true, .allowed = {"optimizer.kind"}}); });
-    EXPECT_THAT(error, HasSubstr(fmt::format("step-8 has the optimiser state of optimizer.kind = \"{}\"", kept)));
-    EXPECT_THAT(error, HasSubstr(fmt::format("keep optimizer.kind = \"{}\"", kept)));
-    EXPECT_THAT(error, Not(HasSubstr("config.json")));
+    for (const OptimizerMethod* wanted : kOptimizers) {
+      if (wanted == kept) continue;
+      const std::vector<std::string> set{fmt::format("optimizer.kind={}", wanted->name)};
+      for (const std::vector<std::string>& allowed : {std::vector<std::string>{}, {"optimizer.kind"}}) {
+        for (const std::string& error : {error_of<Error>([&] { tiny.resume("run", set, allowed); }),
+                                         error_of<Error>([&] { tiny.resume_as_the_command("run", set, allowed); })}) {
+          EXPECT_THAT(error,
+                      HasSubstr(fmt::format("step-8 has the optimiser state of optimizer.kind = \"{}\"", kept->name)));
+          EXPECT_THAT(error, HasSubstr(fmt::format("keep optimizer.kind = \"{}\"", kept->name)));
+          EXPECT_THAT(error, Not(HasSubstr("config.json")));
+          EXPECT_THAT(error, Not(HasSubstr("--allow-change"))) << "nothing allows it";
+        }
+      }
+    }
   }
+}
+
+TEST(KeptValues, ThatAnAllowedChangeLeavesWithoutEffectAreDropped) {
+  for (const char* kept : {"step_decay", "cosine", "wsd"}) {
+    TinyRun tiny;
+    std::vector<std::string> there{fmt::format("schedule.kind={}", kept)};
+    for (const std::string& value : used_by(tiny.config("run", there))) there.push_back(value);
+    tiny.train("kept", there);
+    fs::remove_all(tiny / "kept/step-12");
+    for (const char* wanted : {"constant", "step_decay", "cosine", "wsd"}) {
+      if (std::string(wanted) == kept) continue;
+      fs::remove_all(tiny / "run");
+      fs::copy(tiny / "kept", tiny / "run", fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+      const std::vector<std::string> set{fmt::format("schedule.kind={}", wanted)};
+      EXPECT_EQ(tiny.resume_as_the_command("run", set, {"schedule.kind"}), 0) << kept << " " << wanted;
+      const std::vector<Json> changes = tiny.log("run", "changes.jsonl");
+      ASSERT_EQ(changes.size(), 1u) << "the others follow from it";
+      EXPECT_EQ(changes[0].at("key"), "schedule.kind");
+      EXPECT_EQ(tiny.resume_as_the_command("run", {}, {}), 0) << "its checkpoint can be read again";
+      EXPECT_EQ(tiny.log("run", "changes.jsonl").size(), 1u);
+    }
+  }
+}
+
+TEST(KeptValues, OfKeysThatAKeptKeyUsesStay) {
+  TinyRun tiny;
+  const std::vector<std::string> there{"schedule.kind=wsd", "schedule.decay_fraction=0.5", "schedule.final_ratio=0.3"};
+  tiny.train("straight", there);
+  tiny.train("killed", there);
+  fs::remove_all(tiny / "killed/step-12");
+  EXPECT_EQ(tiny.resume_as_the_command("killed", {}, {}), 0) << "and nothing is given this time";
+  EXPECT_EQ(tiny.log("straight"), tiny.log("killed"));
 }
 
 TEST(OtherFrozenParameters, AreRefusedIfTheirStateIsLackingAndDroppedIfTheyFreeze) {
