@@ -14,6 +14,10 @@ const OptimizerMethod* find_optimizer(std::string_view name) {
   return found == kOptimizers.end() ? nullptr : *found;
 }
 
+bool OptimizerMethod::uses(OptimizerSetting setting) const {
+  return std::find(settings.begin(), settings.end(), setting) != settings.end();
+}
+
 Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<Parameter>& table, StepMemory& memory,
                      DType dtype)
     : config_(config), dtype_(dtype) {

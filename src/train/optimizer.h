@@ -22,7 +22,7 @@ struct OptimizerConfig {
   double beta2 = 0.95;
   double eps = 1e-8;
   double weight_decay = 0.1;  ///< on matrices only
-  double momentum = 0.95;     ///< Muon's
+  double momentum = 0.95;     ///< Muon's, of the mean gradient
   double clip = 1.0;          ///< largest global gradient norm; 0: no clipping
 };
 
@@ -32,7 +32,7 @@ struct Update {
   Backend& backend;
   Arena& scratch;  ///< memory within the update of one parameter
   const OptimizerConfig& config;
-  View gradient_scale;  ///< stat [1]: every gradient is times this. If it is not finite, nothing may change
+  View gradient_scale;  ///< stat [1]: the factor of every gradient. If it is not finite, nothing may change
   DType dtype;          ///< of the weights and of products
   double learning_rate;
   int64_t step;  ///< from 1
@@ -56,9 +56,16 @@ struct UpdateRule {
   void (*update)(const Update& step, const TrainedParameter& parameter);
 };
 
+/// A setting that one optimiser uses and another may not. All of them have a key (train/run_keys.cpp).
+using OptimizerSetting = double OptimizerConfig::*;
+
 struct OptimizerMethod {
   const char* name;  ///< the value of optimizer.kind
   const UpdateRule& (*rule_of)(const Parameter& parameter);
+  /// All settings that its rules read. A run file with another value for any other setting is refused.
+  std::span<const OptimizerSetting> settings;
+
+  bool uses(OptimizerSetting setting) const;
 };
 
 extern const OptimizerMethod kAdamW, kMuon;

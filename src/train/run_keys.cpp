@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "base/words.h"
+
 namespace moe {
 namespace {
 
@@ -138,27 +140,44 @@ constexpr KeyRow<Schedule> kSchedule[] = {
                    .used = decays_at_the_end}),
 };
 
+/// "optimizer.kind = a or b": the optimisers that use a setting; empty if all do.
+template <OptimizerSetting member>
+std::string users_of() {
+  std::vector<std::string> users;
+  for (const OptimizerMethod* method : kOptimizers) {
+    if (method->uses(member)) users.emplace_back(method->name);
+  }
+  return users.size() == kOptimizers.size() ? "" : "optimizer.kind = " + alternatives(users);
+}
+
+/// A row of a setting that optimisers list (OptimizerMethod::settings). The others refuse it.
+template <OptimizerSetting member>
+constexpr KeyRow<OptimizerConfig> setting(const char* key, double low, double high, KeyRest<OptimizerConfig> rest) {
+  rest.used_with = users_of<member>;
+  rest.used = [](const OptimizerConfig& config) { return find_optimizer(config.kind)->uses(member); };
+  return row<OptimizerConfig>(key, number<member>(low, high), rest);
+}
+
 constexpr KeyRow<OptimizerConfig> kOptimizer[] = {
     row<OptimizerConfig>(
         "optimizer.kind", optimizers(),
         {.doc = "AdamW, or Muon for the matrices of the layers and AdamW for the rest: Optimisers, below",
          .also = "optim optimizer_type optimizer_name"}),
-    row<OptimizerConfig>("optimizer.beta1", number<&OptimizerConfig::beta1>(0, 0.999999),
-                         {.doc = "AdamW's, of the mean", .also = "adam_beta1 betas"}),
-    row<OptimizerConfig>("optimizer.beta2", number<&OptimizerConfig::beta2>(0, 0.999999),
-                         {.doc = "AdamW's, of the square", .also = "adam_beta2"}),
-    row<OptimizerConfig>("optimizer.eps", number<&OptimizerConfig::eps>(kLeastPositive, kMostNumber),
-                         {.doc = "added to the root of the mean square", .also = "adam_eps epsilon"}),
-    row<OptimizerConfig>("optimizer.weight_decay", number<&OptimizerConfig::weight_decay>(0, kMostNumber),
-                         {.doc = "on matrices (embedding, head and router among them), not on norms", .also = "wd"}),
+    setting<&OptimizerConfig::beta1>("optimizer.beta1", 0, 0.999999,
+                                     {.doc = "AdamW's, of the mean", .also = "adam_beta1 betas"}),
+    setting<&OptimizerConfig::beta2>("optimizer.beta2", 0, 0.999999,
+                                     {.doc = "AdamW's, of the square", .also = "adam_beta2"}),
+    setting<&OptimizerConfig::eps>("optimizer.eps", kLeastPositive, kMostNumber,
+                                   {.doc = "added to the root of the mean square", .also = "adam_eps epsilon"}),
+    setting<&OptimizerConfig::weight_decay>(
+        "optimizer.weight_decay", 0, kMostNumber,
+        {.doc = "on matrices (embedding, head and router among them), not on norms", .also = "wd"}),
     row<OptimizerConfig>("optimizer.clip", number<&OptimizerConfig::clip>(0, 1e30),
                          {.doc = "largest global gradient norm, balance losses included; 0: no clipping",
                           .also = "grad_clip max_grad_norm clip_grad clip_norm gradient_clipping"}),
-    row<OptimizerConfig>("optimizer.momentum", number<&OptimizerConfig::momentum>(0, 0.999999),
-                         {.doc = "the part of the mean gradient that a step keeps",
-                          .also = "muon_momentum",
-                          .used_with = [] { return std::string("optimizer.kind = muon"); },
-                          .used = [](const OptimizerConfig& config) { return config.kind == kMuon.name; }}),
+    setting<&OptimizerConfig::momentum>(
+        "optimizer.momentum", 0, 0.999999,
+        {.doc = "the part of the mean gradient that a step keeps", .also = "muon_momentum"}),
 };
 
 constexpr KeyRow<StepConfig> kStep[] = {

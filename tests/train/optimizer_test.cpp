@@ -9,6 +9,7 @@
 #include "tests/support/machines.h"
 #include "tests/support/methods.h"
 #include "train/plan_text.h"
+#include "train/run_keys.h"
 
 namespace moe {
 namespace {
@@ -24,13 +25,14 @@ std::vector<char> bytes_of_view(Device& device, const View& view) {
 /// A step of the tiny model with two microbatches, after accumulate().
 struct OneStep {
   OneStep(const std::string& kind, DType dtype, int threads = 2, const std::string& method = "deepseekmoe",
-          const ModelConfig* other = nullptr)
+          const ModelConfig* other = nullptr, const std::function<void(OptimizerConfig&)>& change = {})
       : machine("cpu", threads) {
     const MethodCase test = method_case(method);
     const ModelConfig config = other != nullptr ? *other : test.config;
     batch = clear_choices_batch(config.vocab_size);
     StepConfig step = test.step(batch, 2, dtype);
     step.optimizer.kind = kind;
+    if (change) change(step.optimizer);
     under = std::make_unique<StepUnderTest>(config, step, *machine.device, *machine.backend);
     spread_zero_parameters(under->run, *machine.device);
     under->run.parameters_from_masters();
@@ -101,6 +103,44 @@ TEST_P(EveryOptimizer, LearnsABatchByHeart) {
     last = run.step().update(step, 0.01).loss;
   }
   EXPECT_LT(last, 0.4 * first);
+}
+
+// A key that an optimiser accepts has an effect, and a key that it refuses has none.
+TEST_P(EveryOptimizer, UsesTheSettingsThatItListsAndNoOther) {
+  const auto trained_with = [&](const std::function<void(OptimizerConfig&)>& change) {
+    OneStep run(GetParam()->name, DType::f32, 2, "deepseekmoe", nullptr, change);
+    run.step().update(1, 0.01);
+    run.under->accumulate(run.batch, 2);
+    run.step().update(2, 0.01);
+    return run.parameters();
+  };
+  const auto plain = trained_with({});
+  OptimizerConfig config;
+  config.kind = GetParam()->name;
+  int settings = 0;
+  for (const KeyRow<OptimizerConfig>& row : optimizer_keys()) {
+    if (row.kind != KeyKind::number) continue;
+    ++settings;
+    const double value = std::get<double>(row.get(config));
+    bool has_effect = false;
+    for (const double other : {value * 1e-3, std::min(value * 1e3, row.high)}) {
+      has_effect = has_effect || trained_with([&](OptimizerConfig& to) { row.set(to, other); }) != plain;
+    }
+    EXPECT_EQ(has_effect, row.used == nullptr || row.used(config)) << row.key;
+  }
+  EXPECT_GT(settings, 4);
+}
+
+TEST_P(EveryOptimizer, HasAKeyForEverySetting) {
+  for (const OptimizerSetting setting : GetParam()->settings) {
+    OptimizerConfig config;
+    config.*setting = 0.25;
+    int rows = 0;
+    for (const KeyRow<OptimizerConfig>& row : optimizer_keys()) {
+      rows += row.get(config) != row.get(OptimizerConfig()) ? 1 : 0;
+    }
+    EXPECT_EQ(rows, 1) << "a setting without a row in src/train/run_keys.cpp, or with the default 0.25";
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, EveryOptimizer, testing::ValuesIn(kOptimizers),

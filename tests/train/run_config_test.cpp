@@ -9,6 +9,7 @@
 #include "model/routing_text.h"
 #include "tests/support/temporary_folder.h"
 #include "train/read_run_config.h"
+#include "train/run_keys.h"
 
 namespace moe {
 namespace {
@@ -178,6 +179,25 @@ TEST(RunKeys, WhatTheScheduleDoesNotUseIsRefused) {
               HasSubstr("it needs schedule.kind = step_decay"));
   EXPECT_EQ(read(k + "schedule.kind=cosine schedule.decay_fraction=0.2").schedule.decay_fraction, 0.2)
       << "run.toml holds every default";
+}
+
+TEST(RunKeys, WhatTheOptimiserDoesNotUseIsRefused) {
+  for (const OptimizerMethod* method : kOptimizers) {
+    OptimizerConfig config;
+    config.kind = method->name;
+    for (const KeyRow<OptimizerConfig>& row : optimizer_keys()) {
+      if (row.used == nullptr) continue;
+      const std::string set =
+          fmt::format("model.num_experts_per_tok=2 optimizer.kind={} {}=0.5", method->name, row.key);
+      if (row.used(config)) {
+        EXPECT_NO_THROW(read(set)) << set;
+      } else {
+        EXPECT_THAT(refusal(set), HasSubstr("is 0.5, expected to be left out: it needs optimizer.kind = ")) << set;
+      }
+    }
+  }
+  EXPECT_THAT(refusal("model.num_experts_per_tok=2 optimizer.momentum=0.5"),
+              HasSubstr("it needs optimizer.kind = muon"));
 }
 
 // Every number of the file arrives where the run uses it: each is one that no default is.

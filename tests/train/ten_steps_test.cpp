@@ -1,6 +1,8 @@
-// Ten optimizer steps against the independent PyTorch program (tests/golden/ten_steps, ten_steps_muon).
+// Ten optimizer steps against the independent PyTorch program: every folder tests/golden/ten_steps*.
 
+#include <algorithm>
 #include <cmath>
+#include <set>
 
 #include <gtest/gtest.h>
 
@@ -8,10 +10,42 @@
 #include "checkpoint/weights.h"
 #include "tests/support/golden.h"
 #include "tests/support/machines.h"
+#include "train/run_keys.h"
 #include "train/schedule.h"
 
 namespace moe {
 namespace {
+
+/// "ten_steps", "ten_steps_muon" and so on.
+std::vector<std::string> golden_runs() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(golden_folder())) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("ten_steps")) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/// The file has every setting that its optimiser uses.
+OptimizerConfig optimizer_of(const Json& golden) {
+  OptimizerConfig config;
+  config.kind = golden.at("optimizer");
+  for (const KeyRow<OptimizerConfig>& row : optimizer_keys()) {
+    const bool used = row.used == nullptr || row.used(config);
+    const std::string name(row.leaf());
+    if (row.kind == KeyKind::number && used) row.set(config, golden.at(name).get<double>());
+  }
+  return config;
+}
+
+TEST(TenSteps, HaveReferencesForTheOptimisersThatWeShip) {
+  std::set<std::string> kinds;
+  for (const std::string& name : golden_runs()) {
+    kinds.insert(read_json(golden_folder() / name / "golden.json").at("optimizer").get<std::string>());
+  }
+  EXPECT_EQ(kinds.count("adamw") + kinds.count("muon"), 2u);
+}
 
 /// Machine and folder.
 class TenSteps : public testing::TestWithParam<std::tuple<std::string, std::string>> {};
@@ -38,13 +72,7 @@ TEST_P(TenSteps, LossesNormsRatesAndWeightsAgree) {
                   .alpha_device = loss.at("alpha2"),
                   .devices = loss.at("devices"),
                   .scope = *balance_scope_from(loss.at("scope").get<std::string>())};
-  step.optimizer = {.kind = golden.at("optimizer"),
-                    .beta1 = golden.at("beta1"),
-                    .beta2 = golden.at("beta2"),
-                    .eps = golden.at("eps"),
-                    .weight_decay = golden.at("weight_decay"),
-                    .momentum = golden.at("momentum"),
-                    .clip = golden.at("clip")};
+  step.optimizer = optimizer_of(golden);
   const Schedule schedule{.kind = ScheduleKind::step_decay,
                           .peak = golden.at("peak_lr"),
                           .steps = steps,
@@ -81,8 +109,7 @@ TEST_P(TenSteps, LossesNormsRatesAndWeightsAgree) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Machines, TenSteps,
-                         testing::Combine(testing::ValuesIn(machine_kinds()),
-                                          testing::Values("ten_steps", "ten_steps_muon")),
+                         testing::Combine(testing::ValuesIn(machine_kinds()), testing::ValuesIn(golden_runs())),
                          [](const auto& test) { return std::get<1>(test.param) + "_on_" + std::get<0>(test.param); });
 
 }  // namespace

@@ -23,10 +23,14 @@ void update(const Update& step, const TrainedParameter& parameter) {
                          .step = step.step});
 }
 
+constexpr OptimizerSetting kSettings[] = {&OptimizerConfig::beta1, &OptimizerConfig::beta2, &OptimizerConfig::eps,
+                                          &OptimizerConfig::weight_decay};
+
 }  // namespace
 
 const UpdateRule kAdamWRule{.slots = kSlots, .update = update};
 const OptimizerMethod kAdamW{.name = "adamw",
-                             .rule_of = [](const Parameter&) -> const UpdateRule& { return kAdamWRule; }};
+                             .rule_of = [](const Parameter&) -> const UpdateRule& { return kAdamWRule; },
+                             .settings = kSettings};
 
 }  // namespace moe

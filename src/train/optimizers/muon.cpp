@@ -167,10 +167,15 @@ bool is_hidden_matrix(const Parameter& parameter) {
   return false;
 }
 
+constexpr OptimizerSetting kSettings[] = {&OptimizerConfig::momentum, &OptimizerConfig::weight_decay,
+                                          &OptimizerConfig::beta1, &OptimizerConfig::beta2, &OptimizerConfig::eps};
+
 }  // namespace
 
-const OptimizerMethod kMuon{.name = "muon", .rule_of = [](const Parameter& parameter) -> const UpdateRule& {
+const OptimizerMethod kMuon{.name = "muon",
+                            .rule_of = [](const Parameter& parameter) -> const UpdateRule& {
                               return is_hidden_matrix(parameter) ? kMuonRule : kAdamWRule;
-                            }};
+                            },
+                            .settings = kSettings};
 
 }  // namespace moe
