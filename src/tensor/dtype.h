@@ -23,9 +23,9 @@ struct StorageType {
   int64_t bytes;            ///< of a block
   int64_t alignment;        ///< of the first block's address
   DType activations;        ///< of a model with weights of this type
-  DType other_rows;         ///< what rows are stored as that are not whole blocks; itself where every row is
-  /// From and to f32, `elements` of them in whole blocks. To f32 is exact but for f64; from f32 rounds to nearest where
-  /// elements stand alone. Null: not a float.
+  DType other_rows;         ///< for rows that are not whole blocks; the type itself if a block is one element
+  /// From and to f32, `elements` of them in whole blocks. The conversion to f32 is exact, except for f64. The
+  /// conversion from f32 rounds to nearest if elements stand alone. Null: not a float.
   void (*to_floats)(const void* from, float* to, int64_t elements);
   void (*from_floats)(const float* from, void* to, int64_t elements);
 };
