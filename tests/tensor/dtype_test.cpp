@@ -18,6 +18,7 @@ TEST(StorageTypes, HaveNamesOfTheirOwn) {
     if (type.safetensors != nullptr) {
       EXPECT_TRUE(files.insert(type.safetensors).second) << type.safetensors;
     }
+    EXPECT_EQ((type.safetensors == nullptr), (type.torch == nullptr)) << type.name << ": config.json names it";
     EXPECT_EQ((type.to_floats == nullptr), (type.from_floats == nullptr)) << type.name;
     EXPECT_EQ(type.bytes % type.alignment, 0) << type.name;
     EXPECT_TRUE(is_plain(type.activations)) << type.name;
