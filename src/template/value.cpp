@@ -40,6 +40,12 @@ bool equal_items(const Values& a, const Values& b) {
 }  // namespace
 
 Items::Items(Values values) : Shared(values.size() * sizeof(Value)), items(std::move(values)) { spend(items.size()); }
+Items::~Items() = default;
+
+Range::Range(Values values, int64_t first, int64_t end, int64_t by)
+    : Items(std::move(values)), start(first), stop(end), step(by) {}
+View::View(Values values, const char* name) : Items(std::move(values)), kind(name) {}
+Generator::Generator(Values values) : Items(std::move(values)) {}
 
 Value Object::call(Arguments&) { fail("'{}' object is not callable", shown()); }
 

@@ -62,25 +62,26 @@ struct Text : Shared {
   bool markup;       // marked as HTML by `safe` or `escape`: text that is added to it is escaped
 };
 
+// Constructors and destructors of what holds values are in value.cpp: here Value is not complete.
 struct Items : Shared {
   explicit Items(Values values);
+  ~Items() override;
   Values items;
 };
 
 struct Range : Items {
-  Range(Values values, int64_t first, int64_t end, int64_t by)
-      : Items(std::move(values)), start(first), stop(end), step(by) {}
+  Range(Values values, int64_t first, int64_t end, int64_t by);
   int64_t start, stop, step;
 };
 
 /// `kind` is Python's name of it, such as dict_items.
 struct View : Items {
-  View(Values values, const char* name) : Items(std::move(values)), kind(name) {}
+  View(Values values, const char* name);
   const char* kind;
 };
 
 struct Generator : Items {
-  using Items::Items;
+  explicit Generator(Values values);
   size_t next = 0;
 };
 

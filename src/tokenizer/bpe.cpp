@@ -187,7 +187,11 @@ void Bpe::merge_short(BpeScratch& scratch) const {
 
 // A heap of (rank, position) over a linked list. An entry is stale if the pair at its position has another rank now.
 void Bpe::merge_long(BpeScratch& scratch) const {
-  auto& [ids, ranks, previous, next, heap] = scratch;
+  auto& ids = scratch.ids;  // not a structured binding: clang 14 does not let lambdas use its names
+  auto& ranks = scratch.ranks;
+  auto& previous = scratch.previous;
+  auto& next = scratch.next;
+  auto& heap = scratch.heap;
   const auto count = static_cast<uint32_t>(ids.size());
   ranks.assign(count, kNoRank);
   previous.resize(count);

@@ -109,7 +109,9 @@ void add_listed_by_themselves(const Document& list, const std::vector<std::strin
     }
     by_id[id.get<int64_t>()] = content;
   }
-  for (auto& [id, content] : by_id) {
+  for (const auto& entry : by_id) {
+    const int64_t id = entry.first;
+    const std::string& content = entry.second;
     const bool is_special = std::find(special.begin(), special.end(), content) != special.end();
     const bool listed = std::any_of(files.added.begin(), files.added.end(),
                                     [&](const AddedToken& each) { return each.content == content; });
