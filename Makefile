@@ -16,7 +16,7 @@ export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
 export CMAKE_CUDA_COMPILER_LAUNCHER ?= ccache
 endif
 
-.PHONY: build install archive test test-long mutants demo asan tsan tidy bench bench-peers golden family-golden corpus venv peers-venv dependencies format layers \
+.PHONY: build install archive test test-long mutants demo asan tsan fuzz tidy bench bench-peers golden family-golden corpus venv peers-venv dependencies format layers \
   cuda-architectures clean distclean help
 
 build: ## the program, at build/moe (installs what is missing)
@@ -53,6 +53,16 @@ asan: ## every test under the address and undefined-behaviour sanitizers, in bui
 tsan: ## every test under the thread sanitizer, in build/tsan
 	@$(MAKE) --no-print-directory test PRESET=tsan
 
+# FUZZ_RUNS: this many executions of each target instead of a time. FUZZ_TARGETS: some of them, by name.
+FUZZ_SECONDS ?= 60
+FUZZ_RUNS ?= 0
+FUZZ_TARGETS ?=
+
+fuzz: ## fuzz what reads files of strangers, FUZZ_SECONDS (60) or FUZZ_RUNS for each target, with clang in build/fuzz
+	@tools/install_dependencies.sh build test fuzz
+	@tools/build.sh fuzz build/fuzz $(JOBS) fuzz
+	@$(PYTHON) tools/fuzz.py build/fuzz --jobs $(JOBS) --seconds $(FUZZ_SECONDS) --runs $(FUZZ_RUNS) --targets "$(FUZZ_TARGETS)"
+
 tidy: ## clang-tidy over every source, in build/tidy
 	@tools/install_dependencies.sh build test tidy
 	@tools/build.sh tidy build/tidy $(JOBS) all
@@ -83,7 +93,7 @@ peers-venv: ## the same with PyTorch, in build/peers-venv (for golden values and
 	@tools/make_venv.sh --required build/peers-venv tools/requirements-peers.txt
 
 dependencies: ## install everything that the targets here need
-	@tools/install_dependencies.sh build test corpus tidy format
+	@tools/install_dependencies.sh build test corpus tidy format fuzz
 
 format: ## clang-format over every source
 	@tools/install_dependencies.sh format
@@ -99,7 +109,7 @@ cuda-architectures: ## compile the CUDA backend for every GPU it supports (compu
 	@cmake --build build/cuda-architectures --parallel $(JOBS) --target moe_backend_cuda
 
 clean: ## remove what the compiler made, keep the corpus and the Python packages
-	@for f in build build/dev build/tsan build/tidy; do \
+	@for f in build build/dev build/tsan build/fuzz build/tidy; do \
 	  if [ -f $$f/build.ninja ]; then cmake --build $$f --target clean; fi; done
 
 distclean: ## remove all of build/

@@ -15,6 +15,8 @@ if(MOE_SANITIZE)
   target_link_options(moe_options INTERFACE -fsanitize=${MOE_SANITIZE})
 endif()
 
+option(MOE_FUZZ "Add libFuzzer's targets (tests/fuzz); needs clang" OFF)
+
 # moe_layer(FOLDER DEPS target...): src/FOLDER (and its nn/routers-like subfolders) as one library.
 function(moe_layer folder)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that are missing for the groups named: build, test, corpus, tidy, format.
+# Installs the Debian packages that are missing for the groups named: build, test, corpus, tidy, format, fuzz.
 # What is there already, from apt or from elsewhere, is recognised by its command or header and left alone.
 set -euo pipefail
 
 die() { echo "install_dependencies: $*" >&2; exit 1; }
 
-# group  package  command:NAME, header:PATH or python:MODULES that shows it to be there
+# group  package  command:NAME, header:PATH, python:MODULES or runtime:SANITIZER (of clang) that shows it to be there
 readonly table='
 build  g++                 command:g++
 build  cmake               command:cmake
@@ -27,6 +27,8 @@ test   python3-venv        python:ensurepip,venv
 corpus python3             command:python3
 tidy   clang-tidy          command:clang-tidy
 format clang-format        command:clang-format
+fuzz   clang               command:clang++
+fuzz   libclang-rt-14-dev  runtime:fuzzer
 '
 
 compiler=$(command -v g++ || command -v c++ || true)
@@ -46,11 +48,14 @@ present() {
     command:*) command -v "${1#command:}" >/dev/null ;;
     header:*) has_header "${1#header:}" ;;
     python:*) command -v python3 >/dev/null && python3 -c "import ${1#python:}" 2>/dev/null ;;
+    runtime:*) command -v clang++ >/dev/null &&
+      echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' |
+        clang++ -x c++ - "-fsanitize=${1#runtime:}" -o /dev/null 2>/dev/null ;;
     *) die "the table has an unknown check '$1'" ;;
   esac
 }
 
-[ $# -gt 0 ] || die "name at least one group: build, test, corpus, tidy or format"
+[ $# -gt 0 ] || die "name at least one group: build, test, corpus, tidy, format or fuzz"
 missing=()
 while read -r group package check; do
   [ -n "$group" ] || continue
