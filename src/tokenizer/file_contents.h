@@ -11,6 +11,7 @@
 #include "tokenizer/bpe.h"
 #include "tokenizer/normalizer.h"
 #include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/unigram.h"
 
 namespace moe {
 
@@ -24,6 +25,7 @@ struct SideFiles {
 /// The content of a tokenizer's files.
 struct TokenizerFiles {
   BpeModel model;
+  std::optional<UnigramModel> unigram;  // then `model` has nothing but tokens
   std::vector<AddedToken> added;
   Normalizer normalizer;  // before added tokens of the second kind are looked for
   Normalizer marks;       // after that: blanks become marks

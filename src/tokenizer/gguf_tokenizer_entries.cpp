@@ -176,6 +176,10 @@ std::vector<GgufEntry> gguf_tokenizer_entries(const fs::path& tokenizer, int64_t
   const auto add = [&](const char* key, GgufValue value) {
     entries.push_back({std::string("tokenizer.ggml.") + key, std::move(value)});
   };
+  if (files.unigram) cannot(where, "it is a unigram model, whose form (t5) this program does not write");
+  if (files.normalizer.has_map_or_expression()) {
+    cannot(where, "its normalizer maps characters, matches expressions or takes blanks away");
+  }
   if (files.normalizer.has_normal_form()) {
     log_warning(
         "{}: its normal form of Unicode (normalizer) is left out: a GGUF file cannot say it, and llama.cpp does not "

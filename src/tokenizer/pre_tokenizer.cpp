@@ -42,19 +42,29 @@ SplitBehavior behavior_named(const std::string& name, const std::string& where) 
 }  // namespace
 
 std::string_view PreTokenizer::prepare(size_t index, std::string_view piece, std::string& buffer) const {
-  if (!splits_[index].add_blank || piece.starts_with(' ')) return piece;
+  const Split& split = splits_[index];
+  if (split.marks_blanks) {
+    buffer.clear();
+    for (const char c : piece) c == ' ' ? buffer.append(kBlankMark) : buffer.append(1, c);
+    if (split.add_mark && !buffer.starts_with(kBlankMark)) buffer.insert(0, kBlankMark);
+    return buffer;
+  }
+  if (!split.add_blank || piece.starts_with(' ')) return piece;
   buffer.reserve(piece.size() + 1);
   buffer = ' ';
   buffer += piece;
   return buffer;
 }
 
-PreTokenizer::PreTokenizer(const Json& pre_tokenizer, std::string_view where) {
+PreTokenizer::PreTokenizer(const Json& pre_tokenizer, std::string_view where, Alphabet alphabet) {
   const std::string name = fmt::format("{}: pre_tokenizer", where);
   add(pre_tokenizer, name);
-  if (!byte_level_ && !metaspace_) {
-    fail("{} has neither a ByteLevel nor a Metaspace step; other tokenizers are not supported", name);
-  }
+  if (byte_level_ == (alphabet == Alphabet::bytes)) return;
+  if (byte_level_) fail("{} has a ByteLevel step, which is not supported for a model of characters", name);
+  fail(
+      "{} has no ByteLevel step, which is only supported for a model of characters (Unigram, or BPE with "
+      "byte_fallback)",
+      name);
 }
 
 void PreTokenizer::add(const Json& node, const std::string& where) {
@@ -62,7 +72,9 @@ void PreTokenizer::add(const Json& node, const std::string& where) {
   if (byte_level_) fail("{}: {} follows ByteLevel, which must be the last step", where, type);
   if (type == "Sequence") {
     for (const Json& child : json_array(node, "pretokenizers", where)) add(child, where);
-  } else if (type == "ByteLevel") {
+    return;
+  }
+  if (type == "ByteLevel") {
     add_byte_level(node, where);
   } else if (type == "Metaspace") {
     add_metaspace(node, where);
@@ -86,13 +98,20 @@ void PreTokenizer::add(const Json& node, const std::string& where) {
         "Whitespace, WhitespaceSplit)",
         where, type);
   }
+  first_ = false;
 }
 
-// The blanks have become marks already (Normalizer); what is left is to cut before each mark.
+// As the first step, its blanks have become marks already (Normalizer); what is left is to cut before each mark.
 void PreTokenizer::add_metaspace(const Json& node, const std::string& where) {
-  metaspace_ = true;
-  if (!json_bool(node, "split", where, true)) return;
-  splits_.push_back({.pattern = Pattern(regex_escape(kBlankMark)), .behavior = SplitBehavior::merged_with_next});
+  Split split{.behavior = SplitBehavior::merged_with_next};
+  if (json_bool(node, "split", where, true)) split.pattern = Pattern(regex_escape(kBlankMark));
+  if (!first_) {
+    const std::string scheme = metaspace_scheme(node, where);
+    if (scheme == "first") fail("{}: Metaspace with prepend_scheme first is only supported as the first step", where);
+    split.marks_blanks = true;
+    split.add_mark = scheme == "always";
+  }
+  if (split.pattern || split.marks_blanks) splits_.push_back(std::move(split));
 }
 
 void PreTokenizer::add_byte_level(const Json& node, const std::string& where) {

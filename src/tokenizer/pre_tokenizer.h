@@ -13,6 +13,7 @@
 
 #include "base/utf8.h"
 #include "formats/json.h"
+#include "tokenizer/bpe.h"
 #include "tokenizer/pattern.h"
 
 namespace moe {
@@ -23,22 +24,26 @@ enum class SplitBehavior { isolated, removed, contiguous, merged_with_previous, 
 struct Split {
   std::optional<Pattern> pattern = std::nullopt;  // none: the piece is not cut
   SplitBehavior behavior = SplitBehavior::isolated;
-  bool invert = false;     // matches and the text between them exchange their roles
-  bool add_blank = false;  // a piece that does not begin with a blank gets one before it is cut
+  bool invert = false;        // matches and the text between them exchange their roles
+  bool add_blank = false;     // a piece that does not begin with a blank gets one before it is cut
+  bool marks_blanks = false;  // blanks become marks before it is cut
+  bool add_mark = false;      // then a piece that does not begin with a mark gets one
 };
 
 class PreTokenizer {
  public:
   /// Without cuts: the text is one word.
   PreTokenizer() = default;
-  /// From the member "pre_tokenizer" of a tokenizer.json, which must end with ByteLevel, or have a Metaspace step whose
-  /// marks a Normalizer has written. A component that is not supported is an error with its name.
-  PreTokenizer(const Json& pre_tokenizer, std::string_view where);
+  /// From the member "pre_tokenizer" of a tokenizer.json. For a vocabulary of bytes it must end with ByteLevel; for one
+  /// of characters it has no such step. If the first step is Metaspace, a Normalizer has written its marks
+  /// (Normalizer::of_metaspace). A component that is not supported is an error with its name.
+  PreTokenizer(const Json& pre_tokenizer, std::string_view where, Alphabet alphabet = Alphabet::bytes);
 
   /// The number of splits.
   size_t size() const { return splits_.size(); }
 
-  /// What split `index` cuts instead of `piece`: the piece itself, or the piece with a blank before it, in `buffer`.
+  /// What split `index` cuts instead of `piece`: the piece itself, or the piece with a blank before it or with marks,
+  /// in `buffer`.
   std::string_view prepare(size_t index, std::string_view piece, std::string& buffer) const;
 
   /// Cuts `piece` (valid UTF-8, not empty, prepared) with split `index`, and calls sink(std::string_view) for each
@@ -72,7 +77,7 @@ class PreTokenizer {
 
   std::vector<Split> splits_;
   bool byte_level_ = false;
-  bool metaspace_ = false;
+  bool first_ = true;  // no step has been added yet
 };
 
 namespace detail {

@@ -121,7 +121,7 @@ void parse_trainer(std::string_view bytes, const std::string& name, SentencePiec
 void parse_normalizer(std::string_view bytes, const std::string& name, SentencePieceModel& model) {
   for (Message message(bytes, name); message.next();) {
     if (message.field() == 1) model.normalization = message.bytes();
-    if (message.field() == 2) model.has_character_map = !message.bytes().empty();
+    if (message.field() == 2) model.character_map = message.bytes();
     if (message.field() == 3) model.add_dummy_prefix = message.number() != 0;
     if (message.field() == 4) model.remove_extra_whitespaces = message.number() != 0;
     if (message.field() == 5) model.escape_whitespaces = message.number() != 0;
@@ -132,12 +132,20 @@ void parse_normalizer(std::string_view bytes, const std::string& name, SentenceP
 
 SentencePieceModel parse_sentencepiece(std::string_view bytes, const std::string& name) {
   SentencePieceModel model;
+  bool trained = false, normalized = false;
   for (Message message(bytes, name); message.next();) {
     if (message.field() == 1) model.pieces.push_back(parse_piece(message.bytes(), name));
     if (message.field() == 2) parse_trainer(message.bytes(), name, model);
     if (message.field() == 3) parse_normalizer(message.bytes(), name, model);
+    trained = trained || message.field() == 2;
+    normalized = normalized || message.field() == 3;
   }
   if (model.pieces.empty()) fail("{}: not a SentencePiece model: it has no pieces", name);
+  // They follow the pieces. Without them the defaults would hold, which are another model's.
+  if (!trained || !normalized) {
+    fail("{}: it has no {}, which every SentencePiece model has; the file may be cut short", name,
+         trained ? "normalizer settings" : "trainer settings");
+  }
   return model;
 }
 

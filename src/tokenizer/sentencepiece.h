@@ -25,7 +25,7 @@ struct SentencePieceModel {
   bool blank_at_end = false;  // treat_whitespace_as_suffix
   int64_t unknown = 0, bos = 1, eos = 2, pad = -1;
   std::string normalization;  // its name
-  bool has_character_map = false;
+  std::string character_map;  // src/tokenizer/character_map.h; empty: none
   bool add_dummy_prefix = true, remove_extra_whitespaces = true, escape_whitespaces = true;
 };
 

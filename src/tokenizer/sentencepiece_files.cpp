@@ -1,6 +1,8 @@
-// A tokenizer.model as this program's BPE.
+// A tokenizer.model as this program's BPE or unigram model.
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -15,27 +17,40 @@ namespace {
 
 using Kind = SentencePieceModel::Kind;
 
+constexpr int64_t kUnigram = 1, kBpe = 2;  // SentencePieceModel::model_type
+
 void check_supported(const SentencePieceModel& model, const std::string& name) {
   constexpr const char* kAdvice = "make a tokenizer.json of it with transformers";
-  if (model.model_type != 2) {
-    fail("{}: the model is {}, only BPE is supported", name,
-         model.model_type == 1 ? "a unigram model" : "a model of words or characters");
+  if (model.model_type != kUnigram && model.model_type != kBpe) {
+    fail("{}: the model is one of words or characters, expected BPE or unigram", name);
   }
-  if (!model.byte_fallback) fail("{}: the model has no byte fallback, so some texts have no ids", name);
-  if (model.has_character_map) {
-    fail("{}: the normalization \"{}\" is not supported, expected identity; {}", name, model.normalization, kAdvice);
+  if (model.model_type == kBpe && !model.byte_fallback) {
+    fail("{}: the BPE model has no byte fallback, so some texts have no ids", name);
   }
-  if (model.remove_extra_whitespaces || !model.escape_whitespaces || model.blank_at_end) {
-    fail(
-        "{}: its treatment of blanks is not supported (remove_extra_whitespaces, escape_whitespaces off or "
-        "treat_whitespace_as_suffix); {}",
-        name, kAdvice);
+  if (!model.escape_whitespaces || model.blank_at_end) {
+    fail("{}: its treatment of blanks is not supported (escape_whitespaces off or treat_whitespace_as_suffix); {}",
+         name, kAdvice);
   }
   for (const auto& piece : model.pieces) {
     if (piece.kind != Kind::user_defined && piece.kind != Kind::unused) continue;
     fail("{}: the piece \"{}\" is {}, which is not supported; {}", name, piece.text,
          piece.kind == Kind::unused ? "unused" : "user-defined", kAdvice);
   }
+}
+
+UnigramModel unigram_of(const SentencePieceModel& model, const std::string& name) {
+  UnigramModel unigram{.byte_fallback = model.byte_fallback, .sums = ScoreSums::floats};
+  float least = std::numeric_limits<float>::max();
+  for (const auto& piece : model.pieces) {
+    if (!std::isfinite(piece.score)) fail("{}: the score of \"{}\" is not a finite number", name, piece.text);
+    if (piece.kind == Kind::unknown) unigram.unknown = static_cast<int32_t>(&piece - model.pieces.data());
+    unigram.scores.push_back(piece.score);
+    unigram.found_in_text.push_back(piece.kind == Kind::normal);
+    if (piece.kind == Kind::normal) least = std::min(least, piece.score);
+  }
+  if (unigram.unknown < 0) fail("{}: no piece is the unknown one, expected one", name);
+  unigram.unknown_score = least - static_cast<float>(kUnknownPenalty);
+  return unigram;
 }
 
 std::optional<int32_t> role(int64_t id, const SentencePieceModel& model) {
@@ -72,8 +87,12 @@ TokenizerFiles parse_sentencepiece_files(std::string bytes, const SideFiles& sid
   TokenizerFiles files;
   files.contents.emplace_back("tokenizer.model", std::move(bytes));
   files.model.alphabet = Alphabet::characters;
-  files.model.rank_by_result = true;
-  files.model.merges = sentencepiece_merges(model.pieces);
+  if (model.model_type == kUnigram) {
+    files.unigram = unigram_of(model, name);
+  } else {
+    files.model.rank_by_result = true;
+    files.model.merges = sentencepiece_merges(model.pieces);
+  }
   std::unordered_set<std::string_view> seen;
   for (size_t id = 0; id < model.pieces.size(); ++id) {
     const auto& piece = model.pieces[id];
@@ -83,21 +102,23 @@ TokenizerFiles parse_sentencepiece_files(std::string bytes, const SideFiles& sid
     if (piece.kind != Kind::control && piece.kind != Kind::unknown) continue;
     files.added.push_back({.id = static_cast<int32_t>(id), .content = piece.text, .special = true});
   }
-  for (int byte = 0; byte < 256; ++byte) {
+  for (int byte = 0; model.byte_fallback && byte < 256; ++byte) {
     if (seen.contains(byte_token_name(static_cast<uint8_t>(byte)))) continue;
     fail("{}: byte 0x{:02X} has no token of its own; only vocabularies with all bytes are supported", name, byte);
   }
-  files.normalizer = Normalizer::of_sentencepiece(model.add_dummy_prefix);
+  SentencePieceText text{.prefix = model.add_dummy_prefix, .single_blanks = model.remove_extra_whitespaces};
+  if (!model.character_map.empty()) text.map = std::make_shared<const CharacterMap>(model.character_map, name);
+  files.normalizer = Normalizer::of_sentencepiece(std::move(text));
   files.decodes_marks = true;
   files.strips_blank = model.add_dummy_prefix;
   apply_side_files(side, fs::path(name).parent_path().string(), files);
   if (!files.bos) files.bos = role(model.bos, model);
   if (!files.eos) files.eos = role(model.eos, model);
   if (!files.pad) files.pad = role(model.pad, model);
-  // Where nothing says otherwise, BOS precedes a text, as in transformers' class for these models.
+  // Where nothing says otherwise, BOS precedes a text in a BPE model, as in transformers' class for these.
   const Json config = side.config.empty() ? Json::object() : parse_json(side.config, "tokenizer_config.json");
   const bool silent = json_find(config, "add_bos_token", "tokenizer_config.json") == nullptr;
-  if (silent && files.bos && files.prefix.empty()) files.prefix.push_back(*files.bos);
+  if (silent && !files.unigram && files.bos && files.prefix.empty()) files.prefix.push_back(*files.bos);
   return files;
 }
 

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <charconv>
-#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "base/error.h"
+#include "formats/base64.h"
 #include "tokenizer/bpe_json.h"
 #include "tokenizer/byte_letters.h"
 
@@ -14,25 +14,6 @@ namespace moe {
 namespace {
 
 constexpr int64_t kMostTokens = int64_t{1} << 21;
-
-/// Nothing if the text is not base64.
-std::optional<std::string> from_base64(std::string_view text) {
-  while (text.ends_with('=')) text.remove_suffix(1);
-  std::string bytes;
-  uint32_t bits = 0;
-  int held = 0;
-  for (const char c : text) {
-    constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const size_t digit = kDigits.find(c);
-    if (digit == std::string_view::npos) return std::nullopt;
-    bits = bits << 6 | static_cast<uint32_t>(digit);
-    held += 6;
-    if (held < 8) continue;
-    held -= 8;
-    bytes += static_cast<char>(bits >> held & 0xFF);
-  }
-  return held < 6 ? std::optional(std::move(bytes)) : std::nullopt;
-}
 
 struct Vocabulary {
   std::vector<std::string> tokens;                    // bytes by id; empty: an id without a token

@@ -21,6 +21,7 @@ namespace {
 struct EncodeScratch {
   RegexScratch regex;
   BpeScratch bpe;
+  UnigramScratch unigram;
   std::vector<int32_t> merged;
   WordCache words;
   PieceCache pieces;
@@ -41,7 +42,8 @@ std::vector<AddedToken> select(const TokenizerFiles& files, bool normalized) {
 std::string decoded_token(const TokenizerFiles& files, const std::string& token) {
   if (files.model.alphabet == Alphabet::bytes) return from_byte_letters(token).value_or(token);
   int byte = 0;
-  if (token.size() == 6 && token.starts_with("<0x") && token.ends_with('>') &&
+  const bool byte_fallback = !files.unigram || files.unigram->byte_fallback;
+  if (byte_fallback && token.size() == 6 && token.starts_with("<0x") && token.ends_with('>') &&
       std::from_chars(token.data() + 3, token.data() + 5, byte, 16).ptr == token.data() + 5) {
     return std::string(1, static_cast<char>(byte));
   }
@@ -60,6 +62,7 @@ std::string decoded_token(const TokenizerFiles& files, const std::string& token)
 struct Tokenizer::State {
   explicit State(TokenizerFiles given)
       : files(std::move(given)), bpe(files.model), first_pass(select(files, false)), second_pass(select(files, true)) {
+    if (files.unigram) unigram.emplace(*files.unigram, files.model.tokens);
     index_tokens();
   }
 
@@ -81,6 +84,7 @@ struct Tokenizer::State {
 
   TokenizerFiles files;
   Bpe bpe;
+  std::optional<Unigram> unigram;             // instead of bpe
   AddedTokenMatcher first_pass, second_pass;  // tokens without and with "normalized"
   std::string token_text;                     // bytes of all tokens, one after the other
   std::vector<size_t> token_begin;            // by id, one more than ids
@@ -241,7 +245,9 @@ inline void Tokenizer::State::encode_short(std::string_view word, const WordCach
     return;
   }
   scratch.merged.clear();
-  if constexpr (part) {
+  if (unigram) {
+    unigram->encode(word, scratch.unigram, scratch.merged);
+  } else if constexpr (part) {
     bpe.merge(word, scratch.bpe, scratch.merged);
   } else {
     bpe.encode(word, scratch.bpe, scratch.merged);
@@ -268,6 +274,11 @@ void Tokenizer::State::encode_long_word(std::string_view word, const char* limit
 
 void Tokenizer::State::encode_parts(std::string_view word, const char* limit, EncodeScratch& scratch,
                                     IdWriter& ids) const {
+  if (unigram) {
+    scratch.merged.clear();
+    unigram->encode(word, scratch.unigram, scratch.merged);
+    return ids.append(scratch.merged);
+  }
   if (const auto whole = bpe.whole_word(word)) return ids.append(*whole);
   bpe.for_each_part(word, [&](std::string_view part) {
     if (part.size() <= WordCache::kMaxWord) {

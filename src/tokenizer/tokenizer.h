@@ -1,5 +1,6 @@
 #pragma once
-/// Text to token ids and back: BPE on bytes or on characters, with the ids of Hugging Face's `tokenizers` library.
+/// Text to token ids and back: BPE on bytes or on characters, or a unigram model, with the ids of Hugging Face's
+/// `tokenizers` library, or of SentencePiece for its own files.
 
 #include <cstdint>
 #include <memory>
@@ -40,15 +41,15 @@ class Tokenizer {
   void save(const fs::path& folder) const;
 
   /// Any bytes are allowed. Valid UTF-8 gets the ids of the `tokenizers` library; other bytes are separate words. A
-  /// byte that the vocabulary does not have is an error. `parse_special` is the library's default; without it, encode
-  /// behaves like the library with encode_special_tokens.
+  /// byte that the vocabulary does not have is an error; in a unigram model it may be the unknown token.
+  /// `parse_special` is the library's default; without it, encode behaves like the library with encode_special_tokens.
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
   /// The same, appended to `ids`.
   void encode(std::string_view text, EncodeOptions options, std::vector<int32_t>& ids) const;
 
   /// The bytes of the ids: exactly the encoded text, if no special token was removed, in the normal form that the
-  /// tokenizer gives it, if any. A vocabulary of characters that puts a blank before a text loses it here again. An id
-  /// without a token is an error.
+  /// tokenizer gives it, if any. A vocabulary of characters that puts a blank before a text loses it here again. What
+  /// an unknown token stood for is lost. An id without a token is an error.
   std::string decode(std::span<const int32_t> ids, DecodeOptions options = {}) const;
 
   /// The bytes of one token; for an added token, its content. An id without a token is an error.

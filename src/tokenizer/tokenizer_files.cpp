@@ -8,6 +8,7 @@
 #include "tokenizer/bpe_json.h"
 #include "tokenizer/gguf_tokenizer.h"
 #include "tokenizer/side_files.h"
+#include "tokenizer/unigram_json.h"
 
 namespace moe {
 namespace {
@@ -22,7 +23,7 @@ bool has_step(const Json& node, std::string_view type) {
          std::any_of(node.begin(), node.end(), [&](const Json& child) { return has_step(child, type); });
 }
 
-/// A vocabulary of characters has tokens for bytes that no character covers, and no byte letters.
+/// A BPE vocabulary of characters has tokens for bytes that no character covers, and no byte letters.
 Alphabet alphabet_of(const Json& root, const std::string& name) {
   const Json* pre_tokenizer = json_find(root, "pre_tokenizer", name);
   const bool fallback = json_bool(json_member(root, "model", name), "byte_fallback", name + ": model", false);
@@ -145,8 +146,14 @@ TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, const SideFiles
     const bool only_batches = strategy != nullptr && *strategy == "BatchLongest";
     if (!only_batches) fail("{}: padding to a fixed length is set, which is not supported", name);
   }
-  const Alphabet alphabet = alphabet_of(root, name);
-  files.model = parse_bpe_model(json_member(root, "model", name), alphabet, name + ": model");
+  const Json& model = json_member(root, "model", name);
+  if (is_unigram_json(model, name + ": model")) {
+    files.model.alphabet = Alphabet::characters;
+    files.unigram = parse_unigram_model(model, files.model.tokens, name + ": model");
+  } else {
+    files.model = parse_bpe_model(model, alphabet_of(root, name), name + ": model");
+  }
+  const Alphabet alphabet = files.model.alphabet;
   files.added = parse_added_tokens(root, files.model, name);
   if (const Json* node = json_find(root, "normalizer", name))
     files.normalizer = Normalizer(*node, name + ": normalizer");
@@ -155,7 +162,7 @@ TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, const SideFiles
     add_post_processor(*node, name + ": post_processor", files);
   }
   if (const Json* node = json_find(root, "pre_tokenizer", name)) {
-    files.pre_tokenizer = PreTokenizer(*node, name);
+    files.pre_tokenizer = PreTokenizer(*node, name, alphabet);
     files.marks = Normalizer::of_metaspace(*node, name + ": pre_tokenizer");
     if (!files.marks.empty() && alphabet == Alphabet::bytes) {
       fail("{}: pre_tokenizer: Metaspace needs a model with byte_fallback; other tokenizers are not supported", name);

@@ -5,19 +5,16 @@
 
 #include "tests/fuzz/tokens.h"
 #include "tests/fuzz/vocabularies.h"
+#include "tests/tokenizer/model_writer.h"
 
 using namespace moe;
 
 namespace {
 
-/// The field 1 of a model: a piece of the kind 6.
 std::string byte_pieces() {
   std::string pieces;
   for (int byte = 0; byte < 256; ++byte) {
-    const std::string piece = "\x0A\x06" + byte_token_name(static_cast<uint8_t>(byte)) + "\x18\x06";
-    pieces += '\x0A';
-    pieces += static_cast<char>(piece.size());
-    pieces += piece;
+    pieces += test::ModelWriter::piece(byte_token_name(static_cast<uint8_t>(byte)), 0, 6);
   }
   return pieces;
 }

@@ -3,13 +3,12 @@
 
 #include "tokenizer/sentencepiece.h"
 
-#include <cstring>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/tokenizer/model_writer.h"
 #include "tests/tokenizer/support.h"
 
 namespace moe {
@@ -18,6 +17,7 @@ namespace {
 using test::error_of;
 using test::Ids;
 using test::make_tokenizer;
+using test::ModelWriter;
 using test::TemporaryFolder;
 using testing::HasSubstr;
 
@@ -118,33 +118,13 @@ TEST(Characters, WhatIsMissingOrNotSupportedIsNamed) {
   EXPECT_THAT(refusal("/decoder", {{"type", "WordPiece"}}), HasSubstr("the decoder WordPiece is not supported"));
   EXPECT_THAT(refusal("/decoder/decoders/3/start", 2), HasSubstr("removes 2 blanks"));
   EXPECT_THAT(refusal("/pre_tokenizer", {{"type", "Metaspace"}, {"replacement", "_"}}), HasSubstr("another character"));
-  EXPECT_THAT(refusal("/model/type", "Unigram"), HasSubstr("the model type Unigram is not supported"));
+  EXPECT_THAT(refusal("/model/type", "Unigram"), HasSubstr("vocab"));
+  EXPECT_THAT(refusal("/model/type", "WordPiece"), HasSubstr("the model type WordPiece is not supported"));
   Json json = character_json();
   json["model"]["vocab"].erase("<0x41>");
   json["model"]["vocab"]["<0x041>"] = 3 + 0x41;
   EXPECT_THAT(error_of<Error>([&] { make_tokenizer(json); }), HasSubstr("byte 0x41 has no token of its own"));
 }
-
-// A tokenizer.model, field by field.
-class ModelWriter {
- public:
-  static std::string varint(uint64_t value) {
-    std::string bytes;
-    for (; value >= 0x80; value >>= 7) bytes += static_cast<char>(value | 0x80);
-    return bytes + static_cast<char>(value);
-  }
-  static std::string number(int field, uint64_t value) {
-    return varint(static_cast<uint64_t>(field) << 3) + varint(value);
-  }
-  static std::string bytes(int field, const std::string& value) {
-    return varint(static_cast<uint64_t>(field) << 3 | 2) + varint(value.size()) + value;
-  }
-  static std::string piece(const std::string& text, float score, int kind) {
-    std::string real(4, '\0');
-    std::memcpy(real.data(), &score, 4);
-    return bytes(1, bytes(1, text) + varint(2 << 3 | 5) + real + number(3, static_cast<uint64_t>(kind)));
-  }
-};
 
 std::string model_file(const std::string& trainer, const std::string& normalizer) {
   std::string model =
@@ -195,12 +175,11 @@ TEST(SentencePiece, IsFoundInAFolderAndSavedAgain) {
 
 TEST(SentencePiece, WhatIsNotSupportedOrDamagedIsNamed) {
   const auto refusal = [](const std::string& bytes) { return error_of<Error>([&] { from_model(bytes); }); };
-  EXPECT_THAT(refusal(model_file(ModelWriter::number(3, 1) + ModelWriter::number(35, 1), kIdentity)),
-              HasSubstr("unigram"));
+  EXPECT_THAT(refusal(model_file(ModelWriter::number(3, 3), kIdentity)), HasSubstr("words or characters"));
   EXPECT_THAT(refusal(model_file(ModelWriter::number(3, 2), kIdentity)), HasSubstr("no byte fallback"));
   EXPECT_THAT(refusal(model_file(kTrainer, ModelWriter::bytes(1, "nmt_nfkc") + ModelWriter::bytes(2, "x"))),
-              HasSubstr("nmt_nfkc"));
-  EXPECT_THAT(refusal(model_file(kTrainer, ModelWriter::number(4, 1))), HasSubstr("treatment of blanks"));
+              HasSubstr("the map of characters has 1 bytes"));
+  EXPECT_THAT(refusal(model_file(kTrainer, ModelWriter::number(5, 0))), HasSubstr("treatment of blanks"));
   EXPECT_THAT(refusal(model_file(kTrainer, kIdentity) + ModelWriter::piece("x", 0, 4)), HasSubstr("user-defined"));
   EXPECT_THAT(refusal(model_file(kTrainer, kIdentity) + ModelWriter::piece("ab", 0, 1)),
               HasSubstr("\"ab\" occurs twice"));
