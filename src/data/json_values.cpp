@@ -18,7 +18,8 @@ class ValueScanner {
   void run() {
     const bool list = next() == '[';
     if (list) step();
-    for (bool first = true;; first = false) {
+    for (bool first = true;; first = resumed_) {
+      resumed_ = false;
       int c = next();
       if (list && c == ']') {
         step();
@@ -76,22 +77,30 @@ class ValueScanner {
   }
 
   void step() {
-    if (window_.text()[at_] == '\n') ++line_;
+    const char c = window_.text()[at_];
     ++at_;
+    ++column_;
+    blank_before_ = blank_before_ && is_space(c);
+    if (c != '\n') return;
+    ++line_;
+    column_ = 0;
+    blank_before_ = true;
   }
 
   // A number, a name, or text that is no JSON. The caller refuses all of them.
   bool bare() {
-    return value([&](int c) { return is_space(c) || is_bracket(c) || c == ',' || c == '"'; }, true);
+    return value([&](int c) { return is_space(c) || is_bracket(c) || c == ',' || c == '"'; }, true, true);
   }
 
   // An object, a list or a string.
   bool bracketed() {
     int64_t depth = 0;
     bool in_string = false, escaped = false, done = false;
-    return value(
+    const Place place{.column = column_, .opening = here(), .begins_line = blank_before_};
+    const bool ended = value(
         [&](int c) {
           if (done) return true;
+          if (in_string && c == '\n') return true;  // JSON has no line ends inside strings: its quote is missing
           if (in_string && c == '\\') {
             escaped = !escaped;
             return false;
@@ -104,12 +113,32 @@ class ValueScanner {
           if (done) step();
           return done;
         },
-        false);
+        false, done);
+    if (done || !ended) return ended;
+    return resume(place);
+  }
+
+  /// Where a value begins.
+  struct Place {
+    int64_t column;
+    int opening;
+    bool begins_line;  // only white space is before it on its line
+  };
+
+  // After a value whose end cannot be found: goes on with the line that begins as that value's did. Parts of the value
+  // could look like values of their own, but they are further to the right, or begin with another character.
+  bool resume(const Place& place) {
+    for (int c = here(); place.begins_line && c != kEnd; c = here()) {
+      if (blank_before_ && column_ == place.column && c == place.opening) return resumed_ = true;
+      step();
+    }
+    return false;
   }
 
   // Reads a value up to the character where `ends` is true. Returns false if the file ends before.
+  // `complete` says then whether it is a value.
   template <class Ends>
-  bool value(Ends ends, bool may_end_with_file) {
+  bool value(Ends ends, bool may_end_with_file, const bool& complete) {
     forget();
     in_value_ = true;
     const int64_t begins_on = line_;
@@ -130,6 +159,8 @@ class ValueScanner {
     in_value_ = false;
     if (too_long) {
       report("a value of more than 256 MiB", begins_on);
+    } else if (!complete) {
+      report("a line ends inside a string", begins_on);
     } else {
       function_({.value = window_.text().substr(0, at_), .line = begins_on});
     }
@@ -140,7 +171,9 @@ class ValueScanner {
   TextWindow& window_;
   const std::function<void(const JsonPart&)>& function_;
   size_t at_ = 0;  // in the window
-  int64_t line_ = 1;
+  int64_t line_ = 1, column_ = 0;
+  bool blank_before_ = true;  // on this line
+  bool resumed_ = false;      // the value before has no end
   bool in_value_ = false;
 };
 

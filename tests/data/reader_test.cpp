@@ -206,6 +206,30 @@ TEST_F(Reader, TheNeighboursOfAWrongElementOfAListAreRead) {
   }
 }
 
+TEST_F(Reader, AMissingQuoteCostsItsElementAlone) {
+  const auto read = [&](const std::string& content) {
+    std::vector<std::string> found, errors;
+    const ReadOptions options{.on_bad_document = [&](const std::string& error) { errors.push_back(error); }};
+    for_each_document(
+        file("a.json", content), [&](std::string_view text, uint64_t) { found.emplace_back(text); }, options);
+    EXPECT_EQ(errors.size(), 1u) << content;
+    EXPECT_THAT(errors.at(0), HasSubstr(":2: not valid JSON: a line ends inside a string")) << content;
+    return found;
+  };
+  EXPECT_THAT(read("{\"text\": \"one\"}\n{\"text\": \"lost\n{\"text\": \"two\"}\n{\"text\": \"three\"}\n"),
+              ElementsAre("one", "two", "three"));
+  EXPECT_THAT(read("[{\"text\": \"one\"},\n {\"text\": \"lost},\n {\"text\": \"two\"},\n {\"text\": \"three\"}]"),
+              ElementsAre("one", "two", "three"));
+  EXPECT_THAT(read("[\n\"lost,\n\"two\",\n\"three\"\n]"), ElementsAre("two", "three"));
+  // Other lines of a value are not taken for values: they begin in another column, or with another character.
+  EXPECT_THAT(read("[\n  {\n    \"text\": \"lost,\n    \"title\": \"no\",\n    \"more\": [\n    {\"text\": \"no\"}\n   "
+                   " ]\n  },\n"
+                   "  {\n    \"text\": \"two\"\n  }\n]"),
+              ElementsAre("two"));
+  // Where values share a line, nothing says where the next one begins.
+  EXPECT_THAT(read("[\"one\",\n \"two\", \"lost,\n \"three\"]"), ElementsAre("one", "two"));
+}
+
 TEST_F(Reader, WholeDocumentsBeforeADamageAreRead) {
   std::string lines, list = "[", text;
   for (int i = 0; i < 40000; ++i) {
