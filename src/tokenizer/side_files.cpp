@@ -5,6 +5,8 @@
 #include <charconv>
 #include <map>
 #include <optional>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "base/fs.h"
@@ -31,49 +33,67 @@ Document read_document(const std::string& text, const std::string& folder, const
   return document;
 }
 
-std::optional<int32_t> find_token(const TokenizerFiles& files, std::string_view content) {
-  for (const AddedToken& token : files.added) {
-    if (token.content == content) return token.id;
+/// The tokens of a tokenizer by text and by id. Files may list very many, so nothing is searched from the start.
+class TokenList {
+ public:
+  explicit TokenList(TokenizerFiles& files) : files_(files) {
+    const auto& tokens = files.model.tokens;
+    for (size_t id = 0; id < tokens.size(); ++id) {
+      if (!tokens[id].empty()) vocabulary_.emplace(tokens[id], static_cast<int32_t>(id));
+    }
+    for (size_t i = 0; i < files.added.size(); ++i) note(i);
   }
-  const auto& tokens = files.model.tokens;
-  const auto found = std::find(tokens.begin(), tokens.end(), content);
-  if (content.empty() || found == tokens.end()) return std::nullopt;
-  return static_cast<int32_t>(found - tokens.begin());
-}
 
-/// The token that has the id already; empty: none.
-std::string holder_of(const TokenizerFiles& files, int32_t id) {
-  for (const AddedToken& token : files.added) {
-    if (token.id == id) return token.content;
+  std::optional<int32_t> find(const std::string& content) const {
+    if (const auto found = added_.find(content); found != added_.end()) return files_.added[found->second].id;
+    const auto found = vocabulary_.find(content);
+    return found == vocabulary_.end() ? std::nullopt : std::optional(found->second);
   }
-  const auto& tokens = files.model.tokens;
-  return static_cast<size_t>(id) < tokens.size() ? tokens[static_cast<size_t>(id)] : std::string();
-}
 
-/// The flags of a later file replace those of an earlier one.
-void add_token(AddedToken token, const std::string& where, TokenizerFiles& files) {
-  if (token.content.empty()) return;
-  if (token.id < 0 || token.id > kMaxId) {
-    fail("{}: {:?} has the id {}, expected 0 to {}", where, token.content, token.id, kMaxId);
-  }
-  const auto known = find_token(files, token.content);
-  if (known && *known != token.id) {
-    fail("{}: {:?} has the id {}, but the vocabulary gives it {}; correct the file", where, token.content, token.id,
-         *known);
-  }
-  if (const std::string holder = known ? std::string() : holder_of(files, token.id); !holder.empty()) {
-    fail("{}: {:?} has the id {}, which is that of {:?}; correct the file", where, token.content, token.id, holder);
-  }
-  const auto listed = std::find_if(files.added.begin(), files.added.end(),
-                                   [&](const AddedToken& each) { return each.content == token.content; });
-  if (listed != files.added.end()) {
-    *listed = std::move(token);
-  } else {
-    files.added.push_back(std::move(token));
-  }
-}
+  bool is_added(const std::string& content) const { return added_.contains(content); }
 
-void add_listed_in_config(const Json& decoder, const std::string& where, TokenizerFiles& files) {
+  /// The flags of a later file replace those of an earlier one.
+  void add(AddedToken token, const std::string& where) {
+    if (token.content.empty()) return;
+    if (token.id < 0 || token.id > kMaxId) {
+      fail("{}: {:?} has the id {}, expected 0 to {}", where, token.content, token.id, kMaxId);
+    }
+    const auto known = find(token.content);
+    if (known && *known != token.id) {
+      fail("{}: {:?} has the id {}, but the vocabulary gives it {}; correct the file", where, token.content, token.id,
+           *known);
+    }
+    if (const std::string holder = known ? std::string() : holder_of(token.id); !holder.empty()) {
+      fail("{}: {:?} has the id {}, which is that of {:?}; correct the file", where, token.content, token.id, holder);
+    }
+    if (const auto listed = added_.find(token.content); listed != added_.end()) {
+      files_.added[listed->second] = std::move(token);
+    } else {
+      files_.added.push_back(std::move(token));
+      note(files_.added.size() - 1);
+    }
+  }
+
+ private:
+  void note(size_t index) {
+    added_.emplace(files_.added[index].content, index);
+    by_id_.emplace(files_.added[index].id, index);
+  }
+
+  /// The token that has the id already; empty: none.
+  std::string holder_of(int32_t id) const {
+    if (const auto found = by_id_.find(id); found != by_id_.end()) return files_.added[found->second].content;
+    const auto& tokens = files_.model.tokens;
+    return static_cast<size_t>(id) < tokens.size() ? tokens[static_cast<size_t>(id)] : std::string();
+  }
+
+  TokenizerFiles& files_;
+  std::unordered_map<std::string_view, int32_t> vocabulary_;
+  std::unordered_map<std::string, size_t> added_;  // in files_.added
+  std::unordered_map<int32_t, size_t> by_id_;
+};
+
+void add_listed_in_config(const Json& decoder, const std::string& where, TokenList& tokens) {
   std::map<int64_t, AddedToken> by_id;
   for (const auto& [key, entry] : decoder.items()) {
     int64_t id = -1;
@@ -90,7 +110,7 @@ void add_listed_in_config(const Json& decoder, const std::string& where, Tokeniz
                  .rstrip = json_bool(entry, "rstrip", name, false),
                  .single_word = json_bool(entry, "single_word", name, false)};
   }
-  for (auto& [id, token] : by_id) add_token(std::move(token), where, files);
+  for (auto& [id, token] : by_id) tokens.add(std::move(token), where);
 }
 
 /// "bos_token" and the like: a string, or an object with "content".
@@ -101,7 +121,7 @@ std::optional<std::string> role_content(const Document& document, const char* ke
                             : json_string(document.json, key, document.name);
 }
 
-void add_listed_by_themselves(const Document& list, const std::vector<std::string>& special, TokenizerFiles& files) {
+void add_listed_by_themselves(const Document& list, const std::vector<std::string>& special, TokenList& tokens) {
   std::map<int64_t, std::string> by_id;
   for (const auto& [content, id] : list.json.items()) {
     if (!id.is_number_integer() || id < 0 || id > kMaxId) {
@@ -109,15 +129,12 @@ void add_listed_by_themselves(const Document& list, const std::vector<std::strin
     }
     by_id[id.get<int64_t>()] = content;
   }
-  for (const auto& entry : by_id) {
-    const int64_t id = entry.first;
-    const std::string& content = entry.second;
-    const bool is_special = std::find(special.begin(), special.end(), content) != special.end();
-    const bool listed = std::any_of(files.added.begin(), files.added.end(),
-                                    [&](const AddedToken& each) { return each.content == content; });
-    if (listed && find_token(files, content) == id) continue;  // its flags come from tokenizer.json
-    add_token({.id = static_cast<int32_t>(id), .content = content, .special = is_special, .normalized = !is_special},
-              list.name, files);
+  const std::unordered_set<std::string_view> specials(special.begin(), special.end());
+  for (const auto& [id, content] : by_id) {
+    if (tokens.is_added(content) && tokens.find(content) == id) continue;  // its flags come from tokenizer.json
+    const bool is_special = specials.contains(content);
+    tokens.add({.id = static_cast<int32_t>(id), .content = content, .special = is_special, .normalized = !is_special},
+               list.name);
   }
 }
 
@@ -141,15 +158,13 @@ std::vector<std::string> special_contents(const Document& config, const Document
   return contents;
 }
 
-std::optional<int32_t> role(const char* key, const Document& first, const Document& second, TokenizerFiles& files) {
+std::optional<int32_t> role(const char* key, const Document& first, const Document& second, TokenList& tokens) {
   const Document& document = json_find(first.json, key, first.name) != nullptr ? first : second;
   const auto content = role_content(document, key);
   if (!content) return std::nullopt;
-  const auto id = find_token(files, *content);
+  const auto id = tokens.find(*content);
   if (!id) fail("{}: {} is {:?}, which the vocabulary does not have", document.name, key, *content);
-  const bool listed = std::any_of(files.added.begin(), files.added.end(),
-                                  [&](const AddedToken& each) { return each.content == *content; });
-  if (!listed) files.added.push_back({.id = *id, .content = *content, .special = true});
+  if (!tokens.is_added(*content)) tokens.add({.id = *id, .content = *content, .special = true}, document.name);
   return id;
 }
 
@@ -177,19 +192,20 @@ void apply_side_files(const SideFiles& side, const std::string& folder, Tokenize
   const Document added = read_document(side.added_tokens, folder, "added_tokens.json", files);
   const Document map = read_document(side.special_tokens_map, folder, "special_tokens_map.json", files);
   const Json* decoder = json_find(config.json, "added_tokens_decoder", config.name);
+  TokenList tokens(files);
   if (decoder != nullptr) {
     if (!decoder->is_object()) {
       fail("{}: added_tokens_decoder is {}, expected an object", config.name, json_kind(*decoder));
     }
-    add_listed_in_config(*decoder, config.name + ": added_tokens_decoder", files);
+    add_listed_in_config(*decoder, config.name + ": added_tokens_decoder", tokens);
   } else {
-    add_listed_by_themselves(added, special_contents(config, map), files);
+    add_listed_by_themselves(added, special_contents(config, map), tokens);
   }
   const Document& first = decoder != nullptr ? config : map;
   const Document& second = decoder != nullptr ? map : config;
-  files.bos = role("bos_token", first, second, files);
-  files.eos = role("eos_token", first, second, files);
-  files.pad = role("pad_token", first, second, files);
+  files.bos = role("bos_token", first, second, tokens);
+  files.eos = role("eos_token", first, second, tokens);
+  files.pad = role("pad_token", first, second, tokens);
   put_round_texts(config, files);
 }
 
