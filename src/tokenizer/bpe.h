@@ -20,6 +20,10 @@ struct Merge {
   int32_t result;
 };
 
+/// The bytes of a token at most, where a file has no merges: they are found by cutting each token in all ways, in a
+/// time that grows with the square of its length.
+inline constexpr size_t kLongestTokenToCut = 4096;
+
 /// What the tokens of a vocabulary spell.
 enum class Alphabet {
   bytes,       // byte letters: merging starts from the bytes

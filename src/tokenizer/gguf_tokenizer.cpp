@@ -48,7 +48,12 @@ std::vector<SentencePieceModel::Piece> pieces_of(const GgufFile& file) {
     const int64_t kind = kinds == nullptr ? 1 : std::get<int64_t>((*kinds)[id].value);
     if (kind < 1 || kind > 6) fail("{}: token {} is of the kind {}, expected 1 to 6", file.path().string(), id, kind);
     const double score = scores == nullptr ? 0 : std::get<double>((*scores)[id].value);
-    pieces.push_back({std::get<std::string>((*tokens)[id].value), static_cast<float>(score), static_cast<Kind>(kind)});
+    const auto& token = std::get<std::string>((*tokens)[id].value);
+    if (token.size() > kLongestTokenToCut) {
+      fail("{}: token {} has {} bytes, expected at most {}", file.path().string(), id, token.size(),
+           kLongestTokenToCut);
+    }
+    pieces.push_back({token, static_cast<float>(score), static_cast<Kind>(kind)});
   }
   return pieces;
 }

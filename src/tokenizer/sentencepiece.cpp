@@ -85,6 +85,9 @@ SentencePieceModel::Piece parse_piece(std::string_view bytes, const std::string&
       fail("{}: the piece \"{}\" has an unknown type", name, piece.text);
     piece.kind = static_cast<SentencePieceModel::Kind>(message.number());
   }
+  if (piece.text.size() > kLongestTokenToCut) {
+    fail("{}: a piece has {} bytes, expected at most {}", name, piece.text.size(), kLongestTokenToCut);
+  }
   return piece;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "formats/base64.h"
+#include "tokenizer/bpe.h"
 #include "tokenizer/bpe_json.h"
 #include "tokenizer/byte_letters.h"
 
@@ -36,6 +37,9 @@ Line parse_line(std::string_view line, const std::string& where) {
   if (!bytes || bytes->empty() || rank < 0 || rank >= kMostTokens) {
     fail("{}: found {:?}, expected a token in base64, a blank and its rank (below {})", where, line.substr(0, 80),
          kMostTokens);
+  }
+  if (bytes->size() > kLongestTokenToCut) {
+    fail("{}: the token has {} bytes, expected at most {}", where, bytes->size(), kLongestTokenToCut);
   }
   return {*bytes, rank};
 }

@@ -91,14 +91,29 @@ void wrap_in_template(const Json& node, const std::string& where, TokenizerFiles
   files.suffix.insert(files.suffix.end(), after.begin(), after.end());
 }
 
+/// "cls" and "sep" of RobertaProcessing and BertProcessing: [text, id].
+int32_t id_in_pair(const Json& node, const char* key, const std::string& where) {
+  const Json& pair = json_member(node, key, where);
+  const bool valid =
+      pair.is_array() && pair.size() == 2 && pair[1].is_number_integer() && pair[1] >= 0 && pair[1] <= INT32_MAX;
+  if (!valid) fail("{}: {} is {}, expected [\"text\", id]", where, key, json_shown(pair));
+  return pair[1].get<int32_t>();
+}
+
 void add_post_processor(const Json& node, const std::string& where, TokenizerFiles& files) {
   const std::string type = json_string(node, "type", where);
   if (type == "Sequence") {
     for (const Json& child : json_array(node, "processors", where)) add_post_processor(child, where, files);
   } else if (type == "TemplateProcessing") {
     wrap_in_template(node, where, files);
+  } else if (type == "RobertaProcessing" || type == "BertProcessing") {
+    files.prefix.insert(files.prefix.begin(), id_in_pair(node, "cls", where));
+    files.suffix.push_back(id_in_pair(node, "sep", where));
   } else if (type != "ByteLevel") {
-    fail("{}: the step {} is not supported (supported: Sequence, TemplateProcessing, ByteLevel)", where, type);
+    fail(
+        "{}: the step {} is not supported (supported: Sequence, TemplateProcessing, RobertaProcessing, BertProcessing, "
+        "ByteLevel)",
+        where, type);
   }
 }
 

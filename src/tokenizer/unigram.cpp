@@ -47,9 +47,10 @@ void Unigram::find_best(std::string_view text, UnigramScratch& scratch) const {
   // Ways of equal sums: the one found first stays.
   const auto offer = [&](size_t begin, size_t length, double score, int32_t id) {
     UnigramScratch::Best& end = best[begin + length];
-    const double sum = score + best[begin].score;
+    double sum = score + best[begin].score;
+    if (floats) sum = static_cast<float>(sum);
     if (end.id != kNone && !(sum > end.score)) return;
-    end = {floats ? double{static_cast<float>(sum)} : sum, static_cast<uint32_t>(begin), id};
+    end = {sum, static_cast<uint32_t>(begin), id};
   };
   for (size_t begin = 0; begin < text.size();) {
     const std::string_view rest = text.substr(begin);

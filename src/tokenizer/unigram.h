@@ -15,7 +15,7 @@ namespace moe {
 /// Whose sums of scores are followed. They differ in rounding, and so in which of nearly equal ways wins.
 enum class ScoreSums {
   doubles,  // of the `tokenizers` library
-  floats,   // of SentencePiece, which adds in double precision and keeps floats
+  floats,   // of SentencePiece
 };
 
 struct UnigramModel {

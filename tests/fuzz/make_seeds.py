@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes the first inputs of every fuzzing target, from the small files of the other tests: make_seeds.py OUT."""
 
+import base64
 import json
 import pathlib
 import re
@@ -178,6 +179,15 @@ def sentencepiece(model_type, words, byte_fallback=True, trainer=b"", normalizer
     return out + field(3, field(1, b"identity") + field(3, 1) + field(4, 0) + field(5, 1) + normalizer)
 
 
+def character_map():
+    """SentencePiece's map of characters: "h" becomes "H "."""
+    units, leaf, place = [0] * 256, 1, ord("h")  # the root's children are at their own bytes
+    units[place] = (place ^ leaf) << 10 | 1 << 8 | ord("h")
+    units[leaf] = 1 << 31
+    trie = struct.pack(f"<{len(units)}I", *units)
+    return struct.pack("<I", len(trie)) + trie + b"H \0"
+
+
 WORDS = ["\u2581", "a", "b", "\u00e4", "ab", "\u2581ab", "aa", "aaa", "\u2581\u2581"]
 
 
@@ -189,6 +199,12 @@ def steps():
     marks = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": True}
     yield {"pre_tokenizer": marks, "decoder": marks}
     yield {"normalizer": {"type": "Sequence", "normalizers": [{"type": name} for name in ("NFC", "NFD", "NFKC", "NFKD")]}}
+    characters = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(character_map()).decode()}
+    yield {"normalizer": {"type": "Sequence", "normalizers": [
+        characters, {"type": "Strip", "strip_left": False, "strip_right": True},
+        {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "\u2581"}]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {**marks, "prepend_scheme": "always"}]},
+        "decoder": marks}
     yield {"normalizer": {"type": "Sequence", "normalizers": [
         {"type": "Prepend", "prepend": "\u2581"}, {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
         "decoder": {"type": "Sequence", "decoders": [
@@ -222,6 +238,10 @@ def tokenizers(out):
     whole.add(json.dumps(small_model(type="BPE", vocab={"a": 0, "b": 1, "ab": 2}, merges=["a b"])), "abba")
     whole.add(json.dumps(small_model(type="BPE", vocab={"a": 0, "b": 1, "ab": 2}, merges=[["a", "b"]],
                                      ignore_merges=True)), "abab")
+    unigram = {"type": "Unigram", "unk_id": 0, "byte_fallback": True,
+               "vocab": [["<unk>", 0.0], ["a", -2.0], ["b", -2.5], ["ab", -3.1], ["<0xC3>", -9], ["<0xA9>", -9], ["\u2581a", -1.25]]}
+    whole.add(json.dumps({**small_model(**unigram), "pre_tokenizer": {"type": "Metaspace"}, "decoder": {"type": "Metaspace"}}),
+              "ab aba\u00e9xx")
     part = Folder(out, "tokenizer_steps")
     for each in steps():
         part.add(json.dumps(each, ensure_ascii=False).encode("utf-8", "surrogatepass"), TEXT)
@@ -235,6 +255,7 @@ def tokenizers(out):
     for model_type in (1, 2):
         text = field(15, "ab a\u00e4b\u00e9  abaa".encode())  # an unknown field, and the end of the input
         pieces.add(b"\1" + sentencepiece(model_type, WORDS) + text)
+        pieces.add(b"\1" + sentencepiece(model_type, WORDS, normalizer=field(2, character_map()) + field(4, 1)) + text)
         pieces.add(b"\0" + sentencepiece(model_type, WORDS, byte_fallback=False) + text)
     ranks = Folder(out, "tiktoken")
     ranks.add("aGU= 256\nbGw= 257\naGVsbA== 258\n", TEXT)

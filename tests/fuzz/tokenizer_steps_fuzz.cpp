@@ -7,11 +7,11 @@
 using namespace moe;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const Json kBytes = fuzz::bytes_json(), kCharacters = fuzz::characters_json();
+  static const Json kBytes = fuzz::bytes_json(), kCharacters = fuzz::characters_json(), kUnigram = fuzz::unigram_json();
   const auto parts = fuzz::cut(fuzz::text_of(data, size), 2);
   Json steps;
   if (find_json_mistake(parts[0], steps) || !steps.is_object()) return -1;
-  for (const Json* base : {&kBytes, &kCharacters}) {
+  for (const Json* base : {&kBytes, &kCharacters, &kUnigram}) {
     Json root = *base;
     root.update(steps);
     fuzz::accepted([&] { fuzz::use(test::make_tokenizer(root), parts[1]); });

@@ -183,7 +183,12 @@ TEST(SentencePiece, WhatIsNotSupportedOrDamagedIsNamed) {
   EXPECT_THAT(refusal(model_file(kTrainer, kIdentity) + ModelWriter::piece("x", 0, 4)), HasSubstr("user-defined"));
   EXPECT_THAT(refusal(model_file(kTrainer, kIdentity) + ModelWriter::piece("ab", 0, 1)),
               HasSubstr("\"ab\" occurs twice"));
+  EXPECT_THAT(refusal(model_file(kTrainer, kIdentity) + ModelWriter::piece(std::string(4097, 'x'), 0, 1)),
+              HasSubstr("a piece has 4097 bytes, expected at most 4096"));
   EXPECT_THAT(refusal(""), HasSubstr("it has no pieces"));
+  EXPECT_THAT(refusal(ModelWriter::piece("a", 0, 1)), HasSubstr("it has no trainer settings"));
+  EXPECT_THAT(refusal(ModelWriter::piece("a", 0, 1) + ModelWriter::bytes(2, kTrainer)),
+              HasSubstr("it has no normalizer settings"));
   const std::string whole = model_file(kTrainer, kIdentity);
   for (size_t size = 1; size < whole.size(); size += 37) {
     EXPECT_THAT(refusal(whole.substr(0, size)), HasSubstr("tokenizer.model: ")) << size;

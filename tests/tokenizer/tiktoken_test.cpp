@@ -94,6 +94,9 @@ TEST(Tiktoken, DamageIsNamedWithItsLine) {
   expect_refused(good + "YWI= 257\n", {}, "the token \"ab\" is listed twice");
   expect_refused(good.substr(good.find('\n') + 1), {}, "byte 0x00 has no token");
   expect_refused("", {}, "byte 0x00 has no token");
+  std::string longest;  // 4098 bytes
+  for (int i = 0; i < 1366; ++i) longest += "YWJj";
+  expect_refused(good + longest + " 257\n", {}, "line 258: the token has 4098 bytes, expected at most 4096");
   expect_refused(good, {{"<s>", 256}},
                  "the special token \"<s>\" has the id 256, which is another token's; 257 is free");
   expect_refused(good, {{"<s>", 257}, {"</s>", 257}}, "258 is free");

@@ -63,7 +63,7 @@ TEST(TokenizerFiles, UnsupportedComponentsAreNamed) {
   EXPECT_THAT(refusal_with("/normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "Lowercase"}}}}}),
               HasSubstr("the normalizer Lowercase"));
   EXPECT_THAT(refusal_with("/decoder", {{"type", "Metaspace"}}), HasSubstr("the decoder Metaspace"));
-  EXPECT_THAT(refusal_with("/post_processor", {{"type", "BertProcessing"}}), HasSubstr("the step BertProcessing"));
+  EXPECT_THAT(refusal_with("/post_processor", {{"type", "Unknown"}}), HasSubstr("the step Unknown"));
   EXPECT_THAT(refusal_with("/truncation", {{"max_length", 5}}), HasSubstr("truncation is set"));
   EXPECT_THAT(refusal_with("/padding", {{"strategy", {{"Fixed", 5}}}}), HasSubstr("padding to a fixed length"));
   EXPECT_THAT(refusal_with("/model/type", "WordPiece"), HasSubstr("the model type WordPiece"));
@@ -135,6 +135,22 @@ std::string refusal_of(const SideFiles& side, const Json& json = tokenizer_json(
 }
 
 constexpr EncodeOptions kParsed{.parse_special = true};
+
+TEST(TokenizerFiles, RobertaAndBertHaveATokenAtEachSide) {
+  Json json = test::tokenizer_json({"a b"});
+  json["post_processor"] = {{"type", "RobertaProcessing"}};
+  json["post_processor"]["cls"] = Json::array({"!", 33});
+  json["post_processor"]["sep"] = Json::array({"\"", 34});
+  const test::Ids text = test::make_tokenizer(json).encode("ab", {.add_special = false});
+  test::Ids expected = text;
+  expected.insert(expected.begin(), 33);
+  expected.push_back(34);
+  EXPECT_EQ(test::make_tokenizer(json).encode("ab"), expected);
+  json["post_processor"]["type"] = "BertProcessing";
+  EXPECT_EQ(test::make_tokenizer(json).encode("ab"), expected);
+  json["post_processor"]["sep"] = "x";
+  EXPECT_THAT(error_of<Error>([&] { test::make_tokenizer(json); }), HasSubstr("sep is \"x\", expected [\"text\", id]"));
+}
 
 TEST(SideFiles, TokensOfTheConfigurationAreAddedAndGoBeforeTokenizerJson) {
   Json json = tokenizer_json({"h e"});
