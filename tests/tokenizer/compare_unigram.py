@@ -20,7 +20,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from compare_sentencepiece import ours, skip, texts_of, use_python_with_libraries
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from python_packages import skip, use_python_with  # noqa: E402
+
+from compare_sentencepiece import ours, texts_of  # noqa: E402
 
 MARK = "\u2581"
 FIELDS = {0: "varint", 1: 8, 5: 4}
@@ -178,7 +181,7 @@ def main():
     parser.add_argument("--shared", required=True, type=Path)
     parser.add_argument("--venv")
     arguments = parser.parse_args()
-    use_python_with_libraries(arguments.venv)
+    use_python_with(["tokenizers", "sentencepiece"], arguments.venv, "`make venv`")
     if not (arguments.shared / "data/text").is_dir():
         skip(f"there are no texts in {arguments.shared}/data")
     texts = [text for text in texts_of(arguments.shared) if "\0" not in text]
