@@ -6,18 +6,30 @@
 #include "base/error.h"
 #include "checkpoint/finite_weights.h"
 #include "checkpoint/gguf_config.h"
+#include "checkpoint/proportion.h"
 
 namespace moe {
+namespace {
 
-GgufWeights::GgufWeights(const fs::path& path) : GgufWeights(open_gguf(path)) {}
+std::vector<GgufFile> open_in_proportion(const fs::path& path) {
+  std::vector<GgufFile> files = open_gguf(path);
+  std::vector<fs::path> paths;
+  for (const GgufFile& file : files) paths.push_back(file.path());
+  require_in_proportion(parameter_table(gguf_model_config(files)), paths);
+  return files;
+}
+
+}  // namespace
+
+GgufWeights::GgufWeights(const fs::path& path) : GgufWeights(open_in_proportion(path)) {}
 
 GgufWeights::GgufWeights(std::vector<GgufFile> files)
     : WeightSource(gguf_model_config(files)), files_(std::move(files)), pieces_(table().size()) {
   const std::vector<GgufName> names = gguf_names(config(), table());
   for (const GgufName& name : names) {
-    const auto [file, tensor] = find(name);
+    const GgufTensor& tensor = find(name);
     for (const GgufPart& part : name.parts) {
-      pieces_[part.parameter].push_back({part.begin, part.begin + part.rows * name.width(), file, tensor, part});
+      pieces_[part.parameter].push_back({part.begin, part.begin + part.rows * name.width(), &tensor, part});
     }
   }
   for (auto& pieces : pieces_) {
@@ -26,7 +38,7 @@ GgufWeights::GgufWeights(std::vector<GgufFile> files)
   refuse_others(names);
 }
 
-GgufWeights::Place GgufWeights::find(const GgufName& name) const {
+const GgufTensor& GgufWeights::find(const GgufName& name) const {
   for (const GgufFile& file : files_) {
     const GgufTensor* const tensor = file.find(name.name);
     if (tensor == nullptr) continue;
@@ -38,7 +50,7 @@ GgufWeights::Place GgufWeights::find(const GgufName& name) const {
       fail("{}: {} is {}, a type that this program does not compute with; write the file in another type",
            file.path().string(), name.name, tensor->text());
     }
-    return {&file, tensor};
+    return *tensor;
   }
   fail("{}: the tensor {} [{}] is missing; the metadata asks for it", files_.front().path().string(), name.name,
        fmt::join(name.shape, ", "));
@@ -60,14 +72,6 @@ DType GgufWeights::stored(size_t parameter, int64_t element) const {
   return piece_with(pieces_[parameter], element).tensor->type->dtype;
 }
 
-int64_t GgufWeights::Piece::row_in_file(int64_t row) const { return part.row + our_row_to_gguf(part, row); }
-
-StoredElement GgufWeights::place(size_t parameter, int64_t element) const {
-  const Piece& piece = piece_with(pieces_[parameter], element);
-  const int64_t width = piece.tensor->shape.back(), at = element - piece.begin;
-  return {piece.file->path().string(), piece.tensor->name, piece.row_in_file(at / width) * width + at % width};
-}
-
 std::vector<StoredTensor> GgufWeights::tensors() const {
   std::vector<StoredTensor> tensors;
   for (const GgufFile& file : files_) {
@@ -84,7 +88,8 @@ void GgufWeights::read_row(const Piece& piece, int64_t row, int64_t column, int6
   const StorageType& type = *piece.tensor->type;
   const int64_t width = piece.tensor->shape.back();
   const int64_t first = column / type.block * type.block, last = column + count;
-  const std::byte* const data = piece.tensor->data + bytes_of(type.dtype, piece.row_in_file(row) * width + first);
+  const int64_t in_file = piece.part.row + our_row_to_gguf(piece.part, row);
+  const std::byte* const data = piece.tensor->data + bytes_of(type.dtype, in_file * width + first);
   if (first == column && last % type.block == 0) return type.to_floats(data, values, count);
   std::vector<float> blocks(static_cast<size_t>((last - first + type.block - 1) / type.block * type.block));
   type.to_floats(data, blocks.data(), static_cast<int64_t>(blocks.size()));

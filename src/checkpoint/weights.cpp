@@ -9,6 +9,7 @@
 #include "checkpoint/file_begins.h"
 #include "checkpoint/file_types.h"
 #include "checkpoint/finite_weights.h"
+#include "checkpoint/proportion.h"
 #include "checkpoint/weight_files.h"
 
 namespace moe {
@@ -180,6 +181,9 @@ void load_parts(const TensorFiles& files, const std::vector<Part>& parts, const 
 }  // namespace
 
 void check_weights(const TensorFiles& files, const ModelConfig& config, const std::vector<Parameter>& table) {
+  std::vector<fs::path> paths;
+  for (const SafetensorsFile& file : files.files()) paths.push_back(file.path());
+  require_in_proportion(table, paths);
   std::vector<Expected> expected;
   for (HfTensor& tensor : hf_tensors(config, table, [&](const std::string& name) { return files.has(name); })) {
     expected.push_back({std::move(tensor.name), std::move(tensor.shape), table[tensor.parameter].is_table()});

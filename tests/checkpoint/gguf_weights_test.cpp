@@ -289,5 +289,14 @@ TEST_F(GgufModel, WhatDoesNotFitIsRefusedByName) {
   EXPECT_THAT(refusal(model), HasSubstr("deepseek.expert_gating_func is u32 2, expected 1 (softmax)"));
 }
 
+// The names and parts of 50000 experts in each of 500 layers would take gigabytes, and the file has kilobytes.
+TEST_F(GgufModel, ASmallFileCannotAskForManyNames) {
+  Model model = llama();
+  model.value("llama.block_count") = GgufValue::u32(500);
+  model.metadata.push_back({"llama.expert_count", GgufValue::u32(50000)});
+  model.metadata.push_back({"llama.expert_used_count", GgufValue::u32(2)});
+  EXPECT_THAT(refusal(model), HasSubstr("parameters, and the files have"));
+}
+
 }  // namespace
 }  // namespace moe
