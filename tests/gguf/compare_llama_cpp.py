@@ -22,11 +22,19 @@ from pathlib import Path
 SKIP = 77
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
-TYPES = {"q8_0": 7, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9, "q4_k_m": 15, "q5_k_m": 17, "q6_k": 18}
-# llama.cpp rounds the inputs of products with blocks to 8 bits, with f16 and bf16 weights to those types, and we do not.
-# Of the logits' root mean square; the smaller the model's depth and weights, the smaller the effect.
-ROUNDED_INPUTS = 0.05
+TYPES = {"f16": 1, "q8_0": 7, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9, "q4_k_m": 15, "q5_k_m": 17, "q6_k": 18}
+QUANTISED = [kind for kind in TYPES if kind != "f16"]
+# Differences are roots of mean squares, relative to those of the logits. Both programs compute the same numbers in f32
+# and add in different orders:
 EXACT_INPUTS = 2e-5
+# llama.cpp also rounds the inputs of products with weights of other types, and we do not. By type, the rounding's own size
+# relative to the input: f16 and bf16 have errors even within half a unit of the last place, 2^-11 and 2^-8 relative to the
+# power of two below a number (a factor of 1/sqrt 3 for even errors, 0.72 for numbers between the powers). For other types
+# inputs are 8-bit integers whose unit is the block's largest number / 127, and errors are even within half of one: 1/sqrt 12
+# of a unit. The largest of 32 normal numbers is about 2.3, of 256 about 3.0 times their root mean square.
+INPUT_ERROR = {"f16": 2**-11 * 0.72 / 3**0.5, "bf16": 2**-8 * 0.72 / 3**0.5}
+INPUT_ERROR |= {kind: 2.3 / 127 / 12**0.5 for kind in ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1")}
+INPUT_ERROR |= {kind: 3.0 / 127 / 12**0.5 for kind in ("q4_k_m", "q5_k_m", "q6_k")}
 MOE = None
 TEXTS = ["Once upon a time, there was a little girl named Lily.", "  two blanks\n\n\ttabs and\r\nlines \n\n\n x\n",
          "It's 1234567 o'clock; don't SHOUT'S!", "Größe, naïve, 你好，世界。こんにちは", "emoji 🙂🏳️‍🌈 and \u00a0 spaces\u3000",
@@ -83,6 +91,13 @@ def difference(a, b):
     return float(np.sqrt(np.mean((a - b) ** 2)) / np.sqrt(np.mean(b**2)))
 
 
+def rounding_tolerance(kind, layers):
+    """A path through the model has four products in each layer (q, k, v; o; gate, up; down) and the head's; their errors are
+    independent and pass through random weights at their relative size. Twice that: SwiGLU multiplies two of them, and few
+    logits of one model scatter around the expected square."""
+    return 2 * INPUT_ERROR[kind] * (4 * layers + 1) ** 0.5
+
+
 def type_names(path):
     return {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(path).tensors}
 
@@ -126,49 +141,98 @@ IDS = [1, 7, 300, 22, 9, 9, 150, 3, 88, 41, 5, 260, 17, 2, 119, 64] * 3
 
 
 class Logits(Case):
-    def models(self):
-        yield self.model("deepseek"), IDS
-        yield self.model("tied", tie_word_embeddings=True, first_k_dense_replace=0, n_shared_experts=3, rope_theta=5e5,
-                         rms_norm_eps=1e-5), IDS
-        yield self.model("dense", n_routed_experts=0, num_experts_per_tok=0, n_shared_experts=0, head_dim=32), IDS
-        yield self.model("normed", n_shared_experts=0, norm_topk_prob=True, first_k_dense_replace=0), IDS
-        for name in ("llama", "llama_odd", "mixtral", "mixtral_fused", "qwen3_moe", "olmoe", "qwen2_moe"):
-            folder = ROOT / "tests" / "golden" / "families" / name
+    def test_llama_cpp_runs_what_we_write_in_f32(self):
+        """Weights are large, so that routes and attention differ from token to token."""
+        folders = [
+            self.model("deepseek"),
+            self.model("tied", tie_word_embeddings=True, first_k_dense_replace=0, n_shared_experts=3, rope_theta=5e5,
+                       rms_norm_eps=1e-5),
+            self.model("dense", n_routed_experts=0, num_experts_per_tok=0, n_shared_experts=0, head_dim=32),
+            self.model("normed", n_shared_experts=0, norm_topk_prob=True, first_k_dense_replace=0),
+            *(made_models.write(self.folder / f"{family}-drawn", family, std=0.12, **few_of_many(family))
+              for family in made_models.FAMILIES),
+            *(ROOT / "tests" / "golden" / "families" / name
+              for name in ("llama", "llama_odd", "mixtral", "mixtral_fused", "qwen3_moe", "olmoe", "qwen2_moe")),
+        ]
+        for folder in folders:
             rows = json.loads((folder / "config.json").read_text())["vocab_size"]
-            yield folder, [token % rows for token in IDS]
+            ids = [token % rows for token in IDS]
+            path = self.folder / f"{folder.name}.f32.gguf"
+            moe("convert", folder, path, "--dtype", "f32")
+            self.agree(path, EXACT_INPUTS, ids)
+            self.assertLess(difference(our_logits(path, ids, self.folder), our_logits(folder, ids, self.folder)), 1e-7)
 
-    def test_llama_cpp_runs_what_we_write(self):
-        for folder, ids in self.models():
-            for dtype, most in (("f32", EXACT_INPUTS), ("f16", ROUNDED_INPUTS), ("bf16", ROUNDED_INPUTS)):
-                path = self.folder / f"{folder.name}.{dtype}.gguf"
-                moe("convert", folder, path, "--dtype", dtype)
-                self.agree(path, most, ids)
-            self.assertLess(difference(our_logits(self.folder / f"{folder.name}.f32.gguf", ids, self.folder),
-                                       our_logits(folder, ids, self.folder)), 1e-7)
+    def check_rounded(self, path, kind, layers):
+        """What llama.cpp computes with its kernels of the type, and what it computes with the same numbers as f32."""
+        self.agree(path, rounding_tolerance(kind, layers), IDS)
+        exact = path.with_suffix(".f32.gguf")
+        moe("convert", path, exact, "--dtype", "f32")
+        self.assertLess(difference(our_logits(path, IDS, self.folder), self.theirs(exact, IDS)), EXACT_INPUTS, path.name)
+        exact.unlink()
+
+    def check_plain(self, folder):
+        """f16 and bf16; llama.cpp's own program writes f16 too."""
+        layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+        plain, theirs = self.folder / f"plain.{folder.name}.gguf", self.folder / f"theirs.f16.{folder.name}.gguf"
+        moe("convert", folder, plain)
+        llama.quantize(plain, theirs, TYPES["f16"])
+        for kind in ("f16", "bf16"):
+            path = self.folder / f"ours.{kind}.{folder.name}.gguf"
+            moe("convert", folder, path, "--dtype", kind)
+            self.check_rounded(path, kind, layers)
+        self.assertEqual(type_names(self.folder / f"ours.f16.{folder.name}.gguf"), type_names(theirs), folder.name)
+        self.check_rounded(theirs, "f16", layers)
 
     def check_quantisation(self, folder, kind):
+        layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
         plain, ours, theirs = (self.folder / f"{name}.{kind}.{folder.name}.gguf" for name in ("plain", "ours", "theirs"))
         moe("convert", folder, plain)
         moe("convert", folder, ours, "--quant", kind)
         llama.quantize(plain, theirs, TYPES[kind])
         self.assertEqual(type_names(ours), type_names(theirs), f"{folder.name} {kind}")
         for path in (ours, theirs):
-            self.agree(path, ROUNDED_INPUTS, IDS)
-            exact = path.with_suffix(".f32.gguf")  # the same numbers, so that nothing is rounded
-            moe("convert", path, exact, "--dtype", "f32")
-            self.assertLess(difference(our_logits(path, IDS, self.folder), self.theirs(exact, IDS)), EXACT_INPUTS, path.name)
+            self.check_rounded(path, kind, layers)
 
-    def test_every_quantisation_in_both_directions(self):
-        # Every token goes to all experts: rounding must not change a choice, which the test before looks at.
+    def test_every_type_of_every_family_in_both_directions(self):
+        """Every token goes to all experts: rounding must change no choice. The test in f32 looks at choices."""
+        for family in made_models.FAMILIES:
+            folder = made_models.write(self.folder / family, family)
+            self.check_plain(folder)
+            for kind in QUANTISED:
+                self.check_quantisation(folder, kind)
+
+    def test_every_quantisation_of_deepseek_in_both_directions(self):
         small = {"init_std": 0.05, "num_hidden_layers": 3}
         mixed = self.model("mixed", **small, moe_intermediate_size=256, n_routed_experts=2)
-        for kind in TYPES:
+        self.check_plain(mixed)
+        for kind in QUANTISED:
             self.check_quantisation(mixed, kind)
         for folder in (self.model("narrow", **small, hidden_size=96, n_routed_experts=2),
                        self.model("eight", **small, n_routed_experts=8, num_experts_per_tok=8),
                        self.model("tied", **small, tie_word_embeddings=True, n_routed_experts=2),
                        self.model("deep", init_std=0.03, num_hidden_layers=17, hidden_size=32, n_routed_experts=2)):
             self.check_quantisation(folder, "q4_k_m")
+
+    def test_widths_that_are_no_whole_blocks(self):
+        """Rows of 96 and 320 numbers are no blocks of 256; the second family has a tied head and eight experts."""
+        narrow = {"hidden_size": 96, "moe_intermediate_size": 160, "head_dim": 32}
+        folders = [made_models.write(self.folder / "qwen3-narrow", "qwen3_moe", **narrow, tie_word_embeddings=True),
+                   made_models.write(self.folder / "qwen2-narrow", "qwen2_moe", hidden_size=320, moe_intermediate_size=96,
+                                     shared_expert_intermediate_size=224),
+                   made_models.write(self.folder / "olmoe-narrow", "olmoe", hidden_size=320, intermediate_size=96),
+                   made_models.write(self.folder / "mixtral-eight", "mixtral", num_local_experts=8, num_experts_per_tok=8),
+                   made_models.write(self.folder / "llama-narrow", "llama", hidden_size=320, intermediate_size=864)]
+        for folder in folders:
+            for kind in ("q4_0", "q4_k_m", "q5_k_m", "q6_k"):
+                self.check_quantisation(folder, kind)
+
+
+def few_of_many(family):
+    """Two of six experts for a token, for families with experts."""
+    if family == "llama":
+        return {}
+    return {"num_local_experts" if family == "mixtral" else "num_experts": 6, "num_experts_per_tok": 2}
+
 
 class Tokenizers(Case):
     def compare(self, name, files, texts):
@@ -247,6 +311,7 @@ if __name__ == "__main__":
     import numpy as np
 
     import llama
+    import made_models
 
     llama.start()
     unittest.main(argv=[sys.argv[0], *rest])
