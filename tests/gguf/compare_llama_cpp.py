@@ -227,6 +227,51 @@ class Logits(Case):
                 self.check_quantisation(folder, kind)
 
 
+class SplitFiles(Case):
+    def split(self, source, most_tensors):
+        """The file's content in several files, as the package `gguf` and llama.cpp name them."""
+        reader = gguf.GGUFReader(source)
+        field = reader.fields["general.architecture"]
+        writer = gguf.GGUFWriter(source.with_name("split.gguf"), bytes(field.parts[field.data[0]]).decode(),
+                                 split_max_tensors=most_tensors)
+        for name, field in reader.fields.items():
+            if name.startswith("GGUF.") or name == "general.architecture":
+                continue
+            kind, rest = field.types[0], field.types[1] if len(field.types) > 1 else None
+            writer.add_key_value(name, field.contents(), kind, rest)
+        for tensor in reader.tensors:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return sorted(self.folder.glob("split-*.gguf"))
+
+    def refused(self, path):
+        result = subprocess.run([MOE, "inspect", path], capture_output=True, text=True)
+        self.assertEqual(result.returncode, 1, result.stdout)
+        return result.stderr
+
+    def test_models_in_several_files(self):
+        whole = self.folder / "whole.gguf"
+        moe("convert", made_models.write(self.folder / "model", "qwen2_moe"), whole, "--quant", "q4_k_m")
+        parts = self.split(whole, 20)
+        self.assertGreater(len(parts), 2)
+        expected = our_logits(whole, IDS, self.folder)
+        self.assertTrue(np.array_equal(our_logits(parts[0], IDS, self.folder), expected))
+        self.assertTrue(np.array_equal(self.theirs(parts[0], IDS), self.theirs(whole, IDS)))
+        moe("convert", parts[0], self.folder / "joined.gguf", "--quant", "q4_k_m")
+        self.assertEqual(type_names(self.folder / "joined.gguf"), type_names(whole))
+        self.assertIn(f"give the first, {parts[0].name}", self.refused(parts[1]))
+        held = parts[1].rename(self.folder / "held")
+        self.assertIn(parts[1].name, self.refused(parts[0]))
+        shutil.copy(parts[2], parts[1])
+        self.assertIn("it is file 3 of", self.refused(parts[0]))
+        held.rename(parts[1])
+        few = parts[0].rename(self.folder / "few-00001-of-00002.gguf")
+        self.assertIn(f"expected a name that ends in -00001-of-{len(parts):05}.gguf", self.refused(few))
+
+
 def few_of_many(family):
     """Two of six experts for a token, for families with experts."""
     if family == "llama":
