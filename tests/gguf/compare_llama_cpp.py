@@ -7,26 +7,24 @@ Needs the Python packages llama-cpp-python (built from source), gguf and numpy; 
 them. MOE_TEST_PYTHON names a Python that has them.
 """
 
-import argparse
-import importlib.util
 import json
-import os
 import shutil
-import struct
 import subprocess
-import sys
-import tempfile
 import unittest
-from pathlib import Path
 
-SKIP = 77
-ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared"
+import packages
+
+ARGUMENTS = packages.start(__doc__)  # the imports below need its Python
+
+import gguf  # noqa: E402
+import numpy as np  # noqa: E402
+
+import llama  # noqa: E402
+import made_models  # noqa: E402
+from common import EXACT_INPUTS, ROOT, SHARED, Case, all_ids, difference, moe, our_logits  # noqa: E402
+
 TYPES = {"f16": 1, "q8_0": 7, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9, "q4_k_m": 15, "q5_k_m": 17, "q6_k": 18}
 QUANTISED = [kind for kind in TYPES if kind != "f16"]
-# Differences are roots of mean squares, relative to those of the logits. Both programs compute the same numbers in f32
-# and add in different orders:
-EXACT_INPUTS = 2e-5
 # llama.cpp also rounds the inputs of products with weights of other types, and we do not. By type, the rounding's own size
 # relative to the input: f16 and bf16 have errors even within half a unit of the last place, 2^-11 and 2^-8 relative to the
 # power of two below a number (a factor of 1/sqrt 3 for even errors, 0.72 for numbers between the powers). For other types
@@ -35,60 +33,9 @@ EXACT_INPUTS = 2e-5
 INPUT_ERROR = {"f16": 2**-11 * 0.72 / 3**0.5, "bf16": 2**-8 * 0.72 / 3**0.5}
 INPUT_ERROR |= {kind: 2.3 / 127 / 12**0.5 for kind in ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1")}
 INPUT_ERROR |= {kind: 3.0 / 127 / 12**0.5 for kind in ("q4_k_m", "q5_k_m", "q6_k")}
-MOE = None
 TEXTS = ["Once upon a time, there was a little girl named Lily.", "  two blanks\n\n\ttabs and\r\nlines \n\n\n x\n",
          "It's 1234567 o'clock; don't SHOUT'S!", "Größe, naïve, 你好，世界。こんにちは", "emoji 🙂🏳️‍🌈 and \u00a0 spaces\u3000",
          "def f(x):     return x**2  # ok", "a", " ", "   ", "<s> </s> <|endoftext|> text", "x" * 300, "½ ⅔ Ⅷ ٣٤"]
-
-
-def use_python_with_packages(venv):
-    needed = ("llama_cpp", "gguf", "numpy")
-    python = os.environ.get("MOE_TEST_PYTHON") or os.path.join(venv or "", "bin", "python")
-    if all(importlib.util.find_spec(name) for name in needed):
-        return
-    if not os.path.exists(python) or "MOE_COMPARE_CHILD" in os.environ:
-        print("[  SKIPPED ] the Python package llama-cpp-python, gguf or numpy is not installed")
-        sys.exit(SKIP)
-    os.execve(python, [python, *sys.argv], {**os.environ, "MOE_COMPARE_CHILD": "1"})
-
-
-def moe(*words, text=None):
-    result = subprocess.run([MOE, *map(str, words)], capture_output=True, input=text)
-    if result.returncode != 0:
-        raise AssertionError(f"moe {' '.join(map(str, words))}: {result.stderr.decode()}")
-    return result.stdout
-
-
-def our_logits(model, ids, folder):
-    out = folder / "logits.safetensors"
-    moe("logits", model, "--tokens", ",".join(map(str, ids)), "--out", out)
-    data = out.read_bytes()
-    length = struct.unpack("<Q", data[:8])[0]
-    shape = json.loads(data[8 : 8 + length])["logits"]["shape"]
-    return np.frombuffer(data[8 + length :], dtype=np.float32).reshape(shape)
-
-
-def our_ids(tokenizer, text, special=True, parse=False):
-    words = ["tokenizer", "encode", "--tokenizer", tokenizer]
-    words += [] if special else ["--no-special"]
-    words += ["--parse-special"] if parse else []
-    return [int(word) for word in moe(*words, text=text.encode()).split()]
-
-
-def all_ids(tokenizer, texts, special=True):
-    """Ids by text, of few runs of the program: texts of one line go together."""
-    lines = [text for text in texts if "\n" not in text]
-    words = ["tokenizer", "encode", "--tokenizer", tokenizer, "--lines", *([] if special else ["--no-special"])]
-    found = moe(*words, text="".join(line + "\n" for line in lines).encode()).splitlines()
-    assert len(found) == len(lines)
-    result = {line: json.loads(ids) for line, ids in zip(lines, found)}
-    result.update({text: our_ids(tokenizer, text, special) for text in texts if "\n" in text})
-    return result
-
-
-def difference(a, b):
-    """Root of the mean square of the difference, relative to that of b."""
-    return float(np.sqrt(np.mean((a - b) ** 2)) / np.sqrt(np.mean(b**2)))
 
 
 def rounding_tolerance(kind, layers):
@@ -100,41 +47,6 @@ def rounding_tolerance(kind, layers):
 
 def type_names(path):
     return {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(path).tensors}
-
-
-class Case(unittest.TestCase):
-    def setUp(self):
-        holder = tempfile.TemporaryDirectory()
-        self.addCleanup(holder.cleanup)
-        self.folder = Path(holder.name)
-
-    def model(self, name, init_std=0.12, **settings):
-        """A model folder with random weights that are large enough to make routes and attention differ."""
-        keys = {"vocab_size": 320, "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
-                "num_key_value_heads": 2, "n_routed_experts": 6, "num_experts_per_tok": 2, "n_shared_experts": 1,
-                "moe_intermediate_size": 96, "first_k_dense_replace": 1, "intermediate_size": 320,
-                "max_position_embeddings": 512} | settings
-        lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in keys.items())
-        run = self.folder / f"{name}.toml"
-        run.write_text(f'[run]\ndir = "runs/x"\n[data]\ntrain = "x"\nrows_per_step = 1\nsequence_length = 64\n[model]\n{lines}\n'
-                       f"[train]\nsteps = 1\ninit_std = {init_std}\n[optimizer]\nlearning_rate = 1e-3\n")
-        moe("init", "--config", run, "--out", self.folder / name)
-        return self.folder / name
-
-    def theirs(self, path, ids):
-        model = llama.Model(path)
-        try:
-            return model.logits(ids)
-        finally:
-            model.close()
-
-    def agree(self, path, most, ids):
-        found, expected = our_logits(path, ids, self.folder), self.theirs(path, ids)
-        self.assertEqual(found.shape, expected.shape)
-        self.assertGreater(float(np.std(expected)), 0.05)
-        if os.environ.get("MOE_TEST_PRINT"):
-            print(f"{path.name}: {difference(found, expected):.2e}")
-        self.assertLess(difference(found, expected), most, path.name)
 
 
 IDS = [1, 7, 300, 22, 9, 9, 150, 3, 88, 41, 5, 260, 17, 2, 119, 64] * 3
@@ -248,7 +160,7 @@ class SplitFiles(Case):
         return sorted(self.folder.glob("split-*.gguf"))
 
     def refused(self, path):
-        result = subprocess.run([MOE, "inspect", path], capture_output=True, text=True)
+        result = subprocess.run([packages.MOE, "inspect", path], capture_output=True, text=True)
         self.assertEqual(result.returncode, 1, result.stdout)
         return result.stderr
 
@@ -346,17 +258,4 @@ VOCABULARY = {"gpt2": 50257, "deepseek-llm": 102400, "deepseek_v3": 129280, "lla
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--moe", required=True)
-    parser.add_argument("--venv")
-    known, rest = parser.parse_known_args()
-    MOE = os.path.abspath(known.moe)
-    use_python_with_packages(known.venv)
-    import gguf
-    import numpy as np
-
-    import llama
-    import made_models
-
-    llama.start()
-    unittest.main(argv=[sys.argv[0], *rest])
+    unittest.main(argv=ARGUMENTS)

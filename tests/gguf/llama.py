@@ -58,6 +58,24 @@ class Model:
         llama_cpp.llama_free(context)
         return result
 
+    def text(self, ids):
+        """Without special tokens."""
+        given, room = (llama_cpp.llama_token * len(ids))(*ids), 64 * len(ids) + 64
+        out = ctypes.create_string_buffer(room)
+        size = llama_cpp.llama_detokenize(self.vocabulary, given, len(ids), out, room, True, False)
+        assert size >= 0
+        return out.raw[:size].decode(errors="replace")
+
+    def continued(self, ids, count):
+        """The `count` most likely next tokens, one after the other; less where one of them ends the text."""
+        found = list(ids)
+        for _ in range(count):
+            token = int(self.logits(found)[-1].argmax())
+            if llama_cpp.llama_vocab_is_eog(self.vocabulary, token):
+                break
+            found.append(token)
+        return found[len(ids) :]
+
 
 def quantize(source, target, number):
     """As llama.cpp's own program does; `number` is general.file_type."""
