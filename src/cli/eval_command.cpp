@@ -90,15 +90,6 @@ int64_t row_length(const LossFlags& flags, const ModelConfig& config) {
   return flags.sequence_length;
 }
 
-Tokenizer load_tokenizer(const LossFlags& flags, const ModelConfig& config) {
-  Tokenizer tokenizer = Tokenizer::load(flags.model);
-  if (tokenizer.id_count() > config.vocab_size) {
-    fail("the tokenizer in {} has {} ids, but the model's vocab_size is {}; they do not belong together", flags.model,
-         tokenizer.id_count(), config.vocab_size);
-  }
-  return tokenizer;
-}
-
 MemoryDocuments read_texts(const std::vector<TextSource>& sources, const TextSourceOptions& options,
                            const Tokenizer& tokenizer, ThreadPool& pool) {
   const Activity activity("reading the texts");
@@ -201,7 +192,7 @@ void print_loss(const LossFlags& flags) {
     log_info(
         "experts choose among all tokens of a row, including later ones: this is not the loss of a language model");
   }
-  const Tokenizer tokenizer = load_tokenizer(flags, model.config());
+  const Tokenizer tokenizer = load_model_tokenizer(flags.model, model.config().vocab_size);
   const MemoryDocuments documents = read_texts(sources, flags.sources, tokenizer, compute.pool);
   const Measured measured = measure_all(flags, model, documents, compute, points);
   write_results(flags, measured, tokenizer);

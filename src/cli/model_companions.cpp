@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/paths.h"
+#include "cli/model_folder.h"
 #include "cli/model_writing.h"
 #include "formats/gguf.h"
 #include "template/chat_template.h"
@@ -16,11 +17,6 @@ namespace {
 constexpr const char* kTokenizerFiles[] = {
     "tokenizer.json",    "tokenizer_config.json",   "tokenizer.model",     "vocab.json",        "merges.txt",
     "added_tokens.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json"};
-
-bool has_tokenizer(const fs::path& folder) {
-  return path_exists(folder / "tokenizer.json") || path_exists(folder / "vocab.json") ||
-         path_exists(folder / "tokenizer.model");
-}
 
 void add_files_of_folder(const fs::path& folder, bool with_tokenizer, Companions& companions) {
   const auto add = [&](const char* name) {

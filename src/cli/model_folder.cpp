@@ -78,6 +78,15 @@ CLI::Option* add_model_option(CLI::App& command, std::string& folder, const std:
       ->type_name("");
 }
 
+Tokenizer load_model_tokenizer(const std::string& model, int64_t rows) {
+  Tokenizer tokenizer = Tokenizer::load(model);
+  if (tokenizer.id_count() > rows) {
+    fail("the tokenizer in {} has {} ids, but the model's vocab_size is {}; they do not belong together", model,
+         tokenizer.id_count(), rows);
+  }
+  return tokenizer;
+}
+
 CLI::Option* add_tokenizer_option(CLI::App& command, std::string& path, const std::string& help) {
   const auto take = [&path](const std::string& given) {
     const fs::path folder(given);

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "base/fs.h"
+#include "tokenizer/tokenizer.h"
 
 namespace moe {
 
@@ -16,6 +17,9 @@ std::string model_folder(const std::string& path);
 
 /// True if `folder` has the files of a tokenizer.
 bool has_tokenizer(const fs::path& folder);
+
+/// The tokenizer of a model of `rows` ids (config.json's vocab_size). One that has more ids is an error.
+Tokenizer load_model_tokenizer(const std::string& model, int64_t rows);
 
 /// Declares MODEL_DIR. `folder` gets model_folder() of the argument.
 CLI::Option* add_model_option(CLI::App& command, std::string& folder, const std::string& help);
