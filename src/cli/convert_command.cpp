@@ -1,7 +1,9 @@
 #include <memory>
+#include <optional>
 
 #include "checkpoint/open_model.h"
 #include "cli/commands.h"
+#include "cli/conversion_report.h"
 #include "cli/model_folder.h"
 #include "cli/model_writing.h"
 #include "formats/gguf.h"
@@ -22,9 +24,15 @@ the tokenizer's files and README.md, a model card. Blocks become f32 unless --dt
 The work goes in slices of tensors, so memory does not grow with the model. OUT is complete or absent. At the end comes a
 table: type, size and relative error (root of the mean square) by kind of tensor.
 
+--check FILE then runs both models on the first 4096 tokens of FILE. It prints, for each MoE layer and in all, the share of
+the choices of experts that stay the same, and the mean loss (nats per token) of both. FILE is read as by `moe eval loss`,
+whose loss on the same tokens is the same. Both models are read layer by layer, so memory does not grow with them here
+either; it takes the time of two passes over all weights.
+
 Examples:
   moe convert runs/demo out/demo
   moe convert runs/demo demo.gguf --quant q8_0
+  moe convert runs/demo demo.gguf --quant q4_k_m --check book.txt
   moe convert deepseek-moe-16b-base out/16b-f16 --dtype f16
   moe convert deepseek-moe-16b-chat deepseek-moe-16b-chat.Q4_K_M.gguf --quant q4_k_m
   moe convert deepseek-moe-16b.Q4_0.gguf out/16b --dtype bf16)";
@@ -33,6 +41,7 @@ struct ConvertFlags {
   std::string model;
   ModelOutput output;
   bool no_tokenizer = false;
+  std::string check;  // a text file; "": no check
 };
 
 void convert(const ConvertFlags& flags) {
@@ -41,8 +50,12 @@ void convert(const ConvertFlags& flags) {
   if (is_gguf(flags.output.path)) gguf_architecture(source->config());  // refused before the tokenizer is read
   const Companions companions =
       companions_of(flags.model, flags.output, source->config().vocab_size, !flags.no_tokenizer);
+  // What the check needs is refused before the work.
+  std::optional<Batch> batch;
+  if (!flags.check.empty()) batch = conversion_check_batch(flags.model, source->config(), flags.check);
   source->check_content();
   write_converted(flags.output, *source, companions, "Written by `moe convert`.\n");
+  if (batch) report_conversion(*source, flags.output, flags.check, *batch);
 }
 
 }  // namespace
@@ -60,6 +73,10 @@ void add_convert_command(CLI::App& app) {
       ->type_name("");
   add_model_output_options(*command, flags->output, "the type of the weights; default: as they are stored");
   command->add_flag("--no-tokenizer", flags->no_tokenizer, "write the weights without their tokenizer");
+  command
+      ->add_option("--check", flags->check,
+                   "then compare both models on the first 4096 tokens of this text: the choices of experts, the loss")
+      ->type_name("FILE");
   command->callback([flags] { convert(*flags); });
 }
 

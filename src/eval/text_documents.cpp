@@ -86,4 +86,24 @@ MemoryDocuments load_documents(const std::vector<TextSource>& sources, const Tok
   return documents;
 }
 
+MemoryDocuments load_first_documents(const fs::path& file, const Tokenizer& tokenizer, int64_t most_tokens) {
+  struct Enough {};  // ends the reading
+  MemoryDocuments documents;
+  const int32_t domain = documents.add_domain(domain_of(file));
+  int64_t left = most_tokens;
+  check_document_file(file);
+  try {
+    for_each_raw_document(file, [&](const RawDocument& document, uint64_t) {
+      Encoded encoded = encode(document, tokenizer, "text");
+      if (encoded.ids.empty()) return;
+      if (static_cast<int64_t>(encoded.ids.size()) > left) encoded.ids.resize(static_cast<size_t>(left));
+      left -= static_cast<int64_t>(encoded.ids.size());
+      documents.add(std::move(encoded.ids), domain, encoded.scored_bytes);
+      if (left == 0) throw Enough();
+    });
+  } catch (const Enough&) {}
+  if (documents.count() == 0) fail("{} holds no document with text", file.string());
+  return documents;
+}
+
 }  // namespace moe

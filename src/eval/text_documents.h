@@ -17,4 +17,8 @@ namespace moe {
 MemoryDocuments load_documents(const std::vector<TextSource>& sources, const Tokenizer& tokenizer, ThreadPool& pool,
                                const ReadOptions& options = {});
 
+/// The first documents of one file, read no further than `most_tokens` tokens; what the last one has beyond them is
+/// cut. Documents as above; one that cannot be read is an error.
+MemoryDocuments load_first_documents(const fs::path& file, const Tokenizer& tokenizer, int64_t most_tokens);
+
 }  // namespace moe

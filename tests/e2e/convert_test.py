@@ -226,6 +226,70 @@ class GgufTest(Models):
         self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["large.gguf", "out.gguf"])  # swept
 
 
+def checked(output):
+    """What --check prints: {name: number or share}, layers by their number."""
+    lines = output.split("\ncheck on ", 1)[1].splitlines()
+    return lines[0], {line[:16].strip(): line[16:].strip() for line in lines[1:]}
+
+
+class CheckTest(Models):
+    def loss(self, model, text):
+        report = self.folder / "loss.json"
+        moe("eval", "loss", model, text, "--device", "cpu", "--json", report)
+        return json.loads(report.read_text())["all"]
+
+    def text(self, name, size):
+        path = self.folder / name
+        path.write_text((ROOT / "docs" / "training.md").read_text()[:size])
+        return path
+
+    def test_a_conversion_that_keeps_the_numbers_changes_nothing(self):
+        text = self.text("short.md", 1500)
+        result = moe("convert", self.small.run, self.folder / "out", "--check", text)
+        head, found = checked(result.stdout)
+        expected = self.loss(self.small.model, text)
+        self.assertEqual(head, f"{expected['tokens'] + 1} tokens of {text}")
+        self.assertEqual([found["1"], found["all"]], ["100.00%", "100.00%"], found)
+        self.assertEqual(found["loss before"], found["loss after"])
+        self.assertEqual(float(found["change"]), 0)
+        self.assertAlmostEqual(float(found["loss before"]), expected["loss"], delta=1e-6)
+
+    def test_quantised_weights_change_choices_and_the_loss(self):
+        text, out = self.text("short.md", 1500), self.folder / "out.gguf"
+        source = self.folder / "source"
+        moe("convert", self.small.run, source)
+        result = moe("convert", source, out, "--quant", "q4_0", "--no-tokenizer", "--check", text)
+        _, found = checked(result.stdout)
+        before, after = self.loss(source, text)["loss"], float(found["loss after"])
+        self.assertAlmostEqual(float(found["loss before"]), before, delta=1e-6)
+        self.assertNotEqual(after, before)
+        self.assertAlmostEqual(float(found["change"]), after - before, delta=2e-6)
+        self.assertGreater(float(found["all"][:-1]), 50)
+        back = self.folder / "back"
+        moe("convert", out, back)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(source / name, back / name)
+        self.assertAlmostEqual(after, self.loss(back, text)["loss"], delta=1e-6)
+
+    def test_longer_text_is_cut(self):
+        result = moe("convert", self.small.run, self.folder / "out", "--check", self.text("long.md", 40000))
+        self.assertIn("4096 tokens of", checked(result.stdout)[0])
+
+    def test_what_is_missing_is_said_before_the_work(self):
+        drawn, empty = self.folder / "drawn.gguf", self.folder / "empty.txt"
+        moe("init", "--config", self.small.run_file, "--out", drawn)
+        empty.touch()
+        text = self.text("short.md", 100)
+        for source, file, sentence in ((drawn, text, "drawn.gguf has no tokenizer, which makes tokens of"),
+                                       (self.small.run, self.folder / "absent.txt", "absent.txt"),
+                                       (self.small.run, empty, "empty.txt holds no document with text"),
+                                       (self.small.run, self.small.model / "model.safetensors", "cannot tell from its name")):
+            result = moe("convert", source, self.folder / "out", "--check", file, check=False)
+            self.assertNotEqual(result.returncode, 0)
+            self.assertIn(sentence, result.stderr)
+            self.assertFalse((self.folder / "out").exists())
+
+
 class VerifyTest(Models):
     def test_models_of_any_format_are_compared_layer_by_layer(self):
         model, same, coarse = self.small.model, self.folder / "same.gguf", self.folder / "coarse.gguf"
