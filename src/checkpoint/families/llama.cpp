@@ -1,24 +1,12 @@
 // Dense models: LLaMA 2, DeepSeek 7B and 67B, and all others that LlamaForCausalLM computes without rope scaling.
 
-#include "checkpoint/family.h"
+#include "checkpoint/families/common_fields.h"
 
 namespace moe {
 namespace {
 
-constexpr FamilyField kFields[] = {
-    {"vocab_size", "vocab_size"},
-    {"hidden_size", "hidden_size"},
-    {"intermediate_size", "intermediate_size"},
-    {"num_hidden_layers", "num_hidden_layers"},
-    {"num_attention_heads", "num_attention_heads"},
-    {"num_key_value_heads", "num_key_value_heads"},
-    {"head_dim", "head_dim"},
-    {"max_position_embeddings", "max_position_embeddings"},
-    {"tie_word_embeddings", "tie_word_embeddings"},
-    {"rms_norm_eps", "rms_norm_eps"},
-    {"rope_theta", "rope_theta"},
-    {"initializer_range", "initializer_range"},
-};
+constexpr FamilyField kOwn[] = {{"intermediate_size", "intermediate_size"}, {"head_dim", "head_dim"}};
+constexpr auto kFields = joined(kDecoderFields, kOwn);
 
 constexpr FixedField kFixed[] = {{"attention_bias", "[false]"}, {"mlp_bias", "[false]"}};
 

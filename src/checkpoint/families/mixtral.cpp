@@ -1,29 +1,17 @@
 // Mixtral: every layer has experts of full width. The gates of the chosen experts are divided by their sum.
 
 #include "base/error.h"
-#include "checkpoint/family.h"
+#include "checkpoint/families/common_fields.h"
 
 namespace moe {
 namespace {
 
-constexpr FamilyField kFields[] = {
-    {"vocab_size", "vocab_size"},
-    {"hidden_size", "hidden_size"},
-    {"moe_intermediate_size", "intermediate_size"},
-    {"num_hidden_layers", "num_hidden_layers"},
-    {"num_attention_heads", "num_attention_heads"},
-    {"num_key_value_heads", "num_key_value_heads"},
-    {"head_dim", "head_dim"},
-    {"n_routed_experts", "num_local_experts"},
-    {"num_experts_per_tok", "num_experts_per_tok"},
-    {"max_position_embeddings", "max_position_embeddings"},
-    {"tie_word_embeddings", "tie_word_embeddings"},
-    {"rms_norm_eps", "rms_norm_eps"},
-    {"rope_theta", "rope_theta"},
-    {"initializer_range", "initializer_range"},
-    {"router_jitter", "router_jitter_noise"},
-    {"aux_loss_alpha", "router_aux_loss_coef"},
+constexpr FamilyField kOwn[] = {
+    {"moe_intermediate_size", "intermediate_size"}, {"head_dim", "head_dim"},
+    {"n_routed_experts", "num_local_experts"},      {"num_experts_per_tok", "num_experts_per_tok"},
+    {"router_jitter", "router_jitter_noise"},       {"aux_loss_alpha", "router_aux_loss_coef"},
 };
+constexpr auto kFields = joined(kDecoderFields, kOwn);
 
 constexpr std::string_view kHarmless[] = {"sliding_window"};  // checked below
 

@@ -1,28 +1,12 @@
 // OLMoE: every layer has experts and no shared one; q and k are normalised over all heads before the rotation.
 
-#include "checkpoint/family.h"
+#include "checkpoint/families/common_fields.h"
 
 namespace moe {
 namespace {
 
-constexpr FamilyField kFields[] = {
-    {"vocab_size", "vocab_size"},
-    {"hidden_size", "hidden_size"},
-    {"num_hidden_layers", "num_hidden_layers"},
-    {"num_attention_heads", "num_attention_heads"},
-    {"num_key_value_heads", "num_key_value_heads"},
-    {"num_experts_per_tok", "num_experts_per_tok"},
-    {"norm_topk_prob", "norm_topk_prob"},
-    {"max_position_embeddings", "max_position_embeddings"},
-    {"tie_word_embeddings", "tie_word_embeddings"},
-    {"rms_norm_eps", "rms_norm_eps"},
-    {"rope_theta", "rope_theta"},
-    {"initializer_range", "initializer_range"},
-    {"aux_loss_alpha", "router_aux_loss_coef"},
-    {"moe_intermediate_size", "intermediate_size"},
-    {"n_routed_experts", "num_experts"},
-    {"n_routed_experts", "num_local_experts"},
-};
+constexpr FamilyField kOwn[] = {{"moe_intermediate_size", "intermediate_size"}};
+constexpr auto kFields = joined(kDecoderFields, kExpertFields, kOwn);
 
 constexpr FixedField kFixed[] = {{"attention_bias", "[false]"}, {"clip_qkv", "[null]"}};
 

@@ -1,36 +1,20 @@
 // Qwen3-MoE: every layer has experts and no shared one; q and k of each head are normalised before the rotation.
 
 #include "base/error.h"
-#include "checkpoint/family.h"
+#include "checkpoint/families/common_fields.h"
 
 namespace moe {
 namespace {
 
-constexpr FamilyField kFields[] = {
-    {"vocab_size", "vocab_size"},
-    {"hidden_size", "hidden_size"},
-    {"num_hidden_layers", "num_hidden_layers"},
-    {"num_attention_heads", "num_attention_heads"},
-    {"num_key_value_heads", "num_key_value_heads"},
-    {"num_experts_per_tok", "num_experts_per_tok"},
-    {"norm_topk_prob", "norm_topk_prob"},
-    {"max_position_embeddings", "max_position_embeddings"},
-    {"tie_word_embeddings", "tie_word_embeddings"},
-    {"rms_norm_eps", "rms_norm_eps"},
-    {"rope_theta", "rope_theta"},
-    {"initializer_range", "initializer_range"},
-    {"aux_loss_alpha", "router_aux_loss_coef"},
+constexpr FamilyField kOwn[] = {
     {"head_dim", "head_dim"},
     {"moe_intermediate_size", "moe_intermediate_size"},
-    {"n_routed_experts", "num_experts"},
-    {"n_routed_experts", "num_local_experts"},  // as transformers 5 writes it
     {"intermediate_size", "intermediate_size"},
 };
+constexpr auto kFields = joined(kDecoderFields, kExpertFields, kOwn);
 
-constexpr FixedField kFixed[] = {{"attention_bias", "[false]"},
-                                 {"decoder_sparse_step", "[1]"},
-                                 {"mlp_only_layers", "[[]]"},
-                                 {"use_sliding_window", "[false]"}};
+constexpr FixedField kOwnFixed[] = {{"attention_bias", "[false]"}};
+constexpr auto kFixed = joined(kOwnFixed, kQwenFixed);
 
 constexpr std::string_view kHarmless[] = {"sliding_window", "max_window_layers", "output_router_logits",
                                           "qkv_bias",       "use_qk_norm",       "shared_expert_intermediate_size"};
