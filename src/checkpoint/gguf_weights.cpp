@@ -24,21 +24,26 @@ std::vector<GgufFile> open_in_proportion(const fs::path& path) {
 GgufWeights::GgufWeights(const fs::path& path) : GgufWeights(open_in_proportion(path)) {}
 
 GgufWeights::GgufWeights(std::vector<GgufFile> files)
-    : WeightSource(gguf_model_config(files)), files_(std::move(files)), pieces_(table().size()) {
+    : FileWeights(gguf_model_config(files)), files_(std::move(files)) {
   const std::vector<GgufName> names = gguf_names(config(), table());
   for (const GgufName& name : names) {
-    const GgufTensor& tensor = find(name);
+    const auto [file, tensor] = find(name);
     for (const GgufPart& part : name.parts) {
-      pieces_[part.parameter].push_back({part.begin, part.begin + part.rows * name.width(), &tensor, part});
+      add(part.parameter, {.begin = part.begin,
+                           .end = part.begin + part.rows * name.width(),
+                           .dtype = tensor->type->dtype,
+                           .file = &file->path(),
+                           .tensor = &tensor->name,
+                           .data = tensor->data,
+                           .width = name.width(),
+                           .rows = part});
     }
   }
-  for (auto& pieces : pieces_) {
-    std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.begin < b.begin; });
-  }
+  sort_pieces();
   refuse_others(names);
 }
 
-const GgufTensor& GgufWeights::find(const GgufName& name) const {
+GgufWeights::Place GgufWeights::find(const GgufName& name) const {
   for (const GgufFile& file : files_) {
     const GgufTensor* const tensor = file.find(name.name);
     if (tensor == nullptr) continue;
@@ -50,7 +55,7 @@ const GgufTensor& GgufWeights::find(const GgufName& name) const {
       fail("{}: {} is {}, a type that this program does not compute with; write the file in another type",
            file.path().string(), name.name, tensor->text());
     }
-    return *tensor;
+    return {&file, tensor};
   }
   fail("{}: the tensor {} [{}] is missing; the metadata asks for it", files_.front().path().string(), name.name,
        fmt::join(name.shape, ", "));
@@ -68,10 +73,6 @@ void GgufWeights::refuse_others(const std::vector<GgufName>& names) const {
   }
 }
 
-DType GgufWeights::stored(size_t parameter, int64_t element) const {
-  return piece_with(pieces_[parameter], element).tensor->type->dtype;
-}
-
 std::vector<StoredTensor> GgufWeights::tensors() const {
   std::vector<StoredTensor> tensors;
   for (const GgufFile& file : files_) {
@@ -82,32 +83,6 @@ std::vector<StoredTensor> GgufWeights::tensors() const {
   }
   return tensors;
 }
-
-/// `row` counts from the piece's begin, in the parameter.
-void GgufWeights::read_row(const Piece& piece, int64_t row, int64_t column, int64_t count, float* values) const {
-  const StorageType& type = *piece.tensor->type;
-  const int64_t width = piece.tensor->shape.back();
-  const int64_t first = column / type.block * type.block, last = column + count;
-  const int64_t in_file = piece.part.row + our_row_to_gguf(piece.part, row);
-  const std::byte* const data = piece.tensor->data + bytes_of(type.dtype, in_file * width + first);
-  if (first == column && last % type.block == 0) return type.to_floats(data, values, count);
-  std::vector<float> blocks(static_cast<size_t>((last - first + type.block - 1) / type.block * type.block));
-  type.to_floats(data, blocks.data(), static_cast<int64_t>(blocks.size()));
-  std::copy_n(blocks.begin() + (column - first), count, values);
-}
-
-void GgufWeights::read(size_t parameter, int64_t begin, int64_t count, float* values) const {
-  for (int64_t at = begin; at < begin + count;) {
-    const Piece& piece = piece_with(pieces_[parameter], at);
-    const int64_t width = piece.tensor->shape.back();
-    const int64_t row = (at - piece.begin) / width, column = (at - piece.begin) % width;
-    const int64_t here = std::min(width - column, begin + count - at);
-    read_row(piece, row, column, here, values + (at - begin));
-    at += here;
-  }
-}
-
-void GgufWeights::read(size_t, int64_t, int64_t, int32_t*) const { MOE_CHECK(!"these models have no tables"); }
 
 void load_weights(const WeightSource& source, const fs::path& path, const std::vector<View>& views, Device& device) {
   const std::string where = path.string();

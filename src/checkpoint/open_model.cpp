@@ -1,5 +1,6 @@
 #include "checkpoint/open_model.h"
 
+#include "checkpoint/file_weights.h"
 #include "checkpoint/gguf_config.h"
 #include "checkpoint/gguf_weights.h"
 #include "checkpoint/hf_config.h"

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "base/file.h"
 #include "checkpoint/weight_source.h"
 
 namespace moe {

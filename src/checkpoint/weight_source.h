@@ -1,11 +1,9 @@
 #pragma once
 /// A model's weights, read slice by slice from files or drawn at random, for `moe convert` and `moe init` to write.
 
-#include <algorithm>
-#include <memory>
+#include <string>
+#include <vector>
 
-#include "base/file.h"
-#include "checkpoint/tensor_files.h"
 #include "model/parameters.h"
 
 namespace moe {
@@ -57,40 +55,6 @@ class WeightSource {
  private:
   ModelConfig config_;
   std::vector<Parameter> table_;
-};
-
-/// The piece of a parameter that holds an element. Pieces have `begin`, are in order and cover the parameter.
-template <class Piece>
-const Piece& piece_with(const std::vector<Piece>& pieces, int64_t element) {
-  const auto after = std::upper_bound(pieces.begin(), pieces.end(), element,
-                                      [](int64_t at, const Piece& piece) { return at < piece.begin; });
-  MOE_CHECK(after != pieces.begin());
-  return *std::prev(after);
-}
-
-/// The weights of a model folder, mapped. The constructor checks config.json and every tensor as load_weights() does.
-/// Several threads may read it.
-class FolderWeights final : public WeightSource {
- public:
-  explicit FolderWeights(const fs::path& folder);
-
-  DType stored(size_t parameter, int64_t element) const override;
-  StoredElement place(size_t parameter, int64_t element) const override;
-  void read(size_t parameter, int64_t begin, int64_t count, float* values) const override;
-  void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const override;
-
-  void check_content() const override;
-  std::vector<StoredTensor> tensors() const override;
-
- private:
-  struct Piece {
-    int64_t begin, end;  ///< elements of the parameter
-    const SafetensorsFile* file;
-    const SafetensorsTensor* tensor;
-    DType dtype;
-  };
-  TensorFiles files_;
-  std::vector<std::vector<Piece>> pieces_;  ///< by parameter, in order
 };
 
 /// The initial values of training (docs/paper.md section 1), with the config's initializer_range. Models with hash

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "checkpoint/gguf_types_of.h"
 #include "checkpoint/slice_writer.h"
 #include "checkpoint/weight_source.h"

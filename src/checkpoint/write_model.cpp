@@ -8,6 +8,7 @@
 #include "checkpoint/hf_names.h"
 #include "checkpoint/hub/hub_model.h"
 #include "formats/json.h"
+#include "formats/safetensors.h"
 
 namespace moe {
 namespace {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 
+#include "base/file.h"
 #include "checkpoint/slice_writer.h"
 #include "checkpoint/weight_source.h"
 
