@@ -8,29 +8,18 @@ read by the package. Exit status 77 (a skip for CTest) where the package is miss
 """
 
 import argparse
-import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import unittest
 from pathlib import Path
 
-SKIP = 77
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from python_packages import use_python_with  # noqa: E402
+
 BLOCKS = ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k")
 TOOL = None
-
-
-def use_python_with_package(venv):
-    """Starts again under the Python that has the package: MOE_TEST_PYTHON, or that of the environment `venv`."""
-    python = os.environ.get("MOE_TEST_PYTHON") or os.path.join(venv or "", "bin", "python")
-    if importlib.util.find_spec("gguf") is not None:
-        return
-    if not os.path.exists(python) or "MOE_COMPARE_CHILD" in os.environ:
-        print("[  SKIPPED ] the Python package gguf is not installed (`make venv` does that)")
-        sys.exit(SKIP)
-    os.execve(python, [python, *sys.argv], {**os.environ, "MOE_COMPARE_CHILD": "1"})
 
 
 def tool(*words):
@@ -201,7 +190,7 @@ if __name__ == "__main__":
     parser.add_argument("--venv")
     known, rest = parser.parse_known_args()
     TOOL = known.tool
-    use_python_with_package(known.venv)
+    use_python_with(["gguf"], known.venv, "`make venv`")
     import gguf
     import numpy as np
 

@@ -1,11 +1,13 @@
 """Finds a Python with the packages llama-cpp-python, gguf and numpy, for the scripts that compare with llama.cpp."""
 
 import argparse
-import importlib.util
 import os
 import sys
+from pathlib import Path
 
-SKIP = 77  # CTest's status of a skipped test
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from python_packages import use_python_with  # noqa: E402
+
 MOE = None  # the program, after start()
 
 
@@ -18,16 +20,5 @@ def start(description):
     parser.add_argument("--venv")
     known, rest = parser.parse_known_args()
     MOE = os.path.abspath(known.moe)
-    use_python_with_packages(known.venv)
+    use_python_with(["llama_cpp", "gguf", "numpy"], known.venv)
     return [sys.argv[0], *rest]
-
-
-def use_python_with_packages(venv):
-    needed = ("llama_cpp", "gguf", "numpy")
-    python = os.environ.get("MOE_TEST_PYTHON") or os.path.join(venv or "", "bin", "python")
-    if all(importlib.util.find_spec(name) for name in needed):
-        return
-    if not os.path.exists(python) or "MOE_COMPARE_CHILD" in os.environ:
-        print("[  SKIPPED ] the Python package llama-cpp-python, gguf or numpy is not installed")
-        sys.exit(SKIP)
-    os.execve(python, [python, *sys.argv], {**os.environ, "MOE_COMPARE_CHILD": "1"})

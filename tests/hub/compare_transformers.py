@@ -9,8 +9,6 @@ status is 77, a skip for CTest. MOE_TEST_PYTHON names a Python that has them.
 """
 
 import argparse
-import importlib.util
-import json
 import os
 import shutil
 import subprocess
@@ -19,23 +17,14 @@ import tempfile
 import unittest
 from pathlib import Path
 
-SKIP = 77
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from python_packages import use_python_with  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 MOE = None
 # Of the logits' root mean square: both programs compute in f32 and add in different orders. Seen: 4e-6.
 TOLERANCE = 2e-5
-
-
-def use_python_with_packages(venv):
-    needed = ("torch", "transformers", "safetensors")
-    python = os.environ.get("MOE_TEST_PYTHON") or os.path.join(venv or "", "bin", "python")
-    if all(importlib.util.find_spec(name) for name in needed):
-        return
-    if not os.path.exists(python) or "MOE_COMPARE_CHILD" in os.environ:
-        print("[  SKIPPED ] the Python package torch, transformers or safetensors is not installed")
-        sys.exit(SKIP)
-    os.execve(python, [python, *sys.argv], {**os.environ, "MOE_COMPARE_CHILD": "1"})
 
 
 def moe(*words):
@@ -171,7 +160,7 @@ def main():
     parser.add_argument("--moe", required=True)
     parser.add_argument("--venv")
     options, rest = parser.parse_known_args()
-    use_python_with_packages(options.venv)
+    use_python_with(["torch", "transformers", "safetensors"], options.venv)
     global MOE, torch, load_file, AutoModelForCausalLM
     MOE = str(Path(options.moe).resolve())
     # Code beside a model is copied to a cache folder; the test's own goes away with it.

@@ -13,7 +13,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from compare_templates import ours, use_python_with_jinja
+from compare_templates import ours, use_python_with
 
 TOGETHER = 40
 BETWEEN = "\x1e"
@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
-    use_python_with_jinja(arguments.venv)
+    use_python_with(["jinja2"], arguments.venv, "`make venv`")
     from render_reference import render
     from snippets import BLOCKS, REFUSED, VARIABLES, expressions, generated
 

@@ -9,9 +9,7 @@ templates are missing.
 """
 
 import argparse
-import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,22 +17,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-SKIP = 77
-
-
-def skip(reason):
-    print(f"[  SKIPPED ] {reason}")
-    sys.exit(SKIP)
-
-
-def use_python_with_jinja(venv):
-    """Starts again under the Python that has jinja2: MOE_TEST_PYTHON, or that of the environment `venv`."""
-    if importlib.util.find_spec("jinja2") is not None:
-        return
-    python = os.environ.get("MOE_TEST_PYTHON") or os.path.join(venv or "", "bin", "python")
-    if not os.path.exists(python) or "MOE_COMPARE_CHILD" in os.environ:
-        skip("the Python package jinja2 is not installed (`make venv` does that)")
-    os.execve(python, [python, *sys.argv], {**os.environ, "MOE_COMPARE_CHILD": "1"})
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from python_packages import skip, use_python_with  # noqa: E402
 
 
 def ours(moe, template, variables, folder, name):
@@ -64,7 +48,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--show", action="store_true", help="print both texts where they differ")
     arguments = parser.parse_args()
-    use_python_with_jinja(arguments.venv)
+    use_python_with(["jinja2"], arguments.venv, "`make venv`")
     from contexts import CONTEXTS, MORE_CONTEXTS, TOKENS
     from render_reference import render
 

@@ -10,30 +10,19 @@ missing.
 """
 
 import argparse
-import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from python_packages import use_python_with  # noqa: E402
+
 import pre_tokenizers
 
-SKIP = 77
 VERSION = "0.23.3"
 BLOCK = 512  # code points of one text
-
-
-def use_python_with_library(venv):
-    """Starts again under the Python that has the library: MOE_TEST_PYTHON, or that of the environment `venv`."""
-    python = os.environ.get("MOE_TEST_PYTHON") or os.path.join(venv or "", "bin", "python")
-    if importlib.util.find_spec("tokenizers") is not None:
-        return
-    if not os.path.exists(python) or "MOE_COMPARE_CHILD" in os.environ:
-        print("[  SKIPPED ] the Python package tokenizers is not installed (`make venv` does that)")
-        sys.exit(SKIP)
-    os.execve(python, [python, *sys.argv], {**os.environ, "MOE_COMPARE_CHILD": "1"})
 
 
 def around(c):
@@ -150,7 +139,7 @@ def main():
     parser.add_argument("--venv", help="Python environment with the library, used where this Python lacks it")
     parser.add_argument("--write")
     arguments = parser.parse_args()
-    use_python_with_library(arguments.venv)
+    use_python_with(["tokenizers"], arguments.venv, "`make venv`")
     if arguments.write:
         return write(arguments.write)
     sys.exit(1 if compare(arguments.moe) else 0)

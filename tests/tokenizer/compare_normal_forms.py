@@ -16,7 +16,7 @@ import tempfile
 import unicodedata
 from pathlib import Path
 
-from compare_code_points import VERSION, moe_encode, tokenizer_json, use_python_with_library
+from compare_code_points import VERSION, moe_encode, tokenizer_json, use_python_with
 
 from pre_tokenizers import QWEN2, split, steps
 
@@ -97,7 +97,7 @@ def main():
     parser.add_argument("--shared")
     parser.add_argument("--venv", help="Python environment with the library, used where this Python lacks it")
     arguments = parser.parse_args()
-    use_python_with_library(arguments.venv)
+    use_python_with(["tokenizers"], arguments.venv, "`make venv`")
     from tokenizers import Tokenizer, __version__
 
     if __version__ != VERSION:

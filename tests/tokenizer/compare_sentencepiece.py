@@ -9,31 +9,17 @@ skip for CTest) where a library or the data is missing.
 """
 
 import argparse
-import importlib.util
 import json
-import os
 import random
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-SKIP = 77
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from python_packages import skip, use_python_with  # noqa: E402
+
 CASES = "llama_cpp_cases/ggml-vocab-llama-spm.gguf"
-
-
-def skip(reason):
-    print(f"[  SKIPPED ] {reason}")
-    sys.exit(SKIP)
-
-
-def use_python_with_libraries(venv):
-    if all(importlib.util.find_spec(name) for name in ("tokenizers", "sentencepiece")):
-        return
-    python = os.environ.get("MOE_TEST_PYTHON") or os.path.join(venv or "", "bin", "python")
-    if not os.path.exists(python) or "MOE_COMPARE_CHILD" in os.environ:
-        skip("the Python packages tokenizers and sentencepiece are not installed (`make venv` does that)")
-    os.execve(python, [python, *sys.argv], {**os.environ, "MOE_COMPARE_CHILD": "1"})
 
 
 def random_texts(count):
@@ -89,7 +75,7 @@ def main():
     parser.add_argument("--shared", required=True, type=Path)
     parser.add_argument("--venv")
     arguments = parser.parse_args()
-    use_python_with_libraries(arguments.venv)
+    use_python_with(["tokenizers", "sentencepiece"], arguments.venv, "`make venv`")
     import sentencepiece
     import tokenizers
 

@@ -10,16 +10,16 @@ data or the program zstd is missing.
 
 import argparse
 import base64
-import importlib.util
 import json
-import os
 import random
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-SKIP = 77
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from python_packages import skip, use_python_with  # noqa: E402
+
 EXPRESSIONS = {
     "gpt-2": r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
     "llama-bpe": r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"""
@@ -29,20 +29,6 @@ EXPRESSIONS = {
         r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?""",
         r"""\p{N}{1,3}""", r""" ?[^\s\p{L}\p{N}]+[\r\n/]*""", r"""\s*[\r\n]+""", r"""\s+(?!\S)""", r"""\s+"""]),
 }
-
-
-def skip(reason):
-    print(f"[  SKIPPED ] {reason}")
-    sys.exit(SKIP)
-
-
-def use_python_with_library(venv):
-    if importlib.util.find_spec("tiktoken"):
-        return
-    python = os.environ.get("MOE_TEST_PYTHON") or os.path.join(venv or "", "bin", "python")
-    if not os.path.exists(python) or "MOE_COMPARE_CHILD" in os.environ:
-        skip("the Python package tiktoken is not installed (`make peers-venv` does that)")
-    os.execve(python, [python, *sys.argv], {**os.environ, "MOE_COMPARE_CHILD": "1"})
 
 
 def unpacked(path):
@@ -78,7 +64,7 @@ def main():
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--venv")
     options = parser.parse_args()
-    use_python_with_library(options.venv)
+    use_python_with(["tiktoken"], options.venv, "`make peers-venv`")
     folder = options.shared / "data/tokenizers/gpt2"
     if not folder.is_dir():
         skip(f"{folder} is missing")

@@ -11,9 +11,7 @@ where the library or the data is missing.
 import argparse
 import ctypes
 import ctypes.util
-import importlib.util
 import json
-import os
 import random
 import subprocess
 import sys
@@ -21,23 +19,10 @@ import tempfile
 import unicodedata
 from pathlib import Path
 
-SKIP = 77
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from python_packages import skip, use_python_with  # noqa: E402
+
 BYTES_ONLY = "øöúÿõ÷ûýÀùÁþü"  # added entries of deepseek-llm that the library decodes as single bytes
-
-
-def skip(reason):
-    print(f"[  SKIPPED ] {reason}")
-    sys.exit(SKIP)
-
-
-def use_python_with_library(venv):
-    """Starts again under the Python that has the library: MOE_TEST_PYTHON, or that of the environment `venv`."""
-    python = os.environ.get("MOE_TEST_PYTHON") or os.path.join(venv or "", "bin", "python")
-    if importlib.util.find_spec("tokenizers") is not None:
-        return
-    if not os.path.exists(python) or "MOE_COMPARE_CHILD" in os.environ:
-        skip("the Python package tokenizers is not installed (`make venv` does that)")
-    os.execve(python, [python, *sys.argv], {**os.environ, "MOE_COMPARE_CHILD": "1"})
 
 
 def decompress(path):
@@ -283,7 +268,7 @@ def main():
     parser.add_argument("--scale", type=int, default=1, help="multiplies the number of random strings")
     parser.add_argument("--venv", help="Python environment with the library, used where this Python lacks it")
     arguments = parser.parse_args()
-    use_python_with_library(arguments.venv)
+    use_python_with(["tokenizers"], arguments.venv, "`make venv`")
     valid_files = sorted(arguments.shared.glob("data/text/*/valid.jsonl"))
     if not valid_files:
         skip(f"no validation texts under {arguments.shared}")
