@@ -30,8 +30,7 @@ struct SameChoices {
 
 struct CheckLimits {
   int64_t tokens = 4096;
-  /// Of activations, of a model's small parameters and of the part of its weights that is in memory. Other tokens are
-  /// left out.
+  /// Of the activations of one pass. Tokens for which they need more are left out.
   int64_t bytes = int64_t{1200} << 20;
 };
 
