@@ -23,8 +23,8 @@ class FileWeights : public WeightSource {
     const fs::path* file;       ///< the derived class keeps it open
     const std::string* tensor;  ///< the name there
     const std::byte* data;      ///< the tensor's first row
-    int64_t width;          ///< of a row
-    GgufPart rows = {};     ///< where the piece's rows are in the tensor; by default they are its rows, in order
+    int64_t width;              ///< of a row
+    GgufPart rows = {};         ///< where the piece's rows are in the tensor; by default they are its rows, in order
 
     /// The tensor's row that holds the piece's row `row`.
     int64_t row_in_file(int64_t row) const { return rows.row + our_row_to_gguf(rows, row); }
