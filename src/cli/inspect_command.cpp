@@ -5,11 +5,12 @@
 #include "base/error.h"
 #include "base/output.h"
 #include "base/units.h"
+#include "checkpoint/exports.h"
 #include "checkpoint/family.h"
 #include "checkpoint/open_model.h"
-#include "checkpoint/write_gguf.h"
 #include "cli/commands.h"
 #include "cli/model_folder.h"
+#include "formats/gguf.h"
 #include "formats/json.h"
 #include "model/cost.h"
 #include "template/chat_template.h"
@@ -59,9 +60,11 @@ std::string template_of(const fs::path& model) {
 }
 
 /// What a model can become, and why not.
-std::string gguf_of(const ModelConfig& config) {
+std::string gguf_of(const fs::path& model, const ModelConfig& config) {
   try {
-    return "architecture " + gguf_architecture(config);
+    // A GGUF file's own tokenizer is copied as it is.
+    const bool own_tokenizer = !is_gguf(model) && has_tokenizer(model);
+    return "architecture " + gguf_export(config, own_tokenizer ? model : fs::path());
   } catch (const Error& error) {
     return error.what();
   }
@@ -107,7 +110,7 @@ Json report_of(const std::string& folder, const WeightSource& weights) {
           {"files", files.size()},
           {"tokenizer", tokenizer.text},
           {"chat_template", template_of(folder)},
-          {"gguf", gguf_of(config)},
+          {"gguf", gguf_of(folder, config)},
           {"uses", uses_of(tokenizer.usable)},
           {"tensors", tensors}};
 }

@@ -191,7 +191,7 @@ void dry_run(const TrainOptions& options, RunConfig run) {
                          .available_bytes = place.device.available_bytes,
                          .product_rate = rate};
   print_text(start_text(before));
-  print_text(fmt::format("{:<12} {}\n", "exports to", exports_text(run.model)));
+  print_text(fmt::format("{:<12} {}\n", "exports to", exports_text(run.model, data.train ? data.train->folder() : "")));
   if (options.verbose) print_text(details_text(run, memory));
   for (const std::string& warning : start_warnings(before)) log_warning("{}", warning);
   try {

@@ -164,6 +164,17 @@ class GgufTest(Models):
         self.assertEqual(encode(back), encode(self.model))
         self.assertEqual(encode(path), encode(self.model))
 
+    def test_inspect_knows_what_a_file_cannot_say_of_a_tokenizer(self):
+        gguf_of = lambda model: json.loads(moe("inspect", model, "--json").stdout)["gguf"]
+        self.assertEqual(gguf_of(self.model), "architecture deepseek")
+        model = self.folder / "model"
+        moe("init", "--config", self.small.run_file, "--out", model)
+        moe("tokenizer", "train", "--vocab-size", 300, "--out", model, self.small.text)
+        refused = moe("convert", model, self.folder / "model.gguf", check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("cannot have this tokenizer", gguf_of(model))
+        self.assertIn(gguf_of(model), refused.stderr)
+
     def test_the_chat_template_goes_along(self):
         model, path, back = self.folder / "model", self.folder / "model.gguf", self.folder / "back"
         shutil.copytree(self.model, model)
