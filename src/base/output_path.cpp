@@ -15,6 +15,13 @@
 namespace moe {
 namespace {
 
+/// Whether the kernel shows its state in this folder. For root, such a folder looks writable.
+bool is_kernels(const fs::path& folder) {
+  std::error_code error;
+  const std::string real = fs::canonical(folder, error).string() + "/";
+  return real.starts_with("/proc/") || real.starts_with("/sys/");
+}
+
 void check_folder_takes_files(const fs::path& folder, const fs::path& path) {
   const fs::path where = folder.empty() ? "." : folder;
   if (!path_exists(where)) {
@@ -24,6 +31,9 @@ void check_folder_takes_files(const fs::path& folder, const fs::path& path) {
   if (::access(where.c_str(), W_OK | X_OK) != 0) {
     fail("cannot create {}: the folder {} is not writable: {}", path.string(), where.string(), std::strerror(errno));
   }
+  if (is_kernels(where))
+    fail("cannot create {}: the folder {} belongs to the system and takes no files; choose another", path.string(),
+         where.string());
   struct statvfs info {};
   if (::statvfs(where.c_str(), &info) == 0 && info.f_blocks > 0 && info.f_bavail == 0) {
     fail("cannot create {}: its disk has no space left; free some or choose another folder", path.string());

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/output.h"
+#include "base/output_path.h"
 #include "base/paths.h"
 #include "base/units.h"
 #include "checkpoint/exports.h"
@@ -17,6 +18,7 @@
 #include "train/length.h"
 #include "train/plan_text.h"
 #include "train/read_run_config.h"
+#include "train/resume.h"
 #include "train/run_keys.h"
 #include "train/settle.h"
 #include "train/start_text.h"
@@ -174,6 +176,23 @@ struct RunData {
   const Dataset* valid_set() const { return valid ? &*valid : nullptr; }
 };
 
+/// What a dry run says of the run's folder.
+struct DryStart {
+  std::optional<int64_t> resumed_step = {};
+  std::string refusal = {};  ///< the sentence with which the run would refuse the folder
+};
+
+DryStart start_of(const TrainOptions& options, const RunConfig& run, const Dataset* train) {
+  try {
+    const auto found = search_start(run.run_dir, options.resume).found;
+    if (!found) return {};
+    if (train != nullptr) check_same_run(*found, run, *train, allowed_changes(options));
+    return {.resumed_step = found->state.step};
+  } catch (const Error& error) {
+    return {.refusal = error.what()};
+  }
+}
+
 void dry_run(const TrainOptions& options, RunConfig run) {
   Compute compute = make_compute(options.device);
   const Place place = place_of(*compute.device);
@@ -183,17 +202,22 @@ void dry_run(const TrainOptions& options, RunConfig run) {
   const RunMemory memory = plan_run(run, facts, place);
   const double rate = measured_rate(compute, run.step.dtype);
   if (run.schedule.hours > 0) run = with_estimated_steps(options, run, memory.step, rate);
+  const DryStart start = start_of(options, run, data.train_set());
   const BeforeRun before{.run = run,
                          .memory = memory,
                          .train = data.train_set(),
                          .valid = data.valid_set(),
                          .device = device_name(compute),
                          .available_bytes = place.device.available_bytes,
-                         .product_rate = rate};
+                         .product_rate = rate,
+                         .resumed_step = start.resumed_step,
+                         .part_epochs = data.train ? part_epochs(run, *data.train) : std::vector<double>(),
+                         .held = !start.refusal.empty()};
   print_text(start_text(before));
   print_text(fmt::format("{:<12} {}\n", "exports to", exports_text(run.model, data.train ? data.train->folder() : "")));
   if (options.verbose) print_text(details_text(run, memory));
   for (const std::string& warning : start_warnings(before)) log_warning("{}", warning);
+  if (!start.refusal.empty()) log_warning("the run would not start: {}", start.refusal);
   try {
     refuse_if_too_large(run, facts, memory, place);
   } catch (const Error& error) {
@@ -204,6 +228,7 @@ void dry_run(const TrainOptions& options, RunConfig run) {
 int train(const TrainOptions& options) {
   RunConfig run = read_run(options);
   run.step.logits_per_chunk = logits_per_chunk(device_kind(options.device), run.model.vocab_size);
+  check_output_folder(run.run_dir);
   if (options.dry_run) {
     dry_run(options, std::move(run));
     return 0;
@@ -236,7 +261,8 @@ int train(const TrainOptions& options) {
                          .device = device_name(compute),
                          .available_bytes = place.device.available_bytes,
                          .product_rate = product_rate,
-                         .resumed_step = trainer.steps_done() > 0 ? std::optional(trainer.steps_done()) : std::nullopt};
+                         .resumed_step = trainer.steps_done() > 0 ? std::optional(trainer.steps_done()) : std::nullopt,
+                         .part_epochs = part_epochs(run, train_data)};
   std::string text = start_text(before);
   if (options.verbose) text += details_text(run, memory);
   text.pop_back();  // the last line's end

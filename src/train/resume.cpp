@@ -82,6 +82,21 @@ std::vector<KeyDifference> differences(const FoundCheckpoint& checkpoint, const 
 
 }  // namespace
 
+CheckpointSearch search_start(const fs::path& run_dir, bool resume) {
+  const std::string held = held_in(run_dir);
+  if (!resume) {
+    if (held.empty()) return {};
+    fail("{} already holds a run ({}); continue it with --resume, or choose another folder with --set run.dir=...",
+         run_dir.string(), held);
+  }
+  CheckpointSearch search = find_checkpoint(run_dir);
+  if (!search.found && !held.empty() && held != "run.toml") {
+    fail("{} has {} but no run.toml, so it is no run that can be resumed; choose another folder with --set run.dir=...",
+         run_dir.string(), held);
+  }
+  return search;
+}
+
 std::vector<KeyDifference> changed_keys(const FoundCheckpoint& checkpoint, const RunConfig& run) {
   auto changes = differences(checkpoint, run);
   // A key that a change of another key leaves without effect is no change of its own.

@@ -16,6 +16,10 @@ struct StartOptions {
   std::vector<std::string> allowed = {};
 };
 
+/// The checkpoint that a run with this folder begins from; none: at step 0. Throws an Error if the folder holds a run
+/// and none is resumed, or if what it holds cannot be resumed. Only reads.
+CheckpointSearch search_start(const fs::path& run_dir, bool resume);
+
 /// The keys in effect that differ and that change the mathematics, the schedule or the data (not data.train, whose
 /// content counts and not its name). The checkpoint's run.toml is read like a run file of today, so a key that it lacks
 /// has its default. A key that `run`'s other settings leave without effect is not among them.

@@ -17,6 +17,7 @@
 namespace moe {
 namespace {
 
+constexpr const char *kLog = "log.jsonl", *kEvaluations = "eval.jsonl";
 constexpr std::string_view kStepPrefix = "step-";
 /// Suffixes of folders that are being written, and of those that are being removed.
 constexpr std::string_view kWriting = ".tmp", kRemoving = ".removed";
@@ -116,6 +117,19 @@ CheckpointSearch find_checkpoint(const fs::path& run) {
        run.string(), all);
 }
 
+std::string held_in(const fs::path& run) {
+  std::error_code ignored;
+  if (!fs::is_directory(run, ignored)) return "";
+  for (const char* name : {"run.toml", "latest"}) {
+    if (fs::exists(fs::symlink_status(run / name, ignored))) return name;
+  }
+  for (const char* log : {kLog, kEvaluations}) {  // a start that failed leaves empty ones
+    if (fs::exists(run / log, ignored) && fs::file_size(run / log, ignored) != 0) return log;
+  }
+  const std::vector<int64_t> steps = steps_in(run);
+  return steps.empty() ? "" : folder_of(run, steps.back()).filename().string();
+}
+
 RunFolder::RunFolder(const fs::path& path) : path_(path) {
   make_folder(path_);
   const fs::path lock = path_ / "lock";
@@ -143,19 +157,11 @@ void RunFolder::sweep() {
   }
 }
 
-fs::path RunFolder::checkpoint(int64_t step) const { return folder_of(path_, step); }
+fs::path RunFolder::log() const { return path_ / kLog; }
 
-std::string RunFolder::holds() const {
-  std::error_code ignored;
-  for (const char* name : {"run.toml", "latest"}) {
-    if (fs::exists(fs::symlink_status(path_ / name, ignored))) return name;
-  }
-  for (const fs::path& log : {log(), evaluations()}) {  // a start that failed leaves empty ones
-    if (fs::exists(log, ignored) && fs::file_size(log, ignored) != 0) return log.filename().string();
-  }
-  const std::vector<int64_t> steps = steps_in(path_);
-  return steps.empty() ? "" : folder_of(path_, steps.back()).filename().string();
-}
+fs::path RunFolder::evaluations() const { return path_ / kEvaluations; }
+
+fs::path RunFolder::checkpoint(int64_t step) const { return folder_of(path_, step); }
 
 void RunFolder::settle(const CheckpointSearch& search) {
   for (const auto& [folder, damage] : search.damaged) {

@@ -33,6 +33,11 @@ struct CheckpointSearch {
 /// there is, it counts as a checkpoint. Throws an Error if there are checkpoints and all of them are damaged.
 CheckpointSearch find_checkpoint(const fs::path& run);
 
+/// The name of a file that an earlier run, or somebody else, has left in the folder `run` and that a new run would
+/// replace: settings, a log that is not empty, a checkpoint. Empty if there is none, or no folder. Only reads, and
+/// needs no lock.
+std::string held_in(const fs::path& run);
+
 /// Use it on one thread at a time.
 class RunFolder {
  public:
@@ -44,12 +49,9 @@ class RunFolder {
   RunFolder& operator=(const RunFolder&) = delete;
 
   const fs::path& path() const { return path_; }
-  fs::path log() const { return path_ / "log.jsonl"; }
-  fs::path evaluations() const { return path_ / "eval.jsonl"; }
+  fs::path log() const;
+  fs::path evaluations() const;
   fs::path checkpoint(int64_t step) const;
-  /// The name of a file that an earlier run, or somebody else, has left here and that a new run would replace:
-  /// settings, a log that is not empty, a checkpoint. Empty if there is none.
-  std::string holds() const;
 
   /// Makes the result of find_checkpoint() the newest checkpoint. Renames damaged ones to step-N.damaged. A copy with
   /// the name `latest` becomes step-N, or is removed if step-N exists. `latest` is then a link to it.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/units.h"
+#include "data/batch_source.h"
 #include "model/cost.h"
 #include "train/amounts.h"
 #include "train/freeze.h"
@@ -60,7 +61,13 @@ std::string data_text(const BeforeRun& before) {
 }
 
 std::string epochs_text(const BeforeRun& before) {
-  return before.train == nullptr ? "unknown" : fmt::format("about {:.2f} over the dataset", epochs(before));
+  if (before.train == nullptr) return "unknown";
+  if (before.part_epochs.empty()) return fmt::format("about {:.2f} over the dataset", epochs(before));
+  std::vector<std::string> parts;
+  for (size_t part = 0; part < before.part_epochs.size(); ++part) {
+    parts.push_back(fmt::format("{:.2f} over {}", before.part_epochs[part], before.train->folders()[part].string()));
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
 }
 
 std::string time_text(const BeforeRun& before) {
@@ -106,13 +113,27 @@ int64_t checkpoint_bytes(const ModelConfig& config, const StepConfig& step) {
   return bytes;
 }
 
+std::vector<double> part_epochs(const RunConfig& run, const Dataset& train) {
+  std::vector<double> epochs;
+  if (train.parts().size() < 2) return epochs;
+  const BatchSource source(train, {.sequence_length = run.data.sequence_length,
+                                   .rows_per_step = run.data.rows_per_step,
+                                   .seed = run.seed,
+                                   .parts = train.parts()});
+  for (size_t part = 0; part < train.parts().size(); ++part) {
+    epochs.push_back(source.epochs(part, run.schedule.steps));
+  }
+  return epochs;
+}
+
 std::string start_text(const BeforeRun& before) {
   const RunConfig& run = before.run;
   const ParameterCounts counts(run.model);
   std::string text;
   const auto line = [&](const char* word, const std::string& what) { text += fmt::format("{:<12} {}\n", word, what); };
-  line("run", before.resumed_step ? fmt::format("{}, resumed at step {}", run.run_dir, *before.resumed_step)
-                                  : fmt::format("{}, new", run.run_dir));
+  line("run", before.resumed_step
+                  ? fmt::format("{}, resumed at step {}", run.run_dir, *before.resumed_step)
+                  : fmt::format("{}, {}", run.run_dir, before.held ? "which holds a run already" : "new"));
   line("device", fmt::format("{}; weights in {}", before.device, name(run.step.dtype)));
   const int64_t frozen = frozen_elements(training_table(run.model, run.step.freeze));
   line("model", fmt::format("{} parameters{}, {} used per token; {}", count_text(counts.stored()),
@@ -139,12 +160,17 @@ std::string start_text(const BeforeRun& before) {
 
 std::vector<std::string> start_warnings(const BeforeRun& before) {
   std::vector<std::string> warnings;
-  if (const double count = epochs(before); count > kManyEpochs) {
+  const auto warn_of_many = [&](double count, const std::string& dataset, const char* advice) {
+    if (count <= kManyEpochs) return;
     warnings.push_back(
-        fmt::format("the run goes over the dataset {:.1f} times; beyond about {:.0f} times a model learns little from "
-                    "the same text "
-                    "again: use more text or fewer steps",
-                    count, kManyEpochs));
+        fmt::format("the run goes over {} {:.1f} times; beyond about {:.0f} times a model learns little from the same "
+                    "text again: {}",
+                    dataset, count, kManyEpochs, advice));
+  };
+  if (before.part_epochs.empty()) warn_of_many(epochs(before), "the dataset", "use more text or fewer steps");
+  for (size_t part = 0; part < before.part_epochs.size(); ++part) {
+    warn_of_many(before.part_epochs[part], before.train->folders()[part].string(),
+                 "use more text, a smaller weight or fewer steps");
   }
   const int64_t needed = checkpoints_at_once(before.run) * checkpoint_bytes(before.run.model, before.run.step);
   if (const auto room = free_bytes(before.run.run_dir); room && *room < needed) {

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "train/run_memory.h"
 #include "train/start_checks.h"
@@ -18,13 +19,18 @@ struct BeforeRun {
   int64_t available_bytes = 0;               ///< of memory
   double product_rate = 0;                   ///< FLOP/s of one product, measured on the device
   std::optional<int64_t> resumed_step = {};  ///< nothing: a new run
+  std::vector<double> part_epochs = {};      ///< passes over each of several datasets
+  bool held = false;                         ///< a dry run only: the folder holds another run already
 };
+
+/// How often the run passes over each of several datasets; empty for a single one.
+std::vector<double> part_epochs(const RunConfig& run, const Dataset& train);
 
 /// Twelve lines, each beginning with a word: run, device, model, data, steps, epochs, schedule, losses, compute, time,
 /// memory, checkpoints. The time is an estimate, and the line says so.
 std::string start_text(const BeforeRun& before);
 
-/// Warnings: more than four epochs, a disk without room for the checkpoints. One sentence each.
+/// Warnings: more than four epochs of a dataset, a disk without room for the checkpoints. One sentence each.
 std::vector<std::string> start_warnings(const BeforeRun& before);
 
 /// Seconds per step, estimated from the rate of one product.

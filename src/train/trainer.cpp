@@ -98,21 +98,7 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
 }
 
 CheckpointSearch Trainer::searched(const StartOptions& options) {
-  if (!options.resume) {
-    const std::string held = folder_.holds();
-    if (held.empty()) return {};
-    fail("{} already holds a run ({}); continue it with --resume, or choose another folder with --set run.dir=...",
-         folder_.path().string(), held);
-  }
-  CheckpointSearch search = find_checkpoint(folder_.path());
-  if (!search.found && !path_exists(folder_.path() / "run.toml")) {
-    if (const std::string held = folder_.holds(); !held.empty()) {
-      fail(
-          "{} has {} but no run.toml, so it is no run that can be resumed; choose another folder with --set "
-          "run.dir=...",
-          folder_.path().string(), held);
-    }
-  }
+  CheckpointSearch search = search_start(folder_.path(), options.resume);
   if (search.found) changes_ = check_same_run(*search.found, run_, data_.train, options.allowed);
   return search;
 }
@@ -291,10 +277,6 @@ int Trainer::stopped(int64_t step) {
 
 // `step` is always the last complete one.
 void Trainer::run_steps(int64_t& step) {
-  for (size_t part = 0; part < data_.train.parts().size(); ++part) {
-    log_info("{}: {:.2f} epochs in {}", data_.train.folders()[part].string(), source_.epochs(part, run_.schedule.steps),
-             counted(run_.schedule.steps, "step"));
-  }
   const int64_t last = run_.schedule.steps;
   ProgressLine progress(done_ + 1, last);
   tried_at_ = steady_seconds();

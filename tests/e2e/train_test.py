@@ -229,6 +229,32 @@ class TrainTest(unittest.TestCase):
         self.assertRegex(hashed[-1], r"as MoeForCausalLM .*; not llama.cpp: .* routing is \"hash\", expected \"topk\"")
         self.assertFalse((self.base / "never").exists())
 
+    def test_a_dry_run_says_what_the_run_would_do_with_its_folder(self):
+        file = self.base / "a-file"
+        file.write_text("mine")
+        for folder in (file, file / "below", "/dev/null", "/proc/run"):
+            refusal = self.train(folder, "--dry-run", check=False)
+            self.assert_refused(refusal, 1, "cannot")
+            self.assertEqual(refusal.stdout, "")
+            self.assertEqual(refusal.stderr, self.train(folder, check=False).stderr)
+        plan = self.train(self.straight, "--dry-run")
+        self.assertRegex(plan.stdout, r"^run +.*, which holds a run already")
+        self.assertIn("warning: the run would not start: ", plan.stderr)
+        self.assertIn(self.train(self.straight, check=False).stderr.split("error: ")[1], plan.stderr)
+        resumed = self.train(self.straight, "--dry-run", "--resume")
+        self.assertRegex(resumed.stdout, r"^run +.*, resumed at step [1-9]")
+
+    def test_each_dataset_of_a_mixture_has_its_epochs(self):
+        data = self.base / "dataset"
+        (self.base / "copy").symlink_to(data)
+        mixture = f'data.train=[{{path="{data}",weight=0.01}},{{path="{self.base / "copy"}",weight=0.99}}]'
+        plan = self.train(self.base / "never", "--dry-run", "--set", mixture, "--set", "train.steps=100000")
+        line = next(line for line in plan.stdout.splitlines() if line.startswith("epochs"))
+        seen = re.fullmatch(rf"epochs +([0-9.]+) over {data}, ([0-9.]+) over {self.base / 'copy'}", line)
+        self.assertIsNotNone(seen, line)
+        self.assertAlmostEqual(float(seen[2]) / float(seen[1]), 99, delta=2)
+        self.assertIn(f"warning: the run goes over {self.base / 'copy'} ", plan.stderr)
+
     def test_more_than_four_epochs_are_a_warning(self):
         often = ["--dry-run", "--set", "train.steps=100000"]
         self.assertIn("warning: the run goes over the dataset", moe(*self.arguments(self.base / "never", *often)).stderr)
