@@ -5,6 +5,8 @@
 #include <type_traits>
 
 #include "base/error.h"
+#include "base/printable.h"
+#include "base/utf8.h"
 #include "formats/toml_scalar.h"
 #include "formats/weighted_paths.h"
 
@@ -126,6 +128,10 @@ void Settings::set(std::string_view assignment) {
   const std::string key = equals == std::string_view::npos ? "" : trimmed(assignment.substr(0, equals));
   if (key.empty()) fail_usage("--set {}: expected KEY=VALUE, for instance --set train.steps=100", assignment);
   const std::string text = trimmed(assignment.substr(equals + 1));
+  if (valid_utf8(assignment) != assignment) {
+    fail_usage("--set {}: the value of {} is {}, which is not UTF-8; choose a name in UTF-8", printable(assignment),
+               printable(key), printable(text));
+  }
   Entry entry{.value = text, .raw = text, .where = fmt::format("--set {}", assignment), .order = next_order_++};
   if (auto value = parse_toml_value(text, entry.where)) entry.value = std::move(*value);
   entries_[key] = std::move(entry);
@@ -213,6 +219,9 @@ void Settings::refuse(std::string_view key, std::string_view expected) const {
 void Settings::take_as_paths(std::string_view key) {
   const auto found = entries_.find(std::string(key));
   if (found == entries_.end()) return;
+  if (const auto* empty = std::get_if<std::vector<int64_t>>(&found->second.value); empty != nullptr && empty->empty()) {
+    fail_usage("{}: the list in {} is empty, expected at least one path", found->second.where, key);
+  }
   const auto* list = std::get_if<std::vector<std::string>>(&found->second.value);
   if (list == nullptr || list->empty()) return;
   std::vector<WeightedPath> paths;

@@ -1,5 +1,6 @@
 #include "formats/toml_value.h"
 
+#include <algorithm>
 #include <optional>
 #include <sstream>
 #include <type_traits>
@@ -64,6 +65,9 @@ SettingValue setting_value(const toml::node& node, const std::string& where, con
   if (auto items = items_of<double>(*list)) return *items;
   if (auto items = items_of<bool>(*list)) return *items;
   if (auto items = items_of<std::string>(*list)) return *items;
+  if (std::any_of(list->begin(), list->end(), [](const toml::node& item) { return item.is_array(); })) {
+    fail_usage("{}: the list in {} has a list in it, which no key takes", where, key);
+  }
   if (list->is_homogeneous<toml::table>()) {
     std::ostringstream text;
     text << toml::toml_formatter(*list, toml::format_flags::none);

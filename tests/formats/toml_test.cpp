@@ -206,6 +206,15 @@ TEST(Settings, SyntaxErrorsNameFileAndLine) {
             "r.toml:1: when is a date or time, which no key takes");
   EXPECT_EQ(usage_error_of([] { Settings::parse("a = [1, \"b\"]\n", "r.toml"); }),
             "r.toml:1: the list in a mixes types, expected only integers, only numbers, only booleans or only strings");
+  EXPECT_EQ(usage_error_of([] { Settings::parse("a = [[\"b\"]]\n", "r.toml"); }),
+            "r.toml:1: the list in a has a list in it, which no key takes");
+  EXPECT_EQ(usage_error_of([] {
+              Settings empty = Settings::parse("a = []\n", "r.toml");
+              empty.take_as_paths("a");
+            }),
+            "r.toml:1: the list in a is empty, expected at least one path");
+  EXPECT_EQ(usage_error_of([] { Settings().set("run.dir=x\xff"); }),
+            "--set run.dir=x\uFFFD: the value of run.dir is x\uFFFD, which is not UTF-8; choose a name in UTF-8");
   EXPECT_EQ(usage_error_of([] {
               Settings::parse("\"a.b\" = 1\n[a]\nb = 2\n", "r.toml").get<int64_t>("a.b", 0);
             }).substr(0, 7),
