@@ -10,4 +10,8 @@ namespace moe {
 /// cannot break a line, move the cursor of a terminal or colour it. The control characters in `kept` stay.
 std::string printable(std::string_view text, std::string_view kept = {});
 
+/// The text with the middle of every line above 10,000 bytes left out, and its size said instead. For errors that quote
+/// a word of any length.
+std::string shortened(std::string_view text);
+
 }  // namespace moe

@@ -61,6 +61,12 @@ RunConfig take_run_file(const CLI::App& command, BenchFlags& flags) {
   return run;
 }
 
+void check_top_k(const ModelConfig& model) {
+  if (model.n_routed_experts == 0 || model.num_experts_per_tok <= model.n_routed_experts) return;
+  fail_usage("--top-k {}: there are {} routed experts (--experts), expected 1 to {}", model.num_experts_per_tok,
+             model.n_routed_experts, model.n_routed_experts);
+}
+
 void run_step(const CLI::App& command, StepFlags flags) {
   if (!flags.config.empty()) {
     const RunConfig run = take_run_file(command, flags);
@@ -69,11 +75,13 @@ void run_step(const CLI::App& command, StepFlags flags) {
     if (command.count("--rows") == 0) flags.rows = 0;
     flags.run_file = run;
   }
+  check_top_k(flags.model);
   bench_step(std::move(flags));
 }
 
 void run_layer(const CLI::App& command, LayerFlags flags) {
   if (!flags.config.empty()) take_run_file(command, flags);
+  check_top_k(flags.model);
   if (!flags.model.routing_row().score_settings) {
     fail_usage("{}: model.routing is {}, expected topk: the layer is measured by itself, without a model around it",
                flags.config, name(flags.model.routing));
@@ -149,6 +157,7 @@ void add_tokenizer(CLI::App& parent) {
   add_threads_option(*command, flags->threads, "threads to measure besides one thread; 0: one per processor");
   add_repeats(*command, flags->repeats, "encode so many times and take the best");
   command->add_flag("--json", flags->json, "print JSON");
+  add_document_options(*command, flags->sources);
   command->add_option("FILE", flags->files, "files with text, as for `moe tokenizer train`")
       ->required()
       ->type_name("FILE...");

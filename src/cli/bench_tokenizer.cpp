@@ -11,8 +11,9 @@ namespace moe {
 namespace {
 
 Json encoding_json(const TokenizerBenchFlags& flags, ThreadPool& pool) {
-  const EncodingTimes times =
-      measure_encoding(flags.tokenizer, flags.files, static_cast<size_t>(flags.mib) << 20, flags.repeats, pool);
+  SkippedDocuments skipped(flags.sources);
+  const EncodingTimes times = measure_encoding(flags.tokenizer, flags.files, static_cast<size_t>(flags.mib) << 20,
+                                               flags.repeats, skipped.read_options(), pool);
   const auto rate = [&](double seconds) { return 1e-6 * static_cast<double>(times.bytes) / seconds; };
   return {{"documents", times.documents},
           {"bytes", times.bytes},
@@ -23,7 +24,8 @@ Json encoding_json(const TokenizerBenchFlags& flags, ThreadPool& pool) {
 }
 
 Json training_json(const TokenizerBenchFlags& flags, ThreadPool& pool) {
-  const VocabularyTimes times = measure_vocabulary(flags.files, flags.vocab_size, pool);
+  SkippedDocuments skipped(flags.sources);
+  const VocabularyTimes times = measure_vocabulary(flags.files, flags.vocab_size, skipped.read_options(), pool);
   return {{"bytes", times.bytes},
           {"different_words", times.different_words},
           {"tokens", times.tokens},

@@ -5,12 +5,14 @@
 #include <vector>
 
 #include "cli/device_option.h"
+#include "cli/text_sources.h"
 
 namespace moe {
 
 struct TokenizerBenchFlags {
   std::string tokenizer;           ///< "": measures only training
   std::vector<std::string> files;  ///< files, read as by `moe tokenizer train`
+  TextSourceOptions sources;       ///< how they are read; without files of its own
   int64_t mib = 64;                ///< text to encode; each file gives its share
   int32_t vocab_size = 0;          ///< size of a vocabulary to train on all of the text; 0: none
   int threads = 0;                 ///< 0: one per processor

@@ -36,7 +36,7 @@ void say_left_out(const std::string& what, const SourceFiles& found) {
   for (const auto& [ending, count] : found.left_out) {
     list += fmt::format("{}{} {}", list.empty() ? "" : ", ", count, ending);
   }
-  log_warning("{}: files of other kinds are ignored: {}", what, list);
+  log_warning("{}: hidden files and files of other kinds are ignored: {}", what, list);
 }
 
 void add_sources_of(const std::string& what, const std::string& domain, std::vector<TextSource>& sources) {
@@ -71,13 +71,17 @@ void warn_of_repeated_files(const std::vector<TextSource>& sources) {
 
 }  // namespace
 
-void add_text_options(CLI::App& command, TextSourceOptions& options) {
+void add_document_options(CLI::App& command, TextSourceOptions& options) {
   command.add_option("--field", options.field, "the field of a JSON object that holds the text")
       ->capture_default_str()
       ->type_name("NAME");
   command.add_option("--on-error", options.on_error, "what to do with a document that cannot be read")
       ->check(CLI::IsMember({"stop", "skip"}))
       ->capture_default_str();
+}
+
+void add_text_options(CLI::App& command, TextSourceOptions& options) {
+  add_document_options(command, options);
   command.add_option("FILE", options.files, "files, folders or patterns of text, or - (see below)")->type_name("");
 }
 
@@ -97,7 +101,10 @@ std::vector<TextSource> text_sources(const TextSourceOptions& options) {
       fail_usage("--domain {}: expected NAME=FILE, for instance --domain code=sources.jsonl", text);
     }
     const std::string name = text.substr(0, equals);
-    if (printable(name) != valid_utf8(name)) {
+    if (valid_utf8(name) != name) {
+      fail_usage("--domain {}: the name is not UTF-8, expected a name in UTF-8", printable(text));
+    }
+    if (printable(name) != name) {
       fail_usage("--domain {:?}: the name has a control character, such as a line end; choose another name", name);
     }
     add_sources_of(text.substr(equals + 1), name, sources);
@@ -119,7 +126,7 @@ ReadOptions SkippedDocuments::read_options() {
   if (!skip_) return options;
   options.on_bad_document = [this](const std::string& error) {
     ++count_;
-    if (errors_.size() < kMostListed) errors_.push_back(error);
+    if (errors_.size() < kMostListed) errors_.push_back(shortened(error));
   };
   return options;
 }

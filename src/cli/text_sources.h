@@ -21,9 +21,11 @@ struct TextSourceOptions {
 /// The part about text files in the help of a command that reads text.
 extern const char* const kTextSourcesHelp;
 
-/// Declares `FILE...`, --field and --on-error.
+/// Declares --field and --on-error.
+void add_document_options(CLI::App& command, TextSourceOptions& options);
+/// The same with `FILE...`.
 void add_text_options(CLI::App& command, TextSourceOptions& options);
-/// The same with --domain.
+/// The same with --domain, too.
 void add_text_source_options(CLI::App& command, TextSourceOptions& options);
 
 /// The files with their domains, first those without a label, in the given order. There is at least one; all exist and

@@ -25,13 +25,14 @@ constexpr const char* kHelp =
     R"(Encodes text with several tokenizers. Prints the bytes of text per token, for each domain (a file's name)
 and for all text. With more bytes per token, a model reads fewer tokens for the same text. A folder with the
 files of a tokenizer is a tokenizer, and so are the folder of a run, a GGUF file, a .model file, and a .json file
-that begins with "{". Any other argument is text, as `moe data` reads it: a file, a folder or a pattern in quotes.
+that begins with "{". Any other argument is text, as `moe data` reads it: a file, a folder or a pattern in quotes (--field, --on-error).
 
 Example:
   moe tokenizer compare runs/tokenizer gpt2/ books.txt code.jsonl.zst)";
 
 struct Flags {
   std::vector<std::string> arguments;
+  TextSourceOptions sources;  // without its files
   bool json = false;
 };
 
@@ -67,9 +68,12 @@ struct Row {
   }
 };
 
-void count_file(const fs::path& file, const std::vector<Tokenizer>& tokenizers, Row& row, Row& all) {
+void count_file(const fs::path& file, const std::vector<Tokenizer>& tokenizers, const ReadOptions& options, Row& row,
+                Row& all) {
   std::vector<int32_t> ids;
-  for_each_document(file, [&](std::string_view text, uint64_t) {
+  bool empty = true;
+  const auto count = [&](std::string_view text, uint64_t) {
+    empty = false;
     row.bytes += text.size();
     all.bytes += text.size();
     for (size_t i = 0; i < tokenizers.size(); ++i) {
@@ -78,7 +82,9 @@ void count_file(const fs::path& file, const std::vector<Tokenizer>& tokenizers, 
       row.tokens[i] += ids.size();
       all.tokens[i] += ids.size();
     }
-  });
+  };
+  for_each_document(file, count, options);
+  if (empty) log_warning("{} holds no document", file.string());
 }
 
 void print_table(const std::vector<std::string>& names, const std::vector<Tokenizer>& tokenizers,
@@ -105,7 +111,7 @@ void compare(const Flags& flags) {
   for (const std::string& argument : flags.arguments) (names_tokenizer(argument) ? names : files).push_back(argument);
   if (names.empty()) fail_usage("no tokenizer is named: give a folder with tokenizer.json, or a file of that kind");
   if (files.empty()) fail_usage("no text is named: give .txt or .jsonl files after the tokenizers");
-  TextSourceOptions options;
+  TextSourceOptions options = flags.sources;
   options.files = files;
   const std::vector<TextSource> sources = text_sources(options);
   std::vector<Tokenizer> tokenizers;
@@ -117,13 +123,15 @@ void compare(const Flags& flags) {
   };
   std::vector<Row> rows;
   Row all = empty_row("all");
+  SkippedDocuments skipped(options);
   for (const TextSource& source : sources) {
     show_status(fmt::format("encoding {}", source.file.string()));
     auto row = std::find_if(rows.begin(), rows.end(), [&](const Row& each) { return each.domain == source.domain; });
     if (row == rows.end()) row = rows.insert(rows.end(), empty_row(source.domain));
-    count_file(source.file, tokenizers, *row, all);
+    count_file(source.file, tokenizers, skipped.read_options(), *row, all);
   }
   clear_status();
+  skipped.report();
   if (rows.size() > 1) rows.push_back(all);
   if (!flags.json) return print_table(names, tokenizers, rows);
   Json json = {{"tokenizers", Json::array()}, {"domains", Json::array()}};
@@ -146,6 +154,7 @@ void add_tokenizer_compare_command(CLI::App& parent) {
   CLI::App* command = parent.add_subcommand("compare", "Bytes per token of several tokenizers, by domain");
   command->footer(kHelp);
   command->add_flag("--json", flags->json, "one JSON object");
+  add_document_options(*command, flags->sources);
   command->add_option("ARG", flags->arguments, "tokenizers, and the files with text")
       ->required()
       ->type_name("TOKENIZER... FILE...");

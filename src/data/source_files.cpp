@@ -28,16 +28,18 @@ void refuse_no_file(const fs::path& path) {
 
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
 
-/// Calls `function` for every file below a folder. A folder that links lead to again is entered once.
+/// Calls `function` for every file below a folder, and counts what is hidden. A folder that links lead to again is
+/// entered once.
 template <class Function>
-void for_each_file(const fs::path& folder, std::set<fs::path>& entered, const Function& function) {
+void for_each_file(const fs::path& folder, std::set<fs::path>& entered, int64_t& hidden, const Function& function) {
   std::error_code error;
   const fs::path real = fs::canonical(folder, error);
   if (error || !entered.insert(real).second) return;
   for (const fs::path& path : folder_entries(folder)) {
-    if (is_hidden(path)) continue;
-    if (is_folder(path)) {
-      for_each_file(path, entered, function);
+    if (is_hidden(path)) {
+      ++hidden;
+    } else if (is_folder(path)) {
+      for_each_file(path, entered, hidden, function);
     } else {
       function(path);
     }
@@ -53,7 +55,8 @@ std::string name_of_folder(const fs::path& folder) {
 SourceFiles files_of_folder(const fs::path& folder) {
   SourceFiles found{.domain = name_of_folder(folder)};
   std::set<fs::path> entered;
-  for_each_file(folder, entered, [&](const fs::path& path) {
+  int64_t hidden = 0;
+  for_each_file(folder, entered, hidden, [&](const fs::path& path) {
     if (path.extension() == ".parquet") check_document_file(path);
     if (format_of(path) == DocumentFormat::unknown) {
       ++found.left_out[path.has_extension() ? path.extension().string() : "without ending"];
@@ -62,6 +65,7 @@ SourceFiles files_of_folder(const fs::path& folder) {
       found.files.push_back(path);
     }
   });
+  if (hidden > 0) found.left_out["hidden (their names begin with a dot)"] = hidden;
   std::sort(found.files.begin(), found.files.end());
   if (found.files.empty()) {
     fail_usage("{} holds no file that can be read, expected .jsonl, .json, .txt, .md or programs' sources",

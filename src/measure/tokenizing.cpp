@@ -4,7 +4,8 @@
 #include <numeric>
 
 #include "base/clock.h"
-#include "data/reader.h"
+#include "base/error.h"
+#include "base/log.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/trainer.h"
 
@@ -17,15 +18,19 @@ struct Text {
 };
 
 /// Reads documents of all files, up to about `limit` bytes: every n-th document, so that each file gives its share.
-Text read_text(const std::vector<std::string>& files, size_t limit) {
+Text read_text(const std::vector<std::string>& files, size_t limit, const ReadOptions& read) {
   Text all;
   for (const std::string& file : files) {
     check_document_file(file);
-    for_each_document(file, [&](std::string_view text, uint64_t) {
+    const size_t before = all.documents.size();
+    const auto keep = [&](std::string_view text, uint64_t) {
       all.documents.emplace_back(text);
       all.bytes += text.size();
-    });
+    };
+    for_each_document(file, keep, read);
+    if (all.documents.size() == before) log_warning("{} holds no document", file);
   }
+  if (all.bytes == 0) fail("there is no text to encode in {}; name files that hold text", fmt::join(files, ", "));
   if (all.bytes <= limit) return all;
   Text some;
   const double share = static_cast<double>(limit) / static_cast<double>(all.bytes);
@@ -64,9 +69,9 @@ EncodingTime time_encoding(const Tokenizer& tokenizer, const Text& text, ThreadP
 }  // namespace
 
 EncodingTimes measure_encoding(const std::string& tokenizer_folder, const std::vector<std::string>& files, size_t bytes,
-                               int repeats, ThreadPool& pool) {
+                               int repeats, const ReadOptions& read, ThreadPool& pool) {
   const Tokenizer tokenizer = Tokenizer::load(tokenizer_folder);
-  const Text text = read_text(files, bytes);
+  const Text text = read_text(files, bytes, read);
   ThreadPool one_thread(1);
   EncodingTimes times{.documents = text.documents.size(), .bytes = text.bytes};
   for (int i = 0; i < repeats; ++i) {  // the two alternate, so that both see the same state of the machine
@@ -81,12 +86,14 @@ EncodingTimes measure_encoding(const std::string& tokenizer_folder, const std::v
   return times;
 }
 
-VocabularyTimes measure_vocabulary(const std::vector<std::string>& files, int32_t vocab_size, ThreadPool& pool) {
+VocabularyTimes measure_vocabulary(const std::vector<std::string>& files, int32_t vocab_size, const ReadOptions& read,
+                                   ThreadPool& pool) {
   const double start = steady_seconds();
   TokenizerTrainer trainer({.vocab_size = vocab_size}, pool);
   for (const std::string& file : files) {
     check_document_file(file);
-    for_each_document(file, [&](std::string_view text, uint64_t) { trainer.add_document(text); });
+    for_each_document(
+        file, [&](std::string_view text, uint64_t) { trainer.add_document(text); }, read);
   }
   const Tokenizer tokenizer = trainer.finish();
   return {.bytes = trainer.text_bytes(),

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "data/reader.h"
 
 namespace moe {
 
@@ -15,9 +16,9 @@ struct EncodingTimes {
 };
 
 /// Encodes about `bytes` bytes of the files (each gives its share) with the tokenizer of a folder, on one thread and on
-/// all of the pool.
+/// all of the pool. Warns of a file without a document; an Error if there is no text at all.
 EncodingTimes measure_encoding(const std::string& tokenizer, const std::vector<std::string>& files, size_t bytes,
-                               int repeats, ThreadPool& pool);
+                               int repeats, const ReadOptions& read, ThreadPool& pool);
 
 struct VocabularyTimes {
   uint64_t bytes = 0;
@@ -27,6 +28,7 @@ struct VocabularyTimes {
 };
 
 /// Trains a vocabulary. Reads the files as training does, so reading and decompression count.
-VocabularyTimes measure_vocabulary(const std::vector<std::string>& files, int32_t vocab_size, ThreadPool& pool);
+VocabularyTimes measure_vocabulary(const std::vector<std::string>& files, int32_t vocab_size, const ReadOptions& read,
+                                   ThreadPool& pool);
 
 }  // namespace moe

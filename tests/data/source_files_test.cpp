@@ -38,7 +38,9 @@ TEST_F(SourceFilesTest, OfAFolderAllThatCanBeReadIsFoundInOrder) {
   EXPECT_THAT(found("sub/"), ElementsAre("sub/c.md", "sub/deep/d.py"));
   const SourceFiles sub = find_source_files((folder_ / "sub").string());
   EXPECT_EQ(sub.domain, "sub");
-  EXPECT_THAT(sub.left_out, ElementsAre(std::pair<const std::string, int64_t>(".png", 1)));
+  EXPECT_THAT(sub.left_out,
+              ElementsAre(std::pair<const std::string, int64_t>(".png", 1),
+                          std::pair<const std::string, int64_t>("hidden (their names begin with a dot)", 1)));
   EXPECT_EQ(find_source_files((folder_ / "sub/").string()).domain, "sub");
 }
 

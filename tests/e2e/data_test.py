@@ -233,7 +233,7 @@ class DataTest(unittest.TestCase):
             run_file.write_text((self.shared / "run.toml").read_text().replace("[data]", f"[data]\ntrain = {listed}"))
             folder = self.base / f"run-{len(listed)}"
             said = moe("train", run_file, "--set", f"run.dir={folder}", "--set", "train.steps=12").stderr
-            epochs = [float(number) for number in re.findall(r"/[ab]: ([0-9.]+) epochs", said)]
+            epochs = [float(number) for number in re.findall(r"([0-9.]+) over \S+/[ab]\b", said)]
             self.assertEqual(len(epochs), 2, said)
             self.assertAlmostEqual(epochs[0], epochs[1], delta=0.25 * epochs[1])
             self.assertIn(f'train = ["{self.base}/a", "{self.base}/b"]', (folder / "run.toml").read_text())
@@ -244,6 +244,17 @@ class DataTest(unittest.TestCase):
         for what in (self.base / "texts", f"{self.base}/texts/*.txt", self.base / "texts" / "list.json"):
             result = moe("tokenizer", "compare", self.shared / "tokenizer", what)
             self.assertIn("bytes per token", result.stdout)
+        body = self.file("body.jsonl", lines("some words", field="body") + "nonsense\n")
+        empty = self.file("empty.txt", "")
+        for command in (["compare"], ["bench", "tokenizer", "--repeats", 1, "--tokenizer"]):
+            command = (["tokenizer", *command] if command == ["compare"] else command) + [self.shared / "tokenizer"]
+            self.assertIn('--field', moe(*command, body, check=False).stderr)
+            said = moe(*command, body, empty, "--field", "body", "--on-error", "skip").stderr
+            self.assertIn(f"{empty} holds no document", said)
+            self.assertIn("1 document or part of a file could not be read", said)
+        nothing = moe("bench", "tokenizer", "--tokenizer", self.shared / "tokenizer", empty, check=False)
+        self.assertEqual(nothing.returncode, 1)
+        self.assertIn("there is no text to encode", nothing.stderr)
         result = moe("tokenizer", "compare", self.shared / "tokenizer" / "tokenizer.json", self.base / "texts", "--json")
         self.assertEqual(len(json.loads(result.stdout)["tokenizers"]), 1)
 
@@ -284,6 +295,12 @@ class DataTest(unittest.TestCase):
         result = subprocess.run(command, capture_output=True)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(self.domains(), {"caf\ufffd": 1})
+        result = subprocess.run([*command[:-2], b"other", b"--domain", b"\xff=" + name], capture_output=True)
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("the name is not UTF-8", result.stderr.decode())
+        result = subprocess.run([*command[:-2], b"other", b"--field", b"x" * 1000000, name], capture_output=True)
+        self.assertIn("bytes left out", result.stderr.decode())
+        self.assertLess(len(result.stderr), 5000)
 
     def test_folders_patterns_lists_and_standard_input(self):
         self.file("texts/a.md", "# A title")
