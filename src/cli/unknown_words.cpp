@@ -44,7 +44,8 @@ const std::vector<Meaning>& command_meanings() {
       {{"compare", "ablate", "ablation", "sweep", "experiment", "search"},
        "`moe study run FILE` trains systems side by side; `moe eval loss --sweep` compares switches of one model"},
       {{"export", "convert", "save", "quantize", "quantise", "merge", "upload"},
-       "nothing needs to be converted: every checkpoint is a Hugging Face model folder"},
+       "`moe convert MODEL OUT` writes a model in another type or format, such as a GGUF file (--quant quantizes it); "
+       "every checkpoint is a Hugging Face model folder already"},
       {{"version"}, "`moe --version` prints it"},
       {{"commands", "list", "usage", "man"}, "`moe help` lists the commands"},
   };
