@@ -75,6 +75,25 @@ void check_enough_left(const ModelConfig& config, const Masked& masked) {
   }
 }
 
+/// Names the flag of the command line that asks for more experts than there are.
+void check_enough_experts(const ModelConfig& config, const RoutingSwitches& switches) {
+  const int64_t experts = config.n_routed_experts, used = config.num_experts_per_tok;
+  if (used > experts && switches.experts_per_token > 0) {
+    fail("{} experts for a token are more than the {} routed experts; --experts-per-token takes 1 to {}", used, experts,
+         experts);
+  }
+  if (used > experts) {
+    fail(
+        "{} experts for a token, one more for each shared one, are more than the {} routed experts; leave out "
+        "--drop-shared",
+        used, experts);
+  }
+  if (used + switches.skip > experts) {
+    fail("{} best experts to skip and {} to choose are more than the {} routed experts; --mask-best takes 0 to {}",
+         switches.skip, used, experts, experts - used);
+  }
+}
+
 }  // namespace
 
 ModelConfig switched(ModelConfig config, const RoutingSwitches& switches) {
@@ -82,6 +101,7 @@ ModelConfig switched(ModelConfig config, const RoutingSwitches& switches) {
   check_method(config, switches);
   if (switches.drop_shared) config.num_experts_per_tok += config.n_shared_experts;
   if (switches.experts_per_token > 0) config.num_experts_per_tok = switches.experts_per_token;
+  check_enough_experts(config, switches);
   config.skipped_experts = switches.skip;
   config.second_expert_threshold = 0;  // only for training, and only with two experts
   validate(config);

@@ -318,6 +318,12 @@ class Generate(Folder):
         expect("--stop \N{REPLACEMENT CHARACTER}: it is not UTF-8", "--stop", os.fsdecode(b"\xff"))
         expect("--seed one: expected a whole number", "--seed", "one")
         expect("--dtype int4: expected f32, bf16, f16, q8_0, ", "--dtype", "int4")
+        config = json.loads((self.model / "config.json").read_text())
+        experts, used = config["n_routed_experts"], config["num_experts_per_tok"]
+        expect(f"{experts + 1} experts for a token are more than the {experts} routed experts; --experts-per-token takes "
+               f"1 to {experts}", "--prompt", "a", "--experts-per-token", experts + 1, status=1)
+        expect(f"{experts} best experts to skip and {used} to choose are more than the {experts} routed experts; "
+               f"--mask-best takes 0 to {experts - used}", "--prompt", "a", "--mask-best", experts, status=1)
         expect("excludes", "--prompt", "a", "--prompt-file", "b")
         expect("absent.txt", "--prompt-file", self.folder / "absent.txt", status=1)
         expect("; or use --device cpu", "--device", "cuda", status=1)  # why depends on the build and the machine

@@ -58,8 +58,10 @@ TEST(CheckSweep, NamesThePointThatLeavesTooFewExperts) {
     return test::error_of([&] { check_sweep(config, parse_sweep(text, {})); });
   };
   check_sweep(config, parse_sweep("mask-best=0,6", {}));
-  EXPECT_EQ(refusal("mask-best=4,7,8"),
-            "--sweep mask-best=7: 7 best experts to skip and 3 to choose are more than the 9 routed experts");
+  EXPECT_EQ(
+      refusal("mask-best=4,7,8"),
+      "--sweep mask-best=7: 7 best experts to skip and 3 to choose are more than the 9 routed experts; --mask-best "
+      "takes 0 to 6");
   EXPECT_THAT(refusal("experts-per-token=3,10"), HasSubstr("--sweep experts-per-token=10: "));
 }
 

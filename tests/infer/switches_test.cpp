@@ -136,7 +136,7 @@ TEST(Switches, WhatDoesNotFitTheModelIsRefused) {
   const auto refusal = [&](const RoutingSwitches& switches) {
     return error_of<Error>([&] { switched(config, switches); });
   };
-  EXPECT_THAT(refusal({.experts_per_token = 10}), HasSubstr("only 9 routed experts"));
+  EXPECT_THAT(refusal({.experts_per_token = 10}), HasSubstr("--experts-per-token takes 1 to 9"));
   EXPECT_THAT(refusal({.skip = 7}), HasSubstr("7 best experts to skip and 3 to choose"));
   EXPECT_THAT(refusal({.masked = {{.layer = 0, .experts = {1}}}}), HasSubstr("cannot mask experts in layer 0"));
   EXPECT_THAT(refusal({.masked = {{.layer = 3, .experts = {1}}}}),
