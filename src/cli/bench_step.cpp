@@ -58,8 +58,12 @@ void choose_rows(StepFlags& flags, const Compute& compute) {
            chosen.recompute ? ", with recompute" : "");
 }
 
-const FitKeys kFlagKeys{
-    .rows = "--rows {}", .recompute = "--recompute", .evaluated = "", .length = "--length {}", .layers = "--layers {}"};
+const FitKeys kFlagKeys{.rows = "--rows {}",
+                        .recompute = "--recompute",
+                        .evaluated = "",
+                        .length = "--length {}",
+                        .layers = "--layers {}",
+                        .step_rows = "--microbatches {}"};
 
 /// The memory of the steps. Refuses what does not fit.
 MemoryPlan plan_steps(const StepFlags& flags, const StepConfig& step, const Device& device) {

@@ -43,6 +43,18 @@ class Search {
     });
   }
 
+  /// Fewer rows in a step, one in a microbatch, with recompute.
+  std::optional<int64_t> step_rows() const {
+    std::vector<int64_t> rows;
+    for (int64_t count = 1; count < run_.data.rows_per_step; count *= 2) rows.push_back(count);
+    return largest(rows, [&](int64_t count) {
+      RunConfig run = run_;
+      run.data.rows_per_step = count;
+      set_microbatch(run, 1, true);
+      return run;
+    });
+  }
+
   /// Halves the length of a row, with one row in a microbatch and recompute.
   std::optional<int64_t> length() const {
     std::vector<int64_t> lengths;
@@ -112,6 +124,7 @@ std::string advice(const RunConfig& run, const RunFacts& facts, const Place& pla
   }
   if (!choices.empty()) return fmt::format("what fits is {}", fmt::join(choices, ", or "));
   const std::string smallest = fmt::format("{} and {}", with_value(keys.rows, 1), keys.recompute);
+  if (const auto rows = search.step_rows()) choices.push_back(with_value(keys.step_rows, *rows));
   if (const auto length = search.length()) choices.push_back(with_value(keys.length, *length));
   if (const auto layers = search.layers()) choices.push_back(with_value(keys.layers, *layers));
   if (choices.empty()) return "not even one layer fits; use a smaller model or more memory";

@@ -14,11 +14,12 @@ struct FitKeys {
   std::string evaluated = "eval.batch_rows = {}";
   std::string length = "data.sequence_length = {}";
   std::string layers = "model.num_hidden_layers = {}";
+  std::string step_rows = "data.rows_per_step = {}";
 };
 
 /// Throws an Error if `run` does not fit; `memory` is plan_run() of it. The error is one sentence: what the run needs,
 /// the largest part, what is available, and settings that fit. These are found by planning again, the smallest change
-/// first: fewer rows in a microbatch or in an evaluation, recompute, shorter rows, fewer layers.
+/// first: fewer rows in a microbatch or in an evaluation, recompute, fewer rows in a step, shorter rows, fewer layers.
 void refuse_if_too_large(const RunConfig& run, const RunFacts& facts, const RunMemory& memory, const Place& place,
                          const FitKeys& keys = {});
 

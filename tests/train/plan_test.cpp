@@ -326,6 +326,20 @@ TEST(Refusal, OfRowsThatAreTooLongNamesALengthThatFits) {
   EXPECT_LE(needed(shorter), available);
 }
 
+TEST(Refusal, OfManyRowsInAStepNamesFewerThatFit) {
+  const auto on_host = [](int64_t available) {
+    return Place{.device = {.available_bytes = available, .is_host = true}};
+  };
+  const RunConfig run = with_rows(run_of(tiny_config(), 1 << 24, 32), 1, true);
+  const int64_t available = plan_run(run, {}, on_host(0)).device_total() / 2;
+  const std::string error = refusal(run, on_host(available));
+  RunConfig fewer = run;
+  fewer.data.rows_per_step = number_after(error, "data.rows_per_step = ");
+  ASSERT_GE(fewer.data.rows_per_step, 1) << error;
+  set_microbatch(fewer, 1, true);
+  EXPECT_LE(plan_run(fewer, {}, on_host(0)).device_total(), available);
+}
+
 // Evaluation, samples and saving are in what is needed, and the advice fits with them.
 TEST(Refusal, CountsWhatARunDoesBesideItsSteps) {
   RunConfig run = run_of(tiny_config(), 24, 32);
