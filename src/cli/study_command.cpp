@@ -63,6 +63,12 @@ void show(const StudyOptions& options, const Study& study) {
     if (study.lacks_rate(job.system)) continue;
     if (auto result = find_result(study, job)) results.push_back(std::move(*result));
   }
+  const bool unmeasured = std::any_of(study.jobs.begin(), study.jobs.end(),
+                                      [&](const StudyJob& job) { return study.lacks_rate(job.system); });
+  if (results.empty() && unmeasured) {
+    fail("{} lacks the measured speeds that study.budget = \"seconds\" needs; run the study with this budget first",
+         study.rates().string());
+  }
   if (results.empty()) fail("{} has no results yet; run the study first", (study.dir / "results").string());
   if (results.size() < study.jobs.size()) log_info("{} of {} jobs have a result", results.size(), study.jobs.size());
   const auto systems = summarize(study, results);
@@ -148,7 +154,12 @@ void add_common(CLI::App& command, StudyOptions& options) {
       ->allow_extra_args(false)
       ->type_name("KEY=VALUE");
   command.add_option("--only", options.only, "only these systems")->type_name("NAME ...");
-  command.add_option("--plots", options.plots, "also draw the results, as SVG files in this folder")->type_name("DIR");
+  command.add_option("--plots", options.plots, "also draw the results, as SVG files in this folder")
+      ->type_name("DIR")
+      ->check([](const std::string& folder) {
+        if (folder.empty()) fail_usage("--plots: the name of the folder is empty, expected the name of a folder");
+        return std::string();
+      });
   command.footer(kFooter);
 }
 

@@ -161,6 +161,9 @@ Study read_study(const fs::path& file, const std::vector<std::string>& set, cons
   for (const KeyRow<StudyFile>& row : study_keys()) settings.know(row.key, row.also);
   read_rows(settings, study_keys(), keys, {});
   settings.finish("study");
+  if (settings.given("study.dir") && keys.dir.empty()) {
+    settings.refuse("study.dir", "the name of a folder");
+  }
   Study study;
   study.dir = keys.dir;
   study.title = keys.title;
