@@ -1,3 +1,5 @@
+#include <cmath>
+#include <limits>
 #include <memory>
 
 #include "base/error.h"
@@ -13,6 +15,7 @@
 #include "model/cost.h"
 #include "model/paper_costs.h"
 #include "model/presets.h"
+#include "train/amounts.h"
 #include "train/read_run_config.h"
 
 namespace moe {
@@ -33,6 +36,9 @@ Examples:
   moe cost runs/demo/latest --json
   moe cost --paper
 Presets: )";
+
+/// Of tokens in a microbatch, and so of its rows and of their length.
+constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
 
 struct CostFlags {
   std::string preset, config, model;
@@ -151,27 +157,28 @@ Json cost_json(const CostFlags& flags, const Source& source) {
 }
 
 void print_cost(const Json& j) {
-  const auto billions = [&](const char* key) { return 1e-9 * j.at(key).get<double>(); };
-  print_output("parameters   {:.3f}B, of which a token uses {:.3f}B (embeddings counted, routers not)\n",
-               billions("total_params"), billions("activated_params"));
-  print_output("of experts   {:.3f}B, of which a token uses {:.3f}B\n", billions("total_expert_params"),
-               billions("activated_expert_params"));
-  print_output("a sequence   {}: {:.4g} TFLOP by the paper's convention, {:.4g} as causal products\n",
-               counted(j.at("sequence_length").get<int64_t>(), "token"), 1e-3 * billions("flops_per_sequence"),
-               1e-3 * billions("flops_per_sequence_causal"));
+  const auto count = [&](const char* key) { return count_text(j.at(key).get<int64_t>()); };
+  const auto flops = [&](const char* key) { return flops_text(j.at(key).get<double>()); };
+  const auto bytes = [](const Json& gibibytes) { return bytes_text(std::llround(gibibytes.get<double>() * 0x1p30)); };
+  print_output("parameters   {}, of which a token uses {} (embeddings counted, routers not)\n", count("total_params"),
+               count("activated_params"));
+  print_output("of experts   {}, of which a token uses {}\n", count("total_expert_params"),
+               count("activated_expert_params"));
+  print_output("a sequence   {}: {} by the paper's convention, {} as causal products\n",
+               counted(j.at("sequence_length").get<int64_t>(), "token"), flops("flops_per_sequence"),
+               flops("flops_per_sequence_causal"));
   const Json& t = j.at("training");
-  const auto part = [&](const char* key) { return t.at(key).get<double>(); };
   print_output(
-      "training     {:.2f} GiB in {}: weights {:.2f}, gradients {:.2f}, optimizer {:.2f}, activations {:.2f}\n"
+      "training     {} in {}: weights {}, gradients {}, optimizer {}, activations {}\n"
       "             (microbatch of {}{})\n",
-      part("total_gib"), t.at("dtype").get<std::string>(), part("weights_gib"), part("gradients_gib"),
-      part("optimizer_gib"), part("activations_gib"), counted(t.at("rows").get<int64_t>(), "row"),
+      bytes(t.at("total_gib")), t.at("dtype").get<std::string>(), bytes(t.at("weights_gib")),
+      bytes(t.at("gradients_gib")), bytes(t.at("optimizer_gib")), bytes(t.at("activations_gib")),
+      counted(t.at("rows").get<int64_t>(), "row"),
       t.at("recompute").get<bool>() ? ", layers run again in backward" : "");
   for (const auto& [dtype, i] : j.at("inference").items()) {
-    print_output(
-        "inference    {:<4} weights {:.2f} GiB, keys and values {:.3f} GiB a sequence ({:.0f} bytes a token)\n", dtype,
-        i.at("weights_gib").get<double>(), i.at("kv_cache_gib_per_sequence").get<double>(),
-        i.at("kv_cache_bytes_per_token").get<double>());
+    print_output("inference    {:<4} weights {}, keys and values {} a sequence ({:.0f} bytes a token)\n", dtype,
+                 bytes(i.at("weights_gib")), bytes(i.at("kv_cache_gib_per_sequence")),
+                 i.at("kv_cache_bytes_per_token").get<double>());
   }
   const Json& limits = j.at("limits");
   if (limits.is_null()) return;
@@ -206,8 +213,9 @@ void print_paper(bool json) {
 }
 
 void cost(CostFlags flags) {
-  if (flags.paper) return print_paper(flags.json);
   const int sources = !flags.preset.empty() + !flags.config.empty() + !flags.model.empty();
+  if (flags.paper && sources == 0) return print_paper(flags.json);
+  if (flags.paper) fail_usage("--paper is about the paper's models alone; leave out --preset, --config and MODEL_DIR");
   if (sources != 1) fail_usage("give one of --preset, --config, MODEL_DIR and --paper");
   Source source = source_of(flags);
   if (flags.length > 0) source.length = flags.length;
@@ -229,8 +237,8 @@ void add_cost_command(CLI::App& app) {
   command->add_option("--preset", flags->preset, "name of a model of the paper")->type_name("NAME");
   command->add_option("--config", flags->config, "the model of this run file")->type_name("FILE");
   command->add_flag("--paper", flags->paper, "compute the paper's table again, beside its own numbers");
-  add_number(*command, "--rows", flags->rows, {1, int64_t{1} << 31}, "sequences in a microbatch of training");
-  add_number(*command, "--length", flags->length, {1, int64_t{1} << 31},
+  add_number(*command, "--rows", flags->rows, {1, kMost}, "sequences in a microbatch of training");
+  add_number(*command, "--length", flags->length, {1, kMost},
              "tokens in a sequence (default: the preset's, the run file's or the model's)", false);
   command->add_flag("--recompute", flags->recompute,
                     "compute layers again in backward instead of keeping their activations");

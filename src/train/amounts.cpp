@@ -17,6 +17,7 @@ std::string bytes_text(int64_t bytes) {
 }
 
 std::string count_text(int64_t count) {
+  if (count < 1000) return fmt::format("{}", count);
   const auto value = static_cast<double>(count);
   if (count >= 1'000'000'000) return fmt::format("{:.2f}B", value * 1e-9);
   if (count >= 1'000'000) return fmt::format("{:.2f}M", value * 1e-6);

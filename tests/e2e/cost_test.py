@@ -86,7 +86,11 @@ class CostTest(unittest.TestCase):
         self.assertAlmostEqual(many["activations_gib"] / few["activations_gib"] / 1024, 1, delta=0.05)
 
     def test_too_many_tokens_are_refused(self):
-        refused = moe("cost", "--preset", "deepseekmoe-2b", "--rows", 1 << 31, "--length", 1 << 31, check=False)
+        most = (1 << 31) - 1
+        beyond = moe("cost", "--preset", "deepseekmoe-2b", "--rows", most + 1, check=False)
+        self.assertEqual(beyond.returncode, 2)
+        self.assertIn(f"expected a whole number from 1 to {most}", beyond.stderr)
+        refused = moe("cost", "--preset", "deepseekmoe-2b", "--rows", most, "--length", most, check=False)
         self.assertEqual(refused.returncode, 1)
         self.assertIn("expected at most 2147483647; use fewer rows or shorter sequences", refused.stderr)
 
@@ -114,6 +118,17 @@ class CostTest(unittest.TestCase):
         refused = moe("cost", "--preset", "dense-0.2b", "--config", ROOT / "configs/demo.toml", check=False)
         self.assertEqual(refused.returncode, 2)
         self.assertIn("give one of --preset, --config, MODEL_DIR and --paper", refused.stderr)
+        refused = moe("cost", "--paper", "--preset", "dense-0.2b", check=False)
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("leave out --preset", refused.stderr)
+
+    def test_small_models_have_units_that_fit(self):
+        small = ["--config", ROOT / "configs/demo.toml"]
+        parameters = cost(*small)["total_params"]
+        self.assertLess(parameters, 10**9)
+        text = moe("cost", *small).stdout
+        self.assertIn(f"parameters   {parameters / 1e6:.2f}M", text)
+        self.assertNotRegex(text, r"\b0\.0+ ?(B|GiB|TFLOP)\b")
 
 
 if __name__ == "__main__":
