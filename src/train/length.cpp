@@ -104,7 +104,11 @@ std::optional<int64_t> steps_of_run(const fs::path& folder) {
 
 int64_t steps_within(double seconds, double seconds_per_step) {
   const double steps = std::floor(seconds / std::max(seconds_per_step, 1e-9));
-  return static_cast<int64_t>(std::clamp(steps, 1.0, static_cast<double>(kMostCount)));
+  if (steps > static_cast<double>(kMostCount)) {
+    fail_usage("train.hours is {}, which at {:.3g} s a step is {:.3g} steps, expected so few that they are at most {}",
+               seconds / 3600, seconds_per_step, steps, kMostCount);
+  }
+  return static_cast<int64_t>(std::max(steps, 1.0));
 }
 
 }  // namespace moe

@@ -79,7 +79,8 @@ TEST(Length, OfHoursIsOpenUntilARateIsMeasured) {
   EXPECT_EQ(run.schedule.hours, 0.5);
   EXPECT_EQ(steps_within(3600 * run.schedule.hours, 0.25), 7200);
   EXPECT_EQ(steps_within(1, 2), 1);
-  EXPECT_EQ(steps_within(1e12, 1e-12), 2147483647);
+  EXPECT_THAT(test::error_of([] { steps_within(3600 * 1e6, 0.001); }),
+              testing::HasSubstr("train.hours is 1000000, which at 0.001 s a step is 3.6e+12 steps"));
 }
 
 }  // namespace
