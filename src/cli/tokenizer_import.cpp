@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/paths.h"
+#include "base/printable.h"
+#include "base/utf8.h"
 #include "cli/exit_status.h"
 #include "cli/tokenizer_output.h"
 #include "tokenizer/gguf_pre_tokenizers.h"
@@ -56,7 +58,15 @@ std::vector<TiktokenSpecial> special_of(const ImportFlags& flags) {
         equals + 1 == text.size()) {
       fail_usage("--special {:?}: expected TOKEN=ID, such as <|endoftext|>=50256", text);
     }
-    special.push_back({text.substr(0, equals), id});
+    const std::string token = text.substr(0, equals);
+    if (valid_utf8(token) != token) {
+      fail_usage("--special {}: the token is not UTF-8, expected a text in UTF-8", printable(text));
+    }
+    for (const TiktokenSpecial& before : special) {
+      if (before.content != token) continue;
+      fail_usage("--special {:?}: the token has the id {} already; give it one id", text, before.id);
+    }
+    special.push_back({token, id});
   }
   return special;
 }
