@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mapped_ranges.h"
 #include "base/output.h"
+#include "base/printable.h"
 #include "base/signal_cleanup.h"
 #include "cli/build_facts.h"
 #include "cli/commands.h"
@@ -101,10 +102,10 @@ int guarded(Work work) {
   try {
     return work();
   } catch (const UsageError& error) {
-    log_info("error: {}", error.what());
+    log_info("error: {}", shortened(error.what()));
     return kUsage;
   } catch (const std::exception& error) {
-    log_info("error: {}", sentence_of(error));
+    log_info("error: {}", shortened(sentence_of(error)));
     return kFailure;
   }
 }

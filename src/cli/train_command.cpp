@@ -61,7 +61,19 @@ void check_allowed_changes(const TrainOptions& options) {
       const std::string given = assignment.substr(0, assignment.find('='));
       return given == key || (is_length(given) && is_length(key));
     });
-    if (!set) fail_usage("--allow-change {}: give the new value too, with --set {}=VALUE", key, key);
+    if (set) continue;
+    const std::vector<ListedKey> keys = all_run_keys();
+    const auto named = [&](const std::string& name) {
+      return std::any_of(keys.begin(), keys.end(), [&](const ListedKey& one) { return one.info->key == name; });
+    };
+    if (!named(key)) {
+      for (const ListedKey& one : keys) {
+        if (!std::string_view(one.info->key).ends_with("." + key)) continue;
+        fail_usage("--allow-change {}: there is no such key; did you mean {}?", key, one.info->key);
+      }
+      fail_usage("--allow-change {}: there is no such key; `moe train --keys` lists them", key);
+    }
+    fail_usage("--allow-change {}: give the new value too, with --set {}=VALUE", key, key);
   }
 }
 

@@ -41,7 +41,7 @@ Examples:
 
 struct VerifyFlags {
   std::string model, other;
-  std::string tokens;
+  std::optional<std::string> tokens;
   std::string dtype = "f32";
   double tolerance = 0;
   DeviceOptions device;
@@ -187,10 +187,10 @@ void verify(const VerifyFlags& flags) {
   const DType weights = parse_weights_option(flags.dtype);
   std::optional<SafetensorsFile> file;
   if (is_references(flags.other)) file.emplace(flags.other);
-  if (file && !flags.tokens.empty()) fail_usage("--tokens: the references have tokens of their own");
-  const std::vector<int32_t> ids = file                   ? tokens_of(*file)
-                                   : flags.tokens.empty() ? drawn_tokens(flags)
-                                                          : parse_token_ids(flags.tokens, "--tokens");
+  if (file && flags.tokens) fail_usage("--tokens: the references have tokens of their own");
+  const std::vector<int32_t> ids = file            ? tokens_of(*file)
+                                   : !flags.tokens ? drawn_tokens(flags)
+                                                   : parse_token_ids(*flags.tokens, "--tokens");
   if (ids.empty()) fail_usage("there is no token id to compare the models on");
   Compute compute = make_compute(flags.device);
   const Trace b = file ? references_of(*file) : run(flags.other, ids, weights, compute);
