@@ -91,6 +91,7 @@ class PromptTest(unittest.TestCase):
         for typed, sentence in (
             ("run", "`moe train FILE` trains a model, `moe generate MODEL_DIR` writes text"),
             ("chat", "`moe generate MODEL_DIR --prompt TEXT` continues a text; there is no chat"),
+            ("quantize", "`moe convert MODEL OUT` writes a model in another type or format"),
             ("evaluate", "`moe eval loss MODEL_DIR FILE`"),
             ("finetune", "there is no fine-tuning"),
             ("serve", "there is no server"),

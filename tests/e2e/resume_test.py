@@ -207,6 +207,8 @@ class ResumeTest(unittest.TestCase):
         self.assert_refused(self.train(folder, *longer, check=False), "train.steps = 12", "train.steps = 20")
         self.assert_refused(self.train(folder, "--resume", "--allow-change", "train.steps", check=False),
                             "--set train.steps=VALUE", status=2)
+        self.assert_refused(self.train(folder, "--resume", "--allow-change", "steps", check=False),
+                            "did you mean train.steps?", status=2)
         self.assert_refused(self.train(folder, "--set", "train.steps=20", "--allow-change", "train.steps", check=False),
                             "--resume", status=2)
         said = self.train(folder, *longer, "--allow-change", "train.steps").stderr

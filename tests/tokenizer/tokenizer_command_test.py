@@ -2,6 +2,7 @@
 """`moe tokenizer` as a user types it: tokenizer_command_test.py MOE"""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -107,6 +108,10 @@ class TokenizerCommand(unittest.TestCase):
         self.assertIn("expected a token id", self.refused(1, "decode", "--tokenizer", tok, data=b"99999999999"))
         self.assertIn("no tokenizer.json", self.refused(1, "encode", "--tokenizer", self.folder, data=b"x"))
         self.assertIn("--tokenizer is required", self.refused(2, "encode"))
+        special = lambda *names: self.refused(2, "import", "x.tiktoken", "--words", "gpt-2", "--out", self.folder / "new",
+                                              *(word for name in names for word in ("--special", name)))
+        self.assertIn("the token is not UTF-8", special(os.fsdecode(b"\xff=500")))
+        self.assertIn("the token has the id 500 already", special("s=500", "s=501"))
         text = self.folder / "a.txt"
         self.assertIn("--vocab-size 100: expected a whole number from 275 to ", self.refused(2, "train", "--vocab-size", 100, "--out", "x", text))
         self.assertIn("gone.txt", self.refused(1, "train", "--out", self.folder / "y", self.folder / "gone.txt"))
