@@ -311,6 +311,7 @@ class VerifyTest(Models):
         self.assertEqual([line.split()[0] for line in lines], ["tensor", "hidden.0", "hidden.1", "hidden.2", "logits"])
         self.assertEqual({line.split()[1] for line in lines[1:]}, {"0.00e+00"})
         self.assertNotIn("0.00e+00", moe("verify", coarse, model, "--tokens", "5,6,7").stdout)
+        self.assertIn("no token id", moe("verify", coarse, model, "--tokens", "", check=False).stderr)
         far = moe("verify", coarse, model, "--tolerance", "1e-6", check=False)
         self.assertEqual(far.returncode, 1)
         self.assertIn("hidden.0 is the first tensor that differs by more than 1.0e-06", far.stderr)
