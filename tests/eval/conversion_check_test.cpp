@@ -21,6 +21,9 @@ class DrawnWeights final : public WeightSource {
   explicit DrawnWeights(const ModelConfig& config, uint64_t seed = 1) : WeightSource(config), seed_(seed) {}
 
   DType stored(size_t, int64_t) const override { return DType::f32; }
+  StoredElement place(size_t parameter, int64_t element) const override {
+    return {"the test", table()[parameter].name, element};
+  }
   void read(size_t parameter, int64_t begin, int64_t count, float* values) const override {
     read_ += count;
     initial_values(table()[parameter], seed_, 0.3, begin, count, values);
