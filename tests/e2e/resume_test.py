@@ -170,7 +170,7 @@ class ResumeTest(unittest.TestCase):
                                  ("model.max_position_embeddings", "64", "128"), ("balance.alpha_expert", "0.01", "0.5"),
                                  ("balance.z_loss", "0", "0.1"), ("balance.scope", "sequence", "step"),
                                  ("optimizer.learning_rate", "0.003", "0.1"), ("optimizer.beta2", "0.95", "0.9"),
-                                 ("optimizer.weight_decay", "0.1", "0"), ("optimizer.kind", "adamw", "muon"), ("optimizer.clip", "1", "0"),
+                                 ("optimizer.weight_decay", "0.1", "0"), ("optimizer.clip", "1", "0"),
                                  ("optimizer.eps", "1e-08", "1e-07"), ("schedule.kind", "constant", "cosine"),
                                  ("schedule.warmup_steps", "2", "3"), ("train.steps", "12", "24"), ("train.seed", "1", "5"),
                                  ("train.dtype", "f32", "bf16"), ("train.freeze", "[]", '["embed"]'), ("train.init_std", "0.02", "0.03"),
@@ -179,6 +179,11 @@ class ResumeTest(unittest.TestCase):
             refused = self.train(folder, "--resume", "--set", f"{key}={other}", check=False)
             self.assert_refused(refused, key, kept, other, "--allow-change")
             self.assertEqual({path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}, before, key)
+        for more in ([], ["--allow-change", "optimizer.kind"]):  # nothing allows it, so nothing advises to allow it
+            refused = self.train(folder, "--resume", "--set", "optimizer.kind=muon", *more, check=False)
+            self.assert_refused(refused, 'optimizer.kind = "adamw"', "muon", "cannot continue", "run.dir")
+            self.assertNotIn("--allow-change", refused.stderr)
+            self.assertEqual({path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}, before)
 
     def test_what_does_not_change_the_run_is_free(self):
         folder = self.copy("free", until=8)
