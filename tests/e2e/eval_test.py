@@ -231,7 +231,7 @@ class SwitchesTest(unittest.TestCase):
             self.assertIn("--mask-experts 1:x: expected LAYER:EXPERT", refused.stderr)
             refused = logits("--experts-per-token", 10, check=False)
             self.assertEqual(refused.returncode, 1)
-            self.assertIn("only 9 routed experts", refused.stderr)
+            self.assertIn("--experts-per-token takes 1 to 9", refused.stderr)
 
 
 class BenchTest(unittest.TestCase):
@@ -281,7 +281,7 @@ class BenchTest(unittest.TestCase):
         self.assertEqual((result["hidden"], result["experts"], result["top_k"], result["width"]), (192, 31, 2, 16))
         refused = moe("bench", "layer", "--experts", 4, "--top-k", 5, check=False)
         self.assertEqual(refused.returncode, 2)
-        self.assertIn("--top-k 5: expected 1 to 4", refused.stderr)
+        self.assertIn("--top-k 5: there are 4 routed experts (--experts), expected 1 to 4", refused.stderr)
 
     def test_generate_measures_what_it_says(self):
         sizes = "--layers 1 --hidden 32 --heads 2 --experts 4 --top-k 2 --width 16 --vocabulary 64".split()
