@@ -13,12 +13,12 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include "base/handler_list.h"
+
 namespace moe {
 
 namespace {
 
-/// An entry of the list of all doomed paths. It is used again and never freed, because a handler may read the list at
-/// any moment.
 struct DoomedEntry {
   enum State { unused, changing, doomed };
 
@@ -32,19 +32,8 @@ constexpr std::array kEndingSignals{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, S
 constexpr int kMostLevels = 16;
 constexpr int kAttempts = 8;
 
-std::atomic<DoomedEntry*> entries{nullptr};
+HandlerList<DoomedEntry> entries;
 std::atomic_flag ending = ATOMIC_FLAG_INIT;
-
-DoomedEntry* free_entry() {
-  for (DoomedEntry* entry = entries; entry != nullptr; entry = entry->next) {
-    int expected = DoomedEntry::unused;
-    if (entry->state.compare_exchange_strong(expected, DoomedEntry::changing)) return entry;
-  }
-  auto* const entry = new DoomedEntry;
-  entry->next = entries;
-  while (!entries.compare_exchange_weak(entry->next, entry)) {}
-  return entry;
-}
 
 // opendir() and std::filesystem allocate memory, which a handler must not do.
 void remove_content(int folder, int level) noexcept {
@@ -82,14 +71,14 @@ void remove_now(const char* path) noexcept {
 
 void doom(const fs::path& path, const fs::path& aside) {
   if (path.native().size() >= PATH_MAX || aside.native().size() >= PATH_MAX) return;  // nothing can have such a name
-  DoomedEntry* const entry = free_entry();
+  DoomedEntry* const entry = entries.take();
   std::strcpy(entry->path, path.c_str());
   std::strcpy(entry->aside, aside.c_str());
   entry->state = DoomedEntry::doomed;
 }
 
 void spare(const fs::path& path) noexcept {
-  for (DoomedEntry* entry = entries; entry != nullptr; entry = entry->next) {
+  for (DoomedEntry* entry = entries.first(); entry != nullptr; entry = entry->next) {
     if (entry->state == DoomedEntry::doomed && path.native() == entry->path) entry->state = DoomedEntry::unused;
   }
 }
@@ -99,7 +88,7 @@ namespace {
 void remove_doomed() noexcept {
   // One thread removes. If another one gets a signal too, it waits for the end of the process.
   while (ending.test_and_set()) ::pause();
-  for (DoomedEntry* entry = entries; entry != nullptr; entry = entry->next) {
+  for (DoomedEntry* entry = entries.first(); entry != nullptr; entry = entry->next) {
     if (entry->state != DoomedEntry::doomed) continue;
     if (::rename(entry->path, entry->aside) == 0) {
       remove_now(entry->aside);
