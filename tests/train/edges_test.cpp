@@ -33,17 +33,21 @@ steps = 100
 )";
 
 /// Choices under which every routing key has an effect somewhere.
-const std::vector<std::vector<std::string>> kContexts = {{},
-                                                         {"model.head_dim=8"},
-                                                         {"model.n_routed_experts=0"},
-                                                         {"schedule.kind=wsd"},
-                                                         {"model.method=device_limited", "model.num_experts_per_tok=3"},
-                                                         {"model.method=loss_free", "model.num_experts_per_tok=3"},
-                                                         {"model.method=noisy_topk"},
-                                                         {"model.method=stable_moe"},
-                                                         {"model.method=hash"},
-                                                         {"optimizer.kind=muon"},
-                                                         {"model.method=st_moe", "model.num_experts_per_tok=2"}};
+std::vector<std::vector<std::string>> contexts() {
+  std::vector<std::vector<std::string>> all = {{},
+                                               {"model.head_dim=8"},
+                                               {"model.n_routed_experts=0"},
+                                               {"schedule.kind=wsd"},
+                                               {"model.method=device_limited", "model.num_experts_per_tok=3"},
+                                               {"model.method=loss_free", "model.num_experts_per_tok=3"},
+                                               {"model.method=noisy_topk"},
+                                               {"model.method=stable_moe"},
+                                               {"model.method=hash"},
+                                               {"model.method=st_moe", "model.num_experts_per_tok=2"}};
+  for (const OptimizerMethod* optimizer : kOptimizers)
+    all.push_back({fmt::format("optimizer.kind={}", optimizer->name)});
+  return all;
+}
 
 Settings settings_of(const std::vector<std::string>& context, const std::string& assignment) {
   Settings settings = Settings::parse(kFile, "run.toml");
@@ -90,7 +94,7 @@ TEST_P(EveryNumber, IsTakenAsWrittenOrRefusedByName) {
   const KeyInfo& info = *GetParam().info;
   int64_t taken = 0;
   for (const std::string& edge : edges_of(info)) {
-    for (const std::vector<std::string>& context : kContexts) {
+    for (const std::vector<std::string>& context : contexts()) {
       const std::string assignment = fmt::format("{}={}", info.key, edge);
       Settings settings = settings_of(context, assignment);
       RunConfig run;

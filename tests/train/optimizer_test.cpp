@@ -123,7 +123,8 @@ TEST_P(EveryOptimizer, UsesTheSettingsThatItListsAndNoOther) {
     ++settings;
     const double value = std::get<double>(row.get(config));
     bool has_effect = false;
-    for (const double other : {value * 1e-3, std::min(value * 1e3, row.high)}) {
+    const double larger = value > 0 ? std::min(value * 1e3, row.high) : row.high;
+    for (const double other : {value * 1e-3, larger}) {
       has_effect = has_effect || trained_with([&](OptimizerConfig& to) { row.set(to, other); }) != plain;
     }
     EXPECT_EQ(has_effect, row.used == nullptr || row.used(config)) << row.key;
