@@ -1,5 +1,8 @@
 #include "model/model.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace moe {
 
 LayerStats StepStats::layer(int64_t moe_index) const {
@@ -37,6 +40,22 @@ RouteChoice Model::save_choice(Pass& pass, const LayerContext& context) const {
           .kept = router.drops() ? pass.saved.push("choice.kept", DType::i32, shape) : View{}};
 }
 
+void Model::forward_layer(Pass& pass, LayerContext context, View h, View h_out) const {
+  const Arena::Frame frame(pass.saved);
+  context.choice = save_choice(pass, context);
+  decoder_forward(pass, decoder_, weights_.layers[static_cast<size_t>(context.layer)], context, h, h_out);
+}
+
+size_t Model::first_trained_layer(ModelWeights gradients) const {
+  size_t first = weights_.layers.size();
+  visit_parameters(config_, gradients, [&](int64_t layer, const ParameterInfo& info, const View& gradient) {
+    const bool before_all = info.role == ParameterRole::embedding;
+    if (gradient && (before_all || layer >= 0))
+      first = std::min(first, static_cast<size_t>(std::max<int64_t>(layer, 0)));
+  });
+  return first;
+}
+
 View Model::forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache,
                     const RouteMode& mode, const std::function<void(int64_t, View)>& watch) const {
   const Shape shape{tokens.count(), config_.hidden_size};
@@ -45,14 +64,13 @@ View Model::forward(Pass& pass, const TokenViews& tokens, const StepStats& stats
   pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
   if (watch) watch(0, h);
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
-    const Arena::Frame frame(pass.saved);
-    LayerContext context{.tokens = tokens,
-                         .stats = stats.layer(moe_index_[layer]),
-                         .mode = mode,
-                         .layer = static_cast<int64_t>(layer),
-                         .cache = cache == nullptr ? nullptr : &cache->layers[layer]};
-    context.choice = save_choice(pass, context);
-    decoder_forward(pass, decoder_, weights_.layers[layer], context, h, next);
+    forward_layer(pass,
+                  {.tokens = tokens,
+                   .stats = stats.layer(moe_index_[layer]),
+                   .mode = mode,
+                   .layer = static_cast<int64_t>(layer),
+                   .cache = cache == nullptr ? nullptr : &cache->layers[layer]},
+                  h, next);
     std::swap(h, next);
     if (watch) watch(static_cast<int64_t>(layer) + 1, h);
   }
@@ -82,8 +100,18 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
   const View d = pass.temporary("d_hidden", shape);
   const size_t behind_d = pass.scratch.mark();
   View h = pass.save("hidden", shape);
-  pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
-  for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
+  const size_t first = first_trained_layer(gradients);
+  {
+    const Arena::Frame frame(pass.scratch);
+    View next = first == 0 ? View{} : pass.temporary("hidden", shape);
+    if (first % 2 != 0) std::swap(h, next);  // so that the last of these layers writes to saved memory
+    pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
+    for (size_t layer = 0; layer < first; ++layer) {
+      forward_layer(pass, context_of(layer), h, next);
+      std::swap(h, next);
+    }
+  }
+  for (size_t layer = first; layer < weights_.layers.size(); ++layer) {
     LayerState state{.mark = pass.saved.mark(), .h = h, .choice = {}, .saved = {}};
     // Backward of the last layer, when most is saved, does not need what came out of it.
     const bool last = layer + 1 == weights_.layers.size();
@@ -105,8 +133,8 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
   }
   pass.scratch.release(behind_d);
 
-  for (size_t layer = weights_.layers.size(); layer-- > 0;) {
-    LayerState& state = states[layer];
+  for (size_t layer = weights_.layers.size(); layer-- > first;) {
+    LayerState& state = states[layer - first];
     LayerContext context = context_of(layer);
     context.choice = state.choice;
     context.replay = true;

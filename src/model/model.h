@@ -42,7 +42,8 @@ class Model {
 
   /// row_loss [T] (stat), times the weights of the tokens, and every gradient that `gradients` has (a frozen parameter
   /// has none), for the loss gradient_scale * sum of row_loss + the balance losses. With `recompute` only each layer's
-  /// input and choice of experts are kept, and backward runs the layer again.
+  /// input and choice of experts are kept, and backward runs the layer again. Layers below the first gradient only run
+  /// forward.
   void train(Pass& pass, const TokenViews& tokens, const BalanceViews& balance, const StepStats& stats,
              const RouteMode& mode, View gradient_scale, bool recompute, const ModelWeights& gradients,
              View row_loss) const;
@@ -54,6 +55,11 @@ class Model {
 
  private:
   RouteChoice save_choice(Pass& pass, const LayerContext& context) const;
+  /// One layer of which nothing is kept.
+  void forward_layer(Pass& pass, LayerContext context, View h, View h_out) const;
+  /// The first layer that the backward pass must reach: the first one with a gradient, 0 if the embedding has one, and
+  /// the number of layers if neither exists.
+  size_t first_trained_layer(ModelWeights gradients) const;
 
   ModelConfig config_;
   DecoderConfig decoder_;

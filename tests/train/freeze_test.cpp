@@ -7,6 +7,7 @@
 
 #include <gmock/gmock.h>
 
+#include "ops/record.h"
 #include "tests/support/machines.h"
 #include "tests/support/methods.h"
 #include "tests/support/temporary_folder.h"
@@ -145,6 +146,9 @@ std::vector<Freezing> freezings() {
       {plain, {"layers.*.experts", "layers.*.shared", "layers.*.router"}},
       {plain, {"layers.1"}},
       {plain, {"embed", "layers.*"}},
+      {plain, {"embed", "layers.0"}},
+      {plain, {"embed", "layers.0-1"}},
+      {.method = plain, .names = {"embed", "layers.0-1", "layers.2.attention"}, .dtype = DType::bf16},
       {.method = plain, .names = {"embed"}, .tied = true},
       {.method = plain, .names = {"embed", "layers.0-1", "norm"}, .recompute = true},
       {.method = plain, .names = {"embed", "layers.2.experts", "norm"}, .dtype = DType::bf16},
@@ -162,6 +166,32 @@ INSTANTIATE_TEST_SUITE_P(All, FrozenSteps, testing::ValuesIn(freezings()), [](co
   std::string name = test.param.method.name + "_" + std::to_string(test.index);
   return name;
 });
+
+TEST(Freeze, LayersBelowTheFirstGradientHaveNoBackwardPass) {
+  const ModelConfig config = tiny_config();
+  const Batch batch = clear_choices_batch(config.vocab_size);
+  const auto backward_passes = [&](const std::vector<std::string>& names) {
+    const Machine machine("cpu");
+    RecordingBackend recorder(*machine.backend, *machine.device);
+    StepConfig step = step_config_for(batch, 1, DType::f32);
+    step.freeze = names;
+    StepUnderTest under(config, step, *machine.device, recorder);
+    under.accumulate(batch, 1);
+    return recorder.records().contains("attention_backward") ? recorder.records().at("attention_backward").calls : 0;
+  };
+  EXPECT_EQ(backward_passes({}), 3);
+  EXPECT_EQ(backward_passes({"layers.0"}), 3) << "the embedding trains";
+  EXPECT_EQ(backward_passes({"embed"}), 3);
+  EXPECT_EQ(backward_passes({"embed", "layers.0"}), 2);
+  EXPECT_EQ(backward_passes({"embed", "layers.0-1", "layers.2.experts"}), 1) << "the attention before these experts";
+  EXPECT_EQ(backward_passes({"embed", "layers.*"}), 0);
+
+  StepConfig step = step_config_for(batch, 1, DType::f32);
+  step.freeze = {"layers.*"};
+  const MemoryPlan all = plan_training(config, step);
+  step.freeze = {"embed", "layers.*"};
+  EXPECT_LT(plan_training(config, step).saved, all.saved / 2) << "activations for the backward pass";
+}
 
 TEST(Freeze, ThePlanHoldsNoGradientAndNoOptimiserStateOfFrozenParameters) {
   const ModelConfig config = tiny_config();
