@@ -26,6 +26,11 @@ bool is_white_space(std::string_view character) {
 
 }  // namespace
 
+bool is_all_blank(std::string_view text) {
+  while (is_white_space(character_at(text, 0))) utf8_take(text);
+  return text.empty();
+}
+
 AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens)
     : tokens_(std::move(tokens)), word_(unicode::rust_word()) {
   for (size_t index = 0; index < tokens_.size(); ++index) {
@@ -36,7 +41,7 @@ AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens)
       if (added) token_at_.push_back(-1);
       node = child->second;
     }
-    token_at_[node] = static_cast<int32_t>(index);
+    if (token_at_[node] < 0) token_at_[node] = static_cast<int32_t>(index);
     starts_[static_cast<uint8_t>(tokens_[index].content[0])] = true;
     all_special_ = all_special_ && tokens_[index].special;
   }

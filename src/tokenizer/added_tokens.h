@@ -24,7 +24,11 @@ struct AddedToken {
   bool single_word = false;  // not next to a word character
 };
 
-/// Finds one set of added tokens: leftmost first, and the longest among those that start at the same place.
+/// True if `text` has nothing but white space.
+bool is_all_blank(std::string_view text);
+
+/// Finds one set of added tokens: leftmost first, and the longest among those that start at the same place. Of several
+/// tokens with one content, it finds the first.
 /// Several threads may search with it.
 class AddedTokenMatcher {
  public:
@@ -36,7 +40,8 @@ class AddedTokenMatcher {
   };
 
   /// Cuts `text` into plain parts and tokens, in order, and passes each to sink(Part). With `specials_are_text`, a
-  /// special token stays inside the plain part around it as a whole: no other token is looked for inside it.
+  /// special token stays inside the plain part around it as a whole: no other token is looked for inside it. A token
+  /// whose blanks the token before it has taken is left out if nothing remains of it.
   template <class Sink>
   void split(std::string_view text, bool specials_are_text, Sink&& sink) const {
     size_t done = 0;
@@ -50,7 +55,7 @@ class AddedTokenMatcher {
       if (token.lstrip) begin = std::max(blank_start(text, begin), done);
       if (token.rstrip) end = blank_end(text, end);
       if (done < begin) sink(Part{text.substr(done, begin - done), -1});
-      sink(Part{text.substr(begin, end - begin), token.id});
+      if (begin < end) sink(Part{text.substr(begin, end - begin), token.id});
       done = end;
     }
     if (done < text.size()) sink(Part{text.substr(done), -1});

@@ -53,7 +53,9 @@ void Normalizer::add(const Json& node, const std::string& where) {
   if (type == "Sequence") {
     for (const Json& child : json_array(node, "normalizers", where)) add(child, where);
   } else if (type == "Prepend") {
-    steps_.push_back(Prepend{json_string(node, "prepend", where)});
+    const std::string text = json_string(node, "prepend", where);
+    if (text.empty()) fail("{}: the normalizer Prepend has an empty text; leave the step out", where);
+    steps_.push_back(Prepend{text});
   } else if (type == "Replace") {
     add_replace(node, where);
   } else if (type == "Strip") {
@@ -76,7 +78,12 @@ void Normalizer::add_replace(const Json& node, const std::string& where) {
   if (json_find(pattern, "String", where) == nullptr) {
     const std::string expression = json_string(pattern, "Regex", where);
     try {
-      steps_.push_back(ReplaceMatches{std::make_shared<const Pattern>(expression), to});
+      auto pattern = std::make_shared<const Pattern>(expression);
+      RegexScratch scratch;
+      pattern->for_each("", scratch, [&](size_t, size_t, bool) {
+        fail("the expression {:?} matches the empty text, on which the library fails", expression);
+      });
+      steps_.push_back(ReplaceMatches{std::move(pattern), to});
     } catch (const Error& error) {
       fail("{}: Replace: {}", where, error.what());
     }

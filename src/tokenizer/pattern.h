@@ -46,7 +46,7 @@ class Pattern {
 
   bool uses_pcre2() const { return std::holds_alternative<Regex>(matcher_); }
 
-  /// Divides `text` (valid UTF-8, not empty): calls visit(begin, end, is_match) for the matches, found from left to
+  /// Divides `text` (valid UTF-8): calls visit(begin, end, is_match) for the matches, found from left to
   /// right, and for the text between them, in order. A match may be empty, a gap may not.
   template <class Visit>
   void for_each(std::string_view text, RegexScratch& scratch, Visit&& visit) const {

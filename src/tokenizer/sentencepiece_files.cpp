@@ -10,6 +10,7 @@
 #include "formats/json.h"
 #include "tokenizer/sentencepiece.h"
 #include "tokenizer/side_files.h"
+#include "tokenizer/token_passes.h"
 #include "tokenizer/tokenizer_files.h"
 
 namespace moe {
@@ -112,6 +113,7 @@ TokenizerFiles parse_sentencepiece_files(std::string bytes, const SideFiles& sid
   files.decodes_marks = true;
   files.strips_blank = model.add_dummy_prefix;
   apply_side_files(side, fs::path(name).parent_path().string(), files);
+  check_added_tokens(files, name);
   if (!files.bos) files.bos = role(model.bos, model);
   if (!files.eos) files.eos = role(model.eos, model);
   if (!files.pad) files.pad = role(model.pad, model);

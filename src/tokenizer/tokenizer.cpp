@@ -12,6 +12,7 @@
 #include "tokenizer/byte_letters.h"
 #include "tokenizer/id_writer.h"
 #include "tokenizer/piece_cache.h"
+#include "tokenizer/token_passes.h"
 #include "tokenizer/tokenizer_files.h"
 #include "tokenizer/word_cache.h"
 
@@ -26,17 +27,6 @@ struct EncodeScratch {
   WordCache words;
   PieceCache pieces;
 };
-
-// Tokens that are looked for in normalized text are normalized too, as a text of their own.
-std::vector<AddedToken> select(const TokenizerFiles& files, bool normalized) {
-  std::vector<AddedToken> selected;
-  for (const AddedToken& token : files.added) {
-    if (token.normalized != normalized) continue;
-    selected.push_back(token);
-    if (normalized && !files.normalizer.empty()) selected.back().content = files.normalizer.apply(token.content, true);
-  }
-  return selected;
-}
 
 /// The bytes that a token of the vocabulary stands for in decoded text.
 std::string decoded_token(const TokenizerFiles& files, const std::string& token) {
@@ -61,7 +51,10 @@ std::string decoded_token(const TokenizerFiles& files, const std::string& token)
 
 struct Tokenizer::State {
   explicit State(TokenizerFiles given)
-      : files(std::move(given)), bpe(files.model), first_pass(select(files, false)), second_pass(select(files, true)) {
+      : files(std::move(given)),
+        bpe(files.model),
+        first_pass(tokens_of_pass(files, false)),
+        second_pass(tokens_of_pass(files, true)) {
     if (files.unigram) unigram.emplace(*files.unigram, files.model.tokens);
     index_tokens();
   }

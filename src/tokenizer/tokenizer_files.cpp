@@ -8,6 +8,7 @@
 #include "tokenizer/bpe_json.h"
 #include "tokenizer/gguf_tokenizer.h"
 #include "tokenizer/side_files.h"
+#include "tokenizer/token_passes.h"
 #include "tokenizer/unigram_json.h"
 
 namespace moe {
@@ -144,6 +145,7 @@ TokenizerFiles load_gpt2_files(const fs::path& folder) {
                            .normalized = true});
   }
   apply_side_files(side, folder.string(), files);
+  check_added_tokens(files, folder.string());
   const bool no_roles = !files.bos && !files.eos;
   if (no_roles && !files.added.empty()) files.bos = files.eos = files.added[0].id;
   return files;
@@ -186,6 +188,7 @@ TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, const SideFiles
     json_member(root, "pre_tokenizer", name);
   }
   apply_side_files(side, fs::path(name).parent_path().string(), files);
+  check_added_tokens(files, name);
   if (!files.bos && files.prefix.size() == 1) files.bos = files.prefix[0];
   return files;
 }

@@ -62,6 +62,10 @@ TEST(TokenizerFiles, UnsupportedComponentsAreNamed) {
               HasSubstr("the normalizer BertNormalizer is not supported"));
   EXPECT_THAT(refusal_with("/normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "Lowercase"}}}}}),
               HasSubstr("the normalizer Lowercase"));
+  EXPECT_THAT(refusal_with("/normalizer", {{"type", "Prepend"}, {"prepend", ""}}),
+              HasSubstr("the normalizer Prepend has an empty text"));
+  EXPECT_THAT(refusal_with("/normalizer", {{"type", "Replace"}, {"pattern", {{"Regex", "a*"}}}, {"content", "b"}}),
+              HasSubstr("Replace: the expression \"a*\" matches the empty text"));
   EXPECT_THAT(refusal_with("/decoder", {{"type", "Metaspace"}}), HasSubstr("the decoder Metaspace"));
   EXPECT_THAT(refusal_with("/post_processor", {{"type", "Unknown"}}), HasSubstr("the step Unknown"));
   EXPECT_THAT(refusal_with("/truncation", {{"max_length", 5}}), HasSubstr("truncation is set"));
@@ -70,6 +74,29 @@ TEST(TokenizerFiles, UnsupportedComponentsAreNamed) {
   EXPECT_THAT(refusal_with("/model/dropout", 0.1), HasSubstr("dropout is set"));
   EXPECT_THAT(refusal_with("/model/continuing_subword_prefix", "##"), HasSubstr("continuing_subword_prefix is set"));
   EXPECT_THAT(refusal_with("/model/end_of_word_suffix", "</w>"), HasSubstr("end_of_word_suffix is set"));
+}
+
+TEST(TokenizerFiles, AddedTokensThatTheLibraryFailsOnAreNamed) {
+  Json json = tokenizer_json();
+  json["added_tokens"] = {added_token(256, "xy", false), added_token(257, " \t", false)};
+  Json& word = json["added_tokens"][0];
+  Json& blank = json["added_tokens"][1];
+  blank["lstrip"] = true;
+  EXPECT_NO_THROW(make_tokenizer(json));
+  word["rstrip"] = true;
+  EXPECT_THAT(refusal(json),
+              AllOf(HasSubstr("tokenizer.json: the added token \" \\t\" has lstrip"), HasSubstr("\"xy\"")));
+  blank["rstrip"] = true;
+  EXPECT_NO_THROW(make_tokenizer(json));
+
+  blank["rstrip"] = false;
+  word["normalized"] = true;  // one token is looked for in the text as given, the other one in normalized text
+  EXPECT_NO_THROW(make_tokenizer(json));
+  json["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", "xy"}}}, {"content", ""}};
+  EXPECT_THAT(refusal(json), HasSubstr("tokenizer.json: the normalizer leaves nothing of the added token \"xy\""));
+  word["normalized"] = false;
+  word["rstrip"] = false;
+  EXPECT_NO_THROW(make_tokenizer(json));
 }
 
 TEST(TokenizerFiles, AnUnknownTokenIsRefusedOnlyWhereItCouldBeNeeded) {

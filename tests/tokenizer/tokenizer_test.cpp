@@ -135,6 +135,33 @@ TEST(Tokenizer, NormalizedTokensAreFoundAfterTheOthers) {
   EXPECT_THAT(make_tokenizer(json).encode("abcd"), ElementsAre('a', 257));
 }
 
+TEST(Tokenizer, AnAddedTokenWhoseBlanksAnotherHasTakenGivesNoId) {
+  Json json = tokenizer_json();
+  json["added_tokens"] = {added_token(256, "<b>", false), added_token(257, " ", false)};
+  json["added_tokens"][0]["rstrip"] = true;
+  json["added_tokens"][1]["lstrip"] = true;
+  json["added_tokens"][1]["rstrip"] = true;
+  const Tokenizer tokenizer = make_tokenizer(json);
+  EXPECT_THAT(tokenizer.encode("<b>   x"), ElementsAre(256, 'x'));
+  EXPECT_THAT(tokenizer.encode("   <b>"), ElementsAre(257, 256));
+  EXPECT_THAT(tokenizer.encode("x \t  x"), ElementsAre('x', 257, 'x'));
+
+  json["added_tokens"][1]["lstrip"] = false;  // takes its own blank again, as in the library
+  EXPECT_THAT(make_tokenizer(json).encode("<b>   x"), ElementsAre(256, 257, 257, 257, 'x'));
+}
+
+TEST(Tokenizer, OfAddedTokensThatAreNormalizedToOneTextTheFirstIsFoundAndSpecialOnesComeFirst) {
+  Json json = tokenizer_json();
+  json["normalizer"] = {{"type", "NFKC"}};
+  json["added_tokens"] = {added_token(256, "fi", false), added_token(257, "\uFB01", false)};
+  for (Json& token : json["added_tokens"]) token["normalized"] = true;
+  EXPECT_THAT(make_tokenizer(json).encode("fi\uFB01"), ElementsAre(256, 256));
+
+  json["added_tokens"][1]["special"] = true;
+  EXPECT_THAT(make_tokenizer(json).encode("fi\uFB01", kParse), ElementsAre(257, 257));
+  EXPECT_THAT(make_tokenizer(json).encode("fi\uFB01"), ElementsAre('f', 'i', 'f', 'i'));
+}
+
 TEST(Tokenizer, AnAddedTokenStandsForItsContentNotForTheByteOfItsLetter) {
   Json json = tokenizer_json();
   Json& vocab = json["model"]["vocab"];

@@ -1,0 +1,48 @@
+#include "tokenizer/token_passes.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace moe {
+namespace {
+
+void check_pass(const std::vector<AddedToken>& tokens, const std::string& where) {
+  const auto taker = std::find_if(tokens.begin(), tokens.end(), [](const AddedToken& token) { return token.rstrip; });
+  for (const AddedToken& token : tokens) {
+    const bool between_others = token.lstrip && !token.rstrip && is_all_blank(token.content);
+    if (!between_others || taker == tokens.end()) continue;
+    fail(
+        "{}: the added token {:?} has lstrip but not rstrip, and {:?} has rstrip: blanks behind the second would "
+        "belong "
+        "to both; set rstrip of both or of neither",
+        where, token.content, taker->content);
+  }
+}
+
+}  // namespace
+
+std::vector<AddedToken> tokens_of_pass(const TokenizerFiles& files, bool normalized) {
+  std::vector<AddedToken> selected;
+  for (const bool special : {true, false}) {
+    for (const AddedToken& token : files.added) {
+      if (token.normalized != normalized || token.special != special) continue;
+      selected.push_back(token);
+      if (normalized && !files.normalizer.empty()) {
+        selected.back().content = files.normalizer.apply(token.content, true);
+      }
+    }
+  }
+  return selected;
+}
+
+void check_added_tokens(const TokenizerFiles& files, const std::string& where) {
+  for (const AddedToken& token : files.added) {
+    if (!token.normalized || files.normalizer.empty() || !files.normalizer.apply(token.content, true).empty()) continue;
+    fail("{}: the normalizer leaves nothing of the added token {:?}; set its \"normalized\" to false", where,
+         token.content);
+  }
+  for (const bool normalized : {false, true}) check_pass(tokens_of_pass(files, normalized), where);
+}
+
+}  // namespace moe
