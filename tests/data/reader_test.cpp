@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -228,6 +229,81 @@ TEST_F(Reader, AMissingQuoteCostsItsElementAlone) {
               ElementsAre("two"));
   // Where values share a line, nothing says where the next one begins.
   EXPECT_THAT(read("[\"one\",\n \"two\", \"lost,\n \"three\"]"), ElementsAre("one", "two"));
+}
+
+TEST_F(Reader, AMissingBracketCostsItsElementAlone) {
+  const auto read = [&](const std::string& content, const std::string& mistake) {
+    std::vector<std::string> found, errors;
+    const ReadOptions options{.on_bad_document = [&](const std::string& error) { errors.push_back(error); }};
+    for_each_document(
+        file("a.json", content), [&](std::string_view text, uint64_t) { found.emplace_back(text); }, options);
+    EXPECT_EQ(errors.size(), 1u) << content << fmt::format("{}", fmt::join(errors, "\n"));
+    EXPECT_THAT(errors, testing::Contains(HasSubstr(mistake))) << content;
+    return found;
+  };
+  const std::vector<std::string> separators = {", ", ",\n", "\n,", ",\n  "};
+  const std::vector<std::string> broken = {
+      R"({"text": "lost", "n": 1)",
+      R"({"text": "lost", "meta": {"a": 1)",
+      R"({"text": "lost", "meta": {"a": {"b": 1}})",
+      R"({"text": "lost", "tags": ["a", "b"})",
+      R"({"text": "lost", "tags": [{"a": 1}, {"b": 2]})",
+      R"({"text": "lost", "tags": [{"a": 1, {"b": 2}]})",
+      R"({"text": "lost", "tags": {"a": [1, 2}})",
+      R"({"text": "lost ]} [{", "tags": [["a"], ["b"})",
+      R"({"text": "lost"])",
+  };
+  for (const std::string& element : broken) {
+    for (const std::string& separator : separators) {
+      const std::string before = R"([{"text": "one"})", after = R"({"text": "two"})";
+      for (const std::string& tail : {separator + after + "]", separator + after + separator + after + "\n]\n"}) {
+        const std::string line = separator.find('\n') == std::string::npos ? ":1: " : ":2: ";
+        const auto found = read(before + separator + element + tail, line + "not valid JSON: a bracket is missing");
+        EXPECT_EQ(found.size(), std::count(tail.begin(), tail.end(), '{') + 1) << before + separator + element + tail;
+      }
+    }
+    const std::string mistake = "not valid JSON: a bracket is missing";
+    EXPECT_THAT(read("[" + element + "\n, {\"text\": \"two\"}]", mistake), ElementsAre("two"));
+    EXPECT_THAT(read("[{\"text\": \"one\"}, " + element + "]", mistake), ElementsAre("one"));
+    EXPECT_THAT(read("{\"text\": \"one\"}\n" + element + "\n{\"text\": \"two\"}\n", mistake),
+                ElementsAre("one", "two"));
+  }
+  // On lines of its own. Parts of it are not taken for values.
+  EXPECT_THAT(read("[\n  {\n    \"text\": \"lost\",\n    \"more\": [\n      {\"text\": \"no\"}\n  },\n"
+                   "  {\n    \"text\": \"two\"\n  }\n]",
+                   ":2: not valid JSON: a bracket is missing"),
+              ElementsAre("two"));
+  // Two are missing, so that everything after it could belong to its list.
+  EXPECT_THAT(read("[\n{\"text\": \"lost\", \"more\": [\"a\",\n{\"text\": \"two\"},\n{\"text\": \"three\"}\n]",
+                   ":2: not valid JSON: a value that begins here and has no end"),
+              ElementsAre("two", "three"));
+}
+
+TEST_F(Reader, ValidJsonIsReadWhateverItsLinesLookLike) {
+  // Each line begins as the element does.
+  const std::string list = R"([
+{"text": "one", "more": [
+{"text": "no"},
+{"text": "no",
+"deep": [[{}], [
+{}]]}
+]},
+{"text": "two", "a": {"b": {"c": [1, -2.5e3, null, "]}{[\""]}}}
+])";
+  std::vector<std::string> found;
+  for_each_document(file("a.json", list), [&](std::string_view text, uint64_t) { found.emplace_back(text); });
+  EXPECT_THAT(found, ElementsAre("one", "two"));
+}
+
+TEST_F(Reader, ManyValuesWithoutAnEndTakeNoQuadraticTime) {
+  std::string list = "[\n";
+  for (int i = 0; i < 20000; ++i) list += "{\"text\": \"a\", \"more\": [\n{\"text\": \"b\"},\n";
+  int documents = 0, errors = 0;
+  const ReadOptions options{.on_bad_document = [&](const std::string&) { ++errors; }};
+  for_each_document(
+      file("a.json", list), [&](std::string_view, uint64_t) { ++documents; }, options);
+  EXPECT_GT(documents, 10);
+  EXPECT_GT(errors, 10);
 }
 
 TEST_F(Reader, WholeDocumentsBeforeADamageAreRead) {
