@@ -226,11 +226,16 @@ void decode(Bench& bench, DType dtype, int64_t sequences, int64_t length, int he
   std::vector<int32_t> sequence(static_cast<size_t>(sequences)),
       positions(sequence.size(), static_cast<int32_t>(length - 1));
   std::iota(sequence.begin(), sequence.end(), 0);
+  constexpr int64_t kPageTokens = 64;
+  const int64_t each = (length + kPageTokens - 1) / kPageTokens;
+  std::vector<int32_t> pages(static_cast<size_t>(sequences * each));
+  std::iota(pages.begin(), pages.end(), 0);
   const CachedAttention op{.q = t.normal(dtype, {sequences, width}),
-                           .k_cache = t.normal(dtype, {sequences, length, kv_width}),
-                           .v_cache = t.normal(dtype, {sequences, length, kv_width}),
+                           .k_cache = t.normal(dtype, {sequences * each, kPageTokens, kv_width}),
+                           .v_cache = t.normal(dtype, {sequences * each, kPageTokens, kv_width}),
                            .sequence = t.indices(sequence),
                            .positions = t.indices(positions),
+                           .pages = t.indices(pages).reshaped({sequences, each}),
                            .heads = heads,
                            .kv_heads = kv_heads,
                            .scale = 0.125f,

@@ -15,6 +15,15 @@ TokenBuffers::TokenBuffers(Arena& arena, DType stat, int64_t tokens, int64_t hea
   rope_ = arena.push("rope", stat, {tokens, head_dim});
 }
 
+TokenBuffers::TokenBuffers(Arena& arena, DType stat, int64_t tokens, int64_t head_dim, int64_t sequences, int64_t pages)
+    : TokenBuffers(arena, stat, tokens, head_dim) {
+  pages_ = arena.push("pages", DType::i32, {sequences, pages});
+}
+
+void TokenBuffers::upload_pages(int64_t sequence, const std::vector<int32_t>& pages, Device& device) {
+  upload_vector(device, pages_.at(sequence), pages);
+}
+
 TokenViews TokenBuffers::views(int64_t count, int64_t max_segment) const {
   MOE_CHECK(count <= capacity());
   return {.ids = ids_.rows(0, count),
@@ -59,6 +68,7 @@ TokenViews TokenBuffers::upload_cached(const std::vector<int32_t>& ids, const st
                                        Backend& backend) {
   TokenViews tokens = views(static_cast<int64_t>(ids.size()), static_cast<int64_t>(ids.size()));
   tokens.sequence = sequence_.rows(0, tokens.count());
+  tokens.pages = pages_;
   upload_vector(device, ids_, ids);
   upload_vector(device, sequence_, sequence);
   upload_vector(device, positions_, positions);

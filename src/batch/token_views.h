@@ -15,8 +15,9 @@ struct TokenViews {
   View valid;          ///< i32 [T]: 0, or -1 for padding; the group for statistics over all tokens
   int64_t max_segment;
   int64_t row_length = 0;  ///< tokens in a batch row; 0 with a cache, where there are no rows
-  /// Inference with a cache: the sequence of each token; absent otherwise.
+  /// Inference with a cache; absent otherwise: the sequence of each token, and where each sequence is in the cache.
   View sequence = {};  ///< i32 [T], -1: padding
+  View pages = {};     ///< i32 [S, M]: the pages of each sequence (KvAppend)
 
   int64_t count() const { return ids.size(0); }
 };

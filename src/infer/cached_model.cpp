@@ -1,6 +1,7 @@
 #include "infer/cached_model.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "batch/token_buffers.h"
 #include "model/pass_memory.h"
@@ -8,15 +9,22 @@
 namespace moe {
 namespace {
 
+/// Each sequence has pages of its own, one after the other.
+constexpr int64_t kPageTokens = 64;
+
+int64_t pages_of(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+
 struct Inputs {
+  int64_t most_positions;
   TokenBuffers tokens;
   KvCache cache;
   View logits;
 
   Inputs(Arena& arena, const ModelConfig& config, DType dtype, int64_t sequences, int64_t max_length,
          int64_t max_tokens)
-      : tokens(arena, stat_dtype(dtype), max_tokens, config.head_dim) {
-    const Shape shape{sequences, max_length, config.attention().kv_width()};
+      : most_positions(max_length),
+        tokens(arena, stat_dtype(dtype), max_tokens, config.head_dim, sequences, pages_of(max_length)) {
+    const Shape shape{sequences * pages_of(max_length), kPageTokens, config.attention().kv_width()};
     for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
       cache.layers.push_back({arena.push("cache.k", dtype, shape), arena.push("cache.v", dtype, shape)});
     }
@@ -53,7 +61,14 @@ struct CachedModel::Memory {
          int64_t max_tokens)
       : device(runtime.device),
         arenas(device.pass_arenas(sizes)),
-        inputs(arenas.inputs, runtime.model.config(), runtime.dtype, sequences, max_length, max_tokens) {}
+        inputs(arenas.inputs, runtime.model.config(), runtime.dtype, sequences, max_length, max_tokens) {
+    const int64_t each = pages_of(max_length);
+    std::vector<int32_t> pages(static_cast<size_t>(each));
+    for (int64_t s = 0; s < sequences; ++s) {
+      std::iota(pages.begin(), pages.end(), static_cast<int32_t>(s * each));
+      inputs.tokens.upload_pages(s, pages, runtime.device);
+    }
+  }
 };
 
 CachedModel::CachedModel(const ModelOnDevice& runtime, int64_t sequences, int64_t max_length, int64_t max_tokens)
@@ -72,7 +87,7 @@ int64_t CachedModel::bytes(const ModelConfig& config, DType dtype, int64_t seque
 
 int64_t CachedModel::used_bytes() const { return memory_->arenas.peaks().total(); }
 
-int64_t CachedModel::max_length() const { return memory_->inputs.cache.layers[0].k.size(1); }
+int64_t CachedModel::max_length() const { return memory_->inputs.most_positions; }
 
 void CachedModel::check_room(int64_t sequence, size_t tokens) const {
   if (length(sequence) + static_cast<int64_t>(tokens) <= max_length()) return;

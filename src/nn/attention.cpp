@@ -104,6 +104,7 @@ AttentionSaved attention_forward(Pass& pass, const AttentionConfig& config, cons
                               .v = parts.v,
                               .sequence = tokens.sequence,
                               .positions = tokens.positions,
+                              .pages = tokens.pages,
                               .k_cache = cache->k,
                               .v_cache = cache->v});
     pass.backend.run(CachedAttention{.q = parts.q,
@@ -111,6 +112,7 @@ AttentionSaved attention_forward(Pass& pass, const AttentionConfig& config, cons
                                      .v_cache = cache->v,
                                      .sequence = tokens.sequence,
                                      .positions = tokens.positions,
+                                     .pages = tokens.pages,
                                      .heads = config.heads,
                                      .kv_heads = config.kv_heads,
                                      .scale = score_scale(config),

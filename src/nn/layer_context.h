@@ -7,10 +7,10 @@
 
 namespace moe {
 
-/// Keys and values of one layer.
+/// Keys and values of one layer, in pages (KvAppend).
 struct LayerCache {
-  View k;  ///< [S, L, Hkv h]
-  View v;  ///< [S, L, Hkv h]
+  View k;  ///< [N, P, Hkv h]
+  View v;  ///< [N, P, Hkv h]
 };
 
 struct LayerContext {

@@ -31,6 +31,11 @@ void check_self_attention(Checker& c, const Op& op) {
   c.require(op.max_segment > 0 || c.size("T") == 0, "max_segment is {}, expected at least 1", op.max_segment);
 }
 
+void check_pages(Checker& c, const View& cache) {
+  c.require(c.size("P") > 0, "k_cache is {} {}, expected pages of at least 1 token", name(cache.dtype),
+            cache.shape.text());
+}
+
 /// The number of pairs of a query and a key that it sees, as if every document had max_segment tokens, times the width
 /// of all heads.
 template <class Op>
@@ -55,15 +60,17 @@ void check(const AttentionBackward& op) {
 
 void check(const KvAppend& op) {
   Checker c(op);
-  c.data(op.k, "T C").data(op.v, "T C").i32(op.sequence, "T").i32(op.positions, "T");
-  c.data(op.k_cache, "S L C").data(op.v_cache, "S L C");
+  c.data(op.k, "T C").data(op.v, "T C").i32(op.sequence, "T").i32(op.positions, "T").i32(op.pages, "S M");
+  c.data(op.k_cache, "N P C").data(op.v_cache, "N P C");
+  check_pages(c, op.k_cache);
 }
 
 void check(const CachedAttention& op) {
   Checker c(op);
   check_heads(c, op);
-  c.data(op.k_cache, "S L Hkv*h").data(op.v_cache, "S L Hkv*h").i32(op.sequence, "T").i32(op.positions, "T");
-  c.data(op.out, "T Hq*h");
+  c.data(op.k_cache, "N P Hkv*h").data(op.v_cache, "N P Hkv*h").i32(op.sequence, "T").i32(op.positions, "T");
+  c.i32(op.pages, "S M").data(op.out, "T Hq*h");
+  check_pages(c, op.k_cache);
 }
 
 int64_t flops(const Attention& op) { return exact_count(4 * causal_pairs(op)); }
@@ -72,7 +79,24 @@ int64_t flops(const Attention& op) { return exact_count(4 * causal_pairs(op)); }
 int64_t flops(const AttentionBackward& op) { return exact_count(8 * causal_pairs(op)); }
 
 int64_t flops(const CachedAttention& op) {
-  return exact_count(4 * static_cast<double>(op.q.elements()) * static_cast<double>(op.k_cache.size(1)));
+  const double room = static_cast<double>(op.pages.size(1)) * static_cast<double>(op.k_cache.size(1));
+  return exact_count(4 * static_cast<double>(op.q.elements()) * room);
+}
+
+int64_t traffic_bytes(const KvAppend& op) {
+  const auto rows = [](const View& x, const View& cache) {
+    return x.bytes() + static_cast<size_t>(x.elements()) * size_of(cache.dtype);
+  };
+  return static_cast<int64_t>(rows(op.k, op.k_cache) + rows(op.v, op.v_cache) + op.sequence.bytes() +
+                              op.positions.bytes() + op.pages.bytes());
+}
+
+int64_t traffic_bytes(const CachedAttention& op) {
+  const double all = static_cast<double>(op.k_cache.bytes() + op.v_cache.bytes());
+  const double listed = static_cast<double>(op.pages.elements()), pages = static_cast<double>(op.k_cache.size(0));
+  const double read = pages > listed ? all * (listed / pages) : all;
+  return exact_count(read) + static_cast<int64_t>(op.q.bytes() + op.sequence.bytes() + op.positions.bytes() +
+                                                  op.pages.bytes() + op.out.bytes());
 }
 
 }  // namespace moe

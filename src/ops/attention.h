@@ -60,15 +60,21 @@ struct AttentionBackward {
   }
 };
 
-/// Writes the keys and values of T tokens into a cache: k_cache[sequence[t], positions[t]] = k[t], and the same for v.
-/// Tokens with sequence[t] < 0 are skipped. All other (sequence, position) pairs must be distinct.
+/// A cache of keys and values consists of N pages of P tokens each. Row s of the page table lists the pages of sequence
+/// s in order: position p of the sequence is row p % P of page pages[s, p / P]. Entries after a sequence's last page
+/// are never read. Several sequences may list the same page (a common beginning of their texts).
+///
+/// Writes the keys and values of T tokens into a cache, at the sequence and position of each token. Tokens with
+/// sequence[t] < 0 are skipped. All other tokens must go to distinct rows of the cache, and no page that is written may
+/// be listed by another sequence of the same call.
 struct KvAppend {
   View k;          ///< [T, C], C = Hkv * h
   View v;          ///< [T, C]
   View sequence;   ///< i32 [T], below S
-  View positions;  ///< i32 [T], below L
-  View k_cache;    ///< [S, L, C]
-  View v_cache;    ///< [S, L, C]
+  View positions;  ///< i32 [T], below M * P
+  View pages;      ///< i32 [S, M], below N
+  View k_cache;    ///< [N, P, C]
+  View v_cache;    ///< [N, P, C]
 
   static constexpr const char* name = "kv_append";
   static constexpr auto fields() {
@@ -76,19 +82,21 @@ struct KvAppend {
                       in("v", &KvAppend::v),
                       in("sequence", &KvAppend::sequence),
                       in("positions", &KvAppend::positions),
+                      in("pages", &KvAppend::pages),
                       partial("k_cache", &KvAppend::k_cache),
                       partial("v_cache", &KvAppend::v_cache)};
   }
 };
 
-/// Token t attends to positions 0 .. positions[t] of its sequence's cache (its own key is already there). out is 0
-/// where sequence[t] < 0.
+/// Token t attends to positions 0 .. positions[t] of its sequence in the cache, whose pages are those of KvAppend (its
+/// own key is already there). out is 0 where sequence[t] < 0.
 struct CachedAttention {
   View q;          ///< [T, Hq * h]
-  View k_cache;    ///< [S, L, Hkv * h]
-  View v_cache;    ///< [S, L, Hkv * h]
-  View sequence;   ///< i32 [T]
-  View positions;  ///< i32 [T]
+  View k_cache;    ///< [N, P, Hkv * h]
+  View v_cache;    ///< [N, P, Hkv * h]
+  View sequence;   ///< i32 [T], below S
+  View positions;  ///< i32 [T], below M * P
+  View pages;      ///< i32 [S, M], below N
   int heads;
   int kv_heads;
   float scale;
@@ -102,6 +110,7 @@ struct CachedAttention {
                       moe::in("v_cache", &A::v_cache),
                       moe::in("sequence", &A::sequence),
                       moe::in("positions", &A::positions),
+                      moe::in("pages", &A::pages),
                       moe::out("out", &A::out)};
   }
 };
@@ -114,7 +123,12 @@ void check(const CachedAttention& op);
 /// Multiplications and additions of the products with causality, as if every document had max_segment tokens.
 int64_t flops(const Attention& op);
 int64_t flops(const AttentionBackward& op);
-/// The same, as if every token attended to the whole cache.
+/// The same, as if every token attended to all pages that its sequence's row of the table has room for.
 int64_t flops(const CachedAttention& op);
+
+/// An append writes only its own rows of the cache.
+int64_t traffic_bytes(const KvAppend& op);
+/// As if every sequence had all the pages that its row of the table has room for; but no page is read twice.
+int64_t traffic_bytes(const CachedAttention& op);
 
 }  // namespace moe

@@ -116,6 +116,11 @@ Bounds bounds(const Reference<KvAppend>& run) {
 Bounds bounds(const Reference<CachedAttention>& run) {
   const Reals q = read(run.before.q), k = read(run.before.k_cache), v = read(run.before.v_cache);
   const Indices sequence = read_indices(run.before.sequence), positions = read_indices(run.before.positions);
+  const Indices pages = read_indices(run.before.pages);
+  const int64_t page_tokens = k.size(1);
+  const auto paged = [&](const Reals& cache, int64_t s, int64_t position, int64_t column) {
+    return cache(pages(s, position / page_tokens), position % page_tokens, column);
+  };
   Reals out(run.after.out.shape);
   const int64_t heads = run.given.heads, h = run.given.q.size(1) / heads;
   for (int64_t t = 0; t < q.size(0); ++t) {
@@ -123,11 +128,11 @@ Bounds bounds(const Reference<CachedAttention>& run) {
       const int64_t at = head * h, kv_at = head * run.given.kv_heads / heads * h;
       const Query query =
           analyse(positions(t) + 1, h, run.given.scale, &q.values()[static_cast<size_t>(t * q.size(1) + at)],
-                  [&](int64_t u, int64_t i) { return k(sequence(t), u, kv_at + i); });
+                  [&](int64_t u, int64_t i) { return paged(k, sequence(t), u, kv_at + i); });
       const double rounding = run.arithmetic == Arithmetic::pairs ? intermediate_error(run) : 0;
       for (int64_t u = 0; u <= positions(t); ++u) {
         const double weight = query.probability[static_cast<size_t>(u)] * (probability_error(query) + rounding);
-        for (int64_t i = 0; i < h; ++i) out(t, at + i) += weight * std::abs(v(sequence(t), u, kv_at + i));
+        for (int64_t i = 0; i < h; ++i) out(t, at + i) += weight * std::abs(paged(v, sequence(t), u, kv_at + i));
       }
     }
   }

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
+#include "base/random.h"
 #include "tests/conformance/cases.h"
 #include "tests/oracle/naive.h"
 
@@ -110,6 +112,46 @@ const std::vector<std::vector<std::pair<int64_t, int64_t>>> kChunks = {{{0, 0}, 
                                                                        {{64, 40}, {0, 3}, {127, 9}}};
 constexpr int64_t kCacheLength = 140;
 
+/// Tokens of a page: one, no divisor and no multiple of a backend's block of keys, one such block, a whole sequence.
+constexpr int64_t kPageTokens[] = {1, 7, 64, kCacheLength};
+
+/// A cache in pages for the three sequences of a chunk.
+struct Pages {
+  int64_t tokens;              ///< P
+  int64_t count;               ///< N
+  int64_t each = 0;            ///< M
+  std::vector<int64_t> table;  ///< [3, M]
+};
+
+/// The pages of the sequences are in no order, and some belong to nobody. Whole pages before the chunk are the same
+/// ones in every sequence. Entries that nobody may read are no pages.
+Pages pages_of(const std::vector<std::pair<int64_t, int64_t>>& begin_and_count, int64_t tokens, uint64_t seed) {
+  Pages pages{.tokens = tokens, .count = 0, .each = (kCacheLength + tokens - 1) / tokens + 1, .table = {}};
+  pages.table.assign(begin_and_count.size() * static_cast<size_t>(pages.each), -1);
+  const auto entry = [&](size_t sequence, int64_t page) -> int64_t& {
+    return pages.table[sequence * static_cast<size_t>(pages.each) + static_cast<size_t>(page)];
+  };
+  for (size_t s = 0; s < begin_and_count.size(); ++s) {
+    const auto [begin, count] = begin_and_count[s];
+    for (int64_t page = 0; page * tokens < begin + count; ++page) {
+      const bool whole = (page + 1) * tokens <= begin;
+      for (size_t other = 0; other < s && whole; ++other) {
+        if ((page + 1) * tokens <= begin_and_count[other].first) entry(s, page) = entry(other, page);
+      }
+      if (entry(s, page) < 0) entry(s, page) = pages.count++;
+    }
+  }
+  pages.count += 2;
+  std::vector<int64_t> order(static_cast<size_t>(pages.count));
+  std::iota(order.begin(), order.end(), 0);
+  const Random random(seed, hash_name("pages"));
+  for (size_t i = order.size(); i-- > 1;) std::swap(order[i], order[random.below(i, i + 1)]);
+  for (int64_t& page : pages.table) {
+    if (page >= 0) page = order[static_cast<size_t>(page)];
+  }
+  return pages;
+}
+
 }  // namespace
 
 template <>
@@ -160,54 +202,74 @@ Cases<KvAppend> make_cases<KvAppend>() {
     for (const int64_t width : {1, 13, 64}) {
       for (const Pair& types :
            {Pair{f32, f32}, Pair{bf16_type, bf16_type}, Pair{f32, bf16_type}, Pair{bf16_type, f32}}) {
-        Store& s = list.strided();
-        list.add(KvAppend{.k = s.normal(types.data, {tokens, width}),
-                          .v = s.normal(types.data, {tokens, width}),
-                          .sequence = s.indices({tokens}, chunk.sequence),
-                          .positions = s.indices({tokens}, chunk.positions),
-                          .k_cache = s.poison(types.cache, {3, kCacheLength, width}),
-                          .v_cache = s.poison(types.cache, {3, kCacheLength, width})});
+        for (const int64_t page_tokens : kPageTokens) {
+          Store& s = list.strided();
+          const Pages pages = pages_of(begin_and_count, page_tokens, s.draw());
+          list.add(KvAppend{.k = s.normal(types.data, {tokens, width}),
+                            .v = s.normal(types.data, {tokens, width}),
+                            .sequence = s.indices({tokens}, chunk.sequence),
+                            .positions = s.indices({tokens}, chunk.positions),
+                            .pages = s.indices({3, pages.each}, pages.table),
+                            .k_cache = s.poison(types.cache, {pages.count, page_tokens, width}),
+                            .v_cache = s.poison(types.cache, {pages.count, page_tokens, width})},
+                   fmt::format("pages of {}", page_tokens));
+        }
       }
     }
   }
   return list;
 }
 
+namespace {
+
+/// `page_tokens`: tokens of a page of the cache.
+CachedAttention make_cached(Store& s, const std::vector<std::pair<int64_t, int64_t>>& begin_and_count,
+                            const Heads& heads, const Types& types, int64_t page_tokens) {
+  const Chunk chunk = chunk_of(begin_and_count);
+  const auto tokens = static_cast<int64_t>(chunk.sequence.size());
+  const int64_t width = heads.kv_heads * heads.size;
+  const Pages pages = pages_of(begin_and_count, page_tokens, s.draw());
+  const View table = s.indices({3, pages.each}, pages.table);
+  const View k_cache = s.poison(types.qkv, {pages.count, page_tokens, width});
+  const View v_cache = s.poison(types.qkv, {pages.count, page_tokens, width});
+  for (int64_t sequence = 0; sequence < 3; ++sequence) {
+    const auto [begin, count] = begin_and_count[static_cast<size_t>(sequence)];
+    const int64_t filled = begin + count;  // what is beyond stays poison: nobody may read it
+    const View of_sequence = s.constant(i32, {filled}, static_cast<double>(sequence));
+    std::vector<int64_t> positions(static_cast<size_t>(filled));
+    std::iota(positions.begin(), positions.end(), 0);
+    oracle::compute(KvAppend{.k = s.normal(f32, {filled, width}),
+                             .v = s.normal(f32, {filled, width}),
+                             .sequence = of_sequence,
+                             .positions = s.indices({filled}, positions),
+                             .pages = table,
+                             .k_cache = k_cache,
+                             .v_cache = v_cache});
+  }
+  return {.q = s.normal(types.qkv, {tokens, heads.heads * heads.size}),
+          .k_cache = k_cache,
+          .v_cache = v_cache,
+          .sequence = s.indices({tokens}, chunk.sequence),
+          .positions = s.indices({tokens}, chunk.positions),
+          .pages = table,
+          .heads = heads.heads,
+          .kv_heads = heads.kv_heads,
+          .scale = 1 / std::sqrt(static_cast<float>(heads.size)),
+          .out = s.poison(types.out, {tokens, heads.heads * heads.size})};
+}
+
+}  // namespace
+
 template <>
 Cases<CachedAttention> make_cases<CachedAttention>() {
   Cases<CachedAttention> list;
   for (const auto& begin_and_count : kChunks) {
-    const Chunk chunk = chunk_of(begin_and_count);
-    const auto tokens = static_cast<int64_t>(chunk.sequence.size());
     for (const Heads& heads : {Heads{1, 1, 1}, Heads{2, 2, 2}, Heads{4, 2, 5}, Heads{3, 1, 13}, Heads{4, 1, 64}}) {
       for (const Types& types : {Types{f32, f32}, Types{bf16_type, bf16_type}, Types{bf16_type, f32}}) {
-        Store& s = list.strided();
-        const int64_t width = heads.kv_heads * heads.size;
-        const View k_cache = s.poison(types.qkv, {3, kCacheLength, width});
-        const View v_cache = s.poison(types.qkv, {3, kCacheLength, width});
-        for (int64_t sequence = 0; sequence < 3; ++sequence) {
-          const auto [begin, count] = begin_and_count[static_cast<size_t>(sequence)];
-          const int64_t filled = begin + count;  // what lies beyond stays poison: nobody may read it
-          const View of_sequence = s.constant(i32, {filled}, static_cast<double>(sequence));
-          std::vector<int64_t> positions(static_cast<size_t>(filled));
-          for (int64_t i = 0; i < filled; ++i) positions[static_cast<size_t>(i)] = i;
-          oracle::compute(KvAppend{.k = s.normal(f32, {filled, width}),
-                                   .v = s.normal(f32, {filled, width}),
-                                   .sequence = of_sequence,
-                                   .positions = s.indices({filled}, positions),
-                                   .k_cache = k_cache,
-                                   .v_cache = v_cache});
+        for (const int64_t page_tokens : kPageTokens) {
+          list.add(make_cached(list.strided(), begin_and_count, heads, types, page_tokens),
+                   fmt::format("heads={}/{} of {}, pages of {}", heads.heads, heads.kv_heads, heads.size, page_tokens));
         }
-        list.add(CachedAttention{.q = s.normal(types.qkv, {tokens, heads.heads * heads.size}),
-                                 .k_cache = k_cache,
-                                 .v_cache = v_cache,
-                                 .sequence = s.indices({tokens}, chunk.sequence),
-                                 .positions = s.indices({tokens}, chunk.positions),
-                                 .heads = heads.heads,
-                                 .kv_heads = heads.kv_heads,
-                                 .scale = 1 / std::sqrt(static_cast<float>(heads.size)),
-                                 .out = s.poison(types.out, {tokens, heads.heads * heads.size})},
-                 fmt::format("heads={}/{} of {}", heads.heads, heads.kv_heads, heads.size));
       }
     }
   }

@@ -132,8 +132,14 @@ TEST_P(TwoWaysOfAttention, PrefillInAnyChunksAndDecodingGiveTheBitsOfTraining) {
   on_every_target(Where::batch_invariant, [&](const Runner& run) {
     const View whole = attend(run, kBefore, kLength, std::vector<int64_t>(kLength, 0), kLength);
     for (const int64_t chunk : {int64_t{1}, int64_t{7}, int64_t{64}, kLength}) {
-      const View k_cache = s.poison(type, {2, kLength + 5, kKvHeads * kSize});
-      const View v_cache = s.poison(type, {2, kLength + 5, kKvHeads * kSize});
+      // The pages of the sequence, which is the second one of two, are in reverse order.
+      const int64_t page_tokens = chunk == 1 ? 7 : chunk == 7 ? 64 : chunk == 64 ? 1 : kLength;
+      const int64_t page_count = (kLength + page_tokens - 1) / page_tokens;
+      std::vector<int64_t> page_table(static_cast<size_t>(page_count), -1);
+      for (int64_t page = page_count; page-- > 0;) page_table.push_back(page + 1);
+      const View pages = s.indices({2, page_count}, page_table);
+      const View k_cache = s.poison(type, {page_count + 1, page_tokens, kKvHeads * kSize});
+      const View v_cache = s.poison(type, {page_count + 1, page_tokens, kKvHeads * kSize});
       for (int64_t begin = 0; begin < kLength; begin += chunk) {
         const int64_t count = std::min(chunk, kLength - begin);
         std::vector<int64_t> positions;
@@ -144,6 +150,7 @@ TEST_P(TwoWaysOfAttention, PrefillInAnyChunksAndDecodingGiveTheBitsOfTraining) {
                      .v = v.rows(kBefore + begin, count),
                      .sequence = sequence,
                      .positions = position,
+                     .pages = pages,
                      .k_cache = k_cache,
                      .v_cache = v_cache});
         run(CachedAttention{.q = q.rows(kBefore + begin, count),
@@ -151,6 +158,7 @@ TEST_P(TwoWaysOfAttention, PrefillInAnyChunksAndDecodingGiveTheBitsOfTraining) {
                             .v_cache = v_cache,
                             .sequence = sequence,
                             .positions = position,
+                            .pages = pages,
                             .heads = kHeads,
                             .kv_heads = kKvHeads,
                             .scale = kScale,

@@ -340,12 +340,55 @@ TEST_F(Checks, KeysAreAsWideAsTheirHeads) {
                            .v_cache = f32({2, 8, 12}),
                            .sequence = i32({1}),
                            .positions = i32({1}),
+                           .pages = i32({1, 2}),
                            .heads = 6,
                            .kv_heads = 3,
                            .scale = 1,
                            .out = f32({1, 24})};
   EXPECT_EQ(error_of(op),
-            "cached_attention: k_cache is f32 [2, 8, 24], expected [S, L, Hkv*h] = [2, 8, 12] (beside q, f32 [1, 24])");
+            "cached_attention: k_cache is f32 [2, 8, 24], expected [N, P, Hkv*h] = [2, 8, 12] (beside q, f32 [1, 24])");
+}
+
+TEST_F(Checks, ACacheHasPagesOfTokens) {
+  const KvAppend op{.k = f32({3, 4}),
+                    .v = f32({3, 4}),
+                    .sequence = i32({3}),
+                    .positions = i32({3}),
+                    .pages = i32({2, 5}),
+                    .k_cache = f32({6, 8, 4}),
+                    .v_cache = f32({6, 8, 4})};
+  EXPECT_EQ(error_of(op), "");
+  KvAppend empty = op;
+  empty.k_cache = empty.v_cache = f32({6, 0, 4});
+  EXPECT_EQ(error_of(empty), "kv_append: k_cache is f32 [6, 0, 4], expected pages of at least 1 token");
+  KvAppend flat = op;
+  flat.pages = i32({5});
+  EXPECT_EQ(error_of(flat), "kv_append: pages is i32 [5], expected [S, M]");
+}
+
+TEST_F(Checks, TheCostOfACacheIsThatOfItsOwnRowsAndListedPages) {
+  const KvAppend append{.k = f32({3, 4}),
+                        .v = f32({3, 4}),
+                        .sequence = i32({3}),
+                        .positions = i32({3}),
+                        .pages = i32({2, 5}),
+                        .k_cache = f32({600, 8, 4}),
+                        .v_cache = f32({600, 8, 4})};
+  EXPECT_EQ(traffic_bytes(append), 4 * (2 * 2 * 12 + 3 + 3 + 10));
+  CachedAttention attend{.q = f32({3, 8}),
+                         .k_cache = append.k_cache,
+                         .v_cache = append.v_cache,
+                         .sequence = append.sequence,
+                         .positions = append.positions,
+                         .pages = append.pages,
+                         .heads = 2,
+                         .kv_heads = 1,
+                         .scale = 1,
+                         .out = f32({3, 8})};
+  EXPECT_EQ(traffic_bytes(attend), 4 * (2 * 24 + 3 + 3 + 10 + 2 * 10 * 8 * 4));
+  EXPECT_EQ(flops(attend), 4 * 24 * 5 * 8);
+  attend.k_cache = attend.v_cache = f32({4, 8, 4});  // fewer pages than the table lists: shared ones are read once
+  EXPECT_EQ(traffic_bytes(attend), 4 * (2 * 24 + 3 + 3 + 10 + 2 * 4 * 8 * 4));
 }
 
 TEST_F(Checks, HeadSizeOfARotationIsEven) {

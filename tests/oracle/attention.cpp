@@ -79,10 +79,31 @@ void compute(const AttentionBackward& op) {
   write(op.dv, dv);
 }
 
+namespace {
+
+/// The rows of a cache in pages: (sequence, position, column).
+class PagedRows {
+ public:
+  PagedRows(const View& cache, const View& pages)
+      : values(read(cache)), pages_(read_indices(pages)), tokens_(cache.size(1)) {}
+
+  double& operator()(int64_t sequence, int64_t position, int64_t column) {
+    return values(pages_(sequence, position / tokens_), position % tokens_, column);
+  }
+
+  Reals values;
+
+ private:
+  Indices pages_;
+  int64_t tokens_;
+};
+
+}  // namespace
+
 void compute(const KvAppend& op) {
   const Reals k = read(op.k), v = read(op.v);
   const Indices sequence = read_indices(op.sequence), positions = read_indices(op.positions);
-  Reals k_cache = read(op.k_cache), v_cache = read(op.v_cache);
+  PagedRows k_cache(op.k_cache, op.pages), v_cache(op.v_cache, op.pages);
   for (int64_t t = 0; t < k.size(0); ++t) {
     if (sequence(t) < 0) continue;
     for (int64_t c = 0; c < k.size(1); ++c) {
@@ -90,12 +111,13 @@ void compute(const KvAppend& op) {
       v_cache(sequence(t), positions(t), c) = v(t, c);
     }
   }
-  write(op.k_cache, k_cache);
-  write(op.v_cache, v_cache);
+  write(op.k_cache, k_cache.values);
+  write(op.v_cache, v_cache.values);
 }
 
 void compute(const CachedAttention& op) {
-  const Reals q = read(op.q), k_cache = read(op.k_cache), v_cache = read(op.v_cache);
+  const Reals q = read(op.q);
+  PagedRows k_cache(op.k_cache, op.pages), v_cache(op.v_cache, op.pages);
   const Indices sequence = read_indices(op.sequence), positions = read_indices(op.positions);
   Reals out(op.out.shape);
   const int64_t h = op.q.size(1) / op.heads;

@@ -5,15 +5,21 @@
 namespace moe::cpu {
 namespace {
 
-/// The kernel's rows of one head in the cache [S, L, C] of one sequence.
-HeadRows cache_rows(const View& cache, int64_t sequence, int64_t column) {
+/// The kernel's rows of one head in the first page of a cache [N, P, C].
+HeadRows cache_rows(const View& cache, int64_t column) {
   const Storage type = storage_of(cache.dtype);
-  return {address(cache.data, type, sequence * cache.stride[0] + column), type, cache.stride[1]};
+  return {address(cache.data, type, column), type, cache.stride[1]};
 }
 
-void append(const Context& context, const View& from, int64_t token, const View& cache, int64_t sequence,
+/// The pages [M] of one sequence.
+const int32_t* pages_of(const View& pages, int64_t sequence) {
+  return pages.as<int32_t>() + sequence * pages.stride[0];
+}
+
+void append(const Context& context, const View& from, int64_t token, const View& cache, const int32_t* pages,
             int64_t position) {
-  convert(context, in_row(from, token), out_row(cache.at(sequence), position), from.size(1));
+  const int64_t tokens = cache.size(1);
+  convert(context, in_row(from, token), out_row(cache.at(pages[position / tokens]), position % tokens), from.size(1));
 }
 
 }  // namespace
@@ -28,8 +34,9 @@ void execute(Context& context, const KvAppend& op) {
     const int64_t end = std::min(tokens, (index + 1) * kTokensPerTask);
     for (int64_t t = index * kTokensPerTask; t < end; ++t) {
       if (sequence[t] < 0) continue;
-      append(context, op.k, t, op.k_cache, sequence[t], positions[t]);
-      append(context, op.v, t, op.v_cache, sequence[t], positions[t]);
+      const int32_t* const pages = pages_of(op.pages, sequence[t]);
+      append(context, op.k, t, op.k_cache, pages, positions[t]);
+      append(context, op.v, t, op.v_cache, pages, positions[t]);
     }
   });
 }
@@ -53,8 +60,8 @@ void execute(Context& context, const CachedAttention& op) {
       // Tokens of one sequence at consecutive positions share its packed keys and values.
       while (next < end && sequence[next] == sequence[t] && positions[next] == positions[next - 1] + 1) ++next;
       context.kernels.matrix.attention({.q = head_rows(op.q, t, kv_head * width),
-                                        .k = cache_rows(op.k_cache, sequence[t], column),
-                                        .v = cache_rows(op.v_cache, sequence[t], column),
+                                        .k = cache_rows(op.k_cache, column),
+                                        .v = cache_rows(op.v_cache, column),
                                         .out = head_rows(op.out, t, kv_head * width),
                                         .lse = nullptr,
                                         .lse_step = 0,
@@ -62,7 +69,11 @@ void execute(Context& context, const CachedAttention& op) {
                                         .count = next - t,
                                         .group = group,
                                         .head_size = head_size,
-                                        .scale = op.scale},
+                                        .scale = op.scale,
+                                        .pages = {.table = pages_of(op.pages, sequence[t]),
+                                                  .tokens = op.k_cache.size(1),
+                                                  .k_step = op.k_cache.stride[0],
+                                                  .v_step = op.v_cache.stride[0]}},
                                        scratch);
     }
   };

@@ -3,6 +3,7 @@
 
 #include "ops/attention.h"
 
+#include <array>
 #include <limits>
 
 #include "tests/backend/cpu/tensors.h"
@@ -114,10 +115,22 @@ TEST(AttentionBits, SameBitsForAnyNumberOfThreads) {
   }
 }
 
-/// Writes tokens [begin, end) of a document into the cache's sequence and attends to it.
-struct Chunk {
-  int32_t sequence;
-  int64_t begin, end;
+/// A page table [sequences, M] for sequences of `room` tokens, pages of `tokens`; every other page of the cache is
+/// free, and the pages of all sequences are mixed.
+struct Pages {
+  int64_t tokens, each, count;
+  View table;
+
+  Pages(Tensors& t, int64_t page_tokens, int64_t sequences, int64_t room) : tokens(page_tokens) {
+    each = (room + tokens - 1) / tokens;
+    count = 2 * sequences * each;
+    std::vector<int32_t> order;
+    for (int64_t i = 0; i < sequences * each; ++i) {
+      // 7919 is prime, so these are all numbers below sequences * each in some order, unless that is a multiple of it.
+      order.push_back(static_cast<int32_t>(2 * (i * 7919 % (sequences * each))));
+    }
+    table = t.indices(order).reshaped({sequences, each});
+  }
 };
 
 TEST(AttentionBits, PrefillInAnyChunksAndDecodingEqualTheWholePass) {
@@ -130,12 +143,14 @@ TEST(AttentionBits, PrefillInAnyChunksAndDecodingEqualTheWholePass) {
         const Attention whole = packed_attention(t, h, type, {tokens});
         cpu.run(whole);
         const int64_t width = h.heads * h.size, kv_width = h.kv_heads * h.size;
-        for (const std::vector<int64_t>& cuts : {std::vector<int64_t>{0, 150},
-                                                 {0, 64, 128, 150},
-                                                 {0, 1, 7, 63, 66, 149, 150},
-                                                 {0, 100, 101, 102, 103, 150}}) {
+        const std::vector<std::vector<int64_t>> all_cuts = {
+            {0, 150}, {0, 64, 128, 150}, {0, 1, 7, 63, 66, 149, 150}, {0, 100, 101, 102, 103, 150}};
+        for (size_t run = 0; run < 4 * all_cuts.size(); ++run) {
+          const std::vector<int64_t>& cuts = all_cuts[run / 4];
+          const Pages pages(t, std::array<int64_t, 4>{1, 7, 64, room}[run % 4], 3, room);
           // What is beyond a position in the cache is NaN, as memory that nobody has written may be.
-          const View k_cache = t.nan(type, {3, room, kv_width}), v_cache = t.nan(type, {3, room, kv_width});
+          const Shape cache{pages.count, pages.tokens, kv_width};
+          const View k_cache = t.nan(type, cache), v_cache = t.nan(type, cache);
           for (size_t i = 0; i + 1 < cuts.size(); ++i) {
             const int64_t begin = cuts[i], count = cuts[i + 1] - begin;
             std::vector<int32_t> sequence(static_cast<size_t>(count), 1), positions;
@@ -144,6 +159,7 @@ TEST(AttentionBits, PrefillInAnyChunksAndDecodingEqualTheWholePass) {
                              .v = whole.v.rows(begin, count),
                              .sequence = t.indices(sequence),
                              .positions = t.indices(positions),
+                             .pages = pages.table,
                              .k_cache = k_cache,
                              .v_cache = v_cache});
             const CachedAttention op{.q = whole.q.rows(begin, count),
@@ -151,6 +167,7 @@ TEST(AttentionBits, PrefillInAnyChunksAndDecodingEqualTheWholePass) {
                                      .v_cache = v_cache,
                                      .sequence = t.indices(sequence),
                                      .positions = t.indices(positions),
+                                     .pages = pages.table,
                                      .heads = h.heads,
                                      .kv_heads = h.kv_heads,
                                      .scale = whole.scale,
@@ -171,7 +188,9 @@ TEST(AttentionBits, ABatchOfUnequalSequencesEqualsEachAlone) {
     Tensors t;
     constexpr int64_t room = 200;
     const int64_t width = h.heads * h.size, kv_width = h.kv_heads * h.size;
-    const View k_cache = t.normal(DType::f32, {4, room, kv_width}), v_cache = t.normal(DType::f32, {4, room, kv_width});
+    const Pages pages(t, 16, 4, room);
+    const Shape cache{pages.count, pages.tokens, kv_width};
+    const View k_cache = t.normal(DType::f32, cache), v_cache = t.normal(DType::f32, cache);
     // A token of each sequence, two of one, padding between them.
     const std::vector<int32_t> sequence = {3, -1, 0, 2, 2, 1}, positions = {199, 0, 0, 63, 64, 130};
     const auto tokens = static_cast<int64_t>(sequence.size());
@@ -180,6 +199,7 @@ TEST(AttentionBits, ABatchOfUnequalSequencesEqualsEachAlone) {
                        .v_cache = v_cache,
                        .sequence = t.indices(sequence),
                        .positions = t.indices(positions),
+                       .pages = pages.table,
                        .heads = h.heads,
                        .kv_heads = h.kv_heads,
                        .scale = 0.3f,

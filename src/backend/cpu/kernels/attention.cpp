@@ -15,6 +15,7 @@ struct Sizes {
   int64_t columns;       ///< head_size, padded
   int64_t key_floats;    ///< a packed block of keys
   int64_t value_floats;  ///< a packed block of values
+  int64_t page_floats;   ///< a block of keys or values that is gathered from several pages
   int64_t rows;          ///< rows at a time
 };
 
@@ -25,10 +26,12 @@ struct State {
   float* out;      ///< [rows][columns], not yet divided by the denominator
   float* maximum;
   float* denominator;
+  float* gathered;  ///< [keys][head_size], of the type of the cache
 };
 
 // The blocks of the largest head fit: a block of keys and values, and one tile of queries.
-static_assert((2 * (kKeyBlock + kTileColumns) + 3 * kTileRows) * (kLargestHead + kTileColumns) + 8 * kPanelSlack <=
+static_assert((2 * (kKeyBlock + kTileColumns) + kKeyBlock + 3 * kTileRows) * (kLargestHead + kTileColumns) +
+                  8 * kPanelSlack <=
               kScratchFloats);
 
 Sizes sizes_of(const AttentionTask& t) {
@@ -38,7 +41,10 @@ Sizes sizes_of(const AttentionTask& t) {
   sizes.columns = round_up(t.head_size, kTileColumns);
   sizes.key_floats = round_up(kKeyBlock, kTileColumns) * t.head_size + kPanelSlack;
   sizes.value_floats = sizes.columns * kKeyBlock + kPanelSlack;
-  const int64_t room = kScratchFloats - sizes.key_floats - sizes.value_floats - kTileRows * t.head_size - kPanelSlack;
+  // A block of keys begins at a multiple of kKeyBlock, so pages of whole blocks need no gathering.
+  sizes.page_floats = t.pages.table != nullptr && t.pages.tokens % kKeyBlock != 0 ? kKeyBlock * t.head_size : 0;
+  const int64_t room = kScratchFloats - sizes.key_floats - sizes.value_floats - sizes.page_floats -
+                       kTileRows * t.head_size - kPanelSlack;
   const int64_t fitting = room / (t.head_size + sizes.columns + 2) / kTileRows * kTileRows;
   sizes.rows = least(fitting, round_up(t.count * t.group, kTileRows));
   return sizes;
@@ -56,6 +62,27 @@ void pack_queries(const AttentionTask& t, const Sizes& sizes, int64_t first, int
     }
     pack_lines<kTileRows>(lines, width, sizes.depth, to);
   }
+}
+
+/// Keys or values [key, key + keys) of the task, from row 0 on; `page_step` is from one page of them to the next. Rows
+/// of several pages are gathered.
+HeadRows block_of(const AttentionTask& t, const HeadRows& rows, int64_t page_step, int64_t key, int64_t keys,
+                  float* gathered) {
+  const auto rows_from = [&](int64_t offset) {
+    return HeadRows{const_cast<void*>(element(rows, 0, offset)), rows.type, rows.step};
+  };
+  if (t.pages.table == nullptr) return rows_from(key * rows.step);
+  const int64_t tokens = t.pages.tokens;
+  const auto address = [&](int64_t position) {
+    return t.pages.table[position / tokens] * page_step + position % tokens * rows.step;
+  };
+  if (key % tokens + keys <= tokens) return rows_from(address(key));
+  const size_t bytes = static_cast<size_t>(t.head_size) * (rows.type == Storage::bf16 ? sizeof(bf16) : sizeof(float));
+  for (int64_t i = 0; i < keys; ++i) {
+    __builtin_memcpy(reinterpret_cast<char*>(gathered) + static_cast<size_t>(i) * bytes,
+                     element(rows, 0, address(key + i)), bytes);
+  }
+  return {gathered, rows.type, t.head_size};
 }
 
 /// Scores of up to kTileRows rows and a panel of keys.
@@ -176,8 +203,10 @@ void attend_rows(const AttentionTask& t, const Sizes& sizes, const State& state,
   const int64_t key_end = t.first + (first_row + rows - 1) / t.group + 1;
   for (int64_t key = 0; key < key_end; key += kKeyBlock) {
     const int64_t keys = least(kKeyBlock, key_end - key);
-    pack_head<kTileColumns>(t.k, 0, t.head_size, key, keys, sizes.pairs, state.keys);
-    pack_rows_of_head<kTileColumns>(t.v, 0, t.head_size, key, keys, sizes.pairs, state.values);
+    const HeadRows k = block_of(t, t.k, t.pages.k_step, key, keys, state.gathered);
+    pack_head<kTileColumns>(k, 0, t.head_size, 0, keys, sizes.pairs, state.keys);
+    const HeadRows v = block_of(t, t.v, t.pages.v_step, key, keys, state.gathered);
+    pack_rows_of_head<kTileColumns>(v, 0, t.head_size, 0, keys, sizes.pairs, state.values);
     const int64_t first_seeing = (key - t.first) * t.group - first_row;
     constexpr int64_t kRows = kTilesAtOnce * kTileRows;
     for (int64_t row = first_seeing > 0 ? first_seeing / kTileRows * kTileRows : 0; row < rows; row += kRows) {
@@ -194,7 +223,8 @@ void attention(const AttentionTask& task, float* scratch) {
   State state{};
   state.keys = scratch;
   state.values = state.keys + sizes.key_floats;
-  state.out = state.values + sizes.value_floats;
+  state.gathered = state.values + sizes.value_floats;
+  state.out = state.gathered + sizes.page_floats;
   state.maximum = state.out + sizes.rows * sizes.columns;
   state.denominator = state.maximum + sizes.rows;
   state.queries = state.denominator + sizes.rows;

@@ -39,9 +39,17 @@ struct HeadRows {
   int64_t step;
 };
 
+/// Where the keys and values of one sequence are in a cache of pages: position p is row p % tokens of page
+/// table[p / tokens]. The steps count elements from one page to the next.
+struct KeyPages {
+  const int32_t* table = nullptr;  ///< null: no pages; all rows follow each other
+  int64_t tokens = 0;
+  int64_t k_step = 0, v_step = 0;
+};
+
 /// Queries [first, first + count) of one sequence for the `group` query heads of one key/value head. The sequence's
 /// keys begin at position 0. The columns of the heads are adjacent: group * head_size. q and out begin at query
-/// `first`, keys and values at position 0. lse may be null; otherwise lse[i * lse_step + g].
+/// `first`, keys and values at position 0, or with pages at page 0. lse may be null; otherwise lse[i * lse_step + g].
 struct AttentionTask {
   HeadRows q, k, v, out;
   float* lse;
@@ -50,6 +58,7 @@ struct AttentionTask {
   int group;
   int head_size;
   float scale;
+  KeyPages pages = {};
 };
 
 /// The gradients of one whole document, for one key/value head and its `group` query heads. All rows begin at position
