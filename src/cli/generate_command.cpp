@@ -14,9 +14,11 @@
 #include "checkpoint/open_model.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/generate_lines.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
 #include "cli/routing_option.h"
+#include "cli/sampling_option.h"
 #include "cli/standard_input.h"
 #include "infer/generate.h"
 #include "infer/loaded_model.h"
@@ -32,16 +34,27 @@ continuation goes to standard output as UTF-8, while it is generated; everything
 --prompt-file, the text is read from standard input if that is a pipe or a file; one line end at its end is removed.
 Without any text the model starts from BOS.
 
-The next token is chosen from the logits in this order: --repetition-penalty, --temperature, --top-k, --top-p,
---min-p, then a draw. The defaults draw from the model's own distribution. The same seed gives the same text, for
+The next token is chosen from the logits in this order: --repetition-penalty, --presence-penalty and
+--frequency-penalty, --temperature, --top-k, --top-p, --min-p, then a draw. The defaults draw from the model's own distribution. The same seed gives the same text, for
 any number of threads. Generation ends at an end-of-sequence token (eos_token_id of config.json and of
 generation_config.json, and the tokenizer's; it is not printed), before a --stop string, after --max-new-tokens, or when
 the model has no more positions.
+
+--samples, --logprobs and --prompts write one JSON object a line instead of the text: "text", "ids", "reason" (why it
+ended), and with --logprobs the log-probability of each token under the model's own distribution. --prompts FILE.jsonl
+answers many prompts together, in their order. Each line of the file is a string, or an object with "prompt" (or "ids")
+and, if wanted, "id" (repeated in the answer), "max_new_tokens", "temperature", "top_k", "top_p", "min_p",
+"repetition_penalty", "presence_penalty", "frequency_penalty", "seed", "stop". A line with "continuation" gets the log-probabilities of that text after the prompt
+and generates nothing. A beginning that several prompts share is computed once. docs/inference.md says more.
+
+llama.cpp's names work too: -m, -p, -f, -n, -c, -t, -s, --temp, --repeat-penalty.
 
 Examples:
   moe generate runs/demo --prompt 'In the beginning' --max-new-tokens 100 --temperature 0.8 --top-p 0.95
   echo 'In the beginning' | moe generate runs/demo --seed 7
   moe generate deepseek-moe-16b-chat.Q4_0.gguf --dtype q4_0 --prompt-file chat.txt --parse-special
+  moe generate runs/demo --prompts questions.jsonl --temperature 0 > answers.jsonl
+  moe generate runs/demo --prompt 'In the' --samples 8 --logprobs 3
   moe generate runs/demo --prompt-file question.txt --temperature 0 --stop $'\n\n' > answer.txt)";
 
 constexpr int kInterrupted = 130;
@@ -54,8 +67,14 @@ struct GenerateFlags {
   GenerationOptions generation;
   DeviceOptions device;
   RoutingSwitches switches;
+  std::string prompts_file;
+  int64_t logprobs = -1;  // -1: not wanted
+  int64_t samples = 1;
+  bool echo = false;
   bool parse_special = false;
   bool quiet = false;
+
+  bool writes_lines() const { return !prompts_file.empty() || logprobs >= 0 || samples > 1; }
 };
 
 const char* text_of(StopReason reason) {
@@ -67,7 +86,7 @@ const char* text_of(StopReason reason) {
     case StopReason::max_new_tokens:
       return "--max-new-tokens was reached";
     case StopReason::max_positions:
-      return "the model has no further positions (max_position_embeddings)";
+      return "the context is full (max_position_embeddings, or --context)";
   }
   return "";
 }
@@ -113,9 +132,27 @@ void report(const Continuation& result, const GenerationSpeed& speed) {
            text_of(result.reason));
 }
 
+/// Prompts are read in larger pieces on a GPU, which has more to do at once.
+constexpr int64_t kGpuTokensPerPass = 4096;
+
+LineDefaults line_defaults(const GenerateFlags& flags, const GenerationOptions& options) {
+  return {.options = options,
+          .logprobs = flags.logprobs < 0 ? std::nullopt : std::optional(flags.logprobs),
+          .echo = flags.echo,
+          .parse_special = flags.parse_special,
+          .samples = flags.samples};
+}
+
+std::vector<LineRequest> read_lines(const GenerateFlags& flags, const std::string& prompt, const LineDefaults& defaults,
+                                    const Tokenizer& tokenizer, const ModelConfig& config) {
+  if (!flags.writes_lines()) return {};
+  if (flags.prompts_file.empty()) return sample_lines(prompt, defaults, tokenizer, config);
+  return read_prompt_lines(flags.prompts_file, defaults, tokenizer, config);
+}
+
 void generate_text(const GenerateFlags& flags) {
   validate(flags.generation);
-  const std::string text = prompt_text(flags);
+  const std::string text = flags.prompts_file.empty() ? prompt_text(flags) : "";
   const DType weights = parse_weights_option(flags.dtype);
   // All that was written is flushed, so leaving at once loses nothing, even in the middle of a long prompt's pass.
   std::signal(SIGINT, [](int) { std::_Exit(kInterrupted); });
@@ -123,6 +160,11 @@ void generate_text(const GenerateFlags& flags) {
   const ModelConfig config = read_model_config(flags.model);
   check_generates(config);
   const Tokenizer tokenizer = Tokenizer::load(flags.model);
+  GenerationOptions options = flags.generation;
+  options.end_ids = read_end_tokens(flags.model);
+  if (compute.kind == DeviceKind::cuda) options.tokens_per_pass = kGpuTokensPerPass;
+  const LineDefaults defaults = line_defaults(flags, options);
+  const std::vector<LineRequest> lines = read_lines(flags, text, defaults, tokenizer, config);
   show_status("reading the weights of " + flags.model);
   const LoadedModel loaded(flags.model, weights, *compute.device, flags.switches);
   clear_status();
@@ -132,6 +174,12 @@ void generate_text(const GenerateFlags& flags) {
              counted(config.num_hidden_layers, "layer"), tokenizer.id_count(), flags.dtype, device_name(compute));
     if (const std::string note = generation_note(config); !note.empty()) log_info("{}", note);
   }
+  const ModelOnDevice runtime{loaded.model(), loaded.dtype(), *compute.device, *compute.backend};
+  if (!lines.empty()) {
+    const int64_t failed = answer_lines(runtime, tokenizer, lines, defaults, flags.quiet);
+    if (failed > 0) fail("{} of {} failed; their lines say why", failed, counted(lines.size(), "request"));
+    return;
+  }
   const Prompt prompt{.ids = encode_prompt(tokenizer, config, text, flags.parse_special)};
   const auto show = [](std::string_view piece) {
     clear_status();
@@ -139,33 +187,13 @@ void generate_text(const GenerateFlags& flags) {
     flush_output();
   };
   GenerationSpeed speed;
-  GenerationOptions options = flags.generation;
-  options.end_ids = read_end_tokens(flags.model);
+  if (flags.echo) show(text);
   if (!flags.quiet) options.progress = show_progress;
-  const Continuation result = generate({loaded.model(), loaded.dtype(), *compute.device, *compute.backend}, tokenizer,
-                                       prompt, options, show, &speed);
+  const Continuation result = generate(runtime, tokenizer, prompt, options, show, &speed);
   if (!flags.quiet) report(result, speed);
 }
 
-void add_sampling_options(CLI::App& command, GenerationOptions& options) {
-  SamplingOptions& sampling = options.sampling;
-  constexpr int64_t kMostTokens = INT32_MAX;
-  add_number(command, "--max-new-tokens", options.max_new_tokens, {1, kMostTokens}, "the most tokens to add");
-  add_number(command, "--temperature", sampling.temperature, {.least = 0, .most = kMostTemperature},
-             "divides the logits; 0: always the most likely token");
-  add_number(command, "--top-k", sampling.top_k, {0, kMostTokens}, "draw from the K most likely tokens; 0: all");
-  add_number(command, "--top-p", sampling.top_p, {.least = 0, .most = 1, .above = true},
-             "draw from the most likely tokens that together have this probability; 1: all");
-  add_number(command, "--min-p", sampling.min_p, {.least = 0, .most = 1},
-             "drop tokens whose probability is below this fraction of the largest probability");
-  add_number(command, "--repetition-penalty", sampling.repetition_penalty,
-             {.least = 1 / kMostPenalty, .most = kMostPenalty},
-             "above 1: makes tokens less likely that are already in the text or the prompt");
-  command.add_option("--stop", options.stop, "end the text before this string; may be repeated")
-      ->type_name("STRING")
-      ->allow_extra_args(false);
-  add_seed(command, "--seed", sampling.seed, "of the draws");
-}
+constexpr int64_t kMostSamples = 1 << 16, kMostLogprobs = 1 << 20;
 
 }  // namespace
 
@@ -183,6 +211,18 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--prompt-file", flags->prompt_file, "file with the text to continue; nothing is removed from it")
       ->type_name("FILE")
       ->excludes(prompt);
+  const auto take_file = [flags](const std::string& path) { flags->prompts_file = path; };
+  command
+      ->add_option_function<std::string>("--prompts", take_file,
+                                         "answer every line of this file, as JSON lines; -: read standard input")
+      ->type_name("FILE.jsonl")
+      ->excludes(prompt)
+      ->excludes("--prompt-file");
+  add_number(*command, "--samples", flags->samples, {1, kMostSamples}, "continue each prompt so many times");
+  add_number(*command, "--logprobs", flags->logprobs, {0, kMostLogprobs},
+             "write each token's log-probability, and those of the K most likely tokens (0: none)", false);
+  command->add_flag("--echo", flags->echo,
+                    "write the prompt before its continuation; in JSON with its ids, and with --logprobs their own");
   command->add_flag(
       "--parse-special", flags->parse_special,
       "special tokens in the text become their ids, as chat templates write them (default: ordinary text)");

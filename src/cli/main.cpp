@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <csignal>
 #include <exception>
 #include <sstream>
@@ -16,6 +17,7 @@
 #include "cli/commands.h"
 #include "cli/exit_status.h"
 #include "cli/repeated_words.h"
+#include "cli/short_names.h"
 #include "cli/unknown_words.h"
 
 namespace moe {
@@ -86,7 +88,9 @@ int run(CLI::App& app, int argc, char** argv) {
   const Activity activity(fmt::format("running `moe {}`", words));
   try {
     add_commands(app);
-    app.parse(argc, argv);
+    std::vector<std::string> arguments = with_long_names(app, {argv + std::min(argc, 1), argv + argc});
+    std::reverse(arguments.begin(), arguments.end());  // the order in which the library takes them
+    app.parse(std::move(arguments));
     if (app.get_subcommands().empty()) print_text(app.help());
     return 0;
   } catch (const CLI::ParseError& error) {

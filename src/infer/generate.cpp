@@ -1,41 +1,37 @@
 #include "infer/generate.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/utf8.h"
-#include "infer/cached_model.h"
-#include "tokenizer/streaming_decoder.h"
+#include "infer/engine.h"
 
 namespace moe {
 namespace {
 
-constexpr int64_t kPromptTokensPerPass = 512;  // limits the memory of activations
+/// More sequences at once save little time for each, and their cache costs memory.
+constexpr int64_t kMostSequences = 64;
 
-void check_tokenizer(const Tokenizer& tokenizer, const ModelConfig& config) {
-  if (tokenizer.id_count() <= config.vocab_size) return;
-  fail("the tokenizer has ids up to {}, but the model's vocab_size is {}; they do not belong together",
-       tokenizer.id_count() - 1, config.vocab_size);
+std::vector<Request> requests_of(const std::vector<Prompt>& prompts, const GenerationOptions& options) {
+  std::vector<Request> requests;
+  for (const Prompt& prompt : prompts) requests.push_back({.prompt = prompt, .options = options});
+  return requests;
 }
 
-/// The cache that prompts and their continuations need.
-struct CacheSizes {
-  int64_t sequences = 0, max_length = 1, max_tokens = 0;
-};
+EngineSizes sizes_of(const ModelConfig& config, const std::vector<Request>& requests,
+                     const GenerationOptions& options) {
+  return engine_sizes(config, requests, kMostSequences, options.tokens_per_pass);
+}
 
-CacheSizes cache_sizes(const ModelConfig& config, const std::vector<Prompt>& prompts,
-                       const GenerationOptions& options) {
-  CacheSizes sizes{.sequences = static_cast<int64_t>(prompts.size())};
-  int64_t longest_prompt = 1;
-  for (const Prompt& prompt : prompts) {
-    const auto tokens = static_cast<int64_t>(prompt.ids.size());
-    longest_prompt = std::max(longest_prompt, tokens);
-    sizes.max_length = std::max(sizes.max_length, tokens + limits_of(prompt, options, config).new_tokens);
+/// Adds one pass of `seconds` to the times of prompts, or if it had none, to that of single tokens.
+void add_pass(GenerationSpeed& speed, const EngineCounts& before, const EngineCounts& after, double seconds) {
+  if (after.prompt_tokens > before.prompt_tokens) {
+    speed.prompt_tokens += after.prompt_tokens - before.prompt_tokens;
+    speed.prompt_seconds += seconds;
+  } else {
+    speed.decode_tokens += after.single_tokens - before.single_tokens;
+    speed.decode_seconds += seconds;
   }
-  sizes.max_tokens = std::max(sizes.sequences, std::min(longest_prompt, kPromptTokensPerPass));
-  return sizes;
 }
 
 }  // namespace
@@ -54,29 +50,6 @@ std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const ModelConfig
   return ids;
 }
 
-void check_prompt(const Prompt& prompt, const ModelConfig& config) {
-  if (prompt.ids.empty()) fail("the prompt has no token; start from BOS");
-  for (const int32_t id : prompt.ids) {
-    if (id < 0 || id >= config.vocab_size) {
-      fail("the prompt has the token {}, expected ids below the model's vocab_size {}", id, config.vocab_size);
-    }
-  }
-  const auto count = static_cast<int64_t>(prompt.ids.size());
-  if (count >= config.max_position_embeddings) {
-    fail("the prompt has {} tokens, but the model takes {} in all (max_position_embeddings); shorten it", count,
-         config.max_position_embeddings);
-  }
-}
-
-void check_generates(const ModelConfig& config) {
-  if (config.causal()) return;
-  fail(
-      "this model's experts choose their tokens from a whole text (routing = {}), so it cannot generate token by "
-      "token; "
-      "use `moe eval loss` or `moe logits`, or another model",
-      config.routing_row().name);
-}
-
 std::string generation_note(const ModelConfig& config) {
   if (config.n_routed_experts == 0 || config.eval_capacity_factor == 0) return "";
   return fmt::format(
@@ -87,8 +60,7 @@ std::string generation_note(const ModelConfig& config) {
 int64_t generation_bytes(const ModelConfig& config, DType dtype, const std::vector<Prompt>& prompts,
                          const GenerationOptions& options) {
   if (prompts.empty()) return 0;
-  const CacheSizes cache = cache_sizes(config, prompts, options);
-  return CachedModel::bytes(config, dtype, cache.sequences, cache.max_length, cache.max_tokens);
+  return Engine::bytes(config, dtype, sizes_of(config, requests_of(prompts, options), options));
 }
 
 std::vector<Continuation> generate_batch(const ModelOnDevice& runtime, const Tokenizer& tokenizer,
@@ -98,59 +70,44 @@ std::vector<Continuation> generate_batch(const ModelOnDevice& runtime, const Tok
   validate(options);
   check_generates(config);
   check_tokenizer(tokenizer, config);
-  for (const Prompt& prompt : prompts) check_prompt(prompt, config);
+  for (const Prompt& prompt : prompts) {
+    check_prompt(prompt, config);
+    check_context(prompt, options);
+  }
   if (prompts.empty()) return {};
 
-  Sampler sampler(options.sampling, ids_with_token(tokenizer, config.vocab_size));
-  const CacheSizes cache = cache_sizes(config, prompts, options);
-  CachedModel model(runtime, cache.sequences, cache.max_length, cache.max_tokens);
-  GenerationSpeed measured;
-  std::vector<Sequence> sequences;
+  const std::vector<Request> requests = requests_of(prompts, options);
+  Engine engine(runtime, &tokenizer, sizes_of(config, requests, options));
   GenerationProgress progress;
-  for (const Prompt& prompt : prompts) {
-    progress.prompt_tokens += static_cast<int64_t>(prompt.ids.size());
-    progress.most_new_tokens += limits_of(prompt, options, config).new_tokens;
+  for (const Request& request : requests) {
+    engine.admit(request);  // the engine counts requests from 0
+    progress.prompt_tokens += static_cast<int64_t>(request.prompt.ids.size());
+    progress.most_new_tokens += limits_of(request.prompt, options, config).new_tokens;
   }
-  const auto passed = [&](int64_t tokens) {
-    progress.prompt_done += tokens;
-    if (options.progress) options.progress(progress);
-  };
-  const auto extend = [&](size_t index, std::span<const float> logits) {
-    const std::string text = sequences[index].extend(sampler, logits);
-    ++progress.new_tokens;
-    if (on_text && !text.empty()) on_text(index, text);
-  };
-
-  for (size_t i = 0; i < prompts.size(); ++i) {
-    sequences.emplace_back(tokenizer, config, prompts[i], options);
-    const double prompt_started = steady_seconds();
-    const std::vector<float> logits = model.append(static_cast<int64_t>(i), prompts[i].ids, passed);
-    measured.prompt_seconds += steady_seconds() - prompt_started;
-    measured.prompt_tokens += static_cast<int64_t>(prompts[i].ids.size());
-    extend(i, logits);
-  }
-  const auto vocab_size = static_cast<size_t>(config.vocab_size);
-  const double started = steady_seconds();
-  for (std::vector<int32_t> active, ids;; active.clear(), ids.clear()) {
-    for (size_t i = 0; i < sequences.size(); ++i) {
-      if (sequences[i].ended()) continue;
-      active.push_back(static_cast<int32_t>(i));
-      ids.push_back(sequences[i].last_id());
+  GenerationSpeed measured;
+  std::vector<Continuation> results(prompts.size());
+  while (!engine.idle()) {
+    const EngineCounts before = engine.counts();
+    const double started = steady_seconds();
+    const std::vector<Event> events = engine.step();
+    const double seconds = steady_seconds() - started;
+    add_pass(measured, before, engine.counts(), seconds);
+    for (const Event& event : events) {
+      if (!event.error.empty()) fail("{}", event.error);
+      const auto index = static_cast<size_t>(event.request);
+      Continuation& result = results[index];
+      result.ids.push_back(*event.id);
+      result.text += event.text;
+      result.reason = event.reason;
+      ++progress.new_tokens;
+      if (on_text && !event.text.empty()) on_text(index, event.text);
     }
-    if (active.empty()) break;
-    const std::vector<float> logits = model.append_each(active, ids);
-    measured.decode_tokens += static_cast<int64_t>(active.size());
-    for (size_t i = 0; i < active.size(); ++i) {
-      extend(static_cast<size_t>(active[i]), std::span(logits).subspan(i * vocab_size, vocab_size));
-    }
-    progress.seconds = steady_seconds() - started;
+    const EngineCounts now = engine.counts();
+    progress.prompt_done = now.prompt_tokens + now.reused_tokens;
+    progress.seconds = measured.decode_seconds;
     if (options.progress) options.progress(progress);
   }
-  measured.decode_seconds = steady_seconds() - started;
-
   if (speed != nullptr) *speed = measured;
-  std::vector<Continuation> results;
-  for (Sequence& sequence : sequences) results.push_back(sequence.take_result());
   return results;
 }
 

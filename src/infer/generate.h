@@ -13,8 +13,9 @@
 
 namespace moe {
 
-/// Tokens and seconds of one call: for the prompts' passes through the model, and for everything after them. The first
-/// new token of a sequence comes from its prompt's pass, so `decode_tokens` counts only the others.
+/// Tokens and seconds of one call: of passes of the model that had tokens of prompts, and of the other passes, which
+/// had single new tokens alone. Tokens of prompts whose keys and values were there already are not counted. The first
+/// new token of a sequence comes from its prompt's pass.
 struct GenerationSpeed {
   int64_t prompt_tokens = 0;
   int64_t decode_tokens = 0;
@@ -28,13 +29,6 @@ struct GenerationSpeed {
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const ModelConfig& config, std::string_view text,
                                    bool parse_special = false);
 
-/// Throws an Error if a prompt is empty, has an id outside the vocabulary, or leaves no room below
-/// max_position_embeddings.
-void check_prompt(const Prompt& prompt, const ModelConfig& config);
-
-/// Throws an Error if the model cannot generate token by token.
-void check_generates(const ModelConfig& config);
-
 /// How generation differs from evaluation, for people; "" if it does not.
 std::string generation_note(const ModelConfig& config);
 
@@ -43,9 +37,9 @@ std::string generation_note(const ModelConfig& config);
 using OnText = std::function<void(size_t, std::string_view)>;
 
 /// Continues every prompt, each exactly as if it were alone (with the same bits, on backends whose rows do not depend
-/// on other rows). A sequence that ends leaves the batch. Errors: a prompt that is empty, has an id outside the
-/// vocabulary, or leaves no room below max_position_embeddings; an option out of range; a tokenizer with more ids than
-/// the model has rows.
+/// on other rows). Prompts that begin with the same pages of tokens have them computed once. Errors: a prompt that is
+/// empty, has an id outside the vocabulary, or leaves no room below max_position_embeddings; an option out of range; a
+/// tokenizer with more ids than the model has rows.
 std::vector<Continuation> generate_batch(const ModelOnDevice& runtime, const Tokenizer& tokenizer,
                                          const std::vector<Prompt>& prompts, const GenerationOptions& options,
                                          const OnText& on_text = {}, GenerationSpeed* speed = nullptr);

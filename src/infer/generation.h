@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "infer/sampler.h"
+#include "model/config.h"
 
 namespace moe {
 
@@ -14,7 +15,7 @@ enum class StopReason {
   end_of_sequence,  ///< the model chose EOS or another id that ends the text
   stop_string,      ///< the text reached a stop string
   max_new_tokens,
-  max_positions,  ///< prompt and continuation have max_position_embeddings tokens
+  max_positions,  ///< prompt and continuation have max_position_embeddings tokens, or as many as the context
 };
 
 /// The progress of generate_batch(), summed over its prompts.
@@ -28,11 +29,15 @@ struct GenerationProgress {
 
 struct GenerationOptions {
   int64_t max_new_tokens = 256;
+  /// The most tokens of the prompt and its continuation together; 0: max_position_embeddings of the model.
+  int64_t context = 0;
   /// Ids that end the text, besides the EOS of the tokenizer and of the model's configuration.
   std::vector<int32_t> end_ids = {};
   /// The text ends before the first complete one of these. They must be valid UTF-8, like the text, and not empty.
   std::vector<std::string> stop = {};
   SamplingOptions sampling = {};
+  /// The most tokens of prompts in one pass of the model, which limits the memory of activations.
+  int64_t tokens_per_pass = 512;
   /// Called after each pass of the model; may be empty.
   std::function<void(const GenerationProgress&)> progress = {};
 };
@@ -45,6 +50,19 @@ struct Prompt {
   /// Selects the draws, together with the seed and the position. Give equal prompts different numbers.
   uint64_t sequence = 0;
 };
+
+/// Throws an Error if a prompt is empty, has an id outside the vocabulary, or leaves no room for this many tokens below
+/// max_position_embeddings.
+void check_prompt(const Prompt& prompt, const ModelConfig& config, int64_t new_tokens = 1);
+
+/// Throws an Error if a prompt leaves no room below GenerationOptions::context.
+void check_context(const Prompt& prompt, const GenerationOptions& options);
+
+/// Throws an Error if the model cannot generate token by token.
+void check_generates(const ModelConfig& config);
+
+/// Throws an Error if the tokenizer has more ids than the model.
+void check_tokenizer(const Tokenizer& tokenizer, const ModelConfig& config);
 
 struct Continuation {
   /// The generated ids, with an EOS at the end and the tokens of a stop string.

@@ -16,6 +16,12 @@ void validate(const SamplingOptions& options) {
     fail_usage("--repetition-penalty {}: expected a number from {} to {} (1 changes nothing)",
                options.repetition_penalty, 1 / kMostPenalty, kMostPenalty);
   }
+  for (const auto& [name, penalty] :
+       {std::pair{"presence", options.presence_penalty}, std::pair{"frequency", options.frequency_penalty}}) {
+    if (penalty >= -kMostAddedPenalty && penalty <= kMostAddedPenalty) continue;
+    fail_usage("--{}-penalty {}: expected a number from {} to {} (0 changes nothing)", name, penalty,
+               -kMostAddedPenalty, kMostAddedPenalty);
+  }
   if (!(options.temperature >= 0 && options.temperature <= kMostTemperature)) {
     fail_usage("--temperature {}: expected a number from 0 (always the most likely token) to {}", options.temperature,
                kMostTemperature);
@@ -41,17 +47,32 @@ Sampler::Sampler(const SamplingOptions& options, std::vector<bool> allowed)
   validate(options_);
 }
 
+void Sampler::use(const SamplingOptions& options) {
+  validate(options);
+  options_ = options;
+}
+
+// Changes the scores of ids in the history, once for each id.
+void Sampler::penalise(std::span<const int32_t> history) {
+  const auto penalty = static_cast<float>(options_.repetition_penalty);
+  if (penalty == 1.0f && options_.presence_penalty == 0 && options_.frequency_penalty == 0) return;
+  sorted_history_.assign(history.begin(), history.end());
+  std::sort(sorted_history_.begin(), sorted_history_.end());
+  for (auto first = sorted_history_.begin(); first != sorted_history_.end();) {
+    const auto end = std::upper_bound(first, sorted_history_.end(), *first);
+    float& score = scores_[static_cast<size_t>(*first)];
+    if (penalty != 1.0f) score = score > 0 ? score / penalty : score * penalty;
+    const double added = options_.presence_penalty + options_.frequency_penalty * static_cast<double>(end - first);
+    if (added != 0) score -= static_cast<float>(added);
+    first = end;
+  }
+}
+
 // The allowed tokens in the order of their ids, with their logits after the penalty.
 void Sampler::collect(std::span<const float> logits, std::span<const int32_t> history) {
   MOE_CHECK(logits.size() == allowed_.size());
   scores_.assign(logits.begin(), logits.end());
-  const auto penalty = static_cast<float>(options_.repetition_penalty);
-  if (penalty != 1.0f) {
-    for (const int32_t id : history) {
-      const float logit = logits[static_cast<size_t>(id)];
-      scores_[static_cast<size_t>(id)] = logit > 0 ? logit / penalty : logit * penalty;
-    }
-  }
+  penalise(history);
   candidates_.clear();
   for (size_t id = 0; id < scores_.size(); ++id) {
     if (!allowed_[id]) continue;

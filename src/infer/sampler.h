@@ -11,12 +11,16 @@ namespace moe {
 
 /// The options apply in the order of the fields below. Each one works on the tokens that the previous ones left. These
 /// are the largest values; a penalty may be as small as 1 / kMostPenalty.
-constexpr double kMostTemperature = 1e6, kMostPenalty = 1000;
+constexpr double kMostTemperature = 1e6, kMostPenalty = 1000, kMostAddedPenalty = 100;
 
 struct SamplingOptions {
   /// For ids that occur in the sequence so far, prompt included: a positive logit is divided by the penalty, any other
   /// is multiplied (each id once, however often it occurs). 1 changes nothing.
   double repetition_penalty = 1.0;
+  /// Taken from the logit of every id that occurs in the sequence so far, prompt included. 0 changes nothing.
+  double presence_penalty = 0.0;
+  /// The same, as often as the id occurs.
+  double frequency_penalty = 0.0;
   /// Logits are divided by it. 0 gives the most likely token (the lowest id among equals), and the options below do not
   /// apply.
   double temperature = 1.0;
@@ -43,6 +47,9 @@ class Sampler {
  public:
   Sampler(const SamplingOptions& options, std::vector<bool> allowed);
 
+  /// Samples with other options from now on.
+  void use(const SamplingOptions& options);
+
   /// `logits` [V] has one entry per entry of the mask. `history` has the ids before this one. (sequence, position)
   /// selects the draw. It is an error if an allowed logit is NaN or +infinity, and if no token may be chosen.
   int32_t sample(std::span<const float> logits, std::span<const int32_t> history, uint64_t sequence, uint64_t position);
@@ -57,6 +64,7 @@ class Sampler {
   };
 
   static bool by_id(const Candidate& a, const Candidate& b);
+  void penalise(std::span<const int32_t> history);
   void collect(std::span<const float> logits, std::span<const int32_t> history);
   void keep_best(size_t count);
   void keep_mass();
@@ -65,6 +73,7 @@ class Sampler {
   std::vector<bool> allowed_;
   std::vector<Candidate> candidates_;
   std::vector<float> scores_;
+  std::vector<int32_t> sorted_history_;
 };
 
 }  // namespace moe

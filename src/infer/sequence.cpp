@@ -5,45 +5,48 @@
 namespace moe {
 
 Limits limits_of(const Prompt& prompt, const GenerationOptions& options, const ModelConfig& config) {
-  const int64_t room = config.max_position_embeddings - static_cast<int64_t>(prompt.ids.size());
+  const int64_t positions = config.max_position_embeddings;
+  const int64_t most = options.context > 0 ? std::min(options.context, positions) : positions;
+  const int64_t room = most - static_cast<int64_t>(prompt.ids.size());
   if (room < options.max_new_tokens) return {room, StopReason::max_positions};
   return {options.max_new_tokens, StopReason::max_new_tokens};
 }
 
-Sequence::Sequence(const Tokenizer& tokenizer, const ModelConfig& config, const Prompt& prompt,
+Sequence::Sequence(const Tokenizer* tokenizer, const ModelConfig& config, const Prompt& prompt,
                    const GenerationOptions& options)
     : ids_(prompt.ids),
       number_(prompt.sequence),
       limits_(limits_of(prompt, options, config)),
       end_ids_(options.end_ids.begin(), options.end_ids.end()),
-      decoder_(tokenizer),
       stop_(options.stop) {
-  end_ids_.insert(end_ids_.end(), {tokenizer.eos(), config.eos_token_id});
+  end_ids_.push_back(config.eos_token_id);
+  if (tokenizer == nullptr) return;
+  end_ids_.push_back(tokenizer->eos());
+  decoder_.emplace(*tokenizer);
 }
 
 std::string Sequence::extend(Sampler& sampler, std::span<const float> logits) {
   const int32_t id = sampler.sample(logits, ids_, number_, ids_.size());
   ids_.push_back(id);
-  result_.ids.push_back(id);
+  ++new_tokens_;
   std::string text;
   if (std::find(end_ids_.begin(), end_ids_.end(), id) != end_ids_.end()) {
     end(StopReason::end_of_sequence, text);
   } else {
-    text = stop_.push(decoder_.push(id));
+    if (decoder_) text = stop_.push(decoder_->push(id));
     if (stop_.stopped()) {
       end(StopReason::stop_string, text);
-    } else if (static_cast<int64_t>(result_.ids.size()) >= limits_.new_tokens) {
+    } else if (new_tokens_ >= limits_.new_tokens) {
       end(limits_.reason, text);
     }
   }
-  result_.text += text;
   return text;
 }
 
 // The rest in the decoder is the start of a character that will not be finished, so it is dropped.
 void Sequence::end(StopReason reason, std::string& text) {
   text += stop_.flush();
-  result_.reason = reason;
+  reason_ = reason;
   ended_ = true;
 }
 

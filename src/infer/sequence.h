@@ -23,15 +23,18 @@ Limits limits_of(const Prompt& prompt, const GenerationOptions& options, const M
 /// One sequence while it grows. Use it on one thread at a time.
 class Sequence {
  public:
-  Sequence(const Tokenizer& tokenizer, const ModelConfig& config, const Prompt& prompt,
+  /// `tokenizer`, if it is not null, must outlive the sequence. Without one there is no text.
+  Sequence(const Tokenizer* tokenizer, const ModelConfig& config, const Prompt& prompt,
            const GenerationOptions& options);
 
   /// Chooses the next token. Returns the text that can be shown now.
   std::string extend(Sampler& sampler, std::span<const float> logits);
 
   bool ended() const { return ended_; }
-  int32_t last_id() const { return ids_.back(); }
-  Continuation take_result() { return std::move(result_); }
+  /// The prompt's and the chosen ones.
+  const std::vector<int32_t>& ids() const { return ids_; }
+  /// Why it has ended.
+  StopReason reason() const { return reason_; }
 
  private:
   void end(StopReason reason, std::string& text);
@@ -40,9 +43,10 @@ class Sequence {
   uint64_t number_;
   Limits limits_;
   std::vector<std::optional<int64_t>> end_ids_;
-  StreamingDecoder decoder_;
+  std::optional<StreamingDecoder> decoder_;
   StopStrings stop_;
-  Continuation result_;
+  int64_t new_tokens_ = 0;
+  StopReason reason_ = StopReason::max_new_tokens;
   bool ended_ = false;
 };
 

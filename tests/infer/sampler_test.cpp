@@ -56,6 +56,24 @@ TEST(Sampler, PenaltyDividesPositiveLogitsAndMultipliesNegativeOnes) {
 
 TEST(Sampler, PenaltyAppliesOnceHoweverOftenAnIdOccurs) { EXPECT_EQ(greedy({3.0f, 1.4f}, {0, 0, 0, 0}, 2.0), 0); }
 
+TEST(Sampler, AddedPenaltiesCountPresenceOnceAndFrequencyEachTime) {
+  const auto with = [](double presence, double frequency, const Ids& history) {
+    const std::vector<float> logits{3.0f, 2.0f, -1.0f};
+    Sampler sampler({.presence_penalty = presence, .frequency_penalty = frequency, .temperature = 0}, all_of(logits));
+    return sampler.sample(logits, history, 0, 0);
+  };
+  EXPECT_EQ(with(1.5, 0, {0}), 1);
+  EXPECT_EQ(with(0.9, 0, {0, 0, 0}), 0);
+  EXPECT_EQ(with(0, 0.4, {0, 0}), 0);           // 3 - 0.8
+  EXPECT_EQ(with(0, 0.4, {2, 0, 1, 0, 0}), 0);  // 3 - 1.2 > 2 - 0.4
+  EXPECT_EQ(with(0, 0.4, {0, 2, 0, 0}), 1);     // 3 - 1.2 < 2
+  EXPECT_EQ(with(0.3, 0.4, {0, 0}), 1);         // 3 - 0.3 - 0.8 < 2
+  EXPECT_EQ(with(-5, 0, {2}), 2);               // below 0 it favours
+  const std::vector<float> logits{4.0f, 1.4f};
+  Sampler both({.repetition_penalty = 2, .presence_penalty = 1, .temperature = 0}, all_of(logits));
+  EXPECT_EQ(both.sample(logits, Ids{0}, 0, 0), 1);  // 4 / 2 - 1 < 1.4: the repetition penalty comes first
+}
+
 TEST(Sampler, PenaltyChangesTheOddsOfADraw) {
   const std::vector<float> logits{2.0f, 1.0f};
   Sampler sampler({.repetition_penalty = 2.0}, all_of(logits));
@@ -224,6 +242,8 @@ TEST(Sampler, OptionsOutOfRangeAreNamed) {
     return error_of<UsageError>([&] { validate(options); });
   };
   EXPECT_THAT(error_for({.repetition_penalty = 0}), HasSubstr("--repetition-penalty 0: expected"));
+  EXPECT_THAT(error_for({.presence_penalty = NAN}), HasSubstr("--presence-penalty nan: expected"));
+  EXPECT_THAT(error_for({.frequency_penalty = 101}), HasSubstr("--frequency-penalty 101: expected"));
   EXPECT_THAT(error_for({.temperature = -1}), HasSubstr("--temperature -1: expected"));
   EXPECT_THAT(error_for({.temperature = NAN}), HasSubstr("--temperature nan: expected"));
   EXPECT_THAT(error_for({.top_k = -2}), HasSubstr("--top-k -2: expected"));
