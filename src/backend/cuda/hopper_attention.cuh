@@ -29,6 +29,9 @@ constexpr size_t kPatternBytes = 1024;  ///< alignment of the swizzle's pattern
 constexpr float kLog2e = 1.4426950408889634f;
 // Registers of the loading and of the multiplying threads: one and two shares of 3 x 168.
 constexpr int kLoadRegisters = 24, kMultiplyRegisters = 240;
+struct Registers {
+  int loading, multiplying;
+};
 // Barriers of warps (`meet`): one for each multiplying warpgroup, and one for its turn.
 constexpr int kGroupBarrier = 1, kTurnBarrier = 3;
 
