@@ -6,7 +6,10 @@ namespace {
 constexpr int64_t kChunk = 8;  // elements of 16 bytes
 
 bool in_chunks(const View& view) {
-  return view.dtype == DType::bf16 && reinterpret_cast<uintptr_t>(view.data) % 16 == 0 && view.stride[0] % kChunk == 0;
+  bool whole = view.dtype == DType::bf16 && reinterpret_cast<uintptr_t>(view.data) % 16 == 0;
+  for (int axis = 0; axis + 1 < view.rank(); ++axis)
+    whole = whole && view.stride[static_cast<size_t>(axis)] % kChunk == 0;
+  return whole;
 }
 
 template <class Op>
@@ -30,6 +33,11 @@ CudaPath choose(const Op& op, std::initializer_list<View> views, CudaPath forced
 
 CudaPath attention_path(const Attention& op, CudaPath forced, int compute_capability) {
   return choose(op, {op.q, op.k, op.v, op.out}, forced, compute_capability);
+}
+
+CudaPath attention_path(const CachedAttention& op, CudaPath forced, int compute_capability) {
+  const CudaPath path = choose(op, {op.q, op.k_cache, op.v_cache, op.out}, forced, compute_capability);
+  return path == CudaPath::hopper && op.k_cache.size(1) % 64 != 0 ? CudaPath::tensor : path;
 }
 
 CudaPath attention_path(const AttentionBackward& op, CudaPath forced, int compute_capability) {

@@ -13,5 +13,7 @@ namespace moe::cuda {
 ///   simt: anything.
 CudaPath attention_path(const Attention& op, CudaPath forced, int compute_capability);
 CudaPath attention_path(const AttentionBackward& op, CudaPath forced, int compute_capability);
+/// The same; hopper needs pages of whole 64 tokens. It is for tiles of queries; other tokens take tensor's kernel.
+CudaPath attention_path(const CachedAttention& op, CudaPath forced, int compute_capability);
 
 }  // namespace moe::cuda

@@ -1,135 +1,44 @@
-#include "backend/cuda/attention.h"
-#include "backend/cuda/kernel.cuh"
+#include "backend/cuda/attention_path.h"
+#include "backend/cuda/cached_attention.cuh"
 
 namespace moe::cuda {
 namespace {
 
-constexpr unsigned kThreads = 128;
-constexpr int kWarps = kThreads / kWarp;
-constexpr int kEach = static_cast<int>(kMostHeadSize) / kWarp;  ///< elements of a head per lane
-
-/// A cache [N, P, C]: the rows of the first page, and the number of elements from one page to the next.
-struct Cache {
+/// Rows of one page of a cache [N, P, C], and the elements from one page to the next.
+struct CachePages {
   Matrix first;
-  int64_t step;
-
-  __device__ Matrix page(int number) const {
-    Matrix rows = first;
-    rows.data = static_cast<char*>(first.data) + number * step * (first.bf16 ? 2 : 4);
-    rows.wide = first.wide && step % kChunk == 0;
-    return rows;
-  }
+  int64_t page_step;
 };
-
-/// The page table [S, M].
-struct Pages {
-  const int* table;
-  int64_t step;
-  int tokens;  ///< P
-
-  __device__ int of(int sequence, int position) const { return table[sequence * step + position / tokens]; }
-};
-
-Cache cache_of(const View& view) {
+CachePages cache_pages(const View& view) {
   if (view.elements() == 0) return {matrix(View(view.data, view.dtype, {0, 0})), 0};
-  return {matrix(view.at(0)), view.stride[0]};
+  CachePages result{matrix(view.at(0)), view.stride[0]};
+  result.first.wide = result.first.wide && view.stride[0] % kChunk == 0;
+  return result;
 }
 
-Pages pages_of(const View& pages, const View& cache) {
-  return {pages.as<const int32_t>(), pages.stride[0], static_cast<int>(cache.size(1))};
-}
-
-__global__ void append_kernel(Matrix x, const int* sequence, const int* positions, Pages pages, Cache cache,
-                              int64_t tokens, int64_t width) {
+/// blockIdx.y: 0 for keys, 1 for values.
+__global__ void append_kernel(Matrix k, Matrix v, const int* sequence, const int* positions, Pages pages,
+                              CachePages k_cache, CachePages v_cache, int64_t tokens, int64_t width) {
   const int64_t chunks = (width + kChunk - 1) / kChunk;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t t = index / chunks, c = index % chunks * kChunk;
   if (t >= tokens || sequence[t] < 0) return;
-  float v[kChunk];
-  load_chunk(x, t, c, width, v);
+  const CachePages& cache = blockIdx.y == 0 ? k_cache : v_cache;
+  float x[kChunk];
+  load_chunk(blockIdx.y == 0 ? k : v, t, c, width, x);
   const int position = positions[t];
-  store_chunk(cache.page(pages.of(sequence[t], position)), position % pages.tokens, c, width, v);
+  Matrix page = cache.first;
+  page.data = static_cast<char*>(page.data) + pages.of(sequence[t], position) * cache.page_step * (page.bf16 ? 2 : 4);
+  store_chunk(page, position % pages.tokens, c, width, x);
 }
 
-/// The sums of a warp over its keys.
-struct Partial {
-  float largest, total;
-  float sum[kEach];
-};
-
-/// A block per token and head. Warp w takes keys w, w + kWarps, ...; the warps' sums are merged in their order.
-__global__ void __launch_bounds__(kThreads) cached_kernel(Matrix q, Cache k_cache, Cache v_cache, const int* sequence,
-                                                          const int* positions, Pages pages, Matrix out,
-                                                          AttentionShape shape) {
-  __shared__ float largest[kWarps], total[kWarps], sums[kWarps][kMostHeadSize];
-  const int64_t t = blockIdx.x;
-  const int head = static_cast<int>(blockIdx.y), size = shape.head_size;
-  const int64_t q_column = static_cast<int64_t>(head) * size;
-  const int64_t kv_column = static_cast<int64_t>(head * shape.kv_heads / shape.heads) * size;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  if (sequence[t] < 0) {
-    for (int d = static_cast<int>(threadIdx.x); d < size; d += kThreads) store(out, t, q_column + d, 0.0f);
-    return;
-  }
-  float query[kEach];
-  Partial mine{-INFINITY, 0, {}};
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    const int d = lane + i * kWarp;
-    query[i] = d < size ? load(q, t, q_column + d) : 0.0f;
-  }
-  for (int key = warp; key <= positions[t]; key += kWarps) {
-    const int page = pages.of(sequence[t], key), row = key % pages.tokens;
-    const Matrix k = k_cache.page(page), v = v_cache.page(page);
-    float score = 0;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int d = lane + i * kWarp;
-      if (d < size) score = fmaf(query[i], load(k, row, kv_column + d), score);
-    }
-    score = shape.scale * warp_sum(score);
-    const float new_largest = fmaxf(mine.largest, score);
-    const float shrink = expf(mine.largest - new_largest), weight = expf(score - new_largest);
-    mine.total = mine.total * shrink + weight;
-    mine.largest = new_largest;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int d = lane + i * kWarp;
-      if (d < size) mine.sum[i] = fmaf(weight, load(v, row, kv_column + d), mine.sum[i] * shrink);
-    }
-  }
-  if (lane == 0) largest[warp] = mine.largest, total[warp] = mine.total;
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) sums[warp][lane + i * kWarp] = mine.sum[i];
-  __syncthreads();
-  float all_largest = -INFINITY;
-  for (int w = 0; w < kWarps; ++w) all_largest = fmaxf(all_largest, largest[w]);
-  for (int d = static_cast<int>(threadIdx.x); d < size; d += kThreads) {
-    float sum = 0, weight = 0;
-    for (int w = 0; w < kWarps; ++w) {
-      const float factor = expf(largest[w] - all_largest);
-      sum += sums[w][d] * factor;
-      weight += total[w] * factor;
-    }
-    store(out, t, q_column + d, sum / weight);
-  }
+__global__ void __launch_bounds__(1024) plan_kernel(const PlanTask task, const Plan plan) {
+  make_plan<1024>(task, plan);
 }
 
 }  // namespace
 
-template <>
-void execute(Context& context, const KvAppend& op) {
-  constexpr unsigned kCopyThreads = 256;
-  const int64_t tokens = op.k.size(0), width = op.k.size(1);
-  const dim3 grid = blocks(ceil_div(tokens * ceil_div(width, kChunk), kCopyThreads));
-  for (const auto& [x, cache] : {std::pair{op.k, op.k_cache}, std::pair{op.v, op.v_cache}}) {
-    launch(context, append_kernel, grid, kCopyThreads, 0, matrix(x), op.sequence.as<const int32_t>(),
-           op.positions.as<const int32_t>(), pages_of(op.pages, cache), cache_of(cache), tokens, width);
-  }
-}
-
-template <>
-void execute(Context& context, const CachedAttention& op) {
+AttentionShape shape_of(const CachedAttention& op) {
   const AttentionShape shape{.tokens = op.q.size(0),
                              .heads = op.heads,
                              .kv_heads = op.kv_heads,
@@ -139,11 +48,85 @@ void execute(Context& context, const CachedAttention& op) {
   if (shape.head_size > kMostHeadSize) {
     fail("{}: heads are of size {}, and on a GPU at most {}", CachedAttention::name, shape.head_size, kMostHeadSize);
   }
-  dim3 grid = blocks(shape.tokens);
-  grid.y = static_cast<unsigned>(shape.heads);
-  launch(context, cached_kernel, grid, kThreads, 0, matrix(op.q), cache_of(op.k_cache), cache_of(op.v_cache),
-         op.sequence.as<const int32_t>(), op.positions.as<const int32_t>(), pages_of(op.pages, op.k_cache),
-         matrix(op.out), shape);
+  MOE_CHECK(shape.tokens <= INT32_MAX - 1024);
+  return shape;
+}
+
+int cached_blocks(const Context& context, int each) {
+  return std::min(each * processors(context), static_cast<int>(kCounters));
+}
+
+CachedTask cached_task(Context& context, Carver& carver, const CachedAttention& op, int job_rows, int width,
+                       int blocks) {
+  CachedTask task{.q = matrix(op.q),
+                  .out = matrix(op.out),
+                  .sequence = op.sequence.as<const int32_t>(),
+                  .pages = pages_of(op.pages, op.k_cache),
+                  .shape = shape_of(op),
+                  .task = {.sequence = op.sequence.as<const int32_t>(),
+                           .positions = op.positions.as<const int32_t>(),
+                           .tokens = static_cast<int>(op.q.size(0)),
+                           .job_tokens = job_rows > 1 ? job_tokens(op.heads / op.kv_heads) : 1,
+                           .rows = kFewTokens,
+                           .least = INT32_MAX},
+                  .plan = {},
+                  .shared = {}};
+  const int64_t rows = int64_t{2} * blocks * job_rows;
+  task.shared = {.sums = carver.take<float>(rows * width),
+                 .stats = carver.take<float2>(rows),
+                 .arrived = context.counters,
+                 .width = width};
+  return task;
+}
+
+int64_t most_pieces(const CachedTask& task) {
+  return ceil_div(task.task.tokens, task.task.rows) * std::max(1, task.task.rows / task.task.least);
+}
+
+void plan_cached(Context& context, Carver& carver, CachedTask& task, int rows) {
+  if (rows > 0) {
+    task.task.rows = rows;
+    // Fewer queries are faster as jobs, which divide the keys among all blocks.
+    task.task.least = std::max(kMostJobTokens, 4 * task.task.job_tokens);
+    task.plan.pieces = carver.take<Run>(most_pieces(task));
+  }
+  task.plan.jobs = carver.take<Run>(task.task.tokens);
+  task.plan.before = carver.take<int64_t>(task.task.tokens);
+  task.plan.totals = carver.take<PlanTotals>(1);
+  launch(context, plan_kernel, dim3(1), 1024, 0, task.task, task.plan);
+}
+
+template <>
+void execute(Context& context, const KvAppend& op) {
+  constexpr unsigned kThreads = 256;
+  const int64_t tokens = op.k.size(0), width = op.k.size(1);
+  dim3 grid = blocks(ceil_div(tokens * ceil_div(width, kChunk), kThreads));
+  grid.y = 2;
+  launch(context, append_kernel, grid, kThreads, 0, matrix(op.k), matrix(op.v), op.sequence.as<const int32_t>(),
+         op.positions.as<const int32_t>(), pages_of(op.pages, op.k_cache), cache_pages(op.k_cache),
+         cache_pages(op.v_cache), tokens, width);
+}
+
+template <>
+void execute(Context& context, const CachedAttention& op) {
+  if (op.q.size(0) == 0) return;
+  const CudaPath path = attention_path(op, product_path(), context.compute_capability);
+  Carver carver(context, CachedAttention::name);
+  const bool few = op.q.size(0) <= kFewTokens;
+  if (path == CudaPath::simt) {
+    const int width = static_cast<int>(ceil_div(op.q.size(1) / op.heads, kChunk) * kChunk);
+    CachedTask task = cached_task(context, carver, op, 1, width, cached_blocks(context, kSimtDecodeEach));
+    if (!few) plan_cached(context, carver, task, 0);
+    return simt_decode(context, task, op);
+  }
+  const int width = tensor_width(static_cast<int>(op.q.size(1) / op.heads));
+  CachedTask task = cached_task(context, carver, op, kMostJobTokens, width, cached_blocks(context, kTensorDecodeEach));
+  if (!few) {
+    const bool hopper = path == CudaPath::hopper;
+    plan_cached(context, carver, task, hopper ? kHopperPromptRows : kTensorPromptRows);
+    hopper ? hopper_prompt(context, task, op) : tensor_prompt(context, task, op);
+  }
+  tensor_decode(context, task, op);
 }
 
 }  // namespace moe::cuda

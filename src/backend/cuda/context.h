@@ -22,7 +22,11 @@ struct Context {
   int compute_capability;  ///< 90 for 9.0
   Workspace workspace;
   CublasProducts products;
+  /// kCounters zeros in the GPU's memory. An operation that counts in them sets them to 0 again.
+  int* counters = nullptr;
 };
+
+constexpr int64_t kCounters = 4096;
 
 /// The multiprocessors that a kernel whose blocks take part after part is started for: the GPU's, or what
 /// force_cuda_processors asked for.

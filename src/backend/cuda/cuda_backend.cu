@@ -41,12 +41,17 @@ class CudaBackend final : public EachOp<CudaBackend> {
                  .multiprocessors = device.properties().multiProcessorCount,
                  .compute_capability = device.properties().major * 10 + device.properties().minor,
                  .workspace = {nullptr, cuda::kWorkspaceBytes},
-                 .products = {}} {
+                 .products = {},
+                 .counters = nullptr} {
     cuda::check(cudaMalloc(&context_.workspace.data, context_.workspace.bytes), "allocating the GPU's workspace");
+    constexpr size_t kBytes = cuda::kCounters * sizeof(int);
+    cuda::check(cudaMalloc(&context_.counters, kBytes), "allocating the GPU's counters");
+    cuda::check(cudaMemsetAsync(context_.counters, 0, kBytes, context_.stream), "clearing the GPU's counters");
   }
   ~CudaBackend() override {
     cudaStreamSynchronize(context_.stream);  // nothing that is queued may outlive the workspace
     cudaFree(context_.workspace.data);
+    cudaFree(context_.counters);
   }
   CudaBackend(const CudaBackend&) = delete;
   CudaBackend& operator=(const CudaBackend&) = delete;

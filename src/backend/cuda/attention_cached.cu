@@ -1,0 +1,76 @@
+// Attention over cached keys on the tensor cores of every supported GPU: tiles of up to 64 queries of one sequence.
+
+#include "backend/cuda/attention_forward.cuh"
+#include "backend/cuda/cached_attention.cuh"
+
+namespace moe::cuda {
+namespace {
+
+using namespace tiles;
+static_assert(kRows == kTensorPromptRows);
+
+/// A cache [N, P, C].
+struct HeadPages {
+  const __nv_bfloat16* data;
+  int64_t page_step, step;
+};
+HeadPages head_pages(const View& cache) {
+  return {static_cast<const __nv_bfloat16*>(cache.data), cache.stride[0], cache.stride[1]};
+}
+
+/// The Source of attention_forward.cuh for a paged cache. Its keys are positions.
+struct Paged {
+  struct Tile {
+    int64_t first, end, first_key, passes;
+    Run run;
+  };
+  const Run* runs;
+  const PlanTotals* totals;
+  Pages pages;
+  HeadPages k, v;
+
+  /// The last tiles, which often see the most keys, come first.
+  __device__ Tile aim(int block, int) const {
+    if (block >= totals->pieces) return {};
+    const Run run = runs[totals->pieces - 1 - block];
+    return {run.token, run.token + run.count, 0, run.last_position() / kRows + 1, run};
+  }
+  __device__ static void see(const Tile& tile, int query, int& first, int& last) {
+    first = 0;
+    last = tile.run.position + query - tile.run.token;
+  }
+  /// Rows behind the last key become zeros.
+  template <int kSize>
+  __device__ void load(const Tile& tile, bool values, int64_t key, int64_t column, int size,
+                       __nv_bfloat16* shared) const {
+    constexpr int kRowChunks = kSize / kChunk;
+    const HeadPages& cache = values ? v : k;
+    const int chunk = static_cast<int>(threadIdx.x) % kRowChunks;
+    for (int row = static_cast<int>(threadIdx.x) / kRowChunks; row < kRows; row += kThreads / kRowChunks) {
+      const int position = static_cast<int>(key) + row;
+      const bool valid = position <= tile.run.last_position() && chunk * kChunk < size;
+      int64_t at = 0;
+      if (valid) {
+        at = pages.of(tile.run.sequence, position) * cache.page_step + position % pages.tokens * cache.step + column +
+             chunk * kChunk;
+      }
+      copy_chunk(shared + place<kSize>(row, chunk), cache.data + at, valid);
+    }
+  }
+  __device__ static void finish(int, int, bool, float, float) {}
+};
+
+}  // namespace
+
+void tensor_prompt(Context& context, const CachedTask& task, const CachedAttention& op) {
+  const Paged source{.runs = task.plan.pieces,
+                     .totals = task.plan.totals,
+                     .pages = task.pages,
+                     .k = head_pages(op.k_cache),
+                     .v = head_pages(op.v_cache)};
+  const int64_t count = most_pieces(task);
+  task.shape.head_size <= 64 ? start_forward<64>(context, source, count, op.q, op.out, task.shape)
+                             : start_forward<128>(context, source, count, op.q, op.out, task.shape);
+}
+
+}  // namespace moe::cuda
