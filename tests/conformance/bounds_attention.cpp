@@ -129,9 +129,9 @@ Bounds bounds(const Reference<CachedAttention>& run) {
       const Query query =
           analyse(positions(t) + 1, h, run.given.scale, &q.values()[static_cast<size_t>(t * q.size(1) + at)],
                   [&](int64_t u, int64_t i) { return paged(k, sequence(t), u, kv_at + i); });
-      const double rounding = run.arithmetic == Arithmetic::pairs ? intermediate_error(run) : 0;
       for (int64_t u = 0; u <= positions(t); ++u) {
-        const double weight = query.probability[static_cast<size_t>(u)] * (probability_error(query) + rounding);
+        const double weight =
+            query.probability[static_cast<size_t>(u)] * (probability_error(query) + intermediate_error(run));
         for (int64_t i = 0; i < h; ++i) out(t, at + i) += weight * std::abs(paged(v, sequence(t), u, kv_at + i));
       }
     }

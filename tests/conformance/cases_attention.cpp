@@ -115,18 +115,29 @@ constexpr int64_t kCacheLength = 140;
 /// Tokens of a page: one, no divisor and no multiple of a backend's block of keys, one such block, a whole sequence.
 constexpr int64_t kPageTokens[] = {1, 7, 64, kCacheLength};
 
-/// A cache in pages for the three sequences of a chunk.
+/// Large batches for one backend's choice between kernels: long and short pieces of prompts among single tokens, runs
+/// that end around multiples of 64 and 128 tokens, sequences of very different lengths. The last is cut into pieces
+/// again by the padding behind each sequence.
+const std::vector<std::vector<std::pair<int64_t, int64_t>>> kLargeChunks = {
+    {{0, 129}, {5, 1}, {70, 1}},
+    {{0, 1}, {63, 1}, {64, 1}, {200, 1}, {0, 64}, {1, 65}, {127, 130}, {300, 17}},
+    {{40, 200}, {0, 15}, {0, 16}, {7, 31}, {500, 2}, {3, 63}},
+    std::vector<std::pair<int64_t, int64_t>>(70, {37, 1})};
+
+/// A cache in pages for the sequences of a chunk.
 struct Pages {
   int64_t tokens;              ///< P
   int64_t count;               ///< N
   int64_t each = 0;            ///< M
-  std::vector<int64_t> table;  ///< [3, M]
+  std::vector<int64_t> table;  ///< [sequences, M]
 };
 
 /// The pages of the sequences are in no order, and some belong to nobody. Whole pages before the chunk are the same
 /// ones in every sequence. Entries that nobody may read are no pages.
 Pages pages_of(const std::vector<std::pair<int64_t, int64_t>>& begin_and_count, int64_t tokens, uint64_t seed) {
-  Pages pages{.tokens = tokens, .count = 0, .each = (kCacheLength + tokens - 1) / tokens + 1, .table = {}};
+  int64_t length = kCacheLength;
+  for (const auto& [begin, count] : begin_and_count) length = std::max(length, begin + count);
+  Pages pages{.tokens = tokens, .count = 0, .each = (length + tokens - 1) / tokens + 1, .table = {}};
   pages.table.assign(begin_and_count.size() * static_cast<size_t>(pages.each), -1);
   const auto entry = [&](size_t sequence, int64_t page) -> int64_t& {
     return pages.table[sequence * static_cast<size_t>(pages.each) + static_cast<size_t>(page)];
@@ -229,10 +240,11 @@ CachedAttention make_cached(Store& s, const std::vector<std::pair<int64_t, int64
   const auto tokens = static_cast<int64_t>(chunk.sequence.size());
   const int64_t width = heads.kv_heads * heads.size;
   const Pages pages = pages_of(begin_and_count, page_tokens, s.draw());
-  const View table = s.indices({3, pages.each}, pages.table);
+  const auto sequences = static_cast<int64_t>(begin_and_count.size());
+  const View table = s.indices({sequences, pages.each}, pages.table);
   const View k_cache = s.poison(types.qkv, {pages.count, page_tokens, width});
   const View v_cache = s.poison(types.qkv, {pages.count, page_tokens, width});
-  for (int64_t sequence = 0; sequence < 3; ++sequence) {
+  for (int64_t sequence = 0; sequence < sequences; ++sequence) {
     const auto [begin, count] = begin_and_count[static_cast<size_t>(sequence)];
     const int64_t filled = begin + count;  // what is beyond stays poison: nobody may read it
     const View of_sequence = s.constant(i32, {filled}, static_cast<double>(sequence));
@@ -272,6 +284,30 @@ Cases<CachedAttention> make_cases<CachedAttention>() {
         }
       }
     }
+  }
+  // In bf16, as kernels for tensor cores want it, and aligned, as every third case is (Cases::add).
+  const auto add = [&](const std::vector<std::pair<int64_t, int64_t>>& begin_and_count, const Heads& heads,
+                       int64_t page_tokens) {
+    while (list.all().size() % 3 != 0) {
+      list.add(make_cached(list.contiguous(), kChunks[1], {1, 1, 8}, Types{f32, f32}, 7));
+    }
+    list.add(make_cached(list.contiguous(), begin_and_count, heads, Types{bf16_type, bf16_type}, page_tokens),
+             fmt::format("heads={}/{} of {}, pages of {}", heads.heads, heads.kv_heads, heads.size, page_tokens));
+  };
+  for (const auto& begin_and_count : kLargeChunks) {
+    add(begin_and_count, {2, 2, 64}, 64);
+    add(begin_and_count, {2, 1, 128}, 64);
+    add(begin_and_count, {1, 1, 96}, 7);
+    add(begin_and_count, {1, 1, 128}, 1);
+    add(begin_and_count, {2, 1, 13}, 64);
+  }
+  for (const auto* begin_and_count : {&kLargeChunks[2], &kLargeChunks[3], &kChunks[2], &kChunks[4]}) {
+    add(*begin_and_count, {4, 1, 128}, 64);
+    add(*begin_and_count, {8, 1, 64}, 128);
+  }
+  for (const auto* begin_and_count : {&kLargeChunks[0], &kLargeChunks[3], &kChunks[4]}) {
+    add(*begin_and_count, {20, 1, 64}, 64);
+    add(*begin_and_count, {6, 2, 40}, 1);
   }
   return list;
 }
