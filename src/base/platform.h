@@ -10,9 +10,9 @@
 namespace moe {
 
 /// The instruction sets that the CPU kernels know.
-enum class Isa { baseline, avx2, avx512, avx512_bf16 };
+enum class Isa { baseline, avx2, avx512, avx512_vnni, avx512_bf16 };
 
-constexpr Isa kAllIsas[] = {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
+constexpr Isa kAllIsas[] = {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_vnni, Isa::avx512_bf16};
 
 /// True if this processor has this instruction set.
 inline bool supports(Isa isa) {
@@ -24,7 +24,9 @@ inline bool supports(Isa isa) {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (isa == Isa::avx2) return avx2;
   if (isa == Isa::avx512) return avx512;
-  return avx512 && __builtin_cpu_supports("avx512bf16");
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  if (isa == Isa::avx512_vnni) return vnni;
+  return vnni && __builtin_cpu_supports("avx512bf16");
 #else
   return false;
 #endif
@@ -36,6 +38,7 @@ inline Isa best_isa() {
 #if defined(__x86_64__)
   if (supports(Isa::avx512_bf16) && __builtin_cpu_is("amd")) return Isa::avx512_bf16;
 #endif
+  if (supports(Isa::avx512_vnni)) return Isa::avx512_vnni;
   if (supports(Isa::avx512)) return Isa::avx512;
   return supports(Isa::avx2) ? Isa::avx2 : Isa::baseline;
 }
@@ -44,6 +47,8 @@ inline const char* name(Isa isa) {
   switch (isa) {
     case Isa::avx512_bf16:
       return "avx512_bf16";
+    case Isa::avx512_vnni:
+      return "avx512_vnni";
     case Isa::avx512:
       return "avx512";
     case Isa::avx2:

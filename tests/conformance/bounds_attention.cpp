@@ -43,7 +43,10 @@ Query analyse(int64_t keys, int64_t h, double scale, const double* q, const Key&
 /// How much is lost where a value of bf16 operands is rounded before it is multiplied again.
 template <class Op>
 double intermediate_error(const Reference<Op>& run) {
-  return run.arithmetic != Arithmetic::plain && run.given.q.dtype == DType::bf16 ? unit(DType::bf16) : 0;
+  return (run.arithmetic == Arithmetic::tensor || run.arithmetic == Arithmetic::pairs) &&
+                 run.given.q.dtype == DType::bf16
+             ? unit(DType::bf16)
+             : 0;
 }
 
 /// The relative error of a probability.

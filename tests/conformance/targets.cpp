@@ -61,7 +61,7 @@ Target cpu_target(Isa isa) {
   Target target{.name = std::string("cpu ") + name(isa),
                 .device = make_cpu_device(),
                 .variants = {},
-                .arithmetic = multiplies_pairs(isa) ? Arithmetic::pairs : Arithmetic::plain};
+                .arithmetic = multiplies_pairs(isa) ? Arithmetic::pairs : Arithmetic::bytes};
   for (const int threads : {1, 2}) {
     auto pool = std::make_unique<ThreadPool>(threads);
     auto backend = make_cpu_backend(*pool, isa);

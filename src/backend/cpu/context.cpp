@@ -15,6 +15,9 @@ Kernels kernels();
 namespace avx512 {
 Kernels kernels();
 }
+namespace avx512_vnni {
+Kernels kernels();
+}
 namespace avx512_bf16 {
 Kernels kernels();
 }
@@ -24,6 +27,10 @@ const Kernels& kernels_for(Isa isa) {
   switch (isa) {
     case Isa::avx512_bf16: {
       static const Kernels table = avx512_bf16::kernels();
+      return table;
+    }
+    case Isa::avx512_vnni: {
+      static const Kernels table = avx512_vnni::kernels();
       return table;
     }
     case Isa::avx512: {

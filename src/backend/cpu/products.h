@@ -51,8 +51,10 @@ struct Grid {
   int64_t parts() const { return m_parts * n_parts; }
 };
 
-/// Columns are cut at multiples of this: of a cache line, and of whole blocks of b.
-inline int64_t columns_unit(const Multiplication& p) { return std::max<int64_t>(16, storage(p.b.type).block); }
+/// Columns are cut at multiples of this: of a cache line, and of whole blocks of b where its rows are reduced.
+inline int64_t columns_unit(const Multiplication& p) {
+  return p.b.rows_are_reduced ? std::max<int64_t>(16, storage(p.b.type).block) : 16;
+}
 
 /// Rows [m, m_end) and columns [n, n_end) of a product; n is a multiple of columns_unit().
 inline Multiplication part_of(Multiplication p, int64_t m, int64_t m_end, int64_t n, int64_t n_end) {

@@ -32,6 +32,23 @@ struct Product {
   bool accumulate;
 };
 
+/// c[m, n] = a b, where the lines of b run along K and are stored in blocks; with `accumulate`, added to c. Rows of a
+/// are rounded to 8 bits, in groups of 32 elements: by at most 1/254 of the largest magnitude in the group. What
+/// follows is exact but for f32's rounding of the sum over groups. A row with a number that is not finite gives NaN.
+struct BlockProduct {
+  Operand a;  ///< its rows are not reduced
+  const void* b;
+  BlockType type;
+  int64_t b_step;  ///< bytes from line to line
+  void* c;
+  Storage c_type;
+  int64_t c_step;
+  int64_t m, n, k;  ///< k: whole blocks, at most kLongestLine
+  bool accumulate;
+};
+/// The longest lines whose product fits in the scratch.
+constexpr int64_t kLongestLine = int64_t{1} << 17;
+
 /// The queries, keys or values of one (document, key/value head): row i is i steps after `data`.
 struct HeadRows {
   void* data;
@@ -76,6 +93,7 @@ struct AttentionBackwardTask {
 struct MatrixKernels {
   /// `scratch`: kScratchFloats floats.
   void (*product)(const Product& product, float* scratch);
+  void (*block_product)(const BlockProduct& product, float* scratch);
   void (*attention)(const AttentionTask& task, float* scratch);
   void (*attention_backward)(const AttentionBackwardTask& task, float* scratch);
   /// Multiplies and adds f32 numbers (or pairs of bf16) in registers, `steps` times. Returns the number of

@@ -10,6 +10,9 @@ enum class Storage : uint8_t { f32, bf16 };
 /// Bytes of an element. Static: functions that kernels share may not be shared by the linker.
 static constexpr int64_t size_of(Storage type) { return type == Storage::bf16 ? 2 : 4; }
 
+/// Weights in blocks (tensor/blocks/layout.h) that products read as they are.
+enum class BlockType : uint8_t { q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k };
+
 /// The first of some contiguous elements. Null data: absent.
 struct In {
   const void* data;

@@ -3,6 +3,7 @@
 namespace moe::cpu::MOE_ISA {
 
 void product(const Product& product, float* scratch);
+void block_product(const BlockProduct& product, float* scratch);
 void attention(const AttentionTask& task, float* scratch);
 void attention_backward(const AttentionBackwardTask& task, float* scratch);
 int64_t multiply_add(int64_t steps, bool pairs);
@@ -10,6 +11,7 @@ RowKernels row_kernels();
 
 Kernels kernels() {
   return {.matrix = {.product = product,
+                     .block_product = block_product,
                      .attention = attention,
                      .attention_backward = attention_backward,
                      .multiply_add = multiply_add},
