@@ -51,15 +51,33 @@ void read_row(const StorageType& type, const std::byte* row, int64_t column, int
 
 }  // namespace
 
-void FileWeights::read(size_t parameter, int64_t begin, int64_t count, float* values) const {
+template <class Use>
+void FileWeights::for_parts_of_rows(size_t parameter, int64_t begin, int64_t count, Use use) const {
   for (int64_t at = begin; at < begin + count;) {
     const Piece& piece = piece_with(parameter, at);
     const int64_t row = (at - piece.begin) / piece.width, column = (at - piece.begin) % piece.width;
     const int64_t here = std::min(piece.width - column, begin + count - at);
-    read_row(storage(piece.dtype), piece.data + bytes_of(piece.dtype, piece.row_in_file(row) * piece.width), column,
-             here, values + (at - begin));
+    use(piece, piece.data + bytes_of(piece.dtype, piece.row_in_file(row) * piece.width), column, here, at - begin);
     at += here;
   }
+}
+
+void FileWeights::read(size_t parameter, int64_t begin, int64_t count, float* values) const {
+  for_parts_of_rows(parameter, begin, count,
+                    [&](const Piece& piece, const std::byte* row, int64_t column, int64_t here, int64_t before) {
+                      read_row(storage(piece.dtype), row, column, here, values + before);
+                    });
+}
+
+void FileWeights::read_stored(size_t parameter, int64_t begin, int64_t count, void* bytes) const {
+  const DType type = stored(parameter, begin);
+  for_parts_of_rows(parameter, begin, count,
+                    [&](const Piece& piece, const std::byte* row, int64_t column, int64_t here, int64_t before) {
+                      const int64_t block = storage(type).block;
+                      MOE_CHECK(piece.dtype == type && column % block == 0 && here % block == 0);
+                      std::memcpy(static_cast<char*>(bytes) + bytes_of(type, before), row + bytes_of(type, column),
+                                  static_cast<size_t>(bytes_of(type, here)));
+                    });
 }
 
 void FileWeights::read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const {

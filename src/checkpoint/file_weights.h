@@ -15,6 +15,7 @@ class FileWeights : public WeightSource {
   StoredElement place(size_t parameter, int64_t element) const override;
   void read(size_t parameter, int64_t begin, int64_t count, float* values) const override;
   void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const override;
+  void read_stored(size_t parameter, int64_t begin, int64_t count, void* bytes) const override;
 
  protected:
   struct Piece {
@@ -37,6 +38,9 @@ class FileWeights : public WeightSource {
 
  private:
   const Piece& piece_with(size_t parameter, int64_t element) const;
+  /// Calls use(piece, address of the row, column, count, elements before) for the parts of rows of [begin, end).
+  template <class Use>
+  void for_parts_of_rows(size_t parameter, int64_t begin, int64_t count, Use use) const;
 
   std::vector<std::vector<Piece>> pieces_;  // by parameter, in order
 };

@@ -91,13 +91,17 @@ void load_weights(const WeightSource& source, const fs::path& path, const std::v
   std::vector<char> bytes;
   for (size_t i = 0; i < views.size(); ++i) {
     const View& view = views[i];
+    const std::string& name = source.table()[i].name;
+    const bool as_stored = !is_plain(view.dtype) && stored_type(source, i) == view.dtype;
     for (int64_t begin = 0, all = view.elements(); begin < all; begin += kAtOnce) {
       const int64_t count = std::min(kAtOnce, all - begin);
       bytes.resize(static_cast<size_t>(bytes_of(view.dtype, count)));
-      if (is_float(view.dtype)) {
+      if (as_stored) {
+        source.read_stored(i, begin, count, bytes.data());
+        refuse_not_finite(where, name, begin, view.dtype, bytes.data(), count);
+      } else if (is_float(view.dtype)) {
         values.resize(static_cast<size_t>(count));
         source.read(i, begin, count, values.data());
-        const std::string& name = source.table()[i].name;
         refuse_not_finite(where, name, begin, DType::f32, values.data(), count);
         storage(view.dtype).from_floats(values.data(), bytes.data(), count);
         refuse_overflow(where, name, begin, values.data(), view.dtype, bytes.data(), count);

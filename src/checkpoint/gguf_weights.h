@@ -30,8 +30,9 @@ class GgufWeights final : public FileWeights {
   std::vector<GgufFile> files_;
 };
 
-/// Fills `views` (in the order of the source's table, any types) through f32. Weights that are not finite, and those
-/// that a view's type cannot hold, are an error that names `path` and the parameter.
+/// Fills `views` (in the order of the source's table, any types). Blocks that the source stores in the view's type are
+/// copied as they are, other weights are converted through f32. Weights that are not finite, and those that a view's
+/// type cannot hold, are an error that names `path` and the parameter.
 void load_weights(const WeightSource& source, const fs::path& path, const std::vector<View>& views, Device& device);
 
 }  // namespace moe

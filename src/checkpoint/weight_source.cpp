@@ -13,6 +13,24 @@ int64_t StoredTensor::elements() const {
 
 WeightSource::WeightSource(ModelConfig config) : config_(std::move(config)), table_(parameter_table(config_)) {}
 
+void WeightSource::read_stored(size_t parameter, int64_t begin, int64_t count, void* bytes) const {
+  MOE_CHECK(stored(parameter, begin) == DType::f32);
+  read(parameter, begin, count, static_cast<float*>(bytes));
+}
+
+std::optional<DType> stored_type(const WeightSource& source, size_t parameter) {
+  const Parameter& info = source.table()[parameter];
+  const DType type = source.stored(parameter, 0);
+  const int64_t width = info.is_matrix() ? info.shape[info.shape.rank() - 1] : 1;
+  int64_t row = 0;
+  // The slices of one expert stand for those of all: files have one tensor for all of them.
+  for (const ParameterSlice& slice : info.slices) {
+    if (source.stored(parameter, row * width) != type) return std::nullopt;
+    row += slice.rows;
+  }
+  return type;
+}
+
 InitialWeights::InitialWeights(const ModelConfig& config, uint64_t seed) : WeightSource(config), seed_(seed) {
   for (const Parameter& parameter : table()) {
     if (!parameter.is_table()) continue;

@@ -1,6 +1,7 @@
 #pragma once
 /// A model's weights, read slice by slice from files or drawn at random, for `moe convert` and `moe init` to write.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,8 @@ class WeightSource {
   virtual void read(size_t parameter, int64_t begin, int64_t count, float* values) const = 0;
   /// The same for a table of integers.
   virtual void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const = 0;
+  /// The same elements as they are stored, in whole blocks of one type: that of stored(). Weights that are drawn are f32.
+  virtual void read_stored(size_t parameter, int64_t begin, int64_t count, void* bytes) const;
 
   /// Reads the files and throws an Error if one differs from its checksum, if there are checksums beside it
   /// (checkpoint/checksums.h).
@@ -56,6 +59,9 @@ class WeightSource {
   ModelConfig config_;
   std::vector<Parameter> table_;
 };
+
+/// The type of all elements of a parameter; nothing if its matrices are stored in several.
+std::optional<DType> stored_type(const WeightSource& source, size_t parameter);
 
 /// The initial values of training (docs/paper.md section 1), with the config's initializer_range. Models with hash
 /// tables are refused, because their tables depend on a dataset. Several threads may read it.

@@ -15,6 +15,7 @@
 #include "cli/number_option.h"
 #include "cli/routing_option.h"
 #include "cli/text_sources.h"
+#include "cli/weights_option.h"
 #include "eval/choice_report.h"
 #include "eval/report.h"
 #include "eval/routing_report.h"
@@ -58,7 +59,7 @@ struct LossFlags {
   int64_t batch_rows = 4;
   int64_t sequence_length = 0;
   std::string json;
-  std::string dtype = "f32";
+  std::string dtype;
   DeviceOptions device;
   RoutingSwitches switches;
   bool analyse = false;
@@ -119,6 +120,7 @@ EvaluationResult measure(const LoadedModel& model, const Documents& documents, C
 
 struct Measured {
   ModelConfig config;
+  std::string weights;  // their types and bytes
   EvaluationOptions options;
   EvaluationResult result;  // with the switches given
   std::vector<SweepResult> sweep;
@@ -127,6 +129,7 @@ struct Measured {
 Measured measure_all(const LossFlags& flags, LoadedModel& model, const Documents& documents, Compute& compute,
                      const std::vector<SweepPoint>& points) {
   Measured measured{.config = model.config(),
+                    .weights = model.weights(),
                     .options = {.sequence_length = row_length(flags, model.config()),
                                 .batch_rows = flags.batch_rows,
                                 .count_choices = flags.analyse,
@@ -144,7 +147,10 @@ Measured measure_all(const LossFlags& flags, LoadedModel& model, const Documents
 }
 
 Json to_json(const LossFlags& flags, const Measured& measured, const Tokenizer& tokenizer) {
-  Json json{{"model", flags.model}, {"dtype", flags.dtype}, {"sequence_length", measured.options.sequence_length}};
+  Json json{{"model", flags.model},
+            {"dtype", flags.dtype.empty() ? "f32" : flags.dtype},
+            {"weights", measured.weights},
+            {"sequence_length", measured.options.sequence_length}};
   if (flags.switches.any()) json["switches"] = switches_json(measured.config, flags.switches);
   json.update(evaluation_json(measured.result, measured.config));
   if (flags.analyse) {
@@ -182,12 +188,13 @@ void print_loss(const LossFlags& flags) {
   if (!flags.json.empty() && flags.json != "-") check_output_file(flags.json);
   const auto sources = text_sources(flags.sources);  // refused before anything is loaded
   const std::vector<SweepPoint> points = checked_sweep(flags);
-  const DType weights = parse_weights_option(flags.dtype);
+  const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
   Compute compute = make_compute(flags.device);
   show_status("reading the weights of " + flags.model);
   LoadedModel model(flags.model, weights, *compute.device, flags.switches);
   clear_status();
   log_info("{} on {}", flags.model, device_name(compute));
+  log_info("weights: {}", model.weights());
   if (!model.config().causal()) {
     log_info(
         "experts choose among all tokens of a row, including later ones: this is not the loss of a language model");
@@ -230,7 +237,7 @@ void add_loss(CLI::App& parent) {
                    "-: to standard output, instead of the tables")
       ->check([](const std::string& name) { return std::string(name.empty() ? "the name of a file is empty" : ""); })
       ->type_name("FILE");
-  add_weights_option(*command, flags->dtype);
+  add_kept_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   add_analysis_options(*command, *flags);

@@ -20,6 +20,7 @@
 #include "cli/routing_option.h"
 #include "cli/sampling_option.h"
 #include "cli/standard_input.h"
+#include "cli/weights_option.h"
 #include "infer/generate.h"
 #include "infer/loaded_model.h"
 #include "tokenizer/tokenizer.h"
@@ -52,7 +53,7 @@ llama.cpp's names work too: -m, -p, -f, -n, -c, -t, -s, --temp, --repeat-penalty
 Examples:
   moe generate runs/demo --prompt 'In the beginning' --max-new-tokens 100 --temperature 0.8 --top-p 0.95
   echo 'In the beginning' | moe generate runs/demo --seed 7
-  moe generate deepseek-moe-16b-chat.Q4_0.gguf --dtype q4_0 --prompt-file chat.txt --parse-special
+  moe generate deepseek-moe-16b-chat.Q4_0.gguf --prompt-file chat.txt --parse-special
   moe generate runs/demo --prompts questions.jsonl --temperature 0 > answers.jsonl
   moe generate runs/demo --prompt 'In the' --samples 8 --logprobs 3
   moe generate runs/demo --prompt-file question.txt --temperature 0 --stop $'\n\n' > answer.txt)";
@@ -63,7 +64,7 @@ struct GenerateFlags {
   std::string model;
   std::optional<std::string> prompt;
   std::string prompt_file;
-  std::string dtype = "f32";
+  std::string dtype;
   GenerationOptions generation;
   DeviceOptions device;
   RoutingSwitches switches;
@@ -153,7 +154,7 @@ std::vector<LineRequest> read_lines(const GenerateFlags& flags, const std::strin
 void generate_text(const GenerateFlags& flags) {
   validate(flags.generation);
   const std::string text = flags.prompts_file.empty() ? prompt_text(flags) : "";
-  const DType weights = parse_weights_option(flags.dtype);
+  const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
   // All that was written is flushed, so leaving at once loses nothing, even in the middle of a long prompt's pass.
   std::signal(SIGINT, [](int) { std::_Exit(kInterrupted); });
   Compute compute = make_compute(flags.device);
@@ -169,9 +170,9 @@ void generate_text(const GenerateFlags& flags) {
   const LoadedModel loaded(flags.model, weights, *compute.device, flags.switches);
   clear_status();
   if (!flags.quiet) {
-    log_info("{}: {:.1f} M parameters, {}, {} tokens in the vocabulary; {} on {}", flags.model,
+    log_info("{}: {:.1f} M parameters, {}, {} tokens in the vocabulary; weights: {} on {}", flags.model,
              1e-6 * static_cast<double>(count_elements(parameter_table(config))),
-             counted(config.num_hidden_layers, "layer"), tokenizer.id_count(), flags.dtype, device_name(compute));
+             counted(config.num_hidden_layers, "layer"), tokenizer.id_count(), loaded.weights(), device_name(compute));
     if (const std::string note = generation_note(config); !note.empty()) log_info("{}", note);
   }
   const ModelOnDevice runtime{loaded.model(), loaded.dtype(), *compute.device, *compute.backend};
@@ -227,7 +228,7 @@ void add_generate_command(CLI::App& app) {
       "--parse-special", flags->parse_special,
       "special tokens in the text become their ids, as chat templates write them (default: ordinary text)");
   add_sampling_options(*command, flags->generation);
-  add_weights_option(*command, flags->dtype);
+  add_kept_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   command->add_flag("--quiet", flags->quiet, "print only errors on standard error");

@@ -11,6 +11,7 @@
 #include "cli/model_folder.h"
 #include "cli/routing_option.h"
 #include "cli/token_ids.h"
+#include "cli/weights_option.h"
 #include "formats/safetensors.h"
 #include "infer/loaded_model.h"
 #include "infer/scorer.h"
@@ -37,7 +38,7 @@ struct LogitsFlags {
   std::string tokens;
   std::string tokens_file;
   std::string out;
-  std::string dtype = "f32";
+  std::string dtype;
   DeviceOptions device;
   RoutingSwitches switches;
 };
@@ -67,7 +68,7 @@ void check_ids(const std::vector<int32_t>& ids, const LogitsFlags& flags, const 
 }
 
 void write_logits(const LogitsFlags& flags) {
-  const DType weights = parse_weights_option(flags.dtype);
+  const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
   check_output_file(flags.out);
   const std::vector<int32_t> ids = read_tokens(flags);
   Compute compute = make_compute(flags.device);
@@ -99,7 +100,7 @@ void add_logits_command(CLI::App& app) {
       ->type_name("FILE")
       ->excludes(tokens);
   command->add_option("--out", flags->out, "safetensors file to write")->required()->type_name("FILE");
-  add_weights_option(*command, flags->dtype);
+  add_kept_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   command->callback([flags] { write_logits(*flags); });

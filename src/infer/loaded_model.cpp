@@ -32,18 +32,29 @@ void bind_masks(const ModelConfig& config, const std::vector<float>& masks, Devi
   }
 }
 
+std::vector<View> push(Arena& arena, const std::vector<Parameter>& table, const std::vector<DType>& types) {
+  std::vector<View> views;
+  for (size_t i = 0; i < table.size(); ++i) views.push_back(arena.push(table[i].name, types[i], table[i].shape));
+  return views;
+}
+
 }  // namespace
 
-LoadedModel::LoadedModel(const fs::path& path, DType weights, Device& device, const RoutingSwitches& switches)
-    : device_(device), dtype_(storage(weights).activations), memory_(device) {
+LoadedModel::LoadedModel(const fs::path& path, const WeightTypes& weights, Device& device,
+                         const RoutingSwitches& switches)
+    : device_(device), dtype_(storage(weights.type).activations), memory_(device) {
   const std::unique_ptr<WeightSource> gguf = is_gguf(path) ? open_weights(path) : nullptr;
   own_ = gguf != nullptr ? gguf->config() : read_model_config(path);
   switched(own_, switches);  // what does not fit is refused before the weights are read
   const auto table = parameter_table(own_);
+  std::vector<DType> types;
+  for (const Parameter& parameter : table) types.push_back(parameter.storage(weights.type));
+  if (gguf != nullptr) types = stored_types(*gguf, weights);
   Arena measure("weights", nullptr, PassSizes{}.saved);
-  push_parameters(measure, table, weights);
+  push(measure, table, types);
   Arena arena = memory_.arena("the weights of " + path.string(), measure.peak_bytes());
-  const auto views = push_parameters(arena, table, weights);
+  const auto views = push(arena, table, types);
+  text_ = weights_text(views);
   if (gguf != nullptr) {
     load_weights(*gguf, path, views, device);
   } else {

@@ -4,6 +4,7 @@
 
 #include "base/fs.h"
 #include "infer/switches.h"
+#include "infer/weight_types.h"
 #include "model/model.h"
 #include "model/pass_memory.h"
 
@@ -12,9 +13,8 @@ namespace moe {
 /// A model's weights on a device. Any number of threads may use them while no switches are set.
 class LoadedModel {
  public:
-  /// Reads a model folder, or a GGUF file. Weights are stored as `weights`, one of weight_types() (ops/type_set.h).
-  /// config() has the switches in it.
-  LoadedModel(const fs::path& path, DType weights, Device& device, const RoutingSwitches& switches = {});
+  /// Reads a model folder, or a GGUF file. Weights are stored as `weights` says. config() has the switches in it.
+  LoadedModel(const fs::path& path, const WeightTypes& weights, Device& device, const RoutingSwitches& switches = {});
 
   /// Uses the same weights with other switches. References to the old model() and config() become invalid. An error
   /// changes nothing.
@@ -24,10 +24,13 @@ class LoadedModel {
   const Model& model() const { return *model_; }
   /// Of activations beside these weights.
   DType dtype() const { return dtype_; }
+  /// The types of the weights and the bytes of each (weights_text()).
+  const std::string& weights() const { return text_; }
 
  private:
   Device& device_;
   DType dtype_;
+  std::string text_;
   ModelConfig own_;       // the configuration without switches
   ModelWeights weights_;  // the weights without switches
   DeviceMemory memory_;

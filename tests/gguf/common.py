@@ -30,9 +30,10 @@ def moe(*words, text=None):
     return result.stdout
 
 
-def our_logits(model, ids, folder):
+def our_logits(model, ids, folder, *options):
+    """Weights in blocks stay as they are, unless the options say otherwise (--dtype f32)."""
     out = folder / "logits.safetensors"
-    moe("logits", model, "--tokens", ",".join(map(str, ids)), "--out", out)
+    moe("logits", model, "--tokens", ",".join(map(str, ids)), "--out", out, "--device", "cpu", *options)
     data = out.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     shape = json.loads(data[8 : 8 + length])["logits"]["shape"]

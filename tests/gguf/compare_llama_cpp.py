@@ -8,6 +8,7 @@ them. MOE_TEST_PYTHON names a Python that has them.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import unittest
@@ -25,7 +26,7 @@ from common import EXACT_INPUTS, ROOT, SHARED, Case, all_ids, difference, moe, o
 
 TYPES = {"f16": 1, "q8_0": 7, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9, "q4_k_m": 15, "q5_k_m": 17, "q6_k": 18}
 QUANTISED = [kind for kind in TYPES if kind != "f16"]
-# llama.cpp also rounds the inputs of products with weights of other types, and we do not. By type, the rounding's own size
+# llama.cpp also rounds the inputs of products with weights of other types; we round those beside blocks, in groups of 32. By type, the rounding's own size
 # relative to the input: f16 and bf16 have errors even within half a unit of the last place, 2^-11 and 2^-8 relative to the
 # power of two below a number (a factor of 1/sqrt 3 for even errors, 0.72 for numbers between the powers). For other types
 # inputs are 8-bit integers whose unit is the block's largest number / 127, and errors are even within half of one: 1/sqrt 12
@@ -75,12 +76,21 @@ class Logits(Case):
             self.assertLess(difference(our_logits(path, ids, self.folder), our_logits(folder, ids, self.folder)), 1e-7)
 
     def check_rounded(self, path, kind, layers):
-        """What llama.cpp computes with its kernels of the type, and what it computes with the same numbers as f32."""
-        self.agree(path, rounding_tolerance(kind, layers), IDS)
+        """What llama.cpp computes with its kernels of the type, and what it computes with the same numbers as f32. Our own
+        kernels of blocks are no further from the latter than its are. Rows of 32 are rounded alike, so there the two errors
+        are nearly equal, and either may be the larger one by a little."""
         exact = path.with_suffix(".f32.gguf")
         moe("convert", path, exact, "--dtype", "f32")
-        self.assertLess(difference(our_logits(path, IDS, self.folder), self.theirs(exact, IDS)), EXACT_INPUTS, path.name)
+        expected, theirs = self.theirs(exact, IDS), self.theirs(path, IDS)
         exact.unlink()
+        found = our_logits(path, IDS, self.folder, "--dtype", "f32")
+        self.assertLess(difference(found, expected), EXACT_INPUTS, path.name)
+        self.assertGreater(float(np.std(theirs)), 0.05)
+        self.assertLess(difference(found, theirs), rounding_tolerance(kind, layers), path.name)
+        ours = difference(our_logits(path, IDS, self.folder), found)
+        if os.environ.get("MOE_TEST_PRINT"):
+            print(f"{path.name}: llama.cpp {difference(theirs, found):.2e}, ours {ours:.2e}")
+        self.assertLess(ours, 1.1 * difference(theirs, found), path.name)
 
     def check_plain(self, folder):
         """f16 and bf16; llama.cpp's own program writes f16 too."""

@@ -1,5 +1,5 @@
-// Weights stored in types that no fast kernel reads. On the CPU the logits are those of the same numbers stored as f32,
-// bit for bit; on the GPU those of the CPU within rounding.
+// Weights stored in types that activations do not have. On the CPU the logits are those of the same numbers stored as
+// f32, bit for bit, but of blocks within the rounding of the rows beside them; on the GPU within rounding.
 
 #include "checkpoint/weights.h"
 
@@ -111,28 +111,43 @@ class Weights : public testing::TestWithParam<DType> {
   std::vector<int32_t> ids_ = random_ids(20, 40, 3);
 };
 
+/// The same bits; if products round rows beside blocks, within 3% of the root mean square (block_weights_test.cpp).
+void expect_near(DType type, const std::vector<float>& found, const std::vector<float>& expected) {
+  if (is_plain(type)) return expect_same_bits(found, expected);
+  ASSERT_EQ(found.size(), expected.size());
+  double off = 0, all = 0;
+  for (size_t i = 0; i < found.size(); ++i) {
+    const double x = static_cast<double>(expected[i]), difference = static_cast<double>(found[i]) - x;
+    off += difference * difference;
+    all += x * x;
+  }
+  EXPECT_LT(std::sqrt(off / all), 0.03);
+}
+
 TEST_P(Weights, GiveTheLogitsOfTheSameNumbersAsF32) {
   write_model(folder_.path(), GetParam(), DType::f32, *cpu_.device);
   write_model(other_.path(), DType::f32, DType::f32, *cpu_.device);
   const auto expected = logits_of(folder_.path(), DType::f32, ids_, 1);
   const auto found = logits_of(other_.path(), GetParam(), ids_, 1);
-  expect_same_bits(found, expected);
-  expect_same_bits(logits_of(other_.path(), GetParam(), ids_, 3), expected);
+  expect_near(GetParam(), found, expected);
+  expect_same_bits(logits_of(other_.path(), GetParam(), ids_, 3), found);
   EXPECT_NE(logits_of(other_.path(), DType::f32, ids_, 1), expected) << "the type changes the numbers";
 }
 
 TEST_P(Weights, GenerateTheSameToo) {
   write_model(folder_.path(), GetParam(), DType::f32, *cpu_.device);
   write_model(other_.path(), DType::f32, DType::f32, *cpu_.device);
-  expect_same_bits(cached_logits(other_.path(), GetParam(), ids_), cached_logits(folder_.path(), DType::f32, ids_));
+  expect_near(GetParam(), cached_logits(other_.path(), GetParam(), ids_),
+              cached_logits(folder_.path(), DType::f32, ids_));
 }
 
 TEST_P(Weights, GiveTheLogitsOfTheCpuOnAGpu) {
   MOE_SKIP_WITHOUT("cuda");
   Machine gpu("cuda");
-  write_model(folder_.path(), DType::f32, DType::f32, *cpu_.device);
-  const auto expected = logits_of(folder_.path(), GetParam(), ids_, 1);
-  const auto found = logits_on(*gpu.device, *gpu.backend, folder_.path(), GetParam(), ids_);
+  write_model(folder_.path(), GetParam(), DType::f32, *cpu_.device);
+  write_model(other_.path(), DType::f32, DType::f32, *cpu_.device);
+  const auto expected = logits_of(folder_.path(), DType::f32, ids_, 1);
+  const auto found = logits_on(*gpu.device, *gpu.backend, other_.path(), GetParam(), ids_);
   ASSERT_EQ(found.size(), expected.size());
   float largest = 0;
   for (const float value : expected) largest = std::max(largest, std::abs(value));

@@ -1,0 +1,44 @@
+#include "cli/weights_option.h"
+
+#include "base/error.h"
+#include "base/words.h"
+
+namespace moe {
+namespace {
+
+TypeSet block_types() {
+  TypeSet types{};
+  for (const StorageType& type : kStorageTypes) {
+    if (!is_plain(type.dtype)) types.add(type.dtype);
+  }
+  return types;
+}
+
+}  // namespace
+
+void add_kept_weights_option(CLI::App& command, std::string& dtype) {
+  add_weights_option(command, dtype);
+  CLI::Option* const option = command.get_option("--dtype");
+  option->description(option->get_description() +
+                      "; without it f32, and on the CPU the blocks of a GGUF file as they are");
+}
+
+WeightTypes parse_kept_weights(const std::string& dtype, const DeviceOptions& device) {
+  if (!dtype.empty()) return parse_weights_option(dtype);
+  return {DType::f32, device_kind(device) == DeviceKind::cpu};
+}
+
+void add_blocks_option(CLI::App& command, std::string& quant) {
+  command.add_option("--quant", quant, "storage of the weights, in blocks of a few bits: " + block_types().text())
+      ->type_name("TYPE");
+}
+
+std::optional<DType> parse_blocks_option(const std::string& quant) {
+  if (quant.empty()) return std::nullopt;
+  for (const StorageType& type : kStorageTypes) {
+    if (block_types().has(type.dtype) && quant == type.name) return type.dtype;
+  }
+  fail_usage("--quant {}: expected {}", quant, alternatives(block_types().names()));
+}
+
+}  // namespace moe

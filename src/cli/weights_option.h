@@ -1,0 +1,24 @@
+#pragma once
+/// --dtype of commands that compute with a model as its file stores it.
+
+#include <optional>
+#include <string>
+
+#include "cli/device_option.h"
+#include "infer/weight_types.h"
+
+namespace moe {
+
+/// Declares `--dtype`. Without it (`dtype` is empty) blocks stay as they are where products read them.
+void add_kept_weights_option(CLI::App& command, std::string& dtype);
+
+/// What `dtype` asks for; another name is a UsageError. On a GPU weights in blocks become f32 unless a type is given.
+WeightTypes parse_kept_weights(const std::string& dtype, const DeviceOptions& device);
+
+/// Declares `--quant`, a type of weights in blocks.
+void add_blocks_option(CLI::App& command, std::string& quant);
+
+/// The type with the name `quant`; nothing if it is empty. Another name is a UsageError.
+std::optional<DType> parse_blocks_option(const std::string& quant);
+
+}  // namespace moe
