@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
+#include "cli/weights_option.h"
 #include "formats/json.h"
 #include "measure/machine.h"
 #include "tokenizer/trainer.h"
@@ -230,6 +231,7 @@ void add_generate(CLI::App& parent) {
   add_size(*command, "--prompt", flags->prompt, 1, "tokens of the prompt");
   add_size(*command, "--tokens", flags->tokens, 1, "tokens after it");
   add_repeats(*command, flags->repeats, "repeat so many times and take the median");
+  add_blocks_option(*command, flags->quant);
   command->callback([flags, command] {
     if (!flags->config.empty()) take_run_file(*command, *flags);
     bench_generate(*flags);

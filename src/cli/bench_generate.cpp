@@ -2,6 +2,7 @@
 
 #include "base/output.h"
 #include "base/units.h"
+#include "cli/weights_option.h"
 #include "formats/json.h"
 #include "infer/generate.h"
 #include "measure/generation.h"
@@ -14,22 +15,24 @@ namespace {
 Json measure(const GenerateBenchFlags& flags, Compute& compute) {
   const ModelConfig& m = flags.model;
   const DType dtype = parse_dtype_option(flags.dtype);
+  const std::optional<DType> blocks = parse_blocks_option(flags.quant);
   const GenerationTimes times = measure_generation({.model = m,
                                                     .dtype = dtype,
                                                     .prompt = flags.prompt,
                                                     .tokens = flags.tokens,
                                                     .repeats = flags.repeats,
-                                                    .product = flags.product},
+                                                    .product = flags.product,
+                                                    .blocks = blocks},
                                                    *compute.device, *compute.backend);
   const double product_rate = times.product_rate, read_rate = times.read_rate;
   const double prompt = static_cast<double>(flags.prompt) / times.prompt, token = 1 / times.token;
   const double flops = prompt_flops(m, flags.prompt) / static_cast<double>(flags.prompt);
   // The mean position of the timed tokens.
-  const double bytes = token_bytes(m, dtype, flags.prompt + flags.tokens / 2);
+  const double bytes = token_bytes(m, blocks.value_or(dtype), flags.prompt + flags.tokens / 2);
   const double token_limit = read_rate / bytes;
   return {{"prompt", flags.prompt},
           {"tokens", flags.tokens},
-          {"dtype", flags.dtype},
+          {"dtype", blocks ? flags.quant : flags.dtype},
           {"threads", compute.pool.size()},
           {"parameters", ParameterCounts(m).stored()},
           {"prompt_tokens_per_s", prompt},

@@ -10,6 +10,7 @@ struct GenerateBenchFlags : BenchFlags {
   int64_t prompt = 256;
   int64_t tokens = 64;
   int repeats = 3;
+  std::string quant;  ///< the type of weights in blocks; empty: none
 };
 
 /// Prints tokens per second of both parts. Beside them it prints the limits at this machine's rates: of the prompt's

@@ -18,6 +18,21 @@ namespace {
 /// Bytes of the tensor that is read to measure the reading rate; larger than any cache.
 constexpr int64_t kReadBytes = int64_t{512} << 20;
 
+/// The same quantised normal numbers again and again: only their number matters to the time.
+void fill_blocks(Device& device, const View& matrix) {
+  const int64_t period = std::min<int64_t>(matrix.elements(), int64_t{1} << 16);  // whole blocks of any type
+  std::vector<float> values(static_cast<size_t>(period));
+  const Random random(1, 0);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random.normal(i));
+  std::vector<char> bytes(static_cast<size_t>(bytes_of(matrix.dtype, period)));
+  storage(matrix.dtype).from_floats(values.data(), bytes.data(), period);
+  for (int64_t begin = 0; begin < matrix.elements(); begin += period) {
+    const int64_t count = std::min(period, matrix.elements() - begin);
+    device.upload(static_cast<char*>(matrix.data) + bytes_of(matrix.dtype, begin), bytes.data(),
+                  static_cast<size_t>(bytes_of(matrix.dtype, count)));
+  }
+}
+
 /// A model with random weights: normal with variance 1 / (elements of a row), norms too. Hash tables are drawn as in
 /// training.
 class RandomModel {
@@ -32,6 +47,8 @@ class RandomModel {
       if (table[i].is_table()) {
         upload_vector(device, views[i],
                       random_hash_table(config.vocab_size, config.n_routed_experts, 1, table[i].layer));
+      } else if (!is_plain(views[i].dtype)) {
+        fill_blocks(device, views[i]);
       } else {
         fill_randomly(backend, device, views[i], i);
       }
@@ -89,7 +106,7 @@ GenerationTimes measure_generation(const GenerationWork& work, Device& device, B
   const auto read = [&] { return measure_read(backend, device, kReadBytes, work.repeats); };
   GenerationTimes times{.product_rate = product(), .read_rate = read()};
   {
-    const RandomModel weights(work.model, work.dtype, device, backend);
+    const RandomModel weights(work.model, work.blocks.value_or(work.dtype), device, backend);
     const Seconds seconds = time_generation(work, {weights.model(), work.dtype, device, backend});
     times.prompt = median(seconds.prompt);
     times.token = median(seconds.token);

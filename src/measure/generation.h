@@ -1,6 +1,8 @@
 #pragma once
 /// Generation with a model of random weights and random tokens: the pass of a prompt, and then token by token.
 
+#include <optional>
+
 #include "model/config.h"
 #include "ops/backend.h"
 #include "ops/device.h"
@@ -10,9 +12,10 @@ namespace moe {
 struct GenerationWork {
   ModelConfig model;
   DType dtype = DType::f32;
-  int64_t prompt = 0, tokens = 0;  ///< tokens of the prompt, and tokens after it
-  int repeats = 0;                 ///< after one that is not timed
-  int64_t product = 0;             ///< size of the square product to compare with; 0: none
+  int64_t prompt = 0, tokens = 0;    ///< tokens of the prompt, and tokens after it
+  int repeats = 0;                   ///< after one that is not timed
+  int64_t product = 0;               ///< size of the square product to compare with; 0: none
+  std::optional<DType> blocks = {};  ///< the type of the weights, if they are in blocks
 };
 
 struct GenerationTimes {
