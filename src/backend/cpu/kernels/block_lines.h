@@ -32,10 +32,29 @@ constexpr int32_t kLowFour = 0x0f0f0f0f;
 inline vi low_fours(vi words) { return words & kLowFour; }
 inline vi high_fours(vi words) { return (vi)((vu)words >> 4) & kLowFour; }
 
-/// Bits 4 j to 4 j + 3 of each lane of `bits` as bit 4 of the four bytes.
-inline vi fifth_bits(vi bits, int j) {
-  // The factor puts bit b at 8 b + 4; no two bits meet elsewhere.
-  return (vi)(((vu)bits >> (4 * j) & 15u) * 0x02040810u) & 0x10101010;
+/// Adds bit i of each lane of `bits` to the codes of 32 elements as bit 4 of byte i.
+inline __attribute__((always_inline)) void add_fifth_bits(vi bits, vi* codes) {
+#if defined(__AVX512BW__)
+  const __m512i sixteen = _mm512_set1_epi8(16);
+#pragma GCC unroll 4
+  for (int pair = 0; pair < 4; ++pair) {  // byte `pair` of each lane four times; each copy keeps one bit
+    const __m512i places = _mm512_add_epi32(_mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0),
+                                            _mm512_set1_epi32(0x01010101 * pair));
+    const __m512i copies = _mm512_shuffle_epi8((__m512i)bits, places);
+    const auto add = [&](vi& code, int32_t bit_of_byte) {
+      const __mmask64 set = _mm512_test_epi8_mask(copies, _mm512_set1_epi32(bit_of_byte));
+      code = (vi)_mm512_mask_add_epi8((__m512i)code, set, (__m512i)code, sixteen);
+    };
+    add(codes[2 * pair], 0x08040201);
+    add(codes[2 * pair + 1], static_cast<int32_t>(0x80402010));
+  }
+#else
+#pragma GCC unroll 8
+  for (int j = 0; j < 8; ++j) {
+    // The factor puts bit b at 8 b + 4; no two bits meet elsewhere.
+    codes[j] |= (vi)(((vu)bits >> (4 * j) & 15u) * 0x02040810u) & 0x10101010;
+  }
+#endif
 }
 
 /// The codes of 32 elements whose low four bits are 16 bytes at `at`: elements 0 to 15, then 16 to 31.
@@ -106,8 +125,7 @@ struct LinesQ5_0 {
     load_fours(at + 6, step, to.codes);
     to.scale[0] = from_half(first[0] & 0xffff);
     const vi high = (vi)((vu)first[0] >> 16) | first[1] << 16;
-#pragma GCC unroll 8
-    for (int j = 0; j < 8; ++j) to.codes[j] |= fifth_bits(high, j);
+    add_fifth_bits(high, to.codes);
   }
 };
 
@@ -123,8 +141,7 @@ struct LinesQ5_1 {
     load_fours(at + 8, step, to.codes);
     to.scale[0] = from_half(first[0] & 0xffff);
     to.floor[0] = from_half((vi)((vu)first[0] >> 16));
-#pragma GCC unroll 8
-    for (int j = 0; j < 8; ++j) to.codes[j] |= fifth_bits(first[1], j);
+    add_fifth_bits(first[1], to.codes);
   }
 };
 

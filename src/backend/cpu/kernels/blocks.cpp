@@ -166,6 +166,14 @@ inline __attribute__((always_inline)) void for_steps(const Strip& strip, int64_t
   }
 }
 
+/// Asks for the lines of a strip that nothing has asked for yet.
+void prefetch_strip(const BlockProduct& p, int64_t line) {
+  for (int64_t i = 0; i < least(p.n, kLanes); ++i) {
+    const char* const at = static_cast<const char*>(p.b) + i * p.b_step;
+    for (int64_t byte = 0; byte < line; byte += 64) __builtin_prefetch(at + byte, 0, 2);
+  }
+}
+
 /// R rows and one strip, whose lines are read once.
 template <class L, int R>
 void multiply_few(const Strip& strip, int64_t k, const char* next, const RoundedRows& a, const TileTarget& c,
@@ -231,6 +239,7 @@ void multiply(const BlockProduct& p, char* scratch) {
   char* const rounded = last_lines + round_up(line * kLanes, 64);
   const int64_t row_bytes = bytes_of_row<F>(p.k);
   const int64_t at_once = p.m <= kFew ? p.m : round_up(kRowBytes / (row_bytes + 1) + 1, kMany);
+  prefetch_strip(p, line);
   for (int64_t first = 0; first < p.m; first += at_once) {
     const int64_t rows = least(at_once, p.m - first);
     const int tile = p.m <= kFew ? kFew : kMany;
