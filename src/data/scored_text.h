@@ -11,7 +11,8 @@ namespace moe {
 
 /// The bytes of `text` that its ids (without BOS and EOS) stand for, as targets. If the tokenizer has a BOS, these are
 /// all bytes, because BOS predicts the first token. Otherwise nothing predicts the first token, and its bytes do not
-/// count. A blank that the tokenizer adds before a text is not a byte of the text. 0 for a text without tokens.
+/// count. If the tokenizer normalizes the text, they are the bytes that the first token came from. A blank that the
+/// tokenizer adds before a text is not a byte of the text. 0 for a text without tokens.
 int64_t scored_bytes(std::string_view text, std::span<const int32_t> ids, const Tokenizer& tokenizer);
 
 }  // namespace moe

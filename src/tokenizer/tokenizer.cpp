@@ -28,6 +28,16 @@ struct EncodeScratch {
   PieceCache pieces;
 };
 
+std::string marks_to_blanks(std::string_view text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const bool mark = text.compare(at, kBlankMark.size(), kBlankMark) == 0;
+    out += mark ? ' ' : text[at];
+    at += mark ? kBlankMark.size() : 1;
+  }
+  return out;
+}
+
 /// The bytes that a token of the vocabulary stands for in decoded text.
 std::string decoded_token(const TokenizerFiles& files, const std::string& token) {
   if (files.model.alphabet == Alphabet::bytes) return from_byte_letters(token).value_or(token);
@@ -37,14 +47,7 @@ std::string decoded_token(const TokenizerFiles& files, const std::string& token)
       std::from_chars(token.data() + 3, token.data() + 5, byte, 16).ptr == token.data() + 5) {
     return std::string(1, static_cast<char>(byte));
   }
-  if (!files.decodes_marks) return token;
-  std::string text;
-  for (size_t at = 0; at < token.size();) {
-    const bool mark = token.compare(at, kBlankMark.size(), kBlankMark) == 0;
-    text += mark ? ' ' : token[at];
-    at += mark ? kBlankMark.size() : 1;
-  }
-  return text;
+  return files.decodes_marks ? marks_to_blanks(token) : token;
 }
 
 }  // namespace
@@ -318,6 +321,13 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, DecodeOptions option
   }
   if (state_->files.strips_blank && text.starts_with(' ')) text.erase(0, 1);
   return text;
+}
+
+std::string Tokenizer::normalized(std::string_view given) const {
+  const TokenizerFiles& files = state_->files;
+  std::string text = files.normalizer.empty() ? std::string(given) : files.normalizer.apply(given, true);
+  if (!files.marks.empty()) text = files.marks.apply(text, true);
+  return files.decodes_marks ? marks_to_blanks(text) : text;
 }
 
 std::string_view Tokenizer::token_bytes(int32_t id) const {

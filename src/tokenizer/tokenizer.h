@@ -52,6 +52,10 @@ class Tokenizer {
   /// an unknown token stood for is lost. An id without a token is an error.
   std::string decode(std::span<const int32_t> ids, DecodeOptions options = {}) const;
 
+  /// What the tokens of `text` stand for: the text after the tokenizer's changes that come before all cuts (normal
+  /// forms, replacements, a blank before the text), with blanks where its vocabulary has marks.
+  std::string normalized(std::string_view text) const;
+
   /// The bytes of one token; for an added token, its content. An id without a token is an error.
   std::string_view token_bytes(int32_t id) const;
   bool has_token(int32_t id) const;

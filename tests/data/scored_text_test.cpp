@@ -60,5 +60,45 @@ TEST(ScoredBytes, WhiteSpaceThatTheTokenizerDropsBeforeTheFirstTokenGoesWithIt) 
   EXPECT_EQ(scored(tokenizer, "   "), 0) << "no token at all";
 }
 
+TEST(ScoredBytes, OfANormalizedTextAreThoseThatTheFirstTokenDoesNotComeFrom) {
+  const auto with = [](const Json& normalizer, const std::vector<std::string>& merges = {}) {
+    Json json = tokenizer_json(merges);
+    json["normalizer"] = normalizer;
+    return make_tokenizer(json);
+  };
+  const Json nfc = {{"type", "NFC"}}, nfd = {{"type", "NFD"}}, nfkc = {{"type", "NFKC"}};
+  const std::vector<std::string> e_acute = {"\u00c3 \u00a9"};  // the letters of the bytes of U+00E9
+  const std::string ab(3000, 'b');
+  struct Case {
+    Tokenizer tokenizer;
+    std::string text;
+    size_t first;  // bytes of the text that the first token comes from
+  };
+  const Json strip = {{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}};
+  const Json no_x = {{"type", "Replace"}, {"pattern", {{"String", "x"}}}, {"content", ""}};
+  const Json mark = {{"type", "Prepend"}, {"prepend", "x"}};
+  std::vector<Case> cases;
+  cases.push_back({with(nfc, e_acute), "e\u0301t", 3});
+  cases.push_back({with(nfc, e_acute), "\u00e9t", 2});
+  cases.push_back({with(nfc, e_acute), "e\u0301" + ab, 3});
+  cases.push_back({with(nfc, e_acute), "te\u0301", 1});
+  cases.push_back({with(nfc), "e\u0301t", 2});             // its two bytes are two tokens
+  cases.push_back({with(nfc), "q\u0301t", 1});             // no such character: q stays
+  cases.push_back({with(nfc), "\u1112\u1161\u11ab!", 7});  // three letters of nine bytes are one syllable of three
+  cases.push_back({with(nfd), "\u00e9t", 0});              // two bytes become three, of which e is one
+  cases.push_back({with(nfkc, {"f i"}), "\ufb01x", 3});
+  cases.push_back({with(nfkc), "\ufb01x", 2});
+  cases.push_back({with(nfkc), "\ufdfax", 0});  // three bytes become 33
+  cases.push_back({with(strip, {"a b"}), " \n\u3000abc ", 7});
+  cases.push_back({with(strip), std::string(5000, ' ') + "abc", 5001});
+  cases.push_back({with(no_x, {"a b"}), "xxaxbc", 5});
+  cases.push_back({with(mark, {"x a"}), "abc", 1});
+  cases.push_back({with(mark), "abc", 0});
+  for (const Case& each : cases) {
+    EXPECT_EQ(scored(each.tokenizer, each.text), static_cast<int64_t>(each.text.size() - each.first))
+        << each.text.substr(0, 20);
+  }
+}
+
 }  // namespace
 }  // namespace moe
