@@ -14,6 +14,7 @@
 #include "cli/repeated_words.h"
 #include "formats/weighted_paths.h"
 #include "measure/machine.h"
+#include "train/batches.h"
 #include "train/fit.h"
 #include "train/length.h"
 #include "train/plan_text.h"
@@ -133,10 +134,7 @@ RunConfig with_steps(const TrainOptions& options, const RunConfig& run, int64_t 
 /// The same run with as many steps as fit run.schedule.hours at the rate measured here.
 RunConfig with_measured_steps(const TrainOptions& options, const RunConfig& run, const MemoryPlan& plan,
                               const Dataset& data, Compute& compute) {
-  const BatchSource source(data, {.sequence_length = run.data.sequence_length,
-                                  .rows_per_step = run.data.rows_per_step,
-                                  .seed = run.seed,
-                                  .parts = data.parts()});
+  const BatchSource source = training_batches(run.data, run.seed, data);
   const int64_t rows = run.data.microbatch_rows;
   const double seconds = measure_step_seconds(
       run, plan, *compute.device, *compute.backend,
@@ -169,6 +167,12 @@ RunConfig with_estimated_steps(const TrainOptions& options, const RunConfig& run
   return with_steps(options, run, steps);
 }
 
+void check_data(const RunConfig& run, const TrainingData& data) {
+  check_before_start(run, data);
+  data.train.check_content();
+  if (data.valid != nullptr) data.valid->check_content();
+}
+
 /// The datasets of a run that are there.
 struct RunData {
   std::optional<Dataset> train, valid;
@@ -188,48 +192,41 @@ struct RunData {
   const Dataset* valid_set() const { return valid ? &*valid : nullptr; }
 };
 
-/// What a dry run says of the run's folder.
-struct DryStart {
-  std::optional<int64_t> resumed_step = {};
-  std::string refusal = {};  ///< the sentence with which the run would refuse the folder
-};
-
-DryStart start_of(const TrainOptions& options, const RunConfig& run, const Dataset* train) {
-  try {
-    const auto found = search_start(run.run_dir, options.resume).found;
-    if (!found) return {};
-    if (train != nullptr) check_same_run(*found, run, *train, allowed_changes(options));
-    return {.resumed_step = found->state.step};
-  } catch (const Error& error) {
-    return {.refusal = error.what()};
-  }
+/// The step that a run would be resumed at. Refuses what the run would refuse.
+std::optional<int64_t> resumed_step(const TrainOptions& options, const RunConfig& run, const Dataset* train) {
+  const auto found = search_start(run.run_dir, options.resume).found;
+  if (!found) return std::nullopt;
+  if (train != nullptr) check_same_run(*found, run, *train, allowed_changes(options));
+  return found->state.step;
 }
 
 void dry_run(const TrainOptions& options, RunConfig run) {
   Compute compute = make_compute(options.device);
   const Place place = place_of(*compute.device);
   const RunData data(run.data);
+  if (data.train) check_data(run, {*data.train, data.valid_set(), *data.tokenizer});
   const RunFacts facts = facts_of(run, data.train_set(), data.valid_set(), data.tokenizer ? &*data.tokenizer : nullptr);
   settle_microbatch(options, run, facts, place);
   const RunMemory memory = plan_run(run, facts, place);
   const double rate = measured_rate(compute, run.step.dtype);
   if (run.schedule.hours > 0) run = with_estimated_steps(options, run, memory.step, rate);
-  const DryStart start = start_of(options, run, data.train_set());
-  const BeforeRun before{.run = run,
-                         .memory = memory,
-                         .train = data.train_set(),
-                         .valid = data.valid_set(),
-                         .device = device_name(compute),
-                         .available_bytes = place.device.available_bytes,
-                         .product_rate = rate,
-                         .resumed_step = start.resumed_step,
-                         .part_epochs = data.train ? part_epochs(run, *data.train) : std::vector<double>(),
-                         .held = !start.refusal.empty()};
+  const auto step = resumed_step(options, run, data.train_set());
+  const bool mixture = data.train && data.train->parts().size() > 1;
+  const BeforeRun before{
+      .run = run,
+      .memory = memory,
+      .train = data.train_set(),
+      .valid = data.valid_set(),
+      .device = device_name(compute),
+      .available_bytes = place.device.available_bytes,
+      .product_rate = rate,
+      .resumed_step = step,
+      .part_epochs = mixture ? part_epochs(training_batches(run.data, run.seed, *data.train), run.schedule.steps)
+                             : std::vector<double>()};
   print_text(start_text(before));
   print_text(fmt::format("{:<12} {}\n", "exports to", exports_text(run.model, data.train ? data.train->folder() : "")));
   if (options.verbose) print_text(details_text(run, memory));
   for (const std::string& warning : start_warnings(before)) log_warning("{}", warning);
-  if (!start.refusal.empty()) log_warning("the run would not start: {}", start.refusal);
   try {
     refuse_if_too_large(run, facts, memory, place);
   } catch (const Error& error) {
@@ -241,6 +238,7 @@ int train(const TrainOptions& options) {
   RunConfig run = read_run(options);
   run.step.logits_per_chunk = logits_per_chunk(device_kind(options.device), run.model.vocab_size);
   check_output_folder(run.run_dir);
+  if (!options.resume) search_start(run.run_dir, options.resume);
   if (options.dry_run) {
     dry_run(options, std::move(run));
     return 0;
@@ -253,9 +251,7 @@ int train(const TrainOptions& options) {
   if (!run.data.valid.empty()) valid_data.emplace(run.data.valid);
   const Tokenizer tokenizer = Tokenizer::load(train_data.folder());
   const TrainingData data{train_data, valid_data ? &*valid_data : nullptr, tokenizer};
-  check_before_start(run, data);
-  train_data.check_content();
-  if (valid_data) valid_data->check_content();
+  check_data(run, data);
   Compute compute = make_compute(options.device);
   const Place place = place_of(*compute.device);
   const RunFacts facts = facts_of(run, &data.train, data.valid, &tokenizer);
@@ -274,7 +270,7 @@ int train(const TrainOptions& options) {
                          .available_bytes = place.device.available_bytes,
                          .product_rate = product_rate,
                          .resumed_step = trainer.steps_done() > 0 ? std::optional(trainer.steps_done()) : std::nullopt,
-                         .part_epochs = part_epochs(run, train_data)};
+                         .part_epochs = part_epochs(trainer.batches(), run.schedule.steps)};
   std::string text = start_text(before);
   if (options.verbose) text += details_text(run, memory);
   text.pop_back();  // the last line's end

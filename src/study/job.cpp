@@ -12,6 +12,7 @@
 #include "infer/loaded_model.h"
 #include "infer/switches.h"
 #include "model/cost.h"
+#include "train/batches.h"
 #include "train/fit.h"
 #include "train/length.h"
 #include "train/run_folder.h"
@@ -288,10 +289,7 @@ void check_datasets(const Study& study) {
 double measure_rate(const StudyJob& job, Device& device, Backend& backend) {
   RunConfig run = job.run;
   const Dataset train(run.data.train);
-  const BatchSource source(train, {.sequence_length = run.data.sequence_length,
-                                   .rows_per_step = run.data.rows_per_step,
-                                   .seed = run.seed,
-                                   .parts = train.parts()});
+  const BatchSource source = training_batches(run.data, run.seed, train);
   const MemoryPlan plan = plan_that_fits(run, train, nullptr, nullptr, device).step;
   const int64_t rows = run.data.microbatch_rows;
   return measure_step_seconds(run, plan, device, backend, [&](int64_t step, int64_t microbatch) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/units.h"
-#include "data/batch_source.h"
 #include "model/cost.h"
 #include "train/amounts.h"
 #include "train/freeze.h"
@@ -113,16 +112,10 @@ int64_t checkpoint_bytes(const ModelConfig& config, const StepConfig& step) {
   return bytes;
 }
 
-std::vector<double> part_epochs(const RunConfig& run, const Dataset& train) {
+std::vector<double> part_epochs(const BatchSource& batches, int64_t steps) {
   std::vector<double> epochs;
-  if (train.parts().size() < 2) return epochs;
-  const BatchSource source(train, {.sequence_length = run.data.sequence_length,
-                                   .rows_per_step = run.data.rows_per_step,
-                                   .seed = run.seed,
-                                   .parts = train.parts()});
-  for (size_t part = 0; part < train.parts().size(); ++part) {
-    epochs.push_back(source.epochs(part, run.schedule.steps));
-  }
+  const size_t parts = batches.options().parts.size();
+  for (size_t part = 0; parts > 1 && part < parts; ++part) epochs.push_back(batches.epochs(part, steps));
   return epochs;
 }
 
@@ -131,9 +124,8 @@ std::string start_text(const BeforeRun& before) {
   const ParameterCounts counts(run.model);
   std::string text;
   const auto line = [&](const char* word, const std::string& what) { text += fmt::format("{:<12} {}\n", word, what); };
-  line("run", before.resumed_step
-                  ? fmt::format("{}, resumed at step {}", run.run_dir, *before.resumed_step)
-                  : fmt::format("{}, {}", run.run_dir, before.held ? "which holds a run already" : "new"));
+  line("run", before.resumed_step ? fmt::format("{}, resumed at step {}", run.run_dir, *before.resumed_step)
+                                  : fmt::format("{}, new", run.run_dir));
   line("device", fmt::format("{}; weights in {}", before.device, name(run.step.dtype)));
   const int64_t frozen = frozen_elements(training_table(run.model, run.step.freeze));
   line("model", fmt::format("{} parameters{}, {} used per token; {}", count_text(counts.stored()),

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "data/batch_source.h"
 #include "train/run_memory.h"
 #include "train/start_checks.h"
 
@@ -20,11 +21,10 @@ struct BeforeRun {
   double product_rate = 0;                   ///< FLOP/s of one product, measured on the device
   std::optional<int64_t> resumed_step = {};  ///< nothing: a new run
   std::vector<double> part_epochs = {};      ///< passes over each of several datasets
-  bool held = false;                         ///< a dry run only: the folder holds another run already
 };
 
-/// How often the run passes over each of several datasets; empty for a single one.
-std::vector<double> part_epochs(const RunConfig& run, const Dataset& train);
+/// How often `steps` steps pass over each of several datasets; empty for a single one.
+std::vector<double> part_epochs(const BatchSource& batches, int64_t steps);
 
 /// Twelve lines, each beginning with a word: run, device, model, data, steps, epochs, schedule, losses, compute, time,
 /// memory, checkpoints. The time is an estimate, and the line says so.

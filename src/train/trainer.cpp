@@ -12,6 +12,7 @@
 #include "checkpoint/trainer_state.h"
 #include "checkpoint/weights.h"
 #include "infer/generate.h"
+#include "train/batches.h"
 #include "train/samples.h"
 
 namespace moe {
@@ -73,10 +74,7 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
       folder_(run.run_dir),
       search_(searched(options)),
       step_(run_.model, run.step, plan, device, backend),
-      source_(data.train, {.sequence_length = run.data.sequence_length,
-                           .rows_per_step = run.data.rows_per_step,
-                           .seed = run.seed,
-                           .parts = data.train.parts()}),
+      source_(training_batches(run.data, run.seed, data.train)),
       fingerprint_(data.train.fingerprint()) {
   if (data_.valid != nullptr) {
     evaluated_ = std::make_unique<EveryNth>(*data_.valid, run_.evaluation.every_nth);

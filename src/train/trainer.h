@@ -29,6 +29,8 @@ class Trainer {
 
   /// 0, or the step of the checkpoint that is resumed.
   int64_t steps_done() const { return done_; }
+  /// The batches of the run. They live as long as the trainer.
+  const BatchSource& batches() const { return source_; }
 
   /// Runs to the last step and returns 0. If a signal stops it, also in an evaluation or among samples, writes a
   /// checkpoint of the last complete step and returns 128 + the signal. An

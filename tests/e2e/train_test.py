@@ -237,12 +237,28 @@ class TrainTest(unittest.TestCase):
             self.assert_refused(refusal, 1, "cannot")
             self.assertEqual(refusal.stdout, "")
             self.assertEqual(refusal.stderr, self.train(folder, check=False).stderr)
-        plan = self.train(self.straight, "--dry-run")
-        self.assertRegex(plan.stdout, r"^run +.*, which holds a run already")
-        self.assertIn("warning: the run would not start: ", plan.stderr)
-        self.assertIn(self.train(self.straight, check=False).stderr.split("error: ")[1], plan.stderr)
         resumed = self.train(self.straight, "--dry-run", "--resume")
         self.assertRegex(resumed.stdout, r"^run +.*, resumed at step [1-9]")
+
+    def test_a_dry_run_refuses_what_the_run_refuses(self):
+        copied = self.base / "copied" / "data"
+        shutil.copytree(self.base / "dataset", copied, symlinks=False)
+        shard = next(copied.glob("*.bin"))
+        content = bytearray(shard.read_bytes())
+        content[-1] ^= 1
+        shard.write_bytes(content)
+        other = self.base / "copied" / "run"
+        shutil.copytree(self.straight, other, symlinks=True)
+        new = self.base / "never"
+        for status, arguments in ((1, [self.straight]), (1, [new, "--set", f"data.train={copied}"]),
+                                  (1, [new, "--set", "model.vocab_size=300"]),
+                                  (1, [new, "--set", "sample.prompts=[\"" + "long " * 100 + "\"]"]),
+                                  (1, [other, "--resume", "--set", "optimizer.beta1=0.8"])):
+            refusal = self.train(*arguments, "--dry-run", check=False)
+            self.assert_refused(refusal, status)
+            self.assertEqual(refusal.stdout, "")
+            self.assertEqual(refusal.stderr, self.train(*arguments, check=False).stderr)
+        self.assertFalse(new.exists())
 
     def test_each_dataset_of_a_mixture_has_its_epochs(self):
         data = self.base / "dataset"

@@ -1,0 +1,13 @@
+#pragma once
+/// The batches of a run.
+
+#include "data/batch_source.h"
+#include "data/shards.h"
+#include "train/run_config.h"
+
+namespace moe {
+
+/// Packs and orders the documents as training does. `dataset` must outlive the result.
+BatchSource training_batches(const DataConfig& data, uint64_t seed, const Dataset& dataset);
+
+}  // namespace moe
