@@ -41,20 +41,25 @@ struct Paged {
   }
   /// Rows behind the last key become zeros.
   template <int kSize>
-  __device__ void load(const Tile& tile, bool values, int64_t key, int64_t column, int size,
-                       __nv_bfloat16* shared) const {
+  __device__ void load(const Tile& tile, int64_t key, int64_t column, int size, __nv_bfloat16* keys,
+                       __nv_bfloat16* values) const {
     constexpr int kRowChunks = kSize / kChunk;
-    const HeadPages& cache = values ? v : k;
-    const int chunk = static_cast<int>(threadIdx.x) % kRowChunks;
+    const int chunk = static_cast<int>(threadIdx.x) % kRowChunks, first = static_cast<int>(key);
+    const bool inside = chunk * kChunk < size, one_page = pages.tokens % kRows == 0;
+    const int last = tile.run.last_position();
+    int page = pages.of(tile.run.sequence, first), line = first % pages.tokens;
+#pragma unroll 4
     for (int row = static_cast<int>(threadIdx.x) / kRowChunks; row < kRows; row += kThreads / kRowChunks) {
-      const int position = static_cast<int>(key) + row;
-      const bool valid = position <= tile.run.last_position() && chunk * kChunk < size;
-      int64_t at = 0;
-      if (valid) {
-        at = pages.of(tile.run.sequence, position) * cache.page_step + position % pages.tokens * cache.step + column +
-             chunk * kChunk;
+      const bool valid = inside && first + row <= last;
+      if (!one_page && valid) {
+        page = pages.of(tile.run.sequence, first + row);
+        line = (first + row) % pages.tokens - row;
       }
-      copy_chunk(shared + place<kSize>(row, chunk), cache.data + at, valid);
+      const int64_t at = valid ? column + chunk * kChunk : 0;
+      copy_chunk(keys + place<kSize>(row, chunk),
+                 k.data + (valid ? page * k.page_step + (line + row) * k.step + at : 0), valid);
+      copy_chunk(values + place<kSize>(row, chunk),
+                 v.data + (valid ? page * v.page_step + (line + row) * v.step + at : 0), valid);
     }
   }
   __device__ static void finish(int, int, bool, float, float) {}

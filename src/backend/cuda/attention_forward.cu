@@ -28,8 +28,10 @@ struct Packed {
     last = query;
   }
   template <int kSize>
-  __device__ void load(const Tile&, bool values, int64_t key, int64_t column, int size, __nv_bfloat16* shared) const {
-    load_tile<kSize>(values ? v : k, key, tokens, column, size, shared);
+  __device__ void load(const Tile&, int64_t key, int64_t column, int size, __nv_bfloat16* keys,
+                       __nv_bfloat16* values) const {
+    load_tile<kSize>(k, key, tokens, column, size, keys);
+    load_tile<kSize>(v, key, tokens, column, size, values);
   }
   __device__ void finish(int query, int head, bool none, float largest, float total) const {
     lse[query * lse_step + head] = none ? 0.0f : (largest + log2f(total)) / kLog2e;

@@ -7,7 +7,7 @@
 ///   aim(block, blocks): a Tile, whose queries are rows [first, end) of the matrix, which see keys from first_key on,
 ///     in `passes` tiles; first == end: nothing to do. For the whole block
 ///   see(tile, query, first, last): the keys that a query sees; first < 0: none
-///   load<kSize>(tile, values, key, column, size, shared): starts the copy of a tile of keys or values
+///   load<kSize>(tile, key, column, size, keys, values): starts the copies of a tile of keys and of values
 ///   finish(query, head, none, largest, total): takes a row's largest score (to the base 2) and sum of exponentials
 
 #include "backend/cuda/attention_tiles.cuh"
@@ -37,8 +37,7 @@ __global__ void __launch_bounds__(kThreads)
   const auto load = [&](int64_t pass) {
     if (pass < tile.passes) {
       const int64_t key = tile.first_key + pass * kRows;
-      source.template load<kSize>(tile, false, key, kv_column, size, keys + pass % 2 * kTile);
-      source.template load<kSize>(tile, true, key, kv_column, size, values + pass % 2 * kTile);
+      source.template load<kSize>(tile, key, kv_column, size, keys + pass % 2 * kTile, values + pass % 2 * kTile);
     }
     commit_copies();
   };

@@ -23,13 +23,15 @@ __global__ void append_kernel(Matrix k, Matrix v, const int* sequence, const int
   const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t t = index / chunks, c = index % chunks * kChunk;
   if (t >= tokens || sequence[t] < 0) return;
-  const CachePages& cache = blockIdx.y == 0 ? k_cache : v_cache;
-  float x[kChunk];
-  load_chunk(blockIdx.y == 0 ? k : v, t, c, width, x);
-  const int position = positions[t];
-  Matrix page = cache.first;
-  page.data = static_cast<char*>(page.data) + pages.of(sequence[t], position) * cache.page_step * (page.bf16 ? 2 : 4);
-  store_chunk(page, position % pages.tokens, c, width, x);
+  const int position = positions[t], number = pages.of(sequence[t], position);
+  const auto copy = [&](const Matrix& from, const CachePages& cache) {
+    float x[kChunk];
+    load_chunk(from, t, c, width, x);
+    Matrix page = cache.first;
+    page.data = static_cast<char*>(page.data) + number * cache.page_step * (page.bf16 ? 2 : 4);
+    store_chunk(page, position % pages.tokens, c, width, x);
+  };
+  blockIdx.y == 0 ? copy(k, k_cache) : copy(v, v_cache);
 }
 
 __global__ void __launch_bounds__(1024) plan_kernel(const PlanTask task, const Plan plan) {

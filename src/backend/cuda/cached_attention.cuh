@@ -59,7 +59,7 @@ AttentionShape shape_of(const CachedAttention& op);
 void tensor_decode(Context& context, const CachedTask& task, const CachedAttention& op);
 void simt_decode(Context& context, const CachedTask& task, const CachedAttention& op);
 /// Blocks of these kernels on a multiprocessor, and the padded size of a head.
-constexpr int kTensorDecodeEach = 2, kSimtDecodeEach = 8;
+constexpr int kTensorDecodeEach = 2, kSimtDecodeEach = 4;
 constexpr int tensor_width(int head_size) { return head_size <= 64 ? 64 : 128; }
 
 /// Tiles of queries (plan_cached), for attention_path's tensor and hopper.

@@ -183,19 +183,19 @@ struct JobRows {
 };
 
 template <int kSize, int kStages>
-__global__ void __launch_bounds__(kThreads) decode_kernel(const CachedTask task, const HeadPages k, const HeadPages v) {
+__global__ void __launch_bounds__(kThreads, kTensorDecodeEach)
+    decode_kernel(const CachedTask task, const HeadPages k, const HeadPages v) {
   extern __shared__ __align__(128) __nv_bfloat16 ring[];
   __shared__ OwnPlan own;
   __shared__ float largest_of[kWarps][kRows], total_of[kWarps][kRows], largest[kRows], total[kRows];
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int thread = static_cast<int>(threadIdx.x), block = static_cast<int>(blockIdx.x);
-  clear_masked(task);
   const Plan plan = plan_of(task, own);
   const int group = task.shape.heads / task.shape.kv_heads, parts = (group + kRows - 1) / kRows;
   const int heads = task.shape.kv_heads * parts;
   const KeySplit split = KeySplit::of(plan.totals->tiles * heads, plan.totals->longest, static_cast<int>(gridDim.x));
   const int64_t begin = split.begin(block), end = split.begin(block + 1);
-  if (begin == end) return;
+  if (begin == end) return clear_masked(task);
   KeyCursor at = KeyCursor::at(plan, begin, heads);
   Feed<kSize, kStages> feed{task, plan, k, v, heads, parts, ring, at, end - begin};
   feed.look_up();
@@ -274,6 +274,7 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const CachedTask task,
     at.advance(plan, heads, count);
     left -= count;
   }
+  clear_masked(task);
 }
 
 template <int kSize, int kStages>

@@ -42,10 +42,12 @@ struct Plan {
   PlanTotals* totals = nullptr;
 };
 
-/// For a block of kThreads threads, a multiple of the task's rows. The caller synchronises the block afterwards.
+/// For kThreads threads, a whole block or its first warp. Where the task has more tokens than that, it is a multiple of
+/// the task's rows. The caller synchronises the block afterwards.
 template <int kThreads>
 __device__ void make_plan(const PlanTask& task, const Plan& plan) {
   constexpr int kWarps = kThreads / kWarp;
+  const auto synchronize = [] { kThreads == kWarp ? __syncwarp() : __syncthreads(); };
   __shared__ unsigned beginnings[kWarps];
   __shared__ int counts[kWarps], longest_of[kWarps];
   __shared__ int64_t sums[kWarps];
@@ -54,13 +56,16 @@ __device__ void make_plan(const PlanTask& task, const Plan& plan) {
   int64_t before = 0;
   for (int base = 0; base < task.tokens; base += kThreads) {
     const int t = base + static_cast<int>(threadIdx.x);
-    const int sequence = t < task.tokens ? task.sequence[t] : -1;
-    const int position = t < task.tokens ? task.positions[t] : 0;
-    const bool goes_on = sequence >= 0 && t % task.rows != 0 && task.sequence[t - 1] == sequence &&
-                         task.positions[t - 1] == position - 1;
+    const bool inside = t < task.tokens;
+    const int before_it = inside && t > 0 ? t - 1 : 0;
+    // All at once: each waits for memory.
+    const int sequence = inside ? task.sequence[t] : -1, position = task.positions[inside ? t : 0];
+    const int last_sequence = task.sequence[before_it], last_position = task.positions[before_it];
+    const bool goes_on =
+        sequence >= 0 && t % task.rows != 0 && last_sequence == sequence && last_position == position - 1;
     const unsigned mine = __ballot_sync(0xffffffffu, !goes_on);
     if (lane == 0) beginnings[warp] = mine;
-    __syncthreads();
+    synchronize();
     // The run's first token, and the one after its last. At multiples of `rows` something begins.
     int w = warp;
     unsigned found = mine & (0xffffffffu >> (kWarp - 1 - lane));
@@ -88,7 +93,7 @@ __device__ void make_plan(const PlanTask& task, const Plan& plan) {
       if (lane >= apart) count_to += other, sum_to += other_sum;
     }
     if (lane == kWarp - 1) counts[warp] = count_to, sums[warp] = sum_to;
-    __syncthreads();
+    synchronize();
     int counted = count_to - count, all = 0;
     int64_t sum = sum_to - tiles, whole = 0;
     for (int i = 0; i < kWarps; ++i) {
@@ -107,7 +112,7 @@ __device__ void make_plan(const PlanTask& task, const Plan& plan) {
   }
   longest = __reduce_max_sync(0xffffffffu, longest);
   if (lane == 0) longest_of[warp] = longest;
-  __syncthreads();
+  synchronize();
   if (threadIdx.x != 0) return;
   for (int i = 1; i < kWarps; ++i) longest = max(longest, longest_of[i]);
   *plan.totals = {.tiles = before, .jobs = jobs, .longest = longest, .pieces = pieces, .taken = 0};

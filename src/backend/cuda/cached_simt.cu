@@ -29,17 +29,16 @@ Cache cache_of(const View& view, int head_size) {
   return {first, view.stride[0]};
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kSimtDecodeEach)
     simt_kernel(const CachedTask task, const Cache k, const Cache v, int lanes) {
   __shared__ OwnPlan own;
   __shared__ __align__(16) float sums[kThreads * kChunk];  // [group][lanes * kChunk]
   __shared__ float factors[kThreads], largest[1], total[1];
-  clear_masked(task);
   const Plan plan = plan_of(task, own);
   const int heads = task.shape.heads, size = task.shape.head_size, block = static_cast<int>(blockIdx.x);
   const KeySplit split = KeySplit::of(plan.totals->tiles * heads, plan.totals->longest, static_cast<int>(gridDim.x));
   const int64_t begin = split.begin(block), end = split.begin(block + 1);
-  if (begin == end) return;
+  if (begin == end) return clear_masked(task);
   const int thread = static_cast<int>(threadIdx.x), group = thread / lanes, groups = kThreads / lanes;
   const int chunk = thread % lanes;
   const float scale = task.shape.scale * kLog2e;  // exponentials to the base 2
@@ -130,6 +129,7 @@ __global__ void __launch_bounds__(kThreads)
     at.advance(plan, heads, count);
     left -= count;
   }
+  clear_masked(task);
 }
 
 }  // namespace

@@ -54,18 +54,22 @@ struct OwnPlan {
 __device__ inline Plan plan_of(const CachedTask& task, OwnPlan& own) {
   if (task.plan.jobs != nullptr) return task.plan;
   const Plan plan{own.jobs, own.before, nullptr, &own.totals};
-  make_plan<kCachedThreads>(task.task, plan);
+  if (task.task.tokens > kWarp) {
+    make_plan<kCachedThreads>(task.task, plan);
+  } else if (threadIdx.x < kWarp) {
+    make_plan<kWarp>(task.task, plan);
+  }
   __syncthreads();
   return plan;
 }
 
-/// Writes zeros for masked tokens, a warp for each 32.
+/// Writes zeros for masked tokens, a warp for each 32, beginning in the last block, which has the least other work.
 __device__ inline void clear_masked(const CachedTask& task) {
   constexpr int kWarps = kCachedThreads / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int64_t width = int64_t{task.shape.heads} * task.shape.head_size;
   constexpr float kZeros[kChunk] = {};
-  for (int64_t base = (int64_t{blockIdx.x} * kWarps + warp) * kWarp; base < task.task.tokens;
+  for (int64_t base = (int64_t{gridDim.x - 1 - blockIdx.x} * kWarps + warp) * kWarp; base < task.task.tokens;
        base += int64_t{gridDim.x} * kWarps * kWarp) {
     const bool masked = base + lane < task.task.tokens && task.sequence[base + lane] < 0;
     for (unsigned rest = __ballot_sync(0xffffffffu, masked); rest != 0; rest &= rest - 1) {
@@ -81,7 +85,7 @@ __device__ inline void clear_masked(const CachedTask& task) {
 template <int kRows, class Value, class Store>
 __device__ void finish_head(const CachedTask& task, const KeySplit& split, int64_t first_tile, int tiles, int rows,
                             const float* largest, const float* total, const Value& value, const Store& store) {
-  __shared__ float factors[kRows][kMostPieces];
+  __shared__ float factors[kRows][kMostPieces], parts[kCachedThreads][kChunk];
   __shared__ bool adds_up;
   const SharedSums& shared = task.shared;
   const int chunks = (task.shape.head_size + kChunk - 1) / kChunk, thread = static_cast<int>(threadIdx.x);
@@ -118,39 +122,78 @@ __device__ void finish_head(const CachedTask& task, const KeySplit& split, int64
   if (!adds_up) return;
   __threadfence();
 
-  const int pieces = last - first + 1, lane = thread % kWarp;
+  // A thread has eight elements of a row, or of some of its pieces where there are few. What counts is how often it
+  // waits for memory: the first sums are on their way while the factors are made.
+  const int pieces = last - first + 1, items = rows * chunks, lane = thread % kWarp;
+  const int groups = max(1, min(pieces, kCachedThreads / items));
+  constexpr int kAhead = 4;
+  float4 ahead[kAhead][2];
+  const int group = groups == 1 ? 0 : thread / items, own = groups == 1 ? thread : thread % items;
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) {
+    const int piece = group + i * groups;
+    if (own >= items || piece >= pieces) continue;
+    const float4* const from = sums_at(place_of_sums(first + piece, first), own / chunks, own % chunks);
+    ahead[i][0] = __ldcg(from), ahead[i][1] = __ldcg(from + 1);
+  }
   for (int row = thread / kWarp; row < rows; row += kCachedThreads / kWarp) {
     float most = -INFINITY, sum = 0;
-    for (int i = lane; i < pieces; i += kWarp) {
-      const float2 stats = __ldcg(shared.stats + place_of_sums(first + i, first) * kRows + row);
-      factors[row][i] = stats.x;
-      most = fmaxf(most, stats.x);
+    float2 stats[(kMostPieces + kWarp - 1) / kWarp];
+#pragma unroll
+    for (int i = 0; i * kWarp < kMostPieces; ++i) {
+      const int piece = i * kWarp + lane;
+      stats[i] = make_float2(-INFINITY, 0);
+      if (piece < pieces) stats[i] = __ldcg(shared.stats + place_of_sums(first + piece, first) * kRows + row);
+      most = fmaxf(most, stats[i].x);
     }
     most = warp_max(most);
-    for (int i = lane; i < pieces; i += kWarp) {
-      const float factor = exp2f(factors[row][i] - most);
-      factors[row][i] = factor;
-      sum += factor * __ldcg(shared.stats + place_of_sums(first + i, first) * kRows + row).y;
+#pragma unroll
+    for (int i = 0; i * kWarp < kMostPieces; ++i) {
+      stats[i].x = exp2f(stats[i].x - most);
+      sum += stats[i].x * stats[i].y;
     }
     sum = warp_sum(sum);
-    for (int i = lane; i < pieces; i += kWarp) factors[row][i] /= sum;
+#pragma unroll
+    for (int i = 0; i * kWarp < kMostPieces; ++i) {
+      if (i * kWarp + lane < pieces) factors[row][i * kWarp + lane] = stats[i].x / sum;
+    }
   }
   __syncthreads();
-  for (int i = thread; i < rows * chunks; i += kCachedThreads) {
-    const int row = i / chunks, chunk = i % chunks;
+  const auto add = [&](float factor, const float4& low, const float4& high) {
+    v[0] = fmaf(factor, low.x, v[0]), v[1] = fmaf(factor, low.y, v[1]);
+    v[2] = fmaf(factor, low.z, v[2]), v[3] = fmaf(factor, low.w, v[3]);
+    v[4] = fmaf(factor, high.x, v[4]), v[5] = fmaf(factor, high.y, v[5]);
+    v[6] = fmaf(factor, high.z, v[6]), v[7] = fmaf(factor, high.w, v[7]);
+  };
+  for (int item = own; item - own < items; item += kCachedThreads) {
 #pragma unroll
     for (float& x : v) x = 0;
-#pragma unroll 4
-    for (int piece = 0; piece < pieces; ++piece) {
-      const float4* const from = sums_at(place_of_sums(first + piece, first), row, chunk);
-      const float4 low = __ldcg(from), high = __ldcg(from + 1);
-      const float factor = factors[row][piece];
-      v[0] = fmaf(factor, low.x, v[0]), v[1] = fmaf(factor, low.y, v[1]);
-      v[2] = fmaf(factor, low.z, v[2]), v[3] = fmaf(factor, low.w, v[3]);
-      v[4] = fmaf(factor, high.x, v[4]), v[5] = fmaf(factor, high.y, v[5]);
-      v[6] = fmaf(factor, high.z, v[6]), v[7] = fmaf(factor, high.w, v[7]);
+    const int row = item / chunks, chunk = item % chunks;
+    int piece = group;
+    if (item < items && item == own) {
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i, piece += groups) {
+        if (piece < pieces) add(factors[row][piece], ahead[i][0], ahead[i][1]);
+      }
     }
-    store(row, chunk, v);
+    if (item < items) {
+#pragma unroll 8
+      for (; piece < pieces; piece += groups) {
+        const float4* const from = sums_at(place_of_sums(first + piece, first), row, chunk);
+        add(factors[row][piece], __ldcg(from), __ldcg(from + 1));
+      }
+    }
+    if (groups > 1) {  // then all items are in the first round
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) parts[thread][i] = v[i];
+      __syncthreads();
+      if (thread >= items) return;
+      for (int i = 1; i < groups; ++i) {
+#pragma unroll
+        for (int d = 0; d < kChunk; ++d) v[d] += parts[i * items + thread][d];
+      }
+    }
+    if (item < items) store(row, chunk, v);
   }
 }
 
