@@ -128,7 +128,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Call{"prompt_of_129", {{0, 129}}, 2, 2, 128}, Call{"prompt_page_128", {{77, 1000}}, 2, 2, 128, 128},
                     Call{"prompt_page_1", {{5, 300}}, 2, 2, 128, 1}, Call{"prompt_96", {{64, 700}}, 2, 1, 96, 7},
                     Call{"mixed_128", kMixed, 8, 2, 128}, Call{"mixed_64", kMixed, 4, 4, 64},
-                    Call{"mixed_64_page_192", kMixed, 8, 1, 64, 192}, Call{"nearly_all_masked", {{300, 0}, {2, 1}}, 2, 2, 64}),
+                    Call{"mixed_64_page_192", kMixed, 8, 1, 64, 192},
+                    Call{"nearly_all_masked", {{300, 0}, {2, 1}}, 2, 2, 64}),
     [](const auto& call) { return call.param.name; });
 
 /// Which path views of these properties get; no memory is touched.
