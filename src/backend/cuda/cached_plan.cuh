@@ -42,6 +42,28 @@ struct Plan {
   PlanTotals* totals = nullptr;
 };
 
+/// Both numbers become the sums of those of this lane and the lanes before, of the first `lanes` lanes.
+__device__ inline void add_up(int& count, int64_t& sum, int lanes) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  for (int apart = 1; apart < lanes; apart *= 2) {
+    const int other = __shfl_up_sync(0xffffffffu, count, apart);
+    const int64_t other_sum = __shfl_up_sync(0xffffffffu, sum, apart);
+    if (lane >= apart) count += other, sum += other_sum;
+  }
+}
+
+/// A token and the one before it.
+struct PlanTokens {
+  int sequence, position, last_sequence, last_position;
+
+  __device__ static PlanTokens load(const PlanTask& task, int t) {
+    const bool inside = t < task.tokens;
+    const int before = inside && t > 0 ? t - 1 : 0;
+    return {inside ? task.sequence[t] : -1, task.positions[inside ? t : 0], task.sequence[before],
+            task.positions[before]};
+  }
+};
+
 /// For kThreads threads, a whole block or its first warp. Where the task has more tokens than that, it is a multiple of
 /// the task's rows. The caller synchronises the block afterwards.
 template <int kThreads>
@@ -54,13 +76,11 @@ __device__ void make_plan(const PlanTask& task, const Plan& plan) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   int jobs = 0, pieces = 0, longest = 0;
   int64_t before = 0;
+  PlanTokens coming = PlanTokens::load(task, static_cast<int>(threadIdx.x));
   for (int base = 0; base < task.tokens; base += kThreads) {
     const int t = base + static_cast<int>(threadIdx.x);
-    const bool inside = t < task.tokens;
-    const int before_it = inside && t > 0 ? t - 1 : 0;
-    // All at once: each waits for memory.
-    const int sequence = inside ? task.sequence[t] : -1, position = task.positions[inside ? t : 0];
-    const int last_sequence = task.sequence[before_it], last_position = task.positions[before_it];
+    const auto [sequence, position, last_sequence, last_position] = coming;
+    if (base + kThreads < task.tokens) coming = PlanTokens::load(task, t + kThreads);
     const bool goes_on =
         sequence >= 0 && t % task.rows != 0 && last_sequence == sequence && last_position == position - 1;
     const unsigned mine = __ballot_sync(0xffffffffu, !goes_on);
@@ -86,20 +106,18 @@ __device__ void make_plan(const PlanTask& task, const Plan& plan) {
     const int count = (job ? 1 : 0) + (piece ? 1 << 16 : 0);
     int count_to = count;
     int64_t sum_to = tiles;
-#pragma unroll
-    for (int apart = 1; apart < kWarp; apart *= 2) {
-      const int other = __shfl_up_sync(0xffffffffu, count_to, apart);
-      const int64_t other_sum = __shfl_up_sync(0xffffffffu, sum_to, apart);
-      if (lane >= apart) count_to += other, sum_to += other_sum;
-    }
+    add_up(count_to, sum_to, kWarp);
     if (lane == kWarp - 1) counts[warp] = count_to, sums[warp] = sum_to;
     synchronize();
-    int counted = count_to - count, all = 0;
-    int64_t sum = sum_to - tiles, whole = 0;
-    for (int i = 0; i < kWarps; ++i) {
-      if (i < warp) counted += counts[i], sum += sums[i];
-      all += counts[i], whole += sums[i];
-    }
+    int count_of_warps = lane < kWarps ? counts[lane] : 0;  // up to the lane's
+    int64_t sum_of_warps = lane < kWarps ? sums[lane] : 0;
+    add_up(count_of_warps, sum_of_warps, kWarps);
+    const int all = __shfl_sync(0xffffffffu, count_of_warps, kWarps - 1);
+    const int64_t whole = __shfl_sync(0xffffffffu, sum_of_warps, kWarps - 1);
+    const int earlier = __shfl_sync(0xffffffffu, count_of_warps, max(warp - 1, 0));
+    const int64_t earlier_sum = __shfl_sync(0xffffffffu, sum_of_warps, max(warp - 1, 0));
+    const int counted = count_to - count + (warp > 0 ? earlier : 0);
+    const int64_t sum = sum_to - tiles + (warp > 0 ? earlier_sum : 0);
     if (job) {
       plan.jobs[jobs + counted % (1 << 16)] = run;
       plan.before[jobs + counted % (1 << 16)] = before + sum;
