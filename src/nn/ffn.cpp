@@ -6,8 +6,8 @@ View ffn_forward(Pass& pass, const FfnWeights& weights, View x, View y, const Ro
   const Arena::Frame frame(pass.scratch);
   const View gate_up = pass.save_or_rebuild("ffn.gate_up", {x.size(0), 2 * weights.width()});
   const View activated = pass.temporary("ffn.activated", {x.size(0), weights.width()});
-  linear_forward(pass, weights.gate_up, x, gate_up);
-  pass.backend.run(SwiGlu{.gate_up = gate_up, .scale = rows.scale, .scale_index = rows.index, .y = activated});
+  linear_forward(pass, weights.gate_up, x,
+                 SwiGlu{.gate_up = gate_up, .scale = rows.scale, .scale_index = rows.index, .y = activated});
   linear_forward(pass, weights.down, activated, y);
   return pass.unless_rebuilt(gate_up);
 }

@@ -14,6 +14,15 @@ View as_row(const View& bias) { return bias.reshaped({1, bias.elements()}); }
 
 }  // namespace
 
+void linear_forward(Pass& pass, const Linear& map, View x, const SwiGlu& activation) {
+  if (map.bias) {
+    linear_forward(pass, map, x, activation.gate_up);
+    return pass.backend.run(activation);
+  }
+  pass.backend.run(ActivatedProduct{.product = {.a = x, .b = map.weight, .c = activation.gate_up, .transpose_b = true},
+                                    .activation = activation});
+}
+
 void linear_forward(Pass& pass, const Linear& map, View x, View y) {
   pass.backend.run(Gemm{.a = x, .b = map.weight, .c = y, .transpose_b = true});
   if (!map.bias) return;

@@ -20,6 +20,9 @@ struct Linear {
 /// y [n, O] = x W^T, plus the bias if there is one.
 void linear_forward(Pass& pass, const Linear& map, View x, View y);
 
+/// y = x W^T for the y that `activation` reads, and the activation.
+void linear_forward(Pass& pass, const Linear& map, View x, const SwiGlu& activation);
+
 /// dx [n, I] = dy W, or dx += dy W.
 void linear_input_gradient(Pass& pass, const Linear& map, View dy, View dx, bool accumulate = false);
 

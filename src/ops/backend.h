@@ -6,6 +6,7 @@
 #include "ops/dense.h"
 #include "ops/embedding_loss.h"
 #include "ops/expert_rows.h"
+#include "ops/next_token.h"
 #include "ops/numbers.h"
 #include "ops/routing.h"
 #include "ops/routing_methods.h"
@@ -20,7 +21,7 @@ struct TypeList {};
 using OpList = TypeList<Gemm, GroupedGemm, GroupedGemmReduce,                                    //
                         RmsNorm, RmsNormBackward, SwiGlu, SwiGluBackward, RopeTable, Rope, Add,  //
                         Attention, AttentionBackward, KvAppend, CachedAttention,                 //
-                        Embed, EmbedBackward, CrossEntropy,                                      //
+                        Embed, EmbedBackward, CrossEntropy, NextToken,                           //
                         RouterScores, RouterTopk, RouterGates, RoutePlan, RowsCombine,           //
                         RowsGather, RouterBackward,                                              //
                         RouterCounts, BalanceCoefficients, BalanceLoss, GateLoss, RouterZLoss,   //
@@ -69,6 +70,16 @@ class Backend : public detail::OpInterfaces<OpList> {
   virtual bool fuses() const { return false; }
   virtual void execute(const ExpertRows<SwiGlu>& rows) { in_turn(rows); }
   virtual void execute(const ExpertRows<SwiGluBackward>& rows) { in_turn(rows); }
+  virtual void execute(const ActivatedProduct& op) {
+    this->execute(op.product);
+    this->execute(op.activation);
+  }
+  virtual void execute(const RouteTokens& op) {
+    this->execute(op.scores);
+    this->execute(op.choice);
+    this->execute(op.gates);
+    this->execute(op.plan);
+  }
 
   /// Which way the backward pass of experts is to run (ops/expert_rows.h): on rows that are gathered first, or not.
   virtual bool gathers(const ExpertsBackward&) const { return false; }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -20,6 +21,16 @@ struct DeviceInfo {
   int64_t most_slots = 0;     ///< the most choice slots (T times S) that a RoutePlan may have; 0: no limit
 };
 
+/// Operations that are queued together, again and again, with the same views and scalars.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  /// Queues them. What they read may have changed since the last time.
+  virtual void replay() = 0;
+  /// How many pieces of work a replay gives the device; 0: not known.
+  virtual int64_t kernels() const { return 0; }
+};
+
 /// All addresses in views that a backend receives come from its Device (on the CPU, any host address is allowed). Use a
 /// device on one thread at a time.
 class Device {
@@ -34,6 +45,10 @@ class Device {
   virtual void download(void* host, const void* device, size_t bytes) = 0;
   virtual void synchronize() = 0;
   virtual DeviceInfo info() const = 0;
+  /// Records what `work` queues. It may be called now, at every replay or both; it runs the same operations each time,
+  /// and neither copies to or from the host, waits nor allocates. Its views must outlive the recording. Run the
+  /// operations once before, so that nothing is loaded during the recording.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& work);
 
   /// The bytes allocated now, the largest number at any time, and the number of allocations so far.
   int64_t allocated_bytes() const { return allocated_bytes_; }

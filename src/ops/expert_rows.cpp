@@ -50,6 +50,19 @@ void check_rows(const ExpertRows<Activation>& rows, const View& in, const View& 
 
 }  // namespace
 
+void check(const ActivatedProduct& op) {
+  check(op.product);
+  check(op.activation);
+  if (!same_view(op.activation.gate_up, op.product.c)) {
+    fail("activated_product: activation.gate_up is {} and product.c is {}, expected the very same view",
+         text(op.activation.gate_up), text(op.product.c));
+  }
+  // Some rows are activated while the products of others are not made yet.
+  for (const View* read : {&op.product.a, &op.product.b}) {
+    if (overlap(op.activation.y, *read)) fail("activated_product: activation.y overlaps what the product reads");
+  }
+}
+
 void check(const ExpertRows<SwiGlu>& rows) { check_rows(rows, rows.activation.gate_up, rows.activation.y); }
 
 void check(const ExpertRows<SwiGluBackward>& rows) { check_rows(rows, rows.activation.dy, rows.activation.d_gate_up); }

@@ -25,6 +25,15 @@ struct ExpertRows {
   static constexpr const char* name = std::is_same_v<Activation, SwiGlu> ? "expert_rows" : "expert_rows_backward";
 };
 
+/// A product and the activation of its rows, as one fused operation: the beginning of a FFN that all rows share. It has
+/// the bits of both in turn. activation.gate_up is product.c.
+struct ActivatedProduct {
+  Gemm product;
+  SwiGlu activation;
+
+  static constexpr const char* name = "activated_product";
+};
+
 /// The whole backward pass of a layer's experts: of their inputs, and of both weights. `down` reduces rows.first.a with
 /// the activation again, activation.y, and `gate_up` reduces d_gate_up with the layer's input; one without a c is left
 /// out. It may run in two ways, which give the same bits: `rows`, `down` and `gate_up` in turn, whose products pick the
@@ -60,6 +69,7 @@ void run_on_gathered_rows(const ExpertsBackward& op, Run run) {
 
 /// Checks the parts, and that they fit together: what one part writes overlaps nothing that another part reads, except
 /// the rows that it hands on.
+void check(const ActivatedProduct& op);
 void check(const ExpertRows<SwiGlu>& rows);
 void check(const ExpertRows<SwiGluBackward>& rows);
 void check(const ExpertsBackward& op);

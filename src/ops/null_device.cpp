@@ -6,6 +6,16 @@
 namespace moe {
 namespace {
 
+/// For devices whose operations cost nothing to queue.
+class Repeated final : public Recording {
+ public:
+  explicit Repeated(std::function<void()> work) : work_(std::move(work)) {}
+  void replay() override { work_(); }
+
+ private:
+  std::function<void()> work_;
+};
+
 class NullDevice final : public Device {
  public:
   void* allocate(size_t bytes, const std::string& purpose) override {
@@ -33,6 +43,10 @@ class NullDevice final : public Device {
 };
 
 }  // namespace
+
+std::unique_ptr<Recording> Device::record(const std::function<void()>& work) {
+  return std::make_unique<Repeated>(work);
+}
 
 std::unique_ptr<Device> make_null_device() { return std::make_unique<NullDevice>(); }
 

@@ -65,6 +65,20 @@ void check(const RoutePlan& op) {
   c.require(slots <= INT32_MAX, "ids is i32 {}, expected fewer than 2^31 slots", op.ids.shape.text());
 }
 
+void check(const RouteTokens& op) {
+  check(op.scores);
+  check(op.choice);
+  check(op.gates);
+  check(op.plan);
+  const auto require = [](const char* what, const View& a, const View& b) {
+    if (!same_view(a, b)) fail("route_tokens: {} are not those of the operation before", what);
+  };
+  require("the scores of the choice", op.choice.scores, op.scores.scores);
+  require("the scores of the gates", op.gates.scores, op.scores.scores);
+  require("the ids of the gates", op.gates.ids, op.choice.ids);
+  require("the ids of the plan", op.plan.ids, op.choice.ids);
+}
+
 void check(const RowsCombine& op) {
   Checker c(op);
   c.i32(op.slot_row, "T K").data(op.y, "T D").data(op.residual, "T D").data(op.rows, "R D");

@@ -104,6 +104,17 @@ struct RoutePlan {
   }
 };
 
+/// The four operations above as one fused operation, with the bits of all in turn: each one's results are the next
+/// one's operands.
+struct RouteTokens {
+  RouterScores scores;
+  RouterTopk choice;
+  RouterGates gates;
+  RoutePlan plan;
+
+  static constexpr const char* name = "route_tokens";
+};
+
 /// y[t] = (y[t] when `accumulate`) + residual[t] (if given) + sum over k, in order, of rows[slot_row[t, k]]. It
 /// combines the experts' outputs in forward, and computes the gradient of the gathered input in backward.
 struct RowsCombine {
@@ -177,6 +188,7 @@ void check(const RouterScores& op);
 void check(const RouterTopk& op);
 void check(const RouterGates& op);
 void check(const RoutePlan& op);
+void check(const RouteTokens& op);
 void check(const RowsCombine& op);
 void check(const RowsGather& op);
 void check(const RouterBackward& op);

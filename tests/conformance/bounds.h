@@ -62,6 +62,7 @@ Bounds bounds(const Reference<CachedAttention>& run);
 Bounds bounds(const Reference<Embed>& run);
 Bounds bounds(const Reference<EmbedBackward>& run);
 Bounds bounds(const Reference<CrossEntropy>& run);
+Bounds bounds(const Reference<NextToken>& run);
 
 Bounds bounds(const Reference<RouterScores>& run);
 Bounds bounds(const Reference<RouterTopk>& run);

@@ -120,6 +120,12 @@ Cases<Gemm> make_cases<Gemm>() {
     add_gemm(list, {5, 330, 1030}, types, 2, true);
     add_gemm(list, {5, 330, 1030}, types, 0, false);
   }
+  // x of few rows, against weights in whole 16-byte chunks and not.
+  for (const int64_t rows : {1, 2, 3, 7, 8, 9, 16, 17, 33, 64}) {
+    for (const Sizes size : {Sizes{48, 8}, Sizes{61, 264}, Sizes{16, 2056}, Sizes{33, 100}}) {
+      add_gemm(list, {rows, size.m, size.n}, kAllTypes[rows % 2 == 0 ? 1 : 2], 2, rows % 3 == 0);
+    }
+  }
   // Deep, wide and tall enough to be blocked in every direction.
   add_gemm(list, {200, 150, 800}, kAllTypes[0], 2, false);
   add_gemm(list, {200, 150, 800}, kAllTypes[1], 1, true);
@@ -145,6 +151,14 @@ Cases<GroupedGemm> make_cases<GroupedGemm>() {
     for (const Types& types : weight_products()) {
       for (const bool transpose_b : {false, true}) add_grouped(list, counts, {7, 13}, types, transpose_b);
     }
+    for (const Sizes size : {Sizes{264, 40}, Sizes{520, 23}}) add_grouped(list, counts, size, kAllTypes[1], true);
+  }
+  // Few tokens for each of many experts, most of which have none.
+  std::vector<int64_t> sparse(70, 0);
+  for (const int64_t e : {0, 5, 31, 32, 33, 64, 69}) sparse[static_cast<size_t>(e)] = e % 3 + 1;
+  for (const Types& types : {kAllTypes[1], kAllTypes[2]}) {
+    add_grouped(list, sparse, {264, 40}, types, true);
+    add_grouped(list, sparse, {48, 16}, types, true);
   }
   return list;
 }

@@ -27,6 +27,7 @@ void compute(const CachedAttention& op);
 void compute(const Embed& op);
 void compute(const EmbedBackward& op);
 void compute(const CrossEntropy& op);
+void compute(const NextToken& op);
 
 void compute(const RouterScores& op);
 void compute(const RouterTopk& op);

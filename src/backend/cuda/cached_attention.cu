@@ -1,5 +1,6 @@
 #include "backend/cuda/attention_path.h"
 #include "backend/cuda/cached_attention.cuh"
+#include "backend/cuda/early.cuh"
 
 namespace moe::cuda {
 namespace {
@@ -19,6 +20,8 @@ CachePages cache_pages(const View& view) {
 /// blockIdx.y: 0 for keys, 1 for values.
 __global__ void append_kernel(Matrix k, Matrix v, const int* sequence, const int* positions, Pages pages,
                               CachePages k_cache, CachePages v_cache, int64_t tokens, int64_t width) {
+  let_next_start();
+  wait_for_previous();
   const int64_t chunks = (width + kChunk - 1) / kChunk;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t t = index / chunks, c = index % chunks * kChunk;
@@ -104,9 +107,9 @@ void execute(Context& context, const KvAppend& op) {
   const int64_t tokens = op.k.size(0), width = op.k.size(1);
   dim3 grid = blocks(ceil_div(tokens * ceil_div(width, kChunk), kThreads));
   grid.y = 2;
-  launch(context, append_kernel, grid, kThreads, 0, matrix(op.k), matrix(op.v), op.sequence.as<const int32_t>(),
-         op.positions.as<const int32_t>(), pages_of(op.pages, op.k_cache), cache_pages(op.k_cache),
-         cache_pages(op.v_cache), tokens, width);
+  launch_early(context, append_kernel, grid, kThreads, 0, matrix(op.k), matrix(op.v), op.sequence.as<const int32_t>(),
+               op.positions.as<const int32_t>(), pages_of(op.pages, op.k_cache), cache_pages(op.k_cache),
+               cache_pages(op.v_cache), tokens, width);
 }
 
 template <>

@@ -5,6 +5,7 @@
 
 #include "backend/cuda/attention_tiles.cuh"
 #include "backend/cuda/cached_split.cuh"
+#include "backend/cuda/early.cuh"
 
 namespace moe::cuda {
 namespace {
@@ -190,6 +191,8 @@ __global__ void __launch_bounds__(kThreads, kTensorDecodeEach)
   __shared__ float largest_of[kWarps][kRows], total_of[kWarps][kRows], largest[kRows], total[kRows];
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int thread = static_cast<int>(threadIdx.x), block = static_cast<int>(blockIdx.x);
+  let_next_start();
+  wait_for_previous();
   const Plan plan = plan_of(task, own);
   const int group = task.shape.heads / task.shape.kv_heads, parts = (group + kRows - 1) / kRows;
   const int heads = task.shape.kv_heads * parts;
@@ -283,8 +286,8 @@ void run(Context& context, const CachedTask& task, const CachedAttention& op) {
   check(cudaFuncSetAttribute(decode_kernel<kSize, kStages>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              static_cast<int>(kBytes)),
         "asking for shared memory");
-  launch(context, decode_kernel<kSize, kStages>, blocks(cached_blocks(context, kTensorDecodeEach)), kThreads, kBytes,
-         task, head_pages(op.k_cache), head_pages(op.v_cache));
+  launch_early(context, decode_kernel<kSize, kStages>, blocks(cached_blocks(context, kTensorDecodeEach)), kThreads,
+               kBytes, task, head_pages(op.k_cache), head_pages(op.v_cache));
 }
 
 }  // namespace

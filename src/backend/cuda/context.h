@@ -1,8 +1,10 @@
 #pragma once
 /// What an operation needs to execute on a GPU.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include <cuda_runtime_api.h>
 
@@ -10,11 +12,17 @@
 #include "backend/cuda/path.h"
 #include "backend/cuda/workspace.h"
 #include "base/error.h"
+#include "ops/fields.h"
 
 namespace moe::cuda {
 
 /// If `status` is a failure, throws an Error with the attempted action and CUDA's message.
 void check(cudaError_t status, const char* attempted);
+
+/// What the operations of a step that is being recorded have written so far.
+struct Written {
+  std::vector<View> views;
+};
 
 struct Context {
   cudaStream_t stream;
@@ -24,6 +32,15 @@ struct Context {
   CublasProducts products;
   /// kCounters zeros in the GPU's memory. An operation that counts in them sets them to 0 again.
   int* counters = nullptr;
+  const Written* recording = nullptr;  ///< null: operations run when they are queued
+
+  /// True if no operation that may still run writes `view`: none of the recorded ones did, and a replay begins when all
+  /// earlier work has ended.
+  bool rests(const View& view) const {
+    if (recording == nullptr) return false;
+    return std::none_of(recording->views.begin(), recording->views.end(),
+                        [&](const View& written) { return overlap(written, view); });
+  }
 };
 
 constexpr int64_t kCounters = 4096;

@@ -3,6 +3,8 @@
 #include "backend/cuda/context.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_device.h"
+#include "backend/cuda/few_rows.h"
+#include "backend/cuda/few_tokens.h"
 #include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"
 #include "backend/cuda/weight_element.cuh"
@@ -59,8 +61,9 @@ class CudaBackend final : public EachOp<CudaBackend> {
   template <class Op>
   void on(const Op& op) {
     require_types(kTypes, op);
-    device_.will_run(Op::name);
+    begin(Op::name);
     cuda::execute(context_, op);
+    end(op);
   }
 
   const AcceptedTypes* accepts() const override { return &kTypes; }
@@ -69,18 +72,53 @@ class CudaBackend final : public EachOp<CudaBackend> {
   void execute(const ExpertRows<SwiGlu>& rows) override {
     require_types(kTypes, rows.first);
     require_types(kTypes, rows.activation);
-    device_.will_run(ExpertRows<SwiGlu>::name);
-    if (cuda::product_and_swiglu(context_, rows.first, rows.activation)) {
-      ++fused_products;
-    } else {
-      on(rows.first);
-      on(rows.activation);
-    }
+    product_and_swiglu(ExpertRows<SwiGlu>::name, rows.first, rows.activation);
     on(rows.last);
+  }
+  void execute(const ActivatedProduct& op) override {
+    require_types(kTypes, op.product);
+    require_types(kTypes, op.activation);
+    product_and_swiglu(ActivatedProduct::name, op.product, op.activation);
+  }
+  void execute(const RouteTokens& op) override {
+    require_types(kTypes, op.scores);
+    require_types(kTypes, op.choice);
+    require_types(kTypes, op.gates);
+    require_types(kTypes, op.plan);
+    begin(RouteTokens::name);
+    if (!cuda::few_tokens_route(context_, op)) return Backend::execute(op);
+    end(op.scores);
+    end(op.choice);
+    end(op.gates);
+    end(op.plan);
   }
   bool gathers(const ExpertsBackward& op) const override { return cuda::gathers(context_, op); }
 
  private:
+  void begin(const char* operation) {
+    device_.will_run(operation);
+    context_.recording = device_.recording();
+  }
+  template <class Op>
+  void end(const Op& op) {
+    cuda::Written* const recording = device_.recording();
+    if (recording == nullptr) return;
+    for_each_view(op, [&](const Field<Op>& field, const View& view) {
+      if (field.role != Role::in) recording->views.push_back(view);
+    });
+  }
+  template <class Product>
+  void product_and_swiglu(const char* operation, const Product& product, const SwiGlu& activation) {
+    begin(operation);
+    if (!cuda::product_and_swiglu(context_, product, activation)) {
+      on(product);
+      return on(activation);
+    }
+    ++fused_products;
+    end(product);
+    end(activation);
+  }
+
   cuda::CudaDevice& device_;
   cuda::Context context_;
 };

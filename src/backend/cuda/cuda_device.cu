@@ -135,6 +135,59 @@ void CudaDevice::check_stream(cudaError_t status) const {
       last_operation_, cudaGetErrorString(status), cudaGetErrorName(status));
 }
 
+namespace {
+
+/// A graph on a device's stream.
+class Graph final : public Recording {
+ public:
+  Graph(cudaGraph_t graph, cudaStream_t stream) : stream_(stream) {
+    size_t nodes = 0;
+    check(cudaGraphGetNodes(graph, nullptr, &nodes), "counting a recorded step");
+    kernels_ = static_cast<int64_t>(nodes);
+    check(cudaGraphInstantiate(&executable_, graph, 0), "preparing a recorded step");
+  }
+  ~Graph() override {
+    cudaStreamSynchronize(stream_);  // it may still run
+    cudaGraphExecDestroy(executable_);
+  }
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+  void replay() override { check(cudaGraphLaunch(executable_, stream_), "starting a recorded step"); }
+  int64_t kernels() const override { return kernels_; }
+
+ private:
+  cudaStream_t stream_;
+  cudaGraphExec_t executable_ = nullptr;
+  int64_t kernels_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Recording> CudaDevice::record(const std::function<void()>& work) {
+  MOE_CHECK(recording_ == nullptr);
+  Written written;
+  check(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal), "recording a step");
+  recording_ = &written;
+  cudaGraph_t graph = nullptr;
+  try {
+    work();
+  } catch (...) {
+    recording_ = nullptr;
+    cudaStreamEndCapture(stream(), &graph);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();
+    throw;
+  }
+  recording_ = nullptr;
+  check(cudaStreamEndCapture(stream(), &graph), "recording a step");
+  struct Destroy {
+    cudaGraph_t graph;
+    ~Destroy() { cudaGraphDestroy(graph); }
+  } const destroy{graph};
+  return std::make_unique<Graph>(graph, stream());
+}
+
 DeviceInfo CudaDevice::info() const {
   size_t free_bytes = 0, total_bytes = 0;
   check(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for the GPU's free memory");

@@ -13,6 +13,8 @@
 
 namespace moe::cuda {
 
+struct Written;
+
 /// why_no_cuda() (backend/cuda/cuda_backend.h).
 std::string why_no_device();
 
@@ -33,6 +35,8 @@ class CudaDevice final : public Device {
   void download(void* host, const void* device, size_t bytes) override;
   void synchronize() override;
   DeviceInfo info() const override;
+  /// As a CUDA graph. `work` is called once, now.
+  std::unique_ptr<Recording> record(const std::function<void()>& work) override;
 
   cudaStream_t stream() const { return stream_.get(); }
   const cudaDeviceProp& properties() const { return properties_; }
@@ -41,6 +45,8 @@ class CudaDevice final : public Device {
   int64_t downloads() const { return downloads_; }
   /// Remembers the operation that is queued next, for the message of a later failure.
   void will_run(const char* operation) { last_operation_ = operation; }
+  /// What the recorded operations wrote so far; null: nothing is being recorded.
+  Written* recording() { return recording_; }
 
  private:
   /// Pinned memory in two halves. An event tells when the stream has finished the work queued with one half.
@@ -73,6 +79,7 @@ class CudaDevice final : public Device {
   int64_t waits_ = 0;
   int64_t downloads_ = 0;
   const char* last_operation_ = "no operation";
+  Written* recording_ = nullptr;
 };
 
 }  // namespace moe::cuda

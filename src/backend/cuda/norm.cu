@@ -1,4 +1,4 @@
-#include "backend/cuda/kernel.cuh"
+#include "backend/cuda/early.cuh"
 #include "backend/cuda/weight_element.cuh"
 #include "ops/rows.h"
 
@@ -20,13 +20,16 @@ unsigned threads_for(int64_t width) {
   return threads;
 }
 
-/// One block per row. The statistics are those of the stored sum.
+/// One block per row. The statistics are those of the stored sum. A thread keeps its first chunk.
 __global__ void rms_norm_kernel(Matrix x, Matrix residual, Matrix sum, Matrix gain, float eps, Matrix y, float* inv_rms,
                                 int64_t width) {
   __shared__ float shared[kWarps];
-  const int64_t row = blockIdx.x;
-  float v[kChunk], other[kChunk], squares = 0;
-  for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
+  let_next_start();
+  wait_for_previous();
+  const int64_t row = blockIdx.x, first = threadIdx.x * kChunk, step = blockDim.x * kChunk;
+  float v[kChunk] = {}, other[kChunk], kept[kChunk], factor[kChunk], squares = 0;
+  load_chunk(gain, 0, first, width, factor);
+  for (int64_t c = first; c < width; c += step) {
     load_chunk(x, row, c, width, v);
     if (residual) {
       load_chunk(residual, row, c, width, other);
@@ -35,16 +38,21 @@ __global__ void rms_norm_kernel(Matrix x, Matrix residual, Matrix sum, Matrix ga
       store_chunk(sum, row, c, width, v);
     }
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) squares += v[i] * v[i];
+    for (int i = 0; i < kChunk; ++i) {
+      squares += v[i] * v[i];
+      if (c == first) kept[i] = v[i];
+    }
   }
   squares = block_sum(squares, shared);
   const float scale = 1 / sqrtf(squares / static_cast<float>(width) + eps);
   if (threadIdx.x == 0) inv_rms[row] = scale;
-  for (int64_t c = threadIdx.x * kChunk; c < width; c += blockDim.x * kChunk) {
-    load_chunk(residual ? sum : x, row, c, width, v);
-    load_chunk(gain, 0, c, width, other);
+  for (int64_t c = first; c < width; c += step) {
+    if (c > first) {
+      load_chunk(residual ? sum : x, row, c, width, kept);
+      load_chunk(gain, 0, c, width, factor);
+    }
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) v[i] = other[i] * rounded(y, v[i] * scale);
+    for (int i = 0; i < kChunk; ++i) v[i] = factor[i] * rounded(y, kept[i] * scale);
     store_chunk(y, row, c, width, v);
   }
 }
@@ -94,6 +102,8 @@ __global__ void rms_norm_backward_kernel(Matrix dy, Matrix x, Matrix gain, const
 template <int per_lane>
 __global__ void rms_norm_rows_kernel(Matrix x, Matrix residual, Matrix sum, Matrix gain, float eps, Matrix y,
                                      float* inv_rms, int64_t rows, int64_t width) {
+  let_next_start();
+  wait_for_previous();
   const int lane = static_cast<int>(threadIdx.x % kWarp);
   const int64_t step = static_cast<int64_t>(gridDim.x) * kWarps;
   const auto column = [lane](int i) { return (lane + i * kWarp) * kChunk; };
@@ -264,16 +274,17 @@ void execute(Context& context, const RmsNorm& op) {
                y = matrix(op.y);
   const auto in_bf16 = [&](const Matrix& m) { return in_bf16_chunks(m, width); };
   auto* const inv_rms = op.inv_rms.as<float>();
-  if (fits_lanes(width) && in_bf16(x) && in_bf16(residual) && in_bf16(sum) && in_bf16(gain) && in_bf16(y)) {
+  const bool few = rows <= context.multiprocessors;  // a block for each is done sooner than a warp
+  if (!few && fits_lanes(width) && in_bf16(x) && in_bf16(residual) && in_bf16(sum) && in_bf16(gain) && in_bf16(y)) {
     const dim3 grid = blocks(std::min<int64_t>(ceil_div(rows, kWarps), int64_t{8} * context.multiprocessors));
     for_chunks_per_lane(width, [&](auto per_lane) {
-      launch(context, rms_norm_rows_kernel<per_lane()>, grid, kThreads, 0, x, residual, sum, gain, op.eps, y, inv_rms,
-             rows, width);
+      launch_early(context, rms_norm_rows_kernel<per_lane()>, grid, kThreads, 0, x, residual, sum, gain, op.eps, y,
+                   inv_rms, rows, width);
     });
     return;
   }
-  launch(context, rms_norm_kernel, blocks(rows), threads_for(width), 0, x, residual, sum, gain, op.eps, y, inv_rms,
-         width);
+  launch_early(context, rms_norm_kernel, blocks(rows), threads_for(width), 0, x, residual, sum, gain, op.eps, y,
+               inv_rms, width);
 }
 
 template <>

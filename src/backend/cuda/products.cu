@@ -1,3 +1,4 @@
+#include "backend/cuda/few_rows.h"
 #include "backend/cuda/mixed_product.h"
 #include "backend/cuda/path.h"
 #include "backend/cuda/products.h"
@@ -10,6 +11,7 @@ namespace moe::cuda {
 void product(Context& context, const Gemm& op) {
   if (op.c.elements() == 0) return;
   if (is_other_weight(op.b.dtype)) return tile_product(context, op);
+  if (few_rows_product(context, op)) return;
   const bool library = may_use_library() && op.a.elements() > 0;
   if (library && context.products.run(op, context.stream, context.workspace)) return;
   if (library && mixed_product(context, op)) return;
@@ -28,7 +30,7 @@ void execute(Context& context, const Gemm& op) {
 
 template <>
 void execute(Context& context, const GroupedGemm& op) {
-  tile_product(context, op);
+  if (!few_rows_product(context, op)) tile_product(context, op);
 }
 
 template <>

@@ -1,8 +1,9 @@
-#include <climits>
-
-#include "backend/cuda/kernel.cuh"
+#include "backend/cuda/early.cuh"
+#include "backend/cuda/few_rows.h"
+#include "backend/cuda/few_tokens.h"
 #include "backend/cuda/products.h"
 #include "backend/cuda/sort.h"
+#include "backend/cuda/token_choice.cuh"
 #include "ops/routing.h"
 
 namespace moe::cuda {
@@ -10,38 +11,25 @@ namespace {
 
 constexpr unsigned kThreads = 256;
 constexpr unsigned kWarps = kThreads / kWarp;
-constexpr float kNormalizeEps = 1e-20f;
 
 /// The row that this warp works on.
 __device__ int64_t warp_row() { return static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; }
-__device__ int lane() { return static_cast<int>(threadIdx.x % kWarp); }
 
 /// One warp per row; `in` may be x itself.
 __global__ void scoring_kernel(const float* in, int64_t in_step, float* x, int64_t step, Scoring scoring,
                                float* log_sum, int64_t rows, int64_t width) {
+  let_next_start();
+  wait_for_previous();
   const int64_t row = warp_row();
   if (row >= rows) return;
-  const float* const logit = in + row * in_step;
-  float* const v = x + row * step;
-  if (scoring != Scoring::softmax) {
-    const bool plain = scoring == Scoring::none;
-    for (int64_t i = lane(); i < width; i += kWarp) v[i] = plain ? logit[i] : 1 / (1 + expf(-logit[i]));
-    return;
-  }
-  float largest = -INFINITY, sum = 0;
-  for (int64_t i = lane(); i < width; i += kWarp) largest = fmaxf(largest, logit[i]);
-  largest = warp_max(largest);
-  for (int64_t i = lane(); i < width; i += kWarp) sum += expf(logit[i] - largest);
-  sum = warp_sum(sum);
-  for (int64_t i = lane(); i < width; i += kWarp) v[i] = expf(logit[i] - largest) / sum;
-  if (log_sum != nullptr && lane() == 0) log_sum[row] = largest + logf(sum);
+  score_row(in + row * in_step, x + row * step, scoring, log_sum == nullptr ? nullptr : log_sum + row, width);
 }
 
 void score(Context& context, const View& logits, const RouterScores& op, int64_t first) {
   const View scores = op.scores.rows(first, logits.size(0));
-  launch(context, scoring_kernel, warps_for(scores.size(0), kThreads), kThreads, 0, logits.as<const float>(),
-         logits.stride[0], scores.as<float>(), scores.stride[0], op.scoring,
-         op.log_sum ? op.log_sum.as<float>() + first : nullptr, scores.size(0), scores.size(1));
+  launch_early(context, scoring_kernel, warps_for(scores.size(0), kThreads), kThreads, 0, logits.as<const float>(),
+               logits.stride[0], scores.as<float>(), scores.stride[0], op.scoring,
+               op.log_sum ? op.log_sum.as<float>() + first : nullptr, scores.size(0), scores.size(1));
 }
 
 /// Scores of bf16 operands if the number of experts is not a multiple of 8. It pads a copy of the weight with zeros,
@@ -72,146 +60,23 @@ bool scores_of_padded_weight(Context& context, const RouterScores& op) {
   return true;
 }
 
-struct Best {
-  float score;
-  int expert;
-};
-
-/// The larger score; of two equal ones, the lower expert. Any expert is better than none.
-__device__ bool better(const Best& a, const Best& b) {
-  if (a.expert < 0 || b.expert < 0) return a.expert >= 0;
-  return a.score > b.score || (a.score == b.score && a.expert < b.expert);
-}
-
-/// The best of the candidates that come after `last` (all, if its expert is below 0) in `begin`, `begin + step`, ...
-/// below `end`. Successive results are distinct for any values.
-template <class Value>
-__device__ Best next_best(const Best& last, int begin, int end, int step, const Value& value) {
-  Best best{-INFINITY, -1};
-  for (int e = begin; e < end; e += step) {
-    const Best candidate{rank(value(e)), e};
-    const bool chosen_before = last.expert >= 0 && !better(last, candidate);
-    if (!chosen_before && better(candidate, best)) best = candidate;
-  }
-  return best;
-}
-
-__device__ Best warp_best(Best best) {
-#pragma unroll
-  for (int other = kWarp / 2; other > 0; other /= 2) {
-    const Best theirs{__shfl_xor_sync(0xffffffffu, best.score, other),
-                      __shfl_xor_sync(0xffffffffu, best.expert, other)};
-    if (better(theirs, best)) best = theirs;
-  }
-  return best;
-}
-
-/// The groups that a token uses, as one bit each. Lane g scores group g.
-template <class Value>
-__device__ unsigned used_groups(const GroupLimit& limit, int experts, const Value& value) {
-  const int members = experts / static_cast<int>(limit.groups), g = lane();
-  float sum = 0;
-  if (g < limit.groups) {
-    Best last{INFINITY, -1};
-    for (int i = 0; i < limit.best; ++i) {
-      last = next_best(last, g * members, (g + 1) * members, 1, value);
-      sum += last.score;
-    }
-  }
-  unsigned used = 0;
-  for (int i = 0; i < limit.used; ++i) {
-    const bool open = g < limit.groups && (used >> g & 1) == 0;
-    used |= 1u << warp_best(open ? Best{rank(sum), g} : Best{-INFINITY, -1}).expert;
-  }
-  return used;
-}
-
-constexpr int kHeldScores = 8;  ///< that a lane keeps in registers
-
-/// An integer with the order of the scores: larger for a larger score, equal for an equal one, and never 0.
-__device__ unsigned order_of(float score) {
-  const unsigned bits = __float_as_uint(score + 0.0f);  // one zero
-  return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
-}
-
-/// The choice among up to 32 kHeldScores experts by maxima over the warp, in the same order as next_best.
-template <class Value>
-__device__ void choose_held(const Value& value, int experts, int skip, int count, int* id) {
-  unsigned held[kHeldScores];
-#pragma unroll
-  for (int i = 0; i < kHeldScores; ++i) {
-    const int e = lane() + i * kWarp;
-    held[i] = e < experts ? order_of(rank(value(e))) : 0u;
-  }
-  for (int k = -skip; k < count; ++k) {
-    unsigned mine = 0;
-    int expert = INT_MAX;
-#pragma unroll
-    for (int i = 0; i < kHeldScores; ++i) {
-      if (held[i] > mine) mine = held[i], expert = lane() + i * kWarp;
-    }
-    const unsigned best = __reduce_max_sync(0xffffffffu, mine);
-    const int chosen = __reduce_min_sync(0xffffffffu, mine == best ? expert : INT_MAX);
-#pragma unroll
-    for (int i = 0; i < kHeldScores; ++i) {
-      if (lane() + i * kWarp == chosen) held[i] = 0;
-    }
-    if (k >= 0 && lane() == 0) id[k] = chosen;
-  }
-}
-
-/// One warp per token: K times the best of the experts that come after the last choice in the order of choices. The
-/// scores are not changed, so other threads may read them.
-__global__ void topk_kernel(const float* scores, int64_t score_step, const float* bias, const int* group,
-                            GroupLimit limit, bool even, int skip, int* ids, int64_t id_step, int64_t rows, int experts,
-                            int count) {
+/// One warp per token. The scores are not changed, so other threads may read them.
+__global__ void topk_kernel(ChoiceRule rule, const float* scores, int64_t score_step, const int* group, int* ids,
+                            int64_t id_step, int64_t rows) {
+  let_next_start();
+  wait_for_previous();
   const int64_t row = warp_row();
-  if (row >= rows) return;
-  int* const id = ids + row * id_step;
-  if (group[row] < 0 || even) {
-    for (int k = lane(); k < count; k += kWarp) {
-      id[k] = group[row] < 0 ? -1 : static_cast<int>((row * count + k) % experts);
-    }
-    return;
-  }
-  const float* const score = scores + row * score_step;
-  const auto plain = [&](int e) { return bias == nullptr ? score[e] : score[e] + bias[e]; };
-  const unsigned used = limit.active() ? used_groups(limit, experts, plain) : 0xffffffffu;
-  const int members = experts / static_cast<int>(limit.groups);
-  const auto value = [&](int e) { return used >> (e / members) & 1 ? plain(e) : -INFINITY; };
-  if (experts <= kWarp * kHeldScores) return choose_held(value, experts, skip, count, id);
-  Best last{INFINITY, -1};
-  for (int k = -skip; k < count; ++k) {
-    last = warp_best(next_best(last, lane(), experts, kWarp, value));
-    if (k >= 0 && lane() == 0) id[k] = last.expert;
-  }
+  if (row < rows) choose_row(rule, scores + row * score_step, group[row] < 0, row, ids + row * id_step);
 }
 
-/// One warp per token. The sum over a token's choices is in their order.
+/// One warp per token.
 __global__ void gates_kernel(const float* scores, int64_t score_step, const int* ids, int64_t id_step, GateForm form,
                              float scale, float* gates, int64_t gate_step, int64_t rows, int count) {
+  let_next_start();
+  wait_for_previous();
   const int64_t row = warp_row();
   if (row >= rows) return;
-  const float* const score = scores + row * score_step;
-  const int* const id = ids + row * id_step;
-  float* const gate = gates + row * gate_step;
-  float largest = -INFINITY, sum = form == GateForm::normalized ? kNormalizeEps : 0.0f;
-  const bool softmax = form == GateForm::softmax;
-  const auto weight = [&](int k) { return softmax ? expf(score[id[k]] - largest) : score[id[k]]; };
-  for (int k = 0; k < count && softmax; ++k) {
-    if (id[k] >= 0) largest = fmaxf(largest, score[id[k]]);
-  }
-  for (int k = 0; k < count && (softmax || form == GateForm::normalized); ++k) {
-    if (id[k] >= 0) sum += weight(k);
-  }
-  for (int k = lane(); k < count; k += kWarp) {
-    float value = 0;
-    if (id[k] >= 0) {
-      value = form == GateForm::one ? 1.0f : weight(k);
-      if (softmax || form == GateForm::normalized) value /= sum;
-    }
-    gate[k] = value * scale;
-  }
+  gate_row(scores + row * score_step, ids + row * id_step, form, scale, gates + row * gate_step, count);
 }
 
 /// A slot's sort key: its expert, or `experts` for none.
@@ -253,6 +118,8 @@ __global__ void plan_kernel(Sorted sorted, int64_t slots, int64_t rows, int coun
 template <bool in_bf16>
 __global__ void combine_kernel(Matrix rows, const int* slot_row, int64_t slot_step, int count, Matrix residual,
                                Matrix y, bool accumulate, int64_t tokens, int64_t width) {
+  let_next_start();
+  wait_for_previous();
   const int64_t t = grid_row(), c = grid_column();
   if (t >= tokens || c >= width) return;
   float sum[kChunk] = {}, v[kChunk];
@@ -321,33 +188,35 @@ __global__ void gather_kernel(Matrix x, const int* slot_row, int64_t slot_step, 
 
 template <>
 void execute(Context& context, const RouterScores& op) {
-  if (scores_of_padded_weight(context, op)) return;
-  product(context, Gemm{.a = op.x, .b = op.weight, .c = op.scores, .transpose_b = true});
+  const Gemm logits{.a = op.x, .b = op.weight, .c = op.scores, .transpose_b = true};
+  if (!few_rows_product(context, logits)) {
+    if (scores_of_padded_weight(context, op)) return;
+    product(context, logits);
+  }
   if (op.scoring != Scoring::none) score(context, op.scores, op, 0);
 }
 
 template <>
 void execute(Context& context, const RouterTopk& op) {
   const int64_t rows = op.scores.size(0);
-  launch(context, topk_kernel, warps_for(rows, kThreads), kThreads, 0, op.scores.as<const float>(), op.scores.stride[0],
-         op.bias ? op.bias.as<const float>() : nullptr, op.group.as<const int32_t>(), op.limit, op.even,
-         static_cast<int>(op.skip), op.ids.as<int32_t>(), op.ids.stride[0], rows, static_cast<int>(op.scores.size(1)),
-         static_cast<int>(op.ids.size(1)));
+  launch_early(context, topk_kernel, warps_for(rows, kThreads), kThreads, 0, rule_of(op), op.scores.as<const float>(),
+               op.scores.stride[0], op.group.as<const int32_t>(), op.ids.as<int32_t>(), op.ids.stride[0], rows);
 }
 
 template <>
 void execute(Context& context, const RouterGates& op) {
   const int64_t rows = op.ids.size(0);
-  launch(context, gates_kernel, warps_for(rows, kThreads), kThreads, 0,
-         op.scores ? op.scores.as<const float>() : nullptr, op.scores ? op.scores.stride[0] : 0,
-         op.ids.as<const int32_t>(), op.ids.stride[0], op.form, op.scale, op.gates.as<float>(), op.gates.stride[0],
-         rows, static_cast<int>(op.ids.size(1)));
+  launch_early(context, gates_kernel, warps_for(rows, kThreads), kThreads, 0,
+               op.scores ? op.scores.as<const float>() : nullptr, op.scores ? op.scores.stride[0] : 0,
+               op.ids.as<const int32_t>(), op.ids.stride[0], op.form, op.scale, op.gates.as<float>(),
+               op.gates.stride[0], rows, static_cast<int>(op.ids.size(1)));
 }
 
 template <>
 void execute(Context& context, const RoutePlan& op) {
   const int64_t tokens = op.ids.size(0), slots = op.ids.elements();
   const int experts = static_cast<int>(op.offsets.size(0) - 1), count = static_cast<int>(op.ids.size(1));
+  if (few_slots_plan(context, op)) return;
   Carver carver(context, RoutePlan::name);
   Sorted sorted{};
   if (slots > 0) {
@@ -366,9 +235,9 @@ void execute(Context& context, const RowsCombine& op) {
   const int64_t tokens = op.y.size(0), width = op.y.size(1);
   const RowGrid shape(tokens, width);
   const Matrix rows = matrix(op.rows);
-  launch(context, in_bf16_chunks(rows, width) ? combine_kernel<true> : combine_kernel<false>, shape.grid, shape.threads,
-         0, rows, op.slot_row.as<const int32_t>(), op.slot_row.stride[0], static_cast<int>(op.slot_row.size(1)),
-         matrix(op.residual), matrix(op.y), op.accumulate, tokens, width);
+  launch_early(context, in_bf16_chunks(rows, width) ? combine_kernel<true> : combine_kernel<false>, shape.grid,
+               shape.threads, 0, rows, op.slot_row.as<const int32_t>(), op.slot_row.stride[0],
+               static_cast<int>(op.slot_row.size(1)), matrix(op.residual), matrix(op.y), op.accumulate, tokens, width);
 }
 
 template <>

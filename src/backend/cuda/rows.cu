@@ -1,3 +1,4 @@
+#include "backend/cuda/early.cuh"
 #include "backend/cuda/swiglu.cuh"
 #include "ops/rows.h"
 
@@ -60,6 +61,8 @@ __device__ void store_once(const Matrix& m, int64_t row, int64_t column, int64_t
 
 template <bool in_bf16>
 __global__ void swiglu_kernel(SwiGluArgs a) {
+  let_next_start();
+  wait_for_previous();
   const int64_t row = grid_row(), c = grid_column();
   if (row >= a.rows || c >= a.width || !row_is_active(row, a.row_count)) return;
   float gate[kChunk], up[kChunk], y[kChunk];
@@ -154,6 +157,8 @@ __global__ void rope_table_kernel(const int* positions, double theta, float* tab
 /// A thread for each chunk of the first half of a head. `in_bf16`: x can be taken in Bf16Chunks.
 template <bool in_bf16>
 __global__ void rope_kernel(Matrix x, Matrix table, bool inverse, int64_t rows, int heads, int head) {
+  let_next_start();
+  wait_for_previous();
   const int half = head / 2, chunks = (half + kChunk - 1) / kChunk;
   const int64_t row = grid_row();
   const int at = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x), column = at % chunks * kChunk;
@@ -181,6 +186,8 @@ __global__ void rope_kernel(Matrix x, Matrix table, bool inverse, int64_t rows, 
 }
 
 __global__ void add_kernel(Matrix x, Matrix y, int64_t rows, int64_t width) {
+  let_next_start();
+  wait_for_previous();
   const int64_t row = grid_row(), c = grid_column();
   if (row >= rows || c >= width) return;
   float a[kChunk], b[kChunk];
@@ -202,15 +209,15 @@ void execute(Context& context, const SwiGlu& op) {
   const Matrix gate = matrix(op.gate_up), y = matrix(op.y);
   const bool in_bf16 = in_bf16_chunks(gate, width) && in_bf16_chunks(y, width);
   const RowGrid shape(rows, width);
-  launch(context, in_bf16 ? swiglu_kernel<true> : swiglu_kernel<false>, shape.grid, shape.threads, 0,
-         SwiGluArgs{.gate = gate,
-                    .up = up_half(gate, width),
-                    .scale = floats(op.scale),
-                    .scale_index = integers(op.scale_index),
-                    .row_count = integers(op.row_count),
-                    .y = y,
-                    .rows = rows,
-                    .width = width});
+  launch_early(context, in_bf16 ? swiglu_kernel<true> : swiglu_kernel<false>, shape.grid, shape.threads, 0,
+               SwiGluArgs{.gate = gate,
+                          .up = up_half(gate, width),
+                          .scale = floats(op.scale),
+                          .scale_index = integers(op.scale_index),
+                          .row_count = integers(op.row_count),
+                          .y = y,
+                          .rows = rows,
+                          .width = width});
 }
 
 template <>
@@ -248,14 +255,15 @@ void execute(Context& context, const Rope& op) {
   const int64_t heads = head > 0 ? op.x.size(1) / head : 0;
   const RowGrid shape(rows, heads * ceil_div(head / 2, kChunk) * kChunk);
   const Matrix x = matrix(op.x);
-  launch(context, in_bf16_chunks(x, head / 2) ? rope_kernel<true> : rope_kernel<false>, shape.grid, shape.threads, 0, x,
-         matrix(op.table), op.inverse, rows, static_cast<int>(heads), static_cast<int>(head));
+  launch_early(context, in_bf16_chunks(x, head / 2) ? rope_kernel<true> : rope_kernel<false>, shape.grid, shape.threads,
+               0, x, matrix(op.table), op.inverse, rows, static_cast<int>(heads), static_cast<int>(head));
 }
 
 template <>
 void execute(Context& context, const Add& op) {
   const RowGrid shape(op.x.size(0), op.x.size(1));
-  launch(context, add_kernel, shape.grid, shape.threads, 0, matrix(op.x), matrix(op.y), op.x.size(0), op.x.size(1));
+  launch_early(context, add_kernel, shape.grid, shape.threads, 0, matrix(op.x), matrix(op.y), op.x.size(0),
+               op.x.size(1));
 }
 
 }  // namespace moe::cuda

@@ -21,11 +21,12 @@ __device__ inline float sigmoid_of(float z) {
   return __fdividef(z < 0 ? e : 1.0f, 1 + e);
 }
 
-/// y = factor * silu(gate) * up.
+/// factor * silu(gate) * up.
+__device__ inline float swiglu(float gate, float up, float factor) { return factor * (gate * sigmoid_of(gate) * up); }
 __device__ inline void swiglu(const float (&gate)[kChunk], const float (&up)[kChunk], float factor,
                               float (&y)[kChunk]) {
 #pragma unroll
-  for (int i = 0; i < kChunk; ++i) y[i] = factor * (gate[i] * sigmoid_of(gate[i]) * up[i]);
+  for (int i = 0; i < kChunk; ++i) y[i] = swiglu(gate[i], up[i], factor);
 }
 
 /// gate and up become their gradients, `d` the activation; d_factor gets its part.

@@ -1,3 +1,4 @@
+#include "backend/cuda/few_rows.h"
 #include "backend/cuda/hopper_launch.h"
 #include "backend/cuda/mma_product.cuh"
 #include "backend/cuda/simt_product.cuh"
@@ -239,6 +240,7 @@ void tile_product(Context& context, const GroupedGemm& op) {
 
 bool product_and_swiglu(Context& context, const GroupedGemm& product, const SwiGlu& activation) {
   const int64_t width = activation.y.size(1);
+  if (few_rows_product_and_swiglu(context, product, activation)) return true;
   if (!takes_swiglu(context, product, activation)) return false;
   TileProblem p = problem_by_rows(product);
   p.n = width;

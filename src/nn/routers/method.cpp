@@ -18,6 +18,14 @@ void logits_backward(Pass& pass, const Linear& map, const Linear& gradient, View
   linear_input_gradient(pass, map, d_logits, dx, true);
 }
 
+RoutePlan plan_of(const Route& route) {
+  return {.ids = route.choice.used(),
+          .offsets = route.offsets,
+          .row_slot = route.row_slot,
+          .row_token = route.row_token,
+          .slot_row = route.slot_row};
+}
+
 View balance_factors(Pass& pass, const RouterInput& in) {
   const View factors = pass.scratch.push("router.coefficients", pass.stat(),
                                          {in.context.groups.group_tokens.size(0), in.config.experts});

@@ -12,7 +12,7 @@ struct RouterFunctions {
   void (*parameters)(const RouterConfig& config, const RouterSizes& sizes, RouterWeights& weights,
                      const AddParameter& add);
   /// Fills the method's own views of `route`. Fills the ids and gates of its choice, unless the context replays an old
-  /// choice.
+  /// choice. It may run the plan too (plan_of), if nothing is dropped after it; then it sets `planned`.
   void (*choose)(Pass& pass, const RouterInput& in, const RouterWeights& weights, Route& route);
   /// Adds to `sums`, for the tokens' `group`, what the balance losses need. Absent views are not needed.
   void (*sum)(Pass& pass, const RouterInput& in, const Route& route, View group, const BalanceSums& sums);
@@ -40,6 +40,9 @@ void add_projection(const RouterConfig& config, const RouterSizes& sizes, Router
 
 /// The gradient of the weight, and dx += d_logits W.
 void logits_backward(Pass& pass, const Linear& map, const Linear& gradient, View d_logits, View x, View dx);
+
+/// The order of rows that follows from the choice.
+RoutePlan plan_of(const Route& route);
 
 /// [G, E] factors in scratch memory, all 0.
 View balance_factors(Pass& pass, const RouterInput& in);

@@ -71,11 +71,7 @@ Route route_forward(Pass& pass, const RouterInput& in, const RouterWeights& weig
               .slot_row = pass.saved.push("router.slot_row", DType::i32, {count, slots})};
   functions(in.config).choose(pass, in, weights, route);
   if (choice.kept && !in.context.replay) drop(pass, in, route);
-  pass.backend.run(RoutePlan{.ids = choice.used(),
-                             .offsets = route.offsets,
-                             .row_slot = route.row_slot,
-                             .row_token = route.row_token,
-                             .slot_row = route.slot_row});
+  if (!route.planned) pass.backend.run(plan_of(route));
   return route;
 }
 

@@ -121,6 +121,7 @@ struct Route {
   View row_slot = {};         ///< i32 [R]
   View row_token = {};        ///< i32 [R]
   View slot_row = {};         ///< i32 [T, S]
+  bool planned = false;       ///< the four views above are filled
 };
 
 }  // namespace moe

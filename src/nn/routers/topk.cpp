@@ -37,27 +37,33 @@ void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Rou
   route.scores = pass.saved.push("router.scores", pass.stat(), {count, config.experts});
   if (config.log_sum && in.context.mode.training)
     route.log_sum = pass.saved.push("router.log_sum", pass.stat(), {count});
-  {
-    const Arena::Frame frame(pass.scratch);
-    pass.backend.run(RouterScores{.x = router_input(pass, in),
-                                  .weight = weights.project.weight,
-                                  .scoring = config.scoring,
-                                  .scores = route.scores,
-                                  .log_sum = route.log_sum});
+  const Arena::Frame frame(pass.scratch);
+  const RouterScores scores{.x = router_input(pass, in),
+                            .weight = weights.project.weight,
+                            .scoring = config.scoring,
+                            .scores = route.scores,
+                            .log_sum = route.log_sum};
+  if (in.context.replay) return pass.backend.run(scores);
+  const RouterTopk choice{.scores = route.scores,
+                          .bias = weights.bias,
+                          .group = in.context.tokens.valid,
+                          .limit = config.limit,
+                          .skip = config.skip,
+                          .even = config.even,
+                          .ids = route.choice.ids};
+  const RouterGates gates{.scores = route.scores,
+                          .ids = route.choice.ids,
+                          .form = config.form,
+                          .scale = config.scale,
+                          .gates = route.choice.gates};
+  if (!route.choice.kept) {
+    pass.backend.run(RouteTokens{.scores = scores, .choice = choice, .gates = gates, .plan = plan_of(route)});
+    route.planned = true;
+    return;
   }
-  if (in.context.replay) return;
-  pass.backend.run(RouterTopk{.scores = route.scores,
-                              .bias = weights.bias,
-                              .group = in.context.tokens.valid,
-                              .limit = config.limit,
-                              .skip = config.skip,
-                              .even = config.even,
-                              .ids = route.choice.ids});
-  pass.backend.run(RouterGates{.scores = route.scores,
-                               .ids = route.choice.ids,
-                               .form = config.form,
-                               .scale = config.scale,
-                               .gates = route.choice.gates});
+  pass.backend.run(scores);
+  pass.backend.run(choice);
+  pass.backend.run(gates);
 }
 
 /// The ids that f counts: the first choice of each token, the choice by scores alone, or all choices.

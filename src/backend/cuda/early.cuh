@@ -1,0 +1,46 @@
+#pragma once
+/// Kernels of a recorded step that start while the one before them still runs. Every kernel that is launched by
+/// launch_early() calls wait_for_previous() in every block, before it reads what earlier operations wrote, before it
+/// writes anything and before it ends. Then a finished kernel means that all earlier ones are finished too.
+
+#include "backend/cuda/kernel.cuh"
+
+namespace moe::cuda {
+
+/// From here on the next kernel's blocks may start on multiprocessors that have room.
+__device__ inline void let_next_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/// Returns when all earlier kernels have ended and what they wrote can be read; at once in a kernel that was not
+/// launched early.
+__device__ inline void wait_for_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/// launch(); in a recording on Hopper and newer, the kernel may start early. What is queued before it must be a kernel.
+template <class... Parameters, class... Args>
+void launch_early(const Context& context, void (*kernel)(Parameters...), dim3 grid, dim3 threads, size_t shared_bytes,
+                  Args... args) {
+  if (context.recording == nullptr || context.compute_capability < 90) {
+    return launch(context, kernel, grid, threads, shared_bytes, args...);
+  }
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = threads;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = context.stream;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...), "starting a kernel");
+}
+
+}  // namespace moe::cuda

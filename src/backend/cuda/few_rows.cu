@@ -1,0 +1,362 @@
+#include "backend/cuda/early.cuh"
+#include "backend/cuda/few_rows.h"
+#include "backend/cuda/row_activation.h"
+#include "backend/cuda/swiglu.cuh"
+#include "backend/cuda/tensor_core.cuh"
+
+namespace moe::cuda {
+namespace {
+
+constexpr int kWarps = 8;
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kOutputs = 16;    ///< rows of the weight that a block takes, of one half with SwiGLU
+constexpr int kTokens = 8;      ///< rows of x in one tile of the tensor cores
+constexpr int kLine = 64;       ///< weights of a row that a warp takes at a time: 128 bytes
+constexpr int kTokenStep = 20;  ///< floats between two tokens' sums in shared memory; no two lanes of a store collide
+constexpr int kMostExperts = 512;
+constexpr int kBlocksTogether = 2;  ///< on a multiprocessor
+// Above these, others are faster: the library, or tiles of many rows whose loads the copy engine makes.
+constexpr int64_t kMostRows = 2 * kTokens, kMostOutputs = 32768;
+constexpr int64_t kMostSizeOfManyRows = 4096;  ///< outputs and reduced dimension, of more than kTokens rows
+constexpr int64_t kMostRowsOfAnExpert = 4;     ///< on average
+
+struct FewRows {
+  const __nv_bfloat16* x;
+  int64_t x_step;
+  const int* x_rows;  ///< the row of x of each row; null: itself
+  const __nv_bfloat16* w;
+  int64_t w_step, w_expert;
+  const int* offsets;  ///< null: one matrix for all rows
+  int experts, rows;
+  void* c;
+  int64_t c_step;
+  bool c_bf16, accumulate;
+  int n, k;  ///< outputs (of one half with SwiGLU) and the reduced dimension
+  RowActivation act;
+  bool early;  ///< nothing in flight writes the weights, so they may be read before the earlier kernels have ended
+};
+
+/// Weights are read once, so they should not push x out of the cache.
+__device__ uint4 load_weights(const __nv_bfloat16* from) {
+  uint4 bits;
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w)
+               : "l"(from));
+  return bits;
+}
+
+__device__ unsigned word(const uint4& bits, int i) {
+  return i == 0 ? bits.x : i == 1 ? bits.y : i == 2 ? bits.z : bits.w;
+}
+
+/// The experts that have rows, in order. A block finds them once.
+struct Active {
+  int count;
+  int expert[kMostExperts], begin[kMostExperts], end[kMostExperts];
+};
+
+/// One warp.
+__device__ void find_active(const FewRows& p, Active& active) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  int count = 0;
+  for (int base = 0; base < p.experts; base += kWarp) {
+    const int e = base + lane;
+    const int first = e < p.experts ? p.offsets[e] : 0, last = e < p.experts ? p.offsets[e + 1] : 0;
+    const unsigned with_rows = __ballot_sync(0xffffffffu, last > first);
+    const int at = count + __popc(with_rows & ((1u << lane) - 1));
+    if (last > first) active.expert[at] = e, active.begin[at] = first, active.end[at] = last;
+    count += __popc(with_rows);
+  }
+  if (lane == 0) active.count = count;
+}
+
+/// What a block computes at a time: kOutputs rows of an expert's weight (with SwiGLU: of the gate and of the up
+/// projection) with the rows of x that fit its tiles. Without rows: there is no such item.
+struct Item {
+  int slab;        ///< of kOutputs rows of the weight, counted over all experts that have rows
+  int first, end;  ///< rows of x from `first` on; those of the expert end before `end`
+};
+
+/// The warps of a block share the reduced dimension: warp w takes lines w, w + kWarps, ... The weights are the tensor
+/// cores' rows and the tokens their columns. A lane reads 16 bytes of a row, which are two chunks of the reduced
+/// dimension; x is read in the same order, so no element has to move. A block takes item after item, and a lane asks
+/// for weights kAhead lines before it needs them, those of the next item too. The warps' sums are added in order.
+template <int kTokenTiles, bool kSwiglu>
+__global__ void __launch_bounds__(kThreads, kBlocksTogether) few_rows_kernel(const __grid_constant__ FewRows p) {
+  constexpr int kHalves = kSwiglu ? 2 : 1, kAhead = kSwiglu ? 2 : 4;
+  __shared__ float sums[kWarps][kHalves][kTokenTiles * kTokens * kTokenStep];
+  __shared__ Active active;
+  const int slabs = (p.n + kOutputs - 1) / kOutputs;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int group = lane / 4, chunk = lane % 4;
+  const int lines = (p.k + kLine - 1) / kLine;
+  const int rounds = (lines + kWarps * kAhead - 1) / (kWarps * kAhead) * kAhead;
+
+  const auto item_at = [&](int slab) {
+    const int place = slab / slabs;
+    if (p.offsets == nullptr) return Item{slab, 0, place == 0 ? p.rows : 0};
+    if (place >= active.count) return Item{slab, 0, 0};
+    return Item{slab, active.begin[place], active.end[place]};
+  };
+  const auto next_of = [&](const Item& item) {
+    if (item.first + kTokenTiles * kTokens >= item.end) return item_at(item.slab + static_cast<int>(gridDim.x));
+    return Item{item.slab, item.first + kTokenTiles * kTokens, item.end};
+  };
+
+  uint4 held[kAhead][kHalves][2][2];  // [line][half][rows 0-7, 8-15][part of the line]
+  const __nv_bfloat16* w = nullptr;   // this lane's first weight in the first row that it loads of
+  int outputs = 0;                    // of the slab that is loaded, from this lane's first row on
+  const auto load_from = [&](const Item& item) {
+    const int output = item.slab % slabs * kOutputs + group;
+    outputs = item.first < item.end ? p.n - output : 0;
+    w = p.w + static_cast<int64_t>(output) * p.w_step + chunk * kChunk;
+    if (p.offsets != nullptr && item.first < item.end) w += active.expert[item.slab / slabs] * p.w_expert;
+  };
+  const auto load = [&](int round, int place) {
+    const int line = (round * kWarps + warp) * kLine;
+#pragma unroll
+    for (int half = 0; half < kHalves; ++half) {
+#pragma unroll
+      for (int rows = 0; rows < 2; ++rows) {
+        const __nv_bfloat16* const from = w + static_cast<int64_t>(half * p.n + 8 * rows) * p.w_step + line;
+#pragma unroll
+        for (int part = 0; part < 2; ++part) {
+          const int column = part * kLine / 2;
+          const bool inside = 8 * rows < outputs && line + column + chunk * kChunk < p.k;
+          held[place][half][rows][part] = inside ? load_weights(from + column) : uint4{};
+        }
+      }
+    }
+  };
+  const auto load_first = [&](const Item& item) {
+    load_from(item);
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) load(a, a);
+  };
+
+  let_next_start();
+  Item item{};
+  if (p.early) {
+    item = item_at(static_cast<int>(blockIdx.x));
+    load_first(item);
+  }
+  wait_for_previous();
+  if (!p.early) {
+    if (p.offsets != nullptr) {
+      if (warp == 0) find_active(p, active);
+      __syncthreads();
+    }
+    item = item_at(static_cast<int>(blockIdx.x));
+    load_first(item);
+  }
+
+  while (item.first < item.end) {
+    const __nv_bfloat16* x[kTokenTiles];
+#pragma unroll
+    for (int j = 0; j < kTokenTiles; ++j) {
+      const int row = item.first + j * kTokens + group;
+      x[j] = row < item.end
+                 ? p.x + static_cast<int64_t>(p.x_rows != nullptr ? p.x_rows[row] : row) * p.x_step + chunk * kChunk
+                 : nullptr;
+    }
+    // Of the result that this thread stores, long before it is needed.
+    static_assert(!kSwiglu || kTokenTiles * kTokens * kOutputs <= kThreads);
+    float factor = 1;
+    if constexpr (kSwiglu) {
+      const int row = item.first + static_cast<int>(threadIdx.x) / kOutputs;
+      if (p.act.scale != nullptr && row < item.end) factor = p.act.scale[p.act.scale_index[row]];
+    }
+    float sum[kHalves][kTokenTiles][4] = {};
+    Item next{};
+    for (int round = 0; round < rounds; round += kAhead) {
+      const bool last = round + kAhead >= rounds;
+      if (last) {
+        next = next_of(item);
+        load_from(next);
+      }
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a) {
+        const int line = ((round + a) * kWarps + warp) * kLine;
+        uint4 tokens[kTokenTiles][2];
+#pragma unroll
+        for (int j = 0; j < kTokenTiles; ++j) {
+#pragma unroll
+          for (int part = 0; part < 2; ++part) {
+            const int column = line + part * kLine / 2;
+            tokens[j][part] = x[j] != nullptr && column + chunk * kChunk < p.k
+                                  ? *reinterpret_cast<const uint4*>(x[j] + column)
+                                  : uint4{};
+          }
+        }
+#pragma unroll
+        for (int j = 0; j < kTokenTiles; ++j) {
+          if (item.first + j * kTokens >= item.end) continue;
+#pragma unroll
+          for (int half = 0; half < kHalves; ++half) {
+#pragma unroll
+            for (int quarter = 0; quarter < 4; ++quarter) {
+              const int part = quarter / 2, low = quarter % 2 * 2;
+              const uint4 &top = held[a][half][0][part], &bottom = held[a][half][1][part];
+              const unsigned weights[4] = {word(top, low), word(bottom, low), word(top, low + 1),
+                                           word(bottom, low + 1)};
+              multiply_add(sum[half][j], weights, word(tokens[j][part], low), word(tokens[j][part], low + 1));
+            }
+          }
+        }
+        load(last ? a : round + kAhead + a, a);
+      }
+    }
+#pragma unroll
+    for (int half = 0; half < kHalves; ++half) {
+#pragma unroll
+      for (int j = 0; j < kTokenTiles; ++j) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          sums[warp][half][(j * kTokens + chunk * 2 + i % 2) * kTokenStep + group + i / 2 * 8] = sum[half][j][i];
+        }
+      }
+    }
+    __syncthreads();
+    for (int i = static_cast<int>(threadIdx.x); i < kTokenTiles * kTokens * kOutputs; i += kThreads) {
+      const int row = item.first + i / kOutputs, output = item.slab % slabs * kOutputs + i % kOutputs;
+      if (row >= item.end || output >= p.n) continue;
+      const int place = i / kOutputs * kTokenStep + i % kOutputs;
+      float total[kHalves] = {};
+#pragma unroll
+      for (int half = 0; half < kHalves; ++half) {
+#pragma unroll
+        for (int other = 0; other < kWarps; ++other) total[half] += sums[other][half][place];
+      }
+      const int64_t to = row * p.c_step + output;
+      if constexpr (kSwiglu) {
+        auto* const c = static_cast<__nv_bfloat16*>(p.c) + to;
+        const __nv_bfloat16 gate = __float2bfloat16_rn(total[0]), up = __float2bfloat16_rn(total[1]);
+        c[0] = gate;
+        c[p.n] = up;
+        p.act.y[row * p.act.y_step + output] =
+            __float2bfloat16_rn(swiglu(__bfloat162float(gate), __bfloat162float(up), factor));
+      } else if (p.c_bf16) {
+        auto* const c = static_cast<__nv_bfloat16*>(p.c) + to;
+        *c = __float2bfloat16_rn(p.accumulate ? __bfloat162float(*c) + total[0] : total[0]);
+      } else {
+        auto* const c = static_cast<float*>(p.c) + to;
+        *c = p.accumulate ? *c + total[0] : total[0];
+      }
+    }
+    __syncthreads();
+    item = next;
+  }
+}
+
+bool in_chunks(const View& m) {
+  const auto outer = static_cast<size_t>(m.rank() - 2);
+  if (m.dtype != DType::bf16 || reinterpret_cast<uintptr_t>(m.data) % 16 != 0) return false;
+  if (m.size(m.rank() - 1) % kChunk != 0 || m.stride[outer] % kChunk != 0) return false;
+  return m.rank() < 3 || m.stride[0] % kChunk == 0;
+}
+
+/// What both kinds of product need: bf16 in whole chunks, x W^T, and a path that may be any.
+template <class Op>
+bool supported(const Op& op) {
+  const int64_t k = op.a.size(1);
+  return may_use_library() && op.transpose_b && k > 0 && k < INT32_MAX && in_chunks(op.a) && in_chunks(op.b) &&
+         op.c.elements() > 0;
+}
+
+bool suits(const Gemm& op) {
+  const int64_t rows = op.c.size(0), outputs = op.c.size(1);
+  return !op.transpose_a && supported(op) && outputs <= kMostOutputs &&
+         (rows <= kTokens || (rows <= kMostRows && std::max(outputs, op.a.size(1)) <= kMostSizeOfManyRows));
+}
+bool suits(const GroupedGemm& op) {
+  return supported(op) && op.c.size(0) <= kMostRowsOfAnExpert * op.b.size(0) && op.b.size(0) <= kMostExperts &&
+         op.b.size(1) < INT32_MAX / 2;
+}
+
+FewRows problem(const Context& context, const View& a, const View& b, const View& c) {
+  const auto outer = static_cast<size_t>(b.rank() - 2);
+  return {.x = static_cast<const __nv_bfloat16*>(a.data),
+          .x_step = a.stride[0],
+          .x_rows = nullptr,
+          .w = static_cast<const __nv_bfloat16*>(b.data),
+          .w_step = b.stride[outer],
+          .w_expert = 0,
+          .offsets = nullptr,
+          .experts = 1,
+          .rows = static_cast<int>(c.size(0)),
+          .c = c.data,
+          .c_step = c.stride[0],
+          .c_bf16 = is_bf16(c),
+          .accumulate = false,
+          .n = static_cast<int>(c.size(1)),
+          .k = static_cast<int>(a.size(1)),
+          .act = {},
+          .early = context.rests(b)};
+}
+FewRows problem(const Context& context, const Gemm& op) {
+  FewRows p = problem(context, op.a, op.b, op.c);
+  p.accumulate = op.accumulate;
+  return p;
+}
+FewRows problem(const Context& context, const GroupedGemm& op) {
+  FewRows p = problem(context, op.a, op.b, op.c);
+  p.x_rows = op.a_rows ? op.a_rows.as<const int32_t>() : nullptr;
+  p.w_expert = op.b.stride[0];
+  p.offsets = op.offsets.as<const int32_t>();
+  p.experts = static_cast<int>(op.b.size(0));
+  p.early = false;  // which weights are read is known only when the choice of experts is
+  return p;
+}
+
+template <bool kSwiglu>
+void start(const Context& context, const FewRows& p) {
+  const int64_t slabs = ceil_div(p.n, kOutputs);
+  const int64_t groups = p.offsets == nullptr ? 1 : std::min<int64_t>(p.experts, p.rows);
+  const bool one_tile = p.offsets != nullptr || p.rows <= kTokens;  // most experts have few rows
+  const int64_t together = int64_t{kBlocksTogether} * processors(context);
+  launch_early(context, one_tile ? few_rows_kernel<1, kSwiglu> : few_rows_kernel<2, kSwiglu>,
+               blocks(std::min(groups * slabs, together)), dim3(kThreads), 0, p);
+}
+
+bool suits_activation(const View& c, const SwiGlu& activation) {
+  return c.dtype == DType::bf16 && activation.y.dtype == DType::bf16;
+}
+
+template <class Op>
+bool with_swiglu(Context& context, const Op& product, const SwiGlu& activation) {
+  if (!suits(product) || !suits_activation(product.c, activation)) return false;
+  FewRows p = problem(context, product);
+  if (p.accumulate) return false;
+  p.n /= 2;
+  if (p.n == 0) return false;
+  p.act = {.scale = activation.scale ? activation.scale.as<const float>() : nullptr,
+           .scale_index = activation.scale ? activation.scale_index.as<const int32_t>() : nullptr,
+           .y = static_cast<__nv_bfloat16*>(activation.y.data),
+           .y_step = activation.y.stride[0]};
+  start<true>(context, p);
+  return true;
+}
+
+}  // namespace
+
+bool few_rows_product(Context& context, const Gemm& op) {
+  if (!suits(op)) return false;
+  start<false>(context, problem(context, op));
+  return true;
+}
+
+bool few_rows_product(Context& context, const GroupedGemm& op) {
+  if (!suits(op)) return false;
+  start<false>(context, problem(context, op));
+  return true;
+}
+
+bool product_and_swiglu(Context& context, const Gemm& product, const SwiGlu& activation) {
+  return with_swiglu(context, product, activation);
+}
+
+bool few_rows_product_and_swiglu(Context& context, const GroupedGemm& product, const SwiGlu& activation) {
+  return with_swiglu(context, product, activation);
+}
+
+}  // namespace moe::cuda

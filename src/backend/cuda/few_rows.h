@@ -1,0 +1,17 @@
+#pragma once
+/// Products of few rows of x, as when tokens are generated one by one. Their time is that of reading the weights, so
+/// every weight is read once, with all rows of x at a time. Each function returns false, with nothing queued, if it
+/// does not support the operation: more rows, other types than bf16, rows that are no whole 16-byte chunks.
+
+#include "backend/cuda/context.h"
+#include "ops/expert_rows.h"
+
+namespace moe::cuda {
+
+bool few_rows_product(Context& context, const Gemm& op);
+bool few_rows_product(Context& context, const GroupedGemm& op);
+/// A product and the activation of what it gives, with the bits of both in turn.
+bool product_and_swiglu(Context& context, const Gemm& product, const SwiGlu& activation);
+bool few_rows_product_and_swiglu(Context& context, const GroupedGemm& product, const SwiGlu& activation);
+
+}  // namespace moe::cuda

@@ -1,0 +1,152 @@
+#include "backend/cuda/early.cuh"
+#include "backend/cuda/few_rows.h"
+#include "backend/cuda/few_tokens.h"
+#include "backend/cuda/token_choice.cuh"
+
+namespace moe::cuda {
+namespace {
+
+constexpr int kFewSlots = 1024;
+constexpr int kThreads = 512;
+constexpr int kWarps = kThreads / kWarp;
+constexpr int64_t kFewTokens = 4 * kWarps;
+constexpr int kMostExperts = 512, kMostChosen = 64;
+
+struct Plan {
+  const int* ids;
+  int64_t id_step, rows;
+  int slots, count, experts;
+  int *offsets, *row_slot, *row_token, *slot_row;
+  int64_t slot_step;
+};
+
+Plan plan_of(const RoutePlan& op) {
+  return {.ids = op.ids.as<const int32_t>(),
+          .id_step = op.ids.stride[0],
+          .rows = op.row_slot.size(0),
+          .slots = static_cast<int>(op.ids.elements()),
+          .count = static_cast<int>(op.ids.size(1)),
+          .experts = static_cast<int>(op.offsets.size(0) - 1),
+          .offsets = op.offsets.as<int32_t>(),
+          .row_slot = op.row_slot.as<int32_t>(),
+          .row_token = op.row_token.as<int32_t>(),
+          .slot_row = op.slot_row.as<int32_t>(),
+          .slot_step = op.slot_row.stride[0]};
+}
+
+/// A slot's row is the number of slots before it in the order of experts and places. `keys` has the expert of each
+/// slot, or p.experts for none. The whole block together.
+__device__ void plan_slots(const Plan& p, const int (&keys)[kFewSlots]) {
+  const int thread = static_cast<int>(threadIdx.x);
+  __syncthreads();
+  for (int i = thread; i <= p.experts; i += kThreads) {
+    int before = 0;
+    for (int slot = 0; slot < p.slots; ++slot) before += keys[slot] < i ? 1 : 0;
+    p.offsets[i] = before;
+  }
+  for (int slot = thread; slot < p.slots; slot += kThreads) {
+    const int key = keys[slot];
+    int row = 0;
+    for (int other = 0; other < p.slots; ++other) {
+      row += keys[other] < key || (keys[other] == key && other < slot) ? 1 : 0;
+    }
+    const bool none = key == p.experts;
+    if (row < p.rows) {
+      p.row_slot[row] = none ? -1 : slot;
+      p.row_token[row] = none ? 0 : slot / p.count;
+    }
+    p.slot_row[slot / p.count * p.slot_step + slot % p.count] = none ? -1 : row;
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) plan_kernel(Plan p) {
+  __shared__ int keys[kFewSlots];
+  let_next_start();
+  wait_for_previous();
+  for (int slot = static_cast<int>(threadIdx.x); slot < p.slots; slot += kThreads) {
+    const int id = p.ids[slot / p.count * p.id_step + slot % p.count];
+    keys[slot] = id < 0 ? p.experts : id;
+  }
+  plan_slots(p, keys);
+}
+
+struct Routing {
+  float* scores;  ///< the logits at first
+  int64_t score_step;
+  float* log_sum;  ///< null: not wanted
+  Scoring scoring;
+  ChoiceRule rule;
+  const int* group;
+  int* ids;
+  int64_t id_step;
+  GateForm form;
+  float scale;
+  float* gates;
+  int64_t gate_step;
+  int tokens;
+  Plan plan;
+};
+
+/// One block. A warp takes a token at a time as far as its gates, in shared memory; then all plan the rows.
+__global__ void __launch_bounds__(kThreads) route_kernel(const __grid_constant__ Routing r) {
+  __shared__ int keys[kFewSlots];
+  __shared__ float scores_of[kWarps][kMostExperts];
+  __shared__ int ids_of[kWarps][kMostChosen];
+  let_next_start();
+  wait_for_previous();
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, experts = r.rule.experts, count = r.rule.count;
+  float* const score = scores_of[warp];
+  int* const id = ids_of[warp];
+  for (int token = warp; token < r.tokens; token += kWarps) {
+    float* const logits = r.scores + token * r.score_step;
+    const bool padding = r.group[token] < 0;
+    for (int e = lane(); e < experts; e += kWarp) score[e] = logits[e];
+    __syncwarp();
+    score_row(score, score, r.scoring, r.log_sum == nullptr ? nullptr : r.log_sum + token, experts);
+    __syncwarp();
+    choose_row(r.rule, score, padding, token, id);
+    __syncwarp();
+    gate_row(score, id, r.form, r.scale, r.gates + token * r.gate_step, count);
+    for (int e = lane(); e < experts; e += kWarp) logits[e] = score[e];
+    for (int k = lane(); k < count; k += kWarp) {
+      r.ids[token * r.id_step + k] = id[k];
+      keys[token * count + k] = id[k] < 0 ? experts : id[k];
+    }
+    __syncwarp();
+  }
+  plan_slots(r.plan, keys);
+}
+
+}  // namespace
+
+bool few_slots_plan(Context& context, const RoutePlan& op) {
+  if (op.ids.elements() == 0 || op.ids.elements() > kFewSlots) return false;
+  launch_early(context, plan_kernel, dim3(1), dim3(kThreads), 0, plan_of(op));
+  return true;
+}
+
+bool few_tokens_route(Context& context, const RouteTokens& op) {
+  const int64_t tokens = op.choice.ids.size(0), slots = op.choice.ids.elements();
+  if (slots == 0 || slots > kFewSlots || tokens > kFewTokens) return false;
+  if (op.scores.scores.size(1) > kMostExperts || op.choice.ids.size(1) > kMostChosen) return false;
+  const View &x = op.scores.x, &scores = op.scores.scores;
+  if (!few_rows_product(context, Gemm{.a = x, .b = op.scores.weight, .c = scores, .transpose_b = true})) return false;
+  launch_early(context, route_kernel, dim3(1), dim3(kThreads), 0,
+               Routing{.scores = scores.as<float>(),
+                       .score_step = scores.stride[0],
+                       .log_sum = op.scores.log_sum ? op.scores.log_sum.as<float>() : nullptr,
+                       .scoring = op.scores.scoring,
+                       .rule = rule_of(op.choice),
+                       .group = op.choice.group.as<const int32_t>(),
+                       .ids = op.choice.ids.as<int32_t>(),
+                       .id_step = op.choice.ids.stride[0],
+                       .form = op.gates.form,
+                       .scale = op.gates.scale,
+                       .gates = op.gates.gates.as<float>(),
+                       .gate_step = op.gates.gates.stride[0],
+                       .tokens = static_cast<int>(tokens),
+                       .plan = plan_of(op.plan)});
+  return true;
+}
+
+}  // namespace moe::cuda
