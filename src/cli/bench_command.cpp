@@ -32,6 +32,7 @@ Examples:
   moe bench layer --tokens 4096 --dtype bf16 --skew 1
   moe bench step --config configs/deepseekmoe-2b.toml --rows 1 --even
   moe bench generate --config configs/demo.toml
+  moe bench generate --config configs/deepseekmoe-16b.toml --batch 1,8,64 --context 512,4096
   moe bench tokenizer --tokenizer runs/tokenizer --vocab-size 8192 books.txt code.jsonl.zst
   moe bench machine)";
 
@@ -230,6 +231,13 @@ void add_generate(CLI::App& parent) {
   add_model_options(*command, *flags);
   add_size(*command, "--prompt", flags->prompt, 1, "tokens of the prompt");
   add_size(*command, "--tokens", flags->tokens, 1, "tokens after it");
+  add_numbers(
+      *command, "--batch", flags->batches, {1, kMostSize},
+      "sequences that take a token each at a time, several sizes with commas between: no prompt is read, the cache is "
+      "full already, and tokens are chosen on the device; default with --context: 1");
+  add_numbers(*command, "--context", flags->contexts, {1, kMostSize},
+              "tokens in the cache already, several lengths with commas between; they may exceed the model's "
+              "max_position_embeddings; default with --batch: 512");
   add_repeats(*command, flags->repeats, "repeat so many times and take the median");
   add_blocks_option(*command, flags->quant);
   command->callback([flags, command] {

@@ -1,10 +1,13 @@
 #include "cli/bench_generate.h"
 
+#include <algorithm>
+
 #include "base/output.h"
 #include "base/units.h"
 #include "cli/weights_option.h"
 #include "formats/json.h"
 #include "infer/generate.h"
+#include "measure/decoding.h"
 #include "measure/generation.h"
 #include "model/cost.h"
 #include "model/validate.h"
@@ -63,10 +66,78 @@ void print(const Json& j) {
       number("read_gb_per_s"));
 }
 
+Json measure_steps(const GenerateBenchFlags& flags, const Json& trained_context, Compute& compute) {
+  const DecodingTimes times = measure_decoding({.model = flags.model,
+                                                .dtype = parse_dtype_option(flags.dtype),
+                                                .batches = flags.batches,
+                                                .contexts = flags.contexts,
+                                                .steps = flags.tokens,
+                                                .repeats = flags.repeats},
+                                               *compute.device, *compute.backend);
+  Json rows = Json::array();
+  for (const DecodingTime& t : times.rows) {
+    const double floor = t.bytes / times.read_rate;
+    const auto batch = static_cast<double>(t.batch), kernels = static_cast<double>(t.kernels);
+    rows.push_back({{"batch", t.batch},
+                    {"context", t.context},
+                    {"ms", 1e3 * t.seconds},
+                    {"tokens_per_s", batch / t.seconds},
+                    {"gb", 1e-9 * t.bytes},
+                    {"floor_ms", 1e3 * floor},
+                    {"share_of_floor", floor / t.seconds},
+                    {"distinct_experts", t.distinct_experts},
+                    {"kernels", t.kernels > 0 ? Json(t.kernels) : Json()},
+                    {"kernels_per_token", t.kernels > 0 ? Json(kernels / batch) : Json()}});
+  }
+  return {{"device", device_name(compute)},
+          {"dtype", flags.dtype},
+          {"parameters", ParameterCounts(flags.model).stored()},
+          {"max_position_embeddings", trained_context},
+          {"read_gb_per_s", 1e-9 * times.read_rate},
+          {"rows", rows}};
+}
+
+void print_steps(const Json& j) {
+  print_output("{:.1f} M parameters in {}, {}; its memory is read at {:.1f} GB/s\n",
+               1e-6 * j.at("parameters").get<double>(), j.at("dtype").get<std::string>(),
+               j.at("device").get<std::string>(), j.at("read_gb_per_s").get<double>());
+  print_output("{:>6} {:>8} {:>10} {:>11} {:>10} {:>8} {:>8} {:>8}\n", "batch", "context", "ms", "tokens/s", "floor ms",
+               "of floor", "experts", "kernels");
+  int64_t longest = 0;
+  for (const Json& row : j.at("rows")) {
+    const auto number = [&](const char* key) { return row.at(key).get<double>(); };
+    const Json& kernels = row.at("kernels");
+    longest = std::max(longest, row.at("context").get<int64_t>());
+    print_output("{:>6} {:>8} {:>10.3f} {:>11.1f} {:>10.3f} {:>7.1f}% {:>8.1f} {:>8}\n", row.at("batch").get<int64_t>(),
+                 row.at("context").get<int64_t>(), number("ms"), number("tokens_per_s"), number("floor_ms"),
+                 100 * number("share_of_floor"), number("distinct_experts"),
+                 kernels.is_null() ? "-" : fmt::format("{}", kernels.get<int64_t>()));
+  }
+  const Json& trained = j.at("max_position_embeddings");
+  if (!trained.is_null() && longest >= trained.get<int64_t>()) {
+    print_output("The model takes {} (max_position_embeddings); longer contexts are measured all the same.\n",
+                 counted(trained.get<int64_t>(), "token"));
+  }
+}
+
+void bench_steps(GenerateBenchFlags flags) {
+  if (flags.batches.empty()) flags.batches = {1};
+  if (flags.contexts.empty()) flags.contexts = {512};
+  const Json trained = flags.config.empty() ? Json() : Json(flags.model.max_position_embeddings);
+  flags.model.max_position_embeddings = 1 + *std::max_element(flags.contexts.begin(), flags.contexts.end());
+  validate(flags.model);
+  check_generates(flags.model);
+  Compute compute = make_compute(flags.device);
+  const Json json = measure_steps(flags, trained, compute);
+  if (flags.json) return print_output("{}\n", json_text(json, 2));
+  print_steps(json);
+}
+
 }  // namespace
 
 void bench_generate(GenerateBenchFlags flags) {
   complete_sizes(flags);
+  if (!flags.batches.empty() || !flags.contexts.empty()) return bench_steps(std::move(flags));
   flags.model.max_position_embeddings = flags.prompt + flags.tokens;
   validate(flags.model);
   check_generates(flags.model);

@@ -1,5 +1,5 @@
 #pragma once
-/// `moe bench generate`: the pass of a prompt, and then token by token.
+/// `moe bench generate`: the pass of a prompt, and then token by token; or steps of batches at given contexts.
 
 #include "cli/bench_flags.h"
 
@@ -11,6 +11,8 @@ struct GenerateBenchFlags : BenchFlags {
   int64_t tokens = 64;
   int repeats = 3;
   std::string quant;  ///< the type of weights in blocks; empty: none
+  std::vector<int64_t> batches = {};  ///< with contexts, these alone are measured
+  std::vector<int64_t> contexts = {};
 };
 
 /// Prints tokens per second of both parts. Beside them it prints the limits at this machine's rates: of the prompt's

@@ -1,5 +1,6 @@
 #include "cli/number_option.h"
 
+#include <algorithm>
 #include <charconv>
 #include <type_traits>
 
@@ -58,6 +59,26 @@ CLI::Option* add_number(CLI::App& command, const std::string& name, double& valu
              "a number", [range](double given) {
                return (range.above ? range.least < given : range.least <= given) && given <= range.most;
              });
+}
+
+CLI::Option* add_numbers(CLI::App& command, const std::string& name, std::vector<int64_t>& values, WholeNumbers range,
+                         const std::string& help) {
+  const std::string limits = fmt::format("from {} to {}", range.least, range.most);
+  const auto take = [&values, name, range, limits](const std::string& text) {
+    values.clear();
+    for (size_t begin = 0; begin <= text.size();) {
+      const size_t end = std::min(text.find(',', begin), text.size());
+      const std::string part = text.substr(begin, end - begin);
+      int64_t value = 0;
+      if (!parse(part, value) || value < range.least || value > range.most) {
+        fail_usage("{} {}: expected whole numbers {} with commas between them, found {}", name,
+                   text.empty() ? "\"\"" : valid_utf8(text), limits, part.empty() ? "nothing" : valid_utf8(part));
+      }
+      values.push_back(value);
+      begin = end + 1;
+    }
+  };
+  return command.add_option_function<std::string>(name, take, help)->type_name("INTEGER " + limits);
 }
 
 CLI::Option* add_seed(CLI::App& command, const std::string& name, uint64_t& value, const std::string& help) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -30,6 +31,9 @@ CLI::Option* add_number(CLI::App& command, const std::string& name, int32_t& val
                         const std::string& help, bool shown_default = true);
 CLI::Option* add_number(CLI::App& command, const std::string& name, double& value, Numbers range,
                         const std::string& help, bool shown_default = true);
+/// One number or several, with commas between them.
+CLI::Option* add_numbers(CLI::App& command, const std::string& name, std::vector<int64_t>& values, WholeNumbers range,
+                         const std::string& help);
 /// Accepts all 64-bit numbers.
 CLI::Option* add_seed(CLI::App& command, const std::string& name, uint64_t& value, const std::string& help);
 

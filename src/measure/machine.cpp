@@ -31,11 +31,11 @@ double best_seconds(Device& device, int repeats, Work work) {
 
 }  // namespace
 
-void fill_randomly(Backend& backend, Device& device, const View& matrix, uint64_t stream) {
+void fill_randomly(Backend& backend, Device& device, const View& matrix, uint64_t stream, double deviation) {
   const int64_t block = std::min<int64_t>(matrix.elements(), int64_t{1} << 20);
   std::vector<float> values(static_cast<size_t>(block));
   const Random random(1, stream);
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random.normal(i));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(deviation * random.normal(i));
   DeviceMemory memory(device);
   const View source = memory.arena("random values", values.size() * sizeof(float) + Arena::kAlignment)
                           .push("values", DType::f32, {block});

@@ -26,7 +26,7 @@ double measure_read(Backend& backend, Device& device, int64_t bytes, int repeats
 /// faster.
 double measure_in_registers(ThreadPool& pool, const std::function<int64_t()>& work, int repeats);
 
-/// Standard normal values that repeat in blocks. Some processors are faster on constants.
-void fill_randomly(Backend& backend, Device& device, const View& matrix, uint64_t stream);
+/// Normal values that repeat in blocks. Some processors are faster on constants.
+void fill_randomly(Backend& backend, Device& device, const View& matrix, uint64_t stream, double deviation = 1);
 
 }  // namespace moe

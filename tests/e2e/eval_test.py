@@ -298,6 +298,29 @@ class BenchTest(unittest.TestCase):
             self.assertAlmostEqual(result["prompt_share_of_product"],
                                    result["prompt_gflops"] / result["product_gflops"], places=6)
 
+    def test_steps_of_batches_are_measured_at_each_context(self):
+        sizes = "--layers 1 --hidden 32 --heads 2 --experts 4 --top-k 2 --width 16 --vocabulary 64".split()
+        for dtype, size in (("f32", 4), ("bf16", 2)):
+            result = json.loads(moe("bench", "generate", "--json", *sizes, "--batch", "1,3", "--context", "5,70", "--tokens",
+                                    4, "--repeats", 2, "--dtype", dtype, "--device", "cpu").stdout)
+            self.assertEqual([(row["batch"], row["context"]) for row in result["rows"]], [(1, 5), (3, 5), (1, 70), (3, 70)])
+            for row in result["rows"]:
+                batch, distinct = row["batch"], row["distinct_experts"]
+                self.assertEqual(distinct, int(distinct))
+                self.assertTrue(2 <= distinct <= min(4, 2 * batch), row)
+                # Attention, head, shared expert, router, norms, rows of the embedding; chosen experts; keys and values at
+                # the mean of the timed positions, after three steps that are not timed.
+                weights = 4 * 32 * 32 + 64 * 32 + 3 * 16 * 32 + 4 * 32 + 3 * 32 + 32 * batch + 3 * 16 * 32 * distinct
+                cache = batch * 2 * 32 * (row["context"] + 3 + 4)
+                self.assertAlmostEqual(1e9 * row["gb"], size * (weights + cache), places=3)
+                self.assertAlmostEqual(row["tokens_per_s"], 1000 * batch / row["ms"], places=3)
+                self.assertAlmostEqual(row["share_of_floor"], row["floor_ms"] / row["ms"], places=6)
+        text = moe("bench", "generate", *sizes, "--batch", 2, "--tokens", 2, "--repeats", 1, "--device", "cpu").stdout
+        self.assertRegex(text, r"(?m)^ +2 +512 +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+% +[\d.]+ +-$")
+        refused = moe("bench", "generate", *sizes, "--batch", "1,,2", check=False)
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("--batch 1,,2: expected whole numbers from 1 to", refused.stderr)
+
     def test_run_files_of_other_methods_are_measured_or_refused(self):
         file = """
 [data]

@@ -1,0 +1,35 @@
+#include "infer/decode_graph.h"
+
+namespace moe {
+
+void decode_step(const Model& model, PassArenas& arenas, Backend& backend, DType dtype, const DecodeViews& views,
+                 const KvCache& cache) {
+  const Arena::Frame frame(arenas.scratch);
+  const TokenViews& tokens = views.tokens;
+  backend.run(RopeTable{.positions = tokens.positions, .theta = model.config().rope_theta, .table = tokens.rope});
+  Pass pass = arenas.pass(backend, dtype);
+  StepStats stats;
+  stats.ids = views.experts;
+  const View h = model.forward(pass, tokens, stats, &cache);
+  model.logits(pass, h, views.logits);
+  backend.run(NextToken{.logits = views.logits,
+                        .allowed = views.allowed,
+                        .ids = tokens.ids,
+                        .positions = tokens.positions,
+                        .log = views.log,
+                        .steps = views.steps});
+}
+
+void DecodeGraph::queue() { decode_step(runtime_.model, arenas_, runtime_.backend, runtime_.dtype, views_, cache_); }
+
+void DecodeGraph::step() {
+  if (!loaded_) {
+    queue();
+    loaded_ = true;
+    return;
+  }
+  if (recording_ == nullptr) recording_ = runtime_.device.record([this] { queue(); });
+  recording_->replay();
+}
+
+}  // namespace moe

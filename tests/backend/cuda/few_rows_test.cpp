@@ -1,0 +1,236 @@
+// Operations on few rows: fusions against their operations in turn, and recorded steps against steps that are queued
+// one operation at a time. The bits must be equal.
+
+#include "batch/token_buffers.h"
+#include "infer/decode_graph.h"
+#include "measure/random_model.h"
+#include "ops/transfer.h"
+#include "tests/backend/cuda/gpu_test.h"
+
+namespace moe {
+namespace {
+
+class CudaFewRows : public GpuTest {
+ protected:
+  View matrix(DType dtype, Shape shape) {
+    const View view = empty(dtype, shape);
+    if (dtype == DType::i32) {
+      gpu_->backend->run(Fill{.x = view.reshaped({view.elements()}), .value = -7});
+    } else {
+      gpu_->backend->run(Fill{.x = view, .value = 0.25});
+    }
+    return view;
+  }
+  std::vector<int32_t> ints(const View& view) {
+    std::vector<int32_t> values(static_cast<size_t>(view.elements()));
+    gpu_->device->download(values.data(), view.data, view.bytes());
+    return values;
+  }
+};
+
+TEST_F(CudaFewRows, AnActivatedProductHasTheBitsOfBothInTurn) {
+  for (const int64_t rows : {1, 2, 7, 8, 9, 16, 17, 40}) {
+    for (const Shape& weight : {Shape{2 * 96, 136}, Shape{2 * 1408, 2048}, Shape{2 * 13, 64}, Shape{2 * 24, 60}}) {
+      SCOPED_TRACE(fmt::format("{} rows, weight {}", rows, weight.text()));
+      const View x = floats(DType::bf16, {rows, weight[1]}), w = floats(DType::bf16, weight);
+      std::vector<float> gate_up[2], y[2];
+      for (const int fused : {0, 1}) {
+        const View c = matrix(DType::bf16, {rows, weight[0]}), out = matrix(DType::bf16, {rows, weight[0] / 2});
+        const Gemm product{.a = x, .b = w, .c = c, .transpose_b = true};
+        const SwiGlu activation{.gate_up = c, .y = out};
+        if (fused == 1) {
+          gpu_->backend->run(ActivatedProduct{product, activation});
+        } else {
+          gpu_->backend->run(product);
+          gpu_->backend->run(activation);
+        }
+        gate_up[fused] = values(c), y[fused] = values(out);
+      }
+      EXPECT_EQ(gate_up[0], gate_up[1]);
+      EXPECT_EQ(y[0], y[1]);
+    }
+  }
+}
+
+TEST_F(CudaFewRows, ExpertsOfFewTokensHaveTheBitsOfTheirOperationsInTurn) {
+  for (const std::vector<int32_t>& loads :
+       {std::vector<int32_t>{1, 0, 0, 1, 1}, {0, 0, 3, 0, 1, 9, 2}, {17, 1, 0, 33, 16, 8, 5}, {0, 0, 1, 0}}) {
+    const auto experts = static_cast<int64_t>(loads.size());
+    std::vector<int32_t> begins{0}, tokens, slots;
+    for (const int32_t count : loads) begins.push_back(begins.back() + count);
+    const int64_t rows = begins.back() + 3, width = 104, hidden = 264;
+    for (int64_t r = 0; r < rows; ++r) {
+      tokens.push_back(static_cast<int32_t>(r * 7 % 11));
+      slots.push_back(static_cast<int32_t>(rows - 1 - r));
+    }
+    const View offsets = integers(begins), x = floats(DType::bf16, {11, hidden}), picked = integers(tokens);
+    const View gate_up_weight = floats(DType::bf16, {experts, 2 * width, hidden});
+    const View down_weight = floats(DType::bf16, {experts, hidden, width});
+    const View scale = floats(DType::f32, {rows}), index = integers(slots);
+    std::vector<float> results[2][3];
+    for (const int fused : {0, 1}) {
+      const View c = matrix(DType::bf16, {rows, 2 * width}), y = matrix(DType::bf16, {rows, width}),
+                 out = matrix(DType::bf16, {rows, hidden});
+      const ExpertRows<SwiGlu> op{
+          .first = {.a = x, .a_rows = picked, .offsets = offsets, .b = gate_up_weight, .c = c, .transpose_b = true},
+          .activation =
+              {.gate_up = c, .scale = scale, .scale_index = index, .row_count = offsets.rows(experts, 1), .y = y},
+          .last = {.a = y, .offsets = offsets, .b = down_weight, .c = out, .transpose_b = true}};
+      if (fused == 1) {
+        gpu_->backend->run(op);
+      } else {
+        gpu_->backend->run(op.first);
+        gpu_->backend->run(op.activation);
+        gpu_->backend->run(op.last);
+      }
+      const View views[] = {c, y, out};
+      for (int i = 0; i < 3; ++i) results[fused][i] = values(views[i]);
+    }
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(results[0][i], results[1][i]) << "result " << i << ", " << experts;
+  }
+}
+
+TEST_F(CudaFewRows, RoutingInOneKernelIsTheOperationsInTurn) {
+  for (const int64_t tokens : {1, 3, 8, 16, 17, 64}) {
+    for (const int64_t experts : {8, 63, 64, 300}) {
+      for (const int which : {0, 1, 2}) {
+        SCOPED_TRACE(fmt::format("{} tokens, {} experts, {}", tokens, experts, which));
+        const int64_t k = 6, slots = tokens * k;
+        const View x = floats(DType::bf16, {tokens, 264}), weight = floats(DType::bf16, {experts, 264});
+        const View bias = floats(DType::f32, {experts});
+        std::vector<int32_t> group(static_cast<size_t>(tokens), 0);
+        if (tokens > 2) group[1] = -1;
+        const View groups = integers(group);
+        std::vector<float> scores[2], gates[2];
+        std::vector<int32_t> plan[2][5];
+        for (const int fused : {0, 1}) {
+          const View s = matrix(DType::f32, {tokens, experts}), g = matrix(DType::f32, {tokens, k});
+          const View ids = matrix(DType::i32, {tokens, k}), offsets = matrix(DType::i32, {experts + 1}),
+                     row_slot = matrix(DType::i32, {slots}), row_token = matrix(DType::i32, {slots}),
+                     slot_row = matrix(DType::i32, {tokens, k});
+          const bool limited = which == 2 && experts % 4 == 0;
+          const RouteTokens op{
+              .scores = {.x = x,
+                         .weight = weight,
+                         .scoring = which == 1 ? Scoring::sigmoid : Scoring::softmax,
+                         .scores = s},
+              .choice = {.scores = s,
+                         .bias = which == 1 ? bias : View{},
+                         .group = groups,
+                         .limit = limited ? GroupLimit{.groups = 4, .used = 3, .best = 2} : GroupLimit{},
+                         .ids = ids},
+              .gates = {.scores = s,
+                        .ids = ids,
+                        .form = which == 1 ? GateForm::normalized : GateForm::score,
+                        .gates = g},
+              .plan = {
+                  .ids = ids, .offsets = offsets, .row_slot = row_slot, .row_token = row_token, .slot_row = slot_row}};
+          if (fused == 1) {
+            gpu_->backend->run(op);
+          } else {
+            gpu_->backend->run(op.scores);
+            gpu_->backend->run(op.choice);
+            gpu_->backend->run(op.gates);
+            gpu_->backend->run(op.plan);
+          }
+          scores[fused] = values(s), gates[fused] = values(g);
+          const View views[] = {ids, offsets, row_slot, row_token, slot_row};
+          for (int i = 0; i < 5; ++i) plan[fused][i] = ints(views[i]);
+        }
+        EXPECT_EQ(scores[0], scores[1]);
+        EXPECT_EQ(gates[0], gates[1]);
+        for (int i = 0; i < 5; ++i) EXPECT_EQ(plan[0][i], plan[1][i]) << i;
+      }
+    }
+  }
+}
+
+/// Steps of `batch` sequences from one start; the log of what they chose, and the logits of the last one.
+struct Steps {
+  std::vector<int32_t> log;
+  std::vector<float> logits;
+  bool operator==(const Steps&) const = default;
+};
+
+class CudaDecodeGraph : public CudaFewRows {
+ protected:
+  static constexpr int64_t kPage = 16, kPages = 4, kSteps = 12;
+
+  Steps take_steps(const Model& model, int64_t batch, bool recorded) {
+    const ModelConfig& config = model.config();
+    DeviceMemory memory(*gpu_->device);
+    PassArenas arenas{memory.arena("inputs", size_t{64} << 20), memory.arena("saved", size_t{64} << 20),
+                      memory.arena("scratch", size_t{64} << 20)};
+    TokenBuffers tokens(arenas.inputs, DType::f32, batch, config.head_dim, batch, kPages);
+    KvCache cache;
+    for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+      const Shape pages{batch * kPages, kPage, config.attention().kv_width()};
+      cache.layers.push_back(
+          {arenas.inputs.push("k", DType::bf16, pages), arenas.inputs.push("v", DType::bf16, pages)});
+      gpu_->backend->run(Fill{.x = cache.layers.back().k, .value = 0});
+      gpu_->backend->run(Fill{.x = cache.layers.back().v, .value = 0});
+    }
+    std::vector<int32_t> ids, sequence, positions;
+    for (int32_t s = 0; s < static_cast<int32_t>(batch); ++s) {
+      ids.push_back(s * 5 % 200);
+      sequence.push_back(s);
+      positions.push_back(s % 7);
+      std::vector<int32_t> own;
+      for (int32_t p = 0; p < kPages; ++p) own.push_back(p * static_cast<int32_t>(batch) + s);
+      tokens.upload_pages(s, own, *gpu_->device);
+    }
+    const auto push = [&](DType dtype, Shape shape) { return arenas.inputs.push("result", dtype, shape); };
+    const DecodeViews views{
+        .tokens = tokens.upload_cached(ids, sequence, positions, config.rope_theta, *gpu_->device, *gpu_->backend),
+        .logits = push(DType::f32, {batch, config.vocab_size}),
+        .log = push(DType::i32, {kSteps, batch}),
+        .steps = push(DType::i32, {batch})};
+    gpu_->backend->run(Fill{.x = views.steps, .value = 0});
+    DecodeGraph graph({model, DType::bf16, *gpu_->device, *gpu_->backend}, arenas, views, cache);
+    for (int64_t step = 0; step < kSteps; ++step) {
+      if (recorded) {
+        graph.step();
+      } else {
+        decode_step(model, arenas, *gpu_->backend, DType::bf16, views, cache);
+      }
+    }
+    if (recorded) EXPECT_GT(graph.kernels(), 10);
+    return {ints(views.log), values(views.logits)};
+  }
+};
+
+TEST_F(CudaDecodeGraph, RecordedStepsHaveTheBitsOfQueuedOnes) {
+  ModelConfig config = gpu_config();
+  config.num_hidden_layers = 5;
+  const RandomModel weights(config, DType::bf16, *gpu_->device, *gpu_->backend);
+  for (const int64_t batch : {1, 2, 8, 16, 40}) {
+    const Steps queued = take_steps(weights.model(), batch, false);
+    for (int again = 0; again < 3; ++again) {
+      const Steps recorded = take_steps(weights.model(), batch, true);
+      EXPECT_EQ(queued.log, recorded.log) << batch;
+      EXPECT_EQ(queued.logits, recorded.logits) << batch;
+    }
+    for (const int32_t id : queued.log) {
+      EXPECT_GE(id, 0);
+      EXPECT_LT(id, config.vocab_size);
+    }
+  }
+}
+
+TEST_F(CudaDecodeGraph, AnErrorWhileRecordingLeavesTheDeviceUsable) {
+  const View x = matrix(DType::f32, {4, 4});
+  EXPECT_THROW(gpu_->device->record([&] {
+    gpu_->backend->run(Fill{.x = x, .value = 3});
+    fail("not this time");
+  }),
+               Error);
+  EXPECT_EQ(values(x), std::vector<float>(16, 0.25f));
+  const auto recording = gpu_->device->record([&] { gpu_->backend->run(Fill{.x = x, .value = 3}); });
+  EXPECT_EQ(recording->kernels(), 1);
+  EXPECT_EQ(values(x), std::vector<float>(16, 0.25f));
+  recording->replay();
+  EXPECT_EQ(values(x), std::vector<float>(16, 3.0f));
+}
+
+}  // namespace
+}  // namespace moe
