@@ -15,6 +15,8 @@
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/generate_lines.h"
+#include "cli/generation_plan.h"
+#include "cli/memory_option.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
 #include "cli/routing_option.h"
@@ -71,6 +73,8 @@ struct GenerateFlags {
   std::string prompts_file;
   int64_t logprobs = -1;  // -1: not wanted
   int64_t samples = 1;
+  int64_t memory_limit = 0;
+  bool dry_run = false;
   bool echo = false;
   bool parse_special = false;
   bool quiet = false;
@@ -151,9 +155,21 @@ std::vector<LineRequest> read_lines(const GenerateFlags& flags, const std::strin
   return read_prompt_lines(flags.prompts_file, defaults, tokenizer, config);
 }
 
+/// With a limit: refuses what needs more than it leaves beside the weights.
+void check_memory(const ModelOnDevice& runtime, const Prompt& prompt, const GenerationOptions& options, int64_t limit) {
+  const int64_t free = free_bytes(runtime.device, limit);
+  const int64_t needed = generation_bytes(runtime.model.config(), runtime.dtype, {prompt}, options);
+  if (limit == 0 || needed <= free) return;
+  fail(
+      "the cache and a pass need {:.2f} GiB beside the weights, and --memory-limit leaves {:.2f} GiB; shorten the "
+      "prompt, "
+      "allow fewer new tokens, or give a higher limit",
+      gib(needed), gib(free));
+}
+
 void generate_text(const GenerateFlags& flags) {
   validate(flags.generation);
-  const std::string text = flags.prompts_file.empty() ? prompt_text(flags) : "";
+  const std::string text = flags.prompts_file.empty() && !flags.dry_run ? prompt_text(flags) : "";
   const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
   // All that was written is flushed, so leaving at once loses nothing, even in the middle of a long prompt's pass.
   std::signal(SIGINT, [](int) { std::_Exit(kInterrupted); });
@@ -164,8 +180,17 @@ void generate_text(const GenerateFlags& flags) {
   GenerationOptions options = flags.generation;
   options.end_ids = read_end_tokens(flags.model);
   if (compute.kind == DeviceKind::cuda) options.tokens_per_pass = kGpuTokensPerPass;
+  const int64_t free = free_bytes(*compute.device, flags.memory_limit);
+  const WeightsSize size = weights_size(flags.model, weights);
+  if (flags.dry_run) {
+    return print_generation_plan(config, size, storage(weights.type).activations, options.tokens_per_pass, free);
+  }
   const LineDefaults defaults = line_defaults(flags, options);
   const std::vector<LineRequest> lines = read_lines(flags, text, defaults, tokenizer, config);
+  if (flags.memory_limit > 0 && size.bytes > free) {
+    fail("the weights need {:.2f} GiB ({}), and --memory-limit leaves {:.2f} GiB; use a smaller type (--dtype)",
+         gib(size.bytes), size.text, gib(free));
+  }
   show_status("reading the weights of " + flags.model);
   const LoadedModel loaded(flags.model, weights, *compute.device, flags.switches);
   clear_status();
@@ -177,11 +202,12 @@ void generate_text(const GenerateFlags& flags) {
   }
   const ModelOnDevice runtime{loaded.model(), loaded.dtype(), *compute.device, *compute.backend};
   if (!lines.empty()) {
-    const int64_t failed = answer_lines(runtime, tokenizer, lines, defaults, flags.quiet);
+    const int64_t failed = answer_lines(runtime, tokenizer, lines, defaults, flags.memory_limit, flags.quiet);
     if (failed > 0) fail("{} of {} failed; their lines say why", failed, counted(lines.size(), "request"));
     return;
   }
   const Prompt prompt{.ids = encode_prompt(tokenizer, config, text, flags.parse_special)};
+  check_memory(runtime, prompt, options, flags.memory_limit);
   const auto show = [](std::string_view piece) {
     clear_status();
     print_text(piece);
@@ -231,6 +257,9 @@ void add_generate_command(CLI::App& app) {
   add_kept_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
+  add_memory_option(*command, flags->memory_limit);
+  command->add_flag("--dry-run", flags->dry_run,
+                    "print what the weights and the cache need and the context that fits; load nothing");
   command->add_flag("--quiet", flags->quiet, "print only errors on standard error");
   command->callback([flags] { generate_text(*flags); });
 }

@@ -1,12 +1,11 @@
 #include "cli/generate_lines.h"
 
-#include <algorithm>
-
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/output.h"
 #include "base/units.h"
+#include "cli/memory_option.h"
 #include "infer/engine.h"
 
 namespace moe {
@@ -16,18 +15,19 @@ namespace {
 constexpr int64_t kMostSequences = 64;
 
 /// Sizes whose memory the device has.
-EngineSizes fitting_sizes(const ModelOnDevice& runtime, const std::vector<Request>& requests, int64_t tokens_per_pass) {
+EngineSizes fitting_sizes(const ModelOnDevice& runtime, const std::vector<Request>& requests, int64_t tokens_per_pass,
+                          int64_t memory_limit) {
   const ModelConfig& config = runtime.model.config();
-  const int64_t available = runtime.device.info().available_bytes - runtime.device.allocated_bytes();
+  const int64_t free = free_bytes(runtime.device, memory_limit);
   for (int64_t sequences = kMostSequences;; sequences /= 2) {
     const EngineSizes sizes = engine_sizes(config, requests, sequences, tokens_per_pass);
     const int64_t bytes = Engine::bytes(config, runtime.dtype, sizes);
-    if (runtime.device.info().available_bytes == 0 || bytes <= available) return sizes;
+    if (free < 0 || bytes <= free) return sizes;
     if (sequences > 1) continue;
     fail(
         "the largest request needs {:.2f} GiB for its cache and its pass, and {:.2f} GiB are free; shorten the prompt "
         "or allow fewer new tokens",
-        static_cast<double>(bytes) / (1 << 30), static_cast<double>(std::max<int64_t>(available, 0)) / (1 << 30));
+        gib(bytes), gib(free));
   }
 }
 
@@ -62,10 +62,10 @@ class InOrder {
 }  // namespace
 
 int64_t answer_lines(const ModelOnDevice& runtime, const Tokenizer& tokenizer, const std::vector<LineRequest>& lines,
-                     const LineDefaults& defaults, bool quiet) {
+                     const LineDefaults& defaults, int64_t memory_limit, bool quiet) {
   std::vector<Request> requests;
   for (const LineRequest& line : lines) requests.push_back(line.request);
-  Engine engine(runtime, &tokenizer, fitting_sizes(runtime, requests, defaults.options.tokens_per_pass));
+  Engine engine(runtime, &tokenizer, fitting_sizes(runtime, requests, defaults.options.tokens_per_pass, memory_limit));
   for (const Request& request : requests) engine.admit(request);  // the engine counts them from 0
   InOrder answers(tokenizer, lines, defaults);
   const double started = steady_seconds();

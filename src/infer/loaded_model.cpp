@@ -32,12 +32,6 @@ void bind_masks(const ModelConfig& config, const std::vector<float>& masks, Devi
   }
 }
 
-std::vector<View> push(Arena& arena, const std::vector<Parameter>& table, const std::vector<DType>& types) {
-  std::vector<View> views;
-  for (size_t i = 0; i < table.size(); ++i) views.push_back(arena.push(table[i].name, types[i], table[i].shape));
-  return views;
-}
-
 }  // namespace
 
 LoadedModel::LoadedModel(const fs::path& path, const WeightTypes& weights, Device& device,
@@ -47,13 +41,11 @@ LoadedModel::LoadedModel(const fs::path& path, const WeightTypes& weights, Devic
   own_ = gguf != nullptr ? gguf->config() : read_model_config(path);
   switched(own_, switches);  // what does not fit is refused before the weights are read
   const auto table = parameter_table(own_);
-  std::vector<DType> types;
-  for (const Parameter& parameter : table) types.push_back(parameter.storage(weights.type));
-  if (gguf != nullptr) types = stored_types(*gguf, weights);
+  const std::vector<DType> types = types_on_device(path, table, weights);
   Arena measure("weights", nullptr, PassSizes{}.saved);
-  push(measure, table, types);
+  push_weights(measure, table, types);
   Arena arena = memory_.arena("the weights of " + path.string(), measure.peak_bytes());
-  const auto views = push(arena, table, types);
+  const auto views = push_weights(arena, table, types);
   text_ = weights_text(views);
   if (gguf != nullptr) {
     load_weights(*gguf, path, views, device);

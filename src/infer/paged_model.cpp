@@ -105,7 +105,7 @@ PagedPass largest_pass(const PagedSizes& sizes) {
     // A gap that no pass of these sizes has, so that the rows are copied.
     if (tokens > 1) pass.scored.back() = static_cast<int32_t>(tokens);
   }
-  pass.chosen_experts = sizes.chosen_experts;
+  // A pass that does not tell its experts needs more: it keeps the layer's choices in its activations.
   return pass;
 }
 

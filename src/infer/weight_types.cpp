@@ -4,6 +4,9 @@
 #include <array>
 
 #include "base/units.h"
+#include "checkpoint/open_model.h"
+#include "formats/gguf.h"
+#include "model/pass_memory.h"
 
 namespace moe {
 namespace {
@@ -55,6 +58,27 @@ std::string weights_text(const std::vector<View>& views) {
                         small ? "MiB" : "GiB", type.name);
   }
   return text;
+}
+
+std::vector<DType> types_on_device(const fs::path& path, const std::vector<Parameter>& table,
+                                   const WeightTypes& types) {
+  if (is_gguf(path)) return stored_types(*open_weights(path), types);
+  std::vector<DType> result;
+  for (const Parameter& parameter : table) result.push_back(parameter.storage(types.type));
+  return result;
+}
+
+std::vector<View> push_weights(Arena& arena, const std::vector<Parameter>& table, const std::vector<DType>& types) {
+  std::vector<View> views;
+  for (size_t i = 0; i < table.size(); ++i) views.push_back(arena.push(table[i].name, types[i], table[i].shape));
+  return views;
+}
+
+WeightsSize weights_size(const fs::path& path, const WeightTypes& types) {
+  const std::vector<Parameter> table = parameter_table(read_model_config(path));
+  Arena measure("weights", nullptr, PassSizes{}.saved);
+  const std::vector<View> views = push_weights(measure, table, types_on_device(path, table, types));
+  return {.bytes = static_cast<int64_t>(measure.peak_bytes()), .text = weights_text(views)};
 }
 
 }  // namespace moe

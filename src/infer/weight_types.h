@@ -4,7 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "base/fs.h"
 #include "checkpoint/weight_source.h"
+#include "tensor/arena.h"
 
 namespace moe {
 
@@ -25,5 +27,19 @@ std::vector<DType> stored_types(const WeightSource& source, const WeightTypes& t
 
 /// "8.31 GiB of q4_0, 0.01 GiB of f32": what views of weights hold, largest first.
 std::string weights_text(const std::vector<View>& views);
+
+/// The types of all parameters on a device for a model folder or a GGUF file.
+std::vector<DType> types_on_device(const fs::path& path, const std::vector<Parameter>& table, const WeightTypes& types);
+
+/// Pushes the views of a model's weights, in the order of the table.
+std::vector<View> push_weights(Arena& arena, const std::vector<Parameter>& table, const std::vector<DType>& types);
+
+struct WeightsSize {
+  int64_t bytes = 0;
+  std::string text;  ///< weights_text()
+};
+
+/// What LoadedModel stores for a model, from the headers of its files alone.
+WeightsSize weights_size(const fs::path& path, const WeightTypes& types);
 
 }  // namespace moe

@@ -210,7 +210,9 @@ TEST_F(EngineTest, WhatDoesNotFitNowWaitsAndWhatNeverFitsIsRefused) {
 
 TEST_F(EngineTest, AFailedPassLeavesEveryRequestAsItWas) {
   const std::vector<Request> requests{request(100, 9), request(3, 12, 2), request(70, 8, 3)};
-  for (int64_t at = 1; at < 200; at += 7) {
+  std::vector<Answer> alone;
+  for (const Request& each : requests) alone.push_back(answer_alone(runtime_, nullptr, each));
+  for (int64_t at = 1; at < 200; at += 13) {
     Engine engine(runtime_, nullptr, {.sequences = 3, .tokens_per_pass = 32, .pages = 10, .longest = 120});
     for (const Request& each : requests) engine.admit(each);
     std::map<int64_t, Answer> answers;
@@ -229,12 +231,8 @@ TEST_F(EngineTest, AFailedPassLeavesEveryRequestAsItWas) {
       }
       for (const Event& event : engine.step()) answers[event.request].add(event);
     }
-    if (at == 1) {
-      for (size_t i = 0; i < requests.size(); ++i) expect_same(answers[static_cast<int64_t>(i)], requests[i]);
-    }
-    for (const auto& [id, answer] : answers) {
-      EXPECT_EQ(answer.ids, answer_alone(runtime_, nullptr, requests[static_cast<size_t>(id)]).ids) << at;
-    }
+    EXPECT_EQ(answers.size(), requests.size());
+    for (const auto& [id, answer] : answers) EXPECT_EQ(answer.ids, alone[static_cast<size_t>(id)].ids) << at;
     EXPECT_EQ(engine.counts().pages_in_use, 0);
   }
 }

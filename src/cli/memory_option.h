@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstdint>
+
+#include <CLI/CLI.hpp>
+
+#include "ops/device.h"
+
+namespace moe {
+
+/// Declares `--memory-limit SIZE`: a number with KB, MB, GB, TB (powers of 1000) or KiB, MiB, GiB, TiB (of 1024).
+/// `bytes` is 0 if it is not given.
+void add_memory_option(CLI::App& command, int64_t& bytes);
+
+/// What may still be allocated on the device: what is free, or less if the limit, with all that is allocated already,
+/// allows less. -1: not known.
+int64_t free_bytes(const Device& device, int64_t limit);
+
+}  // namespace moe
