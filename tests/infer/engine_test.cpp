@@ -281,7 +281,7 @@ TEST_F(EngineTest, AllocatesWhatItsSizesSay) {
 }
 
 TEST_F(EngineTest, RequestsThatComeGoFailAndShareBeginningsGetWhatTheyGetAlone) {
-  constexpr int kRequests = 1500;
+  constexpr int kRequests = 3000;
   Engine engine(runtime_, nullptr,
                 {.sequences = 6, .tokens_per_pass = 40, .pages = 22, .longest = 300, .scores = true, .experts = true});
   const Random random(11, hash_name("requests"));
