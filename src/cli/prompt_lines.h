@@ -39,7 +39,7 @@ std::vector<LineRequest> read_prompt_lines(const std::string& path, const LineDe
 std::vector<LineRequest> sample_lines(const std::string& prompt, const LineDefaults& defaults,
                                       const Tokenizer& tokenizer, const ModelConfig& config);
 
-/// Collects what one request gave.
+/// Collects what one request gave. Use it on one thread at a time.
 class LineAnswer {
  public:
   void add(const Event& event);

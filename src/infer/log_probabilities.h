@@ -7,7 +7,7 @@
 
 namespace moe {
 
-/// The logarithm of the softmax of a row of logits.
+/// The logarithm of the softmax of a row of logits. Any number of threads may read it.
 class LogProbabilities {
  public:
   /// `logits` must outlive the object.
