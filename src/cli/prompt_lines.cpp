@@ -130,8 +130,10 @@ void check_line(const LineRequest& line, const ModelConfig& config) {
 
 void add_line(std::vector<LineRequest>& lines, const std::string& name, const Json& object,
               const LineDefaults& defaults, const Tokenizer& tokenizer, const ModelConfig& config) {
-  LineRequest line{.request = {.options = defaults.options, .logprobs = defaults.logprobs},
+  LineRequest line{.request = {.prompt = {}, .options = defaults.options, .logprobs = defaults.logprobs},
                    .name = name,
+                   .prompt = {},
+                   .id = {},
                    .line = lines.empty() ? 0 : lines.back().line + 1};
   take_options(line, object);
   take_prompt(line, object, defaults, tokenizer, config);
