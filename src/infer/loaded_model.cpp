@@ -9,14 +9,15 @@
 namespace moe {
 namespace {
 
-/// Uploads the masks of all MoE layers to `memory` and gives each layer its own.
-void bind_masks(const ModelConfig& config, const std::vector<float>& masks, Device& device, DeviceMemory& memory,
-                ModelWeights& weights) {
+/// Uploads what is added to the scores of all MoE layers to `memory` and gives each layer its own.
+void bind_score_changes(const ModelConfig& config, const std::vector<float>& changes, Device& device,
+                        DeviceMemory& memory, ModelWeights& weights) {
   const Shape shape{config.moe_layers(), config.n_routed_experts};
-  Arena measure("masks", nullptr, PassSizes{}.saved);
-  measure.push("masks", DType::f32, shape);
-  const View all = memory.arena("the masks of experts", measure.peak_bytes()).push("masks", DType::f32, shape);
-  upload_vector(device, all, masks);
+  Arena measure("score changes", nullptr, PassSizes{}.saved);
+  measure.push("score changes", DType::f32, shape);
+  const View all =
+      memory.arena("masks and boosts of experts", measure.peak_bytes()).push("score changes", DType::f32, shape);
+  upload_vector(device, all, changes);
   int64_t index = 0;
   for (DecoderWeights& layer : weights.layers) {
     if (!layer.is_moe()) continue;
@@ -24,8 +25,8 @@ void bind_masks(const ModelConfig& config, const std::vector<float>& masks, Devi
     if (router.bias) {
       std::vector<float> bias(static_cast<size_t>(config.n_routed_experts));
       device.download(bias.data(), router.bias.data, router.bias.bytes());
-      const float* const mask = masks.data() + index * config.n_routed_experts;
-      for (size_t e = 0; e < bias.size(); ++e) bias[e] += mask[e];
+      const float* const change = changes.data() + index * config.n_routed_experts;
+      for (size_t e = 0; e < bias.size(); ++e) bias[e] += change[e];
       device.upload(all.at(index).data, bias.data(), bias.size() * sizeof(float));
     }
     router.bias = all.at(index++);
@@ -62,11 +63,11 @@ void LoadedModel::set_switches(const RoutingSwitches& switches) {
   if (switches.drop_shared) {
     for (DecoderWeights& layer : weights.layers) layer.moe.shared = {};
   }
-  const std::vector<float> masks = expert_masks(config, switches);
-  auto memory = masks.empty() ? nullptr : std::make_unique<DeviceMemory>(device_);
-  if (memory != nullptr) bind_masks(config, masks, device_, *memory, weights);
+  const std::vector<float> changes = score_changes(config, switches);
+  auto memory = changes.empty() ? nullptr : std::make_unique<DeviceMemory>(device_);
+  if (memory != nullptr) bind_score_changes(config, changes, device_, *memory, weights);
   model_ = std::make_unique<Model>(config, BalanceConfig{}, std::move(weights));
-  masks_ = std::move(memory);
+  score_changes_ = std::move(memory);
 }
 
 }  // namespace moe

@@ -21,6 +21,8 @@ class LoadedModel {
   void set_switches(const RoutingSwitches& switches);
 
   const ModelConfig& config() const { return model_->config(); }
+  /// Without the switches.
+  const ModelConfig& own_config() const { return own_; }
   const Model& model() const { return *model_; }
   /// Of activations beside these weights.
   DType dtype() const { return dtype_; }
@@ -34,7 +36,7 @@ class LoadedModel {
   ModelConfig own_;       // the configuration without switches
   ModelWeights weights_;  // the weights without switches
   DeviceMemory memory_;
-  std::unique_ptr<DeviceMemory> masks_;  // null: none
+  std::unique_ptr<DeviceMemory> score_changes_;  // null: none
   std::unique_ptr<Model> model_;
 };
 

@@ -1,7 +1,9 @@
 #include "infer/switches.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -16,7 +18,8 @@ using Masked = std::vector<std::set<int64_t>>;  // experts of each layer
 void check_method(const ModelConfig& config, const RoutingSwitches& switches) {
   if (config.n_routed_experts == 0) fail("the model has no routed experts, so their choice cannot be changed");
   const RoutingRow& routing = config.routing_row();
-  if (!routing.by_score && (switches.skip > 0 || !switches.masked.empty() || switches.experts_per_token > 0)) {
+  const bool chooses = switches.skip > 0 || !switches.masked.empty() || !switches.boosted.empty();
+  if (!routing.by_score && (chooses || switches.experts_per_token > 0)) {
     fail("the model's tokens do not choose their experts by score (routing = {}), so their choice cannot be changed",
          routing.name);
   }
@@ -28,19 +31,33 @@ void check_method(const ModelConfig& config, const RoutingSwitches& switches) {
   }
 }
 
+/// `what` is to be done with the expert: "mask" or "boost".
+void check_expert(const ModelConfig& config, int64_t layer, int64_t expert, const char* what) {
+  if (layer < 0 || layer >= config.num_hidden_layers || !config.is_moe_layer(layer)) {
+    fail("cannot {} experts in layer {}, which has no routed experts; expected a layer from 0 to {}{}", what, layer,
+         config.num_hidden_layers - 1,
+         config.first_k_dense_replace > 0 ? fmt::format(", at least {}", config.first_k_dense_replace) : "");
+  }
+  if (expert < 0 || expert >= config.n_routed_experts) {
+    fail("expert {} to {} in layer {} is not a routed expert, expected 0 to {}", expert, what, layer,
+         config.n_routed_experts - 1);
+  }
+}
+
+void check_boosts(const ModelConfig& config, const RoutingSwitches& switches) {
+  for (const ExpertBoost& boost : switches.boosted) {
+    check_expert(config, boost.layer, boost.expert, "boost");
+    if (std::abs(boost.value) <= kMostBoost) continue;  // false for NaN
+    fail("expert {} of layer {} is boosted by {}, expected a number from {} to {}", boost.expert, boost.layer,
+         boost.value, -kMostBoost, kMostBoost);
+  }
+}
+
 Masked masked_experts(const ModelConfig& config, const RoutingSwitches& switches) {
   Masked masked(static_cast<size_t>(config.num_hidden_layers));
   for (const ExpertMask& mask : switches.masked) {
-    if (mask.layer < 0 || mask.layer >= config.num_hidden_layers || !config.is_moe_layer(mask.layer)) {
-      fail("cannot mask experts in layer {}, which has no routed experts; expected a layer from 0 to {}{}", mask.layer,
-           config.num_hidden_layers - 1,
-           config.first_k_dense_replace > 0 ? fmt::format(", at least {}", config.first_k_dense_replace) : "");
-    }
     for (const int64_t expert : mask.experts) {
-      if (expert < 0 || expert >= config.n_routed_experts) {
-        fail("expert {} to mask in layer {} is not a routed expert, expected 0 to {}", expert, mask.layer,
-             config.n_routed_experts - 1);
-      }
+      check_expert(config, mask.layer, expert, "mask");
       masked[static_cast<size_t>(mask.layer)].insert(expert);
     }
   }
@@ -105,6 +122,7 @@ ModelConfig switched(ModelConfig config, const RoutingSwitches& switches) {
   config.skipped_experts = switches.skip;
   config.second_expert_threshold = 0;  // only for training, and only with two experts
   validate(config);
+  check_boosts(config, switches);
   check_enough_left(config, masked_experts(config, switches));
   return config;
 }
@@ -114,27 +132,32 @@ Json switches_json(const ModelConfig& config, const RoutingSwitches& switches) {
   for (const ExpertMask& mask : switches.masked) {
     for (const int64_t expert : mask.experts) masked[std::to_string(mask.layer)].push_back(expert);
   }
+  std::map<std::pair<int64_t, int64_t>, double> sums;
+  for (const ExpertBoost& boost : switches.boosted) sums[{boost.layer, boost.expert}] += boost.value;
+  Json boosted = Json::object();
+  for (const auto& [place, sum] : sums) boosted[std::to_string(place.first)][std::to_string(place.second)] = sum;
   return {{"experts_per_token", config.num_experts_per_tok},
           {"mask_best", switches.skip},
           {"drop_shared", switches.drop_shared},
-          {"masked", masked}};
+          {"masked", masked},
+          {"boosted", boosted}};
 }
 
-std::vector<float> expert_masks(const ModelConfig& config, const RoutingSwitches& switches) {
-  if (switches.masked.empty()) return {};
-  std::vector<float> values(static_cast<size_t>(config.moe_layers() * config.n_routed_experts), 0.0f);
-  int64_t index = 0;
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    if (!config.is_moe_layer(layer)) continue;
-    for (const ExpertMask& mask : switches.masked) {
-      if (mask.layer != layer) continue;
-      for (const int64_t expert : mask.experts) {
-        values[static_cast<size_t>(index * config.n_routed_experts + expert)] = -std::numeric_limits<float>::infinity();
-      }
-    }
-    ++index;
+std::vector<float> score_changes(const ModelConfig& config, const RoutingSwitches& switches) {
+  if (switches.masked.empty() && switches.boosted.empty()) return {};
+  std::vector<float> changes(static_cast<size_t>(config.moe_layers() * config.n_routed_experts), 0.0f);
+  const auto change = [&](int64_t layer, int64_t expert) -> float& {
+    int64_t index = 0;
+    for (int64_t before = 0; before < layer; ++before) index += config.is_moe_layer(before) ? 1 : 0;
+    return changes[static_cast<size_t>(index * config.n_routed_experts + expert)];
+  };
+  for (const ExpertBoost& boost : switches.boosted) {
+    change(boost.layer, boost.expert) += static_cast<float>(boost.value);
   }
-  return values;
+  for (const ExpertMask& mask : switches.masked) {
+    for (const int64_t expert : mask.experts) change(mask.layer, expert) = -std::numeric_limits<float>::infinity();
+  }
+  return changes;
 }
 
 }  // namespace moe

@@ -224,11 +224,17 @@ class SwitchesTest(unittest.TestCase):
             plain = logits()
             self.assertEqual(plain, logits("--experts-per-token", 3, "--mask-best", 0))
             different = [logits("--experts-per-token", 2), logits("--mask-best", 1), logits("--drop-shared"),
-                         logits("--mask-experts", "1:0,1,2", "--mask-experts", "2:8")]
-            self.assertEqual(len({plain, *different}), 5)
+                         logits("--mask-experts", "1:0,1,2", "--mask-experts", "2:8"),
+                         logits("--boost-experts", "1:0,1=0.5", "--boost-experts", "2:8=-0.1")]
+            self.assertEqual(len({plain, *different}), 6)
+            self.assertEqual(plain, logits("--boost-experts", "1:0=0"))
             refused = logits("--mask-experts", "1:x", check=False)
             self.assertEqual(refused.returncode, 2)
             self.assertIn("--mask-experts 1:x: expected LAYER:EXPERT", refused.stderr)
+            for value in ("1:0", "1:0=", "1:0=x", "1:0=inf", "1:0=nan", "1:0=1001", "1=2", "1:0,=2"):
+                refused = logits("--boost-experts", value, check=False)
+                self.assertEqual(refused.returncode, 2)
+                self.assertIn(f"--boost-experts {value}: expected LAYER:EXPERT", refused.stderr)
             refused = logits("--experts-per-token", 10, check=False)
             self.assertEqual(refused.returncode, 1)
             self.assertIn("--experts-per-token takes 1 to 9", refused.stderr)

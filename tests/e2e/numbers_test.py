@@ -129,6 +129,7 @@ class NumbersTest(unittest.TestCase):
             for arguments, name in (
                 (["eval", "loss", model, text, "--mask-experts", f"0:{value}"], "mask"),
                 (["eval", "loss", model, text, "--mask-experts", f"{value}:0"], "mask"),
+                (["eval", "loss", model, text, "--boost-experts", f"{value}:0=1"], "boost"),
                 (["eval", "loss", model, text, "--sweep", f"experts-per-token={value}"], "--sweep"),
                 (["eval", "loss", model, text, "--sweep", f"mask-best={value}"], "--sweep"),
                 (["logits", model, "--out", self.small.new(), "--tokens", value], "token"),

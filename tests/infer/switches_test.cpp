@@ -111,6 +111,41 @@ TEST(Switches, MaskedExpertsAreChosenByNobodyAndOthersTakeTheirPlace) {
   EXPECT_EQ(used.size(), static_cast<size_t>(kExperts));
 }
 
+TEST(Switches, ABoostOfMinusInfinityWouldBeAMaskAndALargeOneIsAlwaysChosen) {
+  const Result plain = run({}), masked = run({.masked = {{.layer = 1, .experts = {4}}}});
+  const Result pushed = run({.boosted = {{.layer = 1, .expert = 4, .value = -kMostBoost}}});
+  EXPECT_EQ(pushed.chosen, masked.chosen);
+  EXPECT_EQ(pushed.logits, masked.logits);
+  const Result pulled = run({.boosted = {{.layer = 1, .expert = 4, .value = 2}}});
+  for (const auto& token : pulled.chosen[0]) {
+    EXPECT_EQ(token.size(), 3u);
+    EXPECT_EQ(token.count(4), 1u);
+  }
+  EXPECT_NE(pulled.logits, plain.logits);
+  // A little changes the choice of few tokens; nothing changes none.
+  const Result little = run({.boosted = {{.layer = 1, .expert = 4, .value = 0.02}}});
+  size_t before = 0, after = 0;
+  for (size_t t = 0; t < kTokens; ++t) {
+    before += plain.chosen[0][t].count(4);
+    after += little.chosen[0][t].count(4);
+    EXPECT_LE(plain.chosen[0][t].count(4), little.chosen[0][t].count(4));
+  }
+  EXPECT_LT(before, after);
+  EXPECT_LT(after, static_cast<size_t>(kTokens));
+  EXPECT_EQ(run({.boosted = {{.layer = 1, .expert = 4, .value = 0}}}).logits, plain.logits);
+}
+
+TEST(Switches, AMaskIsStrongerThanABoostAndBoostsAddUp) {
+  const Result masked = run({.masked = {{.layer = 1, .experts = {4}}}});
+  const Result both =
+      run({.masked = {{.layer = 1, .experts = {4}}}, .boosted = {{.layer = 1, .expert = 4, .value = 100}}});
+  EXPECT_EQ(both.logits, masked.logits);
+  const ExpertBoost part{.layer = 2, .expert = 7, .value = 0.125};
+  EXPECT_EQ(run({.boosted = {part, part}}).logits, run({.boosted = {{.layer = 2, .expert = 7, .value = 0.25}}}).logits);
+  const Json json = switches_json(read_hf_config(folder()), {.boosted = {part, part}});
+  EXPECT_EQ(json.at("boosted"), Json({{"2", {{"7", 0.25}}}}));
+}
+
 TEST(Switches, WithoutTheSharedExpertsIsTheModelWhoseSharedExpertsGiveZero) {
   Cpu cpu;
   ModelConfig config = read_hf_config(folder());
@@ -143,6 +178,12 @@ TEST(Switches, WhatDoesNotFitTheModelIsRefused) {
               HasSubstr("expected a layer from 0 to 2, at least 1"));
   EXPECT_THAT(refusal({.masked = {{.layer = 1, .experts = {9}}}}), HasSubstr("expert 9 to mask in layer 1"));
   EXPECT_THAT(refusal({.masked = {{.layer = 1, .experts = {0, 1, 2, 3, 4, 5, 6}}}}), HasSubstr("leaves 2 experts"));
+  EXPECT_THAT(refusal({.boosted = {{.layer = 0, .expert = 1, .value = 1}}}),
+              HasSubstr("cannot boost experts in layer 0"));
+  EXPECT_THAT(refusal({.boosted = {{.layer = 1, .expert = -1, .value = 1}}}),
+              HasSubstr("expert -1 to boost in layer 1"));
+  EXPECT_THAT(refusal({.boosted = {{.layer = 1, .expert = 1, .value = 1001}}}),
+              HasSubstr("boosted by 1001, expected a number from -1000 to 1000"));
   ModelConfig plain = config;
   plain.n_shared_experts = 0;
   EXPECT_THAT(error_of<Error>([&] { switched(plain, {.drop_shared = true}); }), HasSubstr("no shared experts"));
