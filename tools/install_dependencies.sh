@@ -19,6 +19,7 @@ build  libpcre2-dev        header:pcre2.h
 build  libzstd-dev         header:zstd.h
 build  libsimdjson-dev     header:simdjson.h
 build  zlib1g-dev          header:zlib.h
+build  libedit-dev         header:histedit.h
 build  libgtest-dev        header:gtest/gtest.h
 build  libgmock-dev        header:gmock/gmock.h
 build  libbenchmark-dev    header:benchmark/benchmark.h

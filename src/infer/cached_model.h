@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "infer/model_on_device.h"
+#include "infer/scorer.h"
 
 namespace moe {
 
@@ -15,7 +16,8 @@ namespace moe {
 class CachedModel {
  public:
   /// `max_tokens`: the largest number of tokens in one pass.
-  CachedModel(const ModelOnDevice& runtime, int64_t sequences, int64_t max_length, int64_t max_tokens);
+  CachedModel(const ModelOnDevice& runtime, int64_t sequences, int64_t max_length, int64_t max_tokens,
+              ChosenIds ids = ChosenIds::forgotten);
   ~CachedModel();
 
   /// Bytes that a cache of these sizes allocates. Nothing is allocated.
@@ -33,17 +35,34 @@ class CachedModel {
                             const std::function<void(int64_t)>& passed = {});
   /// Appends one token to each of the given sequences (distinct). Returns the logits [n, V] after them.
   std::vector<float> append_each(std::span<const int32_t> sequences, std::span<const int32_t> ids);
+  /// Forgets the tokens of a sequence from `length` on. It must have as many.
+  void truncate(int64_t sequence, int64_t length);
   /// Empties a sequence's cache.
-  void reset(int64_t sequence) { lengths_[static_cast<size_t>(sequence)] = 0; }
+  void reset(int64_t sequence) { truncate(sequence, 0); }
+
+  /// The experts that each token of the last pass chose: [MoE layers, T, S]; -1: none. Only for a model that keeps
+  /// them.
+  const std::vector<int32_t>& chosen_ids() const { return chosen_ids_; }
+  /// From now on uses another model of the same sizes and weights, such as the same one with other routing switches.
+  /// The cache stays as it is: truncate what does not hold any longer. An error of memory changes nothing.
+  void set_model(const ModelOnDevice& runtime);
 
  private:
   void check_room(int64_t sequence, size_t tokens) const;
   std::vector<float> run(const std::vector<int32_t>& ids, const std::vector<int32_t>& sequence, int64_t wanted_rows);
 
-  struct Memory;
-  ModelOnDevice runtime_;
+  struct Cache;
+  struct Work;
+  const Model* model_;
+  DType dtype_;
+  Device& device_;
+  Backend& backend_;
+  int64_t max_tokens_;
+  ChosenIds ids_;
   std::vector<int64_t> lengths_;
-  std::unique_ptr<Memory> memory_;
+  std::vector<int32_t> chosen_ids_;
+  std::unique_ptr<Cache> cache_;
+  std::unique_ptr<Work> work_;
 };
 
 }  // namespace moe

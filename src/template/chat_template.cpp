@@ -113,8 +113,10 @@ std::string family_beside(const fs::path& tokenizer) {
   return json_string(read_json(config), "model_type", config.string(), "deepseek");
 }
 
+bool is_ours(const std::string& family) { return family == "deepseek" || family == "moe"; }
+
 ChatTemplateSource built_in_template(const fs::path& tokenizer) {
-  if (const std::string family = family_beside(tokenizer); family != "deepseek" && family != "moe") {
+  if (const std::string family = family_beside(tokenizer); !is_ours(family)) {
     fail(
         "{} has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json), and none is known "
         "for models of the type \"{}\"; give one with --template",
@@ -124,6 +126,8 @@ ChatTemplateSource built_in_template(const fs::path& tokenizer) {
 }
 
 }  // namespace
+
+bool has_built_in_template(const fs::path& tokenizer) { return is_ours(family_beside(tokenizer)); }
 
 ChatTemplateSource load_chat_template(const fs::path& tokenizer, std::string_view name, const Value& variables) {
   const std::vector<ChatTemplateSource> sources = own_chat_templates(tokenizer);

@@ -29,6 +29,9 @@ std::vector<ChatTemplateSource> own_chat_templates(const fs::path& tokenizer);
 /// is DeepSeekMoE's format; but if config.json beside the tokenizer names another family, that is an error.
 ChatTemplateSource load_chat_template(const fs::path& tokenizer, std::string_view name, const Value& variables);
 
+/// True if a tokenizer without templates gets DeepSeekMoE's format: if config.json beside it names no other family.
+bool has_built_in_template(const fs::path& tokenizer);
+
 /// A dictionary of the special tokens, with the names that templates use: bos_token, eos_token ..., from
 /// tokenizer_config.json and special_tokens_map.json beside it.
 Value load_special_tokens(const fs::path& tokenizer);
