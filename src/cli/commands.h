@@ -18,6 +18,9 @@ void add_logits_command(CLI::App& app);
 /// `moe generate`
 void add_generate_command(CLI::App& app);
 
+/// `moe chat`
+void add_chat_command(CLI::App& app);
+
 /// `moe train`
 void add_train_command(CLI::App& app);
 

@@ -31,6 +31,7 @@ const char* const kOverview = R"(First steps:
   moe data --tokenizer runs/tokenizer --out runs/data books.txt
   moe train configs/demo.toml --set data.train=runs/data --set data.valid= --set run.dir=runs/mine
   moe generate runs/mine --prompt 'In the beginning'
+  moe chat runs/mine
   moe eval loss runs/mine books.txt
 
 `moe help COMMAND` explains a command, for instance `moe help eval loss`. Results go to standard output, everything else
@@ -45,6 +46,7 @@ void add_commands(CLI::App& app) {
   add_data_command(app);
   add_train_command(app);
   add_generate_command(app);
+  add_chat_command(app);
   add_eval_command(app);
   add_study_command(app);
   add_inspect_command(app);

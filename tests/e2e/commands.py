@@ -101,6 +101,7 @@ class SmallRun:
             ("train",): [self.run_file, "--set", f"run.dir={self.new()}"],
             ("logits",): [self.model, "--tokens", "1,2,3", "--out", self.new()],
             ("generate",): [self.model, "--prompt", "class", "--max-new-tokens", 20, "--seed", 3],
+            ("chat",): [self.model, "--max-new-tokens", 20, "--seed", 3],
             ("eval", "loss"): [self.model, self.text],
             ("convert",): [self.model, self.new()],
             ("init",): ["--config", self.run_file, "--out", self.new()],

@@ -1,0 +1,131 @@
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/units.h"
+#include "checkpoint/end_tokens.h"
+#include "checkpoint/open_model.h"
+#include "cli/chat_history.h"
+#include "cli/chat_session.h"
+#include "cli/commands.h"
+#include "cli/device_option.h"
+#include "cli/exit_status.h"
+#include "cli/model_folder.h"
+#include "cli/number_option.h"
+#include "cli/routing_option.h"
+#include "cli/sampling_option.h"
+#include "infer/generate.h"
+
+namespace moe {
+namespace {
+
+constexpr const char* kHelp =
+    R"(Talks with the model in MODEL_DIR: you write a message, the model answers, and so on. Messages become text by the
+model's own chat template. A model of the DeepSeekMoE family without one gets that family's format; any other model
+without one continues "User: ...", "Assistant:". A line that begins with a slash is a command: /help lists them.
+/experts shows which experts gave an answer; /mask, /boost and /experts-per-token change the routing and answer again.
+
+On a terminal, lines can be edited, the arrow keys bring back earlier messages, Ctrl-C stops an answer, and Ctrl-D ends
+the chat. Earlier messages are kept in $XDG_STATE_HOME/moe/chat_history (~/.local/state/moe/chat_history), which only
+you can read. If standard input is a pipe or a file, each of its lines is a message or a command, and answers go to
+standard output, with a line end behind each; the exit status is 1 if a line failed. docs/chat.md has more.
+
+Examples:
+  moe chat runs/demo
+  moe chat runs/demo --system 'You answer in one sentence.' --temperature 0.7 --top-p 0.95
+  moe chat deepseek-moe-16b-chat.Q4_0.gguf --dtype q4_0 --context 2048
+  printf 'Hello\n/experts\n' | moe chat runs/demo --temperature 0)";
+
+/// The memory of the cache grows with the context, so a model with very many positions gets fewer.
+constexpr int64_t kMostContext = 8192;
+
+struct ChatFlags {
+  std::string model;
+  std::string dtype = "f32";
+  std::string system;
+  int64_t context = 0;
+  GenerationOptions generation = {.max_new_tokens = 512};
+  DeviceOptions device;
+  RoutingSwitches switches;
+  bool no_history = false;
+  bool show_prompt = false;
+  bool quiet = false;
+};
+
+int64_t context_of(const ChatFlags& flags, const ModelConfig& config) {
+  if (flags.context > config.max_position_embeddings) {
+    fail("--context {}: the model takes {} tokens in all (max_position_embeddings)", flags.context,
+         config.max_position_embeddings);
+  }
+  return flags.context > 0 ? flags.context : std::min(config.max_position_embeddings, kMostContext);
+}
+
+void say_start(const ChatFlags& flags, const ModelConfig& config, const ChatFormat& format, const Compute& compute,
+               int64_t context, bool person) {
+  log_info("{}: {:.1f} M parameters, {}, {} on {}; a context of {}", flags.model,
+           1e-6 * static_cast<double>(count_elements(parameter_table(config))),
+           counted(config.num_hidden_layers, "layer"), flags.dtype, device_name(compute), counted(context, "token"));
+  if (const std::string note = generation_note(config); !note.empty()) log_info("{}", note);
+  if (!format.note().empty()) log_info("{}", format.note());
+  if (person) log_info("Write a message. /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends.");
+}
+
+void chat(const ChatFlags& flags) {
+  validate(flags.generation);
+  const DType weights = parse_weights_option(flags.dtype);
+  Compute compute = make_compute(flags.device);
+  const ModelConfig config = read_model_config(flags.model);
+  check_generates(config);
+  const int64_t context = context_of(flags, config);
+  const Tokenizer tokenizer = load_model_tokenizer(flags.model, config.vocab_size);
+  const ChatFormat format(flags.model, tokenizer, config);
+  show_status("reading the weights of " + flags.model);
+  LoadedModel loaded(flags.model, weights, *compute.device, flags.switches);
+  ContextCache cache(loaded, *compute.device, *compute.backend, context, flags.switches);
+  clear_status();
+  GenerationOptions options = flags.generation;
+  options.end_ids = read_end_tokens(flags.model);
+  Conversation conversation(format, tokenizer, cache, options);
+  if (!flags.system.empty()) conversation.set_system(flags.system);
+
+  const bool person = ::isatty(STDIN_FILENO) == 1 && stderr_is_terminal();
+  if (!flags.quiet) say_start(flags, config, format, compute, context, person);
+  std::optional<Interrupts> interrupts;
+  if (person) interrupts.emplace();
+  const ChatOutput output{.quiet = flags.quiet, .show_prompt = flags.show_prompt, .progress = person && !flags.quiet};
+  ChatSession session(conversation, output, [&] { return interrupts && interrupts->pending(); });
+  const auto input =
+      person ? terminal_input(*interrupts, flags.no_history ? fs::path() : default_chat_history(), chat_command_names())
+             : plain_input();
+  if (!session.run(*input) && !person) exit_with(1);
+}
+
+}  // namespace
+
+void add_chat_command(CLI::App& app) {
+  auto flags = std::make_shared<ChatFlags>();
+  CLI::App* command = app.add_subcommand("chat", "Talks with a model");
+  command->footer(kHelp);
+  add_model_option(*command, flags->model, "folder with config.json, model.safetensors and tokenizer files")
+      ->required();
+  command->add_option("--system", flags->system, "the system message, which comes before the conversation")
+      ->type_name("TEXT");
+  add_number(*command, "--context", flags->context, {1, INT32_MAX},
+             "tokens that a conversation may have; older turns leave it (default: the model's positions, at most 8192)",
+             false);
+  add_sampling_options(*command, flags->generation);
+  add_weights_option(*command, flags->dtype);
+  add_device_options(*command, flags->device);
+  add_routing_options(*command, flags->switches);
+  command->add_flag("--show-prompt", flags->show_prompt, "print the text and the token ids of every prompt");
+  command->add_flag("--no-history", flags->no_history, "neither read nor keep the messages that are typed");
+  command->add_flag("--quiet", flags->quiet, "print only answers, what commands show, and errors");
+  command->callback([flags] { chat(*flags); });
+}
+
+}  // namespace moe
