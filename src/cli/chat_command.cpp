@@ -16,7 +16,6 @@
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
 #include "cli/model_folder.h"
-#include "cli/number_option.h"
 #include "cli/routing_option.h"
 #include "cli/sampling_option.h"
 #include "infer/generate.h"
@@ -42,14 +41,13 @@ Examples:
   printf 'Hello\n/experts\n' | moe chat runs/demo --temperature 0)";
 
 /// The memory of the cache grows with the context, so a model with very many positions gets fewer.
-constexpr int64_t kMostContext = 8192;
+constexpr int64_t kUsualContext = 8192;
 
 struct ChatFlags {
   std::string model;
   std::string dtype = "f32";
   std::string system;
-  int64_t context = 0;
-  GenerationOptions generation = {.max_new_tokens = 512};
+  GenerationOptions generation = {.max_new_tokens = 512, .context = kUsualContext};
   DeviceOptions device;
   RoutingSwitches switches;
   bool no_history = false;
@@ -58,11 +56,8 @@ struct ChatFlags {
 };
 
 int64_t context_of(const ChatFlags& flags, const ModelConfig& config) {
-  if (flags.context > config.max_position_embeddings) {
-    fail("--context {}: the model takes {} tokens in all (max_position_embeddings)", flags.context,
-         config.max_position_embeddings);
-  }
-  return flags.context > 0 ? flags.context : std::min(config.max_position_embeddings, kMostContext);
+  const int64_t positions = config.max_position_embeddings;
+  return flags.generation.context > 0 ? std::min(flags.generation.context, positions) : positions;
 }
 
 void say_start(const ChatFlags& flags, const ModelConfig& config, const ChatFormat& format, const Compute& compute,
@@ -115,9 +110,6 @@ void add_chat_command(CLI::App& app) {
       ->required();
   command->add_option("--system", flags->system, "the system message, which comes before the conversation")
       ->type_name("TEXT");
-  add_number(*command, "--context", flags->context, {1, INT32_MAX},
-             "tokens that a conversation may have; older turns leave it (default: the model's positions, at most 8192)",
-             false);
   add_sampling_options(*command, flags->generation);
   add_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);

@@ -16,8 +16,10 @@ namespace {
 /// "--top-k" is the key "top-k".
 std::string key_of(const CLI::Option& option) { return option.get_lnames().front(); }
 
-/// Strings that end an answer are a list, which the chat's own format adds to.
-bool is_setting(const CLI::Option& option) { return !option.get_lnames().empty() && key_of(option) != "stop"; }
+/// Strings that end an answer are a list, and the cache has the size of the context.
+bool is_setting(const CLI::Option& option) {
+  return !option.get_lnames().empty() && key_of(option) != "stop" && key_of(option) != "context";
+}
 
 }  // namespace
 

@@ -22,8 +22,7 @@ const std::vector<Meaning>& command_meanings() {
       {{"run", "start"},
        "`moe train FILE` trains a model, `moe generate MODEL_DIR` writes text with one, `moe study run FILE` compares "
        "several"},
-      {{"chat", "talk", "ask", "instruct"},
-       "`moe generate MODEL_DIR --prompt TEXT` continues a text; there is no chat"},
+      {{"talk", "ask", "instruct", "converse", "conversation", "repl"}, "`moe chat MODEL_DIR` talks with a model"},
       {{"sample", "complete", "completion", "infer", "inference", "predict", "prompt", "write", "gen"},
        "`moe generate MODEL_DIR` continues a text"},
       {{"evaluate", "evaluation", "test", "validate", "score", "perplexity", "ppl", "bpb", "analyse", "analyze"},
@@ -92,6 +91,10 @@ const std::vector<OptionMeaning>& option_meanings() {
       {{"stop-sequence", "stop-string", "until", "eos"}, {"--stop"}},
       {{"random-seed", "s"}, {"--seed"}},
       {{"nucleus"}, {"--top-p"}},
+      {{"mask"}, {"--mask-experts"}},
+      {{"boost", "bias-experts", "expert-bias"}, {"--boost-experts"}},
+      {{"system-prompt", "sys"}, {"--system"}},
+      {{"ctx", "ctx-size", "n-ctx", "c", "context-length", "max-context"}, {"--context"}},
       {{"k"}, {"--top-k", "--experts-per-token"}},
       {{"top-k", "experts", "active-experts", "num-experts-per-tok"}, {"--experts-per-token", "--experts"}},
       {{"vocab", "vocabulary", "vocabulary-size", "n-vocab"}, {"--vocab-size", "--vocabulary"}},
@@ -122,21 +125,6 @@ bool has_option(const CLI::App& command, std::string_view meant) {
   return command.get_option_no_throw(std::string(meant.substr(0, meant.find(' ')))) != nullptr;
 }
 
-/// The name that `word` is probably a mistyped form of; "": none is near enough.
-std::string nearest(const std::string& word, const std::vector<std::string>& names) {
-  std::string found;
-  int best = std::max<int>(1, static_cast<int>(word.size()) / 3) + 1;
-  for (const std::string& name : names) {
-    const bool begins = word.size() >= 2 && name.starts_with(word);
-    const int distance = begins ? 0 : edit_distance(word, name);
-    if (distance < best) {
-      best = distance;
-      found = name;
-    }
-  }
-  return found;
-}
-
 /// A group's own commands come before those below them.
 void collect_commands(const CLI::App& group, std::vector<const CLI::App*>& commands) {
   const auto below = group.get_subcommands([](const CLI::App*) { return true; });
@@ -150,6 +138,20 @@ std::string listed(const CLI::App& group) {
 }
 
 }  // namespace
+
+std::string nearest_name(const std::string& word, const std::vector<std::string>& names) {
+  std::string found;
+  int best = std::max<int>(1, static_cast<int>(word.size()) / 3) + 1;
+  for (const std::string& name : names) {
+    const bool begins = word.size() >= 2 && name.starts_with(word);
+    const int distance = begins ? 0 : edit_distance(word, name);
+    if (distance < best) {
+      best = distance;
+      found = name;
+    }
+  }
+  return found;
+}
 
 std::string full_name(const CLI::App& command) {
   if (command.get_parent() == nullptr) return command.get_name();
@@ -178,7 +180,7 @@ std::string unknown_command(const CLI::App& group, const std::string& word) {
   }
   std::vector<std::string> names;
   for (const CLI::App* command : below) names.push_back(command->get_name());
-  if (const std::string near = nearest(name, names); !near.empty()) {
+  if (const std::string near = nearest_name(name, names); !near.empty()) {
     const auto found = std::find_if(below.begin(), below.end(), [&](const auto* c) { return c->get_name() == near; });
     return fmt::format("{}; did you mean `{}`?", start, full_name(**found));
   }
@@ -204,7 +206,7 @@ std::string unknown_option(const CLI::App& command, const std::string& word) {
       return fmt::format("{}; {} is given by itself, without an option", start, meant);
     }
   }
-  if (const std::string near = nearest(name, names); !near.empty()) {
+  if (const std::string near = nearest_name(name, names); !near.empty()) {
     return fmt::format("{}; did you mean --{}?", start, near);
   }
   return fmt::format("{}; `{} --help` lists its options", start, full_name(command));

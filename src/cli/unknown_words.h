@@ -14,6 +14,9 @@ std::string full_name(const CLI::App& command);
 /// The command that was chosen on the command line, after parsing; `app` if none was.
 const CLI::App& chosen_command(const CLI::App& app);
 
+/// The name that `word` is probably a mistyped or shortened form of; "": none is near enough.
+std::string nearest_name(const std::string& word, const std::vector<std::string>& names);
+
 /// A sentence about `word`, which is not a command below `group`.
 std::string unknown_command(const CLI::App& group, const std::string& word);
 

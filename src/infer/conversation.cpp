@@ -54,8 +54,8 @@ class Unchanged {
   bool done_ = false;
 };
 
-AnswerEnd end_of(const Continuation& written, bool model_stopped, bool context_full) {
-  switch (written.reason) {
+AnswerEnd end_of(StopReason reason, bool model_stopped, bool context_full) {
+  switch (reason) {
     case StopReason::end_of_sequence:
       return AnswerEnd::by_model;
     case StopReason::stop_string:
@@ -197,7 +197,7 @@ Answer Conversation::answer(const AnswerEvents& events) {
   options.stop.insert(options.stop.end(), format_.stop().begin(), format_.stop().end());
   Sampler sampler(options.sampling, allowed_);
   const Prompt prompt{.ids = fitted.ids, .sequence = draws_};
-  Sequence sequence(tokenizer_, cache_.config(), prompt, options);
+  Sequence sequence(&tokenizer_, cache_.config(), prompt, options);
   if (events.prompt) events.prompt(fitted.text, fitted.ids);
 
   const auto stopped = [&] { return events.stop && events.stop(); };
@@ -217,19 +217,20 @@ Answer Conversation::answer(const AnswerEvents& events) {
   left_ = fitted.left;
   FirstBlanks blanks;
   bool interrupted = false;
+  std::string written;
   for (;;) {
     const std::string text = sequence.extend(sampler, logits);
+    written += text;
     ++answer.new_tokens;
     if (const std::string_view shown = blanks.push(text); events.text && !shown.empty()) events.text(shown);
     if (sequence.ended()) break;
     if ((interrupted = stopped())) break;
-    logits = cache_.logits_after_next(sequence.last_id());
+    logits = cache_.logits_after_next(sequence.ids().back());
   }
   answer.seconds = steady_seconds() - read;
-  const Continuation written = sequence.take_result();
   const bool by_format = options_.stop.empty() && !format_.stop().empty();
-  answer.end = interrupted ? AnswerEnd::interrupted : end_of(written, by_format, room <= options_.max_new_tokens);
-  answer.text = content_of(fitted.text, written.text);
+  answer.end = interrupted ? AnswerEnd::interrupted : end_of(sequence.reason(), by_format, room <= options_.max_new_tokens);
+  answer.text = content_of(fitted.text, written);
   messages_.push_back({.role = "assistant", .content = answer.text});
   count_experts(answer.prompt_tokens - 1, answer.new_tokens);
   return answer;
