@@ -14,8 +14,8 @@ struct Batch {
 
   /// 0 on padding.
   std::vector<int32_t> tokens;
-  /// The next token of the same document, also across the end of a row; -1 (ignored) after a document's last token and
-  /// on padding.
+  /// The next token of the same document, also across the end of a row; -1 (ignored) after a document's last token,
+  /// where that token is only read and not learned, and on padding.
   std::vector<int32_t> targets;
   /// What the loss of each target counts; empty: 1 everywhere. A mean is divided by their sum.
   std::vector<float> weights = {};

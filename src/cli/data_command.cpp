@@ -10,6 +10,7 @@
 #include "base/thread_pool.h"
 #include "base/units.h"
 #include "cli/commands.h"
+#include "cli/data_chat.h"
 #include "cli/data_inspect.h"
 #include "cli/device_option.h"
 #include "cli/model_folder.h"
@@ -42,11 +43,15 @@ gives another name.
 --valid-fraction 0.01 writes two datasets, DIR/train and DIR/valid. A hash of each document's text chooses
 about one in a hundred for validation. Every run chooses the same documents, and equal documents stay together.
 
+)" + kChatDataHelp +
+    R"(
+
 Examples:
   moe data --tokenizer runs/tokenizer --out runs/data/train text/*/train.jsonl.zst
   moe data --tokenizer runs/tokenizer --out runs/data/mix --domain prose=books --domain 'code=src/**/*.py'
   moe data --tokenizer runs/tokenizer --out runs/data/mine --valid-fraction 0.01 my-texts
   zcat dump.jsonl.gz | moe data --tokenizer runs/tokenizer --out runs/data/dump --field content -
+  moe data --chat --tokenizer deepseek-moe-16b-chat --out runs/data/sft --max-tokens 4096 --show 3 chats.jsonl
   moe data inspect runs/data/train --row 3)";
 
 constexpr double kSecondsBetweenLines = 10;
@@ -55,6 +60,7 @@ struct DataFlags {
   std::string tokenizer;
   std::string out;
   TextSourceOptions sources;
+  ChatDataFlags chat;
   double valid_fraction = 0;
   int threads = 0;
 };
@@ -113,16 +119,22 @@ void warn_of_empty_sources(const std::vector<TextSource>& sources, const BuildRe
   }
 }
 
+EncodeFunction text_encoder(const Tokenizer& tokenizer, const std::string& field) {
+  return encode_texts(
+      [&](std::string_view text) { return tokenizer.encode(text, {.add_special = false}); }, field,
+      [&](std::string_view text, std::span<const int32_t> ids) { return scored_bytes(text, ids, tokenizer); });
+}
+
 void read_sources(const DataFlags& flags, const std::vector<TextSource>& sources, const Tokenizer& tokenizer,
                   DatasetWriter& writer, DatasetWriter* valid) {
   ThreadPool pool(flags.threads);
   ProgressReport progress;
   SkippedDocuments skipped(flags.sources);
+  std::optional<ChatData> chat;
+  if (flags.chat.chat) chat.emplace(flags.chat, flags.tokenizer, tokenizer);
   const BuildReport report =
       add_sources(writer, sources, pool,
-                  {.encode = [&](std::string_view text) { return tokenizer.encode(text, {.add_special = false}); },
-                   .scored_bytes = [&](std::string_view text,
-                                       std::span<const int32_t> ids) { return scored_bytes(text, ids, tokenizer); },
+                  {.encode = chat ? chat->encoder() : text_encoder(tokenizer, flags.sources.field),
                    .valid = valid,
                    .valid_fraction = flags.valid_fraction,
                    .read = skipped.read_options(),
@@ -130,6 +142,7 @@ void read_sources(const DataFlags& flags, const std::vector<TextSource>& sources
   clear_status();
   skipped.report();
   warn_of_empty_sources(sources, report);
+  if (chat) chat->report(report);
 }
 
 void finish(DatasetWriter& writer, const Tokenizer& tokenizer) {
@@ -148,6 +161,7 @@ void make_one_dataset(const DataFlags& flags, const std::vector<TextSource>& sou
   read_sources(flags, sources, tokenizer, writer, nullptr);
   finish(writer, tokenizer);
   report(writer.info(), flags.out);
+  show_conversations(flags.out, flags.chat.show);
 }
 
 void make_two_datasets(const DataFlags& flags, const std::vector<TextSource>& sources, const Tokenizer& tokenizer) {
@@ -173,10 +187,12 @@ void make_two_datasets(const DataFlags& flags, const std::vector<TextSource>& so
   }
   folder.commit();
   for (const auto& [info, name_of_part] : written) report(info, name_of_part);
+  show_conversations(written.front().second, flags.chat.show);
 }
 
 void make_dataset(const DataFlags& flags) {
   if (flags.tokenizer.empty()) fail_usage("--tokenizer is missing: name the folder of a tokenizer");
+  check_chat_data_options(flags.chat);
   if (flags.out.empty()) fail_usage("--out is missing: name the folder to make");
   check_output_folder(flags.out);
   const std::vector<TextSource> sources = text_sources(flags.sources);
@@ -201,6 +217,7 @@ void add_data_command(CLI::App& app) {
       "write DIR/train and DIR/valid, with about this fraction of the documents in DIR/valid; 0: write DIR only");
   add_threads_option(*command, flags->threads);
   add_text_source_options(*command, flags->sources);
+  add_chat_data_options(*command, flags->chat);
   add_data_inspect_command(*command);
   command->callback([flags, command] {
     if (command->get_subcommands().empty()) make_dataset(*flags);

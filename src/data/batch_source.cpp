@@ -131,19 +131,33 @@ Batch BatchSource::rows(int64_t step, int64_t first, int64_t count) const {
   return batch;
 }
 
+std::vector<uint8_t> BatchSource::marks_of_targets(const Piece& piece, int64_t targets) const {
+  std::vector<uint8_t> marks(static_cast<size_t>(targets));
+  documents_.copy_marks(piece.document, piece.begin + 1, targets, marks.data());
+  return marks;
+}
+
 void BatchSource::fill_piece(Batch& batch, const Piece& piece, int64_t at) const {
   const auto begin = static_cast<size_t>(at);
   const auto length = static_cast<size_t>(piece.length);
   const int32_t targets = ends_document(piece) ? piece.length - 1 : piece.length;
   documents_.copy_tokens(piece.document, piece.begin, piece.length, &batch.tokens[begin]);
   documents_.copy_tokens(piece.document, piece.begin + 1, targets, &batch.targets[begin]);
+  int64_t learned = targets;
+  if (documents_.has_marks()) {
+    const std::vector<uint8_t> marks = marks_of_targets(piece, targets);
+    for (size_t i = 0; i < marks.size(); ++i) {
+      if (marks[i] == 0) batch.targets[begin + i] = -1;
+    }
+    learned = std::count(marks.begin(), marks.end(), uint8_t{1});
+  }
   std::iota(&batch.positions[begin], &batch.positions[begin] + length, 0);
   std::fill_n(&batch.segment_start[begin], length, static_cast<int32_t>(at));
   std::fill_n(&batch.segment_id[begin], length, static_cast<int32_t>(batch.segment_tokens.size()));
   std::fill_n(&batch.domain[begin], length, documents_.domain(piece.document));
   batch.segment_tokens.push_back(piece.length);
   batch.num_tokens += piece.length;
-  batch.num_targets += targets;
+  batch.num_targets += learned;
 }
 
 BatchSource::Totals BatchSource::totals(int64_t step) const {
@@ -151,7 +165,13 @@ BatchSource::Totals BatchSource::totals(int64_t step) const {
   for (int64_t row = 0; row < rows_in_step(step); ++row) {
     for (const Piece& piece : row_of(step, row)) {
       totals.tokens += piece.length;
-      totals.targets += ends_document(piece) ? piece.length - 1 : piece.length;
+      const int64_t targets = ends_document(piece) ? piece.length - 1 : piece.length;
+      if (!documents_.has_marks()) {
+        totals.targets += targets;
+        continue;
+      }
+      const std::vector<uint8_t> marks = marks_of_targets(piece, targets);
+      totals.targets += std::count(marks.begin(), marks.end(), uint8_t{1});
     }
   }
   return totals;

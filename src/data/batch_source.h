@@ -25,7 +25,7 @@ enum class DataOrder {
 /// Cuts, packs and orders documents. Row number n of the run is row n % rows_per_epoch() of epoch n / rows_per_epoch().
 /// Step k takes rows [k * rows_per_step, (k + 1) * rows_per_step). So any step can be made at once, and resuming needs
 /// only the number of a step. A document that is cut by the end of a row continues as a new segment, with positions
-/// from 0.
+/// from 0. A token that is only read (Documents::copy_marks) is a target of nothing.
 ///
 /// If there are several parts, each is packed, ordered and repeated separately. Its weight decides how many rows come
 /// from it (data/mixture.h). Each part then has epochs of its own. Any number of threads may use one object.
@@ -92,6 +92,8 @@ class BatchSource {
   };
 
   bool ends_document(const Piece& piece) const;
+  /// Documents::copy_marks of the first `targets` targets of a piece.
+  std::vector<uint8_t> marks_of_targets(const Piece& piece, int64_t targets) const;
   void fill_piece(Batch& batch, const Piece& piece, int64_t at) const;
 
   const Documents& documents_;

@@ -15,10 +15,10 @@
 namespace moe {
 namespace {
 
-// A function of the text only, whatever other documents there are.
-bool is_picked(std::string_view text, double fraction) {
+// A function of the document only, whatever other documents there are.
+bool is_picked(uint64_t hash, double fraction) {
   static const uint64_t stream = hash_name("data.valid_fraction");
-  return Random(hash_name(text), stream).uniform(0) < fraction;
+  return Random(hash, stream).uniform(0) < fraction;
 }
 
 /// Documents that are decoded and encoded together.
@@ -44,17 +44,25 @@ class Batch {
         pass_over(item, options);
         continue;
       }
-      if (item.text_bytes == 0) {
+      const EncodedDocument& encoded = item.encoded;
+      if (encoded.text_bytes == 0) {
         if (options.read.on_empty_document) options.read.on_empty_document(item.document.where);
         continue;
       }
       ++report.documents[item.source];
-      if (item.ids.empty()) {
+      if (encoded.left_out) continue;
+      if (encoded.ids.empty()) {
         ++report.without_tokens;
         continue;
       }
-      DatasetWriter& to = item.for_validation ? *options.valid : writer;
-      to.add_document(item.ids, item.domain, item.text_bytes, item.scored_bytes);
+      ++report.written;
+      const bool picked = options.valid != nullptr && is_picked(encoded.hash, options.valid_fraction);
+      DatasetWriter& to = picked ? *options.valid : writer;
+      if (encoded.marks.empty()) {
+        to.add_document(encoded.ids, item.domain, encoded.text_bytes, encoded.scored_bytes);
+      } else {
+        to.add_marked(encoded.ids, encoded.marks, item.domain, encoded.text_bytes, encoded.scored_bytes);
+      }
     }
     items_.clear();
     bytes_ = 0;
@@ -65,21 +73,13 @@ class Batch {
     RawDocument document;
     size_t source;
     int32_t domain;
-    std::vector<int32_t> ids = {};
-    int64_t text_bytes = 0;
-    int64_t scored_bytes = 0;
-    bool for_validation = false;
+    EncodedDocument encoded = {};
     std::exception_ptr error = nullptr;
   };
 
   static void encode_item(Item& item, const BuildOptions& options) {
     try {
-      const std::string text = item.document.text(options.read.field);
-      item.text_bytes = static_cast<int64_t>(text.size());
-      if (text.empty()) return;
-      item.ids = options.encode(text);
-      item.scored_bytes = options.scored_bytes ? options.scored_bytes(text, item.ids) : item.text_bytes;
-      item.for_validation = options.valid != nullptr && is_picked(text, options.valid_fraction);
+      item.encoded = options.encode(item.document);
     } catch (...) {
       item.error = std::current_exception();
     }
@@ -150,6 +150,17 @@ class Batches {
 uint64_t bytes_of(const fs::path& path) { return path == kStandardInput ? 0 : file_bytes(path); }
 
 }  // namespace
+
+EncodeFunction encode_texts(TextToIds ids, std::string field, ScoredBytesFunction scored_bytes) {
+  return [ids = std::move(ids), field = std::move(field),
+          scored_bytes = std::move(scored_bytes)](const RawDocument& document) -> EncodedDocument {
+    const std::string text = document.text(field);
+    if (text.empty()) return {};
+    EncodedDocument encoded{.ids = ids(text), .text_bytes = static_cast<int64_t>(text.size()), .hash = hash_name(text)};
+    encoded.scored_bytes = scored_bytes ? scored_bytes(text, encoded.ids) : encoded.text_bytes;
+    return encoded;
+  };
+}
 
 BuildReport add_sources(DatasetWriter& writer, const std::vector<TextSource>& sources, ThreadPool& pool,
                         const BuildOptions& options) {

@@ -20,10 +20,27 @@ struct TextSource {
   std::string domain;
 };
 
+/// What becomes of a document.
+struct EncodedDocument {
+  std::vector<int32_t> ids = {};
+  /// Which ids are learned. If it is empty, the ids are those of a text alone, and BOS and EOS are added.
+  std::vector<uint8_t> marks = {};
+  int64_t text_bytes = 0;    ///< 0: the document is empty
+  int64_t scored_bytes = 0;  ///< the bytes that its targets stand for (data/scored_text.h)
+  uint64_t hash = 0;         ///< of the content, which chooses the documents for validation
+  bool left_out = false;     ///< it is not written; the encoder has counted it
+};
+
+/// Several threads call it at once.
+using EncodeFunction = std::function<EncodedDocument(const RawDocument& document)>;
+
 /// The ids of a text, without BOS and EOS. Several threads call it at once.
-using EncodeFunction = std::function<std::vector<int32_t>(std::string_view text)>;
+using TextToIds = std::function<std::vector<int32_t>(std::string_view text)>;
 /// The bytes of a text that its ids are scored on (data/scored_text.h). Several threads call it at once.
 using ScoredBytesFunction = std::function<int64_t(std::string_view text, std::span<const int32_t> ids)>;
+
+/// Documents as plain text: RawDocument::text(field). Without `scored_bytes` all bytes count.
+EncodeFunction encode_texts(TextToIds ids, std::string field = "text", ScoredBytesFunction scored_bytes = {});
 
 /// The progress of building, over all sources.
 struct BuildProgress {
@@ -36,9 +53,7 @@ struct BuildProgress {
 
 struct BuildOptions {
   EncodeFunction encode;
-  /// If empty, all bytes count.
-  ScoredBytesFunction scored_bytes = {};
-  /// Receives about this part of the documents, chosen by a hash of their text. Equal texts stay together.
+  /// Receives about this part of the documents, chosen by a hash of their content. Equal ones stay together.
   DatasetWriter* valid = nullptr;
   double valid_fraction = 0;
   ReadOptions read = {};
@@ -49,6 +64,7 @@ struct BuildOptions {
 };
 
 struct BuildReport {
+  int64_t written = 0;
   std::vector<int64_t> documents = {};  ///< for each source, with the documents without a token
   int64_t without_tokens = 0;           ///< documents with text that gave no token; they are skipped
 };

@@ -22,8 +22,15 @@ class Documents {
   virtual int64_t text_bytes(int64_t document) const = 0;
   /// Copies tokens [begin, begin + count) of a document.
   virtual void copy_tokens(int64_t document, int64_t begin, int64_t count, int32_t* out) const = 0;
+  /// True if some documents have tokens that are read but not learned (prompts of conversations).
+  virtual bool has_marks() const { return false; }
+  /// Copies whether tokens [begin, begin + count) of a document are learned, as targets: 1 or 0.
+  virtual void copy_marks(int64_t document, int64_t begin, int64_t count, uint8_t* out) const;
   virtual const std::vector<std::string>& domain_names() const = 0;
 };
+
+/// The targets of a document: its learned tokens behind the first token, which nothing predicts.
+int64_t count_targets(const Documents& documents, int64_t document);
 
 /// Documents in memory, for the evaluation of text files and for tests.
 /// Several threads may read it when it is complete.
@@ -32,23 +39,29 @@ class MemoryDocuments : public Documents {
   /// Returns the index of the domain. Adds a new domain.
   int32_t add_domain(const std::string& name);
   void add(std::vector<int32_t> tokens, int32_t domain, int64_t text_bytes);
+  /// `marks`, one per token, are those of copy_marks().
+  void add(std::vector<int32_t> tokens, std::vector<uint8_t> marks, int32_t domain, int64_t text_bytes);
 
   int64_t count() const override { return static_cast<int64_t>(documents_.size()); }
   int64_t length(int64_t document) const override { return static_cast<int64_t>(at(document).tokens.size()); }
   int32_t domain(int64_t document) const override { return at(document).domain; }
   int64_t text_bytes(int64_t document) const override { return at(document).text_bytes; }
   void copy_tokens(int64_t document, int64_t begin, int64_t count, int32_t* out) const override;
+  bool has_marks() const override { return has_marks_; }
+  void copy_marks(int64_t document, int64_t begin, int64_t count, uint8_t* out) const override;
   const std::vector<std::string>& domain_names() const override { return domain_names_; }
 
  private:
   struct Document {
     std::vector<int32_t> tokens;
+    std::vector<uint8_t> marks;  // empty: all are learned
     int32_t domain;
     int64_t text_bytes;
   };
   const Document& at(int64_t document) const { return documents_[static_cast<size_t>(document)]; }
 
   std::vector<Document> documents_;
+  bool has_marks_ = false;
   std::vector<std::string> domain_names_;
 };
 
@@ -64,6 +77,10 @@ class EveryNth : public Documents {
   int64_t text_bytes(int64_t document) const override { return all_.text_bytes(document * n_); }
   void copy_tokens(int64_t document, int64_t begin, int64_t count, int32_t* out) const override {
     all_.copy_tokens(document * n_, begin, count, out);
+  }
+  bool has_marks() const override { return all_.has_marks(); }
+  void copy_marks(int64_t document, int64_t begin, int64_t count, uint8_t* out) const override {
+    all_.copy_marks(document * n_, begin, count, out);
   }
   const std::vector<std::string>& domain_names() const override { return all_.domain_names(); }
 

@@ -45,4 +45,13 @@ void JoinedDocuments::copy_tokens(int64_t document, int64_t begin, int64_t count
   parts_[part]->copy_tokens(document - first_[part], begin, count, out);
 }
 
+bool JoinedDocuments::has_marks() const {
+  return std::any_of(parts_.begin(), parts_.end(), [](const Documents* part) { return part->has_marks(); });
+}
+
+void JoinedDocuments::copy_marks(int64_t document, int64_t begin, int64_t count, uint8_t* out) const {
+  const size_t part = part_of(document);
+  parts_[part]->copy_marks(document - first_[part], begin, count, out);
+}
+
 }  // namespace moe

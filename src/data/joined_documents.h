@@ -18,6 +18,8 @@ class JoinedDocuments : public Documents {
   int32_t domain(int64_t document) const override;
   int64_t text_bytes(int64_t document) const override;
   void copy_tokens(int64_t document, int64_t begin, int64_t count, int32_t* out) const override;
+  bool has_marks() const override;
+  void copy_marks(int64_t document, int64_t begin, int64_t count, uint8_t* out) const override;
   const std::vector<std::string>& domain_names() const override { return names_; }
 
   /// The first document of a part.

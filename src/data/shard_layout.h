@@ -13,6 +13,7 @@ static_assert(std::endian::native == std::endian::little, "shards are mapped wit
 
 constexpr char kMagic[9] = "MOETOKEN";
 constexpr uint32_t kVersion = 1;
+constexpr uint32_t kMarkedVersion = 2;
 
 struct Header {
   char magic[8];

@@ -52,16 +52,18 @@ struct Dataset::Shard {
     }
     if (std::memcmp(header.magic, kMagic, 8) != 0)
       fail("{} is not a token shard of this program; make the dataset again", name);
-    if (header.version != kVersion) {
-      fail("{} has format version {}, expected {}; make the dataset again with this program", name, header.version,
-           kVersion);
+    if (header.version != kVersion && header.version != kMarkedVersion) {
+      fail("{} has format version {}, expected {} or {}; make the dataset again with this program", name,
+           header.version, kVersion, kMarkedVersion);
     }
     id_bytes = header.id_bytes;
     documents = static_cast<int64_t>(trailer.documents);
     // Limits are checked before products, so that a damaged count cannot overflow them.
     const bool plausible = std::memcmp(trailer.magic, kMagic, 8) == 0 && trailer.documents < bytes.size() &&
                            trailer.ids < bytes.size() && id_bytes == id_bytes_of(info.vocab_size);
-    const uint64_t begins_at = sizeof(header) + padded(trailer.ids * id_bytes);
+    const uint64_t marks_at = sizeof(header) + padded(trailer.ids * id_bytes);
+    const bool marked = header.version == kMarkedVersion;
+    const uint64_t begins_at = marks_at + (marked ? padded(trailer.ids) : 0);
     const uint64_t text_bytes_at = begins_at + (trailer.documents + 1) * sizeof(uint64_t);
     const uint64_t domains_at = text_bytes_at + trailer.documents * sizeof(uint64_t);
     const uint64_t end = domains_at + padded(trailer.documents * sizeof(uint16_t)) + sizeof(trailer);
@@ -70,6 +72,7 @@ struct Dataset::Shard {
       fail("{} was made with another tokenizer than {} says; make the dataset again", name, kDescription);
     }
     ids = bytes.data() + sizeof(header);
+    if (marked) marks = part_at<uint8_t>(bytes, marks_at);
     begins = part_at<uint64_t>(bytes, begins_at);
     text_bytes = part_at<uint64_t>(bytes, text_bytes_at);
     domains = part_at<uint16_t>(bytes, domains_at);
@@ -100,6 +103,7 @@ struct Dataset::Shard {
   uint32_t id_bytes = 0;
   int64_t documents = 0;
   const std::byte* ids = nullptr;
+  const uint8_t* marks = nullptr;  // null: all tokens are learned
   const uint64_t* begins = nullptr;
   const uint64_t* text_bytes = nullptr;
   const uint16_t* domains = nullptr;
@@ -177,6 +181,7 @@ void Dataset::open(const fs::path& folder) {
     if (!file.is_string()) fail("{} is damaged: \"shards\" holds {}, expected file names", where, json_kind(file));
     shards_.push_back(std::make_unique<Shard>(folder / file.get<std::string>(), info, domains));
     shards_.back()->add_to(found);
+    has_marks_ = has_marks_ || shards_.back()->marks != nullptr;
     first_document_.push_back(first_document_.back() + shards_.back()->documents);
   }
   check_totals(info.domains, found, where);
@@ -247,10 +252,16 @@ void Dataset::check_content() const {
 uint64_t Dataset::content_of(int64_t first, int64_t documents) const {
   ContentHash content;
   std::vector<int32_t> tokens;
+  std::vector<uint8_t> marks;
   for (int64_t document = first; document < first + documents; ++document) {
     tokens.resize(static_cast<size_t>(length(document)));
     copy_tokens(document, 0, length(document), tokens.data());
     content.add_tokens(tokens);
+    if (locate(document).first->marks != nullptr) {
+      marks.resize(tokens.size());
+      copy_marks(document, 0, length(document), marks.data());
+      content.add_marks(marks);
+    }
     content.end_document();
   }
   return content.value();
@@ -288,6 +299,13 @@ void Dataset::copy_tokens(int64_t document, int64_t begin, int64_t count, int32_
     fail("{} is damaged: it holds the id {}, but the vocabulary has {}; make the dataset again",
          shard->file.path().string(), largest, info_.vocab_size);
   }
+}
+
+void Dataset::copy_marks(int64_t document, int64_t begin, int64_t count, uint8_t* out) const {
+  const auto [shard, index] = locate(document);
+  if (shard->marks == nullptr) return Documents::copy_marks(document, begin, count, out);
+  MOE_CHECK(begin >= 0 && count >= 0 && begin + count <= length(document));
+  std::copy_n(shard->marks + shard->begins[index] + static_cast<uint64_t>(begin), count, out);
 }
 
 }  // namespace moe

@@ -40,8 +40,8 @@ uint64_t tokenizer_fingerprint(const fs::path& path) {
 
 /// The shard that is being written. Ids go to the file; the tables wait for its end.
 struct DatasetWriter::Shard {
-  Shard(const fs::path& path, uint32_t bytes_per_id) : writer(path), id_bytes(bytes_per_id) {
-    Header header{.magic = {}, .version = kVersion, .id_bytes = id_bytes};
+  Shard(const fs::path& path, uint32_t bytes_per_id, bool marked) : writer(path), id_bytes(bytes_per_id) {
+    Header header{.magic = {}, .version = marked ? kMarkedVersion : kVersion, .id_bytes = id_bytes};
     std::memcpy(header.magic, kMagic, sizeof(header.magic));
     writer.write(&header, sizeof(header));
   }
@@ -53,6 +53,7 @@ struct DatasetWriter::Shard {
 
   FileWriter writer;
   uint32_t id_bytes;
+  std::vector<uint8_t> marks;
   std::vector<uint64_t> begins = {0};
   std::vector<uint64_t> text_bytes;
   std::vector<uint16_t> domains;
@@ -99,31 +100,52 @@ void DatasetWriter::append_ids(std::span<const int32_t> ids) {
   shard_->ids += ids.size();
 }
 
+void DatasetWriter::begin_document(bool marked) {
+  if (!marked_) marked_ = marked;
+  MOE_CHECK(*marked_ == marked);
+  if (shard_) return;
+  shard_files_.push_back(fmt::format("tokens-{:05}.bin", shard_files_.size()));
+  shard_ = std::make_unique<Shard>(folder_.path() / shard_files_.back(), id_bytes_of(info_.vocab_size), marked);
+}
+
+void DatasetWriter::add_marked(std::span<const int32_t> ids, std::span<const uint8_t> marks, int32_t domain,
+                               int64_t text_bytes, int64_t scored_bytes) {
+  MOE_CHECK(ids.size() == marks.size());
+  begin_document(true);
+  append_ids(ids);
+  shard_->marks.insert(shard_->marks.end(), marks.begin(), marks.end());
+  content_.add_marks(marks);
+  end_document(domain, text_bytes, scored_bytes);
+}
+
 void DatasetWriter::add_document(std::span<const int32_t> text_tokens, int32_t domain, int64_t text_bytes,
                                  int64_t scored_bytes) {
-  if (!shard_) {
-    shard_files_.push_back(fmt::format("tokens-{:05}.bin", shard_files_.size()));
-    shard_ = std::make_unique<Shard>(folder_.path() / shard_files_.back(), id_bytes_of(info_.vocab_size));
-  }
+  begin_document(false);
   const auto append_special = [&](int32_t id) {
     if (id >= 0) append_ids({&id, 1});
   };
   append_special(info_.bos_id);
   append_ids(text_tokens);
   append_special(info_.eos_id);
+  end_document(domain, text_bytes, scored_bytes < 0 ? text_bytes : scored_bytes);
+}
+
+void DatasetWriter::end_document(int32_t domain, int64_t text_bytes, int64_t scored_bytes) {
   content_.end_document();
   DomainTotals& totals = info_.domains.at(static_cast<size_t>(domain));
   ++totals.documents;
   totals.tokens += static_cast<int64_t>(shard_->ids - shard_->begins.back());
   totals.bytes += text_bytes;
   shard_->begins.push_back(shard_->ids);
-  shard_->text_bytes.push_back(static_cast<uint64_t>(scored_bytes < 0 ? text_bytes : scored_bytes));
+  shard_->text_bytes.push_back(static_cast<uint64_t>(scored_bytes));
   shard_->domains.push_back(static_cast<uint16_t>(domain));
   if (shard_->ids >= static_cast<uint64_t>(shard_tokens_)) close_shard();
 }
 
 void DatasetWriter::close_shard() {
   Shard& shard = *shard_;
+  shard.pad();
+  shard.writer.write(shard.marks.data(), shard.marks.size());
   shard.pad();
   shard.writer.write(shard.begins.data(), shard.begins.size() * sizeof(uint64_t));
   shard.writer.write(shard.text_bytes.data(), shard.text_bytes.size() * sizeof(uint64_t));

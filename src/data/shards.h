@@ -6,8 +6,9 @@
 /// DIR/tokenizer.json, tokenizer_config.json, ...  copies of the tokenizer's files, so that training needs only DIR
 ///
 /// A shard, little-endian, each part at a multiple of 8 bytes:
-///   "MOETOKEN", u32 version (1), u32 bytes per id (2 or 4)
+///   "MOETOKEN", u32 version (1; 2 with marks), u32 bytes per id (2 or 4)
 ///   ids        u16 (vocabularies of up to 65536) or u32, document after document: [BOS] text [EOS]
+///   marks      u8 [ids], only in version 2: 1 for a token that is learned, 0 for one that is only read (a prompt)
 ///   begins     u64 [documents + 1], index of each document's first id; the last is the number of ids
 ///   bytes      u64 [documents], UTF-8 bytes of text that targets stand for (all, where there is BOS)
 ///   domains    u16 [documents], index into dataset.json's "domains"
@@ -76,6 +77,10 @@ class DatasetWriter {
   /// number of text bytes that the targets stand for (data/scored_text.h); if it is negative, all bytes count.
   void add_document(std::span<const int32_t> text_tokens, int32_t domain, int64_t text_bytes,
                     int64_t scored_bytes = -1);
+  /// Appends a whole document, with the special tokens that it needs. `marks` [ids] say which tokens are learned.
+  /// Either all documents of a dataset have marks, or none.
+  void add_marked(std::span<const int32_t> ids, std::span<const uint8_t> marks, int32_t domain, int64_t text_bytes,
+                  int64_t scored_bytes);
   /// The folder of the files until finish(). Write here what else belongs to the dataset.
   const fs::path& temporary_folder() const { return folder_.path(); }
   /// The totals so far.
@@ -84,12 +89,15 @@ class DatasetWriter {
 
  private:
   struct Shard;
+  void begin_document(bool marked);
   void append_ids(std::span<const int32_t> ids);
+  void end_document(int32_t domain, int64_t text_bytes, int64_t scored_bytes);
   void close_shard();
 
   FolderWriter folder_;
   DatasetInfo info_;
   int64_t shard_tokens_;
+  std::optional<bool> marked_;    // unknown before the first document
   std::unique_ptr<Shard> shard_;  // must be destroyed before its folder
   std::vector<std::string> shard_files_;
   ContentHash content_;
@@ -127,6 +135,8 @@ class Dataset : public Documents {
   int64_t text_bytes(int64_t document) const override;
   /// Refuses ids outside the vocabulary, which only a damaged file can have.
   void copy_tokens(int64_t document, int64_t begin, int64_t count, int32_t* out) const override;
+  bool has_marks() const override { return has_marks_; }
+  void copy_marks(int64_t document, int64_t begin, int64_t count, uint8_t* out) const override;
   const std::vector<std::string>& domain_names() const override { return domain_names_; }
 
  private:
@@ -142,6 +152,7 @@ class Dataset : public Documents {
   std::vector<std::optional<uint64_t>> fingerprints_;  // of the folders, as dataset.json gives them
   std::vector<std::string> domain_names_;
   std::vector<std::unique_ptr<Shard>> shards_;
+  bool has_marks_ = false;
   /// Index of the first document of each shard, and one more entry for the end.
   std::vector<int64_t> first_document_ = {0};
 };

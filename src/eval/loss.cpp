@@ -87,7 +87,7 @@ Score Evaluator::State::score(std::string name, int32_t domain, const std::vecto
   std::vector<DocumentSums> sample;
   for (int64_t document = 0; document < documents.count(); ++document) {
     if (domain >= 0 && documents.domain(document) != domain) continue;
-    const int64_t tokens = std::max<int64_t>(documents.length(document) - 1, 0);
+    const int64_t tokens = count_targets(documents, document);
     const int64_t bytes = documents.text_bytes(document);
     const double nats = document_nats[static_cast<size_t>(document)];
     score.documents += 1;
@@ -106,7 +106,7 @@ Evaluator::Evaluator(const ModelOnDevice& runtime, const Documents& documents, E
   state_ = std::make_unique<State>(runtime, documents, options);
   bool predicts = false;
   for (int64_t document = 0; document < documents.count() && !predicts; ++document) {
-    predicts = documents.length(document) > 1;
+    predicts = count_targets(documents, document) > 0;
   }
   if (!predicts) fail("no document has two tokens or more, so there is nothing to predict; evaluate longer text");
 }

@@ -34,7 +34,7 @@ struct EvaluationOptions {
 struct Score {
   std::string name;
   int64_t documents = 0;
-  int64_t tokens = 0;  ///< targets: every token except the first of each document
+  int64_t tokens = 0;  ///< targets: every learned token except the first of each document
   int64_t bytes = 0;   ///< bytes of UTF-8 text
   double nats = 0;     ///< the sum of the targets' cross-entropies
   /// Half the width of the 95% intervals of loss() and bits_per_byte(). NaN with fewer than two documents.

@@ -38,16 +38,12 @@ void add_pass(GenerationSpeed& speed, const EngineCounts& before, const EngineCo
 
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const ModelConfig& config, std::string_view text,
                                    bool parse_special) {
-  std::vector<int32_t> ids;
   if (text.empty()) {
     if (tokenizer.bos()) return {*tokenizer.bos()};
     if (config.bos_token_id) return {static_cast<int32_t>(*config.bos_token_id)};
     fail("the prompt is empty and neither the tokenizer nor config.json names a BOS token to start from; give a text");
   }
-  tokenizer.encode(text, {.add_special = false, .parse_special = parse_special}, ids);
-  const bool begins_with_bos = parse_special && !ids.empty() && ids.front() == tokenizer.bos();
-  if (tokenizer.adds_bos() && !begins_with_bos) ids.insert(ids.begin(), *tokenizer.bos());
-  return ids;
+  return encode_after_bos(tokenizer, text, parse_special);
 }
 
 std::string generation_note(const ModelConfig& config) {

@@ -364,4 +364,11 @@ bool Tokenizer::adds_bos() const {
   return state_->files.bos && std::find(prefix.begin(), prefix.end(), *state_->files.bos) != prefix.end();
 }
 
+std::vector<int32_t> encode_after_bos(const Tokenizer& tokenizer, std::string_view text, bool parse_special) {
+  std::vector<int32_t> ids = tokenizer.encode(text, {.add_special = false, .parse_special = parse_special});
+  const bool begins_with_bos = parse_special && !ids.empty() && ids.front() == tokenizer.bos();
+  if (tokenizer.adds_bos() && !begins_with_bos) ids.insert(ids.begin(), *tokenizer.bos());
+  return ids;
+}
+
 }  // namespace moe

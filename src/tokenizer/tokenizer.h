@@ -77,4 +77,8 @@ class Tokenizer {
   std::unique_ptr<State> state_;
 };
 
+/// The ids of a text that a model continues: BOS first if the tokenizer adds one, and never an EOS. With
+/// `parse_special`, special tokens in the text become their ids, and a text that begins with BOS gets no other.
+std::vector<int32_t> encode_after_bos(const Tokenizer& tokenizer, std::string_view text, bool parse_special);
+
 }  // namespace moe

@@ -17,7 +17,7 @@ void check_dataset(const Dataset& dataset, const RunConfig& run) {
 
 bool predicts(const Documents& documents) {
   for (int64_t document = 0; document < documents.count(); ++document) {
-    if (documents.length(document) > 1) return true;
+    if (count_targets(documents, document) > 0) return true;
   }
   return false;
 }

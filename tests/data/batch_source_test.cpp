@@ -63,6 +63,26 @@ TEST(BatchSource, OneRowLooksAsDescribed) {
   EXPECT_EQ(batch.num_targets, 5);
 }
 
+TEST(BatchSource, ATokenThatIsOnlyReadIsATargetOfNothing) {
+  MemoryDocuments documents;
+  documents.add_domain("d");
+  documents.add({10, 11, 12, 13, 14, 15}, {0, 0, 1, 1, 0, 1}, 0, 6);
+  documents.add({20, 21}, 0, 2);
+  for (const int64_t length : {8, 3}) {
+    const BatchSource source(documents, {.sequence_length = length, .rows_per_step = 3, .order = DataOrder::once});
+    const Batch batch = source.rows(0, 0, source.rows_in_step(0));
+    std::map<int32_t, int32_t> targets;
+    for (size_t i = 0; i < batch.tokens.size(); ++i) targets[batch.tokens[i]] = batch.targets[i];
+    targets.erase(0);  // padding
+    EXPECT_EQ(targets, (std::map<int32_t, int32_t>{
+                           {10, -1}, {11, 12}, {12, 13}, {13, -1}, {14, 15}, {15, -1}, {20, 21}, {21, -1}}))
+        << "rows of " << length;
+    EXPECT_EQ(batch.num_targets, 4);
+    EXPECT_EQ(source.totals(0).targets, 4);
+    EXPECT_EQ(source.totals(0).tokens, 8);
+  }
+}
+
 TEST(BatchSource, ADocumentCutByARowsEndIsTwoSegmentsAndLosesNoTarget) {
   const auto documents = documents_of({7});
   const BatchSource source(documents, {.sequence_length = 4, .rows_per_step = 2, .order = DataOrder::once});

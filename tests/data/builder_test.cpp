@@ -51,7 +51,8 @@ class Building : public testing::Test {
                     int64_t shard_tokens = 5000) {
     ThreadPool pool(threads);
     DatasetWriter writer(out, info(), shard_tokens);
-    add_sources(writer, sources, pool, {.encode = encode_bytes, .progress = {}, .batch_bytes = batch_bytes});
+    add_sources(writer, sources, pool,
+                {.encode = encode_texts(encode_bytes), .progress = {}, .batch_bytes = batch_bytes});
     const DatasetInfo result = writer.info();
     writer.finish();
     return result;
@@ -103,7 +104,7 @@ TEST_F(Building, ProgressEndsAtTheWholeInput) {
   uint64_t read = 0, in_all = 0;
   bool grows = true;
   add_sources(writer, sources(), pool,
-              {.encode = encode_bytes,
+              {.encode = encode_texts(encode_bytes),
                .progress =
                    [&](const BuildProgress& progress) {
                      grows = grows && progress.bytes_read >= read;
@@ -137,14 +138,14 @@ TEST_F(Building, AnEmptyFileIsNoErrorUnlessAllAre) {
   ThreadPool pool(2);
   {
     DatasetWriter writer(out_, info());
-    EXPECT_THAT(add_sources(writer, {empty, good, empty}, pool, {.encode = encode_bytes}).documents,
+    EXPECT_THAT(add_sources(writer, {empty, good, empty}, pool, {.encode = encode_texts(encode_bytes)}).documents,
                 ElementsAre(0, 1, 0));
     writer.finish();
   }
   EXPECT_EQ(Dataset(out_).count(), 1);
   DatasetWriter writer(folder_ / "none", info());
   EXPECT_THAT(error_of<Error>([&] {
-                add_sources(writer, {empty, empty}, pool, {.encode = encode_bytes});
+                add_sources(writer, {empty, empty}, pool, {.encode = encode_texts(encode_bytes)});
               }),
               HasSubstr("there is no document in"));
 }
@@ -159,7 +160,8 @@ TEST_F(Building, EveryFileIsLookedAtBeforeTheFirstIsRead) {
   };
   const TextSource good{.file = text_file("good.txt", "text"), .domain = "d"};
   EXPECT_THAT(error_of<Error>([&] {
-                add_sources(writer, {good, {.file = folder_ / "none.txt", .domain = "d"}}, pool, {.encode = encode});
+                add_sources(writer, {good, {.file = folder_ / "none.txt", .domain = "d"}}, pool,
+                            {.encode = encode_texts(encode)});
               }),
               HasSubstr("none.txt: there is no such file"));
   EXPECT_EQ(encoded, 0);
@@ -174,7 +176,7 @@ TEST_F(Building, DocumentsThatCannotBeReadArePassedOverOnDemandInTheirOrder) {
     DatasetWriter writer(folder_ / fmt::format("out-{}", batch_bytes), info());
     std::vector<std::string> errors;
     add_sources(writer, {source}, pool,
-                {.encode = encode_bytes,
+                {.encode = encode_texts(encode_bytes),
                  .read = {.on_bad_document = [&](const std::string& error) { errors.push_back(error); }},
                  .batch_bytes = batch_bytes});
     EXPECT_EQ(writer.info().documents(), 196);
@@ -190,7 +192,7 @@ TEST_F(Building, TextsThatGiveNoTokenArePassedOverAndCounted) {
     return text[0] == ' ' ? std::vector<int32_t>{} : encode_bytes(text);
   };
   const TextSource source{.file = text_file("a.jsonl", "{\"text\": \" \"}\n{\"text\": \"b\"}\n"), .domain = "d"};
-  const BuildReport report = add_sources(writer, {source}, pool, {.encode = encode});
+  const BuildReport report = add_sources(writer, {source}, pool, {.encode = encode_texts(encode)});
   EXPECT_EQ(report.without_tokens, 1);
   EXPECT_EQ(writer.info().documents(), 1);
 }
@@ -206,7 +208,7 @@ TEST_F(Building, TheValidationPartIsPickedByTheTextAlone) {
     ThreadPool pool(threads);
     DatasetWriter train(out / "train", info()), valid(out / "valid", info());
     add_sources(train, {{.file = text_file("a.jsonl", content), .domain = "d"}}, pool,
-                {.encode = encode_bytes, .valid = &valid, .valid_fraction = 0.1});
+                {.encode = encode_texts(encode_bytes), .valid = &valid, .valid_fraction = 0.1});
     train.finish();
     valid.finish();
     std::set<std::vector<int32_t>> texts;
@@ -254,7 +256,8 @@ TEST_F(Building, AFailureOfTheTokenizerOnAnotherThreadReachesTheCaller) {
     if (text.starts_with("c")) fail("cannot encode this");
     return {};
   };
-  EXPECT_EQ(error_of<Error>([&] { add_sources(writer, sources(), pool, {.encode = encode, .batch_bytes = 1000}); }),
+  EXPECT_EQ(error_of<Error>(
+                [&] { add_sources(writer, sources(), pool, {.encode = encode_texts(encode), .batch_bytes = 1000}); }),
             "cannot encode this");
 }
 

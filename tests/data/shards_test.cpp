@@ -240,6 +240,61 @@ TEST_F(Shards, TheFingerprintIsOfTheContentAndNotOfItsSums) {
   EXPECT_NE(fingerprint({{3, 4, 5}, {6, 7}}), one) << "and so do the ends";
 }
 
+TEST_F(Shards, MarksSayWhichTokensAreLearned) {
+  using Ids = std::vector<int32_t>;
+  using Marks = std::vector<uint8_t>;
+  const std::vector<std::pair<Ids, Marks>> conversations = {
+      {{3, 4, 5}, {0, 1, 1}}, {{6}, {1}}, {{7, 8, 9, 10, 11}, {0, 0, 1, 0, 1}}};
+  const auto write = [&](const std::string& name, const std::vector<std::pair<Ids, Marks>>& documents,
+                         int64_t shard_tokens) {
+    DatasetWriter writer(folder_ / name, info(), shard_tokens);
+    const int32_t domain = writer.add_domain("d");
+    for (const auto& [ids, marks] : documents) writer.add_marked(ids, marks, domain, 9, 5);
+    writer.finish();
+    return (folder_ / name).string();
+  };
+  const auto marks_of = [](const Dataset& dataset, int64_t document) {
+    Marks marks(static_cast<size_t>(dataset.length(document)));
+    dataset.copy_marks(document, 0, dataset.length(document), marks.data());
+    return marks;
+  };
+  for (const int64_t shard_tokens : {int64_t{1}, int64_t{4}, int64_t{1000}}) {
+    const Dataset dataset(write(fmt::format("marked-{}", shard_tokens), conversations, shard_tokens));
+    ASSERT_TRUE(dataset.has_marks());
+    ASSERT_EQ(dataset.count(), 3);
+    for (int64_t d = 0; d < 3; ++d) {
+      EXPECT_EQ(tokens_of(dataset, d), conversations[static_cast<size_t>(d)].first) << "neither BOS nor EOS is added";
+      EXPECT_EQ(marks_of(dataset, d), conversations[static_cast<size_t>(d)].second);
+      EXPECT_EQ(dataset.text_bytes(d), 5);
+    }
+    uint8_t part[2];
+    dataset.copy_marks(2, 1, 2, part);
+    EXPECT_THAT(part, ElementsAre(0, 1));
+    dataset.check_content();
+  }
+  const Dataset one(write("one", conversations, 4)), same(write("same", conversations, 1000));
+  EXPECT_EQ(one.fingerprint(), same.fingerprint());
+  auto changed = conversations;
+  changed[2].second[3] = 1;
+  EXPECT_NE(Dataset(write("changed", changed, 4)).fingerprint(), one.fingerprint());
+
+  write_small();
+  const Dataset mixed(weighted_paths_text({{out_.string(), 1}, {(folder_ / "one").string(), 1}}));
+  EXPECT_FALSE(Dataset(out_.string()).has_marks());
+  EXPECT_TRUE(mixed.has_marks());
+  EXPECT_EQ(marks_of(mixed, 0), Marks(5, 1)) << "all of a text is learned";
+  EXPECT_EQ(marks_of(mixed, 5), conversations[0].second);
+
+  const fs::path shard = folder_ / "one" / "tokens-00000.bin";
+  std::string bytes = read_file(shard);
+  write_file(shard, bytes.substr(0, bytes.size() - 8));
+  EXPECT_THAT(error_of<Error>([&] { Dataset dataset((folder_ / "one").string()); }), HasSubstr("cut short or damaged"));
+  bytes[8] = 3;
+  write_file(shard, bytes);
+  EXPECT_THAT(error_of<Error>([&] { Dataset dataset((folder_ / "one").string()); }),
+              HasSubstr("has format version 3, expected 1 or 2"));
+}
+
 TEST_F(Shards, IdsOutsideTheVocabularyAreRefused) {
   DatasetWriter writer(out_, info());
   const int32_t domain = writer.add_domain("d");

@@ -1,0 +1,125 @@
+#include "chat/marked.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace moe {
+namespace {
+
+/// Some tokenizers write a blank before a text. An answer continues a prompt, so its own first blank is that blank.
+bool writes_blank_before(const Tokenizer& tokenizer) {
+  const std::vector<int32_t> ids = tokenizer.encode("x", {.add_special = false});
+  return !ids.empty() && tokenizer.token_bytes(ids.front()).starts_with(' ');
+}
+
+bool has_generation_blocks(const jinja::Rendered& rendered) {
+  return !rendered.generated.empty() && !rendered.generated_elsewhere;
+}
+
+}  // namespace
+
+std::vector<ChatMarker::Part> ChatMarker::parts_of(const Conversation& conversation, const std::string& where) const {
+  const std::vector<ChatMessage>& messages = conversation.messages;
+  const jinja::Rendered whole = format_.transcript(messages);
+  std::vector<Part> parts;
+  size_t done = 0, block = 0;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (messages[i].role != kAssistant) continue;
+    size_t begin = 0, end = 0;
+    if (has_generation_blocks(whole)) {
+      if (block == whole.generated.size()) fail("{}: the template marks fewer answers than there are", where);
+      begin = whole.generated[block].begin, end = whole.generated[block].end, ++block;
+    } else {
+      const auto until = [&](size_t count) {
+        return std::vector<ChatMessage>(messages.begin(), messages.begin() + static_cast<std::ptrdiff_t>(count));
+      };
+      const std::string prompt = format_.prompt(until(i)), answered = format_.transcript(until(i + 1)).text;
+      if (!answered.starts_with(prompt) || !whole.text.starts_with(answered)) {
+        fail(
+            "{}: with answer {} the chat template changes what it wrote before it, so the answer has no place; use a "
+            "template that only adds, or one with {{% generation %}} blocks",
+            where,
+            std::count_if(messages.begin(), messages.begin() + static_cast<std::ptrdiff_t>(i + 1),
+                          [](const ChatMessage& message) { return message.role == kAssistant; }));
+      }
+      begin = prompt.size(), end = answered.size();
+    }
+    if (begin < done || end < begin) fail("{}: the chat template writes answers in another order", where);
+    parts.push_back({.text = whole.text.substr(done, begin - done)});
+    parts.push_back(
+        {.text = whole.text.substr(begin, end - begin), .answer = true, .learned = conversation.learned[i]});
+    done = end;
+  }
+  if (done < whole.text.size()) parts.push_back({.text = whole.text.substr(done)});
+  if (options_.answers == LearnedAnswers::last) {
+    const auto last = std::find_if(parts.rbegin(), parts.rend(), [](const Part& part) { return part.answer; });
+    for (Part& part : parts) part.learned = part.learned && &part == &*last;
+  }
+  return parts;
+}
+
+/// The last special token of an answer ends it. Without one it is a special token directly behind the answer.
+void ChatMarker::find_end(Part& answer, Part* next) const {
+  const auto special = [&](int32_t id) { return tokenizer_.is_special(id) && id != tokenizer_.bos(); };
+  std::vector<int32_t>& ids = answer.ids;
+  answer.end = static_cast<size_t>(std::find_if(ids.rbegin(), ids.rend(), special).base() - ids.begin());
+  if (answer.end > 0) return;
+  if (next != nullptr && !next->ids.empty() && special(next->ids.front())) {
+    ids.push_back(next->ids.front());
+    next->ids.erase(next->ids.begin());
+  } else if (tokenizer_.eos()) {
+    ids.push_back(*tokenizer_.eos());
+    ++without_end_;
+  }
+  answer.end = ids.size();
+}
+
+void ChatMarker::encode(std::vector<Part>& parts) const {
+  for (Part& part : parts) {
+    std::string_view text = part.text;
+    if (part.answer && text.starts_with(' ') && writes_blank_before(tokenizer_)) text.remove_prefix(1);
+    part.ids = &part == &parts.front() ? format_.encode(text) : format_.encode_more(text);
+  }
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i].answer) find_end(parts[i], i + 1 < parts.size() ? &parts[i + 1] : nullptr);
+  }
+}
+
+std::optional<MarkedChat> ChatMarker::mark(const Conversation& conversation, const std::string& where) const {
+  std::vector<Part> parts = parts_of(conversation, where);
+  encode(parts);
+  // The turns that fit, up to the end of the last answer that is learned.
+  size_t fits = 0;
+  int64_t tokens = 0;
+  bool cut = false;
+  for (size_t i = 0; i < parts.size() && !cut; ++i) {
+    cut =
+        parts[i].answer && options_.max_tokens > 0 && tokens + static_cast<int64_t>(parts[i].end) > options_.max_tokens;
+    if (parts[i].learned && !cut) fits = i + 1;
+    tokens += static_cast<int64_t>(parts[i].ids.size());
+  }
+  if (fits == 0) {
+    ++left_out_;
+    return std::nullopt;
+  }
+  if (cut) ++cut_;
+  parts.resize(fits);
+  parts.back().ids.resize(parts.back().end);
+  MarkedChat chat;
+  for (const Part& part : parts) {
+    chat.ids.insert(chat.ids.end(), part.ids.begin(), part.ids.end());
+    chat.text_bytes += static_cast<int64_t>(part.text.size());
+    const size_t first = chat.marks.size();
+    chat.marks.resize(chat.ids.size(), 0);
+    if (!part.learned) continue;
+    for (size_t i = 0; i < part.end; ++i) {
+      chat.marks[first + i] = 1;
+      if (tokenizer_.is_special(part.ids[i])) continue;
+      chat.learned_bytes += static_cast<int64_t>(tokenizer_.token_bytes(part.ids[i]).size());
+    }
+  }
+  return chat;
+}
+
+}  // namespace moe

@@ -1,0 +1,68 @@
+#pragma once
+/// A conversation as the tokens that training reads, with marks for those that it learns: the answers, each with the
+/// token that ends it. Marks follow from places in the rendered text, never from a search for words.
+///
+/// A text is cut before and after each answer, and the parts are tokenised one by one, because a prompt is tokenised
+/// without its answer when the model is used. The answer is what the template adds to the open prompt ("...
+/// Assistant:"), or, if the template has {% generation %} blocks, what these blocks write.
+
+#include <atomic>
+#include <optional>
+#include <vector>
+
+#include "chat/conversation_formats.h"
+#include "chat/format.h"
+
+namespace moe {
+
+enum class LearnedAnswers { every, last };
+
+struct MarkedChat {
+  std::vector<int32_t> ids;
+  std::vector<uint8_t> marks;  ///< for each id: 1 if it is learned
+  int64_t text_bytes = 0;      ///< of the rendered text
+  int64_t learned_bytes = 0;   ///< of the text of learned tokens, without special ones
+};
+
+struct MarkingOptions {
+  LearnedAnswers answers = LearnedAnswers::every;
+  /// The most tokens of a conversation; 0: no limit. A longer one loses its last turns.
+  int64_t max_tokens = 0;
+};
+
+/// Any number of threads may use it at once. It counts what it has done.
+class ChatMarker {
+ public:
+  /// `format` and `tokenizer` must outlive it.
+  ChatMarker(const ChatFormat& format, const Tokenizer& tokenizer, MarkingOptions options)
+      : format_(format), tokenizer_(tokenizer), options_(options) {}
+
+  /// Nothing if even the first answer does not fit, or no answer that fits is learned. An error, which calls the
+  /// conversation `where`, if the template refuses it or does not write a conversation from its beginning on.
+  std::optional<MarkedChat> mark(const Conversation& conversation, const std::string& where) const;
+
+  int64_t cut() const { return cut_; }            ///< conversations that lost turns
+  int64_t left_out() const { return left_out_; }  ///< conversations without a learned answer that fits
+  /// Answers that got the tokenizer's EOS, because the template puts no special token after them.
+  int64_t without_end() const { return without_end_; }
+
+ private:
+  /// A part of the rendered text: an answer, or what is between answers.
+  struct Part {
+    std::string text;
+    bool answer = false;
+    bool learned = false;
+    std::vector<int32_t> ids = {};
+    size_t end = 0;  ///< of an answer: the number of its ids up to the token that ends it
+  };
+  std::vector<Part> parts_of(const Conversation& conversation, const std::string& where) const;
+  void encode(std::vector<Part>& parts) const;
+  void find_end(Part& answer, Part* next) const;
+
+  const ChatFormat& format_;
+  const Tokenizer& tokenizer_;
+  MarkingOptions options_;
+  mutable std::atomic<int64_t> cut_ = 0, left_out_ = 0, without_end_ = 0;
+};
+
+}  // namespace moe

@@ -1,0 +1,147 @@
+#include "cli/data_chat.h"
+
+#include <numeric>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/output.h"
+#include "base/random.h"
+#include "base/units.h"
+#include "cli/number_option.h"
+#include "data/shards.h"
+#include "eval/token_text.h"
+
+namespace moe {
+
+const char* const kChatDataHelp =
+    R"(--chat reads conversations (.jsonl, .json) and marks what training learns: the answers, each with the token
+that ends it. The form of a conversation follows from the members of its object: messages (OpenAI),
+conversations (ShareGPT), instruction, input and output (Alpaca), or prompt and completion. The chat template
+of the tokenizer writes it as text; --template names another one. --format deepseek-instruct is the format of
+DeepSeekMoE's published fine-tuning script. docs/finetuning.md has the details.)";
+
+namespace {
+
+/// Reads {role: user} as an instruction and {role: assistant} as its response.
+constexpr const char* kDeepseekInstruct = R"({%- if bos_token is defined %}{{ bos_token }}{% endif -%}
+{%- for message in messages %}
+  {%- if message['role'] == 'user' %}
+    {{- "You are an AI assistant, developed by DeepSeek Company. For politically sensitive questions, security and privacy issues, you will refuse to answer.\n### Instruction:\n" + message['content'] | trim + "\n### Response:\n" }}
+  {%- elif message['role'] == 'assistant' %}
+    {{- message['content'] + "\n<|EOT|>" }}
+  {%- else %}
+    {{- raise_exception('the format deepseek-instruct has no system message') }}
+  {%- endif %}
+{%- endfor %}
+)";
+constexpr const char* kInstructEnd = "<|EOT|>";
+
+ChatFormat format_of(const ChatDataFlags& flags, const std::string& tokenizer_path, const Tokenizer& tokenizer) {
+  if (flags.format == "deepseek-instruct") {
+    const auto end = tokenizer.added_token(kInstructEnd);
+    if (!end || !tokenizer.is_special(*end)) {
+      fail(
+          "{}: it has no special token {}, which ends an answer in the format deepseek-instruct; use the tokenizer's "
+          "template",
+          tokenizer_path, kInstructEnd);
+    }
+    return ChatFormat(kDeepseekInstruct, "the format deepseek-instruct", tokenizer);
+  }
+  if (flags.template_file.empty()) return ChatFormat(tokenizer_path, tokenizer);
+  return ChatFormat(read_file(flags.template_file), flags.template_file, tokenizer);
+}
+
+}  // namespace
+
+void add_chat_data_options(CLI::App& command, ChatDataFlags& flags) {
+  command.add_flag("--chat", flags.chat, "read conversations, and learn their answers");
+  command.add_option("--template", flags.template_file, "with --chat: a file with the chat template (Jinja)")
+      ->type_name("FILE");
+  command
+      .add_option("--format", flags.format,
+                  "with --chat: template (the tokenizer's or --template), or deepseek-instruct")
+      ->check(CLI::IsMember({"template", "deepseek-instruct"}));
+  command.add_option("--answers", flags.answers, "with --chat: learn every answer, or the last one of a conversation")
+      ->check(CLI::IsMember({"every", "last"}));
+  add_number(command, "--max-tokens", flags.max_tokens, {.least = 0, .most = int64_t{1} << 30},
+             "with --chat: a longer conversation loses its last turns, or is left out; 0: no limit");
+  add_number(command, "--show", flags.show, {.least = 0, .most = 1 << 20},
+             "with --chat: print so many conversations, token by token");
+}
+
+void check_chat_data_options(const ChatDataFlags& flags) {
+  const auto need = [&](bool given, const char* option) {
+    if (given && !flags.chat) fail_usage("{} belongs to conversations: give --chat, too", option);
+  };
+  need(!flags.template_file.empty(), "--template");
+  need(flags.format != "template", "--format");
+  need(flags.answers != "every", "--answers");
+  need(flags.max_tokens != 0, "--max-tokens");
+  need(flags.show != 0, "--show");
+  if (!flags.template_file.empty() && flags.format != "template") {
+    fail_usage("--template and --format {} name two formats; give one", flags.format);
+  }
+}
+
+ChatData::ChatData(const ChatDataFlags& flags, const std::string& tokenizer_path, const Tokenizer& tokenizer)
+    : flags_(flags),
+      format_(format_of(flags, tokenizer_path, tokenizer)),
+      marker_(format_, tokenizer,
+              {.answers = flags.answers == "last" ? LearnedAnswers::last : LearnedAnswers::every,
+               .max_tokens = flags.max_tokens}) {
+  if (!format_.note().empty()) log_info("{}", format_.note());
+}
+
+EncodeFunction ChatData::encoder() const {
+  return [this](const RawDocument& document) -> EncodedDocument {
+    if (!document.error.empty()) fail("{}", document.error);
+    if (!document.is_json) fail("{}: it is a text, expected a conversation (.jsonl or .json)", document.where);
+    const Conversation conversation = parse_conversation(parse_json(document.bytes, document.where), document.where);
+    const auto chat = marker_.mark(conversation, document.where);
+    if (!chat) return {.text_bytes = 1, .left_out = true};
+    return {.ids = chat->ids,
+            .marks = chat->marks,
+            .text_bytes = chat->text_bytes,
+            .scored_bytes = chat->learned_bytes,
+            .hash = hash_name(messages_json(conversation.messages))};
+  };
+}
+
+void ChatData::report(const BuildReport& built) const {
+  const int64_t left_out = marker_.left_out();
+  if (built.written == 0) {
+    fail("no conversation can be used: {} left out, because {}", counted(left_out, "conversation"),
+         flags_.max_tokens > 0
+             ? fmt::format("no learned answer ends within {} tokens; raise --max-tokens", flags_.max_tokens)
+             : "no answer has a weight");
+  }
+  if (marker_.cut() > 0) {
+    log_info("{} of more than {} tokens: the last turns are cut", counted(marker_.cut(), "conversation"),
+             flags_.max_tokens);
+  }
+  if (left_out > 0) log_warning("{} left out: no learned answer that fits", counted(left_out, "conversation"));
+  if (marker_.without_end() > 0) {
+    log_info("the template puts no special token after {}; they end with EOS",
+             counted(marker_.without_end(), "answer"));
+  }
+}
+
+void show_conversations(const std::string& folder, int64_t count) {
+  const Dataset dataset(folder);
+  const Tokenizer tokenizer = Tokenizer::load(folder);
+  for (int64_t document = 0; document < std::min(count, dataset.count()); ++document) {
+    const int64_t length = dataset.length(document);
+    std::vector<int32_t> ids(static_cast<size_t>(length));
+    std::vector<uint8_t> marks(ids.size());
+    dataset.copy_tokens(document, 0, length, ids.data());
+    dataset.copy_marks(document, 0, length, marks.data());
+    print_output("\nconversation {}: {}, {} learned\n{:>8} {:<24} {:>8} {:>7}\n", document, counted(length, "token"),
+                 std::accumulate(marks.begin(), marks.end(), int64_t{0}), "id", "token", "label", "weight");
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const std::string label = marks[i] == 0 ? "-" : std::to_string(ids[i]);
+      print_output("{:>8} {:<24} {:>8} {:>7}\n", ids[i], readable_token(tokenizer, ids[i]), label, marks[i]);
+    }
+  }
+}
+
+}  // namespace moe

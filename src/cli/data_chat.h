@@ -1,0 +1,51 @@
+#pragma once
+/// `moe data --chat`: conversations instead of texts.
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "chat/marked.h"
+#include "data/builder.h"
+
+namespace moe {
+
+struct ChatDataFlags {
+  bool chat = false;
+  std::string template_file;
+  std::string format = "template";
+  std::string answers = "every";
+  int64_t max_tokens = 0;
+  int64_t show = 0;
+};
+
+/// The part of the command's help.
+extern const char* const kChatDataHelp;
+
+/// Declares --chat and what belongs to it.
+void add_chat_data_options(CLI::App& command, ChatDataFlags& flags);
+/// A UsageError for options that need --chat.
+void check_chat_data_options(const ChatDataFlags& flags);
+
+/// Turns conversations into marked documents. Any number of threads may use it at once.
+class ChatData {
+ public:
+  /// `tokenizer_path` has the template, unless the flags name one. `tokenizer` must outlive this object.
+  ChatData(const ChatDataFlags& flags, const std::string& tokenizer_path, const Tokenizer& tokenizer);
+
+  EncodeFunction encoder() const;
+  /// Says how many conversations were cut or left out. Throws if that leaves none of `documents`.
+  void report(const BuildReport& built) const;
+
+ private:
+  ChatDataFlags flags_;
+  ChatFormat format_;
+  ChatMarker marker_;
+};
+
+/// Prints the first `count` conversations of a dataset: a line for each token, with its label and its weight.
+void show_conversations(const std::string& dataset, int64_t count);
+
+}  // namespace moe

@@ -1,0 +1,133 @@
+// Which tokens of a conversation training learns: for templates of several kinds, by place and not by words.
+
+#include "chat/marked.h"
+
+#include <gmock/gmock.h>
+
+#include "base/error.h"
+#include "template/chat_template.h"
+#include "tests/support/temporary_folder.h"
+#include "tokenizer/trainer.h"
+
+namespace moe {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr const char* kTurn = "<｜reserved_0｜>";
+
+/// As in ChatML: every message is a header, a content and a special token, and a line end after it.
+const std::string kMarked = std::string("{% for m in messages %}{{ m.role + ':' + m.content + '") + kTurn +
+                            "\\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}";
+
+class Marking : public testing::Test {
+ protected:
+  Marking() : pool_(1), tokenizer_(TokenizerTrainer({.vocab_size = kLeastVocabulary}, pool_).finish()) {}
+
+  /// What is learned, as text with special tokens; parts that are apart have a bar between them.
+  std::string learned(const MarkedChat& chat) const {
+    std::string text;
+    for (size_t i = 0; i < chat.ids.size(); ++i) {
+      if (chat.marks[i] == 0) continue;
+      if (i > 0 && chat.marks[i - 1] == 0 && !text.empty()) text += "|";
+      text += tokenizer_.token_bytes(chat.ids[i]);
+    }
+    return text;
+  }
+  std::string all(const MarkedChat& chat) const { return tokenizer_.decode(chat.ids, {.keep_special = true}); }
+  std::optional<MarkedChat> mark(std::string_view source, const Conversation& conversation,
+                                 const MarkingOptions& options = {}) {
+    const ChatFormat format(source, "the template", tokenizer_);
+    const ChatMarker marker(format, tokenizer_, options);
+    auto chat = marker.mark(conversation, "a.jsonl:1");
+    cut_ = marker.cut(), left_out_ = marker.left_out(), without_end_ = marker.without_end();
+    return chat;
+  }
+  static Conversation two_turns() {
+    return {.messages = {{"user", "one"}, {"assistant", "1"}, {"user", "assistant: 1"}, {"assistant", "2, or 1"}},
+            .learned = {false, true, false, true}};
+  }
+
+  ThreadPool pool_;
+  Tokenizer tokenizer_;
+  int64_t cut_ = 0, left_out_ = 0, without_end_ = 0;
+  const std::string bos_{kTrainedBos}, eos_{kTrainedEos};
+};
+
+TEST_F(Marking, DeepSeekMoEsAnswersAreLearnedWithTheirEos) {
+  const auto chat = mark(jinja::deepseek_moe_template(), two_turns());
+  ASSERT_TRUE(chat);
+  EXPECT_EQ(all(*chat), bos_ + "User: one\n\nAssistant: 1" + eos_ + "User: assistant: 1\n\nAssistant: 2, or 1" + eos_);
+  EXPECT_EQ(learned(*chat), " 1" + eos_ + "| 2, or 1" + eos_);
+  EXPECT_EQ(chat->learned_bytes, 2 + 8);
+  EXPECT_EQ(without_end_, 0);
+}
+
+TEST_F(Marking, WhatFollowsTheEndOfAnAnswerIsNotLearned) {
+  const auto chat = mark(kMarked, two_turns());
+  ASSERT_TRUE(chat);
+  EXPECT_EQ(all(*chat), bos_ + "user:one" + kTurn + "\nassistant:1" + kTurn + "\nuser:assistant: 1" + kTurn +
+                            "\nassistant:2, or 1" + kTurn)
+      << "it ends where nothing is learned any more";
+  EXPECT_EQ(learned(*chat), std::string("1") + kTurn + "|2, or 1" + kTurn);
+}
+
+TEST_F(Marking, TheLastAnswerAlone) {
+  const auto chat = mark(kMarked, two_turns(), {.answers = LearnedAnswers::last});
+  EXPECT_EQ(learned(*chat), std::string("2, or 1") + kTurn);
+}
+
+TEST_F(Marking, AnswersWithoutWeightAreOnlyRead) {
+  Conversation conversation = two_turns();
+  conversation.learned = {false, false, false, true};
+  EXPECT_EQ(learned(*mark(kMarked, conversation)), std::string("2, or 1") + kTurn);
+  conversation.learned = {false, true, false, false};
+  EXPECT_EQ(learned(*mark(kMarked, conversation)), std::string("1") + kTurn);
+  conversation.learned = {false, false, false, false};
+  EXPECT_FALSE(mark(kMarked, conversation));
+  EXPECT_EQ(left_out_, 1);
+}
+
+TEST_F(Marking, ATemplateWithoutAnEndGetsEosAfterEachAnswer) {
+  const auto chat = mark(
+      "{% for m in messages %}{{ m.role + ':' + m.content + '\n' }}{% endfor %}"
+      "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}",
+      two_turns());
+  EXPECT_EQ(learned(*chat), "1\n" + eos_ + "|2, or 1\n" + eos_);
+  EXPECT_EQ(without_end_, 2);
+}
+
+TEST_F(Marking, GenerationBlocksSayWhatIsLearned) {
+  const std::string blocks =
+      std::string(
+          "{% for m in messages %}{{ m.role + ':' }}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+          "{% endgeneration %}{% else %}{{ m.content }}{% endif %}{{ '") +
+      kTurn + "\\n' }}{% endfor %}";
+  const auto chat = mark(blocks, two_turns());
+  ASSERT_TRUE(chat);
+  EXPECT_EQ(learned(*chat), std::string("1") + kTurn + "|2, or 1" + kTurn) << "with the special token behind the block";
+  EXPECT_EQ(without_end_, 0);
+  EXPECT_EQ(all(*chat), all(*mark(kMarked, two_turns()))) << "the same text";
+}
+
+TEST_F(Marking, ATemplateThatChangesEarlierTextIsRefused) {
+  const std::string forgets = "{{ messages[-1].role + ':' + messages[-1].content }}";
+  EXPECT_THAT(test::error_of<Error>([&] { mark(forgets, two_turns()); }),
+              HasSubstr("a.jsonl:1: with answer 1 the chat template changes what it wrote before it"));
+}
+
+TEST_F(Marking, ALongConversationLosesItsLastTurns) {
+  const auto whole = mark(kMarked, two_turns());
+  const auto tokens = static_cast<int64_t>(whole->ids.size());
+  EXPECT_EQ(mark(kMarked, two_turns(), {.max_tokens = tokens})->ids, whole->ids);
+  EXPECT_EQ(cut_, 0);
+  const auto cut = mark(kMarked, two_turns(), {.max_tokens = tokens - 1});
+  EXPECT_EQ(all(*cut), bos_ + "user:one" + kTurn + "\nassistant:1" + kTurn);
+  EXPECT_EQ(cut_, 1);
+  EXPECT_FALSE(mark(kMarked, two_turns(), {.max_tokens = 5}));
+  EXPECT_EQ(left_out_, 1);
+  EXPECT_FALSE(mark(kMarked, two_turns(), {.answers = LearnedAnswers::last, .max_tokens = tokens - 1}));
+}
+
+}  // namespace
+}  // namespace moe

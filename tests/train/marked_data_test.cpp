@@ -1,0 +1,104 @@
+// Training on conversations: tokens that are only read have no loss, and everything else is as with texts.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/tiny_run.h"
+
+namespace moe {
+namespace {
+
+using test::TinyRun;
+
+/// A copy of the dataset "data" with marks: mark(document, position) says whether a token is learned.
+void mark_dataset(const TinyRun& tiny, const std::string& name, const std::function<bool(int64_t, int64_t)>& mark) {
+  const Dataset plain((tiny / "data").string());
+  DatasetWriter writer(tiny / name, {.vocab_size = plain.info().vocab_size,
+                                     .bos_id = plain.info().bos_id,
+                                     .eos_id = plain.info().eos_id,
+                                     .tokenizer_fingerprint = plain.info().tokenizer_fingerprint,
+                                     .domains = {}});
+  const int32_t domain = writer.add_domain("text");
+  for (int64_t document = 0; document < plain.count(); ++document) {
+    std::vector<int32_t> ids(static_cast<size_t>(plain.length(document)));
+    plain.copy_tokens(document, 0, plain.length(document), ids.data());
+    std::vector<uint8_t> marks;
+    int64_t learned = 0;
+    for (int64_t i = 0; i < plain.length(document); ++i) {
+      marks.push_back(mark(document, i) ? 1 : 0);
+      learned += marks.back();
+    }
+    writer.add_marked(ids, marks, domain, plain.text_bytes(document), learned);
+  }
+  Tokenizer::load(tiny / "data").save(writer.temporary_folder());
+  writer.finish();
+}
+
+TEST(MarkedData, WithAllTokensLearnedIsTheRunOnTexts) {
+  TinyRun tiny;
+  mark_dataset(tiny, "all", [](int64_t, int64_t) { return true; });
+  tiny.train("plain");
+  tiny.train("marked", {"data.train=" + (tiny / "all").string()});
+  test::expect_same_end(tiny, "plain", "marked");
+}
+
+TEST(MarkedData, PromptsHaveNoLossAndTheirTokensAreStillCounted) {
+  TinyRun tiny;
+  mark_dataset(tiny, "answers", [](int64_t document, int64_t position) { return position > 6 + document % 3; });
+  const std::string answers = "data.train=" + (tiny / "answers").string();
+  tiny.train("plain");
+  tiny.train("marked", {answers, "data.valid=" + (tiny / "answers").string()});
+  EXPECT_NE(tiny.log("marked")[0].at("loss"), tiny.log("plain")[0].at("loss"));
+  EXPECT_EQ(tiny.log("marked")[0].at("tokens"), tiny.log("plain")[0].at("tokens"));
+  // The first step again, with prompts of weight 0 instead.
+  const Dataset texts((tiny / "data").string()), marked((tiny / "answers").string());
+  const RunConfig run = tiny.config("unused");
+  const BatchSource::Options options{.sequence_length = run.data.sequence_length, .rows_per_step = 4, .seed = run.seed};
+  const BatchSource plain_rows(texts, options), marked_rows(marked, options);
+  const Batch a = plain_rows.rows(0, 0, 4), b = marked_rows.rows(0, 0, 4);
+  EXPECT_EQ(a.tokens, b.tokens);
+  EXPECT_EQ(a.segment_start, b.segment_start);
+  int64_t learned = 0;
+  for (size_t i = 0; i < a.targets.size(); ++i) {
+    if (b.targets[i] < 0) continue;
+    EXPECT_EQ(b.targets[i], a.targets[i]);
+    ++learned;
+  }
+  EXPECT_EQ(b.num_targets, learned);
+  EXPECT_LT(learned, a.num_targets);
+  // Evaluation counts the learned tokens and bytes alone.
+  int64_t targets = 0, bytes = 0;
+  for (int64_t document = 0; document < marked.count(); ++document) {
+    targets += std::max<int64_t>(marked.length(document) - (7 + document % 3), 0);
+    bytes += marked.text_bytes(document);
+  }
+  const Json evaluation = tiny.log("marked", "eval.jsonl").back();
+  EXPECT_EQ(evaluation.at("tokens"), targets) << evaluation.dump();
+  EXPECT_EQ(evaluation.at("bytes"), bytes);
+}
+
+TEST(MarkedData, ResumesBitForBitAndIsRefusedForOtherMarks) {
+  TinyRun tiny;
+  mark_dataset(tiny, "answers", [](int64_t, int64_t position) { return position > 4; });
+  mark_dataset(tiny, "others", [](int64_t, int64_t position) { return position > 5; });
+  const std::string answers = "data.train=" + (tiny / "answers").string();
+  tiny.train("straight", {answers});
+  tiny.train("again", {answers});
+  fs::remove_all(tiny / "again/step-12");
+  fs::remove(tiny / "again/latest");
+  tiny.resume("again", {answers});
+  test::expect_same_end(tiny, "straight", "again");
+  EXPECT_THAT(test::error_of<Error>([&] { tiny.resume("straight", {"data.train=" + (tiny / "others").string()}); }),
+              testing::HasSubstr("data.train"));
+}
+
+TEST(MarkedData, WithoutALearnedTokenIsRefusedBeforeTheFirstStep) {
+  TinyRun tiny;
+  mark_dataset(tiny, "prompts", [](int64_t, int64_t position) { return position == 0; });
+  EXPECT_THAT(test::error_of<Error>([&] { tiny.train("never", {"data.train=" + (tiny / "prompts").string()}); }),
+              testing::HasSubstr("there is nothing to learn from it"));
+  EXPECT_FALSE(fs::exists(tiny / "never/log.jsonl"));
+}
+
+}  // namespace
+}  // namespace moe
