@@ -4,6 +4,7 @@
 #include "checkpoint/gguf_config.h"
 #include "checkpoint/gguf_weights.h"
 #include "checkpoint/hf_config.h"
+#include "checkpoint/weights.h"
 
 namespace moe {
 
@@ -14,6 +15,11 @@ ModelConfig read_model_config(const fs::path& path) {
 std::unique_ptr<WeightSource> open_weights(const fs::path& path) {
   if (is_gguf(path)) return std::make_unique<GgufWeights>(path);
   return std::make_unique<FolderWeights>(path);
+}
+
+void load_model(const fs::path& path, const ModelConfig& config, const std::vector<View>& views, Device& device) {
+  if (is_gguf(path)) return load_weights(GgufWeights(path), path, views, device);
+  load_weights(path, config, parameter_table(config), views, device);
 }
 
 }  // namespace moe

@@ -18,6 +18,7 @@
 #include "cli/model_folder.h"
 #include "cli/routing_option.h"
 #include "cli/sampling_option.h"
+#include "cli/weights_option.h"
 #include "infer/generate.h"
 
 namespace moe {
@@ -37,7 +38,7 @@ standard output, with a line end behind each; the exit status is 1 if a line fai
 Examples:
   moe chat runs/demo
   moe chat runs/demo --system 'You answer in one sentence.' --temperature 0.7 --top-p 0.95
-  moe chat deepseek-moe-16b-chat.Q4_0.gguf --dtype q4_0 --context 2048
+  moe chat deepseek-moe-16b-chat.Q4_0.gguf --context 2048
   printf 'Hello\n/experts\n' | moe chat runs/demo --temperature 0)";
 
 /// The memory of the cache grows with the context, so a model with very many positions gets fewer.
@@ -45,7 +46,7 @@ constexpr int64_t kUsualContext = 8192;
 
 struct ChatFlags {
   std::string model;
-  std::string dtype = "f32";
+  std::string dtype = {};  ///< empty: the blocks of a file stay, on the CPU
   std::string system;
   GenerationOptions generation = {.max_new_tokens = 512, .context = kUsualContext};
   DeviceOptions device;
@@ -61,10 +62,10 @@ int64_t context_of(const ChatFlags& flags, const ModelConfig& config) {
 }
 
 void say_start(const ChatFlags& flags, const ModelConfig& config, const ChatFormat& format, const Compute& compute,
-               int64_t context, bool person) {
-  log_info("{}: {:.1f} M parameters, {}, {} on {}; a context of {}", flags.model,
+               const std::string& weights, int64_t context, bool person) {
+  log_info("{}: {:.1f} M parameters, {}, weights: {} on {}; a context of {}", flags.model,
            1e-6 * static_cast<double>(count_elements(parameter_table(config))),
-           counted(config.num_hidden_layers, "layer"), flags.dtype, device_name(compute), counted(context, "token"));
+           counted(config.num_hidden_layers, "layer"), weights, device_name(compute), counted(context, "token"));
   if (const std::string note = generation_note(config); !note.empty()) log_info("{}", note);
   if (!format.note().empty()) log_info("{}", format.note());
   if (person) log_info("Write a message. /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends.");
@@ -72,13 +73,13 @@ void say_start(const ChatFlags& flags, const ModelConfig& config, const ChatForm
 
 void chat(const ChatFlags& flags) {
   validate(flags.generation);
-  const DType weights = parse_weights_option(flags.dtype);
+  const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
   Compute compute = make_compute(flags.device);
   const ModelConfig config = read_model_config(flags.model);
   check_generates(config);
   const int64_t context = context_of(flags, config);
   const Tokenizer tokenizer = load_model_tokenizer(flags.model, config.vocab_size);
-  const ChatFormat format(flags.model, tokenizer, config);
+  const ChatFormat format(flags.model, tokenizer);
   show_status("reading the weights of " + flags.model);
   LoadedModel loaded(flags.model, weights, *compute.device, flags.switches);
   ContextCache cache(loaded, *compute.device, *compute.backend, context, flags.switches);
@@ -89,7 +90,7 @@ void chat(const ChatFlags& flags) {
   if (!flags.system.empty()) conversation.set_system(flags.system);
 
   const bool person = ::isatty(STDIN_FILENO) == 1 && stderr_is_terminal();
-  if (!flags.quiet) say_start(flags, config, format, compute, context, person);
+  if (!flags.quiet) say_start(flags, config, format, compute, loaded.weights(), context, person);
   std::optional<Interrupts> interrupts;
   if (person) interrupts.emplace();
   const ChatOutput output{.quiet = flags.quiet, .show_prompt = flags.show_prompt, .progress = person && !flags.quiet};
@@ -111,7 +112,7 @@ void add_chat_command(CLI::App& app) {
   command->add_option("--system", flags->system, "the system message, which comes before the conversation")
       ->type_name("TEXT");
   add_sampling_options(*command, flags->generation);
-  add_weights_option(*command, flags->dtype);
+  add_kept_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   command->add_flag("--show-prompt", flags->show_prompt, "print the text and the token ids of every prompt");

@@ -107,6 +107,11 @@ EncodeFunction ChatData::encoder() const {
   };
 }
 
+void ChatData::save_template(const fs::path& folder) const {
+  if (flags_.format == "deepseek-instruct") write_file(folder / "chat_template.jinja", kDeepseekInstruct);
+  if (!flags_.template_file.empty()) write_file(folder / "chat_template.jinja", read_file(flags_.template_file));
+}
+
 void ChatData::report(const BuildReport& built) const {
   const int64_t left_out = marker_.left_out();
   if (built.written == 0) {

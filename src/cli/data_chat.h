@@ -36,6 +36,8 @@ class ChatData {
   ChatData(const ChatDataFlags& flags, const std::string& tokenizer_path, const Tokenizer& tokenizer);
 
   EncodeFunction encoder() const;
+  /// Writes the template into a dataset's folder, unless the tokenizer's files have it: the trained model needs it.
+  void save_template(const fs::path& folder) const;
   /// Says how many conversations were cut or left out. Throws if that leaves none of `documents`.
   void report(const BuildReport& built) const;
 

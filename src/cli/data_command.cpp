@@ -125,28 +125,40 @@ EncodeFunction text_encoder(const Tokenizer& tokenizer, const std::string& field
       [&](std::string_view text, std::span<const int32_t> ids) { return scored_bytes(text, ids, tokenizer); });
 }
 
-void read_sources(const DataFlags& flags, const std::vector<TextSource>& sources, const Tokenizer& tokenizer,
-                  DatasetWriter& writer, DatasetWriter* valid) {
+/// All that a dataset is made from.
+struct Work {
+  Work(const DataFlags& given, const std::vector<TextSource>& files, const Tokenizer& with)
+      : flags(given), sources(files), tokenizer(with) {
+    if (flags.chat.chat) chat.emplace(flags.chat, flags.tokenizer, tokenizer);
+  }
+
+  const DataFlags& flags;
+  const std::vector<TextSource>& sources;
+  const Tokenizer& tokenizer;
+  std::optional<ChatData> chat;
+};
+
+void read_sources(const Work& work, DatasetWriter& writer, DatasetWriter* valid) {
+  const DataFlags& flags = work.flags;
   ThreadPool pool(flags.threads);
   ProgressReport progress;
   SkippedDocuments skipped(flags.sources);
-  std::optional<ChatData> chat;
-  if (flags.chat.chat) chat.emplace(flags.chat, flags.tokenizer, tokenizer);
   const BuildReport report =
-      add_sources(writer, sources, pool,
-                  {.encode = chat ? chat->encoder() : text_encoder(tokenizer, flags.sources.field),
+      add_sources(writer, work.sources, pool,
+                  {.encode = work.chat ? work.chat->encoder() : text_encoder(work.tokenizer, flags.sources.field),
                    .valid = valid,
                    .valid_fraction = flags.valid_fraction,
                    .read = skipped.read_options(),
                    .progress = std::ref(progress)});
   clear_status();
   skipped.report();
-  warn_of_empty_sources(sources, report);
-  if (chat) chat->report(report);
+  warn_of_empty_sources(work.sources, report);
+  if (work.chat) work.chat->report(report);
 }
 
-void finish(DatasetWriter& writer, const Tokenizer& tokenizer) {
-  tokenizer.save(writer.temporary_folder());
+void finish(DatasetWriter& writer, const Work& work) {
+  work.tokenizer.save(writer.temporary_folder());
+  if (work.chat) work.chat->save_template(writer.temporary_folder());
   writer.finish();
 }
 
@@ -156,15 +168,17 @@ void report(const DatasetInfo& info, const std::string& name) {
   print_summary(info);
 }
 
-void make_one_dataset(const DataFlags& flags, const std::vector<TextSource>& sources, const Tokenizer& tokenizer) {
-  DatasetWriter writer(flags.out, empty_info(flags, tokenizer));
-  read_sources(flags, sources, tokenizer, writer, nullptr);
-  finish(writer, tokenizer);
+void make_one_dataset(const Work& work) {
+  const DataFlags& flags = work.flags;
+  DatasetWriter writer(flags.out, empty_info(flags, work.tokenizer));
+  read_sources(work, writer, nullptr);
+  finish(writer, work);
   report(writer.info(), flags.out);
   show_conversations(flags.out, flags.chat.show);
 }
 
-void make_two_datasets(const DataFlags& flags, const std::vector<TextSource>& sources, const Tokenizer& tokenizer) {
+void make_two_datasets(const Work& work) {
+  const DataFlags& flags = work.flags;
   FolderWriter folder(flags.out);
   if (path_exists(folder.target()) && !is_empty_folder(folder.target())) {
     fail("{} exists already; remove it or choose another folder", folder.target().string());
@@ -172,12 +186,12 @@ void make_two_datasets(const DataFlags& flags, const std::vector<TextSource>& so
   const auto name = [&](const char* part) { return (folder.target() / part).string(); };
   std::vector<std::pair<DatasetInfo, std::string>> written;
   {
-    DatasetWriter train(folder.path() / "train", empty_info(flags, tokenizer));
-    DatasetWriter valid(folder.path() / "valid", empty_info(flags, tokenizer));
-    read_sources(flags, sources, tokenizer, train, &valid);
+    DatasetWriter train(folder.path() / "train", empty_info(flags, work.tokenizer));
+    DatasetWriter valid(folder.path() / "valid", empty_info(flags, work.tokenizer));
+    read_sources(work, train, &valid);
     for (const auto& [writer, part] : {std::pair(&train, "train"), std::pair(&valid, "valid")}) {
       if (writer->info().documents() > 0) {
-        finish(*writer, tokenizer);
+        finish(*writer, work);
         written.emplace_back(writer->info(), name(part));
       } else {
         log_warning("{} is not written, because it would have no document; choose another --valid-fraction",
@@ -200,7 +214,8 @@ void make_dataset(const DataFlags& flags) {
   if (!tokenizer.eos()) {
     log_warning("the tokenizer names no end-of-sequence token, so a model trained on this data will not learn to stop");
   }
-  flags.valid_fraction > 0 ? make_two_datasets(flags, sources, tokenizer) : make_one_dataset(flags, sources, tokenizer);
+  const Work work(flags, sources, tokenizer);
+  flags.valid_fraction > 0 ? make_two_datasets(work) : make_one_dataset(work);
 }
 
 }  // namespace

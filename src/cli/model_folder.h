@@ -1,22 +1,14 @@
 #pragma once
-/// MODEL_DIR: the folder of a model, or of a run, which stands for its newest checkpoint.
+/// MODEL_DIR and --tokenizer: options that name a model (checkpoint/model_path.h) or a tokenizer.
 
 #include <string>
 
 #include <CLI/CLI.hpp>
 
-#include "base/fs.h"
+#include "checkpoint/model_path.h"
 #include "tokenizer/tokenizer.h"
 
 namespace moe {
-
-/// `path` itself if it is a model's folder. For a run folder: its `latest`, or, if a copy has lost that link, the
-/// checkpoint with the most steps; an error if there is none yet. Refuses the folder of a dataset or of a tokenizer
-/// alone. Any other path is returned unchanged.
-std::string model_folder(const std::string& path);
-
-/// True if `folder` has the files of a tokenizer.
-bool has_tokenizer(const fs::path& folder);
 
 /// The tokenizer of a model of `rows` ids (config.json's vocab_size). One that has more ids is an error.
 Tokenizer load_model_tokenizer(const std::string& model, int64_t rows);

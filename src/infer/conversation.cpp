@@ -159,7 +159,7 @@ std::string Conversation::content_of(const std::string& prompt, const std::strin
   for (const std::string_view form : std::array<std::string_view, 2>{without_first_blanks(written), written}) {
     std::vector<ChatMessage> messages = visible(left_);
     messages.push_back({.role = "assistant", .content = std::string(form)});
-    const size_t common = common_prefix(format_.transcript(messages), whole);
+    const size_t common = common_prefix(format_.transcript(messages).text, whole);
     if (common <= longest && longest > 0) continue;
     longest = common;
     best = form;
@@ -229,7 +229,8 @@ Answer Conversation::answer(const AnswerEvents& events) {
   }
   answer.seconds = steady_seconds() - read;
   const bool by_format = options_.stop.empty() && !format_.stop().empty();
-  answer.end = interrupted ? AnswerEnd::interrupted : end_of(sequence.reason(), by_format, room <= options_.max_new_tokens);
+  answer.end =
+      interrupted ? AnswerEnd::interrupted : end_of(sequence.reason(), by_format, room <= options_.max_new_tokens);
   answer.text = content_of(fitted.text, written);
   messages_.push_back({.role = "assistant", .content = answer.text});
   count_experts(answer.prompt_tokens - 1, answer.new_tokens);

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "infer/chat_format.h"
+#include "chat/format.h"
 #include "infer/context_cache.h"
 #include "infer/generation.h"
 

@@ -20,6 +20,7 @@ struct SideFiles {
   std::string config = {};              // tokenizer_config.json
   std::string added_tokens = {};        // added_tokens.json
   std::string special_tokens_map = {};  // special_tokens_map.json
+  std::string chat_template = {};       // chat_template.jinja
 };
 
 /// The content of a tokenizer's files.

@@ -207,6 +207,7 @@ void apply_side_files(const SideFiles& side, const std::string& folder, Tokenize
   files.eos = role("eos_token", first, second, tokens);
   files.pad = role("pad_token", first, second, tokens);
   put_round_texts(config, files);
+  if (!side.chat_template.empty()) files.contents.emplace_back("chat_template.jinja", side.chat_template);
 }
 
 }  // namespace moe

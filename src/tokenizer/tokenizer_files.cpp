@@ -123,7 +123,8 @@ std::string read_if_there(const fs::path& path) { return path_exists(path) ? rea
 SideFiles read_side_files(const fs::path& folder) {
   return {.config = read_if_there(folder / "tokenizer_config.json"),
           .added_tokens = read_if_there(folder / "added_tokens.json"),
-          .special_tokens_map = read_if_there(folder / "special_tokens_map.json")};
+          .special_tokens_map = read_if_there(folder / "special_tokens_map.json"),
+          .chat_template = read_if_there(folder / "chat_template.jinja")};
 }
 
 TokenizerFiles load_gpt2_files(const fs::path& folder) {

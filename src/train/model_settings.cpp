@@ -1,5 +1,7 @@
 #include "train/model_settings.h"
 
+#include "checkpoint/model_path.h"
+#include "checkpoint/open_model.h"
 #include "model/balance_defaults.h"
 #include "model/keys.h"
 #include "model/methods.h"
@@ -39,19 +41,36 @@ const Method* apply_method(Settings& settings, RunConfig& run) {
   return method;
 }
 
+/// The configuration of model.from. It decides the model, so no other key may.
+void read_loaded_model(Settings& settings, RunConfig& run) {
+  for (const char* key : {"model.preset", "model.method"}) {
+    if (settings.given(key)) {
+      settings.refuse(key, "nothing beside model.from, which has the sizes and the routing of its own");
+    }
+  }
+  run.from = model_folder(run.from);
+  try {
+    run.model = read_model_config(run.from);
+  } catch (const Error& error) {
+    fail_usage("{}: model.from: {}", settings.where("model.from"), error.what());
+  }
+}
+
 }  // namespace
 
 void read_model(Settings& settings, RunConfig& run, const std::function<int64_t()>& dataset_vocabulary) {
   ModelConfig& model = run.model;
   const bool preset = !run.preset.empty();
   if (preset) find_named(settings, "model.preset", [&] { model = find_preset(run.preset).config; });
-  const bool of_dataset = !settings.given("model.vocab_size") && (!preset || !run.data.train.empty());
+  const bool loaded = !run.from.empty();
+  if (loaded) keep_mistake_of(settings, "model.from", [&] { read_loaded_model(settings, run); });
+  const bool of_dataset = !loaded && !settings.given("model.vocab_size") && (!preset || !run.data.train.empty());
   // No dataset is opened for settings that are refused anyway.
   if (of_dataset && !settings.has_mistakes()) {
     keep_mistake_of(settings, "model.vocab_size", [&] { model.vocab_size = dataset_vocabulary(); });
   }
   constexpr std::string_view kTopK = "model.num_experts_per_tok";
-  read_rows(settings, rows_before(model_keys(), kTopK), model, model, preset);
+  read_rows(settings, rows_before(model_keys(), kTopK), model, model, preset || loaded);
   const Method* const method = apply_method(settings, run);
   const ModelConfig chosen = model;  // the choices of the method or the preset
   read_rows(settings, rows_from(model_keys(), kTopK), model, model);

@@ -50,10 +50,11 @@ struct RunConfig {
   uint64_t seed = 1;
   bool balanced_hash = false;  ///< true: hash tables are balanced by the training text's counts; false: random
   std::string run_dir = "runs/run";
-  std::string preset;                     ///< model.preset; "": none
-  std::string method_name;                ///< model.method; "": none
-  std::string method;                     ///< the routing method and its settings as one printable line
-  std::string resolved;                   ///< all keys in effect, as TOML
+  std::string preset;       ///< model.preset; "": none
+  std::string from;         ///< model.from: the run begins with this model's weights; "": with random ones
+  std::string method_name;  ///< model.method; "": none
+  std::string method;       ///< the routing method and its settings as one printable line
+  std::string resolved;     ///< all keys in effect, as TOML
   std::vector<std::string> coefficients;  ///< each loss coefficient with its value and source, for people
 
   /// True if the program still has to choose the microbatch.

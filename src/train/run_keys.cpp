@@ -46,6 +46,10 @@ constexpr KeyRow<RunConfig> kRun[] = {
                    {.doc = "a model of the paper by name (`moe cost --help` lists them): its sizes and routing, which "
                            "other keys change; `\"\"`: none",
                     .also = "model_name"}),
+    row<RunConfig>("model.from", text<&RunConfig::from>(),
+                   {.doc = "a model that the run begins with: a folder, a GGUF file or a run. It has all sizes and the "
+                           "routing; `\"\"`: random weights",
+                    .also = "base_model model_name_or_path pretrained init_from"}),
     row<RunConfig>("model.method", text<&RunConfig::method_name>(),
                    {.doc = "a routing method by name, with its losses: the table in [routing.md](routing.md). It takes "
                            "the place of all of a preset's routing; other keys change it; `\"\"`: none",

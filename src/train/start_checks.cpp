@@ -1,6 +1,10 @@
 #include "train/start_checks.h"
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "checkpoint/model_path.h"
+#include "checkpoint/open_model.h"
 #include "train/samples.h"
 
 namespace moe {
@@ -39,12 +43,35 @@ void check_tokenizer(const RunConfig& run, const TrainingData& data) {
   }
 }
 
+/// model.from has the run's parameters, and its tokenizer made the data.
+void check_loaded_model(const RunConfig& run, const TrainingData& data) {
+  if (run.from.empty()) return;
+  const auto source = open_weights(run.from);
+  const std::vector<Parameter> wanted = parameter_table(run.model);
+  const std::vector<Parameter>& found = source->table();
+  for (size_t i = 0; i < std::max(wanted.size(), found.size()); ++i) {
+    const bool same =
+        i < wanted.size() && i < found.size() && wanted[i].name == found[i].name && wanted[i].shape == found[i].shape;
+    if (same) continue;
+    fail("{} has other parameters than the run file asks for, first {}; leave out the keys of [model] beside from",
+         run.from, i < wanted.size() ? wanted[i].name : found[i].name);
+  }
+  if (!has_tokenizer(run.from)) return;
+  const uint64_t made_with = data.train.info().tokenizer_fingerprint;
+  if (made_with != 0 && tokenizer_fingerprint(run.from) != made_with) {
+    fail(
+        "{} was made with another tokenizer than that of {} (model.from); make it again with `moe data --tokenizer {}`",
+        data.train.name(), run.from, run.from);
+  }
+}
+
 }  // namespace
 
 void check_before_start(const RunConfig& run, const TrainingData& data) {
   check_dataset(data.train, run);
   if (data.valid != nullptr) check_dataset(*data.valid, run);
   check_tokenizer(run, data);
+  check_loaded_model(run, data);
   if (!predicts(data.train)) {
     fail("{} has no document of two tokens or more, so there is nothing to learn from it; make it from longer texts",
          data.train.name());

@@ -131,6 +131,7 @@ std::string start_text(const BeforeRun& before) {
   line("model", fmt::format("{} parameters{}, {} used per token; {}", count_text(counts.stored()),
                             frozen > 0 ? fmt::format(" ({} frozen)", count_text(frozen)) : "",
                             count_text(counts.activated()), run.method));
+  if (!run.from.empty()) line("from", run.from);
   line("data", data_text(before));
   line("steps", fmt::format("{} of {} of {}: {} tokens in all", counted(run.schedule.steps, "step"),
                             counted(run.data.rows_per_step, "row"), counted(run.data.sequence_length, "token"),

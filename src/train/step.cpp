@@ -83,7 +83,7 @@ void TrainingStep::initialize(uint64_t seed, double standard_deviation, std::spa
                               ThreadPool* pool) {
   initialize_parameters(config_, table_, masters(), seed, standard_deviation, token_counts, pool, device_);
   parameters_from_masters();
-  optimizer_.clear(backend_);
+  clear_optimizer();
 }
 
 void TrainingStep::parameters_from_masters() {

@@ -71,6 +71,8 @@ class TrainingStep {
   /// Draws the initial weights (train/initialize.h) and sets the optimiser state to zero.
   void initialize(uint64_t seed, double standard_deviation, std::span<const int64_t> token_counts = {},
                   ThreadPool* pool = nullptr);
+  /// The optimiser state of a run's beginning, for weights that were set from outside.
+  void clear_optimizer() { optimizer_.clear(backend_); }
   /// Call it after masters were set from outside: sets the parameters to their rounded copies.
   void parameters_from_masters();
 

@@ -9,6 +9,7 @@
 #include "base/paths.h"
 #include "base/units.h"
 #include "checkpoint/hf_config.h"
+#include "checkpoint/open_model.h"
 #include "checkpoint/trainer_state.h"
 #include "checkpoint/weights.h"
 #include "infer/generate.h"
@@ -104,7 +105,13 @@ CheckpointSearch Trainer::searched(const StartOptions& options) {
 void Trainer::start(ThreadPool& pool) {
   std::vector<int64_t> token_counts;
   if (run_.balanced_hash) token_counts = count_tokens(data_.train, run_.model.vocab_size);
-  step_.initialize(run_.seed, run_.model.initializer_range, token_counts, &pool);
+  if (run_.from.empty()) {
+    step_.initialize(run_.seed, run_.model.initializer_range, token_counts, &pool);
+  } else {
+    load_model(run_.from, run_.model, step_.masters(), device_);
+    step_.parameters_from_masters();
+    step_.clear_optimizer();
+  }
   for (const fs::path& log : {folder_.log(), folder_.evaluations()}) cut_lines(log, 0);
 }
 

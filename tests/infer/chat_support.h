@@ -55,7 +55,7 @@ struct Cached {
 struct Chat : Cached {
   explicit Chat(const RoutingSwitches& switches = {}, int64_t most_tokens = 400,
                 const std::string& source = kChatTemplate)
-      : Cached(switches, most_tokens), format(source, "a test's template", tokenizer, cache.config()) {}
+      : Cached(switches, most_tokens), format(source, "a test's template", tokenizer) {}
 
   GenerationOptions& options() { return conversation.options(); }
   Answer ask(const std::string& question) { return conversation.ask(question, events()); }

@@ -71,7 +71,7 @@ TEST(Conversation, BosIsThereExactlyOnce) {
     for (const std::string& source : {std::string(kChatTemplate), without}) {
       const Tokenizer tokenizer = letters_tokenizer(adds);
       Cached cached;
-      const ChatFormat format(source, "a test's template", tokenizer, cached.cache.config());
+      const ChatFormat format(source, "a test's template", tokenizer);
       const Ids ids = format.encode(format.prompt({{"user", "hello"}, {"assistant", "you"}, {"user", "again"}}));
       EXPECT_EQ(std::count(ids.begin(), ids.end(), kChatBos), adds || source == kChatTemplate ? 1 : 0);
       EXPECT_EQ(std::count(ids.begin(), ids.end(), kChatEos), 1);  // behind the answer
@@ -266,11 +266,10 @@ TEST(Conversation, ATemplateThatRewritesEarlierAnswersKeepsOnlyTheCommonPrefix) 
 TEST(ChatFormat, IsTheModelsOwnOrThatOfItsFamilyOrPlain) {
   TemporaryFolder folder;
   const Tokenizer tokenizer = letters_tokenizer();
-  const ModelConfig config;
   const std::vector<ChatMessage> messages{{"system", "s"}, {"user", "q"}, {"assistant", "a"}, {"user", "r"}};
   write_file(folder / "config.json", R"({"model_type": "llama"})");
   {
-    const ChatFormat plain(folder.path(), tokenizer, config);
+    const ChatFormat plain(folder.path(), tokenizer);
     EXPECT_EQ(plain.prompt(messages), "s\n\nUser: q\n\nAssistant: a\n\nUser: r\n\nAssistant:");
     EXPECT_THAT(plain.note(), HasSubstr("has no chat template, so the model continues"));
     EXPECT_THAT(plain.stop(), ElementsAre("\n\nUser:"));
@@ -280,13 +279,13 @@ TEST(ChatFormat, IsTheModelsOwnOrThatOfItsFamilyOrPlain) {
   }
   write_file(folder / "config.json", R"({"model_type": "deepseek"})");
   {
-    const ChatFormat ours(folder.path(), tokenizer, config);
+    const ChatFormat ours(folder.path(), tokenizer);
     EXPECT_EQ(ours.prompt(messages), "<b>s\n\nUser: q\n\nAssistant: a<e>User: r\n\nAssistant:");
     EXPECT_THAT(ours.note(), HasSubstr("the chat format of DeepSeekMoE"));
   }
   write_file(folder / "chat_template.jinja", "{% for m in messages %}[{{ m.content }}]{% endfor %}");
   {
-    const ChatFormat own(folder.path(), tokenizer, config);
+    const ChatFormat own(folder.path(), tokenizer);
     EXPECT_EQ(own.prompt(messages), "[s][q][a][r]");
     EXPECT_EQ(own.note(), "");
     EXPECT_TRUE(own.stop().empty());
