@@ -314,8 +314,13 @@ void start(const Context& context, const FewRows& p) {
   const int64_t groups = p.offsets == nullptr ? 1 : std::min<int64_t>(p.experts, p.rows);
   const bool one_tile = p.offsets != nullptr || p.rows <= kTokens;  // most experts have few rows
   const int64_t together = int64_t{kBlocksTogether} * processors(context);
-  launch_early(context, one_tile ? few_rows_kernel<1, kSwiglu> : few_rows_kernel<2, kSwiglu>,
-               blocks(std::min(groups * slabs, together)), dim3(kThreads), 0, p);
+  const auto kernel = one_tile ? few_rows_kernel<1, kSwiglu> : few_rows_kernel<2, kSwiglu>;
+  const dim3 grid = blocks(std::min(groups * slabs, together));
+  // A multiprocessor divides its memory between cache and shared memory anew only when it is idle. Blocks that start
+  // between those of other kernels may find room for one where there is room for two. Experts need all; they cannot
+  // read their weights before the choice anyway.
+  p.offsets == nullptr ? launch_early(context, kernel, grid, dim3(kThreads), 0, p)
+                       : launch(context, kernel, grid, dim3(kThreads), 0, p);
 }
 
 bool suits_activation(const View& c, const SwiGlu& activation) {
