@@ -92,29 +92,51 @@ void take_options(LineRequest& line, const Json& object) {
   }
 }
 
+/// The number of ids that both begin with.
+int64_t same_ids(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
+  return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+}
+
+/// Appends what is only scored. A text is encoded together with its prompt, as one that continues it, so the last token
+/// of the prompt may be another one then; it is scored as well. After ids, it is encoded by itself.
+void take_continuation(LineRequest& line, const std::string& text, bool after_ids, const LineDefaults& defaults,
+                       const Tokenizer& tokenizer, const ModelConfig& config) {
+  std::vector<int32_t>& ids = line.request.prompt.ids;
+  if (text.empty()) fail("{}: \"continuation\" is empty, expected text to score", line.name);
+  line.request.only_score = true;
+  if (!after_ids) {
+    std::vector<int32_t> whole = encode_prompt(tokenizer, config, line.prompt + text, defaults.parse_special);
+    line.request.score_from = std::min(same_ids(ids, whole), static_cast<int64_t>(whole.size()) - 1);
+    if (*line.request.score_from > 0) {
+      ids = std::move(whole);
+      return;
+    }
+  }
+  line.request.score_from = static_cast<int64_t>(ids.size());
+  tokenizer.encode(text, {.add_special = false, .parse_special = defaults.parse_special}, ids);
+}
+
 /// Sets the request's ids from the text, or from given ids, and the part of them that is only scored.
 void take_prompt(LineRequest& line, const Json& object, const LineDefaults& defaults, const Tokenizer& tokenizer,
                  const ModelConfig& config) {
   std::vector<int32_t>& ids = line.request.prompt.ids;
-  if (object.contains("prompt") == object.contains("ids")) {
+  const bool has_ids = object.contains("ids");
+  if (object.contains("prompt") == has_ids) {
     fail("{}: it has {}, expected one of \"prompt\" and \"ids\"", line.name,
-         object.contains("ids") ? "\"prompt\" and \"ids\"" : "neither \"prompt\" nor \"ids\"");
+         has_ids ? "\"prompt\" and \"ids\"" : "neither \"prompt\" nor \"ids\"");
   }
-  if (object.contains("ids")) {
+  if (has_ids) {
     ids = ids_of(line, "ids", object.at("ids"));
-    line.prompt = tokenizer.decode(ids);
+    const auto known = [&](int32_t id) { return id < tokenizer.id_count(); };
+    if (std::all_of(ids.begin(), ids.end(), known)) line.prompt = tokenizer.decode(ids);
   } else {
     line.prompt = string_of(line, "prompt", object.at("prompt"));
     ids = encode_prompt(tokenizer, config, line.prompt, defaults.parse_special);
   }
   if (defaults.echo && defaults.logprobs && ids.size() > 1) line.request.score_from = 1;
   if (!object.contains("continuation")) return;
-  line.request.score_from = static_cast<int64_t>(ids.size());
-  line.request.only_score = true;
-  const size_t before = ids.size();
-  const std::string continuation = string_of(line, "continuation", object.at("continuation"));
-  tokenizer.encode(continuation, {.add_special = false, .parse_special = defaults.parse_special}, ids);
-  if (ids.size() == before) fail("{}: \"continuation\" is empty, expected text to score", line.name);
+  take_continuation(line, string_of(line, "continuation", object.at("continuation")), has_ids, defaults, tokenizer,
+                    config);
 }
 
 /// Throws what the engine would, before any work, with the name of the line.
