@@ -43,7 +43,7 @@ class LinesTest(unittest.TestCase):
 
     def test_every_line_is_answered_in_its_order_with_the_text_it_gets_alone(self):
         greedy = ("--temperature", 0, "--max-new-tokens", 9)
-        prompts = ["class", "namespace moe {", "#include <string>\n" * 4, "x", "class"]
+        prompts = ["class", "namespace moe {", "#include <string>\n" * 2, "x", "class"]
         alone = [moe("generate", self.model, "--quiet", "--prompt", prompt, *greedy).stdout for prompt in prompts]
         answers = self.lines("--prompts", self.file(json.dumps(prompts[0]), "", *({"prompt": p} for p in prompts[1:])), *greedy)
         self.assertEqual([answer["text"] for answer in answers], alone)
@@ -150,7 +150,7 @@ class LinesTest(unittest.TestCase):
                 self.refused(sentence, "--prompts", self.file(*lines))
         self.refused("has no prompt; give one JSON object a line", "--prompts", self.file("", "  "))
         self.refused("absent.jsonl", "--prompts", self.base / "absent.jsonl")
-        self.refused("--prompts excludes --prompt", "--prompt", "a", "--prompts", self.file('"a"'), status=2)
+        self.refused("--prompt excludes --prompts", "--prompt", "a", "--prompts", self.file('"a"'), status=2)
         self.refused("--samples 0: expected a whole number from 1", "--samples", 0, status=2)
 
 
