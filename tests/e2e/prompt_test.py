@@ -90,7 +90,7 @@ class PromptTest(unittest.TestCase):
     def test_commands_that_do_not_exist(self):
         for typed, sentence in (
             ("run", "`moe train FILE` trains a model, `moe generate MODEL_DIR` writes text"),
-            ("chat", "`moe generate MODEL_DIR --prompt TEXT` continues a text; there is no chat"),
+            ("talk", "`moe chat MODEL_DIR` talks with a model"),
             ("quantize", "`moe convert MODEL OUT` writes a model in another type or format"),
             ("evaluate", "`moe eval loss MODEL_DIR FILE`"),
             ("finetune", "there is no fine-tuning"),
