@@ -30,7 +30,7 @@ enum class Arithmetic {
   plain,   ///< everything between inputs and outputs in f32
   tensor,  ///< products of bf16 operands on tensor cores: attention rounds what it multiplies again to bf16 in between
   bytes,   ///< products with weights in blocks round the rows beside them to 8 bits, in groups of 32; else plain
-  pairs,   ///< as bytes; and as tensor for products of pairs of bf16 on a CPU
+  pairs,   ///< as bytes; and as tensor for products of pairs of bf16 on a CPU, in cached attention too
 };
 
 /// One run of an operation: its types as given, and the oracle's f64 views before and after.
