@@ -1,6 +1,7 @@
 #include "tokenizer/token_passes.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "base/error.h"
 
@@ -24,23 +25,30 @@ void check_pass(const std::vector<AddedToken>& tokens, const std::string& where)
 
 std::vector<AddedToken> tokens_of_pass(const TokenizerFiles& files, bool normalized) {
   std::vector<AddedToken> selected;
-  for (const bool special : {true, false}) {
-    for (const AddedToken& token : files.added) {
-      if (token.normalized != normalized || token.special != special) continue;
-      selected.push_back(token);
-      if (normalized && !files.normalizer.empty()) {
-        selected.back().content = files.normalizer.apply(token.content, true);
-      }
-    }
+  for (const AddedToken& token : files.added) {
+    if (token.normalized != normalized) continue;
+    selected.push_back(token);
+    if (normalized && !files.normalizer.empty()) selected.back().content = files.normalizer.apply(token.content, true);
   }
   return selected;
 }
 
 void check_added_tokens(const TokenizerFiles& files, const std::string& where) {
+  std::unordered_map<std::string, std::string> made_from;
   for (const AddedToken& token : files.added) {
-    if (!token.normalized || files.normalizer.empty() || !files.normalizer.apply(token.content, true).empty()) continue;
-    fail("{}: the normalizer leaves nothing of the added token {:?}; set its \"normalized\" to false", where,
-         token.content);
+    if (!token.normalized || files.normalizer.empty()) continue;
+    const std::string text = files.normalizer.apply(token.content, true);
+    if (text.empty()) {
+      fail("{}: the normalizer leaves nothing of the added token {:?}; set its \"normalized\" to false", where,
+           token.content);
+    }
+    const auto [other, added] = made_from.emplace(text, token.content);
+    if (!added) {
+      fail(
+          "{}: the normalizer makes one text of the added tokens {:?} and {:?}, so that either could be meant; set "
+          "\"normalized\" of one to false",
+          where, other->second, token.content);
+    }
   }
   for (const bool normalized : {false, true}) check_pass(tokens_of_pass(files, normalized), where);
 }

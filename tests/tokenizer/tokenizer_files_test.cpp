@@ -76,7 +76,7 @@ TEST(TokenizerFiles, UnsupportedComponentsAreNamed) {
   EXPECT_THAT(refusal_with("/model/end_of_word_suffix", "</w>"), HasSubstr("end_of_word_suffix is set"));
 }
 
-TEST(TokenizerFiles, AddedTokensThatTheLibraryFailsOnAreNamed) {
+TEST(TokenizerFiles, AddedTokensThatTheLibraryFailsOnOrTakesAtRandomAreNamed) {
   Json json = tokenizer_json();
   json["added_tokens"] = {added_token(256, "xy", false), added_token(257, " \t", false)};
   Json& word = json["added_tokens"][0];
@@ -97,6 +97,13 @@ TEST(TokenizerFiles, AddedTokensThatTheLibraryFailsOnAreNamed) {
   word["normalized"] = false;
   word["rstrip"] = false;
   EXPECT_NO_THROW(make_tokenizer(json));
+
+  json["normalizer"] = {{"type", "NFKC"}};
+  json["added_tokens"] = {added_token(256, "fi", false), added_token(257, "\uFB01", false)};
+  EXPECT_NO_THROW(make_tokenizer(json));
+  for (Json& token : json["added_tokens"]) token["normalized"] = true;
+  EXPECT_THAT(refusal(json),
+              HasSubstr("tokenizer.json: the normalizer makes one text of the added tokens \"fi\" and "));
 }
 
 TEST(TokenizerFiles, AnUnknownTokenIsRefusedOnlyWhereItCouldBeNeeded) {

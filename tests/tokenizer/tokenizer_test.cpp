@@ -150,18 +150,6 @@ TEST(Tokenizer, AnAddedTokenWhoseBlanksAnotherHasTakenGivesNoId) {
   EXPECT_THAT(make_tokenizer(json).encode("<b>   x"), ElementsAre(256, 257, 257, 257, 'x'));
 }
 
-TEST(Tokenizer, OfAddedTokensThatAreNormalizedToOneTextTheFirstIsFoundAndSpecialOnesComeFirst) {
-  Json json = tokenizer_json();
-  json["normalizer"] = {{"type", "NFKC"}};
-  json["added_tokens"] = {added_token(256, "fi", false), added_token(257, "\uFB01", false)};
-  for (Json& token : json["added_tokens"]) token["normalized"] = true;
-  EXPECT_THAT(make_tokenizer(json).encode("fi\uFB01"), ElementsAre(256, 256));
-
-  json["added_tokens"][1]["special"] = true;
-  EXPECT_THAT(make_tokenizer(json).encode("fi\uFB01", kParse), ElementsAre(257, 257));
-  EXPECT_THAT(make_tokenizer(json).encode("fi\uFB01"), ElementsAre('f', 'i', 'f', 'i'));
-}
-
 TEST(Tokenizer, AnAddedTokenStandsForItsContentNotForTheByteOfItsLetter) {
   Json json = tokenizer_json();
   Json& vocab = json["model"]["vocab"];
