@@ -217,11 +217,9 @@ void Scorer::fail_not_finite(const Batch& batch) {
   const std::string where = first == kNone ? std::string("the logits")
                             : first == 0   ? std::string("the rows of the embedding")
                                            : fmt::format("the outputs of layer {} (of {} from 0)", first - 1, layers);
-  fail(
-      "{} are not finite: the model's numbers overflow, as after training that has diverged; use another checkpoint or "
-      "a "
-      "wider type of weights",
-      where);
+  throw NotFinite(where, where +
+                             " are not finite: the model's numbers overflow, as after training that has diverged; "
+                             "use another checkpoint or a wider type of weights");
 }
 
 }  // namespace moe

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/error.h"
 #include "batch/batch.h"
 #include "infer/model_on_device.h"
 
@@ -18,6 +19,12 @@ struct ChoiceCounts {
 
 /// Whether a Scorer keeps the choices themselves, besides their sums.
 enum class ChosenIds { forgotten, kept };
+
+/// The model's numbers are not finite: `where` names the first place, such as "the outputs of layer 2 (of 4 from 0)".
+struct NotFinite : Error {
+  NotFinite(std::string first, const std::string& what) : Error(what), where(std::move(first)) {}
+  std::string where;
+};
 
 /// Scores packed microbatches of up to `max_tokens` tokens in rows of `row_length` (0: one row). Use it on one thread
 /// at a time.
@@ -49,7 +56,8 @@ class Scorer {
   void trace(const Batch& batch, const std::function<void(int64_t, const std::vector<float>&)>& watch,
              const std::function<void(int64_t, int64_t, const float*)>& use);
 
-  /// Of a batch whose losses or logits are not finite: throws an Error that names the first layer whose output is not.
+  /// Of a batch whose losses or logits are not finite: throws a NotFinite that names the first layer whose output is
+  /// not.
   [[noreturn]] void fail_not_finite(const Batch& batch);
 
  private:

@@ -13,6 +13,7 @@
 #include "checkpoint/trainer_state.h"
 #include "checkpoint/weights.h"
 #include "infer/generate.h"
+#include "infer/scorer.h"
 #include "train/batches.h"
 #include "train/samples.h"
 
@@ -158,6 +159,10 @@ StepLine Trainer::train_step(int64_t step) {
   return line;
 }
 
+std::string Trainer::newest_text() const {
+  return saved_ > 0 ? fmt::format("; the newest checkpoint is {}", folder_.checkpoint(saved_).string()) : "";
+}
+
 // No checkpoint is written: the same step would diverge again from it, and it would replace an older one.
 void Trainer::fail_diverged(const StepLine& line) {
   const auto found = step_.find_not_finite();
@@ -173,13 +178,11 @@ void Trainer::fail_diverged(const StepLine& line) {
                          counted(found.gradients.size(), "tensor"), in_words(table[found.gradients.back()]),
                          in_words(table[found.gradients.front()]));
   }
-  const std::string newest =
-      saved_ > 0 ? fmt::format("; the newest checkpoint is {}", folder_.checkpoint(saved_).string()) : "";
   clear_status();
   throw Diverged(line.step,
                  fmt::format("the loss at step {} is {} and the gradient norm {}: training has diverged{}{}; lower "
                              "optimizer.learning_rate, or continue from an earlier checkpoint",
-                             line.step, line.report.loss, line.report.gradient_norm, where, newest));
+                             line.step, line.report.loss, line.report.gradient_norm, where, newest_text()));
 }
 
 void Trainer::save(int64_t step) {
@@ -230,6 +233,8 @@ bool Trainer::try_to_save(int64_t step) {
 void Trainer::keeping_step(int64_t step, const std::function<void()>& work) {
   try {
     work();
+  } catch (const Diverged&) {  // a checkpoint of these weights would be of no use
+    throw;
   } catch (const std::exception&) {
     if (step > saved_ && try_to_save(step)) {
       log_info("the checkpoint of step {} is {}; go on with --resume", step, folder_.checkpoint(step).string());
@@ -238,9 +243,21 @@ void Trainer::keeping_step(int64_t step, const std::function<void()>& work) {
   }
 }
 
+EvaluationResult Trainer::finite_evaluation(int64_t step) {
+  try {
+    return evaluator_->run();
+  } catch (const NotFinite& error) {
+    clear_status();
+    throw Diverged(step,
+                   fmt::format("the validation loss at step {} is not finite, first {}: training has diverged{}; lower "
+                               "optimizer.learning_rate, or continue from an earlier checkpoint",
+                               step, error.where, newest_text()));
+  }
+}
+
 void Trainer::evaluate(int64_t step) {
   if (evaluator_ == nullptr) return;
-  const EvaluationResult result = evaluator_->run();
+  const EvaluationResult result = finite_evaluation(step);
   evaluations_->write(to_json_line(step, result));
   log_info("step {}: validation loss {:.4f}, {:.4f} bits per byte", step, result.all.loss(),
            result.all.bits_per_byte());

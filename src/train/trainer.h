@@ -12,7 +12,7 @@
 
 namespace moe {
 
-/// The loss or the gradients of a step are no longer finite.
+/// The loss or the gradients of a step, or the validation loss after it, are no longer finite.
 struct Diverged : Error {
   Diverged(int64_t at, const std::string& what) : Error(what), step(at) {}
   int64_t step;
@@ -34,8 +34,8 @@ class Trainer {
 
   /// Runs to the last step and returns 0. If a signal stops it, also in an evaluation or among samples, writes a
   /// checkpoint of the last complete step and returns 128 + the signal. An
-  /// error ends the run with a checkpoint of the last complete step, if it can be written; an error of the step itself
-  /// writes none.
+  /// error ends the run with a checkpoint of the last complete step, if it can be written; an error of the step itself,
+  /// and a validation loss that is not finite, write none.
   int run();
 
  private:
@@ -47,6 +47,8 @@ class Trainer {
   int stopped(int64_t step);
   StepLine train_step(int64_t step);
   [[noreturn]] void fail_diverged(const StepLine& line);
+  std::string newest_text() const;
+  EvaluationResult finite_evaluation(int64_t step);
   void save(int64_t step);
   bool try_to_save(int64_t step);
   bool due_by_time() const;

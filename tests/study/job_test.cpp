@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "formats/toml.h"
 #include "tests/study/studies.h"
+#include "tests/support/tiny_run.h"
 #include "train/run_keys.h"
 
 namespace moe::test {
@@ -218,6 +219,29 @@ TEST_F(Checkpoints, OfAJobWithoutARunFolderAreNoMistake) {
   fs::remove_all(run);
   remove_checkpoints(study, job);
   EXPECT_FALSE(fs::exists(run));
+}
+
+TEST(Job, WhoseValidationLossAloneIsNotFiniteCountsAsDiverged) {
+  TinyRun tiny;
+  tiny.make_dataset("strange", {"the river Z", "Z the stone"});
+  Study study{.dir = tiny / "study"};
+  const StudyJob job{.system = "few",
+                     .name = "few-seed1",
+                     .run = tiny.config("run", {"data.valid=" + (tiny / "strange").string(), "eval.every=4"})};
+  tiny.train(job.run);
+  fs::remove_all(tiny / "run/step-12");
+  const int32_t z = Tokenizer::load(tiny / "data").encode("Z", {.add_special = false}).at(0);
+  poison(tiny / "run/step-4", "model.embed_tokens.weight.master", z);
+  fs::remove_all(tiny / "run/step-8");
+  ThreadPool pool(2);
+  const auto device = make_cpu_device();
+  const auto backend = make_cpu_backend(pool);
+  for (int time = 0; time < 2; ++time) {  // the second one finds the result
+    const auto result = run_job(study, job, *device, *backend, pool);
+    ASSERT_TRUE(result);
+    EXPECT_EQ(result->diverged, 4);
+  }
+  EXPECT_FALSE(fs::exists(tiny / "run/step-4")) << "its checkpoints are removed, as those of any finished job";
 }
 
 }  // namespace

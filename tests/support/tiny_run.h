@@ -2,6 +2,8 @@
 /// A dataset and a run file for tests of the trainer, so small that a whole run takes a fraction of a second.
 
 #include <array>
+#include <cmath>
+#include <cstring>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -11,7 +13,9 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "base/random.h"
+#include "checkpoint/checksums.h"
 #include "formats/json.h"
+#include "formats/safetensors.h"
 #include "tests/support/temporary_folder.h"
 #include "tokenizer/trainer.h"
 #include "train/read_run_config.h"
@@ -100,6 +104,7 @@ init_std = 0.1
 learning_rate = 1e-2
 [checkpoint]
 every = 4
+minutes = 0
 )",
                                         "tiny.toml");
     settings.set("run.dir=" + (folder_ / name).string());
@@ -163,6 +168,26 @@ every = 4
   ThreadPool pool_;
   std::unique_ptr<Tokenizer> tokenizer_;
 };
+
+/// Makes a tensor of a checkpoint's optimiser state infinite, or one row of it.
+inline void poison(const fs::path& checkpoint, const std::string& name, int64_t row = -1) {
+  const fs::path path = checkpoint / "optimizer-00001-of-00001.safetensors";
+  std::string bytes = read_file(path);
+  {
+    const SafetensorsFile file(path);
+    const SafetensorsTensor* const tensor = file.find(name);
+    ASSERT_NE(tensor, nullptr);
+    const std::string whole(reinterpret_cast<const char*>(tensor->data), tensor->bytes);
+    const size_t at = bytes.find(whole);
+    ASSERT_NE(at, std::string::npos);
+    const size_t row_bytes = row < 0 ? tensor->bytes : tensor->bytes / static_cast<size_t>(tensor->shape[0]);
+    const size_t first = at + (row < 0 ? 0 : static_cast<size_t>(row) * row_bytes);
+    const float large = INFINITY;
+    for (size_t i = 0; i < row_bytes; i += sizeof(large)) std::memcpy(&bytes[first + i], &large, sizeof(large));
+  }
+  write_file(path, bytes);
+  fs::remove(checkpoint / kChecksumFile);
+}
 
 /// Two runs ended with the same logs and the same bits of all state.
 inline void expect_same_end(const TinyRun& tiny, const std::string& a, const std::string& b) {

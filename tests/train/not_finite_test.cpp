@@ -1,40 +1,20 @@
 // Gradients and weights that are not finite: named, and no bit changes.
 
 #include <cmath>
-#include <cstring>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "checkpoint/checkpoint_folder.h"
-#include "checkpoint/checksums.h"
-#include "formats/safetensors.h"
 #include "tests/support/tiny_run.h"
 
 namespace moe {
 namespace {
 
 using test::error_of;
+using test::poison;
 using test::TinyRun;
 using testing::HasSubstr;
-
-// Makes a tensor infinite.
-void poison(const fs::path& folder, const std::string& name) {
-  const fs::path path = folder / "optimizer-00001-of-00001.safetensors";
-  std::string bytes = read_file(path);
-  {
-    const SafetensorsFile file(path);
-    const SafetensorsTensor* const tensor = file.find(name);
-    ASSERT_NE(tensor, nullptr);
-    const float large = INFINITY;
-    const std::string whole(reinterpret_cast<const char*>(tensor->data), tensor->bytes);
-    const size_t at = bytes.find(whole);
-    ASSERT_NE(at, std::string::npos);
-    for (size_t i = 0; i < tensor->bytes; i += sizeof(large)) std::memcpy(&bytes[at + i], &large, sizeof(large));
-  }
-  write_file(path, bytes);
-  fs::remove(folder / kChecksumFile);
-}
 
 TEST(Trainer, AGradientThatIsNotFiniteIsNamedAndTheLastCheckpointStaysGood) {
   TinyRun tiny;
@@ -50,6 +30,26 @@ TEST(Trainer, AGradientThatIsNotFiniteIsNamedAndTheLastCheckpointStaysGood) {
   EXPECT_EQ(fs::read_symlink(tiny / "run/latest"), "step-8");
   EXPECT_EQ(check_checkpoint(tiny / "run/step-8").step, 8);
   EXPECT_EQ(tiny.log("run").size(), 8u);
+}
+
+TEST(Trainer, AValidationLossThatAloneIsNotFiniteIsADivergence) {
+  TinyRun tiny;
+  tiny.make_dataset("strange", {"the river Z", "Z the stone"});
+  tiny.train("run", {"data.valid=" + (tiny / "strange").string()});
+  fs::remove_all(tiny / "run/step-12");
+  // Training has no Z, so that only the evaluation reads this row.
+  const int32_t z = Tokenizer::load(tiny / "data").encode("Z", {.add_special = false}).at(0);
+  poison(tiny / "run/step-8", "model.embed_tokens.weight.master", z);
+  try {
+    tiny.resume("run", {"data.valid=" + (tiny / "strange").string()});
+    FAIL();
+  } catch (const Diverged& error) {
+    EXPECT_EQ(error.step, 12);
+    EXPECT_THAT(error.what(),
+                HasSubstr("the validation loss at step 12 is not finite, first the rows of the embedding"));
+    EXPECT_THAT(error.what(), HasSubstr("training has diverged"));
+  }
+  EXPECT_EQ(tiny.log("run").size(), 12u);
 }
 
 TEST(Trainer, AStepWithAGradientThatIsNotFiniteChangesNoBit) {
