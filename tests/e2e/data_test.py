@@ -365,7 +365,7 @@ class DataTest(unittest.TestCase):
         return folder
 
     def test_training_and_evaluation_agree_on_bits_per_byte(self):
-        texts = self.texts[:6] + ["x", "é", " leading blank", "世界 and more", "   ", "\n\ntwo lines"]
+        texts = self.texts[:6] + ["x", "é", "e\u0301tude", "A\u030a", " leading blank", "世界 and more", "   ", "\n\ntwo lines"]
         text = self.file("valid.jsonl", lines(*texts))
         eos = {"eos_token": "<｜end▁of▁sentence｜>"}
 
@@ -376,6 +376,10 @@ class DataTest(unittest.TestCase):
             no_bos(tokenizer)
             tokenizer["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}
 
+        def composed(tokenizer):
+            no_bos(tokenizer)
+            tokenizer["normalizer"] = {"type": "NFC"}
+
         def words(tokenizer):
             no_bos(tokenizer)
             tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [
@@ -383,7 +387,7 @@ class DataTest(unittest.TestCase):
 
         variants = {"bos": (self.shared / "tokenizer", 0)}
         for name, change, config in (("no-bos", no_bos, eos), ("bare", no_bos, {}), ("prefix", prefix, eos),
-                                     ("words", words, eos)):
+                                     ("composed", composed, eos), ("words", words, eos)):
             variants[name] = self.tokenizer_variant(name, change, config), 1
         for name, (tokenizer, _) in variants.items():
             with self.subTest(name):
