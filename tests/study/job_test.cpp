@@ -224,7 +224,8 @@ TEST_F(Checkpoints, OfAJobWithoutARunFolderAreNoMistake) {
 TEST(Job, WhoseValidationLossAloneIsNotFiniteCountsAsDiverged) {
   TinyRun tiny;
   tiny.make_dataset("strange", {"the river Z", "Z the stone"});
-  Study study{.dir = tiny / "study"};
+  Study study;
+  study.dir = tiny / "study";
   const StudyJob job{.system = "few",
                      .name = "few-seed1",
                      .run = tiny.config("run", {"data.valid=" + (tiny / "strange").string(), "eval.every=4"})};
