@@ -83,6 +83,7 @@ function(moe_program folder)
     target_sources(moe PRIVATE ${CMAKE_BINARY_DIR}/build_facts.cpp)
     # An archive brings its libraries (tools/make_archive.sh).
     set_target_properties(moe PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR} INSTALL_RPATH "$ORIGIN/../lib")
+    target_link_options(moe PRIVATE -Wl,--disable-new-dtags)  # libraries of libraries are looked for there, too
   endif()
 endfunction()
 

@@ -45,7 +45,8 @@ class WeightSource {
   virtual void read(size_t parameter, int64_t begin, int64_t count, float* values) const = 0;
   /// The same for a table of integers.
   virtual void read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const = 0;
-  /// The same elements as they are stored, in whole blocks of one type: that of stored(). Weights that are drawn are f32.
+  /// The same elements as they are stored, in whole blocks of one type: that of stored(). Weights that are drawn are
+  /// f32.
   virtual void read_stored(size_t parameter, int64_t begin, int64_t count, void* bytes) const;
 
   /// Reads the files and throws an Error if one differs from its checksum, if there are checksums beside it

@@ -10,7 +10,7 @@ struct GenerateBenchFlags : BenchFlags {
   int64_t prompt = 256;
   int64_t tokens = 64;
   int repeats = 3;
-  std::string quant;  ///< the type of weights in blocks; empty: none
+  std::string quant;                  ///< the type of weights in blocks; empty: none
   std::vector<int64_t> batches = {};  ///< with contexts, these alone are measured
   std::vector<int64_t> contexts = {};
 };

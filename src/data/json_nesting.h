@@ -8,7 +8,7 @@ namespace moe {
 
 /// Follows the quotes and brackets of an object, a list or a string, character by character. A bracket that cannot be
 /// there shows that another one is missing: a closing one of the other kind, or an opening one where an object has no
-/// value. The missing brackets are then taken as read.
+/// value. The missing brackets are then taken as read. For one thread at a time.
 class JsonNesting {
  public:
   enum class Place {

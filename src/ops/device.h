@@ -21,7 +21,7 @@ struct DeviceInfo {
   int64_t most_slots = 0;     ///< the most choice slots (T times S) that a RoutePlan may have; 0: no limit
 };
 
-/// Operations that are queued together, again and again, with the same views and scalars.
+/// Operations that are queued together, again and again, with the same views and scalars. For one thread at a time.
 class Recording {
  public:
   virtual ~Recording() = default;

@@ -78,12 +78,12 @@ void Normalizer::add_replace(const Json& node, const std::string& where) {
   if (json_find(pattern, "String", where) == nullptr) {
     const std::string expression = json_string(pattern, "Regex", where);
     try {
-      auto pattern = std::make_shared<const Pattern>(expression);
+      auto searched = std::make_shared<const Pattern>(expression);
       RegexScratch scratch;
-      pattern->for_each("", scratch, [&](size_t, size_t, bool) {
+      searched->for_each("", scratch, [&](size_t, size_t, bool) {
         fail("the expression {:?} matches the empty text, on which the library fails", expression);
       });
-      steps_.push_back(ReplaceMatches{std::move(pattern), to});
+      steps_.push_back(ReplaceMatches{std::move(searched), to});
     } catch (const Error& error) {
       fail("{}: Replace: {}", where, error.what());
     }
@@ -137,6 +137,22 @@ bool Normalizer::has_map_or_expression() const {
     return piece != nullptr ? piece->map != nullptr || piece->single_blanks
                             : std::holds_alternative<ReplaceMatches>(step) || std::holds_alternative<Strip>(step) ||
                                   std::holds_alternative<MapGraphemes>(step);
+  });
+}
+
+bool Normalizer::cuts_beginnings() const {
+  return std::any_of(steps_.begin(), steps_.end(), [](const Step& step) {
+    if (const auto* const strip = std::get_if<Strip>(&step)) return strip->left;
+    if (const auto* const replace = std::get_if<Replace>(&step)) return replace->to.empty();
+    const auto* const matches = std::get_if<ReplaceMatches>(&step);
+    return matches != nullptr && matches->to.empty();
+  });
+}
+
+bool Normalizer::marks_beginnings() const {
+  return std::any_of(steps_.begin(), steps_.end(), [](const Step& step) {
+    const auto* const prepend = std::get_if<Prepend>(&step);
+    return prepend != nullptr && prepend->when == Prepend::When::if_absent_at_start;
   });
 }
 

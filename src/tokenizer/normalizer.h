@@ -47,6 +47,10 @@ class Normalizer {
   bool has_normal_forms_only() const;
   /// True if a step looks characters up in a map, matches an expression or takes blanks away.
   bool has_map_or_expression() const;
+  /// True if a step may take away the beginning of a text.
+  bool cuts_beginnings() const;
+  /// True if a mark comes before the beginning of a text alone.
+  bool marks_beginnings() const;
   /// True if apply() surely gives `text` itself; much faster than apply().
   bool keeps(std::string_view text) const;
 

@@ -185,6 +185,12 @@ TokenizerFiles parse_tokenizer_files(std::string tokenizer_json, const SideFiles
     if (!files.marks.empty() && alphabet == Alphabet::bytes) {
       fail("{}: pre_tokenizer: Metaspace needs a model with byte_fallback; other tokenizers are not supported", name);
     }
+    if (files.normalizer.cuts_beginnings() && files.marks.marks_beginnings()) {
+      fail(
+          "{}: Metaspace with prepend_scheme first is not supported behind a normalizer that may take away the "
+          "beginning of a text (Strip, or Replace with an empty text); use the scheme always or never",
+          name);
+    }
   } else if (alphabet == Alphabet::bytes) {
     json_member(root, "pre_tokenizer", name);
   }

@@ -43,11 +43,12 @@ const Method* apply_method(Settings& settings, RunConfig& run) {
 
 /// The configuration of model.from. It decides the model, so no other key may.
 void read_loaded_model(Settings& settings, RunConfig& run) {
-  for (const char* key : {"model.preset", "model.method"}) {
-    if (settings.given(key)) {
-      settings.refuse(key, "nothing beside model.from, which has the sizes and the routing of its own");
-    }
-  }
+  const auto refuse = [&](const char* key, const std::string& value) {
+    if (value.empty()) return;
+    settings.refuse(key, "nothing beside model.from, which has the sizes and the routing of its own");
+  };
+  refuse("model.preset", run.preset);
+  refuse("model.method", run.method_name);
   run.from = model_folder(run.from);
   try {
     run.model = read_model_config(run.from);

@@ -205,8 +205,8 @@ class ChatTest(unittest.TestCase):
         for key in ("max-new-tokens", "top-k", "top-p", "min-p", "repetition-penalty", "seed"):
             self.assertRegex(shown, rf"(?m)^{key} ")
         self.assertEqual(self.pipe("/set temperature 0", "class").stdout, self.pipe("class", options=["--temperature", 0]).stdout)
-        cut = self.pipe("/set max-new-tokens 3", "class")
-        self.assertIn("(cut off after 3 tokens; /set max-new-tokens N allows more)", cut.stderr)
+        cut = self.pipe("/set max-new-tokens 1", "class")
+        self.assertIn("(cut off after 1 token; /set max-new-tokens N allows more)", cut.stderr)
 
     def test_another_routing_answers_as_if_it_had_been_there_from_the_start(self):
         plain = self.pipe("class").stdout

@@ -283,7 +283,7 @@ class Generate(Folder):
         small = self.folder / "small"
         make_model(small, max_positions=16)
         result = self.generate("--prompt", "fox", "--max-new-tokens", 500, model=small)
-        self.assertIn(b"the model has no further positions (max_position_embeddings)", result.stderr)
+        self.assertIn(b"the context is full (max_position_embeddings, or --context)", result.stderr)
         long_prompt = "The quick brown fox " * 20
         sentence = "but the model takes 16 in all (max_position_embeddings)"
         self.expect_error(1, sentence, "generate", small, "--prompt", long_prompt, "--quiet")

@@ -62,7 +62,7 @@ class OutputTest(unittest.TestCase):
 
     def test_a_full_disk_is_an_error_for_what_stops_early(self):
         self.expect_full("--version")
-        self.expect_full("train", self.small.run_file, "--dry-run")
+        self.expect_full("train", self.small.run_file, "--dry-run", "--set", f"run.dir={self.small.base}/unused")
         self.expect_full("train", "--keys")
         self.expect_full("cost", "--paper")
         self.expect_full("cost", "--preset", "deepseekmoe-2b", "--json")

@@ -208,7 +208,6 @@ class PromptTest(unittest.TestCase):
         prompt = ["--prompt", "class of text", "--max-new-tokens", 5]
         shown = on_a_terminal("generate", self.small.model, *prompt)
         self.assertRegex(shown, r"\rreading the weights of |\r\x1b\[Kreading the weights of ")
-        self.assertRegex(shown, r"reading the prompt: (\d+) of \1 tokens")
         self.assertRegex(shown, r"3 of at most 5 tokens, [\d.]+ tokens/s")
         quiet = on_a_terminal("generate", self.small.model, *prompt, "--quiet")
         self.assertNotIn("tokens", quiet)

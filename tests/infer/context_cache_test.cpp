@@ -195,7 +195,9 @@ TEST_P(RoutingWalk, GivesTheBitsOfAFreshCacheAtEveryStep) {
     ASSERT_EQ(cached.cache.logits_after(ids), fresh(ids, switches, GetParam())) << "step " << step;
   }
   EXPECT_LT(refused, 20);
-  if (own.topk_group == own.n_group) EXPECT_GT(kept_some, 0);
+  if (own.topk_group == own.n_group) {
+    EXPECT_GT(kept_some, 0);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, RoutingWalk,

@@ -133,7 +133,9 @@ TEST_F(EngineTest, TheMostLikelyTokensComeWithTheirLogProbabilities) {
   double sum = 0;
   for (size_t i = 0; i < 50; ++i) {
     sum += std::exp(event.most_likely[i].logprob);
-    if (i > 0) EXPECT_GE(event.most_likely[i - 1].logprob, event.most_likely[i].logprob);
+    if (i > 0) {
+      EXPECT_GE(event.most_likely[i - 1].logprob, event.most_likely[i].logprob);
+    }
   }
   EXPECT_NEAR(sum, 1, 1e-12);
 }

@@ -228,7 +228,8 @@ TEST(Job, WhoseValidationLossAloneIsNotFiniteCountsAsDiverged) {
   study.dir = tiny / "study";
   const StudyJob job{.system = "few",
                      .name = "few-seed1",
-                     .run = tiny.config("run", {"data.valid=" + (tiny / "strange").string(), "eval.every=4"})};
+                     .run = tiny.config("run", {"data.valid=" + (tiny / "strange").string(), "eval.every=4",
+                                                "checkpoint.keep_last=9"})};
   tiny.train(job.run);
   fs::remove_all(tiny / "run/step-12");
   const int32_t z = Tokenizer::load(tiny / "data").encode("Z", {.add_special = false}).at(0);

@@ -100,6 +100,13 @@ TEST(Characters, MetaspaceMarksTheStartOfTheTextAlone) {
   const EncodeOptions parse{.add_special = false, .parse_special = true};
   EXPECT_EQ(first.encode("ab<s>ab ab", parse), (Ids{kFirst + 5, 1, kFirst + 4, kFirst + 5}));
   EXPECT_EQ(first.encode(" ab", kPlain), words({5}));
+  // The library looks at where the text began before the normalizer, and puts no mark where its beginning is gone.
+  for (const Json& normalizer : {Json{{"type", "Strip"}, {"strip_left", true}, {"strip_right", false}},
+                                 Json{{"type", "Replace"}, {"pattern", {{"String", "x"}}}, {"content", ""}}}) {
+    Json cutting = json;
+    cutting["normalizer"] = normalizer;
+    EXPECT_THAT(error_of<Error>([&] { make_tokenizer(cutting); }), HasSubstr("prepend_scheme first is not supported"));
+  }
   json["pre_tokenizer"]["prepend_scheme"] = "always";
   EXPECT_EQ(make_tokenizer(json).encode("ab<s>ab", parse), (Ids{kFirst + 5, 1, kFirst + 5}));
   json["pre_tokenizer"]["prepend_scheme"] = "never";
