@@ -68,7 +68,8 @@ std::string experts_table(const std::vector<LayerUse>& layers, const RoutingSwit
     size_t others = 0;
     for (size_t i = 0; i < order.size() && use.chosen[order[i]] > 0; ++i) {
       if (static_cast<int64_t>(i) < most) {
-        line += " " + entry(use, order[i], largest, switches);
+        line += ' ';
+        line += entry(use, order[i], largest, switches);
       } else {
         ++others;
       }

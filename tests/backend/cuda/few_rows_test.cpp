@@ -194,7 +194,9 @@ class CudaDecodeGraph : public CudaFewRows {
         decode_step(model, arenas, *gpu_->backend, DType::bf16, views, cache);
       }
     }
-    if (recorded) EXPECT_GT(graph.kernels(), 10);
+    if (recorded) {
+      EXPECT_GT(graph.kernels(), 10);
+    }
     return {ints(views.log), values(views.logits)};
   }
 };
