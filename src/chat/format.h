@@ -33,6 +33,8 @@ class ChatFormat {
   /// Strings that end an answer, beside the model's own end: a model that was not trained on conversations writes the
   /// next question itself.
   const std::vector<std::string>& stop() const { return stop_; }
+  /// The template itself (Jinja).
+  const std::string& source() const { return source_; }
   /// For people: what the format is if the model has none of its own; "" if it has.
   const std::string& note() const { return note_; }
 
@@ -48,6 +50,7 @@ class ChatFormat {
   jinja::Rendered render(const std::vector<ChatMessage>& messages, bool open_answer) const;
 
   const Tokenizer& tokenizer_;
+  std::string source_;
   jinja::Template template_;
   jinja::Value special_;
   bool parse_special_ = true;

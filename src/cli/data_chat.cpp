@@ -108,8 +108,8 @@ EncodeFunction ChatData::encoder() const {
 }
 
 void ChatData::save_template(const fs::path& folder) const {
-  if (flags_.format == "deepseek-instruct") write_file(folder / "chat_template.jinja", kDeepseekInstruct);
-  if (!flags_.template_file.empty()) write_file(folder / "chat_template.jinja", read_file(flags_.template_file));
+  const bool of_tokenizer = flags_.format == "template" && flags_.template_file.empty() && format_.note().empty();
+  if (!of_tokenizer) write_file(folder / "chat_template.jinja", format_.source());
 }
 
 void ChatData::report(const BuildReport& built) const {

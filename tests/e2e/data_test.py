@@ -59,6 +59,30 @@ class DataTest(unittest.TestCase):
         return moe("data", "--tokenizer", tokenizer or self.shared / "tokenizer", "--out", f"{self.base}/{out}",
                    *arguments, check=check, input=input)
 
+    def test_conversations_learn_answers_alone(self):
+        chats = self.base / "chats.jsonl"
+        turns = [{"role": "user", "content": "int x"}, {"role": "assistant", "content": "class y"}]
+        chats.write_text(json.dumps({"messages": turns}) + "\n" + json.dumps({"instruction": "int", "output": "z"}) + "\n")
+        said = self.data("--chat", "--show", 2, chats)
+        self.assertIn("wrote ", said.stderr)
+        self.assertRegex(said.stdout, r"conversation 0: \d+ tokens, \d+ learned\n +id token +label +weight\n")
+        self.assertRegex(said.stdout, r"(?m)^ +0 <｜begin▁of▁sentence｜> +- +0$")
+        self.assertRegex(said.stdout, r"(?m)^ +1 <｜end▁of▁sentence｜> +1 +1$")
+        self.assertIn("Assistant:", (self.base / "out/chat_template.jinja").read_text())
+        again = self.data("--chat", chats, out="again", tokenizer=self.base / "out")
+        self.assertNotIn("has no chat template", again.stderr)
+        self.assertEqual((self.base / "again/tokens-00000.bin").read_bytes(), (self.base / "out/tokens-00000.bin").read_bytes())
+        for options, sentence in [
+            (["--max-tokens", 9], "--max-tokens belongs to conversations: give --chat, too"),
+            (["--chat", "--max-tokens", 3], "no learned answer ends within 3 tokens; raise --max-tokens"),
+            (["--chat", "--format", "deepseek-instruct"], "it has no special token <|EOT|>"),
+        ]:
+            refused = self.data(*options, chats, out="refused", check=False)
+            self.assertIn(sentence, refused.stderr)
+            self.assertFalse((self.base / "refused").exists())
+        chats.write_text('{"text": "a"}\n')
+        self.assertIn("chats.jsonl:1: it has no conversation", self.data("--chat", chats, out="refused", check=False).stderr)
+
     def file(self, name, content):
         path = self.base / name
         path.parent.mkdir(parents=True, exist_ok=True)
