@@ -33,8 +33,9 @@ struct Product {
 };
 
 /// c[m, n] = a b, where the lines of b run along K and are stored in blocks; with `accumulate`, added to c. Rows of a
-/// are rounded to 8 bits, in groups of 32 elements: by at most 1/254 of the largest magnitude in the group. What
-/// follows is exact but for f32's rounding of the sum over groups. A row with a number that is not finite gives NaN.
+/// are rounded to 8 bits, in groups of 32 elements: by at most 1/254 of the largest magnitude in the group. The
+/// sum within a group is then exact, and the sum over groups is rounded in f32. A row with a number that is not finite
+/// gives NaN.
 struct BlockProduct {
   Operand a;  ///< its rows are not reduced
   const void* b;
