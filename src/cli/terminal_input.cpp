@@ -49,9 +49,9 @@ class TerminalInput final : public ChatInput {
     el_set(edit_, EL_SIGNAL, 0);
     el_set(edit_, EL_HIST, history, lines_);
     el_wset(edit_, EL_GETCFN, &read_character);
-    add_function("moe-complete", "completes a command", &complete, "^I");
-    add_function("moe-paste", "inserts a pasted text", &paste, "\\e[200~");
-    add_function("moe-new-line", "begins another line", &new_line, "\\e^M");
+    add_function(L"moe-complete", L"completes a command", &complete, L"^I");
+    add_function(L"moe-paste", L"inserts a pasted text", &paste, L"\\e[200~");
+    add_function(L"moe-new-line", L"begins another line", &new_line, L"\\e^M");
     el_set(edit_, EL_BIND, "\\e^J", "moe-new-line", nullptr);  // Enter sends this where the terminal turns CR into LF
     el_source(edit_, nullptr);                                 // ~/.editrc
   }
@@ -90,9 +90,11 @@ class TerminalInput final : public ChatInput {
     return *static_cast<TerminalInput*>(self);
   }
 
-  void add_function(const char* name, const char* help, unsigned char (*function)(EditLine*, int), const char* key) {
-    el_set(edit_, EL_ADDFN, name, help, function);
-    el_set(edit_, EL_BIND, key, name, nullptr);
+  /// libedit keeps the addresses of `name` and `help`. (el_set would copy narrow strings and never free them.)
+  void add_function(const wchar_t* name, const wchar_t* help, unsigned char (*function)(EditLine*, int),
+                    const wchar_t* key) {
+    el_wset(edit_, EL_ADDFN, name, help, function);
+    el_wset(edit_, EL_BIND, key, name, nullptr);
   }
 
   static char* prompt(EditLine* edit) {
