@@ -61,15 +61,15 @@ void check(const AttentionBackward& op) {
 void check(const KvAppend& op) {
   Checker c(op);
   c.data(op.k, "T C").data(op.v, "T C").i32(op.sequence, "T").i32(op.positions, "T").i32(op.pages, "S M");
-  c.data(op.k_cache, "N P C").data(op.v_cache, "N P C");
+  c.weight(op.k_cache, "N P C").weight(op.v_cache, "N P C");
   check_pages(c, op.k_cache);
 }
 
 void check(const CachedAttention& op) {
   Checker c(op);
   check_heads(c, op);
-  c.data(op.k_cache, "N P Hkv*h").data(op.v_cache, "N P Hkv*h").i32(op.sequence, "T").i32(op.positions, "T");
-  c.i32(op.pages, "S M").data(op.out, "T Hq*h");
+  c.weight(op.k_cache, "N P Hkv*h").weight(op.v_cache, "N P Hkv*h");
+  c.i32(op.sequence, "T").i32(op.positions, "T").i32(op.pages, "S M").data(op.out, "T Hq*h");
   check_pages(c, op.k_cache);
 }
 

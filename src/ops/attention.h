@@ -73,7 +73,7 @@ struct KvAppend {
   View sequence;   ///< i32 [T], below S
   View positions;  ///< i32 [T], below M * P
   View pages;      ///< i32 [S, M], below N
-  View k_cache;    ///< [N, P, C]
+  View k_cache;    ///< [N, P, C], also of a type that only weights have, as f16, where a backend lists it
   View v_cache;    ///< [N, P, C]
 
   static constexpr const char* name = "kv_append";

@@ -211,8 +211,8 @@ Cases<KvAppend> make_cases<KvAppend>() {
     const Chunk chunk = chunk_of(begin_and_count);
     const auto tokens = static_cast<int64_t>(chunk.sequence.size());
     for (const int64_t width : {1, 13, 64}) {
-      for (const Pair& types :
-           {Pair{f32, f32}, Pair{bf16_type, bf16_type}, Pair{f32, bf16_type}, Pair{bf16_type, f32}}) {
+      for (const Pair& types : {Pair{f32, f32}, Pair{bf16_type, bf16_type}, Pair{f32, bf16_type}, Pair{bf16_type, f32},
+                                Pair{f32, DType::f16}, Pair{bf16_type, DType::f16}}) {
         for (const int64_t page_tokens : kPageTokens) {
           Store& s = list.strided();
           const Pages pages = pages_of(begin_and_count, page_tokens, s.draw());
@@ -233,17 +233,23 @@ Cases<KvAppend> make_cases<KvAppend>() {
 
 namespace {
 
+/// The types of a case, and of its cache.
+struct CachedTypes {
+  DType q, cache, out;
+};
+constexpr CachedTypes kOneType{f32, f32, f32}, kBrainFloats{bf16_type, bf16_type, bf16_type};
+
 /// `page_tokens`: tokens of a page of the cache.
 CachedAttention make_cached(Store& s, const std::vector<std::pair<int64_t, int64_t>>& begin_and_count,
-                            const Heads& heads, const Types& types, int64_t page_tokens) {
+                            const Heads& heads, const CachedTypes& types, int64_t page_tokens) {
   const Chunk chunk = chunk_of(begin_and_count);
   const auto tokens = static_cast<int64_t>(chunk.sequence.size());
   const int64_t width = heads.kv_heads * heads.size;
   const Pages pages = pages_of(begin_and_count, page_tokens, s.draw());
   const auto sequences = static_cast<int64_t>(begin_and_count.size());
   const View table = s.indices({sequences, pages.each}, pages.table);
-  const View k_cache = s.poison(types.qkv, {pages.count, page_tokens, width});
-  const View v_cache = s.poison(types.qkv, {pages.count, page_tokens, width});
+  const View k_cache = s.poison(types.cache, {pages.count, page_tokens, width});
+  const View v_cache = s.poison(types.cache, {pages.count, page_tokens, width});
   for (int64_t sequence = 0; sequence < sequences; ++sequence) {
     const auto [begin, count] = begin_and_count[static_cast<size_t>(sequence)];
     const int64_t filled = begin + count;  // what is beyond stays poison: nobody may read it
@@ -258,7 +264,7 @@ CachedAttention make_cached(Store& s, const std::vector<std::pair<int64_t, int64
                              .k_cache = k_cache,
                              .v_cache = v_cache});
   }
-  return {.q = s.normal(types.qkv, {tokens, heads.heads * heads.size}),
+  return {.q = s.normal(types.q, {tokens, heads.heads * heads.size}),
           .k_cache = k_cache,
           .v_cache = v_cache,
           .sequence = s.indices({tokens}, chunk.sequence),
@@ -277,7 +283,8 @@ Cases<CachedAttention> make_cases<CachedAttention>() {
   Cases<CachedAttention> list;
   for (const auto& begin_and_count : kChunks) {
     for (const Heads& heads : {Heads{1, 1, 1}, Heads{2, 2, 2}, Heads{4, 2, 5}, Heads{3, 1, 13}, Heads{4, 1, 64}}) {
-      for (const Types& types : {Types{f32, f32}, Types{bf16_type, bf16_type}, Types{bf16_type, f32}}) {
+      for (const CachedTypes& types : {kOneType, kBrainFloats, CachedTypes{bf16_type, bf16_type, f32},
+                                       CachedTypes{f32, DType::f16, f32}, CachedTypes{f32, bf16_type, f32}}) {
         for (const int64_t page_tokens : kPageTokens) {
           list.add(make_cached(list.strided(), begin_and_count, heads, types, page_tokens),
                    fmt::format("heads={}/{} of {}, pages of {}", heads.heads, heads.kv_heads, heads.size, page_tokens));
@@ -289,9 +296,9 @@ Cases<CachedAttention> make_cases<CachedAttention>() {
   const auto add = [&](const std::vector<std::pair<int64_t, int64_t>>& begin_and_count, const Heads& heads,
                        int64_t page_tokens) {
     while (list.all().size() % 3 != 0) {
-      list.add(make_cached(list.contiguous(), kChunks[1], {1, 1, 8}, Types{f32, f32}, 7));
+      list.add(make_cached(list.contiguous(), kChunks[1], {1, 1, 8}, kOneType, 7));
     }
-    list.add(make_cached(list.contiguous(), begin_and_count, heads, Types{bf16_type, bf16_type}, page_tokens),
+    list.add(make_cached(list.contiguous(), begin_and_count, heads, kBrainFloats, page_tokens),
              fmt::format("heads={}/{} of {}, pages of {}", heads.heads, heads.kv_heads, heads.size, page_tokens));
   };
   for (const auto& begin_and_count : kLargeChunks) {

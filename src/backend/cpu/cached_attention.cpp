@@ -5,9 +5,13 @@
 namespace moe::cpu {
 namespace {
 
+Storage storage_of_cache(const View& cache) {
+  return cache.dtype == DType::f16 ? Storage::f16 : storage_of(cache.dtype);
+}
+
 /// The kernel's rows of one head in the first page of a cache [N, P, C].
 HeadRows cache_rows(const View& cache, int64_t column) {
-  const Storage type = storage_of(cache.dtype);
+  const Storage type = storage_of_cache(cache);
   return {address(cache.data, type, column), type, cache.stride[1]};
 }
 
@@ -19,7 +23,8 @@ const int32_t* pages_of(const View& pages, int64_t sequence) {
 void append(const Context& context, const View& from, int64_t token, const View& cache, const int32_t* pages,
             int64_t position) {
   const int64_t tokens = cache.size(1);
-  convert(context, in_row(from, token), out_row(cache.at(pages[position / tokens]), position % tokens), from.size(1));
+  const Out row{moe::cpu::address(cache.at(pages[position / tokens]), position % tokens), storage_of_cache(cache)};
+  convert(context, in_row(from, token), row, from.size(1));
 }
 
 }  // namespace

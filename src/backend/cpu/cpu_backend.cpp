@@ -9,6 +9,7 @@ namespace {
 
 // Those that no kernel reads are widened (widened.h).
 constexpr TypeSet kWeights = weight_types();
+constexpr TypeSet kCaches{DType::f32, DType::bf16, DType::f16};
 constexpr FieldTypes kOtherFields[] = {
     {"fill", "x", {DType::f64, DType::f32, DType::bf16, DType::i32, DType::u8}},
     {"sum_squares", "sum", {DType::f64}},
@@ -19,6 +20,10 @@ constexpr FieldTypes kOtherFields[] = {
     {"rms_norm", "gain", kWeights},
     {"router_scores", "weight", kWeights},
     {"embed", "table", kWeights},
+    {"kv_append", "k_cache", kCaches},
+    {"kv_append", "v_cache", kCaches},
+    {"cached_attention", "k_cache", kCaches},
+    {"cached_attention", "v_cache", kCaches},
 };
 constexpr AcceptedTypes kTypes{"the CPU", {DType::f32, DType::bf16, DType::i32}, kOtherFields};
 

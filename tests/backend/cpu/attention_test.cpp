@@ -5,7 +5,9 @@
 
 #include <array>
 #include <limits>
+#include <numeric>
 
+#include "base/float16.h"
 #include "tests/backend/cpu/tensors.h"
 
 namespace moe::test {
@@ -213,6 +215,57 @@ TEST(AttentionBits, ABatchOfUnequalSequencesEqualsEachAlone) {
       op.out = t.nan(DType::f32, {1, width});
       cpu.run(op);
       expect_same_bits(op.out, together.out.rows(i, 1), fmt::format("token {}", i));
+    }
+  }
+}
+
+TEST(AttentionBits, ACacheInF16IsOneInF32WithTheRoundedNumbers) {
+  for (const Isa isa : available_isas()) {
+    Cpu cpu(2, isa);
+    for (const Heads& h : kHeads) {
+      for (const int64_t page_tokens : {1, 7, 64}) {
+        Tensors t;
+        constexpr int64_t tokens = 150;
+        const int64_t width = h.heads * h.size, kv_width = h.kv_heads * h.size;
+        const Pages pages(t, page_tokens, 2, tokens);
+        std::vector<int32_t> positions(tokens);
+        std::iota(positions.begin(), positions.end(), 0);
+        KvAppend append{.k = t.normal(DType::f32, {tokens, kv_width}),
+                        .v = t.normal(DType::f32, {tokens, kv_width}),
+                        .sequence = t.indices(std::vector<int32_t>(tokens, 1)),
+                        .positions = t.indices(positions),
+                        .pages = pages.table,
+                        .k_cache = {},
+                        .v_cache = {}};
+        // Numbers below the normal range of f16, the largest ones, and a tie.
+        const float edges[] = {6e-8f, -3.1e-6f, 65504.0f, -65519.0f, 1.00048828125f, 0.0f, -0.0f};
+        for (size_t i = 0; i < std::size(edges) && static_cast<int64_t>(i) < kv_width; ++i) {
+          Tensors::set(append.v, 3 * kv_width + static_cast<int64_t>(i), edges[i]);
+        }
+        const View q = t.normal(DType::f32, {tokens, width});
+        const auto attend = [&](DType cache) {
+          const Shape shape{pages.count, pages.tokens, kv_width};
+          append.k_cache = t.nan(cache, shape), append.v_cache = t.nan(cache, shape);
+          cpu.run(append);
+          const CachedAttention op{.q = q,
+                                   .k_cache = append.k_cache,
+                                   .v_cache = append.v_cache,
+                                   .sequence = append.sequence,
+                                   .positions = append.positions,
+                                   .pages = pages.table,
+                                   .heads = h.heads,
+                                   .kv_heads = h.kv_heads,
+                                   .scale = 0.3f,
+                                   .out = t.nan(DType::f32, {tokens, width})};
+          cpu.run(op);
+          return op.out;
+        };
+        const View halves = attend(DType::f16);
+        for (const View& rows : {append.k, append.v}) {
+          for (int64_t i = 0; i < rows.elements(); ++i) Tensors::set(rows, i, to_float(to_f16(Tensors::get(rows, i))));
+        }
+        expect_same_bits(halves, attend(DType::f32), fmt::format("{}, pages of {}", name(isa), page_tokens));
+      }
     }
   }
 }

@@ -2,6 +2,7 @@
 // result depends only on its own keys: other rows of the tile, and keys that it does not see, add exact zeros.
 
 #include "backend/cpu/kernels/attention_rows.h"
+#include "backend/cpu/kernels/halves.h"
 
 namespace moe::cpu::MOE_ISA {
 namespace {
@@ -15,7 +16,7 @@ struct Sizes {
   int64_t columns;       ///< head_size, padded
   int64_t key_floats;    ///< a packed block of keys
   int64_t value_floats;  ///< a packed block of values
-  int64_t page_floats;   ///< a block of keys or values that is gathered from several pages
+  int64_t page_floats;   ///< a block of keys or values that is gathered from several pages, or widened from f16
   int64_t rows;          ///< rows at a time
 };
 
@@ -26,7 +27,7 @@ struct State {
   float* out;      ///< [rows][columns], not yet divided by the denominator
   float* maximum;
   float* denominator;
-  float* gathered;  ///< [keys][head_size], of the type of the cache
+  float* gathered;  ///< [keys][head_size], of the type of the cache; f32 for f16
 };
 
 // The blocks of the largest head fit: a block of keys and values, and one tile of queries.
@@ -42,7 +43,9 @@ Sizes sizes_of(const AttentionTask& t) {
   sizes.key_floats = round_up(kKeyBlock, kTileColumns) * t.head_size + kPanelSlack;
   sizes.value_floats = sizes.columns * kKeyBlock + kPanelSlack;
   // A block of keys begins at a multiple of kKeyBlock, so pages of whole blocks need no gathering.
-  sizes.page_floats = t.pages.table != nullptr && t.pages.tokens % kKeyBlock != 0 ? kKeyBlock * t.head_size : 0;
+  const bool gathers = t.pages.table != nullptr && t.pages.tokens % kKeyBlock != 0;
+  const bool widens = t.k.type == Storage::f16 || t.v.type == Storage::f16;
+  sizes.page_floats = gathers || widens ? kKeyBlock * t.head_size + kLanes : 0;
   const int64_t room = kScratchFloats - sizes.key_floats - sizes.value_floats - sizes.page_floats -
                        kTileRows * t.head_size - kPanelSlack;
   const int64_t fitting = room / (t.head_size + sizes.columns + 2) / kTileRows * kTileRows;
@@ -65,7 +68,7 @@ void pack_queries(const AttentionTask& t, const Sizes& sizes, int64_t first, int
 }
 
 /// Keys or values [key, key + keys) of the task, from row 0 on; `page_step` is from one page of them to the next. Rows
-/// of several pages are gathered.
+/// of several pages are gathered. Rows of f16 are gathered as f32: the panels have the same numbers either way.
 HeadRows block_of(const AttentionTask& t, const HeadRows& rows, int64_t page_step, int64_t key, int64_t keys,
                   float* gathered) {
   const auto rows_from = [&](int64_t offset) {
@@ -76,6 +79,12 @@ HeadRows block_of(const AttentionTask& t, const HeadRows& rows, int64_t page_ste
   const auto address = [&](int64_t position) {
     return t.pages.table[position / tokens] * page_step + position % tokens * rows.step;
   };
+  if (rows.type == Storage::f16) {
+    for (int64_t i = 0; i < keys; ++i) {
+      widen_halves(static_cast<const uint16_t*>(rows.data) + address(key + i), t.head_size, gathered + i * t.head_size);
+    }
+    return {gathered, Storage::f32, t.head_size};
+  }
   if (key % tokens + keys <= tokens) return rows_from(address(key));
   const size_t bytes = static_cast<size_t>(t.head_size) * (rows.type == Storage::bf16 ? sizeof(bf16) : sizeof(float));
   for (int64_t i = 0; i < keys; ++i) {

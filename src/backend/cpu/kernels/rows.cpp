@@ -1,6 +1,7 @@
 #include "backend/cpu/kernels/rows.h"
 
 #include "backend/cpu/kernels/elements.h"
+#include "backend/cpu/kernels/halves.h"
 
 namespace moe::cpu::MOE_ISA {
 
@@ -11,6 +12,10 @@ RowKernels row_kernels();
 namespace {
 
 void convert(In x, Out y, int64_t n) {
+  if (y.type == Storage::f16) {
+    uint16_t* const to = static_cast<uint16_t*>(y.data);
+    return for_vectors(n, [&](int64_t i, auto lanes) { store_halves(to + i, load(x, i, lanes), lanes); });
+  }
   for_vectors(n, [&](int64_t i, auto lanes) { store(y, i, load(x, i, lanes), lanes); });
 }
 
