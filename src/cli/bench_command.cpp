@@ -9,6 +9,7 @@
 #include "cli/bench_layer.h"
 #include "cli/bench_step.h"
 #include "cli/bench_tokenizer.h"
+#include "cli/cache_option.h"
 #include "cli/commands.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
@@ -240,6 +241,7 @@ void add_generate(CLI::App& parent) {
               "max_position_embeddings; default with --batch: 512");
   add_repeats(*command, flags->repeats, "repeat so many times and take the median");
   add_blocks_option(*command, flags->quant);
+  add_cache_option(*command, flags->cache_type);
   command->callback([flags, command] {
     if (!flags->config.empty()) take_run_file(*command, *flags);
     bench_generate(*flags);

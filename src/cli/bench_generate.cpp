@@ -4,6 +4,7 @@
 
 #include "base/output.h"
 #include "base/units.h"
+#include "cli/cache_option.h"
 #include "cli/weights_option.h"
 #include "formats/json.h"
 #include "infer/generate.h"
@@ -19,23 +20,26 @@ Json measure(const GenerateBenchFlags& flags, Compute& compute) {
   const ModelConfig& m = flags.model;
   const DType dtype = parse_dtype_option(flags.dtype);
   const std::optional<DType> blocks = parse_blocks_option(flags.quant);
+  const DType cache = parse_cache_option(flags.cache_type, compute, dtype, blocks.has_value());
   const GenerationTimes times = measure_generation({.model = m,
                                                     .dtype = dtype,
                                                     .prompt = flags.prompt,
                                                     .tokens = flags.tokens,
                                                     .repeats = flags.repeats,
                                                     .product = flags.product,
-                                                    .blocks = blocks},
+                                                    .blocks = blocks,
+                                                    .cache = cache},
                                                    *compute.device, *compute.backend);
   const double product_rate = times.product_rate, read_rate = times.read_rate;
   const double prompt = static_cast<double>(flags.prompt) / times.prompt, token = 1 / times.token;
   const double flops = prompt_flops(m, flags.prompt) / static_cast<double>(flags.prompt);
   // The mean position of the timed tokens.
-  const double bytes = token_bytes(m, blocks.value_or(dtype), flags.prompt + flags.tokens / 2);
+  const double bytes = token_bytes(m, blocks.value_or(dtype), flags.prompt + flags.tokens / 2, cache);
   const double token_limit = read_rate / bytes;
   return {{"prompt", flags.prompt},
           {"tokens", flags.tokens},
           {"dtype", blocks ? flags.quant : flags.dtype},
+          {"cache", name(cache)},
           {"threads", compute.pool.size()},
           {"parameters", ParameterCounts(m).stored()},
           {"prompt_tokens_per_s", prompt},

@@ -11,6 +11,7 @@ struct GenerateBenchFlags : BenchFlags {
   int64_t tokens = 64;
   int repeats = 3;
   std::string quant;                  ///< the type of weights in blocks; empty: none
+  std::string cache_type;             ///< of keys and values; empty: default_cache_type()
   std::vector<int64_t> batches = {};  ///< with contexts, these alone are measured
   std::vector<int64_t> contexts = {};
 };

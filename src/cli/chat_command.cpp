@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "checkpoint/end_tokens.h"
 #include "checkpoint/open_model.h"
+#include "cli/cache_option.h"
 #include "cli/chat_history.h"
 #include "cli/chat_session.h"
 #include "cli/commands.h"
@@ -47,6 +48,7 @@ constexpr int64_t kUsualContext = 8192;
 struct ChatFlags {
   std::string model;
   std::string dtype = {};  ///< empty: the blocks of a file stay, on the CPU
+  std::string cache_type = {};
   std::string system;
   GenerationOptions generation = {.max_new_tokens = 512, .context = kUsualContext};
   DeviceOptions device;
@@ -82,7 +84,8 @@ void chat(const ChatFlags& flags) {
   const ChatFormat format(flags.model, tokenizer);
   show_status("reading the weights of " + flags.model);
   LoadedModel loaded(flags.model, weights, *compute.device, flags.switches);
-  ContextCache cache(loaded, *compute.device, *compute.backend, context, flags.switches);
+  const DType cache_type = parse_cache_option(flags.cache_type, compute, loaded.dtype(), loaded.in_blocks());
+  ContextCache cache(loaded, *compute.device, *compute.backend, context, flags.switches, cache_type);
   clear_status();
   GenerationOptions options = flags.generation;
   options.end_ids = read_end_tokens(flags.model);
@@ -113,6 +116,7 @@ void add_chat_command(CLI::App& app) {
       ->type_name("TEXT");
   add_sampling_options(*command, flags->generation);
   add_kept_weights_option(*command, flags->dtype);
+  add_cache_option(*command, flags->cache_type);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   command->add_flag("--show-prompt", flags->show_prompt, "print the text and the token ids of every prompt");

@@ -107,7 +107,7 @@ Json inference_json(const Source& source) {
   Json json = Json::object();
   for (const DType dtype : {DType::f32, DType::bf16}) {
     const double size = bytes_per_element(dtype);
-    const double position = position_bytes(config, dtype);
+    const double position = position_bytes(config, storage(dtype).activations);
     json[name(dtype)] = {{"weights_gib", gib(static_cast<double>(ParameterCounts(config).stored()) * size)},
                          {"kv_cache_bytes_per_token", position},
                          {"kv_cache_gib_per_sequence", gib(position * static_cast<double>(source.length))},

@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "checkpoint/end_tokens.h"
 #include "checkpoint/open_model.h"
+#include "cli/cache_option.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/generate_lines.h"
@@ -66,7 +67,7 @@ struct GenerateFlags {
   std::string model;
   std::optional<std::string> prompt;
   std::string prompt_file;
-  std::string dtype;
+  std::string dtype, cache_type;
   GenerationOptions generation;
   DeviceOptions device;
   RoutingSwitches switches;
@@ -158,7 +159,7 @@ std::vector<LineRequest> read_lines(const GenerateFlags& flags, const std::strin
 /// With a limit: refuses what needs more than it leaves beside the weights.
 void check_memory(const ModelOnDevice& runtime, const Prompt& prompt, const GenerationOptions& options, int64_t limit) {
   const int64_t free = free_bytes(runtime.device, limit);
-  const int64_t needed = generation_bytes(runtime.model.config(), runtime.dtype, {prompt}, options);
+  const int64_t needed = generation_bytes(runtime.model.config(), runtime.types(), {prompt}, options);
   if (limit == 0 || needed <= free) return;
   fail(
       "the cache and a pass need {:.2f} GiB beside the weights, and --memory-limit leaves {:.2f} GiB; shorten the "
@@ -182,9 +183,9 @@ void generate_text(const GenerateFlags& flags) {
   if (compute.kind == DeviceKind::cuda) options.tokens_per_pass = kGpuTokensPerPass;
   const int64_t free = free_bytes(*compute.device, flags.memory_limit);
   const WeightsSize size = weights_size(flags.model, weights);
-  if (flags.dry_run) {
-    return print_generation_plan(config, size, storage(weights.type).activations, options.tokens_per_pass, free);
-  }
+  const DType activations = storage(weights.type).activations;
+  const PassTypes types{activations, parse_cache_option(flags.cache_type, compute, activations, size.in_blocks)};
+  if (flags.dry_run) return print_generation_plan(config, size, types, options.tokens_per_pass, free);
   const LineDefaults defaults = line_defaults(flags, options);
   const std::vector<LineRequest> lines = read_lines(flags, text, defaults, tokenizer, config);
   if (flags.memory_limit > 0 && size.bytes > free) {
@@ -200,7 +201,7 @@ void generate_text(const GenerateFlags& flags) {
              counted(config.num_hidden_layers, "layer"), tokenizer.id_count(), loaded.weights(), device_name(compute));
     if (const std::string note = generation_note(config); !note.empty()) log_info("{}", note);
   }
-  const ModelOnDevice runtime{loaded.model(), loaded.dtype(), *compute.device, *compute.backend};
+  const ModelOnDevice runtime{loaded.model(), loaded.dtype(), *compute.device, *compute.backend, types.cache};
   if (!lines.empty()) {
     const int64_t failed = answer_lines(runtime, tokenizer, lines, defaults, flags.memory_limit, flags.quiet);
     if (failed > 0) fail("{} of {} failed; their lines say why", failed, counted(lines.size(), "request"));
@@ -255,6 +256,7 @@ void add_generate_command(CLI::App& app) {
       "special tokens in the text become their ids, as chat templates write them (default: ordinary text)");
   add_sampling_options(*command, flags->generation);
   add_kept_weights_option(*command, flags->dtype);
+  add_cache_option(*command, flags->cache_type);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   add_memory_option(*command, flags->memory_limit);

@@ -21,7 +21,7 @@ EngineSizes fitting_sizes(const ModelOnDevice& runtime, const std::vector<Reques
   const int64_t free = free_bytes(runtime.device, memory_limit);
   for (int64_t sequences = kMostSequences;; sequences /= 2) {
     const EngineSizes sizes = engine_sizes(config, requests, sequences, tokens_per_pass);
-    const int64_t bytes = Engine::bytes(config, runtime.dtype, sizes);
+    const int64_t bytes = Engine::bytes(config, runtime.types(), sizes);
     if (free < 0 || bytes <= free) return sizes;
     if (sequences > 1) continue;
     fail(

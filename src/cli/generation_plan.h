@@ -8,8 +8,8 @@
 namespace moe {
 
 /// Prints what the weights, the cache and a pass of one sequence need, and the longest context that fits into `free`
-/// bytes (-1: not known). `dtype` is the type of activations. An Error if not even one token fits.
-void print_generation_plan(const ModelConfig& config, const WeightsSize& weights, DType dtype, int64_t tokens_per_pass,
-                           int64_t free);
+/// bytes (-1: not known). An Error if not even one token fits.
+void print_generation_plan(const ModelConfig& config, const WeightsSize& weights, const PassTypes& types,
+                           int64_t tokens_per_pass, int64_t free);
 
 }  // namespace moe

@@ -20,15 +20,15 @@ struct Inputs {
   KvCache cache;
   View logits;
 
-  Inputs(Arena& arena, const ModelConfig& config, DType dtype, int64_t sequences, int64_t max_length,
+  Inputs(Arena& arena, const ModelConfig& config, const PassTypes& types, int64_t sequences, int64_t max_length,
          int64_t max_tokens)
       : most_positions(max_length),
-        tokens(arena, stat_dtype(dtype), max_tokens, config.head_dim, sequences, pages_of(max_length)) {
+        tokens(arena, stat_dtype(types.activations), max_tokens, config.head_dim, sequences, pages_of(max_length)) {
     const Shape shape{sequences * pages_of(max_length), kPageTokens, config.attention().kv_width()};
     for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-      cache.layers.push_back({arena.push("cache.k", dtype, shape), arena.push("cache.v", dtype, shape)});
+      cache.layers.push_back({arena.push("cache.k", types.cache, shape), arena.push("cache.v", types.cache, shape)});
     }
-    logits = arena.push("logits", stat_dtype(dtype), {std::max<int64_t>(sequences, 1), config.vocab_size});
+    logits = arena.push("logits", stat_dtype(types.activations), {std::max<int64_t>(sequences, 1), config.vocab_size});
   }
 };
 
@@ -47,10 +47,11 @@ void run_pass(const Model& model, Inputs& inputs, PassArenas& arenas, Backend& b
   model.logits(pass, h.rows(h.size(0) - rows, rows), logits);
 }
 
-PassSizes sizes_of(const ModelConfig& config, DType dtype, int64_t sequences, int64_t max_length, int64_t max_tokens,
-                   ChosenIds ids) {
+PassSizes sizes_of(const ModelConfig& config, const PassTypes& types, int64_t sequences, int64_t max_length,
+                   int64_t max_tokens, ChosenIds ids) {
+  const DType dtype = types.activations;
   return measure_pass(config, dtype, [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
-    Inputs inputs(arenas.inputs, config, dtype, sequences, max_length, max_tokens);
+    Inputs inputs(arenas.inputs, config, types, sequences, max_length, max_tokens);
     const std::vector<int32_t> zeros(static_cast<size_t>(max_tokens), 0);
     const TokenViews tokens = inputs.tokens.upload_cached(zeros, zeros, zeros, 1.0, device, backend);
     run_pass(model, inputs, arenas, backend, dtype, tokens, push_ids(config, ids, arenas, max_tokens), inputs.logits);
@@ -68,7 +69,7 @@ struct CachedModel::Cache {
   Cache(const ModelOnDevice& runtime, size_t bytes, int64_t sequences, int64_t max_length, int64_t max_tokens)
       : memory(runtime.device),
         arena(memory.arena("inputs", bytes)),
-        inputs(arena, runtime.model.config(), runtime.dtype, sequences, max_length, max_tokens) {
+        inputs(arena, runtime.model.config(), runtime.types(), sequences, max_length, max_tokens) {
     const int64_t each = pages_of(max_length);
     std::vector<int32_t> pages(static_cast<size_t>(each));
     for (int64_t s = 0; s < sequences; ++s) {
@@ -94,23 +95,23 @@ struct CachedModel::Work {
 CachedModel::CachedModel(const ModelOnDevice& runtime, int64_t sequences, int64_t max_length, int64_t max_tokens,
                          ChosenIds ids)
     : model_(&runtime.model),
-      dtype_(runtime.dtype),
+      types_(runtime.types()),
       device_(runtime.device),
       backend_(runtime.backend),
       max_tokens_(max_tokens),
       ids_(ids),
       lengths_(static_cast<size_t>(sequences), 0) {
   MOE_CHECK(max_tokens >= sequences && max_length > 0);
-  const PassSizes sizes = sizes_of(model_->config(), dtype_, sequences, max_length, max_tokens, ids);
+  const PassSizes sizes = sizes_of(model_->config(), types_, sequences, max_length, max_tokens, ids);
   cache_ = std::make_unique<Cache>(runtime, sizes.inputs, sequences, max_length, max_tokens);
   work_ = std::make_unique<Work>(device_, sizes);
 }
 
 CachedModel::~CachedModel() = default;
 
-int64_t CachedModel::bytes(const ModelConfig& config, DType dtype, int64_t sequences, int64_t max_length,
+int64_t CachedModel::bytes(const ModelConfig& config, const PassTypes& types, int64_t sequences, int64_t max_length,
                            int64_t max_tokens) {
-  return sizes_of(config, dtype, sequences, max_length, max_tokens, ChosenIds::forgotten).total();
+  return sizes_of(config, types, sequences, max_length, max_tokens, ChosenIds::forgotten).total();
 }
 
 int64_t CachedModel::used_bytes() const {
@@ -121,7 +122,7 @@ int64_t CachedModel::used_bytes() const {
 
 void CachedModel::set_model(const ModelOnDevice& runtime) {
   const auto sequences = static_cast<int64_t>(lengths_.size());
-  const PassSizes sizes = sizes_of(runtime.model.config(), dtype_, sequences, max_length(), max_tokens_, ids_);
+  const PassSizes sizes = sizes_of(runtime.model.config(), types_, sequences, max_length(), max_tokens_, ids_);
   MOE_CHECK(sizes.inputs == cache_->arena.peak_bytes());
   const PassSizes& room = work_->room;
   if (sizes.saved > room.saved || sizes.scratch > room.scratch) work_ = std::make_unique<Work>(device_, sizes);
@@ -181,7 +182,7 @@ std::vector<float> CachedModel::run(const std::vector<int32_t>& ids, const std::
   const Arena::Frame frame(arenas.scratch);
   const View chosen = push_ids(config, ids_, arenas, tokens.count());
   const View logits = inputs.logits.rows(0, wanted_rows);
-  run_pass(*model_, inputs, arenas, backend_, dtype_, tokens, chosen, logits);
+  run_pass(*model_, inputs, arenas, backend_, types_.activations, tokens, chosen, logits);
   std::vector<float> host(static_cast<size_t>(logits.elements()));
   device_.download(host.data(), logits.data, logits.bytes());
   if (chosen) {

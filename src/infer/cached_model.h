@@ -21,7 +21,7 @@ class CachedModel {
   ~CachedModel();
 
   /// Bytes that a cache of these sizes allocates. Nothing is allocated.
-  static int64_t bytes(const ModelConfig& config, DType dtype, int64_t sequences, int64_t max_length,
+  static int64_t bytes(const ModelConfig& config, const PassTypes& types, int64_t sequences, int64_t max_length,
                        int64_t max_tokens);
   /// Of what it has allocated, the bytes that its passes have used so far.
   int64_t used_bytes() const;
@@ -54,7 +54,7 @@ class CachedModel {
   struct Cache;
   struct Work;
   const Model* model_;
-  DType dtype_;
+  PassTypes types_;
   Device& device_;
   Backend& backend_;
   int64_t max_tokens_;

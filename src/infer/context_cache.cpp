@@ -13,11 +13,12 @@ constexpr int64_t kTokensPerPass = 512;  // limits the memory of activations, an
 }  // namespace
 
 ContextCache::ContextCache(LoadedModel& loaded, Device& device, Backend& backend, int64_t most_tokens,
-                           RoutingSwitches switches)
+                           RoutingSwitches switches, std::optional<DType> cache)
     : loaded_(loaded),
       device_(device),
       backend_(backend),
       switches_(std::move(switches)),
+      cache_(cache),
       model_(runtime(), 1, most_tokens, std::min(most_tokens, kTokensPerPass), ChosenIds::kept) {}
 
 int64_t ContextCache::ids_per_token() const {

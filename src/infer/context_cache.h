@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -20,8 +21,9 @@ class ContextCache {
 
   /// `loaded` must outlive the cache, and only the cache may change its switches. `switches` are those that it has now.
   /// `most_tokens`: the length of the longest sequence.
+  /// `cache`: the type of the cache; absent: that of the activations.
   ContextCache(LoadedModel& loaded, Device& device, Backend& backend, int64_t most_tokens,
-               RoutingSwitches switches = {});
+               RoutingSwitches switches = {}, std::optional<DType> cache = {});
 
   /// The logits [V] after `ids`, which must have a token and no more than most_tokens(). Afterwards the cache holds all
   /// of them. Empty if `go_on` stopped it; what was computed by then is kept.
@@ -48,12 +50,13 @@ class ContextCache {
   void forget_from(int64_t length);
   void remember(std::span<const int32_t> ids);
   int64_t ids_per_token() const;
-  ModelOnDevice runtime() const { return {loaded_.model(), loaded_.dtype(), device_, backend_}; }
+  ModelOnDevice runtime() const { return {loaded_.model(), loaded_.dtype(), device_, backend_, cache_}; }
 
   LoadedModel& loaded_;
   Device& device_;
   Backend& backend_;
   RoutingSwitches switches_;
+  std::optional<DType> cache_;
   CachedModel model_;
   std::vector<int32_t> ids_;
   std::vector<int32_t> chosen_;  // [tokens, MoE layers, S]

@@ -103,8 +103,8 @@ Engine::Engine(const ModelOnDevice& runtime, const Tokenizer* tokenizer, const E
 
 Engine::~Engine() = default;
 
-int64_t Engine::bytes(const ModelConfig& config, DType dtype, const EngineSizes& sizes) {
-  return PagedModel::bytes(config, dtype, paged_sizes(config, sizes));
+int64_t Engine::bytes(const ModelConfig& config, const PassTypes& types, const EngineSizes& sizes) {
+  return PagedModel::bytes(config, types, paged_sizes(config, sizes));
 }
 
 EngineCounts Engine::counts() const {

@@ -53,10 +53,10 @@ std::string generation_note(const ModelConfig& config) {
       config.eval_capacity_factor);
 }
 
-int64_t generation_bytes(const ModelConfig& config, DType dtype, const std::vector<Prompt>& prompts,
+int64_t generation_bytes(const ModelConfig& config, const PassTypes& types, const std::vector<Prompt>& prompts,
                          const GenerationOptions& options) {
   if (prompts.empty()) return 0;
-  return Engine::bytes(config, dtype, sizes_of(config, requests_of(prompts, options), options));
+  return Engine::bytes(config, types, sizes_of(config, requests_of(prompts, options), options));
 }
 
 std::vector<Continuation> generate_batch(const ModelOnDevice& runtime, const Tokenizer& tokenizer,

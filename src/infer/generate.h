@@ -50,7 +50,7 @@ Continuation generate(const ModelOnDevice& runtime, const Tokenizer& tokenizer, 
                       GenerationSpeed* speed = nullptr);
 
 /// Bytes that generate_batch allocates on its device. Nothing is allocated.
-int64_t generation_bytes(const ModelConfig& config, DType dtype, const std::vector<Prompt>& prompts,
+int64_t generation_bytes(const ModelConfig& config, const PassTypes& types, const std::vector<Prompt>& prompts,
                          const GenerationOptions& options);
 
 }  // namespace moe

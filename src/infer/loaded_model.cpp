@@ -48,6 +48,7 @@ LoadedModel::LoadedModel(const fs::path& path, const WeightTypes& weights, Devic
   Arena arena = memory_.arena("the weights of " + path.string(), measure.peak_bytes());
   const auto views = push_weights(arena, table, types);
   text_ = weights_text(views);
+  in_blocks_ = any_in_blocks(views);
   if (gguf != nullptr) {
     load_weights(*gguf, path, views, device);
   } else {

@@ -28,11 +28,14 @@ class LoadedModel {
   DType dtype() const { return dtype_; }
   /// The types of the weights and the bytes of each (weights_text()).
   const std::string& weights() const { return text_; }
+  /// Whether any of the weights are stored in blocks.
+  bool in_blocks() const { return in_blocks_; }
 
  private:
   Device& device_;
   DType dtype_;
   std::string text_;
+  bool in_blocks_ = false;
   ModelConfig own_;       // the configuration without switches
   ModelWeights weights_;  // the weights without switches
   DeviceMemory memory_;

@@ -22,17 +22,17 @@ struct Inputs {
   View targets, losses;  ///< of scored rows; absent: none are
   View experts;          ///< i32: of all MoE layers and choices, for the most tokens; absent: not told
 
-  Inputs(Arena& arena, const ModelConfig& config, DType dtype, const PagedSizes& sizes)
-      : tokens(arena, stat_dtype(dtype), sizes.tokens, config.head_dim, sizes.sequences, sizes.pages_each) {
+  Inputs(Arena& arena, const ModelConfig& config, const PassTypes& types, const PagedSizes& sizes)
+      : tokens(arena, stat_dtype(types.activations), sizes.tokens, config.head_dim, sizes.sequences, sizes.pages_each) {
     const Shape shape{sizes.pages, kPageTokens, config.attention().kv_width()};
     for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-      cache.layers.push_back({arena.push("cache.k", dtype, shape), arena.push("cache.v", dtype, shape)});
+      cache.layers.push_back({arena.push("cache.k", types.cache, shape), arena.push("cache.v", types.cache, shape)});
     }
-    logits = arena.push("logits", stat_dtype(dtype), {sizes.sequences, config.vocab_size});
+    logits = arena.push("logits", stat_dtype(types.activations), {sizes.sequences, config.vocab_size});
     rows = arena.push("rows", DType::i32, {sizes.tokens});
     if (sizes.scores) {
       targets = arena.push("targets", DType::i32, {sizes.tokens});
-      losses = arena.push("losses", stat_dtype(dtype), {sizes.tokens});
+      losses = arena.push("losses", stat_dtype(types.activations), {sizes.tokens});
     }
     if (sizes.chosen_experts) {
       experts = arena.push("experts", DType::i32, {sizes.tokens * choices_per_token(config)});
@@ -109,12 +109,13 @@ PagedPass largest_pass(const PagedSizes& sizes) {
   return pass;
 }
 
-PassSizes measure(const ModelConfig& config, DType dtype, const PagedSizes& sizes) {
-  return measure_pass(config, dtype, [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
-    Inputs inputs(arenas.inputs, config, dtype, sizes);
-    Place place{inputs, arenas, device, backend, dtype};
-    run_pass(model, place, largest_pass(sizes));
-  });
+PassSizes measure(const ModelConfig& config, const PassTypes& types, const PagedSizes& sizes) {
+  return measure_pass(config, types.activations,
+                      [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
+                        Inputs inputs(arenas.inputs, config, types, sizes);
+                        Place place{inputs, arenas, device, backend, types.activations};
+                        run_pass(model, place, largest_pass(sizes));
+                      });
 }
 
 }  // namespace
@@ -127,23 +128,23 @@ struct PagedModel::Memory {
   Memory(const ModelOnDevice& runtime, const PassSizes& bytes, const PagedSizes& sizes)
       : device(runtime.device),
         arenas(device.pass_arenas(bytes)),
-        inputs(arenas.inputs, runtime.model.config(), runtime.dtype, sizes) {}
+        inputs(arenas.inputs, runtime.model.config(), runtime.types(), sizes) {}
 };
 
 PagedModel::PagedModel(const ModelOnDevice& runtime, const PagedSizes& sizes) : runtime_(runtime), sizes_(sizes) {
   MOE_CHECK(sizes.sequences > 0 && sizes.pages > 0 && sizes.pages_each > 0 && sizes.tokens > 0);
-  memory_ = std::make_unique<Memory>(runtime, measure(runtime.model.config(), runtime.dtype, sizes), sizes);
+  memory_ = std::make_unique<Memory>(runtime, measure(runtime.model.config(), runtime.types(), sizes), sizes);
 }
 
 PagedModel::~PagedModel() = default;
 
-int64_t PagedModel::bytes(const ModelConfig& config, DType dtype, const PagedSizes& sizes) {
-  return measure(config, dtype, sizes).total();
+int64_t PagedModel::bytes(const ModelConfig& config, const PassTypes& types, const PagedSizes& sizes) {
+  return measure(config, types, sizes).total();
 }
 
-int64_t PagedModel::page_bytes(const ModelConfig& config, DType dtype) {
+int64_t PagedModel::page_bytes(const ModelConfig& config, DType cache) {
   return 2 * config.num_hidden_layers * kPageTokens * config.attention().kv_width() *
-         static_cast<int64_t>(size_of(dtype));
+         static_cast<int64_t>(size_of(cache));
 }
 
 void PagedModel::set_pages(int64_t sequence, const std::vector<int32_t>& pages) {

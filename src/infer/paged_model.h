@@ -49,9 +49,9 @@ class PagedModel {
   ~PagedModel();
 
   /// Bytes that these sizes allocate. Nothing is allocated.
-  static int64_t bytes(const ModelConfig& config, DType dtype, const PagedSizes& sizes);
-  /// Bytes of one page, all layers together.
-  static int64_t page_bytes(const ModelConfig& config, DType dtype);
+  static int64_t bytes(const ModelConfig& config, const PassTypes& types, const PagedSizes& sizes);
+  /// Bytes of one page of a cache of this type, all layers together.
+  static int64_t page_bytes(const ModelConfig& config, DType cache);
 
   const ModelConfig& config() const { return runtime_.model.config(); }
   const PagedSizes& sizes() const { return sizes_; }

@@ -74,11 +74,17 @@ std::vector<View> push_weights(Arena& arena, const std::vector<Parameter>& table
   return views;
 }
 
+bool any_in_blocks(const std::vector<View>& views) {
+  return std::any_of(views.begin(), views.end(), [](const View& view) { return !is_plain(view.dtype); });
+}
+
 WeightsSize weights_size(const fs::path& path, const WeightTypes& types) {
   const std::vector<Parameter> table = parameter_table(read_model_config(path));
   Arena measure("weights", nullptr, PassSizes{}.saved);
   const std::vector<View> views = push_weights(measure, table, types_on_device(path, table, types));
-  return {.bytes = static_cast<int64_t>(measure.peak_bytes()), .text = weights_text(views)};
+  return {.bytes = static_cast<int64_t>(measure.peak_bytes()),
+          .in_blocks = any_in_blocks(views),
+          .text = weights_text(views)};
 }
 
 }  // namespace moe

@@ -34,9 +34,13 @@ std::vector<DType> types_on_device(const fs::path& path, const std::vector<Param
 /// Pushes the views of a model's weights, in the order of the table.
 std::vector<View> push_weights(Arena& arena, const std::vector<Parameter>& table, const std::vector<DType>& types);
 
+/// Whether any of these views stores weights in blocks.
+bool any_in_blocks(const std::vector<View>& views);
+
 struct WeightsSize {
   int64_t bytes = 0;
-  std::string text;  ///< weights_text()
+  bool in_blocks = false;  ///< any of them
+  std::string text;        ///< weights_text()
 };
 
 /// What LoadedModel stores for a model, from the headers of its files alone.

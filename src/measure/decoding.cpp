@@ -122,7 +122,7 @@ double decoding_bytes(const ModelConfig& config, DType dtype, int64_t batch, dou
                                                       : static_cast<double>(counts.stored(kind)) * distinct /
                                                             static_cast<double>(config.n_routed_experts);
   return (others + experts) * bytes_per_element(dtype) +
-         static_cast<double>(batch) * positions * position_bytes(config, dtype);
+         static_cast<double>(batch) * positions * position_bytes(config, storage(dtype).activations);
 }
 
 DecodingTimes measure_decoding(const DecodingWork& work, Device& device, Backend& backend) {

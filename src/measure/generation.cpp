@@ -59,7 +59,7 @@ GenerationTimes measure_generation(const GenerationWork& work, Device& device, B
   GenerationTimes times{.product_rate = product(), .read_rate = read()};
   {
     const RandomModel weights(work.model, work.blocks.value_or(work.dtype), device, backend);
-    const Seconds seconds = time_generation(work, {weights.model(), work.dtype, device, backend});
+    const Seconds seconds = time_generation(work, {weights.model(), work.dtype, device, backend, work.cache});
     times.prompt = median(seconds.prompt);
     times.token = median(seconds.token);
   }

@@ -16,6 +16,7 @@ struct GenerationWork {
   int repeats = 0;                   ///< after one that is not timed
   int64_t product = 0;               ///< size of the square product to compare with; 0: none
   std::optional<DType> blocks = {};  ///< the type of the weights, if they are in blocks
+  std::optional<DType> cache = {};   ///< the type of the cache; absent: that of activations
 };
 
 struct GenerationTimes {

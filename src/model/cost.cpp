@@ -60,17 +60,17 @@ double prompt_flops(const ModelConfig& config, int64_t tokens) {
          unread * static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size);
 }
 
-double token_bytes(const ModelConfig& config, DType dtype, int64_t positions) {
+double token_bytes(const ModelConfig& config, DType dtype, int64_t positions, std::optional<DType> cache) {
   const ParameterCounts counts(config);
   const int64_t weights = counts.multiplied() + counts.stored(ParameterKind::router) +
                           counts.stored(ParameterKind::norm) + config.hidden_size;
   return static_cast<double>(weights) * bytes_per_element(dtype) +
-         position_bytes(config, dtype) * static_cast<double>(positions);
+         position_bytes(config, cache.value_or(storage(dtype).activations)) * static_cast<double>(positions);
 }
 
-double position_bytes(const ModelConfig& config, DType dtype) {
+double position_bytes(const ModelConfig& config, DType cache) {
   return 2 * static_cast<double>(config.num_hidden_layers) * static_cast<double>(config.num_key_value_heads) *
-         static_cast<double>(config.head_dim) * bytes_per_element(storage(dtype).activations);
+         static_cast<double>(config.head_dim) * bytes_per_element(cache);
 }
 
 }  // namespace moe

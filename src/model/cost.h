@@ -4,6 +4,7 @@
 /// length fit. They are exact up to 2^53.
 
 #include <array>
+#include <optional>
 
 #include "model/parameters.h"
 
@@ -57,11 +58,12 @@ double exact_flops(const ModelConfig& config, int64_t sequence_length);
 ///   2 (A + router) s + 2 L s (s + 1) H h - 2 (s - 1) V d.
 double prompt_flops(const ModelConfig& config, int64_t tokens);
 
-/// The bytes that one token has to read: the weights that it activates (with one row of the input embedding), and the
-/// keys and values of the `positions` that it attends to.
-double token_bytes(const ModelConfig& config, DType dtype, int64_t positions);
+/// The bytes that one token has to read: the weights of type `dtype` that it activates (with one row of the input
+/// embedding), and the keys and values of the `positions` that it attends to. `cache`: their type; absent: that of
+/// activations beside these weights.
+double token_bytes(const ModelConfig& config, DType dtype, int64_t positions, std::optional<DType> cache = {});
 
-/// The bytes of keys and values for each token of a sequence.
-double position_bytes(const ModelConfig& config, DType dtype);
+/// The bytes of keys and values of this type for each token of a sequence.
+double position_bytes(const ModelConfig& config, DType cache);
 
 }  // namespace moe

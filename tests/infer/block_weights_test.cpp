@@ -127,6 +127,23 @@ TEST_P(BlockWeights, ATokenAloneHasTheBitsOfAWholePass) {
   EXPECT_EQ(found, expected);
 }
 
+TEST_P(BlockWeights, AnswerWithACacheInF16AsLlamaCppDoes) {
+  const LoadedModel loaded(path_, kKept, *cpu_.device);
+  ASSERT_EQ(default_cache_type(*cpu_.backend, loaded.dtype(), loaded.in_blocks()), DType::f16);
+  ModelOnDevice runtime{loaded.model(), loaded.dtype(), *cpu_.device, *cpu_.backend};
+  const std::vector<float> expected = CachedModel(runtime, 1, 64, 24).append(0, ids_);
+  runtime.cache = DType::f16;
+  CachedModel whole(runtime, 1, 64, 24), single(runtime, 1, 64, 24);
+  const std::vector<float> found = whole.append(0, ids_);
+  std::vector<float> one_by_one;
+  for (const int32_t id : ids_) one_by_one = single.append(0, std::vector<int32_t>{id});
+  EXPECT_EQ(one_by_one, found);
+  EXPECT_NE(found, expected);
+  // A number changes by at most 2^-11 of itself, and products of rounded rows (above) may round another way: on a
+  // random model that moves the logits by a part of what the rounding of rows moves them.
+  EXPECT_LT(relative_error(found, expected), rounding_bound(config_of_blocks().num_hidden_layers) / 2);
+}
+
 TEST_P(BlockWeights, TakeTheBytesOfTheFile) {
   const LoadedModel kept(path_, kKept, *cpu_.device), wide(path_, DType::f32, *cpu_.device);
   EXPECT_THAT(wide.weights(), testing::EndsWith(" of f32"));

@@ -282,6 +282,24 @@ TEST_F(EngineTest, AllocatesWhatItsSizesSay) {
   EXPECT_EQ(bytes(101) - bytes(1), 100 * PagedModel::page_bytes(engine_config(), DType::f32));
 }
 
+TEST_F(EngineTest, ACacheInF16TakesHalfTheMemoryAndGivesEveryRequestWhatItGetsAlone) {
+  runtime_.cache = DType::f16;
+  const EngineSizes sizes{.sequences = 5, .tokens_per_pass = 33, .pages = 12, .longest = 200};
+  const int64_t before = cpu_.device->allocated_bytes();
+  Engine engine(runtime_, nullptr, sizes);
+  const int64_t bytes = cpu_.device->allocated_bytes() - before;
+  EXPECT_EQ(bytes, Engine::bytes(engine_config(), {DType::f32, DType::f16}, sizes));
+  EXPECT_EQ(2 * (Engine::bytes(engine_config(), DType::f32, sizes) - bytes),
+            sizes.pages * PagedModel::page_bytes(engine_config(), DType::f32));
+  std::vector<Request> requests;
+  for (uint64_t i = 0; i < 7; ++i) requests.push_back(request(20 + 13 * static_cast<int64_t>(i), 5, i));
+  for (const Request& each : requests) engine.admit(each);
+  auto together = run(engine);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(together[static_cast<int64_t>(i)].ids, answer_alone(runtime_, nullptr, requests[i]).ids) << i;
+  }
+}
+
 TEST_F(EngineTest, RequestsThatComeGoFailAndShareBeginningsGetWhatTheyGetAlone) {
   constexpr int kRequests = 3000;
   Engine engine(runtime_, nullptr,
