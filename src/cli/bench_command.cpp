@@ -15,6 +15,7 @@
 #include "cli/number_option.h"
 #include "cli/weights_option.h"
 #include "formats/json.h"
+#include "infer/sampler.h"
 #include "measure/machine.h"
 #include "tokenizer/trainer.h"
 #include "train/read_run_config.h"
@@ -120,7 +121,7 @@ void add_common_options(CLI::App& command, BenchFlags& flags, int64_t least_expe
   command
       .add_option("--kernels", flags.kernels,
                   "kernels on a GPU: automatic (the fastest); portable: without those for one kind of GPU; or one path "
-                  "alone: hopper, tensor, simt")
+                  "alone: hopper, tensor, simt; or invariant: those of --batch-invariant")
       ->check(CLI::IsMember(paths))
       ->capture_default_str();
 }
@@ -242,6 +243,11 @@ void add_generate(CLI::App& parent) {
   add_repeats(*command, flags->repeats, "repeat so many times and take the median");
   add_blocks_option(*command, flags->quant);
   add_cache_option(*command, flags->cache_type);
+  add_number(*command, "--temperature", flags->sampling.temperature, {.least = 0, .most = kMostTemperature},
+             "with --batch: draw tokens; 0: take the most likely one");
+  add_number(*command, "--draw-top-k", flags->sampling.top_k, {0, INT32_MAX}, "of the draws; 0: all tokens");
+  add_number(*command, "--draw-top-p", flags->sampling.top_p, {.least = 0, .most = 1, .above = true},
+             "of the draws; 1: all tokens");
   command->callback([flags, command] {
     if (!flags->config.empty()) take_run_file(*command, *flags);
     bench_generate(*flags);

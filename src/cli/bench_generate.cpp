@@ -76,7 +76,8 @@ Json measure_steps(const GenerateBenchFlags& flags, const Json& trained_context,
                                                 .batches = flags.batches,
                                                 .contexts = flags.contexts,
                                                 .steps = flags.tokens,
-                                                .repeats = flags.repeats},
+                                                .repeats = flags.repeats,
+                                                .sampling = flags.sampling},
                                                *compute.device, *compute.backend);
   Json rows = Json::array();
   for (const DecodingTime& t : times.rows) {
@@ -141,6 +142,7 @@ void bench_steps(GenerateBenchFlags flags) {
 
 void bench_generate(GenerateBenchFlags flags) {
   complete_sizes(flags);
+  force_cuda_path(flags.kernels);
   if (!flags.batches.empty() || !flags.contexts.empty()) return bench_steps(std::move(flags));
   flags.model.max_position_embeddings = flags.prompt + flags.tokens;
   validate(flags.model);

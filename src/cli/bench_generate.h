@@ -2,6 +2,7 @@
 /// `moe bench generate`: the pass of a prompt, and then token by token; or steps of batches at given contexts.
 
 #include "cli/bench_flags.h"
+#include "ops/sampling.h"
 
 namespace moe {
 
@@ -14,6 +15,7 @@ struct GenerateBenchFlags : BenchFlags {
   std::string cache_type;             ///< of keys and values; empty: default_cache_type()
   std::vector<int64_t> batches = {};  ///< with contexts, these alone are measured
   std::vector<int64_t> contexts = {};
+  SamplingOptions sampling = {.temperature = 0};  ///< with them
 };
 
 /// Prints tokens per second of both parts. Beside them it prints the limits at this machine's rates: of the prompt's

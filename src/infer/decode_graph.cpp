@@ -14,10 +14,12 @@ void decode_step(const Model& model, PassArenas& arenas, Backend& backend, DType
   model.logits(pass, h, views.logits);
   backend.run(NextToken{.logits = views.logits,
                         .allowed = views.allowed,
+                        .draws = views.draws,
+                        .counts = views.counts,
+                        .sequence = tokens.sequence,
                         .ids = tokens.ids,
                         .positions = tokens.positions,
-                        .log = views.log,
-                        .steps = views.steps});
+                        .chosen = views.chosen});
 }
 
 void DecodeGraph::queue() { decode_step(runtime_.model, arenas_, runtime_.backend, runtime_.dtype, views_, cache_); }

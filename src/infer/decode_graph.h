@@ -15,8 +15,9 @@ struct DecodeViews {
   TokenViews tokens;  ///< one token for each sequence; its ids and positions are those of the next step afterwards
   View logits;        ///< stat [T, V]
   View allowed = {};  ///< i32 [V]: 0 for ids that are never chosen; absent: any may be
-  View log;           ///< i32 [N, T]: the ids that step after step chose; -1: logits that are no numbers
-  View steps;         ///< i32 [T]: the steps so far
+  View draws = {};    ///< i32 [T, kDrawWords] (NextToken); absent: always the most likely token
+  View counts = {};   ///< i32 [S, V] (NextToken); absent: there are no penalties
+  View chosen;        ///< i32 [T]: the ids that the last step chose; -1: none
   View experts = {};  ///< i32 [MoE layers, T, S]: the experts of the last step; absent: not told
 };
 

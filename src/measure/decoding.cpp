@@ -33,7 +33,8 @@ struct Inputs {
   KvCache cache;
   DecodeViews views;
 
-  Inputs(Arena& arena, const ModelConfig& config, DType dtype, const Point& point, Device& device, Backend& backend)
+  Inputs(Arena& arena, const ModelConfig& config, DType dtype, const Point& point, const SamplingOptions& sampling,
+         Device& device, Backend& backend)
       : tokens(arena, stat_dtype(dtype), point.batch, config.head_dim, point.batch, point.pages()) {
     const Shape pages{point.batch * point.pages(), kPageTokens, config.attention().kv_width()};
     for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
@@ -52,18 +53,25 @@ struct Inputs {
     const std::vector<int32_t> positions(static_cast<size_t>(point.batch), static_cast<int32_t>(point.context));
     views.tokens = tokens.upload_cached(ids, sequence, positions, config.rope_theta, device, backend);
     views.logits = arena.push("logits", stat_dtype(dtype), {point.batch, config.vocab_size});
-    views.log = arena.push("log", DType::i32, {point.steps, point.batch});
-    views.steps = arena.push("steps", DType::i32, {point.batch});
+    views.chosen = arena.push("chosen", DType::i32, {point.batch});
+    if (sampling.temperature > 0) {
+      views.draws = arena.push("draws", DType::i32, {point.batch, kDrawWords});
+      std::vector<int32_t> words;
+      for (int64_t s = 0; s < point.batch; ++s) {
+        const DrawWords row = words_of(token_draw(sampling, static_cast<uint64_t>(s)));
+        words.insert(words.end(), row.begin(), row.end());
+      }
+      upload_vector(device, views.draws, words);
+    }
     if (config.n_routed_experts > 0) {
       views.experts = arena.push("experts", DType::i32, {config.moe_layers(), point.batch, config.router().slots()});
     }
-    backend.run(Fill{.x = views.steps, .value = 0});
   }
 };
 
-PassSizes sizes_of(const ModelConfig& config, DType dtype, const Point& point) {
+PassSizes sizes_of(const ModelConfig& config, DType dtype, const Point& point, const SamplingOptions& sampling) {
   return measure_pass(config, dtype, [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
-    const Inputs inputs(arenas.inputs, config, dtype, point, device, backend);
+    const Inputs inputs(arenas.inputs, config, dtype, point, sampling, device, backend);
     decode_step(model, arenas, backend, dtype, inputs.views, inputs.cache);
   });
 }
@@ -84,8 +92,8 @@ DecodingTime measure_point(const DecodingWork& work, const Model& model, int64_t
                            Backend& backend) {
   const Point point{batch, context, kWarmUp + work.steps * work.repeats};
   DeviceMemory memory(device);
-  PassArenas arenas = memory.pass_arenas(sizes_of(work.model, work.dtype, point));
-  const Inputs inputs(arenas.inputs, work.model, work.dtype, point, device, backend);
+  PassArenas arenas = memory.pass_arenas(sizes_of(work.model, work.dtype, point, work.sampling));
+  const Inputs inputs(arenas.inputs, work.model, work.dtype, point, work.sampling, device, backend);
   for (size_t layer = 0; layer < inputs.cache.layers.size(); ++layer) {
     fill_randomly(backend, device, inputs.cache.layers[layer].k, 2 * layer);
     fill_randomly(backend, device, inputs.cache.layers[layer].v, 2 * layer + 1);

@@ -6,6 +6,7 @@
 #include "model/config.h"
 #include "ops/backend.h"
 #include "ops/device.h"
+#include "ops/sampling.h"
 
 namespace moe {
 
@@ -15,6 +16,7 @@ struct DecodingWork {
   std::vector<int64_t> batches, contexts;  ///< each size with each length
   int64_t steps = 0;                       ///< timed together
   int repeats = 0;
+  SamplingOptions sampling = {.temperature = 0};  ///< how the device chooses tokens
 };
 
 /// One size of batch at one length of context.

@@ -31,6 +31,17 @@ class Recording {
   virtual int64_t kernels() const { return 0; }
 };
 
+/// A copy to the host that is queued now and read later, so that the host need not wait for work that is queued behind
+/// it. For one thread at a time.
+class LateCopy {
+ public:
+  virtual ~LateCopy() = default;
+  /// Queues the copy of what the work before it leaves at `device`.
+  virtual void start(const void* device) = 0;
+  /// Waits for the copy that was started last, and for nothing behind it. The bytes are valid until the next start.
+  virtual const void* wait() = 0;
+};
+
 /// All addresses in views that a backend receives come from its Device (on the CPU, any host address is allowed). Use a
 /// device on one thread at a time.
 class Device {
@@ -49,6 +60,10 @@ class Device {
   /// and neither copies to or from the host, waits nor allocates. Its views must outlive the recording. Run the
   /// operations once before, so that nothing is loaded during the recording.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& work);
+  /// True if a replay costs the host less than to queue the operations.
+  virtual bool records() const { return false; }
+  /// For copies of so many bytes. It must not outlive the device. By default each copy is a download at its start.
+  virtual std::unique_ptr<LateCopy> late_copy(size_t bytes);
 
   /// The bytes allocated now, the largest number at any time, and the number of allocations so far.
   int64_t allocated_bytes() const { return allocated_bytes_; }

@@ -127,6 +127,42 @@ CudaDevice::Pinned::~Pinned() {
   if (data != nullptr) cudaFreeHost(data);
 }
 
+class CudaDevice::PinnedCopy final : public LateCopy {
+ public:
+  PinnedCopy(CudaDevice& device, size_t bytes) : device_(device), bytes_(bytes) {
+    check(cudaMallocHost(&data_, std::max<size_t>(bytes, 1)), "allocating pinned memory");
+    check(cudaEventCreateWithFlags(&done_, cudaEventDisableTiming), "creating an event");
+  }
+  ~PinnedCopy() override {
+    if (done_ != nullptr) {
+      cudaEventSynchronize(done_);  // a copy may still run
+      cudaEventDestroy(done_);
+    }
+    cudaFreeHost(data_);
+  }
+  PinnedCopy(const PinnedCopy&) = delete;
+  PinnedCopy& operator=(const PinnedCopy&) = delete;
+
+  void start(const void* device) override {
+    check(cudaMemcpyAsync(data_, device, bytes_, cudaMemcpyDeviceToHost, device_.stream()), "copying from the GPU");
+    check(cudaEventRecord(done_, device_.stream()), "copying from the GPU");
+  }
+  const void* wait() override {
+    ++device_.downloads_;
+    ++device_.waits_;
+    device_.check_stream(cudaEventSynchronize(done_));
+    return data_;
+  }
+
+ private:
+  CudaDevice& device_;
+  size_t bytes_;
+  void* data_ = nullptr;
+  cudaEvent_t done_ = nullptr;
+};
+
+std::unique_ptr<LateCopy> CudaDevice::late_copy(size_t bytes) { return std::make_unique<PinnedCopy>(*this, bytes); }
+
 void CudaDevice::check_stream(cudaError_t status) const {
   if (status == cudaSuccess) return;
   fail(

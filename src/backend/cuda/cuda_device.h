@@ -38,6 +38,10 @@ class CudaDevice final : public Device {
   /// As a CUDA graph. `work` is called once, now.
   std::unique_ptr<Recording> record(const std::function<void()>& work) override;
 
+  bool records() const override { return true; }
+  /// To pinned memory, with an event of its own.
+  std::unique_ptr<LateCopy> late_copy(size_t bytes) override;
+
   cudaStream_t stream() const { return stream_.get(); }
   const cudaDeviceProp& properties() const { return properties_; }
   /// How often the host waited for the stream, and how often it copied from the GPU.
@@ -62,6 +66,8 @@ class CudaDevice final : public Device {
     void open();
     char* half(int index) const { return data + static_cast<size_t>(index) * kHalf; }
   };
+
+  class PinnedCopy;
 
   void wait();
   /// Throws an Error if `status`, from a wait for the stream, says that queued work has failed.

@@ -34,6 +34,23 @@ TEST_F(CudaDeviceTest, WhatIsUploadedComesBack) {
   EXPECT_EQ(device_->allocated_bytes(), 0);
 }
 
+TEST_F(CudaDeviceTest, ALateCopyHasWhatTheWorkBeforeItLeft) {
+  void* const data = device_->allocate(sizeof(int32_t), "a test");
+  const auto first = device_->late_copy(sizeof(int32_t)), second = device_->late_copy(sizeof(int32_t));
+  const auto write = [&](int32_t value) { device_->upload(data, &value, sizeof value); };
+  const auto value_of = [](LateCopy& copy) { return *static_cast<const int32_t*>(copy.wait()); };
+  for (int32_t round = 0; round < 100; round += 2) {
+    write(round);
+    first->start(data);
+    write(round + 1);
+    second->start(data);
+    write(-1);
+    EXPECT_EQ(value_of(*first), round);
+    EXPECT_EQ(value_of(*second), round + 1);
+  }
+  device_->release(data);
+}
+
 TEST_F(CudaDeviceTest, TooMuchMemoryIsRefusedByName) {
   try {
     device_->allocate(size_t{1} << 50, "an impossible tensor");

@@ -183,9 +183,8 @@ class CudaDecodeGraph : public CudaFewRows {
     const DecodeViews views{
         .tokens = tokens.upload_cached(ids, sequence, positions, config.rope_theta, *gpu_->device, *gpu_->backend),
         .logits = push(DType::f32, {batch, config.vocab_size}),
-        .log = push(DType::i32, {kSteps, batch}),
-        .steps = push(DType::i32, {batch})};
-    gpu_->backend->run(Fill{.x = views.steps, .value = 0});
+        .chosen = push(DType::i32, {batch})};
+    std::vector<int32_t> log;
     DecodeGraph graph({model, DType::bf16, *gpu_->device, *gpu_->backend}, arenas, views, cache);
     for (int64_t step = 0; step < kSteps; ++step) {
       if (recorded) {
@@ -193,11 +192,13 @@ class CudaDecodeGraph : public CudaFewRows {
       } else {
         decode_step(model, arenas, *gpu_->backend, DType::bf16, views, cache);
       }
+      const std::vector<int32_t> chosen = ints(views.chosen);
+      log.insert(log.end(), chosen.begin(), chosen.end());
     }
     if (recorded) {
       EXPECT_GT(graph.kernels(), 10);
     }
-    return {ints(views.log), values(views.logits)};
+    return {log, values(views.logits)};
   }
 };
 
