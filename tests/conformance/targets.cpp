@@ -82,7 +82,8 @@ const std::vector<Target>& targets() {
       if (supports(isa)) result.push_back(cpu_target(isa));
     }
     if (why_no_cuda().empty()) {
-      for (const CudaPath path : {CudaPath::automatic, CudaPath::simt, CudaPath::tensor, CudaPath::hopper}) {
+      for (const CudaPath path :
+           {CudaPath::automatic, CudaPath::simt, CudaPath::tensor, CudaPath::hopper, CudaPath::invariant}) {
         result.push_back(cuda_target(path));
       }
     }

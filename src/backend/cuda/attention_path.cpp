@@ -25,7 +25,8 @@ CudaPath choose(const Op& op, std::initializer_list<View> views, CudaPath forced
   const bool compiled = false;
 #endif
   const bool hopper = compiled && compute_capability == 90 && forced != CudaPath::tensor &&
-                      forced != CudaPath::portable && (size == 64 || size == 128) && op.q.size(0) < INT32_MAX - 128;
+                      forced != CudaPath::portable && forced != CudaPath::invariant && (size == 64 || size == 128) &&
+                      op.q.size(0) < INT32_MAX - 128;
   return hopper ? CudaPath::hopper : CudaPath::tensor;
 }
 

@@ -75,7 +75,8 @@ CachedTask cached_task(Context& context, Carver& carver, const CachedAttention& 
                            .rows = kFewTokens,
                            .least = INT32_MAX},
                   .plan = {},
-                  .shared = {}};
+                  .shared = {},
+                  .whole_heads = product_path() == CudaPath::invariant};
   const int64_t rows = int64_t{2} * blocks * job_rows;
   task.shared = {.sums = carver.take<float>(rows * width),
                  .stats = carver.take<float2>(rows),
@@ -126,7 +127,9 @@ void execute(Context& context, const CachedAttention& op) {
   }
   const int width = tensor_width(static_cast<int>(op.q.size(1) / op.heads));
   CachedTask task = cached_task(context, carver, op, kMostJobTokens, width, cached_blocks(context, kTensorDecodeEach));
-  if (!few) {
+  if (!few && task.whole_heads) {
+    plan_cached(context, carver, task, 0);  // a token's kernel must not depend on how a prompt is cut
+  } else if (!few) {
     const bool hopper = path == CudaPath::hopper;
     plan_cached(context, carver, task, hopper ? kHopperPromptRows : kTensorPromptRows);
     hopper ? hopper_prompt(context, task, op) : tensor_prompt(context, task, op);

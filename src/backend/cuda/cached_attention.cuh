@@ -39,6 +39,7 @@ struct CachedTask {
   PlanTask task;
   Plan plan;  ///< of a call of more than kFewTokens tokens
   SharedSums shared;
+  bool whole_heads = false;  ///< a block takes all keys of a head, so that the order of the sums is always the same
 };
 
 /// Fills the task except for `plan.pieces`, which a call with tiles of queries takes itself. `job_rows`: rows of a job;

@@ -183,111 +183,118 @@ struct JobRows {
   __device__ int64_t column(int row) const { return int64_t{first_head + (part * kRows + row) % group} * size; }
 };
 
-template <int kSize, int kStages>
+template <int kSize, int kStages, bool kWholeHeads>
 __global__ void __launch_bounds__(kThreads, kTensorDecodeEach)
     decode_kernel(const CachedTask task, const HeadPages k, const HeadPages v) {
   extern __shared__ __align__(128) __nv_bfloat16 ring[];
   __shared__ OwnPlan own;
   __shared__ float largest_of[kWarps][kRows], total_of[kWarps][kRows], largest[kRows], total[kRows];
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int thread = static_cast<int>(threadIdx.x), block = static_cast<int>(blockIdx.x);
+  const int thread = static_cast<int>(threadIdx.x);
   let_next_start();
   wait_for_previous();
   const Plan plan = plan_of(task, own);
   const int group = task.shape.heads / task.shape.kv_heads, parts = (group + kRows - 1) / kRows;
   const int heads = task.shape.kv_heads * parts;
-  const KeySplit split = KeySplit::of(plan.totals->tiles * heads, plan.totals->longest, static_cast<int>(gridDim.x));
-  const int64_t begin = split.begin(block), end = split.begin(block + 1);
-  if (begin == end) return clear_masked(task);
-  KeyCursor at = KeyCursor::at(plan, begin, heads);
-  Feed<kSize, kStages> feed{task, plan, k, v, heads, parts, ring, at, end - begin};
-  feed.look_up();
-  for (int i = 0; i < kStages - 1; ++i) feed.load();
+  const KeySplit split = split_of<kWholeHeads>(plan, heads);
+  for (int round = 0;; ++round) {
+    const auto [begin, end] = BlockPart::of<kWholeHeads>(plan, split, heads, round);
+    if (begin == end) break;
+    KeyCursor at = KeyCursor::at(plan, begin, heads);
+    Feed<kSize, kStages> feed{task, plan, k, v, heads, parts, ring, at, end - begin};
+    feed.look_up();
+    for (int i = 0; i < kStages - 1; ++i) feed.load();
 
-  const float scale = task.shape.scale * kLog2e;
-  int stage = 0;
-  for (int64_t left = end - begin; left > 0;) {
-    const int count = static_cast<int>(min(int64_t{at.tiles - at.tile}, left));
-    const JobRows rows(task, at, parts);
-    unsigned query[kSize / 16][4];
-    int last_key[2];
+    const float scale = task.shape.scale * kLog2e;
+    int stage = 0;
+    for (int64_t left = end - begin; left > 0;) {
+      const int count = static_cast<int>(min(int64_t{at.tiles - at.tile}, left));
+      const JobRows rows(task, at, parts);
+      unsigned query[kSize / 16][4];
+      int last_key[2];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = lane / 4 + 8 * half;
-      const bool valid = row < rows.count;
-      last_key[half] = valid ? at.run.position + rows.token(row) : -1;
-      const int64_t from = (rows.first_token + (valid ? rows.token(row) : 0)) * task.q.step + rows.column(row);
+      for (int half = 0; half < 2; ++half) {
+        const int row = lane / 4 + 8 * half;
+        const bool valid = row < rows.count;
+        last_key[half] = valid ? at.run.position + rows.token(row) : -1;
+        const int64_t from = (rows.first_token + (valid ? rows.token(row) : 0)) * task.q.step + rows.column(row);
 #pragma unroll
-      for (int j = 0; j < kSize / 8; ++j) {
-        query[j / 2][half + j % 2 * 2] =
-            valid && j * 8 < rows.size
-                ? *reinterpret_cast<const unsigned*>(static_cast<const __nv_bfloat16*>(task.q.data) + from + j * 8 +
-                                                     lane % 4 * 2)
-                : 0u;
+        for (int j = 0; j < kSize / 8; ++j) {
+          query[j / 2][half + j % 2 * 2] =
+              valid && j * 8 < rows.size
+                  ? *reinterpret_cast<const unsigned*>(static_cast<const __nv_bfloat16*>(task.q.data) + from + j * 8 +
+                                                       lane % 4 * 2)
+                  : 0u;
+        }
       }
-    }
-    Sums<kSize> sums;
-    for (int i = 0; i < count; ++i) {
-      feed.load();
-      wait_for_copies<kStages - 1>();
-      __syncwarp();
-      sums.add(query, ring + (stage * kWarps + warp) * kWarpElements<kSize>, (at.tile + i) * kTileKeys + warp * kKeys,
-               last_key, scale);
-      __syncwarp();  // before copies overwrite what was read
-      if (i + 1 < count) stage = stage + 1 < kStages ? stage + 1 : 0;
-    }
-    // The stage just read is free until the next load.
-    auto* const parts_of_sums = reinterpret_cast<float*>(ring + stage * kWarps * kWarpElements<kSize>);
-    sums.put(parts_of_sums + warp * kRows * kSize, largest_of[warp], total_of[warp], rows.count);
-    stage = stage + 1 < kStages ? stage + 1 : 0;
-    __syncthreads();
-    if (thread < rows.count) {
-      float most = largest_of[0][thread], sum = 0;
-      for (int w = 1; w < kWarps; ++w) most = fmaxf(most, largest_of[w][thread]);
-      for (int w = 0; w < kWarps; ++w) {
-        const float factor = most == -INFINITY ? 0.0f : exp2f(largest_of[w][thread] - most);
-        largest_of[w][thread] = factor;
-        sum += factor * total_of[w][thread];
+      Sums<kSize> sums;
+      for (int i = 0; i < count; ++i) {
+        feed.load();
+        wait_for_copies<kStages - 1>();
+        __syncwarp();
+        sums.add(query, ring + (stage * kWarps + warp) * kWarpElements<kSize>, (at.tile + i) * kTileKeys + warp * kKeys,
+                 last_key, scale);
+        __syncwarp();  // before copies overwrite what was read
+        if (i + 1 < count) stage = stage + 1 < kStages ? stage + 1 : 0;
       }
-      largest[thread] = most;
-      total[thread] = sum;
-    }
-    __syncthreads();
-    const auto value = [&](int row, int chunk, float(&out)[kChunk]) {
-#pragma unroll
-      for (float& x : out) x = 0;
-#pragma unroll
-      for (int w = 0; w < kWarps; ++w) {
-        const auto* const from =
-            reinterpret_cast<const float4*>(parts_of_sums + (w * kRows + row) * kSize + (chunk ^ (row & 7)) * kChunk);
-        const float4 low = from[0], high = from[1];
-        const float factor = largest_of[w][row];
-        out[0] = fmaf(factor, low.x, out[0]), out[1] = fmaf(factor, low.y, out[1]);
-        out[2] = fmaf(factor, low.z, out[2]), out[3] = fmaf(factor, low.w, out[3]);
-        out[4] = fmaf(factor, high.x, out[4]), out[5] = fmaf(factor, high.y, out[5]);
-        out[6] = fmaf(factor, high.z, out[6]), out[7] = fmaf(factor, high.w, out[7]);
+      // The stage just read is free until the next load.
+      auto* const parts_of_sums = reinterpret_cast<float*>(ring + stage * kWarps * kWarpElements<kSize>);
+      sums.put(parts_of_sums + warp * kRows * kSize, largest_of[warp], total_of[warp], rows.count);
+      stage = stage + 1 < kStages ? stage + 1 : 0;
+      __syncthreads();
+      if (thread < rows.count) {
+        float most = largest_of[0][thread], sum = 0;
+        for (int w = 1; w < kWarps; ++w) most = fmaxf(most, largest_of[w][thread]);
+        for (int w = 0; w < kWarps; ++w) {
+          const float factor = most == -INFINITY ? 0.0f : exp2f(largest_of[w][thread] - most);
+          largest_of[w][thread] = factor;
+          sum += factor * total_of[w][thread];
+        }
+        largest[thread] = most;
+        total[thread] = sum;
       }
-    };
-    const auto store = [&](int row, int chunk, const float(&in)[kChunk]) {
-      const int64_t column = rows.column(row);
-      store_chunk(task.out, rows.first_token + rows.token(row), column + chunk * kChunk, column + rows.size, in);
-    };
-    finish_head<kRows>(task, split, at.first_tile(plan, heads), at.tiles, rows.count, largest, total, value, store);
-    __syncthreads();
-    at.advance(plan, heads, count);
-    left -= count;
+      __syncthreads();
+      const auto value = [&](int row, int chunk, float(&out)[kChunk]) {
+#pragma unroll
+        for (float& x : out) x = 0;
+#pragma unroll
+        for (int w = 0; w < kWarps; ++w) {
+          const auto* const from =
+              reinterpret_cast<const float4*>(parts_of_sums + (w * kRows + row) * kSize + (chunk ^ (row & 7)) * kChunk);
+          const float4 low = from[0], high = from[1];
+          const float factor = largest_of[w][row];
+          out[0] = fmaf(factor, low.x, out[0]), out[1] = fmaf(factor, low.y, out[1]);
+          out[2] = fmaf(factor, low.z, out[2]), out[3] = fmaf(factor, low.w, out[3]);
+          out[4] = fmaf(factor, high.x, out[4]), out[5] = fmaf(factor, high.y, out[5]);
+          out[6] = fmaf(factor, high.z, out[6]), out[7] = fmaf(factor, high.w, out[7]);
+        }
+      };
+      const auto store = [&](int row, int chunk, const float(&in)[kChunk]) {
+        const int64_t column = rows.column(row);
+        store_chunk(task.out, rows.first_token + rows.token(row), column + chunk * kChunk, column + rows.size, in);
+      };
+      finish_head<kRows>(task, split, at.first_tile(plan, heads), at.tiles, rows.count, largest, total, value, store);
+      __syncthreads();
+      at.advance(plan, heads, count);
+      left -= count;
+    }
   }
   clear_masked(task);
 }
 
-template <int kSize, int kStages>
-void run(Context& context, const CachedTask& task, const CachedAttention& op) {
+template <int kSize, int kStages, bool kWholeHeads>
+void start(Context& context, const CachedTask& task, const CachedAttention& op) {
   constexpr size_t kBytes = size_t{kStages} * kWarps * kWarpElements<kSize> * sizeof(__nv_bfloat16);
-  check(cudaFuncSetAttribute(decode_kernel<kSize, kStages>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+  check(cudaFuncSetAttribute(decode_kernel<kSize, kStages, kWholeHeads>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              static_cast<int>(kBytes)),
         "asking for shared memory");
-  launch_early(context, decode_kernel<kSize, kStages>, blocks(cached_blocks(context, kTensorDecodeEach)), kThreads,
-               kBytes, task, head_pages(op.k_cache), head_pages(op.v_cache));
+  launch_early(context, decode_kernel<kSize, kStages, kWholeHeads>, blocks(cached_blocks(context, kTensorDecodeEach)),
+               kThreads, kBytes, task, head_pages(op.k_cache), head_pages(op.v_cache));
+}
+
+template <int kSize, int kStages>
+void run(Context& context, const CachedTask& task, const CachedAttention& op) {
+  task.whole_heads ? start<kSize, kStages, true>(context, task, op) : start<kSize, kStages, false>(context, task, op);
 }
 
 }  // namespace

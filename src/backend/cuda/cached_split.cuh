@@ -43,6 +43,34 @@ struct KeyCursor {
   }
 };
 
+/// A block's tiles of keys of a round: in the first one all those of the split, or with whole heads, in each round
+/// those of one head of a job. Nothing behind the last round.
+struct BlockPart {
+  int64_t begin = 0, end = 0;
+
+  template <bool kWholeHeads>
+  __device__ static BlockPart of(const Plan& plan, const KeySplit& split, int heads, int round) {
+    const int block = static_cast<int>(blockIdx.x);
+    if constexpr (!kWholeHeads) {
+      return round > 0 ? BlockPart{} : BlockPart{split.begin(block), split.begin(block + 1)};
+    } else {
+      const int64_t item = block + int64_t{round} * gridDim.x;
+      if (item >= int64_t{plan.totals->jobs} * heads) return {};
+      const int job = static_cast<int>(item / heads), tiles = plan.jobs[job].tiles();
+      const int64_t begin = plan.before[job] * heads + item % heads * tiles;
+      return {begin, begin + tiles};
+    }
+  }
+};
+
+/// The division of all tiles; with whole heads there is none.
+template <bool kWholeHeads>
+__device__ KeySplit split_of(const Plan& plan, int heads) {
+  const int64_t total = plan.totals->tiles * heads;
+  if constexpr (kWholeHeads) return {total, INT64_MAX};
+  return KeySplit::of(total, plan.totals->longest, static_cast<int>(gridDim.x));
+}
+
 /// Memory of a block's own plan.
 struct OwnPlan {
   Run jobs[kFewTokens];

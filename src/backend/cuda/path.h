@@ -10,21 +10,20 @@ namespace moe {
 /// used: tensor after hopper, simt after tensor. `automatic` and `portable` also use cuBLASLt.
 enum class CudaPath {
   automatic,
-  simt,      ///< any types and alignments, f32 arithmetic
-  tensor,    ///< tensor cores of every supported GPU
-  hopper,    ///< tensor cores of compute capability 9.0 only
-  portable,  ///< what a GPU takes for which no kernel was written specially: automatic without hopper
+  simt,       ///< any types and alignments, f32 arithmetic
+  tensor,     ///< tensor cores of every supported GPU
+  hopper,     ///< tensor cores of compute capability 9.0 only
+  portable,   ///< what a GPU takes for which no kernel was written specially: automatic without hopper
+  invariant,  ///< as tensor; and a token has the same bits whatever other tokens a pass with a cache has
 };
 
 struct NamedCudaPath {
   CudaPath path;
   const char* name;
 };
-inline constexpr NamedCudaPath kCudaPaths[] = {{CudaPath::automatic, "automatic"},
-                                               {CudaPath::hopper, "hopper"},
-                                               {CudaPath::portable, "portable"},
-                                               {CudaPath::tensor, "tensor"},
-                                               {CudaPath::simt, "simt"}};
+inline constexpr NamedCudaPath kCudaPaths[] = {{CudaPath::automatic, "automatic"}, {CudaPath::hopper, "hopper"},
+                                               {CudaPath::portable, "portable"},   {CudaPath::tensor, "tensor"},
+                                               {CudaPath::simt, "simt"},           {CudaPath::invariant, "invariant"}};
 
 inline const char* name(CudaPath path) {
   for (const NamedCudaPath& known : kCudaPaths) {
