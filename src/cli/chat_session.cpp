@@ -1,6 +1,7 @@
 #include "cli/chat_session.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/activity.h"
 #include "base/error.h"
@@ -133,6 +134,11 @@ std::string ChatSession::statistics() const {
                         last_.reused_tokens, rate(last_.prompt_tokens - last_.reused_tokens, last_.prompt_seconds));
     text += fmt::format("answer   {}; {:.1f} tokens/s\n", counted(last_.new_tokens, "token"),
                         rate(last_.new_tokens - 1, last_.seconds));
+    if (last_.drafted_tokens > 0) {
+      text +=
+          fmt::format("lookup   {} of {} guessed tokens were right; {:.2f} s {} than without\n", last_.accepted_tokens,
+                      last_.drafted_tokens, std::abs(last_.saved_seconds), last_.saved_seconds < 0 ? "more" : "less");
+    }
   }
   text += fmt::format("context  {} of {} tokens used, {}\n", cache.ids().size(), cache.most_tokens(),
                       counted(conversation_.messages().size(), "message"));

@@ -28,6 +28,10 @@ void add_sampling_options(CLI::App& command, GenerationOptions& options) {
   command.add_option("--stop", options.stop, "end the text before this string; may be repeated")
       ->type_name("STRING")
       ->allow_extra_args(false);
+  add_number(
+      command, "--prompt-lookup", options.prompt_lookup, {0, kMostPromptLookup},
+      "guess up to N next tokens from what followed the same words before; the text stays the same, and guessing "
+      "stops where it does not pay; 0: off");
   add_seed(command, "--seed", sampling.seed, "of the draws");
 }
 

@@ -21,14 +21,14 @@ struct Inputs {
   View logits;
 
   Inputs(Arena& arena, const ModelConfig& config, const PassTypes& types, int64_t sequences, int64_t max_length,
-         int64_t max_tokens)
+         int64_t max_tokens, int64_t most_logits)
       : most_positions(max_length),
         tokens(arena, stat_dtype(types.activations), max_tokens, config.head_dim, sequences, pages_of(max_length)) {
     const Shape shape{sequences * pages_of(max_length), kPageTokens, config.attention().kv_width()};
     for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
       cache.layers.push_back({arena.push("cache.k", types.cache, shape), arena.push("cache.v", types.cache, shape)});
     }
-    logits = arena.push("logits", stat_dtype(types.activations), {std::max<int64_t>(sequences, 1), config.vocab_size});
+    logits = arena.push("logits", stat_dtype(types.activations), {std::max(sequences, most_logits), config.vocab_size});
   }
 };
 
@@ -48,10 +48,10 @@ void run_pass(const Model& model, Inputs& inputs, PassArenas& arenas, Backend& b
 }
 
 PassSizes sizes_of(const ModelConfig& config, const PassTypes& types, int64_t sequences, int64_t max_length,
-                   int64_t max_tokens, ChosenIds ids) {
+                   int64_t max_tokens, ChosenIds ids, int64_t most_logits) {
   const DType dtype = types.activations;
   return measure_pass(config, dtype, [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
-    Inputs inputs(arenas.inputs, config, types, sequences, max_length, max_tokens);
+    Inputs inputs(arenas.inputs, config, types, sequences, max_length, max_tokens, most_logits);
     const std::vector<int32_t> zeros(static_cast<size_t>(max_tokens), 0);
     const TokenViews tokens = inputs.tokens.upload_cached(zeros, zeros, zeros, 1.0, device, backend);
     run_pass(model, inputs, arenas, backend, dtype, tokens, push_ids(config, ids, arenas, max_tokens), inputs.logits);
@@ -66,10 +66,11 @@ struct CachedModel::Cache {
   Arena arena;
   Inputs inputs;
 
-  Cache(const ModelOnDevice& runtime, size_t bytes, int64_t sequences, int64_t max_length, int64_t max_tokens)
+  Cache(const ModelOnDevice& runtime, size_t bytes, int64_t sequences, int64_t max_length, int64_t max_tokens,
+        int64_t most_logits)
       : memory(runtime.device),
         arena(memory.arena("inputs", bytes)),
-        inputs(arena, runtime.model.config(), runtime.types(), sequences, max_length, max_tokens) {
+        inputs(arena, runtime.model.config(), runtime.types(), sequences, max_length, max_tokens, most_logits) {
     const int64_t each = pages_of(max_length);
     std::vector<int32_t> pages(static_cast<size_t>(each));
     for (int64_t s = 0; s < sequences; ++s) {
@@ -93,17 +94,18 @@ struct CachedModel::Work {
 };
 
 CachedModel::CachedModel(const ModelOnDevice& runtime, int64_t sequences, int64_t max_length, int64_t max_tokens,
-                         ChosenIds ids)
+                         ChosenIds ids, int64_t most_logits)
     : model_(&runtime.model),
       types_(runtime.types()),
       device_(runtime.device),
       backend_(runtime.backend),
       max_tokens_(max_tokens),
+      most_logits_(most_logits),
       ids_(ids),
       lengths_(static_cast<size_t>(sequences), 0) {
-  MOE_CHECK(max_tokens >= sequences && max_length > 0);
-  const PassSizes sizes = sizes_of(model_->config(), types_, sequences, max_length, max_tokens, ids);
-  cache_ = std::make_unique<Cache>(runtime, sizes.inputs, sequences, max_length, max_tokens);
+  MOE_CHECK(max_tokens >= sequences && max_tokens >= most_logits && max_length > 0);
+  const PassSizes sizes = sizes_of(model_->config(), types_, sequences, max_length, max_tokens, ids, most_logits);
+  cache_ = std::make_unique<Cache>(runtime, sizes.inputs, sequences, max_length, max_tokens, most_logits);
   work_ = std::make_unique<Work>(device_, sizes);
 }
 
@@ -111,7 +113,7 @@ CachedModel::~CachedModel() = default;
 
 int64_t CachedModel::bytes(const ModelConfig& config, const PassTypes& types, int64_t sequences, int64_t max_length,
                            int64_t max_tokens) {
-  return sizes_of(config, types, sequences, max_length, max_tokens, ChosenIds::forgotten).total();
+  return sizes_of(config, types, sequences, max_length, max_tokens, ChosenIds::forgotten, 1).total();
 }
 
 int64_t CachedModel::used_bytes() const {
@@ -122,7 +124,8 @@ int64_t CachedModel::used_bytes() const {
 
 void CachedModel::set_model(const ModelOnDevice& runtime) {
   const auto sequences = static_cast<int64_t>(lengths_.size());
-  const PassSizes sizes = sizes_of(runtime.model.config(), types_, sequences, max_length(), max_tokens_, ids_);
+  const PassSizes sizes =
+      sizes_of(runtime.model.config(), types_, sequences, max_length(), max_tokens_, ids_, most_logits_);
   MOE_CHECK(sizes.inputs == cache_->arena.peak_bytes());
   const PassSizes& room = work_->room;
   if (sizes.saved > room.saved || sizes.scratch > room.scratch) work_ = std::make_unique<Work>(device_, sizes);
@@ -162,6 +165,13 @@ std::vector<float> CachedModel::append(int64_t sequence, std::span<const int32_t
     throw;
   }
   return logits;
+}
+
+std::vector<float> CachedModel::append_with_logits(int64_t sequence, std::span<const int32_t> ids) {
+  MOE_CHECK(!ids.empty() && static_cast<int64_t>(ids.size()) <= most_logits_);
+  check_room(sequence, ids.size());
+  return run({ids.begin(), ids.end()}, std::vector<int32_t>(ids.size(), static_cast<int32_t>(sequence)),
+             static_cast<int64_t>(ids.size()));
 }
 
 std::vector<float> CachedModel::append_each(std::span<const int32_t> sequences, std::span<const int32_t> ids) {

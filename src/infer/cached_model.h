@@ -15,9 +15,9 @@ namespace moe {
 /// changes nothing. Use it on one thread at a time.
 class CachedModel {
  public:
-  /// `max_tokens`: the largest number of tokens in one pass.
+  /// `max_tokens`: the largest number of tokens in one pass. `most_logits`: the most rows of append_with_logits.
   CachedModel(const ModelOnDevice& runtime, int64_t sequences, int64_t max_length, int64_t max_tokens,
-              ChosenIds ids = ChosenIds::forgotten);
+              ChosenIds ids = ChosenIds::forgotten, int64_t most_logits = 1);
   ~CachedModel();
 
   /// Bytes that a cache of these sizes allocates. Nothing is allocated.
@@ -33,6 +33,8 @@ class CachedModel {
   /// `passed`, if it is not empty, with the number of tokens of each pass.
   std::vector<float> append(int64_t sequence, std::span<const int32_t> ids,
                             const std::function<void(int64_t)>& passed = {});
+  /// Appends tokens to one sequence in one pass. Returns the logits [n, V] after each of them.
+  std::vector<float> append_with_logits(int64_t sequence, std::span<const int32_t> ids);
   /// Appends one token to each of the given sequences (distinct). Returns the logits [n, V] after them.
   std::vector<float> append_each(std::span<const int32_t> sequences, std::span<const int32_t> ids);
   /// Forgets the tokens of a sequence from `length` on. It must have as many.
@@ -57,7 +59,7 @@ class CachedModel {
   PassTypes types_;
   Device& device_;
   Backend& backend_;
-  int64_t max_tokens_;
+  int64_t max_tokens_, most_logits_;
   ChosenIds ids_;
   std::vector<int64_t> lengths_;
   std::vector<int32_t> chosen_ids_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "infer/generation.h"
 #include "infer/routing_change.h"
 
 namespace moe {
@@ -19,7 +20,8 @@ ContextCache::ContextCache(LoadedModel& loaded, Device& device, Backend& backend
       backend_(backend),
       switches_(std::move(switches)),
       cache_(cache),
-      model_(runtime(), 1, most_tokens, std::min(most_tokens, kTokensPerPass), ChosenIds::kept) {}
+      model_(runtime(), 1, most_tokens, std::min(most_tokens, kTokensPerPass), ChosenIds::kept,
+             std::min(most_tokens, kMostPromptLookup + 1)) {}
 
 int64_t ContextCache::ids_per_token() const {
   const ModelConfig& config = loaded_.config();
@@ -64,11 +66,13 @@ std::vector<float> ContextCache::logits_after(std::span<const int32_t> ids, cons
   return logits;
 }
 
-std::vector<float> ContextCache::logits_after_next(int32_t id) {
-  std::vector<float> logits = model_.append(0, {&id, 1});
-  remember({&id, 1});
+std::vector<float> ContextCache::logits_after_each(std::span<const int32_t> ids) {
+  std::vector<float> logits = model_.append_with_logits(0, ids);
+  remember(ids);
   return logits;
 }
+
+void ContextCache::keep_first(int64_t tokens) { forget_from(std::min(tokens, static_cast<int64_t>(ids_.size()))); }
 
 std::span<const int32_t> ContextCache::chosen(int64_t begin, int64_t end) const {
   const auto width = static_cast<size_t>(ids_per_token());

@@ -29,7 +29,11 @@ class ContextCache {
   /// of them. Empty if `go_on` stopped it; what was computed by then is kept.
   std::vector<float> logits_after(std::span<const int32_t> ids, const GoOn& go_on = {});
   /// The logits after one more token.
-  std::vector<float> logits_after_next(int32_t id);
+  std::vector<float> logits_after_next(int32_t id) { return logits_after_each({&id, 1}); }
+  /// The logits [n, V] after each of some more tokens, at most kMostPromptLookup + 1 and not more than fit.
+  std::vector<float> logits_after_each(std::span<const int32_t> ids);
+  /// Forgets all but the first so many tokens.
+  void keep_first(int64_t tokens);
 
   /// Of the last logits_after(): tokens that were in the cache.
   int64_t reused() const { return reused_; }

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/units.h"
 #include "infer/generate.h"
+#include "infer/prompt_lookup.h"
 #include "infer/sampler.h"
 #include "infer/sequence.h"
 
@@ -187,6 +188,61 @@ void Conversation::count_experts(int64_t first_pass, int64_t passes) {
   }
 }
 
+/// The logits after the text so far, of a pass for each token, or for several that were guessed (prompt lookup).
+class Conversation::Rows {
+ public:
+  Rows(ContextCache& cache, std::vector<float> first, int64_t most_guesses)
+      : cache_(cache), logits_(std::move(first)), most_guesses_(most_guesses) {}
+
+  std::span<const float> row() const {
+    const auto width = static_cast<size_t>(cache_.config().vocab_size);
+    return std::span(logits_).subspan(row_ * width, width);
+  }
+  /// After a token: the next row, of this pass if the token was guessed, else of another one. `left`: the tokens that
+  /// may come after the next one.
+  void go_on(const std::vector<int32_t>& ids, int64_t left) {
+    if (row_ < guesses_.size() && guesses_[row_] == ids.back()) {
+      ++row_, ++accepted_;
+      return;
+    }
+    count();
+    const auto known = static_cast<int64_t>(ids.size()) - 1;
+    cache_.keep_first(known);
+    guesses_.clear();
+    if (most_guesses_ > 0 && gain_.wants_draft()) guesses_ = look_up_draft(ids, std::min(most_guesses_, left));
+    std::vector<int32_t> next{ids.back()};
+    next.insert(next.end(), guesses_.begin(), guesses_.end());
+    drafted_ += static_cast<int64_t>(guesses_.size());
+    const double started = steady_seconds();
+    logits_ = cache_.logits_after_each(next);
+    seconds_ = steady_seconds() - started;
+    row_ = 0;
+  }
+  /// At the end: drops guesses that were wrong, and tells what guessing gave.
+  void finish(int64_t tokens, Answer& answer) {
+    count();
+    cache_.keep_first(tokens);
+    answer.drafted_tokens = drafted_;
+    answer.accepted_tokens = accepted_;
+    answer.saved_seconds = gain_.saved_seconds();
+  }
+
+ private:
+  void count() {
+    if (seconds_ > 0) gain_.add(seconds_, static_cast<int64_t>(row_) + 1, !guesses_.empty());
+    seconds_ = 0;
+  }
+
+  ContextCache& cache_;
+  std::vector<float> logits_;
+  int64_t most_guesses_;
+  std::vector<int32_t> guesses_ = {};
+  size_t row_ = 0;
+  double seconds_ = 0;  // of the pass; 0: it was counted, or was the prompt's
+  int64_t drafted_ = 0, accepted_ = 0;
+  DraftGain gain_ = {};
+};
+
 Answer Conversation::answer(const AnswerEvents& events) {
   validate(options_);
   const Fitted fitted = fit();
@@ -218,15 +274,17 @@ Answer Conversation::answer(const AnswerEvents& events) {
   FirstBlanks blanks;
   bool interrupted = false;
   std::string written;
+  Rows rows(cache_, std::move(logits), options.prompt_lookup);
   for (;;) {
-    const std::string text = sequence.extend(sampler, logits);
+    const std::string text = sequence.extend(sampler, rows.row());
     written += text;
     ++answer.new_tokens;
     if (const std::string_view shown = blanks.push(text); events.text && !shown.empty()) events.text(shown);
     if (sequence.ended()) break;
     if ((interrupted = stopped())) break;
-    logits = cache_.logits_after_next(sequence.ids().back());
+    rows.go_on(sequence.ids(), options.max_new_tokens - answer.new_tokens - 1);
   }
+  rows.finish(static_cast<int64_t>(sequence.ids().size()) - 1, answer);
   answer.seconds = steady_seconds() - read;
   const bool by_format = options_.stop.empty() && !format_.stop().empty();
   answer.end =

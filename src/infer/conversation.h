@@ -29,6 +29,8 @@ struct Answer {
   int64_t prompt_tokens = 0;
   int64_t reused_tokens = 0;  ///< of the prompt: they were in the cache
   int64_t new_tokens = 0;
+  int64_t drafted_tokens = 0, accepted_tokens = 0;  ///< guesses of GenerationOptions::prompt_lookup; the right ones
+  double saved_seconds = 0;                         ///< by them (DraftGain)
   double prompt_seconds = 0;
   double seconds = 0;  ///< after the prompt; the first token comes from the prompt's pass
 };
@@ -93,6 +95,7 @@ class Conversation {
   std::optional<int64_t> without_oldest(int64_t left) const;
   Fitted fit() const;
   Answer answer(const AnswerEvents& events);
+  class Rows;
   std::string content_of(const std::string& prompt, const std::string& written) const;
   void count_experts(int64_t first_pass, int64_t passes);
 

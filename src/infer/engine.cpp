@@ -6,8 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "infer/log_probabilities.h"
-#include "infer/sequence.h"
+#include "infer/engine_running.h"
 
 namespace moe {
 namespace {
@@ -17,11 +16,12 @@ PagedSizes paged_sizes(const ModelConfig& config, const EngineSizes& sizes) {
           .pages = sizes.pages,
           .pages_each = pages_for(sizes.longest),
           .tokens = sizes.tokens_per_pass,
+          .logits = std::max(sizes.sequences, 1 + sizes.drafts),
           .scores = sizes.scores,
-          .chosen_experts = sizes.experts && config.moe_layers() > 0};
+          .chosen_experts = sizes.experts && config.moe_layers() > 0,
+          .chooses = sizes.on_device,
+          .penalties = sizes.on_device && sizes.penalties};
 }
-
-int64_t count_of(const std::vector<int32_t>& ids) { return static_cast<int64_t>(ids.size()); }
 
 /// Tokens of whole pages at the beginning of a prompt that need not be computed if they are in the cache. At least one
 /// token is computed, and every one whose logits score another.
@@ -45,8 +45,9 @@ int64_t cached_tokens(const Request& request, const ModelConfig& config) {
 }
 
 EngineSizes engine_sizes(const ModelConfig& config, const std::vector<Request>& requests, int64_t most_sequences,
-                         int64_t tokens_per_pass) {
-  EngineSizes sizes{.sequences = std::min(most_sequences, static_cast<int64_t>(requests.size()))};
+                         int64_t tokens_per_pass, bool on_device) {
+  EngineSizes sizes{.sequences = std::min(most_sequences, static_cast<int64_t>(requests.size())),
+                    .on_device = on_device};
   std::vector<int64_t> pages;
   int64_t prompts = 0;
   for (const Request& request : requests) {
@@ -56,38 +57,14 @@ EngineSizes engine_sizes(const ModelConfig& config, const std::vector<Request>& 
     sizes.longest = std::max(sizes.longest, tokens);
     sizes.scores |= request.score_from.has_value();
     sizes.experts |= request.experts;
+    sizes.penalties |= request.options.sampling.penalises();
+    sizes.drafts = std::max(sizes.drafts, request.options.prompt_lookup);
   }
   std::sort(pages.begin(), pages.end(), std::greater<>());
   sizes.pages = std::max<int64_t>(1, std::accumulate(pages.begin(), pages.begin() + sizes.sequences, int64_t{0}));
-  sizes.tokens_per_pass = std::max(sizes.sequences, std::min(prompts, tokens_per_pass));
+  sizes.tokens_per_pass = std::max({sizes.sequences, 1 + sizes.drafts, std::min(prompts, tokens_per_pass)});
   return sizes;
 }
-
-/// A request that has its place.
-struct Engine::Running {
-  int64_t id;
-  Request request;
-  Sequence sequence;
-  int64_t row;                 // of the page table
-  std::vector<int32_t> pages;  // in the order of its tokens
-  int64_t most_pages;          // that it may list before it ends
-  int64_t computed;            // tokens that are in the cache
-  int64_t published;           // pages that were offered to the pool
-  bool row_is_current = false;
-  std::vector<double> scores = {};
-
-  const std::vector<int32_t>& ids() const { return sequence.ids(); }
-  int64_t prompt_tokens() const { return count_of(request.prompt.ids); }
-  /// Tokens to compute before the next token can be chosen, or the last one be scored.
-  int64_t left() const { return count_of(ids()) - (request.only_score ? 1 : 0) - computed; }
-  bool reads_prompt() const { return computed < prompt_tokens(); }
-};
-
-/// The next tokens of one sequence in a pass.
-struct Engine::Work {
-  Running* running;
-  int64_t tokens;
-};
 
 Engine::Engine(const ModelOnDevice& runtime, const Tokenizer* tokenizer, const EngineSizes& sizes)
     : runtime_(runtime),
@@ -99,6 +76,9 @@ Engine::Engine(const ModelOnDevice& runtime, const Tokenizer* tokenizer, const E
   MOE_CHECK(sizes.tokens_per_pass >= sizes.sequences && sizes.longest > 0);
   if (tokenizer != nullptr) check_tokenizer(*tokenizer, runtime.model.config());
   for (int64_t row = sizes.sequences; row-- > 0;) free_rows_.push_back(row);
+  if (!sizes.on_device) return;
+  const std::vector<bool> allowed = allowed_ids(tokenizer, runtime.model.config().vocab_size);
+  model_.set_allowed({allowed.begin(), allowed.end()});
 }
 
 Engine::~Engine() = default;
@@ -133,6 +113,7 @@ void Engine::check(const Request& request) const {
     fail("the {} most likely tokens are wanted, expected 0 or more", *request.logprobs);
   }
   MOE_CHECK((sizes_.scores || !request.score_from) && (sizes_.experts || !request.experts));
+  MOE_CHECK(sizes_.penalties || !sizes_.on_device || !request.options.sampling.penalises());
   const int64_t tokens = cached_tokens(request, config);
   const int64_t room = std::min(sizes_.longest, sizes_.pages * kPageTokens);
   if (tokens > room) {
@@ -147,6 +128,7 @@ void Engine::check(const Request& request) const {
 int64_t Engine::admit(const Request& request) {
   check(request);
   waiting_.push_back({next_id_, request});
+  newcomers_ = true;
   return next_id_++;
 }
 
@@ -161,6 +143,9 @@ bool Engine::cancel(int64_t request) {
       std::find_if(running_.begin(), running_.end(), [&](const Running& one) { return one.id == request; });
   if (running == running_.end()) return false;
   give_back(*running);
+  // A step that is queued already computes one more token of it. Its pages and its row of the table serve others only
+  // in work that is queued behind that step.
+  std::replace(step_rows_.begin(), step_rows_.end(), &*running, static_cast<Running*>(nullptr));
   running_.erase(running);
   return true;
 }
@@ -210,6 +195,7 @@ Engine::Start Engine::start(const Waiting& waiting) {
 }
 
 void Engine::start_waiting() {
+  newcomers_ = false;
   int64_t passed_over = 0;
   for (auto next = waiting_.begin(); next != waiting_.end() && passed_over < sizes_.sequences;) {
     const Start result = start(*next);
@@ -222,140 +208,10 @@ void Engine::start_waiting() {
   }
 }
 
-// Single tokens go into every pass. Pieces of prompts fill the rest, the first comer's first; they stand before the
-// single tokens, so that mostly the last rows are those whose logits are wanted.
-std::vector<Engine::Work> Engine::plan_pass() {
-  std::vector<Work> singles, pieces;
-  int64_t room = sizes_.tokens_per_pass;
-  for (Running& running : running_) {
-    if (running.left() != 1) continue;
-    singles.push_back({&running, 1});
-    --room;
-  }
-  for (Running& running : running_) {
-    if (running.left() <= 1 || room == 0) continue;
-    const int64_t tokens = std::min(running.left(), room);
-    pieces.push_back({&running, tokens});
-    room -= tokens;
-  }
-  pieces.insert(pieces.end(), singles.begin(), singles.end());
-  return pieces;
-}
-
-void Engine::give_pages(Running& running, int64_t tokens) {
-  while (static_cast<int64_t>(running.pages.size()) < pages_for(running.computed + tokens)) {
-    running.pages.push_back(pool_.take());
-    --reserved_;
-    running.row_is_current = false;
-  }
-  if (running.row_is_current) return;
-  model_.set_pages(running.row, running.pages);
-  running.row_is_current = true;
-}
-
-PagedPass Engine::make_pass(const std::vector<Work>& works) {
-  PagedPass pass;
-  for (const Work& work : works) {
-    Running& running = *work.running;
-    give_pages(running, work.tokens);
-    for (int64_t position = running.computed; position < running.computed + work.tokens; ++position) {
-      const Request& request = running.request;
-      if (request.score_from && position + 1 >= *request.score_from && position + 1 < running.prompt_tokens()) {
-        pass.scored.push_back(static_cast<int32_t>(pass.ids.size()));
-        pass.targets.push_back(request.prompt.ids[static_cast<size_t>(position + 1)]);
-      }
-      pass.ids.push_back(running.ids()[static_cast<size_t>(position)]);
-      pass.sequence.push_back(static_cast<int32_t>(running.row));
-      pass.positions.push_back(static_cast<int32_t>(position));
-    }
-    if (work.tokens < running.left() || running.request.only_score) continue;
-    pass.wanted.push_back(static_cast<int32_t>(pass.ids.size()) - 1);
-    pass.chosen_experts |= running.request.experts && sizes_.experts && runtime_.model.config().moe_layers() > 0;
-  }
-  return pass;
-}
-
-// After the pass: the tokens are in the cache.
-void Engine::advance(Running& running, int64_t tokens) {
-  (running.reads_prompt() ? counts_.prompt_tokens : counts_.single_tokens) += tokens;
-  running.computed += tokens;
-  const std::span<const int32_t> ids(running.ids());
-  for (; (running.published + 1) * kPageTokens <= running.computed; ++running.published) {
-    const auto page = static_cast<size_t>(running.published);
-    pool_.publish(running.pages[page], page == 0 ? -1 : running.pages[page - 1],
-                  ids.subspan(page * kPageTokens, kPageTokens));
-  }
-}
-
-void Engine::choose(Running& running, std::span<const float> logits, Event& event) {
-  try {
-    sampler_.use(running.request.options.sampling);
-    event.text = running.sequence.extend(sampler_, logits);
-  } catch (const Error& error) {
-    event.error = error.what();
-    event.ended = true;
-    return;
-  }
-  event.id = running.ids().back();
-  event.ended = running.sequence.ended();
-  event.reason = running.sequence.reason();
-  if (!running.request.logprobs) return;
-  const LogProbabilities probabilities(logits);
-  event.logprob = probabilities.of(*event.id);
-  event.most_likely = probabilities.most_likely(*running.request.logprobs);
-}
-
 void Engine::give_back(Running& running) {
   reserved_ -= running.most_pages - static_cast<int64_t>(running.pages.size());
   pool_.release(running.pages);
   free_rows_.push_back(running.row);
-}
-
-std::vector<Event> Engine::step() {
-  start_waiting();
-  const std::vector<Work> works = plan_pass();
-  if (works.empty()) return {};
-  const PagedPass pass = make_pass(works);
-  const PagedResult result = model_.run(pass);
-  ++counts_.passes;
-
-  std::vector<Event> events;
-  const auto vocabulary = static_cast<size_t>(runtime_.model.config().vocab_size);
-  size_t wanted = 0, scored = 0, end = 0;
-  for (const Work& work : works) {
-    Running& running = *work.running;
-    end += static_cast<size_t>(work.tokens);
-    for (; scored < pass.scored.size() && static_cast<size_t>(pass.scored[scored]) < end; ++scored) {
-      running.scores.push_back(-result.losses[scored]);
-    }
-    advance(running, work.tokens);
-    if (running.left() > 0) continue;
-    Event event{.request = running.id, .scores = std::exchange(running.scores, {})};
-    if (running.request.only_score) {
-      event.ended = true;
-    } else {
-      choose(running, std::span(result.logits).subspan(wanted++ * vocabulary, vocabulary), event);
-      if (pass.chosen_experts && running.request.experts) event.experts = experts_of(result, pass.ids.size(), end - 1);
-    }
-    events.push_back(std::move(event));
-  }
-  for (const Event& event : events) {
-    if (event.ended) cancel(event.request);
-  }
-  std::sort(events.begin(), events.end(), [](const Event& a, const Event& b) { return a.request < b.request; });
-  return events;
-}
-
-// The choices of one token of the pass, layer by layer.
-std::vector<int32_t> Engine::experts_of(const PagedResult& result, size_t tokens, size_t token) const {
-  const auto layers = static_cast<size_t>(runtime_.model.config().moe_layers());
-  const size_t choices = result.experts.size() / (layers * tokens);
-  std::vector<int32_t> experts;
-  for (size_t layer = 0; layer < layers; ++layer) {
-    const auto first = result.experts.begin() + static_cast<int64_t>((layer * tokens + token) * choices);
-    experts.insert(experts.end(), first, first + static_cast<int64_t>(choices));
-  }
-  return experts;
 }
 
 }  // namespace moe

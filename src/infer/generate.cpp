@@ -18,9 +18,9 @@ std::vector<Request> requests_of(const std::vector<Prompt>& prompts, const Gener
   return requests;
 }
 
-EngineSizes sizes_of(const ModelConfig& config, const std::vector<Request>& requests,
-                     const GenerationOptions& options) {
-  return engine_sizes(config, requests, kMostSequences, options.tokens_per_pass);
+EngineSizes sizes_of(const ModelConfig& config, const std::vector<Request>& requests, const GenerationOptions& options,
+                     bool on_device) {
+  return engine_sizes(config, requests, kMostSequences, options.tokens_per_pass, on_device);
 }
 
 /// Adds one pass of `seconds` to the times of prompts, or if it had none, to that of single tokens.
@@ -54,9 +54,9 @@ std::string generation_note(const ModelConfig& config) {
 }
 
 int64_t generation_bytes(const ModelConfig& config, const PassTypes& types, const std::vector<Prompt>& prompts,
-                         const GenerationOptions& options) {
+                         const GenerationOptions& options, bool on_device) {
   if (prompts.empty()) return 0;
-  return Engine::bytes(config, types, sizes_of(config, requests_of(prompts, options), options));
+  return Engine::bytes(config, types, sizes_of(config, requests_of(prompts, options), options, on_device));
 }
 
 std::vector<Continuation> generate_batch(const ModelOnDevice& runtime, const Tokenizer& tokenizer,
@@ -73,7 +73,7 @@ std::vector<Continuation> generate_batch(const ModelOnDevice& runtime, const Tok
   if (prompts.empty()) return {};
 
   const std::vector<Request> requests = requests_of(prompts, options);
-  Engine engine(runtime, &tokenizer, sizes_of(config, requests, options));
+  Engine engine(runtime, &tokenizer, sizes_of(config, requests, options, runtime.device.records()));
   GenerationProgress progress;
   for (const Request& request : requests) {
     engine.admit(request);  // the engine counts requests from 0
@@ -103,6 +103,10 @@ std::vector<Continuation> generate_batch(const ModelOnDevice& runtime, const Tok
     progress.seconds = measured.decode_seconds;
     if (options.progress) options.progress(progress);
   }
+  const EngineCounts counts = engine.counts();
+  measured.drafted_tokens = counts.drafted;
+  measured.accepted_tokens = counts.accepted;
+  measured.saved_seconds = engine.gain().saved_seconds();
   if (speed != nullptr) *speed = measured;
   return results;
 }

@@ -21,6 +21,10 @@ struct GenerationSpeed {
   int64_t decode_tokens = 0;
   double prompt_seconds = 0;
   double decode_seconds = 0;
+  /// Of GenerationOptions::prompt_lookup: guesses, those of them that were right, and what they have saved (DraftGain).
+  int64_t drafted_tokens = 0;
+  int64_t accepted_tokens = 0;
+  double saved_seconds = 0;
 };
 
 /// The ids of a prompt: BOS before the text if the tokenizer adds one (once), and never an EOS. An empty text becomes
@@ -49,8 +53,8 @@ Continuation generate(const ModelOnDevice& runtime, const Tokenizer& tokenizer, 
                       const GenerationOptions& options, const std::function<void(std::string_view)>& on_text = {},
                       GenerationSpeed* speed = nullptr);
 
-/// Bytes that generate_batch allocates on its device. Nothing is allocated.
+/// Bytes that generate_batch allocates on its device. Nothing is allocated. `on_device`: Device::records().
 int64_t generation_bytes(const ModelConfig& config, const PassTypes& types, const std::vector<Prompt>& prompts,
-                         const GenerationOptions& options);
+                         const GenerationOptions& options, bool on_device = false);
 
 }  // namespace moe

@@ -9,6 +9,9 @@ void validate(const GenerationOptions& options) {
   validate(options.sampling);
   if (options.context < 0) fail_usage("--context {}: expected 0 (as the model's) or more", options.context);
   if (options.max_new_tokens < 1) fail_usage("--max-new-tokens {}: expected 1 or more", options.max_new_tokens);
+  if (options.prompt_lookup < 0 || options.prompt_lookup > kMostPromptLookup) {
+    fail_usage("--prompt-lookup {}: expected 0 (no guesses) to {}", options.prompt_lookup, kMostPromptLookup);
+  }
   for (const std::string& stop : options.stop) {
     if (stop.empty()) fail_usage("--stop: an empty string would stop at once; leave the option out");
     if (utf8_valid_prefix(stop) != stop.size()) {

@@ -36,11 +36,16 @@ struct GenerationOptions {
   /// The text ends before the first complete one of these. They must be valid UTF-8, like the text, and not empty.
   std::vector<std::string> stop = {};
   SamplingOptions sampling = {};
+  /// The most tokens that are guessed for one pass from what followed the same words before (prompt lookup), while one
+  /// sequence runs by itself. The result is the same (on backends whose rows do not depend on other rows). 0: none.
+  int64_t prompt_lookup = 0;
   /// The most tokens of prompts in one pass of the model, which limits the memory of activations.
   int64_t tokens_per_pass = 512;
   /// Called after each pass of the model; may be empty.
   std::function<void(const GenerationProgress&)> progress = {};
 };
+
+constexpr int64_t kMostPromptLookup = 16;
 
 /// Throws a UsageError that names the option (as on the command line) which is out of range.
 void validate(const GenerationOptions& options);

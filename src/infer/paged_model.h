@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "infer/model_on_device.h"
+#include "infer/paged_pass.h"
 
 namespace moe {
 
@@ -17,32 +18,26 @@ constexpr int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) 
 
 /// Decides how much memory a PagedModel allocates.
 struct PagedSizes {
-  int64_t sequences = 1;        ///< rows of the page table, and the most rows of logits of a pass
+  int64_t sequences = 1;        ///< rows of the page table
   int64_t pages = 1;            ///< of the cache
   int64_t pages_each = 1;       ///< the most pages of one sequence
   int64_t tokens = 1;           ///< the most tokens of a pass
+  int64_t logits = 0;           ///< the most rows of logits of a pass; 0: as many as sequences
   bool scores = false;          ///< passes may score targets
   bool chosen_experts = false;  ///< passes may tell the experts that tokens chose
-};
-
-/// One pass: token t is ids[t], in row sequence[t] of the page table, at positions[t]. Tokens of one sequence are next
-/// to each other, in the order of their positions.
-struct PagedPass {
-  std::vector<int32_t> ids, sequence, positions;
-  /// The tokens whose logits are wanted, in ascending order; at most `sequences` of them.
-  std::vector<int32_t> wanted = {};
-  /// Tokens that score a target, in ascending order, and their targets.
-  std::vector<int32_t> scored = {}, targets = {};
-  bool chosen_experts = false;
+  bool chooses = false;         ///< passes may choose tokens on the device, and there may be steps
+  bool penalties = false;       ///< and by the tokens of the sequences so far
 };
 
 struct PagedResult {
-  std::vector<float> logits;     ///< [wanted, V]
+  std::vector<float> logits;     ///< [wanted, V]; empty with draws
+  std::vector<int32_t> chosen;   ///< [wanted] with draws; -1: the logits allow no choice
   std::vector<double> losses;    ///< [scored]: minus the logarithm of the target's probability
   std::vector<int32_t> experts;  ///< [MoE layers, tokens, choices]; -1: none
 };
 
-/// Use it on one thread at a time.
+/// Steps are passes of one token of each sequence, whose tokens are chosen on the device and are the next step's input.
+/// The host reads them when it likes. Use it on one thread at a time.
 class PagedModel {
  public:
   PagedModel(const ModelOnDevice& runtime, const PagedSizes& sizes);
@@ -60,6 +55,19 @@ class PagedModel {
   /// Writes the tokens' keys and values into their pages. If it throws, nothing but these rows of the cache has
   /// changed.
   PagedResult run(const PagedPass& pass);
+
+  /// Ids with allowed[id] = 0 are not chosen on the device.
+  void set_allowed(const std::vector<int32_t>& allowed);
+  /// The tokens of a sequence so far, for penalties on the device, which then counts those that it chooses.
+  void set_history(int64_t sequence, const std::vector<int32_t>& ids);
+  /// The rows of the steps from now on, at most `sequences`. No step may be unread.
+  void begin_steps(const std::vector<StepRow>& rows);
+  /// Queues a step, which the device records if it records; at most two may be unread. If it throws, no step was
+  /// queued.
+  void queue_step();
+  /// The ids that the oldest unread step chose, row by row; -1: none. Waits for that step and for nothing behind it.
+  std::vector<int32_t> read_step();
+  int64_t unread_steps() const;
 
  private:
   struct Memory;

@@ -25,8 +25,7 @@ Sequence::Sequence(const Tokenizer* tokenizer, const ModelConfig& config, const 
   decoder_.emplace(*tokenizer);
 }
 
-std::string Sequence::extend(Sampler& sampler, std::span<const float> logits) {
-  const int32_t id = sampler.sample(logits, ids_, number_, ids_.size());
+std::string Sequence::extend(int32_t id) {
   ids_.push_back(id);
   ++new_tokens_;
   std::string text;

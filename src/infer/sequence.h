@@ -28,7 +28,13 @@ class Sequence {
            const GenerationOptions& options);
 
   /// Chooses the next token. Returns the text that can be shown now.
-  std::string extend(Sampler& sampler, std::span<const float> logits);
+  std::string extend(Sampler& sampler, std::span<const float> logits) { return extend(choose(sampler, logits)); }
+  /// The next token; nothing changes.
+  int32_t choose(Sampler& sampler, std::span<const float> logits) const {
+    return sampler.sample(logits, ids_, number_, ids_.size());
+  }
+  /// The same for a token that was chosen elsewhere.
+  std::string extend(int32_t id);
 
   bool ended() const { return ended_; }
   /// The prompt's and the chosen ones.

@@ -92,8 +92,8 @@ RunMemory plan_run(const RunConfig& run, const RunFacts& facts, const Place& pla
     memory.evaluation =
         Scorer::bytes(run.model, run.step.dtype, evaluated, length, ChosenIds::forgotten, facts.valid_domains);
   }
-  memory.samples =
-      generation_bytes(run.model, run.step.dtype, facts.prompts, {.max_new_tokens = run.sample.max_new_tokens});
+  memory.samples = generation_bytes(run.model, run.step.dtype, facts.prompts,
+                                    {.max_new_tokens = run.sample.max_new_tokens}, !place.device.is_host);
   memory.batches =
       std::max(step_tokens * std::max(kBatchBytes, kReportBytes) + run.step.microbatch_tokens * kUploadBytes,
                evaluated * (kBatchBytes + kUploadBytes + kLossBytes));

@@ -65,6 +65,31 @@ TEST(Conversation, TheFirstBlanksOfAnAnswerAreNeitherShownNorKeptTwice) {
   }
 }
 
+TEST(Conversation, GuessedTokensChangeNoAnswer) {
+  int64_t accepted = 0;
+  for (const double temperature : {0.0, 0.4}) {
+    Chat plain, guessing;
+    for (Chat* chat : {&plain, &guessing}) {
+      chat->options().max_new_tokens = 60;
+      chat->options().sampling = {.temperature = temperature, .seed = 3};
+    }
+    guessing.options().prompt_lookup = 5;
+    for (const char* question : {"abab abab abab", "and again abab abab", "abab"}) {
+      const Answer expected = plain.ask(question), found = guessing.ask(question);
+      EXPECT_EQ(found.text, expected.text);
+      EXPECT_EQ(found.new_tokens, expected.new_tokens);
+      EXPECT_EQ(guessing.cache.ids(), plain.cache.ids()) << "wrong guesses are forgotten";
+      EXPECT_EQ(guessing.conversation.experts_used().size(), plain.conversation.experts_used().size());
+      for (size_t i = 0; i < plain.conversation.experts_used().size(); ++i) {
+        EXPECT_EQ(guessing.conversation.experts_used()[i].chosen, plain.conversation.experts_used()[i].chosen);
+      }
+      accepted += found.accepted_tokens;
+      EXPECT_LE(found.accepted_tokens, found.drafted_tokens);
+    }
+  }
+  EXPECT_GT(accepted, 0);
+}
+
 TEST(Conversation, BosIsThereExactlyOnce) {
   const std::string without = std::string(kChatTemplate).substr(std::string("{{ bos_token }}").size());
   for (const bool adds : {false, true}) {

@@ -210,12 +210,25 @@ TEST_F(EngineTest, WhatDoesNotFitNowWaitsAndWhatNeverFitsIsRefused) {
   EXPECT_EQ(run(engine).size(), 1u);
 }
 
-TEST_F(EngineTest, AFailedPassLeavesEveryRequestAsItWas) {
-  const std::vector<Request> requests{request(100, 9), request(3, 12, 2), request(70, 8, 3)};
+/// With tokens chosen by the host, and by the device in recorded steps.
+class EngineBothWays : public EngineTest, public testing::WithParamInterface<bool> {};
+
+INSTANTIATE_TEST_SUITE_P(, EngineBothWays, testing::Bool(),
+                         [](const auto& way) { return way.param ? "OnTheDevice" : "OnTheHost"; });
+
+TEST_P(EngineBothWays, AFailedPassLeavesEveryRequestAsItWas) {
+  std::vector<Request> requests{request(100, 9), request(3, 12, 2), request(70, 8, 3)};
+  requests[1].options.sampling = {.repetition_penalty = 1.5, .frequency_penalty = 0.5, .temperature = 0.9};
   std::vector<Answer> alone;
   for (const Request& each : requests) alone.push_back(answer_alone(runtime_, nullptr, each));
   for (int64_t at = 1; at < 200; at += 13) {
-    Engine engine(runtime_, nullptr, {.sequences = 3, .tokens_per_pass = 32, .pages = 10, .longest = 120});
+    Engine engine(runtime_, nullptr,
+                  {.sequences = 3,
+                   .tokens_per_pass = 32,
+                   .pages = 10,
+                   .longest = 120,
+                   .on_device = GetParam(),
+                   .penalties = true});
     for (const Request& each : requests) engine.admit(each);
     std::map<int64_t, Answer> answers;
     for (int64_t step = 0; !engine.idle(); ++step) {
@@ -265,8 +278,14 @@ TEST_F(EngineTest, ARequestWhoseLogitsOverflowEndsAlone) {
 TEST_F(EngineTest, AllocatesWhatItsSizesSay) {
   for (const EngineSizes& sizes :
        {EngineSizes{}, EngineSizes{.sequences = 5, .tokens_per_pass = 77, .pages = 9, .longest = 200},
-        EngineSizes{
-            .sequences = 2, .tokens_per_pass = 30, .pages = 4, .longest = 90, .scores = true, .experts = true}}) {
+        EngineSizes{.sequences = 2, .tokens_per_pass = 30, .pages = 4, .longest = 90, .scores = true, .experts = true},
+        EngineSizes{.sequences = 3,
+        .tokens_per_pass = 9,
+        .pages = 4,
+        .longest = 90,
+        .on_device = true,
+        .penalties = true,
+        .drafts = 5}}) {
     const int64_t before = cpu_.device->allocated_bytes(), allocations = cpu_.device->allocations();
     Engine engine(runtime_, nullptr, sizes);
     EXPECT_EQ(cpu_.device->allocated_bytes() - before, Engine::bytes(engine_config(), DType::f32, sizes));
@@ -300,10 +319,101 @@ TEST_F(EngineTest, ACacheInF16TakesHalfTheMemoryAndGivesEveryRequestWhatItGetsAl
   }
 }
 
-TEST_F(EngineTest, RequestsThatComeGoFailAndShareBeginningsGetWhatTheyGetAlone) {
+TEST_F(EngineTest, TheDevicesStepsGiveWhatTheHostChooses) {
+  std::vector<Request> requests{request(5, 30), request(40, 90, 2), request(66, 25, 3), request(9, 1, 4),
+                                request(9, 60, 5)};
+  requests[0].options.sampling = {.temperature = 0.8, .top_k = 7, .seed = 4};
+  requests[1].options.sampling = {.temperature = 1.3, .top_p = 0.9, .min_p = 0.02, .seed = 4};
+  requests[2].options.sampling = {.repetition_penalty = 1.3, .temperature = 0};
+  requests[4].options.sampling = {.presence_penalty = 0.4, .frequency_penalty = 0.3, .seed = 5};
+  requests[4].options.end_ids = {3, 17, 20, 33};
+  Engine engine(
+      runtime_, nullptr,
+      {.sequences = 5, .tokens_per_pass = 30, .pages = 20, .longest = 200, .on_device = true, .penalties = true});
+  for (const Request& each : requests) engine.admit(each);
+  auto answers = run(engine);
+  for (size_t i = 0; i < requests.size(); ++i) expect_same(answers[static_cast<int64_t>(i)], requests[i]);
+  EXPECT_GT(engine.counts().steps, 60);
+  EXPECT_EQ(engine.counts().pages_in_use, 0);
+  // A newcomer joins between steps, and one that leaves takes its place with it.
+  const int64_t first = engine.admit(requests[1]);
+  for (int i = 0; i < 6; ++i) engine.step();
+  const int64_t second = engine.admit(requests[2]), third = engine.admit(requests[0]);
+  for (int i = 0; i < 6; ++i) engine.step();
+  engine.cancel(first);
+  answers = run(engine);
+  EXPECT_EQ(answers.count(first), 0u);
+  EXPECT_TRUE(answers[second].ended && answers[third].ended);
+  EXPECT_EQ(engine.counts().pages_in_use, 0);
+}
+
+TEST_F(EngineTest, AStepReadsTheTokensOfTheOneBefore) {
+  // While two sequences have tokens left, a step is queued before the host reads the one before it.
+  Engine engine(runtime_, nullptr,
+                {.sequences = 2, .tokens_per_pass = 30, .pages = 20, .longest = 200, .on_device = true});
+  engine.admit(request(5, 10));
+  engine.admit(request(7, 4, 2));
+  engine.step();  // the prompts, and the first tokens
+  EXPECT_EQ(engine.counts().steps, 0);
+  for (int64_t step = 1; step <= 3; ++step) {
+    EXPECT_EQ(engine.step().size(), 2u);
+    EXPECT_EQ(engine.counts().steps, step);
+  }
+  EXPECT_EQ(engine.counts().running, 1);
+  const int64_t reads = engine.counts().single_tokens;
+  EXPECT_EQ(engine.step().size(), 1u);
+  EXPECT_EQ(engine.counts().single_tokens, reads + 1);
+  run(engine);
+  EXPECT_EQ(engine.counts().single_tokens, 9 + 3);
+}
+
+TEST_F(EngineTest, GuessedTokensChangeNoText) {
+  for (const bool on_device : {false, true}) {
+    for (const double temperature : {0.0, 0.3, 1.0}) {
+      std::vector<Request> requests;
+      for (uint64_t seed = 1; seed < 6; ++seed) {
+        Request made = request(20, 150, seed);
+        const std::vector<int32_t> again = made.prompt.ids;
+        for (int i = 0; i < 2; ++i) made.prompt.ids.insert(made.prompt.ids.end(), again.begin(), again.end());
+        made.options.sampling = {.temperature = temperature, .seed = seed};
+        if (seed == 2) made.options.sampling.repetition_penalty = 1.2;
+        if (seed == 3) made.options.end_ids = {4, 9, 23};
+        made.options.prompt_lookup = 6;
+        requests.push_back(made);
+      }
+      Engine engine(runtime_, nullptr,
+                    {.sequences = 2,
+                     .tokens_per_pass = 40,
+                     .pages = 8,
+                     .longest = 240,
+                     .on_device = on_device,
+                     .penalties = true,
+                     .drafts = 6});
+      for (const Request& each : requests) {  // one by one: drafts are for a sequence by itself
+        const int64_t number = engine.admit(each);
+        auto answers = run(engine);
+        expect_same(answers[number], each);
+      }
+      if (temperature == 0) {
+        EXPECT_GT(engine.counts().drafted, 0);
+        EXPECT_GT(engine.counts().accepted, 0) << "greedy texts of so small a model run in circles";
+      }
+      EXPECT_EQ(engine.counts().pages_in_use, 0);
+    }
+  }
+}
+
+TEST_P(EngineBothWays, RequestsThatComeGoFailAndShareBeginningsGetWhatTheyGetAlone) {
   constexpr int kRequests = 3000;
   Engine engine(runtime_, nullptr,
-                {.sequences = 6, .tokens_per_pass = 40, .pages = 22, .longest = 300, .scores = true, .experts = true});
+                {.sequences = 6,
+                 .tokens_per_pass = 40,
+                 .pages = 22,
+                 .longest = 300,
+                 .scores = true,
+                 .experts = true,
+                 .on_device = GetParam(),
+                 .penalties = true});
   const Random random(11, hash_name("requests"));
   uint64_t draw = 0;
   const auto below = [&](int64_t most) {
@@ -319,6 +429,7 @@ TEST_F(EngineTest, RequestsThatComeGoFailAndShareBeginningsGetWhatTheyGetAlone) 
     made.prompt.sequence = static_cast<uint64_t>(below(5));
     made.options.max_new_tokens = 1 + below(12);
     if (below(2) == 0) made.options.sampling = {.temperature = 0.8, .top_k = below(10), .seed = 3};
+    if (below(5) == 0) made.options.sampling.presence_penalty = 0.7;
     if (below(3) == 0) made.options.end_ids = {static_cast<int32_t>(below(50)), static_cast<int32_t>(below(50))};
     if (below(3) == 0) made.logprobs = below(3);
     made.experts = below(5) == 0;
