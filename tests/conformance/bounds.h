@@ -28,7 +28,8 @@ using Bounds = std::map<std::string, Reals>;
 /// How a backend computes.
 enum class Arithmetic {
   plain,   ///< everything between inputs and outputs in f32
-  tensor,  ///< products of bf16 operands on tensor cores: attention rounds what it multiplies again to bf16 in between
+  tensor,  ///< products of bf16 operands on tensor cores: attention rounds what it multiplies again to bf16 in between,
+           ///< and weights in blocks beside bf16 may be rounded to bf16
   bytes,   ///< products with weights in blocks round the rows beside them to 8 bits, in groups of 32; else plain
   pairs,   ///< as bytes; and as tensor for products of pairs of bf16 on a CPU, in cached attention too
 };

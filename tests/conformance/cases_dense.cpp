@@ -126,6 +126,22 @@ Cases<Gemm> make_cases<Gemm>() {
       add_gemm(list, {rows, size.m, size.n}, kAllTypes[rows % 2 == 0 ? 1 : 2], 2, rows % 3 == 0);
     }
   }
+  // Few and many rows of bf16 against weights in blocks. Rows of an odd number of blocks begin at any even address.
+  for (const DType b : other_weight_types()) {
+    if (is_plain(b)) continue;
+    for (const int64_t rows : {1, 2, 7, 8, 9, 16, 17, 64, 129}) {
+      for (const Sizes size : {Sizes{40, 32}, Sizes{33, 96}, Sizes{17, 544}}) {
+        add_gemm(list, {rows, size.m, size.n}, {bf16_type, b, rows % 2 == 0 ? bf16_type : f32}, 2, rows % 3 == 0);
+      }
+    }
+    add_gemm(list, {3, 21, 2560}, {bf16_type, b, f32}, 2, false);
+  }
+  // And against those in f32.
+  for (const int64_t rows : {1, 8, 9, 16}) {
+    for (const Sizes size : {Sizes{5, 8}, Sizes{66, 1032}}) {
+      add_gemm(list, {rows, size.m, size.n}, {bf16_type, f32, rows % 2 == 0 ? bf16_type : f32}, 2, rows % 3 == 0);
+    }
+  }
   // Deep, wide and tall enough to be blocked in every direction.
   add_gemm(list, {200, 150, 800}, kAllTypes[0], 2, false);
   add_gemm(list, {200, 150, 800}, kAllTypes[1], 1, true);
@@ -159,6 +175,18 @@ Cases<GroupedGemm> make_cases<GroupedGemm>() {
   for (const Types& types : {kAllTypes[1], kAllTypes[2]}) {
     add_grouped(list, sparse, {264, 40}, types, true);
     add_grouped(list, sparse, {48, 16}, types, true);
+  }
+  // Experts of few and of many rows against weights in blocks.
+  for (const DType b : other_weight_types()) {
+    if (is_plain(b)) continue;
+    for (const DType c : {f32, bf16_type}) {
+      for (const Sizes size : {Sizes{96, 41}, Sizes{544, 24}}) {
+        add_grouped(list, {0, 1, 2, 7, 64, 129}, size, {bf16_type, b, c}, true);
+        add_grouped(list, {0, 1, 2, 7, 0, 19, 8}, size, {bf16_type, b, c}, true);
+      }
+      add_grouped(list, {0, 1, 2, 7, 64, 129}, {32, 64}, {bf16_type, b, c}, false);
+    }
+    add_grouped(list, sparse, {96, 40}, {bf16_type, b, bf16_type}, true);
   }
   return list;
 }

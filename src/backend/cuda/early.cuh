@@ -22,10 +22,16 @@ __device__ inline void wait_for_previous() {
 #endif
 }
 
+/// What all kernels that overlap divide a multiprocessor's memory for: so much of it is shared memory, in percent.
+constexpr int kSharedPart = 44;
+/// Two blocks with so much shared memory fit into that on Hopper.
+constexpr size_t kSharedOfTwo = 50176;
+
 /// launch(); in a recording on Hopper and newer, the kernel may start early. What is queued before it must be a kernel.
+/// `divided`: the kernel asks for the division of memory that others have, too.
 template <class... Parameters, class... Args>
-void launch_early(const Context& context, void (*kernel)(Parameters...), dim3 grid, dim3 threads, size_t shared_bytes,
-                  Args... args) {
+void launch_early(const Context& context, bool divided, void (*kernel)(Parameters...), dim3 grid, dim3 threads,
+                  size_t shared_bytes, Args... args) {
   if (context.recording == nullptr || context.compute_capability < 90) {
     return launch(context, kernel, grid, threads, shared_bytes, args...);
   }
@@ -36,15 +42,22 @@ void launch_early(const Context& context, void (*kernel)(Parameters...), dim3 gr
   // A multiprocessor divides its memory between cache and shared memory anew only when it is idle, which it never is
   // between kernels that overlap. With one division for all of them, as many blocks fit as alone.
   attributes[1].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
-  attributes[1].val.sharedMemCarveout = 44;  // percent
+  attributes[1].val.sharedMemCarveout = kSharedPart;
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = threads;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = context.stream;
   config.attrs = attributes;
-  config.numAttrs = shared_bytes == 0 ? 2 : 1;
+  config.numAttrs = divided ? 2 : 1;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...), "starting a kernel");
+}
+
+/// The same; kernels without dynamic shared memory ask for the division.
+template <class... Parameters, class... Args>
+void launch_early(const Context& context, void (*kernel)(Parameters...), dim3 grid, dim3 threads, size_t shared_bytes,
+                  Args... args) {
+  launch_early(context, shared_bytes == 0, kernel, grid, threads, shared_bytes, args...);
 }
 
 }  // namespace moe::cuda

@@ -1,40 +1,22 @@
+#include "backend/cuda/block_rows.h"
 #include "backend/cuda/early.cuh"
+#include "backend/cuda/few_rows.cuh"
 #include "backend/cuda/few_rows.h"
-#include "backend/cuda/row_activation.h"
-#include "backend/cuda/swiglu.cuh"
 #include "backend/cuda/tensor_core.cuh"
+#include "backend/cuda/wide_rows.h"
 
 namespace moe::cuda {
 namespace {
 
-constexpr int kWarps = 8;
-constexpr int kThreads = kWarps * kWarp;
-constexpr int kOutputs = 16;    ///< rows of the weight that a block takes, of one half with SwiGLU
-constexpr int kTokens = 8;      ///< rows of x in one tile of the tensor cores
-constexpr int kLine = 64;       ///< weights of a row that a warp takes at a time: 128 bytes
-constexpr int kTokenStep = 20;  ///< floats between two tokens' sums in shared memory; no two lanes of a store collide
-constexpr int kMostExperts = 512;
+using namespace few_rows;
+
+constexpr int kOutputs = 16;        ///< rows of the weight that a block takes, of one half with SwiGLU
+constexpr int kLine = 64;           ///< weights of a row that a warp takes at a time: 128 bytes
 constexpr int kBlocksTogether = 2;  ///< on a multiprocessor
 // Above these, others are faster: the library, or tiles of many rows whose loads the copy engine makes.
 constexpr int64_t kMostRows = 2 * kTokens, kMostOutputs = 32768;
 constexpr int64_t kMostSizeOfManyRows = 4096;  ///< outputs and reduced dimension, of more than kTokens rows
 constexpr int64_t kMostRowsOfAnExpert = 4;     ///< on average
-
-struct FewRows {
-  const __nv_bfloat16* x;
-  int64_t x_step;
-  const int* x_rows;  ///< the row of x of each row; null: itself
-  const __nv_bfloat16* w;
-  int64_t w_step, w_expert;
-  const int* offsets;  ///< null: one matrix for all rows
-  int experts, rows;
-  void* c;
-  int64_t c_step;
-  bool c_bf16, accumulate;
-  int n, k;  ///< outputs (of one half with SwiGLU) and the reduced dimension
-  RowActivation act;
-  bool early;  ///< nothing in flight writes the weights, so they may be read before the earlier kernels have ended
-};
 
 /// Weights are read once, so they should not push x out of the cache.
 __device__ uint4 load_weights(const __nv_bfloat16* from) {
@@ -48,34 +30,6 @@ __device__ uint4 load_weights(const __nv_bfloat16* from) {
 __device__ unsigned word(const uint4& bits, int i) {
   return i == 0 ? bits.x : i == 1 ? bits.y : i == 2 ? bits.z : bits.w;
 }
-
-/// The experts that have rows, in order. A block finds them once.
-struct Active {
-  int count;
-  int expert[kMostExperts], begin[kMostExperts], end[kMostExperts];
-};
-
-/// One warp.
-__device__ void find_active(const FewRows& p, Active& active) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  int count = 0;
-  for (int base = 0; base < p.experts; base += kWarp) {
-    const int e = base + lane;
-    const int first = e < p.experts ? p.offsets[e] : 0, last = e < p.experts ? p.offsets[e + 1] : 0;
-    const unsigned with_rows = __ballot_sync(0xffffffffu, last > first);
-    const int at = count + __popc(with_rows & ((1u << lane) - 1));
-    if (last > first) active.expert[at] = e, active.begin[at] = first, active.end[at] = last;
-    count += __popc(with_rows);
-  }
-  if (lane == 0) active.count = count;
-}
-
-/// What a block computes at a time: kOutputs rows of an expert's weight (with SwiGLU: of the gate and of the up
-/// projection) with the rows of x that fit its tiles. Without rows: there is no such item.
-struct Item {
-  int slab;        ///< of kOutputs rows of the weight, counted over all experts that have rows
-  int first, end;  ///< rows of x from `first` on; those of the expert end before `end`
-};
 
 /// The warps of a block share the reduced dimension: warp w takes lines w, w + kWarps, ... The weights are the tensor
 /// cores' rows and the tokens their columns. A lane reads 16 bytes of a row, which are two chunks of the reduced
@@ -109,7 +63,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether) few_rows_kernel(con
   const auto load_from = [&](const Item& item) {
     const int output = item.slab % slabs * kOutputs + group;
     outputs = item.first < item.end ? p.n - output : 0;
-    w = p.w + static_cast<int64_t>(output) * p.w_step + chunk * kChunk;
+    w = static_cast<const __nv_bfloat16*>(p.w) + static_cast<int64_t>(output) * p.w_step + chunk * kChunk;
     if (p.offsets != nullptr && item.first < item.end) w += active.expert[item.slab / slabs] * p.w_expert;
   };
   const auto load = [&](int round, int place) {
@@ -227,32 +181,11 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether) few_rows_kernel(con
 #pragma unroll
         for (int other = 0; other < kWarps; ++other) total[half] += sums[other][half][place];
       }
-      const int64_t to = row * p.c_step + output;
-      if constexpr (kSwiglu) {
-        auto* const c = static_cast<__nv_bfloat16*>(p.c) + to;
-        const __nv_bfloat16 gate = __float2bfloat16_rn(total[0]), up = __float2bfloat16_rn(total[1]);
-        c[0] = gate;
-        c[p.n] = up;
-        p.act.y[row * p.act.y_step + output] =
-            __float2bfloat16_rn(swiglu(__bfloat162float(gate), __bfloat162float(up), factor));
-      } else if (p.c_bf16) {
-        auto* const c = static_cast<__nv_bfloat16*>(p.c) + to;
-        *c = __float2bfloat16_rn(p.accumulate ? __bfloat162float(*c) + total[0] : total[0]);
-      } else {
-        auto* const c = static_cast<float*>(p.c) + to;
-        *c = p.accumulate ? *c + total[0] : total[0];
-      }
+      store_result<kSwiglu>(p, row, output, total, factor);
     }
     __syncthreads();
     item = next;
   }
-}
-
-bool in_chunks(const View& m) {
-  const auto outer = static_cast<size_t>(m.rank() - 2);
-  if (m.dtype != DType::bf16 || reinterpret_cast<uintptr_t>(m.data) % 16 != 0) return false;
-  if (m.size(m.rank() - 1) % kChunk != 0 || m.stride[outer] % kChunk != 0) return false;
-  return m.rank() < 3 || m.stride[0] % kChunk == 0;
 }
 
 /// What both kinds of product need: bf16 in whole chunks, x W^T, and a path that may be any.
@@ -273,41 +206,6 @@ bool suits(const GroupedGemm& op) {
          op.b.size(1) < INT32_MAX / 2;
 }
 
-FewRows problem(const Context& context, const View& a, const View& b, const View& c) {
-  const auto outer = static_cast<size_t>(b.rank() - 2);
-  return {.x = static_cast<const __nv_bfloat16*>(a.data),
-          .x_step = a.stride[0],
-          .x_rows = nullptr,
-          .w = static_cast<const __nv_bfloat16*>(b.data),
-          .w_step = b.stride[outer],
-          .w_expert = 0,
-          .offsets = nullptr,
-          .experts = 1,
-          .rows = static_cast<int>(c.size(0)),
-          .c = c.data,
-          .c_step = c.stride[0],
-          .c_bf16 = is_bf16(c),
-          .accumulate = false,
-          .n = static_cast<int>(c.size(1)),
-          .k = static_cast<int>(a.size(1)),
-          .act = {},
-          .early = context.rests(b)};
-}
-FewRows problem(const Context& context, const Gemm& op) {
-  FewRows p = problem(context, op.a, op.b, op.c);
-  p.accumulate = op.accumulate;
-  return p;
-}
-FewRows problem(const Context& context, const GroupedGemm& op) {
-  FewRows p = problem(context, op.a, op.b, op.c);
-  p.x_rows = op.a_rows ? op.a_rows.as<const int32_t>() : nullptr;
-  p.w_expert = op.b.stride[0];
-  p.offsets = op.offsets.as<const int32_t>();
-  p.experts = static_cast<int>(op.b.size(0));
-  p.early = false;  // which weights are read is known only when the choice of experts is
-  return p;
-}
-
 template <bool kSwiglu>
 void start(const Context& context, const FewRows& p) {
   const int64_t slabs = ceil_div(p.n, kOutputs);
@@ -323,45 +221,34 @@ void start(const Context& context, const FewRows& p) {
                        : launch(context, kernel, grid, dim3(kThreads), 0, p);
 }
 
-bool suits_activation(const View& c, const SwiGlu& activation) {
-  return c.dtype == DType::bf16 && activation.y.dtype == DType::bf16;
-}
-
 template <class Op>
 bool with_swiglu(Context& context, const Op& product, const SwiGlu& activation) {
-  if (!suits(product) || !suits_activation(product.c, activation)) return false;
-  FewRows p = problem(context, product);
-  if (p.accumulate) return false;
-  p.n /= 2;
-  if (p.n == 0) return false;
-  p.act = {.scale = activation.scale ? activation.scale.as<const float>() : nullptr,
-           .scale_index = activation.scale ? activation.scale_index.as<const int32_t>() : nullptr,
-           .y = static_cast<__nv_bfloat16*>(activation.y.data),
-           .y_step = activation.y.stride[0]};
-  start<true>(context, p);
-  return true;
+  if (!suits(product)) return false;
+  const std::optional<FewRows> p = problem_with_swiglu(context, product, activation);
+  if (p) start<true>(context, *p);
+  return p.has_value();
 }
 
 }  // namespace
 
 bool few_rows_product(Context& context, const Gemm& op) {
-  if (!suits(op)) return false;
+  if (!suits(op)) return wide_rows_product(context, op) || block_rows_product(context, op);
   start<false>(context, problem(context, op));
   return true;
 }
 
 bool few_rows_product(Context& context, const GroupedGemm& op) {
-  if (!suits(op)) return false;
+  if (!suits(op)) return block_rows_product(context, op);
   start<false>(context, problem(context, op));
   return true;
 }
 
 bool product_and_swiglu(Context& context, const Gemm& product, const SwiGlu& activation) {
-  return with_swiglu(context, product, activation);
+  return with_swiglu(context, product, activation) || block_rows_product_and_swiglu(context, product, activation);
 }
 
 bool few_rows_product_and_swiglu(Context& context, const GroupedGemm& product, const SwiGlu& activation) {
-  return with_swiglu(context, product, activation);
+  return with_swiglu(context, product, activation) || block_rows_product_and_swiglu(context, product, activation);
 }
 
 }  // namespace moe::cuda

@@ -1,7 +1,8 @@
 #pragma once
 /// Products of few rows of x, as when tokens are generated one by one. Their time is that of reading the weights, so
-/// every weight is read once, with all rows of x at a time. Each function returns false, with nothing queued, if it
-/// does not support the operation: more rows, other types than bf16, rows that are no whole 16-byte chunks.
+/// every weight is read once, with all rows of x at a time. Weights are bf16, f32 (wide_rows.h) or blocks
+/// (block_rows.h). Each function returns false, with nothing queued, if it does not support the operation: more rows, x
+/// of another type than bf16, rows that are no whole 16-byte chunks.
 
 #include "backend/cuda/context.h"
 #include "ops/expert_rows.h"

@@ -5,13 +5,14 @@
 #include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"
 #include "backend/cuda/weight_element.cuh"
+#include "backend/cuda/widened_product.h"
 
 namespace moe::cuda {
 
 void product(Context& context, const Gemm& op) {
   if (op.c.elements() == 0) return;
+  if (few_rows_product(context, op) || widened_product(context, op)) return;
   if (is_other_weight(op.b.dtype)) return tile_product(context, op);
-  if (few_rows_product(context, op)) return;
   const bool library = may_use_library() && op.a.elements() > 0;
   if (library && context.products.run(op, context.stream, context.workspace)) return;
   if (library && mixed_product(context, op)) return;
@@ -30,7 +31,7 @@ void execute(Context& context, const Gemm& op) {
 
 template <>
 void execute(Context& context, const GroupedGemm& op) {
-  if (!few_rows_product(context, op)) tile_product(context, op);
+  if (!few_rows_product(context, op) && !widened_product(context, op)) tile_product(context, op);
 }
 
 template <>

@@ -3,7 +3,9 @@
 #include "backend/cuda/few_tokens.h"
 #include "backend/cuda/products.h"
 #include "backend/cuda/sort.h"
+#include "backend/cuda/tile_product.h"
 #include "backend/cuda/token_choice.cuh"
+#include "backend/cuda/weight_element.cuh"
 #include "ops/routing.h"
 
 namespace moe::cuda {
@@ -191,7 +193,8 @@ void execute(Context& context, const RouterScores& op) {
   const Gemm logits{.a = op.x, .b = op.weight, .c = op.scores, .transpose_b = true};
   if (!few_rows_product(context, logits)) {
     if (scores_of_padded_weight(context, op)) return;
-    product(context, logits);
+    // Scores are exact: blocks are not widened to bf16.
+    is_other_weight(op.weight.dtype) ? tile_product(context, logits) : product(context, logits);
   }
   if (op.scoring != Scoring::none) score(context, op.scores, op, 0);
 }

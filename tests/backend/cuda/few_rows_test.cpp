@@ -205,17 +205,20 @@ class CudaDecodeGraph : public CudaFewRows {
 TEST_F(CudaDecodeGraph, RecordedStepsHaveTheBitsOfQueuedOnes) {
   ModelConfig config = gpu_config();
   config.num_hidden_layers = 5;
-  const RandomModel weights(config, DType::bf16, *gpu_->device, *gpu_->backend);
-  for (const int64_t batch : {1, 2, 8, 16, 40}) {
-    const Steps queued = take_steps(weights.model(), batch, false);
-    for (int again = 0; again < 3; ++again) {
-      const Steps recorded = take_steps(weights.model(), batch, true);
-      EXPECT_EQ(queued.log, recorded.log) << batch;
-      EXPECT_EQ(queued.logits, recorded.logits) << batch;
-    }
-    for (const int32_t id : queued.log) {
-      EXPECT_GE(id, 0);
-      EXPECT_LT(id, config.vocab_size);
+  for (const DType type : {DType::bf16, DType::q8_0, DType::q4_0, DType::q6_k}) {
+    const RandomModel weights(config, type, *gpu_->device, *gpu_->backend);
+    for (const int64_t batch : {1, 2, 8, 16, 40}) {
+      SCOPED_TRACE(fmt::format("{}, {} sequences", name(type), batch));
+      const Steps queued = take_steps(weights.model(), batch, false);
+      for (int again = 0; again < 3; ++again) {
+        const Steps recorded = take_steps(weights.model(), batch, true);
+        EXPECT_EQ(queued.log, recorded.log);
+        EXPECT_EQ(queued.logits, recorded.logits);
+      }
+      for (const int32_t id : queued.log) {
+        EXPECT_GE(id, 0);
+        EXPECT_LT(id, config.vocab_size);
+      }
     }
   }
 }

@@ -1,0 +1,142 @@
+#pragma once
+/// What kernels for few rows of x share: their problem, the items that blocks take, and the end of a result.
+
+#include <optional>
+
+#include "backend/cuda/kernel.cuh"
+#include "backend/cuda/row_activation.h"
+#include "backend/cuda/swiglu.cuh"
+#include "ops/expert_rows.h"
+
+namespace moe::cuda::few_rows {
+
+constexpr int kWarps = 8;
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kTokens = 8;      ///< rows of x in one tile of the tensor cores
+constexpr int kTokenStep = 20;  ///< floats between two tokens' sums in shared memory; no two lanes of a store collide
+constexpr int kMostExperts = 512;
+
+/// c = x W^T, of all rows or of those of each expert.
+struct FewRows {
+  const __nv_bfloat16* x;
+  int64_t x_step;
+  const int* x_rows;  ///< the row of x of each row; null: itself
+  const void* w;
+  int64_t w_step, w_expert;  ///< elements from one row and one expert to the next
+  const int* offsets;        ///< null: one matrix for all rows
+  int experts, rows;
+  void* c;
+  int64_t c_step;
+  bool c_bf16, accumulate;
+  int n, k;  ///< outputs (of one half with SwiGLU) and the reduced dimension
+  RowActivation act;
+  bool early;  ///< nothing in flight writes the weights, so they may be read before the earlier kernels have ended
+};
+
+/// The experts that have rows, in order. A block finds them once.
+struct Active {
+  int count;
+  int expert[kMostExperts], begin[kMostExperts], end[kMostExperts];
+};
+
+/// One warp.
+__device__ inline void find_active(const FewRows& p, Active& active) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  int count = 0;
+  for (int base = 0; base < p.experts; base += kWarp) {
+    const int e = base + lane;
+    const int first = e < p.experts ? p.offsets[e] : 0, last = e < p.experts ? p.offsets[e + 1] : 0;
+    const unsigned with_rows = __ballot_sync(0xffffffffu, last > first);
+    const int at = count + __popc(with_rows & ((1u << lane) - 1));
+    if (last > first) active.expert[at] = e, active.begin[at] = first, active.end[at] = last;
+    count += __popc(with_rows);
+  }
+  if (lane == 0) active.count = count;
+}
+
+/// What a block computes at a time: some rows of an expert's weight with the rows of x that fit its tiles. Without
+/// rows: there is no such item.
+struct Item {
+  int slab;        ///< of rows of the weight, counted over all experts that have rows
+  int first, end;  ///< rows of x from `first` on; those of the expert end before `end`
+};
+
+/// Stores an element of c; with SwiGLU `total` has the gate and the up projection, and the activation is stored too.
+template <bool kSwiglu>
+__device__ void store_result(const FewRows& p, int row, int output, const float (&total)[kSwiglu ? 2 : 1],
+                             float factor) {
+  const int64_t to = row * p.c_step + output;
+  if constexpr (kSwiglu) {
+    auto* const c = static_cast<__nv_bfloat16*>(p.c) + to;
+    const __nv_bfloat16 gate = __float2bfloat16_rn(total[0]), up = __float2bfloat16_rn(total[1]);
+    c[0] = gate;
+    c[p.n] = up;
+    p.act.y[row * p.act.y_step + output] =
+        __float2bfloat16_rn(swiglu(__bfloat162float(gate), __bfloat162float(up), factor));
+  } else if (p.c_bf16) {
+    auto* const c = static_cast<__nv_bfloat16*>(p.c) + to;
+    *c = __float2bfloat16_rn(p.accumulate ? __bfloat162float(*c) + total[0] : total[0]);
+  } else {
+    auto* const c = static_cast<float*>(p.c) + to;
+    *c = p.accumulate ? *c + total[0] : total[0];
+  }
+}
+
+/// Whether all rows are whole 16-byte chunks of bf16.
+inline bool in_chunks(const View& m) {
+  const auto outer = static_cast<size_t>(m.rank() - 2);
+  if (m.dtype != DType::bf16 || reinterpret_cast<uintptr_t>(m.data) % 16 != 0) return false;
+  if (m.size(m.rank() - 1) % kChunk != 0 || m.stride[outer] % kChunk != 0) return false;
+  return m.rank() < 3 || m.stride[0] % kChunk == 0;
+}
+
+inline FewRows problem(const Context& context, const View& a, const View& b, const View& c) {
+  const auto outer = static_cast<size_t>(b.rank() - 2);
+  return {.x = static_cast<const __nv_bfloat16*>(a.data),
+          .x_step = a.stride[0],
+          .x_rows = nullptr,
+          .w = b.data,
+          .w_step = b.stride[outer],
+          .w_expert = 0,
+          .offsets = nullptr,
+          .experts = 1,
+          .rows = static_cast<int>(c.size(0)),
+          .c = c.data,
+          .c_step = c.stride[0],
+          .c_bf16 = is_bf16(c),
+          .accumulate = false,
+          .n = static_cast<int>(c.size(1)),
+          .k = static_cast<int>(a.size(1)),
+          .act = {},
+          .early = context.rests(b)};
+}
+inline FewRows problem(const Context& context, const Gemm& op) {
+  FewRows p = problem(context, op.a, op.b, op.c);
+  p.accumulate = op.accumulate;
+  return p;
+}
+inline FewRows problem(const Context& context, const GroupedGemm& op) {
+  FewRows p = problem(context, op.a, op.b, op.c);
+  p.x_rows = op.a_rows ? op.a_rows.as<const int32_t>() : nullptr;
+  p.w_expert = op.b.stride[0];
+  p.offsets = op.offsets.as<const int32_t>();
+  p.experts = static_cast<int>(op.b.size(0));
+  p.early = false;  // which weights are read is known only when the choice of experts is
+  return p;
+}
+
+/// Its activation too; nothing if its operands are not bf16.
+template <class Op>
+std::optional<FewRows> problem_with_swiglu(const Context& context, const Op& product, const SwiGlu& activation) {
+  if (product.c.dtype != DType::bf16 || activation.y.dtype != DType::bf16) return std::nullopt;
+  FewRows p = problem(context, product);
+  p.n /= 2;
+  if (p.accumulate || p.n == 0) return std::nullopt;
+  p.act = {.scale = activation.scale ? activation.scale.as<const float>() : nullptr,
+           .scale_index = activation.scale ? activation.scale_index.as<const int32_t>() : nullptr,
+           .y = static_cast<__nv_bfloat16*>(activation.y.data),
+           .y_step = activation.y.stride[0]};
+  return p;
+}
+
+}  // namespace moe::cuda::few_rows
