@@ -11,6 +11,7 @@
 #include "cli/bench_tokenizer.h"
 #include "cli/cache_option.h"
 #include "cli/commands.h"
+#include "cli/memory_option.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
 #include "cli/weights_option.h"
@@ -35,6 +36,7 @@ Examples:
   moe bench step --config configs/deepseekmoe-2b.toml --rows 1 --even
   moe bench generate --config configs/demo.toml
   moe bench generate --config configs/deepseekmoe-16b.toml --batch 1,8,64 --context 512,4096
+  moe bench generate --config configs/deepseekmoe-16b.toml --batch 1 --quant q4_0 --memory-limit 16GB
   moe bench tokenizer --tokenizer runs/tokenizer --vocab-size 8192 books.txt code.jsonl.zst
   moe bench machine)";
 
@@ -148,6 +150,7 @@ void add_step_options(CLI::App& command, StepFlags& flags) {
   command.add_flag("--recompute", flags.recompute, "run layers again in backward instead of keeping activations");
   command.add_flag("--rebuild", flags.rebuild, "make again in backward what one norm or one product makes");
   add_number(command, "--steps", flags.steps, {1, 100000}, "timed steps");
+  add_memory_option(command, flags.memory_limit);
   add_number(command, "--warm-up", flags.warm_up, {0, 1000}, "steps before the timed ones");
 }
 
@@ -248,6 +251,7 @@ void add_generate(CLI::App& parent) {
   add_number(*command, "--draw-top-k", flags->sampling.top_k, {0, INT32_MAX}, "of the draws; 0: all tokens");
   add_number(*command, "--draw-top-p", flags->sampling.top_p, {.least = 0, .most = 1, .above = true},
              "of the draws; 1: all tokens");
+  add_memory_option(*command, flags->memory_limit);
   command->callback([flags, command] {
     if (!flags->config.empty()) take_run_file(*command, *flags);
     bench_generate(*flags);

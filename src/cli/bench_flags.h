@@ -27,6 +27,7 @@ struct BenchFlags {
   std::string dtype = "f32";
   DeviceOptions device;
   std::string kernels = "automatic";  ///< a name of kCudaPaths
+  int64_t memory_limit = 0;           ///< bytes of the device; 0: all that it has
   bool json = false;
 };
 

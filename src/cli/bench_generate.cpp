@@ -2,39 +2,55 @@
 
 #include <algorithm>
 
+#include "backend/cuda/cuda_backend.h"
 #include "base/output.h"
 #include "base/units.h"
 #include "cli/cache_option.h"
+#include "cli/memory_option.h"
 #include "cli/weights_option.h"
 #include "formats/json.h"
 #include "infer/generate.h"
 #include "measure/decoding.h"
 #include "measure/generation.h"
+#include "measure/random_model.h"
 #include "model/cost.h"
 #include "model/validate.h"
 
 namespace moe {
 namespace {
 
+/// With a limit: refuses what needs more than it leaves.
+void check_memory(const GenerateBenchFlags& flags, const Compute& compute, int64_t needed) {
+  const int64_t free = free_bytes(*compute.device, flags.memory_limit);
+  if (flags.memory_limit == 0 || needed <= free) return;
+  fail(
+      "the weights, the cache and a pass need {:.2f} GiB, and --memory-limit leaves {:.2f} GiB; use a smaller type of "
+      "weights (--quant), a shorter context or a higher limit",
+      gib(needed), gib(free));
+}
+
 Json measure(const GenerateBenchFlags& flags, Compute& compute) {
   const ModelConfig& m = flags.model;
   const DType dtype = parse_dtype_option(flags.dtype);
   const std::optional<DType> blocks = parse_blocks_option(flags.quant);
   const DType cache = parse_cache_option(flags.cache_type, compute, dtype, blocks.has_value());
-  const GenerationTimes times = measure_generation({.model = m,
-                                                    .dtype = dtype,
-                                                    .prompt = flags.prompt,
-                                                    .tokens = flags.tokens,
-                                                    .repeats = flags.repeats,
-                                                    .product = flags.product,
-                                                    .blocks = blocks,
-                                                    .cache = cache},
-                                                   *compute.device, *compute.backend);
+  const GenerationWork work{.model = m,
+                            .dtype = dtype,
+                            .prompt = flags.prompt,
+                            .tokens = flags.tokens,
+                            .repeats = flags.repeats,
+                            .product = flags.product,
+                            .blocks = blocks,
+                            .cache = cache};
+  check_memory(flags, compute, generation_memory(work));
+  const GenerationTimes times = measure_generation(work, *compute.device, *compute.backend);
   const double product_rate = times.product_rate, read_rate = times.read_rate;
   const double prompt = static_cast<double>(flags.prompt) / times.prompt, token = 1 / times.token;
   const double flops = prompt_flops(m, flags.prompt) / static_cast<double>(flags.prompt);
   // The mean position of the timed tokens.
-  const double bytes = token_bytes(m, blocks.value_or(dtype), flags.prompt + flags.tokens / 2, cache);
+  const double bytes =
+      decoding_bytes(m, blocks.value_or(dtype), cache, 1, static_cast<double>(flags.prompt + flags.tokens / 2),
+                     static_cast<double>(m.num_experts_per_tok));
   const double token_limit = read_rate / bytes;
   return {{"prompt", flags.prompt},
           {"tokens", flags.tokens},
@@ -71,14 +87,17 @@ void print(const Json& j) {
 }
 
 Json measure_steps(const GenerateBenchFlags& flags, const Json& trained_context, Compute& compute) {
-  const DecodingTimes times = measure_decoding({.model = flags.model,
-                                                .dtype = parse_dtype_option(flags.dtype),
-                                                .batches = flags.batches,
-                                                .contexts = flags.contexts,
-                                                .steps = flags.tokens,
-                                                .repeats = flags.repeats,
-                                                .sampling = flags.sampling},
-                                               *compute.device, *compute.backend);
+  const std::optional<DType> blocks = parse_blocks_option(flags.quant);
+  const DecodingWork work{.model = flags.model,
+                          .dtype = parse_dtype_option(flags.dtype),
+                          .blocks = blocks,
+                          .batches = flags.batches,
+                          .contexts = flags.contexts,
+                          .steps = flags.tokens,
+                          .repeats = flags.repeats,
+                          .sampling = flags.sampling};
+  check_memory(flags, compute, decoding_memory(work));
+  const DecodingTimes times = measure_decoding(work, *compute.device, *compute.backend);
   Json rows = Json::array();
   for (const DecodingTime& t : times.rows) {
     const double floor = t.bytes / times.read_rate;
@@ -95,17 +114,21 @@ Json measure_steps(const GenerateBenchFlags& flags, const Json& trained_context,
                     {"kernels_per_token", t.kernels > 0 ? Json(kernels / batch) : Json()}});
   }
   return {{"device", device_name(compute)},
-          {"dtype", flags.dtype},
+          {"dtype", blocks ? flags.quant : flags.dtype},
+          {"activations", flags.dtype},
           {"parameters", ParameterCounts(flags.model).stored()},
+          {"weights_gib", gib(RandomModel::bytes(flags.model, blocks.value_or(work.dtype)))},
+          {"slow_paths", cuda_slow_paths()},
           {"max_position_embeddings", trained_context},
           {"read_gb_per_s", 1e-9 * times.read_rate},
           {"rows", rows}};
 }
 
 void print_steps(const Json& j) {
-  print_output("{:.1f} M parameters in {}, {}; its memory is read at {:.1f} GB/s\n",
+  print_output("{:.1f} M parameters in {} ({:.2f} GiB), {}; its memory is read at {:.1f} GB/s\n",
                1e-6 * j.at("parameters").get<double>(), j.at("dtype").get<std::string>(),
-               j.at("device").get<std::string>(), j.at("read_gb_per_s").get<double>());
+               j.at("weights_gib").get<double>(), j.at("device").get<std::string>(),
+               j.at("read_gb_per_s").get<double>());
   print_output("{:>6} {:>8} {:>10} {:>11} {:>10} {:>8} {:>8} {:>8}\n", "batch", "context", "ms", "tokens/s", "floor ms",
                "of floor", "experts", "kernels");
   int64_t longest = 0;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/output.h"
 #include "base/units.h"
+#include "cli/memory_option.h"
 #include "formats/json.h"
 #include "measure/step.h"
 #include "model/balance_defaults.h"
@@ -51,7 +52,8 @@ void choose_rows(StepFlags& flags, const Compute& compute) {
   run.step.dtype = parse_dtype_option(flags.dtype);
   run.step.logits_per_chunk = logits_per_chunk(compute.kind, run.model.vocab_size);
   if (flags.recompute) run.step.recompute = true, run.step.choose_recompute = false;
-  const Microbatch chosen = choose_microbatch(run, facts_of(run, nullptr, nullptr, nullptr), place_of(*compute.device));
+  const Microbatch chosen = choose_microbatch(run, facts_of(run, nullptr, nullptr, nullptr),
+                                              limited_place(*compute.device, flags.memory_limit));
   flags.rows = chosen.rows;
   flags.recompute = chosen.recompute;
   log_info("{}{}, as `moe train` would take here; --rows says otherwise", counted(chosen.rows, "row"),
@@ -67,7 +69,7 @@ const FitKeys kFlagKeys{.rows = "--rows {}",
 
 /// The memory of the steps. Refuses what does not fit.
 MemoryPlan plan_steps(const StepFlags& flags, const StepConfig& step, const Device& device) {
-  const Place place = place_of(device);
+  const Place place = limited_place(device, flags.memory_limit);
   const RunConfig run = as_run(flags, step);
   const RunMemory memory = plan_run(run, {}, place);
   refuse_if_too_large(run, {}, memory, place, kFlagKeys);

@@ -43,12 +43,24 @@ void add_memory_option(CLI::App& command, int64_t& bytes) {
       ->type_name("SIZE");
 }
 
+DeviceInfo limited(DeviceInfo info, int64_t limit) {
+  if (limit == 0) return info;
+  const auto lower = [&](int64_t& bytes) { bytes = bytes > 0 ? std::min(bytes, limit) : limit; };
+  lower(info.memory_bytes);
+  lower(info.available_bytes);
+  return info;
+}
+
+Place limited_place(const Device& device, int64_t limit) {
+  Place place = place_of(device);
+  place.device = limited(place.device, limit);
+  return place;
+}
+
 int64_t free_bytes(const Device& device, int64_t limit) {
-  const DeviceInfo info = device.info();
-  int64_t most = info.available_bytes;
-  if (limit > 0) most = most > 0 ? std::min(most, limit) : limit;
-  if (most == 0) return -1;
-  return std::max<int64_t>(0, most - info.scratch_bytes - device.allocated_bytes());
+  const DeviceInfo info = limited(device.info(), limit);
+  if (info.available_bytes == 0) return -1;
+  return std::max<int64_t>(0, info.available_bytes - info.scratch_bytes - device.allocated_bytes());
 }
 
 }  // namespace moe

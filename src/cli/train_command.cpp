@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
+#include "cli/memory_option.h"
 #include "cli/repeated_words.h"
 #include "formats/weighted_paths.h"
 #include "measure/machine.h"
@@ -36,12 +37,15 @@ struct TrainOptions {
   bool dry_run = false;
   bool verbose = false;
   DeviceOptions device;
+  int64_t memory_limit = 0;
 };
 
 const char* const kFooter = R"(
 Example:
   moe train configs/demo.toml --dry-run --verbose           size, FLOPs, time, memory, disk; trains nothing
   moe train configs/demo.toml --set train.steps=100 --set run.dir=runs/short
+  moe train configs/deepseekmoe-2b.toml --dry-run --memory-limit 40GB
+                                                            what it would take on a card of 40 GB
   moe train configs/demo.toml --resume                      continue from the newest good checkpoint in run.dir
   moe train configs/demo.toml --resume --set train.steps=900 --allow-change train.steps
                                                             another run from here on: more steps
@@ -202,7 +206,7 @@ std::optional<int64_t> resumed_step(const TrainOptions& options, const RunConfig
 
 void dry_run(const TrainOptions& options, RunConfig run) {
   Compute compute = make_compute(options.device);
-  const Place place = place_of(*compute.device);
+  const Place place = limited_place(*compute.device, options.memory_limit);
   const RunData data(run.data);
   if (data.train) check_data(run, {*data.train, data.valid_set(), *data.tokenizer});
   const RunFacts facts = facts_of(run, data.train_set(), data.valid_set(), data.tokenizer ? &*data.tokenizer : nullptr);
@@ -253,7 +257,7 @@ int train(const TrainOptions& options) {
   const TrainingData data{train_data, valid_data ? &*valid_data : nullptr, tokenizer};
   check_data(run, data);
   Compute compute = make_compute(options.device);
-  const Place place = place_of(*compute.device);
+  const Place place = limited_place(*compute.device, options.memory_limit);
   const RunFacts facts = facts_of(run, &data.train, data.valid, &tokenizer);
   settle_microbatch(options, run, facts, place);
   const RunMemory memory = plan_run(run, facts, place);
@@ -312,6 +316,7 @@ void add_train_command(CLI::App& app) {
       },
       "Print every key of a run file with its values, default and meaning, and stop");
   add_device_options(*command, options->device);
+  add_memory_option(*command, options->memory_limit);
   command->footer(kFooter);
   command->callback([options] {
     warn_of_repeated_keys(options->set);

@@ -76,6 +76,10 @@ PassSizes sizes_of(const ModelConfig& config, DType dtype, const Point& point, c
   });
 }
 
+Point point_of(const DecodingWork& work, int64_t batch, int64_t context) {
+  return {batch, context, kWarmUp + work.steps * work.repeats};
+}
+
 double distinct_experts(const View& experts, Device& device) {
   std::vector<int32_t> ids(static_cast<size_t>(experts.elements()));
   device.download(ids.data(), experts.data, experts.bytes());
@@ -90,7 +94,7 @@ double distinct_experts(const View& experts, Device& device) {
 
 DecodingTime measure_point(const DecodingWork& work, const Model& model, int64_t batch, int64_t context, Device& device,
                            Backend& backend) {
-  const Point point{batch, context, kWarmUp + work.steps * work.repeats};
+  const Point point = point_of(work, batch, context);
   DeviceMemory memory(device);
   PassArenas arenas = memory.pass_arenas(sizes_of(work.model, work.dtype, point, work.sampling));
   const Inputs inputs(arenas.inputs, work.model, work.dtype, point, work.sampling, device, backend);
@@ -114,29 +118,43 @@ DecodingTime measure_point(const DecodingWork& work, const Model& model, int64_t
           .context = context,
           .seconds = median(seconds),
           .distinct_experts = distinct,
-          .bytes = decoding_bytes(work.model, work.dtype, batch, positions, distinct),
+          .bytes = decoding_bytes(work.model, work.blocks.value_or(work.dtype), work.dtype, batch, positions, distinct),
           .kernels = graph.kernels()};
 }
 
 }  // namespace
 
-double decoding_bytes(const ModelConfig& config, DType dtype, int64_t batch, double positions, double distinct) {
-  const ParameterCounts counts(config);
-  const auto kind = ParameterKind::routed_experts;
-  const auto others =
-      static_cast<double>(counts.multiplied() - counts.activated(kind) + counts.stored(ParameterKind::router) +
-                          counts.stored(ParameterKind::norm) + batch * config.hidden_size);
-  const double experts = config.n_routed_experts == 0 ? 0
-                                                      : static_cast<double>(counts.stored(kind)) * distinct /
-                                                            static_cast<double>(config.n_routed_experts);
-  return (others + experts) * bytes_per_element(dtype) +
-         static_cast<double>(batch) * positions * position_bytes(config, storage(dtype).activations);
+double decoding_bytes(const ModelConfig& config, DType weights, DType cache, int64_t batch, double positions,
+                      double distinct) {
+  double bytes = static_cast<double>(batch) * positions * position_bytes(config, cache);
+  for (const Parameter& parameter : parameter_table(config)) {
+    if (parameter.is_table()) continue;
+    const auto all = static_cast<double>(bytes_of(parameter.storage(weights), parameter.shape.elements()));
+    if (parameter.kind == ParameterKind::routed_experts) {
+      bytes += all * distinct / static_cast<double>(config.n_routed_experts);
+    } else if (parameter.kind == ParameterKind::embedding && !config.tie_word_embeddings) {
+      bytes += all * static_cast<double>(batch) / static_cast<double>(config.vocab_size);
+    } else {
+      bytes += all;
+    }
+  }
+  return bytes;
+}
+
+int64_t decoding_memory(const DecodingWork& work) {
+  int64_t most = 0;
+  for (const int64_t context : work.contexts) {
+    for (const int64_t batch : work.batches) {
+      most = std::max(most, sizes_of(work.model, work.dtype, point_of(work, batch, context), work.sampling).total());
+    }
+  }
+  return RandomModel::bytes(work.model, work.blocks.value_or(work.dtype)) + most;
 }
 
 DecodingTimes measure_decoding(const DecodingWork& work, Device& device, Backend& backend) {
   DecodingTimes times{.read_rate = measure_read(backend, device, kReadBytes, work.repeats), .rows = {}};
   {
-    const RandomModel weights(work.model, work.dtype, device, backend);
+    const RandomModel weights(work.model, work.blocks.value_or(work.dtype), device, backend);
     for (const int64_t context : work.contexts) {
       for (const int64_t batch : work.batches) {
         times.rows.push_back(measure_point(work, weights.model(), batch, context, device, backend));

@@ -1,6 +1,7 @@
 #pragma once
 /// Decoding alone: a model of random weights and a cache that is full already take step after step.
 
+#include <optional>
 #include <vector>
 
 #include "model/config.h"
@@ -12,7 +13,8 @@ namespace moe {
 
 struct DecodingWork {
   ModelConfig model;
-  DType dtype = DType::f32;
+  DType dtype = DType::f32;                ///< of activations, and of the weights if these are not in blocks
+  std::optional<DType> blocks = {};        ///< the type of the weights, if they are in blocks
   std::vector<int64_t> batches, contexts;  ///< each size with each length
   int64_t steps = 0;                       ///< timed together
   int repeats = 0;
@@ -33,12 +35,16 @@ struct DecodingTimes {
   std::vector<DecodingTime> rows;
 };
 
+/// Bytes that measure_decoding allocates on its device at once, beside what measures the reading rate.
+int64_t decoding_memory(const DecodingWork& work);
+
 /// Errors: there is too little memory.
 DecodingTimes measure_decoding(const DecodingWork& work, Device& device, Backend& backend);
 
 /// The bytes that a step of `batch` sequences must read: all weights but those of the input embedding and of the routed
 /// experts, one row of the embedding for each sequence, `distinct` routed experts of each MoE layer, and the keys and
-/// values of `positions` positions of each sequence.
-double decoding_bytes(const ModelConfig& config, DType dtype, int64_t batch, double positions, double distinct);
+/// values of `positions` positions of each sequence. Weights are stored as those of the type `weights`.
+double decoding_bytes(const ModelConfig& config, DType weights, DType cache, int64_t batch, double positions,
+                      double distinct);
 
 }  // namespace moe

@@ -51,6 +51,11 @@ Seconds time_generation(const GenerationWork& work, const ModelOnDevice& runtime
 
 }  // namespace
 
+int64_t generation_memory(const GenerationWork& work) {
+  return RandomModel::bytes(work.model, work.blocks.value_or(work.dtype)) +
+         CachedModel::bytes(work.model, work.dtype, 1, work.prompt + work.tokens, work.prompt);
+}
+
 GenerationTimes measure_generation(const GenerationWork& work, Device& device, Backend& backend) {
   const auto product = [&] {
     return work.product == 0 ? 0.0 : measure_product(backend, device, work.dtype, work.product, work.repeats);

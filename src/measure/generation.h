@@ -25,6 +25,9 @@ struct GenerationTimes {
   double read_rate = 0;          ///< bytes of memory per second
 };
 
+/// Bytes that measure_generation allocates on its device at once, beside what measures the machine's rates.
+int64_t generation_memory(const GenerationWork& work);
+
 GenerationTimes measure_generation(const GenerationWork& work, Device& device, Backend& backend);
 
 }  // namespace moe

@@ -11,43 +11,55 @@
 namespace moe {
 namespace {
 
-/// The same quantised normal numbers again and again: only their number matters to the time.
-void fill_blocks(Device& device, const View& matrix) {
-  const int64_t period = std::min<int64_t>(matrix.elements(), int64_t{1} << 16);  // whole blocks of any type
+/// Quantised normal numbers of this deviation, the same 2^16 again and again.
+void fill_blocks(Device& device, const View& matrix, uint64_t stream, double deviation) {
+  constexpr int64_t kPeriod = int64_t{1} << 16, kTogether = 64;  // whole blocks of any type
+  const int64_t period = std::min(matrix.elements(), kPeriod);
   std::vector<float> values(static_cast<size_t>(period));
-  const Random random(1, 0);
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random.normal(i));
-  std::vector<char> bytes(static_cast<size_t>(bytes_of(matrix.dtype, period)));
+  const Random random(1, stream);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(deviation * random.normal(i));
+  const auto once = static_cast<size_t>(bytes_of(matrix.dtype, period));
+  std::vector<char> bytes(std::min(matrix.bytes(), once * kTogether));
   storage(matrix.dtype).from_floats(values.data(), bytes.data(), period);
-  for (int64_t begin = 0; begin < matrix.elements(); begin += period) {
-    const int64_t count = std::min(period, matrix.elements() - begin);
-    device.upload(static_cast<char*>(matrix.data) + bytes_of(matrix.dtype, begin), bytes.data(),
-                  static_cast<size_t>(bytes_of(matrix.dtype, count)));
+  for (size_t at = once; at < bytes.size(); at += once) {
+    std::copy_n(bytes.begin(), std::min(once, bytes.size() - at), bytes.begin() + static_cast<std::ptrdiff_t>(at));
   }
+  for (size_t begin = 0; begin < matrix.bytes(); begin += bytes.size()) {
+    device.upload(static_cast<char*>(matrix.data) + begin, bytes.data(),
+                  std::min(bytes.size(), matrix.bytes() - begin));
+  }
+}
+
+size_t bytes_of_weights(const std::vector<Parameter>& table, DType dtype) {
+  Arena measure("weights", nullptr, PassSizes{}.saved);
+  push_parameters(measure, table, dtype);
+  return measure.peak_bytes();
 }
 
 }  // namespace
 
 RandomModel::RandomModel(const ModelConfig& config, DType dtype, Device& device, Backend& backend) : memory_(device) {
   const auto table = parameter_table(config);
-  Arena measure("weights", nullptr, PassSizes{}.saved);
-  push_parameters(measure, table, dtype);
-  Arena arena = memory_.arena("the weights", measure.peak_bytes());
+  Arena arena = memory_.arena("the weights", bytes_of_weights(table, dtype));
   const std::vector<View> views = push_parameters(arena, table, dtype);
   for (size_t i = 0; i < views.size(); ++i) {
+    const double width = static_cast<double>(views[i].size(views[i].rank() - 1));
+    const double deviation = table[i].kind == ParameterKind::embedding ? 1 : 1 / std::sqrt(width);
     if (table[i].is_table()) {
       upload_vector(device, views[i], random_hash_table(config.vocab_size, config.n_routed_experts, 1, table[i].layer));
     } else if (!is_plain(views[i].dtype)) {
-      fill_blocks(device, views[i]);
+      fill_blocks(device, views[i], i, deviation);
     } else if (views[i].rank() == 1) {
       backend.run(Fill{.x = views[i], .value = 1});
     } else {
-      const bool embedding = table[i].kind == ParameterKind::embedding;
-      fill_randomly(backend, device, views[i], i,
-                    embedding ? 1 : 1 / std::sqrt(static_cast<double>(views[i].size(views[i].rank() - 1))));
+      fill_randomly(backend, device, views[i], i, deviation);
     }
   }
   model_ = std::make_unique<Model>(config, BalanceConfig{}, bind_weights(config, views));
+}
+
+int64_t RandomModel::bytes(const ModelConfig& config, DType dtype) {
+  return static_cast<int64_t>(bytes_of_weights(parameter_table(config), dtype));
 }
 
 }  // namespace moe

@@ -60,12 +60,12 @@ double prompt_flops(const ModelConfig& config, int64_t tokens) {
          unread * static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size);
 }
 
-double token_bytes(const ModelConfig& config, DType dtype, int64_t positions, std::optional<DType> cache) {
+double token_bytes(const ModelConfig& config, DType dtype, int64_t positions) {
   const ParameterCounts counts(config);
   const int64_t weights = counts.multiplied() + counts.stored(ParameterKind::router) +
                           counts.stored(ParameterKind::norm) + config.hidden_size;
   return static_cast<double>(weights) * bytes_per_element(dtype) +
-         position_bytes(config, cache.value_or(storage(dtype).activations)) * static_cast<double>(positions);
+         position_bytes(config, storage(dtype).activations) * static_cast<double>(positions);
 }
 
 double position_bytes(const ModelConfig& config, DType cache) {

@@ -4,7 +4,6 @@
 /// length fit. They are exact up to 2^53.
 
 #include <array>
-#include <optional>
 
 #include "model/parameters.h"
 
@@ -59,9 +58,9 @@ double exact_flops(const ModelConfig& config, int64_t sequence_length);
 double prompt_flops(const ModelConfig& config, int64_t tokens);
 
 /// The bytes that one token has to read: the weights of type `dtype` that it activates (with one row of the input
-/// embedding), and the keys and values of the `positions` that it attends to. `cache`: their type; absent: that of
-/// activations beside these weights.
-double token_bytes(const ModelConfig& config, DType dtype, int64_t positions, std::optional<DType> cache = {});
+/// embedding), and the keys and values of the `positions` that it attends to. These have the type of
+/// activations beside such weights.
+double token_bytes(const ModelConfig& config, DType dtype, int64_t positions);
 
 /// The bytes of keys and values of this type for each token of a sequence.
 double position_bytes(const ModelConfig& config, DType cache);
