@@ -53,7 +53,8 @@ Seconds time_generation(const GenerationWork& work, const ModelOnDevice& runtime
 
 int64_t generation_memory(const GenerationWork& work) {
   return RandomModel::bytes(work.model, work.blocks.value_or(work.dtype)) +
-         CachedModel::bytes(work.model, work.dtype, 1, work.prompt + work.tokens, work.prompt);
+         CachedModel::bytes(work.model, {work.dtype, work.cache.value_or(work.dtype)}, 1, work.prompt + work.tokens,
+                            work.prompt);
 }
 
 GenerationTimes measure_generation(const GenerationWork& work, Device& device, Backend& backend) {
