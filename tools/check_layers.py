@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Compares every #include "..." under src/, tests/ and bench/ with docs/layers.txt, which says what the rules mean.
 
-Also refuses products of the contract in src/nn/ outside nn/linear: a product of a weight goes through one linear map.
+Also refuses products of the contract in src/nn/ outside nn/linear and nn/adapter: a product of a weight goes through one
+linear map, or its adapter.
 It refuses comparisons with a routing method outside src/nn/routers/: the method's row says what it is.
 It follows includes: a file must not reach a forbidden folder through an allowed one. It also refuses circles of rooms.
 A room is a header with the source of the same name (x.h and x.cpp); a circle is rooms that include each other in turn.
@@ -19,7 +20,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
 OUTSIDE_SRC = ("tests", "bench")
 OUTSIDE_SRC_FOLDERS = ("tests/", "bench/")
 PRODUCT = re.compile(r"\b(Gemm|GroupedGemm|GroupedGemmReduce)\s*\{")
-LINEAR = "src/nn/linear."
+LINEAR = ("src/nn/linear.", "src/nn/adapter.")
 ROUTING = re.compile(r"(?:[=!]=|\bcase)\s*RoutingMethod::\w+|RoutingMethod::\w+\s*[=!]=")
 ROUTERS = "src/nn/routers/"
 

@@ -4,6 +4,7 @@
 #include "ops/attention.h"
 #include "ops/balance.h"
 #include "ops/dense.h"
+#include "ops/dropout.h"
 #include "ops/embedding_loss.h"
 #include "ops/expert_rows.h"
 #include "ops/next_token.h"
@@ -27,7 +28,7 @@ using OpList = TypeList<Gemm, GroupedGemm, GroupedGemmReduce,                   
                         RouterCounts, BalanceCoefficients, BalanceLoss, GateLoss, RouterZLoss,   //
                         ExpertSums, VariationLoss, BiasUpdate,                                   //
                         RouterDrop, RouterJitter, RouterNoise, NoiseLoad, NoiseBackward,         //
-                        TableRoute, ExpertChoice, Distillation,                                  //
+                        TableRoute, ExpertChoice, Distillation, Dropout,                         //
                         Fill, Cast, SumSquares, ClipScale, Blend, UnitMatrices, AdamW>;
 
 namespace detail {

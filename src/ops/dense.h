@@ -22,7 +22,8 @@ struct Gemm {
 
 /// One product for each expert over its block of rows. For r in [offsets[e], offsets[e + 1]):
 ///   c[r] = a[index(r)] b[e]   (b[e]^T with transpose_b),   index(r) = a_rows[r] where given, else r.
-/// Rows from offsets[E] on belong to no expert and are not changed. An expert may have no rows.
+/// With `accumulate` the result is added to c. Rows from offsets[E] on belong to no expert and are not changed. An
+/// expert may have no rows.
 struct GroupedGemm {
   View a;            ///< [A, K]
   View a_rows = {};  ///< i32 [R], values in [0, A); absent: A = R
@@ -30,6 +31,7 @@ struct GroupedGemm {
   View b;            ///< [E, K, N], or [E, N, K] with transpose_b
   View c;            ///< [R, N]
   bool transpose_b = false;
+  bool accumulate = false;
 
   static constexpr const char* name = "grouped_gemm";
   static constexpr auto fields() {
@@ -37,6 +39,11 @@ struct GroupedGemm {
                       in("offsets", &GroupedGemm::offsets), in("b", &GroupedGemm::b), partial("c", &GroupedGemm::c)};
   }
 };
+
+/// What c holds is read, too, if the result is added to it.
+inline int64_t traffic_bytes(const GroupedGemm& op) {
+  return traffic_bytes<GroupedGemm>(op) + (op.accumulate ? static_cast<int64_t>(op.c.bytes()) : 0);
+}
 
 /// The weight gradients of GroupedGemm: for each expert, a product that sums over its rows:
 ///   c[e] (+)= sum over r in [offsets[e], offsets[e + 1]) of a[ia(r)]^T b[ib(r)].

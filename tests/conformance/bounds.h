@@ -84,6 +84,7 @@ Bounds bounds(const Reference<BiasUpdate>& run);
 
 Bounds bounds(const Reference<RouterDrop>& run);
 Bounds bounds(const Reference<RouterJitter>& run);
+Bounds bounds(const Reference<Dropout>& run);
 Bounds bounds(const Reference<RouterNoise>& run);
 Bounds bounds(const Reference<NoiseLoad>& run);
 Bounds bounds(const Reference<NoiseBackward>& run);

@@ -75,7 +75,7 @@ Bounds bounds(const Reference<Gemm>& run) {
 }
 
 Bounds bounds(const Reference<GroupedGemm>& run) {
-  Reals c = scaled(sum_of_magnitudes(run.before, &GroupedGemm::c), growth(run.given.a.size(1)) * kU);
+  Reals c = scaled(sum_of_magnitudes(run.before, &GroupedGemm::c), growth(run.given.a.size(1) + 1) * kU);
   if (rounds_rows(run)) add_rounding_of_rows(run, c);
   add_rounding_of_weights(run, c);
   return {{"c", c}};

@@ -16,6 +16,10 @@ Bounds bounds(const Reference<RouterJitter>& run) {
   return {{"y", scaled(sum_of_magnitudes(run.before, &RouterJitter::y), 4 * kU)}};
 }
 
+Bounds bounds(const Reference<Dropout>& run) {
+  return {{"y", scaled(sum_of_magnitudes(run.before, &Dropout::y), 4 * kU)}};
+}
+
 /// Computed in double, rounded once.
 Bounds bounds(const Reference<RouterNoise>& run) {
   Reals noisy = read(run.after.noisy);

@@ -56,7 +56,7 @@ struct Sizes {
 };
 
 void add_grouped(Cases<GroupedGemm>& list, const std::vector<int64_t>& counts, Sizes size, Types types,
-                 bool transpose_b) {
+                 bool transpose_b, bool accumulate = false) {
   const auto experts = static_cast<int64_t>(counts.size());
   const std::vector<int64_t> offsets = offsets_of(counts);
   (transpose_b ? size.m : size.n) = in_blocks(types.b, transpose_b ? size.m : size.n);
@@ -70,9 +70,10 @@ void add_grouped(Cases<GroupedGemm>& list, const std::vector<int64_t>& counts, S
                   .a_rows = gather ? s.random_indices({rows}, 0, tokens) : View{},
                   .offsets = s.indices({experts + 1}, offsets),
                   .b = s.normal(types.b, transpose_b ? Shape{experts, size.n, size.m} : Shape{experts, size.m, size.n}),
-                  .c = s.poison(types.c, {rows, size.n}),
-                  .transpose_b = transpose_b},
-      fmt::format("counts=[{}] transpose_b={}", fmt::join(counts, ","), transpose_b));
+                  .c = accumulate ? s.normal(types.c, {rows, size.n}, 3) : s.poison(types.c, {rows, size.n}),
+                  .transpose_b = transpose_b,
+                  .accumulate = accumulate},
+      fmt::format("counts=[{}] transpose_b={} accumulate={}", fmt::join(counts, ","), transpose_b, accumulate));
 }
 
 }  // namespace
@@ -160,8 +161,14 @@ Cases<GroupedGemm> make_cases<GroupedGemm>() {
         const bool usual = types.a == types.b && types.b == types.c;
         if ((!usual && size.m != 7) || (size.m * size.n > 10000 && offsets.back() < 90)) continue;
         for (const bool transpose_b : {false, true}) {
-          add_grouped(list, counts, size, types, transpose_b);
+          for (const bool accumulate : {false, true}) add_grouped(list, counts, size, types, transpose_b, accumulate);
         }
+      }
+    }
+    // The products of adapters, whose inner or outer size is their rank.
+    for (const Sizes size : {Sizes{8, 272}, Sizes{16, 48}, Sizes{264, 8}, Sizes{3, 40}}) {
+      for (const Types& types : {kAllTypes[0], kAllTypes[1]}) {
+        for (const bool transpose_b : {false, true}) add_grouped(list, counts, size, types, transpose_b, true);
       }
     }
     for (const Types& types : weight_products()) {
@@ -173,8 +180,10 @@ Cases<GroupedGemm> make_cases<GroupedGemm>() {
   std::vector<int64_t> sparse(70, 0);
   for (const int64_t e : {0, 5, 31, 32, 33, 64, 69}) sparse[static_cast<size_t>(e)] = e % 3 + 1;
   for (const Types& types : {kAllTypes[1], kAllTypes[2]}) {
-    add_grouped(list, sparse, {264, 40}, types, true);
-    add_grouped(list, sparse, {48, 16}, types, true);
+    for (const bool accumulate : {false, true}) {
+      add_grouped(list, sparse, {264, 40}, types, true, accumulate);
+      add_grouped(list, sparse, {48, 16}, types, true, accumulate);
+    }
   }
   // Experts of few and of many rows against weights in blocks.
   for (const DType b : other_weight_types()) {

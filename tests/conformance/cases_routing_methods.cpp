@@ -70,6 +70,36 @@ Cases<RouterJitter> make_cases<RouterJitter>() {
 }
 
 template <>
+Cases<Dropout> make_cases<Dropout>() {
+  Cases<Dropout> list;
+  struct Types {
+    DType x, y;
+  };
+  for (const Shape& shape : {Shape{0, 4}, Shape{1, 1}, Shape{5, 7}, Shape{33, 100}}) {
+    for (const Types& types : {Types{f32, f32}, Types{bf16_type, bf16_type}, Types{bf16_type, f32}}) {
+      for (const float probability : {0.0f, 0.1f, 0.75f}) {
+        for (int parts = 0; parts < 4; ++parts) {
+          const bool accumulate = parts & 1, keyed = parts & 2;
+          const int64_t rows = shape[0], used = keyed ? rows / 2 : rows;
+          Store& s = list.strided();
+          const View x = s.normal(types.x, shape);
+          poison_rows(x, used);
+          list.add(Dropout{.x = x,
+                           .keys = keyed ? s.random_indices({rows}, 0, 1000) : View{},
+                           .row_count = keyed ? s.indices({1}, {used}) : View{},
+                           .probability = probability,
+                           .draws = some_draws(s),
+                           .y = accumulate ? s.normal(types.y, shape) : s.poison(types.y, shape),
+                           .accumulate = accumulate},
+                   fmt::format("probability={} accumulate={}", probability, accumulate));
+        }
+      }
+    }
+  }
+  return list;
+}
+
+template <>
 Cases<RouterNoise> make_cases<RouterNoise>() {
   Cases<RouterNoise> list;
   for (const Sizes& sizes : kSizes) {

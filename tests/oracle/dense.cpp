@@ -29,7 +29,7 @@ void compute(const GroupedGemm& op) {
       for (int64_t n = 0; n < c.size(1); ++n) {
         double sum = 0;
         for (int64_t k = 0; k < a.size(1); ++k) sum += a(row, k) * (op.transpose_b ? b(e, n, k) : b(e, k, n));
-        c(r, n) = sum;
+        c(r, n) = op.accumulate ? c(r, n) + sum : sum;
       }
     }
   }

@@ -48,6 +48,7 @@ void compute(const BiasUpdate& op);
 
 void compute(const RouterDrop& op);
 void compute(const RouterJitter& op);
+void compute(const Dropout& op);
 void compute(const RouterNoise& op);
 void compute(const NoiseLoad& op);
 void compute(const NoiseBackward& op);

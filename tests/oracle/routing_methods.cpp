@@ -83,6 +83,23 @@ void compute(const RouterJitter& op) {
   write(op.y, y);
 }
 
+void compute(const Dropout& op) {
+  const Reals x = read(op.x);
+  const Indices keys = read_indices(op.keys), row_count = read_indices(op.row_count);
+  Reals y = read(op.y);
+  const Random random(op.draws.seed, op.draws.stream);
+  const int64_t rows = op.row_count ? row_count(0) : x.size(0);
+  for (int64_t t = 0; t < rows; ++t) {
+    for (int64_t d = 0; d < x.size(1); ++d) {
+      const int64_t key = op.draws.first + (op.keys ? keys(t) : t);
+      const double p = static_cast<double>(op.probability);
+      const bool kept = random.uniform(static_cast<uint64_t>(key * x.size(1) + d)) >= p;
+      y(t, d) = (op.accumulate ? y(t, d) : 0) + (kept ? x(t, d) / (1 - p) : 0);
+    }
+  }
+  write(op.y, y);
+}
+
 void compute(const RouterNoise& op) {
   const Reals clean = read(op.clean), raw = read(op.raw);
   Reals noisy(op.noisy.shape);

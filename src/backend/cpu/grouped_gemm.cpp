@@ -60,7 +60,7 @@ Multiplication product_of_rows(const GroupedGemm& op, int64_t e, int64_t begin, 
           .m = end - begin,
           .n = op.c.size(1),
           .k = op.a.size(1),
-          .accumulate = false};
+          .accumulate = op.accumulate};
 }
 
 /// Takes some rows of an expert through all three operations at a time, so that the rows between them stay in the

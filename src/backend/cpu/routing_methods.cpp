@@ -91,6 +91,29 @@ void execute(Context& context, const RouterJitter& op) {
 }
 
 template <>
+void execute(Context& context, const Dropout& op) {
+  const int64_t width = op.x.size(1);
+  const Random random(op.draws.seed, op.draws.stream);
+  const auto probability = static_cast<double>(op.probability);
+  const auto factor = static_cast<float>(1 / (1 - probability));
+  const int64_t rows = op.row_count ? *op.row_count.as<int32_t>() : op.x.size(0);
+  for_rows(context.pool, rows, 200 * width, [&](int64_t begin, int64_t end) {
+    std::vector<float> x(static_cast<size_t>(width)), y(x.size());
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t key = op.draws.first + (op.keys ? op.keys.as<int32_t>()[t] : t);
+      convert(context, in_row(op.x, t), out_row(x.data()), width);
+      if (op.accumulate) convert(context, in_row(op.y, t), out_row(y.data()), width);
+      for (int64_t d = 0; d < width; ++d) {
+        const bool dropped = random.uniform(static_cast<uint64_t>(key * width + d)) < probability;
+        const auto i = static_cast<size_t>(d);
+        y[i] = (op.accumulate ? y[i] : 0.0f) + (dropped ? 0.0f : x[i] * factor);
+      }
+      convert(context, in_row(y.data()), out_row(op.y, t), width);
+    }
+  });
+}
+
+template <>
 void execute(Context& context, const RouterNoise& op) {
   const int64_t experts = op.clean.size(1);
   const Random random(op.draws.seed, op.draws.stream);

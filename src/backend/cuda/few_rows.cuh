@@ -119,6 +119,7 @@ inline FewRows problem(const Context& context, const GroupedGemm& op) {
   FewRows p = problem(context, op.a, op.b, op.c);
   p.x_rows = op.a_rows ? op.a_rows.as<const int32_t>() : nullptr;
   p.w_expert = op.b.stride[0];
+  p.accumulate = op.accumulate;
   p.offsets = op.offsets.as<const int32_t>();
   p.experts = static_cast<int>(op.b.size(0));
   p.early = false;  // which weights are read is known only when the choice of experts is

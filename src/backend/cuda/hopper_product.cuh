@@ -137,14 +137,15 @@ __device__ inline void release(uint64_t* empty, int size) {
 }
 
 template <Grouping grouping, int columns, Ending ending>
-__device__ void store_tile(const TileProblem& p, const Tile& t, const RowActivation& act,
-                           const float (&sum)[columns / 2], __nv_bfloat16* shared, double& squares) {
+__device__ void store_tile(const TileProblem& p, const Tile& t, const RowActivation& act, float (&sum)[columns / 2],
+                           __nv_bfloat16* shared, double& squares) {
   const int worker = static_cast<int>(threadIdx.x) / kWarp - kGroup / kWarp;  // 0 to 7: 16 rows each
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t row = t.m_begin + worker * 16;
   if constexpr (ending == Ending::swiglu) {
     store_swiglu(p, t, act, row, sum, shared + worker * 16 * 64);
-  } else if (p.c_bf16 && p.c_chunked && !p.accumulate && !p.c_transposed) {
+  } else if (p.c_bf16 && p.c_chunked && !p.c_transposed) {
+    if (p.accumulate) add_old_bf16(p, t, row, sum, shared + worker * 16 * 64);
     store_bf16(p, t, row, sum, shared + worker * 16 * 64);
   } else if (p.c_quads && !p.c_transposed) {
     store_f32<false>(p, t, row, sum, squares);

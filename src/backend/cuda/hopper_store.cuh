@@ -96,7 +96,7 @@ class Slice {
   static constexpr int kColumns = 64, kChunks = 4;  ///< of a lane, in rows 4 i + lane / 8
 
   __device__ explicit Slice(__nv_bfloat16* shared)
-      : shared_(reinterpret_cast<const char*>(shared)),
+      : shared_(reinterpret_cast<char*>(shared)),
         lane_(static_cast<int>(threadIdx.x) % kWarp),
         // stmatrix takes the address of row l % 8 of matrix l / 8: rows 0 to 7 and 8 to 15 of a part of 8 columns, then
         // of the next.
@@ -123,12 +123,37 @@ class Slice {
     }
     __syncwarp();
   }
-  __device__ uint4 chunk(int i) const {
-    return *reinterpret_cast<const uint4*>(shared_ + row(i) * 128 + ((lane_ % 8) ^ (row(i) % 8)) * 16);
+  __device__ uint4 chunk(int i) const { return *place(i); }
+  /// The other way: whole chunks of rows go in ...
+  __device__ void set_chunk(int i, uint4 chunk) const { *place(i) = chunk; }
+  /// ... and are added to the sums from column `first` on.
+  template <int kSums>
+  __device__ void add_to(float (&sum)[kSums], int first) const {
+    __syncwarp();
+#pragma unroll
+    for (int part = 0; part < 8; part += 2) {
+      if (first + 8 * part >= 2 * kSums) break;
+      unsigned pairs[4];
+      const int matrix = (lane_ / 8 % 2 * 8 + lane_ % 8) * 128;  // where put() stores it
+      load_matrices(shared_ + matrix + ((part + lane_ / 16) ^ (lane_ % 8)) * 16, pairs);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int at = (first / 8 + part + i / 2) * 4 + i % 2 * 2;
+        if (at >= kSums) continue;
+        const float2 old = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&pairs[i]));
+        sum[at] += old.x;
+        sum[at + 1] += old.y;
+      }
+    }
+    __syncwarp();
   }
 
  private:
-  const char* shared_;
+  __device__ uint4* place(int i) const {
+    return reinterpret_cast<uint4*>(shared_ + row(i) * 128 + ((lane_ % 8) ^ (row(i) % 8)) * 16);
+  }
+
+  char* shared_;
   int lane_;
   unsigned to_;
 };
@@ -152,6 +177,26 @@ __device__ void store_bf16(const TileProblem& p, const Tile& t, int64_t row, con
         *reinterpret_cast<uint4*>(c + slice.row(i) * p.c_step + column) = chunk;
       }
     }
+  }
+}
+
+/// Adds what c holds, as bf16, to the sums of a warp's 16 rows from `row` on; p.c_chunked must hold.
+template <int kSums>
+__device__ void add_old_bf16(const TileProblem& p, const Tile& t, int64_t row, float (&sum)[kSums],
+                             __nv_bfloat16* shared) {
+  constexpr int kColumns = 2 * kSums;
+  const Slice slice(shared);
+  const int64_t left = t.m_end - row;
+  const auto* const c = reinterpret_cast<const __nv_bfloat16*>(t.c) + row * p.c_step + t.n_begin;
+#pragma unroll
+  for (int first = 0; first < kColumns; first += Slice::kColumns) {
+    const int column = first + slice.column();
+#pragma unroll
+    for (int i = 0; i < Slice::kChunks; ++i) {
+      const bool inside = slice.row(i) < left && column < kColumns && t.n_begin + column < p.n;
+      slice.set_chunk(i, inside ? *reinterpret_cast<const uint4*>(c + slice.row(i) * p.c_step + column) : uint4{});
+    }
+    slice.add_to(sum, first);
   }
 }
 

@@ -62,6 +62,19 @@ __global__ void jitter_kernel(Matrix x, float amount, Draws draws, Matrix y, boo
 }
 
 /// One thread per element.
+__global__ void dropout_kernel(Matrix x, const int* keys, const int* row_count, float probability, Draws draws,
+                               Matrix y, bool accumulate, int64_t rows, int64_t width) {
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (index >= (row_count != nullptr ? *row_count : rows) * width) return;
+  const int64_t t = index / width, d = index % width;
+  const int64_t key = draws.first + (keys != nullptr ? keys[t] : t);
+  const auto p = static_cast<double>(probability);
+  const bool dropped = random_uniform(draws, key * width + d) < p;
+  const float kept = dropped ? 0.0f : load(x, t, d) * static_cast<float>(1 / (1 - p));
+  store(y, t, d, (accumulate ? load(y, t, d) : 0.0f) + kept);
+}
+
+/// One thread per element.
 __global__ void noise_kernel(const float* clean, int64_t clean_step, const float* raw, int64_t raw_step, Draws draws,
                              float* noisy, int64_t noisy_step, int64_t tokens, int experts) {
   const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -250,6 +263,13 @@ template <>
 void execute(Context& context, const RouterJitter& op) {
   launch(context, jitter_kernel, threads_for(op.x.elements(), kThreads), kThreads, 0, matrix(op.x), op.amount, op.draws,
          matrix(op.y), op.accumulate, op.x.size(0), op.x.size(1));
+}
+
+template <>
+void execute(Context& context, const Dropout& op) {
+  launch(context, dropout_kernel, threads_for(op.x.elements(), kThreads), kThreads, 0, matrix(op.x),
+         op.keys ? op.keys.as<const int32_t>() : nullptr, op.row_count ? op.row_count.as<const int32_t>() : nullptr,
+         op.probability, op.draws, matrix(op.y), op.accumulate, op.x.size(0), op.x.size(1));
 }
 
 template <>

@@ -147,7 +147,7 @@ TileProblem problem_by_rows(const GroupedGemm& op) {
   p.k = op.a.size(1);
   p.offsets = op.offsets.as<const int32_t>();
   p.b_expert = bytes_of(op.b.dtype, op.b.stride[0]);
-  set_result(p, op.c, false);
+  set_result(p, op.c, op.accumulate);
   return p;
 }
 
@@ -172,7 +172,7 @@ int64_t list_tiles(const Context& context, Carver& carver, TileProblem& p, const
 /// Whether SwiGLU can be the end of a product: on Hopper, where operands and results are whole chunks of bf16, and
 /// where tiles are enough for all processors (few rows want narrower ones).
 bool takes_swiglu(const Context& context, const GroupedGemm& product, const SwiGlu& activation) {
-  if (!product.transpose_b || product.a.size(1) == 0 || !has_hopper_path(context)) return false;
+  if (!product.transpose_b || product.accumulate || product.a.size(1) == 0 || !has_hopper_path(context)) return false;
   if (!takes_tensor_path(product.a, product.b) || !in_chunks(product.c) || !in_chunks(activation.y)) return false;
   const int64_t tiles = product.c.size(0) / kTile * ceil_div(activation.y.size(1), hopper::kSwigluColumns / 2);
   return tiles >= processors(context);
