@@ -25,6 +25,7 @@ from golden.batches import packed_batch, shuffled_layout
 from golden.cases import CASES, TRAININGS
 from golden.draws import check_known_answers
 from golden.folder import BASE_FIELDS, random_weights, to_dtype, write_folder
+from golden.lora import write_adapters
 from golden.model import forward, read_config
 from golden.routers import Context
 from golden.optimizers import optimizers_of
@@ -269,12 +270,30 @@ def write_training(plan, out):
     print(f"{plan.name}: gap {gap:.1e}, float32 deviates by {deviation}")
 
 
+def write_lora(out):
+    """Adapters of every linear map of moe_basic, under the first seed whose routing is far from ties."""
+    case = next(c for c in CASES if c.name == "moe_basic")
+    config = read_config(config_fields(case))
+    weights = random_weights(config, case.seed, case.std, case.router_std)
+    batch = find_batch(case, config, weights)[2]
+    loss = next(one for one in case.losses if one.name == "sequence")
+    for seed in range(700, 1100):
+        if write_adapters(out / "moe_basic_lora", config, weights, batch, loss, seed) > LEAST_GAP:
+            return
+    raise SystemExit("moe_basic_lora: no adapters without near ties")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder per case")
-    out = parser.parse_args().out
+    parser.add_argument("--only-lora", action="store_true", help="write moe_basic_lora alone")
+    options = parser.parse_args()
+    out = options.out
     torch.set_num_threads(1)
     check_known_answers()
+    write_lora(out)
+    if options.only_lora:
+        return
     for case in CASES:
         write_case(case, out)
     for plan in TRAININGS:

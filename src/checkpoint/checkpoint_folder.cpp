@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/units.h"
+#include "checkpoint/adapter_config.h"
 #include "checkpoint/checksums.h"
 #include "checkpoint/hf_config.h"
 #include "formats/json.h"
@@ -59,7 +60,12 @@ TrainerState check_checkpoint(const fs::path& folder) {
   require_count(where, "log_bytes", state.log_bytes, 0);
   require_count(where, "eval_bytes", state.eval_bytes, 0);
   require_count(where, "second_stage", state.second_stage, 0);
-  read_hf_config(folder);
+  const bool adapter = is_adapter(folder);
+  if (adapter) {
+    AdapterConfig{folder};
+  } else {
+    read_hf_config(folder);
+  }
   const fs::path settings = folder / "run.toml";
   const Settings run = Settings::load(settings);
   for (const char* key : {"data.sequence_length", "data.rows_per_step", "train.steps"}) {
@@ -67,7 +73,7 @@ TrainerState check_checkpoint(const fs::path& folder) {
   }
   read_json(folder / "tokenizer_config.json");
   Tokenizer::load(folder);
-  SafetensorsFile(folder / "model.safetensors");
+  SafetensorsFile(folder / (adapter ? kAdapterWeights : "model.safetensors"));
   for (const fs::path& path : optimizer_files(folder)) SafetensorsFile{path};
   check_checksums(folder);
   return state;

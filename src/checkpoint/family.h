@@ -49,6 +49,8 @@ struct Family {
   /// Refuses combinations of several fields; null: no such check.
   void (*check)(const Json& json, const std::string& name, const ModelConfig& config);
   TensorNames names;
+  /// PEFT adapts all experts of a layer as one parameter, because the family's class holds them so.
+  bool fused_experts = false;
   /// In GGUF files the two halves of each head of q and k, which are rotated against each other, are row by row.
   bool gguf_pairs = true;
 };

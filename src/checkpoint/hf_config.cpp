@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/paths.h"
+#include "checkpoint/adapter_config.h"
 #include "checkpoint/family.h"
 #include "model/keys.h"
 #include "model/validate.h"
@@ -285,6 +286,14 @@ ModelConfig read_hf_config(const fs::path& folder) {
   const fs::path path = folder / "config.json";
   if (!is_folder(folder)) {
     fail("{} is not a folder, expected a model folder with config.json and model.safetensors", folder.string());
+  }
+  if (is_adapter(folder) && !path_exists(path)) {
+    const std::string base = AdapterConfig(folder).base();
+    fail(
+        "{} is a LoRA adapter, expected a whole model; generate, chat and eval use it with its model, and `moe merge "
+        "{} "
+        "--lora {} --out DIR` writes the two as one model",
+        folder.string(), base.empty() ? "MODEL" : base, folder.string());
   }
   return parse_hf_config(read_json(path), path.string());
 }

@@ -13,11 +13,11 @@ using Has = std::function<bool(const std::string&)>;
 /// Divides one of our parameters into consecutive Hugging Face tensors.
 class Cutter {
  public:
-  Cutter(std::vector<HfTensor>& tensors, size_t parameter, std::string prefix, const Has& has)
-      : tensors_(tensors), parameter_(parameter), prefix_(std::move(prefix)), has_(has) {}
+  Cutter(std::vector<HfTensor>& tensors, size_t parameter, std::string prefix, AdapterPart part, const Has& has)
+      : tensors_(tensors), parameter_(parameter), prefix_(std::move(prefix)), part_(part), has_(has) {}
 
   void take(const std::string& name, std::vector<int64_t> shape) {
-    HfTensor tensor{prefix_ + name, std::move(shape), parameter_, offset_};
+    HfTensor tensor{prefix_ + name_of(name), std::move(shape), parameter_, offset_};
     offset_ += tensor.elements();
     tensors_.push_back(std::move(tensor));
   }
@@ -25,9 +25,19 @@ class Cutter {
   int64_t taken() const { return offset_; }
 
  private:
+  /// "q_proj.lora_A.weight" of an adapter of "q_proj.weight".
+  std::string name_of(const std::string& name) const {
+    if (part_ == AdapterPart::none) return name;
+    constexpr std::string_view kWeight = ".weight";
+    MOE_CHECK(name.ends_with(kWeight));
+    return name.substr(0, name.size() - kWeight.size()) +
+           (part_ == AdapterPart::a ? ".lora_A.weight" : ".lora_B.weight");
+  }
+
   std::vector<HfTensor>& tensors_;
   size_t parameter_;
   std::string prefix_;
+  AdapterPart part_;
   const Has& has_;
   int64_t offset_ = 0;
 };
@@ -119,9 +129,11 @@ int64_t HfTensor::elements() const {
 
 std::vector<HfTensor> hf_tensors(const ModelConfig& config, const std::vector<Parameter>& table, const Has& has) {
   std::vector<HfTensor> tensors;
+  const Has no_file;  // files of adapters have names of their own for experts that are one tensor
   for (size_t i = 0; i < table.size(); ++i) {
     const Parameter& parameter = table[i];
-    Cutter cut(tensors, i, parameter.layer < 0 ? "" : fmt::format("model.layers.{}.", parameter.layer), has);
+    Cutter cut(tensors, i, parameter.layer < 0 ? "" : fmt::format("model.layers.{}.", parameter.layer),
+               parameter.adapter, parameter.adapter == AdapterPart::none ? has : no_file);
     cut_parameter(cut, parameter, family_of(config).names);
     MOE_CHECK(cut.taken() == parameter.shape.elements());
   }

@@ -23,13 +23,18 @@ int64_t step_of(const std::string& name) {
   return error == std::errc() && end == name.data() + name.size() ? step : -1;
 }
 
+/// A model's folder, or that of an adapter.
+bool is_model(const fs::path& folder) {
+  return is_there(folder / "config.json") || is_there(folder / "adapter_config.json");
+}
+
 fs::path newest_checkpoint(const fs::path& run) {
   fs::path newest;
   int64_t most = -1;
   std::error_code error;
   for (fs::directory_iterator entry(run, error), end; !error && entry != end; entry.increment(error)) {
     const int64_t step = step_of(entry->path().filename().string());
-    if (step <= most || !is_there(entry->path() / "config.json")) continue;
+    if (step <= most || !is_model(entry->path())) continue;
     most = step;
     newest = entry->path();
   }
@@ -59,8 +64,8 @@ void refuse_other_kinds(const fs::path& folder) {
 
 std::string model_folder(const std::string& path) {
   const fs::path folder(path);
-  if (is_there(folder / "config.json") || is_gguf(folder)) return path;
-  if (is_there(folder / "latest" / "config.json")) return (folder / "latest").string();
+  if (is_model(folder) || is_gguf(folder)) return path;
+  if (is_model(folder / "latest")) return (folder / "latest").string();
   if (const fs::path newest = newest_checkpoint(folder); !newest.empty()) return newest.string();
   if (is_there(folder / "run.toml")) {
     fail("{} is the folder of a run that has no checkpoint yet; wait for its first one, or name a model's folder",

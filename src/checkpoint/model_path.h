@@ -7,9 +7,9 @@
 
 namespace moe {
 
-/// `path` itself if it is a model's folder. For a run folder: its `latest`, or, if a copy has lost that link, the
-/// checkpoint with the most steps; an error if there is none yet. Refuses the folder of a dataset or of a tokenizer
-/// alone. Any other path is returned unchanged.
+/// `path` itself if it is the folder of a model or of an adapter (checkpoint/adapter_config.h). For a run folder: its
+/// `latest`, or, if a copy has lost that link, the checkpoint with the most steps; an error if there is none yet.
+/// Refuses the folder of a dataset or of a tokenizer alone. Any other path is returned unchanged.
 std::string model_folder(const std::string& path);
 
 /// True if `folder` has the files of a tokenizer.

@@ -149,6 +149,8 @@ void add_step_options(CLI::App& command, StepFlags& flags) {
   add_size(command, "--microbatches", flags.microbatches, 1, "microbatches in a step");
   command.add_flag("--recompute", flags.recompute, "run layers again in backward instead of keeping activations");
   command.add_flag("--rebuild", flags.rebuild, "make again in backward what one norm or one product makes");
+  add_number(command, "--lora", flags.lora, {0, 65536},
+             "train adapters of this rank beside frozen weights, on every linear map but the head; 0: train all");
   add_number(command, "--steps", flags.steps, {1, 100000}, "timed steps");
   add_memory_option(command, flags.memory_limit);
   add_number(command, "--warm-up", flags.warm_up, {0, 1000}, "steps before the timed ones");

@@ -33,6 +33,15 @@ StepConfig step_config(const StepFlags& flags) {
   return step;
 }
 
+/// Adapters of every linear map but the head, as `moe train` takes them by default.
+void add_adapters(StepFlags& flags, StepConfig& step) {
+  step.parameters = TrainedPart::lora;
+  step.lora.rank = step.lora.rank_experts = flags.lora;
+  step.lora.targets = present_targets(flags.model);
+  std::erase(step.lora.targets, "head");
+  flags.model.adapters = adapters_of(flags.model, step.lora);
+}
+
 /// The settings of a run whose steps are those that are timed.
 RunConfig as_run(const StepFlags& flags, const StepConfig& step) {
   RunConfig run;
@@ -81,7 +90,9 @@ Json step_json(const StepFlags& flags, const MemoryPlan& plan, const StepTimes& 
   const double step = measured.median(&StepTime::step);
   const auto tokens = static_cast<double>(flags.rows * flags.length * flags.microbatches);
   const auto sequences = static_cast<double>(flags.rows * flags.microbatches);
-  const double rate = sequences * exact_flops(m, flags.length) / step;
+  const double in_step = flags.lora > 0 ? static_cast<double>(plan.microbatch_flops * flags.microbatches)
+                                        : sequences * exact_flops(m, flags.length);
+  const double rate = in_step / step;
   const double paper_rate = sequences * paper_flops(m, flags.length) / step;
   Json ops = Json::object();
   for (const auto& [name, op] : measured.ops) {
@@ -104,7 +115,8 @@ Json step_json(const StepFlags& flags, const MemoryPlan& plan, const StepTimes& 
             {"length", flags.length},
             {"microbatches", flags.microbatches},
             {"recompute", flags.recompute},
-            {"rebuild", flags.rebuild}}},
+            {"rebuild", flags.rebuild},
+            {"lora", flags.lora}}},
           {"dtype", flags.dtype},
           {"kernels", flags.kernels},
           {"threads", threads},
@@ -180,6 +192,7 @@ void bench_step(StepFlags flags) {
   if (flags.rows == 0) choose_rows(flags, compute);
   StepConfig step = step_config(flags);
   validate(step.balance, flags.model);
+  if (flags.lora > 0) add_adapters(flags, step);
   if (step.second_stage > 0) log_info("timing StableMoE's second stage (90% of a run's steps)");
   step.logits_per_chunk = logits_per_chunk(compute.kind, flags.model.vocab_size);
   const MemoryPlan plan = plan_steps(flags, step, *compute.device);

@@ -16,6 +16,7 @@
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
+#include "cli/lora_option.h"
 #include "cli/model_folder.h"
 #include "cli/routing_option.h"
 #include "cli/sampling_option.h"
@@ -39,6 +40,7 @@ standard output, with a line end behind each; the exit status is 1 if a line fai
 Examples:
   moe chat runs/demo
   moe chat runs/demo --system 'You answer in one sentence.' --temperature 0.7 --top-p 0.95
+  moe chat runs/demo --lora runs/polite
   moe chat deepseek-moe-16b-chat.Q4_0.gguf --context 2048
   printf 'Hello\n/experts\n' | moe chat runs/demo --temperature 0)";
 
@@ -49,6 +51,7 @@ struct ChatFlags {
   std::string model;
   std::string dtype = {};  ///< empty: the blocks of a file stay, on the CPU
   std::string cache_type = {};
+  std::vector<ChosenAdapter> adapters = {};
   std::string system;
   GenerationOptions generation = {.max_new_tokens = 512, .context = kUsualContext};
   DeviceOptions device;
@@ -77,18 +80,19 @@ void chat(const ChatFlags& flags) {
   validate(flags.generation);
   const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
   Compute compute = make_compute(flags.device);
-  const ModelConfig config = read_model_config(flags.model);
+  const AdaptedModel model = adapted_model(flags.model, flags.adapters);
+  const ModelConfig config = read_model_config(model.folder);
   check_generates(config);
   const int64_t context = context_of(flags, config);
-  const Tokenizer tokenizer = load_model_tokenizer(flags.model, config.vocab_size);
-  const ChatFormat format(flags.model, tokenizer);
+  const Tokenizer tokenizer = load_model_tokenizer(model.companions, config.vocab_size);
+  const ChatFormat format(model.companions, tokenizer);
   show_status("reading the weights of " + flags.model);
-  LoadedModel loaded(flags.model, weights, *compute.device, flags.switches);
+  LoadedModel loaded(model.folder, weights, *compute.device, flags.switches, model.adapters);
   const DType cache_type = parse_cache_option(flags.cache_type, compute, loaded.dtype(), loaded.in_blocks());
   ContextCache cache(loaded, *compute.device, *compute.backend, context, flags.switches, cache_type);
   clear_status();
   GenerationOptions options = flags.generation;
-  options.end_ids = read_end_tokens(flags.model);
+  options.end_ids = read_end_tokens(model.folder);
   Conversation conversation(format, tokenizer, cache, options);
   if (!flags.system.empty()) conversation.set_system(flags.system);
 
@@ -115,6 +119,7 @@ void add_chat_command(CLI::App& app) {
   command->add_option("--system", flags->system, "the system message, which comes before the conversation")
       ->type_name("TEXT");
   add_sampling_options(*command, flags->generation);
+  add_lora_option(*command, flags->adapters);
   add_kept_weights_option(*command, flags->dtype);
   add_cache_option(*command, flags->cache_type);
   add_device_options(*command, flags->device);

@@ -33,6 +33,9 @@ void add_cost_command(CLI::App& app);
 /// `moe convert`
 void add_convert_command(CLI::App& app);
 
+/// `moe merge`
+void add_merge_command(CLI::App& app);
+
 /// `moe init`
 void add_init_command(CLI::App& app);
 

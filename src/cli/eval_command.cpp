@@ -11,6 +11,7 @@
 #include "checkpoint/open_model.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/lora_option.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
 #include "cli/routing_option.h"
@@ -50,6 +51,7 @@ mask-best=N,N,... and drop-shared; the options with these names explain them. Th
 Examples:
   moe eval loss runs/demo/latest text/*/valid.jsonl.zst
   moe eval loss runs/demo/latest --domain prose=book.txt --json scores.json
+  moe eval loss runs/demo/latest book.txt --lora runs/books
   moe eval loss runs/demo/latest book.txt --analyse --top-tokens 20 --json choices.json
   moe eval loss runs/demo/latest book.txt --sweep experts-per-token=1,2,3 --sweep mask-best=1,2 --sweep drop-shared)";
 
@@ -60,6 +62,7 @@ struct LossFlags {
   int64_t sequence_length = 0;
   std::string json;
   std::string dtype;
+  std::vector<ChosenAdapter> adapters;
   DeviceOptions device;
   RoutingSwitches switches;
   bool analyse = false;
@@ -75,7 +78,7 @@ std::vector<SweepPoint> checked_sweep(const LossFlags& flags) {
     for (SweepPoint& point : parse_sweep(sweep, flags.switches)) points.push_back(std::move(point));
   }
   if (points.empty() && !flags.analyse) return points;
-  const ModelConfig config = read_model_config(flags.model);
+  const ModelConfig config = read_model_config(adapted_model(flags.model, flags.adapters).folder);
   if (flags.analyse && config.moe_layers() == 0) fail("--analyse: {} has no routed experts", flags.model);
   switched(config, flags.switches);
   check_sweep(config, points);
@@ -191,7 +194,8 @@ void print_loss(const LossFlags& flags) {
   const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
   Compute compute = make_compute(flags.device);
   show_status("reading the weights of " + flags.model);
-  LoadedModel model(flags.model, weights, *compute.device, flags.switches);
+  const AdaptedModel adapted = adapted_model(flags.model, flags.adapters);
+  LoadedModel model(adapted.folder, weights, *compute.device, flags.switches, adapted.adapters);
   clear_status();
   log_info("{} on {}", flags.model, device_name(compute));
   log_info("weights: {}", model.weights());
@@ -199,7 +203,7 @@ void print_loss(const LossFlags& flags) {
     log_info(
         "experts choose among all tokens of a row, including later ones: this is not the loss of a language model");
   }
-  const Tokenizer tokenizer = load_model_tokenizer(flags.model, model.config().vocab_size);
+  const Tokenizer tokenizer = load_model_tokenizer(adapted.companions, model.config().vocab_size);
   const MemoryDocuments documents = read_texts(sources, flags.sources, tokenizer, compute.pool);
   const Measured measured = measure_all(flags, model, documents, compute, points);
   write_results(flags, measured, tokenizer);
@@ -237,6 +241,7 @@ void add_loss(CLI::App& parent) {
                    "-: to standard output, instead of the tables")
       ->check([](const std::string& name) { return std::string(name.empty() ? "the name of a file is empty" : ""); })
       ->type_name("FILE");
+  add_lora_option(*command, flags->adapters);
   add_kept_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);

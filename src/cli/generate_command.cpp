@@ -19,6 +19,7 @@
 #include "cli/device_option.h"
 #include "cli/generate_lines.h"
 #include "cli/generation_plan.h"
+#include "cli/lora_option.h"
 #include "cli/memory_option.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
@@ -61,6 +62,7 @@ Examples:
   moe generate deepseek-moe-16b-chat.Q4_0.gguf --prompt-file chat.txt --parse-special
   moe generate runs/demo --prompts questions.jsonl --temperature 0 > answers.jsonl
   moe generate runs/demo --prompt 'In the' --samples 8 --logprobs 3
+  moe generate runs/demo --lora runs/polite --lora runs/short:0.5 --prompt 'Who are you?'
   moe generate runs/demo --prompt-file question.txt --temperature 0 --stop $'\n\n' > answer.txt)";
 
 constexpr int kInterrupted = 130;
@@ -70,6 +72,7 @@ struct GenerateFlags {
   std::optional<std::string> prompt;
   std::string prompt_file;
   std::string dtype, cache_type;
+  std::vector<ChosenAdapter> adapters;
   GenerationOptions generation;
   DeviceOptions device;
   RoutingSwitches switches;
@@ -183,14 +186,15 @@ void generate_text(const GenerateFlags& flags) {
   std::signal(SIGINT, [](int) { std::_Exit(kInterrupted); });
   Compute compute = make_compute(flags.device);
   if (flags.batch_invariant) force_cuda_path(CudaPath::invariant);
-  const ModelConfig config = read_model_config(flags.model);
+  const AdaptedModel model = adapted_model(flags.model, flags.adapters);
+  const ModelConfig config = read_adapted_config(model.folder, model.adapters);
   check_generates(config);
-  const Tokenizer tokenizer = Tokenizer::load(flags.model);
+  const Tokenizer tokenizer = Tokenizer::load(model.companions);
   GenerationOptions options = flags.generation;
-  options.end_ids = read_end_tokens(flags.model);
+  options.end_ids = read_end_tokens(model.folder);
   if (compute.kind == DeviceKind::cuda) options.tokens_per_pass = kGpuTokensPerPass;
   const int64_t free = free_bytes(*compute.device, flags.memory_limit);
-  const WeightsSize size = weights_size(flags.model, weights);
+  const WeightsSize size = weights_size(model.folder, weights, model.adapters);
   const DType activations = storage(weights.type).activations;
   const PassTypes types{activations, parse_cache_option(flags.cache_type, compute, activations, size.in_blocks)};
   if (flags.dry_run) return print_generation_plan(config, size, types, options.tokens_per_pass, free);
@@ -201,7 +205,7 @@ void generate_text(const GenerateFlags& flags) {
          gib(size.bytes), size.text, gib(free));
   }
   show_status("reading the weights of " + flags.model);
-  const LoadedModel loaded(flags.model, weights, *compute.device, flags.switches);
+  const LoadedModel loaded(model.folder, weights, *compute.device, flags.switches, model.adapters);
   clear_status();
   if (!flags.quiet) {
     log_info("{}: {:.1f} M parameters, {}, {} tokens in the vocabulary; weights: {} on {}", flags.model,
@@ -265,6 +269,7 @@ void add_generate_command(CLI::App& app) {
   add_sampling_options(*command, flags->generation);
   command->add_flag("--batch-invariant", flags->batch_invariant,
                     "on a GPU: a text has the same bits alone and among others (slower; on a CPU it always has)");
+  add_lora_option(*command, flags->adapters);
   add_kept_weights_option(*command, flags->dtype);
   add_cache_option(*command, flags->cache_type);
   add_device_options(*command, flags->device);

@@ -8,6 +8,7 @@
 #include "batch/batch.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/lora_option.h"
 #include "cli/model_folder.h"
 #include "cli/routing_option.h"
 #include "cli/token_ids.h"
@@ -39,6 +40,7 @@ struct LogitsFlags {
   std::string tokens_file;
   std::string out;
   std::string dtype;
+  std::vector<ChosenAdapter> adapters;
   DeviceOptions device;
   RoutingSwitches switches;
 };
@@ -72,7 +74,8 @@ void write_logits(const LogitsFlags& flags) {
   check_output_file(flags.out);
   const std::vector<int32_t> ids = read_tokens(flags);
   Compute compute = make_compute(flags.device);
-  const LoadedModel loaded(flags.model, weights, *compute.device, flags.switches);
+  const AdaptedModel model = adapted_model(flags.model, flags.adapters);
+  const LoadedModel loaded(model.folder, weights, *compute.device, flags.switches, model.adapters);
   const ModelConfig& config = loaded.config();
   check_ids(ids, flags, config);
   const auto count = static_cast<int64_t>(ids.size());
@@ -100,6 +103,7 @@ void add_logits_command(CLI::App& app) {
       ->type_name("FILE")
       ->excludes(tokens);
   command->add_option("--out", flags->out, "safetensors file to write")->required()->type_name("FILE");
+  add_lora_option(*command, flags->adapters);
   add_kept_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);

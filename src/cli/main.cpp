@@ -52,6 +52,7 @@ void add_commands(CLI::App& app) {
   add_inspect_command(app);
   add_verify_command(app);
   add_convert_command(app);
+  add_merge_command(app);
   add_init_command(app);
   add_cost_command(app);
   add_logits_command(app);

@@ -24,6 +24,7 @@
 #include "train/run_keys.h"
 #include "train/settle.h"
 #include "train/start_text.h"
+#include "train/trained_text.h"
 #include "train/trainer.h"
 
 namespace moe {
@@ -228,6 +229,7 @@ void dry_run(const TrainOptions& options, RunConfig run) {
       .part_epochs = mixture ? part_epochs(training_batches(run.data, run.seed, *data.train), run.schedule.steps)
                              : std::vector<double>()};
   print_text(start_text(before));
+  if (has_trained_text(run)) print_text(trained_text(run, before.device));
   print_text(fmt::format("{:<12} {}\n", "exports to", exports_text(run.model, data.train ? data.train->folder() : "")));
   if (options.verbose) print_text(details_text(run, memory));
   for (const std::string& warning : start_warnings(before)) log_warning("{}", warning);
@@ -276,6 +278,7 @@ int train(const TrainOptions& options) {
                          .resumed_step = trainer.steps_done() > 0 ? std::optional(trainer.steps_done()) : std::nullopt,
                          .part_epochs = part_epochs(trainer.batches(), run.schedule.steps)};
   std::string text = start_text(before);
+  if (has_trained_text(run)) text += trained_text(run, before.device);
   if (options.verbose) text += details_text(run, memory);
   text.pop_back();  // the last line's end
   log_info("{}", text);

@@ -33,14 +33,32 @@ void bind_score_changes(const ModelConfig& config, const std::vector<float>& cha
   }
 }
 
+/// Fills the views of adapters. `table` has each adapter's A and B behind the parameter that they adapt.
+void load_adapters(const AdapterSet& set, const std::vector<Parameter>& table, const std::vector<View>& views,
+                   Device& device) {
+  std::vector<float> a, b;
+  size_t parameter = 0;  // in the model's table
+  for (size_t i = 0; i < table.size(); ++i) {
+    if (table[i].adapter == AdapterPart::none) {
+      ++parameter;
+      continue;
+    }
+    if (table[i].adapter == AdapterPart::a) set.fill(parameter - 1, a, b);
+    upload_floats(device, views[i], table[i].adapter == AdapterPart::a ? a : b);
+  }
+}
+
 }  // namespace
 
 LoadedModel::LoadedModel(const fs::path& path, const WeightTypes& weights, Device& device,
-                         const RoutingSwitches& switches)
+                         const RoutingSwitches& switches, const std::vector<ChosenAdapter>& adapters)
     : device_(device), dtype_(storage(weights.type).activations), memory_(device) {
   const std::unique_ptr<WeightSource> gguf = is_gguf(path) ? open_weights(path) : nullptr;
-  own_ = gguf != nullptr ? gguf->config() : read_model_config(path);
-  switched(own_, switches);  // what does not fit is refused before the weights are read
+  const ModelConfig base = gguf != nullptr ? gguf->config() : read_model_config(path);
+  switched(base, switches);  // what does not fit is refused before the weights are read
+  const AdapterSet set(adapters, base);
+  own_ = base;
+  own_.adapters = set.shapes();
   const auto table = parameter_table(own_);
   const std::vector<DType> types = types_on_device(path, table, weights);
   Arena measure("weights", nullptr, PassSizes{}.saved);
@@ -49,11 +67,13 @@ LoadedModel::LoadedModel(const fs::path& path, const WeightTypes& weights, Devic
   const auto views = push_weights(arena, table, types);
   text_ = weights_text(views);
   in_blocks_ = any_in_blocks(views);
+  const std::vector<View> of_model = base_views(table, views);
   if (gguf != nullptr) {
-    load_weights(*gguf, path, views, device);
+    load_weights(*gguf, path, of_model, device);
   } else {
-    load_weights(path, own_, table, views, device);
+    load_weights(path, base, parameter_table(base), of_model, device);
   }
+  load_adapters(set, table, views, device);
   weights_ = bind_weights(own_, views);
   set_switches(switches);
 }

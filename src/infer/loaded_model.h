@@ -13,8 +13,10 @@ namespace moe {
 /// A model's weights on a device. Any number of threads may use them while no switches are set.
 class LoadedModel {
  public:
-  /// Reads a model folder, or a GGUF file. Weights are stored as `weights` says. config() has the switches in it.
-  LoadedModel(const fs::path& path, const WeightTypes& weights, Device& device, const RoutingSwitches& switches = {});
+  /// Reads a model folder, or a GGUF file, and adapters beside its weights. Weights are stored as `weights` says.
+  /// config() has the switches in it.
+  LoadedModel(const fs::path& path, const WeightTypes& weights, Device& device, const RoutingSwitches& switches = {},
+              const std::vector<ChosenAdapter>& adapters = {});
 
   /// Uses the same weights with other switches. References to the old model() and config() become invalid. An error
   /// changes nothing.

@@ -62,9 +62,13 @@ std::string weights_text(const std::vector<View>& views) {
 
 std::vector<DType> types_on_device(const fs::path& path, const std::vector<Parameter>& table,
                                    const WeightTypes& types) {
-  if (is_gguf(path)) return stored_types(*open_weights(path), types);
-  std::vector<DType> result;
-  for (const Parameter& parameter : table) result.push_back(parameter.storage(types.type));
+  std::vector<DType> in_file, result;  // of the model without adapters, which come from other files
+  if (is_gguf(path)) in_file = stored_types(*open_weights(path), types);
+  size_t next = 0;
+  for (const Parameter& parameter : table) {
+    const bool of_file = !in_file.empty() && parameter.adapter == AdapterPart::none;
+    result.push_back(of_file ? in_file[next++] : parameter.storage(types.type));
+  }
   return result;
 }
 
@@ -78,8 +82,8 @@ bool any_in_blocks(const std::vector<View>& views) {
   return std::any_of(views.begin(), views.end(), [](const View& view) { return !is_plain(view.dtype); });
 }
 
-WeightsSize weights_size(const fs::path& path, const WeightTypes& types) {
-  const std::vector<Parameter> table = parameter_table(read_model_config(path));
+WeightsSize weights_size(const fs::path& path, const WeightTypes& types, const std::vector<ChosenAdapter>& adapters) {
+  const std::vector<Parameter> table = parameter_table(read_adapted_config(path, adapters));
   Arena measure("weights", nullptr, PassSizes{}.saved);
   const std::vector<View> views = push_weights(measure, table, types_on_device(path, table, types));
   return {.bytes = static_cast<int64_t>(measure.peak_bytes()),

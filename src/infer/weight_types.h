@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/fs.h"
+#include "checkpoint/adapter_set.h"
 #include "checkpoint/weight_source.h"
 #include "tensor/arena.h"
 
@@ -28,7 +29,7 @@ std::vector<DType> stored_types(const WeightSource& source, const WeightTypes& t
 /// "8.31 GiB of q4_0, 0.01 GiB of f32": what views of weights hold, largest first.
 std::string weights_text(const std::vector<View>& views);
 
-/// The types of all parameters on a device for a model folder or a GGUF file.
+/// The types of all parameters on a device for a model folder or a GGUF file. `table` may have adapters.
 std::vector<DType> types_on_device(const fs::path& path, const std::vector<Parameter>& table, const WeightTypes& types);
 
 /// Pushes the views of a model's weights, in the order of the table.
@@ -44,6 +45,7 @@ struct WeightsSize {
 };
 
 /// What LoadedModel stores for a model, from the headers of its files alone.
-WeightsSize weights_size(const fs::path& path, const WeightTypes& types);
+WeightsSize weights_size(const fs::path& path, const WeightTypes& types,
+                         const std::vector<ChosenAdapter>& adapters = {});
 
 }  // namespace moe

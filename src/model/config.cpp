@@ -42,6 +42,17 @@ const char* name(TopkMethod method) {
   return "?";
 }
 
+AdapterShape ModelConfig::adapter(int64_t layer, ParameterRole role) const {
+  const auto found = adapters.find({layer, role});
+  return found == adapters.end() ? AdapterShape{} : found->second;
+}
+
+ModelConfig ModelConfig::base() const {
+  ModelConfig config = *this;
+  config.adapters.clear();
+  return config;
+}
+
 AttentionConfig ModelConfig::attention() const {
   return {.hidden = hidden_size,
           .heads = static_cast<int>(num_attention_heads),

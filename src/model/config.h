@@ -3,10 +3,13 @@
 /// (docs/paper.md section 2).
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "nn/decoder_layer.h"
+#include "nn/parameter.h"
 #include "nn/routers/registry.h"
 
 namespace moe {
@@ -16,6 +19,17 @@ namespace moe {
 /// sums of their K / M best (noaux_tc).
 enum class TopkMethod { greedy, group_limited_greedy, noaux_tc };
 const char* name(TopkMethod method);
+
+/// An adapter of one parameter (nn/adapter.h).
+struct AdapterShape {
+  int64_t rank = 0;  ///< 0: there is none
+  float scale = 1;
+
+  bool operator==(const AdapterShape&) const = default;
+};
+
+/// The adapted parameters: by layer (-1: outside the layers) and role.
+using AdapterShapes = std::map<std::pair<int64_t, ParameterRole>, AdapterShape>;
 
 struct ModelConfig {
   int64_t vocab_size = 0;
@@ -61,6 +75,7 @@ struct ModelConfig {
   std::optional<int64_t> eos_token_id;
   std::optional<int64_t> pad_token_id;
   std::string family = "deepseek";  ///< how config.json and tensors are named (checkpoint/family.h)
+  AdapterShapes adapters = {};      ///< of these weights or of this run; in no file of a model
 
   /// Layer i is a MoE layer when there are routed experts, i >= first_k_dense_replace and i % moe_layer_freq == 0.
   bool is_moe_layer(int64_t layer) const;
@@ -78,6 +93,9 @@ struct ModelConfig {
                                                : n_shared_experts * moe_intermediate_size;
   }
 
+  AdapterShape adapter(int64_t layer, ParameterRole role) const;
+  /// The model without its adapters.
+  ModelConfig base() const;
   AttentionConfig attention() const;
   /// Without experts, one that chooses none.
   RouterConfig router(const BalanceConfig& balance = {}) const;

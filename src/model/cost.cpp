@@ -17,7 +17,7 @@ ParameterCounts::ParameterCounts(const ModelConfig& config)
     : head_(config.vocab_size * config.hidden_size),
       experts_(config.n_routed_experts),
       chosen_(config.num_experts_per_tok) {
-  for (const Parameter& parameter : parameter_table(config)) {
+  for (const Parameter& parameter : parameter_table(config.base())) {
     stored_[index(parameter.kind)] += parameter.shape.elements();
   }
 }

@@ -1,6 +1,7 @@
 #include "model/parameters.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/random.h"
 #include "nn/routers/router.h"
@@ -21,40 +22,97 @@ ParameterInfo norm(const char* name, ParameterRole role, int64_t width) {
 
 std::vector<ParameterSlice> gate_up(int64_t width) { return {{"gate", width}, {"up", width}}; }
 
-void visit_ffn(const std::string& name, ParameterKind kind, ParameterRole first, ParameterRole last, int64_t width,
-               int64_t hidden, FfnWeights& weights, const AddParameter& add) {
-  add({.name = name + ".gate_up", .role = first, .kind = kind, .shape = {2 * width, hidden}, .slices = gate_up(width)},
-      weights.gate_up.weight);
-  add({.name = name + ".down", .role = last, .kind = kind, .shape = {hidden, width}}, weights.down.weight);
+/// The matrices of an adapter of the linear map whose weight is `of`.
+void visit_adapter(const AdapterShape& shape, const ParameterInfo& of, int64_t layer, Adapter& adapter,
+                   const AddParameter& add) {
+  adapter.scale = shape.scale;
+  adapter.stream = hash_name(fmt::format("dropout {} {}", layer, of.name));
+  const int axis = of.shape.rank() - 2;  // of a matrix's rows
+  std::vector<ParameterSlice> slices = of.slices;
+  if (slices.empty()) slices = {{"", of.shape[axis]}};
+  MOE_CHECK(slices.size() <= adapter.slices.size());
+  adapter.slices = {};
+  for (size_t slice = 0; slice < slices.size(); ++slice) adapter.slices[slice] = slices[slice].rows;
+
+  const int64_t inputs = of.shape[axis + 1], height = static_cast<int64_t>(slices.size()) * shape.rank;
+  ParameterInfo a = of;
+  a.name += ".lora_a";
+  a.shape = axis == 0 ? Shape{height, inputs} : Shape{of.shape[0], height, inputs};
+  a.start = InitialValue::uniform;
+  a.type = ParameterType::exact;
+  a.adapter = AdapterPart::a;
+  for (ParameterSlice& slice : a.slices) slice.rows = shape.rank;
+  add(std::move(a), adapter.a);
+  ParameterInfo b = of;
+  b.name += ".lora_b";
+  b.shape = axis == 0 ? Shape{of.shape[0], shape.rank} : Shape{of.shape[0], of.shape[1], shape.rank};
+  b.start = InitialValue::zero;
+  b.type = ParameterType::exact;
+  b.adapter = AdapterPart::b;
+  add(std::move(b), adapter.b);
 }
 
-void visit_experts(const ModelConfig& config, MoeWeights& weights, const AddParameter& add) {
+/// A linear map: its weight, and its adapter if the configuration has one.
+void visit_map(const ModelConfig& config, int64_t layer, const ParameterInfo& info, Linear& map,
+               const AddParameter& add) {
+  add(info, map.weight);
+  const AdapterShape adapter = config.adapter(layer, info.role);
+  if (adapter.rank > 0) visit_adapter(adapter, info, layer, map.adapter, add);
+}
+
+/// The names and places of the two matrices of a FFN.
+struct FfnNames {
+  const char* name;
+  ParameterKind kind;
+  ParameterRole first, last;
+};
+
+void visit_ffn(const ModelConfig& config, int64_t layer, const FfnNames& names, int64_t width, FfnWeights& weights,
+               const AddParameter& add) {
+  const int64_t hidden = config.hidden_size;
+  visit_map(config, layer,
+            {.name = fmt::format("{}.gate_up", names.name),
+             .role = names.first,
+             .kind = names.kind,
+             .shape = {2 * width, hidden},
+             .slices = gate_up(width)},
+            weights.gate_up, add);
+  visit_map(
+      config, layer,
+      {.name = fmt::format("{}.down", names.name), .role = names.last, .kind = names.kind, .shape = {hidden, width}},
+      weights.down, add);
+}
+
+void visit_experts(const ModelConfig& config, int64_t layer, MoeWeights& weights, const AddParameter& add) {
   const int64_t experts = config.n_routed_experts, width = config.moe_intermediate_size, hidden = config.hidden_size;
-  add({.name = "experts.gate_up",
-       .role = ParameterRole::experts_gate_up,
-       .kind = ParameterKind::routed_experts,
-       .shape = {experts, 2 * width, hidden},
-       .shard_axis = 0,
-       .slices = gate_up(width)},
-      weights.gate_up.weight);
-  add({.name = "experts.down",
-       .role = ParameterRole::experts_down,
-       .kind = ParameterKind::routed_experts,
-       .shape = {experts, hidden, width},
-       .shard_axis = 0},
-      weights.down.weight);
+  visit_map(config, layer,
+            {.name = "experts.gate_up",
+             .role = ParameterRole::experts_gate_up,
+             .kind = ParameterKind::routed_experts,
+             .shape = {experts, 2 * width, hidden},
+             .shard_axis = 0,
+             .slices = gate_up(width)},
+            weights.gate_up, add);
+  visit_map(config, layer,
+            {.name = "experts.down",
+             .role = ParameterRole::experts_down,
+             .kind = ParameterKind::routed_experts,
+             .shape = {experts, hidden, width},
+             .shard_axis = 0},
+            weights.down, add);
 }
 
 void visit_layer(const ModelConfig& config, int64_t layer, DecoderWeights& weights, const AddParameter& add) {
   const AttentionConfig attention = config.attention();
   const int64_t hidden = config.hidden_size;
   add(norm("attention.norm", ParameterRole::attention_norm, hidden), weights.attention_norm);
-  add({.name = "attention.qkv",
-       .role = ParameterRole::attention_qkv,
-       .kind = ParameterKind::attention,
-       .shape = {attention.qkv_width(), hidden},
-       .slices = {{"q", attention.q_width()}, {"k", attention.kv_width()}, {"v", attention.kv_width()}}},
-      weights.attention.qkv.weight);
+  visit_map(config, layer,
+            {.name = "attention.qkv",
+             .role = ParameterRole::attention_qkv,
+             .kind = ParameterKind::attention,
+             .shape = {attention.qkv_width(), hidden},
+             .slices = {{"q", attention.q_width()}, {"k", attention.kv_width()}, {"v", attention.kv_width()}}},
+            weights.attention.qkv, add);
   if (config.qkv_bias) {
     add({.name = "attention.qkv_bias",
          .role = ParameterRole::attention_qkv_bias,
@@ -73,22 +131,24 @@ void visit_layer(const ModelConfig& config, int64_t layer, DecoderWeights& weigh
     add(norm("attention.k_norm", ParameterRole::attention_k_norm, each ? config.head_dim : attention.kv_width()),
         weights.attention.k_norm);
   }
-  add({.name = "attention.output",
-       .role = ParameterRole::attention_output,
-       .kind = ParameterKind::attention,
-       .shape = {hidden, attention.q_width()}},
-      weights.attention.output.weight);
+  visit_map(config, layer,
+            {.name = "attention.output",
+             .role = ParameterRole::attention_output,
+             .kind = ParameterKind::attention,
+             .shape = {hidden, attention.q_width()}},
+            weights.attention.output, add);
   add(norm("ffn.norm", ParameterRole::ffn_norm, hidden), weights.ffn_norm);
   if (!config.is_moe_layer(layer)) {
-    visit_ffn("ffn", ParameterKind::dense_ffn, ParameterRole::ffn_gate_up, ParameterRole::ffn_down,
-              config.intermediate_size, hidden, weights.ffn, add);
+    visit_ffn(config, layer, {"ffn", ParameterKind::dense_ffn, ParameterRole::ffn_gate_up, ParameterRole::ffn_down},
+              config.intermediate_size, weights.ffn, add);
     return;
   }
   visit_router(config.router(), {.hidden = hidden, .vocabulary = config.vocab_size}, weights.moe.router, add);
-  visit_experts(config, weights.moe, add);
+  visit_experts(config, layer, weights.moe, add);
   if (config.n_shared_experts > 0) {
-    visit_ffn("shared", ParameterKind::shared_experts, ParameterRole::shared_gate_up, ParameterRole::shared_down,
-              config.shared_width(), hidden, weights.moe.shared, add);
+    visit_ffn(config, layer,
+              {"shared", ParameterKind::shared_experts, ParameterRole::shared_gate_up, ParameterRole::shared_down},
+              config.shared_width(), weights.moe.shared, add);
     if (!config.gated_shared_expert) return;
     add({.name = "shared.gate",
          .role = ParameterRole::shared_gate,
@@ -121,8 +181,8 @@ void visit_parameters(const ModelConfig& config, ModelWeights& weights,
   }
   visit(-1, norm("norm", ParameterRole::final_norm, config.hidden_size), weights.head.norm);
   if (config.tie_word_embeddings) return;
-  visit(-1, {.name = "head", .role = ParameterRole::head, .kind = ParameterKind::head, .shape = vocabulary},
-        weights.head.project.weight);
+  visit_map(config, -1, {.name = "head", .role = ParameterRole::head, .kind = ParameterKind::head, .shape = vocabulary},
+            weights.head.project, [&](ParameterInfo info, View& view) { visit(-1, std::move(info), view); });
 }
 
 DType Parameter::storage(DType weights) const {
@@ -154,6 +214,14 @@ int64_t count_elements(const std::vector<Parameter>& table) {
   return total;
 }
 
+std::vector<View> base_views(const std::vector<Parameter>& table, const std::vector<View>& views) {
+  std::vector<View> base;
+  for (size_t i = 0; i < table.size(); ++i) {
+    if (table[i].adapter == AdapterPart::none) base.push_back(views[i]);
+  }
+  return base;
+}
+
 ModelWeights bind_weights(const ModelConfig& config, const std::vector<View>& views) {
   ModelWeights weights;
   size_t index = 0;
@@ -168,11 +236,18 @@ ModelWeights bind_weights(const ModelConfig& config, const std::vector<View>& vi
 
 void initial_values(const Parameter& parameter, uint64_t seed, double standard_deviation, int64_t begin, int64_t count,
                     float* values) {
-  if (parameter.start != InitialValue::normal) {
+  if (parameter.start == InitialValue::one || parameter.start == InitialValue::zero) {
     std::fill_n(values, count, parameter.start == InitialValue::one ? 1.0f : 0.0f);
     return;
   }
   const Random random(seed, hash_name(parameter.name));
+  if (parameter.start == InitialValue::uniform) {
+    const double bound = 1 / std::sqrt(static_cast<double>(parameter.shape[parameter.shape.rank() - 1]));
+    for (int64_t i = 0; i < count; ++i) {
+      values[i] = static_cast<float>(bound * (2 * random.uniform(static_cast<uint64_t>(begin + i)) - 1));
+    }
+    return;
+  }
   for (int64_t i = 0; i < count; ++i) {
     values[i] = static_cast<float>(standard_deviation * random.normal(static_cast<uint64_t>(begin + i)));
   }

@@ -44,9 +44,12 @@ int64_t count_elements(const std::vector<Parameter>& table);
 /// `views` are in the order of the table. In a tied model the embedding is also the head's projection.
 ModelWeights bind_weights(const ModelConfig& config, const std::vector<View>& views);
 
-/// The initial value of an element (docs/paper.md section 1): 1 for norms, 0 for parameters that start at 0, else
-/// normal with the given standard deviation. It is a pure function of seed, parameter name and element index. Tables
-/// come from nn/routers/hash_table.h.
+/// The parameters of `table` that are no adapters: their views, in order, are those of the model without adapters.
+std::vector<View> base_views(const std::vector<Parameter>& table, const std::vector<View>& views);
+
+/// The initial value of an element (docs/paper.md section 1): 1 for norms, 0 for parameters that start at 0, uniform
+/// for an adapter's A, else normal with the given standard deviation. It is a pure function of seed, parameter name and
+/// element index. Tables come from nn/routers/hash_table.h.
 void initial_values(const Parameter& parameter, uint64_t seed, double standard_deviation, int64_t begin, int64_t count,
                     float* values);
 

@@ -155,8 +155,8 @@ void attention_backward(Pass& pass, const AttentionConfig& config, const Attenti
   }
   const QkvViews parts = split(config, qkv, rotated);
   const QkvViews d_parts = split(config, d_qkv, d_rotated);
-  linear_weight_gradient(pass, gradients.output, dy, saved.out);
-  linear_input_gradient(pass, weights.output, dy, d_out);
+  const View d_output_low = linear_input_gradient(pass, weights.output, dy, d_out);
+  linear_weight_gradient(pass, weights.output, gradients.output, dy, saved.out, d_output_low);
   pass.backend.run(AttentionBackward{.q = parts.q,
                                      .k = parts.k,
                                      .v = parts.v,
@@ -173,8 +173,8 @@ void attention_backward(Pass& pass, const AttentionConfig& config, const Attenti
                                      .dv = d_parts.v});
   pass.backend.run(Rope{.x = d_parts.rotated, .table = tokens.rope, .inverse = true});
   normalise_backward(pass, config, weights, gradients, qkv, saved.inv_rms, d_rotated, d_qkv);
-  linear_weight_gradient(pass, gradients.qkv, d_qkv, x);
-  linear_input_gradient(pass, weights.qkv, d_qkv, dx);
+  const View d_qkv_low = linear_input_gradient(pass, weights.qkv, d_qkv, dx);
+  linear_weight_gradient(pass, weights.qkv, gradients.qkv, d_qkv, x, d_qkv_low);
 }
 
 }  // namespace moe

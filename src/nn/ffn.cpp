@@ -20,7 +20,7 @@ void ffn_backward(Pass& pass, const FfnWeights& weights, const FfnWeights& gradi
     linear_forward(pass, weights.gate_up, x, gate_up);
   }
   const View activated = pass.temporary("ffn.d_activated", {x.size(0), weights.width()});
-  linear_input_gradient(pass, weights.down, dy, activated);
+  const View d_down_low = linear_input_gradient(pass, weights.down, dy, activated);
   // In place: gate_up becomes its gradient, the activation's gradient becomes the activation.
   pass.backend.run(SwiGluBackward{.gate_up = gate_up,
                                   .scale = rows.scale,
@@ -29,9 +29,9 @@ void ffn_backward(Pass& pass, const FfnWeights& weights, const FfnWeights& gradi
                                   .d_gate_up = gate_up,
                                   .y = activated,
                                   .d_scale = d_scale});
-  linear_weight_gradient(pass, gradients.down, dy, activated);
-  linear_weight_gradient(pass, gradients.gate_up, gate_up, x);
-  linear_input_gradient(pass, weights.gate_up, gate_up, dx);
+  linear_weight_gradient(pass, weights.down, gradients.down, dy, activated, d_down_low);
+  const View d_gate_up_low = linear_input_gradient(pass, weights.gate_up, gate_up, dx);
+  linear_weight_gradient(pass, weights.gate_up, gradients.gate_up, gate_up, x, d_gate_up_low);
 }
 
 }  // namespace moe

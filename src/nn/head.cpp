@@ -7,10 +7,15 @@
 namespace moe {
 namespace {
 
+/// Calls use(pass, first row, rows) for each chunk.
 template <class Use>
 void for_each_chunk(const Pass& pass, int64_t rows, int64_t vocabulary, Use use) {
   const int64_t chunk = head_chunk_rows(vocabulary, pass.logits_per_chunk);
-  for (int64_t begin = 0; begin < rows; begin += chunk) use(begin, std::min(chunk, rows - begin));
+  for (int64_t begin = 0; begin < rows; begin += chunk) {
+    Pass of_chunk = pass;
+    of_chunk.adapter_dropout.first_token += begin;
+    use(of_chunk, begin, std::min(chunk, rows - begin));
+  }
 }
 
 }  // namespace
@@ -28,9 +33,9 @@ void head_logits(Pass& pass, const HeadWeights& weights, View normed, View logit
   linear_forward(pass, weights.project, normed, logits);
 }
 
-void head_loss(Pass& pass, const HeadWeights& weights, View normed, View targets, View row_loss) {
+void head_loss(Pass& all, const HeadWeights& weights, View normed, View targets, View row_loss) {
   const int64_t vocabulary = weights.project.outputs();
-  for_each_chunk(pass, normed.size(0), vocabulary, [&](int64_t begin, int64_t count) {
+  for_each_chunk(all, normed.size(0), vocabulary, [&](Pass& pass, int64_t begin, int64_t count) {
     const Arena::Frame frame(pass.scratch);
     const View logits = pass.scratch.push("head.logits", pass.stat(), {count, vocabulary});
     head_logits(pass, weights, normed.rows(begin, count), logits);
@@ -39,12 +44,12 @@ void head_loss(Pass& pass, const HeadWeights& weights, View normed, View targets
   });
 }
 
-void head_backward(Pass& pass, const HeadWeights& weights, const HeadWeights& gradients, const HeadSaved& saved, View h,
+void head_backward(Pass& all, const HeadWeights& weights, const HeadWeights& gradients, const HeadSaved& saved, View h,
                    View targets, View loss_weights, View gradient_scale, View row_loss, View d) {
-  const Arena::Frame frame(pass.scratch);
+  const Arena::Frame frame(all.scratch);
   const int64_t vocabulary = weights.project.outputs();
-  const View d_normed = pass.temporary("head.d_normed", h.shape);
-  for_each_chunk(pass, h.size(0), vocabulary, [&](int64_t begin, int64_t count) {
+  const View d_normed = all.temporary("head.d_normed", h.shape);
+  for_each_chunk(all, h.size(0), vocabulary, [&](Pass& pass, int64_t begin, int64_t count) {
     const Arena::Frame chunk_frame(pass.scratch);
     const View logits = pass.scratch.push("head.logits", pass.stat(), {count, vocabulary});
     // In the activations' type, so that both operands of the two following products have one type.
@@ -57,11 +62,11 @@ void head_backward(Pass& pass, const HeadWeights& weights, const HeadWeights& gr
                                   .gradient_scale = gradient_scale,
                                   .d_logits = d_logits,
                                   .row_loss = row_loss.rows(begin, count)});
-    linear_input_gradient(pass, weights.project, d_logits, d_normed.rows(begin, count));
-    linear_weight_gradient(pass, gradients.project, d_logits, normed, begin > 0);
+    const View d_low = linear_input_gradient(pass, weights.project, d_logits, d_normed.rows(begin, count));
+    linear_weight_gradient(pass, weights.project, gradients.project, d_logits, normed, d_low, begin > 0);
   });
-  pass.backend.run(Fill{.x = d, .value = 0});
-  norm_backward(pass, weights.norm, gradients.norm, saved.inv_rms, d_normed, h, d);
+  all.backend.run(Fill{.x = d, .value = 0});
+  norm_backward(all, weights.norm, gradients.norm, saved.inv_rms, d_normed, h, d);
 }
 
 }  // namespace moe

@@ -15,7 +15,7 @@ View as_row(const View& bias) { return bias.reshaped({1, bias.elements()}); }
 }  // namespace
 
 void linear_forward(Pass& pass, const Linear& map, View x, const SwiGlu& activation) {
-  if (map.bias) {
+  if (map.bias || map.adapter) {
     linear_forward(pass, map, x, activation.gate_up);
     return pass.backend.run(activation);
   }
@@ -25,18 +25,28 @@ void linear_forward(Pass& pass, const Linear& map, View x, const SwiGlu& activat
 
 void linear_forward(Pass& pass, const Linear& map, View x, View y) {
   pass.backend.run(Gemm{.a = x, .b = map.weight, .c = y, .transpose_b = true});
+  adapter_forward(pass, map.adapter, {}, x, y);
   if (!map.bias) return;
   const Arena::Frame frame(pass.scratch);
   pass.backend.run(Gemm{.a = ones(pass, x.size(0)), .b = as_row(map.bias), .c = y, .accumulate = true});
 }
 
-void linear_input_gradient(Pass& pass, const Linear& map, View dy, View dx, bool accumulate) {
+View linear_input_gradient(Pass& pass, const Linear& map, View dy, View dx, bool accumulate) {
   pass.backend.run(Gemm{.a = dy, .b = map.weight, .c = dx, .accumulate = accumulate});
+  return adapter_input_gradient(pass, map.adapter, {}, dy, dx);
+}
+
+void linear_weight_gradient(Pass& pass, const Linear& map, const Linear& gradient, View dy, View x, View d_low,
+                            bool accumulate) {
+  adapter_weight_gradient(pass, map.adapter, gradient.adapter, {}, dy, {}, x, d_low,
+                          accumulate || pass.accumulate_gradients);
+  linear_weight_gradient(pass, gradient, dy, x, accumulate);
 }
 
 void linear_weight_gradient(Pass& pass, const Linear& gradient, View dy, View x, bool accumulate) {
   const bool add = accumulate || pass.accumulate_gradients;
-  if (gradient) pass.backend.run(Gemm{.a = dy, .b = x, .c = gradient.weight, .transpose_a = true, .accumulate = add});
+  if (gradient.weight)
+    pass.backend.run(Gemm{.a = dy, .b = x, .c = gradient.weight, .transpose_a = true, .accumulate = add});
   if (!gradient.bias) return;
   const Arena::Frame frame(pass.scratch);
   pass.backend.run(

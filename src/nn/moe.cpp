@@ -10,20 +10,55 @@ View flat(const View& slots) { return slots.reshaped({slots.elements()}); }
 // The number of rows that belong to an expert, offsets[E].
 View row_count(const Route& route) { return route.offsets.rows(route.offsets.size(0) - 1, 1); }
 
+/// The rows of the experts' products with their adapters. Gate and up take tokens, whose rows they pick.
+ExpertRowsOf token_rows(const Route& route) { return {.offsets = route.offsets, .rows = route.row_token}; }
+
+/// The down projection takes the experts' own rows, of which each choice of a token has one.
+ExpertRowsOf own_rows(const Route& route) {
+  return {.offsets = route.offsets, .keys = route.row_slot, .keys_per_token = route.choice.gates.size(1)};
+}
+
 void experts_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeSaved& saved, View x,
                      View rows) {
   const Arena::Frame frame(pass.scratch);
   const Route& route = saved.route;
   const View activated = pass.temporary("experts.activated", {rows.size(0), config.width});
   // The gate is applied before the down projection, so that backward needs no expert's output.
-  pass.backend.run(
-      ExpertRows<SwiGlu>{.first = expert_product(weights.gate_up, x, route.row_token, route.offsets, saved.gate_up),
-                         .activation = {.gate_up = saved.gate_up,
-                                        .scale = flat(route.choice.gates),
-                                        .scale_index = route.row_slot,
-                                        .row_count = row_count(route),
-                                        .y = activated},
-                         .last = expert_product(weights.down, activated, {}, route.offsets, rows)});
+  const ExpertRows<SwiGlu> fused{
+      .first = expert_product(weights.gate_up, x, route.row_token, route.offsets, saved.gate_up),
+      .activation = {.gate_up = saved.gate_up,
+                     .scale = flat(route.choice.gates),
+                     .scale_index = route.row_slot,
+                     .row_count = row_count(route),
+                     .y = activated},
+      .last = expert_product(weights.down, activated, {}, route.offsets, rows)};
+  if (!weights.gate_up.adapter && !weights.down.adapter) return pass.backend.run(fused);
+  pass.backend.run(fused.first);
+  adapter_forward(pass, weights.gate_up.adapter, token_rows(route), x, saved.gate_up);
+  pass.backend.run(fused.activation);
+  pass.backend.run(fused.last);
+  adapter_forward(pass, weights.down.adapter, own_rows(route), activated, rows);
+}
+
+/// The parts of `op` in turn, and after each the adapter's.
+void adapted_experts_backward(Pass& pass, const MoeWeights& weights, const MoeWeights& gradients, const Route& route,
+                              View x, View dy, const ExpertsBackward& op) {
+  const ExpertRows<SwiGluBackward>& rows = op.rows;
+  const View &activated = rows.first.c, &d_gate_up = rows.activation.d_gate_up;
+  pass.backend.run(rows.first);
+  ExpertRowsOf down_rows = own_rows(route);
+  down_rows.rows = route.row_token;  // of dy
+  const View d_down_low = adapter_input_gradient(pass, weights.down.adapter, down_rows, dy, activated);
+  pass.backend.run(rows.activation);
+  adapter_weight_gradient(pass, weights.down.adapter, gradients.down.adapter, own_rows(route), dy, route.row_token,
+                          activated, d_down_low, pass.accumulate_gradients);
+  if (op.down.c) pass.backend.run(op.down);
+  if (op.gate_up.c) pass.backend.run(op.gate_up);
+  pass.backend.run(rows.last);
+  const View d_gate_up_low = adapter_input_gradient(
+      pass, weights.gate_up.adapter, {.offsets = route.offsets, .keys = route.row_token}, d_gate_up, rows.last.c);
+  adapter_weight_gradient(pass, weights.gate_up.adapter, gradients.gate_up.adapter, token_rows(route), d_gate_up, {}, x,
+                          d_gate_up_low, pass.accumulate_gradients);
 }
 
 // The gradients of the experts' weights and gates. The gradient of each row's input stays in d_rows.
@@ -44,11 +79,13 @@ void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& wei
                      .y = activated,
                      .d_scale = flat(d_gates)},
       .last = expert_input_gradient(weights.gate_up, saved.gate_up, {}, route.offsets, d_rows)};
-  pass.backend.run(ExpertsBackward{
+  const ExpertsBackward op{
       .rows = rows,
       .down = expert_weight_gradient(pass, gradients.down, dy, route.row_token, activated, {}, route.offsets),
       .gate_up = expert_weight_gradient(pass, gradients.gate_up, saved.gate_up, {}, x, route.row_token, route.offsets),
-      .slot_row = route.slot_row});
+      .slot_row = route.slot_row};
+  if (!weights.gate_up.adapter && !weights.down.adapter) return pass.backend.run(op);
+  adapted_experts_backward(pass, weights, gradients, route, x, dy, op);
 }
 
 /// 0, 1, 2 ...: the rows of a plan in which every token chooses the only expert. `first` is the choice, [T, 1] zeros.

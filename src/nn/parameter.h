@@ -52,8 +52,12 @@ enum class InitialValue {
   normal,  ///< normal draws
   zero,
   one,
-  table  ///< experts of token ids: nn/routers/hash_table.h
+  table,   ///< experts of token ids: nn/routers/hash_table.h
+  uniform  ///< uniform in +-1 / sqrt(columns): what adapters begin with (Kaiming's, as PEFT draws them)
 };
+
+/// What a parameter is to the adapter of a linear map (nn/adapter.h).
+enum class AdapterPart { none, a, b };
 
 /// The type that a parameter is stored in, if the model's weights have the type T.
 enum class ParameterType {
@@ -84,6 +88,7 @@ struct ParameterInfo {
   int shard_axis = -1;
   std::vector<ParameterSlice> slices = {};  ///< all rows of each matrix, in order; empty: the matrix is one
   const char* file_name = nullptr;          ///< of `router_own`, after "model.layers.I."
+  AdapterPart adapter = AdapterPart::none;  ///< of an adapter: role and kind are those of the adapted parameter
 
   bool is_matrix() const { return shape.rank() >= 2; }
 };

@@ -7,6 +7,14 @@
 
 namespace moe {
 
+/// The dropout of adapters in training, whose draws depend on the place in the run alone.
+struct AdapterDropout {
+  float probability = 0;  ///< 0: nothing is dropped
+  uint64_t seed = 0;
+  int64_t step = 0;
+  int64_t first_token = 0;  ///< index in the step of the first row of x
+};
+
 struct Pass {
   Backend& backend;
   Arena& saved;    ///< memory from a block's forward until its backward
@@ -22,6 +30,7 @@ struct Pass {
   View gradient_squares = {};
   /// The number of logits that are computed at once in training. It decides how many rows the head's products have.
   int64_t logits_per_chunk = kLogitsPerChunk;
+  AdapterDropout adapter_dropout = {};
 
   static constexpr int64_t kLogitsPerChunk = int64_t{8} << 20;
 

@@ -92,6 +92,9 @@ std::string names_of(const std::vector<Parameter>& table) {
 
 std::vector<Parameter> training_table(const ModelConfig& config, const std::vector<std::string>& names) {
   std::vector<Parameter> table = parameter_table(config);
+  if (!config.adapters.empty()) {
+    for (Parameter& parameter : table) parameter.frozen = parameter.adapter == AdapterPart::none;
+  }
   for (const std::string& name : names) {
     const Pattern pattern = pattern_of(name, config.num_hidden_layers);
     bool found = false;

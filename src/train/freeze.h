@@ -14,7 +14,8 @@
 
 namespace moe {
 
-/// parameter_table(config), in which the parameters of `names` are frozen. Throws an Error if a name stands for nothing
+/// parameter_table(config), in which the parameters of `names` are frozen. If the model has adapters, all of its other
+/// parameters are frozen, too. Throws an Error if a name stands for nothing
 /// (the error lists what there is), or if nothing is left to train.
 std::vector<Parameter> training_table(const ModelConfig& config, const std::vector<std::string>& names);
 

@@ -9,7 +9,7 @@ namespace moe {
 namespace {
 
 constexpr std::array kSections = std::to_array<std::string_view>(
-    {"run", "data", "model", "train", "optimizer", "schedule", "balance", "eval", "checkpoint", "sample"});
+    {"run", "data", "model", "train", "lora", "optimizer", "schedule", "balance", "eval", "checkpoint", "sample"});
 
 std::string limit_text(int64_t limit) {
   if (limit == std::numeric_limits<int64_t>::max()) return "2^63 - 1";
@@ -58,6 +58,7 @@ std::vector<ListedKey> all_run_keys() {
   list_keys(model_keys(), all);
   list_keys(schedule_keys(), all);
   list_keys(step_keys(), all);
+  list_keys(lora_keys(), all);
   list_keys(optimizer_keys(), all);
   list_keys(balance_keys(), all);
   list_keys(evaluation_keys(), all);
@@ -82,6 +83,7 @@ bool key_has_effect(std::string_view key, const RunConfig& run) {
   look(model_keys(), run.model);
   look(schedule_keys(), run.schedule);
   look(step_keys(), run.step);
+  look(lora_keys(), run.step.lora);
   look(optimizer_keys(), run.step.optimizer);
   look(balance_keys(), run.step.balance);
   return found;

@@ -83,7 +83,8 @@ Optimizer::NotFinite Optimizer::find_not_finite(Device& device, Backend& backend
 void Optimizer::update(Device& device, Backend& backend, Arena& scratch, int64_t step, double learning_rate, View norm,
                        const std::function<bool(const Parameter&)>& rests) {
   for (const TrainedParameter& parameter : trained_) {
-    if (parameter.info.kind == ParameterKind::routed_experts) continue;  // the products have added these
+    const bool expert = parameter.info.kind == ParameterKind::routed_experts;
+    if (expert && parameter.info.adapter == AdapterPart::none) continue;  // the products have added these
     backend.run(SumSquares{.x = parameter.gradient, .sum = sum_squares_});
   }
   backend.run(ClipScale{

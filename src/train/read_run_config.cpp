@@ -12,6 +12,41 @@
 namespace moe {
 namespace {
 
+/// [lora], which belongs to train.parameters = "lora", and the adapters that it asks for.
+void read_lora(Settings& settings, RunConfig& run) {
+  LoraConfig& lora = run.step.lora;
+  if (run.step.parameters != TrainedPart::lora) {
+    for (const KeyRow<LoraConfig>& row : lora_keys()) {
+      settings.know(row.key);
+      if (!settings.given(row.key) || settings.kept(row.key)) continue;
+      keep_mistake_of(settings, row.key,
+                      [&] { settings.refuse(row.key, "to be left out: it needs train.parameters = lora"); });
+    }
+    return;
+  }
+  if (run.from.empty()) {
+    keep_mistake_of(settings, "train.parameters", [&] {
+      settings.refuse("train.parameters", "\"all\" without model.from: adapters change a model that exists");
+    });
+  }
+  if (settings.has_mistakes()) return read_rows(settings, lora_keys(), lora, run.model);
+  lora.base = run.step.dtype;
+  lora.targets = present_targets(run.model);
+  std::erase(lora.targets, "head");
+  read_rows(settings, lora_keys(), lora, run.model);
+  keep_mistake_of(settings, "lora.base", [&] {
+    if (!is_plain(*lora.base) || *lora.base == run.step.dtype) return;
+    settings.refuse("lora.base", fmt::format("train.dtype, which is {}, or a type of blocks", name(run.step.dtype)));
+  });
+  keep_mistake_of(settings, "lora.targets", [&] {
+    try {
+      run.model.adapters = adapters_of(run.model, lora);
+    } catch (const Error& error) {
+      fail_usage("{}: lora.targets: {}", settings.where("lora.targets"), error.what());
+    }
+  });
+}
+
 // Checks that the model and the other sections fit together. Errors use the run file's keys.
 void check_together(Settings& settings, RunConfig& run) {
   if (run.run_dir.empty()) fail_usage("run.dir is empty, expected the name of a folder");
@@ -73,6 +108,7 @@ RunConfig read_run_config(Settings& settings, const DatasetVocabulary& vocabular
   read_rows(settings, rows_from(run_keys(), "train.hash_table"), run, model);
   if (kNeedsStable.holds(model)) run.step.second_stage = (run.schedule.steps + 9) / 10;  // as in StableMoE
   read_rows(settings, step_keys(), run.step, model);
+  read_lora(settings, run);
   read_rows(settings, evaluation_keys(), run.evaluation, model);
   run.evaluation.rows_follow = run.evaluation.batch_rows == 0;
   if (run.evaluation.rows_follow && run.data.microbatch_rows > 0) {

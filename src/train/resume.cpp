@@ -31,20 +31,22 @@ std::string list(const std::vector<KeyDifference>& changes, std::string KeyDiffe
   return text;
 }
 
-/// Nothing allows another optimiser, so this comes before the advice to allow changes.
-void refuse_another_optimizer(const FoundCheckpoint& checkpoint, const std::vector<KeyDifference>& changes) {
+/// Nothing allows another optimiser or other adapters, so this comes before the advice to allow changes.
+void refuse_other_state(const FoundCheckpoint& checkpoint, const std::vector<KeyDifference>& changes) {
   for (const KeyDifference& change : changes) {
-    if (change.key != "optimizer.kind") continue;
+    constexpr std::string_view kState[] = {"optimizer.kind", "train.parameters", "lora.rank", "lora.rank_experts",
+                                           "lora.targets"};
+    if (std::find(std::begin(kState), std::end(kState), change.key) == std::end(kState)) continue;
     fail(
-        "{} has the optimiser state of optimizer.kind = {}, which {} cannot continue from; keep optimizer.kind = {}, "
-        "or train a new run with another run.dir",
-        checkpoint.folder.string(), said(change.kept), said(change.here), said(change.kept));
+        "{} has the optimiser state of {} = {}, which {} cannot continue from; keep {} = {}, or train a new run with "
+        "another run.dir",
+        checkpoint.folder.string(), change.key, said(change.kept), said(change.here), change.key, said(change.kept));
   }
 }
 
 void refuse(const FoundCheckpoint& checkpoint, const RunConfig& run, const std::vector<KeyDifference>& changes,
             const std::vector<std::string>& allowed) {
-  refuse_another_optimizer(checkpoint, changes);
+  refuse_other_state(checkpoint, changes);
   const auto& [folder, state] = checkpoint;
   if (run.schedule.steps < state.step) {
     fail("{} has done {}, but train.steps is {}; set train.steps to at least {}, or use that checkpoint",

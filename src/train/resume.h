@@ -34,7 +34,8 @@ bool keep_settings(Settings& settings, const FoundCheckpoint& checkpoint, const 
 
 /// Throws an Error that names every difference with both values, if `run` on this dataset would not continue as the run
 /// that wrote the checkpoint and a key is not in `allowed`. Returns the allowed differences. Fewer steps than are
-/// already done, and another optimizer.kind, are always refused.
+/// already done, another optimizer.kind, and other adapters (train.parameters, lora.rank, lora.targets), are always
+/// refused.
 std::vector<KeyDifference> check_same_run(const FoundCheckpoint& checkpoint, const RunConfig& run, const Dataset& train,
                                           const std::vector<std::string>& allowed);
 

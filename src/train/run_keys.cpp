@@ -193,6 +193,10 @@ constexpr KeyRow<StepConfig> kStep[] = {
                             "bits, less memory. `\"auto\"`: where that is predicted to be faster (Memory, below)",
                      .also = "gradient_checkpointing activation_checkpointing grad_checkpoint remat",
                      .free_on_resume = true}),
+    row<StepConfig>("train.parameters", word<&StepConfig::parameters, TrainedPart::all, TrainedPart::lora>(),
+                    {.doc = "what is trained: `\"all\"` parameters, or `\"lora\"`: adapters beside the weights of "
+                            "`model.from`, which keep their values ([finetuning.md](finetuning.md))",
+                     .also = "peft peft_type finetuning_type tuning train_type"}),
     row<StepConfig>("train.freeze", texts<&StepConfig::freeze>(),
                     {.doc = "parameters that keep their values, for instance `[\"embed\", \"layers.0-3.attention\"]`: "
                             "Frozen parameters, below",
@@ -211,6 +215,49 @@ constexpr KeyRow<StepConfig> kStep[] = {
          .shown_default = "a tenth of the steps, rounded up",
          .needs = &kNeedsStable,
          .absent_without_need = true}),
+};
+
+constexpr KeyField<LoraConfig> lora_base() {
+  KeyInfo info;
+  info.kind = KeyKind::word;
+  info.words = lora_base_types;
+  return {
+      .info = info,
+      .get = [](const LoraConfig& lora) -> SettingValue { return std::string(name(lora.base.value_or(DType::f32))); },
+      .set =
+          [](LoraConfig& lora, const SettingValue& value) {
+            for (const StorageType& type : kStorageTypes) {
+              if (std::get<std::string>(value) == type.name) lora.base = type.dtype;
+            }
+          }};
+}
+
+constexpr KeyRow<LoraConfig> kLora[] = {
+    row<LoraConfig>(
+        "lora.rank", integer<&LoraConfig::rank>(1, kMostWidth),
+        {.doc = "r: the rows of A and the columns of B; needs train.parameters = lora, like all of `[lora]`",
+         .also = "r lora_r lora_rank"}),
+    row<LoraConfig>("lora.alpha", number<&LoraConfig::alpha>(0, kMostNumber),
+                    {.doc = "what an adapter adds is multiplied by alpha / r", .also = "alpha lora_alpha"}),
+    row<LoraConfig>("lora.dropout", number<&LoraConfig::dropout>(0, 0.999),
+                    {.doc = "the part of A's inputs that is set to 0 in training", .also = "lora_dropout"}),
+    row<LoraConfig>(
+        "lora.targets", texts<&LoraConfig::targets>(),
+        {.doc = "the linear maps with adapters: `attention` (q, k, v and output), `experts` (gate, up and down "
+                "of each routed expert), `shared` (of the shared experts), `dense` (of dense FFNs), `head`",
+         .also = "lora_target target_modules lora_target_modules modules",
+         .shown_default = "all that the model has, except `head`"}),
+    row<LoraConfig>("lora.rank_experts", integer<&LoraConfig::rank_experts>(1, kMostWidth),
+                    {.doc = "r of routed experts, which are many",
+                     .also = "expert_rank rank_pattern",
+                     .shown_default = "`rank`",
+                     .derive = [](LoraConfig& lora, const LoraConfig&) { lora.rank_experts = lora.rank; }}),
+    row<LoraConfig>(
+        "lora.base", lora_base(),
+        {.doc = "storage of the model's own matrices, which keep their values: `train.dtype`, or blocks of a "
+                "few bits (Quantised weights, in [finetuning.md](finetuning.md))",
+         .also = "load_in_4bit load_in_8bit quantization qlora bnb_4bit_quant_type",
+         .shown_default = "`train.dtype`"}),
 };
 
 constexpr KeyRow<EvaluationConfig> kEvaluation[] = {
@@ -263,6 +310,7 @@ std::span<const KeyRow<DataConfig>> data_keys() { return kData; }
 std::span<const KeyRow<Schedule>> schedule_keys() { return kSchedule; }
 std::span<const KeyRow<OptimizerConfig>> optimizer_keys() { return kOptimizer; }
 std::span<const KeyRow<StepConfig>> step_keys() { return kStep; }
+std::span<const KeyRow<LoraConfig>> lora_keys() { return kLora; }
 std::span<const KeyRow<EvaluationConfig>> evaluation_keys() { return kEvaluation; }
 std::span<const KeyRow<CheckpointConfig>> checkpoint_keys() { return kCheckpoint; }
 std::span<const KeyRow<SampleConfig>> sample_keys() { return kSample; }

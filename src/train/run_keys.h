@@ -12,6 +12,7 @@ std::span<const KeyRow<DataConfig>> data_keys();
 std::span<const KeyRow<Schedule>> schedule_keys();
 std::span<const KeyRow<OptimizerConfig>> optimizer_keys();
 std::span<const KeyRow<StepConfig>> step_keys();
+std::span<const KeyRow<LoraConfig>> lora_keys();  ///< with train.parameters = "lora" alone
 std::span<const KeyRow<EvaluationConfig>> evaluation_keys();
 std::span<const KeyRow<CheckpointConfig>> checkpoint_keys();
 std::span<const KeyRow<SampleConfig>> sample_keys();

@@ -31,6 +31,13 @@ int64_t copied_bytes(const ModelConfig& model) {
   constexpr int64_t kMostDrawn = int64_t{16} << 20;
   const auto table = parameter_table(model);
   int64_t largest = 0;
+  if (!model.adapters.empty()) {  // in another order of elements, with zeros between them
+    constexpr int64_t kCopies = 3;
+    for (const Parameter& parameter : table) {
+      if (parameter.adapter != AdapterPart::none) largest = std::max(largest, parameter.shape.elements());
+    }
+    return kCopies * largest * static_cast<int64_t>(sizeof(float));
+  }
   for (const Parameter& parameter : table) largest = std::max(largest, parameter.shape.elements());
   return std::max(saving_bytes(model, table), std::min(kMostDrawn, largest * static_cast<int64_t>(sizeof(float))));
 }

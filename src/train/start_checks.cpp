@@ -47,7 +47,7 @@ void check_tokenizer(const RunConfig& run, const TrainingData& data) {
 void check_loaded_model(const RunConfig& run, const TrainingData& data) {
   if (run.from.empty()) return;
   const auto source = open_weights(run.from);
-  const std::vector<Parameter> wanted = parameter_table(run.model);
+  const std::vector<Parameter> wanted = parameter_table(run.model.base());
   const std::vector<Parameter>& found = source->table();
   for (size_t i = 0; i < std::max(wanted.size(), found.size()); ++i) {
     const bool same =

@@ -105,7 +105,8 @@ int64_t checkpoint_bytes(const ModelConfig& config, const StepConfig& step) {
   int64_t bytes = 0;
   for (const Parameter& parameter : training_table(config, step.freeze)) {
     const int64_t elements = parameter.shape.elements();
-    const auto weights = bytes_of(parameter.storage(step.dtype), elements);
+    if (!config.adapters.empty() && parameter.adapter == AdapterPart::none) continue;  // in model.from alone
+    const auto weights = bytes_of(step.storage(parameter), elements);
     // Master and two moments. A parameter that is not trained is its own master.
     bytes += weights + (parameter.trained() ? 3 * elements * static_cast<int64_t>(sizeof(float)) : weights);
   }

@@ -29,11 +29,27 @@ TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, co
       device_(device),
       backend_(backend),
       table_(training_table(config, step.freeze)),
-      memory_(table_, step.dtype, plan, device),
+      memory_(
+          table_, step.dtype, [&](const Parameter& parameter) { return step.storage(parameter); }, plan, device),
       optimizer_(step.optimizer, table_, memory_, step.dtype) {
   make_batch_buffers();
   model_ = std::make_unique<Model>(config_, step_.balance, bind_weights(config_, memory_.parameters()));
   gradient_weights_ = bind_weights(config_, memory_.gradients());
+}
+
+const char* name(TrainedPart part) {
+  switch (part) {
+    case TrainedPart::all:
+      return "all";
+    case TrainedPart::lora:
+      return "lora";
+  }
+  return "?";
+}
+
+DType StepConfig::storage(const Parameter& parameter) const {
+  const bool of_base = parameter.frozen && parameter.adapter == AdapterPart::none && lora.base.has_value();
+  return parameter.storage(of_base && parameters == TrainedPart::lora ? *lora.base : dtype);
 }
 
 RouteMode StepConfig::mode(int64_t step, int64_t first_token) const {
@@ -86,6 +102,17 @@ void TrainingStep::initialize(uint64_t seed, double standard_deviation, std::spa
   clear_optimizer();
 }
 
+void TrainingStep::initialize_adapters(uint64_t seed, ThreadPool* pool) {
+  std::vector<Parameter> adapters;
+  std::vector<View> views;
+  for (size_t i = 0; i < table_.size(); ++i) {
+    if (table_[i].adapter == AdapterPart::none) continue;
+    adapters.push_back(table_[i]);
+    views.push_back(masters()[i]);
+  }
+  initialize_parameters(config_, adapters, views, seed, 0, {}, pool, device_);
+}
+
 void TrainingStep::parameters_from_masters() {
   if (!needs_master(step_.dtype)) return;
   for (size_t i = 0; i < table_.size(); ++i) {
@@ -93,7 +120,7 @@ void TrainingStep::parameters_from_masters() {
   }
 }
 
-Pass TrainingStep::make_pass(bool accumulate_gradients, bool last) {
+Pass TrainingStep::make_pass(bool accumulate_gradients, bool last, const RouteMode& mode) {
   return {.backend = backend_,
           .saved = memory_.saved(),
           .scratch = memory_.scratch(),
@@ -101,7 +128,11 @@ Pass TrainingStep::make_pass(bool accumulate_gradients, bool last) {
           .accumulate_gradients = accumulate_gradients,
           .rebuild = step_.rebuild && !step_.recompute,  // which keeps none of it anyway
           .gradient_squares = last ? optimizer_.gradient_squares() : View{},
-          .logits_per_chunk = step_.logits_per_chunk};
+          .logits_per_chunk = step_.logits_per_chunk,
+          .adapter_dropout = {.probability = static_cast<float>(step_.lora.dropout),
+                              .seed = mode.seed,
+                              .step = mode.step,
+                              .first_token = mode.first_token}};
 }
 
 void TrainingStep::begin(double weight, int64_t tokens) {
@@ -132,7 +163,7 @@ TokenViews TrainingStep::upload(const Batch& batch) {
 void TrainingStep::count_microbatch(const Batch& batch, const RouteMode& mode) {
   const TokenViews tokens = upload(batch);
   const Arena::Frame frame(memory_.scratch());
-  Pass pass = make_pass(false, false);
+  Pass pass = make_pass(false, false, mode);
   model_->forward(pass, tokens, {.sums = sums_, .collect = true}, nullptr, mode);
 }
 
@@ -156,7 +187,7 @@ void TrainingStep::train_microbatch(const Batch& batch, int64_t index, const Rou
     case BalanceScope::step:
       break;  // group_tokens is the step's
   }
-  Pass pass = make_pass(index > 0, index + 1 == step_.microbatches);
+  Pass pass = make_pass(index > 0, index + 1 == step_.microbatches, mode);
   model_->train(pass, tokens, balance, stats, mode, gradient_scale_, step_.recompute, gradient_weights_,
                 row_loss_.at(index).rows(0, tokens.count()));
 }

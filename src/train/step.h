@@ -8,11 +8,19 @@
 
 #include "base/thread_pool.h"
 #include "batch/token_buffers.h"
+#include "model/lora.h"
 #include "model/model.h"
 #include "train/optimizer.h"
 #include "train/step_memory.h"
 
 namespace moe {
+
+/// train.parameters: what a run trains.
+enum class TrainedPart {
+  all,  ///< all parameters, except those of train.freeze
+  lora  ///< adapters (ModelConfig::adapters); the model's own parameters keep their values
+};
+const char* name(TrainedPart part);
 
 struct StepConfig {
   BalanceConfig balance;
@@ -27,8 +35,12 @@ struct StepConfig {
   int64_t logits_per_chunk = Pass::kLogitsPerChunk;  ///< number computed at once (nn/head.h)
   uint64_t seed = 0;                                 ///< seed of the routers' draws
   std::vector<std::string> freeze = {};              ///< parameters that keep their values (train/freeze.h)
-  int64_t second_stage = 0;                          ///< the first step of StableMoE's second stage; 0: there is none
+  TrainedPart parameters = TrainedPart::all;
+  LoraConfig lora = {};      ///< with TrainedPart::lora
+  int64_t second_stage = 0;  ///< the first step of StableMoE's second stage; 0: there is none
 
+  /// The type that a parameter of training_table() is stored in.
+  DType storage(const Parameter& parameter) const;
   /// For a microbatch whose first token is token number `first_token` of the step.
   RouteMode mode(int64_t step, int64_t first_token) const;
 };
@@ -71,6 +83,8 @@ class TrainingStep {
   /// Draws the initial weights (train/initialize.h) and sets the optimiser state to zero.
   void initialize(uint64_t seed, double standard_deviation, std::span<const int64_t> token_counts = {},
                   ThreadPool* pool = nullptr);
+  /// Draws the adapters' initial weights, with which they change nothing.
+  void initialize_adapters(uint64_t seed, ThreadPool* pool = nullptr);
   /// The optimiser state of a run's beginning, for weights that were set from outside.
   void clear_optimizer() { optimizer_.clear(backend_); }
   /// Call it after masters were set from outside: sets the parameters to their rounded copies.
@@ -107,7 +121,7 @@ class TrainingStep {
   void train_microbatch(const Batch& batch, int64_t index, const RouteMode& mode);
   void update_biases();
   StepReport read_report();
-  Pass make_pass(bool accumulate_gradients, bool last);
+  Pass make_pass(bool accumulate_gradients, bool last, const RouteMode& mode);
 
   ModelConfig config_;
   StepConfig step_;

@@ -4,7 +4,8 @@
 
 namespace moe {
 
-StepMemory::StepMemory(const std::vector<Parameter>& table, DType dtype, const std::optional<MemoryPlan>& plan,
+StepMemory::StepMemory(const std::vector<Parameter>& table, DType dtype,
+                       const std::function<DType(const Parameter&)>& storage, const std::optional<MemoryPlan>& plan,
                        Device& device)
     : device_(device) {
   const DType stat = stat_dtype(dtype);
@@ -14,7 +15,7 @@ StepMemory::StepMemory(const std::vector<Parameter>& table, DType dtype, const s
   batch_ = allocate("batch", plan, &MemoryPlan::batch);
   scratch_ = allocate("scratch", plan, &MemoryPlan::scratch);
   for (const Parameter& parameter : table) {
-    parameters_.push_back(parameter_arena_->push(parameter.name, parameter.storage(dtype), parameter.shape));
+    parameters_.push_back(parameter_arena_->push(parameter.name, storage(parameter), parameter.shape));
   }
   for (size_t i = 0; i < table.size(); ++i) {
     const Parameter& parameter = table[i];

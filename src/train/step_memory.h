@@ -1,6 +1,7 @@
 #pragma once
 /// The device memory of a training step, by lifetime, and its plan.
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -40,12 +41,14 @@ struct MemoryPlan {
 class StepMemory {
  public:
   /// Allocates the planned bytes. Without a plan the device must be a null device, and peaks() makes the plan.
-  StepMemory(const std::vector<Parameter>& table, DType dtype, const std::optional<MemoryPlan>& plan, Device& device);
+  /// `dtype` is the run's, `storage` gives each parameter's.
+  StepMemory(const std::vector<Parameter>& table, DType dtype, const std::function<DType(const Parameter&)>& storage,
+             const std::optional<MemoryPlan>& plan, Device& device);
   ~StepMemory();
   StepMemory(const StepMemory&) = delete;
   StepMemory& operator=(const StepMemory&) = delete;
 
-  /// In the order of the table: parameters (Parameter::storage), gradients (stat), master (stat; for bf16 a copy,
+  /// In the order of the table: parameters (of their storage), gradients (stat), master (stat; for bf16 a copy,
   /// otherwise the parameters themselves). A parameter that is not trained (StepConfig::freeze, or it has no gradient
   /// by nature) has no gradient, and is its own master.
   const std::vector<View>& parameters() const { return parameters_; }

@@ -12,9 +12,11 @@
 #include "checkpoint/open_model.h"
 #include "checkpoint/trainer_state.h"
 #include "checkpoint/weights.h"
+#include "checkpoint/write_adapter.h"
 #include "infer/generate.h"
 #include "infer/scorer.h"
 #include "train/batches.h"
+#include "train/initialize.h"
 #include "train/samples.h"
 
 namespace moe {
@@ -29,9 +31,18 @@ void stop_if_asked() {
   if (InterruptGuard::signal() != 0) throw Stopped();
 }
 
-std::vector<ParameterSet> optimizer_sets(const TrainingStep& step) {
+/// What a checkpoint keeps of the weights that are updated: all masters, or those of adapters.
+std::vector<View> kept_masters(const RunConfig& run, const TrainingStep& step) {
+  std::vector<View> views = step.masters();
+  for (size_t i = 0; i < views.size() && !run.model.adapters.empty(); ++i) {
+    if (step.table()[i].adapter == AdapterPart::none) views[i] = View{};
+  }
+  return views;
+}
+
+std::vector<ParameterSet> optimizer_sets(const TrainingStep& step, const std::vector<View>& masters) {
   // Parameters that are not trained are only in ".master".
-  std::vector<ParameterSet> sets{{".master", step.masters()}};
+  std::vector<ParameterSet> sets{{".master", masters}};
   for (const Optimizer::Slot& slot : step.optimizer().slots()) sets.push_back({"." + slot.name, slot.views});
   return sets;
 }
@@ -76,6 +87,7 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
       folder_(run.run_dir),
       search_(searched(options)),
       step_(run_.model, run.step, plan, device, backend),
+      kept_masters_(kept_masters(run_, step_)),
       source_(training_batches(run.data, run.seed, data.train)),
       fingerprint_(data.train.fingerprint()) {
   if (data_.valid != nullptr) {
@@ -109,16 +121,23 @@ void Trainer::start(ThreadPool& pool) {
   if (run_.from.empty()) {
     step_.initialize(run_.seed, run_.model.initializer_range, token_counts, &pool);
   } else {
-    load_model(run_.from, run_.model, step_.masters(), device_);
+    load_base();
+    step_.initialize_adapters(run_.seed, &pool);
     step_.parameters_from_masters();
     step_.clear_optimizer();
   }
   for (const fs::path& log : {folder_.log(), folder_.evaluations()}) cut_lines(log, 0);
 }
 
+/// The weights of model.from, into the parameters that are no adapters.
+void Trainer::load_base() {
+  load_model(run_.from, run_.model.base(), base_views(step_.table(), step_.masters()), device_);
+}
+
 void Trainer::restore(const FoundCheckpoint& found) {
   check_optimizer_state(found, run_, changes_);
-  load_optimizer(found.folder, run_.model, step_.table(), optimizer_sets(step_), device_);
+  if (!run_.model.adapters.empty()) load_base();  // which a checkpoint of adapters does not have
+  load_optimizer(found.folder, run_.model, step_.table(), optimizer_sets(step_, kept_masters_), device_);
   step_.parameters_from_masters();
   folder_.settle(search_);
   const TrainerState& state = found.state;
@@ -189,10 +208,9 @@ void Trainer::save(int64_t step) {
   const auto write = [&](const fs::path& folder) {
     // The logs must be on the disk before the checkpoint that records their lengths.
     const int64_t log_bytes = log_->sync(), eval_bytes = evaluations_->sync();
-    write_file(folder / "config.json", json_text(to_hf_config(run_.model, run_.step.dtype), 2) + "\n");
     std::vector<WrittenFile> written =
-        save_optimizer(folder, run_.model, step_.table(), optimizer_sets(step_), device_);
-    written.push_back(save_weights(folder, run_.model, step_.table(), step_.parameters(), device_));
+        save_optimizer(folder, run_.model, step_.table(), optimizer_sets(step_, kept_masters_), device_);
+    written.push_back(save_model(folder));
     data_.tokenizer.save(folder);
     write_file(folder / "run.toml", run_.resolved);
     save_trainer_state(folder, {.step = step,
@@ -207,6 +225,17 @@ void Trainer::save(int64_t step) {
   };
   folder_.save_checkpoint(step, write, run_.checkpoint);
   saved_ = step;
+}
+
+/// The whole model, or the adapters alone.
+WrittenFile Trainer::save_model(const fs::path& folder) {
+  if (!run_.model.adapters.empty()) {
+    // The checkpoint that `latest` is now, because a run that goes on moves it.
+    return save_adapter(folder, run_.model, run_.step.lora, fs::weakly_canonical(run_.from).string(), step_.table(),
+                        step_.parameters(), device_);
+  }
+  write_file(folder / "config.json", json_text(to_hf_config(run_.model, run_.step.dtype), 2) + "\n");
+  return save_weights(folder, run_.model, step_.table(), step_.parameters(), device_);
 }
 
 // Counted from the last attempt, so that a full disk is not tried at every step.

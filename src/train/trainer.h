@@ -2,6 +2,7 @@
 /// The training loop: data, steps, log, evaluation, checkpoints, samples, resuming.
 
 #include "base/thread_pool.h"
+#include "checkpoint/checksums.h"
 #include "data/batch_source.h"
 #include "train/patient_log.h"
 #include "train/progress.h"
@@ -41,6 +42,7 @@ class Trainer {
  private:
   CheckpointSearch searched(const StartOptions& options);
   void start(ThreadPool& pool);
+  void load_base();
   void restore(const FoundCheckpoint& found);
   std::vector<Batch> batches_of(int64_t step) const;
   void run_steps(int64_t& step);
@@ -50,6 +52,7 @@ class Trainer {
   std::string newest_text() const;
   EvaluationResult finite_evaluation(int64_t step);
   void save(int64_t step);
+  WrittenFile save_model(const fs::path& folder);
   bool try_to_save(int64_t step);
   bool due_by_time() const;
   void keeping_step(int64_t step, const std::function<void()>& work);
@@ -67,6 +70,7 @@ class Trainer {
   std::vector<KeyDifference> changes_;
   CheckpointSearch search_;  // the checkpoint that is resumed
   TrainingStep step_;
+  std::vector<View> kept_masters_;  // of what a checkpoint keeps; the others are absent
   BatchSource source_;
   uint64_t fingerprint_;  // of the training data
   std::unique_ptr<Documents> evaluated_;

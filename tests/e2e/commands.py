@@ -80,6 +80,14 @@ class SmallRun:
         self.run, self.model = base / "run", base / "run" / "latest"
         self.outputs = itertools.count()
 
+    @functools.cached_property
+    def adapter(self):
+        """The folder of a run that trains adapters on the model."""
+        folder = self.base / "adapter"
+        moe("train", self.run_file, "--set", f"run.dir={folder}", "--set", f"model.from={self.run}",
+            "--set", "train.parameters=lora", "--set", "lora.rank=2")
+        return folder
+
     def new(self, suffix=""):
         """A path that does not exist yet."""
         return self.base / f"out-{next(self.outputs)}{suffix}"
@@ -104,6 +112,7 @@ class SmallRun:
             ("chat",): [self.model, "--max-new-tokens", 20, "--seed", 3],
             ("eval", "loss"): [self.model, self.text],
             ("convert",): [self.model, self.new()],
+            ("merge",): [self.model, "--lora", f"{self.adapter}:0.5", "--out", self.new()],
             ("init",): ["--config", self.run_file, "--out", self.new()],
             ("inspect",): [self.model],
             ("verify",): [self.model, self.model],

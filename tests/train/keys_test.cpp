@@ -46,6 +46,7 @@ TEST(Keys, DefaultsAreOfTheirKeysValues) {
   check(schedule_keys(), Schedule());
   check(optimizer_keys(), OptimizerConfig());
   check(step_keys(), StepConfig());
+  check(lora_keys(), LoraConfig());
   check(evaluation_keys(), EvaluationConfig());
   check(checkpoint_keys(), CheckpointConfig());
   check(sample_keys(), SampleConfig());

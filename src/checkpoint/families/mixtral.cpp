@@ -52,6 +52,7 @@ const Family kMixtralFamily = {
               .expert_gate = "block_sparse_moe.experts.{}.w1.weight",
               .expert_up = "block_sparse_moe.experts.{}.w3.weight",
               .expert_down = "block_sparse_moe.experts.{}.w2.weight"},
+    .fused_experts = true,
 };
 
 }  // namespace moe

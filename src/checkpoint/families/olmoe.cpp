@@ -35,6 +35,7 @@ const Family kOlmoeFamily = {
     .set_defaults = set_defaults,
     .check = nullptr,
     .names = {},
+    .fused_experts = true,
     .gguf_pairs = false,
 };
 

@@ -60,6 +60,7 @@ const Family kQwen2MoeFamily = {
     .set_defaults = set_defaults,
     .check = check,
     .names = {.shared = "mlp.shared_expert."},
+    .fused_experts = true,
     .gguf_pairs = false,
 };
 

@@ -56,6 +56,7 @@ const Family kQwen3MoeFamily = {
     .set_defaults = set_defaults,
     .check = check,
     .names = {},
+    .fused_experts = true,
     .gguf_pairs = false,
 };
 

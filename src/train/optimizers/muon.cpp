@@ -147,9 +147,9 @@ void update(const Update& step, const TrainedParameter& parameter) {
 const UpdateRule kMuonRule{.slots = kSlots, .update = update};
 
 /// A matrix that maps hidden states to hidden states. Embedding and head map from and to tokens, routers to experts,
-/// the gate of shared experts to one number.
+/// the gate of shared experts to one number, adapters from and to a few.
 bool is_hidden_matrix(const Parameter& parameter) {
-  if (parameter.role == ParameterRole::shared_gate) return false;
+  if (parameter.role == ParameterRole::shared_gate || parameter.adapter != AdapterPart::none) return false;
   switch (parameter.kind) {
     case ParameterKind::attention:
     case ParameterKind::dense_ffn:

@@ -1,0 +1,54 @@
+#include "cli/lora_option.h"
+
+#include <cmath>
+#include <cstdlib>
+
+#include "base/error.h"
+#include "base/paths.h"
+#include "checkpoint/model_path.h"
+
+namespace moe {
+namespace {
+
+/// "DIR" or "DIR:SCALE". A colon that no number follows belongs to the folder's name.
+ChosenAdapter parse_choice(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  if (colon == std::string::npos || colon == 0 || path_exists(text)) return {.folder = adapter_folder(text)};
+  const std::string number = text.substr(colon + 1);
+  char* end = nullptr;
+  const double scale = std::strtod(number.c_str(), &end);
+  if (number.empty() || *end != '\0' || !std::isfinite(scale)) {
+    fail_usage("--lora {}: {:?} behind the colon is not a scale, expected a number such as 0.5", text, number);
+  }
+  return {.folder = adapter_folder(text.substr(0, colon)), .scale = scale};
+}
+
+}  // namespace
+
+CLI::Option* add_lora_option(CLI::App& command, std::vector<ChosenAdapter>& adapters) {
+  const auto take = [&adapters](const std::vector<std::string>& texts) {
+    adapters.clear();
+    for (const std::string& text : texts) adapters.push_back(parse_choice(text));
+  };
+  return command
+      .add_option_function<std::vector<std::string>>(
+          "--lora", take,
+          "a LoRA adapter in PEFT's form, or a run that trains one, times SCALE (default 1); may be repeated")
+      ->type_name("DIR[:SCALE]")
+      ->allow_extra_args(false);
+}
+
+AdaptedModel adapted_model(const std::string& model, const std::vector<ChosenAdapter>& adapters) {
+  if (!is_adapter(model) || path_exists(fs::path(model) / "config.json")) return {model, model, adapters};
+  const std::string base = AdapterConfig(model).base();
+  if (base.empty() || !path_exists(base)) {
+    fail("{} is a LoRA adapter of {}, which is not there; give the model's folder, and --lora {}", model,
+         base.empty() ? "a model that it does not name" : base, model);
+  }
+  AdaptedModel result{.folder = model_folder(base), .companions = {}, .adapters = {{.folder = model}}};
+  result.companions = has_tokenizer(model) ? model : result.folder;
+  result.adapters.insert(result.adapters.end(), adapters.begin(), adapters.end());
+  return result;
+}
+
+}  // namespace moe

@@ -1,0 +1,45 @@
+#pragma once
+/// Low-rank adapters of linear maps (LoRA, Hu et al. 2021): y_s += scale (d(x) A_s^T) B_s^T for each slice s of the
+/// map's rows, where d is dropout in training. I inputs, O outputs, r the rank, S slices, n rows; E experts and R rows
+/// sorted by expert, in the experts' form.
+
+#include <array>
+
+#include "nn/pass.h"
+
+namespace moe {
+
+/// The matrices of an adapter, or their gradients, of which those that are frozen are absent.
+struct Adapter {
+  View a = {};  ///< [S r, I]: A of each slice, one below the other; of experts [E, S r, I]
+  View b = {};  ///< [O, r]: B of each slice, in the slice's rows; of experts [E, O, r]
+  float scale = 1;
+  std::array<int64_t, 3> slices = {};  ///< the rows of each slice; 0: there is no further one
+  uint64_t stream = 0;                 ///< of the draws of its dropout
+
+  explicit operator bool() const { return a || b; }
+};
+
+/// The rows that an expert's product works on (nn/linear.h). Without offsets, all rows are of one matrix.
+struct ExpertRowsOf {
+  View offsets = {};  ///< i32 [E + 1]
+  View rows = {};     ///< i32 [R]: the row of x (in backward of dy) for each of the R rows; absent: row r is row r
+  /// i32 [R]: the number of each row in the draws of dropout, `keys_per_token` of which belong to each token; absent:
+  /// the rows are tokens.
+  View keys = {};
+  int64_t keys_per_token = 1;
+};
+
+/// y += the adapter's change, of a y that has the product of the weights.
+void adapter_forward(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts, View x, View y);
+
+/// dx += the adapter's part of the gradient of x. Returns what adapter_weight_gradient() needs, in scratch memory of
+/// the caller's frame. `experts.rows` are those of dy.
+View adapter_input_gradient(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts, View dy, View dx);
+
+/// dA and dB of what `gradient` has. `dy_rows` are the rows of dy, `experts.rows` those of x. With `accumulate` the
+/// results are added.
+void adapter_weight_gradient(Pass& pass, const Adapter& adapter, const Adapter& gradient, const ExpertRowsOf& experts,
+                             View dy, View dy_rows, View x, View d_low, bool accumulate);
+
+}  // namespace moe
