@@ -8,15 +8,18 @@
 #include "base/log.h"
 #include "base/output.h"
 #include "base/output_path.h"
+#include "base/paths.h"
 #include "checkpoint/open_model.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/eval_experts.h"
 #include "cli/lora_option.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
 #include "cli/routing_option.h"
 #include "cli/text_sources.h"
 #include "cli/weights_option.h"
+#include "data/shards.h"
 #include "eval/choice_report.h"
 #include "eval/report.h"
 #include "eval/routing_report.h"
@@ -40,6 +43,9 @@ The domain of a FILE is its name without endings. If the file is called train, v
 eval, the domain is the name of its folder. The domain of a folder is the folder's name. FILEs are read as by
 `moe data` (moe data --help). The result does not depend on --batch-rows or --threads.
 
+Instead of FILEs, the folder of a dataset (moe data) can be given. Of conversations (moe data --chat) the loss is that
+of the tokens that are learned: the answers.
+
 --analyse adds two lists for each MoE layer. One has pairs of experts that the same tokens chose, beside the
 number for independent choices. The other has, for each expert, the tokens that chose it in the largest share of
 their occurrences. Choices are counted before any is dropped by a capacity. JSON has both under "choices".
@@ -52,6 +58,7 @@ Examples:
   moe eval loss runs/demo/latest text/*/valid.jsonl.zst
   moe eval loss runs/demo/latest --domain prose=book.txt --json scores.json
   moe eval loss runs/demo/latest book.txt --lora runs/books
+  moe eval loss runs/demo/latest runs/data/chats/valid
   moe eval loss runs/demo/latest book.txt --analyse --top-tokens 20 --json choices.json
   moe eval loss runs/demo/latest book.txt --sweep experts-per-token=1,2,3 --sweep mask-best=1,2 --sweep drop-shared)";
 
@@ -103,6 +110,20 @@ MemoryDocuments read_texts(const std::vector<TextSource>& sources, const TextSou
   clear_status();
   skipped.report();
   return documents;
+}
+
+/// True if the only FILE is a dataset of `moe data`.
+bool is_dataset(const TextSourceOptions& options) {
+  return options.files.size() == 1 && options.labelled.empty() &&
+         path_exists(fs::path(options.files[0]) / "dataset.json");
+}
+
+void check_dataset(const Dataset& dataset, const std::string& model, const ModelConfig& config) {
+  const uint64_t made_with = dataset.info().tokenizer_fingerprint;
+  const bool other = has_tokenizer(model) && made_with != 0 && tokenizer_fingerprint(model) != made_with;
+  if (!other && dataset.info().vocab_size <= config.vocab_size) return;
+  fail("{} was made with another tokenizer than that of {}; make it again with `moe data --tokenizer {}`",
+       dataset.name(), model, model);
 }
 
 EvaluationResult measure(const LoadedModel& model, const Documents& documents, Compute& compute,
@@ -189,7 +210,10 @@ void write_results(const LossFlags& flags, const Measured& measured, const Token
 
 void print_loss(const LossFlags& flags) {
   if (!flags.json.empty() && flags.json != "-") check_output_file(flags.json);
-  const auto sources = text_sources(flags.sources);  // refused before anything is loaded
+  // What cannot be read is refused before anything is loaded.
+  std::optional<Dataset> dataset;
+  if (is_dataset(flags.sources)) dataset.emplace(flags.sources.files.front());
+  const auto sources = dataset ? std::vector<TextSource>() : text_sources(flags.sources);
   const std::vector<SweepPoint> points = checked_sweep(flags);
   const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
   Compute compute = make_compute(flags.device);
@@ -204,7 +228,13 @@ void print_loss(const LossFlags& flags) {
         "experts choose among all tokens of a row, including later ones: this is not the loss of a language model");
   }
   const Tokenizer tokenizer = load_model_tokenizer(adapted.companions, model.config().vocab_size);
-  const MemoryDocuments documents = read_texts(sources, flags.sources, tokenizer, compute.pool);
+  MemoryDocuments texts;
+  if (dataset) {
+    check_dataset(*dataset, adapted.folder, model.config());
+  } else {
+    texts = read_texts(sources, flags.sources, tokenizer, compute.pool);
+  }
+  const Documents& documents = dataset ? static_cast<const Documents&>(*dataset) : texts;
   const Measured measured = measure_all(flags, model, documents, compute, points);
   write_results(flags, measured, tokenizer);
 }
@@ -252,9 +282,11 @@ void add_loss(CLI::App& parent) {
 }  // namespace
 
 void add_eval_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("eval", "Measures how well a model predicts text");
+  CLI::App* command =
+      app.add_subcommand("eval", "Measures how well a model predicts text, and which experts a text needs");
   command->require_subcommand(1);
   add_loss(*command);
+  add_eval_experts(*command);
 }
 
 }  // namespace moe

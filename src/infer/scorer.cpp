@@ -15,7 +15,7 @@ namespace {
 struct Inputs {
   TokenBuffers tokens;
   View group, row_loss, counts, dropped;
-  View ids;  // of all MoE layers and slots, for the given number of tokens; absent: not wanted
+  View ids, gates;  // of all MoE layers and slots, for the given number of tokens; absent: not wanted
 
   Inputs(Arena& arena, const ModelConfig& config, DType dtype, int64_t max_tokens, ChosenIds wanted, int64_t groups)
       : tokens(arena, stat_dtype(dtype), max_tokens, config.head_dim),
@@ -23,7 +23,9 @@ struct Inputs {
         row_loss(arena.push("row_loss", stat_dtype(dtype), {max_tokens})),
         counts(arena.push("counts", DType::i32, {config.moe_layers() * groups * config.n_routed_experts})),
         dropped(arena.push("dropped", DType::i32, {config.moe_layers()})) {
-    if (wanted == ChosenIds::kept) ids = arena.push("chosen_ids", DType::i32, {max_tokens * ids_per_token(config)});
+    const Shape choices{max_tokens * ids_per_token(config)};
+    if (wanted != ChosenIds::forgotten) ids = arena.push("chosen_ids", DType::i32, choices);
+    if (wanted == ChosenIds::with_gates) gates = arena.push("chosen_gates", stat_dtype(dtype), choices);
   }
 
   static int64_t ids_per_token(const ModelConfig& config) { return config.moe_layers() * config.router().slots(); }
@@ -32,10 +34,10 @@ struct Inputs {
     const int64_t layers = config.moe_layers(), experts = config.n_routed_experts;
     return counts.rows(0, layers * groups * experts).reshaped({layers, groups, experts});
   }
-  // Room for `count` tokens.
-  View ids_of(const ModelConfig& config, int64_t count) const {
-    if (!ids) return {};
-    return ids.rows(0, count * ids_per_token(config)).reshaped({config.moe_layers(), count, config.router().slots()});
+  // Room for `count` tokens in `all`, which is `ids` or `gates`.
+  static View choices_of(const View& all, const ModelConfig& config, int64_t count) {
+    if (!all) return {};
+    return all.rows(0, count * ids_per_token(config)).reshaped({config.moe_layers(), count, config.router().slots()});
   }
 };
 
@@ -92,7 +94,7 @@ struct Scorer::Memory {
   DeviceMemory device;
   PassArenas arenas;
   Inputs inputs;
-  View last_ids = {};  // of the last losses() call
+  View last_ids = {}, last_gates = {};  // of the last losses() call
 
   Memory(const ModelOnDevice& runtime, const PassSizes& sizes, int64_t max_tokens, ChosenIds wanted, int64_t groups)
       : device(runtime.device),
@@ -138,7 +140,8 @@ std::vector<float> Scorer::losses(const Batch& batch, const std::vector<int32_t>
     for (const View& view : {local_counts, inputs.dropped}) runtime_.backend.run(Fill{.x = view, .value = 0});
     stats = {.group = inputs.group.rows(0, tokens.count()), .counts = local_counts, .dropped = inputs.dropped};
   }
-  stats.ids = memory_->last_ids = inputs.ids_of(config, tokens.count());
+  stats.ids = memory_->last_ids = Inputs::choices_of(inputs.ids, config, tokens.count());
+  stats.gates = memory_->last_gates = Inputs::choices_of(inputs.gates, config, tokens.count());
   const View h = runtime_.model.forward(pass, tokens, stats);
   const View row_loss = inputs.row_loss.rows(0, tokens.count());
   runtime_.model.loss(pass, h, tokens.targets, row_loss);
@@ -166,6 +169,12 @@ std::vector<float> Scorer::losses(const Batch& batch, const std::vector<int32_t>
 std::vector<int32_t> Scorer::chosen_ids() {
   MOE_CHECK(memory_->last_ids);
   return download_integers(runtime_.device, memory_->last_ids);
+}
+
+std::vector<float> Scorer::chosen_gates() {
+  MOE_CHECK(memory_->last_gates);
+  const std::vector<double> gates = download_doubles(runtime_.device, memory_->last_gates);
+  return {gates.begin(), gates.end()};
 }
 
 void Scorer::logits(const Batch& batch, const std::function<void(int64_t, int64_t, const float*)>& use) {

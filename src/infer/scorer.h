@@ -17,8 +17,8 @@ struct ChoiceCounts {
   std::vector<int64_t> dropped;  ///< [MoE layers]: choices whose expert was full
 };
 
-/// Whether a Scorer keeps the choices themselves, besides their sums.
-enum class ChosenIds { forgotten, kept };
+/// Whether a Scorer keeps the choices themselves, besides their sums, and their gates.
+enum class ChosenIds { forgotten, kept, with_gates };
 
 /// The model's numbers are not finite: `where` names the first place, such as "the outputs of layer 2 (of 4 from 0)".
 struct NotFinite : Error {
@@ -49,6 +49,9 @@ class Scorer {
   /// The experts that each token of the last losses() call chose, before any was dropped: [MoE layers, T, S]; -1: none,
   /// also for all padding. Only for a Scorer that keeps them.
   std::vector<int32_t> chosen_ids();
+  /// The gates of the same choices, in the same order; of a slot without an expert, any number. Only for a Scorer that
+  /// keeps them.
+  std::vector<float> chosen_gates();
   /// Calls use(first_row, rows, values) with consecutive blocks of logits [rows, V], in f32.
   void logits(const Batch& batch, const std::function<void(int64_t, int64_t, const float*)>& use);
   /// The same, after calls of watch(i, values) with the residual stream [T, D] in f32: before the first layer (i = 0),

@@ -12,6 +12,7 @@ LayerStats StepStats::layer(int64_t moe_index) const {
   return {.group = group,
           .counts = part(counts),
           .ids = part(ids),
+          .gates = part(gates),
           .dropped = scalar(dropped),
           .losses = part(losses),
           .sums = {.counts = part(sums.counts),
@@ -33,10 +34,10 @@ RouteChoice Model::save_choice(Pass& pass, const LayerContext& context) const {
   if (!config_.is_moe_layer(context.layer)) return {};
   const RouterConfig& router = decoder_.moe.router;
   const Shape shape{context.tokens.count(), router.slots()};
-  const View& ids = context.stats.ids;
-  // If the ids are wanted, the choice is written directly to their place, so that nothing copies them.
+  const View &ids = context.stats.ids, &gates = context.stats.gates;
+  // What is wanted of the choice is written directly to its place, so that nothing copies it.
   return {.ids = ids ? ids : pass.saved.push("choice.ids", DType::i32, shape),
-          .gates = pass.saved.push("choice.gates", pass.stat(), shape),
+          .gates = gates ? gates : pass.saved.push("choice.gates", pass.stat(), shape),
           .kept = router.drops() ? pass.saved.push("choice.kept", DType::i32, shape) : View{}};
 }
 

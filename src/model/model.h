@@ -13,6 +13,7 @@ struct StepStats {
   View group = {};        ///< i32 [T]: the row of counts for each token; -1: not counted
   View counts = {};       ///< i32 [moe layers, groups, E]
   View ids = {};          ///< i32 [moe layers, T, S], of one microbatch
+  View gates = {};        ///< stat [moe layers, T, S], of the same choices
   View dropped = {};      ///< i32 [moe layers]
   View losses = {};       ///< stat [moe layers, kRouterLosses]
   BalanceSums sums = {};  ///< [moe layers, 1, ...], for the step scope

@@ -79,6 +79,7 @@ struct LayerStats {
   View group = {};        ///< i32 [T]: the row of `counts` for each token; -1: not counted
   View counts = {};       ///< i32 [groups, E]: choices, counted before any is dropped
   View ids = {};          ///< i32 [T, S], overwritten: the choices, before any is dropped; -1: none
+  View gates = {};        ///< stat [T, S], overwritten: their gates
   View dropped = {};      ///< i32 [1]: choices whose expert was full
   View losses = {};       ///< stat [kRouterLosses]
   BalanceSums sums = {};  ///< sums of the whole step (for step scope)
