@@ -31,6 +31,9 @@ struct Batch {
 
   /// The number of tokens of each segment.
   std::vector<int32_t> segment_tokens = {};
+  /// Of pairs of documents, which are segments 2 i and 2 i + 1: for each segment, the log-probability of its learned
+  /// tokens under the reference (train/preference.h); else empty.
+  std::vector<double> reference = {};
   /// The number of tokens that are not padding.
   int64_t num_tokens = 0;
   /// The number of targets that are not ignored.

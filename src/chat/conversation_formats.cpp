@@ -100,7 +100,39 @@ void read_alpaca(const Json& object, const std::string& where, Reader& reader) {
   reader.add(kAssistant, json_string(object, "output", where));
 }
 
+/// The conversation that ends with the answer `member`.
+Conversation read_answered(const Json& object, const char* member, const std::string& where) {
+  Reader reader(where);
+  const Json& answer = json_member(object, member, where);
+  const auto is_answer = [&](const Json& message) {
+    if (!message.is_object()) return true;  // the reader refuses it
+    const char* const name = message.contains("role") ? "role" : "from";
+    return message.contains(name) && message[name].is_string() &&
+           role_of(message[name].get<std::string>(), where) == kAssistant;
+  };
+  const bool whole = answer.is_array() && !answer.empty() && !is_answer(answer.front());
+  if (!whole) {
+    reader.add_system(object);
+    reader.add_text_or_messages(object, "prompt", kUser);
+  }
+  reader.add_text_or_messages(object, member, kAssistant);
+  return reader.finish();
+}
+
 }  // namespace
+
+Preference parse_preference(const Json& object, const std::string& where) {
+  if (!object.is_object()) fail("{}: found {}, expected an object with a preference", where, json_kind(object));
+  if (!object.contains("chosen") || !object.contains("rejected")) {
+    fail("{}: it has no preference; expected the members prompt, chosen and rejected", where);
+  }
+  Preference preference{.chosen = read_answered(object, "chosen", where),
+                        .rejected = read_answered(object, "rejected", where)};
+  if (preference.chosen.messages == preference.rejected.messages) {
+    fail("{}: chosen and rejected are the same, expected two answers", where);
+  }
+  return preference;
+}
 
 Conversation parse_conversation(const Json& object, const std::string& where) {
   if (!object.is_object()) fail("{}: found {}, expected an object with a conversation", where, json_kind(object));

@@ -28,4 +28,14 @@ struct Conversation {
 /// Messages after the last answer are left out: nothing would be learned from them.
 Conversation parse_conversation(const Json& object, const std::string& where);
 
+/// Two conversations that differ in their last answer.
+struct Preference {
+  Conversation chosen, rejected;
+};
+
+/// {"prompt": ..., "chosen": ..., "rejected": ...}, each a text or a list of messages; "system": a text. A list that
+/// begins with a question is the whole conversation, so its prompt may be absent. An error, which calls the object
+/// `where`, for other objects, and if both conversations are the same.
+Preference parse_preference(const Json& object, const std::string& where);
+
 }  // namespace moe

@@ -86,6 +86,11 @@ void ChatMarker::encode(std::vector<Part>& parts) const {
   }
 }
 
+std::vector<int32_t> ChatMarker::ends() const {
+  const std::lock_guard guard(ends_mutex_);
+  return {ends_.begin(), ends_.end()};
+}
+
 std::optional<MarkedChat> ChatMarker::mark(const Conversation& conversation, const std::string& where) const {
   std::vector<Part> parts = parts_of(conversation, where);
   encode(parts);
@@ -113,6 +118,10 @@ std::optional<MarkedChat> ChatMarker::mark(const Conversation& conversation, con
     const size_t first = chat.marks.size();
     chat.marks.resize(chat.ids.size(), 0);
     if (!part.learned) continue;
+    if (part.end > 0 && tokenizer_.is_special(part.ids[part.end - 1])) {
+      const std::lock_guard guard(ends_mutex_);
+      ends_.insert(part.ids[part.end - 1]);
+    }
     for (size_t i = 0; i < part.end; ++i) {
       chat.marks[first + i] = 1;
       if (tokenizer_.is_special(part.ids[i])) continue;

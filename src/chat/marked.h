@@ -7,7 +7,9 @@
 /// Assistant:"), or, if the template has {% generation %} blocks, what these blocks write.
 
 #include <atomic>
+#include <mutex>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "chat/conversation_formats.h"
@@ -45,6 +47,8 @@ class ChatMarker {
   int64_t left_out() const { return left_out_; }  ///< conversations without a learned answer that fits
   /// Answers that got the tokenizer's EOS, because the template puts no special token after them.
   int64_t without_end() const { return without_end_; }
+  /// The tokens that end learned answers, ascending.
+  std::vector<int32_t> ends() const;
 
  private:
   /// A part of the rendered text: an answer, or what is between answers.
@@ -63,6 +67,8 @@ class ChatMarker {
   const Tokenizer& tokenizer_;
   MarkingOptions options_;
   mutable std::atomic<int64_t> cut_ = 0, left_out_ = 0, without_end_ = 0;
+  mutable std::mutex ends_mutex_;
+  mutable std::set<int32_t> ends_;
 };
 
 }  // namespace moe

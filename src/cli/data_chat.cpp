@@ -18,7 +18,11 @@ const char* const kChatDataHelp =
 that ends it. The form of a conversation follows from the members of its object: messages (OpenAI),
 conversations (ShareGPT), instruction, input and output (Alpaca), or prompt and completion. The chat template
 of the tokenizer writes it as text; --template names another one. --format deepseek-instruct is the format of
-DeepSeekMoE's published fine-tuning script. docs/finetuning.md has the details.)";
+DeepSeekMoE's published fine-tuning script. --new-tokens adds special tokens to the tokenizer for a template that
+needs them; they get the ids behind its last one, and training gives them rows. docs/finetuning.md has the details.
+
+--preferences reads two answers to each prompt, {"prompt": ..., "chosen": ..., "rejected": ...}, for training with
+train.objective = "dpo". The options of --chat apply, and --max-tokens to both conversations of a pair together.)";
 
 namespace {
 
@@ -35,6 +39,16 @@ constexpr const char* kDeepseekInstruct = R"({%- if bos_token is defined %}{{ bo
 {%- endfor %}
 )";
 constexpr const char* kInstructEnd = "<|EOT|>";
+
+const EncodedDocument kLeftOut{.text_bytes = 1, .left_out = true};
+
+EncodedDocument encoded(const MarkedChat& chat, const Conversation& conversation) {
+  return {.ids = chat.ids,
+          .marks = chat.marks,
+          .text_bytes = chat.text_bytes,
+          .scored_bytes = chat.learned_bytes,
+          .hash = hash_name(messages_json(conversation.messages))};
+}
 
 ChatFormat format_of(const ChatDataFlags& flags, const std::string& tokenizer_path, const Tokenizer& tokenizer) {
   if (flags.format == "deepseek-instruct") {
@@ -55,6 +69,13 @@ ChatFormat format_of(const ChatDataFlags& flags, const std::string& tokenizer_pa
 
 void add_chat_data_options(CLI::App& command, ChatDataFlags& flags) {
   command.add_flag("--chat", flags.chat, "read conversations, and learn their answers");
+  command.add_flag("--preferences", flags.preferences,
+                   "read two answers to each prompt, and learn to prefer the first");
+  command
+      .add_option("--new-tokens", flags.new_tokens,
+                  "with --chat or --preferences: special tokens that the tokenizer gets; may be repeated")
+      ->type_name("TOKEN")
+      ->allow_extra_args(false);
   command.add_option("--template", flags.template_file, "with --chat: a file with the chat template (Jinja)")
       ->type_name("FILE");
   command
@@ -71,11 +92,16 @@ void add_chat_data_options(CLI::App& command, ChatDataFlags& flags) {
 
 void check_chat_data_options(const ChatDataFlags& flags) {
   const auto need = [&](bool given, const char* option) {
-    if (given && !flags.chat) fail_usage("{} belongs to conversations: give --chat, too", option);
+    if (given && !flags.conversations()) fail_usage("{} belongs to conversations: give --chat, too", option);
   };
   need(!flags.template_file.empty(), "--template");
   need(flags.format != "template", "--format");
   need(flags.answers != "every", "--answers");
+  need(!flags.new_tokens.empty(), "--new-tokens");
+  if (flags.chat && flags.preferences) fail_usage("--chat and --preferences read different files; give one");
+  if (flags.preferences && flags.answers != "every") {
+    fail_usage("--answers {}: of a preference the last answer is learned; leave the option out", flags.answers);
+  }
   need(flags.max_tokens != 0, "--max-tokens");
   need(flags.show != 0, "--show");
   if (!flags.template_file.empty() && flags.format != "template") {
@@ -87,8 +113,8 @@ ChatData::ChatData(const ChatDataFlags& flags, const std::string& tokenizer_path
     : flags_(flags),
       format_(format_of(flags, tokenizer_path, tokenizer)),
       marker_(format_, tokenizer,
-              {.answers = flags.answers == "last" ? LearnedAnswers::last : LearnedAnswers::every,
-               .max_tokens = flags.max_tokens}) {
+              {.answers = flags.preferences || flags.answers == "last" ? LearnedAnswers::last : LearnedAnswers::every,
+               .max_tokens = flags.preferences ? 0 : flags.max_tokens}) {
   if (!format_.note().empty()) log_info("{}", format_.note());
 }
 
@@ -96,15 +122,28 @@ EncodeFunction ChatData::encoder() const {
   return [this](const RawDocument& document) -> EncodedDocument {
     if (!document.error.empty()) fail("{}", document.error);
     if (!document.is_json) fail("{}: it is a text, expected a conversation (.jsonl or .json)", document.where);
-    const Conversation conversation = parse_conversation(parse_json(document.bytes, document.where), document.where);
-    const auto chat = marker_.mark(conversation, document.where);
-    if (!chat) return {.text_bytes = 1, .left_out = true};
-    return {.ids = chat->ids,
-            .marks = chat->marks,
-            .text_bytes = chat->text_bytes,
-            .scored_bytes = chat->learned_bytes,
-            .hash = hash_name(messages_json(conversation.messages))};
+    const Json object = parse_json(document.bytes, document.where);
+    return flags_.preferences ? encode_preference(object, document.where) : encode_conversation(object, document.where);
   };
+}
+
+EncodedDocument ChatData::encode_conversation(const Json& object, const std::string& where) const {
+  const Conversation conversation = parse_conversation(object, where);
+  const auto chat = marker_.mark(conversation, where);
+  return chat ? encoded(*chat, conversation) : kLeftOut;
+}
+
+EncodedDocument ChatData::encode_preference(const Json& object, const std::string& where) const {
+  const Preference preference = parse_preference(object, where);
+  const auto chosen = marker_.mark(preference.chosen, where), rejected = marker_.mark(preference.rejected, where);
+  if (!chosen || !rejected) return kLeftOut;
+  if (flags_.max_tokens > 0 && static_cast<int64_t>(chosen->ids.size() + rejected->ids.size()) > flags_.max_tokens) {
+    ++long_pairs_;
+    return kLeftOut;
+  }
+  EncodedDocument pair = encoded(*chosen, preference.chosen);
+  pair.others.push_back(encoded(*rejected, preference.rejected));
+  return pair;
 }
 
 void ChatData::save_template(const fs::path& folder) const {
@@ -113,8 +152,13 @@ void ChatData::save_template(const fs::path& folder) const {
 }
 
 void ChatData::report(const BuildReport& built) const {
+  if (long_pairs_ > 0) {
+    log_warning("{} left out: the two conversations of each have more than {} tokens",
+                counted(long_pairs_.load(), "pair"), flags_.max_tokens);
+  }
   const int64_t left_out = marker_.left_out();
   if (built.written == 0) {
+    if (flags_.preferences && long_pairs_ > 0) fail("no pair can be used; raise --max-tokens");
     fail("no conversation can be used: {} left out, because {}", counted(left_out, "conversation"),
          flags_.max_tokens > 0
              ? fmt::format("no learned answer ends within {} tokens; raise --max-tokens", flags_.max_tokens)

@@ -7,6 +7,7 @@
 #include "base/output.h"
 #include "base/output_path.h"
 #include "base/paths.h"
+#include "base/random.h"
 #include "base/thread_pool.h"
 #include "base/units.h"
 #include "cli/commands.h"
@@ -19,7 +20,7 @@
 #include "data/builder.h"
 #include "data/scored_text.h"
 #include "data/shards.h"
-#include "tokenizer/tokenizer.h"
+#include "tokenizer/new_tokens.h"
 
 namespace moe {
 namespace {
@@ -52,6 +53,7 @@ Examples:
   moe data --tokenizer runs/tokenizer --out runs/data/mine --valid-fraction 0.01 my-texts
   zcat dump.jsonl.gz | moe data --tokenizer runs/tokenizer --out runs/data/dump --field content -
   moe data --chat --tokenizer deepseek-moe-16b-chat --out runs/data/sft --max-tokens 4096 --show 3 chats.jsonl
+  moe data --preferences --tokenizer deepseek-moe-16b-chat --out runs/data/dpo --max-tokens 4096 pairs.jsonl
   moe data inspect runs/data/train --row 3)";
 
 constexpr double kSecondsBetweenLines = 10;
@@ -101,12 +103,32 @@ void print_summary(const DatasetInfo& info) {
   print_row("all", info.documents(), info.tokens(), info.bytes());
 }
 
-DatasetInfo empty_info(const DataFlags& flags, const Tokenizer& tokenizer) {
+/// The tokenizer of a dataset.
+struct DataTokenizer {
+  Tokenizer tokenizer;
+  uint64_t fingerprint;
+  uint64_t base_fingerprint = 0;  // of the one that has got new tokens
+  int64_t base_ids = 0;
+};
+
+DataTokenizer load_tokenizer(const DataFlags& flags) {
+  const uint64_t base = tokenizer_fingerprint(flags.tokenizer);
+  if (flags.chat.new_tokens.empty()) return {Tokenizer::load(flags.tokenizer), base};
+  const int64_t base_ids = Tokenizer::load(flags.tokenizer).id_count();
+  GrownTokenizer grown = with_new_tokens(flags.tokenizer, flags.chat.new_tokens);
+  return {std::move(grown.tokenizer), hash_name(grown.json), base, base_ids};
+}
+
+DatasetInfo empty_info(const DataFlags& flags, const DataTokenizer& with) {
+  const Tokenizer& tokenizer = with.tokenizer;
   return {.vocab_size = tokenizer.id_count(),
           .bos_id = tokenizer.bos().value_or(-1),
           .eos_id = tokenizer.eos().value_or(-1),
-          .tokenizer_fingerprint = tokenizer_fingerprint(flags.tokenizer),
-          .domains = {}};
+          .tokenizer_fingerprint = with.fingerprint,
+          .domains = {},
+          .base_fingerprint = with.base_fingerprint,
+          .base_ids = with.base_ids,
+          .pairs = flags.chat.preferences};
 }
 
 void warn_of_empty_sources(const std::vector<TextSource>& sources, const BuildReport& report) {
@@ -127,14 +149,15 @@ EncodeFunction text_encoder(const Tokenizer& tokenizer, const std::string& field
 
 /// All that a dataset is made from.
 struct Work {
-  Work(const DataFlags& given, const std::vector<TextSource>& files, const Tokenizer& with)
-      : flags(given), sources(files), tokenizer(with) {
-    if (flags.chat.chat) chat.emplace(flags.chat, flags.tokenizer, tokenizer);
+  Work(const DataFlags& given, const std::vector<TextSource>& files, const DataTokenizer& with)
+      : flags(given), sources(files), tokenizer(with.tokenizer), info(empty_info(given, with)) {
+    if (flags.chat.conversations()) chat.emplace(flags.chat, flags.tokenizer, tokenizer);
   }
 
   const DataFlags& flags;
   const std::vector<TextSource>& sources;
   const Tokenizer& tokenizer;
+  const DatasetInfo info;
   std::optional<ChatData> chat;
 };
 
@@ -158,7 +181,10 @@ void read_sources(const Work& work, DatasetWriter& writer, DatasetWriter* valid)
 
 void finish(DatasetWriter& writer, const Work& work) {
   work.tokenizer.save(writer.temporary_folder());
-  if (work.chat) work.chat->save_template(writer.temporary_folder());
+  if (work.chat) {
+    work.chat->save_template(writer.temporary_folder());
+    writer.set_answer_ends(work.chat->answer_ends());
+  }
   writer.finish();
 }
 
@@ -170,7 +196,7 @@ void report(const DatasetInfo& info, const std::string& name) {
 
 void make_one_dataset(const Work& work) {
   const DataFlags& flags = work.flags;
-  DatasetWriter writer(flags.out, empty_info(flags, work.tokenizer));
+  DatasetWriter writer(flags.out, work.info);
   read_sources(work, writer, nullptr);
   finish(writer, work);
   report(writer.info(), flags.out);
@@ -186,8 +212,8 @@ void make_two_datasets(const Work& work) {
   const auto name = [&](const char* part) { return (folder.target() / part).string(); };
   std::vector<std::pair<DatasetInfo, std::string>> written;
   {
-    DatasetWriter train(folder.path() / "train", empty_info(flags, work.tokenizer));
-    DatasetWriter valid(folder.path() / "valid", empty_info(flags, work.tokenizer));
+    DatasetWriter train(folder.path() / "train", work.info);
+    DatasetWriter valid(folder.path() / "valid", work.info);
     read_sources(work, train, &valid);
     for (const auto& [writer, part] : {std::pair(&train, "train"), std::pair(&valid, "valid")}) {
       if (writer->info().documents() > 0) {
@@ -210,8 +236,8 @@ void make_dataset(const DataFlags& flags) {
   if (flags.out.empty()) fail_usage("--out is missing: name the folder to make");
   check_output_folder(flags.out);
   const std::vector<TextSource> sources = text_sources(flags.sources);
-  const Tokenizer tokenizer = Tokenizer::load(flags.tokenizer);
-  if (!tokenizer.eos()) {
+  const DataTokenizer tokenizer = load_tokenizer(flags);
+  if (!tokenizer.tokenizer.eos()) {
     log_warning("the tokenizer names no end-of-sequence token, so a model trained on this data will not learn to stop");
   }
   const Work work(flags, sources, tokenizer);

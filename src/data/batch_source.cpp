@@ -53,10 +53,14 @@ BatchSource::BatchSource(const Documents& documents, Options options)
   MOE_CHECK(options_.order != DataOrder::once || parts.size() == 1);
   int64_t first = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
-    PackedRows rows = pack(documents, document_order(first, parts[i].documents, i, options_), options_.sequence_length);
+    const int64_t together = options_.pairs ? 2 : 1;
+    MOE_CHECK(parts[i].documents % together == 0);
+    const auto order = document_order(first / together, parts[i].documents / together, i, options_);
+    PackedRows rows = options_.pairs ? pack_pairs(documents, order, options_.sequence_length)
+                                     : pack(documents, order, options_.sequence_length);
     if (rows.count() == 0) fail("the dataset has no tokens; make it from files that hold text");
-    auto order = std::make_unique<RowOrder>(rows.count(), options_.seed, stream_of("data.rows", i));
-    parts_.push_back({.rows = std::move(rows), .order = std::move(order)});
+    auto row_order = std::make_unique<RowOrder>(rows.count(), options_.seed, stream_of("data.rows", i));
+    parts_.push_back({.rows = std::move(rows), .order = std::move(row_order)});
     first += parts[i].documents;
   }
   MOE_CHECK(first == documents.count());
@@ -156,6 +160,7 @@ void BatchSource::fill_piece(Batch& batch, const Piece& piece, int64_t at) const
   std::fill_n(&batch.segment_id[begin], length, static_cast<int32_t>(batch.segment_tokens.size()));
   std::fill_n(&batch.domain[begin], length, documents_.domain(piece.document));
   batch.segment_tokens.push_back(piece.length);
+  if (!reference_.empty()) batch.reference.push_back(reference_[static_cast<size_t>(piece.document)]);
   batch.num_tokens += piece.length;
   batch.num_targets += learned;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "batch/batch.h"
@@ -38,11 +39,16 @@ class BatchSource {
     DataOrder order = DataOrder::shuffled_epochs;
     /// All documents, in their order; empty: one part.
     std::vector<DataPart> parts = {};
+    /// Documents 2 i and 2 i + 1 are a pair, which stays in one row.
+    bool pairs = false;
   };
 
   /// `documents` must outlive the source. Refuses documents without tokens, and a part without tokens. The order `once`
   /// has one part.
   BatchSource(const Documents& documents, Options options);
+
+  /// For each document, what Batch::reference has of it. Set it before the first batch.
+  void set_reference(std::vector<double> reference) { reference_ = std::move(reference); }
 
   const Options& options() const { return options_; }
   const Documents& documents() const { return documents_; }
@@ -100,6 +106,7 @@ class BatchSource {
   Options options_;
   Mixture mixture_;
   std::vector<PackedPart> parts_;
+  std::vector<double> reference_;
 };
 
 }  // namespace moe

@@ -58,11 +58,8 @@ class Batch {
       ++report.written;
       const bool picked = options.valid != nullptr && is_picked(encoded.hash, options.valid_fraction);
       DatasetWriter& to = picked ? *options.valid : writer;
-      if (encoded.marks.empty()) {
-        to.add_document(encoded.ids, item.domain, encoded.text_bytes, encoded.scored_bytes);
-      } else {
-        to.add_marked(encoded.ids, encoded.marks, item.domain, encoded.text_bytes, encoded.scored_bytes);
-      }
+      append(encoded, item.domain, to);
+      for (const EncodedDocument& other : encoded.others) append(other, item.domain, to);
     }
     items_.clear();
     bytes_ = 0;
@@ -76,6 +73,14 @@ class Batch {
     EncodedDocument encoded = {};
     std::exception_ptr error = nullptr;
   };
+
+  static void append(const EncodedDocument& encoded, int32_t domain, DatasetWriter& to) {
+    if (encoded.marks.empty()) {
+      to.add_document(encoded.ids, domain, encoded.text_bytes, encoded.scored_bytes);
+    } else {
+      to.add_marked(encoded.ids, encoded.marks, domain, encoded.text_bytes, encoded.scored_bytes);
+    }
+  }
 
   static void encode_item(Item& item, const BuildOptions& options) {
     try {

@@ -29,6 +29,8 @@ struct EncodedDocument {
   int64_t scored_bytes = 0;  ///< the bytes that its targets stand for (data/scored_text.h)
   uint64_t hash = 0;         ///< of the content, which chooses the documents for validation
   bool left_out = false;     ///< it is not written; the encoder has counted it
+  /// Documents that are written directly behind it, with it or not at all.
+  std::vector<EncodedDocument> others = {};
 };
 
 /// Several threads call it at once.

@@ -65,28 +65,30 @@ class MemoryDocuments : public Documents {
   std::vector<std::string> domain_names_;
 };
 
-/// Documents 0, n, 2 n, ... of other documents, which must outlive it.
+/// Documents 0, n, 2 n, ... of other documents, which must outlive it; with `block`, blocks of so many documents.
 /// Several threads may read it if they may read `all`.
 class EveryNth : public Documents {
  public:
-  EveryNth(const Documents& all, int64_t n) : all_(all), n_(n) {}
+  EveryNth(const Documents& all, int64_t n, int64_t block = 1) : all_(all), n_(n), block_(block) {}
 
-  int64_t count() const override { return (all_.count() + n_ - 1) / n_; }
-  int64_t length(int64_t document) const override { return all_.length(document * n_); }
-  int32_t domain(int64_t document) const override { return all_.domain(document * n_); }
-  int64_t text_bytes(int64_t document) const override { return all_.text_bytes(document * n_); }
+  /// The number of a document among all.
+  int64_t original(int64_t document) const { return document / block_ * n_ * block_ + document % block_; }
+  int64_t count() const override { return (all_.count() / block_ + n_ - 1) / n_ * block_; }
+  int64_t length(int64_t document) const override { return all_.length(original(document)); }
+  int32_t domain(int64_t document) const override { return all_.domain(original(document)); }
+  int64_t text_bytes(int64_t document) const override { return all_.text_bytes(original(document)); }
   void copy_tokens(int64_t document, int64_t begin, int64_t count, int32_t* out) const override {
-    all_.copy_tokens(document * n_, begin, count, out);
+    all_.copy_tokens(original(document), begin, count, out);
   }
   bool has_marks() const override { return all_.has_marks(); }
   void copy_marks(int64_t document, int64_t begin, int64_t count, uint8_t* out) const override {
-    all_.copy_marks(document * n_, begin, count, out);
+    all_.copy_marks(original(document), begin, count, out);
   }
   const std::vector<std::string>& domain_names() const override { return all_.domain_names(); }
 
  private:
   const Documents& all_;
-  int64_t n_;
+  int64_t n_, block_;
 };
 
 }  // namespace moe

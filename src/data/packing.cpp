@@ -92,4 +92,32 @@ PackedRows pack(const Documents& documents, std::span<const int64_t> order, int6
   return packer.finish();
 }
 
+PackedRows pack_pairs(const Documents& documents, std::span<const int64_t> order, int64_t sequence_length) {
+  constexpr int64_t kOpenRows = 256;
+  Packer packer(sequence_length, kOpenRows);
+  const auto length = [&](int64_t document) { return documents.length(document); };
+  for (const int64_t pair : order) {
+    const int64_t both = length(2 * pair) + length(2 * pair + 1);
+    if (both > sequence_length) {
+      fail(
+          "pair {} has {} tokens in its two conversations, but a row has {} (data.sequence_length); use longer rows, "
+          "or "
+          "make the dataset with --max-tokens {}",
+          pair, both, sequence_length, sequence_length);
+    }
+    packer.add(pair, both);
+  }
+  const PackedRows pairs = packer.finish();
+  PackedRows rows{.pieces = {}, .row_begins = {0}, .tokens = pairs.tokens};
+  for (int64_t row = 0; row < pairs.count(); ++row) {
+    for (const Piece& piece : pairs.row(row)) {
+      for (const int64_t document : {2 * piece.document, 2 * piece.document + 1}) {
+        rows.pieces.push_back({.document = document, .begin = 0, .length = static_cast<int32_t>(length(document))});
+      }
+    }
+    rows.row_begins.push_back(static_cast<int64_t>(rows.pieces.size()));
+  }
+  return rows;
+}
+
 }  // namespace moe

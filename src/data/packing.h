@@ -35,4 +35,8 @@ struct PackedRows {
 PackedRows pack(const Documents& documents, std::span<const int64_t> order, int64_t sequence_length,
                 int64_t open_rows = 256);
 
+/// Packs pairs of documents: pair p is documents 2 p and 2 p + 1, which follow each other in one row. `order` has
+/// pairs. An error for a pair that is longer than a row.
+PackedRows pack_pairs(const Documents& documents, std::span<const int64_t> order, int64_t sequence_length);
+
 }  // namespace moe

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "base/error.h"
@@ -117,6 +118,21 @@ DatasetInfo info_of(const Json& description, const std::string& where) {
   info.bos_id = json_int32(description, "bos_id", where);
   info.eos_id = json_int32(description, "eos_id", where);
   info.tokenizer_fingerprint = json_hexadecimal(description, "tokenizer_fingerprint", where);
+  if (const Json* const base = json_find(description, "base_tokenizer", where)) {
+    info.base_fingerprint = json_hexadecimal(*base, "fingerprint", where);
+    info.base_ids = json_int(*base, "ids", where);
+    if (info.base_ids < 1 || info.base_ids >= info.vocab_size) {
+      fail("{} is damaged: base_tokenizer has {} ids, expected fewer than {}", where, info.base_ids, info.vocab_size);
+    }
+  }
+  if (json_find(description, "answer_ends", where) != nullptr) {
+    for (const Json& id : json_array(description, "answer_ends", where)) {
+      const bool fits = id.is_number_integer() && id >= 0 && id < info.vocab_size;
+      if (!fits) fail("{} is damaged: answer_ends holds {}, expected token ids", where, json_shown(id));
+      info.answer_ends.push_back(id.get<int32_t>());
+    }
+  }
+  info.pairs = json_bool(description, "pairs", where, false);
   for (const Json& domain : json_array(description, "domains", where)) {
     info.domains.push_back({.name = printable(json_string(domain, "name", where)),
                             .documents = json_int(domain, "documents", where),
@@ -196,6 +212,14 @@ std::vector<int32_t> Dataset::merge(const DatasetInfo& info, const fs::path& fol
   } else if (info.tokenizer_fingerprint != info_.tokenizer_fingerprint || info.vocab_size != info_.vocab_size) {
     fail("{} and {} were made with different tokenizers; make both with the same one", folders_.front().string(),
          folder.string());
+  } else if (info.pairs != info_.pairs) {
+    fail("{} and {} are a dataset of preferences and one of documents, expected two of a kind",
+         folders_.front().string(), folder.string());
+  } else {
+    std::vector<int32_t> ends;
+    std::set_union(info_.answer_ends.begin(), info_.answer_ends.end(), info.answer_ends.begin(), info.answer_ends.end(),
+                   std::back_inserter(ends));
+    info_.answer_ends = std::move(ends);
   }
   std::vector<int32_t> numbers;
   for (const DomainTotals& domain : info.domains) {

@@ -175,6 +175,12 @@ void DatasetWriter::finish() {
                                         {"bytes", info_.bytes()},
                                         {"domains", nlohmann::ordered_json::array()},
                                         {"shards", shard_files_}};
+  if (info_.base_fingerprint != 0) {
+    description["base_tokenizer"] = {{"fingerprint", fingerprint_text(info_.base_fingerprint)},
+                                     {"ids", info_.base_ids}};
+  }
+  if (!info_.answer_ends.empty()) description["answer_ends"] = info_.answer_ends;
+  if (info_.pairs) description["pairs"] = true;
   for (const DomainTotals& domain : info_.domains) {
     description["domains"].push_back(
         {{"name", domain.name}, {"documents", domain.documents}, {"tokens", domain.tokens}, {"bytes", domain.bytes}});

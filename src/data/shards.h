@@ -20,6 +20,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/file.h"
@@ -48,6 +49,14 @@ struct DatasetInfo {
   /// of the tokenizer that made the ids; 0 if unknown
   uint64_t tokenizer_fingerprint = 0;
   std::vector<DomainTotals> domains;
+  /// If the tokenizer is another one with new tokens (tokenizer/new_tokens.h), the fingerprint of that one, and its
+  /// number of ids, which is the first new token's id; else 0.
+  uint64_t base_fingerprint = 0;
+  int64_t base_ids = 0;
+  /// The tokens that end learned answers, ascending; empty for texts.
+  std::vector<int32_t> answer_ends = {};
+  /// Documents 2 i and 2 i + 1 are a chosen and a rejected answer to one prompt.
+  bool pairs = false;
 
   int64_t documents() const;
   int64_t tokens() const;
@@ -85,6 +94,7 @@ class DatasetWriter {
   const fs::path& temporary_folder() const { return folder_.path(); }
   /// The totals so far.
   const DatasetInfo& info() const { return info_; }
+  void set_answer_ends(std::vector<int32_t> ids) { info_.answer_ends = std::move(ids); }
   void finish();
 
  private:

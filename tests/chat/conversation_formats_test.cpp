@@ -77,5 +77,36 @@ TEST(Conversations, WhatIsNoneIsRefusedByName) {
   EXPECT_THAT(error_of(R"({"instruction": "x", "output": "y", "history": [["a"]]})"), HasSubstr("[question, answer]"));
 }
 
+Preference preference(const std::string& json) { return parse_preference(parse_json(json, "a.jsonl:1"), "a.jsonl:1"); }
+
+TEST(Preferences, TheSamePairInEachForm) {
+  const ChatMessage other{.role = "assistant", .content = "Go away."};
+  for (const char* json : {
+           R"({"system": "Be short.", "prompt": "Hi", "chosen": "Hello.", "rejected": "Go away."})",
+           R"({"prompt": [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hi"}],
+               "chosen": [{"role": "assistant", "content": "Hello."}], "rejected": "Go away."})",
+           R"({"system": "Be short.", "prompt": [{"from": "human", "value": "Hi"}],
+               "chosen": [{"from": "gpt", "value": "Hello."}], "rejected": [{"from": "gpt", "value": "Go away."}]})",
+           R"({"prompt": "Hi", "chosen": [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hi"},
+               {"role": "assistant", "content": "Hello."}], "rejected": [{"role": "system", "content": "Be short."},
+               {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Go away."}]})",
+       }) {
+    const Preference found = preference(json);
+    EXPECT_THAT(found.chosen.messages, ElementsAre(kRules, kQuestion, kAnswer)) << json;
+    EXPECT_THAT(found.rejected.messages, ElementsAre(kRules, kQuestion, other)) << json;
+    EXPECT_THAT(found.chosen.learned, ElementsAre(false, false, true)) << json;
+  }
+}
+
+TEST(Preferences, MistakesAreNamed) {
+  const auto refusal = [](const std::string& json) { return test::error_of<Error>([&] { preference(json); }); };
+  EXPECT_THAT(refusal("[]"), HasSubstr("expected an object with a preference"));
+  EXPECT_THAT(refusal(R"({"prompt": "Hi", "chosen": "Hello."})"), HasSubstr("expected the members prompt, chosen"));
+  EXPECT_THAT(refusal(R"({"chosen": "Hello.", "rejected": "No."})"), HasSubstr("prompt"));
+  EXPECT_THAT(refusal(R"({"prompt": "Hi", "chosen": "Hello.", "rejected": "Hello."})"), HasSubstr("are the same"));
+  EXPECT_THAT(refusal(R"({"prompt": "Hi", "chosen": "", "rejected": "Hello."})"), HasSubstr("the answer is empty"));
+  EXPECT_THAT(refusal(R"({"prompt": "Hi", "chosen": 3, "rejected": "Hello."})"), HasSubstr("chosen"));
+}
+
 }  // namespace
 }  // namespace moe

@@ -125,5 +125,55 @@ TEST(Shuffled, EveryOrderIsAboutEquallyLikely) {
   for (const auto& [order, count] : counts) EXPECT_NEAR(count, 1000, 5 * std::sqrt(1000.0));
 }
 
+TEST(PackPairs, KeepsBothDocumentsOfAPairInOneRowSideBySide) {
+  std::vector<int> lengths = random_lengths(3, 200, 14);
+  for (int& length : lengths) length += 1;
+  const MemoryDocuments documents = documents_of(lengths);
+  const std::vector<int64_t> order = shuffled(100, 5, 1);
+  const PackedRows packed = pack_pairs(documents, order, 32);
+  std::vector<int> seen(200, 0);
+  int64_t tokens = 0;
+  for (int64_t row = 0; row < packed.count(); ++row) {
+    const auto pieces = packed.row(row);
+    ASSERT_EQ(pieces.size() % 2, 0u);
+    int64_t used = 0;
+    for (size_t i = 0; i < pieces.size(); i += 2) {
+      EXPECT_EQ(pieces[i].document % 2, 0);
+      EXPECT_EQ(pieces[i + 1].document, pieces[i].document + 1);
+    }
+    for (const Piece& piece : pieces) {
+      ++seen[static_cast<size_t>(piece.document)];
+      EXPECT_EQ(piece.begin, 0);
+      EXPECT_EQ(piece.length, lengths[static_cast<size_t>(piece.document)]);
+      used += piece.length;
+    }
+    EXPECT_LE(used, 32);
+    tokens += used;
+  }
+  EXPECT_EQ(seen, std::vector<int>(200, 1));
+  EXPECT_EQ(packed.tokens, tokens);
+}
+
+TEST(PackPairs, APairThatIsLongerThanARowIsRefused) {
+  const MemoryDocuments documents = documents_of({3, 4, 9, 8});
+  EXPECT_EQ(pack_pairs(documents, std::vector<int64_t>{0}, 7).count(), 1);
+  try {
+    pack_pairs(documents, std::vector<int64_t>{0, 1}, 16);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("pair 1 has 17 tokens in its two conversations, but a row has 16"));
+  }
+}
+
+TEST(EveryNth, TakesWholeBlocks) {
+  const MemoryDocuments documents = documents_of({1, 2, 3, 4, 5, 6, 7, 8, 9, 10});
+  const EveryNth pairs(documents, 2, 2);
+  EXPECT_EQ(pairs.count(), 6);
+  std::vector<int64_t> lengths;
+  for (int64_t d = 0; d < pairs.count(); ++d) lengths.push_back(pairs.length(d));
+  EXPECT_THAT(lengths, ElementsAre(1, 2, 5, 6, 9, 10));
+  EXPECT_EQ(EveryNth(documents, 3).count(), 4);
+}
+
 }  // namespace
 }  // namespace moe

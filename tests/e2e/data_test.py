@@ -83,6 +83,47 @@ class DataTest(unittest.TestCase):
         chats.write_text('{"text": "a"}\n')
         self.assertIn("chats.jsonl:1: it has no conversation", self.data("--chat", chats, out="refused", check=False).stderr)
 
+    def test_preferences_are_pairs_of_conversations(self):
+        pairs = self.base / "pairs.jsonl"
+        one = {"prompt": "int x", "chosen": "class y", "rejected": "z"}
+        long = {"prompt": "int x", "chosen": "class y " * 30, "rejected": "z"}
+        pairs.write_text("".join(json.dumps(line) + "\n" for line in (one, long, {**one, "prompt": "class"})))
+        said = self.data("--preferences", "--max-tokens", 60, "--show", 2, pairs)
+        self.assertIn("1 pair left out: the two conversations of each have more than 60 tokens", said.stderr)
+        description = json.loads((self.base / "out/dataset.json").read_text())
+        self.assertTrue(description["pairs"])
+        self.assertEqual(description["documents"], 4)
+        self.assertEqual(description["answer_ends"], [1])
+        self.assertIn("conversation 1: ", said.stdout)
+        for options, sentence in [
+            (["--preferences", "--chat"], "--chat and --preferences read different files; give one"),
+            (["--preferences", "--answers", "last"], "of a preference the last answer is learned"),
+            (["--preferences", "--max-tokens", 3], "no pair can be used; raise --max-tokens"),
+            (["--chat"], "pairs.jsonl:1: it has no conversation"),
+        ]:
+            refused = self.data(*options, pairs, out="refused", check=False)
+            self.assertIn(sentence, refused.stderr)
+            self.assertFalse((self.base / "refused").exists())
+
+    def test_new_tokens_grow_the_datasets_tokenizer(self):
+        template = self.file("chatml.jinja", "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+                             "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+        chats = self.file("chats.jsonl", json.dumps({"prompt": "int x", "completion": "class y"}) + "\n")
+        tokens = ["--new-tokens", "<|im_start|>", "--new-tokens", "<|im_end|>"]
+        said = self.data("--chat", "--template", template, *tokens, "--show", 1, chats)
+        base = json.loads((self.shared / "tokenizer/tokenizer.json").read_text())
+        before = 1 + max([*base["model"]["vocab"].values(), *(token["id"] for token in base["added_tokens"])])
+        description = json.loads((self.base / "out/dataset.json").read_text())
+        self.assertEqual(description["vocab_size"], before + 2)
+        self.assertEqual(description["base_tokenizer"]["ids"], before)
+        self.assertEqual(description["answer_ends"], [before + 1])
+        self.assertRegex(said.stdout, rf"(?m)^ +{before} <\|im_start\|> +- +0$")
+        self.assertRegex(said.stdout, rf"(?m)^ +{before + 1} <\|im_end\|> +{before + 1} +1$")
+        refused = self.data("--new-tokens", "<a>", chats, out="refused", check=False)
+        self.assertIn("--new-tokens belongs to conversations: give --chat, too", refused.stderr)
+        refused = self.data("--chat", "--new-tokens", "<a>", "--new-tokens", "<a>", chats, out="refused", check=False)
+        self.assertIn("the new token <a> is given twice", refused.stderr)
+
     def file(self, name, content):
         path = self.base / name
         path.parent.mkdir(parents=True, exist_ok=True)
