@@ -26,16 +26,33 @@ struct Part {
   int64_t bytes() const { return static_cast<int64_t>(view.bytes()); }
 };
 
+/// The place of the parameter's element `offset` among the experts that train; -1 if its expert does not.
+int64_t place_among_trained(const Parameter& parameter, int64_t offset) {
+  const int64_t each = parameter.shape.elements() / parameter.shape[0];
+  for (const ExpertRun& run : parameter.trained_runs()) {
+    const int64_t expert = offset / each - run.first;
+    if (expert >= 0 && expert < run.count) return (run.at + expert) * each + offset % each;
+  }
+  return -1;
+}
+
 std::vector<Part> parts_of(const ModelConfig& config, const std::vector<Parameter>& table,
                            const std::vector<ParameterSet>& sets,
                            const std::function<bool(const std::string&)>& has = {}) {
   std::vector<Part> parts;
   for (const HfTensor& tensor : hf_tensors(config, table, has)) {
     for (const ParameterSet& set : sets) {
-      const View& view = set.views[tensor.parameter];
+      const Parameter& parameter = table[tensor.parameter];
+      View view = set.views[tensor.parameter];
       if (!view) continue;  // optimiser state of a parameter that is not trained
-      parts.push_back({tensor.name + set.suffix, tensor.shape,
-                       view.reshaped({view.elements()}).rows(tensor.offset, tensor.elements())});
+      int64_t offset = tensor.offset;
+      if (view.elements() != parameter.shape.elements()) {
+        offset = place_among_trained(parameter, tensor.offset);
+        if (offset < 0 && set.rest == nullptr) continue;
+        if (offset < 0) view = (*set.rest)[tensor.parameter], offset = tensor.offset;
+      }
+      parts.push_back(
+          {tensor.name + set.suffix, tensor.shape, view.reshaped({view.elements()}).rows(offset, tensor.elements())});
     }
   }
   return parts;
@@ -233,7 +250,8 @@ void load_optimizer(const fs::path& folder, const ModelConfig& config, const std
                     const std::vector<ParameterSet>& sets, Device& device) {
   std::set<std::string> frozen;
   for (const HfTensor& tensor : hf_tensors(config, table)) {
-    if (table[tensor.parameter].frozen) frozen.insert(tensor.name);
+    const Parameter& parameter = table[tensor.parameter];
+    if (parameter.frozen || place_among_trained(parameter, tensor.offset) < 0) frozen.insert(tensor.name);
   }
   // The state of a tensor that was trained and is now frozen stays unread.
   const MayStay may_stay = [&](const std::string& name) { return frozen.count(name.substr(0, name.rfind('.'))) != 0; };

@@ -13,6 +13,9 @@ namespace moe {
 struct ParameterSet {
   std::string suffix;  ///< suffix of the Hugging Face name: "" for weights, ".exp_avg" ...
   const std::vector<View>& views;
+  /// Where a view has only the experts that train (Parameter::trained_shape), the whole parameter, which has the
+  /// others; null: the set does not have those.
+  const std::vector<View>* rest = nullptr;
 };
 
 /// Compares files with the parameters of a model. Every tensor must be accounted for. A tensor that is missing, extra,

@@ -57,7 +57,9 @@ docs/training.md explains the keys. A run folder holds run.toml (all keys in eff
 step), eval.jsonl, step-N/ (Hugging Face model folders with optimizer state) and latest (a link to the newest).
 Ctrl-C, SIGTERM and a closed terminal write a checkpoint first (exit status 130, 143 and 129).)";
 
-RunConfig read_settings(Settings settings) { return read_run_config(settings); }
+RunConfig read_settings(Settings settings, const TrainOptions& options) {
+  return read_run_config(settings, dataset_vocabulary, dataset_rows_per_epoch, start_of(options.resume));
+}
 
 /// A change must be named twice, so that a run file that was edited for another run changes nothing.
 void check_allowed_changes(const TrainOptions& options) {
@@ -104,7 +106,7 @@ RunConfig read_run(const TrainOptions& options, std::optional<int64_t> steps = {
     settings.set("train.hours=0");
     settings.set(fmt::format("train.steps={}", *steps));
   }
-  RunConfig run = read_settings(settings);
+  RunConfig run = read_settings(settings, options);
   if (!options.resume) return run;
   if (run.schedule.hours > 0 && !allows(options, "train.hours")) {
     if (const auto begun = steps_of_run(run.run_dir)) {
@@ -115,7 +117,7 @@ RunConfig read_run(const TrainOptions& options, std::optional<int64_t> steps = {
   }
   const auto found = find_checkpoint(run.run_dir).found;
   if (!found || !keep_settings(settings, *found, run, allowed_changes(options))) return run;
-  return read_settings(std::move(settings));
+  return read_settings(std::move(settings), options);
 }
 
 /// Settles what the run file leaves to the program: as the run that is resumed has it, else by what fits here.
@@ -139,7 +141,10 @@ RunConfig with_steps(const TrainOptions& options, const RunConfig& run, int64_t 
 /// The same run with as many steps as fit run.schedule.hours at the rate measured here.
 RunConfig with_measured_steps(const TrainOptions& options, const RunConfig& run, const MemoryPlan& plan,
                               const Dataset& data, Compute& compute) {
-  const BatchSource source = training_batches(run.data, run.seed, data);
+  BatchSource source = training_batches(run.data, run.seed, data);
+  if (run.step.objective == Objective::dpo) {  // any numbers take the same time
+    source.set_reference(std::vector<double>(static_cast<size_t>(data.count())));
+  }
   const int64_t rows = run.data.microbatch_rows;
   const double seconds = measure_step_seconds(
       run, plan, *compute.device, *compute.backend,

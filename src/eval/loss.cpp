@@ -149,6 +149,7 @@ EvaluationResult Evaluator::run() {
     result.domains.push_back(state.score(domains[domain], static_cast<int32_t>(domain), document_nats));
   }
   result.all = state.score("all", -1, document_nats);
+  if (state.options.keep_documents) result.document_nats = std::move(document_nats);
   return result;
 }
 

@@ -24,8 +24,9 @@ struct EvaluationOptions {
   int64_t sequence_length;
   /// The number of rows computed together. It changes memory and speed, but no bit of the result.
   int64_t batch_rows = 1;
-  bool count_choices = false;  ///< also fill EvaluationResult::choices;
-  int64_t min_count = 10;      ///< its statistics by token cover tokens that occur at least this often
+  bool count_choices = false;   ///< also fill EvaluationResult::choices;
+  int64_t min_count = 10;       ///< its statistics by token cover tokens that occur at least this often
+  bool keep_documents = false;  ///< also fill EvaluationResult::document_nats
   /// Called after each batch; may be empty.
   std::function<void(int64_t rows_done, int64_t rows_in_all)> progress = {};
 };
@@ -55,7 +56,8 @@ struct EvaluationResult {
   Score all;
   /// over all tokens; the groups are the domains. Empty for a model without MoE layers.
   RoutingCounts routing;
-  ChoiceStatistics choices = {};  ///< over all tokens, if requested and if there are MoE layers
+  ChoiceStatistics choices = {};           ///< over all tokens, if requested and if there are MoE layers
+  std::vector<double> document_nats = {};  ///< for each document the sum of its targets' cross-entropies, if requested
 };
 
 /// Evaluates one set of documents, any number of times. Packs and allocates only at construction. Use it on one thread

@@ -199,11 +199,20 @@ DType Parameter::storage(DType weights) const {
   return is_plain(weights) ? weights : type_for_rows(weights, shape[shape.rank() - 1]);
 }
 
+Shape Parameter::trained_shape() const {
+  return experts.empty() ? shape : shape.with_first(static_cast<int64_t>(experts.size()));
+}
+
+std::vector<ExpertRun> Parameter::trained_runs() const {
+  if (!experts.empty()) return runs_of(experts);
+  return {{.first = 0, .count = shape[0], .at = 0}};
+}
+
 std::vector<Parameter> parameter_table(const ModelConfig& config) {
   std::vector<Parameter> table;
   ModelWeights unused;
   visit_parameters(config, unused, [&](int64_t layer, ParameterInfo info, View&) {
-    table.push_back({std::move(info), layer, false});
+    table.push_back({std::move(info), layer});
   });
   return table;
 }

@@ -28,9 +28,15 @@ struct Parameter : ParameterInfo {
   // ParameterInfo::name is the whole name here, for instance "layers.3.experts.gate_up".
   int64_t layer = -1;   ///< -1: outside the layers
   bool frozen = false;  ///< the run keeps its values (train/freeze.h)
+  /// Of a matrix per expert: those that the run trains, ascending; empty: all. The others keep their values.
+  std::vector<int64_t> experts = {};
 
-  /// True if it has a gradient and optimiser state.
+  /// True if it has a gradient and optimiser state, at least for some experts.
   bool trained() const { return learned && !frozen; }
+  /// What trains of it, if it is trained(): `shape` with the experts that train. Gradients have this shape.
+  Shape trained_shape() const;
+  /// The experts that train as runs; for a matrix, or if all train, one run of all rows of the first axis.
+  std::vector<ExpertRun> trained_runs() const;
   bool is_table() const { return start == InitialValue::table; }
   /// Its stored type if the weights have the type `weights`.
   DType storage(DType weights) const;

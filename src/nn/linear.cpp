@@ -14,6 +14,18 @@ View as_row(const View& bias) { return bias.reshaped({1, bias.elements()}); }
 
 }  // namespace
 
+std::vector<ExpertRun> runs_of(const std::vector<int64_t>& experts) {
+  std::vector<ExpertRun> runs;
+  for (size_t i = 0; i < experts.size(); ++i) {
+    if (!runs.empty() && runs.back().first + runs.back().count == experts[i]) {
+      ++runs.back().count;
+    } else {
+      runs.push_back({.first = experts[i], .count = 1, .at = static_cast<int64_t>(i)});
+    }
+  }
+  return runs;
+}
+
 void linear_forward(Pass& pass, const Linear& map, View x, const SwiGlu& activation) {
   if (map.bias || map.adapter) {
     linear_forward(pass, map, x, activation.gate_up);
@@ -68,9 +80,19 @@ GroupedGemmReduce expert_weight_gradient(const Pass& pass, const Linear& gradien
           .b = x,
           .b_rows = x_rows,
           .offsets = offsets,
-          .c = gradient.weight,
+          .c = gradient.experts != nullptr ? View{} : gradient.weight,
           .squares = pass.gradient_squares,
           .accumulate = pass.accumulate_gradients};
+}
+
+void some_experts_weight_gradient(Pass& pass, const Linear& gradient, GroupedGemmReduce product) {
+  if (gradient.experts == nullptr || !gradient) return;
+  const View offsets = product.offsets;
+  for (const ExpertRun& run : runs_of(*gradient.experts)) {
+    product.offsets = offsets.rows(run.first, run.count + 1);
+    product.c = gradient.weight.rows(run.at, run.count);
+    pass.backend.run(product);
+  }
 }
 
 }  // namespace moe

@@ -3,15 +3,26 @@
 /// weights in nn/ are made here; tools/check_layers.py refuses others. I inputs, O outputs, n rows, E experts, R rows
 /// sorted by expert.
 
+#include <vector>
+
 #include "nn/adapter.h"
 
 namespace moe {
+
+/// Experts that follow each other: `count` of them from `first` on. They are numbers `at` and following of a list.
+struct ExpertRun {
+  int64_t first, count, at;
+};
+/// A list of experts, ascending, as runs.
+std::vector<ExpertRun> runs_of(const std::vector<int64_t>& experts);
 
 /// The weight of a linear map, or its gradient, which is absent if the weight is frozen.
 struct Linear {
   View weight = {};  ///< [O, I]; of experts [E, O, I]
   View bias = {};    ///< [O]; mostly absent
   Adapter adapter = {};
+  /// Of a gradient: the experts that it is of, if only these train, ascending; null: all. It is not owned.
+  const std::vector<int64_t>* experts = nullptr;
 
   explicit operator bool() const { return static_cast<bool>(weight); }
   int64_t inputs() const { return weight.size(weight.shape.rank() - 1); }
@@ -48,9 +59,12 @@ GroupedGemm expert_product(const Linear& map, View x, View x_rows, View offsets,
 /// Row r of dx [R, I] = dy W_e.
 GroupedGemm expert_input_gradient(const Linear& map, View dy, View dy_rows, View offsets, View dx);
 
-/// dW_e += dy^T x over the rows of each expert, with its squares added to those of the pass; its c is absent if dW is.
-/// The first microbatch of a step overwrites dW.
+/// dW_e += dy^T x over the rows of each expert, with its squares added to those of the pass; its c is absent if dW is,
+/// or if dW is of some experts alone. The first microbatch of a step overwrites dW.
 GroupedGemmReduce expert_weight_gradient(const Pass& pass, const Linear& gradient, View dy, View dy_rows, View x,
                                          View x_rows, View offsets);
+
+/// Runs these products if dW is of some experts alone.
+void some_experts_weight_gradient(Pass& pass, const Linear& gradient, GroupedGemmReduce product);
 
 }  // namespace moe

@@ -79,13 +79,18 @@ void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& wei
                      .y = activated,
                      .d_scale = flat(d_gates)},
       .last = expert_input_gradient(weights.gate_up, saved.gate_up, {}, route.offsets, d_rows)};
-  const ExpertsBackward op{
-      .rows = rows,
-      .down = expert_weight_gradient(pass, gradients.down, dy, route.row_token, activated, {}, route.offsets),
-      .gate_up = expert_weight_gradient(pass, gradients.gate_up, saved.gate_up, {}, x, route.row_token, route.offsets),
-      .slot_row = route.slot_row};
-  if (!weights.gate_up.adapter && !weights.down.adapter) return pass.backend.run(op);
-  adapted_experts_backward(pass, weights, gradients, route, x, dy, op);
+  const GroupedGemmReduce down =
+      expert_weight_gradient(pass, gradients.down, dy, route.row_token, activated, {}, route.offsets);
+  const GroupedGemmReduce gate_up =
+      expert_weight_gradient(pass, gradients.gate_up, saved.gate_up, {}, x, route.row_token, route.offsets);
+  const ExpertsBackward op{.rows = rows, .down = down, .gate_up = gate_up, .slot_row = route.slot_row};
+  if (weights.gate_up.adapter || weights.down.adapter) {
+    adapted_experts_backward(pass, weights, gradients, route, x, dy, op);
+  } else {
+    pass.backend.run(op);
+  }
+  some_experts_weight_gradient(pass, gradients.down, down);
+  some_experts_weight_gradient(pass, gradients.gate_up, gate_up);
 }
 
 /// 0, 1, 2 ...: the rows of a plan in which every token chooses the only expert. `first` is the choice, [T, 1] zeros.

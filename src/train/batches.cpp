@@ -6,7 +6,8 @@ BatchSource training_batches(const DataConfig& data, uint64_t seed, const Datase
   return BatchSource(dataset, {.sequence_length = data.sequence_length,
                                .rows_per_step = data.rows_per_step,
                                .seed = seed,
-                               .parts = dataset.parts()});
+                               .parts = dataset.parts(),
+                               .pairs = dataset.info().pairs});
 }
 
 }  // namespace moe

@@ -88,13 +88,30 @@ std::string names_of(const std::vector<Parameter>& table) {
   return fmt::format("{}", fmt::join(texts, ", "));
 }
 
+/// Freezes what `list` does not name.
+void keep_listed(const ExpertList& list, int64_t experts, std::vector<Parameter>& table) {
+  for (Parameter& parameter : table) {
+    if (parameter.kind == ParameterKind::routed_experts) {
+      const std::vector<int64_t>& ids = list.of_layer(parameter.layer);
+      parameter.frozen = ids.empty();
+      if (static_cast<int64_t>(ids.size()) < experts) parameter.experts = ids;
+    } else if (parameter.kind == ParameterKind::shared_experts) {
+      parameter.frozen = !list.shared_experts;
+    } else {
+      parameter.frozen = !list.non_expert_modules;
+    }
+  }
+}
+
 }  // namespace
 
-std::vector<Parameter> training_table(const ModelConfig& config, const std::vector<std::string>& names) {
+std::vector<Parameter> training_table(const ModelConfig& config, const std::vector<std::string>& names,
+                                      const ExpertList* list) {
   std::vector<Parameter> table = parameter_table(config);
   if (!config.adapters.empty()) {
     for (Parameter& parameter : table) parameter.frozen = parameter.adapter == AdapterPart::none;
   }
+  if (list != nullptr) keep_listed(*list, config.n_routed_experts, table);
   for (const std::string& name : names) {
     const Pattern pattern = pattern_of(name, config.num_hidden_layers);
     bool found = false;
@@ -107,20 +124,24 @@ std::vector<Parameter> training_table(const ModelConfig& config, const std::vect
          names_of(table));
   }
   if (std::none_of(table.begin(), table.end(), [](const Parameter& parameter) { return parameter.trained(); })) {
-    fail("every parameter is frozen, so that nothing is left to train; name fewer of them");
+    fail("every parameter is frozen, so that nothing is left to train; {}",
+         list == nullptr ? "name fewer of them" : "name some experts in the list, and freeze none of them");
   }
   return table;
 }
 
 int64_t trained_elements(const std::vector<Parameter>& table) {
   int64_t total = 0;
-  for (const Parameter& parameter : table) total += parameter.trained() ? parameter.shape.elements() : 0;
+  for (const Parameter& parameter : table) total += parameter.trained() ? parameter.trained_shape().elements() : 0;
   return total;
 }
 
 int64_t frozen_elements(const std::vector<Parameter>& table) {
   int64_t total = 0;
-  for (const Parameter& parameter : table) total += parameter.frozen ? parameter.shape.elements() : 0;
+  for (const Parameter& parameter : table) {
+    const int64_t all = parameter.shape.elements();
+    total += parameter.frozen ? all : all - parameter.trained_shape().elements();
+  }
   return total;
 }
 

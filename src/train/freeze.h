@@ -1,8 +1,8 @@
 #pragma once
-/// train.freeze: parameters that a run does not train. They have no gradient and no optimiser state, and keep their
-/// bits.
+/// Parameters that a run does not train: those of train.freeze, and with train.parameters = "experts" all that the list
+/// of experts does not name. They have no gradient and no optimiser state, and keep their bits.
 ///
-/// A name stands for a parameter, or for all parameters whose names begin with it and a dot:
+/// A name of train.freeze stands for a parameter, or for all parameters whose names begin with it and a dot:
 ///   "embedding" (or "embed"), "norm" (the final norm), "head",
 ///   "layers.3", "layers.0-3.attention", "layers.*.experts.down", ...
 /// After "layers." comes a layer, a range of layers, or * for all. "layers.*.router" includes biases and tables.
@@ -10,16 +10,18 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/expert_list.h"
 #include "model/parameters.h"
 
 namespace moe {
 
 /// parameter_table(config), in which the parameters of `names` are frozen. If the model has adapters, all of its other
-/// parameters are frozen, too. Throws an Error if a name stands for nothing
+/// parameters are frozen, too. With `list`, only what it names trains. Throws an Error if a name stands for nothing
 /// (the error lists what there is), or if nothing is left to train.
-std::vector<Parameter> training_table(const ModelConfig& config, const std::vector<std::string>& names);
+std::vector<Parameter> training_table(const ModelConfig& config, const std::vector<std::string>& names,
+                                      const ExpertList* list = nullptr);
 
-/// The elements of the parameters that are trained, and of those whose values stay because they are frozen.
+/// The elements that are trained, and those whose values stay because they are frozen.
 int64_t trained_elements(const std::vector<Parameter>& table);
 int64_t frozen_elements(const std::vector<Parameter>& table);
 

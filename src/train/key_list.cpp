@@ -8,8 +8,9 @@
 namespace moe {
 namespace {
 
-constexpr std::array kSections = std::to_array<std::string_view>(
-    {"run", "data", "model", "train", "lora", "optimizer", "schedule", "balance", "eval", "checkpoint", "sample"});
+constexpr std::array kSections =
+    std::to_array<std::string_view>({"run", "data", "model", "train", "lora", "dpo", "optimizer", "schedule", "balance",
+                                     "eval", "checkpoint", "sample"});
 
 std::string limit_text(int64_t limit) {
   if (limit == std::numeric_limits<int64_t>::max()) return "2^63 - 1";

@@ -1,7 +1,11 @@
 #include "train/model_settings.h"
 
+#include <algorithm>
+
+#include "base/paths.h"
 #include "checkpoint/model_path.h"
 #include "checkpoint/open_model.h"
+#include "formats/weighted_paths.h"
 #include "model/balance_defaults.h"
 #include "model/keys.h"
 #include "model/methods.h"
@@ -41,17 +45,29 @@ const Method* apply_method(Settings& settings, RunConfig& run) {
   return method;
 }
 
+ModelConfig config_of_start(RunConfig& run, const RunStart& start) {
+  if (start.like != nullptr && !start.like->from.empty()) return start.like->model;
+  if (!run.kept_in.empty()) return read_model_config(run.kept_in);
+  run.from = model_folder(run.from);
+  return read_model_config(run.from);
+}
+
+/// A dataset, or a list of them. A dry run may name one that is not there yet.
+bool is_there(const std::string& data) { return !data.empty() && (is_weighted_paths(data) || path_exists(data)); }
+
 /// The configuration of model.from. It decides the model, so no other key may.
-void read_loaded_model(Settings& settings, RunConfig& run) {
+void read_loaded_model(Settings& settings, RunConfig& run, const std::function<int64_t()>& dataset_vocabulary,
+                       const RunStart& start) {
   const auto refuse = [&](const char* key, const std::string& value) {
     if (value.empty()) return;
     settings.refuse(key, "nothing beside model.from, which has the sizes and the routing of its own");
   };
   refuse("model.preset", run.preset);
   refuse("model.method", run.method_name);
-  run.from = model_folder(run.from);
   try {
-    run.model = read_model_config(run.from);
+    run.model = config_of_start(run, start);
+    // A dataset with new tokens has more ids (train/start_checks.cpp compares the tokenizers).
+    if (is_there(run.data.train)) run.model.vocab_size = std::max(run.model.vocab_size, dataset_vocabulary());
   } catch (const Error& error) {
     fail_usage("{}: model.from: {}", settings.where("model.from"), error.what());
   }
@@ -59,12 +75,14 @@ void read_loaded_model(Settings& settings, RunConfig& run) {
 
 }  // namespace
 
-void read_model(Settings& settings, RunConfig& run, const std::function<int64_t()>& dataset_vocabulary) {
+void read_model(Settings& settings, RunConfig& run, const std::function<int64_t()>& dataset_vocabulary,
+                const RunStart& start) {
   ModelConfig& model = run.model;
   const bool preset = !run.preset.empty();
   if (preset) find_named(settings, "model.preset", [&] { model = find_preset(run.preset).config; });
   const bool loaded = !run.from.empty();
-  if (loaded) keep_mistake_of(settings, "model.from", [&] { read_loaded_model(settings, run); });
+  if (loaded)
+    keep_mistake_of(settings, "model.from", [&] { read_loaded_model(settings, run, dataset_vocabulary, start); });
   const bool of_dataset = !loaded && !settings.given("model.vocab_size") && (!preset || !run.data.train.empty());
   // No dataset is opened for settings that are refused anyway.
   if (of_dataset && !settings.has_mistakes()) {
@@ -88,6 +106,27 @@ void read_model(Settings& settings, RunConfig& run, const std::function<int64_t(
     run.step.balance = default_balance(model);
   }
   if (model.topk_method == TopkMethod::group_limited_greedy) run.step.balance.devices = static_cast<int>(model.n_group);
+}
+
+void read_experts(Settings& settings, RunConfig& run, const RunStart& start) {
+  if (run.step.parameters != TrainedPart::experts) return;
+  constexpr std::string_view kKey = "train.experts";
+  if (start.like != nullptr) {
+    run.step.experts = start.like->step.experts;
+    return;
+  }
+  keep_mistake_of(settings, kKey, [&] {
+    if (run.step.experts_file.empty()) settings.fail_missing(kKey, "the file that `moe eval experts` writes");
+    const fs::path kept = fs::path(run.kept_in) / kExpertListFile;
+    const std::string file = run.kept_in.empty() ? run.step.experts_file : kept.string();
+    try {
+      run.step.experts = read_expert_list(file);
+      check_expert_list(*run.step.experts, run.model, file);
+    } catch (const Error& error) {
+      run.step.experts.reset();
+      fail_usage("{}: {}: {}", settings.where(kKey), kKey, error.what());
+    }
+  });
 }
 
 std::string method_text(const RunConfig& run) {

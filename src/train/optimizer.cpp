@@ -26,32 +26,44 @@ Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<Parameter>
   const DType stat = stat_dtype(dtype);
   for (size_t i = 0; i < table.size(); ++i) {
     if (!table[i].trained()) continue;
-    indices_.push_back(i);
-    rules_.push_back(&method->rule_of(table[i]));
-    trained_.push_back({.info = table[i],
-                        .value = memory.parameters()[i],
-                        .master = needs_master(dtype) ? memory.masters()[i] : View{},
-                        .gradient = memory.gradients()[i],
-                        .slots = {}});
-    for (const char* name : rules_.back()->slots) {
+    const UpdateRule& rule = method->rule_of(table[i]);
+    for (const char* name : rule.slots) {
       const bool known = std::any_of(slots_.begin(), slots_.end(), [&](const Slot& slot) { return slot.name == name; });
       if (!known) slots_.push_back({name, std::vector<View>(table.size())});
     }
+    for (const ExpertRun& run : table[i].trained_runs()) add(i, table[i], run, rule, memory);
   }
   for (Slot& slot : slots_) {  // all tensors of a slot are adjacent
-    for (size_t t = 0; t < trained_.size(); ++t) {
-      const auto names = rules_[t]->slots;
+    for (size_t i = 0; i < table.size(); ++i) {
+      if (!table[i].trained()) continue;
+      const auto names = method->rule_of(table[i]).slots;
       if (std::none_of(names.begin(), names.end(), [&](const char* name) { return slot.name == name; })) continue;
-      View& view = slot.views[indices_[t]];
-      view = memory.optimizer().push(fmt::format("{} of {}", slot.name, trained_[t].info.name), stat,
-                                     trained_[t].info.shape);
+      slot.views[i] =
+          memory.optimizer().push(fmt::format("{} of {}", slot.name, table[i].name), stat, table[i].trained_shape());
     }
   }
   for (size_t t = 0; t < trained_.size(); ++t) {
-    for (const char* name : rules_[t]->slots) trained_[t].slots.push_back(slot(name)[indices_[t]]);
+    const int64_t rows = trained_[t].value.size(0);
+    for (const char* name : rules_[t]->slots) {
+      trained_[t].slots.push_back(slot(name)[indices_[t]].rows(begins_[t], rows));
+    }
   }
   sum_squares_ = memory.batch().push("sum_squares", DType::f64, {1});
   clip_scale_ = memory.batch().push("clip_scale", stat, {1});
+}
+
+void Optimizer::add(size_t index, const Parameter& parameter, const ExpertRun& run, const UpdateRule& rule,
+                    StepMemory& memory) {
+  infos_.push_back(parameter);
+  infos_.back().shape = parameter.shape.with_first(run.count);
+  indices_.push_back(index);
+  begins_.push_back(run.at);
+  rules_.push_back(&rule);
+  trained_.push_back({.info = infos_.back(),
+                      .value = memory.parameters()[index].rows(run.first, run.count),
+                      .master = needs_master(dtype_) ? memory.masters()[index].rows(run.at, run.count) : View{},
+                      .gradient = memory.gradients()[index].rows(run.at, run.count),
+                      .slots = {}});
 }
 
 const std::vector<View>& Optimizer::slot(std::string_view name) const {
@@ -74,8 +86,12 @@ Optimizer::NotFinite Optimizer::find_not_finite(Device& device, Backend& backend
   };
   NotFinite found;
   for (size_t t = 0; t < trained_.size(); ++t) {
-    if (!is_finite(trained_[t].gradient)) found.gradients.push_back(indices_[t]);
-    if (!is_finite(trained_[t].exact())) found.weights.push_back(indices_[t]);
+    const auto note = [&](const View& view, std::vector<size_t>& to) {
+      const bool known = !to.empty() && to.back() == indices_[t];
+      if (!known && !is_finite(view)) to.push_back(indices_[t]);
+    };
+    note(trained_[t].gradient, found.gradients);
+    note(trained_[t].exact(), found.weights);
   }
   return found;
 }

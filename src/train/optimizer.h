@@ -4,6 +4,7 @@
 /// docs/add-an-optimiser.md describes how to add one.
 
 #include <array>
+#include <deque>
 #include <functional>
 #include <span>
 #include <string>
@@ -38,9 +39,9 @@ struct Update {
   int64_t step;  ///< from 1
 };
 
-/// A parameter that is trained.
+/// A parameter that is trained, or some experts of it that follow each other.
 struct TrainedParameter {
-  const Parameter& info;
+  const Parameter& info;    ///< its shape is that of `value`
   View value;               ///< the weights that the model computes with
   View master;              ///< stat: what a step changes; absent if that is `value` itself
   View gradient;            ///< stat
@@ -79,7 +80,8 @@ class Optimizer {
   /// Takes its state from `memory`. `table` and `memory` must outlive this object.
   Optimizer(const OptimizerConfig& config, const std::vector<Parameter>& table, StepMemory& memory, DType dtype);
 
-  /// A kind of remembered tensors, in the order of the table. A view is absent where the parameter has none.
+  /// A kind of remembered tensors, in the order of the table, of the parameters' trained_shape(). A view is absent
+  /// where the parameter has none.
   struct Slot {
     std::string name;
     std::vector<View> views;
@@ -109,12 +111,16 @@ class Optimizer {
   NotFinite find_not_finite(Device& device, Backend& backend);
 
  private:
+  void add(size_t index, const Parameter& parameter, const ExpertRun& run, const UpdateRule& rule, StepMemory& memory);
+
   OptimizerConfig config_;
   DType dtype_;
   std::vector<Slot> slots_;
+  std::deque<Parameter> infos_;  // of trained_; each stays where it is
   std::vector<TrainedParameter> trained_;
   std::vector<const UpdateRule*> rules_;  // of trained_
   std::vector<size_t> indices_;           // of trained_ in the table
+  std::vector<int64_t> begins_;           // of trained_: the first row in gradients, masters and slots
   View sum_squares_, clip_scale_;
 };
 

@@ -66,7 +66,7 @@ std::string parameter_lines(const ModelConfig& config, const StepConfig& step) {
     text += fmt::format("  {:<26} {:>18} {:>18}\n", name(kind), counts.stored(kind), counts.activated(kind));
   }
   text += fmt::format("  {:<26} {:>18} {:>18}\n", "all", counts.stored(), counts.activated());
-  const auto table = training_table(config, step.freeze);
+  const auto table = training_table(config, step);
   if (const int64_t frozen = frozen_elements(table); frozen > 0) {
     text += fmt::format("  {:<26} {:>18}\n", "frozen", frozen);
     text += fmt::format("  {:<26} {:>18}\n", "trained", trained_elements(table));

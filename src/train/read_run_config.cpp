@@ -57,9 +57,12 @@ void check_together(Settings& settings, RunConfig& run) {
     fail_usage("{} (the run file)", error.what());
   }
   try {
-    training_table(run.model, run.step.freeze);
+    training_table(run.model, run.step);
   } catch (const Error& error) {
     fail_usage("{}: train.freeze: {}", settings.where("train.freeze"), error.what());
+  }
+  if (run.step.objective == Objective::dpo && run.from.empty()) {
+    settings.refuse("train.objective", "a model to begin with (model.from), whose preferences are the reference");
   }
   if (!run.sample.prompts.empty() && !run.model.causal()) {
     settings.refuse("sample.prompts",
@@ -89,17 +92,20 @@ void check_together(Settings& settings, RunConfig& run) {
 
 }  // namespace
 
-RunConfig read_run_config(Settings& settings, const DatasetVocabulary& vocabulary, const RowsPerEpoch& rows_per_epoch) {
+RunConfig read_run_config(Settings& settings, const DatasetVocabulary& vocabulary, const RowsPerEpoch& rows_per_epoch,
+                          const RunStart& start) {
   RunConfig run;
   const ModelConfig& model = run.model;
   for (const ListedKey& key : all_run_keys()) settings.know(key.info->key, key.info->also);
   settings.take_as_paths("data.train");
   read_rows(settings, data_keys(), run.data, model);
   read_rows(settings, rows_before(run_keys(), "train.hash_table"), run, model);
-  read_model(settings, run, [&] {
+  if (start.checkpoint) run.kept_in = start.checkpoint(run.run_dir).value_or("");
+  const auto dataset_vocabulary = [&] {
     if (run.data.train.empty()) settings.require<int64_t>("model.vocab_size");
     return vocabulary(run.data.train);
-  });
+  };
+  read_model(settings, run, dataset_vocabulary, start);
   read_length(settings, run, rows_per_epoch);
   read_rows(settings, rows_from(schedule_keys(), "optimizer.learning_rate"), run.schedule, model);
   read_rows(settings, optimizer_keys(), run.step.optimizer, model);
@@ -109,6 +115,7 @@ RunConfig read_run_config(Settings& settings, const DatasetVocabulary& vocabular
   if (kNeedsStable.holds(model)) run.step.second_stage = (run.schedule.steps + 9) / 10;  // as in StableMoE
   read_rows(settings, step_keys(), run.step, model);
   read_lora(settings, run);
+  read_experts(settings, run, start);
   read_rows(settings, evaluation_keys(), run.evaluation, model);
   run.evaluation.rows_follow = run.evaluation.batch_rows == 0;
   if (run.evaluation.rows_follow && run.data.microbatch_rows > 0) {
@@ -121,6 +128,7 @@ RunConfig read_run_config(Settings& settings, const DatasetVocabulary& vocabular
   refuse_without_effect(settings, balance_keys(), run.step.balance, model);
   refuse_without_effect(settings, schedule_keys(), run.schedule, model);
   refuse_without_effect(settings, optimizer_keys(), run.step.optimizer, model);
+  refuse_without_effect(settings, step_keys(), run.step, model);
   settings.finish();
   check_together(settings, run);
   if (run.data.microbatch_rows > 0) {

@@ -4,6 +4,7 @@
 
 #include "base/growing_file.h"
 #include "base/log.h"
+#include "base/paths.h"
 #include "base/random.h"
 #include "base/units.h"
 #include "formats/json.h"
@@ -63,6 +64,16 @@ void refuse(const FoundCheckpoint& checkpoint, const RunConfig& run, const std::
       folder.string(), list(refused, &KeyDifference::kept), list(refused, &KeyDifference::here));
 }
 
+/// The checkpoint's list counts. A file that names others now would be without effect.
+void refuse_other_experts(const FoundCheckpoint& checkpoint, const RunConfig& run) {
+  if (!run.step.experts || !path_exists(run.step.experts_file)) return;
+  if (read_expert_list(run.step.experts_file) == *run.step.experts) return;
+  fail(
+      "{} was trained with the experts of its {}, but train.experts = {} names others; resume with the same list, or "
+      "train a new run with another run.dir",
+      checkpoint.folder.string(), kExpertListFile, run.step.experts_file);
+}
+
 // The value that checkpoints of older versions have instead of the fingerprint.
 uint64_t sums_of(const Dataset& dataset) {
   const DatasetInfo& info = dataset.info();
@@ -99,6 +110,14 @@ CheckpointSearch search_start(const fs::path& run_dir, bool resume) {
   return search;
 }
 
+RunStart start_of(bool resume) {
+  if (!resume) return {};
+  return {.checkpoint = [](const std::string& run_dir) -> std::optional<std::string> {
+    const auto found = find_checkpoint(run_dir).found;
+    return found ? std::optional(found->folder.string()) : std::nullopt;
+  }};
+}
+
 std::vector<KeyDifference> changed_keys(const FoundCheckpoint& checkpoint, const RunConfig& run) {
   auto changes = differences(checkpoint, run);
   // A key that a change of another key leaves without effect is no change of its own.
@@ -132,6 +151,7 @@ std::vector<KeyDifference> check_same_run(const FoundCheckpoint& checkpoint, con
                        fmt::format("{} with fingerprint {:016x}", run.data.train, here)});
   }
   refuse(checkpoint, run, changes, allowed);
+  refuse_other_experts(checkpoint, run);
   return changes;
 }
 
@@ -142,8 +162,10 @@ void check_optimizer_state(const FoundCheckpoint& checkpoint, const RunConfig& r
     if (change.key != "train.freeze") continue;
     Settings kept;
     kept.set("train.freeze=" + (change.kept.empty() ? "[]" : change.kept));
-    const auto then = training_table(run.model, kept.get<std::vector<std::string>>("train.freeze", {}));
-    const auto now = training_table(run.model, run.step.freeze);
+    StepConfig before = run.step;
+    before.freeze = kept.get<std::vector<std::string>>("train.freeze", {});
+    const auto then = training_table(run.model, before);
+    const auto now = training_table(run.model, run.step);
     std::vector<std::string> lacking;
     for (size_t i = 0; i < now.size(); ++i) {
       if (now[i].trained() && !then[i].trained()) lacking.push_back(now[i].name);

@@ -5,6 +5,7 @@
 #include "formats/toml.h"
 #include "train/run_config.h"
 #include "train/run_folder.h"
+#include "train/run_start.h"
 #include "train/same_settings.h"
 
 namespace moe {
@@ -19,6 +20,9 @@ struct StartOptions {
 /// The checkpoint that a run with this folder begins from; none: at step 0. Throws an Error if the folder holds a run
 /// and none is resumed, or if what it holds cannot be resumed. Only reads.
 CheckpointSearch search_start(const fs::path& run_dir, bool resume);
+
+/// What a run begins with, for read_run_config(): with `resume`, its newest checkpoint has it.
+RunStart start_of(bool resume);
 
 /// The keys in effect that differ and that change the mathematics, the schedule or the data (not data.train, whose
 /// content counts and not its name). The checkpoint's run.toml is read like a run file of today, so a key that it lacks

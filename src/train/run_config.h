@@ -52,6 +52,7 @@ struct RunConfig {
   std::string run_dir = "runs/run";
   std::string preset;       ///< model.preset; "": none
   std::string from;         ///< model.from: the run begins with this model's weights; "": with random ones
+  std::string kept_in;      ///< the checkpoint that has what the run began with; "": the run begins
   std::string method_name;  ///< model.method; "": none
   std::string method;       ///< the routing method and its settings as one printable line
   std::string resolved;     ///< all keys in effect, as TOML

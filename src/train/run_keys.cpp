@@ -184,6 +184,9 @@ constexpr KeyRow<OptimizerConfig> kOptimizer[] = {
         {.doc = "the part of the mean gradient that a step keeps", .also = "muon_momentum"}),
 };
 
+bool learns_preferences(const StepConfig& step) { return step.objective == Objective::dpo; }
+bool trains_experts(const StepConfig& step) { return step.parameters == TrainedPart::experts; }
+
 constexpr KeyRow<StepConfig> kStep[] = {
     row<StepConfig>("train.dtype", word<&StepConfig::dtype, DType::f32, DType::bf16>(),
                     {.doc = "storage of weights and activations; with `\"bf16\"` master weights are f32",
@@ -193,10 +196,26 @@ constexpr KeyRow<StepConfig> kStep[] = {
                             "bits, less memory. `\"auto\"`: where that is predicted to be faster (Memory, below)",
                      .also = "gradient_checkpointing activation_checkpointing grad_checkpoint remat",
                      .free_on_resume = true}),
-    row<StepConfig>("train.parameters", word<&StepConfig::parameters, TrainedPart::all, TrainedPart::lora>(),
-                    {.doc = "what is trained: `\"all\"` parameters, or `\"lora\"`: adapters beside the weights of "
-                            "`model.from`, which keep their values ([finetuning.md](finetuning.md))",
-                     .also = "peft peft_type finetuning_type tuning train_type"}),
+    row<StepConfig>("train.objective", word<&StepConfig::objective, Objective::next_token, Objective::dpo>(),
+                    {.doc = "what is learned: each next token, or with `\"dpo\"` to prefer one of two answers "
+                            "([finetuning.md](finetuning.md))",
+                     .also = "objective loss_type stage"}),
+    row<StepConfig>("dpo.beta", number<&StepConfig::dpo_beta>(kLeastPositive, kMostNumber),
+                    {.doc = "how much a change of the model's preference counts",
+                     .also = "beta pref_beta",
+                     .used_with = [] { return std::string("train.objective = dpo"); },
+                     .used = learns_preferences}),
+    row<StepConfig>(
+        "train.parameters", word<&StepConfig::parameters, TrainedPart::all, TrainedPart::lora, TrainedPart::experts>(),
+        {.doc =
+             "what is trained: `\"all\"` parameters; `\"lora\"`: adapters beside the weights of `model.from`, "
+             "which keep their values; or `\"experts\"`: the experts of a list alone ([finetuning.md](finetuning.md))",
+         .also = "peft peft_type finetuning_type tuning train_type trainable_parameters"}),
+    row<StepConfig>("train.experts", text<&StepConfig::experts_file>(),
+                    {.doc = "the list of experts: the file that `moe eval experts` writes",
+                     .also = "expert_cfg expert_config",
+                     .used_with = [] { return std::string("train.parameters = experts"); },
+                     .used = trains_experts}),
     row<StepConfig>("train.freeze", texts<&StepConfig::freeze>(),
                     {.doc = "parameters that keep their values, for instance `[\"embed\", \"layers.0-3.attention\"]`: "
                             "Frozen parameters, below",

@@ -8,6 +8,7 @@
 #include "data/batch_source.h"
 #include "infer/scorer.h"
 #include "train/samples.h"
+#include "train/start_checks.h"
 
 namespace moe {
 namespace {
@@ -50,7 +51,7 @@ RunFacts facts_of(const RunConfig& run, const Dataset* train, const Dataset* val
   RunFacts facts;
   if (train != nullptr) facts.documents = train->count(), facts.tokens = train->info().tokens();
   if (valid != nullptr) {
-    const EveryNth evaluated(*valid, run.evaluation.every_nth);
+    const EveryNth evaluated = evaluated_documents(run, *valid);
     facts.valid_documents = evaluated.count();
     facts.valid_domains = static_cast<int64_t>(evaluated.domain_names().size());
     facts.valid_rows =
@@ -59,6 +60,10 @@ RunFacts facts_of(const RunConfig& run, const Dataset* train, const Dataset* val
             .rows_per_epoch();
   } else if (!run.data.valid.empty()) {
     facts.valid_rows = std::numeric_limits<int32_t>::max();
+  }
+  if (run.step.objective == Objective::dpo && train != nullptr) {  // the reference is computed as evaluations are
+    facts.valid_domains = std::max(facts.valid_domains, static_cast<int64_t>(train->domain_names().size()));
+    facts.valid_rows = std::max(facts.valid_rows, rows_of(facts.documents, facts.tokens, run.data.sequence_length));
   }
   if (tokenizer != nullptr) {
     facts.prompts = sample_prompts(*tokenizer, run.model, run.sample);

@@ -18,7 +18,8 @@ std::map<std::string, std::string> values_of(const std::string& resolved) {
 
 std::vector<KeyDifference> differing_keys(const std::string& kept, const RunConfig& run) {
   Settings settings = Settings::parse(kept, "the kept settings");
-  const RunConfig then = read_run_config(settings, [&](const std::string&) { return run.model.vocab_size; });
+  const RunConfig then = read_run_config(settings, [&](const std::string&) { return run.model.vocab_size; },
+                                         dataset_rows_per_epoch, {.like = &run});
   const std::map<std::string, std::string> before = values_of(then.resolved);
   std::map<std::string, std::string> now = values_of(run.resolved);
   std::vector<KeyDifference> differences;

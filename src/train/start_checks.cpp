@@ -19,6 +19,18 @@ void check_dataset(const Dataset& dataset, const RunConfig& run) {
   }
 }
 
+/// Pairs are learned by preference alone.
+void check_kind(const Dataset& dataset, const RunConfig& run) {
+  const bool wanted = run.step.objective == Objective::dpo;
+  if (dataset.info().pairs == wanted) return;
+  if (wanted) {
+    fail("{} has no preferences, which train.objective = dpo learns from; make a dataset with `moe data --preferences`",
+         dataset.name());
+  }
+  fail("{} is a dataset of preferences; set train.objective = \"dpo\", or make one of texts or conversations",
+       dataset.name());
+}
+
 bool predicts(const Documents& documents) {
   for (int64_t document = 0; document < documents.count(); ++document) {
     if (count_targets(documents, document) > 0) return true;
@@ -43,40 +55,73 @@ void check_tokenizer(const RunConfig& run, const TrainingData& data) {
   }
 }
 
-/// model.from has the run's parameters, and its tokenizer made the data.
-void check_loaded_model(const RunConfig& run, const TrainingData& data) {
-  if (run.from.empty()) return;
+/// model.from's tokenizer made the data, perhaps with new tokens.
+void check_model_tokenizer(const RunConfig& run, const TrainingData& data) {
+  const DatasetInfo& info = data.train.info();
+  const int64_t ids = read_model_config(run.from).vocab_size;
+  if (!has_tokenizer(run.from)) {
+    if (info.vocab_size <= ids) return;
+    fail(
+        "{} has {} ids, but {} (model.from) has a vocabulary of {} and no tokenizer to compare with; make the dataset "
+        "with the model's tokenizer",
+        data.train.name(), info.vocab_size, run.from, ids);
+  }
+  const uint64_t of_model = tokenizer_fingerprint(run.from);
+  if (info.tokenizer_fingerprint == 0 || info.tokenizer_fingerprint == of_model) return;
+  if (info.base_fingerprint == of_model) return;
+  fail("{} was made with another tokenizer than that of {} (model.from); make it again with `moe data --tokenizer {}`",
+       data.train.name(), run.from, run.from);
+}
+
+/// model.from has the run's parameters. Those by token may lack the rows of new tokens.
+void check_parameters(const RunConfig& run) {
   const auto source = open_weights(run.from);
   const std::vector<Parameter> wanted = parameter_table(run.model.base());
   const std::vector<Parameter>& found = source->table();
   for (size_t i = 0; i < std::max(wanted.size(), found.size()); ++i) {
-    const bool same =
-        i < wanted.size() && i < found.size() && wanted[i].name == found[i].name && wanted[i].shape == found[i].shape;
-    if (same) continue;
+    const bool same_name = i < wanted.size() && i < found.size() && wanted[i].name == found[i].name;
+    if (same_name && wanted[i].shape == found[i].shape) continue;
+    const int64_t old = source->config().vocab_size;
+    const bool grows =
+        same_name && found[i].shape[0] == old && wanted[i].shape == found[i].shape.with_first(run.model.vocab_size);
+    if (grows && (found[i].role == ParameterRole::embedding || found[i].role == ParameterRole::head)) continue;
+    if (grows) {
+      fail(
+          "{} has a row for each of the {} tokens in {}, so it cannot get new tokens (model.routing = {}); use a "
+          "dataset without them",
+          run.from, old, found[i].name, run.model.routing_row().name);
+    }
     fail("{} has other parameters than the run file asks for, first {}; leave out the keys of [model] beside from",
          run.from, i < wanted.size() ? wanted[i].name : found[i].name);
   }
-  if (!has_tokenizer(run.from)) return;
-  const uint64_t made_with = data.train.info().tokenizer_fingerprint;
-  if (made_with != 0 && tokenizer_fingerprint(run.from) != made_with) {
-    fail(
-        "{} was made with another tokenizer than that of {} (model.from); make it again with `moe data --tokenizer {}`",
-        data.train.name(), run.from, run.from);
-  }
+}
+
+/// A resumed run does not need the model any more.
+void check_loaded_model(const RunConfig& run, const TrainingData& data) {
+  if (run.from.empty() || !run.kept_in.empty()) return;
+  check_model_tokenizer(run, data);
+  check_parameters(run);
 }
 
 }  // namespace
 
+EveryNth evaluated_documents(const RunConfig& run, const Dataset& valid) {
+  return EveryNth(valid, run.evaluation.every_nth, valid.info().pairs ? 2 : 1);
+}
+
 void check_before_start(const RunConfig& run, const TrainingData& data) {
-  check_dataset(data.train, run);
-  if (data.valid != nullptr) check_dataset(*data.valid, run);
+  for (const Dataset* const dataset : {&data.train, data.valid}) {
+    if (dataset == nullptr) continue;
+    check_dataset(*dataset, run);
+    check_kind(*dataset, run);
+  }
   check_tokenizer(run, data);
   check_loaded_model(run, data);
   if (!predicts(data.train)) {
     fail("{} has no document of two tokens or more, so there is nothing to learn from it; make it from longer texts",
          data.train.name());
   }
-  if (data.valid != nullptr && !predicts(EveryNth(*data.valid, run.evaluation.every_nth))) {
+  if (data.valid != nullptr && !predicts(evaluated_documents(run, *data.valid))) {
     fail("{}: none of the documents to evaluate (eval.every_nth = {}) has two tokens or more; evaluate longer texts",
          data.valid->folder().string(), run.evaluation.every_nth);
   }

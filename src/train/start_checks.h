@@ -14,6 +14,9 @@ struct TrainingData {
   const Tokenizer& tokenizer;  ///< of the train dataset
 };
 
+/// The documents of data.valid that evaluations use. `valid` must outlive them.
+EveryNth evaluated_documents(const RunConfig& run, const Dataset& valid);
+
 /// Throws an Error if the data, the tokenizer, the model and the samples' prompts do not fit together, if there is
 /// nothing to learn from or to evaluate, and if a prompt is too long.
 void check_before_start(const RunConfig& run, const TrainingData& data);

@@ -86,6 +86,26 @@ std::string checkpoints_text(const BeforeRun& before) {
   return text;
 }
 
+std::string new_tokens_text(const BeforeRun& before) {
+  if (before.train == nullptr || before.train->info().base_fingerprint == 0) return "";
+  const DatasetInfo& info = before.train->info();
+  return fmt::format("; {} from id {} on, whose rows begin as the mean of the others",
+                     counted(info.vocab_size - info.base_ids, "new token"), info.base_ids);
+}
+
+/// Which parameters train, for a run of some experts.
+std::string experts_text(const RunConfig& run) {
+  const ExpertList& list = *run.step.experts;
+  std::vector<std::string> layers;
+  for (const auto& [layer, ids] : list.experts) layers.push_back(fmt::format("{}: {}", layer, fmt::join(ids, " ")));
+  const auto table = training_table(run.model, run.step);
+  return fmt::format("{} of {} routed experts (layer: experts) {}{}{}; {} of {} parameters", list.count(),
+                     run.model.moe_layers() * run.model.n_routed_experts, fmt::join(layers, "; "),
+                     list.shared_experts ? "; the shared experts" : "",
+                     list.non_expert_modules ? "; everything outside the experts" : "",
+                     count_text(trained_elements(table)), count_text(count_elements(table)));
+}
+
 // Coefficients without their source.
 std::string losses_text(const RunConfig& run) {
   std::string text = "cross-entropy";
@@ -103,12 +123,14 @@ double estimated_step_seconds(const RunConfig& run, const MemoryPlan& plan, doub
 
 int64_t checkpoint_bytes(const ModelConfig& config, const StepConfig& step) {
   int64_t bytes = 0;
-  for (const Parameter& parameter : training_table(config, step.freeze)) {
+  for (const Parameter& parameter : training_table(config, step)) {
     const int64_t elements = parameter.shape.elements();
     if (!config.adapters.empty() && parameter.adapter == AdapterPart::none) continue;  // in model.from alone
     const auto weights = bytes_of(step.storage(parameter), elements);
-    // Master and two moments. A parameter that is not trained is its own master.
-    bytes += weights + (parameter.trained() ? 3 * elements * static_cast<int64_t>(sizeof(float)) : weights);
+    const int64_t trained = parameter.trained() ? parameter.trained_shape().elements() : 0;
+    // Master and two moments. What is not trained is its own master.
+    bytes += weights + 3 * trained * static_cast<int64_t>(sizeof(float)) +
+             bytes_of(step.storage(parameter), elements - trained);
   }
   return bytes;
 }
@@ -128,11 +150,16 @@ std::string start_text(const BeforeRun& before) {
   line("run", before.resumed_step ? fmt::format("{}, resumed at step {}", run.run_dir, *before.resumed_step)
                                   : fmt::format("{}, new", run.run_dir));
   line("device", fmt::format("{}; weights in {}", before.device, name(run.step.dtype)));
-  const int64_t frozen = frozen_elements(training_table(run.model, run.step.freeze));
+  const int64_t frozen = frozen_elements(training_table(run.model, run.step));
   line("model", fmt::format("{} parameters{}, {} used per token; {}", count_text(counts.stored()),
                             frozen > 0 ? fmt::format(" ({} frozen)", count_text(frozen)) : "",
                             count_text(counts.activated()), run.method));
-  if (!run.from.empty()) line("from", run.from);
+  if (!run.from.empty()) line("from", run.from + new_tokens_text(before));
+  if (run.step.objective == Objective::dpo) {
+    line("objective",
+         fmt::format("preferences (dpo), beta {}, against the model that the run begins with", run.step.dpo_beta));
+  }
+  if (run.step.experts) line("trains", experts_text(run));
   line("data", data_text(before));
   line("steps", fmt::format("{} of {} of {}: {} tokens in all", counted(run.schedule.steps, "step"),
                             counted(run.data.rows_per_step, "row"), counted(run.data.sequence_length, "token"),

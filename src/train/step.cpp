@@ -22,19 +22,8 @@ void upload_scalar(Device& device, const View& view, double value) {
 
 }  // namespace
 
-TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, const std::optional<MemoryPlan>& plan,
-                           Device& device, Backend& backend)
-    : config_(config),
-      step_(step),
-      device_(device),
-      backend_(backend),
-      table_(training_table(config, step.freeze)),
-      memory_(
-          table_, step.dtype, [&](const Parameter& parameter) { return step.storage(parameter); }, plan, device),
-      optimizer_(step.optimizer, table_, memory_, step.dtype) {
-  make_batch_buffers();
-  model_ = std::make_unique<Model>(config_, step_.balance, bind_weights(config_, memory_.parameters()));
-  gradient_weights_ = bind_weights(config_, memory_.gradients());
+std::vector<Parameter> training_table(const ModelConfig& config, const StepConfig& step) {
+  return training_table(config, step.freeze, step.experts ? &*step.experts : nullptr);
 }
 
 const char* name(TrainedPart part) {
@@ -43,8 +32,34 @@ const char* name(TrainedPart part) {
       return "all";
     case TrainedPart::lora:
       return "lora";
+    case TrainedPart::experts:
+      return "experts";
   }
   return "?";
+}
+
+TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, const std::optional<MemoryPlan>& plan,
+                           Device& device, Backend& backend)
+    : config_(config),
+      step_(step),
+      device_(device),
+      backend_(backend),
+      table_(training_table(config, step)),
+      memory_(
+          table_, step.dtype, [&](const Parameter& parameter) { return step.storage(parameter); }, plan, device),
+      optimizer_(step.optimizer, table_, memory_, step.dtype) {
+  make_batch_buffers();
+  model_ = std::make_unique<Model>(config_, step_.balance, bind_weights(config_, memory_.parameters()));
+  bind_gradients();
+}
+
+void TrainingStep::bind_gradients() {
+  gradient_weights_ = bind_weights(config_, memory_.gradients());
+  for (const Parameter& parameter : table_) {
+    if (parameter.experts.empty()) continue;
+    MoeWeights& layer = gradient_weights_.layers[static_cast<size_t>(parameter.layer)].moe;
+    (parameter.role == ParameterRole::experts_down ? layer.down : layer.gate_up).experts = &parameter.experts;
+  }
 }
 
 DType StepConfig::storage(const Parameter& parameter) const {
@@ -116,7 +131,10 @@ void TrainingStep::initialize_adapters(uint64_t seed, ThreadPool* pool) {
 void TrainingStep::parameters_from_masters() {
   if (!needs_master(step_.dtype)) return;
   for (size_t i = 0; i < table_.size(); ++i) {
-    if (table_[i].trained()) backend_.run(Cast{.x = masters()[i], .y = parameters()[i]});
+    if (!table_[i].trained()) continue;
+    for (const ExpertRun& run : table_[i].trained_runs()) {
+      backend_.run(Cast{.x = masters()[i].rows(run.at, run.count), .y = parameters()[i].rows(run.first, run.count)});
+    }
   }
 }
 
@@ -192,6 +210,28 @@ void TrainingStep::train_microbatch(const Batch& batch, int64_t index, const Rou
                 row_loss_.at(index).rows(0, tokens.count()));
 }
 
+View TrainingStep::score_microbatch(const Batch& batch, const RouteMode& mode) {
+  const TokenViews tokens = upload(batch);
+  const Arena::Frame frame(memory_.scratch());
+  Pass pass = make_pass(false, false);
+  const View row_loss = row_loss_.at(0).rows(0, tokens.count());
+  model_->loss(pass, model_->forward(pass, tokens, {}, nullptr, mode), tokens.targets, row_loss);
+  return row_loss;
+}
+
+// What a pair weighs depends on its own log-probabilities alone, so its microbatch does not matter.
+void TrainingStep::weigh_pairs_of(std::vector<Batch>& batches, int64_t step) {
+  PreferenceSums sums(step_.dpo_beta);
+  int64_t first = 0;
+  for (Batch& batch : batches) {
+    const std::vector<double> losses = download_doubles(device_, score_microbatch(batch, step_.mode(step, first)));
+    first += static_cast<int64_t>(batch.tokens.size());
+    const std::vector<float> row_loss(losses.begin(), losses.end());
+    weigh_pairs(batch, segment_log_probabilities(batch, row_loss), sums);
+  }
+  preference_ = sums.mean();
+}
+
 void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_t step) {
   double weight = 0;
   int64_t tokens = 0;
@@ -200,6 +240,11 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_
     batches.push_back(batch(i));
     weight += batches.back().total_weight();
     tokens += batches.back().num_tokens;
+  }
+  if (step_.objective == Objective::dpo) {
+    weigh_pairs_of(batches, step);
+    weight = 0;
+    for (const Batch& micro : batches) weight += static_cast<double>(micro.segment_tokens.size()) / 2;
   }
   begin(weight, tokens);
   if (counts_first(step_.mode(step, 0))) {
@@ -258,7 +303,8 @@ StepReport TrainingStep::read_report() {
   StepReport report;
   const std::vector<double> row_loss = doubles(row_loss_);
   const double loss = std::accumulate(row_loss.begin(), row_loss.end(), 0.0);
-  report.loss = step_weight_ > 0 ? loss / step_weight_ : loss;
+  report.preference = preference_;
+  report.loss = preference_ ? preference_->loss : step_weight_ > 0 ? loss / step_weight_ : loss;
   report.losses = doubles(losses_);
   report.gradient_norm = doubles(norm_)[0];
   report.counts = integers(counts_);

@@ -4,21 +4,25 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/thread_pool.h"
 #include "batch/token_buffers.h"
+#include "checkpoint/expert_list.h"
 #include "model/lora.h"
 #include "model/model.h"
 #include "train/optimizer.h"
+#include "train/preference.h"
 #include "train/step_memory.h"
 
 namespace moe {
 
 /// train.parameters: what a run trains.
 enum class TrainedPart {
-  all,  ///< all parameters, except those of train.freeze
-  lora  ///< adapters (ModelConfig::adapters); the model's own parameters keep their values
+  all,     ///< all parameters, except those of train.freeze
+  lora,    ///< adapters (ModelConfig::adapters); the model's own parameters keep their values
+  experts  ///< what StepConfig::experts lists
 };
 const char* name(TrainedPart part);
 
@@ -36,7 +40,11 @@ struct StepConfig {
   uint64_t seed = 0;                                 ///< seed of the routers' draws
   std::vector<std::string> freeze = {};              ///< parameters that keep their values (train/freeze.h)
   TrainedPart parameters = TrainedPart::all;
-  LoraConfig lora = {};      ///< with TrainedPart::lora
+  LoraConfig lora = {};                    ///< with TrainedPart::lora
+  std::string experts_file = {};           ///< where the list of experts is
+  std::optional<ExpertList> experts = {};  ///< the list, with TrainedPart::experts (train/freeze.h)
+  Objective objective = Objective::next_token;
+  double dpo_beta = 0.1;     ///< beta of Objective::dpo (train/preference.h)
   int64_t second_stage = 0;  ///< the first step of StableMoE's second stage; 0: there is none
 
   /// The type that a parameter of training_table() is stored in.
@@ -45,16 +53,20 @@ struct StepConfig {
   RouteMode mode(int64_t step, int64_t first_token) const;
 };
 
+/// The step's parameters. Those that do not train are frozen (train/freeze.h).
+std::vector<Parameter> training_table(const ModelConfig& config, const StepConfig& step);
+
 /// The memory and costs of the step, without allocating anything.
 MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);
 
 /// The results of one step. Losses are those of the whole step; balance losses include alpha.
 struct StepReport {
-  double loss = 0;               ///< mean cross-entropy over the step's target tokens, by their weights
+  double loss = 0;               ///< mean cross-entropy over the step's target tokens, by their weights; or of pairs
   std::vector<double> losses;    ///< [MoE layers, kRouterLosses]
   double gradient_norm = 0;      ///< before clipping
   std::vector<int32_t> counts;   ///< [MoE layers, E]: tokens that chose each expert
   std::vector<int32_t> dropped;  ///< [MoE layers]: choices whose expert was full
+  std::optional<PreferenceReport> preference = {};  ///< with Objective::dpo, whose loss is `loss`
 
   double router_loss(RouterLoss kind, int64_t moe_layer) const {
     return losses[static_cast<size_t>(moe_layer * kRouterLosses + static_cast<int64_t>(kind))];
@@ -91,7 +103,8 @@ class TrainingStep {
   void parameters_from_masters();
 
   /// Computes the losses and gradients of step number `step` (from 1) over `microbatches` batches from `batch(index)`.
-  /// Does not change the optimiser state. Step scope first runs a counting pass over all of them.
+  /// Does not change the optimiser state. Step scope first runs a counting pass over all of them, and the objective dpo
+  /// a pass that computes the log-probabilities of their pairs.
   void accumulate(const std::function<Batch(int64_t)>& batch, int64_t step = 1);
   /// After accumulate(): clips, updates the parameters as step number `step` (from 1), and reports. If the gradients'
   /// norm is not finite, no parameter and no optimiser state changes.
@@ -112,12 +125,16 @@ class TrainingStep {
   TrainingStep(const ModelConfig& config, const StepConfig& step, const std::optional<MemoryPlan>& plan, Device& device,
                Backend& backend);
   void make_batch_buffers();
+  void bind_gradients();
   void begin(double weight, int64_t tokens);
   /// True if a counting pass comes before the step's microbatches. StableMoE's second stage has no losses and needs
   /// none.
   bool counts_first(const RouteMode& mode) const;
   TokenViews upload(const Batch& batch);
   void count_microbatch(const Batch& batch, const RouteMode& mode);
+  /// The cross-entropies of a microbatch's targets, on the device. No gradient.
+  View score_microbatch(const Batch& batch, const RouteMode& mode);
+  void weigh_pairs_of(std::vector<Batch>& batches, int64_t step);
   void train_microbatch(const Batch& batch, int64_t index, const RouteMode& mode);
   void update_biases();
   StepReport read_report();
@@ -137,6 +154,7 @@ class TrainingStep {
   View counts_, dropped_, losses_;
   BalanceSums sums_;
   double step_weight_ = 0;
+  std::optional<PreferenceReport> preference_;  // of the step
   Optimizer optimizer_;
 };
 

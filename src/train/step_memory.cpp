@@ -20,10 +20,10 @@ StepMemory::StepMemory(const std::vector<Parameter>& table, DType dtype,
   for (size_t i = 0; i < table.size(); ++i) {
     const Parameter& parameter = table[i];
     Arena& arena = parameter.gradient_is_added ? *added_gradient_arena_ : *gradient_arena_;
-    gradients_.push_back(parameter.trained() ? arena.push("gradient of " + parameter.name, stat, parameter.shape)
-                                             : View{});
+    const Shape shape = parameter.trained_shape();
+    gradients_.push_back(parameter.trained() ? arena.push("gradient of " + parameter.name, stat, shape) : View{});
     masters_.push_back(needs_master(dtype) && parameter.trained()
-                           ? optimizer_->push("master of " + parameter.name, stat, parameter.shape)
+                           ? optimizer_->push("master of " + parameter.name, stat, shape)
                            : parameters_[i]);
   }
 }

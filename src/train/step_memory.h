@@ -50,7 +50,8 @@ class StepMemory {
 
   /// In the order of the table: parameters (of their storage), gradients (stat), master (stat; for bf16 a copy,
   /// otherwise the parameters themselves). A parameter that is not trained (StepConfig::freeze, or it has no gradient
-  /// by nature) has no gradient, and is its own master.
+  /// by nature) has no gradient, and is its own master. If only some of its experts train, the gradient has
+  /// trained_shape(), and so has a master that is a copy.
   const std::vector<View>& parameters() const { return parameters_; }
   const std::vector<View>& gradients() const { return gradients_; }
   const std::vector<View>& masters() const { return masters_; }

@@ -24,6 +24,22 @@ void refuse_too_many_tokens(const ModelConfig& config, int64_t tokens, int64_t s
   if (config.moe_layers() > 0) refuse(tokens * config.router().slots(), "choices of experts");
 }
 
+/// FLOPs of the weight gradients of experts that train in part. Each run of these experts is a product of its own,
+/// which counts every row; here are the runs' rows if every expert has as many.
+struct PartFlops {
+  double counted = 0, expected = 0;
+
+  PartFlops(const std::vector<Parameter>& table, double rows) {
+    for (const Parameter& parameter : table) {
+      if (!parameter.trained() || parameter.experts.empty()) continue;
+      const auto experts = static_cast<double>(parameter.shape[0]);
+      const double all = 2 * rows * static_cast<double>(parameter.shape.elements()) / experts;
+      counted += all * static_cast<double>(parameter.trained_runs().size());
+      expected += all * static_cast<double>(parameter.experts.size()) / experts;
+    }
+  }
+};
+
 }  // namespace
 
 MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
@@ -41,9 +57,15 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
   run.begin(batch.num_targets, batch.num_tokens);
   if (run.counts_first(mode)) run.count_microbatch(batch, mode);
   const int64_t before = counter.total().flops;
+  if (step.objective == Objective::dpo) run.score_microbatch(batch, mode);
   watch();
   run.train_microbatch(batch, 0, mode);
-  const int64_t microbatch_flops = counter.total().flops - before;
+  int64_t microbatch_flops = counter.total().flops - before;
+  if (step.experts) {
+    const PartFlops part(run.table_,
+                         static_cast<double>(config.router().rows(step.microbatch_tokens, step.sequence_length)));
+    microbatch_flops += static_cast<int64_t>(part.expected - part.counted);
+  }
   const auto costs = counter.costs();
   const int64_t before_update = counter.total().flops;
   run.begin_update(1, 0);

@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include <cmath>
+#include <set>
 
 #include "base/clock.h"
 #include "base/growing_file.h"
@@ -8,6 +9,7 @@
 #include "base/log.h"
 #include "base/paths.h"
 #include "base/units.h"
+#include "checkpoint/expert_list.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/open_model.h"
 #include "checkpoint/trainer_state.h"
@@ -16,6 +18,7 @@
 #include "infer/generate.h"
 #include "infer/scorer.h"
 #include "train/batches.h"
+#include "train/begin_from.h"
 #include "train/initialize.h"
 #include "train/samples.h"
 
@@ -42,7 +45,7 @@ std::vector<View> kept_masters(const RunConfig& run, const TrainingStep& step) {
 
 std::vector<ParameterSet> optimizer_sets(const TrainingStep& step, const std::vector<View>& masters) {
   // Parameters that are not trained are only in ".master".
-  std::vector<ParameterSet> sets{{".master", masters}};
+  std::vector<ParameterSet> sets{{".master", masters, &step.parameters()}};
   for (const Optimizer::Slot& slot : step.optimizer().slots()) sets.push_back({"." + slot.name, slot.views});
   return sets;
 }
@@ -76,6 +79,20 @@ std::vector<int64_t> count_tokens(const Documents& documents, int64_t vocabulary
   return counts;
 }
 
+NewTokens new_tokens_of(const TrainingData& data) {
+  const DatasetInfo& info = data.train.info();
+  return info.base_fingerprint == 0 ? NewTokens{} : NewTokens{.first = info.base_ids, .end = info.vocab_size};
+}
+
+/// Where a text that the model writes ends: at EOS, and at what ends the answers that it has learned.
+std::string generation_settings(const ModelConfig& model, const std::vector<int32_t>& answer_ends) {
+  std::set<int64_t> ends(answer_ends.begin(), answer_ends.end());
+  if (model.eos_token_id) ends.insert(*model.eos_token_id);
+  Json json{{"eos_token_id", ends}};
+  if (model.bos_token_id) json["bos_token_id"] = *model.bos_token_id;
+  return json_text(json, 2) + "\n";
+}
+
 }  // namespace
 
 Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingData& data, Device& device,
@@ -90,23 +107,38 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
       kept_masters_(kept_masters(run_, step_)),
       source_(training_batches(run.data, run.seed, data.train)),
       fingerprint_(data.train.fingerprint()) {
-  if (data_.valid != nullptr) {
-    evaluated_ = std::make_unique<EveryNth>(*data_.valid, run_.evaluation.every_nth);
-    evaluator_ =
-        std::make_unique<Evaluator>(ModelOnDevice{step_.model(), run_.step.dtype, device_, backend_}, *evaluated_,
-                                    EvaluationOptions{.sequence_length = run_.data.sequence_length,
-                                                      .batch_rows = run_.evaluation.batch_rows,
-                                                      .progress = [](int64_t, int64_t) { stop_if_asked(); }});
-  }
   if (search_.found) {
     restore(*search_.found);
   } else {
     start(pool);
     if (options.resume) log_info("no checkpoint in {}: starting at step 0", folder_.path().string());
   }
+  if (run_.step.objective == Objective::dpo) find_reference();
+  if (data_.valid != nullptr) make_evaluator();
   log_ = std::make_unique<PatientLog>(folder_.log());
   evaluations_ = std::make_unique<PatientLog>(folder_.evaluations());
   write_file(folder_.path() / "run.toml", run_.resolved);
+}
+
+void Trainer::make_evaluator() {
+  evaluated_ = std::make_unique<EveryNth>(evaluated_documents(run_, *data_.valid));
+  evaluator_ =
+      std::make_unique<Evaluator>(ModelOnDevice{step_.model(), run_.step.dtype, device_, backend_}, *evaluated_,
+                                  EvaluationOptions{.sequence_length = run_.data.sequence_length,
+                                                    .batch_rows = run_.evaluation.batch_rows,
+                                                    .keep_documents = run_.step.objective == Objective::dpo,
+                                                    .progress = [](int64_t, int64_t) { stop_if_asked(); }});
+}
+
+// A resumed run's weights are no longer the reference's.
+void Trainer::find_reference() {
+  if (search_.found) {
+    reference_ = load_reference(folder_.path(), data_);
+  } else {
+    reference_ = compute_reference({step_.model(), run_.step.dtype, device_, backend_}, run_, data_, [] {});
+    save_reference(folder_.path(), reference_, data_);
+  }
+  source_.set_reference(reference_.train);
 }
 
 CheckpointSearch Trainer::searched(const StartOptions& options) {
@@ -121,8 +153,12 @@ void Trainer::start(ThreadPool& pool) {
   if (run_.from.empty()) {
     step_.initialize(run_.seed, run_.model.initializer_range, token_counts, &pool);
   } else {
-    load_base();
-    step_.initialize_adapters(run_.seed, &pool);
+    if (run_.model.adapters.empty()) {
+      begin_from(*open_weights(run_.from), new_tokens_of(data_), step_, device_);
+    } else {
+      load_base();
+      step_.initialize_adapters(run_.seed, &pool);
+    }
     step_.parameters_from_masters();
     step_.clear_optimizer();
   }
@@ -213,6 +249,10 @@ void Trainer::save(int64_t step) {
     written.push_back(save_model(folder));
     data_.tokenizer.save(folder);
     write_file(folder / "run.toml", run_.resolved);
+    if (const auto& ends = data_.train.info().answer_ends; !ends.empty()) {
+      write_file(folder / "generation_config.json", generation_settings(run_.model, ends));
+    }
+    if (run_.step.experts) write_file(folder / kExpertListFile, expert_list_text(*run_.step.experts));
     save_trainer_state(folder, {.step = step,
                                 .seed = run_.seed,
                                 .rows_per_step = run_.data.rows_per_step,
@@ -284,9 +324,26 @@ EvaluationResult Trainer::finite_evaluation(int64_t step) {
   }
 }
 
+PreferenceReport Trainer::preference_of(const EvaluationResult& result) const {
+  PreferenceSums sums(run_.step.dpo_beta);
+  const auto change = [&](size_t document) {
+    const auto original = static_cast<size_t>(evaluated_->original(static_cast<int64_t>(document)));
+    return -result.document_nats[document] - reference_.valid[original];
+  };
+  for (size_t i = 0; i + 1 < result.document_nats.size(); i += 2) sums.add(change(i), change(i + 1));
+  return sums.mean();
+}
+
 void Trainer::evaluate(int64_t step) {
   if (evaluator_ == nullptr) return;
   const EvaluationResult result = finite_evaluation(step);
+  if (run_.step.objective == Objective::dpo) {
+    const PreferenceReport preference = preference_of(result);
+    evaluations_->write(to_json_line(step, result, preference));
+    log_info("step {}: validation loss of preferences {:.4f}, {:.1f}% of the pairs right, margin {:.4f}", step,
+             preference.loss, 100 * preference.accuracy, preference.margin);
+    return;
+  }
   evaluations_->write(to_json_line(step, result));
   log_info("step {}: validation loss {:.4f}, {:.4f} bits per byte", step, result.all.loss(),
            result.all.bits_per_byte());

@@ -6,6 +6,7 @@
 #include "data/batch_source.h"
 #include "train/patient_log.h"
 #include "train/progress.h"
+#include "train/reference.h"
 #include "train/resume.h"
 #include "train/run_folder.h"
 #include "train/start_checks.h"
@@ -44,6 +45,8 @@ class Trainer {
   void start(ThreadPool& pool);
   void load_base();
   void restore(const FoundCheckpoint& found);
+  void find_reference();
+  void make_evaluator();
   std::vector<Batch> batches_of(int64_t step) const;
   void run_steps(int64_t& step);
   int stopped(int64_t step);
@@ -56,6 +59,7 @@ class Trainer {
   bool try_to_save(int64_t step);
   bool due_by_time() const;
   void keeping_step(int64_t step, const std::function<void()>& work);
+  PreferenceReport preference_of(const EvaluationResult& result) const;
   void evaluate(int64_t step);
   void show_samples(int64_t step);
   bool due(int64_t every, int64_t step) const {
@@ -73,7 +77,8 @@ class Trainer {
   std::vector<View> kept_masters_;  // of what a checkpoint keeps; the others are absent
   BatchSource source_;
   uint64_t fingerprint_;  // of the training data
-  std::unique_ptr<Documents> evaluated_;
+  std::unique_ptr<EveryNth> evaluated_;
+  Reference reference_;  // of a run of preferences
   std::unique_ptr<Evaluator> evaluator_;
   std::unique_ptr<PatientLog> log_, evaluations_;
   std::vector<Batch> next_;  // of the step after the last one, if it was made already

@@ -38,6 +38,13 @@ OrderedJson score_json(const Score& score) {
           {"bytes", score.bytes}};
 }
 
+OrderedJson preference_json(const PreferenceReport& preference) {
+  return {{"accuracy", preference.accuracy},
+          {"margin", preference.margin},
+          {"chosen_reward", preference.chosen},
+          {"rejected_reward", preference.rejected}};
+}
+
 }  // namespace
 
 std::string to_json_line(const StepLine& line, const ModelConfig& config) {
@@ -48,6 +55,7 @@ std::string to_json_line(const StepLine& line, const ModelConfig& config) {
                       {"learning_rate", line.learning_rate},
                       {"tokens", line.tokens},
                       {"tokens_per_second", static_cast<double>(line.tokens) / line.seconds}};
+  if (report.preference) json.update(preference_json(*report.preference));
   for (const RouterLoss loss : all_losses()) {
     if (is_shown(loss, report)) json[loss_key(loss)] = report.router_loss(loss);
   }
@@ -72,9 +80,14 @@ std::string to_json_line(const StepLine& line, const ModelConfig& config) {
   return json_text(json) + "\n";
 }
 
-std::string to_json_line(int64_t step, const EvaluationResult& result) {
+std::string to_json_line(int64_t step, const EvaluationResult& result,
+                         const std::optional<PreferenceReport>& preference) {
   OrderedJson json = {{"step", step}};
   json.update(score_json(result.all));
+  if (preference) {
+    json["preference_loss"] = preference->loss;
+    json.update(preference_json(*preference));
+  }
   OrderedJson domains = OrderedJson::object();
   for (const Score& score : result.domains) domains[score.name] = score_json(score);
   json["domains"] = domains;

@@ -1,6 +1,7 @@
 #pragma once
 /// The logs of a run: log.jsonl (one object per step) and eval.jsonl (one object per evaluation).
 
+#include <optional>
 #include <string>
 
 #include "base/file.h"
@@ -12,7 +13,7 @@ namespace moe {
 /// The line of one step: step, loss, gradient_norm, learning_rate, tokens, tokens_per_second, expert_loss, device_loss
 /// and the other routers' losses that are not 0 (sums over layers, with their weights); dropped choices if there is a
 /// capacity; and for each MoE layer load_entropy, max_over_mean_load, dead_experts, its losses and its dropped choices.
-/// Numbers read back exactly.
+/// With the objective dpo, also accuracy, margin, chosen_reward and rejected_reward. Numbers read back exactly.
 struct StepLine {
   int64_t step;
   StepReport report;
@@ -24,8 +25,10 @@ struct StepLine {
 /// `config` says which layers are MoE layers. Ends with a line feed.
 std::string to_json_line(const StepLine& line, const ModelConfig& config);
 
-/// step, loss, perplexity, bits_per_byte (with half of its 95% interval), and the same for each domain.
-std::string to_json_line(int64_t step, const EvaluationResult& result);
+/// step, loss, perplexity, bits_per_byte (with half of its 95% interval), and the same for each domain. Of preferences
+/// also preference_loss, accuracy, margin, chosen_reward and rejected_reward.
+std::string to_json_line(int64_t step, const EvaluationResult& result,
+                         const std::optional<PreferenceReport>& preference = {});
 
 /// The fraction of all choices whose expert was full.
 double dropped_share(const StepReport& report);

@@ -117,8 +117,9 @@ minutes = 0
   RunConfig config(const std::string& name, const std::vector<std::string>& set = {}) const {
     return read(settings(name, set));
   }
-  RunConfig read(Settings settings) const {
-    RunConfig run = read_run_config(settings, [](const std::string&) { return int64_t{290}; });
+  RunConfig read(Settings settings, const RunStart& start = {}) const {
+    const auto vocabulary = [](const std::string&) { return int64_t{290}; };
+    RunConfig run = read_run_config(settings, vocabulary, dataset_rows_per_epoch, start);
     if (run.chooses_microbatch()) settle(run, {std::max<int64_t>(run.data.microbatch_rows, 1), run.step.recompute});
     return run;
   }
@@ -140,7 +141,7 @@ minutes = 0
   }
   int resume(const std::string& name, const std::vector<std::string>& set = {},
              const std::vector<std::string>& allowed = {}) {
-    return train(name, set, {.resume = true, .allowed = allowed});
+    return train(read(settings(name, set), start_of(true)), {.resume = true, .allowed = allowed});
   }
 
   /// The same with the values that the checkpoint has and `set` does not give, as the command keeps them.
@@ -148,8 +149,8 @@ minutes = 0
                             const std::vector<std::string>& allowed) {
     Settings given = settings(name, set);
     const auto found = find_checkpoint(*this / name).found;
-    keep_settings(given, *found, read(given), allowed);
-    return train(read(given), {.resume = true, .allowed = allowed});
+    keep_settings(given, *found, read(given, start_of(true)), allowed);
+    return train(read(given, start_of(true)), {.resume = true, .allowed = allowed});
   }
 
   /// The lines of a log, without the numbers that differ from run to run.

@@ -1,12 +1,15 @@
 // model.from: a run that begins with the weights of a model.
 
+#include <cmath>
 #include <cstring>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "checkpoint/open_model.h"
 #include "formats/safetensors.h"
 #include "tests/support/tiny_run.h"
+#include "tokenizer/new_tokens.h"
 
 namespace moe {
 namespace {
@@ -73,6 +76,109 @@ TEST(FromModel, ItLearnsFromThereAndResumesBitForBit) {
   fs::remove(tiny / "again/latest");
   tiny.resume("again", {from});
   test::expect_same_end(tiny, "more", "again");
+}
+
+TEST(FromModel, AResumedRunNeedsTheModelNoMore) {
+  TinyRun tiny;
+  tiny.train("base");
+  const std::string from = "model.from=" + (tiny / "base").string();
+  tiny.train("straight", {from});
+  tiny.train("again", {from});
+  fs::remove_all(tiny / "again/step-12");
+  fs::remove(tiny / "again/latest");
+  fs::remove_all(tiny / "base");
+  tiny.resume("again", {from});
+  test::expect_same_end(tiny, "straight", "again");
+  tiny.resume_as_the_command("again", {from, "train.steps=14"}, {"train.steps"});
+  EXPECT_TRUE(fs::exists(tiny / "again/step-14"));
+  EXPECT_THAT(error_of<Error>([&] { tiny.resume("again", {"model.from=" + (tiny / "straight").string()}); }),
+              HasSubstr("model.from"));
+  EXPECT_THAT(error_of<Error>([&] { tiny.train("new", {from}); }), HasSubstr("base")) << "a new run needs it";
+}
+
+/// The dataset "data" as one whose tokenizer has two tokens more, which begin and end the texts.
+void make_grown_dataset(const TinyRun& tiny, const std::string& name) {
+  const GrownTokenizer grown = with_new_tokens(tiny / "tokenizer", {"<|im_start|>", "<|im_end|>"});
+  const Dataset plain((tiny / "data").string());
+  DatasetWriter writer(tiny / name, {.vocab_size = grown.tokenizer.id_count(),
+                                     .bos_id = plain.info().bos_id,
+                                     .eos_id = plain.info().eos_id,
+                                     .tokenizer_fingerprint = hash_name(grown.json),
+                                     .domains = {},
+                                     .base_fingerprint = tokenizer_fingerprint(tiny / "tokenizer"),
+                                     .base_ids = 290});
+  const int32_t domain = writer.add_domain("text");
+  for (int64_t document = 0; document < plain.count(); ++document) {
+    std::vector<int32_t> ids(static_cast<size_t>(plain.length(document)));
+    plain.copy_tokens(document, 0, plain.length(document), ids.data());
+    ids.insert(ids.begin(), 290);
+    ids.push_back(291);
+    writer.add_marked(ids, std::vector<uint8_t>(ids.size(), 1), domain, plain.text_bytes(document), 1);
+  }
+  writer.set_answer_ends({291});
+  grown.tokenizer.save(writer.temporary_folder());
+  writer.finish();
+}
+
+RunConfig grown_run(const TinyRun& tiny, const std::string& name, const std::vector<std::string>& set) {
+  Settings settings = tiny.settings(name, with(set, {"data.train=" + (tiny / "grown").string()}));
+  return read_run_config(settings);
+}
+
+TEST(FromModel, NewTokensHaveTheMeanOfTheOthersRowsAndLearn) {
+  for (const char* dtype : {"f32", "bf16"}) {
+    TinyRun tiny;
+    tiny.train("base");
+    make_grown_dataset(tiny, "grown");
+    const std::vector<std::string> set{"model.from=" + (tiny / "base").string(), fmt::format("train.dtype={}", dtype)};
+    RunConfig still = grown_run(tiny, "still", with(kStill, set));
+    EXPECT_EQ(still.model.vocab_size, 292);
+    tiny.train(still);
+    const SafetensorsFile base(tiny / "base/step-12/model.safetensors");
+    const SafetensorsFile state(tiny / "still/step-1/optimizer-00001-of-00001.safetensors");
+    for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"}) {
+      const SafetensorsTensor* const old = base.find(name);
+      const SafetensorsTensor* const grown = state.find(std::string(name) + ".master");
+      EXPECT_EQ(grown->shape, (std::vector<int64_t>{292, 16}));
+      EXPECT_EQ(std::memcmp(old->data, grown->data, old->bytes), 0) << "the old rows are as they were";
+      const auto* rows = reinterpret_cast<const float*>(grown->data);
+      for (int64_t column = 0; column < 16; ++column) {
+        double mean = 0;
+        for (int64_t row = 0; row < 290; ++row) mean += rows[row * 16 + column] / 290.0;
+        for (const int64_t row : {290, 291}) EXPECT_NEAR(rows[row * 16 + column], mean, 1e-6 + 1e-6 * std::abs(mean));
+      }
+    }
+    tiny.train(grown_run(tiny, "more", set));
+    const SafetensorsFile after(tiny / "more/step-12/optimizer-00001-of-00001.safetensors");
+    const auto* rows = reinterpret_cast<const float*>(after.find("model.embed_tokens.weight.master")->data);
+    EXPECT_NE(std::memcmp(rows + 290 * 16, rows + 291 * 16, 16 * sizeof(float)), 0) << "they have learned";
+    const Json generation = read_json(tiny / "more/step-12/generation_config.json");
+    EXPECT_EQ(generation.at("eos_token_id").size(), 2u);
+    EXPECT_EQ(generation.at("eos_token_id").back(), 291);
+    // The grown model is a model like any other.
+    EXPECT_EQ(read_model_config(tiny / "more/step-12").vocab_size, 292);
+    EXPECT_EQ(Tokenizer::load(tiny / "more/step-12").added_token("<|im_end|>"), 291);
+  }
+}
+
+TEST(FromModel, ADatasetWithNewTokensOfAnotherTokenizerIsRefused) {
+  TinyRun tiny;
+  tiny.train("base");
+  fs::copy(tiny / "base/step-12", tiny / "other", fs::copy_options::recursive);
+  write_file(tiny / "other/tokenizer.json", read_file(tiny / "other/tokenizer.json") + " ");
+  make_grown_dataset(tiny, "grown");
+  EXPECT_THAT(
+      error_of<Error>([&] { tiny.train(grown_run(tiny, "never", {"model.from=" + (tiny / "other").string()})); }),
+      HasSubstr("was made with another tokenizer"));
+}
+
+TEST(FromModel, HashTablesCannotGetNewTokens) {
+  TinyRun tiny;
+  tiny.train("base", {"model.method=hash", "model.num_experts_per_tok=1"});
+  make_grown_dataset(tiny, "grown");
+  EXPECT_THAT(
+      error_of<Error>([&] { tiny.train(grown_run(tiny, "never", {"model.from=" + (tiny / "base").string()})); }),
+      HasSubstr("it cannot get new tokens (model.routing = hash)"));
 }
 
 TEST(FromModel, WhatDoesNotFitIsRefusedBeforeTheFirstStep) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "infer/loaded_model.h"
 #include "tests/support/tiny_run.h"
 
 namespace moe {
@@ -75,6 +76,95 @@ TEST(MarkedData, PromptsHaveNoLossAndTheirTokensAreStillCounted) {
   const Json evaluation = tiny.log("marked", "eval.jsonl").back();
   EXPECT_EQ(evaluation.at("tokens"), targets) << evaluation.dump();
   EXPECT_EQ(evaluation.at("bytes"), bytes);
+}
+
+TEST(MarkedData, TheEosOfEveryAnswerCarriesWeight) {
+  TinyRun tiny;
+  const Dataset texts((tiny / "data").string());
+  const auto is_last = [&](int64_t document, int64_t position) { return position + 1 == texts.length(document); };
+  mark_dataset(tiny, "ends", is_last);
+  mark_dataset(tiny, "answers", [](int64_t, int64_t position) { return position > 4; });
+  mark_dataset(tiny, "without",
+               [&](int64_t document, int64_t position) { return position > 4 && !is_last(document, position); });
+  const int32_t eos = texts.info().eos_id;
+  const auto batch_of = [&](const char* name) {
+    const Dataset marked((tiny / name).string());
+    const BatchSource source(marked, {.sequence_length = 24, .rows_per_step = 4, .seed = 1});
+    return source.rows(0, 0, 4);
+  };
+  const Batch ends = batch_of("ends"), answers = batch_of("answers"), without = batch_of("without");
+  int64_t count = 0;
+  for (const int32_t target : ends.targets) {
+    EXPECT_TRUE(target == -1 || target == eos);
+    count += target == eos ? 1 : 0;
+  }
+  EXPECT_GT(count, 0);
+  EXPECT_EQ(answers.num_targets, without.num_targets + count);
+  // The gradient of the head's row of EOS, with the ends and without them.
+  const RunConfig run = tiny.config("unused", {"data.microbatch_rows=4"});
+  ThreadPool pool(1);
+  const auto device = make_cpu_device();
+  const auto backend = make_cpu_backend(pool);
+  const auto gradient_at_eos = [&](const Batch& batch) {
+    TrainingStep step(run.model, run.step, plan_training(run.model, run.step), *device, *backend);
+    step.initialize(1, 0.1);
+    step.accumulate([&](int64_t) { return batch; });
+    const auto* row = step.gradients().back().at(eos).as<float>();
+    return std::vector<float>(row, row + run.model.hidden_size);
+  };
+  EXPECT_NE(gradient_at_eos(answers), gradient_at_eos(without));
+}
+
+TEST(MarkedData, PromptsAreTargetsOfWeightZeroBitForBit) {
+  TinyRun tiny;
+  mark_dataset(tiny, "answers", [](int64_t document, int64_t position) { return position > 6 + document % 3; });
+  const Dataset texts((tiny / "data").string()), marked((tiny / "answers").string());
+  const BatchSource::Options options{.sequence_length = 24, .rows_per_step = 4, .seed = 1};
+  Batch weighted = BatchSource(texts, options).rows(0, 0, 4);
+  const Batch batch = BatchSource(marked, options).rows(0, 0, 4);
+  for (const int32_t target : batch.targets) weighted.weights.push_back(target < 0 ? 0.0f : 1.0f);
+  const RunConfig run = tiny.config("unused", {"data.microbatch_rows=4"});
+  ThreadPool pool(1);
+  const auto device = make_cpu_device();
+  const auto backend = make_cpu_backend(pool);
+  TrainingStep one(run.model, run.step, plan_training(run.model, run.step), *device, *backend);
+  TrainingStep other(run.model, run.step, plan_training(run.model, run.step), *device, *backend);
+  for (TrainingStep* const step : {&one, &other}) step->initialize(1, 0.1);
+  one.accumulate([&](int64_t) { return batch; });
+  other.accumulate([&](int64_t) { return weighted; });
+  for (size_t p = 0; p < one.table().size(); ++p) {
+    const View &a = one.gradients()[p], &b = other.gradients()[p];
+    if (!a) continue;
+    EXPECT_EQ(std::memcmp(a.data, b.data, a.bytes()), 0) << one.table()[p].name;
+  }
+  EXPECT_EQ(one.update(1, 0).loss, other.update(1, 0).loss);
+}
+
+TEST(MarkedData, AConversationPackedHasTheLossItHasAlone) {
+  TinyRun tiny;
+  mark_dataset(tiny, "answers", [](int64_t document, int64_t position) { return position > 3 + document % 3; });
+  tiny.train("base");
+  const Dataset marked((tiny / "answers").string());
+  ThreadPool pool(2);
+  const auto device = make_cpu_device();
+  const auto backend = make_cpu_backend(pool);
+  const LoadedModel model(tiny / "base/step-12", DType::f32, *device);
+  const ModelOnDevice runtime{model.model(), DType::f32, *device, *backend};
+  const auto nats = [&](const Documents& documents) {
+    return evaluate(runtime, documents, {.sequence_length = 48, .batch_rows = 3, .keep_documents = true}).document_nats;
+  };
+  const std::vector<double> packed = nats(marked);
+  for (int64_t document = 0; document < marked.count(); ++document) {
+    const int64_t length = marked.length(document);
+    if (count_targets(marked, document) == 0) continue;
+    std::vector<int32_t> ids(static_cast<size_t>(length));
+    std::vector<uint8_t> marks(ids.size());
+    marked.copy_tokens(document, 0, length, ids.data());
+    marked.copy_marks(document, 0, length, marks.data());
+    MemoryDocuments alone;
+    alone.add(std::move(ids), std::move(marks), alone.add_domain("one"), 1);
+    EXPECT_EQ(nats(alone).front(), packed[static_cast<size_t>(document)]) << document;
+  }
 }
 
 TEST(MarkedData, ResumesBitForBitAndIsRefusedForOtherMarks) {

@@ -10,19 +10,36 @@
 namespace moe {
 namespace {
 
-RunConfig shipped(const fs::path& path) {
+RunConfig shipped(const fs::path& path, const RunStart& start = {}) {
   Settings settings = Settings::load(path);
-  return read_run_config(settings, [](const std::string&) { return int64_t{4096}; });
+  const auto rows = [](const DataConfig&, uint64_t) { return int64_t{1000}; };
+  return read_run_config(
+      settings, [](const std::string&) { return int64_t{4096}; }, rows, start);
 }
 
 TEST(ShippedConfigs, AllAreRead) {
   int files = 0;
+  RunConfig demo = shipped(fs::path(MOE_SOURCE_DIR) / "configs/demo.toml");
+  demo.from = "runs/demo";  // which a file may begin with; it is not here
   for (const auto& entry : fs::directory_iterator(fs::path(MOE_SOURCE_DIR) / "configs")) {
     if (entry.path().extension() != ".toml") continue;
-    EXPECT_NO_THROW(shipped(entry.path())) << entry.path();
+    EXPECT_NO_THROW(shipped(entry.path(), {.like = &demo})) << entry.path();
     ++files;
   }
   EXPECT_GE(files, 5);
+}
+
+TEST(ShippedConfigs, TheChatModelsRecipeIsThePapers) {
+  const RunConfig run = shipped(fs::path(MOE_SOURCE_DIR) / "configs/sft-16b-chat.toml");
+  EXPECT_EQ(run.schedule.kind, ScheduleKind::constant);
+  EXPECT_EQ(run.schedule.rate(1), 1e-5);
+  EXPECT_EQ(run.schedule.rate(run.schedule.steps), 1e-5);
+  EXPECT_EQ(run.data.sequence_length, 4096);
+  EXPECT_EQ(run.data.rows_per_step, 1024);
+  EXPECT_FLOAT_EQ(run.step.balance.alpha_expert, 0.001f);
+  EXPECT_EQ(run.step.optimizer.beta2, 0.95);
+  EXPECT_EQ(run.step.optimizer.weight_decay, 0.1);
+  EXPECT_EQ(run.step.optimizer.clip, 1.0);
 }
 
 TEST(ShippedConfigs, TheDemosModelIsOneOfDeepseekForCausalLM) {
