@@ -19,9 +19,9 @@ struct Target {
   int64_t bytes() const { return bytes_of(dtype, tensor.elements()); }
 };
 
-std::vector<Target> targets_of(const WeightSource& source, const WriteOptions& options) {
+std::vector<Target> targets_of(const WeightSource& source, std::vector<HfTensor> tensors, const WriteOptions& options) {
   std::vector<Target> targets;
-  for (HfTensor& tensor : hf_tensors(source.config(), source.table())) {
+  for (HfTensor& tensor : tensors) {
     const Parameter& parameter = source.table()[tensor.parameter];
     const DType stored = source.stored(tensor.parameter, tensor.offset);
     // A router's bias and table keep their own types.
@@ -32,8 +32,14 @@ std::vector<Target> targets_of(const WeightSource& source, const WriteOptions& o
   return targets;
 }
 
+std::vector<int64_t> sizes_of(const std::vector<Target>& targets) {
+  std::vector<int64_t> sizes;
+  for (const Target& target : targets) sizes.push_back(target.bytes());
+  return sizes;
+}
+
 /// Writes one file.
-void write_tensors(const fs::path& path, const Target* begin, const Target* end, const WeightSource& source,
+void write_file_of(const fs::path& path, const Target* begin, const Target* end, const WeightSource& source,
                    SliceWriter& slices) {
   std::vector<SafetensorsWriter::Declaration> declarations;
   for (const Target* target = begin; target != end; ++target) {
@@ -64,9 +70,8 @@ void write_tensors(const fs::path& path, const Target* begin, const Target* end,
 
 std::vector<WrittenKind> write_model(const fs::path& folder, const WeightSource& source, const WriteOptions& options,
                                      ThreadPool& pool) {
-  const std::vector<Target> targets = targets_of(source, options);
-  std::vector<int64_t> sizes;
-  for (const Target& target : targets) sizes.push_back(target.bytes());
+  const std::vector<Target> targets = targets_of(source, hf_tensors(source.config(), source.table()), options);
+  const std::vector<int64_t> sizes = sizes_of(targets);
   const int64_t all = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
   check_disk_space(folder, all);
   const DType dtype = options.dtype.value_or(targets.front().dtype);
@@ -84,13 +89,24 @@ std::vector<WrittenKind> write_model(const fs::path& folder, const WeightSource&
   for (size_t file = 0; file < files; ++file) {
     const std::string name =
         files == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", file + 1, files);
-    write_tensors(folder / name, targets.data() + begins[file], targets.data() + begins[file + 1], source, slices);
+    write_file_of(folder / name, targets.data() + begins[file], targets.data() + begins[file + 1], source, slices);
     for (size_t i = begins[file]; i < begins[file + 1]; ++i) map[targets[i].tensor.name] = name;
   }
   if (files > 1) {
     const Json index = {{"metadata", {{"total_size", all}}}, {"weight_map", map}};
     write_file(folder / "model.safetensors.index.json", json_text(index, 2) + "\n");
   }
+  return slices.kinds();
+}
+
+std::vector<WrittenKind> write_tensors(const fs::path& file, const WeightSource& source, std::vector<HfTensor> tensors,
+                                       const WriteOptions& options, ThreadPool& pool) {
+  const std::vector<Target> targets = targets_of(source, std::move(tensors), options);
+  const std::vector<int64_t> sizes = sizes_of(targets);
+  const int64_t all = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+  check_disk_space(file.parent_path(), all);
+  SliceWriter slices(pool, all, options.progress);
+  write_file_of(file, targets.data(), targets.data() + targets.size(), source, slices);
   return slices.kinds();
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/file.h"
+#include "checkpoint/hf_names.h"
 #include "checkpoint/slice_writer.h"
 #include "checkpoint/weight_source.h"
 
@@ -22,5 +23,9 @@ struct WriteOptions {
 /// Elements that keep their type keep their bytes. The result is that of SliceWriter::kinds().
 std::vector<WrittenKind> write_model(const fs::path& folder, const WeightSource& source, const WriteOptions& options,
                                      ThreadPool& pool);
+
+/// Writes some of the source's tensors to one file, in the same way.
+std::vector<WrittenKind> write_tensors(const fs::path& file, const WeightSource& source, std::vector<HfTensor> tensors,
+                                       const WriteOptions& options, ThreadPool& pool);
 
 }  // namespace moe

@@ -1,6 +1,9 @@
 #include <memory>
 #include <optional>
 
+#include "base/error.h"
+#include "base/paths.h"
+#include "checkpoint/expert_adapter.h"
 #include "checkpoint/open_model.h"
 #include "cli/commands.h"
 #include "cli/conversion_report.h"
@@ -29,8 +32,13 @@ the choices of experts that stay the same, and the mean loss (nats per token) of
 whose loss on the same tokens is the same. Both models are read layer by layer, so memory does not grow with them here
 either; it takes the time of two passes over all weights.
 
+--experts-only writes, of a run that trained some experts (docs/finetuning.md), these experts' tensors and their list
+(adapter.safetensors, expert_cfg.json). --experts DIR takes such an adapter for MODEL and writes the whole model.
+
 Examples:
   moe convert runs/demo out/demo
+  moe convert runs/law out/law-experts --experts-only
+  moe convert deepseek-moe-16b-chat out/law --experts out/law-experts
   moe convert runs/demo demo.gguf --quant q8_0
   moe convert runs/demo demo.gguf --quant q4_k_m --check book.txt
   moe convert deepseek-moe-16b-base out/16b-f16 --dtype f16
@@ -41,12 +49,33 @@ struct ConvertFlags {
   std::string model;
   ModelOutput output;
   bool no_tokenizer = false;
-  std::string check;  // a text file; "": no check
+  bool experts_only = false;
+  std::string experts;  // an adapter; "": none
+  std::string check;    // a text file; "": no check
 };
 
-void convert(const ConvertFlags& flags) {
+/// The experts that a run with train.parameters = "experts" trained.
+void convert_to_adapter(const ConvertFlags& flags) {
+  if (is_gguf(flags.output.path)) fail_usage("--experts-only writes a folder, but OUT ends in .gguf; name a folder");
+  if (!flags.experts.empty() || !flags.check.empty()) {
+    fail_usage("--experts-only writes a part of a model, so --experts and --check have no effect; leave them out");
+  }
   check_model_output(flags.output);
+  const fs::path list = fs::path(flags.model) / kExpertListFile;
+  if (!path_exists(list)) {
+    fail("{} has no {}, which a run with train.parameters = \"experts\" writes; name such a run", flags.model,
+         kExpertListFile);
+  }
   const auto source = open_weights(flags.model);
+  source->check_content();
+  write_adapter(flags.output, *source, read_expert_list(list));
+}
+
+void convert(const ConvertFlags& flags) {
+  if (flags.experts_only) return convert_to_adapter(flags);
+  check_model_output(flags.output);
+  auto source = open_weights(flags.model);
+  if (!flags.experts.empty()) source = std::make_unique<AdaptedWeights>(std::move(source), flags.experts);
   if (is_gguf(flags.output.path)) gguf_architecture(source->config());  // refused before the tokenizer is read
   const Companions companions =
       companions_of(flags.model, flags.output, source->config().vocab_size, !flags.no_tokenizer);
@@ -72,6 +101,10 @@ void add_convert_command(CLI::App& app) {
       ->required()
       ->type_name("");
   add_model_output_options(*command, flags->output, "the type of the weights; default: as they are stored");
+  command->add_flag("--experts-only", flags.experts_only,
+                    "write the experts that the run trained, and their list: an adapter (ESFT)");
+  command->add_option("--experts", flags.experts, "put the experts of this adapter in the place of the model's own")
+      ->type_name("DIR");
   command->add_flag("--no-tokenizer", flags->no_tokenizer, "write the weights without their tokenizer");
   command
       ->add_option("--check", flags->check,

@@ -5,6 +5,7 @@
 #include "base/output.h"
 #include "base/paths.h"
 #include "base/words.h"
+#include "checkpoint/expert_adapter.h"
 #include "checkpoint/family.h"
 #include "checkpoint/file_types.h"
 #include "checkpoint/hub/hub_model.h"
@@ -80,6 +81,10 @@ void print_table(const std::vector<WrittenKind>& kinds) {
   print_output("{:<16} {:>8} {:>6} {:>16} {:>12}\n", "all", tensors, "", elements, bytes_text(bytes));
 }
 
+void show_progress(int64_t done, int64_t all) {
+  show_status(fmt::format("{} of {} ({}%)", bytes_text(done), bytes_text(all), 100 * done / std::max<int64_t>(all, 1)));
+}
+
 }  // namespace
 
 void add_model_output_options(CLI::App& command, ModelOutput& output, const std::string& dtype_help) {
@@ -110,27 +115,35 @@ void check_model_output(const ModelOutput& output) {
 void write_converted(const ModelOutput& output, const WeightSource& source, const Companions& companions,
                      const std::string& origin) {
   ThreadPool pool(output.threads);
-  const auto progress = [](int64_t done, int64_t all) {
-    show_status(
-        fmt::format("{} of {} ({}%)", bytes_text(done), bytes_text(all), 100 * done / std::max<int64_t>(all, 1)));
-  };
   std::vector<WrittenKind> kinds;
   if (is_gguf(output.path)) {
     const GgufOptions options{.dtype = wanted_dtype(output),
                               .quantization = wanted_quantization(output),
                               .name = fs::path(output.path).stem().string(),
                               .tokenizer = companions.entries,
-                              .progress = progress};
+                              .progress = show_progress};
     kinds = write_gguf(output.path, source, options, pool);
   } else {
     FolderWriter folder(output.path);
     WriteOptions options{.dtype = wanted_dtype(output)};
-    options.progress = progress;
+    options.progress = show_progress;
     kinds = write_model(folder.path(), source, options, pool);
     for (const auto& [name, content] : companions.files) write_file(folder.path() / name, content);
     write_file(folder.path() / "README.md", model_card(source, origin));
     folder.commit();
   }
+  clear_status();
+  log_info("wrote {}", output.path);
+  print_table(kinds);
+}
+
+void write_adapter(const ModelOutput& output, const WeightSource& source, const ExpertList& list) {
+  ThreadPool pool(output.threads);
+  FolderWriter folder(output.path);
+  WriteOptions options{.dtype = wanted_dtype(output)};
+  options.progress = show_progress;
+  const std::vector<WrittenKind> kinds = write_expert_adapter(folder.path(), source, list, options, pool);
+  folder.commit();
   clear_status();
   log_info("wrote {}", output.path);
   print_table(kinds);

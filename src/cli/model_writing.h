@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 
 #include "base/output_path.h"
+#include "checkpoint/expert_list.h"
 #include "checkpoint/write_gguf.h"
 #include "checkpoint/write_model.h"
 
@@ -41,5 +42,9 @@ Companions companions_of(const fs::path& path, const ModelOutput& output, int64_
 /// complete or absent. Prints a table: type, size and error for each kind of tensor.
 void write_converted(const ModelOutput& output, const WeightSource& source, const Companions& companions,
                      const std::string& origin);
+
+/// Writes what `list` names of the source, as an adapter (checkpoint/expert_adapter.h), complete or absent. Prints the
+/// same table.
+void write_adapter(const ModelOutput& output, const WeightSource& source, const ExpertList& list);
 
 }  // namespace moe

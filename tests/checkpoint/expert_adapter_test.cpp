@@ -1,0 +1,101 @@
+// The adapter of listed experts: base and adapter together are the trained model.
+
+#include "checkpoint/expert_adapter.h"
+
+#include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "checkpoint/open_model.h"
+#include "tests/support/tiny_run.h"
+
+namespace moe {
+namespace {
+
+using test::error_of;
+using test::TinyRun;
+using testing::HasSubstr;
+
+/// A model, and a run that trained some of its experts.
+struct TrainedExperts {
+  TinyRun tiny;
+  ThreadPool pool{2};
+  fs::path adapter;
+
+  explicit TrainedExperts(const ExpertList& list, const char* dtype = "f32") : adapter(tiny / "adapter") {
+    tiny.train("base");
+    write_file(tiny / "experts.json", expert_list_text(list));
+    tiny.train("part", {"model.from=" + (tiny / "base").string(), "train.parameters=experts",
+                        "train.experts=" + (tiny / "experts.json").string(), fmt::format("train.dtype={}", dtype)});
+    fs::create_directory(adapter);
+    write_expert_adapter(adapter, *open_weights(part()), read_expert_list(part() / kExpertListFile), {}, pool);
+  }
+  fs::path part() const { return tiny / "part/step-12"; }
+  fs::path base() const { return tiny / "base/step-12"; }
+};
+
+std::vector<float> floats_of(const WeightSource& source, size_t parameter) {
+  std::vector<float> values(static_cast<size_t>(source.table()[parameter].shape.elements()));
+  source.read(parameter, 0, static_cast<int64_t>(values.size()), values.data());
+  return values;
+}
+
+TEST(ExpertAdapter, OnItsModelIsTheTrainedModelBitForBit) {
+  for (const ExpertList& list :
+       {ExpertList{.experts = {{0, {0, 2, 3}}, {1, {1}}}},
+        ExpertList{.experts = {{1, {3}}}, .shared_experts = true, .non_expert_modules = true}}) {
+    const TrainedExperts trained(list);
+    const auto whole = open_weights(trained.part());
+    const AdaptedWeights adapted(open_weights(trained.base()), trained.adapter);
+    for (size_t parameter = 0; parameter < whole->table().size(); ++parameter) {
+      EXPECT_EQ(floats_of(adapted, parameter), floats_of(*whole, parameter)) << whole->table()[parameter].name;
+    }
+    const fs::path written = trained.tiny / "written";
+    fs::create_directory(written);
+    ThreadPool pool(2);
+    write_model(written, adapted, {}, pool);
+    EXPECT_EQ(read_file(written / "model.safetensors"), [&] {
+      const fs::path again = trained.tiny / "again";
+      fs::create_directory(again);
+      write_model(again, *whole, {}, pool);
+      return read_file(again / "model.safetensors");
+    }());
+  }
+}
+
+TEST(ExpertAdapter, HasTheListedTensorsAloneUnderTheirPublishedNames) {
+  const TrainedExperts trained({.experts = {{0, {1}}, {1, {0, 2}}}}, "bf16");
+  std::set<std::string> names;
+  const SafetensorsFile file(trained.adapter / "adapter.safetensors");
+  for (const SafetensorsTensor& tensor : file.tensors()) {
+    names.insert(tensor.name);
+    EXPECT_EQ(tensor.dtype, "BF16");
+  }
+  std::set<std::string> expected;
+  for (const char* expert : {"0.mlp.experts.1", "1.mlp.experts.0", "1.mlp.experts.2"}) {
+    for (const char* part : {"gate", "up", "down"}) {
+      expected.insert(fmt::format("model.layers.{}.{}_proj.weight", expert, part));
+    }
+  }
+  EXPECT_EQ(names, expected);
+  EXPECT_EQ(read_expert_list(trained.adapter / kExpertListFile), (ExpertList{.experts = {{0, {1}}, {1, {0, 2}}}}));
+}
+
+TEST(ExpertAdapter, ThatDoesNotFitIsRefused) {
+  const TrainedExperts trained({.experts = {{0, {1}}}});
+  const auto refusal = [&] {
+    return error_of<Error>([&] { AdaptedWeights(open_weights(trained.base()), trained.adapter); });
+  };
+  write_file(trained.adapter / kExpertListFile, R"({"experts": {"0": [1, 2]}})");
+  EXPECT_THAT(refusal(), HasSubstr("model.layers.0.mlp.experts.2.gate_proj.weight is missing"));
+  write_file(trained.adapter / kExpertListFile, R"({"experts": {"0": []}})");
+  EXPECT_THAT(refusal(), HasSubstr("has 3 tensors, expected the 0"));
+  write_file(trained.adapter / kExpertListFile, R"({"experts": {"0": [7]}})");
+  EXPECT_THAT(refusal(), HasSubstr("names expert 7"));
+  fs::remove(trained.adapter / "adapter.safetensors");
+  EXPECT_THAT(refusal(), HasSubstr("no .safetensors file"));
+}
+
+}  // namespace
+}  // namespace moe
