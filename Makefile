@@ -16,7 +16,7 @@ export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
 export CMAKE_CUDA_COMPILER_LAUNCHER ?= ccache
 endif
 
-.PHONY: build install archive test test-long mutants demo asan tsan fuzz tidy bench bench-peers golden family-golden corpus venv peers-venv dependencies format layers \
+.PHONY: build install archive test test-long mutants demo sft-demo asan tsan fuzz tidy bench bench-peers golden family-golden corpus venv peers-venv dependencies format layers \
   cuda-architectures clean distclean help
 
 build: ## the program, at build/moe (installs what is missing)
@@ -46,6 +46,9 @@ mutants: ## plant small faults one by one and check that a test notices each (te
 demo: build ## fetch a corpus, train a tokenizer and a small model, show what it learned (runs/demo)
 	@tools/install_dependencies.sh corpus
 	@tools/demo.sh
+
+sft-demo: build ## fine-tune the demo's model to a small chat model (runs/sft-demo); needs make demo
+	@tools/sft_demo.sh
 
 asan: ## every test under the address and undefined-behaviour sanitizers, in build/dev
 	@$(MAKE) --no-print-directory test PRESET=dev
