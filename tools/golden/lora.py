@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from .step import run_step, seen_by
+from .model import forward
 from .routers import Context
+from .step import run_step
 
 PREFIX = "base_model.model."
 ALPHA, RANK, EXPERTS_RANK = 7.0, 3, 2
@@ -65,8 +66,9 @@ def write_adapters(folder: Path, config, weights, batch, loss, seed):
     }
     result = run_step(config, changed(weights, leaves, torch.float64), batch, loss)
     with torch.no_grad():
-        logits, routes = seen_by(
-            config, changed(weights, leaves, torch.float64), batch, Context(row_length=batch.row_length)
+        logits, routes = forward(
+            config, changed(weights, leaves, torch.float64), batch.tokens.flatten(), batch.segment_start.flatten(),
+            Context(row_length=batch.row_length),
         )
     gap = min(chosen.close[batch.real].min().item() for chosen in routes)
     folder.mkdir(parents=True, exist_ok=True)

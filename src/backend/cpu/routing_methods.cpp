@@ -1,3 +1,4 @@
+#include "ops/dropout.h"
 #include "ops/routing_methods.h"
 
 #include <algorithm>

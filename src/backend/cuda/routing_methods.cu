@@ -1,3 +1,4 @@
+#include "ops/dropout.h"
 #include "backend/cuda/kernel.cuh"
 #include "backend/cuda/random.cuh"
 #include "ops/routing_methods.h"
