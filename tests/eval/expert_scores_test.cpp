@@ -35,9 +35,9 @@ TEST(ExpertScores, AgreeWithAnIndependentProgramOnTheRoutesOfPyTorch) {
   Machine machine("cpu");
   const Json golden = expected_choices();
   for (const Json& wanted : golden.at("cases")) {
-    const std::string name = wanted.at("case");
-    SCOPED_TRACE(name);
-    const fs::path folder = golden_folder() / name;
+    const std::string label = wanted.at("case");
+    SCOPED_TRACE(label);
+    const fs::path folder = golden_folder() / label;
     const SafetensorsFile file(folder / "golden.safetensors");
     const auto& shape = file.find("input.tokens")->shape;
     Batch batch = golden_batch(file, shape[0], shape[1]);
