@@ -11,9 +11,10 @@
 namespace moe {
 namespace {
 
-/// Quantised normal numbers of this deviation, the same 2^16 again and again.
+/// Quantised normal numbers of this deviation, the same again and again. Their number is no multiple of a row's, so
+/// that rows differ.
 void fill_blocks(Device& device, const View& matrix, uint64_t stream, double deviation) {
-  constexpr int64_t kPeriod = int64_t{1} << 16, kTogether = 64;  // whole blocks of any type
+  constexpr int64_t kPeriod = 257 * 256, kTogether = 64;  // whole blocks of any type
   const int64_t period = std::min(matrix.elements(), kPeriod);
   std::vector<float> values(static_cast<size_t>(period));
   const Random random(1, stream);

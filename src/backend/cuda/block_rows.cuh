@@ -3,7 +3,7 @@
 
 #include "backend/cuda/block_types.cuh"
 #include "backend/cuda/early.cuh"
-#include "backend/cuda/few_rows.cuh"
+#include "backend/cuda/few_rows_problem.cuh"
 #include "backend/cuda/tensor_core.cuh"
 
 namespace moe::cuda::block_rows {

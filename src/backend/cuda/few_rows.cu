@@ -1,7 +1,7 @@
 #include "backend/cuda/block_rows.h"
 #include "backend/cuda/early.cuh"
-#include "backend/cuda/few_rows.cuh"
 #include "backend/cuda/few_rows.h"
+#include "backend/cuda/few_rows_problem.cuh"
 #include "backend/cuda/tensor_core.cuh"
 #include "backend/cuda/wide_rows.h"
 

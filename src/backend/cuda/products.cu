@@ -11,7 +11,8 @@ namespace moe::cuda {
 
 void product(Context& context, const Gemm& op) {
   if (op.c.elements() == 0) return;
-  if (few_rows_product(context, op) || widened_product(context, op)) return;
+  if (few_rows_product(context, op)) return;
+  if (widened_product(context, op, [&](const Gemm& part) { product(context, part); })) return;
   if (is_other_weight(op.b.dtype)) return tile_product(context, op);
   const bool library = may_use_library() && op.a.elements() > 0;
   if (library && context.products.run(op, context.stream, context.workspace)) return;
@@ -31,7 +32,9 @@ void execute(Context& context, const Gemm& op) {
 
 template <>
 void execute(Context& context, const GroupedGemm& op) {
-  if (!few_rows_product(context, op) && !widened_product(context, op)) tile_product(context, op);
+  if (few_rows_product(context, op)) return;
+  const auto part_product = [&](const GroupedGemm& part) { tile_product(context, part); };
+  if (!widened_product(context, op, part_product)) tile_product(context, op);
 }
 
 template <>

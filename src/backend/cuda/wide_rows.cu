@@ -1,5 +1,5 @@
 #include "backend/cuda/early.cuh"
-#include "backend/cuda/few_rows.cuh"
+#include "backend/cuda/few_rows_problem.cuh"
 #include "backend/cuda/wide_rows.h"
 
 namespace moe::cuda {

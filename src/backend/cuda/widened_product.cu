@@ -1,6 +1,4 @@
 #include "backend/cuda/block_types.cuh"
-#include "backend/cuda/products.h"
-#include "backend/cuda/tile_product.h"
 #include "backend/cuda/widened_product.h"
 
 namespace moe::cuda {
@@ -105,7 +103,7 @@ int64_t at_once(const Context& context, int64_t elements, int64_t left) {
 
 }  // namespace
 
-bool widened_product(Context& context, const Gemm& op) {
+bool widened_product(Context& context, const Gemm& op, const std::function<void(const Gemm&)>& product) {
   if (!supported(context, op, kLibraryBytes)) return false;
   constexpr int64_t kRowsTogether = 128;  // so that every part of c begins as it does
   const int64_t rows = op.b.size(0), width = op.b.size(1);
@@ -122,12 +120,12 @@ bool widened_product(Context& context, const Gemm& op) {
     part.b = room.rows(0, count);
     if (op.transpose_b) part.c = op.c.columns(begin, count);
     widen(context, op.b.rows(begin, count), part.b, nullptr);
-    product(context, part);
+    product(part);
   }
   return true;
 }
 
-bool widened_product(Context& context, const GroupedGemm& op) {
+bool widened_product(Context& context, const GroupedGemm& op, const std::function<void(const GroupedGemm&)>& product) {
   if (!supported(context, op, kLeftBytes)) return false;
   const int64_t experts = op.b.size(0), rows = op.b.size(1), width = op.b.size(2);
   const int64_t step = std::min(experts, at_once(context, rows * width, kLeftBytes));
@@ -141,7 +139,7 @@ bool widened_product(Context& context, const GroupedGemm& op) {
     part.offsets = op.offsets.rows(begin, count + 1);
     part.b = room.rows(0, count);
     widen(context, op.b.rows(begin, count), part.b, part.offsets.as<const int32_t>());
-    tile_product(context, part);
+    product(part);
   }
   return true;
 }

@@ -1,14 +1,16 @@
 #pragma once
 /// Products of many rows of bf16 with weights in blocks: the blocks are widened to bf16 in the workspace, some rows or
-/// experts at a time, and multiplied on the tensor cores. A weight is rounded once, to bf16. Each function returns
-/// false, with nothing queued, if it does not support the operation.
+/// experts at a time, and multiplied by `product`. A weight is rounded once, to bf16. Each function returns false, with
+/// nothing queued, if it does not support the operation.
+
+#include <functional>
 
 #include "backend/cuda/context.h"
 #include "ops/dense.h"
 
 namespace moe::cuda {
 
-bool widened_product(Context& context, const Gemm& op);
-bool widened_product(Context& context, const GroupedGemm& op);
+bool widened_product(Context& context, const Gemm& op, const std::function<void(const Gemm&)>& product);
+bool widened_product(Context& context, const GroupedGemm& op, const std::function<void(const GroupedGemm&)>& product);
 
 }  // namespace moe::cuda

@@ -155,7 +155,8 @@ TEST_P(CudaBlocks, ExpertsHaveTheBitsOfTheirOperationsInTurnAndAreNearF32) {
     }
     for (int i = 0; i < 3; ++i) {
       EXPECT_EQ(results[0][i], results[1][i]) << "result " << i;
-      // Roundings of weights (where they are widened), of c and of y to bf16: 2^-9 or less on average, and they multiply.
+      // Roundings of weights (where they are widened), of c and of y to bf16: 2^-9 or less on average, and they
+      // multiply.
       expect_near(results[1][i], results[2][i], 4 * 0x1p-9);
     }
   }
