@@ -16,7 +16,9 @@
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
+#include "cli/expert_place.h"
 #include "cli/lora_option.h"
+#include "cli/memory_option.h"
 #include "cli/model_folder.h"
 #include "cli/routing_option.h"
 #include "cli/sampling_option.h"
@@ -42,6 +44,7 @@ Examples:
   moe chat runs/demo --system 'You answer in one sentence.' --temperature 0.7 --top-p 0.95
   moe chat runs/demo --lora runs/polite
   moe chat deepseek-moe-16b-chat.Q4_0.gguf --context 2048
+  moe chat deepseek-moe-16b-chat.Q8_0.gguf --n-cpu-moe 12
   printf 'Hello\n/experts\n' | moe chat runs/demo --temperature 0)";
 
 /// The memory of the cache grows with the context, so a model with very many positions gets fewer.
@@ -49,12 +52,14 @@ constexpr int64_t kUsualContext = 8192;
 
 struct ChatFlags {
   std::string model;
-  std::string dtype = {};  ///< empty: the blocks of a file stay, on the CPU
+  std::string dtype = {};  ///< empty: the blocks of a file stay
   std::string cache_type = {};
   std::vector<ChosenAdapter> adapters = {};
   std::string system;
   GenerationOptions generation = {.max_new_tokens = 512, .context = kUsualContext};
   DeviceOptions device;
+  ExpertPlaceFlags experts;
+  int64_t memory_limit = 0;
   RoutingSwitches switches;
   bool no_history = false;
   bool show_prompt = false;
@@ -86,10 +91,16 @@ void chat(const ChatFlags& flags) {
   const int64_t context = context_of(flags, config);
   const Tokenizer tokenizer = load_model_tokenizer(model.companions, config.vocab_size);
   const ChatFormat format(model.companions, tokenizer);
+  const int64_t free = free_bytes(*compute.device, flags.memory_limit);
+  const WeightsSize whole = weights_size(model.folder, weights, 0, model.adapters);
+  const PassTypes types{whole.activations,
+                        parse_cache_option(flags.cache_type, compute, whole.activations, whole.in_blocks)};
+  const WeightsSize size = placed_weights_size(model, weights, flags.experts, *compute.device, free,
+                                               ContextCache::bytes(config, types, context));
   show_status("reading the weights of " + flags.model);
-  LoadedModel loaded(model.folder, weights, *compute.device, flags.switches, model.adapters);
-  const DType cache_type = parse_cache_option(flags.cache_type, compute, loaded.dtype(), loaded.in_blocks());
-  ContextCache cache(loaded, *compute.device, *compute.backend, context, flags.switches, cache_type);
+  const ExpertPlace place(compute, size);
+  LoadedModel loaded(model.folder, weights, place.device(), flags.switches, model.adapters, place.host_experts());
+  ContextCache cache(loaded, place.device(), place.backend(), context, flags.switches, types.cache);
   clear_status();
   GenerationOptions options = flags.generation;
   options.end_ids = read_end_tokens(model.folder);
@@ -97,7 +108,10 @@ void chat(const ChatFlags& flags) {
   if (!flags.system.empty()) conversation.set_system(flags.system);
 
   const bool person = ::isatty(STDIN_FILENO) == 1 && stderr_is_terminal();
-  if (!flags.quiet) say_start(flags, config, format, compute, loaded.weights(), context, person);
+  if (!flags.quiet) {
+    say_start(flags, config, format, compute, loaded.weights(), context, person);
+    if (size.host_bytes > 0) log_info("{}", expert_place_text(size));
+  }
   std::optional<Interrupts> interrupts;
   if (person) interrupts.emplace();
   const ChatOutput output{.quiet = flags.quiet, .show_prompt = flags.show_prompt, .progress = person && !flags.quiet};
@@ -124,6 +138,8 @@ void add_chat_command(CLI::App& app) {
   add_cache_option(*command, flags->cache_type);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
+  add_expert_place_options(*command, flags->experts);
+  add_memory_option(*command, flags->memory_limit);
   command->add_flag("--show-prompt", flags->show_prompt, "print the text and the token ids of every prompt");
   command->add_flag("--no-history", flags->no_history, "neither read nor keep the messages that are typed");
   command->add_flag("--quiet", flags->quiet, "print only answers, what commands show, and errors");

@@ -49,6 +49,8 @@ Compute::Compute(DeviceKind wanted, int threads)
       device(wanted == DeviceKind::cuda ? make_cuda_device() : make_cpu_device()),
       backend(wanted == DeviceKind::cuda ? make_cuda_backend(*device) : make_cpu_backend(pool)) {}
 
+HostCompute make_host_compute(Compute& compute) { return {make_cpu_device(), make_cpu_backend(compute.pool)}; }
+
 std::string device_name(const Compute& compute) {
   const std::string name = compute.device->info().name;
   if (compute.kind == DeviceKind::cuda) return name;

@@ -37,6 +37,15 @@ struct Compute {
   std::unique_ptr<Backend> backend;
 };
 
+/// The CPU beside a device.
+struct HostCompute {
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Backend> backend;
+};
+
+/// With the threads of `compute`, which must outlive it.
+HostCompute make_host_compute(Compute& compute);
+
 /// "AMD EPYC 9B14, 2 threads" or the GPU's name.
 std::string device_name(const Compute& compute);
 

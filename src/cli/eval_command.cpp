@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/eval_experts.h"
+#include "cli/expert_place.h"
 #include "cli/lora_option.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
@@ -72,6 +73,7 @@ struct LossFlags {
   std::vector<ChosenAdapter> adapters;
   DeviceOptions device;
   RoutingSwitches switches;
+  ExpertPlaceFlags experts;
   bool analyse = false;
   int64_t top_tokens = 10;
   int64_t min_count = 10;
@@ -126,7 +128,7 @@ void check_dataset(const Dataset& dataset, const std::string& model, const Model
        dataset.name(), model, model);
 }
 
-EvaluationResult measure(const LoadedModel& model, const Documents& documents, Compute& compute,
+EvaluationResult measure(const LoadedModel& model, const Documents& documents, const ExpertPlace& place,
                          EvaluationOptions options, const std::string& what) {
   const double started = steady_seconds();
   const auto seconds = [&] { return steady_seconds() - started; };
@@ -136,7 +138,7 @@ EvaluationResult measure(const LoadedModel& model, const Documents& documents, C
   };
   const Activity activity(fmt::format("evaluating{}, --batch-rows {} at once", what, options.batch_rows));
   EvaluationResult result =
-      evaluate({.model = model.model(), .dtype = model.dtype(), .device = *compute.device, .backend = *compute.backend},
+      evaluate({.model = model.model(), .dtype = model.dtype(), .device = place.device(), .backend = place.backend()},
                documents, options);
   clear_status();
   return result;
@@ -150,7 +152,7 @@ struct Measured {
   std::vector<SweepResult> sweep;
 };
 
-Measured measure_all(const LossFlags& flags, LoadedModel& model, const Documents& documents, Compute& compute,
+Measured measure_all(const LossFlags& flags, LoadedModel& model, const Documents& documents, const ExpertPlace& place,
                      const std::vector<SweepPoint>& points) {
   Measured measured{.config = model.config(),
                     .weights = model.weights(),
@@ -160,12 +162,12 @@ Measured measure_all(const LossFlags& flags, LoadedModel& model, const Documents
                                 .min_count = flags.min_count},
                     .result = {},
                     .sweep = {}};
-  measured.result = measure(model, documents, compute, measured.options, "");
+  measured.result = measure(model, documents, place, measured.options, "");
   EvaluationOptions losses = measured.options;
   losses.count_choices = false;
   for (const SweepPoint& point : points) {
     model.set_switches(point.switches);
-    measured.sweep.push_back({point, measure(model, documents, compute, losses, " with " + point.text())});
+    measured.sweep.push_back({point, measure(model, documents, place, losses, " with " + point.text())});
   }
   return measured;
 }
@@ -219,10 +221,13 @@ void print_loss(const LossFlags& flags) {
   Compute compute = make_compute(flags.device);
   show_status("reading the weights of " + flags.model);
   const AdaptedModel adapted = adapted_model(flags.model, flags.adapters);
-  LoadedModel model(adapted.folder, weights, *compute.device, flags.switches, adapted.adapters);
+  const WeightsSize size = placed_weights_size(adapted, weights, flags.experts, *compute.device, -1, 0);
+  const ExpertPlace place(compute, size);
+  LoadedModel model(adapted.folder, weights, place.device(), flags.switches, adapted.adapters, place.host_experts());
   clear_status();
   log_info("{} on {}", flags.model, device_name(compute));
   log_info("weights: {}", model.weights());
+  if (size.host_bytes > 0) log_info("{}", expert_place_text(size));
   if (!model.config().causal()) {
     log_info(
         "experts choose among all tokens of a row, including later ones: this is not the loss of a language model");
@@ -235,7 +240,7 @@ void print_loss(const LossFlags& flags) {
     texts = read_texts(sources, flags.sources, tokenizer, compute.pool);
   }
   const Documents& documents = dataset ? static_cast<const Documents&>(*dataset) : texts;
-  const Measured measured = measure_all(flags, model, documents, compute, points);
+  const Measured measured = measure_all(flags, model, documents, place, points);
   write_results(flags, measured, tokenizer);
 }
 
@@ -275,6 +280,7 @@ void add_loss(CLI::App& parent) {
   add_kept_weights_option(*command, flags->dtype);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
+  add_expert_place_options(*command, flags->experts);
   add_analysis_options(*command, *flags);
   command->callback([flags] { print_loss(*flags); });
 }

@@ -17,6 +17,7 @@
 #include "cli/cache_option.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/expert_place.h"
 #include "cli/generate_lines.h"
 #include "cli/generation_plan.h"
 #include "cli/lora_option.h"
@@ -27,6 +28,7 @@
 #include "cli/sampling_option.h"
 #include "cli/standard_input.h"
 #include "cli/weights_option.h"
+#include "infer/engine.h"
 #include "infer/generate.h"
 #include "infer/loaded_model.h"
 #include "tokenizer/tokenizer.h"
@@ -54,6 +56,9 @@ and, if wanted, "id" (repeated in the answer), "max_new_tokens", "temperature", 
 "repetition_penalty", "presence_penalty", "frequency_penalty", "seed", "stop". A line with "continuation" gets the log-probabilities of that text after the prompt
 and generates nothing. A beginning that several prompts share is computed once. docs/inference.md says more.
 
+A model that is larger than the GPU's memory keeps the routed experts of some layers in the host's memory, and the CPU
+computes them: of all layers with --cpu-moe, of the first N with --n-cpu-moe N, else of as many as needed.
+
 llama.cpp's names work too: -m, -p, -f, -n, -c, -t, -s, --temp, --repeat-penalty.
 
 Examples:
@@ -61,6 +66,7 @@ Examples:
   echo 'In the beginning' | moe generate runs/demo --seed 7
   moe generate deepseek-moe-16b-chat.Q4_0.gguf --prompt-file chat.txt --parse-special
   moe generate runs/demo --prompts questions.jsonl --temperature 0 > answers.jsonl
+  moe generate deepseek-moe-16b-chat.Q8_0.gguf --prompt Hello --memory-limit 12GB --dry-run
   moe generate runs/demo --prompt 'In the' --samples 8 --logprobs 3
   moe generate runs/demo --lora runs/polite --lora runs/short:0.5 --prompt 'Who are you?'
   moe generate runs/demo --prompt-file question.txt --temperature 0 --stop $'\n\n' > answer.txt)";
@@ -80,6 +86,7 @@ struct GenerateFlags {
   int64_t logprobs = -1;  // -1: not wanted
   int64_t samples = 1;
   int64_t memory_limit = 0;
+  ExpertPlaceFlags experts;
   bool dry_run = false;
   bool batch_invariant = false;
   bool echo = false;
@@ -165,6 +172,21 @@ std::vector<LineRequest> read_lines(const GenerateFlags& flags, const std::strin
   return read_prompt_lines(flags.prompts_file, defaults, tokenizer, config);
 }
 
+/// What one sequence needs beside the weights: the prompt, or the longest line; for a dry run, a context of the
+/// options.
+int64_t bytes_beside_weights(const GenerateFlags& flags, const ModelConfig& config, const PassTypes& types,
+                             const Prompt& prompt, const std::vector<LineRequest>& lines,
+                             const GenerationOptions& options) {
+  if (flags.dry_run) {
+    const int64_t tokens = options.context > 0 ? options.context : options.max_new_tokens + 1;
+    return engine_bytes_for(config, types, options.tokens_per_pass, tokens);
+  }
+  if (lines.empty()) return generation_bytes(config, types, {prompt}, options);
+  std::vector<Request> requests;
+  for (const LineRequest& line : lines) requests.push_back(line.request);
+  return Engine::bytes(config, types, engine_sizes(config, requests, 1, options.tokens_per_pass));
+}
+
 /// With a limit: refuses what needs more than it leaves beside the weights.
 void check_memory(const ModelOnDevice& runtime, const Prompt& prompt, const GenerationOptions& options, int64_t limit) {
   const int64_t free = free_bytes(runtime.device, limit);
@@ -194,32 +216,40 @@ void generate_text(const GenerateFlags& flags) {
   options.end_ids = read_end_tokens(model.folder);
   if (compute.kind == DeviceKind::cuda) options.tokens_per_pass = kGpuTokensPerPass;
   const int64_t free = free_bytes(*compute.device, flags.memory_limit);
-  const WeightsSize size = weights_size(model.folder, weights, model.adapters);
-  const DType activations = storage(weights.type).activations;
-  const PassTypes types{activations, parse_cache_option(flags.cache_type, compute, activations, size.in_blocks)};
-  if (flags.dry_run) return print_generation_plan(config, size, types, options.tokens_per_pass, free);
   const LineDefaults defaults = line_defaults(flags, options);
-  const std::vector<LineRequest> lines = read_lines(flags, text, defaults, tokenizer, config);
+  const std::vector<LineRequest> lines =
+      flags.dry_run ? std::vector<LineRequest>{} : read_lines(flags, text, defaults, tokenizer, config);
+  Prompt prompt;
+  if (!flags.dry_run && lines.empty()) prompt.ids = encode_prompt(tokenizer, config, text, flags.parse_special);
+  const WeightsSize whole = weights_size(model.folder, weights, 0, model.adapters);
+  const PassTypes types{whole.activations,
+                        parse_cache_option(flags.cache_type, compute, whole.activations, whole.in_blocks)};
+  const WeightsSize size = placed_weights_size(model, weights, flags.experts, *compute.device, free,
+                                               bytes_beside_weights(flags, config, types, prompt, lines, options));
+  if (flags.dry_run) return print_generation_plan(config, size, types, options.tokens_per_pass, free);
   if (flags.memory_limit > 0 && size.bytes > free) {
-    fail("the weights need {:.2f} GiB ({}), and --memory-limit leaves {:.2f} GiB; use a smaller type (--dtype)",
-         gib(size.bytes), size.text, gib(free));
+    fail(
+        "the weights need {:.2f} GiB ({}), and --memory-limit leaves {:.2f} GiB; use a smaller type (--dtype), or keep "
+        "routed experts on the CPU (--cpu-moe)",
+        gib(size.bytes), size.text, gib(free));
   }
   show_status("reading the weights of " + flags.model);
-  const LoadedModel loaded(model.folder, weights, *compute.device, flags.switches, model.adapters);
+  const ExpertPlace place(compute, size);
+  const LoadedModel loaded(model.folder, weights, place.device(), flags.switches, model.adapters, place.host_experts());
   clear_status();
   if (!flags.quiet) {
     log_info("{}: {:.1f} M parameters, {}, {} tokens in the vocabulary; weights: {} on {}", flags.model,
              1e-6 * static_cast<double>(count_elements(parameter_table(config))),
              counted(config.num_hidden_layers, "layer"), tokenizer.id_count(), loaded.weights(), device_name(compute));
+    if (size.host_bytes > 0) log_info("{}", expert_place_text(size));
     if (const std::string note = generation_note(config); !note.empty()) log_info("{}", note);
   }
-  const ModelOnDevice runtime{loaded.model(), loaded.dtype(), *compute.device, *compute.backend, types.cache};
+  const ModelOnDevice runtime{loaded.model(), loaded.dtype(), place.device(), place.backend(), types.cache};
   if (!lines.empty()) {
     const int64_t failed = answer_lines(runtime, tokenizer, lines, defaults, flags.memory_limit, flags.quiet);
     if (failed > 0) fail("{} of {} failed; their lines say why", failed, counted(lines.size(), "request"));
     return;
   }
-  const Prompt prompt{.ids = encode_prompt(tokenizer, config, text, flags.parse_special)};
   check_memory(runtime, prompt, options, flags.memory_limit);
   const auto show = [](std::string_view piece) {
     clear_status();
@@ -274,6 +304,7 @@ void add_generate_command(CLI::App& app) {
   add_cache_option(*command, flags->cache_type);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
+  add_expert_place_options(*command, flags->experts);
   add_memory_option(*command, flags->memory_limit);
   command->add_flag("--dry-run", flags->dry_run,
                     "print what the weights and the cache need and the context that fits; load nothing");

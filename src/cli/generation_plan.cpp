@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/output.h"
 #include "base/units.h"
+#include "cli/expert_place.h"
 #include "model/pass_memory.h"
 
 namespace moe {
@@ -32,6 +33,11 @@ int64_t fitting_pages(const ModelConfig& config, const PassTypes& types, int64_t
 
 }  // namespace
 
+int64_t engine_bytes_for(const ModelConfig& config, const PassTypes& types, int64_t tokens_per_pass, int64_t tokens) {
+  return engine_bytes(config, types, tokens_per_pass,
+                      pages_for(std::clamp<int64_t>(tokens, 1, config.max_position_embeddings)));
+}
+
 void print_generation_plan(const ModelConfig& config, const WeightsSize& weights, const PassTypes& types,
                            int64_t tokens_per_pass, int64_t free) {
   const int64_t stored = weights.bytes, page = PagedModel::page_bytes(config, types.cache);
@@ -39,6 +45,9 @@ void print_generation_plan(const ModelConfig& config, const WeightsSize& weights
   const int64_t whole = engine_bytes(config, types, tokens_per_pass, most);
   print_output("weights            {:10.3f} GiB   {:.1f} M parameters: {}\n", gib(stored),
                1e-6 * static_cast<double>(count_elements(parameter_table(config))), weights.text);
+  if (weights.host_bytes > 0) {
+    print_output("on the CPU         {:10.3f} GiB   {}\n", gib(weights.host_bytes), expert_place_text(weights));
+  }
   print_output("cache              {:10.3f} KiB   of a token; {} of keys and values in {}\n",
                static_cast<double>(page / kPageTokens) / 1024, counted(config.num_hidden_layers, "layer"),
                name(types.cache));

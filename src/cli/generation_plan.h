@@ -7,6 +7,9 @@
 
 namespace moe {
 
+/// Bytes of an engine of one sequence that caches `tokens` tokens.
+int64_t engine_bytes_for(const ModelConfig& config, const PassTypes& types, int64_t tokens_per_pass, int64_t tokens);
+
 /// Prints what the weights, the cache and a pass of one sequence need, and the longest context that fits into `free`
 /// bytes (-1: not known). An Error if not even one token fits.
 void print_generation_plan(const ModelConfig& config, const WeightsSize& weights, const PassTypes& types,

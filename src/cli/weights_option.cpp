@@ -19,13 +19,17 @@ TypeSet block_types() {
 void add_kept_weights_option(CLI::App& command, std::string& dtype) {
   add_weights_option(command, dtype);
   CLI::Option* const option = command.get_option("--dtype");
-  option->description(option->get_description() +
-                      "; without it f32, and on the CPU the blocks of a GGUF file as they are");
+  option->description(
+      option->get_description() +
+      "; without it f32, and the blocks of a GGUF file as they are. Beside blocks, activations are f32 on the CPU and "
+      "bf16 on a GPU");
 }
 
 WeightTypes parse_kept_weights(const std::string& dtype, const DeviceOptions& device) {
-  if (!dtype.empty()) return parse_weights_option(dtype);
-  return {DType::f32, device_kind(device) == DeviceKind::cpu};
+  WeightTypes types{DType::f32, true};
+  if (!dtype.empty()) types = parse_weights_option(dtype);
+  if (device_kind(device) == DeviceKind::cuda) types.beside_blocks = DType::bf16;
+  return types;
 }
 
 void add_blocks_option(CLI::App& command, std::string& quant) {

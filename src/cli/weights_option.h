@@ -9,10 +9,10 @@
 
 namespace moe {
 
-/// Declares `--dtype`. Without it (`dtype` is empty) blocks stay as they are where products read them.
+/// Declares `--dtype`. Without it (`dtype` is empty) blocks stay as they are.
 void add_kept_weights_option(CLI::App& command, std::string& dtype);
 
-/// What `dtype` asks for; another name is a UsageError. On a GPU weights in blocks become f32 unless a type is given.
+/// What `dtype` asks for; another name is a UsageError. On a GPU activations beside blocks are bf16.
 WeightTypes parse_kept_weights(const std::string& dtype, const DeviceOptions& device);
 
 /// Declares `--quant`, a type of weights in blocks.

@@ -23,6 +23,10 @@ ContextCache::ContextCache(LoadedModel& loaded, Device& device, Backend& backend
       model_(runtime(), 1, most_tokens, std::min(most_tokens, kTokensPerPass), ChosenIds::kept,
              std::min(most_tokens, kMostPromptLookup + 1)) {}
 
+int64_t ContextCache::bytes(const ModelConfig& config, const PassTypes& types, int64_t most_tokens) {
+  return CachedModel::bytes(config, types, 1, most_tokens, std::min(most_tokens, kTokensPerPass));
+}
+
 int64_t ContextCache::ids_per_token() const {
   const ModelConfig& config = loaded_.config();
   return config.moe_layers() == 0 ? 0 : config.moe_layers() * config.router().slots();

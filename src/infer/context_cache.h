@@ -25,6 +25,9 @@ class ContextCache {
   ContextCache(LoadedModel& loaded, Device& device, Backend& backend, int64_t most_tokens,
                RoutingSwitches switches = {}, std::optional<DType> cache = {});
 
+  /// Bytes that a cache of `most_tokens` tokens allocates. Nothing is allocated.
+  static int64_t bytes(const ModelConfig& config, const PassTypes& types, int64_t most_tokens);
+
   /// The logits [V] after `ids`, which must have a token and no more than most_tokens(). Afterwards the cache holds all
   /// of them. Empty if `go_on` stopped it; what was computed by then is kept.
   std::vector<float> logits_after(std::span<const int32_t> ids, const GoOn& go_on = {});

@@ -1,5 +1,7 @@
 #include "infer/loaded_model.h"
 
+#include <optional>
+
 #include "checkpoint/gguf_weights.h"
 #include "checkpoint/open_model.h"
 #include "checkpoint/weights.h"
@@ -51,8 +53,9 @@ void load_adapters(const AdapterSet& set, const std::vector<Parameter>& table, c
 }  // namespace
 
 LoadedModel::LoadedModel(const fs::path& path, const WeightTypes& weights, Device& device,
-                         const RoutingSwitches& switches, const std::vector<ChosenAdapter>& adapters)
-    : device_(device), dtype_(storage(weights.type).activations), memory_(device) {
+                         const RoutingSwitches& switches, const std::vector<ChosenAdapter>& adapters,
+                         const HostExperts& host)
+    : device_(device), memory_(device) {
   const std::unique_ptr<WeightSource> gguf = is_gguf(path) ? open_weights(path) : nullptr;
   const ModelConfig base = gguf != nullptr ? gguf->config() : read_model_config(path);
   switched(base, switches);  // what does not fit is refused before the weights are read
@@ -61,10 +64,16 @@ LoadedModel::LoadedModel(const fs::path& path, const WeightTypes& weights, Devic
   own_.adapters = set.shapes();
   const auto table = parameter_table(own_);
   const std::vector<DType> types = types_on_device(path, table, weights);
-  Arena measure("weights", nullptr, PassSizes{}.saved);
-  push_weights(measure, table, types);
+  dtype_ = activations_of(types, weights);
+  Arena measure("weights", nullptr, PassSizes{}.saved), host_measure("experts", nullptr, PassSizes{}.saved);
+  push_weights(measure, table, types, host.layers, &host_measure);
   Arena arena = memory_.arena("the weights of " + path.string(), measure.peak_bytes());
-  const auto views = push_weights(arena, table, types);
+  std::optional<Arena> host_arena;
+  if (host_measure.peak_bytes() > 0) {
+    host_memory_ = std::make_unique<DeviceMemory>(*host.device);
+    host_arena = host_memory_->arena("routed experts of " + path.string(), host_measure.peak_bytes());
+  }
+  const auto views = push_weights(arena, table, types, host.layers, host_arena ? &*host_arena : nullptr);
   text_ = weights_text(views);
   in_blocks_ = any_in_blocks(views);
   const std::vector<View> of_model = base_views(table, views);

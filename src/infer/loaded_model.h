@@ -10,13 +10,20 @@
 
 namespace moe {
 
+/// The routed experts of the first layers, where they are in the host's memory (infer/expert_offload.h).
+struct HostExperts {
+  int64_t layers = 0;
+  Device* device = nullptr;  ///< gives the memory; must outlive the model
+};
+
 /// A model's weights on a device. Any number of threads may use them while no switches are set.
 class LoadedModel {
  public:
   /// Reads a model folder, or a GGUF file, and adapters beside its weights. Weights are stored as `weights` says.
-  /// config() has the switches in it.
+  /// config() has the switches in it. With `host`, `device` must accept the host's addresses too
+  /// (ExpertOffload::device()).
   LoadedModel(const fs::path& path, const WeightTypes& weights, Device& device, const RoutingSwitches& switches = {},
-              const std::vector<ChosenAdapter>& adapters = {});
+              const std::vector<ChosenAdapter>& adapters = {}, const HostExperts& host = {});
 
   /// Uses the same weights with other switches. References to the old model() and config() become invalid. An error
   /// changes nothing.
@@ -28,7 +35,7 @@ class LoadedModel {
   const Model& model() const { return *model_; }
   /// Of activations beside these weights.
   DType dtype() const { return dtype_; }
-  /// The types of the weights and the bytes of each (weights_text()).
+  /// The types of the weights and the bytes of each (weights_text()), of all of them.
   const std::string& weights() const { return text_; }
   /// Whether any of the weights are stored in blocks.
   bool in_blocks() const { return in_blocks_; }
@@ -41,6 +48,7 @@ class LoadedModel {
   ModelConfig own_;       // the configuration without switches
   ModelWeights weights_;  // the weights without switches
   DeviceMemory memory_;
+  std::unique_ptr<DeviceMemory> host_memory_;    // null: all weights are on the device
   std::unique_ptr<DeviceMemory> score_changes_;  // null: none
   std::unique_ptr<Model> model_;
 };

@@ -26,11 +26,14 @@ DType type_of_mixture(const WeightSource& source, size_t index, DType others) {
 }  // namespace
 
 std::vector<DType> stored_types(const WeightSource& source, const WeightTypes& types) {
+  const std::vector<Parameter>& table = source.table();
   std::vector<DType> result;
-  for (size_t i = 0; i < source.table().size(); ++i) {
-    const Parameter& parameter = source.table()[i];
-    DType& type = result.emplace_back(parameter.storage(types.type));
-    if (!types.keep_blocks || parameter.type != ParameterType::weight || !parameter.is_matrix()) continue;
+  const auto may_be_blocks = [](const Parameter& parameter) {
+    return parameter.type == ParameterType::weight && parameter.is_matrix();
+  };
+  for (size_t i = 0; i < table.size(); ++i) {
+    DType& type = result.emplace_back(table[i].storage(types.type));
+    if (!types.keep_blocks || !may_be_blocks(table[i])) continue;
     const std::optional<DType> in_file = stored_type(source, i);
     if (!in_file) {
       type = type_of_mixture(source, i, types.type);
@@ -38,7 +41,16 @@ std::vector<DType> stored_types(const WeightSource& source, const WeightTypes& t
       type = *in_file;
     }
   }
+  if (!types.keep_blocks || std::all_of(result.begin(), result.end(), is_plain)) return result;
+  for (size_t i = 0; i < table.size(); ++i) {
+    if (may_be_blocks(table[i]) && is_plain(result[i])) result[i] = table[i].storage(types.beside_blocks);
+  }
   return result;
+}
+
+DType activations_of(const std::vector<DType>& stored, const WeightTypes& types) {
+  const bool blocks = !std::all_of(stored.begin(), stored.end(), is_plain);
+  return blocks ? types.beside_blocks : storage(types.type).activations;
 }
 
 std::string weights_text(const std::vector<View>& views) {
@@ -72,9 +84,17 @@ std::vector<DType> types_on_device(const fs::path& path, const std::vector<Param
   return result;
 }
 
-std::vector<View> push_weights(Arena& arena, const std::vector<Parameter>& table, const std::vector<DType>& types) {
+bool is_routed_expert_below(const Parameter& parameter, int64_t layers) {
+  return parameter.kind == ParameterKind::routed_experts && parameter.layer < layers;
+}
+
+std::vector<View> push_weights(Arena& arena, const std::vector<Parameter>& table, const std::vector<DType>& types,
+                               int64_t host_layers, Arena* host) {
   std::vector<View> views;
-  for (size_t i = 0; i < table.size(); ++i) views.push_back(arena.push(table[i].name, types[i], table[i].shape));
+  for (size_t i = 0; i < table.size(); ++i) {
+    Arena& place = is_routed_expert_below(table[i], host_layers) ? *host : arena;
+    views.push_back(place.push(table[i].name, types[i], table[i].shape));
+  }
   return views;
 }
 
@@ -82,13 +102,42 @@ bool any_in_blocks(const std::vector<View>& views) {
   return std::any_of(views.begin(), views.end(), [](const View& view) { return !is_plain(view.dtype); });
 }
 
-WeightsSize weights_size(const fs::path& path, const WeightTypes& types, const std::vector<ChosenAdapter>& adapters) {
-  const std::vector<Parameter> table = parameter_table(read_adapted_config(path, adapters));
-  Arena measure("weights", nullptr, PassSizes{}.saved);
-  const std::vector<View> views = push_weights(measure, table, types_on_device(path, table, types));
+namespace {
+
+WeightsSize size_of_weights(const std::vector<Parameter>& table, const std::vector<DType>& stored,
+                            const WeightTypes& types, int64_t host_layers) {
+  Arena measure("weights", nullptr, PassSizes{}.saved), host("experts", nullptr, PassSizes{}.saved);
+  const std::vector<View> views = push_weights(measure, table, stored, host_layers, &host);
+  std::vector<View> here, there;
+  for (size_t i = 0; i < views.size(); ++i) {
+    (is_routed_expert_below(table[i], host_layers) ? there : here).push_back(views[i]);
+  }
   return {.bytes = static_cast<int64_t>(measure.peak_bytes()),
+          .host_bytes = static_cast<int64_t>(host.peak_bytes()),
+          .host_layers = host_layers,
+          .activations = activations_of(stored, types),
           .in_blocks = any_in_blocks(views),
-          .text = weights_text(views)};
+          .text = weights_text(here),
+          .host_text = weights_text(there)};
+}
+
+}  // namespace
+
+WeightsSize weights_size(const fs::path& path, const WeightTypes& types, int64_t host_layers,
+                         const std::vector<ChosenAdapter>& adapters) {
+  const std::vector<Parameter> table = parameter_table(read_adapted_config(path, adapters));
+  return size_of_weights(table, types_on_device(path, table, types), types, host_layers);
+}
+
+WeightsSize fitting_weights_size(const fs::path& path, const WeightTypes& types, int64_t bytes, int64_t least,
+                                 const std::vector<ChosenAdapter>& adapters) {
+  const ModelConfig config = read_adapted_config(path, adapters);
+  const std::vector<Parameter> table = parameter_table(config);
+  const std::vector<DType> stored = types_on_device(path, table, types);
+  for (int64_t layers = least;; ++layers) {
+    WeightsSize size = size_of_weights(table, stored, types, layers);
+    if (size.bytes <= bytes || layers >= config.num_hidden_layers) return size;
+  }
 }
 
 }  // namespace moe

@@ -20,11 +20,17 @@ struct WeightTypes {
   DType type;
   /// Weights that a file stores in blocks keep its type; `type` is for the others.
   bool keep_blocks = false;
+  /// If weights are in blocks: the type of activations, and of the other matrices of a file whose blocks are kept. It
+  /// is bf16 for backends that multiply blocks with bf16 fastest. Norms and routers keep `type`.
+  DType beside_blocks = DType::f32;
 };
 
 /// The type of each parameter of the source's table. A matrix whose parts (as q, k and v) have different block types in
 /// the file becomes q8_0, which holds each of them nearly exactly; one of which a part has no blocks gets types.type.
 std::vector<DType> stored_types(const WeightSource& source, const WeightTypes& types);
+
+/// The type of activations beside weights of these types.
+DType activations_of(const std::vector<DType>& stored, const WeightTypes& types);
 
 /// "8.31 GiB of q4_0, 0.01 GiB of f32": what views of weights hold, largest first.
 std::string weights_text(const std::vector<View>& views);
@@ -32,20 +38,33 @@ std::string weights_text(const std::vector<View>& views);
 /// The types of all parameters on a device for a model folder or a GGUF file. `table` may have adapters.
 std::vector<DType> types_on_device(const fs::path& path, const std::vector<Parameter>& table, const WeightTypes& types);
 
-/// Pushes the views of a model's weights, in the order of the table.
-std::vector<View> push_weights(Arena& arena, const std::vector<Parameter>& table, const std::vector<DType>& types);
+/// Whether a parameter belongs to the routed experts of the first `layers` layers.
+bool is_routed_expert_below(const Parameter& parameter, int64_t layers);
+
+/// Pushes the views of a model's weights, in the order of the table: the routed experts of the first `host_layers`
+/// layers on `host`, all others on `arena`. `host` may be null if there are none.
+std::vector<View> push_weights(Arena& arena, const std::vector<Parameter>& table, const std::vector<DType>& types,
+                               int64_t host_layers = 0, Arena* host = nullptr);
 
 /// Whether any of these views stores weights in blocks.
 bool any_in_blocks(const std::vector<View>& views);
 
 struct WeightsSize {
-  int64_t bytes = 0;
-  bool in_blocks = false;  ///< any of them
-  std::string text;        ///< weights_text()
+  int64_t bytes = 0;       ///< on the device
+  int64_t host_bytes = 0;  ///< of routed experts in the host's memory
+  int64_t host_layers = 0;
+  DType activations = DType::f32;
+  bool in_blocks = false;       ///< any of them
+  std::string text, host_text;  ///< weights_text() of both
 };
 
 /// What LoadedModel stores for a model, from the headers of its files alone.
-WeightsSize weights_size(const fs::path& path, const WeightTypes& types,
+WeightsSize weights_size(const fs::path& path, const WeightTypes& types, int64_t host_layers = 0,
                          const std::vector<ChosenAdapter>& adapters = {});
+
+/// The same with the fewest layers, from `least` on, whose routed experts must be in the host's memory for the rest to
+/// fit into `bytes`; with all layers if even that is too little.
+WeightsSize fitting_weights_size(const fs::path& path, const WeightTypes& types, int64_t bytes, int64_t least,
+                                 const std::vector<ChosenAdapter>& adapters = {});
 
 }  // namespace moe

@@ -15,6 +15,7 @@
 #include "infer/loaded_model.h"
 #include "infer/scorer.h"
 #include "tests/infer/support.h"
+#include "tests/support/machines.h"
 #include "tests/support/temporary_folder.h"
 
 namespace moe::test {
@@ -115,6 +116,33 @@ TEST_P(BlockWeights, GiveTheLogitsOfTheSameNumbersAsF32WithinTheRoundingOfRows) 
   EXPECT_NE(found, expected);
   Cpu three(3);
   EXPECT_EQ(logits(kKept, three), found) << "threads change no bits";
+}
+
+/// A GPU rounds activations to bf16, by 2^-9 or less on average: about ten in each layer and one behind them, on a path
+/// through the model; and weights, where they are widened for many rows. Twice that, as for rounding_bound().
+double bf16_bound(int64_t layers) { return 2 * 0x1p-9 * std::sqrt(14 * static_cast<double>(layers) + 1); }
+
+/// A pass of 24 tokens widens the blocks, and a token alone is multiplied with them as they are.
+TEST_P(BlockWeights, GiveTheLogitsOfTheSameNumbersAsF32OnAGpu) {
+  MOE_SKIP_WITHOUT("cuda");
+  Machine gpu("cuda");
+  WeightTypes types = kKept;
+  types.beside_blocks = DType::bf16;
+  const LoadedModel loaded(path_, types, *gpu.device);
+  EXPECT_EQ(loaded.dtype(), DType::bf16);
+  EXPECT_EQ(loaded.weights(), LoadedModel(path_, kKept, *cpu_.device).weights()) << "the same blocks";
+  const LoadedModel wide(path_, DType::f32, *cpu_.device);
+  CachedModel expected({wide.model(), wide.dtype(), *cpu_.device, *cpu_.backend}, 1, 64, 24);
+  const ModelOnDevice runtime{loaded.model(), loaded.dtype(), *gpu.device, *gpu.backend};
+  CachedModel whole(runtime, 1, 64, 24), single(runtime, 1, 64, 24);
+  const double bound = bf16_bound(config_of_blocks().num_hidden_layers);
+  std::vector<float> last, alone;
+  for (const int32_t id : ids_) {
+    last = expected.append(0, std::vector<int32_t>{id});
+    alone = single.append(0, std::vector<int32_t>{id});
+    EXPECT_LT(relative_error(alone, last), bound);
+  }
+  EXPECT_LT(relative_error(whole.append(0, ids_), last), bound);
 }
 
 TEST_P(BlockWeights, ATokenAloneHasTheBitsOfAWholePass) {
