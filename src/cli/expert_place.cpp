@@ -15,7 +15,6 @@ void add_expert_place_options(CLI::App& command, ExpertPlaceFlags& flags) {
       command.add_flag("--cpu-moe", flags.all, "the CPU computes the routed experts of all layers, and keeps them");
   add_number(command, "--n-cpu-moe", flags.layers, {0, kMostLayers},
              "the same for the first N layers alone; without both options so many layers that the rest fits the GPU")
-      ->type_name("N")
       ->excludes(all);
 }
 
