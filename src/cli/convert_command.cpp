@@ -101,9 +101,9 @@ void add_convert_command(CLI::App& app) {
       ->required()
       ->type_name("");
   add_model_output_options(*command, flags->output, "the type of the weights; default: as they are stored");
-  command->add_flag("--experts-only", flags.experts_only,
+  command->add_flag("--experts-only", flags->experts_only,
                     "write the experts that the run trained, and their list: an adapter (ESFT)");
-  command->add_option("--experts", flags.experts, "put the experts of this adapter in the place of the model's own")
+  command->add_option("--experts", flags->experts, "put the experts of this adapter in the place of the model's own")
       ->type_name("DIR");
   command->add_flag("--no-tokenizer", flags->no_tokenizer, "write the weights without their tokenizer");
   command

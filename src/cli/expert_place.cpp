@@ -28,7 +28,7 @@ WeightsSize placed_weights_size(const AdaptedModel& model, const WeightTypes& we
   const ModelConfig config = read_model_config(model.folder);
   if (config.moe_layers() == 0) {
     fail_usage("{}: {} has no routed experts; leave the option out", flags.all ? "--cpu-moe" : "--n-cpu-moe",
-               model.folder.string());
+               model.folder);
   }
   const int64_t layers = config.num_hidden_layers;
   return weights_size(model.folder, weights, flags.all ? layers : std::min(flags.layers, layers), model.adapters);

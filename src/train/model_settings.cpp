@@ -46,8 +46,9 @@ const Method* apply_method(Settings& settings, RunConfig& run) {
 }
 
 ModelConfig config_of_start(RunConfig& run, const RunStart& start) {
-  if (start.like != nullptr && !start.like->from.empty()) return start.like->model;
-  if (!run.kept_in.empty()) return read_model_config(run.kept_in);
+  if (start.like != nullptr && !start.like->from.empty()) return start.like->model.base();
+  // A checkpoint of adapters does not have their model.
+  if (!run.kept_in.empty() && path_exists(fs::path(run.kept_in) / "config.json")) return read_model_config(run.kept_in);
   run.from = model_folder(run.from);
   return read_model_config(run.from);
 }

@@ -213,7 +213,7 @@ void TrainingStep::train_microbatch(const Batch& batch, int64_t index, const Rou
 View TrainingStep::score_microbatch(const Batch& batch, const RouteMode& mode) {
   const TokenViews tokens = upload(batch);
   const Arena::Frame frame(memory_.scratch());
-  Pass pass = make_pass(false, false);
+  Pass pass = make_pass(false, false, mode);
   const View row_loss = row_loss_.at(0).rows(0, tokens.count());
   model_->loss(pass, model_->forward(pass, tokens, {}, nullptr, mode), tokens.targets, row_loss);
   return row_loss;

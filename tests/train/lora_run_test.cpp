@@ -321,7 +321,7 @@ TEST(AdapterRuns, TheTableAtTheStartAddsUp) {
   ASSERT_TRUE(has_trained_text(run));
   EXPECT_FALSE(has_trained_text(runs.tiny.config("plain")));
   const std::string text = trained_text(run, "the device");
-  const std::vector<Parameter> table = training_table(run.model, {});
+  const std::vector<Parameter> table = training_table(run.model, std::vector<std::string>{});
   EXPECT_THAT(text, HasSubstr("adapters of routed experts"));
   EXPECT_THAT(text, HasSubstr("bf16, updated in f32   the device"));
   std::istringstream lines(text);

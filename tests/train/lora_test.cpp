@@ -189,7 +189,7 @@ TEST(Adapters, ThePlanHoldsGradientsAndStateOfAdaptersAlone) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
     const StepConfig step = step_config_for(batch, 2, dtype);
     const MemoryPlan plan = plan_training(config, step), whole = plan_training(tiny_config(), step);
-    const std::vector<Parameter> table = training_table(config, {});
+    const std::vector<Parameter> table = training_table(config, std::vector<std::string>{});
     int64_t tensors = 0;
     for (const Parameter& parameter : table) tensors += parameter.trained() ? 1 : 0;
     const int64_t trained = trained_elements(table), rounding = tensors * static_cast<int64_t>(Arena::kAlignment);
