@@ -112,7 +112,8 @@ void TrainingStep::make_batch_buffers() {
 
 void TrainingStep::initialize(uint64_t seed, double standard_deviation, std::span<const int64_t> token_counts,
                               ThreadPool* pool) {
-  initialize_parameters(config_, table_, masters(), seed, standard_deviation, token_counts, pool, device_);
+  initialize_parameters(config_, table_, parameters(), masters(), seed, standard_deviation, token_counts, pool,
+                        device_);
   parameters_from_masters();
   clear_optimizer();
 }
@@ -125,7 +126,7 @@ void TrainingStep::initialize_adapters(uint64_t seed, ThreadPool* pool) {
     adapters.push_back(table_[i]);
     views.push_back(masters()[i]);
   }
-  initialize_parameters(config_, adapters, views, seed, 0, {}, pool, device_);
+  initialize_parameters(config_, adapters, views, views, seed, 0, {}, pool, device_);
 }
 
 void TrainingStep::parameters_from_masters() {
