@@ -252,8 +252,9 @@ std::string Settings::meant_key(const std::string& key) const {
       closest = known;
     }
   }
-  // A word that means a key is better than a key with a similar spelling.
-  if (const auto found = also_.find(plain_word(leaf_of(key))); best > 1 && found != also_.end()) return found->second;
+  // A word that means a key is better than a key with a similar spelling, and without a section better than any.
+  const bool sure = best <= 1 && !section_of(key).empty();
+  if (const auto found = also_.find(plain_word(leaf_of(key))); !sure && found != also_.end()) return found->second;
   return closest;
 }
 
