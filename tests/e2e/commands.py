@@ -62,12 +62,12 @@ def all_commands(*command):
 
 
 class SmallRun:
-    """A dataset, a trained model and a study below `base`."""
+    """A dataset, a trained model and a study below `base`. `tokenizer`: further options of `moe tokenizer train`."""
 
-    def __init__(self, base):
+    def __init__(self, base, tokenizer=()):
         self.base = base
         texts = [path.read_text()[:3000] for path in sorted((ROOT / "src/base").glob("*.h"))]
-        (self.text,) = make_dataset(base, {"headers": texts}, vocab_size=300)
+        (self.text,) = make_dataset(base, {"headers": texts}, vocab_size=300, tokenizer=tokenizer)
         self.run_file, self.study_file = base / "run.toml", base / "study.toml"
         self.run_file.write_text(RUN_FILE.format(folder=base))
         self.study_file.write_text(RUN_FILE.format(folder=base) + STUDY.format(folder=base))

@@ -17,11 +17,11 @@ class LoraTest(unittest.TestCase):
     def setUpClass(cls):
         cls.base = pathlib.Path(tempfile.mkdtemp(prefix="moe-lora-test-"))
         cls.addClassCleanup(shutil.rmtree, cls.base)
-        cls.small = SmallRun(cls.base)
-        cls.run = cls.base / "lora"
+        cls.small = SmallRun(cls.base, tokenizer=["--pattern", "qwen2"])  # one that a GGUF file can have
+        cls.adapter = cls.base / "lora"
         cls.settings = ["--set", f"model.from={cls.small.run}", "--set", "train.parameters=lora", "--set", "lora.rank=4",
                         "--set", "optimizer.learning_rate=0.02", "--set", "train.steps=20"]
-        cls.said = moe("train", cls.small.run_file, "--set", f"run.dir={cls.run}", *cls.settings).stderr
+        cls.said = moe("train", cls.small.run_file, "--set", f"run.dir={cls.adapter}", *cls.settings).stderr
 
     def loss(self, *arguments):
         out = self.base / "scores.json"
@@ -42,37 +42,37 @@ class LoraTest(unittest.TestCase):
                                             f"run.dir={self.base / 'no'}").stdout)
 
     def test_a_run_of_adapters_stands_for_its_model_with_them(self):
-        base, adapted = self.loss(self.small.run), self.loss(self.small.run, "--lora", self.run)
+        base, adapted = self.loss(self.small.run), self.loss(self.small.run, "--lora", self.adapter)
         self.assertLess(adapted, base - 0.05)
-        self.assertEqual(self.loss(self.run), adapted)
-        self.assertEqual(self.loss(self.run / "latest"), adapted)
-        self.assertEqual(self.generated(self.run), self.generated(self.small.run, "--lora", self.run))
-        self.assertEqual(self.loss(self.small.run, "--lora", f"{self.run}:0"), base)
-        self.assertEqual(self.generated(self.small.run, "--lora", f"{self.run}:0"), self.generated(self.small.run))
-        both = self.loss(self.small.run, "--lora", f"{self.run}:0.5", "--lora", f"{self.run}:0.5")
+        self.assertEqual(self.loss(self.adapter), adapted)
+        self.assertEqual(self.loss(self.adapter / "latest"), adapted)
+        self.assertEqual(self.generated(self.adapter), self.generated(self.small.run, "--lora", self.adapter))
+        self.assertEqual(self.loss(self.small.run, "--lora", f"{self.adapter}:0"), base)
+        self.assertEqual(self.generated(self.small.run, "--lora", f"{self.adapter}:0"), self.generated(self.small.run))
+        both = self.loss(self.small.run, "--lora", f"{self.adapter}:0.5", "--lora", f"{self.adapter}:0.5")
         self.assertAlmostEqual(both, adapted, places=5)
 
     def test_chat_talks_with_adapters(self):
         flags = ["--temperature", "0", "--max-new-tokens", "12"]
-        with_option = moe("chat", self.small.run, "--lora", self.run, *flags, input="Hello\n").stdout
-        self.assertEqual(moe("chat", self.run, *flags, input="Hello\n").stdout, with_option)
+        with_option = moe("chat", self.small.run, "--lora", self.adapter, *flags, input="Hello\n").stdout
+        self.assertEqual(moe("chat", self.adapter, *flags, input="Hello\n").stdout, with_option)
 
     def test_a_merged_model_needs_no_option(self):
-        adapted = self.loss(self.run)
-        for name, arguments in (("one", [self.small.run, "--lora", self.run]), ("two", [self.run]),
-                                ("three", [self.small.run, "--lora", f"{self.run}:0.25", "--lora", f"{self.run}:0.75"])):
+        adapted = self.loss(self.adapter)
+        for name, arguments in (("one", [self.small.run, "--lora", self.adapter]), ("two", [self.adapter]),
+                                ("three", [self.small.run, "--lora", f"{self.adapter}:0.25", "--lora", f"{self.adapter}:0.75"])):
             out = self.base / name
             moe("merge", *arguments, "--out", out)
             self.assertAlmostEqual(self.loss(out), adapted, places=4)
-        self.assertEqual(self.generated(self.base / "one"), self.generated(self.run))
+        self.assertEqual(self.generated(self.base / "one"), self.generated(self.adapter))
         gguf = self.base / "merged.gguf"
-        moe("merge", self.run, "--out", gguf, "--dtype", "f32")
+        moe("merge", self.adapter, "--out", gguf, "--dtype", "f32")
         self.assertAlmostEqual(self.loss(gguf), adapted, places=4)
 
     def test_adapters_work_beside_blocks(self):
         gguf = self.base / "blocks.gguf"
         moe("convert", self.small.run, gguf, "--dtype", "f16")
-        self.assertAlmostEqual(self.loss(gguf, "--lora", self.run), self.loss(self.run), places=2)
+        self.assertAlmostEqual(self.loss(gguf, "--lora", self.adapter), self.loss(self.adapter), places=2)
 
     def test_a_resumed_run_is_the_run(self):
         again = self.base / "again"
@@ -85,16 +85,16 @@ class LoraTest(unittest.TestCase):
         moe("train", self.small.run_file, "--resume", "--set", f"run.dir={again}", *self.settings, "--set",
             "checkpoint.every=10", "--set", "checkpoint.keep_last=9")
         file = "latest/adapter_model.safetensors"
-        self.assertEqual((again / file).read_bytes(), (self.run / file).read_bytes())
+        self.assertEqual((again / file).read_bytes(), (self.adapter / file).read_bytes())
 
     def test_what_cannot_be_is_refused_in_a_sentence(self):
         cases = [
             (["generate", self.small.run, "--lora", self.small.run, *PROMPT], "has no adapter_config.json"),
-            (["generate", self.small.run, "--lora", f"{self.run}:much", *PROMPT], '"much" behind the colon is not a scale'),
-            (["convert", self.run, self.base / "out"], "is a LoRA adapter, expected a whole model"),
-            (["inspect", self.run], "is a LoRA adapter, expected a whole model"),
+            (["generate", self.small.run, "--lora", f"{self.adapter}:much", *PROMPT], '"much" behind the colon is not a scale'),
+            (["convert", self.adapter, self.base / "out"], "is a LoRA adapter, expected a whole model"),
+            (["inspect", self.adapter], "is a LoRA adapter, expected a whole model"),
             (["merge", self.small.run, "--out", self.base / "out"], "--lora is missing"),
-            (["merge", self.run, "--out", self.small.run], "exists already"),
+            (["merge", self.adapter, "--out", self.small.run], "exists already"),
             (["train", self.small.run_file, "--set", f"run.dir={self.base / 'no'}", "--set", "train.parameters=lora"],
              "without model.from"),
         ]
@@ -104,7 +104,7 @@ class LoraTest(unittest.TestCase):
             self.assertIn(said, result.stderr)
             self.assertFalse((self.base / "out").exists())
         gone = self.base / "gone"
-        shutil.copytree(self.run / "latest", gone)
+        shutil.copytree(self.adapter / "latest", gone)
         settings = json.loads((gone / "adapter_config.json").read_text())
         settings["base_model_name_or_path"] = "somebody/model"
         (gone / "adapter_config.json").write_text(json.dumps(settings))

@@ -28,13 +28,14 @@ def moe(*arguments, check=True, input=None):
     return result
 
 
-def make_dataset(base, domains, vocab_size=400):
-    """base/dataset from {domain: [text]}, with a tokenizer trained on them (base/tokenizer); returns the texts' files."""
+def make_dataset(base, domains, vocab_size=400, tokenizer=()):
+    """base/dataset from {domain: [text]}, with a tokenizer trained on them (base/tokenizer, with the further options
+    `tokenizer`); returns the texts' files."""
     files = []
     for domain, texts in domains.items():
         files.append(base / f"{domain}.jsonl")
         files[-1].write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    moe("tokenizer", "train", "--vocab-size", vocab_size, "--out", base / "tokenizer", *files)
+    moe("tokenizer", "train", "--vocab-size", vocab_size, *tokenizer, "--out", base / "tokenizer", *files)
     moe("data", "--tokenizer", base / "tokenizer", "--out", base / "dataset", *files)
     return files
 

@@ -32,7 +32,7 @@ intermediate_size = 32
 steps = 100
 )";
 
-/// Choices under which every routing key has an effect somewhere.
+/// Choices under which every key has an effect somewhere.
 std::vector<std::vector<std::string>> contexts() {
   std::vector<std::vector<std::string>> all = {{},
                                                {"model.head_dim=8"},
@@ -43,7 +43,9 @@ std::vector<std::vector<std::string>> contexts() {
                                                {"model.method=noisy_topk"},
                                                {"model.method=stable_moe"},
                                                {"model.method=hash"},
-                                               {"model.method=st_moe", "model.num_experts_per_tok=2"}};
+                                               {"model.method=st_moe", "model.num_experts_per_tok=2"},
+                                               {"model.from=base", "train.parameters=lora"},
+                                               {"model.from=base", "train.objective=dpo"}};
   for (const OptimizerMethod* optimizer : kOptimizers)
     all.push_back({fmt::format("optimizer.kind={}", optimizer->name)});
   return all;
@@ -56,10 +58,21 @@ Settings settings_of(const std::vector<std::string>& context, const std::string&
   return settings;
 }
 
-RunConfig read(Settings& settings) {
+RunConfig read(Settings& settings, const RunStart& start = {}) {
   return read_run_config(
       settings, [](const std::string&) { return int64_t{400}; },
-      [](const DataConfig&, uint64_t) { return int64_t{50}; });
+      [](const DataConfig&, uint64_t) { return int64_t{50}; }, start);
+}
+
+/// What model.from stands for: the model of kFile, of which there are no files.
+const RunConfig& base() {
+  static const RunConfig run = [] {
+    Settings settings = Settings::parse(kFile, "base.toml");
+    RunConfig read_run = read(settings);
+    read_run.from = "base";
+    return read_run;
+  }();
+  return run;
 }
 
 std::vector<std::string> edges_of(const KeyInfo& info) {
@@ -99,7 +112,7 @@ TEST_P(EveryNumber, IsTakenAsWrittenOrRefusedByName) {
       Settings settings = settings_of(context, assignment);
       RunConfig run;
       try {
-        run = read(settings);
+        run = read(settings, {.like = &base()});
       } catch (const UsageError& error) {
         EXPECT_THAT(error.what(), HasSubstr(info.leaf())) << assignment;
         continue;

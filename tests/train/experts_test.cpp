@@ -185,7 +185,7 @@ INSTANTIATE_TEST_SUITE_P(, SomeExperts, testing::ValuesIn(some_cases()), [](cons
                      test.machine);
 });
 
-TEST(SomeExperts, CostLessMemoryAndFewerFlops) {
+TEST(ListedExperts, CostLessMemoryAndFewerFlops) {
   const Batch batch = packed_batch({{16}, {16}}, 16, 23, 3);
   StepConfig whole = step_config_for(batch, 1, DType::bf16), part = whole;
   part.experts = some_experts();

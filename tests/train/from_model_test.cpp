@@ -91,7 +91,9 @@ TEST(FromModel, AResumedRunNeedsTheModelNoMore) {
   test::expect_same_end(tiny, "straight", "again");
   tiny.resume_as_the_command("again", {from, "train.steps=14"}, {"train.steps"});
   EXPECT_TRUE(fs::exists(tiny / "again/step-14"));
-  EXPECT_THAT(error_of<Error>([&] { tiny.resume("again", {"model.from=" + (tiny / "straight").string()}); }),
+  EXPECT_THAT(error_of<Error>([&] {
+                tiny.resume("again", {"model.from=" + (tiny / "straight").string(), "train.steps=14"});
+              }),
               HasSubstr("model.from"));
   EXPECT_THAT(error_of<Error>([&] { tiny.train("new", {from}); }), HasSubstr("base")) << "a new run needs it";
 }
@@ -120,8 +122,11 @@ void make_grown_dataset(const TinyRun& tiny, const std::string& name) {
   writer.finish();
 }
 
+/// A run on "grown" whose model is that of model.from.
 RunConfig grown_run(const TinyRun& tiny, const std::string& name, const std::vector<std::string>& set) {
-  Settings settings = tiny.settings(name, with(set, {"data.train=" + (tiny / "grown").string()}));
+  Settings settings = tiny.settings(name);
+  settings.drop_section("model");
+  for (const std::string& assignment : with(set, {"data.train=" + (tiny / "grown").string()})) settings.set(assignment);
   return read_run_config(settings);
 }
 

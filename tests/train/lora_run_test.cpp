@@ -266,7 +266,7 @@ TEST(AdapterRuns, WhatDoesNotFitIsRefusedBeforeTheFirstStep) {
     return error;
   };
   EXPECT_THAT(refusal({"train.parameters=lora"}), HasSubstr("\"all\" without model.from"));
-  EXPECT_THAT(refusal({"train.parameters=some"}), HasSubstr("\"all\" or \"lora\""));
+  EXPECT_THAT(refusal({"train.parameters=some"}), HasSubstr("\"all\", \"lora\" or \"experts\""));
   EXPECT_THAT(refusal({"lora.rank=4"}), HasSubstr("it needs train.parameters = lora"));
   EXPECT_THAT(refusal(runs.settings({"lora.rank=0"})), HasSubstr("lora.rank"));
   EXPECT_THAT(refusal(runs.settings({"lora.dropout=1"})), HasSubstr("lora.dropout"));

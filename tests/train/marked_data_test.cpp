@@ -87,10 +87,18 @@ TEST(MarkedData, TheEosOfEveryAnswerCarriesWeight) {
   mark_dataset(tiny, "without",
                [&](int64_t document, int64_t position) { return position > 4 && !is_last(document, position); });
   const int32_t eos = texts.info().eos_id;
+  {
+    const Dataset marked((tiny / "ends").string());
+    const BatchSource source(marked, {.sequence_length = 24, .rows_per_step = 1, .seed = 1});
+    int64_t learned = 0;
+    for (int64_t row = 0; row < source.rows_per_epoch(); ++row) learned += source.rows(row, 0, 1).num_targets;
+    EXPECT_EQ(learned, texts.count()) << "each once in an epoch";
+  }
+  constexpr int64_t kRows = 16;  // the ends are in few of the rows
   const auto batch_of = [&](const char* name) {
     const Dataset marked((tiny / name).string());
-    const BatchSource source(marked, {.sequence_length = 24, .rows_per_step = 4, .seed = 1});
-    return source.rows(0, 0, 4);
+    const BatchSource source(marked, {.sequence_length = 24, .rows_per_step = kRows, .seed = 1});
+    return source.rows(0, 0, kRows);
   };
   const Batch ends = batch_of("ends"), answers = batch_of("answers"), without = batch_of("without");
   int64_t count = 0;
@@ -101,7 +109,7 @@ TEST(MarkedData, TheEosOfEveryAnswerCarriesWeight) {
   EXPECT_GT(count, 0);
   EXPECT_EQ(answers.num_targets, without.num_targets + count);
   // The gradient of the head's row of EOS, with the ends and without them.
-  const RunConfig run = tiny.config("unused", {"data.microbatch_rows=4"});
+  const RunConfig run = tiny.config("unused", {"data.rows_per_step=16", "data.microbatch_rows=16"});
   ThreadPool pool(1);
   const auto device = make_cpu_device();
   const auto backend = make_cpu_backend(pool);

@@ -97,11 +97,14 @@ struct PreferenceRun {
   std::vector<std::string> set;
 
   PreferenceRun() {
-    tiny.train("base");
+    const std::string positions = "model.max_position_embeddings=64";
+    tiny.train("base", {positions});
     make_pairs("pairs", 40, 5);
     make_pairs("valid-pairs", 8, 6);
     set = {"model.from=" + (tiny / "base").string(),
            "train.objective=dpo",
+           "data.sequence_length=64",  // for both conversations of a pair
+           positions,
            "data.train=" + (tiny / "pairs").string(),
            "data.valid=" + (tiny / "valid-pairs").string(),
            "eval.every=6",
