@@ -30,7 +30,8 @@ WeightsSize placed_weights_size(const AdaptedModel& model, const WeightTypes& we
 /// "the CPU computes the routed experts of the first 12 layers (5.10 GiB of q4_0)"; "" if it computes none.
 std::string expert_place_text(const WeightsSize& size);
 
-/// Where a model computes. Without experts in the host's memory these are `compute`'s own device and backend.
+/// Where a model computes. Without experts in the host's memory these are `compute`'s own device and backend. For one
+/// thread at a time.
 class ExpertPlace {
  public:
   ExpertPlace(Compute& compute, const WeightsSize& size);

@@ -38,7 +38,7 @@ struct ChoiceViews {
 };
 
 /// Recorded steps, one recording for each number of rows, which are rounded up: rows that are not used have no
-/// sequence.
+/// sequence. For one thread at a time.
 class DeviceSteps {
  public:
   /// All must outlive it.

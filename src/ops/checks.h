@@ -33,8 +33,8 @@ class Checker {
   Checker& data(const View& view, std::string_view sizes);
   /// Statistics, losses, parameter gradients: f32, or f64 if operands and statistics are f64.
   Checker& stat(const View& view, std::string_view sizes);
-  /// Weights, and a cache of keys and values: like operands, or of any other float type of the table, which each backend
-  /// that computes with it names.
+  /// Weights, and a cache of keys and values: like operands, or of any other float type of the table, which each
+  /// backend that computes with it names.
   Checker& weight(const View& view, std::string_view sizes);
   Checker& i32(const View& view, std::string_view sizes);
   Checker& f64(const View& view, std::string_view sizes);

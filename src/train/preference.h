@@ -24,6 +24,7 @@ struct PreferenceReport {
   double rejected = 0;  ///< the same of the rejected answers
 };
 
+/// The sums of a step's pairs. For one thread at a time.
 class PreferenceSums {
  public:
   explicit PreferenceSums(double beta) : beta_(beta) {}

@@ -271,8 +271,10 @@ void Trainer::save(int64_t step) {
 WrittenFile Trainer::save_model(const fs::path& folder) {
   if (!run_.model.adapters.empty()) {
     // The checkpoint that `latest` is now, because a run that goes on moves it.
-    return save_adapter(folder, run_.model, run_.step.lora, fs::weakly_canonical(run_.from).string(), step_.table(),
-                        step_.parameters(), device_);
+    std::error_code error;
+    const fs::path real = fs::weakly_canonical(run_.from, error);
+    const std::string base = error ? run_.from : real.string();
+    return save_adapter(folder, run_.model, run_.step.lora, base, step_.table(), step_.parameters(), device_);
   }
   write_file(folder / "config.json", json_text(to_hf_config(run_.model, run_.step.dtype), 2) + "\n");
   return save_weights(folder, run_.model, step_.table(), step_.parameters(), device_);

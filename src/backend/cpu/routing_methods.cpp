@@ -1,4 +1,3 @@
-#include "ops/dropout.h"
 #include "ops/routing_methods.h"
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include "backend/cpu/elements.h"
 #include "backend/cpu/rank.h"
 #include "base/random.h"
+#include "ops/dropout.h"
 
 namespace moe::cpu {
 namespace {

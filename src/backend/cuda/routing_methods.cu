@@ -1,6 +1,6 @@
-#include "ops/dropout.h"
 #include "backend/cuda/kernel.cuh"
 #include "backend/cuda/random.cuh"
+#include "ops/dropout.h"
 #include "ops/routing_methods.h"
 
 namespace moe::cuda {

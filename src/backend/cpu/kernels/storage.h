@@ -5,8 +5,8 @@
 
 namespace moe::cpu {
 
-/// f16 is for the rows of a cache of keys and values: RowKernels::convert writes it, attention reads it, no other kernel
-/// knows it.
+/// f16 is for the rows of a cache of keys and values: RowKernels::convert writes it, attention reads it, no other
+/// kernel knows it.
 enum class Storage : uint8_t { f32, bf16, f16 };
 
 /// Bytes of an element. Static: functions that kernels share may not be shared by the linker.
