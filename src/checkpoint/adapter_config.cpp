@@ -93,7 +93,7 @@ double AdapterConfig::scale(const std::string& name, int64_t rank) const {
 
 bool AdapterConfig::targets_parameter(std::string_view leaf) const {
   for (const std::string& name : parameters_) {
-    if (name == leaf || name.ends_with("." + std::string(leaf))) return true;
+    if (name == leaf || name.ends_with(fmt::format(".{}", leaf))) return true;
   }
   return false;
 }

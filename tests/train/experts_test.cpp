@@ -179,8 +179,8 @@ std::vector<SomeCase> some_cases() {
   return cases;
 }
 
-INSTANTIATE_TEST_SUITE_P(, SomeExperts, testing::ValuesIn(some_cases()), [](const auto& info) {
-  const SomeCase& test = info.param;
+INSTANTIATE_TEST_SUITE_P(, SomeExperts, testing::ValuesIn(some_cases()), [](const auto& one) {
+  const SomeCase& test = one.param;
   return fmt::format("{}_{}_{}{}_{}", test.method, name(test.dtype), test.optimizer, test.recompute ? "_recompute" : "",
                      test.machine);
 });
