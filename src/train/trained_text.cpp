@@ -28,7 +28,7 @@ std::vector<Line> lines_of(const std::vector<Parameter>& table, const StepConfig
     Line& line = lines[at];
     const int64_t elements = parameter.shape.elements();
     line.all += elements;
-    line.trained += parameter.trained() ? elements : 0;
+    line.trained += parameter.trained() ? parameter.trained_shape().elements() : 0;
     if (line.types.empty() || parameter.trained()) line.types = types_of(parameter, step);
   }
   return lines;
@@ -37,14 +37,14 @@ std::vector<Line> lines_of(const std::vector<Parameter>& table, const StepConfig
 }  // namespace
 
 bool has_trained_text(const RunConfig& run) {
-  return !run.from.empty() || frozen_elements(training_table(run.model, run.step.freeze)) > 0;
+  return !run.from.empty() || frozen_elements(training_table(run.model, run.step)) > 0;
 }
 
 std::string trained_text(const RunConfig& run, const std::string& device) {
   constexpr const char* kRow = "{:<28} {:>16} {:>16}  {:<22} {}\n";
   std::string text = fmt::format(kRow, "parameters", "in all", "trained", "type", "device");
   int64_t all = 0, trained = 0;
-  for (const Line& line : lines_of(training_table(run.model, run.step.freeze), run.step)) {
+  for (const Line& line : lines_of(training_table(run.model, run.step), run.step)) {
     text += fmt::format(kRow, line.kind, line.all, line.trained, line.types, device);
     all += line.all;
     trained += line.trained;

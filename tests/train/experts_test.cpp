@@ -12,6 +12,7 @@
 #include "tests/support/tiny_run.h"
 #include "train/freeze.h"
 #include "train/plan_text.h"
+#include "train/trained_text.h"
 
 namespace moe {
 namespace {
@@ -273,6 +274,20 @@ TEST(ExpertRuns, WithAllExpertsAndBothSwitchesAreTheRunOfAllParameters) {
   files.tiny.train("all", {files.from});
   files.tiny.train("listed", files.set());
   test::expect_same_end(files.tiny, "all", "listed");
+}
+
+TEST(ExpertRuns, TheTableAtTheStartCountsTheListedExpertsAlone) {
+  ExpertRunFiles files;
+  const RunConfig run = files.tiny.config("part", files.set());
+  const std::vector<Parameter> table = training_table(run.model, run.step);
+  int64_t expert = 0;  // three of eight train
+  for (const Parameter& parameter : table) {
+    if (parameter.kind == ParameterKind::routed_experts && parameter.layer == 0)
+      expert += parameter.shape.elements() / 4;
+  }
+  ASSERT_EQ(trained_elements(table), 3 * expert);
+  EXPECT_THAT(trained_text(run, "the device"),
+              HasSubstr(fmt::format("{:<28} {:>16} {:>16}", "sum", count_elements(table), 3 * expert)));
 }
 
 TEST(ExpertRuns, AreRefusedForAListThatDoesNotFit) {
