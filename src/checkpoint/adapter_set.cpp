@@ -8,7 +8,7 @@
 namespace moe {
 namespace {
 
-/// The places of a parameter's matrices, and of the slices of their rows.
+/// The places of a parameter's matrices, and of the slices of their rows. A vector has no such layout.
 struct Layout {
   explicit Layout(const Parameter& parameter)
       : experts(parameter.shape.rank() == 3 ? parameter.shape[0] : 1),
@@ -98,11 +98,12 @@ void AdapterSet::fill(size_t parameter, std::vector<float>& a, std::vector<float
 }
 
 void AdapterSet::add_change(size_t parameter, int64_t begin, int64_t count, float* values) const {
+  if (!changes(parameter)) return;
   const Layout layout(table_[parameter]);
   std::vector<float> a, b, change;
   for (size_t f = 0; f < files_.size(); ++f) {
     const std::vector<AdapterSlice>& slices = files_[f].slices(parameter);
-    if (slices.empty()) continue;
+    if (slices.empty()) continue;  // this file does not change the parameter; another one does
     int64_t read = -1;  // the slice that `a` holds
     for (int64_t at = begin; at < begin + count;) {
       const int64_t row = at / layout.columns, column = at % layout.columns;

@@ -8,6 +8,7 @@ import functools
 import itertools
 import json
 import re
+import threading
 
 from support import ROOT, make_dataset, moe
 
@@ -79,13 +80,16 @@ class SmallRun:
         moe("study", "run", self.study_file)
         self.run, self.model = base / "run", base / "run" / "latest"
         self.outputs = itertools.count()
+        self.making = threading.Lock()
 
-    @functools.cached_property
+    @property
     def adapter(self):
-        """The folder of a run that trains adapters on the model."""
+        """The folder of a run that trains adapters on the model; made at the first use, by one thread."""
         folder = self.base / "adapter"
-        moe("train", self.run_file, "--set", f"run.dir={folder}", "--set", f"model.from={self.run}",
-            "--set", "train.parameters=lora", "--set", "lora.rank=2")
+        with self.making:
+            if not folder.exists():
+                moe("train", self.run_file, "--set", f"run.dir={folder}", "--set", f"model.from={self.run}",
+                    "--set", "train.parameters=lora", "--set", "lora.rank=2")
         return folder
 
     def new(self, suffix=""):
