@@ -128,7 +128,7 @@ class Training:
                 raise RuntimeError(f"moe train ended with status {self.process.returncode}:\n{self.output.read()[-2000:]}")
             if not self.log.exists():
                 continue
-            lines = self.log.read_text().splitlines()
+            lines = [line for line in self.log.read_text().splitlines() if not line.startswith('{"run"')]
             times += [time.monotonic()] * (len(lines) - len(times))
         self.process.kill()
         self.process.wait()

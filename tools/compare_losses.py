@@ -10,7 +10,8 @@ def mean_loss(path, first, last):
     with open(path, encoding="utf-8") as file:
         for line in file:
             entry = json.loads(line)
-            losses[entry["step"]] = entry["loss"]
+            if "step" in entry:
+                losses[entry["step"]] = entry["loss"]
     return sum(losses[step] for step in range(first, last + 1)) / (last + 1 - first)
 
 

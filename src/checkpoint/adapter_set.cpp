@@ -104,7 +104,7 @@ void AdapterSet::add_change(size_t parameter, int64_t begin, int64_t count, floa
   for (size_t f = 0; f < files_.size(); ++f) {
     const std::vector<AdapterSlice>& slices = files_[f].slices(parameter);
     if (slices.empty()) continue;  // this file does not change the parameter; another one does
-    int64_t read = -1;  // the slice that `a` holds
+    int64_t read = -1;             // the slice that `a` holds
     for (int64_t at = begin; at < begin + count;) {
       const int64_t row = at / layout.columns, column = at % layout.columns;
       const int64_t here = std::min(layout.columns - column, begin + count - at);

@@ -8,6 +8,7 @@
 #include "base/paths.h"
 #include "base/units.h"
 #include "checkpoint/exports.h"
+#include "cli/build_facts.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
@@ -272,7 +273,10 @@ int train(const TrainOptions& options) {
   const double product_rate = measured_rate(compute, run.step.dtype);  // while there is room
   if (run.schedule.hours > 0) run = with_measured_steps(options, run, memory.step, train_data, compute);
   Trainer trainer(run, memory.step, data, *compute.device, *compute.backend, compute.pool,
-                  {.resume = options.resume, .allowed = allowed_changes(options)});
+                  {.resume = options.resume,
+                   .allowed = allowed_changes(options),
+                   .program = fmt::format("moe {} (commit {})", kBuildFacts.version, kBuildFacts.commit),
+                   .device = device_name(compute)});
   const BeforeRun before{.run = run,
                          .memory = memory,
                          .train = &train_data,

@@ -83,6 +83,12 @@ double BatchSource::epochs(size_t part, int64_t steps) const {
          static_cast<double>(parts_[part].rows.count());
 }
 
+double BatchSource::most_epochs(int64_t steps) const {
+  double most = 0;
+  for (size_t part = 0; part < parts_.size(); ++part) most = std::max(most, epochs(part, steps));
+  return most;
+}
+
 int64_t BatchSource::steps_per_epoch() const {
   return (rows_per_epoch() + options_.rows_per_step - 1) / options_.rows_per_step;
 }

@@ -57,6 +57,8 @@ class BatchSource {
   int64_t tokens_per_epoch() const;
   /// The number of passes over a part in the first `steps` steps; may be a fraction, such as 1.5.
   double epochs(size_t part, int64_t steps) const;
+  /// The same, of the part that is read most often.
+  double most_epochs(int64_t steps) const;
   /// The steps of the single pass, or of one epoch, rounded up.
   int64_t steps_per_epoch() const;
   /// The fraction of an epoch's rows that is not padding, in (0, 1].

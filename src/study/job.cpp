@@ -35,6 +35,7 @@ std::vector<double> read_log(const fs::path& path, int64_t experts_per_token, Jo
   std::vector<double> seconds_at{0}, rates;
   const std::string name = path.string();
   for (const Json& line : json_lines(path)) {
+    if (line.contains("run")) continue;  // about the run, not a step
     const double rate = json_number(line, "tokens_per_second", name);
     const double tokens = json_number(line, "tokens", name);
     const Json& layers = json_array(line, "layers", name);

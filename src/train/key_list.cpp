@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::array kSections =
     std::to_array<std::string_view>({"run", "data", "model", "train", "lora", "dpo", "optimizer", "schedule", "balance",
-                                     "eval", "checkpoint", "sample"});
+                                     "eval", "checkpoint", "sample", "log", "health"});
 
 std::string limit_text(int64_t limit) {
   if (limit == std::numeric_limits<int64_t>::max()) return "2^63 - 1";
@@ -65,6 +65,8 @@ std::vector<ListedKey> all_run_keys() {
   list_keys(evaluation_keys(), all);
   list_keys(checkpoint_keys(), all);
   list_keys(sample_keys(), all);
+  list_keys(log_keys(), all);
+  list_keys(health_keys(), all);
   const auto rank = [](const ListedKey& key) {
     return std::find(kSections.begin(), kSections.end(), key.info->section()) - kSections.begin();
   };

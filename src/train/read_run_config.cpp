@@ -1,9 +1,11 @@
 #include "train/read_run_config.h"
 
+#include "base/words.h"
 #include "model/balance_defaults.h"
 #include "model/methods.h"
 #include "model/validate.h"
 #include "train/freeze.h"
+#include "train/health.h"
 #include "train/length.h"
 #include "train/model_settings.h"
 #include "train/read_keys.h"
@@ -69,6 +71,10 @@ void check_together(Settings& settings, RunConfig& run) {
                     fmt::format("none with model.routing = {}, which cannot write a text token by token",
                                 run.model.routing_row().name));
   }
+  for (const std::string& kind : run.health.stop_on) {
+    if (is_health_kind(kind)) continue;
+    settings.refuse("health.stop_on", fmt::format("some of {}", alternatives(health_kinds())));
+  }
   if (run.data.microbatch_rows == 0) {
     if (run.step.balance.scope == BalanceScope::microbatch) {
       settings.refuse("data.microbatch_rows",
@@ -124,6 +130,8 @@ RunConfig read_run_config(Settings& settings, const DatasetVocabulary& vocabular
   }
   read_rows(settings, checkpoint_keys(), run.checkpoint, model);
   read_rows(settings, sample_keys(), run.sample, model);
+  read_rows(settings, log_keys(), run.log, model);
+  read_rows(settings, health_keys(), run.health, model);
   refuse_without_effect(settings, model_keys(), run.model, model);
   refuse_without_effect(settings, balance_keys(), run.step.balance, model);
   refuse_without_effect(settings, schedule_keys(), run.schedule, model);

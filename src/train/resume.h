@@ -15,6 +15,8 @@ struct StartOptions {
   bool resume = false;
   /// Keys that may differ from the checkpoint's.
   std::vector<std::string> allowed = {};
+  /// For the log: the program with its version, and the device; "": not told.
+  std::string program = {}, device = {};
 };
 
 /// The checkpoint that a run with this folder begins from; none: at step 0. Throws an Error if the folder holds a run

@@ -39,6 +39,15 @@ struct SampleConfig {
   double temperature = 0.8;
 };
 
+struct LogConfig {
+  bool tensorboard = true;     ///< event files for TensorBoard beside the log
+  int64_t counts_every = 100;  ///< steps between lines with the tokens of every expert; 0: none
+};
+
+struct HealthConfig {
+  std::vector<std::string> stop_on;  ///< kinds of warnings (train/health.h) that end the run
+};
+
 struct RunConfig {
   ModelConfig model;
   StepConfig step;
@@ -47,9 +56,12 @@ struct RunConfig {
   EvaluationConfig evaluation;
   CheckpointConfig checkpoint;
   SampleConfig sample;
+  LogConfig log;
+  HealthConfig health;
   uint64_t seed = 1;
   bool balanced_hash = false;  ///< true: hash tables are balanced by the training text's counts; false: random
   std::string run_dir = "runs/run";
+  std::string on_end;       ///< a command of the shell for the end of the run; "": none
   std::string preset;       ///< model.preset; "": none
   std::string from;         ///< model.from: the run begins with this model's weights; "": with random ones
   std::string kept_in;      ///< the checkpoint that has what the run began with; "": the run begins

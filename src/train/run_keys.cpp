@@ -42,6 +42,12 @@ constexpr KeyRow<RunConfig> kRun[] = {
     row<RunConfig>(
         "run.dir", text<&RunConfig::run_dir>(),
         {.doc = "the run's folder", .also = "out out_dir output output_dir save_dir run_dir", .free_on_resume = true}),
+    row<RunConfig>("run.on_end", text<&RunConfig::on_end>(),
+                   {.doc = "a command of the shell that runs when the run has ended, also by a signal or an error. "
+                           "MOE_RUN_DIR, MOE_STATE and MOE_STEP tell it about the run ([healthy.md](healthy.md)); "
+                           "`\"\"`: none",
+                    .also = "on_finish callback notify",
+                    .free_on_resume = true}),
     row<RunConfig>("model.preset", text<&RunConfig::preset>(),
                    {.doc = "a model of the paper by name (`moe cost --help` lists them): its sizes and routing, which "
                            "other keys change; `\"\"`: none",
@@ -322,6 +328,26 @@ constexpr KeyRow<SampleConfig> kSample[] = {
                       {.doc = "0: always the most likely token", .free_on_resume = true}),
 };
 
+constexpr KeyRow<LogConfig> kLog[] = {
+    row<LogConfig>("log.tensorboard", boolean<&LogConfig::tensorboard>(),
+                   {.doc = "write event files for TensorBoard into the run's folder",
+                    .also = "tensorboard use_tensorboard report_to",
+                    .free_on_resume = true}),
+    row<LogConfig>("log.counts_every", integer<&LogConfig::counts_every>(0, kMostCount),
+                   {.doc = "steps between lines of log.jsonl that have the tokens of every expert, and between "
+                           "histograms of load; 0: none",
+                    .also = "log_every log_interval",
+                    .free_on_resume = true}),
+};
+
+constexpr KeyRow<HealthConfig> kHealth[] = {
+    row<HealthConfig>("health.stop_on", texts<&HealthConfig::stop_on>(),
+                      {.doc = "warnings that end the run, after a checkpoint: `uniform`, `spike`, `gradient`, `dead`, "
+                              "`load` ([healthy.md](healthy.md))",
+                       .also = "stop_on early_stopping",
+                       .free_on_resume = true}),
+};
+
 }  // namespace
 
 std::span<const KeyRow<RunConfig>> run_keys() { return kRun; }
@@ -333,5 +359,7 @@ std::span<const KeyRow<LoraConfig>> lora_keys() { return kLora; }
 std::span<const KeyRow<EvaluationConfig>> evaluation_keys() { return kEvaluation; }
 std::span<const KeyRow<CheckpointConfig>> checkpoint_keys() { return kCheckpoint; }
 std::span<const KeyRow<SampleConfig>> sample_keys() { return kSample; }
+std::span<const KeyRow<LogConfig>> log_keys() { return kLog; }
+std::span<const KeyRow<HealthConfig>> health_keys() { return kHealth; }
 
 }  // namespace moe

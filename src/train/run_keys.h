@@ -16,6 +16,8 @@ std::span<const KeyRow<LoraConfig>> lora_keys();  ///< with train.parameters = "
 std::span<const KeyRow<EvaluationConfig>> evaluation_keys();
 std::span<const KeyRow<CheckpointConfig>> checkpoint_keys();
 std::span<const KeyRow<SampleConfig>> sample_keys();
+std::span<const KeyRow<LogConfig>> log_keys();
+std::span<const KeyRow<HealthConfig>> health_keys();
 
 /// A key in the form of the documents.
 struct ListedKey {

@@ -115,8 +115,7 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
   }
   if (run_.step.objective == Objective::dpo) find_reference();
   if (data_.valid != nullptr) make_evaluator();
-  log_ = std::make_unique<PatientLog>(folder_.log());
-  evaluations_ = std::make_unique<PatientLog>(folder_.evaluations());
+  reports_ = std::make_unique<RunReports>(folder_, run_, data_, options, done_ + 1);
   write_file(folder_.path() / "run.toml", run_.resolved);
 }
 
@@ -209,7 +208,10 @@ StepLine Trainer::train_step(int64_t step) {
                 .report = step_.end_update(),
                 .learning_rate = rate,
                 .tokens = source_.totals(step - 1).tokens,
-                .seconds = steady_seconds() - started};
+                .seconds = steady_seconds() - started,
+                .time = wall_seconds(),
+                .epoch = source_.most_epochs(step),
+                .peak_bytes = device_.peak_allocated_bytes()};
   if (!std::isfinite(line.report.loss) || !std::isfinite(line.report.gradient_norm)) fail_diverged(line);
   return line;
 }
@@ -234,6 +236,7 @@ void Trainer::fail_diverged(const StepLine& line) {
                          in_words(table[found.gradients.front()]));
   }
   clear_status();
+  reports_->diverged(line);
   throw Diverged(line.step,
                  fmt::format("the loss at step {} is {} and the gradient norm {}: training has diverged{}{}; lower "
                              "optimizer.learning_rate, or continue from an earlier checkpoint",
@@ -243,7 +246,7 @@ void Trainer::fail_diverged(const StepLine& line) {
 void Trainer::save(int64_t step) {
   const auto write = [&](const fs::path& folder) {
     // The logs must be on the disk before the checkpoint that records their lengths.
-    const int64_t log_bytes = log_->sync(), eval_bytes = evaluations_->sync();
+    const LogLengths lengths = reports_->sync();
     std::vector<WrittenFile> written =
         save_optimizer(folder, run_.model, step_.table(), optimizer_sets(step_, kept_masters_), device_);
     written.push_back(save_model(folder));
@@ -258,8 +261,8 @@ void Trainer::save(int64_t step) {
                                 .rows_per_step = run_.data.rows_per_step,
                                 .sequence_length = run_.data.sequence_length,
                                 .dataset_fingerprint = fingerprint_,
-                                .log_bytes = log_bytes,
-                                .eval_bytes = eval_bytes,
+                                .log_bytes = lengths.log,
+                                .eval_bytes = lengths.evaluations,
                                 .second_stage = run_.step.second_stage});
     save_checksums(folder, written);
   };
@@ -341,12 +344,12 @@ void Trainer::evaluate(int64_t step) {
   const EvaluationResult result = finite_evaluation(step);
   if (run_.step.objective == Objective::dpo) {
     const PreferenceReport preference = preference_of(result);
-    evaluations_->write(to_json_line(step, result, preference));
+    reports_->evaluation(step, result, preference);
     log_info("step {}: validation loss of preferences {:.4f}, {:.1f}% of the pairs right, margin {:.4f}", step,
              preference.loss, 100 * preference.accuracy, preference.margin);
     return;
   }
-  evaluations_->write(to_json_line(step, result));
+  reports_->evaluation(step, result);
   log_info("step {}: validation loss {:.4f}, {:.4f} bits per byte", step, result.all.loss(),
            result.all.bits_per_byte());
 }
@@ -359,6 +362,21 @@ void Trainer::show_samples(int64_t step) {
 }
 
 int Trainer::run() {
+  reports_->set_state(RunState::running);
+  try {
+    const int status = run_to_end();
+    reports_->set_state(status == 0 ? RunState::done : RunState::stopped);
+    return status;
+  } catch (const Diverged& error) {
+    reports_->set_state(RunState::diverged, error.what());
+    throw;
+  } catch (const std::exception& error) {
+    reports_->set_state(RunState::failed, error.what());
+    throw;
+  }
+}
+
+int Trainer::run_to_end() {
   const InterruptGuard guard;
   int64_t step = done_;
   try {
@@ -366,7 +384,7 @@ int Trainer::run() {
   } catch (const Stopped&) {
     return stopped(step);
   }
-  evaluations_->sync();
+  reports_->sync();
   clear_status();
   log_info("done: {}; the model is {}", counted(step, "step"), (folder_.path() / "latest").string());
   return 0;
@@ -385,6 +403,14 @@ int Trainer::stopped(int64_t step) {
   return 128 + signal;
 }
 
+void Trainer::end_if_unhealthy(const std::optional<HealthWarning>& warning, int64_t step) {
+  if (!warning) return;
+  clear_status();
+  const bool saved = saved_ == step || try_to_save(step);
+  fail("ended after step {} by health.stop_on = {}: {}{}", step, warning->kind, warning->text,
+       saved ? fmt::format("; the checkpoint is {}", folder_.checkpoint(step).string()) : newest_text());
+}
+
 // `step` is always the last complete one.
 void Trainer::run_steps(int64_t& step) {
   const int64_t last = run_.schedule.steps;
@@ -399,7 +425,7 @@ void Trainer::run_steps(int64_t& step) {
   while (step < last) {
     const StepLine line = train_step(step + 1);
     ++step;
-    log_->write(to_json_line(line, run_.model));
+    const std::optional<HealthWarning> unhealthy = reports_->step(line);
     progress.show(line, worst_load(line.report, run_.model));
     if (step == done_ + kMeasuredSteps && step < last) {
       log_info(
@@ -412,6 +438,7 @@ void Trainer::run_steps(int64_t& step) {
       try_to_save(step);
     }
     stop_if_asked();
+    end_if_unhealthy(unhealthy, step);
     keeping_step(step, [&] {
       if (due(run_.evaluation.every, step)) evaluate(step);
       if (due(run_.sample.every, step)) show_samples(step);

@@ -4,13 +4,12 @@
 #include "base/thread_pool.h"
 #include "checkpoint/checksums.h"
 #include "data/batch_source.h"
-#include "train/patient_log.h"
 #include "train/progress.h"
 #include "train/reference.h"
 #include "train/resume.h"
 #include "train/run_folder.h"
+#include "train/run_reports.h"
 #include "train/start_checks.h"
-#include "train/training_log.h"
 
 namespace moe {
 
@@ -51,6 +50,8 @@ class Trainer {
   void run_steps(int64_t& step);
   int stopped(int64_t step);
   StepLine train_step(int64_t step);
+  int run_to_end();
+  void end_if_unhealthy(const std::optional<HealthWarning>& warning, int64_t step);
   [[noreturn]] void fail_diverged(const StepLine& line);
   std::string newest_text() const;
   EvaluationResult finite_evaluation(int64_t step);
@@ -80,7 +81,7 @@ class Trainer {
   std::unique_ptr<EveryNth> evaluated_;
   Reference reference_;  // of a run of preferences
   std::unique_ptr<Evaluator> evaluator_;
-  std::unique_ptr<PatientLog> log_, evaluations_;
+  std::unique_ptr<RunReports> reports_;
   std::vector<Batch> next_;  // of the step after the last one, if it was made already
   int64_t done_ = 0;         // steps
   int64_t saved_ = 0;        // the step of the newest checkpoint

@@ -1,6 +1,7 @@
 #include "train/training_log.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "formats/json.h"
@@ -23,9 +24,13 @@ bool is_shown(RouterLoss loss, const StepReport& report) {
   return loss == RouterLoss::expert || loss == RouterLoss::device || report.router_loss(loss) != 0;
 }
 
-LoadStatistics layer_load(const StepReport& report, const ModelConfig& config, int64_t moe_index) {
+std::span<const int32_t> layer_counts(const StepReport& report, const ModelConfig& config, int64_t moe_index) {
   const auto experts = static_cast<size_t>(config.n_routed_experts);
-  return load_statistics(std::span(report.counts).subspan(static_cast<size_t>(moe_index) * experts, experts));
+  return std::span(report.counts).subspan(static_cast<size_t>(moe_index) * experts, experts);
+}
+
+LoadStatistics layer_load(const StepReport& report, const ModelConfig& config, int64_t moe_index) {
+  return load_statistics(layer_counts(report, config, moe_index));
 }
 
 OrderedJson score_json(const Score& score) {
@@ -47,14 +52,18 @@ OrderedJson preference_json(const PreferenceReport& preference) {
 
 }  // namespace
 
-std::string to_json_line(const StepLine& line, const ModelConfig& config) {
+std::string to_json_line(const StepLine& line, const ModelConfig& config, int64_t counts_every) {
   const StepReport& report = line.report;
   OrderedJson json = {{"step", line.step},
                       {"loss", report.loss},
                       {"gradient_norm", report.gradient_norm},
                       {"learning_rate", line.learning_rate},
                       {"tokens", line.tokens},
-                      {"tokens_per_second", static_cast<double>(line.tokens) / line.seconds}};
+                      {"tokens_per_second", static_cast<double>(line.tokens) / line.seconds},
+                      {"time", line.time},
+                      {"epoch", line.epoch},
+                      {"peak_bytes", line.peak_bytes}};
+  if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) json["diverged"] = true;
   if (report.preference) json.update(preference_json(*report.preference));
   for (const RouterLoss loss : all_losses()) {
     if (is_shown(loss, report)) json[loss_key(loss)] = report.router_loss(loss);
@@ -73,6 +82,7 @@ std::string to_json_line(const StepLine& line, const ModelConfig& config) {
       if (is_shown(loss, report)) entry[loss_key(loss)] = report.router_loss(loss, moe_index);
     }
     if (drops) entry["dropped"] = report.dropped[static_cast<size_t>(moe_index)];
+    if (counts_every > 0 && line.step % counts_every == 0) entry["counts"] = layer_counts(report, config, moe_index);
     layers.push_back(entry);
     ++moe_index;
   }
@@ -98,6 +108,17 @@ double dropped_share(const StepReport& report) {
   const double dropped = std::accumulate(report.dropped.begin(), report.dropped.end(), 0.0);
   const double chosen = std::accumulate(report.counts.begin(), report.counts.end(), 0.0);
   return chosen > 0 ? dropped / chosen : 0;
+}
+
+std::vector<std::pair<int64_t, std::vector<double>>> loads_of(const StepReport& report, const ModelConfig& config) {
+  std::vector<std::pair<int64_t, std::vector<double>>> loads;
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    if (!config.is_moe_layer(layer)) continue;
+    std::vector<double> shares = layer_load(report, config, static_cast<int64_t>(loads.size())).shares;
+    for (double& share : shares) share *= static_cast<double>(shares.size());
+    loads.emplace_back(layer, std::move(shares));
+  }
+  return loads;
 }
 
 double worst_load(const StepReport& report, const ModelConfig& config) {

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import unittest
 
-from support import MOE, ROOT, make_dataset, moe
+from support import MOE, ROOT, log_without_times, make_dataset, moe
 
 RUN_FILE = """
 [data]
@@ -491,7 +491,7 @@ class DataTest(unittest.TestCase):
             moe("train", self.shared / "run.toml", "--set", f"data.train={self.shared}/dataset", "--set",
                 f"run.dir={run}", "--set", f"data.microbatch_rows={rows}", "--set", "balance.scope=step", "--set",
                 "train.steps=12", "--set", "optimizer.learning_rate=3e-3")
-            log[rows] = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+            log[rows] = log_without_times(run / "log.jsonl")
         for rows in (2, 4):
             for one, other in zip(log[1], log[rows]):
                 self.assertAlmostEqual(one["loss"], other["loss"], delta=2e-5)
@@ -531,7 +531,7 @@ class DataTest(unittest.TestCase):
         rows = int(shown.split(" of ")[1].split()[0])
         moe("train", self.shared / "run.toml", "--set", f"data.train={dataset}", "--set", f"run.dir={self.base}/run",
             "--set", "data.rows_per_step=1", "--set", f"train.steps={2 * rows}")
-        log = [json.loads(line) for line in (self.base / "run/log.jsonl").read_text().splitlines()]
+        log = log_without_times(self.base / "run/log.jsonl")
         for epoch in (log[:rows], log[rows:]):
             self.assertEqual(sum(line["tokens"] for line in epoch), self.description()["tokens"])
         for step in (1, rows, rows + 3):

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import unittest
 
-from support import ROOT, moe
+from support import ROOT, log_without_times, moe
 
 WORDS = "river stone green walks under the old bridge and sings of light every morning while rain falls".split()
 RUN_FILE = """
@@ -146,7 +146,7 @@ class FinetuningTest(unittest.TestCase):
         said = self.train("dpo", data__train=self.shared / "pairs/train", data__valid=self.shared / "pairs/valid",
                           train__objective="dpo", dpo__beta=0.2, train__steps=20, optimizer__learning_rate=1e-3)
         self.assertRegex(said.stderr, r"objective +preferences \(dpo\), beta 0.2")
-        log = [json.loads(line) for line in (self.shared / "dpo/log.jsonl").read_text().splitlines()]
+        log = log_without_times(self.shared / "dpo/log.jsonl")
         self.assertAlmostEqual(log[0]["loss"], 0.6931471805599453, places=12)
         self.assertGreater(log[-1]["accuracy"], 0.9)
         self.assertGreater(json.loads((self.shared / "dpo/eval.jsonl").read_text().splitlines()[-1])["margin"], 0)

@@ -43,7 +43,8 @@ def make_dataset(base, domains, vocab_size=400, tokenizer=()):
 def signalled(number, arguments, file=None, line=0, said=None, part=None, ignored=()):
     """The program's result, where it gets signal `number` right after it has written line `line` (from 1, of this call) of
     the file whose path ends so, or has `part` in it, or a line with the text `said` to standard error. It starts with the
-    signals `ignored`."""
+    signals `ignored`. The lines of a log.jsonl are its steps: the line about the run does not count."""
+    line += str(file).endswith("log.jsonl")
     libraries = [*sanitizer_library(), str(MOE.parent / "tests" / "e2e" / "libstop_at_line.so")]
     environment = dict(os.environ, LD_PRELOAD=" ".join(libraries), STOP_SIGNAL=str(int(number)))
     where = {"STOP_PART": part} if part else {"STOP_FILE": str(file)}
@@ -57,8 +58,9 @@ def signalled(number, arguments, file=None, line=0, said=None, part=None, ignore
 
 
 def log_without_times(path):
-    """The objects of a log.jsonl, without what no two runs share."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    """The steps of a log.jsonl, or the evaluations of an eval.jsonl, without what no two runs share."""
+    lines = [line for line in map(json.loads, path.read_text().splitlines()) if "run" not in line]
     for line in lines:
-        del line["tokens_per_second"]
+        for key in ("tokens_per_second", "time", "peak_bytes"):
+            line.pop(key, None)
     return lines

@@ -158,8 +158,10 @@ minutes = 0
     std::vector<Json> lines;
     std::istringstream text(read_file(folder_ / name / file));
     for (std::string line; std::getline(text, line);) {
-      lines.push_back(parse_json(line, file));
-      lines.back().erase("tokens_per_second");
+      Json object = parse_json(line, file);
+      if (object.contains("run")) continue;  // about the run, not a step
+      for (const char* key : {"tokens_per_second", "time", "peak_bytes"}) object.erase(key);
+      lines.push_back(std::move(object));
     }
     return lines;
   }

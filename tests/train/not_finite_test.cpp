@@ -29,7 +29,8 @@ TEST(Trainer, AGradientThatIsNotFiniteIsNamedAndTheLastCheckpointStaysGood) {
   EXPECT_THAT(what, HasSubstr("the newest checkpoint is " + (tiny / "run/step-8").string()));
   EXPECT_EQ(fs::read_symlink(tiny / "run/latest"), "step-8");
   EXPECT_EQ(check_checkpoint(tiny / "run/step-8").step, 8);
-  EXPECT_EQ(tiny.log("run").size(), 8u);
+  EXPECT_EQ(tiny.log("run").size(), 9u);
+  EXPECT_EQ(tiny.log("run").back().at("diverged"), true);
 }
 
 TEST(Trainer, AValidationLossThatAloneIsNotFiniteIsADivergence) {

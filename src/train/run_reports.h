@@ -1,0 +1,64 @@
+#pragma once
+/// What a run tells about itself while it runs: log.jsonl, eval.jsonl, status.json, events for TensorBoard, warnings.
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "train/health.h"
+#include "train/patient_log.h"
+#include "train/resume.h"
+#include "train/run_folder.h"
+#include "train/start_checks.h"
+#include "train/training_log.h"
+
+namespace moe {
+
+/// How a run stands. "diverged": the loss or a gradient is no longer finite.
+enum class RunState { running, done, stopped, diverged, failed };
+const char* name(RunState state);
+
+/// Lengths of the two logs, in bytes.
+struct LogLengths {
+  int64_t log = 0, evaluations = 0;
+};
+
+/// Use it on one thread at a time.
+class RunReports {
+ public:
+  /// Opens the logs, and writes a line about the run. `first_step` is the first step of this process. `run` must
+  /// outlive the reports.
+  RunReports(const RunFolder& folder, const RunConfig& run, const TrainingData& data, const StartOptions& options,
+             int64_t first_step);
+
+  /// Logs a step and prints what is unhealthy about it, each kind once. Returns the warning that ends the run
+  /// (health.stop_on), if there is one.
+  std::optional<HealthWarning> step(const StepLine& line);
+  /// Logs a step whose loss or gradient is not finite.
+  void diverged(const StepLine& line);
+  void evaluation(int64_t step, const EvaluationResult& result, const std::optional<PreferenceReport>& preference = {});
+
+  /// Waits until every line of the two logs is on the disk. (Nothing depends on the events.)
+  LogLengths sync();
+  /// Writes status.json; `why` is an error's sentence. Then, if the run has ended, runs the command run.on_end.
+  void set_state(RunState state, const std::string& why = "");
+
+ private:
+  void write_status();
+  void write_events(const StepLine& line);
+  std::string events_name() const;
+
+  const RunConfig& run_;
+  fs::path folder_;
+  PatientLog log_, evaluations_;
+  std::unique_ptr<PatientLog> events_;
+  Health health_;
+  int64_t events_every_;  // steps
+  RunState state_ = RunState::running;
+  int64_t step_ = 0;
+  double loss_ = 0, status_at_ = 0;
+  std::string last_warning_, why_;
+  bool status_failed_ = false;
+};
+
+}  // namespace moe
