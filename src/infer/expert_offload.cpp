@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "ops/overlap.h"
 
 namespace moe {
 
@@ -80,7 +81,7 @@ class ExpertOffload::Both final : public Device {
   std::map<void*, size_t> sizes_;
 };
 
-class ExpertOffload::Computing final : public EachOp<Computing> {
+class ExpertOffload::Computing final : public EachOp<Computing>, public Overlap {
  public:
   Computing(Device& device, Backend& inner, const HostMemory& memory, Backend& host)
       : device_(device), inner_(inner), memory_(memory), host_(host) {}
@@ -100,6 +101,7 @@ class ExpertOffload::Computing final : public EachOp<Computing> {
   void execute(const ActivatedProduct& op) override { inner_.execute(op); }
   void execute(const RouteTokens& op) override { inner_.execute(op); }
   bool gathers(const ExpertsBackward& op) const override { return inner_.gathers(op); }
+  void execute(const RotatedAppend& op) override { moe::run(inner_, op); }
 
  private:
   /// Buffers of one operation, kept for the next.

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "nn/norm.h"
+#include "ops/overlap.h"
 
 namespace moe {
 namespace {
@@ -68,14 +69,12 @@ void normalise_backward(Pass& pass, const AttentionConfig& config, const Attenti
   }
 }
 
-/// q, k and v of the tokens, q and k rotated: all in `qkv`, or q and k in `rotated` if they have norms.
-QkvViews project(Pass& pass, const AttentionConfig& config, const AttentionWeights& weights, const TokenViews& tokens,
-                 View x, View qkv, View rotated, View inv_rms) {
+/// q, k and v of the tokens, before q and k are rotated: all in `qkv`, or q and k in `rotated` if they have norms.
+QkvViews project(Pass& pass, const AttentionConfig& config, const AttentionWeights& weights, View x, View qkv,
+                 View rotated, View inv_rms) {
   linear_forward(pass, weights.qkv, x, qkv);
   normalise(pass, config, weights, qkv, rotated, inv_rms);
-  const QkvViews parts = split(config, qkv, rotated);
-  pass.backend.run(Rope{.x = parts.rotated, .table = tokens.rope});
-  return parts;
+  return split(config, qkv, rotated);
 }
 
 float score_scale(const AttentionConfig& config) {
@@ -98,15 +97,17 @@ AttentionSaved attention_forward(Pass& pass, const AttentionConfig& config, cons
     saved.inv_rms =
         pass.saved.push("attention.norms", pass.stat(), {static_cast<int64_t>(part_norms(config).size()), count});
   }
-  const QkvViews parts = project(pass, config, weights, tokens, x, qkv, rotated, saved.inv_rms);
+  const QkvViews parts = project(pass, config, weights, x, qkv, rotated, saved.inv_rms);
+  const Rope rope{.x = parts.rotated, .table = tokens.rope};
   if (cache != nullptr) {
-    pass.backend.run(KvAppend{.k = parts.k,
-                              .v = parts.v,
-                              .sequence = tokens.sequence,
-                              .positions = tokens.positions,
-                              .pages = tokens.pages,
-                              .k_cache = cache->k,
-                              .v_cache = cache->v});
+    run(pass.backend, RotatedAppend{.rope = rope,
+                                    .append = {.k = parts.k,
+                                               .v = parts.v,
+                                               .sequence = tokens.sequence,
+                                               .positions = tokens.positions,
+                                               .pages = tokens.pages,
+                                               .k_cache = cache->k,
+                                               .v_cache = cache->v}});
     pass.backend.run(CachedAttention{.q = parts.q,
                                      .k_cache = cache->k,
                                      .v_cache = cache->v,
@@ -118,6 +119,7 @@ AttentionSaved attention_forward(Pass& pass, const AttentionConfig& config, cons
                                      .scale = score_scale(config),
                                      .out = saved.out});
   } else {
+    pass.backend.run(rope);
     saved.lse = pass.saved.push("attention.lse", pass.stat(), {count, config.heads});
     pass.backend.run(Attention{.q = parts.q,
                                .k = parts.k,
@@ -151,7 +153,8 @@ void attention_backward(Pass& pass, const AttentionConfig& config, const Attenti
   if (!qkv) {
     qkv = pass.temporary("attention.qkv", d_qkv.shape);
     if (normed) rotated = pass.temporary("attention.rotated", d_rotated.shape);
-    project(pass, config, weights, tokens, x, qkv, rotated, saved.inv_rms);
+    const QkvViews again = project(pass, config, weights, x, qkv, rotated, saved.inv_rms);
+    pass.backend.run(Rope{.x = again.rotated, .table = tokens.rope});
   }
   const QkvViews parts = split(config, qkv, rotated);
   const QkvViews d_parts = split(config, d_qkv, d_rotated);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "ops/backend.h"
+#include "ops/rotated_append.h"
 
 namespace moe {
 namespace {
@@ -389,6 +390,25 @@ TEST_F(Checks, TheCostOfACacheIsThatOfItsOwnRowsAndListedPages) {
   EXPECT_EQ(flops(attend), 4 * 24 * 5 * 8);
   attend.k_cache = attend.v_cache = f32({4, 8, 4});  // fewer pages than the table lists: shared ones are read once
   EXPECT_EQ(traffic_bytes(attend), 4 * (2 * 24 + 3 + 3 + 10 + 2 * 4 * 8 * 4));
+}
+
+TEST_F(Checks, TheKeysThatAreAppendedAreThoseThatWereRotated) {
+  const View qkv = f32({3, 16});
+  const RotatedAppend op{.rope = {.x = qkv.columns(0, 12), .table = f32({3, 4})},
+                         .append = {.k = qkv.columns(8, 4),
+                                    .v = qkv.columns(12, 4),
+                                    .sequence = i32({3}),
+                                    .positions = i32({3}),
+                                    .pages = i32({2, 5}),
+                                    .k_cache = f32({6, 8, 4}),
+                                    .v_cache = f32({6, 8, 4})}};
+  EXPECT_EQ(error_of(op), "");
+  RotatedAppend apart = op;
+  apart.append.k = f32({3, 4});
+  EXPECT_EQ(error_of(apart), "rotated_append: append.k is not the last columns of rope.x");
+  RotatedAppend both = op;
+  both.append.v = qkv.columns(8, 4);
+  EXPECT_EQ(error_of(both), "rotated_append: what is rotated overlaps values or the cache");
 }
 
 TEST_F(Checks, HeadSizeOfARotationIsEven) {

@@ -1,6 +1,7 @@
 #include "backend/cuda/attention_path.h"
 #include "backend/cuda/cached_attention.cuh"
 #include "backend/cuda/early.cuh"
+#include "backend/cuda/rotated_append.h"
 
 namespace moe::cuda {
 namespace {
@@ -35,6 +36,57 @@ __global__ void append_kernel(Matrix k, Matrix v, const int* sequence, const int
     store_chunk(page, position % pages.tokens, c, width, x);
   };
   blockIdx.y == 0 ? copy(k, k_cache) : copy(v, v_cache);
+}
+
+/// All in bf16, heads of size `head`. A thread rotates a chunk of the first half of a head with its partner in the
+/// second half, and writes both to the cache too if the head is one of the keys'; the threads behind them copy a chunk
+/// of the values.
+struct RotateTask {
+  Matrix x, table, v;
+  const int *sequence, *positions;
+  Pages pages;
+  CachePages k_cache, v_cache;
+  int tokens, head, query_heads, heads, value_chunks;
+};
+
+__global__ void rotate_append_kernel(const __grid_constant__ RotateTask task) {
+  let_next_start();
+  wait_for_previous();
+  const int half = task.head / 2, chunks = half / kChunk, rotated = task.heads * chunks;
+  const int64_t row = grid_row();
+  const int at = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x);
+  if (row >= task.tokens || at >= rotated + task.value_chunks) return;
+  const int sequence = task.sequence[row], position = task.positions[row];
+  const auto put = [&](const CachePages& cache, int64_t column, const Bf16Chunk& chunk) {
+    Matrix page = cache.first;
+    page.data = static_cast<__nv_bfloat16*>(page.data) + task.pages.of(sequence, position) * cache.page_step;
+    chunk.store(page, position % task.pages.tokens, column);
+  };
+  if (at >= rotated) {
+    const int64_t column = int64_t{at - rotated} * kChunk;
+    if (sequence >= 0) put(task.v_cache, column, Bf16Chunk::load(task.v, row, column));
+    return;
+  }
+  const int head = at / chunks, j = at % chunks * kChunk;
+  const int64_t low = int64_t{head} * task.head + j, high = low + half;
+  float x1[kChunk], x2[kChunk], c[kChunk], s[kChunk];
+  Bf16Chunk::load(task.x, row, low).get(x1);
+  Bf16Chunk::load(task.x, row, high).get(x2);
+  load_chunk(task.table, row, j, half, c);
+  load_chunk(task.table, row, half + j, task.head, s);
+#pragma unroll
+  for (int i = 0; i < kChunk; ++i) {
+    const float first = x1[i] * c[i] - x2[i] * s[i];
+    x2[i] = x2[i] * c[i] + x1[i] * s[i];
+    x1[i] = first;
+  }
+  const Bf16Chunk first = Bf16Chunk::of(x1), second = Bf16Chunk::of(x2);
+  first.store(task.x, row, low);
+  second.store(task.x, row, high);
+  if (sequence < 0 || head < task.query_heads) return;
+  const int64_t column = int64_t{head - task.query_heads} * task.head + j;
+  put(task.k_cache, column, first);
+  put(task.k_cache, column + half, second);
 }
 
 __global__ void __launch_bounds__(1024) plan_kernel(const PlanTask task, const Plan plan) {
@@ -111,6 +163,31 @@ void execute(Context& context, const KvAppend& op) {
   launch_early(context, append_kernel, grid, kThreads, 0, matrix(op.k), matrix(op.v), op.sequence.as<const int32_t>(),
                op.positions.as<const int32_t>(), pages_of(op.pages, op.k_cache), cache_pages(op.k_cache),
                cache_pages(op.v_cache), tokens, width);
+}
+
+bool rotated_append(Context& context, const RotatedAppend& op) {
+  const View &x = op.rope.x, &k = op.append.k, &v = op.append.v;
+  const int64_t tokens = x.size(0), head = op.rope.table.size(1);
+  if (tokens == 0 || head == 0 || head % (2 * kChunk) != 0 || op.rope.inverse || k.size(1) % head != 0) return false;
+  const RotateTask task{.x = matrix(x),
+                        .table = matrix(op.rope.table),
+                        .v = matrix(v),
+                        .sequence = op.append.sequence.as<const int32_t>(),
+                        .positions = op.append.positions.as<const int32_t>(),
+                        .pages = pages_of(op.append.pages, op.append.k_cache),
+                        .k_cache = cache_pages(op.append.k_cache),
+                        .v_cache = cache_pages(op.append.v_cache),
+                        .tokens = static_cast<int>(tokens),
+                        .head = static_cast<int>(head),
+                        .query_heads = static_cast<int>((x.size(1) - k.size(1)) / head),
+                        .heads = static_cast<int>(x.size(1) / head),
+                        .value_chunks = static_cast<int>(v.size(1) / kChunk)};
+  for (const Matrix* m : {&task.x, &task.v, &task.k_cache.first, &task.v_cache.first}) {
+    if (m->data == nullptr || !in_bf16_chunks(*m, head)) return false;
+  }
+  const RowGrid shape(tokens, (int64_t{task.heads} * (head / 2 / kChunk) + task.value_chunks) * kChunk);
+  launch_early(context, rotate_append_kernel, shape.grid, shape.threads, 0, task);
+  return true;
 }
 
 template <>

@@ -5,9 +5,11 @@
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/few_rows.h"
 #include "backend/cuda/few_tokens.h"
+#include "backend/cuda/rotated_append.h"
 #include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"
 #include "backend/cuda/weight_element.cuh"
+#include "ops/overlap.h"
 #include "ops/types.h"
 
 namespace moe {
@@ -35,7 +37,7 @@ constexpr AcceptedTypes kTypes{"the GPU", {DType::f32, DType::bf16, DType::i32},
 
 std::atomic<int64_t> fused_products{0};
 
-class CudaBackend final : public EachOp<CudaBackend> {
+class CudaBackend final : public EachOp<CudaBackend>, public Overlap {
  public:
   explicit CudaBackend(cuda::CudaDevice& device)
       : device_(device),
@@ -91,6 +93,17 @@ class CudaBackend final : public EachOp<CudaBackend> {
     end(op.choice);
     end(op.gates);
     end(op.plan);
+  }
+  void execute(const RotatedAppend& op) override {
+    require_types(kTypes, op.rope);
+    require_types(kTypes, op.append);
+    begin(RotatedAppend::name);
+    if (!cuda::rotated_append(context_, op)) {
+      on(op.rope);
+      return on(op.append);
+    }
+    end(op.rope);
+    end(op.append);
   }
   bool gathers(const ExpertsBackward& op) const override { return cuda::gathers(context_, op); }
 

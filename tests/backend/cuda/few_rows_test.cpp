@@ -4,6 +4,7 @@
 #include "batch/token_buffers.h"
 #include "infer/decode_graph.h"
 #include "measure/random_model.h"
+#include "ops/overlap.h"
 #include "ops/transfer.h"
 #include "tests/backend/cuda/gpu_test.h"
 
@@ -140,6 +141,56 @@ TEST_F(CudaFewRows, RoutingInOneKernelIsTheOperationsInTurn) {
         EXPECT_EQ(scores[0], scores[1]);
         EXPECT_EQ(gates[0], gates[1]);
         for (int i = 0; i < 5; ++i) EXPECT_EQ(plan[0][i], plan[1][i]) << i;
+      }
+    }
+  }
+}
+
+TEST_F(CudaFewRows, RotationAndAppendInOneKernelAreBothInTurn) {
+  struct Shape {
+    int64_t heads, kv_heads, size, page;
+  };
+  for (const Shape& shape : {Shape{16, 16, 128, 64}, {8, 2, 64, 7}, {3, 1, 48, 1}, {4, 4, 20, 16}}) {
+    for (const DType cache : {DType::bf16, DType::f32}) {
+      for (const int64_t tokens : {1, 3, 40}) {
+        SCOPED_TRACE(fmt::format("{} and {} heads of {}, {} tokens", shape.heads, shape.kv_heads, shape.size, tokens));
+        const int64_t kv = shape.kv_heads * shape.size, rotated = shape.heads * shape.size + kv;
+        const int64_t pages = 100 / shape.page + 1;
+        std::vector<int32_t> sequence, positions, listed;
+        for (int32_t t = 0; t < static_cast<int32_t>(tokens); ++t) {
+          sequence.push_back(t % 5 == 2 ? -1 : t % 2);
+          positions.push_back(3 + t * 2);
+        }
+        for (int32_t p = 0; p < 2 * static_cast<int32_t>(pages); ++p)
+          listed.push_back(2 * static_cast<int32_t>(pages) - 1 - p);
+        const View numbers = floats(DType::bf16, {tokens, rotated + kv}),
+                   table = floats(DType::f32, {tokens, shape.size});
+        const View of = integers(sequence), at = integers(positions);
+        const View in_order = integers(listed).reshaped({2, pages});
+        std::vector<float> results[2][3];
+        for (const int fused : {0, 1}) {
+          const View qkv = matrix(DType::bf16, {tokens, rotated + kv});
+          gpu_->backend->run(Cast{.x = numbers, .y = qkv});
+          const View k = matrix(cache, {2 * pages, shape.page, kv}), v = matrix(cache, {2 * pages, shape.page, kv});
+          const RotatedAppend op{.rope = {.x = qkv.columns(0, rotated), .table = table},
+                                 .append = {.k = qkv.columns(rotated - kv, kv),
+                                            .v = qkv.columns(rotated, kv),
+                                            .sequence = of,
+                                            .positions = at,
+                                            .pages = in_order,
+                                            .k_cache = k,
+                                            .v_cache = v}};
+          if (fused == 1) {
+            run(*gpu_->backend, op);
+          } else {
+            gpu_->backend->run(op.rope);
+            gpu_->backend->run(op.append);
+          }
+          const View views[] = {qkv, k, v};
+          for (int i = 0; i < 3; ++i) results[fused][i] = values(views[i]);
+        }
+        EXPECT_NE(results[0][0], values(numbers));
+        for (int i = 0; i < 3; ++i) EXPECT_EQ(results[0][i], results[1][i]) << "result " << i;
       }
     }
   }

@@ -1,0 +1,21 @@
+#pragma once
+/// What a backend may offer beyond executing operations in turn. Results are those of the operations in turn, bit for
+/// bit.
+
+#include "ops/backend.h"
+#include "ops/rotated_append.h"
+
+namespace moe {
+
+/// A second base of backends that can do so.
+class Overlap {
+ public:
+  virtual ~Overlap() = default;
+
+  virtual void execute(const RotatedAppend& op) = 0;
+};
+
+/// Checks the operation and executes it, as one where the backend can.
+void run(Backend& backend, const RotatedAppend& op);
+
+}  // namespace moe
