@@ -1,6 +1,7 @@
 #include "backend/cuda/early.cuh"
 #include "backend/cuda/few_rows.h"
 #include "backend/cuda/few_tokens.h"
+#include "backend/cuda/products.h"
 #include "backend/cuda/token_choice.cuh"
 
 namespace moe::cuda {
@@ -130,7 +131,12 @@ bool few_tokens_route(Context& context, const RouteTokens& op) {
   if (slots == 0 || slots > kFewSlots || tokens > kFewTokens) return false;
   if (op.scores.scores.size(1) > kMostExperts || op.choice.ids.size(1) > kMostChosen) return false;
   const View &x = op.scores.x, &scores = op.scores.scores;
-  if (!few_rows_product(context, Gemm{.a = x, .b = op.scores.weight, .c = scores, .transpose_b = true})) return false;
+  const Gemm logits{.a = x, .b = op.scores.weight, .c = scores, .transpose_b = true};
+  if (!few_rows_product(context, logits)) {
+    // As RouterScores does where it need not pad the weight.
+    if (!may_use_library() || scores.size(1) % kChunk != 0) return false;
+    product(context, logits);
+  }
   launch_early(context, route_kernel, dim3(1), dim3(kThreads), 0,
                Routing{.scores = scores.as<float>(),
                        .score_step = scores.stride[0],
