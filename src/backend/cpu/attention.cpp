@@ -12,7 +12,7 @@ void execute(Context& context, const Attention& op) {
   const int64_t tokens = op.q.size(0);
   const int group = op.heads / op.kv_heads, head_size = static_cast<int>(op.q.size(1) / op.heads);
   const int64_t width = int64_t{group} * head_size;
-  const auto attend = [&](int64_t begin, int64_t end, int64_t kv_head, float* scratch) {
+  const auto attend = [&](int64_t begin, int64_t end, int64_t kv_head, int, float* scratch) {
     for (int64_t t = begin, next = begin; t < end; t = next) {
       for (next = t + 1; next < end && start[next] == start[t];) ++next;
       float* const lse = op.lse.as<float>() + t * op.lse.stride[0] + kv_head * group;
@@ -37,7 +37,7 @@ void execute(Context& context, const Attention& op) {
                                        scratch);
     }
   };
-  for_ranges(context, tokens, tokens_per_task(context, tokens, op.kv_heads), op.kv_heads, attend);
+  for_ranges(context, tokens, tokens_per_task(context, tokens, op.kv_heads), op.kv_heads, 1, attend);
 }
 
 template <>
@@ -46,7 +46,7 @@ void execute(Context& context, const AttentionBackward& op) {
   const int64_t tokens = op.q.size(0);
   const int group = op.heads / op.kv_heads, head_size = static_cast<int>(op.q.size(1) / op.heads);
   const int64_t width = int64_t{group} * head_size;
-  const auto differentiate = [&](int64_t begin, int64_t end, int64_t kv_head, float* scratch) {
+  const auto differentiate = [&](int64_t begin, int64_t end, int64_t kv_head, int, float* scratch) {
     const int64_t column = kv_head * head_size;
     for (int64_t t = begin; t < end; ++t) {
       if (start[t] < 0) {
@@ -76,7 +76,7 @@ void execute(Context& context, const AttentionBackward& op) {
     }
   };
   constexpr int64_t kTokensPerTask = 128;  // small, because a long document makes the neighbouring ranges empty
-  for_ranges(context, tokens, kTokensPerTask, op.kv_heads, differentiate);
+  for_ranges(context, tokens, kTokensPerTask, op.kv_heads, 1, differentiate);
 }
 
 }  // namespace moe::cpu

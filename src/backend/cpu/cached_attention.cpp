@@ -54,12 +54,12 @@ void execute(Context& context, const CachedAttention& op) {
   const int group = op.heads / op.kv_heads, head_size = static_cast<int>(op.q.size(1) / op.heads);
   const int64_t width = int64_t{group} * head_size;
 
-  const auto attend = [&](int64_t begin, int64_t end, int64_t kv_head, float* scratch) {
+  const auto attend = [&](int64_t begin, int64_t end, int64_t kv_head, int kv_heads, float* scratch) {
     const int64_t column = kv_head * head_size;
     for (int64_t t = begin, next = begin; t < end; t = next) {
       next = t + 1;
       if (sequence[t] < 0) {
-        clear_columns(op.out, t, kv_head * width, width);
+        clear_columns(op.out, t, kv_head * width, kv_heads * width);
         continue;
       }
       // Tokens of one sequence at consecutive positions share its packed keys and values.
@@ -78,11 +78,13 @@ void execute(Context& context, const CachedAttention& op) {
                                         .pages = {.table = pages_of(op.pages, sequence[t]),
                                                   .tokens = op.k_cache.size(1),
                                                   .k_step = op.k_cache.stride[0],
-                                                  .v_step = op.v_cache.stride[0]}},
+                                                  .v_step = op.v_cache.stride[0]},
+                                        .kv_heads = kv_heads},
                                        scratch);
     }
   };
-  for_ranges(context, tokens, tokens_per_task(context, tokens, op.kv_heads), op.kv_heads, attend);
+  const int64_t per_task = tokens_per_task(context, tokens, op.kv_heads);
+  for_ranges(context, tokens, per_task, op.kv_heads, heads_per_task(context, tokens, per_task, op.kv_heads), attend);
 }
 
 }  // namespace moe::cpu

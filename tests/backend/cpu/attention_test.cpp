@@ -18,7 +18,8 @@ struct Heads {
   int64_t size;
 };
 
-const Heads kHeads[] = {{2, 2, 64}, {4, 1, 13}, {6, 2, 5}, {3, 3, 40}};
+// Few queries of heads of whole vectors are read where they are, several heads in a task; other queries are packed.
+const Heads kHeads[] = {{2, 2, 64}, {4, 1, 13}, {6, 2, 5}, {3, 3, 40}, {8, 2, 32}, {9, 3, 48}, {14, 14, 16}};
 constexpr DType kTypes[] = {DType::f32, DType::bf16};
 
 std::vector<int32_t> starts_of(const std::vector<int>& lengths) {
@@ -258,6 +259,15 @@ TEST(AttentionBits, ACacheInF16IsOneInF32WithTheRoundedNumbers) {
                                    .scale = 0.3f,
                                    .out = t.nan(DType::f32, {tokens, width})};
           cpu.run(op);
+          for (const auto& [begin, count] : {std::pair<int64_t, int64_t>{0, 1}, {1, 4}, {63, 3}, {64, 1}, {149, 1}}) {
+            CachedAttention few = op;
+            few.q = op.q.rows(begin, count);
+            few.sequence = op.sequence.rows(begin, count);
+            few.positions = op.positions.rows(begin, count);
+            few.out = t.nan(DType::f32, {count, width});
+            cpu.run(few);
+            expect_same_bits(few.out, op.out.rows(begin, count), fmt::format("{} tokens from {}", count, begin));
+          }
           return op.out;
         };
         const View halves = attend(DType::f16);

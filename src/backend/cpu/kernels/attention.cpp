@@ -1,8 +1,7 @@
 // Attention by blocks of keys, with a running maximum and denominator for each row. A row is one (query, head). Its
 // result depends only on its own keys: other rows of the tile, and keys that it does not see, add exact zeros.
 
-#include "backend/cpu/kernels/attention_rows.h"
-#include "backend/cpu/kernels/halves.h"
+#include "backend/cpu/kernels/attention_few.h"
 
 namespace moe::cpu::MOE_ISA {
 namespace {
@@ -34,6 +33,8 @@ struct State {
 static_assert((2 * (kKeyBlock + kTileColumns) + kKeyBlock + 3 * kTileRows) * (kLargestHead + kTileColumns) +
                   8 * kPanelSlack <=
               kScratchFloats);
+// So do the few rows of several heads.
+static_assert(kMostHeadsAtOnce * kFewRows * (2 * kLargestHead + kTileColumns + 2) <= kScratchFloats);
 
 Sizes sizes_of(const AttentionTask& t) {
   Sizes sizes{};
@@ -142,43 +143,58 @@ void add_values(const Sizes& sizes, int keys, const float* weights, const float*
   any_scratch_tile<kKeyBlock, 1, true>(keys, weights, values, out, sizes.columns, rows);
 }
 
-/// Rows [row, row + rows) of the state, which are some tiles, with one packed block of keys and values that starts at
-/// `key`. A panel of keys or values stays in the first-level cache while the tiles pass.
-void attend_tiles(const AttentionTask& t, const Sizes& sizes, const State& state, int64_t first_row, int64_t row,
-                  int rows, int64_t key, int64_t keys) {
-  float scores[kTilesAtOnce * kTileRows * kKeyBlock];
+/// Rows [row, row + rows) of the state, which are some tiles, and one block of keys and values from `key` on.
+struct TilesOfBlock {
+  const AttentionTask& t;
+  int64_t first_row;  ///< the task's row that is row 0 of the state
+  int64_t row;
+  int rows;
+  int64_t key, keys;
+
+  int seen_by(int i) const { return keys_seen(t.first + (first_row + row + i) / t.group, key); }
+  int rows_of(int i) const { return static_cast<int>(least(kTileRows, rows - i)); }
+  /// By a row of the tile from row i on.
+  int most_seen(int i) const { return static_cast<int>(least(keys, seen_by(i + rows_of(i) - 1))); }
+};
+
+/// Turns the scores [rows][kKeyBlock] into weights, and scales what the rows have summed so far.
+void weigh_rows(const TilesOfBlock& b, const Sizes& sizes, const State& state, float* scores) {
   float factor[kTilesAtOnce * kTileRows];
-  const auto seen_by = [&](int i) { return keys_seen(t.first + (first_row + row + i) / t.group, key); };
-  const auto rows_of = [&](int i) { return static_cast<int>(least(kTileRows, rows - i)); };
-  const auto most_seen = [&](int i) { return static_cast<int>(least(keys, seen_by(i + rows_of(i) - 1))); };
-  for (int j = 0; j < keys; j += kTileColumns) {
-    for (int i = 0; i < rows; i += kTileRows) {
-      if (j >= most_seen(i)) continue;
-      score_tile(sizes, state.queries + (row + i) * sizes.depth, state.keys + j * sizes.depth,
-                 scores + i * kKeyBlock + j, rows_of(i));
-    }
-  }
-  for (int i = 0; i < rows; ++i) {
-    float& maximum = state.maximum[row + i];
-    const int seen = seen_by(i);
-    const float highest = seen == 0 ? maximum : highest_score(scores + i * kKeyBlock, seen, t.scale, maximum);
+  for (int i = 0; i < b.rows; ++i) {
+    float& maximum = state.maximum[b.row + i];
+    const int seen = b.seen_by(i);
+    const float highest = seen == 0 ? maximum : highest_score(scores + i * kKeyBlock, seen, b.t.scale, maximum);
     factor[i] = highest == maximum ? 1.0f : exp_weight(splat(maximum - highest))[0];
     maximum = highest;
   }
-  for (int i = 0; i < rows; ++i) {
-    const int computed = static_cast<int>(round_up(most_seen(i / kTileRows * kTileRows), kLanes));
-    const float total = weigh_scores(scores + i * kKeyBlock, seen_by(i), computed, t.scale, state.maximum[row + i]);
-    state.denominator[row + i] = state.denominator[row + i] * factor[i] + total;
+  for (int i = 0; i < b.rows; ++i) {
+    const int computed = static_cast<int>(round_up(b.most_seen(i / kTileRows * kTileRows), kLanes));
+    const float total =
+        weigh_scores(scores + i * kKeyBlock, b.seen_by(i), computed, b.t.scale, state.maximum[b.row + i]);
+    state.denominator[b.row + i] = state.denominator[b.row + i] * factor[i] + total;
     if (sizes.pairs) round_weights(scores + i * kKeyBlock, computed, scores + i * kKeyBlock);
     if (factor[i] == 1.0f) continue;
-    float* const out = state.out + (row + i) * sizes.columns;
+    float* const out = state.out + (b.row + i) * sizes.columns;
     for (int64_t j = 0; j < sizes.columns; j += kLanes) store(out + j, load(out + j) * splat(factor[i]));
   }
-  const int64_t value_depth = sizes.pairs ? (keys + 1) / 2 : keys;
+}
+
+/// Some tiles with one packed block. A panel of keys or values stays in the first-level cache while the tiles pass.
+void attend_tiles(const TilesOfBlock& b, const Sizes& sizes, const State& state) {
+  float scores[kTilesAtOnce * kTileRows * kKeyBlock];
+  for (int j = 0; j < b.keys; j += kTileColumns) {
+    for (int i = 0; i < b.rows; i += kTileRows) {
+      if (j >= b.most_seen(i)) continue;
+      score_tile(sizes, state.queries + (b.row + i) * sizes.depth, state.keys + j * sizes.depth,
+                 scores + i * kKeyBlock + j, b.rows_of(i));
+    }
+  }
+  weigh_rows(b, sizes, state, scores);
+  const int64_t value_depth = sizes.pairs ? (b.keys + 1) / 2 : b.keys;
   for (int64_t j = 0; j < sizes.columns; j += kTileColumns) {
-    for (int i = 0; i < rows; i += kTileRows) {
-      add_values(sizes, most_seen(i), scores + i * kKeyBlock, state.values + j * value_depth,
-                 state.out + (row + i) * sizes.columns + j, rows_of(i));
+    for (int i = 0; i < b.rows; i += kTileRows) {
+      add_values(sizes, b.most_seen(i), scores + i * kKeyBlock, state.values + j * value_depth,
+                 state.out + (b.row + i) * sizes.columns + j, b.rows_of(i));
     }
   }
 }
@@ -198,20 +214,20 @@ void finish_row(const AttentionTask& t, const Sizes& sizes, const State& state, 
   }
 }
 
+/// The task's last block of keys ends here.
+int64_t key_end(const AttentionTask& t, int64_t first_row, int64_t rows) {
+  return t.first + (first_row + rows - 1) / t.group + 1;
+}
+
 void attend_rows(const AttentionTask& t, const Sizes& sizes, const State& state, int64_t first_row, int64_t rows) {
   if (t.q.type == Storage::bf16 && !sizes.pairs) {
     pack_queries<bf16>(t, sizes, first_row, rows, state.queries);
   } else {
     pack_queries<float>(t, sizes, first_row, rows, state.queries);
   }
-  // Rows that only fill the last tile are added to like the others.
-  const int64_t padded = round_up(rows, kTileRows);
-  __builtin_memset(state.out, 0, static_cast<size_t>(padded * sizes.columns) * sizeof(float));
-  for (int64_t i = 0; i < rows; ++i) state.maximum[i] = -__builtin_inff(), state.denominator[i] = 0;
-
-  const int64_t key_end = t.first + (first_row + rows - 1) / t.group + 1;
-  for (int64_t key = 0; key < key_end; key += kKeyBlock) {
-    const int64_t keys = least(kKeyBlock, key_end - key);
+  const int64_t end = key_end(t, first_row, rows);
+  for (int64_t key = 0; key < end; key += kKeyBlock) {
+    const int64_t keys = least(kKeyBlock, end - key);
     const HeadRows k = block_of(t, t.k, t.pages.k_step, key, keys, state.gathered);
     pack_head<kTileColumns>(k, 0, t.head_size, 0, keys, sizes.pairs, state.keys);
     const HeadRows v = block_of(t, t.v, t.pages.v_step, key, keys, state.gathered);
@@ -219,10 +235,112 @@ void attend_rows(const AttentionTask& t, const Sizes& sizes, const State& state,
     const int64_t first_seeing = (key - t.first) * t.group - first_row;
     constexpr int64_t kRows = kTilesAtOnce * kTileRows;
     for (int64_t row = first_seeing > 0 ? first_seeing / kTileRows * kTileRows : 0; row < rows; row += kRows) {
-      attend_tiles(t, sizes, state, first_row, row, static_cast<int>(least(kRows, rows - row)), key, keys);
+      attend_tiles({t, first_row, row, static_cast<int>(least(kRows, rows - row)), key, keys}, sizes, state);
     }
   }
-  for (int64_t i = 0; i < rows; ++i) finish_row(t, sizes, state, first_row, i);
+}
+
+/// The part of the task of one of its key/value heads.
+AttentionTask task_of_head(AttentionTask t, int head) {
+  const auto move = [&](HeadRows& rows, int64_t columns) {
+    rows.data = static_cast<char*>(rows.data) + head * columns * size_of(rows.type);
+  };
+  move(t.k, t.head_size), move(t.v, t.head_size);
+  move(t.q, int64_t{t.group} * t.head_size), move(t.out, int64_t{t.group} * t.head_size);
+  if (t.lse != nullptr) t.lse += head * t.group;
+  t.kv_heads = 1;
+  return t;
+}
+
+void clear_rows(const Sizes& sizes, const State& state, int64_t rows) {
+  __builtin_memset(state.out, 0, static_cast<size_t>(rows * sizes.columns) * sizeof(float));
+  for (int64_t i = 0; i < rows; ++i) state.maximum[i] = -__builtin_inff(), state.denominator[i] = 0;
+}
+
+/// The queries of all heads of a task, for attend_few().
+template <int Rows, FewElements kElements>
+FewQueries copy_queries(const AttentionTask& t, float* to) {
+  constexpr int kSize = kElements == FewElements::floats ? 4 : 2;
+  const FewQueries queries{to, t.head_size * kSize / 4, t.kv_heads};
+  for (int64_t i = 0; i < Rows; ++i) {
+    for (int head = 0; head < t.kv_heads; ++head) {
+      const void* const from = element(t.q, i / t.group, (head * t.group + i % t.group) * t.head_size);
+      float* const here = to + (i * t.kv_heads + head) * queries.words * per_element(kElements);
+      if (kElements == FewElements::pairs) {
+        __builtin_memcpy(here, from, static_cast<size_t>(t.head_size) * sizeof(bf16));
+        continue;
+      }
+      for (int64_t j = 0; j < t.head_size; j += kLanes) {
+        store(here + j, t.q.type == Storage::bf16 ? load(static_cast<const bf16*>(from) + j)
+                                                  : load(static_cast<const float*>(from) + j));
+      }
+    }
+  }
+  return queries;
+}
+
+/// A task with few rows in each head: nothing is packed, and all heads share a block of keys before the next one.
+template <int Rows, FewElements kElements>
+void attend_few(const AttentionTask& t, const Sizes& sizes, const State& state) {
+  const FewQueries queries = copy_queries<Rows, kElements>(t, state.queries);
+  clear_rows(sizes, state, int64_t{Rows} * t.kv_heads);
+  const int64_t end = key_end(t, 0, Rows);
+  BlockLines lines[2][2];  // of this block and of the next one, each of keys and of values
+  const auto find = [&](int64_t key, BlockLines* to) {
+    const int64_t keys = least(kKeyBlock, end - key);
+    find_lines(t, t.k, t.pages.k_step, key, keys, to[0]);
+    find_lines(t, t.v, t.pages.v_step, key, keys, to[1]);
+  };
+  find(0, lines[0]);
+  for (int64_t key = 0; key < end; key += kKeyBlock) {
+    const BlockLines* const here = lines[key / kKeyBlock % 2];
+    BlockLines* const next = lines[(key / kKeyBlock + 1) % 2];
+    find(key + kKeyBlock < end ? key + kKeyBlock : key, next);
+    const int64_t bytes = t.kv_heads * t.head_size * size_of(t.k.type);
+    AskAhead ask_keys(next[0], bytes), ask_values(next[1], bytes);
+    for (int head = 0; head < t.kv_heads; ++head) {
+      const int row = head * Rows;
+      const TilesOfBlock block{t, -row, row, Rows, key, least(kKeyBlock, end - key)};
+      const int seen = block.most_seen(0);
+      float scores[Rows * kKeyBlock];
+      score_lines<Rows, kElements>(queries, head, here[0], seen, ask_keys, scores);
+      weigh_rows(block, sizes, state, scores);
+      add_value_lines<Rows, kElements>(here[1], seen, scores, int64_t{head} * t.head_size, t.head_size, ask_values,
+                                       state.out + row * sizes.columns, sizes.columns);
+    }
+  }
+  for (int head = 0; head < t.kv_heads; ++head) {
+    for (int i = 0; i < Rows; ++i) finish_row(task_of_head(t, head), sizes, state, -head * Rows, head * Rows + i);
+  }
+}
+
+template <int Rows>
+void attend_few(const AttentionTask& t, const Sizes& sizes, const State& state) {
+  if (sizes.pairs) return attend_few<Rows, FewElements::pairs>(t, sizes, state);
+  switch (t.k.type) {
+    case Storage::f32:
+      return attend_few<Rows, FewElements::floats>(t, sizes, state);
+    case Storage::bf16:
+      return attend_few<Rows, FewElements::bf16_of_b>(t, sizes, state);
+    case Storage::f16:
+      return attend_few<Rows, FewElements::f16_of_b>(t, sizes, state);
+  }
+}
+
+/// True if attend_few() can compute it: a multiple of a vector in each head, and keys and values of one type.
+bool has_few_rows(const AttentionTask& t) {
+  return t.count * t.group <= kFewRows && t.head_size % kLanes == 0 && t.k.type == t.v.type;
+}
+
+/// A task of one head.
+void attend_many(const AttentionTask& t, const Sizes& sizes, const State& state) {
+  const int64_t rows = t.count * t.group;
+  for (int64_t first = 0; first < rows; first += sizes.rows) {
+    const int64_t here = least(sizes.rows, rows - first);
+    clear_rows(sizes, state, round_up(here, kTileRows));  // those that only fill the last tile are added to as well
+    attend_rows(t, sizes, state, first, here);
+    for (int64_t i = 0; i < here; ++i) finish_row(t, sizes, state, first, i);
+  }
 }
 
 }  // namespace
@@ -230,6 +348,23 @@ void attend_rows(const AttentionTask& t, const Sizes& sizes, const State& state,
 void attention(const AttentionTask& task, float* scratch) {
   const Sizes sizes = sizes_of(task);
   State state{};
+  if (has_few_rows(task)) {
+    const int rows = static_cast<int>(task.count * task.group);
+    state.out = scratch;
+    state.maximum = state.out + task.kv_heads * rows * sizes.columns;
+    state.denominator = state.maximum + task.kv_heads * rows;
+    state.queries = state.denominator + task.kv_heads * rows;
+    switch (rows) {
+      case 1:
+        return attend_few<1>(task, sizes, state);
+      case 2:
+        return attend_few<2>(task, sizes, state);
+      case 3:
+        return attend_few<3>(task, sizes, state);
+      default:
+        return attend_few<kFewRows>(task, sizes, state);
+    }
+  }
   state.keys = scratch;
   state.values = state.keys + sizes.key_floats;
   state.gathered = state.values + sizes.value_floats;
@@ -237,10 +372,7 @@ void attention(const AttentionTask& task, float* scratch) {
   state.maximum = state.out + sizes.rows * sizes.columns;
   state.denominator = state.maximum + sizes.rows;
   state.queries = state.denominator + sizes.rows;
-  const int64_t rows = task.count * task.group;
-  for (int64_t row = 0; row < rows; row += sizes.rows) {
-    attend_rows(task, sizes, state, row, least(sizes.rows, rows - row));
-  }
+  for (int head = 0; head < task.kv_heads; ++head) attend_many(task_of_head(task, head), sizes, state);
 }
 
 }  // namespace moe::cpu::MOE_ISA

@@ -2,6 +2,7 @@
 /// Products of few rows of a with a matrix b whose stored lines run along K, as for weights in decoding. b is read
 /// once, transposed in registers and never packed. The sums have the same bits as those of the packed product.
 
+#include "backend/cpu/kernels/halves.h"
 #include "backend/cpu/kernels/matrix.h"
 #include "backend/cpu/kernels/micro.h"
 
@@ -15,12 +16,15 @@ constexpr int kFewColumns = kFewGroups * kLanes;
 /// other from the first-level cache before they are used up; this avoids it.
 constexpr int kTurn = 16;
 
-/// The meaning of a 32-bit element of a and b. bf16 numbers are transposed as pairs. If the processor does not multiply
-/// pairs, a is f32 and b's pairs are split after the transposition, which adds in the same order.
-enum class FewElements { floats, bf16_of_b, pairs };
+/// The meaning of a 32-bit element of a and b. bf16 and f16 numbers are transposed as pairs. If the processor does not
+/// multiply pairs, a is f32 and b's pairs are split after the transposition, which adds in the same order. f16 is for
+/// keys (attention_few.h).
+enum class FewElements { floats, bf16_of_b, f16_of_b, pairs };
 
 /// The number of 32-bit elements of a for one of b.
-constexpr int per_element(FewElements elements) { return elements == FewElements::bf16_of_b ? 2 : 1; }
+constexpr int per_element(FewElements elements) {
+  return elements == FewElements::bf16_of_b || elements == FewElements::f16_of_b ? 2 : 1;
+}
 
 /// The sums of a part of c: column vectors for each row of a.
 template <int Rows>
@@ -31,6 +35,9 @@ template <FewElements kElements>
 inline vf add_product(const float* a, int64_t k, vf b, vf sum) {
   if (kElements == FewElements::floats) return fma(splat(a[k]), b, sum);
   if (kElements == FewElements::pairs) return fma_pairs(splat(a[k]), b, sum);
+  if (kElements == FewElements::f16_of_b) {
+    return fma(splat(a[2 * k + 1]), second_half(b), fma(splat(a[2 * k]), first_half(b), sum));
+  }
   return fma(splat(a[2 * k + 1]), second_of_pair(b), fma(splat(a[2 * k]), first_of_pair(b), sum));
 }
 
@@ -47,20 +54,43 @@ inline __attribute__((always_inline)) void add_columns(const float* a, int64_t a
   }
 }
 
-/// The sums of elements [k, end).
+/// Adds elements [k, k + kTurn) of kLanes lines. Each line is read in whole vectors: lines that are a power of two
+/// apart evict each other from the first-level cache, so nothing should be read from them twice.
 template <int Rows, FewElements kElements>
-inline void sum_lines(const float* a, int64_t a_step, const float* const* lines, int64_t k, int64_t end,
+inline __attribute__((always_inline)) void add_turn(const float* a, int64_t a_step, const float* const* lines,
+                                                    int64_t k, vf (&sum)[Rows]) {
+#pragma GCC unroll 4
+  for (int64_t part = k; part < k + kTurn; part += kLanes) {
+    vf b[kLanes];
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) b[i] = load(lines[i] + part);
+    transpose(b);
+#pragma GCC unroll 16
+    for (int j = 0; j < kLanes; ++j) {
+#pragma GCC unroll 4
+      for (int i = 0; i < Rows; ++i) sum[i] = add_product<kElements>(a + i * a_step, part + j, b[j], sum[i]);
+    }
+  }
+}
+
+/// The sums of elements [k, end). `ahead(i, k)` asks for what is read soon after elements [k, k + kTurn) of lines
+/// [i, i + kLanes).
+template <int Rows, FewElements kElements, class Ahead>
+inline void sum_lines(const float* a, int64_t a_step, const float* const* lines, int64_t k, int64_t end, Ahead ahead,
                       FewSums<Rows>& sums) {
-  constexpr int64_t kAhead = 8 * kTurn;
   vf sum[kFewGroups][Rows] = {};
   for (; k + kTurn <= end; k += kTurn) {
 #pragma GCC unroll 2
     for (int group = 0; group < kFewGroups; ++group) {
       const float* const* const here = lines + group * kLanes;
-#pragma GCC unroll 16
-      for (int i = 0; i < kLanes; ++i) __builtin_prefetch(here[i] + k + kAhead, 0, 2);
-#pragma GCC unroll 4
-      for (int j = 0; j < kTurn; j += 4) add_columns<Rows, kElements>(a, a_step, here, k + j, sum[group]);
+      ahead(group * kLanes, k);
+      add_turn<Rows, kElements>(a, a_step, here, k, sum[group]);
+    }
+  }
+  for (; k + 4 <= end; k += 4) {
+#pragma GCC unroll 2
+    for (int group = 0; group < kFewGroups; ++group) {
+      add_columns<Rows, kElements>(a, a_step, lines + group * kLanes, k, sum[group]);
     }
   }
 #pragma GCC unroll 2
@@ -91,10 +121,15 @@ inline void multiply_few_rows(const Product& p, const float* a, int64_t k_end, i
       const int64_t line = least(n + i, p.n - 1), row = p.b.rows == nullptr ? line : p.b.rows[line];
       lines[i] = (const float*)(static_cast<const char*>(p.b.elements.data) + row * p.b.step * size);
     }
+    constexpr int64_t kAhead = 8 * kTurn;
+    const auto ahead = [&](int first, int64_t k) __attribute__((always_inline)) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) __builtin_prefetch(lines[first + i] + k + kAhead, 0, 2);
+    };
     FewSums<Rows> sum, total;
     for (int64_t first = 0; first < k_end; first += depth) {
       const int64_t end = least(k_end, first + depth);
-      sum_lines<Rows, kElements>(a, k_end * per_element(kElements), lines, first, end, sum);
+      sum_lines<Rows, kElements>(a, k_end * per_element(kElements), lines, first, end, ahead, sum);
       for (int group = 0; group < kFewGroups; ++group) {
         const int64_t column = n + group * kLanes, left = p.n - column;
         for (int i = 0; i < Rows && left > 0; ++i) {

@@ -17,6 +17,16 @@ inline vf from_halves(vh x) {
 #endif
 }
 
+/// For lanes that hold two f16 numbers each: the low one, and the high one, as f32.
+inline vf first_half(vf x) {
+#if defined(__AVX512F__)
+  return from_half((vi)x);  // its conversion to 16 bits drops the high ones
+#else
+  return from_half((vi)x & 0xffff);
+#endif
+}
+inline vf second_half(vf x) { return from_half((vi)((vu)x >> 16)); }
+
 /// Rounds to nearest, ties to even. Numbers that are too large become infinity; a NaN stays a quiet NaN.
 inline vh to_halves(vf x) {
 #if defined(__AVX512F__)

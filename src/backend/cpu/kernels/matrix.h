@@ -65,9 +65,9 @@ struct KeyPages {
   int64_t k_step = 0, v_step = 0;
 };
 
-/// Queries [first, first + count) of one sequence for the `group` query heads of one key/value head. The sequence's
-/// keys begin at position 0. The columns of the heads are adjacent: group * head_size. q and out begin at query
-/// `first`, keys and values at position 0, or with pages at page 0. lse may be null; otherwise lse[i * lse_step + g].
+/// Queries [first, first + count) of one sequence for adjacent key/value heads, each with `group` query heads. The
+/// sequence's keys begin at position 0. The columns of all heads are adjacent. q and out begin at query `first`, keys
+/// and values at position 0, or with pages at page 0. lse may be null; otherwise lse[i * lse_step + query head].
 struct AttentionTask {
   HeadRows q, k, v, out;
   float* lse;
@@ -77,7 +77,9 @@ struct AttentionTask {
   int head_size;
   float scale;
   KeyPages pages = {};
+  int kv_heads = 1;  ///< at most kMostHeadsAtOnce
 };
+constexpr int kMostHeadsAtOnce = 16;
 
 /// The gradients of one whole document, for one key/value head and its `group` query heads. All rows begin at position
 /// 0.
