@@ -107,20 +107,25 @@ inline __attribute__((always_inline)) void add_step(const Step<F>& b, const Roun
     const char* const sums = a.sums + first / F::kPart * 4 * R;
 #pragma GCC unroll 2
     for (int part = 0; part < F::kParts; ++part) {
-      vi products[R];
+      // Two chains of sums for few rows: one would wait for itself. The sums are exact in any order.
+      constexpr int kChains = R <= 2 ? 2 : 1;
+      vi products[R], others[R];
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         products[r] = F::kFloor ? vi{} : splat_integer(((const int32_t*)sums)[part * R + r]);
+        others[r] = vi{};
       }
 #pragma GCC unroll 8
       for (int j = 0; j < kWords; ++j) {
         const int word = part * kWords + j;
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
-          products[r] =
-              add_byte_products<F::kWide>(products[r], b.codes[8 * run + word], splat_integer(codes[word * R + r]));
+          vi& chain = j % kChains == 0 ? products[r] : others[r];
+          chain = add_byte_products<F::kWide>(chain, b.codes[8 * run + word], splat_integer(codes[word * R + r]));
         }
       }
+#pragma GCC unroll 8
+      for (int r = 0; r < R && kChains > 1; ++r) products[r] += others[r];
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         sum[r] = fma(to_floats(products[r]), b.scale[F::kParts * run + part] * splat(scale[r]), sum[r]);
@@ -150,15 +155,19 @@ template <class L, class Use>
 inline __attribute__((always_inline)) void for_steps(const Strip& strip, int64_t k, const char* next, Use use) {
   constexpr int64_t kElements = 32 * L::F::kRuns * L::kSteps, kLine = 64;
   const int64_t blocks = k / kElements;
+  // Few at a time: the processor keeps a small number of requests, and waits if there are more. Inlined, because GCC
+  // takes calls of a function that only prefetches for useless.
+  const auto ask = [&](int64_t step) __attribute__((always_inline)) {
+    constexpr int64_t kBytes = L::kBytes * kLanes / L::kSteps;
+    const char* const end = next + (step + 1) * kBytes / kLine * kLine;
+    for (const char* at = next + step * kBytes / kLine * kLine; at < end; at += kLine) __builtin_prefetch(at, 0, 2);
+  };
   for (int64_t block = 0; block < blocks; ++block) {
     const char* const at = strip.data + block * L::kBytes;
-    for (int64_t ahead = block * L::kBytes * kLanes / kLine; ahead < (block + 1) * L::kBytes * kLanes / kLine;
-         ++ahead) {
-      __builtin_prefetch(next + ahead * kLine, 0, 2);
-    }
     const typename L::Header header = L::header(at, strip.step);
 #pragma GCC unroll 4
     for (int s = 0; s < L::kSteps; ++s) {
+      ask(block * L::kSteps + s);
       Step<typename L::F> step;
       L::load(header, at, strip.step, s, step);
       use(step, block * L::kSteps + s);
@@ -174,10 +183,10 @@ void prefetch_strip(const BlockProduct& p, int64_t line) {
   }
 }
 
-/// R rows and one strip, whose lines are read once.
+/// R rows and one strip, whose lines are read once. Not inlined: the loop needs all registers.
 template <class L, int R>
-void multiply_few(const Strip& strip, int64_t k, const char* next, const RoundedRows& a, const TileTarget& c,
-                  int count) {
+__attribute__((noinline)) void multiply_few(const Strip& strip, int64_t k, const char* next, const RoundedRows& a,
+                                            const TileTarget& c, int count) {
   vf sum[R] = {};
   for_steps<L>(
       strip, k, next, [&](const Step<typename L::F>& step, int64_t t) __attribute__((always_inline)) {
