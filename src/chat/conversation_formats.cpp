@@ -131,6 +131,13 @@ Preference parse_preference(const Json& object, const std::string& where) {
   if (preference.chosen.messages == preference.rejected.messages) {
     fail("{}: chosen and rejected are the same, expected two answers", where);
   }
+  const auto before_answer = [](const Conversation& conversation) {
+    return std::vector<ChatMessage>(conversation.messages.begin(), std::prev(conversation.messages.end()));
+  };
+  if (before_answer(preference.chosen) != before_answer(preference.rejected)) {
+    fail("{}: the messages before the last answers of chosen and rejected differ, expected two answers to one prompt",
+         where);
+  }
   return preference;
 }
 

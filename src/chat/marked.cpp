@@ -13,6 +13,8 @@ bool writes_blank_before(const Tokenizer& tokenizer) {
   return !ids.empty() && tokenizer.token_bytes(ids.front()).starts_with(' ');
 }
 
+bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n") == std::string_view::npos; }
+
 bool has_generation_blocks(const jinja::Rendered& rendered) {
   return !rendered.generated.empty() && !rendered.generated_elsewhere;
 }
@@ -49,6 +51,7 @@ std::vector<ChatMarker::Part> ChatMarker::parts_of(const Conversation& conversat
     parts.push_back({.text = whole.text.substr(done, begin - done)});
     parts.push_back(
         {.text = whole.text.substr(begin, end - begin), .answer = true, .learned = conversation.learned[i]});
+    parts.back().has_text = !is_blank(messages[i].content);
     done = end;
   }
   if (done < whole.text.size()) parts.push_back({.text = whole.text.substr(done)});
@@ -86,6 +89,16 @@ void ChatMarker::encode(std::vector<Part>& parts) const {
   }
 }
 
+/// A template that leaves an answer out would teach to say nothing.
+void ChatMarker::require_text(const Part& answer, const std::string& where) const {
+  if (!answer.learned || !answer.has_text) return;
+  std::string text;
+  for (const int32_t id : answer.ids) {
+    if (!tokenizer_.is_special(id)) text += tokenizer_.token_bytes(id);
+  }
+  if (is_blank(text)) fail("{}: the chat template writes nothing of an answer; use another template", where);
+}
+
 std::vector<int32_t> ChatMarker::ends() const {
   const std::lock_guard guard(ends_mutex_);
   return {ends_.begin(), ends_.end()};
@@ -94,6 +107,7 @@ std::vector<int32_t> ChatMarker::ends() const {
 std::optional<MarkedChat> ChatMarker::mark(const Conversation& conversation, const std::string& where) const {
   std::vector<Part> parts = parts_of(conversation, where);
   encode(parts);
+  for (const Part& part : parts) require_text(part, where);
   // The turns that fit, up to the end of the last answer that is learned.
   size_t fits = 0;
   int64_t tokens = 0;

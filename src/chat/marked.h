@@ -57,10 +57,12 @@ class ChatMarker {
     bool answer = false;
     bool learned = false;
     std::vector<int32_t> ids = {};
-    size_t end = 0;  ///< of an answer: the number of its ids up to the token that ends it
+    size_t end = 0;        ///< of an answer: the number of its ids up to the token that ends it
+    bool has_text = true;  ///< of an answer: its message says something
   };
   std::vector<Part> parts_of(const Conversation& conversation, const std::string& where) const;
   void encode(std::vector<Part>& parts) const;
+  void require_text(const Part& answer, const std::string& where) const;
   void find_end(Part& answer, Part* next) const;
 
   const ChatFormat& format_;

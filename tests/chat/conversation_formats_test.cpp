@@ -106,6 +106,15 @@ TEST(Preferences, MistakesAreNamed) {
   EXPECT_THAT(refusal(R"({"prompt": "Hi", "chosen": "Hello.", "rejected": "Hello."})"), HasSubstr("are the same"));
   EXPECT_THAT(refusal(R"({"prompt": "Hi", "chosen": "", "rejected": "Hello."})"), HasSubstr("the answer is empty"));
   EXPECT_THAT(refusal(R"({"prompt": "Hi", "chosen": 3, "rejected": "Hello."})"), HasSubstr("chosen"));
+  const std::string whole = R"([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}])";
+  for (const char* other : {R"([{"role": "user", "content": "Ho"}, {"role": "assistant", "content": "No."}])",
+                            R"([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "No."},
+                                {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}])",
+                            R"([{"role": "system", "content": "x"}, {"role": "user", "content": "Hi"},
+                                {"role": "assistant", "content": "No."}])"}) {
+    EXPECT_THAT(refusal(fmt::format(R"({{"chosen": {}, "rejected": {}}})", whole, other)),
+                HasSubstr("expected two answers to one prompt"));
+  }
 }
 
 }  // namespace

@@ -116,6 +116,23 @@ TEST_F(Marking, ATemplateThatChangesEarlierTextIsRefused) {
               HasSubstr("a.jsonl:1: with answer 1 the chat template changes what it wrote before it"));
 }
 
+TEST_F(Marking, ATemplateThatLeavesAnswersOutIsRefused) {
+  const std::string end = std::string("{{ '") + kTurn + "' }}";
+  for (const std::string& source :
+       {std::string("the same text for everybody"), std::string(),
+        "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% else %}" + end + "{% endif %}{% endfor %}",
+        "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% else %}{% generation %}" + end +
+            "{% endgeneration %}{% endif %}{% endfor %}"}) {
+    EXPECT_THAT(test::error_of<Error>([&] { mark(source, two_turns()); }),
+                HasSubstr("a.jsonl:1: the chat template writes nothing of an answer"))
+        << source;
+  }
+  Conversation silent = two_turns();
+  silent.learned = {false, false, false, true};
+  silent.messages[1].content = " ";
+  EXPECT_TRUE(mark(kMarked, silent)) << "an answer that says nothing needs no text";
+}
+
 TEST_F(Marking, ALongConversationLosesItsLastTurns) {
   const auto whole = mark(kMarked, two_turns());
   const auto tokens = static_cast<int64_t>(whole->ids.size());
