@@ -15,6 +15,7 @@
 #include "measure/random_model.h"
 #include "model/cost.h"
 #include "model/validate.h"
+#include "train/amounts.h"
 
 namespace moe {
 namespace {
@@ -24,9 +25,9 @@ void check_memory(const GenerateBenchFlags& flags, const Compute& compute, int64
   const int64_t free = free_bytes(*compute.device, flags.memory_limit);
   if (flags.memory_limit == 0 || needed <= free) return;
   fail(
-      "the weights, the cache and a pass need {:.2f} GiB, and --memory-limit leaves {:.2f} GiB; use a smaller type of "
+      "the weights, the cache and a pass need {}, and --memory-limit leaves {}; use a smaller type of "
       "weights (--quant), a shorter context or a higher limit",
-      gib(needed), gib(free));
+      bytes_text(needed), bytes_text(free));
 }
 
 Json measure(const GenerateBenchFlags& flags, Compute& compute) {

@@ -17,6 +17,7 @@
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
 #include "cli/expert_place.h"
+#include "cli/generation_plan.h"
 #include "cli/lora_option.h"
 #include "cli/memory_option.h"
 #include "cli/model_folder.h"
@@ -86,7 +87,7 @@ void chat(const ChatFlags& flags) {
   const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
   Compute compute = make_compute(flags.device);
   const AdaptedModel model = adapted_model(flags.model, flags.adapters);
-  const ModelConfig config = read_model_config(model.folder);
+  const ModelConfig config = read_adapted_config(model.folder, model.adapters);
   check_generates(config);
   const int64_t context = context_of(flags, config);
   const Tokenizer tokenizer = load_model_tokenizer(model.companions, config.vocab_size);
@@ -95,8 +96,9 @@ void chat(const ChatFlags& flags) {
   const WeightsSize whole = weights_size(model.folder, weights, 0, model.adapters);
   const PassTypes types{whole.activations,
                         parse_cache_option(flags.cache_type, compute, whole.activations, whole.in_blocks)};
-  const WeightsSize size = placed_weights_size(model, weights, flags.experts, *compute.device, free,
-                                               ContextCache::bytes(config, types, context));
+  const int64_t cache_bytes = ContextCache::bytes(config, types, context);
+  const WeightsSize size = placed_weights_size(model, weights, flags.experts, *compute.device, free, cache_bytes);
+  check_memory_limit(flags.memory_limit, size, cache_bytes, free);
   show_status("reading the weights of " + flags.model);
   const ExpertPlace place(compute, size);
   LoadedModel loaded(model.folder, weights, place.device(), flags.switches, model.adapters, place.host_experts());

@@ -32,6 +32,7 @@
 #include "infer/generate.h"
 #include "infer/loaded_model.h"
 #include "tokenizer/tokenizer.h"
+#include "train/amounts.h"
 
 namespace moe {
 namespace {
@@ -194,10 +195,9 @@ void check_memory(const ModelOnDevice& runtime, const Prompt& prompt, const Gene
       generation_bytes(runtime.model.config(), runtime.types(), {prompt}, options, runtime.device.records());
   if (limit == 0 || needed <= free) return;
   fail(
-      "the cache and a pass need {:.2f} GiB beside the weights, and --memory-limit leaves {:.2f} GiB; shorten the "
-      "prompt, "
-      "allow fewer new tokens, or give a higher limit",
-      gib(needed), gib(free));
+      "the cache and a pass need {} beside the weights, and --memory-limit leaves {}; shorten the prompt, allow fewer "
+      "new tokens, or give a higher limit",
+      bytes_text(needed), bytes_text(free));
 }
 
 void generate_text(const GenerateFlags& flags) {
@@ -227,12 +227,7 @@ void generate_text(const GenerateFlags& flags) {
   const WeightsSize size = placed_weights_size(model, weights, flags.experts, *compute.device, free,
                                                bytes_beside_weights(flags, config, types, prompt, lines, options));
   if (flags.dry_run) return print_generation_plan(config, size, types, options.tokens_per_pass, free);
-  if (flags.memory_limit > 0 && size.bytes > free) {
-    fail(
-        "the weights need {:.2f} GiB ({}), and --memory-limit leaves {:.2f} GiB; use a smaller type (--dtype), or keep "
-        "routed experts on the CPU (--cpu-moe)",
-        gib(size.bytes), size.text, gib(free));
-  }
+  check_memory_limit(flags.memory_limit, size, 0, free);
   show_status("reading the weights of " + flags.model);
   const ExpertPlace place(compute, size);
   const LoadedModel loaded(model.folder, weights, place.device(), flags.switches, model.adapters, place.host_experts());

@@ -7,6 +7,7 @@
 #include "base/units.h"
 #include "cli/memory_option.h"
 #include "infer/engine.h"
+#include "train/amounts.h"
 
 namespace moe {
 namespace {
@@ -25,9 +26,9 @@ EngineSizes fitting_sizes(const ModelOnDevice& runtime, const std::vector<Reques
     if (free < 0 || bytes <= free) return sizes;
     if (sequences > 1) continue;
     fail(
-        "the largest request needs {:.2f} GiB for its cache and its pass, and {:.2f} GiB are free; shorten the prompt "
-        "or allow fewer new tokens",
-        gib(bytes), gib(free));
+        "the largest request needs {} for its cache and its pass, and {} are free; shorten the prompt or allow fewer "
+        "new tokens",
+        bytes_text(bytes), bytes_text(free));
   }
 }
 

@@ -7,6 +7,7 @@
 #include "base/units.h"
 #include "cli/expert_place.h"
 #include "model/pass_memory.h"
+#include "train/amounts.h"
 
 namespace moe {
 namespace {
@@ -59,11 +60,27 @@ void print_generation_plan(const ModelConfig& config, const WeightsSize& weights
   print_output("free memory        {:10.3f} GiB\n", gib(free));
   const int64_t pages = fitting_pages(config, types, tokens_per_pass, free - stored, most);
   if (pages == 0) {
-    fail("the weights and one page of cache need {:.2f} GiB, and {:.2f} GiB are free; use a smaller type (--dtype)",
-         gib(stored + engine_bytes(config, types, tokens_per_pass, 1)), gib(free));
+    fail("the weights and one page of cache need {}, and {} are free; use a smaller type (--dtype)",
+         bytes_text(stored + engine_bytes(config, types, tokens_per_pass, 1)), bytes_text(free));
   }
   print_output("context that fits  {:10}       tokens of one sequence\n",
                std::min(pages * kPageTokens, config.max_position_embeddings));
+}
+
+void check_memory_limit(int64_t limit, const WeightsSize& weights, int64_t beside, int64_t free) {
+  if (limit == 0) return;
+  if (weights.bytes > free) {
+    fail(
+        "the weights need {} ({}), and --memory-limit leaves {}; use a smaller type (--dtype), or keep routed experts "
+        "on the CPU (--cpu-moe)",
+        bytes_text(weights.bytes), weights.text, bytes_text(free));
+  }
+  if (weights.bytes + beside > free) {
+    fail(
+        "the cache and a pass need {} beside the weights, and --memory-limit leaves {}; use a shorter context "
+        "(--context), or give a higher limit",
+        bytes_text(beside), bytes_text(free - weights.bytes));
+  }
 }
 
 }  // namespace moe

@@ -15,4 +15,7 @@ int64_t engine_bytes_for(const ModelConfig& config, const PassTypes& types, int6
 void print_generation_plan(const ModelConfig& config, const WeightsSize& weights, const PassTypes& types,
                            int64_t tokens_per_pass, int64_t free);
 
+/// With a --memory-limit: an Error if the weights, or they and `beside` bytes, need more than `free` bytes.
+void check_memory_limit(int64_t limit, const WeightsSize& weights, int64_t beside, int64_t free);
+
 }  // namespace moe

@@ -48,7 +48,7 @@ RandomModel::RandomModel(const ModelConfig& config, DType dtype, Device& device,
     const double deviation = table[i].kind == ParameterKind::embedding ? 1 : 1 / std::sqrt(width);
     if (table[i].is_table()) {
       upload_vector(device, views[i], random_hash_table(config.vocab_size, config.n_routed_experts, 1, table[i].layer));
-    } else if (!is_plain(views[i].dtype)) {
+    } else if (!is_plain(views[i].dtype) || views[i].dtype == DType::f16) {  // f16: of rows that are not whole blocks
       fill_blocks(device, views[i], i, deviation);
     } else if (views[i].rank() == 1) {
       backend.run(Fill{.x = views[i], .value = 1});

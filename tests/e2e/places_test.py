@@ -133,9 +133,36 @@ class Places(unittest.TestCase):
             refused = moe(*work, "--memory-limit", "1MB", check=False)
             self.assertEqual(refused.returncode, 1)
             self.assertIn("--memory-limit leaves", refused.stderr)
+        odd = moe("bench", "generate", "--hidden", 16, "--layers", 1, "--heads", 2, "--width", 8, "--experts", 4, "--top-k", 2,
+                  "--vocabulary", 50, "--device", "cpu", "--product", 0, "--prompt", 8, "--tokens", 2, "--repeats", 1, "--quant",
+                  "q8_0")  # rows that are not whole blocks
+        self.assertIn("tokens/s", odd.stdout)
         measured = json.loads(moe(*work, "--json").stdout)
         self.assertEqual(measured["dtype"], "q8_0")
         self.assertEqual(len(measured["rows"]), 1)
+
+    def test_chat_keeps_to_the_limit(self):
+        def fits(kilobytes, options):
+            result = moe("chat", self.model, "--temperature", 0, "--max-new-tokens", 2, "--memory-limit", f"{kilobytes}KB", *options,
+                         input="river\n", check=False)
+            if result.returncode != 0:
+                self.assertEqual(result.returncode, 1, result.stderr)
+                self.assertRegex(result.stderr, r"need [1-9][\d.]* [KM]iB .* --memory-limit leaves \d[\d.]* [KM]iB")
+                self.assertEqual(result.stdout, "")
+            return result.returncode == 0
+
+        def least(*options):
+            low, high = 10, 1 << 20
+            self.assertTrue(fits(high, options))
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (low, middle) if fits(middle, options) else (middle, high)
+            return high
+
+        whole = least()
+        self.assertGreater(whole, 750)  # the weights alone
+        self.assertLess(least("--context", 40), whole)
+        self.assertLess(least("--dtype", "q8_0"), whole)
 
     def test_a_limit_is_a_size(self):
         for command in (("train", self.run_file), ("bench", "step"), ("bench", "generate"), ("chat", self.model)):
