@@ -157,7 +157,7 @@ void add_inspect_command(CLI::App& app) {
   auto flags = std::make_shared<InspectFlags>();
   CLI::App* command = app.add_subcommand("inspect", "Checks a model and says what is in it");
   command->footer(kHelp);
-  add_model_option(*command, flags->model, "the model's folder, or a run's")->required();
+  add_model_option(*command, flags->model, "the model's folder")->required();
   command->add_flag("--json", flags->json, "JSON instead of text");
   command->callback([flags] { inspect(*flags); });
 }
