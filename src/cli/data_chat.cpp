@@ -153,20 +153,20 @@ void ChatData::save_template(const fs::path& folder) const {
 
 void ChatData::report(const BuildReport& built) const {
   if (long_pairs_ > 0) {
-    log_warning("{} left out: the two conversations of each have more than {} tokens",
-                counted(long_pairs_.load(), "pair"), flags_.max_tokens);
+    log_warning("{} left out: the two conversations of each have more than {}", counted(long_pairs_.load(), "pair"),
+                counted(flags_.max_tokens, "token"));
   }
   const int64_t left_out = marker_.left_out();
   if (built.written == 0) {
     if (flags_.preferences && long_pairs_ > 0) fail("no pair can be used; raise --max-tokens");
     fail("no conversation can be used: {} left out, because {}", counted(left_out, "conversation"),
          flags_.max_tokens > 0
-             ? fmt::format("no learned answer ends within {} tokens; raise --max-tokens", flags_.max_tokens)
+             ? fmt::format("no learned answer ends within {}; raise --max-tokens", counted(flags_.max_tokens, "token"))
              : "no answer has a weight");
   }
   if (marker_.cut() > 0) {
-    log_info("{} of more than {} tokens: the last turns are cut", counted(marker_.cut(), "conversation"),
-             flags_.max_tokens);
+    log_info("{} of more than {}: the last turns are cut", counted(marker_.cut(), "conversation"),
+             counted(flags_.max_tokens, "token"));
   }
   if (left_out > 0) log_warning("{} left out: no learned answer that fits", counted(left_out, "conversation"));
   if (marker_.without_end() > 0) {

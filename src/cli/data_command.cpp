@@ -233,6 +233,10 @@ void make_two_datasets(const Work& work) {
 void make_dataset(const DataFlags& flags) {
   if (flags.tokenizer.empty()) fail_usage("--tokenizer is missing: name the folder of a tokenizer");
   check_chat_data_options(flags.chat);
+  if (flags.chat.conversations() && flags.sources.field != TextSourceOptions{}.field) {
+    fail_usage("--field {}: conversations have members of their own (docs/finetuning.md); leave the option out",
+               flags.sources.field);
+  }
   if (flags.out.empty()) fail_usage("--out is missing: name the folder to make");
   check_output_folder(flags.out);
   const std::vector<TextSource> sources = text_sources(flags.sources);
