@@ -91,8 +91,11 @@ void check_disk_space(const fs::path& path, int64_t bytes) {
   if (::statvfs(folder.empty() ? "." : folder.c_str(), &info) != 0 || info.f_blocks == 0) return;
   const double free = static_cast<double>(info.f_bavail) * static_cast<double>(info.f_frsize);
   if (free >= static_cast<double>(bytes)) return;
-  fail("{} needs {:.2f} GB, but its disk has {:.2f} GB free; free some or choose another folder", path.string(),
-       1e-9 * static_cast<double>(bytes), 1e-9 * free);
+  const bool large = bytes >= 100'000'000;
+  const double unit = large ? 1e9 : 1e3;
+  fail("{} needs {:.2f} {}, but its disk has {:.2f} {} free; free some or choose another folder",
+       without_temporary_name(path).string(), static_cast<double>(bytes) / unit, large ? "GB" : "KB", free / unit,
+       large ? "GB" : "KB");
 }
 
 FolderWriter::FolderWriter(const fs::path& target) : target_(tidy_path(target)) {

@@ -130,6 +130,15 @@ void note(const char* call, const fs::path& path) {
 
 }  // namespace
 
+fs::path without_temporary_name(const fs::path& path) {
+  fs::path whole;
+  for (const fs::path& part : path) {
+    const std::optional<Parsed> parsed = parse(part.string());
+    whole /= parsed ? fs::path(parsed->name) : part;
+  }
+  return whole;
+}
+
 Temporary make_temporary_file(const fs::path& target) {
   const FolderLock lock(folder_of(target));
   Temporary made{.path = doomed_name(target)};

@@ -21,6 +21,9 @@ struct Temporary {
 Temporary make_temporary_file(const fs::path& target);
 Temporary make_temporary_folder(const fs::path& target);
 
+/// The path that a temporary is for, wherever in it the temporary's name is; any other path as it is.
+fs::path without_temporary_name(const fs::path& path);
+
 /// Removes the temporary files and folders in `folder` that no process has locked. Does nothing without permission.
 void sweep_leftovers(const fs::path& folder) noexcept;
 
