@@ -15,6 +15,7 @@
 #include "base/signal_cleanup.h"
 #include "cli/build_facts.h"
 #include "cli/commands.h"
+#include "cli/empty_values.h"
 #include "cli/exit_status.h"
 #include "cli/repeated_words.h"
 #include "cli/short_names.h"
@@ -91,6 +92,7 @@ int run(CLI::App& app, int argc, char** argv) {
   const Activity activity(fmt::format("running `moe {}`", words));
   try {
     add_commands(app);
+    refuse_empty_values(app);
     std::vector<std::string> arguments = with_long_names(app, {argv + std::min(argc, 1), argv + argc});
     std::reverse(arguments.begin(), arguments.end());  // the order in which the library takes them
     app.parse(std::move(arguments));

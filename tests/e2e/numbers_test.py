@@ -19,6 +19,7 @@ from commands import SmallRun, all_commands, help_of
 
 EDGES = ["0", "-1", "-5", "2147483648", "4294967296", "9223372036854775808", "1e-30", "inf", "nan", "abc", ""]
 NUMBER = re.compile(r"^  +(--[\w-]+) (INTEGER|NUMBER) (from|above) (\S+) (?:to|and at most) ([^\s=]+)", re.MULTILINE)
+VALUE = re.compile(r"^  +(--[\w-]+) (?!Excludes|Needs)[A-Z]", re.MULTILINE)
 UNCHECKED = re.compile(r"^  +(--[\w-]+) (?:U?INT|FLOAT)\b", re.MULTILINE)
 WORDS_OF_LIBRARIES = ("exception", "terminate", "what()", "std::", "basic_", "Could not convert", "an unexpected error",
                       "internal check", "Sanitizer")
@@ -122,6 +123,21 @@ class NumbersTest(unittest.TestCase):
         tries = [(option, value) for option in self.options for value in option.edges() if option.takes(value)]
         self.assertGreater(len(tries), 100)
         self.check_all(tries)
+
+    def test_an_empty_value_is_refused_by_name(self):
+        """What a shell makes of a variable that is not set. An empty path would otherwise count as an option left out."""
+        texts = {"--prompt", "--system", "--stop", "--new-tokens", "--set", "--tokens"}
+        options = [(command, name) for command in all_commands() for name in VALUE.findall(help_of(*command)) if name not in texts]
+        self.assertGreater(len(options), 150)
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            for (command, name), result in [(one, pool.submit(run, [*one[0], one[1], ""])) for one in options]:
+                status, said = result.result()
+                self.assertEqual((status, len(re.findall("^error: ", said, re.MULTILINE)), name in said), (2, 1, True), (command, name, said))
+        for arguments in (["generate", ""], ["inspect", ""], ["train", ""], ["eval", "loss", self.small.model, ""], ["convert", "", "x"],
+                          ["convert", self.small.model, ""], ["merge", ""], ["tokenizer", "compare", self.small.model, ""],
+                          ["data", "--tokenizer", self.small.model, "--out", "x", ""]):
+            status, said = run(arguments)
+            self.assertEqual((status, "the value is empty" in said), (2, True), (arguments, said))
 
     def test_numbers_inside_lists(self):
         model, text = self.small.model, self.small.text
