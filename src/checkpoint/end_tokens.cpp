@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "formats/gguf.h"
-#include "formats/json.h"
+#include "formats/json_numbers.h"
 
 namespace moe {
 namespace {
@@ -17,7 +17,7 @@ void add_ids(const fs::path& path, std::set<int32_t>& ids) {
   if (found == nullptr) return;
   const Json list = found->is_array() ? *found : Json::array({*found});
   for (const Json& id : list) {
-    const bool fits = id.is_number_integer() && id <= std::numeric_limits<int32_t>::max();
+    const bool fits = is_int64(id) && id <= std::numeric_limits<int32_t>::max();
     if (!fits) fail("{}: \"{}\" has {}, expected token ids", path.string(), kKey, json_text(id));
     if (id >= 0) ids.insert(id.get<int32_t>());
   }

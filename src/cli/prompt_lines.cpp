@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "cli/standard_input.h"
+#include "formats/json_numbers.h"
 #include "infer/generate.h"
 
 namespace moe {
@@ -29,7 +30,7 @@ LineField number_field(const char* name, T SamplingOptions::*member) {
   return {name, [=](LineRequest& line, const Json& value) {
             const bool right = std::is_floating_point_v<T> ? value.is_number()
                                : std::is_unsigned_v<T>     ? value.is_number_unsigned()
-                                                           : value.is_number_integer();
+                                                           : is_int64(value);
             if (!right) {
               fail_field(line, name, value, std::is_floating_point_v<T> ? "a number" : "a whole number, not negative");
             }
@@ -55,7 +56,7 @@ const std::vector<LineField>& option_fields() {
       {"id", [](LineRequest& line, const Json& value) { line.id = value; }},
       {"max_new_tokens",
        [](LineRequest& line, const Json& value) {
-         if (!value.is_number_integer()) fail_field(line, "max_new_tokens", value, "a whole number");
+         if (!is_int64(value)) fail_field(line, "max_new_tokens", value, "a whole number");
          line.request.options.max_new_tokens = value.get<int64_t>();
        }},
       number_field("temperature", &SamplingOptions::temperature),
@@ -103,6 +104,8 @@ void take_continuation(LineRequest& line, const std::string& text, bool after_id
                        const Tokenizer& tokenizer, const ModelConfig& config) {
   std::vector<int32_t>& ids = line.request.prompt.ids;
   if (text.empty()) fail("{}: \"continuation\" is empty, expected text to score", line.name);
+  if (ids.empty())
+    fail("{}: \"ids\" is empty, expected at least one id before the continuation, such as BOS", line.name);
   line.request.only_score = true;
   if (!after_ids) {
     std::vector<int32_t> whole = encode_prompt(tokenizer, config, line.prompt + text, defaults.parse_special);

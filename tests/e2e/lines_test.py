@@ -142,6 +142,9 @@ class LinesTest(unittest.TestCase):
                 ('line 1: "temperature" is "hot", expected a number', {"prompt": "a", "temperature": "hot"}),
                 ("line 1: --temperature -1: expected a number from 0", {"prompt": "a", "temperature": -1}),
                 ('line 1: "top_k" is 1.5, expected a whole number', {"prompt": "a", "top_k": 1.5}),
+                *((f'line 1: "{field}" is {number}, expected a whole number', f'{{"prompt": "a", "{field}": {number}}}')
+                  for field in ("top_k", "max_new_tokens") for number in (2**63, 2**64 - 1, 1.5, "null")),
+                ('line 1: "ids" is empty, expected at least one id', {"ids": [], "continuation": "a"}),
                 ('line 1: "stop" is 3, expected a string', {"prompt": "a", "stop": ["b", 3]}),
                 ('line 1: "continuation" is empty', {"prompt": "a", "continuation": ""}),
                 ("max_position_embeddings", '"a"', {"prompt": "word " * 500}),
