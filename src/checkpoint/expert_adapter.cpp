@@ -34,7 +34,10 @@ std::vector<fs::path> safetensors_in(const fs::path& folder) {
     if (entry->path().extension() == ".safetensors") paths.push_back(entry->path());
   }
   if (error) fail("cannot read the folder {}: {}", folder.string(), error.message());
-  if (paths.empty()) fail("{} has no .safetensors file, expected the experts' tensors of an adapter", folder.string());
+  if (paths.empty()) {
+    fail("{} has no .safetensors file, expected an adapter, such as `moe convert RUN {} --experts-only` writes",
+         folder.string(), folder.string());
+  }
   std::sort(paths.begin(), paths.end());
   return paths;
 }

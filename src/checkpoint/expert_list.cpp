@@ -4,14 +4,19 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "formats/json_keys.h"
+#include "formats/json_numbers.h"
 
 namespace moe {
 namespace {
 
+constexpr std::string_view kMembers[] = {"experts", "shared_experts", "non_expert_modules"};
+
 int64_t layer_number(const std::string& text, const std::string& where) {
   int64_t layer = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), layer);
-  if (error != std::errc() || end != text.data() + text.size() || layer < 0) {
+  const bool right = error == std::errc() && layer >= 0 && std::to_string(layer) == text;  // "00" is no other layer
+  if (!right) {
     fail("{}: experts has the layer {}, expected a number such as \"1\"", where, json_shown(text));
   }
   return layer;
@@ -21,7 +26,7 @@ std::vector<int64_t> ids_of(const Json& list, const std::string& where) {
   if (!list.is_array()) fail("{} is {}, expected a list of experts", where, json_kind(list));
   std::vector<int64_t> ids;
   for (const Json& id : list) {
-    if (!id.is_number_integer()) fail("{} holds {}, expected the numbers of experts", where, json_shown(id));
+    if (!is_int64(id)) fail("{} holds {}, expected the numbers of experts", where, json_shown(id));
     ids.push_back(id.get<int64_t>());
   }
   std::sort(ids.begin(), ids.end());
@@ -47,6 +52,10 @@ int64_t ExpertList::count() const {
 
 ExpertList parse_expert_list(const Json& json, const std::string& where) {
   const Json& experts = json_member(json, "experts", where);
+  for (const auto& [member, value] : json.items()) {
+    if (std::find(std::begin(kMembers), std::end(kMembers), member) != std::end(kMembers)) continue;
+    fail("{}: the member {} is not known, expected {}", where, json_shown(member), fmt::join(kMembers, ", "));
+  }
   if (!experts.is_object()) fail("{}: experts is {}, expected an object by layer", where, json_kind(experts));
   ExpertList list{.experts = {},
                   .shared_experts = json_bool(json, "shared_experts", where, false),
@@ -57,7 +66,9 @@ ExpertList parse_expert_list(const Json& json, const std::string& where) {
   return list;
 }
 
-ExpertList read_expert_list(const fs::path& path) { return parse_expert_list(read_json(path), path.string()); }
+ExpertList read_expert_list(const fs::path& path) {
+  return parse_expert_list(read_json_without_repeated_keys(path), path.string());
+}
 
 std::string expert_list_text(const ExpertList& list) {
   std::string layers;

@@ -27,8 +27,9 @@ struct ExpertList {
   bool operator==(const ExpertList&) const = default;
 };
 
-/// Errors call the document `where`. Unknown members are ignored, as the published program does.
+/// Errors call the document `where`. Members that the form does not have are refused: one may be a misspelled switch.
 ExpertList parse_expert_list(const Json& json, const std::string& where);
+/// The same for a file, in which no layer may be named twice.
 ExpertList read_expert_list(const fs::path& path);
 std::string expert_list_text(const ExpertList& list);
 

@@ -55,6 +55,12 @@ void refuse_other_kinds(const fs::path& folder) {
   if (is_there(folder / "dataset.json")) {
     fail("{} is a dataset, expected a model (it has no config.json); {}", folder.string(), kAdvice);
   }
+  if (is_there(folder / "expert_cfg.json")) {
+    fail(
+        "{} is an adapter of experts, expected a model (it has no config.json); `moe convert MODEL OUT --experts {}` "
+        "puts them into their model",
+        folder.string(), folder.string());
+  }
   if (has_tokenizer(folder)) {
     fail("{} is the folder of a tokenizer, expected a model (it has no config.json); {}", folder.string(), kAdvice);
   }

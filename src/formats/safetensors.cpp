@@ -4,11 +4,10 @@
 #include <bit>
 #include <cstring>
 #include <limits>
-#include <set>
 
 #include "base/error.h"
 #include "base/thread_start.h"
-#include "formats/json.h"
+#include "formats/json_keys.h"
 
 namespace moe {
 namespace {
@@ -20,18 +19,9 @@ constexpr size_t kAlignment = 64;
 // The limit of the format's own library. A larger number is probably another kind of file.
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 
-// The parser allows JSON that repeats a key and keeps the last value. Here this would hide a tensor.
-Json parse_without_duplicates(std::string_view text, const std::string& path) {
-  using Event = Json::parse_event_t;
-  std::vector<std::set<std::string>> keys;
-  const auto watch = [&](Event event, const Json& parsed) {
-    if (event == Event::object_start) keys.emplace_back();
-    if (event == Event::object_end) keys.pop_back();
-    if (event == Event::key && !keys.back().insert(parsed.get<std::string>()).second) {
-      fail("{} is damaged: its header names \"{}\" twice", path, parsed.get<std::string>());
-    }
-  };
+Json parse_header(std::string_view text, const std::string& path) {
   Json header;
+  const JsonWatch watch = refuse_repeated_keys(path + " is damaged: its header");
   if (const auto mistake = find_json_mistake(text, header, watch)) {
     fail("{} is not a safetensors file, or is damaged: its header is not valid JSON near byte {}: {}", path,
          mistake->byte + kLengthBytes, mistake->reason);
@@ -141,7 +131,7 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path) {
 
 void SafetensorsFile::read_header(std::string_view text, std::span<const std::byte> data) {
   const std::string path = file_.path().string();
-  const auto header = parse_without_duplicates(text, path);
+  const auto header = parse_header(text, path);
   if (!header.is_object()) fail("{} is not a safetensors file: its header is not a JSON object", path);
   for (const auto& [name, entry] : header.items()) {
     if (name != "__metadata__") {

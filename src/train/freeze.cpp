@@ -125,7 +125,7 @@ std::vector<Parameter> training_table(const ModelConfig& config, const std::vect
   }
   if (std::none_of(table.begin(), table.end(), [](const Parameter& parameter) { return parameter.trained(); })) {
     fail("every parameter is frozen, so that nothing is left to train; {}",
-         list == nullptr ? "name fewer of them" : "name some experts in the list, and freeze none of them");
+         list == nullptr ? "name fewer of them" : "freeze fewer of the parameters that train.experts lists");
   }
   return table;
 }

@@ -123,6 +123,10 @@ void read_experts(Settings& settings, RunConfig& run, const RunStart& start) {
     try {
       run.step.experts = read_expert_list(file);
       check_expert_list(*run.step.experts, run.model, file);
+      const ExpertList& list = *run.step.experts;
+      if (list.count() == 0 && !list.shared_experts && !list.non_expert_modules) {
+        fail("{} lists no expert, and no switch is true, so that nothing is left to train; name some experts", file);
+      }
     } catch (const Error& error) {
       run.step.experts.reset();
       fail_usage("{}: {}: {}", settings.where(kKey), kKey, error.what());

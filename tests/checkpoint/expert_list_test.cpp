@@ -16,8 +16,8 @@ using testing::HasSubstr;
 ExpertList parse(const std::string& text) { return parse_expert_list(parse_json(text, "list"), "list"); }
 
 TEST(ExpertList, ReadsThePublishedForm) {
-  const ExpertList list = parse(
-      R"({"experts": {"1": [17, 3], "10": [], "2": [0]}, "shared_experts": true, "non_expert_modules": false, "x": 1})");
+  const ExpertList list =
+      parse(R"({"experts": {"1": [17, 3], "10": [], "2": [0]}, "shared_experts": true, "non_expert_modules": false})");
   EXPECT_EQ(list.experts, (std::map<int64_t, std::vector<int64_t>>{{1, {3, 17}}, {2, {0}}, {10, {}}}));
   EXPECT_TRUE(list.shared_experts);
   EXPECT_FALSE(list.non_expert_modules);
@@ -45,7 +45,23 @@ TEST(ExpertList, MistakesAreNamed) {
   EXPECT_THAT(refusal(R"({"experts": {"1": 2}})"), HasSubstr("expected a list of experts"));
   EXPECT_THAT(refusal(R"({"experts": {"1": [1.5]}})"), HasSubstr("expected the numbers of experts"));
   EXPECT_THAT(refusal(R"({"experts": {"1": [4, 2, 4]}})"), HasSubstr("names expert 4 twice"));
+  EXPECT_THAT(refusal(R"({"experts": {"1": [18446744073709551615]}})"), HasSubstr("holds 18446744073709551615"));
+  EXPECT_THAT(refusal(R"({"experts": {"01": [1]}})"), HasSubstr("the layer \"01\", expected a number such as"));
+  EXPECT_THAT(refusal(R"({"experts": {"99999999999999999999": [1]}})"), HasSubstr("expected a number such as"));
   EXPECT_THAT(refusal(R"({"experts": {}, "shared_experts": 3})"), HasSubstr("shared_experts"));
+  EXPECT_THAT(refusal(R"({"experts": {"1": [1]}, "share_experts": true})"),
+              HasSubstr("\"share_experts\" is not known, expected experts, shared_experts, non_expert_modules"));
+}
+
+TEST(ExpertList, NoLayerIsNamedTwice) {
+  const test::TemporaryFolder folder;
+  const fs::path file = folder / "experts.json";
+  write_file(file, R"({"experts": {"1": [0], "2": [1]}, "shared_experts": false})");
+  EXPECT_EQ(read_expert_list(file).count(), 2);
+  for (const char* text : {R"({"experts": {"1": [0], "1": [2]}})", R"({"experts": {}, "experts": {"1": [0]}})"}) {
+    write_file(file, text);
+    EXPECT_THAT(test::error_of<Error>([&] { read_expert_list(file); }), HasSubstr("twice"));
+  }
 }
 
 TEST(ExpertList, OfAnotherModelIsRefused) {
