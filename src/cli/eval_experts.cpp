@@ -146,9 +146,17 @@ std::string scores_text(const ModelConfig& config, const ExpertScores& scores) {
   return json_text(Json{{"tokens", scores.tokens}, {"layers", layers}}, 2) + "\n";
 }
 
+bool same_output(const fs::path& a, const fs::path& b) {
+  std::error_code absent;
+  return fs::weakly_canonical(a, absent) == fs::weakly_canonical(b, absent) && !absent;
+}
+
 void choose(const ExpertsFlags& flags) {
   for (const std::string& file : {flags.out, flags.scores}) {
     if (!file.empty()) check_output_file(file);
+  }
+  if (same_output(flags.out, flags.scores)) {
+    fail_usage("--scores {}: --out names the same file; give each a file of its own", flags.scores);
   }
   const Dataset dataset(flags.dataset);
   const int64_t row_length = checked_row_length(flags, dataset);
@@ -162,9 +170,10 @@ void choose(const ExpertsFlags& flags) {
     list.experts[numbers[static_cast<size_t>(layer)]] =
         choose_experts(scores.sums(rule, layer), scores.total(rule, layer), p);
   }
+  print_choice(config, scores, list, rule);  // first: a file that cannot be written loses nothing that was found
+  flush_output();
   write_file(flags.out, expert_list_text(list));
   if (!flags.scores.empty()) write_file(flags.scores, scores_text(config, scores));
-  print_choice(config, scores, list, rule);
 }
 
 }  // namespace
@@ -173,7 +182,7 @@ void add_eval_experts(CLI::App& parent) {
   auto flags = std::make_shared<ExpertsFlags>();
   CLI::App* command = parent.add_subcommand("experts", "The routed experts that a dataset needs, to train them alone");
   command->footer(kHelp);
-  add_model_option(*command, flags->model, "Hugging Face model folder, GGUF file or run")->required();
+  add_model_option(*command, flags->model, "the model's folder")->required();
   command->add_option("DATASET", flags->dataset, "folder that `moe data` made with the model's tokenizer")
       ->required()
       ->type_name("");

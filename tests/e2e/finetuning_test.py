@@ -121,6 +121,21 @@ class FinetuningTest(unittest.TestCase):
             self.assertEqual(chosen, sorted(order[: len(chosen)]))
             reached = [sum(layer["token"][e] for e in order[:n]) for n in (len(chosen) - 1, len(chosen))]
             self.assertTrue(reached[0] < 0.3 <= reached[1])
+        again = ["eval", "experts", self.shared / "base", self.shared / "chats/train", "--p", 0.3, "--tokens", 4000]
+        for link in (experts, self.shared / "chats/../experts.json"):
+            refused = moe(*again, "--out", experts, "--scores", link, check=False)
+            self.assertEqual(refused.returncode, 2)
+            self.assertIn("--out names the same file", refused.stderr)
+        full = moe(*again, "--out", "/dev/full", check=False)
+        self.assertEqual((full.returncode, full.stdout), (1, said.stdout), "the table is not lost with the file")
+        for mistake, told in (({"experts": {}}, "lists no expert, and no switch is true"),
+                              ({"experts": {"0": [1]}, "share_experts": True}, '"share_experts" is not known'),
+                              ({"experts": {"0": [2**64 - 1]}}, "holds 18446744073709551615")):
+            (self.shared / "wrong.json").write_text(json.dumps(mistake))
+            refused = self.train("never", check=False, train__parameters="experts", train__experts=self.shared / "wrong.json")
+            self.assertEqual(refused.returncode, 2)
+            self.assertIn("train.experts", refused.stderr)
+            self.assertIn(told, refused.stderr)
         said = self.train("part", train__parameters="experts", train__experts=experts)
         self.assertRegex(said.stderr, r"trains +\d+ of 16 routed experts \(layer: experts\) 0: [\d ]+; 1: [\d ]+; ")
         self.assertLess(self.loss(self.shared / "part")["loss"], self.loss(self.shared / "base")["loss"])
