@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "checkpoint/conversion_run.h"
 #include "checkpoint/finite_weights.h"
 #include "checkpoint/gguf_config.h"
 #include "checkpoint/proportion.h"
@@ -86,15 +87,14 @@ std::vector<StoredTensor> GgufWeights::tensors() const {
 
 void load_weights(const WeightSource& source, const fs::path& path, const std::vector<View>& views, Device& device) {
   const std::string where = path.string();
-  constexpr int64_t kAtOnce = int64_t{1} << 18;
   std::vector<float> values;
   std::vector<char> bytes;
   for (size_t i = 0; i < views.size(); ++i) {
     const View& view = views[i];
     const std::string& name = source.table()[i].name;
     const bool as_stored = !is_plain(view.dtype) && stored_type(source, i) == view.dtype;
-    for (int64_t begin = 0, all = view.elements(); begin < all; begin += kAtOnce) {
-      const int64_t count = std::min(kAtOnce, all - begin);
+    for (int64_t begin = 0, count = 0, all = view.elements(); begin < all; begin += count) {
+      count = conversion_run(source.table()[i], view.dtype, begin, all - begin);
       bytes.resize(static_cast<size_t>(bytes_of(view.dtype, count)));
       if (as_stored) {
         source.read_stored(i, begin, count, bytes.data());

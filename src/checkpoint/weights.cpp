@@ -6,6 +6,7 @@
 #include <set>
 
 #include "checkpoint/checkpoint_folder.h"
+#include "checkpoint/conversion_run.h"
 #include "checkpoint/file_begins.h"
 #include "checkpoint/file_types.h"
 #include "checkpoint/finite_weights.h"
@@ -22,6 +23,8 @@ struct Part {
   std::string name;
   std::vector<int64_t> shape;
   View view;  // contiguous, flat
+  const Parameter* parameter;
+  int64_t offset;  // of its first element among the parameter's
 
   int64_t bytes() const { return static_cast<int64_t>(view.bytes()); }
 };
@@ -51,8 +54,8 @@ std::vector<Part> parts_of(const ModelConfig& config, const std::vector<Paramete
         if (offset < 0 && set.rest == nullptr) continue;
         if (offset < 0) view = (*set.rest)[tensor.parameter], offset = tensor.offset;
       }
-      parts.push_back(
-          {tensor.name + set.suffix, tensor.shape, view.reshaped({view.elements()}).rows(offset, tensor.elements())});
+      parts.push_back({tensor.name + set.suffix, tensor.shape,
+                       view.reshaped({view.elements()}).rows(offset, tensor.elements()), &parameter, tensor.offset});
     }
   }
   return parts;
@@ -81,19 +84,18 @@ WrittenFile save_parts(const fs::path& path, const Part* begin, const Part* end,
 
 /// Through f32, some numbers at a time.
 void upload_converted(const std::string& file, const SafetensorsTensor& tensor, const StorageType& from,
-                      const View& view, Device& device) {
-  constexpr int64_t kAtOnce = int64_t{1} << 18;
-  const StorageType& to = storage(view.dtype);
-  const int64_t elements = view.elements();
-  std::vector<float> floats(static_cast<size_t>(std::min(elements, kAtOnce)));
-  std::vector<char> host(static_cast<size_t>(bytes_of(to.dtype, static_cast<int64_t>(floats.size()))));
-  for (int64_t begin = 0; begin < elements; begin += kAtOnce) {
-    const int64_t count = std::min(kAtOnce, elements - begin);
+                      const Part& part, Device& device) {
+  const StorageType& to = storage(part.view.dtype);
+  std::vector<float> floats;
+  std::vector<char> host;
+  for (int64_t begin = 0, count = 0, elements = part.view.elements(); begin < elements; begin += count) {
+    count = conversion_run(*part.parameter, to.dtype, part.offset + begin, elements - begin);
+    floats.resize(static_cast<size_t>(count));
+    host.resize(static_cast<size_t>(bytes_of(to.dtype, count)));
     from.to_floats(tensor.data + bytes_of(from.dtype, begin), floats.data(), count);
     to.from_floats(floats.data(), host.data(), count);
     refuse_overflow(file, tensor.name, begin, floats.data(), to.dtype, host.data(), count);
-    device.upload(static_cast<char*>(view.data) + bytes_of(to.dtype, begin), host.data(),
-                  static_cast<size_t>(bytes_of(to.dtype, count)));
+    device.upload(static_cast<char*>(part.view.data) + bytes_of(to.dtype, begin), host.data(), host.size());
   }
 }
 
@@ -190,7 +192,7 @@ void load_parts(const TensorFiles& files, const std::vector<Part>& parts, const 
     if (type.dtype == part.view.dtype) {
       device.upload(part.view.data, tensor.data, tensor.bytes);
     } else {
-      upload_converted(file->path().string(), tensor, type, part.view, device);
+      upload_converted(file->path().string(), tensor, type, part, device);
     }
   }
 }

@@ -11,7 +11,7 @@ namespace moe {
 
 /// f64 is for the oracle, which runs the same blocks in double precision. Each operation says which types its operands
 /// may have, and each backend which of these it computes with (ops/types.h).
-enum class DType : uint8_t { f64, f32, bf16, f16, i32, u8, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k };
+enum class DType : uint8_t { f64, f32, bf16, f16, i32, u8, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k, nf4 };
 
 struct StorageType {
   DType dtype;
@@ -28,6 +28,7 @@ struct StorageType {
   /// conversion from f32 rounds to nearest if elements stand alone. Null: not a float.
   void (*to_floats)(const void* from, float* to, int64_t elements);
   void (*from_floats)(const float* from, void* to, int64_t elements);
+  bool by_matrix = false;  ///< scales depend on all elements of a matrix: from_floats gets them in one call
 };
 
 // clang-format off
@@ -46,6 +47,7 @@ inline constexpr StorageType kStorageTypes[] = {
     {DType::q4_k, "q4_k", nullptr, nullptr, 12, 256, 144, 2, DType::f32, DType::q5_0, q4_k_to_floats, floats_to_q4_k},
     {DType::q5_k, "q5_k", nullptr, nullptr, 13, 256, 176, 2, DType::f32, DType::q5_1, q5_k_to_floats, floats_to_q5_k},
     {DType::q6_k, "q6_k", nullptr, nullptr, 14, 256, 210, 2, DType::f32, DType::q8_0, q6_k_to_floats, floats_to_q6_k},
+    {DType::nf4, "nf4", nullptr, nullptr, -1, 64, 36, 4, DType::f32, DType::f16, nf4_to_floats, floats_to_nf4, true},
 };
 // clang-format on
 

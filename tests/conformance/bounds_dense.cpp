@@ -57,11 +57,12 @@ void add_rounding_of_weights(const Reference<Op>& run, Reals& c) {
   for (size_t i = 0; i < c.values().size(); ++i) c.values()[i] += more.values()[i];
 }
 
-/// Whether the backend rounds a's rows: b's blocks run along the sum.
+/// Whether the backend rounds a's rows: b's blocks run along the sum. Beside nf4, whose codes are no integers, it does
+/// not.
 template <class Op>
 bool rounds_rows(const Reference<Op>& run) {
   const bool bytes = run.arithmetic == Arithmetic::bytes || run.arithmetic == Arithmetic::pairs;
-  return bytes && !is_plain(run.given.b.dtype) && run.given.transpose_b;
+  return bytes && !is_plain(run.given.b.dtype) && run.given.b.dtype != DType::nf4 && run.given.transpose_b;
 }
 
 }  // namespace

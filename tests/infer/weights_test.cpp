@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "batch/batch.h"
+#include "checkpoint/conversion_run.h"
 #include "checkpoint/hf_config.h"
 #include "formats/json.h"
 #include "infer/cached_model.h"
@@ -55,8 +56,12 @@ void write_model(const fs::path& folder, DType rounded, DType stored, Device& de
     initial_values(parameter, 5, 0.05, 0, elements, values.data());
     const auto convert = [&](DType type) -> std::vector<char>& {
       auto& bytes = memory.emplace_back(static_cast<size_t>(bytes_of(type, elements)));
-      storage(type).from_floats(values.data(), bytes.data(), elements);
-      storage(type).to_floats(bytes.data(), values.data(), elements);
+      for (int64_t begin = 0, count = 0; begin < elements; begin += count) {
+        count = conversion_run(parameter, type, begin, elements - begin);
+        char* const at = bytes.data() + bytes_of(type, begin);
+        storage(type).from_floats(values.data() + begin, at, count);
+        storage(type).to_floats(at, values.data() + begin, count);
+      }
       return bytes;
     };
     convert(parameter.storage(rounded));

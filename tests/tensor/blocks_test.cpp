@@ -15,8 +15,8 @@
 namespace moe {
 namespace {
 
-constexpr DType kBlockTypes[] = {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0,
-                                 DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k};
+constexpr DType kBlockTypes[] = {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,
+                                 DType::q4_k, DType::q5_k, DType::q6_k, DType::nf4};
 
 std::vector<float> read(DType type, const std::vector<uint8_t>& bytes) {
   std::vector<float> values(static_cast<size_t>(storage(type).block));
@@ -98,7 +98,8 @@ TEST(Blocks, AreNoFurtherThanAStepAway) {
     DType type;
     double step;
   } kSteps[] = {{DType::q8_0, 1.0 / 127}, {DType::q4_0, 1.0 / 8},  {DType::q4_1, 2.0 / 15}, {DType::q5_0, 1.0 / 16},
-                {DType::q5_1, 2.0 / 31},  {DType::q4_k, 2.0 / 15}, {DType::q5_k, 2.0 / 31}, {DType::q6_k, 1.0 / 32}};
+                {DType::q5_1, 2.0 / 31},  {DType::q4_k, 2.0 / 15}, {DType::q5_k, 2.0 / 31}, {DType::q6_k, 1.0 / 32},
+                {DType::nf4, 0.152}};
   for (const auto& [type, step] : kSteps) {
     std::vector<float> values(static_cast<size_t>(storage(type).block));
     for (size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i * 37 % 101));
@@ -118,7 +119,7 @@ TEST(Blocks, TakeNumbersOfAnySizeWithoutHarm) {
       for (float& value : values) value = odd;
       const auto found = there_and_back(type, values);
       if (odd < 1e-30f) {
-        for (const float value : found) EXPECT_EQ(value, 0.0f) << name(type);
+        for (const float value : found) EXPECT_LE(std::abs(value), odd) << name(type);
       }
     }
   }
@@ -159,6 +160,8 @@ TEST(Blocks, RowsThatAreNotWholeBlocksHaveAnotherType) {
   EXPECT_EQ(type_for_rows(DType::q6_k, 1408), DType::q8_0);
   EXPECT_EQ(type_for_rows(DType::q6_k, 100), DType::f16);
   EXPECT_EQ(type_for_rows(DType::q4_0, 31), DType::f16);
+  EXPECT_EQ(type_for_rows(DType::nf4, 1408), DType::nf4);
+  EXPECT_EQ(type_for_rows(DType::nf4, 96), DType::f16);
   EXPECT_EQ(type_for_rows(DType::f32, 31), DType::f32);
 }
 

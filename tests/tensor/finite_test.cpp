@@ -59,10 +59,10 @@ TEST(Finite, ABlockWithAScaleThatIsNotIsFound) {
     std::vector<char> bytes = stored(dtype, values);
     EXPECT_EQ(first_not_finite(dtype, bytes.data(), kElements), -1) << name(dtype);
     const int64_t block = storage(dtype).block, last = kElements / block - 1;
-    // Wherever the scale is, it is infinity in f16.
+    // Wherever the scale is, it is not finite, as f16 and as f32.
     for (auto at = static_cast<size_t>(last * type.bytes); at + 1 < bytes.size(); at += 2) {
-      bytes[at] = 0;
-      bytes[at + 1] = 0x7c;
+      bytes[at] = static_cast<char>(0x80);
+      bytes[at + 1] = 0x7f;
     }
     const int64_t found = first_not_finite(dtype, bytes.data(), kElements);
     EXPECT_GE(found, last * block) << name(dtype);

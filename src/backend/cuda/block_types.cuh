@@ -191,7 +191,7 @@ void with_block_type(DType type, Use use) {
   }
 }
 
-/// True for the types of with_block_type().
-inline bool is_block_weight(DType type) { return is_other_weight(type) && !is_plain(type); }
+/// True for the types of with_block_type(): their codes are small integers, which those of nf4 are not.
+inline bool is_block_weight(DType type) { return is_other_weight(type) && !is_plain(type) && type != DType::nf4; }
 
 }  // namespace moe::cuda

@@ -12,7 +12,7 @@ namespace moe::cuda {
 
 /// The types that weight_element() reads.
 constexpr TypeSet kOtherWeights{DType::f16,  DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0,
-                                DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k};
+                                DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k, DType::nf4};
 inline bool is_other_weight(DType type) { return kOtherWeights.has(type); }
 
 namespace other_weights {
@@ -62,6 +62,32 @@ __device__ inline float q6_k(const uint8_t* block, int i) {
   return __fmul_rn(step, static_cast<float>(q - 32));
 }
 
+/// The numbers of nf4_numbers().
+__device__ constexpr float kNf4[16] = {
+    -1.0f,
+    -0.6961928009986877f,
+    -0.5250730514526367f,
+    -0.39491748809814453f,
+    -0.28444138169288635f,
+    -0.18477343022823334f,
+    -0.09105003625154495f,
+    0.0f,
+    0.07958029955625534f,
+    0.16093020141124725f,
+    0.24611230194568634f,
+    0.33791524171829224f,
+    0.44070982933044434f,
+    0.5626170039176941f,
+    0.7229568362236023f,
+    1.0f,
+};
+
+/// Element i of a block of 64. Blocks begin at multiples of 4.
+__device__ inline float nf4(const uint8_t* block, int i) {
+  const int byte = block[4 + i / 2];
+  return __fmul_rn(kNf4[i % 2 == 0 ? byte >> 4 : byte & 15], *reinterpret_cast<const float*>(block));
+}
+
 }  // namespace other_weights
 
 /// Element `at` of a tensor whose rows are whole blocks, which lie one behind the other.
@@ -103,6 +129,8 @@ __device__ inline float weight_element(DType type, const void* data, int64_t at)
     }
     case DType::q6_k:
       return q6_k(bytes + at / 256 * 210, k);
+    case DType::nf4:
+      return nf4(bytes + at / 64 * 36, static_cast<int>(at % 64));
     default:
       return NAN;  // the backend does not accept it
   }

@@ -49,11 +49,45 @@ __global__ void __launch_bounds__(kThreads) widen_kernel(Widening w) {
   }
 }
 
+constexpr int kNf4Elements = 64, kNf4Bytes = 36, kNf4AtOnce = 8;
+
+/// Blocks of nf4: a thread takes eight elements, in 4 bytes. A row has `parts` times eight.
+__global__ void __launch_bounds__(kThreads) widen_nf4_kernel(Widening w) {
+  constexpr int kThreadsOfBlock = kNf4Elements / kNf4AtOnce;
+  // Sixteen neighbours in shared memory have sixteen banks, so lanes that read different numbers do not wait.
+  __shared__ float numbers[16];
+  if (threadIdx.x < 16) numbers[threadIdx.x] = other_weights::kNf4[threadIdx.x];
+  __syncthreads();
+  const int expert = static_cast<int>(blockIdx.y);
+  if (w.offsets != nullptr && w.offsets[expert] == w.offsets[expert + 1]) return;
+  const auto place = blockIdx.x * kThreads + threadIdx.x;
+  const int row = static_cast<int>(place) / w.parts, part = static_cast<int>(place) % w.parts;
+  if (row >= w.rows) return;
+  const uint8_t* const block =
+      w.blocks + expert * w.expert_bytes + row * w.row_bytes + part / kThreadsOfBlock * kNf4Bytes;
+  const float scale = *reinterpret_cast<const float*>(block);
+  const unsigned codes = *reinterpret_cast<const unsigned*>(block + 4 + part % kThreadsOfBlock * 4);
+  uint4 bits;
+  auto* const pairs = reinterpret_cast<__nv_bfloat162*>(&bits);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const unsigned byte = codes >> 8 * i & 255u;
+    pairs[i] = __floats2bfloat162_rn(__fmul_rn(numbers[byte >> 4], scale), __fmul_rn(numbers[byte & 15u], scale));
+  }
+  *reinterpret_cast<uint4*>(w.to + ((static_cast<int64_t>(expert) * w.rows + row) * w.parts + part) * kNf4AtOnce) =
+      bits;
+}
+
+/// The types that widen() reads.
+bool is_widened(DType type) { return is_block_weight(type) || type == DType::nf4; }
+
 /// Queues the widening of matrices [.., rows, width], those of experts without rows left out.
 void widen(const Context& context, const View& from, const View& to, const int* offsets) {
   const auto outer = static_cast<size_t>(from.rank() - 2);
   const bool grouped = from.rank() > 2;
-  const int64_t rows = from.size(from.rank() - 2), parts = from.size(from.rank() - 1) / blocks_of::kPart;
+  const bool nf4 = from.dtype == DType::nf4;
+  const int64_t rows = from.size(from.rank() - 2);
+  const int64_t parts = from.size(from.rank() - 1) / (nf4 ? kNf4AtOnce : blocks_of::kPart);
   const Widening w{.blocks = static_cast<const uint8_t*>(from.data),
                    .row_bytes = bytes_of(from.dtype, from.stride[outer]),
                    .expert_bytes = grouped ? bytes_of(from.dtype, from.stride[0]) : 0,
@@ -61,8 +95,9 @@ void widen(const Context& context, const View& from, const View& to, const int* 
                    .parts = static_cast<int>(parts),
                    .offsets = offsets,
                    .to = static_cast<__nv_bfloat16*>(to.data)};
-  dim3 grid = threads_for(rows * parts * 4, kThreads);
+  dim3 grid = threads_for(rows * parts * (nf4 ? 1 : 4), kThreads);
   if (grouped) grid.y = static_cast<unsigned>(from.size(0));
+  if (nf4) return launch(context, widen_nf4_kernel, grid, kThreads, 0, w);
   with_block_type(from.dtype, [&](auto type) { launch(context, widen_kernel<decltype(type)>, grid, kThreads, 0, w); });
 }
 
@@ -90,7 +125,7 @@ class TakenWorkspace {
 
 template <class Op>
 bool supported(const Context& context, const Op& op, int64_t left) {
-  return product_path() != CudaPath::simt && op.a.dtype == DType::bf16 && is_block_weight(op.b.dtype) &&
+  return product_path() != CudaPath::simt && op.a.dtype == DType::bf16 && is_widened(op.b.dtype) &&
          op.b.elements() > 0 && op.c.elements() > 0 && static_cast<int64_t>(context.workspace.bytes) > left;
 }
 
@@ -101,6 +136,26 @@ int64_t at_once(const Context& context, int64_t elements, int64_t left) {
          (elements * static_cast<int64_t>(sizeof(__nv_bfloat16)));
 }
 
+/// c = a b, where b's rows run along the sum: some columns of b at a time, which give columns of c.
+bool column_parts(Context& context, const Gemm& op, const std::function<void(const Gemm&)>& product) {
+  const int64_t rows = op.b.size(0), width = op.b.size(1);
+  const int64_t unit = std::max<int64_t>(128, storage(op.b.dtype).block);  // whole blocks, and c begins as it does
+  const int64_t step = std::min(at_once(context, rows, kLibraryBytes) / unit * unit, width);
+  if (step == 0) return false;
+  Carver carver(context, Gemm::name);
+  const View room(carver.take<__nv_bfloat16>(rows * step), DType::bf16, {rows, step});
+  const TakenWorkspace taken(context, carver);
+  for (int64_t begin = 0; begin < width; begin += step) {
+    const int64_t count = std::min(step, width - begin);
+    Gemm part = op;
+    part.b = View(room.data, DType::bf16, {rows, count});
+    part.c = op.c.columns(begin, count);
+    widen(context, op.b.columns(begin, count), part.b, nullptr);
+    product(part);
+  }
+  return true;
+}
+
 }  // namespace
 
 bool widened_product(Context& context, const Gemm& op, const std::function<void(const Gemm&)>& product) {
@@ -108,9 +163,10 @@ bool widened_product(Context& context, const Gemm& op, const std::function<void(
   constexpr int64_t kRowsTogether = 128;  // so that every part of c begins as it does
   const int64_t rows = op.b.size(0), width = op.b.size(1);
   int64_t step = at_once(context, width, kLibraryBytes);
+  if (step < rows && !op.transpose_b) return column_parts(context, op, product);
   if (step < rows) step = step / kRowsTogether * kRowsTogether;
   step = std::min(step, rows);
-  if (step == 0 || (!op.transpose_b && step < rows)) return false;  // there its rows run along the sum
+  if (step == 0) return false;
   Carver carver(context, Gemm::name);
   const View room(carver.take<__nv_bfloat16>(step * width), DType::bf16, {step, width});
   const TakenWorkspace taken(context, carver);

@@ -1,6 +1,6 @@
 #pragma once
 /// Storage types with elements in blocks that share scales, as in GGUF files; names, layouts and numbers are those of
-/// ggml. Converts whole blocks (tensor/dtype.h). The stored numbers must be finite.
+/// ggml (but those of nf4). Converts whole blocks (tensor/dtype.h). The stored numbers must be finite.
 
 #include <cstdint>
 
@@ -28,5 +28,13 @@ void q5_k_to_floats(const void* from, float* to, int64_t elements);
 void floats_to_q5_k(const float* from, void* to, int64_t elements);
 void q6_k_to_floats(const void* from, float* to, int64_t elements);
 void floats_to_q6_k(const float* from, void* to, int64_t elements);
+
+// 64 elements and one scale (f32), x = scale * nf4_numbers()[q]: 4-bit NormalFloat with the numbers of bitsandbytes.
+// floats_to_nf4 takes a whole matrix, because the scales are quantised, too: the mean of all of them is subtracted, and
+// groups of 256 are rounded to 8 bits. A block keeps the scale that follows, so that it can be read alone.
+void nf4_to_floats(const void* from, float* to, int64_t elements);
+void floats_to_nf4(const float* from, void* to, int64_t elements);
+/// The 16 numbers that a code of nf4 stands for, ascending from -1 to 1.
+const float* nf4_numbers();
 
 }  // namespace moe

@@ -55,6 +55,12 @@ struct Q6K {
   std::array<int8_t, 16> scales;
   f16 d;
 };
+/// Byte i holds elements 2 i (high four bits) and 2 i + 1.
+struct Nf4 {
+  float scale;
+  std::array<uint8_t, 32> q;
+};
+static_assert(sizeof(Nf4) == 36);
 static_assert(sizeof(Q8_0) == 34 && sizeof(Q4_0) == 18 && sizeof(Q4_1) == 20 && sizeof(Q5_0) == 22 &&
               sizeof(Q5_1) == 24 && sizeof(Q4K) == 144 && sizeof(Q5K) == 176 && sizeof(Q6K) == 210);
 
