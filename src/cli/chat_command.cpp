@@ -87,17 +87,18 @@ void chat(const ChatFlags& flags) {
   const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
   Compute compute = make_compute(flags.device);
   const AdaptedModel model = adapted_model(flags.model, flags.adapters);
-  const ModelConfig config = read_adapted_config(model.folder, model.adapters);
+  const WeightSizes sizes(model.folder, weights, model.adapters);
+  const ModelConfig& config = sizes.config();
   check_generates(config);
   const int64_t context = context_of(flags, config);
   const Tokenizer tokenizer = load_model_tokenizer(model.companions, config.vocab_size);
   const ChatFormat format(model.companions, tokenizer);
   const int64_t free = free_bytes(*compute.device, flags.memory_limit);
-  const WeightsSize whole = weights_size(model.folder, weights, 0, model.adapters);
+  const WeightsSize whole = sizes.of();
   const PassTypes types{whole.activations,
                         parse_cache_option(flags.cache_type, compute, whole.activations, whole.in_blocks)};
   const int64_t cache_bytes = ContextCache::bytes(config, types, context);
-  const WeightsSize size = placed_weights_size(model, weights, flags.experts, *compute.device, free, cache_bytes);
+  const WeightsSize size = placed_weights_size(sizes, model.folder, flags.experts, *compute.device, free, cache_bytes);
   check_memory_limit(flags.memory_limit, size, cache_bytes, free);
   show_status("reading the weights of " + flags.model);
   const ExpertPlace place(compute, size);

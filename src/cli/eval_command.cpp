@@ -221,7 +221,8 @@ void print_loss(const LossFlags& flags) {
   Compute compute = make_compute(flags.device);
   show_status("reading the weights of " + flags.model);
   const AdaptedModel adapted = adapted_model(flags.model, flags.adapters);
-  const WeightsSize size = placed_weights_size(adapted, weights, flags.experts, *compute.device, -1, 0);
+  const WeightsSize size = placed_weights_size(WeightSizes(adapted.folder, weights, adapted.adapters), adapted.folder,
+                                               flags.experts, *compute.device, -1, 0);
   const ExpertPlace place(compute, size);
   LoadedModel model(adapted.folder, weights, place.device(), flags.switches, adapted.adapters, place.host_experts());
   clear_status();

@@ -18,20 +18,18 @@ void add_expert_place_options(CLI::App& command, ExpertPlaceFlags& flags) {
       ->excludes(all);
 }
 
-WeightsSize placed_weights_size(const AdaptedModel& model, const WeightTypes& weights, const ExpertPlaceFlags& flags,
+WeightsSize placed_weights_size(const WeightSizes& sizes, const std::string& model, const ExpertPlaceFlags& flags,
                                 const Device& device, int64_t free, int64_t beside) {
   if (!flags.given()) {
-    const WeightsSize whole = weights_size(model.folder, weights, 0, model.adapters);
+    WeightsSize whole = sizes.of();
     if (device.info().is_host || free < 0 || whole.bytes + beside <= free) return whole;
-    return fitting_weights_size(model.folder, weights, free - beside, 0, model.adapters);
+    return sizes.fitting(free - beside, 0);
   }
-  const ModelConfig config = read_model_config(model.folder);
-  if (config.moe_layers() == 0) {
-    fail_usage("{}: {} has no routed experts; leave the option out", flags.all ? "--cpu-moe" : "--n-cpu-moe",
-               model.folder);
+  if (sizes.config().moe_layers() == 0) {
+    fail_usage("{}: {} has no routed experts; leave the option out", flags.all ? "--cpu-moe" : "--n-cpu-moe", model);
   }
-  const int64_t layers = config.num_hidden_layers;
-  return weights_size(model.folder, weights, flags.all ? layers : std::min(flags.layers, layers), model.adapters);
+  const int64_t layers = sizes.config().num_hidden_layers;
+  return sizes.of(flags.all ? layers : std::min(flags.layers, layers));
 }
 
 std::string expert_place_text(const WeightsSize& size) {

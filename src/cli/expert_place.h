@@ -23,8 +23,8 @@ void add_expert_place_options(CLI::App& command, ExpertPlaceFlags& flags);
 
 /// What the model's weights need with these options. If they are not given and the device has memory of its own, the
 /// experts of as many first layers are in the host's memory as `free` bytes (-1: not known) less `beside` ask for. A
-/// UsageError if the options are given for a model without routed experts.
-WeightsSize placed_weights_size(const AdaptedModel& model, const WeightTypes& weights, const ExpertPlaceFlags& flags,
+/// UsageError that names `model` if the options are given for a model without routed experts.
+WeightsSize placed_weights_size(const WeightSizes& sizes, const std::string& model, const ExpertPlaceFlags& flags,
                                 const Device& device, int64_t free, int64_t beside);
 
 /// "the CPU computes the routed experts of the first 12 layers (5.10 GiB of q4_0)"; "" if it computes none.

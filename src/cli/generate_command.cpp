@@ -174,18 +174,18 @@ std::vector<LineRequest> read_lines(const GenerateFlags& flags, const std::strin
 }
 
 /// What one sequence needs beside the weights: the prompt, or the longest line; for a dry run, a context of the
-/// options.
+/// options. `records`: Device::records().
 int64_t bytes_beside_weights(const GenerateFlags& flags, const ModelConfig& config, const PassTypes& types,
                              const Prompt& prompt, const std::vector<LineRequest>& lines,
-                             const GenerationOptions& options) {
+                             const GenerationOptions& options, bool records) {
   if (flags.dry_run) {
     const int64_t tokens = options.context > 0 ? options.context : options.max_new_tokens + 1;
-    return engine_bytes_for(config, types, options.tokens_per_pass, tokens);
+    return engine_bytes_for(config, types, {options.tokens_per_pass, records}, tokens);
   }
-  if (lines.empty()) return generation_bytes(config, types, {prompt}, options);
+  if (lines.empty()) return generation_bytes(config, types, {prompt}, options, records);
   std::vector<Request> requests;
   for (const LineRequest& line : lines) requests.push_back(line.request);
-  return Engine::bytes(config, types, engine_sizes(config, requests, 1, options.tokens_per_pass));
+  return Engine::bytes(config, types, engine_sizes(config, requests, 1, options.tokens_per_pass, records));
 }
 
 /// With a limit: refuses what needs more than it leaves beside the weights.
@@ -209,7 +209,8 @@ void generate_text(const GenerateFlags& flags) {
   Compute compute = make_compute(flags.device);
   if (flags.batch_invariant) force_cuda_path(CudaPath::invariant);
   const AdaptedModel model = adapted_model(flags.model, flags.adapters);
-  const ModelConfig config = read_adapted_config(model.folder, model.adapters);
+  const WeightSizes sizes(model.folder, weights, model.adapters);
+  const ModelConfig& config = sizes.config();
   check_generates(config);
   const Tokenizer tokenizer = Tokenizer::load(model.companions);
   GenerationOptions options = flags.generation;
@@ -221,12 +222,14 @@ void generate_text(const GenerateFlags& flags) {
       flags.dry_run ? std::vector<LineRequest>{} : read_lines(flags, text, defaults, tokenizer, config);
   Prompt prompt;
   if (!flags.dry_run && lines.empty()) prompt.ids = encode_prompt(tokenizer, config, text, flags.parse_special);
-  const WeightsSize whole = weights_size(model.folder, weights, 0, model.adapters);
+  const WeightsSize whole = sizes.of();
   const PassTypes types{whole.activations,
                         parse_cache_option(flags.cache_type, compute, whole.activations, whole.in_blocks)};
-  const WeightsSize size = placed_weights_size(model, weights, flags.experts, *compute.device, free,
-                                               bytes_beside_weights(flags, config, types, prompt, lines, options));
-  if (flags.dry_run) return print_generation_plan(config, size, types, options.tokens_per_pass, free);
+  const int64_t beside = bytes_beside_weights(flags, config, types, prompt, lines, options, compute.device->records());
+  const WeightsSize size = placed_weights_size(sizes, model.folder, flags.experts, *compute.device, free, beside);
+  if (flags.dry_run) {
+    return print_generation_plan(config, size, types, {options.tokens_per_pass, compute.device->records()}, free);
+  }
   check_memory_limit(flags.memory_limit, size, 0, free);
   show_status("reading the weights of " + flags.model);
   const ExpertPlace place(compute, size);

@@ -7,13 +7,18 @@
 
 namespace moe {
 
+struct EnginePasses {
+  int64_t most_tokens = 512;
+  bool on_device = false;  ///< Device::records()
+};
+
 /// Bytes of an engine of one sequence that caches `tokens` tokens.
-int64_t engine_bytes_for(const ModelConfig& config, const PassTypes& types, int64_t tokens_per_pass, int64_t tokens);
+int64_t engine_bytes_for(const ModelConfig& config, const PassTypes& types, const EnginePasses& passes, int64_t tokens);
 
 /// Prints what the weights, the cache and a pass of one sequence need, and the longest context that fits into `free`
 /// bytes (-1: not known). An Error if not even one token fits.
 void print_generation_plan(const ModelConfig& config, const WeightsSize& weights, const PassTypes& types,
-                           int64_t tokens_per_pass, int64_t free);
+                           const EnginePasses& passes, int64_t free);
 
 /// With a --memory-limit: an Error if the weights, or they and `beside` bytes, need more than `free` bytes.
 void check_memory_limit(int64_t limit, const WeightsSize& weights, int64_t beside, int64_t free);

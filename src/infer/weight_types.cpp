@@ -102,41 +102,32 @@ bool any_in_blocks(const std::vector<View>& views) {
   return std::any_of(views.begin(), views.end(), [](const View& view) { return !is_plain(view.dtype); });
 }
 
-namespace {
+WeightSizes::WeightSizes(const fs::path& path, const WeightTypes& types, const std::vector<ChosenAdapter>& adapters)
+    : types_(types),
+      config_(read_adapted_config(path, adapters)),
+      table_(parameter_table(config_)),
+      stored_(types_on_device(path, table_, types)) {}
 
-WeightsSize size_of_weights(const std::vector<Parameter>& table, const std::vector<DType>& stored,
-                            const WeightTypes& types, int64_t host_layers) {
+WeightsSize WeightSizes::of(int64_t host_layers) const {
   Arena measure("weights", nullptr, PassSizes{}.saved), host("experts", nullptr, PassSizes{}.saved);
-  const std::vector<View> views = push_weights(measure, table, stored, host_layers, &host);
+  const std::vector<View> views = push_weights(measure, table_, stored_, host_layers, &host);
   std::vector<View> here, there;
   for (size_t i = 0; i < views.size(); ++i) {
-    (is_routed_expert_below(table[i], host_layers) ? there : here).push_back(views[i]);
+    (is_routed_expert_below(table_[i], host_layers) ? there : here).push_back(views[i]);
   }
   return {.bytes = static_cast<int64_t>(measure.peak_bytes()),
           .host_bytes = static_cast<int64_t>(host.peak_bytes()),
           .host_layers = host_layers,
-          .activations = activations_of(stored, types),
+          .activations = activations_of(stored_, types_),
           .in_blocks = any_in_blocks(views),
           .text = weights_text(here),
           .host_text = weights_text(there)};
 }
 
-}  // namespace
-
-WeightsSize weights_size(const fs::path& path, const WeightTypes& types, int64_t host_layers,
-                         const std::vector<ChosenAdapter>& adapters) {
-  const std::vector<Parameter> table = parameter_table(read_adapted_config(path, adapters));
-  return size_of_weights(table, types_on_device(path, table, types), types, host_layers);
-}
-
-WeightsSize fitting_weights_size(const fs::path& path, const WeightTypes& types, int64_t bytes, int64_t least,
-                                 const std::vector<ChosenAdapter>& adapters) {
-  const ModelConfig config = read_adapted_config(path, adapters);
-  const std::vector<Parameter> table = parameter_table(config);
-  const std::vector<DType> stored = types_on_device(path, table, types);
+WeightsSize WeightSizes::fitting(int64_t bytes, int64_t least) const {
   for (int64_t layers = least;; ++layers) {
-    WeightsSize size = size_of_weights(table, stored, types, layers);
-    if (size.bytes <= bytes || layers >= config.num_hidden_layers) return size;
+    WeightsSize size = of(layers);
+    if (size.bytes <= bytes || layers >= config_.num_hidden_layers) return size;
   }
 }
 

@@ -58,13 +58,23 @@ struct WeightsSize {
   std::string text, host_text;  ///< weights_text() of both
 };
 
-/// What LoadedModel stores for a model, from the headers of its files alone.
-WeightsSize weights_size(const fs::path& path, const WeightTypes& types, int64_t host_layers = 0,
-                         const std::vector<ChosenAdapter>& adapters = {});
+/// What LoadedModel stores for a model. The headers of its files are read once, by the constructor.
+class WeightSizes {
+ public:
+  WeightSizes(const fs::path& path, const WeightTypes& types, const std::vector<ChosenAdapter>& adapters = {});
 
-/// The same with the fewest layers, from `least` on, whose routed experts must be in the host's memory for the rest to
-/// fit into `bytes`; with all layers if even that is too little.
-WeightsSize fitting_weights_size(const fs::path& path, const WeightTypes& types, int64_t bytes, int64_t least,
-                                 const std::vector<ChosenAdapter>& adapters = {});
+  const ModelConfig& config() const { return config_; }  ///< with the adapters
+  /// With the routed experts of the first `host_layers` layers in the host's memory.
+  WeightsSize of(int64_t host_layers = 0) const;
+  /// With the fewest layers, from `least` on, whose routed experts must be in the host's memory for the rest to fit
+  /// into `bytes`; with all layers if even that is too little.
+  WeightsSize fitting(int64_t bytes, int64_t least) const;
+
+ private:
+  WeightTypes types_;
+  ModelConfig config_;
+  std::vector<Parameter> table_;
+  std::vector<DType> stored_;
+};
 
 }  // namespace moe

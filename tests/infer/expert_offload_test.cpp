@@ -76,7 +76,7 @@ TEST_F(Offload, GivesTheBitsOfOneDevice) {
     const LoadedModel whole(path_, types, *cpu_.device);
     const std::vector<float> expected = logits(whole, *cpu_.device, *cpu_.backend);
     const std::vector<float> next = cached(whole, *cpu_.device, *cpu_.backend);
-    const int64_t bytes = weights_size(path_, types).bytes;
+    const int64_t bytes = WeightSizes(path_, types).of().bytes;
     int64_t before = 0;
     for (const int64_t layers : {1, 2, 3, 4}) {  // the first one has no experts
       SCOPED_TRACE(fmt::format("{}, {} layers", name(types.type), layers));
@@ -84,7 +84,7 @@ TEST_F(Offload, GivesTheBitsOfOneDevice) {
       const ExpertOffload offload(*device.device, *device.backend, *host_.device, *host_.backend);
       const LoadedModel loaded(path_, types, offload.device(), {}, {}, {.layers = layers, .device = &offload.host()});
       EXPECT_EQ(loaded.weights(), whole.weights());
-      const WeightsSize size = weights_size(path_, types, layers);
+      const WeightsSize size = WeightSizes(path_, types).of(layers);
       EXPECT_EQ(device.device->allocated_bytes(), size.bytes);
       EXPECT_EQ(offload.device().allocated_bytes(), size.bytes);
       EXPECT_EQ(offload.host().allocated_bytes(), size.host_bytes);
@@ -111,12 +111,12 @@ TEST_F(Offload, RecordsNothingWhileTheHostComputes) {
 
 TEST_F(Offload, TheFewestFirstLayersThatFitAreChosen) {
   const WeightTypes types(DType::f32, true);
-  const int64_t all = weights_size(path_, types).bytes;
-  EXPECT_EQ(fitting_weights_size(path_, types, all, 0).host_layers, 0);
-  EXPECT_EQ(fitting_weights_size(path_, types, all - 1, 0).host_layers, 2) << "the first layer has no experts";
-  const int64_t three = weights_size(path_, types, 3).bytes;
-  EXPECT_EQ(fitting_weights_size(path_, types, three, 0).host_layers, 3);
-  const WeightsSize least = fitting_weights_size(path_, types, 1, 0);
+  const int64_t all = WeightSizes(path_, types).of().bytes;
+  EXPECT_EQ(WeightSizes(path_, types).fitting(all, 0).host_layers, 0);
+  EXPECT_EQ(WeightSizes(path_, types).fitting(all - 1, 0).host_layers, 2) << "the first layer has no experts";
+  const int64_t three = WeightSizes(path_, types).of(3).bytes;
+  EXPECT_EQ(WeightSizes(path_, types).fitting(three, 0).host_layers, 3);
+  const WeightsSize least = WeightSizes(path_, types).fitting(1, 0);
   EXPECT_EQ(least.host_layers, 4);
   EXPECT_GT(least.bytes, 1);
 }
