@@ -142,10 +142,7 @@ RunConfig with_steps(const TrainOptions& options, const RunConfig& run, int64_t 
 /// The same run with as many steps as fit run.schedule.hours at the rate measured here.
 RunConfig with_measured_steps(const TrainOptions& options, const RunConfig& run, const MemoryPlan& plan,
                               const Dataset& data, Compute& compute) {
-  BatchSource source = training_batches(run.data, run.seed, data);
-  if (run.step.objective == Objective::dpo) {  // any numbers take the same time
-    source.set_reference(std::vector<double>(static_cast<size_t>(data.count())));
-  }
+  const BatchSource source = timed_batches(run, data);
   const int64_t rows = run.data.microbatch_rows;
   const double seconds = measure_step_seconds(
       run, plan, *compute.device, *compute.backend,

@@ -290,7 +290,7 @@ void check_datasets(const Study& study) {
 double measure_rate(const StudyJob& job, Device& device, Backend& backend) {
   RunConfig run = job.run;
   const Dataset train(run.data.train);
-  const BatchSource source = training_batches(run.data, run.seed, train);
+  const BatchSource source = timed_batches(run, train);
   const MemoryPlan plan = plan_that_fits(run, train, nullptr, nullptr, device).step;
   const int64_t rows = run.data.microbatch_rows;
   return measure_step_seconds(run, plan, device, backend, [&](int64_t step, int64_t microbatch) {

@@ -10,4 +10,12 @@ BatchSource training_batches(const DataConfig& data, uint64_t seed, const Datase
                                .pairs = dataset.info().pairs});
 }
 
+BatchSource timed_batches(const RunConfig& run, const Dataset& dataset) {
+  BatchSource source = training_batches(run.data, run.seed, dataset);
+  if (run.step.objective == Objective::dpo) {
+    source.set_reference(std::vector<double>(static_cast<size_t>(dataset.count())));
+  }
+  return source;
+}
+
 }  // namespace moe

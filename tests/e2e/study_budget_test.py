@@ -107,6 +107,47 @@ class StudyBudgetTest(unittest.TestCase):
         self.assertNotIn("s a step", again.stderr)
         self.assertEqual(again.stdout, said.stdout)
 
+    def test_a_study_of_preferences_goes_by_seconds(self):
+        pairs = [{"prompt": f"question {i}", "chosen": f"the answer {i % 5} is right", "rejected": f"nothing {i}"}
+                 for i in range(40)]
+        (self.base / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+        base = self.base / "base"
+        run_file = self.base / "base.toml"
+        text = STUDY_FILE.format(folder=self.base)
+        run_file.write_text(f'[run]\ndir = "{base}"\n' + text[text.index("[data]"):])
+        moe("train", run_file, "--set", "train.steps=2", "--set", "model.max_position_embeddings=256", "--set",
+            "model.num_experts_per_tok=2")
+        data = self.base / "pairs"
+        moe("data", "--preferences", "--tokenizer", base, "--max-tokens", 200, "--valid-fraction", 0.2, "--out", data,
+            self.base / "pairs.jsonl")
+        study = self.base / "dpo.toml"
+        study.write_text(f"""
+[study]
+dir = "{self.base}/dpo"
+budget = "seconds"
+seeds = [1]
+systems = ["all: train.parameters=all", "lora: train.parameters=lora", "soft: dpo.beta=0.05"]
+[data]
+train = "{data}/train"
+valid = "{data}/valid"
+sequence_length = 256
+rows_per_step = 4
+[model]
+from = "{base}"
+[train]
+objective = "dpo"
+steps = 6
+[optimizer]
+learning_rate = 1e-3
+""")
+        said = moe("study", "run", study)
+        rates = json.loads((self.base / "dpo/rates.json").read_text())
+        self.assertEqual(sorted(rates), ["all", "lora", "soft"])
+        self.assertEqual(self.trained(said), ["all-seed1", "lora-seed1", "soft-seed1"])
+        steps, _ = self.steps_and_results(self.base / "dpo")
+        for system in rates:
+            self.assertEqual(steps[f"{system}-seed1"], max(1, round(6 * rates["all"] / rates[system])))
+
     def test_a_system_that_diverges_ends_alone(self):
         folder = self.base / "diverged"
         systems = ('study.systems=["calm: model.method=gshard", '
