@@ -106,6 +106,10 @@ void read_model(Settings& settings, RunConfig& run, const std::function<int64_t(
   if (method == nullptr || model.routing != chosen.routing || model.topk_method != chosen.topk_method) {
     run.step.balance = default_balance(model);
   }
+    // A model says with which coefficient it was trained.
+    if (loaded && run.step.balance.alpha_expert != 0) {
+      run.step.balance.alpha_expert = static_cast<float>(model.aux_loss_alpha);
+    }
   if (model.topk_method == TopkMethod::group_limited_greedy) run.step.balance.devices = static_cast<int>(model.n_group);
 }
 
@@ -146,7 +150,9 @@ std::string method_text(const RunConfig& run) {
 std::vector<std::string> coefficient_lines(const Settings& settings, const RunConfig& run) {
   std::vector<std::string> lines;
   tell<BalanceConfig>(balance_keys(), run.step.balance, run.model, [&](const KeyInfo& row, const std::string& value) {
-    lines.push_back(fmt::format("{} = {} ({})", row.key, value, settings.where(row.key)));
+    const bool of_model = !run.from.empty() && !settings.given(row.key) && row.key == "balance.alpha_expert";
+    lines.push_back(
+        fmt::format("{} = {} ({})", row.key, value, of_model ? "the model's, " + run.from : settings.where(row.key)));
   });
   return lines;
 }

@@ -64,6 +64,20 @@ TEST(FromModel, InBf16TheMastersAreTheStoredWeights) {
   }
 }
 
+/// The coefficient of the balance loss is the model's own, and the start says so; the run file's counts more.
+TEST(FromModel, TheBalanceLossHasTheModelsCoefficient) {
+  TinyRun tiny;
+  tiny.train("base", {"balance.alpha_expert=0.03"});
+  const std::string from = "model.from=" + (tiny / "base").string();
+  const RunConfig run = tiny.config("next", {from});
+  EXPECT_FLOAT_EQ(run.step.balance.alpha_expert, 0.03f);
+  EXPECT_THAT(run.coefficients,
+              testing::Contains(testing::AllOf(HasSubstr("balance.alpha_expert = 0.03"), HasSubstr("the model's, "))));
+  EXPECT_FLOAT_EQ(tiny.config("next", {from, "balance.alpha_expert=0.5"}).step.balance.alpha_expert, 0.5f);
+  tiny.train("none", {"balance.alpha_expert=0"});
+  EXPECT_EQ(tiny.config("next", {"model.from=" + (tiny / "none").string()}).step.balance.alpha_expert, 0);
+}
+
 TEST(FromModel, ItLearnsFromThereAndResumesBitForBit) {
   TinyRun tiny;
   tiny.train("base");
