@@ -35,10 +35,17 @@ void product(Pass& pass, const ExpertRowsOf& experts, View a, View a_rows, View 
   pass.backend.run(Gemm{.a = a, .b = b, .c = c, .transpose_b = transpose_b, .accumulate = accumulate});
 }
 
-/// c (+)= a^T b over the rows of all, or of each expert.
-void reduction(Pass& pass, const ExpertRowsOf& experts, View a, View a_rows, View b, View b_rows, View c,
-               bool accumulate) {
+/// c (+)= a^T b over the rows of all, or of each expert; with `listed` c has the matrices of these experts alone.
+void reduction(Pass& pass, const ExpertRowsOf& experts, const std::vector<int64_t>* listed, View a, View a_rows, View b,
+               View b_rows, View c, bool accumulate) {
   if (!c) return;
+  if (listed != nullptr) {
+    for (const ExpertRun& run : runs_of(*listed)) {
+      const ExpertRowsOf some{.offsets = experts.offsets.rows(run.first, run.count + 1)};
+      reduction(pass, some, nullptr, a, a_rows, b, b_rows, c.rows(run.at, run.count), accumulate);
+    }
+    return;
+  }
   if (experts.offsets) {
     return pass.backend.run(GroupedGemmReduce{.a = a,
                                               .a_rows = a_rows,
@@ -104,6 +111,18 @@ View lowered(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts, Vi
 
 }  // namespace
 
+std::vector<ExpertRun> runs_of(const std::vector<int64_t>& experts) {
+  std::vector<ExpertRun> runs;
+  for (size_t i = 0; i < experts.size(); ++i) {
+    if (!runs.empty() && runs.back().first + runs.back().count == experts[i]) {
+      ++runs.back().count;
+    } else {
+      runs.push_back({.first = experts[i], .count = 1, .at = static_cast<int64_t>(i)});
+    }
+  }
+  return runs;
+}
+
 void adapter_forward(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts, View x, View y) {
   if (!adapter) return;
   const Arena::Frame frame(pass.scratch);
@@ -146,11 +165,11 @@ void adapter_weight_gradient(Pass& pass, const Adapter& adapter, const Adapter& 
   if (gradient.b) {
     const View low = lowered(pass, adapter, experts, input);
     for_slices(adapter, [&](int64_t slice, int64_t row, int64_t rows) {
-      reduction(pass, experts, dy.columns(row, rows), dy_rows, low.columns(slice * rank, rank), {},
+      reduction(pass, experts, gradient.experts, dy.columns(row, rows), dy_rows, low.columns(slice * rank, rank), {},
                 rows_of_each(gradient.b, row, rows), accumulate);
     });
   }
-  reduction(pass, experts, d_low, {}, input, experts.rows, gradient.a, accumulate);
+  reduction(pass, experts, gradient.experts, d_low, {}, input, experts.rows, gradient.a, accumulate);
 }
 
 }  // namespace moe

@@ -4,10 +4,18 @@
 /// sorted by expert, in the experts' form.
 
 #include <array>
+#include <vector>
 
 #include "nn/pass.h"
 
 namespace moe {
+
+/// Experts that follow each other: `count` of them from `first` on. They are numbers `at` and following of a list.
+struct ExpertRun {
+  int64_t first, count, at;
+};
+/// A list of experts, ascending, as runs.
+std::vector<ExpertRun> runs_of(const std::vector<int64_t>& experts);
 
 /// The matrices of an adapter, or their gradients, of which those that are frozen are absent.
 struct Adapter {
@@ -16,6 +24,8 @@ struct Adapter {
   float scale = 1;
   std::array<int64_t, 3> slices = {};  ///< the rows of each slice; 0: there is no further one
   uint64_t stream = 0;                 ///< of the draws of its dropout
+  /// Of gradients: the experts that they are of, if only these train, ascending; null: all. It is not owned.
+  const std::vector<int64_t>* experts = nullptr;
 
   explicit operator bool() const { return a || b; }
 };

@@ -14,18 +14,6 @@ View as_row(const View& bias) { return bias.reshaped({1, bias.elements()}); }
 
 }  // namespace
 
-std::vector<ExpertRun> runs_of(const std::vector<int64_t>& experts) {
-  std::vector<ExpertRun> runs;
-  for (size_t i = 0; i < experts.size(); ++i) {
-    if (!runs.empty() && runs.back().first + runs.back().count == experts[i]) {
-      ++runs.back().count;
-    } else {
-      runs.push_back({.first = experts[i], .count = 1, .at = static_cast<int64_t>(i)});
-    }
-  }
-  return runs;
-}
-
 void linear_forward(Pass& pass, const Linear& map, View x, const SwiGlu& activation) {
   if (map.bias || map.adapter) {
     linear_forward(pass, map, x, activation.gate_up);

@@ -3,18 +3,9 @@
 /// weights in nn/ are made here; tools/check_layers.py refuses others. I inputs, O outputs, n rows, E experts, R rows
 /// sorted by expert.
 
-#include <vector>
-
 #include "nn/adapter.h"
 
 namespace moe {
-
-/// Experts that follow each other: `count` of them from `first` on. They are numbers `at` and following of a list.
-struct ExpertRun {
-  int64_t first, count, at;
-};
-/// A list of experts, ascending, as runs.
-std::vector<ExpertRun> runs_of(const std::vector<int64_t>& experts);
 
 /// The weight of a linear map, or its gradient, which is absent if the weight is frozen.
 struct Linear {

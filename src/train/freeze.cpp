@@ -88,6 +88,16 @@ std::string names_of(const std::vector<Parameter>& table) {
   return fmt::format("{}", fmt::join(texts, ", "));
 }
 
+/// Of adapters: freezes those of routed experts that `list` does not name.
+void keep_listed_adapters(const ExpertList& list, int64_t experts, std::vector<Parameter>& table) {
+  for (Parameter& parameter : table) {
+    if (parameter.kind != ParameterKind::routed_experts || parameter.adapter == AdapterPart::none) continue;
+    const std::vector<int64_t>& ids = list.of_layer(parameter.layer);
+    parameter.frozen = ids.empty();
+    if (static_cast<int64_t>(ids.size()) < experts) parameter.experts = ids;
+  }
+}
+
 /// Freezes what `list` does not name.
 void keep_listed(const ExpertList& list, int64_t experts, std::vector<Parameter>& table) {
   for (Parameter& parameter : table) {
@@ -110,8 +120,10 @@ std::vector<Parameter> training_table(const ModelConfig& config, const std::vect
   std::vector<Parameter> table = parameter_table(config);
   if (!config.adapters.empty()) {
     for (Parameter& parameter : table) parameter.frozen = parameter.adapter == AdapterPart::none;
+    if (list != nullptr) keep_listed_adapters(*list, config.n_routed_experts, table);
+  } else if (list != nullptr) {
+    keep_listed(*list, config.n_routed_experts, table);
   }
-  if (list != nullptr) keep_listed(*list, config.n_routed_experts, table);
   for (const std::string& name : names) {
     const Pattern pattern = pattern_of(name, config.num_hidden_layers);
     bool found = false;

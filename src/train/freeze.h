@@ -16,7 +16,8 @@
 namespace moe {
 
 /// parameter_table(config), in which the parameters of `names` are frozen. If the model has adapters, all of its other
-/// parameters are frozen, too. With `list`, only what it names trains. Throws an Error if a name stands for nothing
+/// parameters are frozen, too. With `list`, only what it names trains; of adapters, it decides about those of routed
+/// experts alone. Throws an Error if a name stands for nothing
 /// (the error lists what there is), or if nothing is left to train.
 std::vector<Parameter> training_table(const ModelConfig& config, const std::vector<std::string>& names,
                                       const ExpertList* list = nullptr);

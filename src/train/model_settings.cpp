@@ -11,6 +11,7 @@
 #include "model/methods.h"
 #include "model/presets.h"
 #include "model/routing_text.h"
+#include "train/freeze.h"
 #include "train/read_keys.h"
 
 namespace moe {
@@ -105,16 +106,32 @@ void read_model(Settings& settings, RunConfig& run, const std::function<int64_t(
   // The method's losses belong to its own choices only.
   if (method == nullptr || model.routing != chosen.routing || model.topk_method != chosen.topk_method) {
     run.step.balance = default_balance(model);
-  }
     // A model says with which coefficient it was trained.
     if (loaded && run.step.balance.alpha_expert != 0) {
       run.step.balance.alpha_expert = static_cast<float>(model.aux_loss_alpha);
     }
+  }
   if (model.topk_method == TopkMethod::group_limited_greedy) run.step.balance.devices = static_cast<int>(model.n_group);
 }
 
+namespace {
+
+/// Refuses a list that leaves nothing to train, and a list for adapters of no experts.
+void check_listed(const RunConfig& run) {
+  if (run.step.parameters == TrainedPart::lora) {
+    const auto& targets = run.step.lora.targets;
+    if (std::find(targets.begin(), targets.end(), "experts") == targets.end()) {
+      fail("it lists routed experts, but lora.targets has no \"experts\"; add that target, or leave out the list");
+    }
+  }
+  training_table(run.model, {}, &*run.step.experts);
+}
+
+}  // namespace
+
 void read_experts(Settings& settings, RunConfig& run, const RunStart& start) {
-  if (run.step.parameters != TrainedPart::experts) return;
+  const bool of_adapters = run.step.parameters == TrainedPart::lora && !run.step.experts_file.empty();
+  if (run.step.parameters != TrainedPart::experts && !of_adapters) return;
   constexpr std::string_view kKey = "train.experts";
   if (start.like != nullptr) {
     run.step.experts = start.like->step.experts;
@@ -131,6 +148,7 @@ void read_experts(Settings& settings, RunConfig& run, const RunStart& start) {
       if (list.count() == 0 && !list.shared_experts && !list.non_expert_modules) {
         fail("{} lists no expert, and no switch is true, so that nothing is left to train; name some experts", file);
       }
+      check_listed(run);
     } catch (const Error& error) {
       run.step.experts.reset();
       fail_usage("{}: {}: {}", settings.where(kKey), kKey, error.what());

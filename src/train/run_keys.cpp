@@ -191,7 +191,7 @@ constexpr KeyRow<OptimizerConfig> kOptimizer[] = {
 };
 
 bool learns_preferences(const StepConfig& step) { return step.objective == Objective::dpo; }
-bool trains_experts(const StepConfig& step) { return step.parameters == TrainedPart::experts; }
+bool trains_experts(const StepConfig& step) { return step.parameters != TrainedPart::all; }
 
 constexpr KeyRow<StepConfig> kStep[] = {
     row<StepConfig>("train.dtype", word<&StepConfig::dtype, DType::f32, DType::bf16>(),
@@ -218,9 +218,10 @@ constexpr KeyRow<StepConfig> kStep[] = {
              "which keep their values; or `\"experts\"`: the experts of a list alone ([finetuning.md](finetuning.md))",
          .also = "peft peft_type finetuning_type tuning train_type trainable_parameters"}),
     row<StepConfig>("train.experts", text<&StepConfig::experts_file>(),
-                    {.doc = "the list of experts: the file that `moe eval experts` writes",
+                    {.doc = "the list of experts: the file that `moe eval experts` writes. With `lora` it says which "
+                            "experts' adapters train",
                      .also = "expert_cfg expert_config",
-                     .used_with = [] { return std::string("train.parameters = experts"); },
+                     .used_with = [] { return std::string("train.parameters = experts or lora"); },
                      .used = trains_experts}),
     row<StepConfig>("train.freeze", texts<&StepConfig::freeze>(),
                     {.doc = "parameters that keep their values, for instance `[\"embed\", \"layers.0-3.attention\"]`: "

@@ -99,6 +99,11 @@ std::string experts_text(const RunConfig& run) {
   std::vector<std::string> layers;
   for (const auto& [layer, ids] : list.experts) layers.push_back(fmt::format("{}: {}", layer, fmt::join(ids, " ")));
   const auto table = training_table(run.model, run.step);
+  if (run.step.parameters == TrainedPart::lora) {
+    return fmt::format("adapters; of routed experts those of {} of {} (layer: experts) {}; {} of {} parameters",
+                       list.count(), run.model.moe_layers() * run.model.n_routed_experts, fmt::join(layers, "; "),
+                       count_text(trained_elements(table)), count_text(count_elements(table)));
+  }
   return fmt::format("{} of {} routed experts (layer: experts) {}{}{}; {} of {} parameters", list.count(),
                      run.model.moe_layers() * run.model.n_routed_experts, fmt::join(layers, "; "),
                      list.shared_experts ? "; the shared experts" : "",

@@ -58,7 +58,8 @@ void TrainingStep::bind_gradients() {
   for (const Parameter& parameter : table_) {
     if (parameter.experts.empty()) continue;
     MoeWeights& layer = gradient_weights_.layers[static_cast<size_t>(parameter.layer)].moe;
-    (parameter.role == ParameterRole::experts_down ? layer.down : layer.gate_up).experts = &parameter.experts;
+    Linear& map = parameter.role == ParameterRole::experts_down ? layer.down : layer.gate_up;
+    (parameter.adapter == AdapterPart::none ? map.experts : map.adapter.experts) = &parameter.experts;
   }
 }
 
@@ -120,13 +121,14 @@ void TrainingStep::initialize(uint64_t seed, double standard_deviation, std::spa
 
 void TrainingStep::initialize_adapters(uint64_t seed, ThreadPool* pool) {
   std::vector<Parameter> adapters;
-  std::vector<View> views;
+  std::vector<View> values, updated;
   for (size_t i = 0; i < table_.size(); ++i) {
     if (table_[i].adapter == AdapterPart::none) continue;
     adapters.push_back(table_[i]);
-    views.push_back(masters()[i]);
+    values.push_back(parameters()[i]);
+    updated.push_back(masters()[i]);
   }
-  initialize_parameters(config_, adapters, views, views, seed, 0, {}, pool, device_);
+  initialize_parameters(config_, adapters, values, updated, seed, 0, {}, pool, device_);
 }
 
 void TrainingStep::parameters_from_masters() {

@@ -304,7 +304,10 @@ TEST(ExpertRuns, AreRefusedForAListThatDoesNotFit) {
   write_file(files.list, R"({"experts": {"2": [0]}})");
   EXPECT_THAT(refusal(files.set()), HasSubstr("layer 2 has no routed experts"));
   write_file(files.list, R"({"experts": {"0": []}})");
-  EXPECT_THAT(refusal(files.set()), HasSubstr("nothing is left to train"));
+  const std::string empty = refusal(files.set());
+  EXPECT_THAT(empty, HasSubstr("nothing is left to train"));
+  EXPECT_THAT(empty, HasSubstr("train.experts: "));
+  EXPECT_THAT(empty, testing::Not(HasSubstr("train.freeze")));
   EXPECT_FALSE(fs::exists(files.tiny / "never"));
 }
 
