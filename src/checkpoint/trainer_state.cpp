@@ -6,17 +6,18 @@
 namespace moe {
 
 void save_trainer_state(const fs::path& folder, const TrainerState& state) {
-  const Json json = {{"format_version", kTrainerStateVersion},
-                     {"step", state.step},
-                     {"seed", state.seed},
-                     {"data_cursor",
-                      {{"next_step", state.step},
-                       {"rows_per_step", state.rows_per_step},
-                       {"sequence_length", state.sequence_length},
-                       {"dataset_fingerprint", fmt::format("{:016x}", state.dataset_fingerprint)}}},
-                     {"log_bytes", state.log_bytes},
-                     {"eval_bytes", state.eval_bytes},
-                     {"second_stage", state.second_stage}};
+  Json json = {{"format_version", kTrainerStateVersion},
+               {"step", state.step},
+               {"seed", state.seed},
+               {"data_cursor",
+                {{"next_step", state.step},
+                 {"rows_per_step", state.rows_per_step},
+                 {"sequence_length", state.sequence_length},
+                 {"dataset_fingerprint", fmt::format("{:016x}", state.dataset_fingerprint)}}},
+               {"log_bytes", state.log_bytes},
+               {"eval_bytes", state.eval_bytes},
+               {"second_stage", state.second_stage}};
+  if (state.base_fingerprint != 0) json["base_fingerprint"] = fmt::format("{:016x}", state.base_fingerprint);
   write_file(folder / "trainer_state.json", json_text(json, 2) + "\n");
 }
 
@@ -30,14 +31,16 @@ TrainerState load_trainer_state(const fs::path& folder) {
          kTrainerStateVersion);
   }
   const Json& cursor = json_member(json, "data_cursor", where);
-  return {.step = json_int(json, "step", where),
-          .seed = static_cast<uint64_t>(json_int(json, "seed", where)),
-          .rows_per_step = json_int(cursor, "rows_per_step", where),
-          .sequence_length = json_int(cursor, "sequence_length", where),
-          .dataset_fingerprint = json_hexadecimal(cursor, "dataset_fingerprint", where),
-          .log_bytes = json_int(json, "log_bytes", where),
-          .eval_bytes = json_int(json, "eval_bytes", where),
-          .second_stage = json_int(json, "second_stage", where, 0)};
+  return {
+      .step = json_int(json, "step", where),
+      .seed = static_cast<uint64_t>(json_int(json, "seed", where)),
+      .rows_per_step = json_int(cursor, "rows_per_step", where),
+      .sequence_length = json_int(cursor, "sequence_length", where),
+      .dataset_fingerprint = json_hexadecimal(cursor, "dataset_fingerprint", where),
+      .log_bytes = json_int(json, "log_bytes", where),
+      .eval_bytes = json_int(json, "eval_bytes", where),
+      .second_stage = json_int(json, "second_stage", where, 0),
+      .base_fingerprint = json.contains("base_fingerprint") ? json_hexadecimal(json, "base_fingerprint", where) : 0};
 }
 
 }  // namespace moe

@@ -14,6 +14,7 @@ struct TrainerState {
   int64_t log_bytes = 0;             ///< length of log.jsonl when the checkpoint was written
   int64_t eval_bytes = 0;            ///< length of eval.jsonl
   int64_t second_stage = 0;          ///< the first step of StableMoE's second stage; 0: there is none
+  uint64_t base_fingerprint = 0;     ///< of the weights that adapters train beside; 0: there are none, or an older file
 };
 
 constexpr int64_t kTrainerStateVersion = 1;

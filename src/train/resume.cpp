@@ -179,6 +179,19 @@ void check_optimizer_state(const FoundCheckpoint& checkpoint, const RunConfig& r
   }
 }
 
+void check_base(const FoundCheckpoint& checkpoint, const RunConfig& run, const std::vector<KeyDifference>& changes,
+                uint64_t fingerprint) {
+  const uint64_t there = checkpoint.state.base_fingerprint;
+  const bool other_type = std::any_of(changes.begin(), changes.end(), [](const KeyDifference& change) {
+    return change.key == "train.dtype" || change.key == "lora.base";
+  });
+  if (there == 0 || there == fingerprint || other_type) return;
+  fail(
+      "{} has adapters that were trained beside other weights than those of {} (model.from): their fingerprint is "
+      "{:016x}, here it is {:016x}; give the model that the run began with, or train a new run with another run.dir",
+      checkpoint.folder.string(), run.from, there, fingerprint);
+}
+
 void note_changes(const RunFolder& folder, int64_t step, const std::vector<KeyDifference>& changes) {
   for (const KeyDifference& change : changes) {
     log_info("changed from step {} on: {} was {} and is {}", step + 1, change.key, said(change.kept),

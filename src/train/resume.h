@@ -50,6 +50,11 @@ std::vector<KeyDifference> check_same_run(const FoundCheckpoint& checkpoint, con
 void check_optimizer_state(const FoundCheckpoint& checkpoint, const RunConfig& run,
                            const std::vector<KeyDifference>& changes);
 
+/// Refuses a model.from whose weights are others than those that the checkpoint's adapters were trained beside.
+/// `fingerprint` is of the weights here (train/base_fingerprint.h). An allowed change of their type is not compared.
+void check_base(const FoundCheckpoint& checkpoint, const RunConfig& run, const std::vector<KeyDifference>& changes,
+                uint64_t fingerprint);
+
 /// Prints the changes, and appends them to changes.jsonl in the run's folder: one object each, with step, key, from,
 /// to.
 void note_changes(const RunFolder& folder, int64_t step, const std::vector<KeyDifference>& changes);

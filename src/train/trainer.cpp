@@ -17,6 +17,7 @@
 #include "checkpoint/write_adapter.h"
 #include "infer/generate.h"
 #include "infer/scorer.h"
+#include "train/base_fingerprint.h"
 #include "train/batches.h"
 #include "train/begin_from.h"
 #include "train/initialize.h"
@@ -166,12 +167,17 @@ void Trainer::start(ThreadPool& pool) {
 
 /// The weights of model.from, into the parameters that are no adapters.
 void Trainer::load_base() {
-  load_model(run_.from, run_.model.base(), base_views(step_.table(), step_.masters()), device_);
+  const std::vector<View> base = base_views(step_.table(), step_.masters());
+  load_model(run_.from, run_.model.base(), base, device_);
+  base_fingerprint_ = content_fingerprint(base, device_);
 }
 
 void Trainer::restore(const FoundCheckpoint& found) {
   check_optimizer_state(found, run_, changes_);
-  if (!run_.model.adapters.empty()) load_base();  // which a checkpoint of adapters does not have
+  if (!run_.model.adapters.empty()) {  // whose checkpoints do not have the model
+    load_base();
+    check_base(found, run_, changes_, base_fingerprint_);
+  }
   load_optimizer(found.folder, run_.model, step_.table(), optimizer_sets(step_, kept_masters_), device_);
   step_.parameters_from_masters();
   folder_.settle(search_);
@@ -263,7 +269,8 @@ void Trainer::save(int64_t step) {
                                 .dataset_fingerprint = fingerprint_,
                                 .log_bytes = lengths.log,
                                 .eval_bytes = lengths.evaluations,
-                                .second_stage = run_.step.second_stage});
+                                .second_stage = run_.step.second_stage,
+                                .base_fingerprint = base_fingerprint_});
     save_checksums(folder, written);
   };
   folder_.save_checkpoint(step, write, run_.checkpoint);

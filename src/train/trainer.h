@@ -77,7 +77,8 @@ class Trainer {
   TrainingStep step_;
   std::vector<View> kept_masters_;  // of what a checkpoint keeps; the others are absent
   BatchSource source_;
-  uint64_t fingerprint_;  // of the training data
+  uint64_t fingerprint_;           // of the training data
+  uint64_t base_fingerprint_ = 0;  // of the weights beside adapters; 0: there are none
   std::unique_ptr<EveryNth> evaluated_;
   Reference reference_;  // of a run of preferences
   std::unique_ptr<Evaluator> evaluator_;

@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 
 #include "checkpoint/adapter_set.h"
+#include "checkpoint/file_types.h"
+#include "checkpoint/hf_names.h"
 #include "checkpoint/open_model.h"
 #include "checkpoint/write_model.h"
 #include "eval/loss.h"
@@ -312,7 +314,134 @@ TEST(AdapterRuns, ABaseInBlocksTrainsInLessMemoryAndResumesBitForBit) {
   }
   EXPECT_THAT(error_of<Error>([&] { runs.tiny.config("never", settings("f32", "bf16")); }),
               HasSubstr("expected train.dtype, which is bf16, or a type of blocks"));
-  EXPECT_THAT(error_of<Error>([&] { runs.tiny.config("never", settings("nf4", "bf16")); }), HasSubstr("q8_0"));
+  EXPECT_THAT(error_of<Error>([&] { runs.tiny.config("never", settings("fp4", "bf16")); }), HasSubstr("nf4"));
+}
+
+/// A base in nf4 whose rows are whole blocks.
+const std::vector<std::string> kNf4Sizes{"model.hidden_size=64", "model.moe_intermediate_size=64"};
+
+std::vector<std::string> with_nf4_sizes(std::vector<std::string> settings) {
+  settings.insert(settings.end(), kNf4Sizes.begin(), kNf4Sizes.end());
+  return settings;
+}
+
+TEST(AdapterRuns, ABaseInNf4LearnsInLessMemoryThanInQ8_0AndResumesBitForBit) {
+  AdapterRun runs(kNf4Sizes);
+  const auto settings = [&](const std::string& base) {
+    return with_nf4_sizes(runs.settings({"train.dtype=bf16", "lora.base=" + base}));
+  };
+  const auto parameters = [&](const std::string& base) {
+    const RunConfig run = runs.tiny.config("none", settings(base));
+    return plan_training(run.model, run.step).parameters;
+  };
+  EXPECT_LT(parameters("nf4"), parameters("q8_0"));
+  for (const char* run : {"once", "again"}) runs.tiny.train(run, settings("nf4"));
+  const auto log = runs.tiny.log("once");
+  EXPECT_LT(log.back().at("loss"), log.front().at("loss").get<double>());
+  fs::remove_all(runs.tiny / "again/step-12");
+  fs::remove(runs.tiny / "again/latest");
+  runs.tiny.resume("again", settings("nf4"));
+  EXPECT_EQ(runs.tiny.log("once"), runs.tiny.log("again"));
+  // The adapter belongs to the rounded weights.
+  const std::vector<ChosenAdapter> adapter{{.folder = runs.adapter("once")}};
+  EXPECT_GT(largest_difference(runs.logits(runs.model(), adapter, DType::nf4), runs.logits(runs.model(), adapter)), 0);
+}
+
+/// Each matrix is quantised by itself: q, k and v, gate and up, and those of every expert.
+TEST(AdapterRuns, ABaseInNf4IsItsMatricesOneByOne) {
+  AdapterRun runs(kNf4Sizes);
+  const auto device = make_cpu_device();
+  const ModelConfig config = read_model_config(runs.model());
+  const auto table = parameter_table(config);
+  std::vector<std::vector<char>> memory;
+  std::vector<View> views;
+  for (const Parameter& parameter : table) {
+    const DType type = parameter.storage(DType::nf4);
+    memory.emplace_back(static_cast<size_t>(bytes_of(type, parameter.shape.elements())));
+    views.emplace_back(memory.back().data(), type, parameter.shape);
+  }
+  load_model(runs.model().string(), config, views, *device);
+  const SafetensorsFile file(runs.model() / "model.safetensors");
+  int compared = 0;
+  for (const HfTensor& tensor : hf_tensors(config, table)) {
+    const View& view = views[tensor.parameter];
+    if (view.dtype != DType::nf4) continue;
+    const SafetensorsTensor* const stored = file.find(tensor.name);
+    ASSERT_NE(stored, nullptr) << tensor.name;
+    std::vector<float> numbers(static_cast<size_t>(tensor.elements()));
+    storage(safetensors_type(stored->dtype)->dtype).to_floats(stored->data, numbers.data(), tensor.elements());
+    std::vector<char> expected(static_cast<size_t>(bytes_of(DType::nf4, tensor.elements())));
+    floats_to_nf4(numbers.data(), expected.data(), tensor.elements());
+    const char* const found = static_cast<const char*>(view.data) + bytes_of(DType::nf4, tensor.offset);
+    EXPECT_EQ(std::memcmp(found, expected.data(), expected.size()), 0) << tensor.name;
+    ++compared;
+  }
+  EXPECT_GT(compared, 2 * (4 + 3 * 5));
+}
+
+TEST(AdapterRuns, AnotherModelIsRefusedOnAResumeByName) {
+  AdapterRun runs;
+  runs.tiny.train("lora", runs.settings());
+  runs.tiny.train("other", {"train.seed=5"});
+  fs::remove_all(runs.tiny / "lora/step-12");
+  fs::remove(runs.tiny / "lora/latest");
+  std::vector<std::string> settings = runs.settings();
+  settings.push_back("model.from=" + (runs.tiny / "other").string());
+  const std::string refused = error_of<Error>([&] { runs.tiny.resume("lora", settings, {"model.from"}); });
+  EXPECT_THAT(refused, HasSubstr((runs.tiny / "other").string()));
+  EXPECT_THAT(refused, HasSubstr("were trained beside other weights"));
+  // A copy of the model under another name is the same model.
+  fs::copy(runs.model(), runs.tiny / "copy", fs::copy_options::recursive);
+  settings.back() = "model.from=" + (runs.tiny / "copy").string();
+  runs.tiny.resume("lora", settings, {"model.from"});
+  EXPECT_TRUE(fs::exists(runs.adapter()));
+}
+
+/// Of a list of experts: their adapters train, those of the others stay as they began.
+TEST(AdapterRuns, AListOfExpertsRestrictsTheirAdapters) {
+  for (const std::string dtype : {"f32", "bf16"}) {
+    AdapterRun runs;
+    const std::string list = (runs.tiny / "experts.json").string();
+    write_file(list, R"({"experts": {"0": [1, 2], "1": [0]}})");
+    const auto settings = runs.settings({"train.dtype=" + dtype, "train.experts=" + list});
+    for (const char* run : {"lora", "again"}) runs.tiny.train(run, settings);
+    const SafetensorsFile file(runs.adapter() / "adapter_model.safetensors");
+    int moved = 0;
+    for (const SafetensorsTensor& tensor : file.tensors()) {
+      if (tensor.name.find(".lora_B.") == std::string::npos) continue;
+      std::vector<float> values(static_cast<size_t>(tensor.elements()));
+      safetensors_type(tensor.dtype)->to_floats(tensor.data, values.data(), tensor.elements());
+      const bool moves = root_mean_square(values) > 0;
+      const bool routed = tensor.name.find(".mlp.experts.") != std::string::npos;
+      const bool listed = tensor.name.find("layers.0.mlp.experts.1.") != std::string::npos ||
+                          tensor.name.find("layers.0.mlp.experts.2.") != std::string::npos ||
+                          tensor.name.find("layers.1.mlp.experts.0.") != std::string::npos;
+      EXPECT_EQ(moves, listed || !routed) << tensor.name;
+      moved += moves ? 1 : 0;
+    }
+    EXPECT_EQ(moved, 3 * 3 + 2 * (4 + 3)) << "three experts; attention and shared experts of two layers";
+    const RunConfig run = runs.tiny.config("none", settings), all = runs.tiny.config("none", runs.settings());
+    EXPECT_LT(trained_elements(training_table(run.model, run.step)),
+              trained_elements(training_table(all.model, all.step)));
+    fs::remove_all(runs.tiny / "again/step-12");
+    fs::remove(runs.tiny / "again/latest");
+    fs::remove(list);
+    runs.tiny.resume("again", settings);
+    EXPECT_EQ(runs.tiny.log("lora"), runs.tiny.log("again"));
+  }
+}
+
+TEST(AdapterRuns, AListOfAllExpertsIsNoRestriction) {
+  AdapterRun runs;
+  const std::string list = (runs.tiny / "experts.json").string();
+  write_file(list, R"({"experts": {"0": [0, 1, 2, 3], "1": [0, 1, 2, 3]}})");
+  runs.tiny.train("listed", runs.settings({"train.experts=" + list}));
+  runs.tiny.train("all", runs.settings());
+  EXPECT_EQ(runs.tiny.log("listed"), runs.tiny.log("all"));
+  EXPECT_THAT(error_of<Error>([&] {
+                runs.tiny.config("none", runs.settings({"train.experts=" + list, "lora.targets=[\"attention\"]"}));
+              }),
+              HasSubstr("train.experts: it lists routed experts, but lora.targets has no \"experts\""));
 }
 
 TEST(AdapterRuns, TheTableAtTheStartAddsUp) {

@@ -210,6 +210,27 @@ TEST(PreferenceRuns, OfExpertsMoveThemAlone) {
   EXPECT_LT(run.tiny.log("part").back().at("loss"), std::log(2.0));
 }
 
+TEST(PreferenceRuns, OfAdaptersBeginAtTheModelAndResumeBitForBit) {
+  PreferenceRun run;
+  const std::string list = (run.tiny / "experts.json").string();
+  write_file(list, R"({"experts": {"0": [1, 2], "1": [0]}})");
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{}, {"train.experts=" + list}, {"train.dtype=bf16", "lora.base=q8_0"}}) {
+    std::vector<std::string> set = run.with({"train.parameters=lora", "lora.rank=4", "optimizer.weight_decay=0"});
+    set.insert(set.end(), more.begin(), more.end());
+    for (const char* name : {"straight", "again"}) run.tiny.train(name, set);
+    const auto log = run.tiny.log("straight");
+    EXPECT_NEAR(log[0].at("loss").get<double>(), std::log(2.0), 1e-12) << "the reference is the model without change";
+    EXPECT_LT(log.back().at("loss"), 0.9 * std::log(2.0));
+    EXPECT_TRUE(fs::exists(run.tiny / "straight/step-12/adapter_model.safetensors"));
+    fs::remove_all(run.tiny / "again/step-12");
+    fs::remove(run.tiny / "again/latest");
+    run.tiny.resume("again", set);
+    EXPECT_EQ(run.tiny.log("straight"), run.tiny.log("again"));
+    for (const char* name : {"straight", "again"}) fs::remove_all(run.tiny / name);
+  }
+}
+
 TEST(PreferenceRuns, AreRefusedForOtherDataAndPairsForOtherRuns) {
   PreferenceRun run;
   const auto refusal = [&](const std::vector<std::string>& set) {
