@@ -151,6 +151,10 @@ void add_step_options(CLI::App& command, StepFlags& flags) {
   command.add_flag("--rebuild", flags.rebuild, "make again in backward what one norm or one product makes");
   add_number(command, "--lora", flags.lora, {0, 65536},
              "train adapters of this rank beside frozen weights, on every linear map but the head; 0: train all");
+  command
+      .add_option("--lora-base", flags.lora_base,
+                  "with --lora, the type of the frozen weights: that of --dtype, or blocks such as nf4")
+      ->type_name("TYPE");
   add_number(command, "--steps", flags.steps, {1, 100000}, "timed steps");
   add_memory_option(command, flags.memory_limit);
   add_number(command, "--warm-up", flags.warm_up, {0, 1000}, "steps before the timed ones");

@@ -3,9 +3,11 @@
 #include <algorithm>
 
 #include "backend/cuda/cuda_backend.h"
+#include "base/error.h"
 #include "base/log.h"
 #include "base/output.h"
 #include "base/units.h"
+#include "base/words.h"
 #include "cli/memory_option.h"
 #include "formats/json.h"
 #include "measure/step.h"
@@ -33,12 +35,25 @@ StepConfig step_config(const StepFlags& flags) {
   return step;
 }
 
+DType lora_base(const std::string& word, DType dtype) {
+  for (const StorageType& type : kStorageTypes) {
+    if (word == type.name && (!is_plain(type.dtype) || type.dtype == dtype)) return type.dtype;
+  }
+  std::vector<std::string> expected{name(dtype)};
+  for (const StorageType& type : kStorageTypes) {
+    if (!is_plain(type.dtype)) expected.emplace_back(type.name);
+  }
+  fail_usage("--lora-base {}: expected {}", word, alternatives(expected));
+}
+
 /// Adapters of every linear map but the head, as `moe train` takes them by default.
 void add_adapters(StepFlags& flags, StepConfig& step) {
   step.parameters = TrainedPart::lora;
   step.lora.rank = step.lora.rank_experts = flags.lora;
   step.lora.targets = present_targets(flags.model);
   std::erase(step.lora.targets, "head");
+  step.lora.base = step.dtype;
+  if (!flags.lora_base.empty()) step.lora.base = lora_base(flags.lora_base, step.dtype);
   flags.model.adapters = adapters_of(flags.model, step.lora);
 }
 
@@ -116,7 +131,8 @@ Json step_json(const StepFlags& flags, const MemoryPlan& plan, const StepTimes& 
             {"microbatches", flags.microbatches},
             {"recompute", flags.recompute},
             {"rebuild", flags.rebuild},
-            {"lora", flags.lora}}},
+            {"lora", flags.lora},
+            {"lora_base", flags.lora_base}}},
           {"dtype", flags.dtype},
           {"kernels", flags.kernels},
           {"threads", threads},
@@ -192,6 +208,9 @@ void bench_step(StepFlags flags) {
   if (flags.rows == 0) choose_rows(flags, compute);
   StepConfig step = step_config(flags);
   validate(step.balance, flags.model);
+  if (flags.lora == 0 && !flags.lora_base.empty()) {
+    fail_usage("--lora-base {}: it is the type of the weights beside adapters; give --lora too", flags.lora_base);
+  }
   if (flags.lora > 0) add_adapters(flags, step);
   if (step.second_stage > 0) log_info("timing StableMoE's second stage (90% of a run's steps)");
   step.logits_per_chunk = logits_per_chunk(compute.kind, flags.model.vocab_size);

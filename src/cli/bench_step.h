@@ -14,7 +14,8 @@ struct StepFlags : BenchFlags {
   int64_t microbatches = 1;
   bool recompute = false;
   bool rebuild = false;
-  int64_t lora = 0;  ///< the rank of adapters, which then train alone; 0: all parameters train
+  int64_t lora = 0;       ///< the rank of adapters, which then train alone; 0: all parameters train
+  std::string lora_base;  ///< the type of the weights beside adapters; empty: that of the step
   BalanceConfig balance = {.alpha_expert = 0.001f};  ///< of a run file where there is one
   std::optional<RunConfig> run_file = {};
   int steps = 3;

@@ -5,7 +5,9 @@
 #include <cmath>
 #include <string>
 
+#include "backend/cuda/cuda_backend.h"
 #include "base/error.h"
+#include "base/free_memory.h"
 #include "base/utf8.h"
 
 namespace moe {
@@ -55,6 +57,14 @@ Place limited_place(const Device& device, int64_t limit) {
   Place place = place_of(device);
   place.device = limited(place.device, limit);
   return place;
+}
+
+Place gpu_place(int64_t bytes) {
+  return {.device = {.name = "GPU",
+                     .memory_bytes = bytes,
+                     .available_bytes = bytes,
+                     .scratch_bytes = cuda_workspace_bytes()},
+          .process_bytes = resident_bytes()};
 }
 
 int64_t free_bytes(const Device& device, int64_t limit) {

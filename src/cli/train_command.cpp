@@ -2,6 +2,7 @@
 #include <memory>
 #include <optional>
 
+#include "backend/cuda/cuda_backend.h"
 #include "base/log.h"
 #include "base/output.h"
 #include "base/output_path.h"
@@ -16,6 +17,7 @@
 #include "cli/repeated_words.h"
 #include "formats/weighted_paths.h"
 #include "measure/machine.h"
+#include "train/amounts.h"
 #include "train/batches.h"
 #include "train/fit.h"
 #include "train/length.h"
@@ -46,8 +48,9 @@ const char* const kFooter = R"(
 Example:
   moe train configs/demo.toml --dry-run --verbose           size, FLOPs, time, memory, disk; trains nothing
   moe train configs/demo.toml --set train.steps=100 --set run.dir=runs/short
-  moe train configs/deepseekmoe-2b.toml --dry-run --memory-limit 40GB
-                                                            what it would take on a card of 40 GB
+  moe train configs/deepseekmoe-2b.toml --dry-run --device cuda --memory-limit 40GB
+                                                            what it would take on a card of 40 GB, which may be
+                                                            absent here
   moe train configs/demo.toml --resume                      continue from the newest good checkpoint in run.dir
   moe train configs/demo.toml --resume --set train.steps=900 --allow-change train.steps
                                                             another run from here on: more steps
@@ -208,15 +211,40 @@ std::optional<int64_t> resumed_step(const TrainOptions& options, const RunConfig
   return found->state.step;
 }
 
-void dry_run(const TrainOptions& options, RunConfig run) {
+/// What a dry run plans for.
+struct PlannedDevice {
+  std::string name;
+  Place place;
+  double product_rate;  ///< FLOP/s; 0: not measured
+};
+
+/// This machine's device, or, with a limit, a GPU of that size, which need not be here.
+PlannedDevice planned_device(const TrainOptions& options, DType dtype) {
+  const bool gpu = device_kind(options.device) == DeviceKind::cuda;
+  if (gpu && options.memory_limit > 0 && cuda_workspace_bytes() > 0 && !why_no_cuda().empty()) {
+    return {.name = fmt::format("a GPU of {}, which is not here", bytes_text(options.memory_limit)),
+            .place = gpu_place(options.memory_limit),
+            .product_rate = 0};
+  }
   Compute compute = make_compute(options.device);
-  const Place place = limited_place(*compute.device, options.memory_limit);
+  Place place = limited_place(*compute.device, options.memory_limit);
+  if (gpu && options.memory_limit > 0) place.device.available_bytes = options.memory_limit;  // a larger one, too
+  return {.name = device_name(compute), .place = place, .product_rate = measured_rate(compute, dtype)};
+}
+
+void dry_run(const TrainOptions& options, RunConfig run) {
+  const PlannedDevice planned = planned_device(options, run.step.dtype);
+  const Place& place = planned.place;
   const RunData data(run.data);
   if (data.train) check_data(run, {*data.train, data.valid_set(), *data.tokenizer});
   const RunFacts facts = facts_of(run, data.train_set(), data.valid_set(), data.tokenizer ? &*data.tokenizer : nullptr);
   settle_microbatch(options, run, facts, place);
   const RunMemory memory = plan_run(run, facts, place);
-  const double rate = measured_rate(compute, run.step.dtype);
+  const double rate = planned.product_rate;
+  if (run.schedule.hours > 0 && rate == 0) {
+    fail_usage("train.hours = {}: {}, so its rate is not known; give train.steps instead", run.schedule.hours,
+               planned.name);
+  }
   if (run.schedule.hours > 0) run = with_estimated_steps(options, run, memory.step, rate);
   const auto step = resumed_step(options, run, data.train_set());
   const bool mixture = data.train && data.train->parts().size() > 1;
@@ -225,7 +253,7 @@ void dry_run(const TrainOptions& options, RunConfig run) {
       .memory = memory,
       .train = data.train_set(),
       .valid = data.valid_set(),
-      .device = device_name(compute),
+      .device = planned.name,
       .available_bytes = place.device.available_bytes,
       .product_rate = rate,
       .resumed_step = step,
@@ -239,7 +267,8 @@ void dry_run(const TrainOptions& options, RunConfig run) {
   try {
     refuse_if_too_large(run, facts, memory, place);
   } catch (const Error& error) {
-    log_warning("the run does not fit here: {}", error.what());
+    log_warning("the run does not fit {}: {}", planned.name.starts_with("a GPU of") ? planned.name : "here",
+                error.what());
   }
 }
 

@@ -2,12 +2,21 @@
 
 import json
 import pathlib
+import re
 import shutil
 import tempfile
 import unittest
 
 from commands import SmallRun
-from support import moe
+from support import ROOT, moe
+
+# DeepSeekMoE 16B's configuration, without weights.
+CONFIG_16B = {"architectures": ["DeepseekForCausalLM"], "model_type": "deepseek", "hidden_size": 2048,
+              "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 16, "intermediate_size": 10944,
+              "moe_intermediate_size": 1408, "n_routed_experts": 64, "n_shared_experts": 2, "num_experts_per_tok": 6,
+              "first_k_dense_replace": 1, "moe_layer_freq": 1, "vocab_size": 102400, "max_position_embeddings": 4096,
+              "rms_norm_eps": 1e-6, "rope_theta": 10000, "hidden_act": "silu", "norm_topk_prob": False,
+              "scoring_func": "softmax", "tie_word_embeddings": False, "aux_loss_alpha": 0.001, "seq_aux": True}
 
 PROMPT = ["--prompt", "#include", "--max-new-tokens", "12", "--temperature", "0"]
 
@@ -70,9 +79,57 @@ class LoraTest(unittest.TestCase):
         self.assertAlmostEqual(self.loss(gguf), adapted, places=4)
 
     def test_adapters_work_beside_blocks(self):
-        gguf = self.base / "blocks.gguf"
-        moe("convert", self.small.run, gguf, "--dtype", "f16")
-        self.assertAlmostEqual(self.loss(gguf, "--lora", self.adapter), self.loss(self.adapter), places=2)
+        model, adapter = self.base / "wide", self.base / "wide-lora"
+        rows_of_blocks = ["--set", "model.hidden_size=32", "--set", "model.moe_intermediate_size=32"]
+        moe("train", self.small.run_file, "--set", f"run.dir={model}", *rows_of_blocks)
+        moe("train", self.small.run_file, "--set", f"run.dir={adapter}", *self.settings, *rows_of_blocks, "--set",
+            f"model.from={model}")
+        plain, adapted = self.loss(model), self.loss(adapter)
+        self.assertLess(adapted, plain - 0.05)
+        for quant, places in (("q8_0", 2), ("q4_0", 1)):
+            gguf = self.base / f"{quant}.gguf"
+            moe("convert", model, gguf, "--quant", quant)
+            said = moe("generate", gguf, "--lora", adapter, *PROMPT).stderr
+            self.assertRegex(said, rf"weights: [^;]*of {quant}")
+            in_blocks = self.loss(gguf, "--lora", adapter)
+            self.assertAlmostEqual(in_blocks, adapted, places=places)
+            self.assertLess(in_blocks, self.loss(gguf) - 0.04)
+            self.assertEqual(self.loss(gguf, "--lora", f"{adapter}:0"), self.loss(gguf))
+        self.assertAlmostEqual(self.loss(model, "--dtype", "f16", "--lora", adapter), adapted, places=2)
+
+    def test_a_chat_counts_the_adapters_among_the_weights(self):
+        flags = ["--temperature", "0", "--max-new-tokens", "2"]
+        large = self.base / "large"
+        moe("train", self.small.run_file, "--set", f"run.dir={large}", *self.settings, "--set", "lora.rank=400", "--set",
+            "train.steps=1")
+        parameters = lambda said: float(re.search(r"([0-9.]+) M parameters", said.stderr).group(1))
+        plain = moe("chat", self.small.run, *flags, input="Hello\n")
+        with_adapter = moe("chat", self.small.run, "--lora", large, *flags, input="Hello\n")
+        generated = moe("generate", self.small.run, "--lora", large, *PROMPT)
+        self.assertGreater(parameters(with_adapter), parameters(plain))
+        self.assertEqual(parameters(with_adapter), parameters(generated))
+
+    def test_a_dry_run_plans_for_a_gpu_that_is_not_here(self):
+        folder = self.base / "16b"
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(CONFIG_16B))
+        for name, gigabytes, most in (("lora-16b", 80, 74.5), ("qlora-16b", 24, 22.36)):
+            plan = moe("train", ROOT / "configs" / f"{name}.toml", "--set", f"model.from={folder}", "--set", "train.epochs=0",
+                       "--set", "train.steps=1000", "--set", f"run.dir={self.base / 'no'}", "--dry-run", "--device", "cuda",
+                       "--memory-limit", f"{gigabytes}GB", check=False)
+            if "without CUDA" in plan.stderr:
+                self.skipTest("the program was built without CUDA")
+            self.assertEqual(plan.returncode, 0, plan.stderr)
+            self.assertIn("which is not here", plan.stdout)
+            self.assertNotIn("does not fit", plan.stderr)
+            needed, limit = map(float, re.search(r"memory +([0-9.]+) GiB of ([0-9.]+) GiB", plan.stdout).groups())
+            self.assertLess(needed, limit)
+            self.assertAlmostEqual(limit, most, places=1)
+            self.assertIn("balance.alpha_expert = 0.001", plan.stdout)
+        small = moe("train", ROOT / "configs/qlora-16b.toml", "--set", f"model.from={folder}", "--set", "train.epochs=0",
+                    "--set", "train.steps=1000", "--set", f"run.dir={self.base / 'no'}", "--dry-run", "--device", "cuda",
+                    "--memory-limit", "8GB")
+        self.assertIn("does not fit a GPU of 7.45 GiB, which is not here", small.stderr)
 
     def test_a_resumed_run_is_the_run(self):
         again = self.base / "again"
