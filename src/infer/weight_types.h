@@ -58,7 +58,8 @@ struct WeightsSize {
   std::string text, host_text;  ///< weights_text() of both
 };
 
-/// What LoadedModel stores for a model. The headers of its files are read once, by the constructor.
+/// What LoadedModel stores for a model. The headers of its files are read once, by the constructor. Several threads may
+/// use it.
 class WeightSizes {
  public:
   WeightSizes(const fs::path& path, const WeightTypes& types, const std::vector<ChosenAdapter>& adapters = {});

@@ -168,7 +168,8 @@ std::string method_text(const RunConfig& run) {
 std::vector<std::string> coefficient_lines(const Settings& settings, const RunConfig& run) {
   std::vector<std::string> lines;
   tell<BalanceConfig>(balance_keys(), run.step.balance, run.model, [&](const KeyInfo& row, const std::string& value) {
-    const bool of_model = !run.from.empty() && !settings.given(row.key) && row.key == "balance.alpha_expert";
+    const bool of_model =
+        !run.from.empty() && !settings.given(row.key) && std::string_view(row.key) == "balance.alpha_expert";
     lines.push_back(
         fmt::format("{} = {} ({})", row.key, value, of_model ? "the model's, " + run.from : settings.where(row.key)));
   });
