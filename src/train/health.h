@@ -24,6 +24,7 @@ inline constexpr HealthKind kHealthKinds[] = {
     {"gradient", "a gradient norm ten times its median"},
     {"dead", "experts without a token in 100 steps"},
     {"load", "an expert with four times the mean load for 100 steps"},
+    {"collapse", "tokens of a layer that come to choose nearly the same experts (train/routing_alarm.h)"},
 };
 
 bool is_health_kind(std::string_view name);
@@ -49,7 +50,7 @@ class Health {
  public:
   explicit Health(const HealthFacts& facts);
 
-  /// Warnings of each kind come once.
+  /// Warnings of each kind come once. Those of "collapse" come from RoutingAlarm.
   std::vector<HealthWarning> watch(int64_t step, const StepReport& report);
 
  private:

@@ -344,7 +344,7 @@ constexpr KeyRow<LogConfig> kLog[] = {
 constexpr KeyRow<HealthConfig> kHealth[] = {
     row<HealthConfig>("health.stop_on", texts<&HealthConfig::stop_on>(),
                       {.doc = "warnings that end the run, after a checkpoint: `uniform`, `spike`, `gradient`, `dead`, "
-                              "`load` ([healthy.md](healthy.md))",
+                              "`load`, `collapse` ([healthy.md](healthy.md))",
                        .also = "stop_on early_stopping",
                        .free_on_resume = true}),
 };

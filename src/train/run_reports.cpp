@@ -90,6 +90,7 @@ RunReports::RunReports(const RunFolder& folder, const RunConfig& run, const Trai
       log_(folder.log()),
       evaluations_(folder.evaluations()),
       health_(health_facts(run)),
+      alarm_(run.model),
       events_every_(1 + run.schedule.steps / kEventSteps),
       step_(first_step - 1) {
   const double now = wall_seconds();
@@ -113,7 +114,9 @@ std::optional<HealthWarning> RunReports::step(const StepLine& line) {
   loss_ = line.report.loss;
   if (events_ != nullptr) write_events(line);
   std::optional<HealthWarning> ends;
-  for (const HealthWarning& warning : health_.watch(line.step, line.report)) {
+  std::vector<HealthWarning> warnings = health_.watch(line.step, line.report);
+  for (const std::string& text : alarm_.after(line.step, line.report.counts)) warnings.push_back({"collapse", text});
+  for (const HealthWarning& warning : warnings) {
     log_warning("{}", warning.text);
     last_warning_ = warning.text;
     if (!ends && stops_on(run_, warning)) ends = warning;

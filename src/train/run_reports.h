@@ -8,6 +8,7 @@
 #include "train/health.h"
 #include "train/patient_log.h"
 #include "train/resume.h"
+#include "train/routing_alarm.h"
 #include "train/run_folder.h"
 #include "train/start_checks.h"
 #include "train/training_log.h"
@@ -53,6 +54,7 @@ class RunReports {
   PatientLog log_, evaluations_;
   std::unique_ptr<PatientLog> events_;
   Health health_;
+  RoutingAlarm alarm_;
   int64_t events_every_;  // steps
   RunState state_ = RunState::running;
   int64_t step_ = 0;

@@ -21,7 +21,6 @@
 #include "train/batches.h"
 #include "train/begin_from.h"
 #include "train/initialize.h"
-#include "train/routing_alarm.h"
 #include "train/samples.h"
 
 namespace moe {
@@ -423,7 +422,6 @@ void Trainer::end_if_unhealthy(const std::optional<HealthWarning>& warning, int6
 void Trainer::run_steps(int64_t& step) {
   const int64_t last = run_.schedule.steps;
   ProgressLine progress(done_ + 1, last);
-  RoutingAlarm alarm(run_.model);
   tried_at_ = steady_seconds();
   // A checkpoint is written before the evaluation of its step. So a resumed run makes that evaluation (again).
   if (done_ > 0 && due(run_.evaluation.every, done_)) evaluate(done_);
@@ -436,7 +434,6 @@ void Trainer::run_steps(int64_t& step) {
     ++step;
     const std::optional<HealthWarning> unhealthy = reports_->step(line);
     progress.show(line, worst_load(line.report, run_.model));
-    for (const std::string& warning : alarm.after(step, line.report.counts)) log_warning("{}", warning);
     if (step == done_ + kMeasuredSteps && step < last) {
       log_info(
           "measured over {} steps: {:.3g} s a step, {} for the {} left", kMeasuredSteps, progress.seconds_per_step(),

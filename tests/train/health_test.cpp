@@ -141,7 +141,7 @@ TEST(Health, AnExpertWithMoreThanFourTimesTheMeanFor100Steps) {
 }
 
 TEST(Health, KindsThatEndARunAreNamed) {
-  EXPECT_THAT(health_kinds(), ElementsAre("uniform", "spike", "gradient", "dead", "load"));
+  EXPECT_THAT(health_kinds(), ElementsAre("uniform", "spike", "gradient", "dead", "load", "collapse"));
   EXPECT_TRUE(is_health_kind("dead"));
   EXPECT_FALSE(is_health_kind("death"));
 }

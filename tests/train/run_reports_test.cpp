@@ -147,7 +147,7 @@ TEST(RunReports, AWarningEndsTheRunIfAskedAndKeepsItsCheckpoint) {
 TEST(RunReports, AKindThatDoesNotExistIsRefused) {
   TinyRun tiny;
   EXPECT_THAT(error_of([&] { tiny.config("run", {"health.stop_on=[\"boredom\"]"}); }),
-              AllOf(HasSubstr("health.stop_on"), HasSubstr("uniform, spike, gradient, dead or load")));
+              AllOf(HasSubstr("health.stop_on"), HasSubstr("uniform, spike, gradient, dead, load or collapse")));
 }
 
 TEST(RunReports, ACommandRunsAtTheEndWhateverTheEnd) {
