@@ -1,7 +1,7 @@
 #include "checkpoint/adapter_config.h"
 
+#include <cfloat>
 #include <cmath>
-#include <regex>
 
 #include "base/error.h"
 #include "base/paths.h"
@@ -42,6 +42,24 @@ std::vector<std::string> strings_of(const Json& json, const char* key, const std
   return list;
 }
 
+/// PEFT takes a pattern for the end of a module's name: all of it, or what is behind one of its dots.
+Regex pattern_of(const std::string& pattern, const std::string& where) {
+  try {
+    return Regex("\\A(?:.*\\.)?(?:" + pattern + ")\\z");
+  } catch (const Error&) {
+    fail("{} is not a regular expression that this program knows; write the names of modules out", where);
+  }
+}
+
+bool matches(const Regex& pattern, const std::string& name, RegexScratch& scratch, const std::string& file) {
+  Regex::Match match{};
+  try {
+    return pattern.find(name, 0, scratch, match);
+  } catch (const Error&) {
+    fail("{}: an alpha_pattern takes too long to compare with {}; write the names of modules out", file, name);
+  }
+}
+
 }  // namespace
 
 bool is_adapter(const fs::path& folder) { return path_exists(folder / kAdapterConfig); }
@@ -71,24 +89,25 @@ AdapterConfig::AdapterConfig(const fs::path& folder) : file_((folder / kAdapterC
   if (patterns == nullptr) return;
   if (!patterns->is_object()) fail("{}: \"alpha_pattern\" is {}, expected an object", file_, json_kind(*patterns));
   for (const auto& [pattern, value] : patterns->items()) {
-    if (!value.is_number()) fail("{}: alpha_pattern {:?} is {}, expected a number", file_, pattern, json_shown(value));
-    alphas_.emplace_back(pattern, value.get<double>());
+    const std::string where = fmt::format("{}: alpha_pattern {}", file_, json_shown(pattern));
+    if (!value.is_number()) fail("{} is {}, expected a number", where, json_shown(value));
+    alphas_.emplace_back(pattern_of(pattern, where), value.get<double>());
   }
 }
 
 double AdapterConfig::scale(const std::string& name, int64_t rank) const {
   double alpha = alpha_;
+  RegexScratch scratch;
   for (const auto& [pattern, value] : alphas_) {
-    try {
-      if (!std::regex_match(name, std::regex("(.*\\.)?(" + pattern + ")"))) continue;
-    } catch (const std::regex_error&) {
-      fail("{}: the alpha_pattern {:?} is no regular expression that is known here", file_, pattern);
-    }
+    if (!matches(pattern, name, scratch, file_)) continue;
     alpha = value;
     break;
   }
   const auto r = static_cast<double>(rank);
-  return alpha / (root_ ? std::sqrt(r) : r);
+  const double scale = alpha / (root_ ? std::sqrt(r) : r);
+  if (std::abs(scale) <= FLT_MAX) return scale;
+  fail("{}: the change of {} is multiplied by {} (its alpha is {}), expected a number that 32 bits can hold", file_,
+       name, scale, alpha);
 }
 
 bool AdapterConfig::targets_parameter(std::string_view leaf) const {

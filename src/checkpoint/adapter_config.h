@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "formats/json.h"
+#include "tokenizer/regex.h"
 
 namespace moe {
 
@@ -29,7 +30,7 @@ class AdapterConfig {
   /// The model that the adapter was trained on, as its file says; "": it does not say.
   const std::string& base() const { return base_; }
   /// The factor of the change of a module ("model.layers.0.self_attn.q_proj") or a parameter
-  /// ("model.layers.0.mlp.experts.gate_up_proj") whose rank is `rank`.
+  /// ("model.layers.0.mlp.experts.gate_up_proj") whose rank is `rank`. It fits a float.
   double scale(const std::string& name, int64_t rank) const;
   /// True if target_parameters has a name with this end ("gate_up_proj").
   bool targets_parameter(std::string_view leaf) const;
@@ -37,8 +38,8 @@ class AdapterConfig {
  private:
   std::string file_, base_;
   double alpha_ = 0;
-  bool root_ = false;                                   // the scale is alpha / sqrt(rank)
-  std::vector<std::pair<std::string, double>> alphas_;  // patterns and their alpha, in the file's order
+  bool root_ = false;                             // the scale is alpha / sqrt(rank)
+  std::vector<std::pair<Regex, double>> alphas_;  // patterns and their alpha, in the file's order
   std::vector<std::string> parameters_;
 };
 

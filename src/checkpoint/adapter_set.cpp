@@ -1,9 +1,13 @@
 #include "checkpoint/adapter_set.h"
 
 #include <algorithm>
+#include <cfloat>
+#include <cmath>
 #include <set>
 
+#include "base/error.h"
 #include "checkpoint/open_model.h"
+#include "tensor/finite.h"
 
 namespace moe {
 namespace {
@@ -31,6 +35,20 @@ int64_t rank_of(const std::vector<AdapterSlice>& slices) {
   return most;
 }
 
+/// Refuses a factor with which the adapter's own has no meaning as a float.
+void check_scale(const ChosenAdapter& one, const AdapterFile& file, size_t parameters) {
+  const auto fits = [](double value) { return std::abs(value) <= FLT_MAX && static_cast<float>(value) != 0; };
+  bool right = fits(one.scale);
+  for (size_t i = 0; i < parameters && right; ++i) {
+    for (const AdapterSlice& slice : file.slices(i)) {
+      right = right && (slice.rank == 0 || slice.scale == 0 || fits(one.scale * double{slice.scale}));
+    }
+  }
+  if (right) return;
+  fail("{}: its change times {} is not a number that 32 bits can hold; choose another scale", one.folder.string(),
+       one.scale);
+}
+
 }  // namespace
 
 AdapterSet::AdapterSet(const std::vector<ChosenAdapter>& chosen, const ModelConfig& base)
@@ -39,9 +57,10 @@ AdapterSet::AdapterSet(const std::vector<ChosenAdapter>& chosen, const ModelConf
     files_.emplace_back(one.folder, base);
     if (one.scale == 0) {
       files_.pop_back();
-    } else {
-      scales_.push_back(static_cast<float>(one.scale));
+      continue;
     }
+    check_scale(one, files_.back(), table_.size());
+    scales_.push_back(static_cast<float>(one.scale));
   }
 }
 
@@ -149,7 +168,13 @@ StoredElement MergedWeights::place(size_t parameter, int64_t element) const { re
 
 void MergedWeights::read(size_t parameter, int64_t begin, int64_t count, float* values) const {
   base_->read(parameter, begin, count, values);
+  if (!adapters_.changes(parameter) || first_not_finite(DType::f32, values, count) >= 0) return;
   adapters_.add_change(parameter, begin, count, values);
+  const int64_t found = first_not_finite(DType::f32, values, count);
+  if (found < 0) return;
+  const StoredElement at = place(parameter, begin + found);
+  fail("with the adapters, element {} of the tensor {} is {}, expected a finite number; choose a smaller scale",
+       at.element, at.tensor, values[found]);
 }
 
 void MergedWeights::read(size_t parameter, int64_t begin, int64_t count, int32_t* values) const {

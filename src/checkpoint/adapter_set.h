@@ -17,7 +17,7 @@ struct ChosenAdapter {
 /// Several threads may use it.
 class AdapterSet {
  public:
-  /// Opens and checks every adapter. One whose factor is 0 changes nothing, not even a bit.
+  /// Opens and checks every adapter, and its factor. One whose factor is 0 changes nothing, not even a bit.
   AdapterSet(const std::vector<ChosenAdapter>& chosen, const ModelConfig& base);
 
   /// The adapters as one: its rank is the sum of theirs. Of a single adapter it has the scale, so that the sums are

@@ -1,24 +1,30 @@
 #include "cli/lora_option.h"
 
+#include <charconv>
 #include <cmath>
-#include <cstdlib>
 
 #include "base/error.h"
 #include "base/paths.h"
+#include "base/utf8.h"
 #include "checkpoint/model_path.h"
+#include "formats/json.h"
 
 namespace moe {
 namespace {
+
+constexpr double kMostScale = 1e6;
 
 /// "DIR" or "DIR:SCALE". A colon that no number follows belongs to the folder's name.
 ChosenAdapter parse_choice(const std::string& text) {
   const size_t colon = text.rfind(':');
   if (colon == std::string::npos || colon == 0 || path_exists(text)) return {.folder = adapter_folder(text)};
   const std::string number = text.substr(colon + 1);
-  char* end = nullptr;
-  const double scale = std::strtod(number.c_str(), &end);
-  if (number.empty() || *end != '\0' || !std::isfinite(scale)) {
-    fail_usage("--lora {}: {:?} behind the colon is not a scale, expected a number such as 0.5", text, number);
+  double scale = 0;
+  const char* const end = number.data() + number.size();
+  const auto [rest, error] = std::from_chars(number.data(), end, scale);
+  if (error != std::errc() || rest != end || !(std::abs(scale) <= kMostScale)) {
+    fail_usage("--lora {}: {} behind the colon is not a scale, expected a number from -{:g} to {:g}, such as 0.5",
+               valid_utf8(text), json_shown(number), kMostScale, kMostScale);
   }
   return {.folder = adapter_folder(text.substr(0, colon)), .scale = scale};
 }

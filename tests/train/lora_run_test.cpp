@@ -1,5 +1,6 @@
 // A run that trains adapters, from its beginning to what its files are used for.
 
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 
@@ -237,6 +238,52 @@ TEST(AdapterRuns, DamagedAdaptersAreRefusedByName) {
     fs::remove_all(other);
   }
   EXPECT_THAT(error_of<Error>([&] { adapter_folder(runs.model().string()); }), HasSubstr("has no adapter_config.json"));
+}
+
+TEST(AdapterRuns, PatternsAndFactorsWithoutMeaningAreRefused) {
+  AdapterRun runs;
+  runs.tiny.train("lora", runs.settings());
+  const fs::path folder = runs.tiny / "changed";
+  fs::copy(runs.adapter(), folder, fs::copy_options::recursive);
+  fs::remove(folder / "checksums.json");
+  const Json original = read_json(folder / "adapter_config.json");
+  const ModelConfig base = read_model_config(runs.model());
+  const auto refusal = [&](const ChosenAdapter& chosen) -> std::string {
+    try {
+      const AdapterSet set({chosen}, base);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const auto with = [&](const char* key, const Json& value) {
+    Json json = original;
+    json[key] = value;
+    write_file(folder / "adapter_config.json", json_text(json));
+    return refusal({folder});
+  };
+  const auto pattern = [&](const std::string& text) { return with("alpha_pattern", {{text, 2.0}}); };
+  EXPECT_EQ(pattern("layers\\.0\\.self_attn\\.(q|k)_proj"), "");
+  EXPECT_THAT(pattern(std::string(100000, '(')), HasSubstr("is not a regular expression that this program knows"));
+  EXPECT_THAT(pattern(std::string(100000, '(') + std::string(100000, ')')), HasSubstr("is not a regular expression"));
+  EXPECT_THAT(pattern("[a"), HasSubstr("is not a regular expression"));
+  const std::string slow = pattern("(?:(?:.*)*(?:.*)*)*(?:.*)*(?:.*)*(?:.*)*x");
+  EXPECT_THAT(slow, testing::AnyOf(testing::IsEmpty(), HasSubstr("takes too long to compare")));
+  EXPECT_THAT(with("alpha_pattern", {{"q_proj", 1e308}}), HasSubstr("q_proj is multiplied by"));
+  EXPECT_THAT(with("lora_alpha", 1e300), HasSubstr("expected a number that 32 bits can hold"));
+  EXPECT_THAT(with("lora_alpha", "16"), HasSubstr("\"lora_alpha\" is a string"));
+
+  EXPECT_EQ(with("lora_alpha", 1e30), "");
+  EXPECT_EQ(refusal({folder, 1e6}), "");
+  EXPECT_EQ(refusal({folder, 0}), "");
+  EXPECT_THAT(refusal({folder, 1e10}), HasSubstr("changed: its change times 10000000000 is not a number that"));
+  EXPECT_THAT(refusal({folder, 1e-80}), HasSubstr("choose another scale"));
+
+  std::string bytes = read_file(folder / "adapter_model.safetensors");
+  const float largest = FLT_MAX;  // finite, but its product with 1e30 is not
+  std::memcpy(bytes.data() + bytes.size() - sizeof largest, &largest, sizeof largest);
+  write_file(folder / "adapter_model.safetensors", bytes);
+  EXPECT_THAT(error_of<Error>([&] { runs.merge("merged", {{folder}}); }), HasSubstr("with the adapters, element"));
 }
 
 TEST(AdapterRuns, AnAdapterOfAnotherModelIsRefusedWithTheTensor) {
