@@ -3,6 +3,7 @@
 #include "base/activity.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "data/shard_layout.h"
 #include "eval/loss.h"
 #include "formats/json.h"
@@ -36,6 +37,10 @@ void check_set(const Json& json, const char* set, uint64_t fingerprint, const st
       where, set, there, fingerprint);
 }
 
+uint64_t checksum_of(const std::vector<double>& values) {
+  return hash_name({reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double)});
+}
+
 std::vector<double> values_of(const Json& json, const char* set, int64_t count, const std::string& where) {
   std::vector<double> values;
   for (const Json& value : json_array(json, "log_probabilities", where + ": " + set)) {
@@ -45,7 +50,21 @@ std::vector<double> values_of(const Json& json, const char* set, int64_t count, 
   if (static_cast<int64_t>(values.size()) != count) {
     fail("{} is damaged: {} has {} numbers, expected {}", where, set, values.size(), count);
   }
+  if (json_hexadecimal(json, "checksum", where + ": " + set) != checksum_of(values)) {
+    fail("{} is damaged: the numbers of {} do not have its checksum", where, set);
+  }
   return values;
+}
+
+Reference read_reference(const Json& json, const TrainingData& data, const std::string& where) {
+  const auto load = [&](const char* set, const Dataset& dataset) {
+    const Json& part = json_member(json, set, where);
+    check_set(part, set, dataset.fingerprint(), where);
+    return values_of(part, set, dataset.count(), where);
+  };
+  Reference reference{.train = load("train", data.train), .valid = {}};
+  if (data.valid != nullptr) reference.valid = load("valid", *data.valid);
+  return reference;
 }
 
 }  // namespace
@@ -61,7 +80,9 @@ Reference compute_reference(const ModelOnDevice& runtime, const RunConfig& run, 
 
 void save_reference(const fs::path& run_dir, const Reference& reference, const TrainingData& data) {
   const auto set = [](const Dataset& dataset, const std::vector<double>& values) {
-    return Json{{"fingerprint", shard_layout::fingerprint_text(dataset.fingerprint())}, {"log_probabilities", values}};
+    return Json{{"fingerprint", shard_layout::fingerprint_text(dataset.fingerprint())},
+                {"checksum", shard_layout::fingerprint_text(checksum_of(values))},
+                {"log_probabilities", values}};
   };
   Json json{{"train", set(data.train, reference.train)}};
   if (data.valid != nullptr) json["valid"] = set(*data.valid, reference.valid);
@@ -70,16 +91,15 @@ void save_reference(const fs::path& run_dir, const Reference& reference, const T
 
 Reference load_reference(const fs::path& run_dir, const TrainingData& data) {
   const fs::path path = run_dir / kFile;
-  const Json json = read_json(path);
   const std::string where = path.string();
-  const auto load = [&](const char* set, const Dataset& dataset) {
-    const Json& part = json_member(json, set, where);
-    check_set(part, set, dataset.fingerprint(), where);
-    return values_of(part, set, dataset.count(), where);
-  };
-  Reference reference{.train = load("train", data.train), .valid = {}};
-  if (data.valid != nullptr) reference.valid = load("valid", *data.valid);
-  return reference;
+  try {
+    return read_reference(read_json(path), data, where);
+  } catch (const Error& error) {
+    fail(
+        "{}; a run of preferences goes on with the reference that it began with: copy {} from a good copy of the run, "
+        "or begin a new run with another run.dir",
+        error.what(), kFile);
+  }
 }
 
 }  // namespace moe

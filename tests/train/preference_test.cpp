@@ -256,6 +256,11 @@ TEST(PreferenceRuns, AreNotResumedWithoutTheReferenceOrWithAnother) {
   EXPECT_THAT(error_of<Error>([&] { run.tiny.resume("dpo", run.set); }), HasSubstr("reference.json"));
   write_file(kept, text.substr(0, text.size() / 2));
   EXPECT_THAT(error_of<Error>([&] { run.tiny.resume("dpo", run.set); }), HasSubstr("reference.json"));
+  std::string changed = text;  // still a number
+  changed[changed.find_last_of("2468")] ^= 1;
+  write_file(kept, changed);
+  EXPECT_THAT(error_of<Error>([&] { run.tiny.resume("dpo", run.set); }),
+              testing::AllOf(HasSubstr("do not have its checksum"), HasSubstr("or begin a new run")));
   write_file(kept, text);
   run.make_pairs("others", 8, 9);
   EXPECT_THAT(
