@@ -37,7 +37,9 @@ ModelConfig config_of(const InitFlags& flags) {
   }
   Settings settings = Settings::load(flags.config);
   for (const std::string& assignment : flags.settings) settings.set(assignment);
-  return read_run_config(settings).model;
+  ModelConfig config = read_run_config(settings).model;
+  config.adapters.clear();  // those of a run that trains adapters are no part of its model
+  return config;
 }
 
 void init(const InitFlags& flags) {

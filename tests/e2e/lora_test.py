@@ -144,10 +144,16 @@ class LoraTest(unittest.TestCase):
         file = "latest/adapter_model.safetensors"
         self.assertEqual((again / file).read_bytes(), (self.adapter / file).read_bytes())
 
+    def test_a_random_model_has_no_adapters(self):
+        out = self.base / "random"
+        moe("init", "--config", self.small.run_file, *self.settings, "--out", out)
+        self.assertNotIn("lora_", moe("inspect", out).stdout)
+
     def test_what_cannot_be_is_refused_in_a_sentence(self):
         cases = [
             (["generate", self.small.run, "--lora", self.small.run, *PROMPT], "has no adapter_config.json"),
-            (["generate", self.small.run, "--lora", f"{self.adapter}:much", *PROMPT], '"much" behind the colon is not a scale'),
+            *((["generate", self.small.run, "--lora", f"{self.adapter}:{scale}", *PROMPT], f'"{scale}" behind the colon is not a scale')
+              for scale in ("much", "", "nan", "inf", "-inf", "0x10", " 1", "1 ", "1e400", "1e7", "-1000001", "1,5")),
             (["convert", self.adapter, self.base / "out"], "is a LoRA adapter, expected a whole model"),
             (["inspect", self.adapter], "is a LoRA adapter, expected a whole model"),
             (["merge", self.small.run, "--out", self.base / "out"], "--lora is missing"),
