@@ -263,7 +263,7 @@ constexpr KeyRow<LoraConfig> kLora[] = {
         "lora.rank", integer<&LoraConfig::rank>(1, kMostWidth),
         {.doc = "r: the rows of A and the columns of B; needs train.parameters = lora, like all of `[lora]`",
          .also = "r lora_r lora_rank"}),
-    row<LoraConfig>("lora.alpha", number<&LoraConfig::alpha>(0, kMostNumber),
+    row<LoraConfig>("lora.alpha", number<&LoraConfig::alpha>(kLeastPositive, kMostNumber),
                     {.doc = "what an adapter adds is multiplied by alpha / r", .also = "lora_alpha"}),
     row<LoraConfig>("lora.dropout", number<&LoraConfig::dropout>(0, 0.999),
                     {.doc = "the part of A's inputs that is set to 0 in training", .also = "lora_dropout"}),
