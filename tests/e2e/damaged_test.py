@@ -5,6 +5,7 @@ Usage: damaged_test.py PATH_OF_MOE
 """
 
 import concurrent.futures
+import json
 import os
 import pathlib
 import random
@@ -13,7 +14,7 @@ import subprocess
 import tempfile
 import unittest
 
-from support import MOE
+from support import MOE, moe
 from commands import SmallRun
 
 WORDS_OF_LIBRARIES = ("exception", "terminate", "what()", "std::", "basic_", "an unexpected error", "internal check",
@@ -108,6 +109,55 @@ class DamagedTest(unittest.TestCase):
                    "--set", f"run.dir={dataset / 'run'}", "--set", "train.steps=1"]
 
         self.try_all(folder, names, commands)
+
+    def test_adapters(self):
+        folder = self.base / "adapter-files"
+        shutil.copytree(self.small.adapter / "latest", folder)
+        (folder / "checksums.json").unlink()  # it would tell every change at once
+        self.try_all(folder, ["adapter_config.json", "adapter_model.safetensors"],
+                     lambda copy: [["eval", "loss", self.small.model, self.small.text, "--lora", copy],
+                                   ["merge", self.small.model, "--lora", copy, "--out", copy / "merged"]])
+
+    def test_lists_and_adapters_of_experts(self):
+        run, folder = self.base / "experts-run", self.base / "experts"
+        folder.mkdir()
+        (folder / "experts.json").write_text('{"experts": {"0": [1, 3], "1": [0]}, "shared_experts": true}')
+        train = ["train", self.small.run_file, "--set", f"model.from={self.small.run}", "--set", "train.parameters=experts",
+                 "--set", "train.steps=1"]
+        moe(*train, "--set", f"run.dir={run}", "--set", f"train.experts={folder / 'experts.json'}")
+        moe("convert", run, self.base / "experts-adapter", "--experts-only")
+        self.try_all(folder, ["experts.json"],
+                     lambda copy: [[*train, "--set", f"run.dir={copy / 'run'}", "--set", f"train.experts={copy / 'experts.json'}"]])
+        self.try_all(self.base / "experts-adapter", ["expert_cfg.json", "adapter.safetensors"],
+                     lambda copy: [["convert", self.small.model, copy / "model", "--experts", copy]])
+
+    def test_conversations_preferences_and_prompts(self):
+        folder = self.base / "lines"
+        folder.mkdir()
+        files = {
+            "chats.jsonl": [{"messages": [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]}] * 3,
+            "pairs.jsonl": [{"prompt": "one", "chosen": "two", "rejected": "three"}] * 3,
+            "prompts.jsonl": [{"prompt": "class", "id": 1, "temperature": 0.5, "top_k": 4, "seed": 7, "stop": ["x"]},
+                              {"ids": [1, 2], "continuation": "a"}, "class"],
+        }
+        for name, lines in files.items():
+            (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for kind, name in (("--chat", "chats.jsonl"), ("--preferences", "pairs.jsonl")):
+            self.try_all(folder, [name],
+                         lambda copy: [["data", kind, "--tokenizer", self.small.model, "--out", copy / mode, "--on-error", mode,
+                                        copy / name] for mode in ("stop", "skip")])
+        self.try_all(folder, ["prompts.jsonl"],
+                     lambda copy: [["generate", self.small.model, "--prompts", copy / "prompts.jsonl", "--max-new-tokens", 2]])
+
+    def test_a_run_of_preferences_that_goes_on(self):
+        pairs, run = self.base / "pairs.jsonl", self.base / "dpo"
+        pairs.write_text("".join(json.dumps({"prompt": f"one {i}", "chosen": "two", "rejected": "three"}) + "\n" for i in range(8)))
+        moe("data", "--preferences", "--tokenizer", self.small.model, "--out", self.base / "pairs", pairs)
+        train = ["train", self.small.run_file, "--set", f"model.from={self.small.run}", "--set", "train.objective=dpo", "--set",
+                 f"data.train={self.base / 'pairs'}", "--set", "data.valid=", "--set", "data.sequence_length=64"]
+        moe(*train, "--set", f"run.dir={run}")
+        self.try_all(run, ["reference.json"], lambda copy: [[*train, "--resume", "--set", f"run.dir={copy}", "--set", "train.steps=3",
+                                                             "--allow-change", "train.steps"]])
 
     def test_texts_and_run_files(self):
         folder = self.base / "files"
