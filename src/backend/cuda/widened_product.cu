@@ -136,26 +136,6 @@ int64_t at_once(const Context& context, int64_t elements, int64_t left) {
          (elements * static_cast<int64_t>(sizeof(__nv_bfloat16)));
 }
 
-/// c = a b, where b's rows run along the sum: some columns of b at a time, which give columns of c.
-bool column_parts(Context& context, const Gemm& op, const std::function<void(const Gemm&)>& product) {
-  const int64_t rows = op.b.size(0), width = op.b.size(1);
-  const int64_t unit = std::max<int64_t>(128, storage(op.b.dtype).block);  // whole blocks, and c begins as it does
-  const int64_t step = std::min(at_once(context, rows, kLibraryBytes) / unit * unit, width);
-  if (step == 0) return false;
-  Carver carver(context, Gemm::name);
-  const View room(carver.take<__nv_bfloat16>(rows * step), DType::bf16, {rows, step});
-  const TakenWorkspace taken(context, carver);
-  for (int64_t begin = 0; begin < width; begin += step) {
-    const int64_t count = std::min(step, width - begin);
-    Gemm part = op;
-    part.b = View(room.data, DType::bf16, {rows, count});
-    part.c = op.c.columns(begin, count);
-    widen(context, op.b.columns(begin, count), part.b, nullptr);
-    product(part);
-  }
-  return true;
-}
-
 }  // namespace
 
 bool widened_product(Context& context, const Gemm& op, const std::function<void(const Gemm&)>& product) {
@@ -163,10 +143,9 @@ bool widened_product(Context& context, const Gemm& op, const std::function<void(
   constexpr int64_t kRowsTogether = 128;  // so that every part of c begins as it does
   const int64_t rows = op.b.size(0), width = op.b.size(1);
   int64_t step = at_once(context, width, kLibraryBytes);
-  if (step < rows && !op.transpose_b) return column_parts(context, op, product);
   if (step < rows) step = step / kRowsTogether * kRowsTogether;
   step = std::min(step, rows);
-  if (step == 0) return false;
+  if (step == 0 || (!op.transpose_b && step < rows)) return false;  // there its rows run along the sum
   Carver carver(context, Gemm::name);
   const View room(carver.take<__nv_bfloat16>(step * width), DType::bf16, {step, width});
   const TakenWorkspace taken(context, carver);
