@@ -6,6 +6,7 @@
 #include "infer/engine.h"
 #include "infer/engine_running.h"
 #include "infer/log_probabilities.h"
+#include "infer/not_finite_place.h"
 
 namespace moe {
 
@@ -99,7 +100,7 @@ void Engine::choose(Running& running, std::span<const float> logits, Event& even
     sampler_.use(running.request.options.sampling);
     id = running.sequence.choose(sampler_, logits);
   } catch (const Error& error) {
-    event.error = error.what();
+    event.error = error.what() + not_finite_place(runtime_, running.ids());
     event.ended = true;
     return;
   }
@@ -117,6 +118,7 @@ void Engine::take(Running& running, int32_t id, Event& event) {
     event.error =
         "no token can follow: a logit is not a finite number (the model's numbers overflow), or every one is -infinity "
         "or belongs to an id without a token";
+    event.error += not_finite_place(runtime_, running.ids());
     event.ended = true;
     return;
   }

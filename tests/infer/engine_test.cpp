@@ -268,6 +268,7 @@ TEST_F(EngineTest, ARequestWhoseLogitsOverflowEndsAlone) {
   for (const Request& each : requests) engine.admit(each);
   auto answers = run(engine);
   EXPECT_THAT(answers[1].error, HasSubstr("expected a finite number"));
+  EXPECT_THAT(answers[1].error, HasSubstr("; the first are the rows of the embedding"));
   EXPECT_TRUE(answers[1].ended);
   EXPECT_TRUE(answers[1].ids.empty());
   EXPECT_EQ(answers[0].error + answers[2].error, "");
