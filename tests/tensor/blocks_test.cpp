@@ -97,9 +97,9 @@ TEST(Blocks, AreNoFurtherThanAStepAway) {
   constexpr struct {
     DType type;
     double step;
-  } kSteps[] = {{DType::q8_0, 1.0 / 127}, {DType::q4_0, 1.0 / 8},  {DType::q4_1, 2.0 / 15}, {DType::q5_0, 1.0 / 16},
-                {DType::q5_1, 2.0 / 31},  {DType::q4_k, 2.0 / 15}, {DType::q5_k, 2.0 / 31}, {DType::q6_k, 1.0 / 32},
-                {DType::nf4, 0.152}};
+  } kSteps[] = {{DType::q8_0, 1.0 / 127}, {DType::q4_0, 1.0 / 8},  {DType::q4_1, 2.0 / 15},
+                {DType::q5_0, 1.0 / 16},  {DType::q5_1, 2.0 / 31}, {DType::q4_k, 2.0 / 15},
+                {DType::q5_k, 2.0 / 31},  {DType::q6_k, 1.0 / 32}, {DType::nf4, 0.152}};
   for (const auto& [type, step] : kSteps) {
     std::vector<float> values(static_cast<size_t>(storage(type).block));
     for (size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i * 37 % 101));
