@@ -154,12 +154,7 @@ void add_common(CLI::App& command, StudyOptions& options) {
       ->allow_extra_args(false)
       ->type_name("KEY=VALUE");
   command.add_option("--only", options.only, "only these systems")->type_name("NAME ...");
-  command.add_option("--plots", options.plots, "also draw the results, as SVG files in this folder")
-      ->type_name("DIR")
-      ->check([](const std::string& folder) {
-        if (folder.empty()) fail_usage("--plots: the name of the folder is empty, expected the name of a folder");
-        return std::string();
-      });
+  command.add_option("--plots", options.plots, "also draw the results, as SVG files in this folder")->type_name("DIR");
   command.footer(kFooter);
 }
 

@@ -7,7 +7,7 @@
 
 namespace moe {
 
-/// A second base of backends that can do so.
+/// A second base of backends that can do so. Use it on one thread at a time, like the backend.
 class Overlap {
  public:
   virtual ~Overlap() = default;

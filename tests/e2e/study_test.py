@@ -301,7 +301,7 @@ class StudyTest(unittest.TestCase):
         self.assert_refused(self.study("show", new, check=False), 1, "has no results yet; run the study first")
         self.assert_refused(self.study("show", new, "--set", "study.budget=seconds", check=False), 1, "rates.json",
                             "run the study with this budget first")
-        self.assert_refused(self.study("show", new, "--plots", "", check=False), 2, "--plots: the name of the folder is empty")
+        self.assert_refused(self.study("show", new, "--plots", "", check=False), 2, "--plots: the value is empty")
         self.assert_refused(self.study("show", "", check=False), 2, "study.dir", "expected the name of a folder")
         self.assert_refused(self.study("run", new, "--only", "gshrad", check=False), 2, "no such system",
                             "dense, gshard, fine")

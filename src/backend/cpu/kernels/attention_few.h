@@ -14,7 +14,7 @@ struct BlockLines {
 
 /// Asks for the lines of a block, `bytes` of each, from the first to the last: in the order of the memory, which the
 /// heads one after the other would not have. Heads are short pieces far from each other, so the processor foresees
-/// neither them nor the next line.
+/// neither them nor the next line. Use it on one thread at a time.
 class AskAhead {
  public:
   AskAhead(const BlockLines& lines, int64_t bytes) : lines_(lines), bytes_(bytes) { begin(0); }
