@@ -18,31 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "support"), str(HERE.parent / "e2e")]
 from python_packages import use_python_with  # noqa: E402
 
-RUN = """
-[run]
-dir = "{folder}/run"
-[data]
-train = "{folder}/dataset"
-valid = "{folder}/dataset"
-sequence_length = 32
-rows_per_step = 2
-microbatch_rows = 1
-[model]
-hidden_size = 16
-num_hidden_layers = 2
-num_attention_heads = 2
-n_shared_experts = 1
-n_routed_experts = 4
-num_experts_per_tok = 2
-moe_intermediate_size = 8
-max_position_embeddings = 32
-[train]
-steps = 12
-[eval]
-every = 6
-[log]
-counts_every = 4
-"""
+OF_THIS_RUN = ["--set", "sample.prompts=[]", "--set", "eval.every=6", "--set", "log.counts_every=4"]
 
 
 class Events(unittest.TestCase):
@@ -50,9 +26,10 @@ class Events(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = Path(tempfile.mkdtemp(prefix="moe-events-test-"))
         make_dataset(cls.folder, {"text": [f"the old bridge {i} walks under a green river {i * i}" for i in range(60)]})
-        (cls.folder / "run.toml").write_text(RUN.format(folder=cls.folder))
-        moe("train", cls.folder / "run.toml", "--set", "train.steps=6")
-        moe("train", cls.folder / "run.toml", "--resume", "--set", "train.steps=12", "--allow-change", "train.steps")
+        (cls.folder / "run.toml").write_text(RUN_FILE.format(folder=cls.folder))
+        cls.arguments = ["train", cls.folder / "run.toml", *OF_THIS_RUN]
+        moe(*cls.arguments, "--set", "train.steps=6")
+        moe(*cls.arguments, "--resume", "--set", "train.steps=12", "--allow-change", "train.steps")
         cls.log = [line for line in map(json.loads, (cls.folder / "run/log.jsonl").read_text().splitlines()) if "step" in line]
         cls.evaluations = [json.loads(line) for line in (cls.folder / "run/eval.jsonl").read_text().splitlines()]
         cls.read = EventAccumulator(str(cls.folder / "run"), size_guidance={"scalars": 0, "histograms": 0})
@@ -92,10 +69,10 @@ class Events(unittest.TestCase):
 
     def test_a_run_that_went_on_from_an_older_checkpoint_replaces_what_came_after_it(self):
         run = self.folder / "again"
-        arguments = ["train", self.folder / "run.toml", "--set", f"run.dir={run}", "--set", "checkpoint.every=4"]
-        moe(*arguments, "--set", "eval.every=0")
+        arguments = [*self.arguments, "--set", "train.steps=12", "--set", f"run.dir={run}", "--set", "checkpoint.every=4"]
+        moe(*arguments)
         shutil.rmtree(run / "step-12")
-        moe(*arguments, "--set", "eval.every=0", "--resume")
+        moe(*arguments, "--resume")
         read = EventAccumulator(str(run), size_guidance={"scalars": 0})
         read.Reload()
         self.assertEqual([point.step for point in read.Scalars("loss/train")], list(range(1, 13)))
@@ -108,6 +85,7 @@ if __name__ == "__main__":
     options, rest = parser.parse_known_args()
     use_python_with(["tensorboard"], options.venv, "make venv")
     sys.argv[1:] = [str(options.moe)]  # as the end-to-end tests are started
+    from commands import RUN_FILE
     from support import make_dataset, moe
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     unittest.main(argv=[sys.argv[0], *rest], verbosity=2)

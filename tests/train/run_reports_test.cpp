@@ -179,5 +179,20 @@ TEST(RunReports, EventFilesAreWrittenUnlessTheyAreUnwanted) {
   EXPECT_TRUE(event_files(tiny / "without").empty());
 }
 
+TEST(RunReports, EventsOfAResumedRunReplaceThoseAfterItsCheckpoint) {
+  TinyRun tiny;
+  tiny.train("run", {"train.steps=4"});
+  const auto restarts = [&] {  // a message session_log with the status START, which no number here contains
+    int count = 0;
+    for (const fs::path& file : event_files(tiny / "run")) {
+      count += read_file(file).find(std::string("\x10\x05\x3a\x02\x08\x01")) != std::string::npos;  // of step 5
+    }
+    return count;
+  };
+  EXPECT_EQ(restarts(), 0);
+  tiny.resume("run", {"train.steps=8"}, {"train.steps"});
+  EXPECT_EQ(restarts(), 1);
+}
+
 }  // namespace
 }  // namespace moe

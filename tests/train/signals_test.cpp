@@ -74,6 +74,7 @@ TEST(Signals, AtAnyOperationStopARunThatGoesOnWithTheSameBits) {
     const Ended stopped = train(tiny, name, at, false);
     EXPECT_EQ(stopped.status, 128 + SIGTERM) << at;
     EXPECT_THAT(stopped.said, testing::HasSubstr("stopped by a signal")) << at;
+    EXPECT_THAT(read_file(tiny / name / "status.json"), testing::HasSubstr("\"stopped\"")) << at;
     EXPECT_LT(stopped.operations, at + straight.operations / 12) << "it stops within a step's work";
     before_steps += stopped.said.find("nothing was trained") != std::string::npos;
     const auto evaluations = tiny.log(name, "eval.jsonl").size();
