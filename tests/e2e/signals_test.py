@@ -15,7 +15,16 @@ class SignalsTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.shared = tempfile.TemporaryDirectory()
-        cls.small = SmallRun(pathlib.Path(cls.shared.name))
+        base = pathlib.Path(cls.shared.name)
+        cls.small = SmallRun(base, tokenizer=["--pattern", "qwen2"])  # one that a GGUF file can have
+        cls.chats, cls.pairs = base / "chats.jsonl", base / "pairs.jsonl"
+        cls.chats.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 3)
+        cls.pairs.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 3)
+        cls.experts_run, cls.experts_adapter = base / "experts-run", base / "experts-adapter"
+        (base / "experts.json").write_text('{"experts": {"0": [1], "1": [0, 2]}}')
+        moe("train", cls.small.run_file, "--set", f"model.from={cls.small.run}", "--set", "train.parameters=experts", "--set",
+            f"train.experts={base / 'experts.json'}", "--set", f"run.dir={cls.experts_run}")
+        moe("convert", cls.experts_run, cls.experts_adapter, "--experts-only")
 
     @classmethod
     def tearDownClass(cls):
@@ -40,6 +49,14 @@ class SignalsTest(unittest.TestCase):
             (["convert", small.run, out], "out.moe-"),
             (["convert", "--no-tokenizer", small.run, self.folder / "out.gguf"], "out.gguf.moe-"),
             (["eval", "loss", small.run, small.text, "--json", self.folder / "scores.json"], "scores.json.moe-"),
+            (["convert", small.run, out, "--experts", self.experts_adapter], "out.moe-"),
+            (["convert", self.experts_run, out, "--experts-only"], "out.moe-"),
+            (["merge", small.run, "--lora", small.adapter, "--out", out], "out.moe-"),
+            (["merge", small.adapter, "--out", self.folder / "out.gguf"], "out.gguf.moe-"),
+            (["data", "--chat", "--tokenizer", small.run, "--new-tokens", "<x>", "--out", out, self.chats], "out.moe-"),
+            (["data", "--preferences", "--tokenizer", small.run, "--out", out, self.pairs], "out.moe-"),
+            (["eval", "experts", small.run, small.base / "dataset", "--out", self.folder / "experts.json"], "experts.json.moe-"),
+            (["tokenizer", "import", small.ranks, "--words", "gpt-2", "--out", out], "tokenizer.json.moe-"),
             (["logits", small.run, "--tokens", "1,2,3", "--out", self.folder / "logits.safetensors"], "logits.safetensors.moe-"),
         )
 
