@@ -111,6 +111,9 @@ class Compare(unittest.TestCase):
         self.assertGreater(difference(ours, base), 0.01, "the adapter changes something")
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a tensor that PEFT did not place is only a warning there
+            # PEFT 0.21 looks for the keys of fused experts among modules alone, and uses them all the same. A rank or a
+            # scale that it left out would show below.
+            warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match any targeted module")
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             warnings.filterwarnings("ignore", category=FutureWarning)
             model = PeftModel.from_pretrained(self.base_in_python(), self.folder / "run" / "latest").eval()
