@@ -42,7 +42,7 @@ class Experiment:
         file = self.work / "scores.json"
         run(self.moe, "eval", "loss", model, *what, "--json", file, "--device", "cpu")
         scores = json.loads(file.read_text())
-        return {entry["name"]: entry["loss"] for entry in scores["domains"]}
+        return {name: entry["loss"] for name, entry in scores["domains"].items()}
 
     def measured(self, model):
         """(loss on the domain's answers, {other domain: loss on its text})"""
@@ -110,8 +110,8 @@ def main():
     parser.add_argument("--most", type=int, default=2400, help="conversations of the domain, at most")
     parser.add_argument("--rule", choices=("token", "gate"), default="token")
     parser.add_argument("--p", type=float, default=0.2)
-    parser.add_argument("--full-rate", type=float, default=1e-3)
-    parser.add_argument("--esft-rate", type=float, default=3e-3)
+    parser.add_argument("--full-rate", type=float, default=2.5e-4)
+    parser.add_argument("--esft-rate", type=float, default=1.5e-3)
     parser.add_argument("--dtype", choices=("f32", "bf16"), default="bf16" if "avx512_bf16" in cpu_flags() else "f32")
     options = parser.parse_args()
     experiment = Experiment(options)
