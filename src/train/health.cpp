@@ -99,6 +99,7 @@ void Health::watch_experts(int64_t step, std::span<const int32_t> counts, std::v
   for (size_t layer = 0; layer < crowded_.size(); ++layer) {
     const std::span<const int32_t> here = counts.subspan(layer * experts, experts);
     const auto tokens = static_cast<double>(std::accumulate(here.begin(), here.end(), int64_t{0}));
+    if (tokens == 0) continue;  // a mixture without choices, or a step without tokens
     const double mean = tokens / static_cast<double>(experts);
     const double most = *std::max_element(here.begin(), here.end());
     int64_t dead = 0;

@@ -140,6 +140,10 @@ TEST(Health, AnExpertWithMoreThanFourTimesTheMeanFor100Steps) {
   EXPECT_THAT(told(300, [&](int64_t step) { return report(2, 1, with(step % 50 == 0 ? 38 : 45)); }), IsEmpty());
 }
 
+TEST(Health, AMixtureWithoutChoicesHasNoDeadExperts) {
+  EXPECT_THAT(told(300, [](int64_t) { return report(2, 1, std::vector<int32_t>(16, 0)); }), IsEmpty());
+}
+
 TEST(Health, KindsThatEndARunAreNamed) {
   EXPECT_THAT(health_kinds(), ElementsAre("uniform", "spike", "gradient", "dead", "load", "collapse"));
   EXPECT_TRUE(is_health_kind("dead"));
