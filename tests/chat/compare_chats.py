@@ -15,6 +15,7 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from python_packages import use_python_with  # noqa: E402
+from zst_files import read_zst  # noqa: E402
 
 TURN = "<｜reserved_0｜>"
 WORDS = "river stone assistant user Assistant: User: green 你好 naïve 42 the\n\n  <b> ".split(" ")
@@ -174,7 +175,7 @@ def main():
                                      draw.random() < 0.3, draw.choice([0, 0, 120]))
         alpaca = pathlib.Path(flags.shared) / "data/sft/alpaca_zh_2k.json.zst"
         if alpaca.exists():
-            whole = json.loads(subprocess.run(["zstd", "-dc", str(alpaca)], check=True, capture_output=True).stdout)
+            whole = json.loads(read_zst(alpaca))
             objects = []
             for each in whole:
                 question = each["instruction"] + ("\n" + each["input"] if each["input"] else "")

@@ -143,8 +143,9 @@ class Places(unittest.TestCase):
 
     def test_chat_keeps_to_the_limit(self):
         def fits(kilobytes, options):
-            result = moe("chat", self.model, "--temperature", 0, "--max-new-tokens", 2, "--memory-limit", f"{kilobytes}KB", *options,
-                         input="river\n", check=False)
+            # Two threads on any machine: each takes 32 MiB.
+            result = moe("chat", self.model, "--temperature", 0, "--max-new-tokens", 2, "--threads", 2, "--memory-limit",
+                         f"{kilobytes}KB", *options, input="river\n", check=False)
             if result.returncode != 0:
                 self.assertEqual(result.returncode, 1, result.stderr)
                 self.assertRegex(result.stderr, r"need [1-9][\d.]* [KM]iB .* --memory-limit leaves \d[\d.]* [KM]iB")

@@ -23,6 +23,7 @@ import numpy as np  # noqa: E402
 import llama  # noqa: E402
 import made_models  # noqa: E402
 from common import EXACT_INPUTS, ROOT, SHARED, Case, all_ids, difference, moe, our_logits  # noqa: E402
+from zst_files import read_zst  # noqa: E402
 
 TYPES = {"f16": 1, "q8_0": 7, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9, "q4_k_m": 15, "q5_k_m": 17, "q6_k": 18}
 QUANTISED = [kind for kind in TYPES if kind != "f16"]
@@ -228,7 +229,7 @@ class Tokenizers(Case):
         target.mkdir()
         for file in source.iterdir():
             if file.suffix == ".zst":
-                (target / file.stem).write_bytes(subprocess.run(["zstd", "-dc", file], check=True, capture_output=True).stdout)
+                (target / file.stem).write_bytes(read_zst(file))
             else:
                 shutil.copy(file, target / file.name)
         return target
@@ -247,7 +248,7 @@ class Tokenizers(Case):
         compared = 0
         for packed in sorted(cases.glob("*.gguf.zst")):
             path = self.folder / packed.stem
-            path.write_bytes(subprocess.run(["zstd", "-dc", packed], check=True, capture_output=True).stdout)
+            path.write_bytes(read_zst(packed))
             texts = (cases / f"{packed.stem}.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")
             lines = (cases / f"{packed.stem}.out").read_text().split("\n")
             found = all_ids(path, texts, special=False)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from python_packages import skip, use_python_with  # noqa: E402
+from zst_files import read_zst  # noqa: E402
 
 CASES = "llama_cpp_cases/ggml-vocab-llama-spm.gguf"
 
@@ -87,10 +88,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         mistral = Path(folder) / "tokenizer.json"
         packed = data / "tokenizers/mistral/tokenizer.json.zst"
-        unpacked = subprocess.run(["zstd", "-dcq", packed], capture_output=True)
-        if unpacked.returncode != 0:
-            skip("the program zstd was not found")
-        mistral.write_bytes(unpacked.stdout)
+        mistral.write_bytes(read_zst(packed))
         files = [data / "weights/stories260K/tokenizer.json", mistral, data / "weights/stories260K/tokenizer.model",
                  data / "tokenizers/llama2/tokenizer.model", data / "tokenizers/mistral/tokenizer.model"]
         for file in files:

@@ -4,8 +4,8 @@
   compare_tiktoken.py --moe build/moe --shared ../shared [--venv build/peers-venv]
 
 GPT-2's vocabulary, written in tiktoken's form, under the expressions of GPT-2, cl100k and o200k. Texts: the validation
-files, random strings of all code points, runs of one character. Exit status 77 (a skip for CTest) where the library, the
-data or the program zstd is missing.
+files, random strings of all code points, runs of one character. Exit status 77 (a skip for CTest) where the library or
+the data is missing.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from python_packages import skip, use_python_with  # noqa: E402
+from zst_files import read_zst  # noqa: E402
 
 EXPRESSIONS = {
     "gpt-2": r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
@@ -31,16 +32,12 @@ EXPRESSIONS = {
 }
 
 
-def unpacked(path):
-    return subprocess.run(["zstd", "-dcq", path], capture_output=True, check=True).stdout.decode()
-
-
 def ranks_of(folder):
     """GPT-2's tokens in the order of their merges, as bytes."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = {chr(byte): byte for byte in printable}
     letters.update({chr(256 + n): byte for n, byte in enumerate(b for b in range(256) if b not in printable)})
-    vocabulary = json.loads(unpacked(folder / "vocab.json.zst"))
+    vocabulary = json.loads(read_zst(folder / "vocab.json.zst"))
     return {bytes(letters[c] for c in token): rank for token, rank in vocabulary.items() if token != "<|endoftext|>"}
 
 

@@ -9,8 +9,6 @@ where the library or the data is missing.
 """
 
 import argparse
-import ctypes
-import ctypes.util
 import json
 import random
 import subprocess
@@ -21,26 +19,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from python_packages import skip, use_python_with  # noqa: E402
+from zst_files import read_zst  # noqa: E402
 
 BYTES_ONLY = "øöúÿõ÷ûýÀùÁþü"  # added entries of deepseek-llm that the library decodes as single bytes
-
-
-def decompress(path):
-    library = ctypes.util.find_library("zstd")
-    if library is None:
-        skip("libzstd was not found")
-    zstd = ctypes.CDLL(library)
-    zstd.ZSTD_getFrameContentSize.restype = ctypes.c_ulonglong
-    zstd.ZSTD_decompress.restype = ctypes.c_size_t
-    data = path.read_bytes()
-    size = zstd.ZSTD_getFrameContentSize(data, ctypes.c_size_t(len(data)))
-    if size >= 1 << 40:  # not stored in the frame
-        size = 64 * len(data)
-    out = ctypes.create_string_buffer(size)
-    got = zstd.ZSTD_decompress(out, ctypes.c_size_t(size), data, ctypes.c_size_t(len(data)))
-    if zstd.ZSTD_isError(ctypes.c_size_t(got)):
-        sys.exit(f"{path}: cannot be decompressed")
-    return out.raw[:got]
 
 
 class Moe:
@@ -239,7 +220,7 @@ def compare_given(program, temporary, shared, texts, scale):
     tokenizers = shared / "data" / "tokenizers"
     folder = temporary / "deepseek-llm"
     folder.mkdir()
-    (folder / "tokenizer.json").write_bytes(decompress(tokenizers / "deepseek-llm" / "tokenizer.json.zst"))
+    (folder / "tokenizer.json").write_bytes(read_zst(tokenizers / "deepseek-llm" / "tokenizer.json.zst"))
     (folder / "tokenizer_config.json").write_bytes((tokenizers / "deepseek-llm" / "tokenizer_config.json").read_bytes())
     moe, library = compare("deepseek-llm", program, folder, texts, scale)
     bos = library.token_to_id("<｜begin▁of▁sentence｜>")
@@ -250,7 +231,7 @@ def compare_given(program, temporary, shared, texts, scale):
     source.mkdir()
     folder.mkdir()
     for name in ("vocab.json", "merges.txt"):
-        (source / name).write_bytes(decompress(tokenizers / "gpt2" / f"{name}.zst"))
+        (source / name).write_bytes(read_zst(tokenizers / "gpt2" / f"{name}.zst"))
     gpt2 = Tokenizer(models.BPE.from_file(str(source / "vocab.json"), str(source / "merges.txt")))
     gpt2.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     gpt2.decoder = decoders.ByteLevel()
