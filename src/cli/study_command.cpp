@@ -78,12 +78,19 @@ void show(const StudyOptions& options, const Study& study) {
   for (const std::string& name : write_plots(study, systems, options.plots)) log_info("{}/{}", options.plots, name);
 }
 
+/// Settles what depends on the device.
+void prepare(Study& study, const Compute& compute) {
+  for (StudyJob& job : study.jobs) {
+    job.run.step.logits_per_chunk = logits_per_chunk(compute.kind, job.run.model.vocab_size);
+  }
+}
+
 /// Trains the jobs without a result. Returns false if a signal stopped it.
-bool run_jobs(const StudyOptions& options, Study& study, Compute& compute) {
+bool run_jobs(const StudyOptions& options, const Study& study, Compute& compute) {
   const double started = steady_seconds();
   size_t number = 0;
   double longest = 0;
-  for (StudyJob& job : study.jobs) {
+  for (const StudyJob& job : study.jobs) {
     ++number;
     if (InterruptGuard::signal() != 0) return false;
     if (find_result(study, job)) {
@@ -97,7 +104,6 @@ bool run_jobs(const StudyOptions& options, Study& study, Compute& compute) {
       break;
     }
     log_info("{} ({} of {})", job.name, number, study.jobs.size());
-    job.run.step.logits_per_chunk = logits_per_chunk(compute.kind, job.run.model.vocab_size);
     const auto result = run_job(study, job, *compute.device, *compute.backend, compute.pool);
     if (!result) return false;
     longest = std::max(longest, steady_seconds() - begin);
@@ -117,12 +123,13 @@ bool measure_rates(const StudyOptions& options, const Study& study, Compute& com
   Json rates = Json::object();
   for (const auto& [system, seconds] : study.seconds_per_step) rates[system] = seconds;
   bool measured = false;
-  for (StudyJob& job : load(every).jobs) {
+  Study all = load(every);
+  prepare(all, compute);
+  for (const StudyJob& job : all.jobs) {
     const bool wanted =
         job.system == study.reference || std::any_of(study.jobs.begin(), study.jobs.end(),
                                                      [&](const StudyJob& one) { return one.system == job.system; });
     if (study.budget != Budget::seconds || !wanted || rates.contains(job.system)) continue;
-    job.run.step.logits_per_chunk = logits_per_chunk(compute.kind, job.run.model.vocab_size);
     const double seconds = measure_rate(job, *compute.device, *compute.backend);
     log_info("{}: {:.3f} s a step", job.system, seconds);
     rates[job.system] = seconds;
@@ -138,8 +145,12 @@ int run(const StudyOptions& options) {
   Study study = load(options);
   Compute compute = make_compute(options.device);
   const InterruptGuard guard;
-  check_datasets(study);
-  if (measure_rates(options, study, compute)) study = load(options);
+  prepare(study, compute);
+  check_jobs(study, *compute.device);
+  if (measure_rates(options, study, compute)) {
+    study = load(options);
+    prepare(study, compute);
+  }
   if (!run_jobs(options, study, compute)) {
     log_info("stopped by a signal; the same command continues the study");
     return 128 + InterruptGuard::signal();

@@ -152,6 +152,21 @@ void require_same_settings(const fs::path& path, const std::string& kept, const 
       path.string(), why);
 }
 
+const std::string& named(const std::string& dataset) {
+  if (dataset.empty()) fail_usage("a study needs data.train and data.valid, datasets that `moe data` made");
+  return dataset;
+}
+
+/// What a job reads. It fits together, and to the run.
+struct JobData {
+  explicit JobData(const RunConfig& run)
+      : train(named(run.data.train)), valid(named(run.data.valid)), tokenizer(Tokenizer::load(train.folder())) {
+    check_before_start(run, {train, &valid, tokenizer});
+  }
+  const Dataset train, valid;
+  const Tokenizer tokenizer;
+};
+
 /// Settles what the run leaves to the program, as the half-trained run in its folder has it, else by what fits here;
 /// refuses a run that does not fit.
 RunMemory plan_that_fits(RunConfig& run, const Dataset& train, const Dataset* valid, const Tokenizer* tokenizer,
@@ -277,12 +292,21 @@ void remove_checkpoints(const Study& study, const StudyJob& job) {
   RunFolder(job.run.run_dir).remove_checkpoints();
 }
 
-void check_datasets(const Study& study) {
-  std::set<std::string> checked;
+void check_jobs(const Study& study, const Device& device) {
+  std::set<std::string> read;
   for (const StudyJob& job : study.jobs) {
     if (!study.lacks_rate(job.system) && find_result(study, job)) continue;
-    for (const std::string& data : {job.run.data.train, job.run.data.valid}) {
-      if (!data.empty() && checked.insert(data).second) Dataset(data).check_content();
+    try {
+      RunConfig run = job.run;
+      const JobData data(run);
+      for (const Dataset* dataset : {&data.train, &data.valid}) {
+        if (read.insert(dataset->folder().string()).second) dataset->check_content();
+      }
+      plan_that_fits(run, data.train, &data.valid, &data.tokenizer, device);
+    } catch (const UsageError& error) {
+      fail_usage("system {}: {}", job.system, error.what());
+    } catch (const Error& error) {
+      fail("system {}: {}", job.system, error.what());
     }
   }
 }
@@ -305,18 +329,14 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& wanted, Dev
   RunConfig& run = job.run;
   const fs::path folder = run.run_dir;
   if (path_exists(folder / "run.toml")) require_same_settings(folder, read_file(folder / "run.toml"), job);
-  if (run.data.train.empty() || run.data.valid.empty()) {
-    fail_usage("a study needs data.train and data.valid, datasets that `moe data` made");
-  }
   const fs::path result_file = study.result(job);
   check_output_file_in(result_file.parent_path(), result_file.filename().string());
-  const Dataset train(run.data.train), valid(run.data.valid);
-  const Tokenizer tokenizer = Tokenizer::load(train.folder());
-  check_before_start(run, {train, &valid, tokenizer});
-  const MemoryPlan plan = plan_that_fits(run, train, &valid, &tokenizer, device).step;
+  const JobData data(run);
+  const Dataset& valid = data.valid;
+  const MemoryPlan plan = plan_that_fits(run, data.train, &valid, &data.tokenizer, device).step;
   int64_t diverged = 0;
   try {
-    Trainer trainer(run, plan, {train, &valid, tokenizer}, device, backend, pool, {.resume = true});
+    Trainer trainer(run, plan, {data.train, &valid, data.tokenizer}, device, backend, pool, {.resume = true});
     if (trainer.run() != 0) return std::nullopt;
   } catch (const Diverged& error) {
     diverged = error.step;

@@ -65,9 +65,10 @@ JobResult job_result_from(const Json& json, const std::string& name);
 std::optional<JobResult> run_job(const Study& study, const StudyJob& job, Device& device, Backend& backend,
                                  ThreadPool& pool);
 
-/// Reads the datasets of the jobs without a result, each once. Throws an Error if the content of one is not what its
-/// dataset.json describes.
-void check_datasets(const Study& study);
+/// Throws an Error, which names the system, if a job without a result could not begin: its data, its model and its
+/// settings do not fit together, its memory does not fit, or the content of a dataset is not what its dataset.json
+/// describes. Each dataset is read once.
+void check_jobs(const Study& study, const Device& device);
 
 /// Seconds of a training step of the job, measured on the device.
 double measure_rate(const StudyJob& job, Device& device, Backend& backend);

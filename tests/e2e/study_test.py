@@ -296,6 +296,23 @@ class StudyTest(unittest.TestCase):
                                 "its tokens are not those")
             self.assertFalse((folder / "runs").exists())
 
+    def test_every_system_is_checked_before_the_first_job(self):
+        folder, source, run_file = self.base / "checked", self.base / "a-model", self.base / "run.toml"
+        run_file.write_text("[data]" + STUDY_FILE.format(folder=self.base).split("[data]")[1])
+        moe("train", run_file, "--device", "cpu", "--set", f"run.dir={source}", "--set", "train.steps=1", "--set",
+            "model.num_experts_per_tok=2")
+        for keys, words in (
+            (f"train.objective=dpo model.from={source} model.num_experts_per_tok=2", "has no preferences"),
+            (f"train.parameters=lora model.from={source} model.num_experts_per_tok=2 data.train={self.base / 'nowhere'}", "nowhere"),
+            ("model.method=dense model.intermediate_size=1048576 model.num_hidden_layers=1000", "training needs"),
+        ):
+            refused = self.study("run", folder, "--set", f'study.systems=["good: model.method=dense", "odd: {keys}"]',
+                                 "--set", "study.bars=[]", check=False)
+            self.assertNotEqual(refused.returncode, 0)
+            self.assertIn("system odd: ", refused.stderr)
+            self.assertIn(words, refused.stderr)
+            self.assertFalse((folder / "runs").exists())
+
     def test_users_mistakes_get_one_sentence(self):
         new = self.base / "never"
         self.assert_refused(self.study("show", new, check=False), 1, "has no results yet; run the study first")
