@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/support/peak_memory.h"
 
 namespace moe {
 namespace {
@@ -294,6 +295,19 @@ TEST(BatchSource, ADatasetWithoutTokensIsRefused) {
   } catch (const Error& error) {
     EXPECT_STREQ(error.what(), "the dataset has no tokens; make it from files that hold text");
   }
+}
+
+TEST(BatchSource, AMillionBatchesTakeTheMemoryOfAThousand) {
+  if (!test::kMemoryIsMeasurable) GTEST_SKIP() << "memory cannot be measured under a sanitizer";
+  const auto documents = many_documents();
+  const auto peak = [&](int64_t steps) {
+    return test::peak_memory_of([&] {
+      const BatchSource source(documents, {.sequence_length = 32, .rows_per_step = 2, .seed = 1});
+      for (int64_t step = 0; step < steps; ++step) ASSERT_EQ(source.rows(step, 0, 2).rows, 2);
+    });
+  };
+  constexpr int64_t kNoise = int64_t{1} << 20;  // a byte kept of each batch would be as much
+  EXPECT_LT(peak(1'000'000), peak(1'000) + kNoise);
 }
 
 }  // namespace
