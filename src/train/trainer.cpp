@@ -116,8 +116,9 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
   }
   if (run_.step.objective == Objective::dpo) find_reference();
   if (data_.valid != nullptr) make_evaluator();
-  reports_ = std::make_unique<RunReports>(folder_, run_, data_, options, done_ + 1);
+  // Before the first line of a log: a folder with lines but without settings cannot be resumed.
   write_file(folder_.path() / "run.toml", run_.resolved);
+  reports_ = std::make_unique<RunReports>(folder_, run_, data_, options, done_ + 1);
 }
 
 void Trainer::make_evaluator() {
@@ -303,8 +304,9 @@ bool Trainer::try_to_save(int64_t step) {
     return true;
   } catch (const std::exception& error) {
     tried_at_ = steady_seconds();
-    const std::string newest = saved_ > 0 ? folder_.checkpoint(saved_).string() : "none";
-    log_warning("the checkpoint of step {} was NOT written: {}; the newest one is {}", step, error.what(), newest);
+    const std::string newest =
+        saved_ > 0 ? "the newest one is " + folder_.checkpoint(saved_).string() : "there is no earlier one";
+    log_warning("the checkpoint of step {} was NOT written: {}; {}", step, error.what(), newest);
     return false;
   }
 }

@@ -152,7 +152,7 @@ TEST(Trainer, ACheckpointThatCannotBeWrittenIsTriedAgain) {
   write_file(tiny / "run/step-4", "in the way");
   const std::string what = said([&] { tiny.train("run"); });
   EXPECT_THAT(what, HasSubstr("warning: the checkpoint of step 4 was NOT written: cannot rename"));
-  EXPECT_THAT(what, HasSubstr("the newest one is none"));
+  EXPECT_THAT(what, HasSubstr("there is no earlier one"));
   EXPECT_FALSE(fs::exists(tiny / "run/step-4.tmp"));
   EXPECT_TRUE(fs::exists(tiny / "run/step-8/model.safetensors"));
   expect_same_end(tiny, "straight", "run");
