@@ -188,7 +188,8 @@ void sync_folder(const fs::path& folder) {
   const int error = errno;
   ::close(descriptor);
   // Some file systems have no such call for folders.
-  if (status != 0 && error == EIO) fail("cannot sync the folder {}: {}", folder.string(), std::strerror(error));
+  const bool unknown = error == EINVAL || error == ENOTSUP || error == ENOSYS || error == EROFS;
+  if (status != 0 && !unknown) fail("cannot sync the folder {}: {}", folder.string(), std::strerror(error));
 }
 
 void sync_file(int descriptor, const fs::path& name) {

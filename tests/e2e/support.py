@@ -40,15 +40,20 @@ def make_dataset(base, domains, vocab_size=400, tokenizer=()):
     return files
 
 
+def with_library(name, settings):
+    """The environment of a program that a test's library (lib`name`.so) is loaded into, with its `settings`."""
+    libraries = [*sanitizer_library(), str(MOE.parent / "tests" / "e2e" / f"lib{name}.so")]
+    return dict(os.environ, LD_PRELOAD=" ".join(libraries), **settings)
+
+
 def signalled(number, arguments, file=None, line=0, said=None, part=None, ignored=()):
     """The program's result, where it gets signal `number` right after it has written line `line` (from 1, of this call) of
     the file whose path ends so, or has `part` in it, or a line with the text `said` to standard error. It starts with the
     signals `ignored`. The lines of a log.jsonl are its steps: the line about the run does not count."""
     line += str(file).endswith("log.jsonl")
-    libraries = [*sanitizer_library(), str(MOE.parent / "tests" / "e2e" / "libstop_at_line.so")]
-    environment = dict(os.environ, LD_PRELOAD=" ".join(libraries), STOP_SIGNAL=str(int(number)))
     where = {"STOP_PART": part} if part else {"STOP_FILE": str(file)}
-    environment.update({"STOP_TEXT": said} if said else {**where, "STOP_LINE": str(line)})
+    stop = {"STOP_TEXT": said} if said else {**where, "STOP_LINE": str(line)}
+    environment = with_library("stop_at_line", {"STOP_SIGNAL": str(int(number)), **stop})
     with tempfile.TemporaryFile("w+") as errors:
         result = subprocess.run([MOE, *map(str, arguments)], stdout=subprocess.PIPE, stderr=errors, text=True,
                                 env=environment, preexec_fn=lambda: [signal.signal(each, signal.SIG_IGN) for each in ignored])
