@@ -105,6 +105,9 @@ std::vector<std::string> allowed_changes(const TrainOptions& options) {
 RunConfig read_run(const TrainOptions& options, std::optional<int64_t> steps = {}) {
   check_allowed_changes(options);
   Settings settings = Settings::load(options.file);
+  if (settings.given("study.systems")) {
+    fail_usage("{} is a study of several systems; `moe study run {}` trains them", options.file, options.file);
+  }
   for (const std::string& assignment : options.set) settings.set(assignment);
   if (steps) {
     settings.set("train.hours=0");

@@ -327,6 +327,7 @@ class StudyTest(unittest.TestCase):
         self.assert_refused(self.study("run", new, "--set", "data.train=nowhere", "--set", "model.vocab_size=400",
                                        check=False), 1, "nowhere")
         self.assert_refused(moe("study", "run", "nowhere.toml", check=False), 1, "nowhere.toml")
+        self.assert_refused(moe("train", self.base / "study.toml", check=False), 2, "is a study", "moe study run")
         self.assertEqual(self.study("run", new, "--max-seconds", "-1", check=False).returncode, 2)
         self.assertFalse((new / "results").exists())
 
