@@ -30,16 +30,21 @@ TrainerState load_trainer_state(const fs::path& folder) {
     fail("{}: format_version is {}, expected {}; resume with the version of moe that wrote it", where, version,
          kTrainerStateVersion);
   }
+  const auto count = [&](const Json& from, const char* key) {
+    const int64_t value = json_int(from, key, where);
+    if (value < 0) fail("{}: {} is {}, expected 0 or more; the file is damaged", where, key, value);
+    return value;
+  };
   const Json& cursor = json_member(json, "data_cursor", where);
   return {
-      .step = json_int(json, "step", where),
-      .seed = static_cast<uint64_t>(json_int(json, "seed", where)),
-      .rows_per_step = json_int(cursor, "rows_per_step", where),
-      .sequence_length = json_int(cursor, "sequence_length", where),
+      .step = count(json, "step"),
+      .seed = static_cast<uint64_t>(count(json, "seed")),
+      .rows_per_step = count(cursor, "rows_per_step"),
+      .sequence_length = count(cursor, "sequence_length"),
       .dataset_fingerprint = json_hexadecimal(cursor, "dataset_fingerprint", where),
-      .log_bytes = json_int(json, "log_bytes", where),
-      .eval_bytes = json_int(json, "eval_bytes", where),
-      .second_stage = json_int(json, "second_stage", where, 0),
+      .log_bytes = count(json, "log_bytes"),
+      .eval_bytes = count(json, "eval_bytes"),
+      .second_stage = json.contains("second_stage") ? count(json, "second_stage") : 0,
       .base_fingerprint = json.contains("base_fingerprint") ? json_hexadecimal(json, "base_fingerprint", where) : 0};
 }
 

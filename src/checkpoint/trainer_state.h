@@ -15,12 +15,13 @@ struct TrainerState {
   int64_t eval_bytes = 0;            ///< length of eval.jsonl
   int64_t second_stage = 0;          ///< the first step of StableMoE's second stage; 0: there is none
   uint64_t base_fingerprint = 0;     ///< of the weights that adapters train beside; 0: there are none, or an older file
+  bool operator==(const TrainerState&) const = default;
 };
 
 constexpr int64_t kTrainerStateVersion = 1;
 
 void save_trainer_state(const fs::path& folder, const TrainerState& state);
-/// Refuses another format version, and names both.
+/// Refuses another format version, and names both. Refuses negative numbers.
 TrainerState load_trainer_state(const fs::path& folder);
 
 }  // namespace moe

@@ -2,6 +2,7 @@
 """Writes the first inputs of every fuzzing target, from the small files of the other tests: make_seeds.py OUT."""
 
 import base64
+import gzip
 import json
 import pathlib
 import re
@@ -262,6 +263,64 @@ def tokenizers(out):
     ranks.add("".join(f"{text} {rank}\n" for rank, text in enumerate(("QQ==", "QUE=", "QUFB"))), "")
 
 
+def shard(documents, bytes_of_id=2, marks=None):
+    """A shard of token ids (src/data/shards.h): each document a list of ids, in domain 0."""
+    def padded(data):
+        return data + bytes(-len(data) % 8)
+
+    kind = "H" if bytes_of_id == 2 else "I"
+    ids = [i for document in documents for i in document]
+    begins = [sum(map(len, documents[:d])) for d in range(len(documents) + 1)]
+    parts = [b"MOETOKEN" + struct.pack("<II", 1 if marks is None else 2, bytes_of_id), struct.pack(f"<{len(ids)}{kind}", *ids)]
+    if marks is not None:
+        parts.append(bytes(marks))
+    parts += [struct.pack(f"<{len(begins)}Q", *begins), struct.pack(f"<{len(documents)}Q", *[3] * len(documents)),
+              struct.pack(f"<{len(documents)}H", *[0] * len(documents)),
+              struct.pack("<QQQ", len(documents), len(ids), 7) + b"MOETOKEN"]
+    return b"".join(map(padded, parts))
+
+
+def dataset(documents, vocabulary, marks=None):
+    """dataset.json without the content's fingerprint, and its shard."""
+    tokens = sum(map(len, documents))
+    totals = {"documents": len(documents), "tokens": tokens, "bytes": 3 * len(documents)}
+    described = {"format": "moe dataset", "version": 1, "vocab_size": vocabulary, "bos_id": 0, "eos_id": 1,
+                 "tokenizer_fingerprint": f"{7:016x}", **totals, "domains": [{"name": "a", **totals}],
+                 "shards": ["tokens-00000.bin"]}
+    return json.dumps(described), shard(documents, 2 if vocabulary <= 65536 else 4, marks)
+
+
+def runs(out):
+    """What a run reads beside models: its file, text, compressed text, tokens, the state of a checkpoint."""
+    files = Folder(out, "run_file")
+    root = TESTS.parent
+    for path in sorted([*root.glob("configs/*.toml"), *root.glob("configs/study/*.toml"), *TESTS.glob("**/*.toml")]):
+        if path.stat().st_size < 4096:
+            files.add(path.read_bytes())
+    documents = Folder(out, "documents")
+    for name in (b"\0", b"\1", b"\2"):
+        documents.add(name + b'{"text": "a \\u00e9"}\n{"text": null, "n": 1e9}\n\n{"text": ""}\n["b"]\n')
+        documents.add(name + b'["a", {"text": "b"}, [1, {"x": [true]}]]')
+        documents.add(name + b"\xff\xfe" + "a\u00e9\U0001f642\n".encode("utf-16-le"))
+        documents.add(name + b"\xef\xbb\xbf" + TEXT)
+    packed = Folder(out, "compression")
+    frame = b"\x28\xb5\x2f\xfd\x20\x05\x29\x00\x00hello"  # one frame of zstd with one raw block
+    for name in (b"\0", b"\1", b"\2"):
+        packed.add(name + frame)
+        packed.add(name + frame + b"\x50\x2a\x4d\x18\x02\0\0\0xx" + frame)
+        packed.add(name + gzip.compress(TEXT * 20, mtime=0) + gzip.compress(b"", mtime=0))
+        packed.add(name + TEXT)
+    datasets = Folder(out, "dataset")
+    datasets.add(*dataset([[0, 5, 6, 1], [0, 9, 1]], 10))
+    datasets.add(*dataset([[0, 70000, 1]], 70001))
+    datasets.add(*dataset([[0, 5, 6, 7, 8, 9, 5, 6, 7, 1], [1]], 10, [0, 1, 1, 0, 1, 1, 1, 1, 1, 1, 0]))
+    states = Folder(out, "trainer_state")
+    cursor = {"next_step": 3, "rows_per_step": 4, "sequence_length": 64, "dataset_fingerprint": "193cbe8aa4f034b7"}
+    states.add(json.dumps({"format_version": 1, "step": 3, "seed": 1, "data_cursor": cursor, "log_bytes": 10, "eval_bytes": 0}))
+    states.add(json.dumps({"format_version": 1, "step": 9, "seed": 0, "data_cursor": cursor, "log_bytes": 10, "eval_bytes": 20,
+                           "second_stage": 7, "base_fingerprint": "00000000000000ff"}))
+
+
 def main():
     out = pathlib.Path(sys.argv[1])
     tensors = Folder(out, "safetensors")
@@ -285,6 +344,7 @@ def main():
         configs.add(path.read_bytes())
     templates(Folder(out, "template"))
     tokenizers(out)
+    runs(out)
     for folder in Folder.made:
         folder.write_dictionary()
 
