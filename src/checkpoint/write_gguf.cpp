@@ -77,6 +77,7 @@ std::vector<WrittenKind> write_gguf(const fs::path& path, const WeightSource& so
   }
   metadata.push_back({"general.type", GgufValue::text("model")});
   if (!options.name.empty()) metadata.push_back({"general.name", GgufValue::text(options.name)});
+  if (!options.license.empty()) metadata.push_back({"general.license", GgufValue::text(options.license)});
   if (const auto type = file_type(options, matrices)) metadata.push_back({"general.file_type", GgufValue::u32(*type)});
   metadata.push_back({"general.quantization_version", GgufValue::u32(2)});
   metadata.insert(metadata.end(), options.tokenizer.begin(), options.tokenizer.end());

@@ -18,6 +18,7 @@ struct GgufOptions {
   std::optional<DType> dtype = {};  ///< one of plain_gguf_types() (checkpoint/file_types.h)
   const Quantization* quantization = nullptr;
   std::string name = {};                  ///< general.name
+  std::string license = {};               ///< general.license; "": not said
   std::vector<GgufEntry> tokenizer = {};  ///< the keys of its tokenizer and chat template; empty: none
   SliceWriter::Progress progress = {};
 };

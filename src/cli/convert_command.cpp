@@ -10,6 +10,7 @@
 #include "cli/model_folder.h"
 #include "cli/model_writing.h"
 #include "formats/gguf.h"
+#include "train/run_card.h"
 
 namespace moe {
 namespace {
@@ -82,8 +83,10 @@ void convert(const ConvertFlags& flags) {
   // What the check needs is refused before the work.
   std::optional<Batch> batch;
   if (!flags.check.empty()) batch = conversion_check_batch(flags.model, source->config(), flags.check);
+  Origin origin{.sentence = "Written by `moe convert`.\n"};
+  if (flags.experts.empty()) origin.run = run_card(flags.model);
   source->check_content();
-  write_converted(flags.output, *source, companions, "Written by `moe convert`.\n");
+  write_converted(flags.output, *source, companions, origin);
   if (batch) report_conversion(*source, flags.output, flags.check, *batch);
 }
 

@@ -46,7 +46,7 @@ void init(const InitFlags& flags) {
   const ModelConfig config = config_of(flags);
   check_model_output(flags.output);
   const InitialWeights source(config, flags.seed);
-  write_converted(flags.output, source, {}, fmt::format("Random weights of seed {}, not trained.\n", flags.seed));
+  write_converted(flags.output, source, {}, {fmt::format("Random weights of seed {}, not trained.\n", flags.seed)});
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ void merge(const MergeFlags& flags) {
   const Companions companions = companions_of(model.companions, flags.output, base->config().vocab_size, true);
   base->check_content();
   const MergedWeights merged(std::move(base), adapters);
-  write_converted(flags.output, merged, companions, "Written by `moe merge`.\n");
+  write_converted(flags.output, merged, companions, {"Written by `moe merge`.\n"});
 }
 
 }  // namespace

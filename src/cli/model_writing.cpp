@@ -1,9 +1,12 @@
 #include "cli/model_writing.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/log.h"
 #include "base/output.h"
 #include "base/paths.h"
+#include "base/utf8.h"
 #include "base/words.h"
 #include "checkpoint/expert_adapter.h"
 #include "checkpoint/family.h"
@@ -41,17 +44,24 @@ const Quantization* wanted_quantization(const ModelOutput& output) {
   fail_usage("--quant {}: expected one of {}", output.quantization, fmt::join(quantization_names(), ", "));
 }
 
-double billions(int64_t count) { return 1e-9 * static_cast<double>(count); }
+/// Model pages have identifiers such as "apache-2.0".
+void check_license(const std::string& license) {
+  const auto known = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-'; };
+  if (license.size() <= 64 && std::all_of(license.begin(), license.end(), known)) return;
+  fail_usage(
+      "--license {}: expected an identifier of small letters, digits, dots and hyphens, such as mit or apache-2.0",
+      valid_utf8(license));
+}
 
 /// README.md of a model's folder, with the head that model pages read.
-std::string model_card(const WeightSource& source, const std::string& origin) {
+std::string model_card(const WeightSource& source, const ModelOutput& output, const Origin& origin) {
   const ModelConfig& config = source.config();
   const ParameterCounts counts(config);
   std::string sizes = fmt::format(
-      "| | |\n|---|---|\n| class | `{}` |\n| parameters | {:.3f} billion |\n| used for a token | {:.3f} billion |\n"
+      "| | |\n|---|---|\n| class | `{}` |\n| parameters | {} |\n| used for a token | {} |\n"
       "| layers, width | {}, {} |\n| vocabulary, context | {}, {} tokens |\n",
-      family_of(config).architecture, billions(counts.stored()), billions(counts.activated()), config.num_hidden_layers,
-      config.hidden_size, config.vocab_size, config.max_position_embeddings);
+      family_of(config).architecture, count_text(counts.stored()), count_text(counts.activated()),
+      config.num_hidden_layers, config.hidden_size, config.vocab_size, config.max_position_embeddings);
   if (config.n_routed_experts > 0) {
     sizes += fmt::format("| experts of a layer | {} routed, {} of them for a token; {} shared |\n",
                          config.n_routed_experts, config.num_experts_per_tok, config.n_shared_experts);
@@ -60,11 +70,17 @@ std::string model_card(const WeightSource& source, const std::string& origin) {
       "## Use\n\nIn Python, with `transformers` 5 (FOLDER is this folder):\n\n"
       "    from transformers import AutoModelForCausalLM\n"
       "    model = AutoModelForCausalLM.from_pretrained(FOLDER{})\n\n"
-      "With `moe`: `moe generate FOLDER --prompt TEXT`.\n",
+      "With `moe`: `moe generate FOLDER --prompt TEXT`.\n\n",
       needs_modeling_file(config) ? ", trust_remote_code=True" : "");
-  return fmt::format(
-      "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- {}\n{}---\n\n# Model\n\n{}\n{}\n{}",
-      config.family, config.n_routed_experts > 0 ? "- mixture-of-experts\n" : "", origin, sizes, use);
+  const std::string head =
+      fmt::format("---\n{}library_name: transformers\npipeline_tag: text-generation\ntags:\n- {}\n{}---\n",
+                  output.license.empty() ? "" : fmt::format("license: {}\n", output.license), config.family,
+                  config.n_routed_experts > 0 ? "- mixture-of-experts\n" : "");
+  std::string card =
+      fmt::format("{}\n# {}\n\n{}\n{}\n{}{}", head, valid_utf8(tidy_path(output.path).filename().string()),
+                  origin.sentence, sizes, use, origin.run);
+  card.pop_back();  // a blank line at the end
+  return card;
 }
 
 void print_table(const std::vector<WrittenKind>& kinds) {
@@ -95,12 +111,15 @@ void add_model_output_options(CLI::App& command, ModelOutput& output, const std:
                   fmt::format("of a GGUF file: blocks instead, {}; norms and routers stay f32",
                               alternatives(quantization_names())))
       ->type_name("TYPE");
+  command.add_option("--license", output.license, "the license that the model card names, such as mit or apache-2.0")
+      ->type_name("ID");
   add_threads_option(command, output.threads);
 }
 
 void check_model_output(const ModelOutput& output) {
   wanted_dtype(output);
   wanted_quantization(output);
+  check_license(output.license);
   if (is_gguf(output.path)) {
     check_output_file(output.path);
     if (path_exists(output.path)) fail("{} exists already; remove it or choose another name", output.path);
@@ -113,13 +132,14 @@ void check_model_output(const ModelOutput& output) {
 }
 
 void write_converted(const ModelOutput& output, const WeightSource& source, const Companions& companions,
-                     const std::string& origin) {
+                     const Origin& origin) {
   ThreadPool pool(output.threads);
   std::vector<WrittenKind> kinds;
   if (is_gguf(output.path)) {
     const GgufOptions options{.dtype = wanted_dtype(output),
                               .quantization = wanted_quantization(output),
                               .name = fs::path(output.path).stem().string(),
+                              .license = output.license,
                               .tokenizer = companions.entries,
                               .progress = show_progress};
     kinds = write_gguf(output.path, source, options, pool);
@@ -129,7 +149,7 @@ void write_converted(const ModelOutput& output, const WeightSource& source, cons
     options.progress = show_progress;
     kinds = write_model(folder.path(), source, options, pool);
     for (const auto& [name, content] : companions.files) write_file(folder.path() / name, content);
-    write_file(folder.path() / "README.md", model_card(source, origin));
+    write_file(folder.path() / "README.md", model_card(source, output, origin));
     folder.commit();
   }
   clear_status();

@@ -19,10 +19,11 @@ struct ModelOutput {
   std::string path;
   std::string dtype;         ///< "": as the source stores it
   std::string quantization;  ///< "": none
+  std::string license;       ///< as model pages name it: "mit"; "": not said
   int threads = 0;
 };
 
-/// Declares --dtype, --quant and --threads.
+/// Declares --dtype, --quant, --license and --threads.
 void add_model_output_options(CLI::App& command, ModelOutput& output, const std::string& dtype_help);
 
 /// Before any work: refuses a path that cannot be written or has something already, and types that it cannot have.
@@ -38,10 +39,16 @@ struct Companions {
 /// the output needs. Without a tokenizer, or if `with_tokenizer` is false, the model gets none.
 Companions companions_of(const fs::path& path, const ModelOutput& output, int64_t rows, bool with_tokenizer);
 
+/// Where a model comes from, for its model card.
+struct Origin {
+  std::string sentence;
+  std::string run = {};  ///< of the run that made it (train/run_card.h); "": unknown
+};
+
 /// Writes the source's weights and its companions; a folder also gets config.json and a model card. The output is
 /// complete or absent. Prints a table: type, size and error for each kind of tensor.
 void write_converted(const ModelOutput& output, const WeightSource& source, const Companions& companions,
-                     const std::string& origin);
+                     const Origin& origin);
 
 /// Writes what `list` names of the source, as an adapter (checkpoint/expert_adapter.h), complete or absent. Prints the
 /// same table.

@@ -83,6 +83,25 @@ class ConvertTest(Models):
                 for model in (self.small.model, self.folder / "out")]
         self.assertEqual(same[0], same[1])
 
+    def test_the_card_tells_of_the_run(self):
+        moe("convert", self.small.run, self.folder / "shared", "--license", "apache-2.0")
+        card = (self.folder / "shared" / "README.md").read_text()
+        self.assertTrue(card.startswith("---\nlicense: apache-2.0\nlibrary_name: transformers\n"), card)
+        self.assertIn("\n# shared\n", card)
+        last = [line for line in map(json.loads, (self.small.run / "log.jsonl").read_text().splitlines()) if "step" in line][-1]
+        layer = last["layers"][0]
+        self.assertIn(f"| {layer['layer']} | {layer['load_entropy']:.3f} | {layer['max_over_mean_load']:.2f} | {layer['dead_experts']} |",
+                      card)
+        scores = json.loads((self.small.run / "eval.jsonl").read_text().splitlines()[-1])
+        for name, found in [*scores["domains"].items(), ("all", scores)]:
+            self.assertIn(f"| {name} | {found['loss']:.4f} | {found['bits_per_byte']:.4f} | {found['tokens']} |", card)
+        totals = json.loads((self.small.base / "dataset" / "dataset.json").read_text())["domains"][0]
+        self.assertIn(f"| headers | {totals['documents']} | {totals['tokens']} | {totals['bytes']} |", card)
+        self.assertIn(f"| seed | {json.loads((self.small.model / 'trainer_state.json').read_text())['seed']} |", card)
+        self.assertNotIn(str(self.small.base), card)  # no path of this machine
+        moe("convert", self.folder / "shared", self.folder / "again")  # not a run any more
+        self.assertNotIn("## Recipe", (self.folder / "again" / "README.md").read_text())
+
     def test_types(self):
         for dtype, label, most in (("bf16", "BF16", 2**-9), ("f16", "F16", 2**-11), ("f32", "F32", 0)):
             result = moe("convert", self.small.run, self.folder / dtype, "--dtype", dtype)
@@ -110,6 +129,7 @@ class ConvertTest(Models):
             (["convert", self.small.run, self.folder / "out.gguf", "--quant", "q3_k"], "--quant q3_k: expected one of q8_0, q4_0"),
             (["convert", self.small.run, self.folder / "out.gguf", "--quant", "q8_0", "--dtype", "f16"], "give one of the two"),
             (["convert", self.small.run, self.folder / "no" / "out.gguf"], "out.gguf"),
+            (["convert", self.small.run, self.folder / "out", "--license", "MIT License"], "--license MIT License: expected an"),
             (["init", "--out", self.folder / "out"], "give --preset NAME or --config FILE, one of the two"),
             (["init", "--preset", "deepseekmoe-17b", "--out", self.folder / "out"], "deepseekmoe-16b"),
             (["inspect", absent], "absent is not a folder"),
@@ -147,7 +167,8 @@ class GgufTest(Models):
 
     def test_a_file_is_a_model_for_every_command(self):
         path, back = self.folder / "small.gguf", self.folder / "back"
-        moe("convert", self.model, path)
+        moe("convert", self.model, path, "--license", "mit")
+        self.assertIn(b"general.license", path.read_bytes())
         prompt = ["--prompt", "class", "--max-new-tokens", 9, "--quiet"]
         self.assertEqual(moe("generate", path, *prompt).stdout, moe("generate", self.model, *prompt).stdout)
         self.assertEqual(logits_of(path, self.folder), logits_of(self.model, self.folder))
