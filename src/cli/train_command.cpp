@@ -305,7 +305,9 @@ int train(const TrainOptions& options) {
                   {.resume = options.resume,
                    .allowed = allowed_changes(options),
                    .program = fmt::format("moe {} (commit {})", kBuildFacts.version, kBuildFacts.commit),
-                   .device = device_name(compute)});
+                   .device = device_name(compute),
+                   .planned_bytes = memory.device_total(),
+                   .planned_step_seconds = estimated_step_seconds(run, memory.step, product_rate)});
   const BeforeRun before{.run = run,
                          .memory = memory,
                          .train = &train_data,

@@ -333,10 +333,12 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& wanted, Dev
   check_output_file_in(result_file.parent_path(), result_file.filename().string());
   const JobData data(run);
   const Dataset& valid = data.valid;
-  const MemoryPlan plan = plan_that_fits(run, data.train, &valid, &data.tokenizer, device).step;
+  const RunMemory memory = plan_that_fits(run, data.train, &valid, &data.tokenizer, device);
+  const MemoryPlan& plan = memory.step;
   int64_t diverged = 0;
   try {
-    Trainer trainer(run, plan, {data.train, &valid, data.tokenizer}, device, backend, pool, {.resume = true});
+    Trainer trainer(run, plan, {data.train, &valid, data.tokenizer}, device, backend, pool,
+                    {.resume = true, .planned_bytes = memory.device_total()});
     if (trainer.run() != 0) return std::nullopt;
   } catch (const Diverged& error) {
     diverged = error.step;

@@ -17,6 +17,10 @@ struct StartOptions {
   std::vector<std::string> allowed = {};
   /// For the log: the program with its version, and the device; "": not told.
   std::string program = {}, device = {};
+  /// For the log, of the plan: the memory where the run computes, in bytes, and the estimated seconds of a step; 0: not
+  /// known.
+  int64_t planned_bytes = 0;
+  double planned_step_seconds = 0;
 };
 
 /// The checkpoint that a run with this folder begins from; none: at step 0. Throws an Error if the folder holds a run

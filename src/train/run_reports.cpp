@@ -7,17 +7,21 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/free_memory.h"
 #include "base/log.h"
 #include "base/shell.h"
 #include "formats/event_file.h"
 #include "formats/json.h"
 #include "model/cost.h"
+#include "train/start_text.h"
 
 namespace moe {
 namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 
+constexpr const char* kSamplesFile = "samples.jsonl";
+constexpr const char* kWarningsFile = "warnings.jsonl";
 constexpr double kStatusSeconds = 10;
 /// A curve of this many points is as good as a longer one, and its file stays small.
 constexpr int64_t kEventSteps = 5000;
@@ -39,9 +43,16 @@ std::string host_name() {
 
 std::string fingerprint_text(const Dataset& data) { return fmt::format("{:016x}", data.fingerprint()); }
 
+OrderedJson plan_json(const RunConfig& run, const MemoryPlan& plan, const StartOptions& options) {
+  OrderedJson json = {{"step_flops", step_flops(run, plan)}};
+  if (options.planned_bytes > 0) json["memory_bytes"] = options.planned_bytes;
+  if (options.planned_step_seconds > 0) json["step_seconds"] = options.planned_step_seconds;
+  return json;
+}
+
 /// The first line of a log, for somebody who finds it without the rest.
-std::string about_run(const RunConfig& run, const TrainingData& data, const StartOptions& options, int64_t first_step,
-                      double now) {
+std::string about_run(const RunConfig& run, const MemoryPlan& plan, const TrainingData& data,
+                      const StartOptions& options, int64_t first_step, double now) {
   const ParameterCounts counts(run.model);
   OrderedJson about = {{"program", options.program},
                        {"started", utc_text(now)},
@@ -52,12 +63,31 @@ std::string about_run(const RunConfig& run, const TrainingData& data, const Star
                        {"method", run.method},
                        {"parameters", counts.stored()},
                        {"activated_parameters", counts.activated()},
+                       {"plan", plan_json(run, plan, options)},
                        {"data", {{"path", run.data.train}, {"fingerprint", fingerprint_text(data.train)}}}};
   if (data.valid != nullptr) {
     about["valid"] = {{"path", run.data.valid}, {"fingerprint", fingerprint_text(*data.valid)}};
   }
   if (!run.from.empty()) about["from"] = run.from;
   return json_text(OrderedJson{{"run", about}}) + "\n";
+}
+
+/// Drops the lines of a log from the first one on that is of a step after `step`, or damaged.
+void keep_lines_until(const fs::path& path, int64_t step) {
+  if (!fs::exists(path)) return;
+  const std::string text = read_file(path);
+  size_t kept = 0;
+  for (size_t end; (end = text.find('\n', kept)) != std::string::npos; kept = end + 1) {
+    Json line;
+    if (find_json_mistake(std::string_view(text).substr(kept, end - kept), line)) break;
+    if (json_int(line, "step", path.string()) > step) break;
+  }
+  cut_lines(path, static_cast<int64_t>(kept));
+}
+
+void append(std::unique_ptr<PatientLog>& log, const fs::path& path, const OrderedJson& line) {
+  if (log == nullptr) log = std::make_unique<PatientLog>(path);
+  log->write(json_text(line) + "\n");
 }
 
 bool stops_on(const RunConfig& run, const HealthWarning& warning) {
@@ -83,7 +113,7 @@ const char* name(RunState state) {
   return "?";
 }
 
-RunReports::RunReports(const RunFolder& folder, const RunConfig& run, const TrainingData& data,
+RunReports::RunReports(const RunFolder& folder, const RunConfig& run, const MemoryPlan& plan, const TrainingData& data,
                        const StartOptions& options, int64_t first_step)
     : run_(run),
       folder_(folder.path()),
@@ -94,7 +124,8 @@ RunReports::RunReports(const RunFolder& folder, const RunConfig& run, const Trai
       events_every_(1 + run.schedule.steps / kEventSteps),
       step_(first_step - 1) {
   const double now = wall_seconds();
-  log_.write(about_run(run, data, options, first_step, now));
+  for (const char* name : {kSamplesFile, kWarningsFile}) keep_lines_until(folder_ / name, first_step - 1);
+  log_.write(about_run(run, plan, data, options, first_step, now));
   if (run.log.tensorboard) {
     events_ = std::make_unique<PatientLog>(folder_ / events_name());
     events_->write(first_event(now));
@@ -118,7 +149,7 @@ std::optional<HealthWarning> RunReports::step(const StepLine& line) {
   for (const std::string& text : alarm_.after(line.step, line.report.counts)) warnings.push_back({"collapse", text});
   for (const HealthWarning& warning : warnings) {
     log_warning("{}", warning.text);
-    last_warning_ = warning.text;
+    keep(warning, line.step);
     if (!ends && stops_on(run_, warning)) ends = warning;
   }
   if (steady_seconds() - status_at_ >= kStatusSeconds) write_status();
@@ -166,6 +197,17 @@ void RunReports::evaluation(int64_t step, const EvaluationResult& result,
   events_->write(summary.record(wall_seconds(), step));
 }
 
+void RunReports::keep(const HealthWarning& warning, int64_t step) {
+  last_warning_ = warning.text;
+  append(warnings_, folder_ / kWarningsFile, {{"step", step}, {"kind", warning.kind}, {"text", warning.text}});
+}
+
+void RunReports::samples(int64_t step, const std::vector<Sample>& samples) {
+  OrderedJson list = OrderedJson::array();
+  for (const Sample& sample : samples) list.push_back({{"prompt", sample.prompt}, {"text", sample.text}});
+  append(samples_, folder_ / kSamplesFile, {{"step", step}, {"samples", list}});
+}
+
 LogLengths RunReports::sync() { return {.log = log_.sync(), .evaluations = evaluations_.sync()}; }
 
 // The run does not depend on this file, so an error is only told.
@@ -177,6 +219,7 @@ void RunReports::write_status() {
                         {"loss", loss_},
                         {"time", utc_text(wall_seconds())},
                         {"process", static_cast<int64_t>(::getpid())},
+                        {"peak_host_bytes", peak_resident_bytes()},
                         {"last_warning", last_warning_}};
   if (!why_.empty()) status["why"] = why_;
   try {

@@ -1,5 +1,6 @@
 #pragma once
-/// What a run tells about itself while it runs: log.jsonl, eval.jsonl, status.json, events for TensorBoard, warnings.
+/// What a run tells about itself while it runs: log.jsonl, eval.jsonl, samples.jsonl, warnings.jsonl, status.json,
+/// events for TensorBoard.
 
 #include <memory>
 #include <optional>
@@ -10,6 +11,7 @@
 #include "train/resume.h"
 #include "train/routing_alarm.h"
 #include "train/run_folder.h"
+#include "train/samples.h"
 #include "train/start_checks.h"
 #include "train/training_log.h"
 
@@ -27,10 +29,10 @@ struct LogLengths {
 /// Use it on one thread at a time.
 class RunReports {
  public:
-  /// Opens the logs, and writes a line about the run. `first_step` is the first step of this process. `run` must
-  /// outlive the reports.
-  RunReports(const RunFolder& folder, const RunConfig& run, const TrainingData& data, const StartOptions& options,
-             int64_t first_step);
+  /// Opens the logs, drops samples and warnings of later steps, and writes a line about the run. `first_step` is the
+  /// first step of this process, `plan` is of one step. `run` must outlive the reports.
+  RunReports(const RunFolder& folder, const RunConfig& run, const MemoryPlan& plan, const TrainingData& data,
+             const StartOptions& options, int64_t first_step);
 
   /// Logs a step and prints what is unhealthy about it, each kind once. Returns the warning that ends the run
   /// (health.stop_on), if there is one.
@@ -39,6 +41,8 @@ class RunReports {
   void diverged(const StepLine& line);
   void evaluation(int64_t step, const EvaluationResult& result, const std::optional<PreferenceReport>& preference = {});
 
+  void samples(int64_t step, const std::vector<Sample>& samples);
+
   /// Waits until every line of the two logs is on the disk. (Nothing depends on the events.)
   LogLengths sync();
   /// Writes status.json; `why` is an error's sentence. Then, if the run has ended, runs the command run.on_end.
@@ -46,13 +50,14 @@ class RunReports {
 
  private:
   void write_status();
+  void keep(const HealthWarning& warning, int64_t step);
   void write_events(const StepLine& line);
   std::string events_name() const;
 
   const RunConfig& run_;
   fs::path folder_;
   PatientLog log_, evaluations_;
-  std::unique_ptr<PatientLog> events_;
+  std::unique_ptr<PatientLog> events_, samples_, warnings_;  // the last two: from their first line on
   Health health_;
   RoutingAlarm alarm_;
   int64_t events_every_;  // steps

@@ -18,8 +18,8 @@ std::vector<Prompt> sample_prompts(const Tokenizer& tokenizer, const ModelConfig
   return prompts;
 }
 
-void write_samples(const ModelOnDevice& runtime, const Tokenizer& tokenizer, const SampleConfig& config, int64_t step,
-                   uint64_t seed, const std::function<void()>& between) {
+std::vector<Sample> write_samples(const ModelOnDevice& runtime, const Tokenizer& tokenizer, const SampleConfig& config,
+                                  int64_t step, uint64_t seed, const std::function<void()>& between) {
   const GenerationOptions options{.max_new_tokens = config.max_new_tokens,
                                   .stop = {},
                                   .sampling = {.temperature = config.temperature, .seed = seed},
@@ -27,9 +27,14 @@ void write_samples(const ModelOnDevice& runtime, const Tokenizer& tokenizer, con
   const std::vector<Prompt> prompts = sample_prompts(tokenizer, runtime.model.config(), config);
   const std::vector<Continuation> texts = generate_batch(runtime, tokenizer, prompts, options);
   std::string out = fmt::format("--- samples after step {} ---\n", step);
-  for (size_t i = 0; i < texts.size(); ++i) out += fmt::format("[{}]{}\n", config.prompts[i], texts[i].text);
+  std::vector<Sample> samples;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    out += fmt::format("[{}]{}\n", config.prompts[i], texts[i].text);
+    samples.push_back({config.prompts[i], texts[i].text});
+  }
   out += "---\n";
   offer_output(out);
+  return samples;
 }
 
 }  // namespace moe

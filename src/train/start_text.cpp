@@ -24,10 +24,6 @@ double epochs(const BeforeRun& before) {
   return tokens > 0 ? static_cast<double>(tokens_in_all(before.run)) / static_cast<double>(tokens) : 0;
 }
 
-double step_flops(const RunConfig& run, const MemoryPlan& plan) {
-  return static_cast<double>(plan.microbatch_flops) * static_cast<double>(run.step.microbatches) +
-         static_cast<double>(plan.optimizer_flops);
-}
 double step_flops(const BeforeRun& before) { return step_flops(before.run, before.memory.step); }
 
 /// The largest number of checkpoints at one time: those that are kept, and one that is being written.
@@ -121,6 +117,11 @@ std::string losses_text(const RunConfig& run) {
 }
 
 }  // namespace
+
+double step_flops(const RunConfig& run, const MemoryPlan& plan) {
+  return static_cast<double>(plan.microbatch_flops) * static_cast<double>(run.step.microbatches) +
+         static_cast<double>(plan.optimizer_flops);
+}
 
 double estimated_step_seconds(const RunConfig& run, const MemoryPlan& plan, double product_rate) {
   return step_flops(run, plan) / (kReached * product_rate);

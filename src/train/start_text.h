@@ -33,6 +33,9 @@ std::string start_text(const BeforeRun& before);
 /// Warnings: more than four epochs of a dataset, a disk without room for the checkpoints. One sentence each.
 std::vector<std::string> start_warnings(const BeforeRun& before);
 
+/// FLOPs of one step, its optimiser among them.
+double step_flops(const RunConfig& run, const MemoryPlan& plan);
+
 /// Seconds per step, estimated from the rate of one product.
 double estimated_step_seconds(const RunConfig& run, const MemoryPlan& plan, double product_rate);
 

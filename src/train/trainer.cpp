@@ -118,7 +118,7 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
   if (data_.valid != nullptr) make_evaluator();
   // Before the first line of a log: a folder with lines but without settings cannot be resumed.
   write_file(folder_.path() / "run.toml", run_.resolved);
-  reports_ = std::make_unique<RunReports>(folder_, run_, data_, options, done_ + 1);
+  reports_ = std::make_unique<RunReports>(folder_, run_, plan, data_, options, done_ + 1);
 }
 
 void Trainer::make_evaluator() {
@@ -366,8 +366,8 @@ void Trainer::evaluate(int64_t step) {
 void Trainer::show_samples(int64_t step) {
   if (run_.sample.prompts.empty()) return;
   clear_status();
-  write_samples(ModelOnDevice{step_.model(), run_.step.dtype, device_, backend_}, data_.tokenizer, run_.sample, step,
-                run_.seed, stop_if_asked);
+  reports_->samples(step, write_samples(ModelOnDevice{step_.model(), run_.step.dtype, device_, backend_},
+                                        data_.tokenizer, run_.sample, step, run_.seed, stop_if_asked));
 }
 
 int Trainer::run() {

@@ -3,11 +3,14 @@
 
 #include "train/run_reports.h"
 
+#include <fstream>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/interrupt.h"
 #include "tests/support/tiny_run.h"
+#include "train/start_text.h"
 
 namespace moe {
 namespace {
@@ -192,6 +195,70 @@ TEST(RunReports, EventsOfAResumedRunReplaceThoseAfterItsCheckpoint) {
   EXPECT_EQ(restarts(), 0);
   tiny.resume("run", {"train.steps=8"}, {"train.steps"});
   EXPECT_EQ(restarts(), 1);
+}
+
+TEST(RunReports, TheLogSaysWhatWasPlanned) {
+  TinyRun tiny;
+  tiny.train("run", {}, {.planned_bytes = 12345, .planned_step_seconds = 0.5});
+  const Json plan = lines_of(tiny / "run/log.jsonl").front().at("run").at("plan");
+  const RunConfig run = tiny.config("run");
+  EXPECT_EQ(plan.at("memory_bytes"), 12345);
+  EXPECT_EQ(plan.at("step_seconds"), 0.5);
+  EXPECT_EQ(plan.at("step_flops"), step_flops(run, plan_training(run.model, run.step)));
+  EXPECT_GT(status_of(tiny / "run").at("peak_host_bytes"), 1 << 20);
+  tiny.train("unknown");
+  EXPECT_FALSE(lines_of(tiny / "unknown/log.jsonl").front().at("run").at("plan").contains("memory_bytes"));
+}
+
+TEST(RunReports, SamplesAreKeptAsTheyWerePrinted) {
+  TinyRun tiny;
+  testing::internal::CaptureStdout();
+  tiny.train("run", {"sample.prompts=[\"the old\",\"\"]", "sample.every=5"});
+  const std::string printed = testing::internal::GetCapturedStdout();
+  const std::vector<Json> lines = lines_of(tiny / "run/samples.jsonl");
+  std::vector<int64_t> steps;
+  for (const Json& line : lines) {
+    steps.push_back(line.at("step"));
+    ASSERT_EQ(line.at("samples").size(), 2u);
+    for (const Json& sample : line.at("samples")) {
+      EXPECT_THAT(printed, HasSubstr("[" + sample.at("prompt").get<std::string>() + "]" +
+                                     sample.at("text").get<std::string>() + "\n"));
+    }
+  }
+  EXPECT_EQ(steps, (std::vector<int64_t>{0, 5, 10, 12}));
+  EXPECT_FALSE(fs::exists(tiny / "run/warnings.jsonl"));
+  tiny.train("silent");
+  EXPECT_FALSE(fs::exists(tiny / "silent/samples.jsonl"));
+}
+
+TEST(RunReports, AResumedRunDropsSamplesAndWarningsOfLaterSteps) {
+  TinyRun tiny;
+  const std::vector<std::string> set{"sample.prompts=[\"the\"]", "sample.every=2", "train.steps=8",
+                                     "checkpoint.every=4"};
+  testing::internal::CaptureStdout();
+  tiny.train("straight", set);
+  tiny.train("run", set);
+  fs::remove_all(tiny / "run/step-8");
+  std::ofstream(tiny / "run/samples.jsonl", std::ios::app) << "{\"step\": 7, \"sam";  // as after a crash
+  std::ofstream(tiny / "run/warnings.jsonl") << "{\"step\":3,\"text\":\"a\"}\n{\"step\":6,\"text\":\"b\"}\n";
+  tiny.resume("run", set);
+  testing::internal::GetCapturedStdout();
+  EXPECT_EQ(read_file(tiny / "run/samples.jsonl"), read_file(tiny / "straight/samples.jsonl"));
+  const std::vector<Json> warnings = lines_of(tiny / "run/warnings.jsonl");
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_EQ(warnings[0].at("step"), 3);
+}
+
+TEST(RunReports, WarningsAreKept) {
+  TinyRun tiny;
+  const std::string text = said([&] { tiny.train("run", {"optimizer.learning_rate=10", "train.steps=5"}); });
+  const std::vector<Json> lines = lines_of(tiny / "run/warnings.jsonl");
+  ASSERT_FALSE(lines.empty());
+  EXPECT_EQ(lines[0].at("kind"), "uniform");
+  for (const Json& line : lines) {
+    EXPECT_THAT(text, HasSubstr("warning: " + line.at("text").get<std::string>()));
+    EXPECT_THAT(line.at("step"), testing::AllOf(testing::Ge(1), testing::Le(5)));
+  }
 }
 
 }  // namespace
