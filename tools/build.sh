@@ -6,5 +6,5 @@ cd "$(dirname "$0")/.."
 readonly preset=$1 folder=$2 jobs=$3 target=$4
 mkdir -p "$folder"
 cmake --preset "$preset" >"$folder/configure.log" 2>&1 || { cat "$folder/configure.log" >&2; exit 1; }
-grep -- '^-- CUDA:' "$folder/configure.log" | cut -c4- >&2
+grep -E -- '^-- (CUDA|Chart.js: not found)' "$folder/configure.log" | cut -c4- >&2
 cmake --build "$folder" --parallel "$jobs" --target "$target"

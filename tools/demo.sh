@@ -48,7 +48,10 @@ for prompt in "And it came to pass" "Abrasion, n." "def read(self" "The package 
 done
 
 say "How well it predicts text that it has not seen, and which experts took which domain"
-"$moe" eval loss "$run/latest" "${valid_files[@]}" --json "$run/eval.json"
+"$moe" eval loss "$run/latest" "${valid_files[@]}" --analyse --json "$run/eval.json"
 
 say "Beside xz -9 on the same text, each domain compressed alone"
 python3 tools/demo_report.py "$corpus/manifest.json" "$run/eval.json"
+
+say "All of it as a page"
+"$moe" report "$run" --out "$run/report.html"

@@ -5,7 +5,7 @@ set -euo pipefail
 
 die() { echo "install_dependencies: $*" >&2; exit 1; }
 
-# group  package  command:NAME, header:PATH, python:MODULES or runtime:SANITIZER (of clang) that shows it to be there
+# group  package  command:NAME, header:PATH, file:PATH, python:MODULES or runtime:SANITIZER (of clang) that shows it to be there
 readonly table='
 build  g++                 command:g++
 build  cmake               command:cmake
@@ -20,6 +20,7 @@ build  libzstd-dev         header:zstd.h
 build  libsimdjson-dev     header:simdjson.h
 build  zlib1g-dev          header:zlib.h
 build  libedit-dev         header:histedit.h
+build  libjs-chart.js      file:/usr/share/javascript/chart.js/chart.min.js
 build  libgtest-dev        header:gtest/gtest.h
 build  libgmock-dev        header:gmock/gmock.h
 build  libbenchmark-dev    header:benchmark/benchmark.h
@@ -47,6 +48,7 @@ present() {
   case "$1" in
     command:g++) [ -n "$compiler" ] ;;
     command:*) command -v "${1#command:}" >/dev/null ;;
+    file:*) [ -e "${1#file:}" ] ;;
     header:*) has_header "${1#header:}" ;;
     python:*) command -v python3 >/dev/null && python3 -c "import ${1#python:}" 2>/dev/null ;;
     runtime:*) command -v clang++ >/dev/null &&

@@ -47,6 +47,9 @@ void add_inspect_command(CLI::App& app);
 /// `moe study` run, show
 void add_study_command(CLI::App& app);
 
+/// `moe report`
+void add_report_command(CLI::App& app);
+
 /// `moe help`
 void add_help_command(CLI::App& app);
 

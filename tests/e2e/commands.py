@@ -124,6 +124,7 @@ class SmallRun:
             ("cost",): ["--preset", "deepseekmoe-2b"],
             ("study", "run"): [self.study_file],
             ("study", "show"): [self.study_file],
+            ("report",): [self.run, "--out", self.new(".html")],
             ("completion", "bash"): [],
             ("help",): ["eval", "loss"],
             ("bench",): step,

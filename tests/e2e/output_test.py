@@ -58,7 +58,7 @@ class OutputTest(unittest.TestCase):
                     self.assertTrue((pathlib.Path(arguments[-1].partition("=")[2]) / "step-2").is_dir())
                 else:
                     self.expect_full(*command, *arguments)
-        self.assertEqual(silent, {("tokenizer", "train"), ("tokenizer", "import"), ("logits",)})
+        self.assertEqual(silent, {("tokenizer", "train"), ("tokenizer", "import"), ("logits",), ("report",)})
 
     def test_a_full_disk_is_an_error_for_what_stops_early(self):
         self.expect_full("--version")
