@@ -98,7 +98,10 @@ Json run_json(const ReportedRun& run) {
 std::string own_name(const fs::path& folder) {
   const fs::path tidy = tidy_path(folder);
   const std::string name = tidy.filename().string();
-  return name.empty() || name == "." || name == ".." ? fs::absolute(tidy).lexically_normal().filename().string() : name;
+  std::error_code unknown;
+  return name.empty() || name == "." || name == ".."
+             ? fs::absolute(tidy, unknown).lexically_normal().filename().string()
+             : name;
 }
 
 /// The last `count` parts of a path.
@@ -138,7 +141,8 @@ void tell_apart(std::vector<ReportedRun>& runs) {
       const auto same = [&](const ReportedRun& run) { return run.name == runs[i].name; };
       if (std::count_if(runs.begin(), runs.end(), same) > 1) alike.push_back(i);
     }
-    for (const size_t i : alike) runs[i].name = last_parts(fs::absolute(runs[i].folder), parts);
+    std::error_code unknown;
+    for (const size_t i : alike) runs[i].name = last_parts(fs::absolute(runs[i].folder, unknown), parts);
   }
 }
 

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/free_memory.h"
 #include "base/log.h"
+#include "base/paths.h"
 #include "base/shell.h"
 #include "formats/event_file.h"
 #include "formats/json.h"
@@ -74,7 +75,7 @@ std::string about_run(const RunConfig& run, const MemoryPlan& plan, const Traini
 
 /// Drops the lines of a log from the first one on that is of a step after `step`, or damaged.
 void keep_lines_until(const fs::path& path, int64_t step) {
-  if (!fs::exists(path)) return;
+  if (!path_exists(path)) return;
   const std::string text = read_file(path);
   size_t kept = 0;
   for (size_t end; (end = text.find('\n', kept)) != std::string::npos; kept = end + 1) {
