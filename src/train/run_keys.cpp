@@ -317,10 +317,12 @@ constexpr KeyRow<CheckpointConfig> kCheckpoint[] = {
 };
 
 constexpr KeyRow<SampleConfig> kSample[] = {
-    row<SampleConfig>("sample.prompts", texts<&SampleConfig::prompts>(),
-                      {.doc = "continued on standard output before the first and after the last step",
-                       .also = "prompt prompts",
-                       .free_on_resume = true}),
+    row<SampleConfig>(
+        "sample.prompts", texts<&SampleConfig::prompts>(),
+        {.doc = "continued on standard output before the first and after the last step; where data.train is of "
+                "conversations, what a user says, and answered",
+         .also = "prompt prompts",
+         .free_on_resume = true}),
     row<SampleConfig>("sample.every", integer<&SampleConfig::every>(0, kMostCount),
                       {.doc = "and every so many steps; 0: not", .also = "sample_every", .free_on_resume = true}),
     row<SampleConfig>("sample.max_new_tokens", integer<&SampleConfig::max_new_tokens>(1, kMostCount),

@@ -66,7 +66,7 @@ RunFacts facts_of(const RunConfig& run, const Dataset* train, const Dataset* val
     facts.valid_rows = std::max(facts.valid_rows, rows_of(facts.documents, facts.tokens, run.data.sequence_length));
   }
   if (tokenizer != nullptr) {
-    facts.prompts = sample_prompts(*tokenizer, run.model, run.sample);
+    facts.prompts = sample_prompts(*train, *tokenizer, run.model, run.sample);
   } else {
     for (const std::string& text : run.sample.prompts)
       facts.prompts.push_back({std::vector<int32_t>(text.size() + 1), 0});

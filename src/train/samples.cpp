@@ -2,14 +2,20 @@
 
 #include "base/error.h"
 #include "base/output.h"
+#include "chat/format.h"
 
 namespace moe {
 
-std::vector<Prompt> sample_prompts(const Tokenizer& tokenizer, const ModelConfig& model, const SampleConfig& config) {
+std::vector<Prompt> sample_prompts(const Dataset& train, const Tokenizer& tokenizer, const ModelConfig& model,
+                                   const SampleConfig& config) {
   std::vector<Prompt> prompts;
+  std::optional<ChatFormat> chat;
+  if (!config.prompts.empty() && !train.info().answer_ends.empty()) chat.emplace(train.folder(), tokenizer);
   for (size_t i = 0; i < config.prompts.size(); ++i) {
     try {
-      prompts.push_back({encode_prompt(tokenizer, model, config.prompts[i]), i});
+      const std::string& text = config.prompts[i];
+      prompts.push_back(
+          {chat ? chat->encode(chat->prompt({{kUser, text}})) : encode_prompt(tokenizer, model, text), i});
       check_prompt(prompts.back(), model);
     } catch (const Error& error) {
       fail("sample.prompts, number {}: {}", i + 1, error.what());
@@ -18,13 +24,15 @@ std::vector<Prompt> sample_prompts(const Tokenizer& tokenizer, const ModelConfig
   return prompts;
 }
 
-std::vector<Sample> write_samples(const ModelOnDevice& runtime, const Tokenizer& tokenizer, const SampleConfig& config,
-                                  int64_t step, uint64_t seed, const std::function<void()>& between) {
+std::vector<Sample> write_samples(const ModelOnDevice& runtime, const Dataset& train, const Tokenizer& tokenizer,
+                                  const SampleConfig& config, int64_t step, uint64_t seed,
+                                  const std::function<void()>& between) {
   const GenerationOptions options{.max_new_tokens = config.max_new_tokens,
+                                  .end_ids = train.info().answer_ends,
                                   .stop = {},
                                   .sampling = {.temperature = config.temperature, .seed = seed},
                                   .progress = [&](const GenerationProgress&) { between(); }};
-  const std::vector<Prompt> prompts = sample_prompts(tokenizer, runtime.model.config(), config);
+  const std::vector<Prompt> prompts = sample_prompts(train, tokenizer, runtime.model.config(), config);
   const std::vector<Continuation> texts = generate_batch(runtime, tokenizer, prompts, options);
   std::string out = fmt::format("--- samples after step {} ---\n", step);
   std::vector<Sample> samples;

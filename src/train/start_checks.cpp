@@ -125,7 +125,7 @@ void check_before_start(const RunConfig& run, const TrainingData& data) {
     fail("{}: none of the documents to evaluate (eval.every_nth = {}) has two tokens or more; evaluate longer texts",
          data.valid->folder().string(), run.evaluation.every_nth);
   }
-  sample_prompts(data.tokenizer, run.model, run.sample);
+  sample_prompts(data.train, data.tokenizer, run.model, run.sample);
 }
 
 }  // namespace moe

@@ -366,7 +366,7 @@ void Trainer::evaluate(int64_t step) {
 void Trainer::show_samples(int64_t step) {
   if (run_.sample.prompts.empty()) return;
   clear_status();
-  reports_->samples(step, write_samples(ModelOnDevice{step_.model(), run_.step.dtype, device_, backend_},
+  reports_->samples(step, write_samples(ModelOnDevice{step_.model(), run_.step.dtype, device_, backend_}, data_.train,
                                         data_.tokenizer, run_.sample, step, run_.seed, stop_if_asked));
 }
 
