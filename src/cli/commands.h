@@ -27,6 +27,9 @@ void add_train_command(CLI::App& app);
 /// `moe eval loss`
 void add_eval_command(CLI::App& app);
 
+/// `moe compare`
+void add_compare_command(CLI::App& app);
+
 /// `moe cost`
 void add_cost_command(CLI::App& app);
 

@@ -2,32 +2,26 @@
 #include <memory>
 #include <string>
 
-#include "base/activity.h"
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/output.h"
 #include "base/output_path.h"
-#include "base/paths.h"
 #include "checkpoint/open_model.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/eval_experts.h"
+#include "cli/evaluated_text.h"
 #include "cli/expert_place.h"
 #include "cli/lora_option.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
 #include "cli/routing_option.h"
-#include "cli/text_sources.h"
 #include "cli/weights_option.h"
-#include "data/shards.h"
 #include "eval/choice_report.h"
+#include "eval/document_losses.h"
 #include "eval/report.h"
 #include "eval/routing_report.h"
 #include "eval/sweep.h"
-#include "eval/text_documents.h"
-#include "infer/loaded_model.h"
-#include "train/progress.h"
 #include "train/training_log.h"
 
 namespace moe {
@@ -47,6 +41,10 @@ eval, the domain is the name of its folder. The domain of a folder is the folder
 Instead of FILEs, the folder of a dataset (moe data) can be given. Of conversations (moe data --chat) the loss is that
 of the tokens that are learned: the answers.
 
+--documents writes a line for each document: its domain, its index among all documents that were read, the tokens
+that are predicted, the bytes that they stand for, and the sum of their cross-entropies in nats. `moe compare` reads
+two such files.
+
 --analyse adds two lists for each MoE layer. One has pairs of experts that the same tokens chose, beside the
 number for independent choices. The other has, for each expert, the tokens that chose it in the largest share of
 their occurrences. Choices are counted before any is dropped by a capacity. JSON has both under "choices".
@@ -59,6 +57,7 @@ Examples:
   moe eval loss runs/demo/latest text/*/valid.jsonl.zst
   moe eval loss runs/demo/latest --domain prose=book.txt --json scores.json
   moe eval loss runs/demo/latest book.txt --lora runs/books
+  moe eval loss runs/demo/latest text/*/valid.jsonl.zst --documents demo.jsonl
   moe eval loss runs/demo/latest runs/data/chats/valid
   moe eval loss runs/demo/latest book.txt --analyse --top-tokens 20 --json choices.json
   moe eval loss runs/demo/latest book.txt --sweep experts-per-token=1,2,3 --sweep mask-best=1,2 --sweep drop-shared)";
@@ -69,6 +68,7 @@ struct LossFlags {
   int64_t batch_rows = 4;
   int64_t sequence_length = 0;
   std::string json;
+  std::string documents;
   std::string dtype;
   std::vector<ChosenAdapter> adapters;
   DeviceOptions device;
@@ -94,56 +94,6 @@ std::vector<SweepPoint> checked_sweep(const LossFlags& flags) {
   return points;
 }
 
-int64_t row_length(const LossFlags& flags, const ModelConfig& config) {
-  if (flags.sequence_length == 0) return config.max_position_embeddings;
-  if (flags.sequence_length > config.max_position_embeddings) {
-    fail_usage("--sequence-length {}: {} has max_position_embeddings {}; use at most that", flags.sequence_length,
-               flags.model, config.max_position_embeddings);
-  }
-  return flags.sequence_length;
-}
-
-MemoryDocuments read_texts(const std::vector<TextSource>& sources, const TextSourceOptions& options,
-                           const Tokenizer& tokenizer, ThreadPool& pool) {
-  const Activity activity("reading the texts");
-  show_status("reading the texts");
-  SkippedDocuments skipped(options);
-  MemoryDocuments documents = load_documents(sources, tokenizer, pool, skipped.read_options());
-  clear_status();
-  skipped.report();
-  return documents;
-}
-
-/// True if the only FILE is a dataset of `moe data`.
-bool is_dataset(const TextSourceOptions& options) {
-  return options.files.size() == 1 && options.labelled.empty() &&
-         path_exists(fs::path(options.files[0]) / "dataset.json");
-}
-
-void check_dataset(const Dataset& dataset, const std::string& model, const ModelConfig& config) {
-  const uint64_t made_with = dataset.info().tokenizer_fingerprint;
-  const bool other = has_tokenizer(model) && made_with != 0 && tokenizer_fingerprint(model) != made_with;
-  if (!other && dataset.info().vocab_size <= config.vocab_size) return;
-  fail("{} was made with another tokenizer than that of {}; make it again with `moe data --tokenizer {}`",
-       dataset.name(), model, model);
-}
-
-EvaluationResult measure(const LoadedModel& model, const Documents& documents, const ExpertPlace& place,
-                         EvaluationOptions options, const std::string& what) {
-  const double started = steady_seconds();
-  const auto seconds = [&] { return steady_seconds() - started; };
-  options.progress = [&](int64_t done, int64_t all) {
-    show_status(fmt::format("evaluating{}: {} of {} rows, {} left", what, done, all,
-                            duration_text(seconds() * static_cast<double>(all - done) / static_cast<double>(done))));
-  };
-  const Activity activity(fmt::format("evaluating{}, --batch-rows {} at once", what, options.batch_rows));
-  EvaluationResult result =
-      evaluate({.model = model.model(), .dtype = model.dtype(), .device = place.device(), .backend = place.backend()},
-               documents, options);
-  clear_status();
-  return result;
-}
-
 struct Measured {
   ModelConfig config;
   std::string weights;  // their types and bytes
@@ -156,18 +106,19 @@ Measured measure_all(const LossFlags& flags, LoadedModel& model, const Documents
                      const std::vector<SweepPoint>& points) {
   Measured measured{.config = model.config(),
                     .weights = model.weights(),
-                    .options = {.sequence_length = row_length(flags, model.config()),
+                    .options = {.sequence_length = evaluated_row(flags.sequence_length, flags.model, model.config()),
                                 .batch_rows = flags.batch_rows,
                                 .count_choices = flags.analyse,
-                                .min_count = flags.min_count},
+                                .min_count = flags.min_count,
+                                .keep_documents = !flags.documents.empty()},
                     .result = {},
                     .sweep = {}};
-  measured.result = measure(model, documents, place, measured.options, "");
+  measured.result = evaluate_with_status(model, documents, place, measured.options, "");
   EvaluationOptions losses = measured.options;
-  losses.count_choices = false;
+  losses.count_choices = losses.keep_documents = false;
   for (const SweepPoint& point : points) {
     model.set_switches(point.switches);
-    measured.sweep.push_back({point, measure(model, documents, place, losses, " with " + point.text())});
+    measured.sweep.push_back({point, evaluate_with_status(model, documents, place, losses, " with " + point.text())});
   }
   return measured;
 }
@@ -195,27 +146,31 @@ std::string to_text(const LossFlags& flags, const Measured& measured, const Toke
   return text;
 }
 
-/// Writes the file and the tables. If one of them cannot be written, the other one is.
-void write_results(const LossFlags& flags, const Measured& measured, const Tokenizer& tokenizer) {
+/// Writes the files and the tables. If one of them cannot be written, the others are.
+void write_results(const LossFlags& flags, const Measured& measured, const Documents& documents,
+                   const Tokenizer& tokenizer) {
   const std::string json = flags.json.empty() ? "" : json_text(to_json(flags, measured, tokenizer), 2) + "\n";
-  if (flags.json == "-") return print_text(json);
   std::exception_ptr failure;
-  try {
-    if (!flags.json.empty()) write_file(flags.json, json);
-  } catch (const Error&) {
-    failure = std::current_exception();
+  const auto write = [&](const std::string& file, const std::string& text) {
+    try {
+      write_file(file, text);
+    } catch (const Error&) {
+      if (!failure) failure = std::current_exception();
+    }
+  };
+  if (!flags.json.empty() && flags.json != "-") write(flags.json, json);
+  if (!flags.documents.empty()) {
+    write(flags.documents, document_lines(document_losses(documents, measured.result.document_nats)));
   }
-  print_text(to_text(flags, measured, tokenizer));
+  print_text(flags.json == "-" ? json : to_text(flags, measured, tokenizer));
   flush_output();
   if (failure) std::rethrow_exception(failure);
 }
 
 void print_loss(const LossFlags& flags) {
   if (!flags.json.empty() && flags.json != "-") check_output_file(flags.json);
-  // What cannot be read is refused before anything is loaded.
-  std::optional<Dataset> dataset;
-  if (is_dataset(flags.sources)) dataset.emplace(flags.sources.files.front());
-  const auto sources = dataset ? std::vector<TextSource>() : text_sources(flags.sources);
+  if (!flags.documents.empty()) check_output_file(flags.documents);
+  EvaluatedText text(flags.sources);  // what cannot be read is refused before anything is loaded
   const std::vector<SweepPoint> points = checked_sweep(flags);
   const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
   Compute compute = make_compute(flags.device);
@@ -234,15 +189,9 @@ void print_loss(const LossFlags& flags) {
         "experts choose among all tokens of a row, including later ones: this is not the loss of a language model");
   }
   const Tokenizer tokenizer = load_model_tokenizer(adapted.companions, model.config().vocab_size);
-  MemoryDocuments texts;
-  if (dataset) {
-    check_dataset(*dataset, adapted.folder, model.config());
-  } else {
-    texts = read_texts(sources, flags.sources, tokenizer, compute.pool);
-  }
-  const Documents& documents = dataset ? static_cast<const Documents&>(*dataset) : texts;
+  const Documents& documents = text.documents(adapted.folder, model.config(), tokenizer, compute.pool);
   const Measured measured = measure_all(flags, model, documents, place, points);
-  write_results(flags, measured, tokenizer);
+  write_results(flags, measured, documents, tokenizer);
 }
 
 void add_analysis_options(CLI::App& command, LossFlags& flags) {
@@ -271,11 +220,15 @@ void add_loss(CLI::App& parent) {
   add_number(*command, "--batch-rows", flags->batch_rows, {1, 1 << 20}, "rows computed together");
   add_number(*command, "--sequence-length", flags->sequence_length, {1, 1 << 30},
              "tokens per row (default: max_position_embeddings)", false);
+  add_json_option(*command, flags->json,
+                  "also write everything, with the load of every expert by layer and domain, to this file; "
+                  "-: to standard output, instead of the tables");
   command
-      ->add_option("--json", flags->json,
-                   "also write everything, with the load of every expert by layer and domain, to this file; "
-                   "-: to standard output, instead of the tables")
-      ->check([](const std::string& name) { return std::string(name.empty() ? "the name of a file is empty" : ""); })
+      ->add_option("--documents", flags->documents,
+                   "also write the loss of every document to this file, a JSON object a line")
+      ->check([](const std::string& name) {
+        return std::string(name.empty() || name == "-" ? "expected the name of a file" : "");
+      })
       ->type_name("FILE");
   add_lora_option(*command, flags->adapters);
   add_kept_weights_option(*command, flags->dtype);

@@ -49,6 +49,7 @@ void add_commands(CLI::App& app) {
   add_generate_command(app);
   add_chat_command(app);
   add_eval_command(app);
+  add_compare_command(app);
   add_study_command(app);
   add_report_command(app);
   add_inspect_command(app);

@@ -41,7 +41,9 @@ const std::vector<Meaning>& command_meanings() {
       {{"benchmark", "speed", "time", "profile", "perf"}, "`moe bench` measures speed"},
       {{"flops", "params", "parameters", "memory", "size", "plan", "estimate", "info", "count"},
        "`moe cost` tells parameters, FLOPs and memory; `moe train FILE --dry-run` those of a run"},
-      {{"compare", "ablate", "ablation", "sweep", "experiment", "search"},
+      {{"difference", "diff", "versus", "vs"},
+       "`moe compare A B FILE` tells the difference of two models on the same text"},
+      {{"ablate", "ablation", "sweep", "experiment", "search"},
        "`moe study run FILE` trains systems side by side; `moe eval loss --sweep` compares switches of one model"},
       {{"export", "convert", "save", "quantize", "quantise", "upload"},
        "`moe convert MODEL OUT` writes a model in another type or format, such as a GGUF file (--quant quantizes it); "

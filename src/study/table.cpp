@@ -1,20 +1,13 @@
 #include "study/table.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 
+#include "base/student.h"
+
 namespace moe {
 namespace {
-
-// Student's t, two-sided 95%, by degrees of freedom from 1.
-constexpr std::array kStudent{12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-                              2.201,  2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-                              2.080,  2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042};
-
-/// A little too large beyond the end of the table.
-double student(size_t degrees) { return kStudent[std::min(degrees, kStudent.size()) - 1]; }
 
 /// A curve's loss at the point where `budget` is used up, on the line between two evaluations; the last loss if it used
 /// less.
@@ -87,7 +80,7 @@ std::vector<SystemSummary> summarize(const Study& study, const std::vector<JobRe
       double squares = 0;
       for (const JobResult& result : summary.results)
         squares += (result.loss - summary.loss) * (result.loss - summary.loss);
-      summary.loss_error = student(summary.results.size() - 1) * std::sqrt(squares / (count - 1) / count);
+      summary.loss_error = student_95(count - 1) * std::sqrt(squares / (count - 1) / count);
     }
     summaries.push_back(std::move(summary));
   }

@@ -1,0 +1,34 @@
+#pragma once
+/// The loss of each document of an evaluation, and its file: JSON lines, one for each document.
+
+#include <string>
+#include <vector>
+
+#include "base/fs.h"
+#include "data/documents.h"
+
+namespace moe {
+
+struct DocumentLoss {
+  int32_t domain = 0;  ///< index into DocumentLosses::domains
+  int64_t index = 0;   ///< of the document among those evaluated, in the order of their files
+  int64_t tokens = 0;  ///< targets
+  int64_t bytes = 0;   ///< that the targets stand for
+  double nats = 0;     ///< the sum of the targets' cross-entropies
+};
+
+struct DocumentLosses {
+  std::vector<std::string> domains;
+  std::vector<DocumentLoss> documents;
+};
+
+/// `nats` has the sum of each document (EvaluationResult::document_nats).
+DocumentLosses document_losses(const Documents& documents, const std::vector<double>& nats);
+
+/// A line for each document: {"domain", "index", "tokens", "bytes", "nats"}. Numbers have all their digits.
+std::string document_lines(const DocumentLosses& losses);
+
+/// Reads such a file. Domains have the order of their first documents. An error names the file and the line.
+DocumentLosses read_document_lines(const fs::path& path);
+
+}  // namespace moe
