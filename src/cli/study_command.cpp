@@ -8,11 +8,14 @@
 #include "base/output_path.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/evaluated_text.h"
 #include "cli/exit_status.h"
 #include "cli/number_option.h"
 #include "cli/repeated_words.h"
+#include "study/differences.h"
 #include "study/plots.h"
 #include "study/read_study.h"
+#include "study/rows.h"
 #include "study/study_keys.h"
 #include "train/training_log.h"
 
@@ -25,12 +28,13 @@ struct StudyOptions {
   std::vector<std::string> only;
   double seconds = 0;
   std::string plots;
+  std::string csv, json;
   DeviceOptions device;
 };
 
 const char* const kFooter = R"(
-A study is a run file with a section [study]: dir, title, seeds, systems, budget, reference, mask_sixteenths, switches,
-bars and keep_checkpoints (docs/study.md). `systems` is a list of "NAME: KEY=VALUE KEY=VALUE": the run file, with these
+A study is a run file with a section [study]: dir, title, seeds, systems, budget, reference, baseline,
+mask_sixteenths, switches, bars and keep_checkpoints (docs/study.md). `systems` is a list of "NAME: KEY=VALUE KEY=VALUE": the run file, with these
 keys changed. Every system is trained with every seed. A job with a result in dir/results is skipped, and an interrupted
 job continues from its checkpoint. Ctrl-C and SIGTERM write a checkpoint first (exit status 130 and 143); the same
 command then continues the study.
@@ -38,10 +42,16 @@ command then continues the study.
 Examples:
   moe study run configs/study/toy.toml
   moe study run configs/study/toy.toml --only gshard deepseekmoe --set train.steps=50 --set study.dir=runs/short
-  moe study show configs/study/toy.toml --plots plots)";
+  moe study show configs/study/toy.toml --plots plots
+  moe study show configs/study/toy.toml --csv rows.csv)";
 
 Study load(const StudyOptions& options) {
   if (!options.plots.empty()) check_output_folder(options.plots);
+  for (const std::string& file : {options.csv, options.json}) {
+    if (!file.empty() && file != "-") check_output_file(file);
+  }
+  if (options.csv == "-" && options.json == "-")
+    fail_usage("--csv - and --json -: standard output can have one of them");
   Study study = read_study(options.file, options.set);
   for (const std::string& name : options.only) {
     if (std::find(study.systems.begin(), study.systems.end(), name) == study.systems.end()) {
@@ -57,11 +67,32 @@ Study load(const StudyOptions& options) {
   return study;
 }
 
+/// The tables, and the rows for other programs in files, or on standard output in place of the tables.
+void print_results(const StudyOptions& options, const Study& study, const std::vector<SystemSummary>& systems,
+                   const std::vector<JobResult>& results) {
+  bool printed = false;
+  for (const auto& [file, as_text] : {std::pair{options.csv, &rows_as_csv}, {options.json, &rows_as_json}}) {
+    if (file.empty()) continue;
+    const std::string text = as_text(study_rows(study, results));
+    if (file == "-") {
+      print_text(text);
+      printed = true;
+    } else {
+      write_file(file, text);
+    }
+  }
+  if (!printed) print_text(study_table(study, systems, results) + difference_table(study, systems));
+  flush_output();
+}
+
 void show(const StudyOptions& options, const Study& study) {
   std::vector<JobResult> results;
   for (const StudyJob& job : study.jobs) {
     if (study.lacks_rate(job.system)) continue;
-    if (auto result = find_result(study, job)) results.push_back(std::move(*result));
+    auto result = find_result(study, job);
+    if (!result) continue;
+    read_documents(study, job, *result);
+    results.push_back(std::move(*result));
   }
   const bool unmeasured = std::any_of(study.jobs.begin(), study.jobs.end(),
                                       [&](const StudyJob& job) { return study.lacks_rate(job.system); });
@@ -72,8 +103,10 @@ void show(const StudyOptions& options, const Study& study) {
   if (results.empty()) fail("{} has no results yet; run the study first", (study.dir / "results").string());
   if (results.size() < study.jobs.size()) log_info("{} of {} jobs have a result", results.size(), study.jobs.size());
   const auto systems = summarize(study, results);
-  print_text(study_table(study, systems, results));
-  flush_output();
+  if (std::none_of(systems.begin(), systems.end(), [&](const auto& one) { return one.name == study.baseline; })) {
+    log_info("no differences are shown: {} (study.baseline) has no result among these", study.baseline);
+  }
+  print_results(options, study, systems, results);
   if (options.plots.empty() || systems.empty()) return;
   for (const std::string& name : write_plots(study, systems, options.plots)) log_info("{}/{}", options.plots, name);
 }
@@ -145,6 +178,7 @@ int run(const StudyOptions& options) {
   Study study = load(options);
   Compute compute = make_compute(options.device);
   const InterruptGuard guard;
+  require_kept_checkpoints(study);
   prepare(study, compute);
   check_jobs(study, *compute.device);
   if (measure_rates(options, study, compute)) {
@@ -198,6 +232,12 @@ void add_study_command(CLI::App& app) {
   });
   CLI::App* show_command = study->add_subcommand("show", "Prints the table of the existing results");
   add_common(*show_command, *options);
+  show_command
+      ->add_option("--csv", options->csv,
+                   "also write a row for each system, seed and domain to this file; -: to standard output, instead of "
+                   "the tables")
+      ->type_name("FILE");
+  add_json_option(*show_command, options->json, "the same rows as JSON");
   show_command->callback([options] {
     warn_of_repeated_keys(options->set);
     show(*options, load(*options));

@@ -1,6 +1,7 @@
 #include "study/job.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <sstream>
 
@@ -287,6 +288,35 @@ std::optional<JobResult> find_result(const Study& study, const StudyJob& job) {
   return result;
 }
 
+void read_documents(const Study& study, const StudyJob& job, JobResult& result) {
+  const fs::path path = study.documents(job);
+  if (result.diverged > 0 || !path_exists(path)) return;
+  result.documents = read_document_lines(path);
+  double nats = 0, tokens = 0;
+  for (const DocumentLoss& document : result.documents.documents) {
+    nats += document.nats;
+    tokens += static_cast<double>(document.tokens);
+  }
+  // Only the order of sums may differ.
+  if (std::abs(nats / tokens - result.loss) > 1e-9 * std::abs(result.loss)) {
+    fail("{} has the loss {}, but {} has {}; remove both files to train {} again", path.string(), nats / tokens,
+         study.result(job).string(), result.loss, job.name);
+  }
+}
+
+void require_kept_checkpoints(const Study& study) {
+  if (!study.keep_checkpoints) return;
+  for (const StudyJob& job : study.jobs) {
+    if (study.lacks_rate(job.system)) continue;
+    const auto result = find_result(study, job);
+    if (!result || result->diverged > 0 || path_exists(fs::path(job.run.run_dir) / "latest")) continue;
+    fail(
+        "study.keep_checkpoints = true, but the checkpoints of {} were removed when its result was written; remove {} "
+        "to train it again, or leave the key out",
+        job.name, study.result(job).string());
+  }
+}
+
 void remove_checkpoints(const Study& study, const StudyJob& job) {
   if (study.keep_checkpoints || !path_exists(job.run.run_dir)) return;
   RunFolder(job.run.run_dir).remove_checkpoints();
@@ -336,10 +366,12 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& wanted, Dev
   const RunMemory memory = plan_that_fits(run, data.train, &valid, &data.tokenizer, device);
   const MemoryPlan& plan = memory.step;
   int64_t diverged = 0;
+  DocumentLosses documents;
   try {
     Trainer trainer(run, plan, {data.train, &valid, data.tokenizer}, device, backend, pool,
                     {.resume = true, .planned_bytes = memory.device_total()});
     if (trainer.run() != 0) return std::nullopt;
+    documents = trainer.last_document_losses();
   } catch (const Diverged& error) {
     diverged = error.step;
   }
@@ -360,6 +392,10 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& wanted, Dev
   read_evaluations(folder / "eval.jsonl", read_log(folder / "log.jsonl", run.model.num_experts_per_tok, result),
                    result);
   if (diverged == 0 && !measure_switches(study, job, valid, device, backend, result.switches)) return std::nullopt;
+  if (diverged == 0) {  // before the result, which says that the job is complete
+    make_folder(study.documents(job).parent_path());
+    write_file(study.documents(job), document_lines(documents));
+  }
   make_folder(study.result(job).parent_path());
   write_file(study.result(job), json_text(to_json(result), 1) + "\n");
   remove_checkpoints(study, job);

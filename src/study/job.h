@@ -4,6 +4,7 @@
 #include <optional>
 #include <string_view>
 
+#include "eval/document_losses.h"
 #include "formats/json.h"
 #include "ops/backend.h"
 #include "ops/device.h"
@@ -45,6 +46,8 @@ struct JobResult {
   std::vector<CurvePoint> curve;
   std::vector<SwitchPoint> switches;
   std::string settings;  ///< all keys in effect except run.dir
+  /// Of the validation documents, by read_documents(). Empty: diverged, or trained by an older version.
+  DocumentLosses documents = {};
   int64_t diverged = 0;  ///< the step at which training diverged and the job ended; 0: it did not diverge
 
   /// The FLOPs of products until `step`.
@@ -75,6 +78,12 @@ double measure_rate(const StudyJob& job, Device& device, Backend& backend);
 
 /// The existing result. Its run folder may differ; other settings must agree.
 std::optional<JobResult> find_result(const Study& study, const StudyJob& job);
+
+/// Reads the result's `documents`, if the study has their file. Refuses a file that does not belong to the result.
+void read_documents(const Study& study, const StudyJob& job, JobResult& result);
+
+/// Refuses a study that keeps checkpoints, if those of a job with a result were removed.
+void require_kept_checkpoints(const Study& study);
 
 /// Removes the checkpoints of a job that has a result, unless the study keeps them.
 void remove_checkpoints(const Study& study, const StudyJob& job);

@@ -81,6 +81,8 @@ void check_seeds(const Settings& settings, const std::vector<int64_t>& seeds) {
 void read_rates(const Settings& settings, Study& study) {
   if (study.reference.empty()) study.reference = study.systems.front();
   if (!contains(study.systems, study.reference)) settings.refuse("study.reference", "a name of study.systems");
+  if (study.baseline.empty()) study.baseline = study.systems.front();
+  if (!contains(study.systems, study.baseline)) settings.refuse("study.baseline", "a name of study.systems");
   if (study.budget != Budget::seconds || !path_exists(study.rates())) return;
   const std::string file = study.rates().string();
   try {
@@ -169,6 +171,7 @@ Study read_study(const fs::path& file, const std::vector<std::string>& set, cons
   study.title = keys.title;
   study.budget = keys.budget;
   study.reference = keys.reference;
+  study.baseline = keys.baseline;
   study.mask_sixteenths = keys.mask_sixteenths;
   study.switches = keys.switches;
   study.keep_checkpoints = keys.keep_checkpoints;

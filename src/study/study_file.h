@@ -31,6 +31,7 @@ struct Study {
   std::vector<StudyJob> jobs;        ///< the jobs of the first seed for all systems, then those of the next seed
   Budget budget = Budget::tokens;
   std::string reference;                           ///< the system that trains the file's number of steps
+  std::string baseline;                            ///< the system that others are compared with
   std::map<std::string, double> seconds_per_step;  ///< the content of the file rates()
   /// For Figure 4: which fractions (in sixteenths) of the experts to skip, best-scored first. Empty: not measured.
   std::vector<int64_t> mask_sixteenths;
@@ -44,6 +45,8 @@ struct Study {
   bool switches = false;
 
   fs::path result(const StudyJob& job) const { return dir / "results" / (job.name + ".json"); }
+  /// The file with the losses of the job's validation documents (eval/document_losses.h).
+  fs::path documents(const StudyJob& job) const { return dir / "documents" / (job.name + ".jsonl"); }
   /// The file with the measured seconds of a step of each system (Budget::seconds).
   fs::path rates() const { return dir / "rates.json"; }
   /// True if the system's number of steps needs a rate that is not measured yet, its own or the reference's.

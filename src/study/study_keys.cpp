@@ -22,6 +22,10 @@ constexpr KeyRow<File> kRows[] = {
     row<File>("study.reference", text<&File::reference>(),
               {.doc = "the system that trains the file's `train.steps` where the budget is not tokens",
                .shown_default = "the first system"}),
+    row<File>("study.baseline", text<&File::baseline>(),
+              {.doc = "the system that all others are compared with, in pairs (below)",
+               .also = "compare_with control",
+               .shown_default = "the first system"}),
     row<File>(
         "study.mask_sixteenths", integers<&File::mask_sixteenths>(0, 8),
         {.doc = "evaluate with this many sixteenths of a system's experts, each token's best ones, passed over (the "

@@ -14,6 +14,7 @@ struct StudyFile {
   std::vector<std::string> systems;
   Budget budget = Budget::tokens;
   std::string reference;
+  std::string baseline;
   std::vector<int64_t> mask_sixteenths;
   bool switches = false;
   std::vector<std::string> bars;

@@ -20,8 +20,8 @@ constexpr int64_t kProgramBytes = int64_t{8} << 20;
 constexpr int64_t kBatchBytes = 6 * 4, kUploadBytes = 4, kReportBytes = 16, kLossBytes = 4;
 /// Bytes per document and per row: pieces, their order and the beginnings of rows (data/packing.h).
 constexpr int64_t kDocumentBytes = 16, kRowBytes = 16 + 8 + 8;
-/// Bytes per evaluated document: also its sums and its place in the sample.
-constexpr int64_t kScoredBytes = 8 + 2 * 24;
+/// Bytes per evaluated document: also its sums, now and of the last evaluation, and its place in the sample.
+constexpr int64_t kScoredBytes = 8 + 8 + 2 * 24;
 
 int64_t rows_of(int64_t documents, int64_t tokens, int64_t length) {
   return documents == 0 ? 0 : (tokens + length - 1) / length;

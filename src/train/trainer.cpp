@@ -127,7 +127,7 @@ void Trainer::make_evaluator() {
       std::make_unique<Evaluator>(ModelOnDevice{step_.model(), run_.step.dtype, device_, backend_}, *evaluated_,
                                   EvaluationOptions{.sequence_length = run_.data.sequence_length,
                                                     .batch_rows = run_.evaluation.batch_rows,
-                                                    .keep_documents = run_.step.objective == Objective::dpo,
+                                                    .keep_documents = true,
                                                     .progress = [](int64_t, int64_t) { stop_if_asked(); }});
 }
 
@@ -351,6 +351,7 @@ PreferenceReport Trainer::preference_of(const EvaluationResult& result) const {
 void Trainer::evaluate(int64_t step) {
   if (evaluator_ == nullptr) return;
   const EvaluationResult result = finite_evaluation(step);
+  document_nats_ = result.document_nats;
   if (run_.step.objective == Objective::dpo) {
     const PreferenceReport preference = preference_of(result);
     reports_->evaluation(step, result, preference);
@@ -362,6 +363,8 @@ void Trainer::evaluate(int64_t step) {
   log_info("step {}: validation loss {:.4f}, {:.4f} bits per byte", step, result.all.loss(),
            result.all.bits_per_byte());
 }
+
+DocumentLosses Trainer::last_document_losses() const { return document_losses(*evaluated_, document_nats_); }
 
 void Trainer::show_samples(int64_t step) {
   if (run_.sample.prompts.empty()) return;

@@ -4,6 +4,7 @@
 #include "base/thread_pool.h"
 #include "checkpoint/checksums.h"
 #include "data/batch_source.h"
+#include "eval/document_losses.h"
 #include "train/progress.h"
 #include "train/reference.h"
 #include "train/resume.h"
@@ -38,6 +39,10 @@ class Trainer {
   /// error ends the run with a checkpoint of the last complete step, if it can be written; an error of the step itself,
   /// and a validation loss that is not finite, write none.
   int run();
+
+  /// The losses of the validation documents in the last evaluation, which run() makes after the last step. Needs
+  /// validation data, and a run that has ended without a signal.
+  DocumentLosses last_document_losses() const;
 
  private:
   CheckpointSearch searched(const StartOptions& options);
@@ -82,6 +87,7 @@ class Trainer {
   std::unique_ptr<EveryNth> evaluated_;
   Reference reference_;  // of a run of preferences
   std::unique_ptr<Evaluator> evaluator_;
+  std::vector<double> document_nats_;  // of the last evaluation
   std::unique_ptr<RunReports> reports_;
   std::vector<Batch> next_;  // of the step after the last one, if it was made already
   int64_t done_ = 0;         // steps

@@ -3,6 +3,7 @@
 Usage: study_test.py PATH_OF_MOE
 """
 
+import csv
 import json
 import pathlib
 import re
@@ -69,7 +70,9 @@ class StudyTest(unittest.TestCase):
     def setUpClass(cls):
         cls.base = pathlib.Path(tempfile.mkdtemp(prefix="moe-study-test-"))
         texts = sorted((ROOT / "src").rglob("*.h"))[:8]
-        make_dataset(cls.base, {"headers": [path.read_text() for path in texts]})
+        scripts = sorted((ROOT / "tools").glob("*.py"))[:3]
+        make_dataset(cls.base, {"headers": [path.read_text() for path in texts],
+                                "scripts": [path.read_text()[:1000] for path in scripts]})
         (cls.base / "study.toml").write_text(STUDY_FILE.format(folder=cls.base))
         cls.straight = cls.base / "straight"
         cls.first = cls.study("run", cls.straight, "--plots", cls.base / "plots")
@@ -94,6 +97,9 @@ class StudyTest(unittest.TestCase):
         return sorted(path.name for path in (folder / "results").iterdir())
 
     def assert_same_results(self, folder):
+        for job in JOBS:
+            documents = [place / "documents" / f"{job}.jsonl" for place in (folder, self.straight)]
+            self.assertEqual(documents[0].read_bytes(), documents[1].read_bytes(), job)
         self.assertEqual(self.results(folder), sorted(f"{job}.json" for job in JOBS))
         for job in JOBS:
             self.assertEqual(without_times(folder / "results" / f"{job}.json"),
@@ -139,6 +145,7 @@ class StudyTest(unittest.TestCase):
         page = (ROOT / "docs/study.md").read_text()
         for row in rows:
             self.assertIn(row, page)
+        self.assertIn("Without a paired difference to dense, because of a result without losses of documents", shown)
 
     def test_checkpoints_go_once_there_is_a_result(self):
         for job in JOBS:
@@ -149,10 +156,66 @@ class StudyTest(unittest.TestCase):
         left = self.straight / "runs" / JOBS[0] / "step-30"
         left.mkdir()
         (left / "trainer_state.json").write_text("{}")
-        self.study("run", self.straight, "--set", "study.keep_checkpoints=true")
-        self.assertTrue(left.exists())
         self.study("run", self.straight)
         self.assertFalse(left.exists())
+
+    def test_checkpoints_that_were_removed_cannot_be_asked_for(self):
+        self.assert_refused(self.study("run", self.straight, "--set", "study.keep_checkpoints=true", check=False), 1,
+                            "the checkpoints of dense-seed1 were removed", "results/dense-seed1.json", "leave the key out")
+
+    def test_losses_of_documents_are_those_of_the_last_evaluation(self):
+        for job in JOBS:
+            lines = [json.loads(line) for line in (self.straight / "documents" / f"{job}.jsonl").read_text().splitlines()]
+            evaluation = json.loads((self.straight / "runs" / job / "eval.jsonl").read_text().splitlines()[-1])
+            for domain, score in evaluation["domains"].items():
+                own = [line for line in lines if line["domain"] == domain]
+                self.assertEqual(sum(line["tokens"] for line in own), score["tokens"])
+                self.assertAlmostEqual(sum(line["nats"] for line in own) / score["tokens"], score["loss"], places=9)
+
+    def test_differences_are_paired_over_seeds_or_over_documents(self):
+        def rows(*more):
+            text = self.study("show", self.straight, *more).stdout.partition("Differences to ")[2]
+            return [line.strip("| ").split(" | ") for line in text.splitlines() if re.match(r"\| (dense|gshard|fine) ", line)]
+
+        def loss(system, seed):
+            return json.loads((self.straight / "results" / f"{system}-seed{seed}.json").read_text())["loss"]
+
+        both = rows("--set", "study.baseline=gshard")
+        self.assertEqual([row[:2] for row in both], [["dense", "2 seeds"], ["fine", "2 seeds"]])
+        pairs = [loss("fine", seed) - loss("gshard", seed) for seed in (1, 2)]
+        self.assertEqual(both[1][2], f"{sum(pairs) / 2:+.4f} ± {12.706 * abs(pairs[0] - pairs[1]) / 2:.4f}")
+        self.assertEqual(len(both[1]), 6, "two domains")
+        one = rows("--set", "study.seeds=[1]", "--set", "study.baseline=gshard")
+        self.assertEqual([row[:2] for row in one], [["dense", "11 documents"], ["fine", "11 documents"]])
+        found = json.loads(moe("compare", *(self.straight / "documents" / f"{system}-seed1.jsonl" for system in
+                                            ("gshard", "fine")), "--json", "-").stdout)
+        for part, shown in ((found["all"], one[1][3]), (found["domains"]["scripts"], one[1][5])):
+            self.assertEqual(shown, f"{part['difference']:+.4f} ± {part['error']:.4f}")
+
+    def test_rows_are_read_by_other_programs(self):
+        file = self.base / "rows.csv"
+        shown = self.study("show", self.straight, "--csv", file, "--json", "-")
+        rows = json.loads(shown.stdout)
+        with open(file, newline="") as text:
+            table = list(csv.DictReader(text))
+        self.assertEqual([(row["system"], row["seed"], row["domain"]) for row in rows],
+                         [(system, seed, domain) for seed in (1, 2) for system in SYSTEMS
+                          for domain in ("headers", "scripts", "all")])
+        for row, line in zip(rows, table):
+            self.assertEqual(list(row), list(line))
+            for key, value in row.items():
+                if value is None or isinstance(value, str):
+                    self.assertEqual(line[key], value or "", key)
+                else:
+                    self.assertEqual(json.loads(line[key]), value, key)
+        result = json.loads((self.straight / "results" / "fine-seed2.json").read_text())
+        last = rows[-1]
+        self.assertEqual((last["loss"], last["bits_per_byte"]), (result["loss"], result["bits_per_byte"]))
+        self.assertEqual((last["parameters"], last["model.n_routed_experts"]), (result["total_params"], 15))
+        self.assertIsNone(rows[0]["difference"])
+        self.assertAlmostEqual(last["difference"], last["bits_per_byte"] - rows[11]["bits_per_byte"], places=12)
+        self.assertEqual(self.study("show", self.straight, "--csv", "-").stdout, file.read_text())
+        self.assert_refused(self.study("show", self.straight, "--csv", "-", "--json", "-", check=False), 2, "one of them")
 
     def test_checkpoints_may_be_kept(self):
         folder = self.base / "kept"
@@ -223,7 +286,8 @@ class StudyTest(unittest.TestCase):
         shown = self.study("show", self.straight)
         self.assertEqual(shown.stdout, self.first.stdout)
         self.assertEqual(shown.stderr, "")
-        rows = [line for line in shown.stdout.splitlines() if re.match(r"\| (dense|gshard|fine) ", line)]
+        table = shown.stdout.partition("Differences to ")[0]
+        rows = [line for line in table.splitlines() if re.match(r"\| (dense|gshard|fine) ", line)]
         self.assertEqual([row.split(" | ")[:2] for row in rows], [[f"| {system}", "2"] for system in SYSTEMS])
         self.assertIn("Three <small> & 'quick': validation loss", shown.stdout)
         for what in ("FLOPs", "time", "memory"):

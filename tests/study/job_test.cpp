@@ -51,6 +51,24 @@ TEST(JobResult, ComesBackFromJsonAsItWas) {
   EXPECT_EQ(read.settings, result.settings);
 }
 
+TEST(JobResult, LossesOfDocumentsMustBelongToIt) {
+  const TemporaryFolder folder;
+  const Study study = study_of(folder);
+  const StudyJob& job = study.jobs[0];
+  JobResult result = result_for(job);  // with the loss 2.5
+  read_documents(study, job, result);
+  EXPECT_TRUE(result.documents.documents.empty()) << "an older version kept none";
+  DocumentLosses losses{.domains = {"a"}, .documents = {{.tokens = 4, .bytes = 9, .nats = 10}}};
+  make_folder(study.documents(job).parent_path());
+  write_file(study.documents(job), document_lines(losses));
+  read_documents(study, job, result);
+  EXPECT_EQ(result.documents.documents.size(), 1u);
+  losses.documents[0].nats = 10.001;
+  write_file(study.documents(job), document_lines(losses));
+  EXPECT_THAT(error_of<Error>([&] { read_documents(study, job, result); }),
+              testing::AllOf(HasSubstr("few-seed3.jsonl has the loss 2.50025"), HasSubstr("remove both files")));
+}
+
 TEST(JobResult, EveryFieldIsInTheJson) {
   // Each written value differs from the default, so that a field that is not read shows.
   JobResult result = result_of("few", 3, 2);

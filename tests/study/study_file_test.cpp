@@ -48,6 +48,14 @@ TEST(StudyFile, WhatIsNotGivenHasADefault) {
   EXPECT_TRUE(study.mask_sixteenths.empty());
 }
 
+TEST(StudyFile, TheBaselineIsTheFirstSystemOrTheOneThatIsNamed) {
+  const TemporaryFolder folder;
+  EXPECT_EQ(study_of(folder).baseline, "few");
+  EXPECT_EQ(study_of(folder, kStudySection, {"study.baseline=many"}).baseline, "many");
+  EXPECT_THAT(error_of<UsageError>([&] { study_of(folder, kStudySection, {"study.baseline=most"}); }),
+              HasSubstr("study.baseline is \"most\", expected a name of study.systems"));
+}
+
 TEST(StudyFile, BarsNameSystems) {
   const TemporaryFolder folder;
   const Study study = study_of(folder, std::string(kStudySection) + "bars = [\"both: many few\"]\n");
