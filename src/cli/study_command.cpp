@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 #include <memory>
 
 #include "base/clock.h"
@@ -11,8 +12,10 @@
 #include "cli/evaluated_text.h"
 #include "cli/exit_status.h"
 #include "cli/number_option.h"
+#include "cli/product_rate.h"
 #include "cli/repeated_words.h"
 #include "study/differences.h"
+#include "study/plan.h"
 #include "study/plots.h"
 #include "study/read_study.h"
 #include "study/rows.h"
@@ -27,13 +30,14 @@ struct StudyOptions {
   std::vector<std::string> set;
   std::vector<std::string> only;
   double seconds = 0;
+  bool dry_run = false;
   std::string plots;
   std::string csv, json;
   DeviceOptions device;
 };
 
 const char* const kFooter = R"(
-A study is a run file with a section [study]: dir, title, seeds, systems, budget, reference, baseline,
+A study is a run file with a section [study]: dir, title, seeds, systems, grid, where_possible, budget, reference, baseline,
 mask_sixteenths, switches, bars and keep_checkpoints (docs/study.md). `systems` is a list of "NAME: KEY=VALUE KEY=VALUE": the run file, with these
 keys changed. Every system is trained with every seed. A job with a result in dir/results is skipped, and an interrupted
 job continues from its checkpoint. Ctrl-C and SIGTERM write a checkpoint first (exit status 130 and 143); the same
@@ -42,6 +46,7 @@ command then continues the study.
 Examples:
   moe study run configs/study/toy.toml
   moe study run configs/study/toy.toml --only gshard deepseekmoe --set train.steps=50 --set study.dir=runs/short
+  moe study run configs/study/toy.toml --dry-run
   moe study show configs/study/toy.toml --plots plots
   moe study show configs/study/toy.toml --csv rows.csv)";
 
@@ -177,6 +182,16 @@ bool measure_rates(const StudyOptions& options, const Study& study, Compute& com
 int run(const StudyOptions& options) {
   Study study = load(options);
   Compute compute = make_compute(options.device);
+  if (options.dry_run) {
+    std::map<DType, double> rates;  // each is measured once, so that the hours of systems are comparable
+    const auto rate = [&](DType dtype) {
+      const auto [found, is_new] = rates.try_emplace(dtype);
+      if (is_new) found->second = measured_product_rate(compute, dtype);
+      return found->second;
+    };
+    print_text(plan_table(study, plan_systems(study, place_of(*compute.device), rate)));
+    return 0;
+  }
   const InterruptGuard guard;
   require_kept_checkpoints(study);
   prepare(study, compute);
@@ -225,6 +240,8 @@ void add_study_command(CLI::App& app) {
       *run_command, "--max-seconds", options->seconds, {.least = 0, .most = 1e9},
       "do not start a job that would end after this time, judged by the longest job so far; the first job always "
       "starts; 0: no limit");
+  run_command->add_flag("--dry-run", options->dry_run,
+                        "print parameters, FLOPs, time and memory of each system, and train nothing");
   add_device_options(*run_command, options->device);
   run_command->callback([options] {
     warn_of_repeated_keys(options->set);

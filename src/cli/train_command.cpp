@@ -14,9 +14,9 @@
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
 #include "cli/memory_option.h"
+#include "cli/product_rate.h"
 #include "cli/repeated_words.h"
 #include "formats/weighted_paths.h"
-#include "measure/machine.h"
 #include "train/amounts.h"
 #include "train/batches.h"
 #include "train/fit.h"
@@ -167,12 +167,6 @@ std::string details_text(const RunConfig& run, const RunMemory& memory) {
   return text;
 }
 
-/// FLOP/s of a product that takes a fraction of a second.
-double measured_rate(Compute& compute, DType dtype) {
-  const int64_t size = compute.kind == DeviceKind::cuda ? 4096 : 768;
-  return measure_product(*compute.backend, *compute.device, dtype, size, 2);
-}
-
 /// The same run with the number of steps that fits run.schedule.hours by an estimate.
 RunConfig with_estimated_steps(const TrainOptions& options, const RunConfig& run, const MemoryPlan& plan, double rate) {
   const int64_t steps = steps_within(3600 * run.schedule.hours, estimated_step_seconds(run, plan, rate));
@@ -232,7 +226,7 @@ PlannedDevice planned_device(const TrainOptions& options, DType dtype) {
   Compute compute = make_compute(options.device);
   Place place = limited_place(*compute.device, options.memory_limit);
   if (gpu && options.memory_limit > 0) place.device.available_bytes = options.memory_limit;  // a larger one, too
-  return {.name = device_name(compute), .place = place, .product_rate = measured_rate(compute, dtype)};
+  return {.name = device_name(compute), .place = place, .product_rate = measured_product_rate(compute, dtype)};
 }
 
 void dry_run(const TrainOptions& options, RunConfig run) {
@@ -299,7 +293,7 @@ int train(const TrainOptions& options) {
   settle_microbatch(options, run, facts, place);
   const RunMemory memory = plan_run(run, facts, place);
   refuse_if_too_large(run, facts, memory, place);
-  const double product_rate = measured_rate(compute, run.step.dtype);  // while there is room
+  const double product_rate = measured_product_rate(compute, run.step.dtype);  // while there is room
   if (run.schedule.hours > 0) run = with_measured_steps(options, run, memory.step, train_data, compute);
   Trainer trainer(run, memory.step, data, *compute.device, *compute.backend, compute.pool,
                   {.resume = options.resume,

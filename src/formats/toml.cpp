@@ -195,6 +195,12 @@ bool Settings::gives_text(std::string_view key, std::string_view text) {
   return entry != nullptr && entry->value == SettingValue(std::string(text));
 }
 
+void Settings::drop(std::string_view key) {
+  know(key);
+  entries_.erase(std::string(key));
+  resolved_.erase(std::string(key));
+}
+
 void Settings::drop_section(std::string_view section) {
   const std::string prefix = std::string(section) + ".";
   std::erase_if(entries_, [&](const auto& entry) { return entry.first.starts_with(prefix); });

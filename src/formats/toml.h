@@ -42,6 +42,8 @@ class Settings {
 
   /// Forgets a section, as if its keys were not in the file.
   void drop_section(std::string_view section);
+  /// Forgets a key whose value other keys have taken up: it is not in effect (to_toml()).
+  void drop(std::string_view key);
 
   /// The value of `key`, or the default if it is not given. T: int64_t, double (accepts integers), bool, std::string,
   /// or a std::vector of one of these.

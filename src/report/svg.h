@@ -16,13 +16,26 @@ constexpr double kWidth = 760, kLeft = 70, kRight = 190, kTop = 40, kBottom = 50
 /// Maps values to a range of pixels.
 struct Axis {
   double low, high, from, to;
-  double at(double value) const { return from + (value - low) / (high - low) * (to - from); }
+  bool log = false;  ///< all values are above 0
+  double at(double value) const;
 };
 
 /// An axis for values from `low` to `high`, with a margin.
-Axis axis_of(double low, double high, double from, double to);
+Axis axis_of(double low, double high, double from, double to, bool log = false);
 /// Ticks at round numbers.
 std::vector<double> ticks(const Axis& axis);
+
+/// How a curve or a point looks. No two indices below 120 have the same colour, mark and dash; two that are less than
+/// 24 apart share at most one of the three.
+struct Style {
+  const char* colour;
+  const char* dash;  ///< "" is a whole line
+  size_t mark;       ///< a shape, below kMarks
+};
+inline constexpr size_t kMarks = 8;
+Style style_of(size_t index);
+/// The mark of a style at a place.
+std::string mark_at(double x, double y, const Style& style);
 
 /// `anchor`: start, middle or end.
 std::string text_at(double x, double y, const char* anchor, const std::string& text);
@@ -33,11 +46,25 @@ std::string document(const std::string& title, double height, const std::string&
 struct Line {
   std::string name;
   std::vector<std::pair<double, double>> points;
+  size_t style = 0;              ///< an index of style_of()
+  std::vector<double> low = {};  ///< of a band, one per point; empty: none
+  std::vector<double> high = {};
 };
 
-std::string line_plot(const std::string& title, const std::string& x_title, const std::vector<Line>& lines);
-
+/// Lines with their marks and bands; their names beside them, the lowest last point first. An axis is logarithmic where
+/// one line would squeeze the others, and its title then says so.
 std::string line_plot(const std::string& title, const std::string& x_title, const std::string& y_title,
                       const std::vector<Line>& lines);
+
+/// A value with its interval.
+struct Point {
+  std::string name;
+  double value = 0, error = 0;
+  size_t style = 0;
+};
+
+/// One row per point, the lowest value first. The axis goes around the points; with `zero` it has 0, and a line there.
+std::string point_plot(const std::string& title, const std::string& x_title, std::vector<Point> points,
+                       bool zero = false);
 
 }  // namespace moe::svg

@@ -392,7 +392,8 @@ std::optional<JobResult> run_job(const Study& study, const StudyJob& wanted, Dev
   read_evaluations(folder / "eval.jsonl", read_log(folder / "log.jsonl", run.model.num_experts_per_tok, result),
                    result);
   if (diverged == 0 && !measure_switches(study, job, valid, device, backend, result.switches)) return std::nullopt;
-  if (diverged == 0) {  // before the result, which says that the job is complete
+  // Before the result, which says that the job is complete. The losses of preferences are not those of documents.
+  if (diverged == 0 && run.step.objective == Objective::next_token) {
     make_folder(study.documents(job).parent_path());
     write_file(study.documents(job), document_lines(documents));
   }

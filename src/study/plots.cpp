@@ -1,10 +1,9 @@
 #include "study/plots.h"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 
 #include "report/svg.h"
+#include "study/differences.h"
 
 namespace moe {
 namespace {
@@ -23,58 +22,91 @@ std::vector<SystemSummary> chosen(const std::vector<SystemSummary>& systems, con
   return result;
 }
 
-/// The losses of a switch (mean over seeds) against its value, if every seed has one.
-std::vector<Line> switch_lines(const std::vector<SystemSummary>& systems, const std::string& kind, double scale) {
+/// The system's place in the study decides how it looks, in every plot.
+size_t style_of_system(const Study& study, const std::string& name) {
+  const auto found = std::find(study.systems.begin(), study.systems.end(), name);
+  return static_cast<size_t>(found - study.systems.begin());
+}
+
+/// The mean of the seeds' values, with the band between the smallest and the largest of several.
+void add_point(Line& line, double x, const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  line.points.emplace_back(x, sum / static_cast<double>(values.size()));
+  if (values.size() < 2) return;
+  line.low.push_back(*std::min_element(values.begin(), values.end()));
+  line.high.push_back(*std::max_element(values.begin(), values.end()));
+}
+
+/// The losses of a switch against its value, if every seed has one.
+std::vector<Line> switch_lines(const Study& study, const std::vector<SystemSummary>& systems, const std::string& kind,
+                               double scale) {
   std::vector<Line> lines;
   for (const SystemSummary& system : systems) {
-    Line line{.name = system.name, .points = {}};
+    Line line{.name = system.name, .points = {}, .style = style_of_system(study, system.name)};
     for (const SwitchPoint& point : system.results.front().switches) {
       if (point.kind != kind) continue;
-      double sum = 0;
-      size_t seeds = 0;
+      std::vector<double> losses;
       for (const JobResult& result : system.results) {
-        const auto loss = result.switched_loss(kind, point.value);
-        sum += loss.value_or(0);
-        seeds += loss ? 1 : 0;
+        if (const auto loss = result.switched_loss(kind, point.value)) losses.push_back(*loss);
       }
-      if (seeds < system.results.size()) continue;
-      line.points.emplace_back(scale * static_cast<double>(point.value), sum / static_cast<double>(seeds));
+      if (losses.size() == system.results.size()) add_point(line, scale * static_cast<double>(point.value), losses);
     }
     if (line.points.size() > 1) lines.push_back(line);
   }
   return lines;
 }
 
-}  // namespace
-
-std::string bar_plot(const std::string& title, const std::vector<SystemSummary>& systems) {
-  constexpr double kBar = 24, kNames = 200;
-  const double height = kTop + kBar * static_cast<double>(systems.size()) + kBottom;
-  double low = systems.front().loss, high = low;
+/// Losses against FLOPs, at the steps that every seed has.
+std::vector<Line> curves_of(const Study& study, const std::vector<SystemSummary>& systems) {
+  std::vector<Line> curves;
   for (const SystemSummary& system : systems) {
-    low = std::min(low, system.loss - system.loss_error);
-    high = std::max(high, system.loss + system.loss_error);
+    const JobResult& first = system.results.front();
+    Line line{.name = system.name, .points = {}, .style = style_of_system(study, system.name)};
+    for (const CurvePoint& point : first.curve) {
+      std::vector<double> losses;
+      for (const JobResult& result : system.results) {
+        for (const CurvePoint& other : result.curve) {
+          if (other.step == point.step) losses.push_back(other.loss);
+        }
+      }
+      if (losses.size() == system.results.size()) add_point(line, first.flops(point.step) * 1e-12, losses);
+    }
+    if (line.points.size() > 1) curves.push_back(line);
   }
-  const Axis x = axis_of(low, high, kNames, kWidth - 90);
-  const double bottom = height - kBottom;
-  std::string body;
-  for (const double tick : ticks(x)) {
-    body += line_at(x.at(tick), kTop, x.at(tick), bottom, "#dddddd", 1);
-    body += text_at(x.at(tick), bottom + 16, "middle", fmt::format("{:.4g}", tick));
-  }
-  for (size_t i = 0; i < systems.size(); ++i) {
-    const SystemSummary& system = systems[i];
-    const double y = kTop + kBar * static_cast<double>(i), middle = y + kBar / 2;
-    body += text_at(kNames - 8, middle + 4, "end", system.name);
-    body += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"{}\"/>\n", kNames,
-                        y + 4, x.at(system.loss) - kNames, kBar - 8, kColours[0]);
-    body += line_at(x.at(system.loss - system.loss_error), middle, x.at(system.loss + system.loss_error), middle,
-                    "#222222", 1.5);
-    body += text_at(kWidth - 84, middle + 4, "start", fmt::format("{:.4f}", system.loss));
-  }
-  body += text_at(kWidth / 2, height - 12, "middle", "validation loss, nats per token (the axis does not begin at 0)");
-  return document(title, height, body);
+  return curves;
 }
+
+std::string loss_plot(const Study& study, const std::string& title, const std::vector<SystemSummary>& systems) {
+  std::vector<Point> points;
+  for (const SystemSummary& system : systems) {
+    points.push_back({.name = system.name,
+                      .value = system.loss,
+                      .error = system.loss_error,
+                      .style = style_of_system(study, system.name)});
+  }
+  return point_plot(title, std::string(kLossTitle) + ", with 95% intervals", points);
+}
+
+std::vector<Point> difference_points(const Study& study, const std::vector<SystemSummary>& systems) {
+  std::vector<Point> points;
+  for (const SystemDifference& difference : differences(study, systems)) {
+    if (difference.pairs == Pairs::none) continue;
+    points.push_back({.name = difference.system,
+                      .value = difference.bits.difference,
+                      .error = difference.bits.error,
+                      .style = style_of_system(study, difference.system)});
+  }
+  return points;
+}
+
+std::string seeds_note(const std::vector<SystemSummary>& systems) {
+  const bool several =
+      std::any_of(systems.begin(), systems.end(), [](const auto& system) { return system.results.size() > 1; });
+  return several ? "; mean of the seeds, from the lowest to the highest" : "";
+}
+
+}  // namespace
 
 std::vector<std::string> write_plots(const Study& study, const std::vector<SystemSummary>& systems,
                                      const fs::path& folder) {
@@ -85,27 +117,25 @@ std::vector<std::string> write_plots(const Study& study, const std::vector<Syste
     written.push_back(name + ".svg");
   };
   if (systems.empty()) return written;
-  write("systems", bar_plot(study.title, systems));
+  write("systems", loss_plot(study, study.title, systems));
+  if (const auto points = difference_points(study, systems); !points.empty()) {
+    write("differences", point_plot(fmt::format("{}: difference to {}", study.title, study.baseline),
+                                    "bits per byte, in pairs, with 95% intervals; left of 0 is better", points, true));
+  }
   for (const Study::Bars& bars : study.bars) {
     const auto some = chosen(systems, bars.systems);
-    if (!some.empty()) write(bars.name, bar_plot(fmt::format("{}: {}", study.title, bars.name), some));
+    if (!some.empty()) write(bars.name, loss_plot(study, fmt::format("{}: {}", study.title, bars.name), some));
   }
-  std::vector<Line> curves;
-  for (const SystemSummary& system : systems) {
-    const JobResult& result = system.results.front();
-    Line line{.name = system.name, .points = {}};
-    for (const CurvePoint& point : result.curve) line.points.emplace_back(result.flops(point.step) * 1e-12, point.loss);
-    if (line.points.size() > 1) curves.push_back(line);
-  }
-  if (!curves.empty()) write("curves", line_plot(study.title, "TFLOP (causal count), first seed", kLossTitle, curves));
-  const auto masked = switch_lines(systems, "mask_sixteenths", 1.0 / 16);
-  if (!masked.empty()) {
-    write("figure4",
-          line_plot("each token's best experts passed over", "share of all experts passed over", kLossTitle, masked));
-  }
-  const auto fewer = switch_lines(systems, "experts_per_token", 1);
-  if (!fewer.empty())
-    write("figure5", line_plot("other numbers of routed experts", "routed experts per token", kLossTitle, fewer));
+  const std::string loss_title = kLossTitle + seeds_note(systems);
+  const auto write_lines = [&](const std::string& name, const std::string& title, const std::string& x_title,
+                               const std::vector<Line>& lines) {
+    if (!lines.empty()) write(name, line_plot(title, x_title, loss_title, lines));
+  };
+  write_lines("curves", study.title, "TFLOP (causal count)", curves_of(study, systems));
+  write_lines("figure4", "each token's best experts passed over", "share of all experts passed over",
+              switch_lines(study, systems, "mask_sixteenths", 1.0 / 16));
+  write_lines("figure5", "other numbers of routed experts", "routed experts per token",
+              switch_lines(study, systems, "experts_per_token", 1));
   return written;
 }
 

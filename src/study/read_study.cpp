@@ -2,60 +2,27 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
-#include <sstream>
 
 #include "base/error.h"
 #include "base/paths.h"
 #include "formats/json.h"
 #include "model/cost.h"
 #include "study/study_keys.h"
+#include "study/systems.h"
 #include "train/read_keys.h"
 #include "train/read_run_config.h"
 
 namespace moe {
 namespace {
 
-struct System {
-  std::string name;
-  std::vector<std::string> words;
-};
-
-/// "NAME: WORD WORD".
-System parse_system(Settings& settings, const char* key, const std::string& text) {
-  const size_t colon = text.find(':');
-  System system{.name = text.substr(0, colon), .words = {}};
-  const bool plain = !system.name.empty() && std::all_of(system.name.begin(), system.name.end(), [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
-  });
-  if (colon == std::string::npos || !plain) {
-    settings.refuse(key, "a list of \"NAME: WORD WORD\", names of letters, digits, _, - and .");
-  }
-  std::istringstream words(text.substr(colon + 1));
-  for (std::string word; words >> word;) system.words.push_back(word);
-  return system;
-}
-
 bool contains(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-std::vector<System> read_systems(Settings& settings, const StudyFile& file, Study& study) {
-  std::vector<System> systems;
-  for (const std::string& text : file.systems) {
-    systems.push_back(parse_system(settings, "study.systems", text));
-    const std::string& name = systems.back().name;
-    if (contains(study.systems, name)) {
-      settings.refuse("study.systems", fmt::format("different names, but {} is there twice", name));
-    }
-    study.systems.push_back(name);
-  }
-  if (systems.empty()) settings.refuse("study.systems", "at least one system");
-  return systems;
-}
-
-void read_bars(Settings& settings, const StudyFile& file, Study& study) {
-  std::vector<std::string> taken = {"systems", "curves", "figure4", "figure5"};  // plots of every study
+void read_bars(const Settings& settings, const StudyFile& file, Study& study) {
+  std::vector<std::string> taken = {"systems", "differences", "curves", "figure4", "figure5"};  // plots of every study
   for (const std::string& text : file.bars) {
     const System bars = parse_system(settings, "study.bars", text);
     for (const std::string& name : bars.words) {
@@ -114,18 +81,67 @@ int64_t steps_within_budget(const Study& study, const StudyJob& job, const RunCo
   return std::llround(std::clamp(steps * wanted / cost, 1.0, static_cast<double>(kMostCount)));
 }
 
-/// The settings of the file and of the command line, with the system's keys over them, as a run of its own; with
-/// `steps` steps, if given.
-RunConfig read_job(const Study& study, const StudyJob& job, const fs::path& file, const std::vector<std::string>& set,
-                   const System& system, const DatasetVocabulary& vocabulary, std::optional<int64_t> steps = {}) {
+/// The words of the system behind those of study.where_possible that it takes; what it does not take goes to
+/// `left_out`.
+struct Words {
+  std::vector<std::string> words, left_out;
+};
+
+std::string key_of(const std::string& assignment) { return assignment.substr(0, assignment.find('=')); }
+
+/// How a job is read: the file, the command line, and the study's own keys.
+struct Reader {
+  const Study& study;
+  const fs::path& file;
+  const std::vector<std::string>& set;
+  const DatasetVocabulary& vocabulary;
+
+  Settings settings_of(const StudyJob& job, const std::vector<std::string>& words) const;
+  Words words_of(const StudyJob& job, const System& system, const std::vector<std::string>& where_possible) const;
+  RunConfig read(const StudyJob& job, const System& system, const std::vector<std::string>& words,
+                 std::optional<int64_t> steps = {}) const;
+};
+
+Settings Reader::settings_of(const StudyJob& job, const std::vector<std::string>& words) const {
   Settings run = Settings::load(file);
   for (const std::string& assignment : set) run.set(assignment);
   run.drop_section("study");
-  for (const std::string& assignment : system.words) run.set(assignment);
+  for (const std::string& assignment : words) run.set(assignment);
   for (const auto& [key, by] : {std::pair{"train.seed", "study.seeds"}, std::pair{"run.dir", "study.dir"}}) {
     const std::string where = run.where(key);
     if (where.starts_with("--set")) fail_usage("{}: a study sets {} itself, by {}", where, key, by);
   }
+  run.set(fmt::format("train.seed={}", job.seed));
+  run.set(fmt::format("run.dir={}", study.folder(job).string()));
+  return run;
+}
+
+Words Reader::words_of(const StudyJob& job, const System& system,
+                       const std::vector<std::string>& where_possible) const {
+  Words result{.words = system.words, .left_out = {}};
+  if (where_possible.empty()) return result;
+  Settings plain = settings_of(job, system.words);
+  read_run_config(plain, vocabulary);  // what the system itself lacks is not the fault of an override
+  for (const std::string& assignment : where_possible) {
+    const bool own = std::any_of(system.words.begin(), system.words.end(),
+                                 [&](const std::string& word) { return key_of(word) == key_of(assignment); });
+    std::vector<std::string> with = result.words;
+    with.insert(with.end() - static_cast<std::ptrdiff_t>(system.words.size()), assignment);
+    try {
+      Settings run = settings_of(job, with);
+      read_run_config(run, vocabulary);
+      if (!own) result.words = with;
+    } catch (const UsageError& error) {
+      if (!own) result.left_out.push_back(fmt::format("{}: {}", assignment, error.what()));
+    }
+  }
+  return result;
+}
+
+/// The system with these words, as a run of its own; with `steps` steps, if given.
+RunConfig Reader::read(const StudyJob& job, const System& system, const std::vector<std::string>& words,
+                       std::optional<int64_t> steps) const {
+  Settings run = settings_of(job, words);
   const bool own_length = std::any_of(system.words.begin(), system.words.end(), [](const std::string& word) {
     return word.starts_with("train.steps=") || word.starts_with("train.epochs=");
   });
@@ -134,13 +150,30 @@ RunConfig read_job(const Study& study, const StudyJob& job, const fs::path& file
                name(study.budget), study.reference);
   }
   if (steps) run.set(fmt::format("train.steps={}", *steps));
-  run.set(fmt::format("train.seed={}", job.seed));
-  run.set(fmt::format("run.dir={}", study.folder(job).string()));
   RunConfig config = read_run_config(run, vocabulary);
   if (config.schedule.hours > 0) {
     run.refuse("train.hours", "to be left out of a study; study.budget = \"seconds\" gives systems equal time");
   }
   return config;
+}
+
+/// An override that no system takes is a mistake of its own.
+void refuse_unused(const Settings& settings, const std::vector<std::string>& where_possible,
+                   const std::map<std::string, Words>& words) {
+  for (const std::string& assignment : where_possible) {
+    std::string why;
+    size_t refused = 0;
+    for (const auto& [system, found] : words) {
+      for (const std::string& left_out : found.left_out) {
+        if (!left_out.starts_with(assignment + ": ")) continue;
+        ++refused;
+        if (why.empty()) why = left_out.substr(assignment.size() + 2);
+      }
+    }
+    if (refused < words.size()) continue;
+    settings.refuse("study.where_possible",
+                    fmt::format("assignments that some system takes, but none takes {} ({})", assignment, why));
+  }
 }
 
 /// Calls `read`; a UsageError names the system.
@@ -176,16 +209,28 @@ Study read_study(const fs::path& file, const std::vector<std::string>& set, cons
   study.switches = keys.switches;
   study.keep_checkpoints = keys.keep_checkpoints;
   check_seeds(settings, keys.seeds);
-  const std::vector<System> systems = read_systems(settings, keys, study);
+  const std::vector<System> systems = read_systems(settings, keys);
+  for (const System& system : systems) study.systems.push_back(system.name);
   read_rates(settings, study);
   read_bars(settings, keys, study);
+  const Reader reader{.study = study, .file = file, .set = set, .vocabulary = vocabulary};
+  std::map<std::string, Words> words;
   for (const int64_t seed : keys.seeds) {
     for (const System& system : systems) {
-      StudyJob job{.system = system.name, .seed = seed, .name = fmt::format("{}-seed{}", system.name, seed), .run = {}};
-      read_of_system(system.name, file, [&] { job.run = read_job(study, job, file, set, system, vocabulary); });
+      StudyJob job;
+      job.system = system.name;
+      job.seed = seed;
+      job.name = fmt::format("{}-seed{}", system.name, seed);
+      read_of_system(system.name, file, [&] {
+        const auto [found, is_new] = words.try_emplace(system.name);
+        if (is_new) found->second = reader.words_of(job, system, keys.where_possible);
+        job.left_out = found->second.left_out;
+        job.run = reader.read(job, system, found->second.words);
+      });
       study.jobs.push_back(std::move(job));
     }
   }
+  refuse_unused(settings, keys.where_possible, words);
   if (study.budget == Budget::tokens) return study;
   const auto reference = std::find_if(study.jobs.begin(), study.jobs.end(),
                                       [&](const StudyJob& job) { return job.system == study.reference; });
@@ -195,7 +240,7 @@ Study read_study(const fs::path& file, const std::vector<std::string>& set, cons
     if (steps == job.run.schedule.steps) continue;
     const auto system =
         std::find_if(systems.begin(), systems.end(), [&](const System& one) { return one.name == job.system; });
-    read_of_system(job.system, file, [&] { job.run = read_job(study, job, file, set, *system, vocabulary, steps); });
+    read_of_system(job.system, file, [&] { job.run = reader.read(job, *system, words.at(job.system).words, steps); });
   }
   return study;
 }

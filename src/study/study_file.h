@@ -14,6 +14,7 @@ struct StudyJob {
   int64_t seed = 1;
   std::string name;  ///< "gshard-seed1"
   RunConfig run;
+  std::vector<std::string> left_out = {};  ///< of study.where_possible, each with the reason
 };
 
 /// What limits the training of every system. All systems have completed their schedules when they are compared.

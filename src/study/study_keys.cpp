@@ -14,9 +14,17 @@ constexpr KeyRow<File> kRows[] = {
     row<File>("study.seeds", integers<&File::seeds>(0, std::numeric_limits<int64_t>::max()),
               {.doc = "every system is trained once with each", .also = "seed"}),
     row<File>("study.systems", texts<&File::systems>(),
-              {.doc = "`\"NAME: KEY=VALUE KEY=VALUE\"`: the run file with these keys over it",
-               .also = "models runs jobs",
-               .required = true}),
+              {.doc = "`\"NAME: KEY=VALUE KEY=VALUE\"`: the run file with these keys over it; needed without a grid",
+               .also = "models runs jobs"}),
+    row<File>("study.grid", texts<&File::grid>(),
+              {.doc = "`\"NAME: KEY=VALUE,VALUE\"`: every system with each of these values, named SYSTEM-NAMEVALUE. Of "
+                      "several lines, every combination",
+               .also = "sweep product axes"}),
+    row<File>(
+        "study.where_possible", texts<&File::where_possible>(),
+        {.doc = "`\"KEY=VALUE\"`: for all systems that take it; a system's own keys count more. `--dry-run` lists "
+                "the systems that do not take it",
+         .also = "overrides defaults"}),
     row<File>("study.budget", word<&File::budget, Budget::tokens, Budget::flops, Budget::seconds>(),
               {.doc = "what every system may use up (below)"}),
     row<File>("study.reference", text<&File::reference>(),

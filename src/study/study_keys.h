@@ -12,6 +12,8 @@ struct StudyFile {
   std::string title;
   std::vector<int64_t> seeds = {1};
   std::vector<std::string> systems;
+  std::vector<std::string> grid;
+  std::vector<std::string> where_possible;
   Budget budget = Budget::tokens;
   std::string reference;
   std::string baseline;

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "formats/toml_value.h"
+#include "train/granularity.h"
 #include "train/run_keys.h"
 
 namespace moe {
@@ -57,6 +58,7 @@ std::vector<ListedKey> all_run_keys() {
   list_keys(run_keys(), all);
   list_keys(data_keys(), all);
   list_keys(model_keys(), all);
+  list_keys(full_width_keys(), all);
   list_keys(schedule_keys(), all);
   list_keys(step_keys(), all);
   list_keys(lora_keys(), all);

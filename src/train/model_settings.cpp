@@ -12,6 +12,7 @@
 #include "model/presets.h"
 #include "model/routing_text.h"
 #include "train/freeze.h"
+#include "train/granularity.h"
 #include "train/read_keys.h"
 
 namespace moe {
@@ -91,6 +92,7 @@ void read_model(Settings& settings, RunConfig& run, const std::function<int64_t(
     keep_mistake_of(settings, "model.vocab_size", [&] { model.vocab_size = dataset_vocabulary(); });
   }
   constexpr std::string_view kTopK = "model.num_experts_per_tok";
+  expand_granularity(settings, model.n_shared_experts);
   read_rows(settings, rows_before(model_keys(), kTopK), model, model, preset || loaded);
   const Method* const method = apply_method(settings, run);
   const ModelConfig chosen = model;  // the choices of the method or the preset

@@ -308,7 +308,7 @@ class StudyTest(unittest.TestCase):
 
         self.study("show", self.straight, "--plots", self.base / "shown")
         for folder in (self.base / "plots", self.base / "shown"):
-            names = {"systems.svg": SYSTEMS, "curves.svg": SYSTEMS, "sparse.svg": SYSTEMS[1:], "figure4.svg": SYSTEMS[1:],
+            names = {"systems.svg": SYSTEMS, "differences.svg": SYSTEMS[1:], "curves.svg": SYSTEMS, "sparse.svg": SYSTEMS[1:], "figure4.svg": SYSTEMS[1:],
                      "figure5.svg": SYSTEMS[1:]}
             self.assertEqual(sorted(path.name for path in folder.iterdir()), sorted(names))
             for name, systems in names.items():

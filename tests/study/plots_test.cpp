@@ -2,9 +2,13 @@
 
 #include "study/plots.h"
 
+#include <set>
+#include <tuple>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "report/svg.h"
 #include "tests/study/studies.h"
 
 namespace moe::test {
@@ -43,8 +47,9 @@ TEST_F(Plots, AreBarsAndCurvesThatNameEverySystem) {
     EXPECT_THAT(read(name), HasSubstr(">a &lt; b &amp; c</text>"));
     for (const char* system : {">few</text>", ">many</text>"}) EXPECT_EQ(count(read(name), system), 1) << name;
   }
-  EXPECT_EQ(count(read("systems.svg"), ">2.1500</text>"), 2) << "the mean of 2.1 and 2.2";
+  EXPECT_EQ(count(read("systems.svg"), ">2.1500 ± 0.6353</text>"), 2) << "the mean of 2.1 and 2.2";
   EXPECT_EQ(count(read("curves.svg"), "<polyline"), 2 * 2) << "in the plot and beside its name";
+  EXPECT_EQ(count(read("curves.svg"), "<polygon"), 2) << "a band over the seeds";
 }
 
 TEST_F(Plots, OfSomeSystemsNameThoseAlone) {
@@ -92,6 +97,69 @@ TEST_F(Plots, OfEqualLossesHaveFiniteCoordinates) {
     EXPECT_THAT(read(name), Not(HasSubstr("nan")));
     EXPECT_THAT(read(name), Not(HasSubstr("inf")));
   }
+}
+
+TEST_F(Plots, OfDifferencesToABaselineHaveZero) {
+  study.baseline = "few";
+  for (JobResult& result : results) {
+    if (result.system == "many") result.bits_per_byte -= 0.01 * static_cast<double>(result.seed);
+  }
+  EXPECT_EQ(write(), (std::vector<std::string>{"systems.svg", "differences.svg", "curves.svg"}));
+  EXPECT_THAT(read("differences.svg"), HasSubstr(">-0.0150 ± 0.0635</text>")) << "t(1) * 0.005";
+  EXPECT_THAT(read("differences.svg"), HasSubstr(">0</text>"));
+  EXPECT_THAT(read("differences.svg"), Not(HasSubstr(">few</text>")));
+}
+
+TEST_F(Plots, ASystemLooksTheSameInEveryPlot) {
+  study.bars = {{"half", {"many"}}};
+  for (JobResult& result : results) result.switches = {{"mask_sixteenths", 0, 2}, {"mask_sixteenths", 4, 3}};
+  write();
+  const std::string mark = svg::mark_at(0, 0, svg::style_of(1));
+  const std::string shape = mark.substr(0, mark.find(" transform")), colour = mark.substr(mark.find(" fill"));
+  for (const char* name : {"systems.svg", "half.svg", "curves.svg", "figure4.svg"}) {
+    EXPECT_THAT(read(name), HasSubstr(shape)) << name;
+    EXPECT_THAT(read(name), HasSubstr(colour)) << name;
+  }
+}
+
+TEST_F(Plots, AreSortedByTheirLosses) {
+  for (JobResult& result : results) {
+    if (result.system == "few") continue;
+    result.loss -= 1;
+    result.curve.back().loss -= 1;
+  }
+  write();
+  for (const char* name : {"systems.svg", "curves.svg"}) {
+    EXPECT_LT(read(name).find(">many</text>"), read(name).find(">few</text>")) << name;
+  }
+}
+
+TEST(PlotStyles, NoTwoAreAlike) {
+  std::set<std::tuple<std::string, std::string, size_t>> seen;
+  for (size_t i = 0; i < 120; ++i) {
+    const svg::Style style = svg::style_of(i);
+    EXPECT_TRUE(seen.insert({style.colour, style.dash, style.mark}).second) << i;
+  }
+  for (size_t i = 0; i < 120; ++i) {
+    for (size_t j = i > 23 ? i - 23 : 0; j < i; ++j) {
+      const svg::Style a = svg::style_of(i), b = svg::style_of(j);
+      const int alike = (a.colour == std::string(b.colour)) + (a.dash == std::string(b.dash)) + (a.mark == b.mark);
+      EXPECT_LE(alike, 1) << i << " and " << j;
+    }
+  }
+}
+
+TEST(PlotAxes, AreLogarithmicWhereOneLineSqueezesTheOthers) {
+  const auto lines = [](double end) {
+    return std::vector<svg::Line>{{"a", {{1, 3}, {10, 2}}}, {"b", {{1, 3}, {11, 2}}}, {"c", {{2, 3}, {end, 2}}}};
+  };
+  EXPECT_THAT(svg::line_plot("t", "cost", "loss", lines(30)), HasSubstr(">cost</text>"));
+  EXPECT_THAT(svg::line_plot("t", "cost", "loss", lines(80)), HasSubstr(">cost (logarithmic)</text>"));
+  EXPECT_THAT(svg::line_plot("t", "cost", "loss", {{"a", {{0, 3}, {10, 2}}}, {"c", {{0, 3}, {90, 2}}}}),
+              HasSubstr(">cost</text>"))
+      << "0 has no logarithm";
+  const svg::Axis axis = svg::axis_of(1, 100, 0, 600, true);
+  EXPECT_NEAR(axis.at(10), 300, 1e-9);
 }
 
 TEST_F(Plots, OfNothingAreNone) {
