@@ -13,7 +13,9 @@
 #include "cli/commands.h"
 #include "cli/device_option.h"
 #include "cli/exit_status.h"
+#include "cli/find_rate.h"
 #include "cli/memory_option.h"
+#include "cli/number_option.h"
 #include "cli/product_rate.h"
 #include "cli/repeated_words.h"
 #include "formats/weighted_paths.h"
@@ -40,6 +42,8 @@ struct TrainOptions {
   bool resume = false;
   bool dry_run = false;
   bool verbose = false;
+  bool find_rate = false;
+  int64_t find_rate_steps = 0;
   DeviceOptions device;
   int64_t memory_limit = 0;
 };
@@ -54,6 +58,8 @@ Example:
   moe train configs/demo.toml --resume                      continue from the newest good checkpoint in run.dir
   moe train configs/demo.toml --resume --set train.steps=900 --allow-change train.steps
                                                             another run from here on: more steps
+
+  moe train configs/demo.toml --find-rate                   short runs at rising rates, a table and a recommendation
 
   moe train --keys                                          every key with its values, default and meaning
 
@@ -343,6 +349,12 @@ void add_train_command(CLI::App& app) {
   command->add_flag(
       "--dry-run", options->dry_run,
       "Print the lines that a run prints at its start, and what moe convert can make of its model, and stop");
+  CLI::Option* find_rate_flag = command->add_flag(
+      "--find-rate", options->find_rate,
+      "Train short runs at rising learning rates from the same start, print their validation losses, and stop");
+  add_number(*command, "--find-rate-steps", options->find_rate_steps, {0, 1 << 30},
+             "steps of each short run; 0: a tenth of the run's, from 50 to 500")
+      ->needs(find_rate_flag);
   command->add_flag("--verbose", options->verbose,
                     "Also print parameters, FLOPs and memory of each part, and the source of each loss's coefficient");
   command->add_flag_callback(
@@ -357,7 +369,10 @@ void add_train_command(CLI::App& app) {
   command->footer(kFooter);
   command->callback([options] {
     warn_of_repeated_keys(options->set);
-    exit_with(train(*options));
+    if (!options->find_rate) exit_with(train(*options));
+    if (options->resume || options->dry_run) fail_usage("--find-rate takes neither --resume nor --dry-run");
+    exit_with(find_rate(
+        {.file = options->file, .set = options->set, .steps = options->find_rate_steps, .device = options->device}));
   });
 }
 

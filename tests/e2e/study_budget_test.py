@@ -107,6 +107,66 @@ class StudyBudgetTest(unittest.TestCase):
         self.assertNotIn("s a step", again.stderr)
         self.assertEqual(again.stdout, said.stdout)
 
+    def test_a_dry_run_is_a_table_and_trains_nothing(self):
+        folder = self.base / "dry"
+        shown = self.study("run", folder, "--dry-run", "--set", 'study.where_possible=["balance.alpha_expert=0.02"]')
+        rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in shown.stdout.splitlines()
+                if line.startswith("| ")}
+        self.assertEqual(sorted(rows), sorted([*SYSTEMS, "system"]))
+        self.assertFalse(folder.exists())
+        self.assertIn("dense does not take balance.alpha_expert=0.02", shown.stdout)
+        self.assertNotIn("gshard does not take", shown.stdout)
+        self.assertRegex(rows["gshard"][1], r"^0\.0\dM \(\+\d+\.\d%\) \*$")
+        self.assertNotIn("*", "".join(rows["dense"]))
+
+    def test_a_grid_is_trained_and_named_by_its_values(self):
+        folder = self.base / "grid"
+        said = self.study("run", folder, "--set", "study.systems=[]", "--set", "train.steps=4", "--set",
+                          'study.grid=["m: model.granularity=1,2", "lr: optimizer.learning_rate=1e-3,2e-3"]', "--set",
+                          "model.full_width=16", "--set", "model.full_experts=4", "--set", "model.full_experts_per_tok=2",
+                          check=False)
+        self.assertEqual(said.returncode, 2)
+        self.assertIn("model.n_routed_experts is 8, expected to be left out, because model.granularity sets it", said.stderr)
+        text = (self.base / "study.toml").read_text()
+        for line in ("n_routed_experts = 8\n", "moe_intermediate_size = 16\n"):
+            text = text.replace(line, "")
+        (self.base / "grid.toml").write_text(text)
+        said = moe("study", "run", self.base / "grid.toml", "--set", f"study.dir={folder}", "--set", "study.systems=[]",
+                   "--set", "train.steps=4", "--set",
+                   'study.grid=["m: model.granularity=1,2", "lr: optimizer.learning_rate=1e-3,2e-3"]', "--set",
+                   "model.full_width=16", "--set", "model.full_experts=4", "--set", "model.full_experts_per_tok=2")
+        self.assertEqual(self.trained(said), [f"m{m}-lr{rate}-seed1" for m in (1, 2) for rate in ("1e-3", "2e-3")])
+        for m in (1, 2):
+            result = json.loads((folder / "results" / f"m{m}-lr1e-3-seed1.json").read_text())
+            self.assertIn(f"\nn_routed_experts = {4 * m}\n", result["settings"])
+            self.assertIn(f"\nmoe_intermediate_size = {16 // m}\n", result["settings"])
+
+    def test_find_rate_recommends_and_stops(self):
+        run_file = self.base / "rate.toml"
+        text = STUDY_FILE.format(folder=self.base)
+        run_file.write_text(f'[run]\ndir = "{self.base}/rated"\n' + text[text.index("[data]"):])
+        arguments = ["train", run_file, "--find-rate", "--set", "model.num_experts_per_tok=2"]
+        found = moe(*arguments)
+        rates = [float(line.split()[1]) for line in found.stdout.splitlines() if re.match(r"\| [0-9]", line)]
+        self.assertEqual(rates[:3], [0.000375, 0.00075, 0.0015])
+        self.assertTrue(all(b == 2 * a for a, b in zip(rates, rates[1:])))
+        losses = [float(line.split(" | ")[1]) for line in found.stdout.splitlines() if re.match(r"\| [0-9]", line)]
+        best = rates[losses.index(min(losses))]
+        self.assertIn(f"Best of these: optimizer.learning_rate = {best:g}", found.stdout)
+        self.assertIn("0.003 (the run's)", found.stdout)
+        self.assertEqual(moe(*arguments).stdout, found.stdout)
+        self.assertFalse((self.base / "rated").exists())
+        self.assertFalse(list((self.base / "rated.find-rate").rglob("step-*")))
+        # The table's loss is that of a run of its own with this rate.
+        own = self.base / "own"
+        moe("train", run_file, "--set", "model.num_experts_per_tok=2", "--set", f"run.dir={own}", "--set",
+            f"optimizer.learning_rate={best}")
+        self.assertEqual(f"{json.loads((own / 'eval.jsonl').read_text().splitlines()[-1])['loss']:.4f}", f"{min(losses):.4f}")
+        for wrong, part in ((["--resume"], "neither --resume"), (["--set", "data.valid="], "needs data.train and data.valid")):
+            refused = moe(*arguments, *wrong, check=False)
+            self.assertEqual(refused.returncode, 2)
+            self.assertIn(part, refused.stderr)
+
     def test_a_study_of_preferences_goes_by_seconds(self):
         pairs = [{"prompt": f"question {i}", "chosen": f"the answer {i % 5} is right", "rejected": f"nothing {i}"}
                  for i in range(40)]
