@@ -369,7 +369,7 @@ void add_train_command(CLI::App& app) {
   command->footer(kFooter);
   command->callback([options] {
     warn_of_repeated_keys(options->set);
-    if (!options->find_rate) exit_with(train(*options));
+    if (!options->find_rate) return exit_with(train(*options));
     if (options->resume || options->dry_run) fail_usage("--find-rate takes neither --resume nor --dry-run");
     exit_with(find_rate(
         {.file = options->file, .set = options->set, .steps = options->find_rate_steps, .device = options->device}));

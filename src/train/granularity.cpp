@@ -11,17 +11,17 @@ constexpr KeyRow<FullWidth> kRows[] = {
                            "num_experts_per_tok and moe_intermediate_size. m does not change the experts' parameters "
                            "and FLOPs",
                     .also = "split_factor fine_grained expert_granularity",
-                    .shown_default = "not used"}),
+                    .shown_default = "1, with the next three"}),
     row<FullWidth>("model.full_width", integer<&FullWidth::width>(1, kMostWidth),
-                   {.doc = "width of an expert before it is split; with `model.granularity`",
+                   {.doc = "width of an expert before it is split",
                     .also = "full_intermediate_size",
                     .shown_default = "not used"}),
     row<FullWidth>("model.full_experts", integer<&FullWidth::experts>(1, kMostParts),
-                   {.doc = "N: full-width experts, shared ones among them; with `model.granularity`",
+                   {.doc = "N: full-width experts, shared ones among them",
                     .also = "n_full_experts",
                     .shown_default = "not used"}),
     row<FullWidth>("model.full_experts_per_tok", integer<&FullWidth::experts_per_tok>(1, kMostParts),
-                   {.doc = "how many full-width experts a token uses, shared ones among them; with `model.granularity`",
+                   {.doc = "how many full-width experts a token uses, shared ones among them",
                     .also = "full_top_k active_full_experts",
                     .shown_default = "not used"}),
 };
@@ -29,24 +29,25 @@ constexpr const char* kSplit = kRows[0].key;
 constexpr const char* kWidth = kRows[1].key;
 constexpr const char* kExperts = kRows[2].key;
 constexpr const char* kActive = kRows[3].key;
+constexpr const char* kNames[] = {kSplit, kWidth, kExperts, kActive};
 constexpr const char* kDerived[] = {"model.n_routed_experts", "model.num_experts_per_tok",
                                     "model.moe_intermediate_size"};
 
 void require_all(Settings& settings, const FullWidth& full) {
-  if (full.granularity == 0) {
-    for (const char* key : {kWidth, kExperts, kActive}) {
-      if (settings.given(key)) settings.refuse(key, "model.granularity beside it, or to be left out");
-    }
-  }
   const auto need = [&](int64_t value, const char* key, const char* what) {
-    if (value == 0) settings.fail_missing(key, fmt::format("{}, as model.granularity is given", what));
+    if (value > 0) return;
+    std::string given;
+    for (const char* other : kNames) {
+      if (settings.given(other)) given = other;
+    }
+    settings.fail_missing(key, fmt::format("{}, as {} is given", what, given));
   };
   need(full.width, kWidth, "the width of an expert before it is split");
   need(full.experts, kExperts, "the number of full-width experts");
   need(full.experts_per_tok, kActive, "how many full-width experts a token uses");
   for (const char* key : kDerived) {
     if (settings.given(key) && !settings.kept(key)) {
-      settings.refuse(key, "to be left out, because model.granularity sets it");
+      settings.refuse(key, "to be left out, because model.full_experts sets it");
     }
   }
 }

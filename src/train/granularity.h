@@ -7,9 +7,9 @@
 
 namespace moe {
 
-/// 0: not given.
+/// 0: missing.
 struct FullWidth {
-  int64_t granularity = 0;      ///< m
+  int64_t granularity = 1;      ///< m
   int64_t width = 0;            ///< of an expert before it is split
   int64_t experts = 0;          ///< N
   int64_t experts_per_tok = 0;  ///< K

@@ -126,7 +126,7 @@ class StudyBudgetTest(unittest.TestCase):
                           "model.full_width=16", "--set", "model.full_experts=4", "--set", "model.full_experts_per_tok=2",
                           check=False)
         self.assertEqual(said.returncode, 2)
-        self.assertIn("model.n_routed_experts is 8, expected to be left out, because model.granularity sets it", said.stderr)
+        self.assertIn("model.n_routed_experts is 8, expected to be left out, because model.full_experts sets it", said.stderr)
         text = (self.base / "study.toml").read_text()
         for line in ("n_routed_experts = 8\n", "moe_intermediate_size = 16\n"):
             text = text.replace(line, "")
@@ -162,6 +162,7 @@ class StudyBudgetTest(unittest.TestCase):
         moe("train", run_file, "--set", "model.num_experts_per_tok=2", "--set", f"run.dir={own}", "--set",
             f"optimizer.learning_rate={best}")
         self.assertEqual(f"{json.loads((own / 'eval.jsonl').read_text().splitlines()[-1])['loss']:.4f}", f"{min(losses):.4f}")
+        self.assertFalse((self.base / "own.find-rate").exists(), "without --find-rate")
         for wrong, part in ((["--resume"], "neither --resume"), (["--set", "data.valid="], "needs data.train and data.valid")):
             refused = moe(*arguments, *wrong, check=False)
             self.assertEqual(refused.returncode, 2)

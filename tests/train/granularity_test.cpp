@@ -102,9 +102,19 @@ TEST(Granularity, EveryNumberIsTakenOrRefusedByName) {
 TEST(Granularity, MistakesAreNamed) {
   EXPECT_THAT(refusal("granularity = 3\n"), HasSubstr("model.granularity is 3, expected a divisor of model.full_width, "
                                                       "which is 64"));
-  EXPECT_THAT(refusal(""), HasSubstr("model.full_width is 64, expected model.granularity beside it"));
+  EXPECT_EQ(read("").model.n_routed_experts, 16) << "m is 1";
+  const std::string lacks = error_of<UsageError>([] {
+    Settings settings = Settings::parse(
+        "[data]\nsequence_length = 32\nrows_per_step = 4\n[train]\nsteps = 1\n[model]\n"
+        "vocab_size = 9\nhidden_size = 24\nnum_hidden_layers = 2\n"
+        "num_attention_heads = 2\ngranularity = 2\n",
+        "run.toml");
+    read_run_config(settings, [](const std::string&) { return int64_t{400}; });
+  });
+  EXPECT_THAT(lacks, HasSubstr("model.full_width is missing, expected the width of an expert before it is split, as "
+                               "model.granularity is given"));
   EXPECT_THAT(refusal("granularity = 2\nn_routed_experts = 8\n"),
-              HasSubstr("model.n_routed_experts is 8, expected to be left out, because model.granularity sets it"));
+              HasSubstr("model.n_routed_experts is 8, expected to be left out, because model.full_experts sets it"));
   EXPECT_THAT(refusal("granularity = 1\nn_shared_experts = 2\n"),
               HasSubstr("expected at least 2, so that a token uses"));
   EXPECT_THAT(refusal("granularity = 0\n"), HasSubstr("model.granularity is 0"));
