@@ -54,13 +54,15 @@ int find_rate(const FindRateOptions& options) {
   const int64_t tenth = std::clamp<int64_t>(run.schedule.steps / 10, 50, 500);
   const int64_t steps = options.steps > 0 ? options.steps : std::min(tenth, run.schedule.steps);
   Study study = read_study(options.file, short_run(options, run, steps));
-  check_datasets(study);
   Compute compute = make_compute(options.device);
+  for (StudyJob& job : study.jobs) {
+    job.run.step.logits_per_chunk = logits_per_chunk(compute.kind, job.run.model.vocab_size);
+  }
+  check_jobs(study, *compute.device);
   const InterruptGuard guard;
   RateSearch search(run.schedule.peak);
-  for (StudyJob& job : study.jobs) {
+  for (const StudyJob& job : study.jobs) {
     if (search.done()) break;
-    job.run.step.logits_per_chunk = logits_per_chunk(compute.kind, job.run.model.vocab_size);
     log_info("learning rate {:.4g}: {} steps", job.run.schedule.peak, steps);
     auto result = run_job(study, job, *compute.device, *compute.backend, compute.pool);
     if (!result) {
