@@ -214,7 +214,8 @@ void add_common(CLI::App& command, StudyOptions& options) {
       ->allow_extra_args(false)
       ->type_name("KEY=VALUE");
   command.add_option("--only", options.only, "only these systems")->type_name("NAME ...");
-  command.add_option("--plots", options.plots, "also draw the results, as SVG files in this folder")->type_name("DIR");
+  command.add_option("--plots", options.plots, "also draw the results, as SVG and PDF files in this folder")
+      ->type_name("DIR");
   command.footer(kFooter);
 }
 

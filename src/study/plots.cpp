@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "report/pdf.h"
 #include "report/svg.h"
 #include "study/differences.h"
 
@@ -114,6 +115,7 @@ std::vector<std::string> write_plots(const Study& study, const std::vector<Syste
   const auto write = [&](const std::string& name, const std::string& svg) {
     make_folder(folder);
     write_file(folder / (name + ".svg"), svg);
+    write_file(folder / (name + ".pdf"), pdf_of_svg(svg));
     written.push_back(name + ".svg");
   };
   if (systems.empty()) return written;

@@ -8,7 +8,8 @@ namespace moe {
 /// Writes systems.svg (losses with their intervals), differences.svg (to the baseline, if there are pairs), the study's
 /// bars, curves.svg (loss against FLOPs), and, if they were measured, figure4.svg (loss against the number of skipped
 /// best experts) and figure5.svg (loss against the number of experts). Curves are means over seeds with a band from the
-/// lowest to the highest. A system looks the same in all of them. Returns the names of the files.
+/// lowest to the highest. A system looks the same in all of them. Each is written as SVG and as
+/// PDF. Returns the names of the SVG files.
 std::vector<std::string> write_plots(const Study& study, const std::vector<SystemSummary>& systems,
                                      const fs::path& folder);
 

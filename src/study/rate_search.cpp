@@ -33,7 +33,7 @@ bool RateSearch::clearly_worse(const Trial& trial) const {
   if (trial.result.diverged > 0) return true;
   const JobResult& least = trials_[*best()].result;
   const auto difference = document_difference(least, trial.result);
-  return difference && difference->all.difference > 0 && is_clear(difference->all);
+  return difference && is_clear(difference->all);
 }
 
 bool RateSearch::done() const {

@@ -310,7 +310,10 @@ class StudyTest(unittest.TestCase):
         for folder in (self.base / "plots", self.base / "shown"):
             names = {"systems.svg": SYSTEMS, "differences.svg": SYSTEMS[1:], "curves.svg": SYSTEMS, "sparse.svg": SYSTEMS[1:], "figure4.svg": SYSTEMS[1:],
                      "figure5.svg": SYSTEMS[1:]}
-            self.assertEqual(sorted(path.name for path in folder.iterdir()), sorted(names))
+            pages = [name.replace(".svg", ".pdf") for name in names]
+            self.assertEqual(sorted(path.name for path in folder.iterdir()), sorted([*names, *pages]))
+            for name in pages:
+                self.assertEqual((folder / name).read_bytes()[:5], b"%PDF-")
             for name, systems in names.items():
                 for system in SYSTEMS:
                     self.assertEqual(system in texts(folder, name), system in systems, f"{system} in {name}")

@@ -42,7 +42,7 @@ class Plots : public testing::Test {
 
 TEST_F(Plots, AreBarsAndCurvesThatNameEverySystem) {
   EXPECT_EQ(write(), (std::vector<std::string>{"systems.svg", "curves.svg"}));
-  EXPECT_EQ(folder.files(), (std::vector<std::string>{"curves.svg", "systems.svg"}));
+  EXPECT_EQ(folder.files(), (std::vector<std::string>{"curves.pdf", "curves.svg", "systems.pdf", "systems.svg"}));
   for (const char* name : {"systems.svg", "curves.svg"}) {
     EXPECT_THAT(read(name), HasSubstr(">a &lt; b &amp; c</text>"));
     for (const char* system : {">few</text>", ">many</text>"}) EXPECT_EQ(count(read(name), system), 1) << name;
