@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "backend/cuda/cublas_library.h"
+#include "backend/cuda/cublas_parts.h"
 #include "backend/cuda/cublas_products.h"
 #include "backend/cuda/storage.h"
 #include "base/error.h"
@@ -20,22 +21,49 @@ int alignment_of(const void* address) {
   return value == 0 ? 256 : static_cast<int>(std::min<uintptr_t>(value & (~value + 1), 256));
 }
 
+/// The matrices of a product in the form of the library, which stores them by columns: it computes c^T = b^T a^T.
+struct Layouts {
+  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
+
+  explicit Layouts(const Gemm& op) {
+    describe(a, op.b);
+    describe(b, op.a);
+    describe(c, op.c);
+  }
+  Layouts(const Layouts&) = delete;
+  Layouts& operator=(const Layouts&) = delete;
+  ~Layouts() {
+    for (cublasLtMatrixLayout_t layout : {a, b, c}) {
+      if (layout != nullptr) cublas().MatrixLayoutDestroy(layout);
+    }
+  }
+
+ private:
+  static void describe(cublasLtMatrixLayout_t& result, const View& view) {
+    // A single row or column may have any stride; the library requires one that fits.
+    const int64_t step = std::max(view.stride[0], view.size(1));
+    check(cublas().MatrixLayoutCreate(&result, type_of(view), static_cast<uint64_t>(view.size(1)),
+                                      static_cast<uint64_t>(view.size(0)), step),
+          "describing a matrix");
+  }
+};
+
+/// What this thread's products are parts of; null: nothing.
+thread_local const Gemm* part_of = nullptr;
+
 }  // namespace
 
-/// A product in the form of the library. The library stores matrices by columns, so it computes c^T = b^T a^T.
+/// A product in the form of the library.
 struct CublasProducts::Plan {
   cublasLtMatmulDesc_t product = nullptr;
-  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
+  Layouts matrices;
   cublasLtMatmulAlgo_t algorithm{};
   bool found = false;
 
-  Plan() = default;
+  explicit Plan(const Gemm& op) : matrices(op) {}
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
   ~Plan() {
-    if (a != nullptr) cublas().MatrixLayoutDestroy(a);
-    if (b != nullptr) cublas().MatrixLayoutDestroy(b);
-    if (c != nullptr) cublas().MatrixLayoutDestroy(c);
     if (product != nullptr) cublas().MatmulDescDestroy(product);
   }
 };
@@ -48,15 +76,19 @@ CublasProducts::~CublasProducts() {
 }
 
 const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t workspace_bytes) {
+  const Gemm& whole = part_of != nullptr ? *part_of : op;
   const int64_t k = op.a.size(op.transpose_a ? 0 : 1);
   const int flags = (op.transpose_a ? 1 : 0) | (op.transpose_b ? 2 : 0) | (is_bf16(op.a) ? 4 : 0) |
                     (is_bf16(op.c) ? 8 : 0) | (op.accumulate ? 16 : 0);
   const int align_a = alignment_of(op.a.data), align_b = alignment_of(op.b.data), align_c = alignment_of(op.c.data);
   const int alignments = align_a + 1024 * align_b + 1024 * 1024 * align_c;
-  const Key key{op.c.size(0),   op.c.size(1), k,          op.a.stride[0], op.b.stride[0],
-                op.c.stride[0], flags,        alignments, workspace_bytes};
+  // The columns of the whole product beside those of this part of it, which are fewer than 2^31.
+  const int64_t columns = op.c.size(1) + (whole.c.size(1) << 32);
+  const Key key{op.c.size(0),   columns, k,          op.a.stride[0], op.b.stride[0],
+                op.c.stride[0], flags,   alignments, workspace_bytes};
   if (const auto known = plans_.find(key); known != plans_.end()) return *known->second;
-  auto made = std::make_unique<Plan>();  // stored only when it is complete: a later call must not use an incomplete one
+  auto made =
+      std::make_unique<Plan>(op);  // stored only when it is complete: a later call must not use an incomplete one
   Plan& plan = *made;
 
   check(cublas().MatmulDescCreate(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
@@ -64,17 +96,6 @@ const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t work
   const cublasOperation_t of_b = op.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
   check(cublas().MatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_TRANSA, &of_b, sizeof(of_b)), "transposing");
   check(cublas().MatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, &of_a, sizeof(of_a)), "transposing");
-  const auto layout = [](cublasLtMatrixLayout_t* result, const View& view) {
-    // A single row or column may have any stride; the library requires one that fits.
-    const int64_t step = std::max(view.stride[0], view.size(1));
-    check(cublas().MatrixLayoutCreate(result, type_of(view), static_cast<uint64_t>(view.size(1)),
-                                      static_cast<uint64_t>(view.size(0)), step),
-          "describing a matrix");
-  };
-  layout(&plan.a, op.b);
-  layout(&plan.b, op.a);
-  layout(&plan.c, op.c);
-
   cublasLtMatmulPreference_t preference = nullptr;
   check(cublas().MatmulPreferenceCreate(&preference), "stating a preference");
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
@@ -91,7 +112,8 @@ const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t work
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(align_c));
   cublasLtMatmulHeuristicResult_t result{};
   int count = 0;
-  const cublasStatus_t status = cublas().MatmulAlgoGetHeuristic(handle_, plan.product, plan.a, plan.b, plan.c, plan.c,
+  const Layouts all(whole);
+  const cublasStatus_t status = cublas().MatmulAlgoGetHeuristic(handle_, plan.product, all.a, all.b, all.c, all.c,
                                                                 preference, 1, &result, &count);
   cublas().MatmulPreferenceDestroy(preference);
   plan.found = status == CUBLAS_STATUS_SUCCESS && count > 0 && result.state == CUBLAS_STATUS_SUCCESS;
@@ -101,15 +123,25 @@ const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t work
 
 bool CublasProducts::run(const Gemm& op, cudaStream_t stream, const Workspace& workspace) {
   if (op.a.dtype != op.b.dtype || (op.a.dtype == DType::f32 && op.c.dtype != DType::f32)) return false;
-  const Plan& plan = plan_for(op, workspace.bytes);
-  if (!plan.found) return false;
-  const float one = 1, old = op.accumulate ? 1.0f : 0.0f;
-  const cublasStatus_t status =
-      cublas().Matmul(handle_, plan.product, &one, op.b.data, plan.a, op.a.data, plan.b, &old, op.c.data, plan.c,
-                      op.c.data, plan.c, &plan.algorithm, workspace.data, workspace.bytes, stream);
-  if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) return false;
-  check(status, "a product");
-  return true;
+  const auto run_plan = [&] {
+    const Plan& plan = plan_for(op, workspace.bytes);
+    if (!plan.found) return false;
+    const float one = 1, old = op.accumulate ? 1.0f : 0.0f;
+    const Layouts& m = plan.matrices;
+    const cublasStatus_t status =
+        cublas().Matmul(handle_, plan.product, &one, op.b.data, m.a, op.a.data, m.b, &old, op.c.data, m.c, op.c.data,
+                        m.c, &plan.algorithm, workspace.data, workspace.bytes, stream);
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) return false;
+    check(status, "a product");
+    return true;
+  };
+  if (run_plan()) return true;
+  if (part_of == nullptr) return false;
+  const PartOf alone(op);  // the algorithm for all columns does not take some of them
+  return run_plan();
 }
+
+PartOf::PartOf(const Gemm& whole) : before_(part_of) { part_of = &whole; }
+PartOf::~PartOf() { part_of = before_; }
 
 }  // namespace moe::cuda

@@ -33,7 +33,7 @@ void execute(Context& context, const Gemm& op) {
 template <>
 void execute(Context& context, const GroupedGemm& op) {
   if (few_rows_product(context, op)) return;
-  const auto part_product = [&](const GroupedGemm& part) { tile_product(context, part); };
+  const auto part_product = [&](const GroupedGemm& part, int64_t) { tile_product(context, part); };
   if (!widened_product(context, op, part_product)) tile_product(context, op);
 }
 

@@ -1,4 +1,5 @@
 #include "backend/cuda/block_types.cuh"
+#include "backend/cuda/cublas_parts.h"
 #include "backend/cuda/widened_product.h"
 
 namespace moe::cuda {
@@ -136,31 +137,46 @@ int64_t at_once(const Context& context, int64_t elements, int64_t left) {
          (elements * static_cast<int64_t>(sizeof(__nv_bfloat16)));
 }
 
+/// The size of parts of `total`, of which `most` have room at once: about equal, and all but the last multiples of
+/// `together`. 0: not one has room.
+int64_t even_step(int64_t total, int64_t most, int64_t together) {
+  if (most >= total) return total;
+  most = most / together * together;
+  if (most <= 0) return 0;
+  return ceil_div(ceil_div(total, ceil_div(total, most)), together) * together;
+}
+
 }  // namespace
 
 bool widened_product(Context& context, const Gemm& op, const std::function<void(const Gemm&)>& product) {
   if (!supported(context, op, kLibraryBytes)) return false;
-  constexpr int64_t kRowsTogether = 128;  // so that every part of c begins as it does
   const int64_t rows = op.b.size(0), width = op.b.size(1);
-  int64_t step = at_once(context, width, kLibraryBytes);
-  if (step < rows) step = step / kRowsTogether * kRowsTogether;
-  step = std::min(step, rows);
-  if (step == 0 || (!op.transpose_b && step < rows)) return false;  // there its rows run along the sum
+  // Parts are of c's columns, so that no sum is cut: rows of b, or columns, whole blocks of each row.
+  const bool by_rows = op.transpose_b;
+  constexpr int64_t kRowsTogether = 128, kColumnsTogether = 64;  // so that every part of c begins as it does
+  const int64_t together = by_rows ? kRowsTogether : std::max(kColumnsTogether, storage(op.b.dtype).block);
+  const int64_t step =
+      even_step(by_rows ? rows : width, at_once(context, by_rows ? width : rows, kLibraryBytes), together);
+  if (step == 0) return false;
   Carver carver(context, Gemm::name);
-  const View room(carver.take<__nv_bfloat16>(step * width), DType::bf16, {step, width});
+  auto* const room = carver.take<__nv_bfloat16>(step * (by_rows ? width : rows));
   const TakenWorkspace taken(context, carver);
-  for (int64_t begin = 0; begin < rows; begin += step) {
-    const int64_t count = std::min(step, rows - begin);
+  Gemm whole = op;
+  whole.b = View(room, DType::bf16, op.b.shape);  // its shape alone is read
+  const PartOf part_of(whole);
+  for (int64_t begin = 0; begin < op.c.size(1); begin += step) {
+    const int64_t count = std::min(step, op.c.size(1) - begin);
     Gemm part = op;
-    part.b = room.rows(0, count);
-    if (op.transpose_b) part.c = op.c.columns(begin, count);
-    widen(context, op.b.rows(begin, count), part.b, nullptr);
+    part.b = View(room, DType::bf16, by_rows ? Shape{count, width} : Shape{rows, count});
+    part.c = op.c.columns(begin, count);
+    widen(context, by_rows ? op.b.rows(begin, count) : op.b.columns(begin, count), part.b, nullptr);
     product(part);
   }
   return true;
 }
 
-bool widened_product(Context& context, const GroupedGemm& op, const std::function<void(const GroupedGemm&)>& product) {
+bool widened_product(Context& context, const GroupedGemm& op,
+                     const std::function<void(const GroupedGemm&, int64_t)>& product) {
   if (!supported(context, op, kLeftBytes)) return false;
   const int64_t experts = op.b.size(0), rows = op.b.size(1), width = op.b.size(2);
   const int64_t step = std::min(experts, at_once(context, rows * width, kLeftBytes));
@@ -174,7 +190,7 @@ bool widened_product(Context& context, const GroupedGemm& op, const std::functio
     part.offsets = op.offsets.rows(begin, count + 1);
     part.b = room.rows(0, count);
     widen(context, op.b.rows(begin, count), part.b, part.offsets.as<const int32_t>());
-    product(part);
+    product(part, begin);
   }
   return true;
 }

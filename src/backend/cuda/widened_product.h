@@ -1,7 +1,7 @@
 #pragma once
-/// Products of many rows of bf16 with weights in blocks: the blocks are widened to bf16 in the workspace, some rows or
-/// experts at a time, and multiplied by `product`. A weight is rounded once, to bf16. Each function returns false, with
-/// nothing queued, if it does not support the operation.
+/// Products of many rows of bf16 with weights in blocks: the blocks are widened to bf16 in the workspace, some rows,
+/// columns or experts at a time, and multiplied by `product`. A weight is rounded once, to bf16. Each function returns
+/// false, with nothing queued, if it does not support the operation.
 
 #include <functional>
 
@@ -11,6 +11,8 @@
 namespace moe::cuda {
 
 bool widened_product(Context& context, const Gemm& op, const std::function<void(const Gemm&)>& product);
-bool widened_product(Context& context, const GroupedGemm& op, const std::function<void(const GroupedGemm&)>& product);
+/// product(part, first): that of the experts from `first` on.
+bool widened_product(Context& context, const GroupedGemm& op,
+                     const std::function<void(const GroupedGemm&, int64_t)>& product);
 
 }  // namespace moe::cuda
