@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "ops/adapted_product.h"
 #include "ops/count.h"
 #include "ops/device.h"
 
@@ -12,7 +13,7 @@ namespace moe {
 
 /// While it records, it waits for the device after each operation. So the time of an asynchronous backend is counted
 /// for the right operation, but such a backend becomes much slower. For one thread at a time.
-class RecordingBackend final : public EachOp<RecordingBackend> {
+class RecordingBackend final : public EachOp<RecordingBackend>, public AddsInProducts {
  public:
   struct Record {
     int64_t calls = 0;
@@ -33,6 +34,10 @@ class RecordingBackend final : public EachOp<RecordingBackend> {
   void execute(const ExpertRows<SwiGlu>& rows) override { fuses() ? forward(rows) : Backend::execute(rows); }
   void execute(const ExpertRows<SwiGluBackward>& rows) override { fuses() ? forward(rows) : Backend::execute(rows); }
   bool gathers(const ExpertsBackward& op) const override { return inner_.gathers(op); }
+  void execute(const AdaptedProduct& op) override {
+    auto* const as_one = dynamic_cast<AddsInProducts*>(&inner_);
+    as_one == nullptr ? execute_in_turn(*this, op) : record(op, [&] { as_one->execute(op); });
+  }
 
   const std::map<std::string, Record>& records() const { return records_; }
   void clear() { records_.clear(); }
@@ -41,9 +46,13 @@ class RecordingBackend final : public EachOp<RecordingBackend> {
  private:
   template <class Op>
   void forward(const Op& op) {
-    if (!recording_) return inner_.execute(op);
+    record(op, [&] { inner_.execute(op); });  // run() has checked it
+  }
+  template <class Op, class Execute>
+  void record(const Op& op, const Execute& execute) {
+    if (!recording_) return execute();
     const auto start = std::chrono::steady_clock::now();
-    inner_.execute(op);  // run() has checked it
+    execute();
     device_.synchronize();
     Record& record = records_[Op::name];
     record.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

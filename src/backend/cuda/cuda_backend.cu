@@ -9,6 +9,7 @@
 #include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"
 #include "backend/cuda/weight_element.cuh"
+#include "ops/adapted_product.h"
 #include "ops/overlap.h"
 #include "ops/types.h"
 
@@ -37,7 +38,7 @@ constexpr AcceptedTypes kTypes{"the GPU", {DType::f32, DType::bf16, DType::i32},
 
 std::atomic<int64_t> fused_products{0};
 
-class CudaBackend final : public EachOp<CudaBackend>, public Overlap {
+class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public AddsInProducts {
  public:
   explicit CudaBackend(cuda::CudaDevice& device)
       : device_(device),
@@ -81,6 +82,16 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap {
     require_types(kTypes, op.product);
     require_types(kTypes, op.activation);
     product_and_swiglu(ActivatedProduct::name, op.product, op.activation);
+  }
+  void execute(const AdaptedProduct& op) override {
+    for (const GroupedGemm& change : op.changes()) require_types(kTypes, change);
+    require_types(kTypes, op.product);
+    if (op.activation.gate_up) require_types(kTypes, op.activation);
+    begin(AdaptedProduct::name);
+    if (!cuda::adapted_product(context_, op)) return execute_in_turn(*this, op);
+    ++fused_products;
+    end(op.product);
+    if (op.activation.gate_up) end(op.activation);
   }
   void execute(const RouteTokens& op) override {
     require_types(kTypes, op.scores);

@@ -28,7 +28,8 @@ std::unique_ptr<Backend> make_cuda_backend(Device& device);
 /// started.
 std::vector<std::string> cuda_slow_paths();
 
-/// How many products of this process ended in the activation that follows them (ops/expert_rows.h).
+/// How many products of this process ended in the activation that follows them (ops/expert_rows.h) or in what adapters
+/// add (ops/adapted_product.h).
 int64_t cuda_fused_products();
 
 /// What make_cuda_backend will hold beside the planned arenas (library workspaces), in bytes; needs no GPU.

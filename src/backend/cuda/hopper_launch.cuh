@@ -24,7 +24,10 @@ void start(const Launch& l) {
   Bulk a{}, b{};
   if (l.p.a.rows == nullptr) a = in_bulk(l.a, grouping == Grouping::reduction ? kDepth : kTileRows);
   constexpr bool kHalves = ending == Ending::swiglu;  // of b's rows, from two places
-  if (l.p.b.rows == nullptr) b = in_bulk(l.b, across ? kDepth : box_columns(columns, kHalves ? 2 : pair));
+  const int lines_of_b = across ? kDepth : box_columns(columns, kHalves ? 2 : pair);
+  if (l.p.b.rows == nullptr) b = in_bulk(l.b, lines_of_b);
+  Added added{};
+  if (l.p.k_added > 0) added = {.a = in_bulk(l.added_a, kTileRows), .b = in_bulk(l.added_b, lines_of_b)};
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim.x = static_cast<unsigned>(pair);
@@ -36,7 +39,7 @@ void start(const Launch& l) {
   config.stream = l.context.stream;
   config.attrs = &cluster;
   config.numAttrs = 1;
-  check(cudaLaunchKernelEx(&config, function, l.p, a, b, static_cast<int>(tile_count), l.activation),
+  check(cudaLaunchKernelEx(&config, function, l.p, a, b, added, static_cast<int>(tile_count), l.activation),
         "starting a grouped product");
 }
 

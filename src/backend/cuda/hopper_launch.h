@@ -18,6 +18,8 @@ struct Launch {
   TileChoice choice;
   int64_t tall;
   RowActivation activation = {};  ///< of a product that ends in it
+  View added_a = {};              ///< [R, k_added] in bf16, of a product that is added
+  View added_b = {};              ///< as b, with k_added instead of k
 };
 
 /// c = a b^T by an expert's rows.

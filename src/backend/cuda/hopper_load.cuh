@@ -70,6 +70,11 @@ struct Bulk {
   bool present;
 };
 
+/// The operands of the product that is added (TileProblem::k_added).
+struct Added {
+  Bulk a, b;
+};
+
 /// Rows (or columns) of b that a box of one block of a pair holds; the second one's begins so that both end together.
 constexpr int box_columns(int columns, int pair) { return pair == 1 ? columns : (columns / 2 + 7) / 8 * 8; }
 

@@ -60,10 +60,17 @@ __device__ bool threads_copy(const Bulk& a, const Bulk& b) {
   return grouping == Grouping::reduction || !a.present || !b.present;
 }
 
+/// The end of a tile's passes: those of the product that is added follow those of the first.
+template <Grouping grouping>
+__device__ int64_t passes_end(const TileProblem& p, const Tile& t) {
+  if (grouping != Grouping::rows || p.k_added == 0) return t.k_end;
+  return (t.k_end + kDepth - 1) / kDepth * kDepth + p.k_added;
+}
+
 /// The loading warpgroup.
 template <Grouping grouping, bool across, int columns, Ending ending>
-__device__ void load_tiles(const TileProblem& p, const Bulk& a_bulk, const Bulk& b_bulk, int tile_count,
-                           const Memory& m) {
+__device__ void load_tiles(const TileProblem& p, const Bulk& a_bulk, const Bulk& b_bulk, const Added& added,
+                           int tile_count, const Memory& m) {
   using T = Tiles<columns, across>;
   constexpr bool kReduction = grouping == Grouping::reduction;
   constexpr unsigned kBytesA = kTileRows * kDepth * sizeof(__nv_bfloat16);
@@ -122,6 +129,25 @@ __device__ void load_tiles(const TileProblem& p, const Bulk& a_bulk, const Bulk&
       }
       if (copying) arrive_after_copies(barrier);
       ring.advance();
+    }
+    if constexpr (grouping == Grouping::rows) {
+      for (int64_t k = 0; k < p.k_added; k += kDepth) {
+        __nv_bfloat16* const a = m.stages + ring.stage * T::kStageElements;
+        __nv_bfloat16* const b = a + kTileRows * kDepth;
+        uint64_t* const barrier = m.full + ring.stage;
+        wait(m.empty + ring.stage, ring.parity ^ 1);
+        if (threadIdx.x == 0) {
+          expect_bytes(barrier, kBytesA + bytes_of_b<columns, across>(size));
+          load_a_in_bulk<false>(added.a, a, barrier, t.m_begin, k);
+          if constexpr (ending == Ending::swiglu) {
+            load_gate_and_up<columns>(added.b, b, barrier, t.n_begin, p.n, k, weights, size, rank);
+          } else {
+            load_b_in_bulk<columns, across>(added.b, b, barrier, t.n_begin, k, weights, size, rank, 0, 1);
+          }
+        }
+        if (copying) arrive_after_copies(barrier);
+        ring.advance();
+      }
     }
   }
 }
@@ -184,7 +210,8 @@ __device__ void multiply_tiles(const TileProblem& p, const Bulk& a_bulk, const B
 #pragma unroll
     for (float& value : sum) value = 0;
     int previous = -1;
-    for (int64_t k = t.k_begin; k < t.k_end; k += kDepth) {
+    const int64_t end = passes_end<grouping>(p, t);
+    for (int64_t k = t.k_begin; k < end; k += kDepth) {
       wait(m.full + ring.stage, ring.parity);
       if (copied || (kAcrossA && k + kDepth > t.k_end)) show_to_tensor_cores();
       const __nv_bfloat16* const stage = m.stages + ring.stage * T::kStageElements;
@@ -222,8 +249,8 @@ __device__ void multiply_tiles(const TileProblem& p, const Bulk& a_bulk, const B
 
 template <Grouping grouping, bool across, int columns, Ending ending>
 __global__ void __launch_bounds__(kThreads, 1)
-    kernel(TileProblem p, const __grid_constant__ Bulk a_bulk, const __grid_constant__ Bulk b_bulk, int tile_count,
-           RowActivation act) {
+    kernel(TileProblem p, const __grid_constant__ Bulk a_bulk, const __grid_constant__ Bulk b_bulk,
+           const __grid_constant__ Added added, int tile_count, RowActivation act) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using T = Tiles<columns, across>;
   extern __shared__ unsigned char raw[];
@@ -248,14 +275,14 @@ __global__ void __launch_bounds__(kThreads, 1)
   synchronize_cluster();  // nobody arrives at a barrier that is not there yet
   if (threadIdx.x < kGroup) {
     give_registers<kLoadRegisters>();
-    load_tiles<grouping, across, columns, ending>(p, a_bulk, b_bulk, tile_count, memory);
+    load_tiles<grouping, across, columns, ending>(p, a_bulk, b_bulk, added, tile_count, memory);
   } else {
     take_registers<kMultiplyRegisters>();
     multiply_tiles<grouping, across, columns, ending>(p, a_bulk, b_bulk, tile_count, act, memory);
   }
   synchronize_cluster();  // the other block may still load into this one, and arrive at its barriers
 #else
-  (void)p, (void)a_bulk, (void)b_bulk, (void)tile_count, (void)act;
+  (void)p, (void)a_bulk, (void)b_bulk, (void)added, (void)tile_count, (void)act;
 #endif
 }
 

@@ -28,7 +28,10 @@ struct TileProblem {
   bool c_quads;       ///< rows of c are whole aligned 16-byte chunks of f32
   bool c_transposed;  ///< element (row, column) of the product is stored at (column, row)
   bool accumulate;
-  int64_t m, n, k;     ///< of one expert; m (rows) or k (reduction) is then an upper bound
+  int64_t m, n, k;  ///< of one expert; m (rows) or k (reduction) is then an upper bound
+  /// Grouping rows, on Hopper: the reduced dimension of a second product of the same rows and columns, whose operands
+  /// are not gathered and which is added to the first in the sums; 0: there is none.
+  int64_t k_added;
   const int* offsets;  ///< [experts + 1]; grouping none: null
   const int4* tiles;   ///< grouping rows: (expert, first row, the expert's end) of each tile of rows; expert -1: none
   const int* order;    ///< grouping reduction: the expert at place i; null: i

@@ -1,3 +1,4 @@
+#include "backend/cuda/adapter_matrix.h"
 #include "backend/cuda/few_rows.h"
 #include "backend/cuda/hopper_launch.h"
 #include "backend/cuda/mma_product.cuh"
@@ -5,7 +6,8 @@
 #include "backend/cuda/slow_path.h"
 #include "backend/cuda/sums.h"
 #include "backend/cuda/tile_product.h"
-#include "ops/expert_rows.h"
+#include "backend/cuda/widened_product.h"
+#include "ops/adapted_product.h"
 #include "ops/numbers.h"
 
 namespace moe::cuda {
@@ -181,6 +183,13 @@ bool takes_swiglu(const Context& context, const GroupedGemm& product, const SwiG
 const float* floats(const View& view) { return view ? view.as<const float>() : nullptr; }
 const int* integers(const View& view) { return view ? view.as<const int32_t>() : nullptr; }
 
+RowActivation row_activation(const SwiGlu& activation) {
+  return {.scale = floats(activation.scale),
+          .scale_index = integers(activation.scale_index),
+          .y = static_cast<__nv_bfloat16*>(activation.y.data),
+          .y_step = activation.y.stride[0]};
+}
+
 }  // namespace
 
 void tile_product(Context& context, const Gemm& op) {
@@ -238,6 +247,50 @@ void tile_product(Context& context, const GroupedGemm& op) {
                  : start<Grouping::rows, false, true>(context, p, row_tiles, tensor);
 }
 
+bool adapted_product(Context& context, const AdaptedProduct& op) {
+  const GroupedGemm& whole = op.product;
+  const SwiGlu& activation = op.activation;
+  constexpr int64_t kLeastRows = 32;  // of an expert, on average
+  if (!has_hopper_path(context) || whole.a.size(1) == 0 || whole.c.size(1) == 0 || op.low.elements() == 0 ||
+      whole.c.size(0) < kLeastRows * whole.b.size(0)) {
+    return false;
+  }
+  if (!takes_tensor_path(whole.a, op.low) || !in_chunks(op.b)) return false;
+  // So small that one matrix of all slices has room, also in what widened weights leave of the workspace.
+  constexpr int64_t kLeastTimes = 12;
+  if (op.low.size(1) * kLeastTimes > whole.a.size(1)) return false;
+  if (op.b.elements() * std::max<int64_t>(op.slice_count(), 1) * 2 > static_cast<int64_t>(context.workspace.bytes) / 2)
+    return false;
+  bool activated = false;
+  // Of all experts, or of some from `first` on.
+  const auto run = [&](const GroupedGemm& product, int64_t first) {
+    const bool with_swiglu = activation.gate_up && takes_swiglu(context, product, activation);
+    TileProblem p = problem_by_rows(product);
+    p.k_added = op.low.size(1);
+    if (with_swiglu) p.n = activation.y.size(1);
+    const hopper::TileDemand demand = demand_by_rows(product, p.n);
+    const hopper::TileChoice choice =
+        with_swiglu ? hopper::TileChoice{hopper::kSwigluColumns, hopper::choose_pair(demand, context.multiprocessors)}
+                    : hopper::choose_tiles(demand, context.multiprocessors);
+    Carver carver(context, AdaptedProduct::name);
+    const View b = as_one_matrix(context, carver, op, first, product.b.size(0));
+    const int64_t row_tiles = list_tiles(context, carver, p, demand, choice.pair);
+    hopper::Launch launch{context, p, product.a, product.b, choice, row_tiles, {}, op.low, b};
+    activated = with_swiglu;
+    if (with_swiglu) {
+      launch.activation = row_activation(activation);
+      return hopper::start_by_rows_and_swiglu(launch);
+    }
+    product.transpose_b ? hopper::start_by_rows(launch) : hopper::start_by_rows_across(launch);
+  };
+  if (!widened_product(context, whole, run)) {
+    if (!in_chunks(whole.b)) return false;
+    run(whole, 0);
+  }
+  if (activation.gate_up && !activated) execute(context, activation);
+  return true;
+}
+
 bool product_and_swiglu(Context& context, const GroupedGemm& product, const SwiGlu& activation) {
   const int64_t width = activation.y.size(1);
   if (few_rows_product_and_swiglu(context, product, activation)) return true;
@@ -248,11 +301,7 @@ bool product_and_swiglu(Context& context, const GroupedGemm& product, const SwiG
   const hopper::TileChoice choice{hopper::kSwigluColumns, hopper::choose_pair(demand, context.multiprocessors)};
   Carver carver(context, ExpertRows<SwiGlu>::name);
   const int64_t row_tiles = list_tiles(context, carver, p, demand, choice.pair);
-  hopper::start_by_rows_and_swiglu({context, p, product.a, product.b, choice, row_tiles,
-                                    RowActivation{.scale = floats(activation.scale),
-                                                  .scale_index = integers(activation.scale_index),
-                                                  .y = static_cast<__nv_bfloat16*>(activation.y.data),
-                                                  .y_step = activation.y.stride[0]}});
+  hopper::start_by_rows_and_swiglu({context, p, product.a, product.b, choice, row_tiles, row_activation(activation)});
   return true;
 }
 

@@ -2,7 +2,7 @@
 /// The three products of the contract by our own tile kernels, alone or with the activation that follows.
 
 #include "backend/cuda/context.h"
-#include "ops/expert_rows.h"
+#include "ops/adapted_product.h"
 
 namespace moe::cuda {
 
@@ -13,6 +13,10 @@ void tile_product(Context& context, const GroupedGemmReduce& op);
 /// A product and the activation of what it gives (ops/expert_rows.h) in one kernel, where there is one; false, and
 /// nothing queued, where there is none.
 bool product_and_swiglu(Context& context, const GroupedGemm& product, const SwiGlu& activation);
+
+/// A grouped product and what adapters add to it, in the same sums, on Hopper; false, and nothing queued, where
+/// operands are of other types, or rows so few that other kernels are faster.
+bool adapted_product(Context& context, const AdaptedProduct& op);
 
 /// Whether the backward pass of experts is faster on rows that are gathered first: on Hopper, if experts have rows
 /// enough. The copy engine loads the products' operands then, and no thread.

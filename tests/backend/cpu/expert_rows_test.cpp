@@ -1,5 +1,6 @@
 // Rows that go through an expert's operations together have the bits of one operation after the other.
 
+#include "ops/adapted_product.h"
 #include "tests/backend/cpu/tensors.h"
 
 namespace moe::test {
@@ -89,6 +90,46 @@ TEST(ExpertRows, HaveTheBitsOfOneOperationAfterTheOther) {
           expect_same_bits(d_scale, d_expected, what + ": d_scale");
           expect_same_bits(found.backward.last.c, expected.backward.last.c, what + ": d_rows");
         }
+      }
+    }
+  }
+}
+
+/// Adapters of two slices of 30 and 52 columns, rank 3, with the products written out for each slice; and of a backward
+/// product.
+TEST(AdaptedProducts, AreTheirProductsInTurn) {
+  Cpu cpu(2);
+  for (const DType type : {DType::f32, DType::bf16}) {
+    for (const Loads& loads : kLoads) {
+      const std::string what = fmt::format("{}, {}", name(type), loads.name);
+      Tensors a, b;
+      const Experts expected(a, type, loads), found(b, type, loads);
+      const GroupedGemm &first = expected.forward.first, &last = expected.backward.last;
+      const int64_t rows = first.c.size(0), experts = first.b.size(0);
+      for (const bool forward : {true, false}) {
+        const View low = a.normal(type, {rows, 6});
+        const View change = a.normal(type, forward ? Shape{experts, 2 * kWidth, 3} : Shape{experts, 6, kHidden});
+        AdaptedProduct op{.product = forward ? found.forward.first : found.backward.last, .low = low, .b = change};
+        if (forward) op.slices = {30, 52, 0}, op.activation = found.forward.activation;
+        run(*cpu.backend, op);
+        const GroupedGemm& product = forward ? first : last;
+        cpu.run(product);
+        for (int64_t slice = 0; slice < (forward ? 2 : 1); ++slice) {
+          const int64_t begin = slice * 30, count = slice == 0 ? 30 : 52;
+          for (int64_t e = 0; e < experts; ++e) {
+            const int32_t from = product.offsets.as<int32_t>()[e], end = product.offsets.as<int32_t>()[e + 1];
+            if (from == end) continue;
+            const View some = product.c.rows(from, end - from), part = low.rows(from, end - from);
+            cpu.run(Gemm{.a = forward ? part.columns(slice * 3, 3) : part,
+                         .b = forward ? change.at(e).rows(begin, count) : change.at(e),
+                         .c = forward ? some.columns(begin, count) : some,
+                         .transpose_b = forward,
+                         .accumulate = true});
+          }
+        }
+        if (forward) cpu.run(expected.forward.activation);
+        expect_same_bits(op.product.c, product.c, what);
+        if (forward) expect_same_bits(found.forward.activation.y, expected.forward.activation.y, what);
       }
     }
   }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/bfloat16.h"
+#include "ops/adapted_product.h"
 #include "tests/backend/cuda/gpu_test.h"
 
 namespace moe {
@@ -195,6 +196,39 @@ TEST_P(CudaBlocks, ExpertsLargerThanTheWorkspaceAreWidenedSomeAtATime) {
   gpu_->backend->run(GroupedGemm{
       .a = x, .offsets = offsets, .b = upload(DType::bf16, shape, numbers), .c = expected, .transpose_b = true});
   expect_near(values(c), values(expected), 0x1p-9);
+}
+
+/// Forward, and along the rows as in a backward pass; some experts at a time.
+TEST_P(CudaBlocks, WhatAdaptersAddToExpertsComesWithTheirProducts) {
+  std::vector<float> numbers;
+  const Shape shape{4, 6144, 2048};
+  const View w = blocks(shape, numbers), wide = upload(DType::bf16, shape, numbers);
+  const View offsets = integers({0, 90, 90, 201, 310});
+  for (const bool forward : {true, false}) {
+    SCOPED_TRACE(forward);
+    const int64_t inputs = shape[forward ? 2 : 1], outputs = shape[forward ? 1 : 2];
+    const View y = filled(DType::bf16, {311, outputs / 2}), again = filled(DType::bf16, {311, outputs / 2});
+    AdaptedProduct op{.product = {.a = floats(DType::bf16, {311, inputs}),
+                                  .offsets = offsets,
+                                  .b = w,
+                                  .c = filled(DType::bf16, {311, outputs}),
+                                  .transpose_b = forward},
+                      .low = floats(DType::bf16, {311, 16}),
+                      .b = floats(DType::bf16, forward ? Shape{4, outputs, 8} : Shape{4, 16, outputs}),
+                      .slices = {outputs / 2, outputs / 2, 0}};
+    AdaptedProduct exact = op;
+    exact.product.b = wide;
+    exact.product.c = filled(DType::f32, {311, outputs});
+    if (forward) op.activation = {.gate_up = op.product.c, .row_count = offsets.rows(4, 1), .y = y};
+    run(*gpu_->backend, op);
+    gpu_->backend->run(exact.product);
+    for (const GroupedGemm& change : exact.changes()) gpu_->backend->run(change);
+    expect_near(values(op.product.c), values(exact.product.c), 0x1p-9);
+    if (!forward) continue;
+    op.activation.y = again;
+    gpu_->backend->run(op.activation);
+    EXPECT_EQ(values(y), values(again));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, CudaBlocks, testing::ValuesIn(block_types()),

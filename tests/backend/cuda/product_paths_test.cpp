@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "backend/cuda/cuda_device.h"
+#include "ops/adapted_product.h"
 #include "tests/backend/cuda/gpu_test.h"
 
 namespace moe {
@@ -130,6 +132,78 @@ TEST_F(ProductPaths, OfExpertsWhoseBlocksTakeTileAfterTile) {
                                        .c = empty(DType::bf16, {begins.back(), columns}),
                                        .transpose_b = transpose_b},
                            2e-3, {CudaPath::hopper});
+        }
+      }
+    }
+  }
+}
+
+/// What adapters of one to three slices add, in the sums of the product: against the products in turn with an f32 c,
+/// which is not rounded between them.
+TEST_F(ProductPaths, WithWhatAdaptersAddToExpertsRows) {
+  constexpr int64_t kDepth = 392;
+  for (const auto& [name, rows] : kExpertRows) {
+    const auto experts = static_cast<int64_t>(rows.size());
+    const std::vector<int32_t> begins = offsets_of(rows);
+    const View offsets = integers(begins), picked = random_rows(begins.back());
+    for (const int64_t slices : {1, 2, 3}) {
+      for (const bool transpose_b : {true, false}) {
+        for (const bool gathered : {true, false}) {
+          for (const int processors : {0, 3}) {
+            SCOPED_TRACE(fmt::format("{}: {} slices, transpose_b={}, gathered={}, {} processors", name, slices,
+                                     transpose_b, gathered, processors));
+            const int64_t rank = 8, columns = slices == 3 ? 1032 : slices == 2 ? 2 * 704 : 432;
+            const Shape b = transpose_b ? Shape{experts, columns, kDepth} : Shape{experts, kDepth, columns};
+            AdaptedProduct op{.product = {.a = floats(DType::bf16, {gathered ? kTokens : begins.back(), kDepth}),
+                                          .a_rows = gathered ? picked : View{},
+                                          .offsets = offsets,
+                                          .b = floats(DType::bf16, b),
+                                          .c = empty(DType::bf16, {begins.back(), columns}),
+                                          .transpose_b = transpose_b},
+                              .low = floats(DType::bf16, {begins.back(), slices * rank}),
+                              .b = floats(DType::bf16, transpose_b ? Shape{experts, columns, rank}
+                                                                   : Shape{experts, slices * rank, columns}),
+                              .slices = {slices == 3   ? 400
+                                         : slices == 2 ? 704
+                                                       : 432,
+                                         slices == 3   ? 400
+                                         : slices == 2 ? 704
+                                                       : 0,
+                                         slices == 3 ? 232 : 0}};
+            const bool activates = transpose_b && slices == 2;
+            const View y = empty(DType::bf16, {begins.back(), columns / 2}), again = empty(DType::bf16, y.shape);
+            if (activates) {
+              op.activation = {.gate_up = op.product.c, .row_count = offsets.rows(experts, 1), .y = y};
+            }
+            AdaptedProduct exact = op;
+            exact.activation = {};
+            exact.product.c = empty(DType::f32, op.product.c.shape);
+            force_cuda_processors(processors);
+            force_cuda_path(CudaPath::automatic);
+            gpu_->backend->run(Fill{.x = y, .value = 0.5});
+            gpu_->backend->run(Fill{.x = again, .value = 0.5});
+            const int64_t fused_before = cuda_fused_products();
+            run(*gpu_->backend, op);
+            if (dynamic_cast<cuda::CudaDevice&>(*gpu_->device).properties().major == 9) {
+              EXPECT_EQ(cuda_fused_products(), fused_before + 1);
+            }
+            gpu_->backend->run(exact.product);
+            for (const GroupedGemm& change : exact.changes()) gpu_->backend->run(change);
+            const std::vector<float> found = values(op.product.c), expected = values(exact.product.c);
+            double error = 0, norm = 0, worst = 0;
+            for (size_t i = 0; i < found.size(); ++i) {
+              const double difference = static_cast<double>(found[i]) - static_cast<double>(expected[i]);
+              error += difference * difference;
+              norm += static_cast<double>(expected[i]) * static_cast<double>(expected[i]);
+              worst = std::max(worst, std::isnan(difference) ? HUGE_VAL : std::fabs(difference));
+            }
+            EXPECT_LT(std::sqrt(error / norm), 2e-3) << worst;
+            EXPECT_LT(worst, 300 * 2e-3);
+            if (!activates) continue;
+            op.activation.y = again;
+            gpu_->backend->run(op.activation);
+            EXPECT_EQ(values(y), values(again));
+          }
         }
       }
     }
