@@ -146,7 +146,9 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
       const View again = pass.temporary("recomputed", shape);
       state.saved = decoder_forward(pass, decoder_, weights_.layers[layer], context, state.h, again);
     }
-    decoder_backward(pass, decoder_, weights_.layers[layer], gradients.layers[layer], context, state.saved, state.h, d);
+    const bool down = layer > first || gradients.embedding;  // somebody trains below this layer
+    decoder_backward(pass, decoder_, weights_.layers[layer], gradients.layers[layer], context, state.saved, state.h, d,
+                     down);
     pass.saved.release(state.mark);
   }
   if (gradients.embedding)

@@ -1,5 +1,7 @@
 #include "nn/adapter.h"
 
+#include "ops/adapted_product.h"
+
 namespace moe {
 namespace {
 
@@ -68,12 +70,17 @@ void for_slices(const Adapter& adapter, Use use) {
   }
 }
 
+/// to = scale * low.
+void scale(Pass& pass, const Adapter& adapter, View low, View to) {
+  pass.backend.run(Fill{.x = to, .value = 0});
+  pass.backend.run(Blend{.x = low, .y = to, .x_factor = adapter.scale, .y_factor = 0});
+}
+
 /// scale * low, in scratch memory.
 View scaled(Pass& pass, const Adapter& adapter, View low) {
   if (adapter.scale == 1) return low;
   const View result = pass.temporary("adapter.scaled", low.shape);
-  pass.backend.run(Fill{.x = result, .value = 0});
-  pass.backend.run(Blend{.x = low, .y = result, .x_factor = adapter.scale, .y_factor = 0});
+  scale(pass, adapter, low, result);
   return result;
 }
 
@@ -102,11 +109,38 @@ int64_t row_total(const ExpertRowsOf& experts, const View& x) {
   return experts.rows ? experts.rows.size(0) : x.size(0);
 }
 
-/// scale d(x) A^T [n, S r], for an x after dropout.
-View lowered(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts, View x) {
-  const View low = pass.temporary("adapter.low", {row_total(experts, x), slice_count(adapter) * rank_of(adapter)});
-  product(pass, experts, x, experts.rows, adapter.a, low, true, false);
-  return scaled(pass, adapter, low);
+Shape low_shape(const Adapter& adapter, const ExpertRowsOf& experts, const View& x) {
+  return {row_total(experts, x), slice_count(adapter) * rank_of(adapter)};
+}
+
+/// low [n, S r] = scale d(x) A^T, for an x after dropout.
+void lower(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts, View x, View low) {
+  const Arena::Frame frame(pass.scratch);
+  const View plain = adapter.scale == 1 ? low : pass.temporary("adapter.plain", low.shape);
+  product(pass, experts, x, experts.rows, adapter.a, plain, true, false);
+  if (adapter.scale != 1) scale(pass, adapter, plain, low);
+}
+
+/// scale dy B, by slices, in scratch memory. `experts.rows` are those of dy.
+View lowered_gradient(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts, View dy) {
+  const int64_t rank = rank_of(adapter);
+  const View d_low = pass.temporary("adapter.d_low", low_shape(adapter, experts, dy));
+  for_slices(adapter, [&](int64_t slice, int64_t row, int64_t rows) {
+    product(pass, experts, dy.columns(row, rows), experts.rows, rows_of_each(adapter.b, row, rows),
+            d_low.columns(slice * rank, rank), false, false);
+  });
+  return scaled(pass, adapter, d_low);
+}
+
+/// dx += d_low A.
+void add_input_gradient(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts, View d_low, View dx) {
+  if (pass.adapter_dropout.probability == 0) return product(pass, experts, d_low, {}, adapter.a, dx, false, true);
+  const Arena::Frame frame(pass.scratch);
+  const View kept = pass.temporary("adapter.d_dropped", dx.shape);
+  product(pass, experts, d_low, {}, adapter.a, kept, false, false);
+  Dropout back = dropout_of(pass, adapter, experts, kept, dx);
+  back.accumulate = true;
+  pass.backend.run(back);
 }
 
 }  // namespace
@@ -123,47 +157,76 @@ std::vector<ExpertRun> runs_of(const std::vector<int64_t>& experts) {
   return runs;
 }
 
-void adapter_forward(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts, View x, View y) {
-  if (!adapter) return;
+bool adapter_forward(Pass& pass, const Adapter& adapter, View x, View y) {
+  if (!adapter) return false;
   const Arena::Frame frame(pass.scratch);
   const int64_t rank = rank_of(adapter);
-  const View low = lowered(pass, adapter, experts, dropped(pass, adapter, experts, x));
+  const View low = pass.temporary("adapter.low", low_shape(adapter, {}, x));
+  lower(pass, adapter, {}, dropped(pass, adapter, {}, x), low);
   for_slices(adapter, [&](int64_t slice, int64_t row, int64_t rows) {
-    product(pass, experts, low.columns(slice * rank, rank), {}, rows_of_each(adapter.b, row, rows),
-            y.columns(row, rows), true, true);
+    product(pass, {}, low.columns(slice * rank, rank), {}, adapter.b.rows(row, rows), y.columns(row, rows), true,
+            false);
   });
+  return true;
 }
 
-View adapter_input_gradient(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts, View dy, View dx) {
+View adapter_input_gradient(Pass& pass, const Adapter& adapter, View dy, View dx, bool accumulate) {
   if (!adapter) return {};
-  const int64_t rank = rank_of(adapter);
-  const View d_low = pass.temporary("adapter.d_low", {row_total(experts, dy), slice_count(adapter) * rank});
-  for_slices(adapter, [&](int64_t slice, int64_t row, int64_t rows) {
-    product(pass, experts, dy.columns(row, rows), experts.rows, rows_of_each(adapter.b, row, rows),
-            d_low.columns(slice * rank, rank), false, false);
-  });
-  const View result = scaled(pass, adapter, d_low);
-  if (pass.adapter_dropout.probability == 0) {
-    product(pass, experts, result, {}, adapter.a, dx, false, true);
-    return result;
+  const View d_low = lowered_gradient(pass, adapter, {}, dy);
+  if (!accumulate) {
+    product(pass, {}, d_low, {}, adapter.a, dx, false, false);
+  } else if (dx) {
+    add_input_gradient(pass, adapter, {}, d_low, dx);
   }
+  return d_low;
+}
+
+View expert_low(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts, View x) {
+  if (!adapter) return {};
+  const View low = pass.save("adapter.low", low_shape(adapter, experts, x));
   const Arena::Frame frame(pass.scratch);
-  const View kept = pass.temporary("adapter.d_dropped", dx.shape);
-  product(pass, experts, result, {}, adapter.a, kept, false, false);
-  Dropout back = dropout_of(pass, adapter, experts, kept, dx);
-  back.accumulate = true;
-  pass.backend.run(back);
-  return result;
+  lower(pass, adapter, experts, dropped(pass, adapter, experts, x), low);
+  return low;
+}
+
+void adapted_product(Pass& pass, const Adapter& adapter, View low, const GroupedGemm& product,
+                     const SwiGlu& activation) {
+  if (adapter) {
+    return run(pass.backend,
+               AdaptedProduct{
+                   .product = product, .low = low, .b = adapter.b, .slices = adapter.slices, .activation = activation});
+  }
+  pass.backend.run(product);
+  if (activation.gate_up) pass.backend.run(activation);
+}
+
+View adapted_input_gradient(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts,
+                            const GroupedGemm& product) {
+  if (!adapter) {
+    pass.backend.run(product);
+    return {};
+  }
+  const View d_low = lowered_gradient(pass, adapter, experts, product.a);
+  if (pass.adapter_dropout.probability == 0) {
+    run(pass.backend, AdaptedProduct{.product = product, .low = d_low, .b = adapter.a});
+  } else {
+    pass.backend.run(product);
+    add_input_gradient(pass, adapter, experts, d_low, product.c);
+  }
+  return d_low;
 }
 
 void adapter_weight_gradient(Pass& pass, const Adapter& adapter, const Adapter& gradient, const ExpertRowsOf& experts,
-                             View dy, View dy_rows, View x, View d_low, bool accumulate) {
+                             View dy, View dy_rows, View x, View d_low, View low, bool accumulate) {
   if (!gradient) return;
   const Arena::Frame frame(pass.scratch);
   const int64_t rank = rank_of(adapter);
-  const View input = dropped(pass, adapter, experts, x);
+  const View input = gradient.a || !low ? dropped(pass, adapter, experts, x) : View{};
   if (gradient.b) {
-    const View low = lowered(pass, adapter, experts, input);
+    if (!low) {
+      low = pass.temporary("adapter.low", low_shape(adapter, experts, x));
+      lower(pass, adapter, experts, input, low);
+    }
     for_slices(adapter, [&](int64_t slice, int64_t row, int64_t rows) {
       reduction(pass, experts, gradient.experts, dy.columns(row, rows), dy_rows, low.columns(slice * rank, rank), {},
                 rows_of_each(gradient.b, row, rows), accumulate);

@@ -40,16 +40,31 @@ struct ExpertRowsOf {
   int64_t keys_per_token = 1;
 };
 
-/// y += the adapter's change, of a y that has the product of the weights.
-void adapter_forward(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts, View x, View y);
+/// y = the adapter's change, for all rows, to which the product of the weights is to be added. False, and y is left
+/// alone, without an adapter.
+bool adapter_forward(Pass& pass, const Adapter& adapter, View x, View y);
 
-/// dx += the adapter's part of the gradient of x. Returns what adapter_weight_gradient() needs, in scratch memory of
-/// the caller's frame. `experts.rows` are those of dy.
-View adapter_input_gradient(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts, View dy, View dx);
+/// dx += the adapter's part of the gradient of x, for all rows; not for an absent dx. Without `accumulate`, and then
+/// without dropout, dx is overwritten. Returns what adapter_weight_gradient() needs, in scratch memory of the caller's
+/// frame.
+View adapter_input_gradient(Pass& pass, const Adapter& adapter, View dy, View dx, bool accumulate = true);
 
-/// dA and dB of what `gradient` has. `dy_rows` are the rows of dy, `experts.rows` those of x. With `accumulate` the
-/// results are added.
+/// scale d(x) A^T of experts, in saved memory; absent without an adapter.
+View expert_low(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts, View x);
+
+/// The product of experts' weights with the adapter's change, for what expert_low() gives, and then the activation of
+/// both if it has a gate_up.
+void adapted_product(Pass& pass, const Adapter& adapter, View low, const GroupedGemm& product,
+                     const SwiGlu& activation = {});
+
+/// The gradient of experts' x: `product`, which is that by their weights, and the adapter's part. Returns the same as
+/// adapter_input_gradient(). `experts.rows` are those of dy, product.a.
+View adapted_input_gradient(Pass& pass, const Adapter& adapter, const ExpertRowsOf& experts,
+                            const GroupedGemm& product);
+
+/// dA and dB of what `gradient` has. `dy_rows` are the rows of dy, `experts.rows` those of x; `low` is what
+/// expert_low() gave in forward, absent: it is made again. With `accumulate` the results are added.
 void adapter_weight_gradient(Pass& pass, const Adapter& adapter, const Adapter& gradient, const ExpertRowsOf& experts,
-                             View dy, View dy_rows, View x, View d_low, bool accumulate);
+                             View dy, View dy_rows, View x, View d_low, View low, bool accumulate);
 
 }  // namespace moe

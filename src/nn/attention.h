@@ -50,7 +50,7 @@ struct AttentionSaved {
 AttentionSaved attention_forward(Pass& pass, const AttentionConfig& config, const AttentionWeights& weights,
                                  const TokenViews& tokens, const LayerCache* cache, View x, View y);
 
-/// dx (overwritten) and the gradients of the weights, from dy.
+/// dx (overwritten) and the gradients of the weights, from dy. dx is absent if nobody needs it.
 void attention_backward(Pass& pass, const AttentionConfig& config, const AttentionWeights& weights,
                         const AttentionWeights& gradients, const TokenViews& tokens, const AttentionSaved& saved,
                         View x, View dy, View dx);

@@ -60,7 +60,7 @@ DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const Deco
 
 void decoder_backward(Pass& pass, const DecoderConfig& config, const DecoderWeights& weights,
                       const DecoderWeights& gradients, const LayerContext& context, const DecoderSaved& saved, View h,
-                      View d) {
+                      View d, bool down) {
   const Arena::Frame frame(pass.scratch);
   const View d_normed = pass.temporary("d_normed", d.shape);
   {
@@ -75,8 +75,10 @@ void decoder_backward(Pass& pass, const DecoderConfig& config, const DecoderWeig
   // The gradient of the residual path is d itself. Each norm's backward adds the gradient of its branch.
   norm_backward(pass, weights.ffn_norm, gradients.ffn_norm, saved.ffn_inv_rms, d_normed, saved.middle, d);
   const View x = normed(pass, config, saved.attention_input, h, weights.attention_norm, saved.attention_inv_rms);
+  const bool through_norm = down || gradients.attention_norm;
   attention_backward(pass, config.attention, weights.attention, gradients.attention, context.tokens, saved.attention, x,
-                     d, d_normed);
+                     d, through_norm ? d_normed : View{});
+  if (!through_norm) return;
   norm_backward(pass, weights.attention_norm, gradients.attention_norm, saved.attention_inv_rms, d_normed, h, d);
 }
 

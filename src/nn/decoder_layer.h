@@ -39,9 +39,9 @@ DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const Deco
                              const LayerContext& context, View h, View h_out);
 
 /// Turns d [T, D] from the gradient of h_out into the gradient of h, and computes the gradients of the weights. Uses up
-/// `saved`.
+/// `saved`. Without `down`, nobody needs the gradient of h, and d becomes something between.
 void decoder_backward(Pass& pass, const DecoderConfig& config, const DecoderWeights& weights,
                       const DecoderWeights& gradients, const LayerContext& context, const DecoderSaved& saved, View h,
-                      View d);
+                      View d, bool down = true);
 
 }  // namespace moe

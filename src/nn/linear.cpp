@@ -24,21 +24,26 @@ void linear_forward(Pass& pass, const Linear& map, View x, const SwiGlu& activat
 }
 
 void linear_forward(Pass& pass, const Linear& map, View x, View y) {
-  pass.backend.run(Gemm{.a = x, .b = map.weight, .c = y, .transpose_b = true});
-  adapter_forward(pass, map.adapter, {}, x, y);
+  // The weights' product adds to the change as it stores, which costs less than to add the change to its result.
+  const bool changed = adapter_forward(pass, map.adapter, x, y);
+  pass.backend.run(Gemm{.a = x, .b = map.weight, .c = y, .transpose_b = true, .accumulate = changed});
   if (!map.bias) return;
   const Arena::Frame frame(pass.scratch);
   pass.backend.run(Gemm{.a = ones(pass, x.size(0)), .b = as_row(map.bias), .c = y, .accumulate = true});
 }
 
 View linear_input_gradient(Pass& pass, const Linear& map, View dy, View dx, bool accumulate) {
-  pass.backend.run(Gemm{.a = dy, .b = map.weight, .c = dx, .accumulate = accumulate});
-  return adapter_input_gradient(pass, map.adapter, {}, dy, dx);
+  const bool first = map.adapter && dx && !accumulate && pass.adapter_dropout.probability == 0;
+  View d_low;
+  if (first) d_low = adapter_input_gradient(pass, map.adapter, dy, dx, false);
+  if (dx) pass.backend.run(Gemm{.a = dy, .b = map.weight, .c = dx, .accumulate = accumulate || first});
+  if (!first) d_low = adapter_input_gradient(pass, map.adapter, dy, dx);
+  return d_low;
 }
 
 void linear_weight_gradient(Pass& pass, const Linear& map, const Linear& gradient, View dy, View x, View d_low,
                             bool accumulate) {
-  adapter_weight_gradient(pass, map.adapter, gradient.adapter, {}, dy, {}, x, d_low,
+  adapter_weight_gradient(pass, map.adapter, gradient.adapter, {}, dy, {}, x, d_low, {},
                           accumulate || pass.accumulate_gradients);
   linear_weight_gradient(pass, gradient, dy, x, accumulate);
 }

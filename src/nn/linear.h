@@ -26,8 +26,8 @@ void linear_forward(Pass& pass, const Linear& map, View x, View y);
 /// y = x W^T for the y that `activation` reads, and the activation.
 void linear_forward(Pass& pass, const Linear& map, View x, const SwiGlu& activation);
 
-/// dx [n, I] = dy W, or dx += dy W. Returns what linear_weight_gradient() needs for an adapter, in scratch memory of
-/// the caller's frame.
+/// dx [n, I] = dy W, or dx += dy W; nothing for an absent dx. Returns what linear_weight_gradient() needs for an
+/// adapter, in scratch memory of the caller's frame.
 View linear_input_gradient(Pass& pass, const Linear& map, View dy, View dx, bool accumulate = false);
 
 /// dW += dy^T x, of the bias the sum of dy's rows, and the gradients of the adapter; nothing for what is absent.

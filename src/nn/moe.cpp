@@ -18,7 +18,7 @@ ExpertRowsOf own_rows(const Route& route) {
   return {.offsets = route.offsets, .keys = route.row_slot, .keys_per_token = route.choice.gates.size(1)};
 }
 
-void experts_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeSaved& saved, View x,
+void experts_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, MoeSaved& saved, View x,
                      View rows) {
   const Arena::Frame frame(pass.scratch);
   const Route& route = saved.route;
@@ -33,32 +33,30 @@ void experts_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weig
                      .y = activated},
       .last = expert_product(weights.down, activated, {}, route.offsets, rows)};
   if (!weights.gate_up.adapter && !weights.down.adapter) return pass.backend.run(fused);
-  pass.backend.run(fused.first);
-  adapter_forward(pass, weights.gate_up.adapter, token_rows(route), x, saved.gate_up);
-  pass.backend.run(fused.activation);
-  pass.backend.run(fused.last);
-  adapter_forward(pass, weights.down.adapter, own_rows(route), activated, rows);
+  saved.gate_up_low = expert_low(pass, weights.gate_up.adapter, token_rows(route), x);
+  adapted_product(pass, weights.gate_up.adapter, saved.gate_up_low, fused.first, fused.activation);
+  saved.down_low = expert_low(pass, weights.down.adapter, own_rows(route), activated);
+  adapted_product(pass, weights.down.adapter, saved.down_low, fused.last);
 }
 
 /// The parts of `op` in turn, and after each the adapter's.
-void adapted_experts_backward(Pass& pass, const MoeWeights& weights, const MoeWeights& gradients, const Route& route,
+void adapted_experts_backward(Pass& pass, const MoeWeights& weights, const MoeWeights& gradients, const MoeSaved& saved,
                               View x, View dy, const ExpertsBackward& op) {
+  const Route& route = saved.route;
   const ExpertRows<SwiGluBackward>& rows = op.rows;
   const View &activated = rows.first.c, &d_gate_up = rows.activation.d_gate_up;
-  pass.backend.run(rows.first);
   ExpertRowsOf down_rows = own_rows(route);
   down_rows.rows = route.row_token;  // of dy
-  const View d_down_low = adapter_input_gradient(pass, weights.down.adapter, down_rows, dy, activated);
+  const View d_down_low = adapted_input_gradient(pass, weights.down.adapter, down_rows, rows.first);
   pass.backend.run(rows.activation);
   adapter_weight_gradient(pass, weights.down.adapter, gradients.down.adapter, own_rows(route), dy, route.row_token,
-                          activated, d_down_low, pass.accumulate_gradients);
+                          activated, d_down_low, saved.down_low, pass.accumulate_gradients);
   if (op.down.c) pass.backend.run(op.down);
   if (op.gate_up.c) pass.backend.run(op.gate_up);
-  pass.backend.run(rows.last);
-  const View d_gate_up_low = adapter_input_gradient(
-      pass, weights.gate_up.adapter, {.offsets = route.offsets, .keys = route.row_token}, d_gate_up, rows.last.c);
+  const View d_gate_up_low = adapted_input_gradient(pass, weights.gate_up.adapter,
+                                                    {.offsets = route.offsets, .keys = route.row_token}, rows.last);
   adapter_weight_gradient(pass, weights.gate_up.adapter, gradients.gate_up.adapter, token_rows(route), d_gate_up, {}, x,
-                          d_gate_up_low, pass.accumulate_gradients);
+                          d_gate_up_low, saved.gate_up_low, pass.accumulate_gradients);
 }
 
 // The gradients of the experts' weights and gates. The gradient of each row's input stays in d_rows.
@@ -85,7 +83,7 @@ void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& wei
       expert_weight_gradient(pass, gradients.gate_up, saved.gate_up, {}, x, route.row_token, route.offsets);
   const ExpertsBackward op{.rows = rows, .down = down, .gate_up = gate_up, .slot_row = route.slot_row};
   if (weights.gate_up.adapter || weights.down.adapter) {
-    adapted_experts_backward(pass, weights, gradients, route, x, dy, op);
+    adapted_experts_backward(pass, weights, gradients, saved, x, dy, op);
   } else {
     pass.backend.run(op);
   }

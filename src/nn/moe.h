@@ -26,9 +26,10 @@ struct MoeWeights {
 
 struct MoeSaved {
   Route route;
-  View gate_up;            ///< [R, 2F]
-  View shared_gate_up;     ///< [T, 2 K_s F]
-  View shared_scale = {};  ///< stat [T, 1]: sigmoid(s . x)
+  View gate_up;                          ///< [R, 2F]
+  View gate_up_low = {}, down_low = {};  ///< of adapters (nn/adapter.h)
+  View shared_gate_up;                   ///< [T, 2 K_s F]
+  View shared_scale = {};                ///< stat [T, 1]: sigmoid(s . x)
 };
 
 /// y = residual + MoE(x). The choice of `context` is filled; with `replay` it is read.

@@ -212,6 +212,32 @@ TEST(Adapters, NoProductMakesTheGradientOfAFrozenMatrix) {
   EXPECT_LT(plan_training(adapted(config, lora_of(kAllTargets, 1, 1)), step).microbatch_flops, whole * 9 / 10);
 }
 
+/// One dense layer with adapters of rank r on attention: full training's products without the gradients of frozen
+/// matrices and without that of the layer's input, which nobody below needs; and the adapters' own.
+TEST(Adapters, NoProductMakesAGradientBelowTheLowestAdapter) {
+  ModelConfig config = tiny_config();
+  config.n_routed_experts = 0;
+  config.num_hidden_layers = 1;
+  const Batch batch = clear_choices_batch(config.vocab_size);
+  const StepConfig step = step_config_for(batch, 1);
+  constexpr int64_t kRank = 2;
+  int64_t without = 0, adapters = 0;  // multiplications of a token
+  for (const Parameter& parameter : parameter_table(config)) {
+    if (!parameter.is_matrix() || parameter.role == ParameterRole::embedding) continue;
+    const int64_t outputs = parameter.shape[0], inputs = parameter.shape[1], elements = outputs * inputs;
+    without += elements;
+    if (parameter.role == ParameterRole::attention_qkv) {
+      without += elements;
+      adapters += 3 * kRank * (3 * inputs + outputs);  // its A and B: forward twice, and gradients; but not of x
+    } else if (parameter.role == ParameterRole::attention_output) {
+      adapters += kRank * (4 * inputs + 3 * outputs);
+    }
+  }
+  const int64_t whole = plan_training(config, step).microbatch_flops;
+  EXPECT_EQ(plan_training(adapted(config, lora_of({"attention"}, kRank, kRank)), step).microbatch_flops,
+            whole + 2 * step.microbatch_tokens * (adapters - without));
+}
+
 TEST(Adapters, NoOperationIsAsLargeAsAMatrixOfChanges) {
   ModelConfig config = tiny_config();
   config.hidden_size = 96;
