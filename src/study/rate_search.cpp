@@ -83,9 +83,8 @@ std::string RateSearch::text(int64_t steps, int64_t all) const {
     text += "It is the highest rate that was tried, so that a higher one may be better.\n";
   if (steps < all) {
     text += fmt::format(
-        "Each of these runs had {} steps with a complete schedule, the run has {}. Longer runs often need a lower "
-        "rate; "
-        "between two rates that are about equally good, take the lower one.\n",
+        "Each of these runs had {} steps with a complete schedule, the run has {}. Longer runs often need a "
+        "lower rate, for instance half of it; search again with more steps to be sure.\n",
         steps, all);
   }
   return text;
