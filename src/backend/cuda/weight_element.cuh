@@ -7,6 +7,7 @@
 
 #include "backend/cuda/kernel.cuh"
 #include "ops/type_set.h"
+#include "tensor/blocks/nf4_numbers.h"
 
 namespace moe::cuda {
 
@@ -62,30 +63,12 @@ __device__ inline float q6_k(const uint8_t* block, int i) {
   return __fmul_rn(step, static_cast<float>(q - 32));
 }
 
-/// The numbers of nf4_numbers().
-__device__ constexpr float kNf4[16] = {
-    -1.0f,
-    -0.6961928009986877f,
-    -0.5250730514526367f,
-    -0.39491748809814453f,
-    -0.28444138169288635f,
-    -0.18477343022823334f,
-    -0.09105003625154495f,
-    0.0f,
-    0.07958029955625534f,
-    0.16093020141124725f,
-    0.24611230194568634f,
-    0.33791524171829224f,
-    0.44070982933044434f,
-    0.5626170039176941f,
-    0.7229568362236023f,
-    1.0f,
-};
+__device__ constexpr Nf4Numbers kNf4 = kNf4Numbers;
 
 /// Element i of a block of 64. Blocks begin at multiples of 4.
 __device__ inline float nf4(const uint8_t* block, int i) {
   const int byte = block[4 + i / 2];
-  return __fmul_rn(kNf4[i % 2 == 0 ? byte >> 4 : byte & 15], *reinterpret_cast<const float*>(block));
+  return __fmul_rn(kNf4.at[i % 2 == 0 ? byte >> 4 : byte & 15], *reinterpret_cast<const float*>(block));
 }
 
 }  // namespace other_weights

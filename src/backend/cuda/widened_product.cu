@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads) widen_nf4_kernel(Widening w) {
   constexpr int kThreadsOfBlock = kNf4Elements / kNf4AtOnce;
   // Sixteen neighbours in shared memory have sixteen banks, so lanes that read different numbers do not wait.
   __shared__ float numbers[16];
-  if (threadIdx.x < 16) numbers[threadIdx.x] = other_weights::kNf4[threadIdx.x];
+  if (threadIdx.x < 16) numbers[threadIdx.x] = other_weights::kNf4.at[threadIdx.x];
   __syncthreads();
   const int expert = static_cast<int>(blockIdx.y);
   if (w.offsets != nullptr && w.offsets[expert] == w.offsets[expert + 1]) return;
