@@ -53,6 +53,9 @@ void add_study_command(CLI::App& app);
 /// `moe report`
 void add_report_command(CLI::App& app);
 
+/// `moe trace`
+void add_trace_command(CLI::App& app);
+
 /// `moe help`
 void add_help_command(CLI::App& app);
 

@@ -52,6 +52,7 @@ void add_commands(CLI::App& app) {
   add_compare_command(app);
   add_study_command(app);
   add_report_command(app);
+  add_trace_command(app);
   add_inspect_command(app);
   add_verify_command(app);
   add_convert_command(app);

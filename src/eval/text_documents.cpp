@@ -12,6 +12,18 @@ namespace {
 
 constexpr size_t kBatchBytes = size_t{8} << 20;
 
+}  // namespace
+
+std::vector<int32_t> document_ids(const Tokenizer& tokenizer, std::string_view text) {
+  std::vector<int32_t> ids = tokenizer.encode(text, {.add_special = false});
+  if (ids.empty()) return ids;
+  if (tokenizer.bos()) ids.insert(ids.begin(), *tokenizer.bos());
+  if (tokenizer.eos()) ids.push_back(*tokenizer.eos());
+  return ids;
+}
+
+namespace {
+
 struct Encoded {
   bool empty = false;  // no text, or none that the tokenizer keeps
   std::vector<int32_t> ids = {};
@@ -22,13 +34,12 @@ struct Encoded {
 Encoded encode(const RawDocument& raw, const Tokenizer& tokenizer, const std::string& field) {
   const std::string text = raw.text(field);
   if (text.empty()) return {.empty = true};
-  const std::vector<int32_t> ids = tokenizer.encode(text, {.add_special = false});
+  std::vector<int32_t> ids = document_ids(tokenizer, text);
   if (ids.empty()) return {.empty = true};
-  Encoded document{.empty = false, .ids = {}, .scored_bytes = scored_bytes(text, ids, tokenizer), .error = {}};
-  if (tokenizer.bos()) document.ids.push_back(*tokenizer.bos());
-  document.ids.insert(document.ids.end(), ids.begin(), ids.end());
-  if (tokenizer.eos()) document.ids.push_back(*tokenizer.eos());
-  return document;
+  const size_t before = tokenizer.bos() ? 1 : 0, after = tokenizer.eos() ? 1 : 0;
+  const int64_t bytes =
+      scored_bytes(text, std::span<const int32_t>(ids).subspan(before, ids.size() - before - after), tokenizer);
+  return {.empty = false, .ids = std::move(ids), .scored_bytes = bytes, .error = {}};
 }
 
 void rethrow_or_pass_over(const std::exception_ptr& error, const ReadOptions& options) {

@@ -10,6 +10,10 @@
 
 namespace moe {
 
+/// A text as a document: BOS, text, EOS, if the tokenizer has them. Special tokens written in the text are ordinary
+/// text. Empty for a text without tokens.
+std::vector<int32_t> document_ids(const Tokenizer& tokenizer, std::string_view text);
+
 /// Reads and tokenises every document of all sources, like `moe data`: BOS, text, EOS, if the tokenizer has them.
 /// Special tokens written in a text are ordinary text. Bytes are counted as in data/scored_text.h. Texts without tokens
 /// are skipped. The ids are the same for any number of threads. A source without documents gives a warning; if no

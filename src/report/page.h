@@ -11,7 +11,7 @@ namespace moe {
 /// A page that shows `data`. Its script finds the data as an object. Text in `data` is shown as it is, never as HTML.
 enum class Page {
   report,  ///< runs (report/runs.h)
-  trace,   ///< the experts of some tokens
+  trace,   ///< the experts of the tokens of a text (eval/token_trace.h)
 };
 
 /// Throws an Error if the page draws curves and the program was built without Chart.js.

@@ -125,6 +125,7 @@ class SmallRun:
             ("cost",): ["--preset", "deepseekmoe-2b"],
             ("study", "run"): [self.study_file],
             ("study", "show"): [self.study_file],
+            ("trace",): [self.model, "--prompt", "class"],
             ("report",): [self.run, "--out", self.new(".html")],
             ("completion", "bash"): [],
             ("help",): ["eval", "loss"],

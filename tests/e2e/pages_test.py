@@ -90,6 +90,23 @@ class PagesTest(unittest.TestCase):
         self.assertIn("optimizer.learning_rate", document)
         self.assertIn("of a guess that gives every token the same probability", document)
 
+    def test_a_trace(self):
+        page = self.base / "trace.html"
+        text = f"class Text {{ {SHOWN} }} "
+        moe("trace", self.runs[0], "--prompt", text, "--html", page)
+        moe("trace", self.runs[0], "--prompt", text, "--json", self.base / "trace.json")
+        trace = json.loads((self.base / "trace.json").read_text())
+        for width in WIDTHS:
+            with self.subTest(width=width):
+                seen, document = attributes(page, width)
+                self.assertNotIn("mistakes", seen)
+                self.assertEqual(seen["ready"], "true")
+                self.assertEqual(seen["wide"], "")
+                self.assertNotIn("broken", seen)
+                self.assertEqual(int(seen["words"]), len(trace["tokens"]) * len(trace["layers"]))
+                self.assertEqual(document.count("linear-gradient(hsl(") + document.count("linear-gradient(to bottom"),
+                                 len(trace["tokens"]) * len(trace["layers"]))
+
     def test_the_check_notices_a_picture_without_ink_and_a_mistake(self):
         page = self.report(self.runs[0])
         text = page.read_text()
