@@ -58,7 +58,7 @@ Json evaluation_parts(const fs::path& file) {
     fail("{} is not a file of `moe eval loss --json`: it lacks \"all\" or \"domains\"", where);
   }
   Json parts = Json::object();
-  for (const char* key : {"model", "all", "domains", "routing", "choices", "sweep", "masks"}) {
+  for (const char* key : {"model", "all", "domains", "routing", "choices"}) {
     parts[key] = member_or_null(whole, key, where);
   }
   return parts;
