@@ -1,6 +1,7 @@
 #include "report/pdf.h"
 
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <sstream>
 #include <vector>
@@ -19,6 +20,14 @@ constexpr std::array<int, 95> kWidths{278,  278, 355, 556, 556, 889, 667, 191, 3
                                       333,  556, 556, 500, 556, 556, 278, 556, 556, 222, 222, 500, 222, 833, 556, 556,
                                       556,  556, 333, 500, 278, 556, 500, 722, 500, 500, 500, 334, 260, 334, 584};
 
+/// A number of our own SVG.
+double number_of(std::string_view text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  MOE_CHECK(error == std::errc() && end != text.data());
+  return value;
+}
+
 /// An element of the SVG: its name, its attributes as text, and what it holds.
 struct Element {
   std::string name, attributes, content;
@@ -32,7 +41,7 @@ struct Element {
   }
   double number(const std::string& attribute) const {
     const std::string text = get(attribute);
-    return text.empty() ? 0 : std::stod(text);
+    return text.empty() ? 0 : number_of(text);
   }
 };
 
@@ -53,7 +62,12 @@ std::vector<Element> elements_of(const std::string& svg) {
 std::string colour(const std::string& text) {
   if (text == "white") return "1 1 1";
   MOE_CHECK(text.size() == 7 && text[0] == '#');
-  const auto part = [&](size_t at) { return std::stoi(text.substr(at, 2), nullptr, 16) / 255.0; };
+  const auto part = [&](size_t at) {
+    int value = 0;
+    const auto [end, error] = std::from_chars(text.data() + at, text.data() + at + 2, value, 16);
+    MOE_CHECK(error == std::errc() && end == text.data() + at + 2);
+    return value / 255.0;
+  };
   return fmt::format("{:.3f} {:.3f} {:.3f}", part(1), part(3), part(5));
 }
 
