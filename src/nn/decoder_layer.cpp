@@ -1,5 +1,6 @@
 #include "nn/decoder_layer.h"
 
+#include "nn/moe_of_few.h"
 #include "nn/norm.h"
 
 namespace moe {
@@ -41,13 +42,18 @@ DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const Deco
     const View attended = pass.temporary("attention.output", shape);
     saved.attention = attention_forward(pass, config.attention, weights.attention, context.tokens, context.cache,
                                         attention_input, attended);
-    pass.backend.run(RmsNorm{.x = attended,
-                             .residual = h,
-                             .sum = saved.middle,
-                             .gain = weights.ffn_norm,
-                             .eps = config.norm_eps,
-                             .y = ffn_input,
-                             .inv_rms = saved.ffn_inv_rms});
+    const RmsNorm norm{.x = attended,
+                       .residual = h,
+                       .sum = saved.middle,
+                       .gain = weights.ffn_norm,
+                       .eps = config.norm_eps,
+                       .y = ffn_input,
+                       .inv_rms = saved.ffn_inv_rms};
+    if (weights.is_moe() && may_be_one_operation(weights.moe, context)) {
+      saved.moe = moe_forward(pass, config.moe, weights.moe, context, norm, saved.middle, h_out);
+      return saved;
+    }
+    pass.backend.run(norm);
   }
   if (weights.is_moe()) {
     saved.moe = moe_forward(pass, config.moe, weights.moe, context, ffn_input, saved.middle, h_out);

@@ -1,5 +1,6 @@
 #include "nn/moe.h"
 
+#include "nn/experts_operation.h"
 #include "nn/routers/router.h"
 
 namespace moe {
@@ -23,15 +24,8 @@ void experts_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weig
   const Arena::Frame frame(pass.scratch);
   const Route& route = saved.route;
   const View activated = pass.temporary("experts.activated", {rows.size(0), config.width});
-  // The gate is applied before the down projection, so that backward needs no expert's output.
-  const ExpertRows<SwiGlu> fused{
-      .first = expert_product(weights.gate_up, x, route.row_token, route.offsets, saved.gate_up),
-      .activation = {.gate_up = saved.gate_up,
-                     .scale = flat(route.choice.gates),
-                     .scale_index = route.row_slot,
-                     .row_count = row_count(route),
-                     .y = activated},
-      .last = expert_product(weights.down, activated, {}, route.offsets, rows)};
+  const ExpertRows<SwiGlu> fused =
+      experts_operation(weights.gate_up, weights.down, route, x, saved.gate_up, activated, rows);
   if (!weights.gate_up.adapter && !weights.down.adapter) return pass.backend.run(fused);
   saved.gate_up_low = expert_low(pass, weights.gate_up.adapter, token_rows(route), x);
   adapted_product(pass, weights.gate_up.adapter, saved.gate_up_low, fused.first, fused.activation);

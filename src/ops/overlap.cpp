@@ -9,4 +9,23 @@ void run(Backend& backend, const RotatedAppend& op) {
   backend.execute(op.append);
 }
 
+void run(Backend& backend, const RoutedFfn& op) {
+  check(op);
+  if (auto* const overlap = dynamic_cast<Overlap*>(&backend)) return overlap->execute(op);
+  run_in_turn(backend, op);
+}
+
+void run_in_turn(Backend& backend, const RoutedFfn& op) {
+  backend.execute(op.norm);
+  run_after_norm(backend, op);
+}
+
+void run_after_norm(Backend& backend, const RoutedFfn& op) {
+  backend.execute(op.route);
+  backend.execute(op.shared);
+  backend.execute(op.shared_down);
+  backend.execute(op.experts);
+  backend.execute(op.combine);
+}
+
 }  // namespace moe

@@ -4,6 +4,7 @@
 
 #include "ops/backend.h"
 #include "ops/rotated_append.h"
+#include "ops/routed_ffn.h"
 
 namespace moe {
 
@@ -13,9 +14,15 @@ class Overlap {
   virtual ~Overlap() = default;
 
   virtual void execute(const RotatedAppend& op) = 0;
+  virtual void execute(const RoutedFfn& op) = 0;
 };
 
 /// Checks the operation and executes it, as one where the backend can.
 void run(Backend& backend, const RotatedAppend& op);
+void run(Backend& backend, const RoutedFfn& op);
+
+/// The parts in turn: all, or those after the norm.
+void run_in_turn(Backend& backend, const RoutedFfn& op);
+void run_after_norm(Backend& backend, const RoutedFfn& op);
 
 }  // namespace moe

@@ -5,6 +5,7 @@
 
 #include "ops/backend.h"
 #include "ops/rotated_append.h"
+#include "ops/routed_ffn.h"
 
 namespace moe {
 namespace {
@@ -409,6 +410,44 @@ TEST_F(Checks, TheKeysThatAreAppendedAreThoseThatWereRotated) {
   RotatedAppend both = op;
   both.append.v = qkv.columns(8, 4);
   EXPECT_EQ(error_of(both), "rotated_append: what is rotated overlaps values or the cache");
+}
+
+TEST_F(Checks, SharedAndRoutedExpertsOfOneOperationWriteNothingOfEachOther) {
+  const View x = f32({3, 4}), scores = f32({3, 5}), ids = i32({3, 2}), gates = f32({3, 2}), offsets = i32({6}),
+             row_slot = i32({6}), row_token = i32({6}), slot_row = i32({3, 2}), shared_c = f32({3, 8}),
+             shared_y = f32({3, 4}), c = f32({6, 4}), activated = f32({6, 2}), rows = f32({6, 4}), y = f32({3, 4});
+  const RoutedFfn op{
+      .norm = {.x = f32({3, 4}), .gain = f32({4}), .eps = 1e-6F, .y = x, .inv_rms = f32({3})},
+      .route = {.scores = {.x = x, .weight = f32({5, 4}), .scoring = Scoring::softmax, .scores = scores},
+                .choice = {.scores = scores, .group = i32({3}), .ids = ids},
+                .gates = {.scores = scores, .ids = ids, .gates = gates},
+                .plan = {.ids = ids,
+                         .offsets = offsets,
+                         .row_slot = row_slot,
+                         .row_token = row_token,
+                         .slot_row = slot_row}},
+      .shared = {.product = {.a = x, .b = f32({8, 4}), .c = shared_c, .transpose_b = true},
+                 .activation = {.gate_up = shared_c, .y = shared_y}},
+      .shared_down = {.a = shared_y, .b = f32({4, 4}), .c = y, .transpose_b = true},
+      .experts =
+          {.first = {.a = x, .a_rows = row_token, .offsets = offsets, .b = f32({5, 4, 4}), .c = c, .transpose_b = true},
+           .activation = {.gate_up = c,
+                          .scale = gates.reshaped({6}),
+                          .scale_index = row_slot,
+                          .row_count = offsets.rows(5, 1),
+                          .y = activated},
+           .last = {.a = activated, .offsets = offsets, .b = f32({5, 4, 2}), .c = rows, .transpose_b = true}},
+      .combine = {.rows = rows, .slot_row = slot_row, .residual = f32({3, 4}), .y = y, .accumulate = true}};
+  EXPECT_EQ(error_of(op), "");
+  RoutedFfn other_input = op;
+  other_input.shared.product.a = f32({3, 4});
+  EXPECT_EQ(error_of(other_input), "routed_ffn: what is routed or multiplied is not the norm's result");
+  RoutedFfn other_result = op;
+  other_result.combine.y = f32({3, 4});
+  EXPECT_EQ(error_of(other_result), "routed_ffn: what is combined is not added to the shared experts' result");
+  RoutedFfn over_choice = op;
+  over_choice.shared.product.c = over_choice.shared.activation.gate_up = View(c.data, DType::f32, {3, 8});
+  EXPECT_EQ(error_of(over_choice), "routed_ffn: a result of the shared or the routed experts overlaps the others'");
 }
 
 TEST_F(Checks, HeadSizeOfARotationIsEven) {

@@ -8,7 +8,7 @@
 
 namespace moe::cuda::block_rows {
 
-using few_rows::Active, few_rows::FewRows, few_rows::find_active, few_rows::store_result;
+using few_rows::Active, few_rows::FewRows, few_rows::store_result;
 using few_rows::kThreads, few_rows::kTokens, few_rows::kTokenStep, few_rows::kWarps;
 
 constexpr int kRows = 16;           ///< of the weight in a tile of the tensor cores
@@ -135,17 +135,11 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether)
   };
 
   let_next_start();
-  if (!p.early) {
-    wait_for_previous();
-    if (p.offsets != nullptr) {
-      if (warp == 0) find_active(p, active);
-      __syncthreads();
-    }
-  }
+  p.offsets == nullptr ? few_rows::wait_for_weights(p) : few_rows::wait_for_weights(p, active);
   Item item = ahead = item_at(static_cast<int>(blockIdx.x));
 #pragma unroll 1
   for (int place = 0; place < kStages; ++place) request(place);
-  if (p.early) wait_for_previous();
+  few_rows::wait_for_rows(p);
 
   int place = 0;
   while (item.first < item.end) {
@@ -236,6 +230,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether)
     __syncthreads();
     item = next_of(item);
   }
+  few_rows::end_of_experts(p);
 }
 
 /// `end` is behind the last block of the weights.
@@ -249,7 +244,7 @@ void start(const Context& context, const FewRows& p, const uint8_t* end) {
                              static_cast<int>(kRingBytes<Type> + kSumBytes + sizeof(Active))),
         "asking for shared memory");
   // Experts cannot read their weights before the choice of experts anyway.
-  p.offsets == nullptr
+  p.offsets == nullptr || p.ready != nullptr
       ? launch_early(context, bytes <= kSharedOfTwo, kernel<Type, kSwiglu>, grid, dim3(kThreads), bytes, p, end)
       : launch(context, kernel<Type, kSwiglu>, grid, dim3(kThreads), bytes, p, end);
 }

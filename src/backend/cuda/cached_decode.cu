@@ -3,6 +3,8 @@
 // keys of a tile through memory of its own, so that warps wait for their own copies alone. Reading the cache bounds the
 // speed; that most rows of a product may be empty does not matter.
 
+#include <climits>
+
 #include "backend/cuda/attention_tiles.cuh"
 #include "backend/cuda/cached_split.cuh"
 #include "backend/cuda/early.cuh"
@@ -183,27 +185,50 @@ struct JobRows {
   __device__ int64_t column(int row) const { return int64_t{first_head + (part * kRows + row) % group} * size; }
 };
 
+/// The first position that this call's tokens of a sequence have. A warp together, of at most kWarp tokens.
+__device__ inline int first_position(const PlanTask& task, int sequence) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const bool its = lane < task.tokens && task.sequence[lane] == sequence;
+  return __reduce_min_sync(0xffffffffu, its ? task.positions[lane] : INT_MAX);
+}
+
+/// `early`: nothing in flight writes sequences, positions and pages. Then keys and values are loaded before the earlier
+/// kernels have ended, as far as they were in the cache before this call's tokens.
 template <int kSize, int kStages, bool kWholeHeads>
 __global__ void __launch_bounds__(kThreads, kTensorDecodeEach)
-    decode_kernel(const CachedTask task, const HeadPages k, const HeadPages v) {
+    decode_kernel(const CachedTask task, const HeadPages k, const HeadPages v, const bool early) {
   extern __shared__ __align__(128) __nv_bfloat16 ring[];
   __shared__ OwnPlan own;
   __shared__ float largest_of[kWarps][kRows], total_of[kWarps][kRows], largest[kRows], total[kRows];
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int thread = static_cast<int>(threadIdx.x);
   let_next_start();
-  wait_for_previous();
+  if (!early) wait_for_previous();
   const Plan plan = plan_of(task, own);
   const int group = task.shape.heads / task.shape.kv_heads, parts = (group + kRows - 1) / kRows;
   const int heads = task.shape.kv_heads * parts;
   const KeySplit split = split_of<kWholeHeads>(plan, heads);
   for (int round = 0;; ++round) {
     const auto [begin, end] = BlockPart::of<kWholeHeads>(plan, split, heads, round);
-    if (begin == end) break;
+    if (begin == end) {
+      if (early && round == 0) wait_for_previous();
+      break;
+    }
     KeyCursor at = KeyCursor::at(plan, begin, heads);
     Feed<kSize, kStages> feed{task, plan, k, v, heads, parts, ring, at, end - begin};
     feed.look_up();
-    for (int i = 0; i < kStages - 1; ++i) feed.load();
+    int loaded = 0;
+    if (early && round == 0) {
+      // Tiles of keys that were in the cache before this call's.
+      while (loaded < kStages - 1 && feed.left > 0) {
+        const int first_new = first_position(task.task, feed.cursor.run.sequence);
+        if (feed.cursor.tile * kTileKeys + kTileKeys > first_new) break;
+        feed.load();
+        ++loaded;
+      }
+      wait_for_previous();
+    }
+    for (; loaded < kStages - 1; ++loaded) feed.load();
 
     const float scale = task.shape.scale * kLog2e;
     int stage = 0;
@@ -288,8 +313,10 @@ void start(Context& context, const CachedTask& task, const CachedAttention& op) 
   check(cudaFuncSetAttribute(decode_kernel<kSize, kStages, kWholeHeads>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              static_cast<int>(kBytes)),
         "asking for shared memory");
+  const bool early =
+      task.task.tokens <= kWarp && context.rests(op.sequence) && context.rests(op.positions) && context.rests(op.pages);
   launch_early(context, decode_kernel<kSize, kStages, kWholeHeads>, blocks(cached_blocks(context, kTensorDecodeEach)),
-               kThreads, kBytes, task, head_pages(op.k_cache), head_pages(op.v_cache));
+               kThreads, kBytes, task, head_pages(op.k_cache), head_pages(op.v_cache), early);
 }
 
 template <int kSize, int kStages>

@@ -22,6 +22,16 @@ void check(cudaError_t status, const char* attempted);
 /// What the operations of a step that is being recorded have written so far.
 struct Written {
   std::vector<View> views;
+  int handovers = 0;  ///< that they took
+};
+
+/// How kernels of a recorded step wait for one earlier kernel instead of all (early.cuh): for the one that makes
+/// logits, and the one that routes with them. Each pair of flags serves one layer; both are 0 when the step begins.
+struct Handover {
+  int* arrived;      ///< blocks of the first kernel that have ended
+  int* ready;        ///< 1 when the routing is done
+  int arrivals = 0;  ///< how many blocks will arrive; 0: the first kernel counts none
+  enum class For { nothing, logits, tokens, rows } product = For::nothing;  ///< what the next product reads
 };
 
 struct Context {
@@ -33,6 +43,7 @@ struct Context {
   /// kCounters zeros in the GPU's memory. An operation that counts in them sets them to 0 again.
   int* counters = nullptr;
   const Written* recording = nullptr;  ///< null: operations run when they are queued
+  Handover* handover = nullptr;        ///< of the layer whose products are queued; mostly null
 
   /// True if no operation that may still run writes `view`: none of the recorded ones did, and a replay begins when all
   /// earlier work has ended.
@@ -44,6 +55,7 @@ struct Context {
 };
 
 constexpr int64_t kCounters = 4096;
+constexpr int64_t kFlags = 1024;  ///< of handovers, behind the counters
 
 /// The multiprocessors that a kernel whose blocks take part after part is started for: the GPU's, or what
 /// force_cuda_processors asked for.

@@ -1,10 +1,13 @@
 #include <atomic>
+#include <optional>
 
 #include "backend/cuda/context.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/few_rows.h"
 #include "backend/cuda/few_tokens.h"
+#include "backend/cuda/handover.h"
+#include "backend/cuda/normed_logits.h"
 #include "backend/cuda/rotated_append.h"
 #include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"
@@ -49,7 +52,7 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
                  .products = {},
                  .counters = nullptr} {
     cuda::check(cudaMalloc(&context_.workspace.data, context_.workspace.bytes), "allocating the GPU's workspace");
-    constexpr size_t kBytes = cuda::kCounters * sizeof(int);
+    constexpr size_t kBytes = (cuda::kCounters + cuda::kFlags) * sizeof(int);
     cuda::check(cudaMalloc(&context_.counters, kBytes), "allocating the GPU's counters");
     cuda::check(cudaMemsetAsync(context_.counters, 0, kBytes, context_.stream), "clearing the GPU's counters");
   }
@@ -104,6 +107,51 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
     end(op.choice);
     end(op.gates);
     end(op.plan);
+  }
+  void execute(const RoutedFfn& op) override {
+    std::optional<cuda::Handover> handover;
+    if (cuda::suits_few_tokens(op.route)) handover = cuda::take_handover(context_, device_.recording());
+    if (!handover) return run_in_turn(*this, op);
+    require_types(kTypes, op.norm);
+    require_types(kTypes, op.route.scores);
+    require_types(kTypes, op.route.choice);
+    require_types(kTypes, op.route.gates);
+    require_types(kTypes, op.route.plan);
+    require_types(kTypes, op.experts.first);
+    require_types(kTypes, op.experts.activation);
+    using For = cuda::Handover::For;
+    const auto with = [&](For product, const auto& work) {
+      struct Reset {
+        cuda::Context& context;
+        ~Reset() { context.handover = nullptr; }
+      } const reset{context_};
+      handover->product = product;
+      context_.handover = &*handover;
+      return work();
+    };
+    begin(RoutedFfn::name);
+    if (with(For::logits, [&] { return cuda::normed_logits(context_, op.norm, op.route.scores); })) {
+      end(op.norm);
+    } else {
+      on(op.norm);
+      begin(RoutedFfn::name);
+      if (!with(For::logits, [&] { return cuda::few_tokens_logits(context_, op.route); })) {
+        return run_after_norm(*this, op);
+      }
+    }
+    // The choice waits for the logits alone, so it is made while the shared experts read their weights. What runs
+    // between the logits and the experts writes nothing that these read (check()).
+    execute(op.shared);
+    begin(RoutedFfn::name);
+    cuda::few_tokens_choice(context_, op.route, &*handover);
+    end(op.route.scores);
+    end(op.route.choice);
+    end(op.route.gates);
+    end(op.route.plan);
+    on(op.shared_down);
+    with(For::tokens, [&] { product_and_swiglu(ExpertRows<SwiGlu>::name, op.experts.first, op.experts.activation); });
+    with(For::rows, [&] { on(op.experts.last); });
+    on(op.combine);
   }
   void execute(const RotatedAppend& op) override {
     require_types(kTypes, op.rope);

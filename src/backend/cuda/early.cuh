@@ -2,6 +2,11 @@
 /// Kernels of a recorded step that start while the one before them still runs. Every kernel that is launched by
 /// launch_early() calls wait_for_previous() in every block, before it reads what earlier operations wrote, before it
 /// writes anything and before it ends. Then a finished kernel means that all earlier ones are finished too.
+///
+/// Two exceptions. What nothing in flight writes may be read before (Context::rests). And a kernel of a handover
+/// (context.h) may wait for one earlier kernel by a flag, and read and write before the kernels between have ended; it
+/// calls wait_for_previous() before it ends. A kernel starts only when all blocks of those before it have started, so
+/// the one that it waits for has its place on the GPU already.
 
 #include "backend/cuda/kernel.cuh"
 
@@ -20,6 +25,25 @@ __device__ inline void wait_for_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+}
+
+/// A block's last step: it and what it wrote are counted. The whole block together.
+__device__ inline void arrive(int* arrived) {
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) atomicAdd(arrived, 1);
+}
+
+/// Returns when so many have arrived, and what they wrote can be read. The whole block together.
+__device__ inline void await_arrivals(const int* arrived, int count) {
+  if (threadIdx.x == 0) {
+    int found = 0;
+    do {
+      asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(found) : "l"(arrived) : "memory");
+    } while (found < count);
+    __threadfence();
+  }
+  __syncthreads();
 }
 
 /// What all kernels that overlap divide a multiprocessor's memory for: so much of it is shared memory, in percent.

@@ -1,3 +1,5 @@
+#include <type_traits>
+
 #include "backend/cuda/block_rows.h"
 #include "backend/cuda/early.cuh"
 #include "backend/cuda/few_rows.h"
@@ -35,11 +37,11 @@ __device__ unsigned word(const uint4& bits, int i) {
 /// cores' rows and the tokens their columns. A lane reads 16 bytes of a row, which are two chunks of the reduced
 /// dimension; x is read in the same order, so no element has to move. A block takes item after item, and a lane asks
 /// for weights kAhead lines before it needs them, those of the next item too. The warps' sums are added in order.
-template <int kTokenTiles, bool kSwiglu>
+template <int kTokenTiles, bool kSwiglu, bool kGrouped>
 __global__ void __launch_bounds__(kThreads, kBlocksTogether) few_rows_kernel(const __grid_constant__ FewRows p) {
   constexpr int kHalves = kSwiglu ? 2 : 1, kAhead = kSwiglu ? 2 : 4;
   __shared__ float sums[kWarps][kHalves][kTokenTiles * kTokens * kTokenStep];
-  __shared__ Active active;
+  __shared__ std::conditional_t<kGrouped, Active, char> active;
   const int slabs = (p.n + kOutputs - 1) / kOutputs;
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int group = lane / 4, chunk = lane % 4;
@@ -48,9 +50,12 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether) few_rows_kernel(con
 
   const auto item_at = [&](int slab) {
     const int place = slab / slabs;
-    if (p.offsets == nullptr) return Item{slab, 0, place == 0 ? p.rows : 0};
-    if (place >= active.count) return Item{slab, 0, 0};
-    return Item{slab, active.begin[place], active.end[place]};
+    if constexpr (!kGrouped) {
+      return Item{slab, 0, place == 0 ? p.rows : 0};
+    } else {
+      if (place >= active.count) return Item{slab, 0, 0};
+      return Item{slab, active.begin[place], active.end[place]};
+    }
   };
   const auto next_of = [&](const Item& item) {
     if (item.first + kTokenTiles * kTokens >= item.end) return item_at(item.slab + static_cast<int>(gridDim.x));
@@ -64,7 +69,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether) few_rows_kernel(con
     const int output = item.slab % slabs * kOutputs + group;
     outputs = item.first < item.end ? p.n - output : 0;
     w = static_cast<const __nv_bfloat16*>(p.w) + static_cast<int64_t>(output) * p.w_step + chunk * kChunk;
-    if (p.offsets != nullptr && item.first < item.end) w += active.expert[item.slab / slabs] * p.w_expert;
+    if constexpr (kGrouped) {
+      if (item.first < item.end) w += active.expert[item.slab / slabs] * p.w_expert;
+    }
   };
   const auto load = [&](int round, int place) {
     const int line = (round * kWarps + warp) * kLine;
@@ -89,20 +96,14 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether) few_rows_kernel(con
   };
 
   let_next_start();
-  Item item{};
-  if (p.early) {
-    item = item_at(static_cast<int>(blockIdx.x));
-    load_first(item);
+  if constexpr (kGrouped) {
+    wait_for_weights(p, active);
+  } else {
+    wait_for_weights(p);
   }
-  wait_for_previous();
-  if (!p.early) {
-    if (p.offsets != nullptr) {
-      if (warp == 0) find_active(p, active);
-      __syncthreads();
-    }
-    item = item_at(static_cast<int>(blockIdx.x));
-    load_first(item);
-  }
+  Item item = item_at(static_cast<int>(blockIdx.x));
+  load_first(item);
+  wait_for_rows(p);
 
   while (item.first < item.end) {
     const __nv_bfloat16* x[kTokenTiles];
@@ -110,7 +111,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether) few_rows_kernel(con
     for (int j = 0; j < kTokenTiles; ++j) {
       const int row = item.first + j * kTokens + group;
       x[j] = row < item.end
-                 ? p.x + static_cast<int64_t>(p.x_rows != nullptr ? p.x_rows[row] : row) * p.x_step + chunk * kChunk
+                 ? p.x + static_cast<int64_t>(kGrouped && p.x_rows != nullptr ? p.x_rows[row] : row) * p.x_step +
+                       chunk * kChunk
                  : nullptr;
     }
     // Of the result that this thread stores, long before it is needed.
@@ -186,6 +188,11 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether) few_rows_kernel(con
     __syncthreads();
     item = next;
   }
+  if constexpr (kGrouped) {
+    end_of_experts(p);
+  } else if constexpr (!kSwiglu) {
+    if (p.arrived != nullptr) arrive(p.arrived);
+  }
 }
 
 /// What both kinds of product need: bf16 in whole chunks, x W^T, and a path that may be any.
@@ -210,15 +217,17 @@ template <bool kSwiglu>
 void start(const Context& context, const FewRows& p) {
   const int64_t slabs = ceil_div(p.n, kOutputs);
   const int64_t groups = p.offsets == nullptr ? 1 : std::min<int64_t>(p.experts, p.rows);
-  const bool one_tile = p.offsets != nullptr || p.rows <= kTokens;  // most experts have few rows
   const int64_t together = int64_t{kBlocksTogether} * processors(context);
-  const auto kernel = one_tile ? few_rows_kernel<1, kSwiglu> : few_rows_kernel<2, kSwiglu>;
+  const auto kernel = p.offsets != nullptr ? few_rows_kernel<1, kSwiglu, true>  // most experts have few rows
+                      : p.rows <= kTokens  ? few_rows_kernel<1, kSwiglu, false>
+                                           : few_rows_kernel<2, kSwiglu, false>;
   const dim3 grid = blocks(std::min(groups * slabs, together));
   // A multiprocessor divides its memory between cache and shared memory anew only when it is idle. Blocks that start
   // between those of other kernels may find room for one where there is room for two. Experts need all; they cannot
   // read their weights before the choice anyway.
-  p.offsets == nullptr ? launch_early(context, kernel, grid, dim3(kThreads), 0, p)
-                       : launch(context, kernel, grid, dim3(kThreads), 0, p);
+  note_arrivals(context, p, grid);
+  p.offsets == nullptr || p.ready != nullptr ? launch_early(context, kernel, grid, dim3(kThreads), 0, p)
+                                             : launch(context, kernel, grid, dim3(kThreads), 0, p);
 }
 
 template <class Op>

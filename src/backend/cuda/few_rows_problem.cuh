@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "backend/cuda/kernel.cuh"
+#include "backend/cuda/early.cuh"
 #include "backend/cuda/row_activation.h"
 #include "backend/cuda/swiglu.cuh"
 #include "ops/expert_rows.h"
@@ -30,7 +30,9 @@ struct FewRows {
   bool c_bf16, accumulate;
   int n, k;  ///< outputs (of one half with SwiGLU) and the reduced dimension
   RowActivation act;
-  bool early;  ///< nothing in flight writes the weights, so they may be read before the earlier kernels have ended
+  bool early;    ///< nothing in flight writes the weights, so they may be read before the earlier kernels have ended
+  int* arrived;  ///< where blocks count that they have ended; null: nowhere
+  const int* ready;  ///< 1 when the choice of experts can be read; null: when all earlier kernels have ended
 };
 
 /// The experts that have rows, in order. A block finds them once.
@@ -60,6 +62,32 @@ struct Item {
   int slab;        ///< of rows of the weight, counted over all experts that have rows
   int first, end;  ///< rows of x from `first` on; those of the expert end before `end`
 };
+
+/// Waits until weights can be read; with experts it finds those that have rows. The whole block together.
+__device__ inline void wait_for_weights(const FewRows& p) {
+  if (!p.early) wait_for_previous();
+}
+__device__ inline void wait_for_weights(const FewRows& p, Active& active) {
+  if (p.ready != nullptr) {
+    await_arrivals(p.ready, 1);
+  } else if (!p.early) {
+    wait_for_previous();
+  }
+  if (threadIdx.x < kWarp) find_active(p, active);
+  __syncthreads();
+}
+/// Waits until x can be read.
+__device__ inline void wait_for_rows(const FewRows& p) {
+  if (p.early) wait_for_previous();
+}
+/// Ends a block of a kernel with experts.
+__device__ inline void end_of_experts(const FewRows& p) {
+  if (p.ready != nullptr && !p.early) wait_for_previous();
+}
+/// Tells the handover how many blocks of this kernel arrive.
+inline void note_arrivals(const Context& context, const FewRows& p, dim3 grid) {
+  if (p.arrived != nullptr) context.handover->arrivals = static_cast<int>(grid.x * grid.y);
+}
 
 /// Stores an element of c; with SwiGLU `total` has the gate and the up projection, and the activation is stored too.
 template <bool kSwiglu>
@@ -108,10 +136,15 @@ inline FewRows problem(const Context& context, const View& a, const View& b, con
           .n = static_cast<int>(c.size(1)),
           .k = static_cast<int>(a.size(1)),
           .act = {},
-          .early = context.rests(b)};
+          .early = context.rests(b),
+          .arrived = nullptr,
+          .ready = nullptr};
 }
 inline FewRows problem(const Context& context, const Gemm& op) {
   FewRows p = problem(context, op.a, op.b, op.c);
+  if (context.handover != nullptr && context.handover->product == Handover::For::logits) {
+    p.arrived = context.handover->arrived;
+  }
   p.accumulate = op.accumulate;
   return p;
 }
@@ -122,7 +155,11 @@ inline FewRows problem(const Context& context, const GroupedGemm& op) {
   p.accumulate = op.accumulate;
   p.offsets = op.offsets.as<const int32_t>();
   p.experts = static_cast<int>(op.b.size(0));
-  p.early = false;  // which weights are read is known only when the choice of experts is
+  // Which weights are read is known only when the choice of experts is.
+  const Handover* const handover = context.handover;
+  const bool after_choice = handover != nullptr && handover->product != Handover::For::nothing && p.early;
+  p.ready = after_choice ? handover->ready : nullptr;
+  p.early = after_choice && handover->product == Handover::For::rows;
   return p;
 }
 

@@ -86,6 +86,9 @@ struct Routing {
   int64_t gate_step;
   int tokens;
   Plan plan;
+  const int* arrived;  ///< blocks that made the logits
+  int arrivals;        ///< so many did; 0: it is known when all earlier kernels have ended
+  int* ready;          ///< becomes 1; null: nobody waits for it alone
 };
 
 /// One block. A warp takes a token at a time as far as its gates, in shared memory; then all plan the rows.
@@ -94,7 +97,11 @@ __global__ void __launch_bounds__(kThreads) route_kernel(const __grid_constant__
   __shared__ float scores_of[kWarps][kMostExperts];
   __shared__ int ids_of[kWarps][kMostChosen];
   let_next_start();
-  wait_for_previous();
+  if (r.arrivals > 0) {
+    await_arrivals(r.arrived, r.arrivals);
+  } else {
+    wait_for_previous();
+  }
   const int warp = static_cast<int>(threadIdx.x) / kWarp, experts = r.rule.experts, count = r.rule.count;
   float* const score = scores_of[warp];
   int* const id = ids_of[warp];
@@ -116,6 +123,8 @@ __global__ void __launch_bounds__(kThreads) route_kernel(const __grid_constant__
     __syncwarp();
   }
   plan_slots(r.plan, keys);
+  if (r.ready != nullptr) arrive(r.ready);
+  if (r.arrivals > 0) wait_for_previous();
 }
 
 }  // namespace
@@ -126,17 +135,24 @@ bool few_slots_plan(Context& context, const RoutePlan& op) {
   return true;
 }
 
-bool few_tokens_route(Context& context, const RouteTokens& op) {
+bool suits_few_tokens(const RouteTokens& op) {
   const int64_t tokens = op.choice.ids.size(0), slots = op.choice.ids.elements();
   if (slots == 0 || slots > kFewSlots || tokens > kFewTokens) return false;
-  if (op.scores.scores.size(1) > kMostExperts || op.choice.ids.size(1) > kMostChosen) return false;
-  const View &x = op.scores.x, &scores = op.scores.scores;
-  const Gemm logits{.a = x, .b = op.scores.weight, .c = scores, .transpose_b = true};
-  if (!few_rows_product(context, logits)) {
-    // As RouterScores does where it need not pad the weight.
-    if (!may_use_library() || scores.size(1) % kChunk != 0) return false;
-    product(context, logits);
-  }
+  return op.scores.scores.size(1) <= kMostExperts && op.choice.ids.size(1) <= kMostChosen;
+}
+
+bool few_tokens_logits(Context& context, const RouteTokens& op) {
+  const View& scores = op.scores.scores;
+  const Gemm logits{.a = op.scores.x, .b = op.scores.weight, .c = scores, .transpose_b = true};
+  if (few_rows_product(context, logits)) return true;
+  // As RouterScores does where it need not pad the weight.
+  if (!may_use_library() || scores.size(1) % kChunk != 0) return false;
+  product(context, logits);
+  return true;
+}
+
+void few_tokens_choice(Context& context, const RouteTokens& op, const Handover* handover) {
+  const View& scores = op.scores.scores;
   launch_early(context, route_kernel, dim3(1), dim3(kThreads), 0,
                Routing{.scores = scores.as<float>(),
                        .score_step = scores.stride[0],
@@ -150,8 +166,16 @@ bool few_tokens_route(Context& context, const RouteTokens& op) {
                        .scale = op.gates.scale,
                        .gates = op.gates.gates.as<float>(),
                        .gate_step = op.gates.gates.stride[0],
-                       .tokens = static_cast<int>(tokens),
-                       .plan = plan_of(op.plan)});
+                       .tokens = static_cast<int>(op.choice.ids.size(0)),
+                       .plan = plan_of(op.plan),
+                       .arrived = handover != nullptr ? handover->arrived : nullptr,
+                       .arrivals = handover != nullptr ? handover->arrivals : 0,
+                       .ready = handover != nullptr ? handover->ready : nullptr});
+}
+
+bool few_tokens_route(Context& context, const RouteTokens& op) {
+  if (!suits_few_tokens(op) || !few_tokens_logits(context, op)) return false;
+  few_tokens_choice(context, op, nullptr);
   return true;
 }
 

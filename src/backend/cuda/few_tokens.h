@@ -11,4 +11,9 @@ bool few_slots_plan(Context& context, const RoutePlan& op);
 /// All four operations in two kernels: the logits, and the rest.
 bool few_tokens_route(Context& context, const RouteTokens& op);
 
+/// The same in its two parts: the logits of tokens that suit, and the rest, which may wait for the logits alone.
+bool suits_few_tokens(const RouteTokens& op);
+bool few_tokens_logits(Context& context, const RouteTokens& op);
+void few_tokens_choice(Context& context, const RouteTokens& op, const Handover* handover);
+
 }  // namespace moe::cuda

@@ -8,8 +8,8 @@ namespace {
 using namespace few_rows;
 
 constexpr int kBlockWarps = 4;
-constexpr int kFour = 4;   ///< weights that a lane loads at a time
-constexpr int kAhead = 8;  ///< such loads that a lane has asked for
+constexpr int kFour = 4;    ///< weights that a lane loads at a time
+constexpr int kAhead = 16;  ///< such loads that a lane has asked for: a row of 2048 at once
 // Each tile of kTokens rows of x reads the weights again.
 constexpr int64_t kMostRows = 8 * kTokens, kMostOutputs = 1024;
 
@@ -57,6 +57,7 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp) wide_rows_kernel(const __g
     const float total[1] = {warp_sum(sum[t])};
     if (lane == 0 && output < p.n) store_result<false>(p, first + t, output, total, 1);
   }
+  if (p.arrived != nullptr) arrive(p.arrived);
 }
 
 bool suits(const Gemm& op) {
@@ -74,7 +75,9 @@ bool wide_rows_product(Context& context, const Gemm& op) {
   if (!suits(op)) return false;
   dim3 grid = blocks(ceil_div(op.c.size(1), kBlockWarps));
   grid.y = static_cast<unsigned>(ceil_div(op.c.size(0), kTokens));
-  launch_early(context, wide_rows_kernel, grid, dim3(kBlockWarps * kWarp), 0, problem(context, op));
+  const FewRows p = problem(context, op);
+  note_arrivals(context, p, grid);
+  launch_early(context, wide_rows_kernel, grid, dim3(kBlockWarps * kWarp), 0, p);
   return true;
 }
 

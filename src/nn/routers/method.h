@@ -21,6 +21,8 @@ struct RouterFunctions {
   /// The method's part of route_backward.
   void (*backward)(Pass& pass, const RouterInput& in, const RouterWeights& weights, const RouterWeights& gradients,
                    const Route& route, const BalanceSums& sums, View d_gates, View dx);
+  /// True if `choose` is one operation where nothing is dropped, and respects RouterInput::held.
+  bool one_operation = false;
 };
 
 const RouterFunctions& topk_router();

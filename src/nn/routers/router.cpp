@@ -75,6 +75,10 @@ Route route_forward(Pass& pass, const RouterInput& in, const RouterWeights& weig
   return route;
 }
 
+bool is_one_operation(const RouterInput& in) {
+  return functions(in.config).one_operation && !in.context.choice.kept && !in.context.replay;
+}
+
 void route_losses(Pass& pass, const RouterInput& in, const Route& route) {
   const LayerStats& stats = in.context.stats;
   if (stats.counts) {

@@ -14,6 +14,9 @@ void visit_router(const RouterConfig& config, const RouterSizes& sizes, RouterWe
 /// Scores and the context's choice (with `replay` the old choice is kept), and the order of rows.
 Route route_forward(Pass& pass, const RouterInput& in, const RouterWeights& weights);
 
+/// True if the choice is one operation, which route_forward() leaves in in.held if that is given.
+bool is_one_operation(const RouterInput& in);
+
 /// Counts the choices and adds this microbatch's losses. Only the views of `stats` that are present are updated.
 void route_losses(Pass& pass, const RouterInput& in, const Route& route);
 

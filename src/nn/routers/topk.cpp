@@ -57,7 +57,8 @@ void choose(Pass& pass, const RouterInput& in, const RouterWeights& weights, Rou
                           .scale = config.scale,
                           .gates = route.choice.gates};
   if (!route.choice.kept) {
-    pass.backend.run(RouteTokens{.scores = scores, .choice = choice, .gates = gates, .plan = plan_of(route)});
+    const RouteTokens op{.scores = scores, .choice = choice, .gates = gates, .plan = plan_of(route)};
+    in.held != nullptr ? static_cast<void>(*in.held = op) : pass.backend.run(op);
     route.planned = true;
     return;
   }
@@ -173,7 +174,7 @@ void backward(Pass& pass, const RouterInput& in, const RouterWeights& weights, c
 }  // namespace
 
 const RouterFunctions& topk_router() {
-  static constexpr RouterFunctions functions{parameters, choose, sum, losses, backward};
+  static constexpr RouterFunctions functions{parameters, choose, sum, losses, backward, true};
   return functions;
 }
 

@@ -196,6 +196,102 @@ TEST_F(CudaFewRows, RotationAndAppendInOneKernelAreBothInTurn) {
   }
 }
 
+/// A MoE layer with shared experts, of random numbers.
+struct RoutedLayer {
+  View hidden, residual, gain, router, group, shared_gate_up, shared_down, gate_up, down;
+
+  /// The operation with all results in memory of its own, and those results.
+  template <class Empty>
+  RoutedFfn operation(const Empty& empty, std::vector<View>& results) const {
+    const int64_t tokens = hidden.size(0), experts = router.size(0), k = 6, slots = tokens * k, width = down.size(2);
+    const auto result = [&](DType dtype, Shape shape) {
+      results.push_back(empty(dtype, shape));
+      return results.back();
+    };
+    const View x = result(DType::bf16, hidden.shape), middle = result(DType::bf16, hidden.shape),
+               inv_rms = result(DType::f32, {tokens});
+    const View scores = result(DType::f32, {tokens, experts}), gates = result(DType::f32, {tokens, k}),
+               ids = result(DType::i32, {tokens, k}), offsets = result(DType::i32, {experts + 1}),
+               row_slot = result(DType::i32, {slots}), row_token = result(DType::i32, {slots}),
+               slot_row = result(DType::i32, {tokens, k}), c = result(DType::bf16, {slots, 2 * width}),
+               activated = result(DType::bf16, {slots, width}), rows = result(DType::bf16, {slots, x.size(1)}),
+               shared_c = result(DType::bf16, {tokens, shared_gate_up.size(0)}),
+               shared_y = result(DType::bf16, {tokens, shared_down.size(1)}),
+               y = result(DType::bf16, {tokens, x.size(1)});
+    return {
+        .norm =
+            {.x = hidden, .residual = residual, .sum = middle, .gain = gain, .eps = 1e-6F, .y = x, .inv_rms = inv_rms},
+        .route = {.scores = {.x = x, .weight = router, .scoring = Scoring::softmax, .scores = scores},
+                  .choice = {.scores = scores, .group = group, .ids = ids},
+                  .gates = {.scores = scores, .ids = ids, .gates = gates},
+                  .plan = {.ids = ids,
+                           .offsets = offsets,
+                           .row_slot = row_slot,
+                           .row_token = row_token,
+                           .slot_row = slot_row}},
+        .shared = {.product = {.a = x, .b = shared_gate_up, .c = shared_c, .transpose_b = true},
+                   .activation = {.gate_up = shared_c, .y = shared_y}},
+        .shared_down = {.a = shared_y, .b = shared_down, .c = y, .transpose_b = true},
+        .experts =
+            {.first = {.a = x, .a_rows = row_token, .offsets = offsets, .b = gate_up, .c = c, .transpose_b = true},
+             .activation = {.gate_up = c,
+                            .scale = gates.reshaped({slots}),
+                            .scale_index = row_slot,
+                            .row_count = offsets.rows(experts, 1),
+                            .y = activated},
+             .last = {.a = activated, .offsets = offsets, .b = down, .c = rows, .transpose_b = true}},
+        .combine = {.rows = rows, .slot_row = slot_row, .residual = middle, .y = y, .accumulate = true}};
+  }
+};
+
+TEST_F(CudaFewRows, LayersInOneOperationAreTheirPartsInTurn) {
+  const int64_t width = 104, experts = 16;
+  for (const DType router : {DType::f32, DType::bf16}) {
+    const int64_t hidden = router == DType::f32 ? 1032 : 264;
+    for (const int64_t tokens : {1, 2, 8, 16, 40, 70}) {
+      SCOPED_TRACE(fmt::format("{} tokens, router in {}", tokens, name(router)));
+      constexpr int kLayers = 3, kReplays = 20;
+      std::vector<int32_t> group(static_cast<size_t>(tokens), 0);
+      if (tokens > 2) group[1] = -1;
+      std::vector<RoutedLayer> layers;
+      std::vector<RoutedFfn> recorded;
+      std::vector<View> results[2];
+      const auto memory = [&](DType dtype, Shape shape) { return matrix(dtype, shape); };
+      for (int layer = 0; layer < kLayers; ++layer) {
+        layers.push_back({.hidden = floats(DType::bf16, {tokens, hidden}),
+                          .residual = floats(DType::bf16, {tokens, hidden}),
+                          .gain = floats(router, {hidden}),
+                          .router = floats(router, {experts, hidden}),
+                          .group = integers(group),
+                          .shared_gate_up = floats(DType::bf16, {4 * width, hidden}),
+                          .shared_down = floats(DType::bf16, {hidden, 2 * width}),
+                          .gate_up = floats(DType::bf16, {experts, 2 * width, hidden}),
+                          .down = floats(DType::bf16, {experts, hidden, width})});
+        run_in_turn(*gpu_->backend, layers.back().operation(memory, results[0]));
+        recorded.push_back(layers.back().operation(memory, results[1]));
+      }
+      const auto recording = gpu_->device->record([&] {
+        for (const RoutedFfn& op : recorded) run(*gpu_->backend, op);
+      });
+      for (int replay = 0; replay < kReplays; ++replay) {
+        for (const View& view : results[1]) {
+          gpu_->backend->run(
+              Fill{.x = view.reshaped({view.elements()}), .value = view.dtype == DType::i32 ? -7 : 0.25});
+        }
+        recording->replay();
+        for (size_t i = 0; i < results[0].size(); ++i) {
+          SCOPED_TRACE(fmt::format("result {}", i));
+          if (results[0][i].dtype == DType::i32) {
+            ASSERT_EQ(ints(results[0][i]), ints(results[1][i]));
+          } else {
+            ASSERT_EQ(values(results[0][i]), values(results[1][i]));
+          }
+        }
+      }
+    }
+  }
+}
+
 /// Steps of `batch` sequences from one start; the log of what they chose, and the logits of the last one.
 struct Steps {
   std::vector<int32_t> log;
