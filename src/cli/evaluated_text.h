@@ -12,6 +12,7 @@
 
 namespace moe {
 
+/// The text that a command evaluates: files, or a dataset. Use it on one thread at a time.
 class EvaluatedText {
  public:
   /// Refuses what cannot be read. `options` must outlive it.

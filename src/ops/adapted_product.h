@@ -25,7 +25,7 @@ struct AdaptedProduct {
   std::vector<GroupedGemm> changes() const;
 };
 
-/// A second base of backends that execute it as one.
+/// A second base of backends that execute it as one. Use it as the backend: on one thread at a time.
 class AddsInProducts {
  public:
   virtual ~AddsInProducts() = default;

@@ -11,7 +11,7 @@ std::vector<double> rates_around(double rate);
 /// The folder of the short runs, beside that of the run.
 fs::path rate_folder(const RunConfig& run);
 
-/// Takes the results in the order of rising rates.
+/// Takes the results in the order of rising rates. Use it on one thread at a time.
 class RateSearch {
  public:
   explicit RateSearch(double given) : given_(given) {}
