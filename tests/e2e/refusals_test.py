@@ -72,7 +72,7 @@ class RefusalsTest(unittest.TestCase):
         least = (MOE.stat().st_size >> 20) + 2  # with less, the system cannot load the program
         for mib in range(least, least + 72, 2):
             result = run("tokenizer", "encode", "--tokenizer", large, memory=mib << 20)
-            if "error while loading shared libraries" in result.stderr:
+            if result.returncode == 127:  # the system could not load its libraries
                 continue
             self.assertIn(result.returncode, (0, 1), (mib, result.stderr))
             if result.returncode == 1:
