@@ -51,7 +51,7 @@ class RefusalsTest(unittest.TestCase):
                 result = run(*command, *self.small.arguments(*command), memory=mib << 20)
                 if result.returncode == 0:
                     continue
-                if "error while loading shared libraries" in result.stderr:  # not yet this program
+                if result.returncode == 127:  # the system could not load its libraries
                     continue
                 self.assertEqual(result.returncode, 1, (command, mib, result.stderr))
                 self.assertEqual(result.stderr.count("error: "), 1, (command, mib, result.stderr))
