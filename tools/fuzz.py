@@ -18,6 +18,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Longer inputs are slower, and find nothing that shorter ones do not; some formats need room.
 LONGEST = {"tokenizer_json": 24_000, "gguf_model": 20_000, "side_files": 6_000}
 
+# MiB, where the usual limit is too low: a zstd file may ask for a window of 2 GiB (src/formats/compression.h).
+MEMORY = {"compression": 5120}
+
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -48,10 +51,11 @@ def run(name, folder, options):
         path.mkdir(parents=True, exist_ok=True)
     before = set(findings.iterdir())
     limit = [f"-runs={options.runs}"] if options.runs else [f"-max_total_time={options.seconds}"]
+    memory = max(options.memory, MEMORY.get(name, 0))
     command = [folder / "tests" / "fuzz" / f"fuzz_{name}", corpus, folder / "seeds" / name, *limit,
                f"-dict={folder / 'seeds' / name}.dict", f"-max_len={LONGEST.get(name, 4096)}",
-               f"-timeout={options.timeout}", f"-rss_limit_mb={options.memory}",
-               f"-malloc_limit_mb={options.memory // 2}", f"-artifact_prefix={findings}/{name}-",
+               f"-timeout={options.timeout}", f"-rss_limit_mb={memory}",
+               f"-malloc_limit_mb={memory // 2}", f"-artifact_prefix={findings}/{name}-",
                "-print_final_stats=1", "-verbosity=1"]
     environment = dict(os.environ, UBSAN_OPTIONS="print_stacktrace=1", ASAN_OPTIONS="detect_stack_use_after_return=0")
     log = folder / "logs" / f"{name}.log"
@@ -63,7 +67,7 @@ def run(name, folder, options):
     counted = re.search(r"stat::number_of_executed_units: *(\d+)", text)
     last = re.findall(r"^#(\d+)\t", text, re.MULTILINE)
     executions = int(counted.group(1)) if counted else int(last[-1]) if last else 0
-    new = sorted(set(findings.iterdir()) - before)
+    new = sorted(path for path in set(findings.iterdir()) - before if path.name.startswith(f"{name}-"))
     if status != 0 and not new:
         new = [log]  # it ended for another reason, for instance because it could not start
     return {"target": name, "executions": executions, "seconds": seconds, "findings": new, "log": log}
