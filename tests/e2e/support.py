@@ -40,6 +40,40 @@ def make_dataset(base, domains, vocab_size=400, tokenizer=()):
     return files
 
 
+SMALL_RUN = """
+[run]
+dir = "{folder}/run"
+[data]
+train = "{folder}/dataset"
+valid = "{folder}/dataset"
+sequence_length = 32
+rows_per_step = 4
+microbatch_rows = 2
+[model]
+hidden_size = 24
+num_hidden_layers = 2
+num_attention_heads = 2
+n_shared_experts = 1
+n_routed_experts = 6
+num_experts_per_tok = 2
+moe_intermediate_size = 16
+max_position_embeddings = 64
+[train]
+steps = {steps}
+[optimizer]
+learning_rate = 3e-3
+[eval]
+every = {evaluate}
+[checkpoint]
+every = {save}
+"""
+
+
+def write_small_run(file, base, steps=30, evaluate=7, save=5):
+    """A run file of a small model on base/dataset, into base/run."""
+    file.write_text(SMALL_RUN.format(folder=base, steps=steps, evaluate=evaluate, save=save))
+
+
 def with_library(name, settings):
     """The environment of a program that a test's library (lib`name`.so) is loaded into, with its `settings`."""
     libraries = [*sanitizer_library(), str(MOE.parent / "tests" / "e2e" / f"lib{name}.so")]

@@ -17,35 +17,7 @@ import tempfile
 import termios
 import unittest
 
-from support import MOE, ROOT, log_without_times, make_dataset, moe, signalled
-
-RUN_FILE = """
-[run]
-dir = "{folder}/run"
-[data]
-train = "{folder}/dataset"
-valid = "{folder}/dataset"
-sequence_length = 32
-rows_per_step = 4
-microbatch_rows = 2
-[model]
-hidden_size = 24
-num_hidden_layers = 2
-num_attention_heads = 2
-n_shared_experts = 1
-n_routed_experts = 6
-num_experts_per_tok = 2
-moe_intermediate_size = 16
-max_position_embeddings = 64
-[train]
-steps = 30
-[optimizer]
-learning_rate = 3e-3
-[eval]
-every = 7
-[checkpoint]
-every = 5
-"""
+from support import MOE, ROOT, log_without_times, make_dataset, moe, signalled, write_small_run
 
 
 class TrainTest(unittest.TestCase):
@@ -54,7 +26,7 @@ class TrainTest(unittest.TestCase):
         cls.base = pathlib.Path(tempfile.mkdtemp(prefix="moe-train-test-"))
         texts = sorted((ROOT / "src").rglob("*.h"))[:12]
         make_dataset(cls.base, {"headers": [path.read_text() for path in texts]})
-        (cls.base / "run.toml").write_text(RUN_FILE.format(folder=cls.base))
+        write_small_run(cls.base / "run.toml", cls.base)
         cls.straight = cls.base / "straight"
         cls.train(cls.straight)
 

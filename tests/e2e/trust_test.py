@@ -14,35 +14,8 @@ import tempfile
 import time
 import unittest
 
-from support import MOE, ROOT, log_without_times, make_dataset, moe, with_library
+from support import MOE, ROOT, log_without_times, make_dataset, moe, with_library, write_small_run
 
-RUN_FILE = """
-[run]
-dir = "{folder}/run"
-[data]
-train = "{folder}/dataset"
-valid = "{folder}/dataset"
-sequence_length = 32
-rows_per_step = 4
-microbatch_rows = 2
-[model]
-hidden_size = 24
-num_hidden_layers = 2
-num_attention_heads = 2
-n_shared_experts = 1
-n_routed_experts = 6
-num_experts_per_tok = 2
-moe_intermediate_size = 16
-max_position_embeddings = 64
-[train]
-steps = {steps}
-[optimizer]
-learning_rate = 3e-3
-[eval]
-every = {evaluate}
-[checkpoint]
-every = {save}
-"""
 KILLS = 200
 
 
@@ -59,7 +32,7 @@ class TrustTest(unittest.TestCase):
 
     def run_file(self, name, **numbers):
         file = self.base / f"{name}.toml"
-        file.write_text(RUN_FILE.format(folder=self.base, **numbers))
+        write_small_run(file, self.base, **numbers)
         return file
 
     def assert_same_run(self, a, b):
