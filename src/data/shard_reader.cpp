@@ -81,9 +81,12 @@ struct Dataset::Shard {
   }
 
   void check_tables(uint64_t id_count, size_t domain_count) const {
+    constexpr uint64_t kMostBytes = uint64_t{1} << 62;  // so that a damaged number cannot overflow the sums
     bool valid = begins[0] == 0 && begins[documents] == id_count;
+    uint64_t all_bytes = 0;
     for (int64_t i = 0; valid && i < documents; ++i) {
-      valid = begins[i] <= begins[i + 1] && domains[i] < domain_count;
+      valid = begins[i] <= begins[i + 1] && domains[i] < domain_count && text_bytes[i] <= kMostBytes - all_bytes;
+      all_bytes += text_bytes[i];
     }
     if (!valid)
       fail("{} is damaged: its table of documents is inconsistent; make the dataset again", file.path().string());

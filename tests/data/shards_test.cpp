@@ -358,6 +358,9 @@ TEST_F(Shards, DamagedFilesAreNamed) {
   write_file(shard, text_bytes);
   EXPECT_THAT(error_of<Error>([&] { Dataset dataset(out_); }),
               HasSubstr("38 tokens and 65568 bytes; make the dataset"));
+  std::string negative = valid;
+  negative[16 + 64 + 6 * 8 + 7] = '\xff';
+  EXPECT_THAT(refusal(negative), HasSubstr("its table of documents is inconsistent"));
   std::string id = valid;
   id[16] = '\xff';
   id[17] = '\xff';
