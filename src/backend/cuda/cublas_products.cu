@@ -82,7 +82,7 @@ const CublasProducts::Plan& CublasProducts::plan_for(const Gemm& op, size_t work
                     (is_bf16(op.c) ? 8 : 0) | (op.accumulate ? 16 : 0);
   const int align_a = alignment_of(op.a.data), align_b = alignment_of(op.b.data), align_c = alignment_of(op.c.data);
   const int alignments = align_a + 1024 * align_b + 1024 * 1024 * align_c;
-  // The columns of the whole product beside those of this part of it, which are fewer than 2^31.
+  // Two numbers in one: the columns of this part (fewer than 2^31), and above them the columns of the whole product.
   const int64_t columns = op.c.size(1) + (whole.c.size(1) << 32);
   const Key key{op.c.size(0),   columns, k,          op.a.stride[0], op.b.stride[0],
                 op.c.stride[0], flags,   alignments, workspace_bytes};

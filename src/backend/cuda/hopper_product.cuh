@@ -60,7 +60,7 @@ __device__ bool threads_copy(const Bulk& a, const Bulk& b) {
   return grouping == Grouping::reduction || !a.present || !b.present;
 }
 
-/// The end of a tile's passes: those of the product that is added follow those of the first.
+/// Where a tile's passes end along the sum. The first product's passes come first, then those of the added product.
 template <Grouping grouping>
 __device__ int64_t passes_end(const TileProblem& p, const Tile& t) {
   if (grouping != Grouping::rows || p.k_added == 0) return t.k_end;

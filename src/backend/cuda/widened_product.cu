@@ -137,8 +137,8 @@ int64_t at_once(const Context& context, int64_t elements, int64_t left) {
          (elements * static_cast<int64_t>(sizeof(__nv_bfloat16)));
 }
 
-/// The size of parts of `total`, of which `most` have room at once: about equal, and all but the last multiples of
-/// `together`. 0: not one has room.
+/// Divides `total` into parts of about equal size, none above `most`. Returns the size, a multiple of `together` if
+/// there are several parts. 0: `most` is less than `together`.
 int64_t even_step(int64_t total, int64_t most, int64_t together) {
   if (most >= total) return total;
   most = most / together * together;

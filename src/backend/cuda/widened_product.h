@@ -11,7 +11,7 @@
 namespace moe::cuda {
 
 bool widened_product(Context& context, const Gemm& op, const std::function<void(const Gemm&)>& product);
-/// product(part, first): that of the experts from `first` on.
+/// Calls product(part, first) for each part: the product of some experts, whose first one is number `first`.
 bool widened_product(Context& context, const GroupedGemm& op,
                      const std::function<void(const GroupedGemm&, int64_t)>& product);
 
