@@ -2,6 +2,9 @@
 
 #include "train/granularity.h"
 
+#include <string>
+#include <vector>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -93,7 +96,8 @@ TEST(Granularity, EveryNumberIsTakenOrRefusedByName) {
   };
   for (const KeyRow<FullWidth>& row : full_width_keys()) {
     EXPECT_EQ(read_with(row.key, "2").model.n_routed_experts, std::string(row.key) == "model.full_experts" ? 4 : 32);
-    for (const std::string bad : {"0", "-1", "1.5", "nan", "\"two\"", std::to_string(row.most + 1).c_str()}) {
+    const std::vector<std::string> refused = {"0", "-1", "1.5", "nan", "\"two\"", std::to_string(row.most + 1)};
+    for (const std::string& bad : refused) {
       EXPECT_THAT(error_of<UsageError>([&] { read_with(row.key, bad); }), HasSubstr(row.key)) << bad;
     }
   }
