@@ -139,13 +139,27 @@ class StudyTest(unittest.TestCase):
             self.assertNotEqual(losses["mask_sixteenths", 2], loss)
 
     def test_the_kept_results_on_a_gpu_give_the_table_of_the_documents(self):
-        shown = moe("study", "show", ROOT / "configs/study/h200.toml", "--set", f"study.dir={ROOT}/docs/study/h200").stdout
+        shown = moe("study", "show", ROOT / "configs/study/h200.toml", "--set", f"study.dir={ROOT}/docs/study/h200", "--set",
+                    "study.seeds=[1,2,3]").stdout
         rows = [line for line in shown.splitlines() if line.startswith("| ")]
-        self.assertEqual(len(rows), 1 + 23)
+        self.assertEqual(len(rows), 1 + 23 + 1 + 7)
         page = (ROOT / "docs/study.md").read_text()
         for row in rows:
             self.assertIn(row, page)
         self.assertIn("Without a paired difference to dense, because of a result without losses of documents", shown)
+
+    def test_the_kept_results_at_equal_time_are_those_of_the_documents(self):
+        page = (ROOT / "docs/study.md").read_text()
+        for seconds, steps in ((30, 5270), (60, 10545), (120, 21090)):
+            results = json.loads(moe("study", "show", ROOT / "configs/study/crossing.toml", "--set", f"train.steps={steps}", "--set",
+                                     f"study.dir={ROOT}/docs/study/crossing/{seconds}s", "--set", "study.seeds=[1,2,3]", "--json",
+                                     "-").stdout)
+            self.assertGreaterEqual(len(results), 8)
+            for row in results:
+                system = row["system"].rsplit("-lr", 1)[0]
+                lines = [line for line in page.splitlines() if line.startswith(f"| {seconds} | {system} |")]
+                self.assertEqual(len(lines), 1, row["system"])
+                self.assertIn(f"{row['loss']:.4f}", lines[0])
 
     def test_checkpoints_go_once_there_is_a_result(self):
         for job in JOBS:
