@@ -16,7 +16,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Longer inputs are slower, and find nothing that shorter ones do not; some formats need room.
-LONGEST = {"tokenizer_json": 24_000, "gguf_model": 20_000, "side_files": 6_000}
+LONGEST = {"tokenizer_json": 24_000, "gguf_model": 20_000, "side_files": 6_000, "run_file": 1_500}
 
 # MiB, where the usual limit is too low: a zstd file may ask for a window of 2 GiB (src/formats/compression.h).
 MEMORY = {"compression": 5120}

@@ -251,6 +251,9 @@ std::string Settings::meant_key(const std::string& key) const {
   std::string closest;
   int best = std::max<int>(2, static_cast<int>(key.size()) / 4) + 1;
   for (const std::string& known : known_) {
+    // A text that is longer by n needs at least n edits.
+    const auto [shorter, longer] = std::minmax({known.size(), key.size()});
+    if (leaf_of(known) != leaf_of(key) && longer - shorter >= static_cast<size_t>(best)) continue;
     // The right name in the wrong section counts as one slip, for a section's name of any length.
     const int distance = leaf_of(known) == leaf_of(key) ? 1 : edit_distance(key, known);
     if (distance < best) {
@@ -264,9 +267,9 @@ std::string Settings::meant_key(const std::string& key) const {
   return closest;
 }
 
-std::string Settings::unknown_key_text(const std::string& key, const Entry& entry) const {
+std::string Settings::unknown_key_text(const std::string& key, const Entry& entry, const std::string& meant) const {
   const std::string unknown = fmt::format("{}: unknown key {}; ", entry.where, key);
-  if (const std::string meant = meant_key(key); !meant.empty()) return unknown + fmt::format("did you mean {}?", meant);
+  if (!meant.empty()) return unknown + fmt::format("did you mean {}?", meant);
   std::vector<std::string> siblings;
   for (const std::string& known : known_) {
     if (section_of(known) == section_of(key)) siblings.push_back(std::string(leaf_of(known)));
@@ -286,10 +289,10 @@ void Settings::finish(std::string_view section) const {
   std::vector<Mistake> mistakes = mistakes_;
   for (const auto& [key, entry] : entries_) {
     if (known_.count(key) != 0 || !key.starts_with(prefix)) continue;
-    mistakes.push_back({entry.order, key, unknown_key_text(key, entry)});
+    const std::string meant = meant_key(key);
+    mistakes.push_back({entry.order, key, unknown_key_text(key, entry, meant)});
     // A key that is missing because it was given under another name is only one mistake.
-    std::erase_if(mistakes,
-                  [&, meant = meant_key(key)](const Mistake& one) { return one.order == 0 && one.key == meant; });
+    std::erase_if(mistakes, [&](const Mistake& one) { return one.order == 0 && one.key == meant; });
   }
   if (mistakes.empty()) return;
   std::stable_sort(mistakes.begin(), mistakes.end(), [](const auto& a, const auto& b) { return a.order < b.order; });

@@ -103,7 +103,7 @@ class Settings {
 
   const Entry* find_entry(std::string_view key);
   std::string meant_key(const std::string& key) const;
-  std::string unknown_key_text(const std::string& key, const Entry& entry) const;
+  std::string unknown_key_text(const std::string& key, const Entry& entry, const std::string& meant) const;
 
   std::string source_;
   std::map<std::string, Entry> entries_;

@@ -31,8 +31,7 @@ bool is_all_blank(std::string_view text) {
   return text.empty();
 }
 
-AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens)
-    : tokens_(std::move(tokens)), word_(unicode::rust_word()) {
+AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
   for (size_t index = 0; index < tokens_.size(); ++index) {
     uint32_t node = 0;
     for (const char byte : tokens_[index].content) {
@@ -67,8 +66,9 @@ bool AddedTokenMatcher::find(std::string_view text, size_t from, Found& found) c
 
 bool AddedTokenMatcher::stands_alone(const AddedToken& token, std::string_view text, const Found& found) const {
   if (!token.single_word) return true;
-  const auto is_word = [&](std::string_view character) {
-    return !character.empty() && word_.contains(utf8_take(character));
+  static const CharacterSet kWord(unicode::rust_word());
+  const auto is_word = [](std::string_view character) {
+    return !character.empty() && kWord.contains(utf8_take(character));
   };
   return !is_word(character_before(text, found.begin)) && !is_word(character_at(text, found.end));
 }

@@ -74,7 +74,6 @@ class AddedTokenMatcher {
   static size_t blank_end(std::string_view text, size_t begin);
 
   std::vector<AddedToken> tokens_;
-  CharacterSet word_;
   bool all_special_ = true;
   std::array<bool, 256> starts_{};                   // bytes that some token starts with
   std::unordered_map<uint64_t, uint32_t> children_;  // trie: node * 256 + byte -> node
