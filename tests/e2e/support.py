@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -10,13 +11,14 @@ import tempfile
 
 MOE = pathlib.Path(sys.argv.pop(1)).resolve()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SANITIZED = b"__asan_init" in MOE.read_bytes()  # needs more memory, and far more addresses, than the program itself
+# Under the address or thread sanitizer: more memory, and far more addresses, than the program itself.
+SANITIZED = any(name in MOE.read_bytes() for name in (b"__asan_init", b"__tsan_init"))
 
 
 def sanitizer_library():
-    """The address sanitizer's library, which must be the first that is loaded; none in an ordinary build."""
+    """The sanitizer's library, which must be the first that is loaded; none in an ordinary build."""
     loaded = subprocess.run(["ldd", MOE], capture_output=True, text=True).stdout
-    return [line.split()[2] for line in loaded.splitlines() if "libasan" in line]
+    return [line.split()[2] for line in loaded.splitlines() if re.search("lib[at]san", line)]
 
 
 def moe(*arguments, check=True, input=None):
