@@ -15,6 +15,7 @@
 #include "cli/product_rate.h"
 #include "cli/repeated_words.h"
 #include "study/differences.h"
+#include "study/fit.h"
 #include "study/plan.h"
 #include "study/plots.h"
 #include "study/read_study.h"
@@ -33,6 +34,7 @@ struct StudyOptions {
   bool dry_run = false;
   std::string plots;
   std::string csv, json;
+  std::string fit;
   DeviceOptions device;
 };
 
@@ -48,7 +50,8 @@ Examples:
   moe study run configs/study/toy.toml --only gshard deepseekmoe --set train.steps=50 --set study.dir=runs/short
   moe study run configs/study/toy.toml --dry-run
   moe study show configs/study/toy.toml --plots plots
-  moe study show configs/study/toy.toml --csv rows.csv)";
+  moe study show configs/study/toy.toml --csv rows.csv
+  moe study show configs/study/granularity.toml --fit model.granularity)";
 
 Study load(const StudyOptions& options) {
   if (!options.plots.empty()) check_output_folder(options.plots);
@@ -86,7 +89,10 @@ void print_results(const StudyOptions& options, const Study& study, const std::v
       write_file(file, text);
     }
   }
+  const std::vector<LossFit> fits =
+      options.fit.empty() ? std::vector<LossFit>() : fit_study(study, results, options.fit);
   if (!printed) print_text(study_table(study, systems, results) + difference_table(study, systems));
+  if (!printed && !fits.empty()) print_text(fit_table(fits, options.fit));
   flush_output();
 }
 
@@ -114,6 +120,9 @@ void show(const StudyOptions& options, const Study& study) {
   print_results(options, study, systems, results);
   if (options.plots.empty() || systems.empty()) return;
   for (const std::string& name : write_plots(study, systems, options.plots)) log_info("{}/{}", options.plots, name);
+  if (options.fit.empty()) return;
+  const std::string name = write_fit_plot(study, fit_study(study, results, options.fit), options.fit, options.plots);
+  log_info("{}/{}", options.plots, name);
 }
 
 /// Settles what depends on the device.
@@ -256,6 +265,11 @@ void add_study_command(CLI::App& app) {
                    "the tables")
       ->type_name("FILE");
   add_json_option(*show_command, options->json, "the same rows as JSON");
+  show_command
+      ->add_option(
+          "--fit", options->fit,
+          "also fit the loss as a curve in this key of study.grid: its lowest point with an interval, its error")
+      ->type_name("KEY");
   show_command->callback([options] {
     warn_of_repeated_keys(options->set);
     show(*options, load(*options));

@@ -1,6 +1,8 @@
 #include "study/plots.h"
 
 #include <algorithm>
+#include <cmath>
+#include <map>
 
 #include "report/pdf.h"
 #include "report/svg.h"
@@ -107,15 +109,44 @@ std::string seeds_note(const std::vector<SystemSummary>& systems) {
   return several ? "; mean of the seeds, from the lowest to the highest" : "";
 }
 
+void write_figure(const fs::path& folder, const std::string& name, const std::string& svg) {
+  make_folder(folder);
+  write_file(folder / (name + ".svg"), svg);
+  write_file(folder / (name + ".pdf"), pdf_of_svg(svg));
+}
+
 }  // namespace
+
+std::string write_fit_plot(const Study& study, const std::vector<LossFit>& fits, const std::string& key,
+                           const fs::path& folder) {
+  constexpr int kPieces = 64;
+  std::vector<Line> lines;
+  for (const LossFit& fit : fits) {
+    const std::string name = fit.systems.empty() ? "loss" : fit.systems;
+    std::map<double, std::vector<double>> losses;
+    for (const FittedRun& run : fit.runs) losses[run.value].push_back(run.loss);
+    Line seen{.name = name, .points = {}, .style = lines.size()};
+    for (const auto& [value, some] : losses) add_point(seen, value, some);
+    Line curve{.name = name + ", fitted", .points = {}, .style = lines.size() + 1};
+    const double low = std::log2(losses.begin()->first), high = std::log2(losses.rbegin()->first);
+    for (int piece = 0; piece <= kPieces; ++piece) {
+      const double value = std::exp2(low + (high - low) * piece / kPieces);
+      curve.points.emplace_back(value, fit.at(value));
+    }
+    lines.push_back(std::move(seen));
+    lines.push_back(std::move(curve));
+  }
+  write_figure(folder, "fit",
+               line_plot(fmt::format("{}: {}", study.title, key), key,
+                         std::string(kLossTitle) + "; mean of the seeds, from the lowest to the highest", lines));
+  return "fit.svg";
+}
 
 std::vector<std::string> write_plots(const Study& study, const std::vector<SystemSummary>& systems,
                                      const fs::path& folder) {
   std::vector<std::string> written;
   const auto write = [&](const std::string& name, const std::string& svg) {
-    make_folder(folder);
-    write_file(folder / (name + ".svg"), svg);
-    write_file(folder / (name + ".pdf"), pdf_of_svg(svg));
+    write_figure(folder, name, svg);
     written.push_back(name + ".svg");
   };
   if (systems.empty()) return written;

@@ -1,6 +1,7 @@
 #pragma once
 /// Plots of a study's results, as SVG.
 
+#include "study/fit.h"
 #include "study/table.h"
 
 namespace moe {
@@ -12,5 +13,10 @@ namespace moe {
 /// PDF. Returns the names of the SVG files.
 std::vector<std::string> write_plots(const Study& study, const std::vector<SystemSummary>& systems,
                                      const fs::path& folder);
+
+/// Writes fit.svg and fit.pdf: the mean loss of each value of `key` with a band over the seeds, and the fitted curves.
+/// Returns the name of the SVG file.
+std::string write_fit_plot(const Study& study, const std::vector<LossFit>& fits, const std::string& key,
+                           const fs::path& folder);
 
 }  // namespace moe

@@ -219,6 +219,8 @@ Study read_study(const fs::path& file, const std::vector<std::string>& set, cons
     for (const System& system : systems) {
       StudyJob job;
       job.system = system.name;
+      job.base = system.base;
+      job.grid = system.grid;
       job.seed = seed;
       job.name = fmt::format("{}-seed{}", system.name, seed);
       read_of_system(system.name, file, [&] {

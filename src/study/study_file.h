@@ -8,9 +8,16 @@
 
 namespace moe {
 
+/// A key of study.grid with one of its values. A system's name has the axis' name and the value: "m" and "4" give "m4".
+struct GridValue {
+  std::string name, key, value;
+};
+
 /// One system with one seed.
 struct StudyJob {
   std::string system;
+  std::string base = {};  ///< the system's name without the grid's values; empty where the file has a grid alone
+  std::vector<GridValue> grid = {};  ///< in the order of the name
   int64_t seed = 1;
   std::string name;  ///< "gshard-seed1"
   RunConfig run;

@@ -64,6 +64,7 @@ std::vector<System> read_systems(const Settings& settings, const StudyFile& file
     settings.refuse("study.systems", expected);
   }
   if (systems.empty()) systems.emplace_back();  // the run file itself
+  for (System& system : systems) system.base = system.name;
   for (const std::string& text : file.grid) {
     const Axis axis = parse_axis(settings, text);
     std::vector<System> product;
@@ -72,6 +73,7 @@ std::vector<System> read_systems(const Settings& settings, const StudyFile& file
         System& combined = product.emplace_back(system);
         combined.name += (combined.name.empty() ? "" : "-") + axis.name + value;
         combined.words.push_back(axis.key + "=" + value);
+        combined.grid.push_back({.name = axis.name, .key = axis.key, .value = value});
       }
     }
     systems = std::move(product);

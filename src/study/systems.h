@@ -2,6 +2,7 @@
 /// The systems of a study file: those that it names, and those of its grid.
 
 #include "formats/toml.h"
+#include "study/study_file.h"
 #include "study/study_keys.h"
 
 namespace moe {
@@ -10,6 +11,8 @@ namespace moe {
 struct System {
   std::string name;
   std::vector<std::string> words;  ///< KEY=VALUE
+  std::string base = {};           ///< of study.systems; empty for the run file itself
+  std::vector<GridValue> grid = {};
 };
 
 /// "NAME: WORD WORD". Another text is refused as a mistake of `key`.
