@@ -46,6 +46,9 @@ struct Batch {
 /// One document without padding; its last token has no target.
 Batch single_document(std::span<const int32_t> tokens);
 
+/// Some rows of a batch, in the given order. Indices of segments are relative to it.
+Batch some_rows(const Batch& batch, std::span<const int64_t> rows);
+
 /// A batch for a pass over a null device, where only sizes matter.
 Batch placeholder_batch(int64_t tokens, int64_t row_length);
 

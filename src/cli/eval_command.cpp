@@ -9,6 +9,7 @@
 #include "checkpoint/open_model.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/eval_causal.h"
 #include "cli/eval_experts.h"
 #include "cli/evaluated_text.h"
 #include "cli/expert_place.h"
@@ -247,6 +248,7 @@ void add_eval_command(CLI::App& app) {
   command->require_subcommand(1);
   add_loss(*command);
   add_eval_experts(*command);
+  add_eval_causal(*command);
 }
 
 }  // namespace moe

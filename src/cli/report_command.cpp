@@ -20,6 +20,7 @@ constexpr const char* kHelp =
   the losses, the learning rate and the norm of the gradients, against steps, tokens, FLOPs or seconds;
   the load of every expert over time (from the steps of log.counts_every);
   which expert read which domain, and which experts were chosen together;
+  how much the loss rises without each expert, if the run's folder has a causal.json (moe eval causal --json);
   what the model wrote during training (sample.prompts), warnings, settings, and the plan beside what happened.
 Curves of several runs are laid over each other.
 

@@ -33,6 +33,26 @@ DocumentLosses document_losses(const Documents& documents, const std::vector<dou
   return losses;
 }
 
+void add_document_nats(const BatchSource& source, int64_t step, const Batch& batch, const std::vector<float>& losses,
+                       std::vector<double>& document_nats) {
+  for (int64_t row = 0; row < batch.rows; ++row) {
+    auto at = static_cast<size_t>(row * batch.sequence_length);
+    for (const Piece& piece : source.row_of(step, row)) {
+      double& nats = document_nats[static_cast<size_t>(piece.document)];
+      for (const size_t end = at + static_cast<size_t>(piece.length); at < end; ++at) {
+        nats += static_cast<double>(losses[at]);
+      }
+    }
+  }
+}
+
+void check_predicts(const Documents& documents) {
+  for (int64_t document = 0; document < documents.count(); ++document) {
+    if (count_targets(documents, document) > 0) return;
+  }
+  fail("no document has two tokens or more, so there is nothing to predict; evaluate longer text");
+}
+
 std::string document_lines(const DocumentLosses& losses) {
   std::string text;
   for (const DocumentLoss& document : losses.documents) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/fs.h"
+#include "data/batch_source.h"
 #include "data/documents.h"
 
 namespace moe {
@@ -24,6 +25,14 @@ struct DocumentLosses {
 
 /// `nats` has the sum of each document (EvaluationResult::document_nats).
 DocumentLosses document_losses(const Documents& documents, const std::vector<double>& nats);
+
+/// Adds the losses [T] of a batch of a step to the sums of its documents. A document's sum has the order of its rows,
+/// for any number of rows computed together.
+void add_document_nats(const BatchSource& source, int64_t step, const Batch& batch, const std::vector<float>& losses,
+                       std::vector<double>& document_nats);
+
+/// Refuses documents without a target.
+void check_predicts(const Documents& documents);
 
 /// A line for each document: {"domain", "index", "tokens", "bytes", "nats"}. Numbers have all their digits.
 std::string document_lines(const DocumentLosses& losses);

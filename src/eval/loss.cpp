@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "data/batch_source.h"
+#include "eval/document_losses.h"
 #include "infer/scorer.h"
 #include "tensor/finite.h"
 
@@ -62,24 +63,8 @@ struct Evaluator::State {
                how.count_choices ? ChosenIds::kept : ChosenIds::forgotten,
                static_cast<int64_t>(what.domain_names().size())) {}
 
-  void add_losses(int64_t step, const Batch& batch, const std::vector<float>& losses,
-                  std::vector<double>& document_nats) const;
   Score score(std::string name, int32_t domain, const std::vector<double>& document_nats) const;
 };
-
-// A document's sum has the order of its rows, for any number of rows computed together.
-void Evaluator::State::add_losses(int64_t step, const Batch& batch, const std::vector<float>& losses,
-                                  std::vector<double>& document_nats) const {
-  for (int64_t row = 0; row < batch.rows; ++row) {
-    auto at = static_cast<size_t>(row * batch.sequence_length);
-    for (const Piece& piece : source.row_of(step, row)) {
-      double& nats = document_nats[static_cast<size_t>(piece.document)];
-      for (const size_t end = at + static_cast<size_t>(piece.length); at < end; ++at) {
-        nats += static_cast<double>(losses[at]);
-      }
-    }
-  }
-}
 
 // `domain` -1 means all domains.
 Score Evaluator::State::score(std::string name, int32_t domain, const std::vector<double>& document_nats) const {
@@ -104,11 +89,7 @@ Score Evaluator::State::score(std::string name, int32_t domain, const std::vecto
 Evaluator::Evaluator(const ModelOnDevice& runtime, const Documents& documents, EvaluationOptions options) {
   MOE_CHECK(options.sequence_length > 0 && options.batch_rows > 0);
   state_ = std::make_unique<State>(runtime, documents, options);
-  bool predicts = false;
-  for (int64_t document = 0; document < documents.count() && !predicts; ++document) {
-    predicts = count_targets(documents, document) > 0;
-  }
-  if (!predicts) fail("no document has two tokens or more, so there is nothing to predict; evaluate longer text");
+  check_predicts(documents);
 }
 
 Evaluator::~Evaluator() = default;
@@ -137,7 +118,7 @@ EvaluationResult Evaluator::run() {
     if (first_not_finite(DType::f32, losses.data(), static_cast<int64_t>(losses.size())) >= 0) {
       state.scorer.fail_not_finite(batch);
     }
-    state.add_losses(step, batch, losses, document_nats);
+    add_document_nats(state.source, step, batch, losses, document_nats);
     if (counter) counter->add(batch, state.scorer.chosen_ids());
     rows_done += batch.rows;
     if (state.options.progress) state.options.progress(rows_done, state.source.rows_per_epoch());

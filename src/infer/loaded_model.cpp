@@ -87,17 +87,20 @@ LoadedModel::LoadedModel(const fs::path& path, const WeightTypes& weights, Devic
   set_switches(switches);
 }
 
-void LoadedModel::set_switches(const RoutingSwitches& switches) {
+void LoadedModel::set_switches(const RoutingSwitches& switches) { current_ = with_switches(switches); }
+
+SwitchedModel LoadedModel::with_switches(const RoutingSwitches& switches) const {
   const ModelConfig config = switched(own_, switches);
   ModelWeights weights = weights_;
   if (switches.drop_shared) {
     for (DecoderWeights& layer : weights.layers) layer.moe.shared = {};
   }
+  for (const int64_t layer : switches.without_shared) weights.layers[static_cast<size_t>(layer)].moe.shared = {};
   const std::vector<float> changes = score_changes(config, switches);
   auto memory = changes.empty() ? nullptr : std::make_unique<DeviceMemory>(device_);
   if (memory != nullptr) bind_score_changes(config, changes, device_, *memory, weights);
-  model_ = std::make_unique<Model>(config, BalanceConfig{}, std::move(weights));
-  score_changes_ = std::move(memory);
+  return {.score_changes = std::move(memory),
+          .model = std::make_unique<Model>(config, BalanceConfig{}, std::move(weights))};
 }
 
 }  // namespace moe

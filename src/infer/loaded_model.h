@@ -16,6 +16,12 @@ struct HostExperts {
   Device* device = nullptr;  ///< gives the memory; must outlive the model
 };
 
+/// A model with routing switches over the weights of a LoadedModel, which must outlive it.
+struct SwitchedModel {
+  std::unique_ptr<DeviceMemory> score_changes;  ///< null: none
+  std::unique_ptr<Model> model;
+};
+
 /// A model's weights on a device. Any number of threads may use them while no switches are set.
 class LoadedModel {
  public:
@@ -28,11 +34,13 @@ class LoadedModel {
   /// Uses the same weights with other switches. References to the old model() and config() become invalid. An error
   /// changes nothing.
   void set_switches(const RoutingSwitches& switches);
+  /// Another model over the same weights, with these switches alone; this one stays as it is.
+  SwitchedModel with_switches(const RoutingSwitches& switches) const;
 
-  const ModelConfig& config() const { return model_->config(); }
+  const ModelConfig& config() const { return model().config(); }
   /// Without the switches.
   const ModelConfig& own_config() const { return own_; }
-  const Model& model() const { return *model_; }
+  const Model& model() const { return *current_.model; }
   /// Of activations beside these weights.
   DType dtype() const { return dtype_; }
   /// The types of the weights and the bytes of each (weights_text()), of all of them.
@@ -48,9 +56,8 @@ class LoadedModel {
   ModelConfig own_;       // the configuration without switches
   ModelWeights weights_;  // the weights without switches
   DeviceMemory memory_;
-  std::unique_ptr<DeviceMemory> host_memory_;    // null: all weights are on the device
-  std::unique_ptr<DeviceMemory> score_changes_;  // null: none
-  std::unique_ptr<Model> model_;
+  std::unique_ptr<DeviceMemory> host_memory_;  // null: all weights are on the device
+  SwitchedModel current_;
 };
 
 }  // namespace moe

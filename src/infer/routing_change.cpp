@@ -22,7 +22,8 @@ Change change_of(const ModelConfig& before, const ModelConfig& after, const Rout
   Change change{.any_token = false, .fallen = std::vector<std::vector<int64_t>>(static_cast<size_t>(watched))};
   const bool same_numbers = before.num_experts_per_tok == after.num_experts_per_tok &&
                             before.skipped_experts == after.skipped_experts &&
-                            old_switches.drop_shared == new_switches.drop_shared;
+                            old_switches.drop_shared == new_switches.drop_shared &&
+                            old_switches.without_shared == new_switches.without_shared;
   if (!same_numbers) {
     change.any_token = watched > 0;
     return change;
@@ -30,8 +31,7 @@ Change change_of(const ModelConfig& before, const ModelConfig& after, const Rout
   std::vector<float> was = score_changes(before, old_switches), is = score_changes(after, new_switches);
   was.resize(static_cast<size_t>(layers * experts));
   is.resize(was.size());
-  // A skipped expert is not among the chosen ones, and groups are ranked by experts that need not be chosen.
-  const bool others_count = before.skipped_experts > 0 || before.topk_group < before.n_group;
+  const bool others_count = !choosers_alone_feel_masks(before);
   for (int64_t layer = 0; layer < watched; ++layer) {
     for (int64_t expert = 0; expert < experts; ++expert) {
       const auto at = static_cast<size_t>(layer * experts + expert);
@@ -44,6 +44,11 @@ Change change_of(const ModelConfig& before, const ModelConfig& after, const Rout
 }
 
 }  // namespace
+
+bool choosers_alone_feel_masks(const ModelConfig& config) {
+  // A skipped expert is not among the chosen ones, and groups are ranked by experts that need not be chosen.
+  return config.skipped_experts == 0 && config.topk_group >= config.n_group;
+}
 
 int64_t tokens_that_hold(const ModelConfig& own, const RoutingSwitches& before, const RoutingSwitches& after,
                          std::span<const int32_t> chosen, int64_t tokens) {

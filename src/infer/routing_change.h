@@ -8,6 +8,10 @@
 
 namespace moe {
 
+/// True if a mask of an expert, or a lower score, changes the choice of no token that did not choose the expert.
+/// `config` has the switches in it.
+bool choosers_alone_feel_masks(const ModelConfig& config);
+
 /// How many of the first tokens have the same keys and values, bit for bit, after the change. A layer's keys and values
 /// come from the layers before it, so a change in the last layer leaves all of them. In another layer, a token's choice
 /// stays the same if only scores fall of experts that it did not choose; but a token also depends on all tokens before

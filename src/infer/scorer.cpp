@@ -124,6 +124,32 @@ std::vector<float> Scorer::losses(const Batch& batch) {
 
 std::vector<float> Scorer::losses(const Batch& batch, const std::vector<int32_t>& group, int64_t groups,
                                   ChoiceCounts& counts) {
+  return losses(batch, group, groups, counts, {});
+}
+
+std::vector<float> Scorer::losses_of(const Model& model, Pass& pass, const TokenViews& tokens, View h) {
+  const View row_loss = memory_->inputs.row_loss.rows(0, tokens.count());
+  model.loss(pass, h, tokens.targets, row_loss);
+  std::vector<float> losses(static_cast<size_t>(tokens.count()));
+  runtime_.device.download(losses.data(), row_loss.as<float>(), losses.size() * sizeof(float));
+  return losses;
+}
+
+std::vector<float> Scorer::losses_from(const Model& model, const Batch& batch, int64_t first,
+                                       std::span<const char> stream) {
+  const ModelConfig& config = model.config();
+  const TokenViews tokens =
+      memory_->inputs.tokens.upload(batch, batch.sequence_length, config.rope_theta, runtime_.device, runtime_.backend);
+  const Arena::Frame frame(memory_->arenas.scratch);
+  Pass pass = memory_->arenas.pass(runtime_.backend, runtime_.dtype);
+  const View h = pass.temporary("hidden", {tokens.count(), config.hidden_size});
+  MOE_CHECK(stream.size() == h.bytes());
+  runtime_.device.upload(h.data, stream.data(), stream.size());
+  return losses_of(model, pass, tokens, model.forward_from(pass, tokens, {}, first, h));
+}
+
+std::vector<float> Scorer::losses(const Batch& batch, const std::vector<int32_t>& group, int64_t groups,
+                                  ChoiceCounts& counts, const KeepStream& keep) {
   Inputs& inputs = memory_->inputs;
   const ModelConfig& config = runtime_.model.config();
   const TokenViews tokens =
@@ -142,11 +168,8 @@ std::vector<float> Scorer::losses(const Batch& batch, const std::vector<int32_t>
   }
   stats.ids = memory_->last_ids = Inputs::choices_of(inputs.ids, config, tokens.count());
   stats.gates = memory_->last_gates = Inputs::choices_of(inputs.gates, config, tokens.count());
-  const View h = runtime_.model.forward(pass, tokens, stats);
-  const View row_loss = inputs.row_loss.rows(0, tokens.count());
-  runtime_.model.loss(pass, h, tokens.targets, row_loss);
-  std::vector<float> losses(static_cast<size_t>(tokens.count()));
-  runtime_.device.download(losses.data(), row_loss.as<float>(), losses.size() * sizeof(float));
+  const View h = runtime_.model.forward(pass, tokens, stats, nullptr, {}, keep);
+  std::vector<float> losses = losses_of(runtime_.model, pass, tokens, h);
   if (groups > 0) {
     const std::vector<int32_t> found = download_integers(runtime_.device, local_counts);
     const std::vector<int32_t> dropped = download_integers(runtime_.device, inputs.dropped);

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/error.h"
@@ -46,6 +47,15 @@ class Scorer {
   std::vector<float> losses(const Batch& batch);
   std::vector<float> losses(const Batch& batch, const std::vector<int32_t>& group, int64_t groups,
                             ChoiceCounts& counts);
+  /// The same; calls keep(i, stream) with the residual stream [T, D], as the device stores it, before layer i, for
+  /// every layer, and after the last one.
+  using KeepStream = std::function<void(int64_t, View)>;
+  std::vector<float> losses(const Batch& batch, const std::vector<int32_t>& group, int64_t groups, ChoiceCounts& counts,
+                            const KeepStream& keep);
+  /// The losses of a batch whose residual stream before layer `first` is `stream`, its bytes as the device stores it.
+  /// `model` computes the layers from there on. It has the sizes of the scorer's model, whose weights it may share.
+  /// Choices are neither counted nor kept.
+  std::vector<float> losses_from(const Model& model, const Batch& batch, int64_t first, std::span<const char> stream);
   /// The experts that each token of the last losses() call chose, before any was dropped: [MoE layers, T, S]; -1: none,
   /// also for all padding. Only for a Scorer that keeps them.
   std::vector<int32_t> chosen_ids();
@@ -65,6 +75,9 @@ class Scorer {
 
  private:
   struct Memory;
+  /// Of the residual stream `h` after the last layer.
+  std::vector<float> losses_of(const Model& model, Pass& pass, const TokenViews& tokens, View h);
+
   ModelOnDevice runtime_;
   int64_t most_groups_;
   std::unique_ptr<Memory> memory_;

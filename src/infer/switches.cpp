@@ -53,6 +53,15 @@ void check_boosts(const ModelConfig& config, const RoutingSwitches& switches) {
   }
 }
 
+void check_shared(const ModelConfig& config, const RoutingSwitches& switches) {
+  for (const int64_t layer : switches.without_shared) {
+    if (config.n_shared_experts > 0 && layer >= 0 && layer < config.num_hidden_layers && config.is_moe_layer(layer)) {
+      continue;
+    }
+    fail("layer {} has no shared experts that could be left out", layer);
+  }
+}
+
 Masked masked_experts(const ModelConfig& config, const RoutingSwitches& switches) {
   Masked masked(static_cast<size_t>(config.num_hidden_layers));
   for (const ExpertMask& mask : switches.masked) {
@@ -123,6 +132,7 @@ ModelConfig switched(ModelConfig config, const RoutingSwitches& switches) {
   config.second_expert_threshold = 0;  // only for training, and only with two experts
   validate(config);
   check_boosts(config, switches);
+  check_shared(config, switches);
   check_enough_left(config, masked_experts(config, switches));
   return config;
 }

@@ -32,8 +32,14 @@ struct RoutingSwitches {
   bool drop_shared = false;               ///< replace each shared expert by one more routed expert (section 4.5)
   std::vector<ExpertMask> masked = {};    ///< experts that no token may choose
   std::vector<ExpertBoost> boosted = {};  ///< experts that tokens choose more readily, or less
+  /// Layers whose shared experts are left out; nothing takes their place. No option sets it: it is for `moe eval
+  /// causal`.
+  std::vector<int64_t> without_shared = {};
 
-  bool any() const { return experts_per_token != 0 || skip != 0 || drop_shared || !masked.empty() || !boosted.empty(); }
+  bool any() const {
+    return experts_per_token != 0 || skip != 0 || drop_shared || !masked.empty() || !boosted.empty() ||
+           !without_shared.empty();
+  }
 };
 
 /// The model's configuration with the switches applied. n_shared_experts does not change, because the weights are read

@@ -59,12 +59,17 @@ size_t Model::first_trained_layer(ModelWeights gradients) const {
 
 View Model::forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache,
                     const RouteMode& mode, const std::function<void(int64_t, View)>& watch) const {
-  const Shape shape{tokens.count(), config_.hidden_size};
-  View h = pass.temporary("hidden", shape);
-  View next = pass.temporary("hidden", shape);
+  const View h = pass.temporary("hidden", {tokens.count(), config_.hidden_size});
   pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
-  if (watch) watch(0, h);
-  for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
+  return forward_from(pass, tokens, stats, 0, h, cache, mode, watch);
+}
+
+View Model::forward_from(Pass& pass, const TokenViews& tokens, const StepStats& stats, int64_t first, View h,
+                         const KvCache* cache, const RouteMode& mode,
+                         const std::function<void(int64_t, View)>& watch) const {
+  View next = pass.temporary("hidden", h.shape);
+  if (watch) watch(first, h);
+  for (auto layer = static_cast<size_t>(first); layer < weights_.layers.size(); ++layer) {
     forward_layer(pass,
                   {.tokens = tokens,
                    .stats = stats.layer(moe_index_[layer]),

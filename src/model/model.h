@@ -40,6 +40,11 @@ class Model {
   /// residual stream [T, D] before the first layer (0), after it (1), and so on; the view is valid during the call.
   View forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache = nullptr,
                const RouteMode& mode = {}, const std::function<void(int64_t, View)>& watch = {}) const;
+  /// The same from the residual stream `h` [T, D] before layer `first` on, which is in scratch memory and is
+  /// overwritten. `watch` sees the stream before layer `first` (first), after it (first + 1), and so on.
+  View forward_from(Pass& pass, const TokenViews& tokens, const StepStats& stats, int64_t first, View h,
+                    const KvCache* cache = nullptr, const RouteMode& mode = {},
+                    const std::function<void(int64_t, View)>& watch = {}) const;
 
   /// row_loss [T] (stat), times the weights of the tokens, and every gradient that `gradients` has (a frozen parameter
   /// has none), for the loss gradient_scale * sum of row_loss + the balance losses. With `recompute` only each layer's

@@ -37,7 +37,7 @@ std::string script_safe(const Json& data) {
 
 std::vector<std::string_view> scripts_of(Page page) {
   if (page == Page::report) {
-    return {kChartScript, kCommonScript, kHeatScript, kCurvesScript, kExpertsScript, kReportScript};
+    return {kChartScript, kCommonScript, kHeatScript, kCurvesScript, kExpertsScript, kCausalScript, kReportScript};
   }
   return {kCommonScript, kTraceScript};
 }

@@ -5,8 +5,9 @@
 
 namespace moe {
 
-extern const std::string_view kFrameHtml, kStyleSheet, kCommonScript, kHeatScript;         // src/report/page/
-extern const std::string_view kCurvesScript, kExpertsScript, kReportScript, kTraceScript;  // src/report/page/
+// src/report/page/
+extern const std::string_view kFrameHtml, kStyleSheet, kCommonScript, kHeatScript;
+extern const std::string_view kCurvesScript, kExpertsScript, kCausalScript, kReportScript, kTraceScript;
 /// chart.min.js of Chart.js; empty if it was missing when the program was built (cmake/pages.cmake).
 extern const std::string_view kChartScript;
 

@@ -70,6 +70,17 @@ Json evaluation_of(const ReportedRun& run) {
   return path_exists(usual) ? evaluation_parts(usual) : Json();
 }
 
+/// The file of `moe eval causal --json`.
+Json causal_of(const fs::path& file) {
+  if (!path_exists(file)) return {};
+  Json causal = read_json(file);
+  const std::string where = file.string();
+  if (json_find(causal, "layers", where) == nullptr || json_find(causal, "domains", where) == nullptr) {
+    fail("{} is not a file of `moe eval causal --json`: it lacks \"layers\" or \"domains\"", where);
+  }
+  return causal;
+}
+
 std::string text_if_there(const fs::path& file) { return path_exists(file) ? read_file(file) : ""; }
 
 Json run_json(const ReportedRun& run) {
@@ -92,7 +103,8 @@ Json run_json(const ReportedRun& run) {
           {"changes", lines_of(run.folder / "changes.jsonl")},
           {"status", json_if_there(run.folder / "status.json")},
           {"run_file", text_if_there(run.folder / "run.toml")},
-          {"evaluation", evaluation_of(run)}};
+          {"evaluation", evaluation_of(run)},
+          {"causal", causal_of(run.folder / "causal.json")}};
 }
 
 std::string own_name(const fs::path& folder) {

@@ -28,7 +28,8 @@ void tell_apart(std::vector<ReportedRun>& runs);
 /// {"runs": [RUN]}. A RUN has "name", "folder", "about", "curves", "loads", "steps", "tokens_per_second" and
 /// "peak_bytes" (RunLog), "evaluations": [{"step", "tokens", "seconds", "flops", "loss", "loss_error", "domains":
 /// {NAME: loss}}], "samples", "warnings", "changes" and "status" as in its files, "run_file" (text), and "evaluation":
-/// the parts of eval.json that the page shows. What a folder does not have is null or empty.
+/// the parts of eval.json that the page shows, and "causal": causal.json (eval/causal_report.h). What a folder does not
+/// have is null or empty.
 Json report_data(const std::vector<ReportedRun>& runs);
 
 }  // namespace moe

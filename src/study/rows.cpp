@@ -113,16 +113,6 @@ std::vector<Part> parts_of(const JobResult& result, const JobResult* baseline) {
   return parts;
 }
 
-std::string csv_field(const Row& value) {
-  if (value.is_null()) return "";
-  const std::string text = value.is_string() ? value.get<std::string>() : json_text(value);
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted.append(c == '"' ? 2 : 1, c);
-  quoted += '"';
-  return quoted;
-}
-
 }  // namespace
 
 std::vector<Row> study_rows(const Study& study, const std::vector<JobResult>& results) {
@@ -161,20 +151,6 @@ std::vector<Row> study_rows(const Study& study, const std::vector<JobResult>& re
     }
   }
   return rows;
-}
-
-std::string rows_as_csv(const std::vector<Row>& rows) {
-  std::string text;
-  for (const Row& row : rows) {
-    std::vector<std::string> names, values;
-    for (const auto& [name, value] : row.items()) {
-      names.push_back(csv_field(Row(name)));
-      values.push_back(csv_field(value));
-    }
-    if (text.empty()) text = fmt::format("{}\n", fmt::join(names, ","));
-    text += fmt::format("{}\n", fmt::join(values, ","));
-  }
-  return text;
 }
 
 std::string rows_as_json(const std::vector<Row>& rows) { return json_text(Row(rows), 1) + "\n"; }

@@ -116,6 +116,7 @@ class SmallRun:
             ("chat",): [self.model, "--max-new-tokens", 20, "--seed", 3],
             ("eval", "loss"): [self.model, self.text],
             ("eval", "experts"): [self.model, self.base / "dataset", "--out", self.new()],
+            ("eval", "causal"): [self.model, self.text, "--tokens", 100],
             ("compare",): [self.model, self.adapter, self.text],
             ("convert",): [self.model, self.new()],
             ("merge",): [self.model, "--lora", f"{self.adapter}:0.5", "--out", self.new()],

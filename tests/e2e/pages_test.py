@@ -49,6 +49,7 @@ class PagesTest(unittest.TestCase):
                 "--set", "eval.every=6", "--set", f"optimizer.learning_rate={rate}",
                 "--set", f"sample.prompts=[{json.dumps(SHOWN)}, \"the\"]", "--set", "sample.every=8")
             moe("eval", "loss", run, *cls.texts, "--analyse", "--json", run / "eval.json")
+            moe("eval", "causal", run, *cls.texts, "--tokens", 500, "--json", run / "causal.json")
 
     @classmethod
     def tearDownClass(cls):
@@ -77,7 +78,7 @@ class PagesTest(unittest.TestCase):
         document = self.check(self.report(self.runs[0]), [
             "loss", "learning rate", "gradient norm", "speed", "worst load", "domains of first",
             *(f"load over time, {layer}" for layer in layers), *(f"domains, {layer}" for layer in layers),
-            *(f"pairs, {layer}" for layer in layers)])
+            *(f"pairs, {layer}" for layer in layers), *(f"causal, {layer}" for layer in layers)])
         self.assertIn(html.escape(SHOWN, quote=False), document)
         self.assertIn("Expert 3", document)
 
@@ -86,7 +87,7 @@ class PagesTest(unittest.TestCase):
         document = self.check(self.report(*self.runs), [
             "loss", "learning rate", "gradient norm", "speed", "worst load", "domains of first", "domains of second",
             *(f"load over time, {layer}" for layer in layers), *(f"domains, {layer}" for layer in layers),
-            *(f"pairs, {layer}" for layer in layers)])
+            *(f"pairs, {layer}" for layer in layers), *(f"causal, {layer}" for layer in layers)])
         self.assertIn("optimizer.learning_rate", document)
         self.assertIn("of a guess that gives every token the same probability", document)
 

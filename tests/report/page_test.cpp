@@ -149,13 +149,24 @@ TEST(Runs, AnEvaluationOfAnotherKindIsRefused) {
               HasSubstr("not a file of `moe eval loss --json`"));
 }
 
+TEST(Runs, ATableOfExpertsIsShownAsItIsAndAnotherFileRefused) {
+  TemporaryFolder folder;
+  write_file(folder / "log.jsonl", step_line(1, 3));
+  write_file(folder / "causal.json", R"({"domains": {}, "layers": [{"layer": 1, "experts": []}]})");
+  EXPECT_EQ(report_data(runs_of(folder.path())).at("runs")[0].at("causal").at("layers")[0].at("layer"), 1);
+  write_file(folder / "causal.json", R"({"layers": []})");
+  EXPECT_THAT(error_of([&] { report_data(runs_of(folder.path())); }),
+              HasSubstr("causal.json is not a file of `moe eval causal --json`"));
+}
+
 TEST(Runs, WhatAFolderDoesNotHaveIsEmpty) {
   TemporaryFolder folder;
   write_file(folder / "log.jsonl", step_line(1, 3));
   const Json run = report_data(runs_of(folder.path())).at("runs").at(0);
   for (const char* list : {"evaluations", "samples", "warnings", "changes"})
     EXPECT_EQ(run.at(list), Json::array()) << list;
-  for (const char* part : {"about", "status", "evaluation", "loads"}) EXPECT_TRUE(run.at(part).is_null()) << part;
+  for (const char* part : {"about", "status", "evaluation", "causal", "loads"})
+    EXPECT_TRUE(run.at(part).is_null()) << part;
 }
 
 }  // namespace

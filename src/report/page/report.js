@@ -178,6 +178,7 @@ showCurves(runs);
 showPlan();
 showLoads(runs);
 showDomains(runs);
+showCausal(runs);
 showSamples();
 showSettings();
 fillNavigation(nav);
