@@ -38,9 +38,9 @@ takes their place. Experts are sorted, the largest change first. Columns:
   all text   the change of the loss in nats per token, masked - unmasked, with half of a 95% interval over documents,
              as in `moe compare`; then the same for each domain
 
-FILEs are read as by `moe eval loss`. Of each domain the first documents are used, --tokens tokens in all, equally many of
-each domain; the last document of a domain is cut there. More tokens take longer and give narrower intervals.
-The changes are exactly those of `moe eval loss` with --mask-experts on the same text.
+FILEs are read as by `moe eval loss`. Of their documents the beginnings are used, --tokens tokens in all: equally many of each
+domain, and up to a row (--sequence-length) of as many documents as that takes, or more if all documents are used. More
+tokens take longer and give narrower intervals. The losses are those of `moe eval loss` with --mask-experts on such documents.
 
 --json writes everything, for programs and for `moe report`, which shows the file causal.json in a run's folder. --csv writes a
 line for each layer, expert and domain.
@@ -53,7 +53,7 @@ Examples:
 struct CausalFlags {
   std::string model;
   TextSourceOptions sources;
-  int64_t tokens = 16384;
+  int64_t tokens = 32768;
   std::vector<int64_t> layers;
   int64_t batch_rows = 4;
   int64_t sequence_length = 0;
@@ -119,7 +119,8 @@ void print_causal(const CausalFlags& flags) {
   const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
   Compute compute = make_compute(flags.device);
   const Tokenizer tokenizer = load_model_tokenizer(adapted.companions, own.vocab_size);
-  const DomainStarts documents(text.documents(adapted.folder, own, tokenizer, compute.pool), flags.tokens);
+  const DomainStarts documents(text.documents(adapted.folder, own, tokenizer, compute.pool), flags.tokens,
+                               options.sequence_length);
   check_predicts(documents);
   options.sequence_length = std::min(options.sequence_length, documents.tokens());
   show_status("reading the weights of " + flags.model);

@@ -43,6 +43,10 @@ const std::vector<Meaning>& command_meanings() {
        "`moe cost` tells parameters, FLOPs and memory; `moe train FILE --dry-run` those of a run"},
       {{"difference", "diff", "versus", "vs"},
        "`moe compare A B FILE` tells the difference of two models on the same text"},
+      {{"causal", "importance", "prune", "mask"},
+       "`moe eval causal MODEL_DIR FILE` tells what the loss is without each expert; chat's /mask and --mask-experts "
+       "forbid "
+       "some"},
       {{"ablate", "ablation", "sweep", "experiment", "search"},
        "`moe study run FILE` trains systems side by side; `moe eval loss --sweep` compares switches of one model"},
       {{"export", "convert", "save", "quantize", "quantise", "upload"},

@@ -1,17 +1,18 @@
 #pragma once
-/// The first documents of each domain, for a measurement that needs many passes over the same text.
+/// The beginnings of some documents of each domain, for a measurement that needs many passes over the same text.
 
 #include "data/documents.h"
 
 namespace moe {
 
-/// The documents of each domain from its first one on, up to a number of tokens in all: every domain has an equal part
-/// of them, and what a domain does not fill goes to the others. What a domain's last document has beyond its part is
-/// cut; its text_bytes() are those of the whole document. The order is that of `all`, which must outlive it. Several
-/// threads may read it if they may read `all`.
+/// The beginnings of documents, `most_tokens` tokens in all: every domain gives equally many, and what a domain does
+/// not have the others give. A domain gives the beginnings of its first documents, equally long ones as far as they are
+/// long enough. They are up to `row` tokens long, so that many documents have a part; they are longer if all of its
+/// documents are used. text_bytes() is that of the whole document. The order is that of `all`, which must outlive it.
+/// Several threads may read it if they may read `all`.
 class DomainStarts : public Documents {
  public:
-  DomainStarts(const Documents& all, int64_t most_tokens);
+  DomainStarts(const Documents& all, int64_t most_tokens, int64_t row);
 
   int64_t tokens() const { return tokens_; }
   int64_t count() const override { return static_cast<int64_t>(parts_.size()); }
