@@ -109,7 +109,7 @@ class CausalTest(unittest.TestCase):
         self.assertIn("expert 0 of layer 0 cannot be masked", self.refused(self.small.text, "--experts-per-token", 4))
         self.assertIn("standard output can have one of them", self.refused(self.small.text, "--json", "-", "--csv", "-", status=2))
         self.assertIn("missing", self.refused(self.base / "missing.txt"))
-        moe("init", "--config", self.small.run_file, "--set", "model.method=dense", "--out", dense)
+        moe("init", "--config", self.small.run_file, "--set", "model.method=dense", "--set", "model.intermediate_size=32", "--out", dense)
         self.assertIn("has no routed experts, so there is none to mask", self.refused(self.small.text, model=dense))
         hashed = self.base / "hash"
         moe("init", "--config", self.small.run_file, "--set", "model.method=hash-layer", "--out", hashed)
