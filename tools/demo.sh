@@ -53,5 +53,8 @@ say "How well it predicts text that it has not seen, and which experts took whic
 say "Beside xz -9 on the same text, each domain compressed alone"
 python3 tools/demo_report.py "$corpus/manifest.json" "$run/eval.json"
 
+say "Every expert masked in turn: which ones matter (docs/looking.md); the page shows it"
+"$moe" eval causal "$run/latest" "${valid_files[@]}" --json - > "$run/causal.json"
+
 say "All of it as a page"
 "$moe" report "$run" --out "$run/report.html"

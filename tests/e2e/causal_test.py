@@ -63,11 +63,14 @@ class CausalTest(unittest.TestCase):
     def test_numbers_do_not_depend_on_rows_or_threads(self):
         one = self.causal(*self.texts, "--tokens", 700, "--batch-rows", 1, "--threads", 1)
         many = self.causal(*self.texts, "--tokens", 700, "--batch-rows", 7, "--threads", 2)
-        for layers in (one["layers"], many["layers"]):
-            for layer in layers:
-                for expert in layer["experts"]:
-                    expert["gate"] = round(expert["gate"], 6)
         self.assertEqual(one, many)
+
+    def test_weights_of_another_type_are_masked_alike(self):
+        found = self.causal(*self.texts, "--tokens", 10**9, "--layer", 1, "--dtype", "bf16")
+        self.assertNotEqual(found["loss"], self.losses(*self.texts)["all"]["loss"])
+        for expert in found["layers"][0]["experts"]:
+            masked = self.losses(*self.texts, "--dtype", "bf16", "--mask-experts", f"1:{expert['expert']}")
+            self.assertEqual(expert["change"]["all"]["b"], masked["all"]["loss"])
 
     def test_so_many_tokens_of_each_domain(self):
         found = self.causal(*self.texts, "--tokens", 600)
