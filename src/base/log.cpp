@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/printable.h"
 #include "base/terminal.h"
 #include "base/utf8.h"
@@ -15,6 +16,7 @@ namespace {
 
 std::mutex log_mutex;
 bool status_shown = false;
+StatusLines status_lines;
 
 void erase_status() {
   if (status_shown) std::fputs("\r\033[K", stderr);
@@ -42,8 +44,23 @@ void log_line(std::string_view line) {
   std::fflush(stderr);
 }
 
+bool StatusLines::due(double now) {
+  constexpr double kSeconds = 60;
+  if (!last_) last_ = now;
+  if (now - *last_ < kSeconds) return false;
+  last_ = now;
+  return true;
+}
+
 void show_status(std::string_view text) {
-  if (!stderr_is_terminal()) return;
+  if (!stderr_is_terminal()) {
+    const bool due = [] {
+      std::lock_guard lock(log_mutex);
+      return status_lines.due(steady_seconds());
+    }();
+    if (due) log_line(text);
+    return;
+  }
   const std::string line = first_characters(printable(text), terminal_width() - 1);
   std::lock_guard lock(log_mutex);
   std::fprintf(stderr, "\r\033[K%s", line.c_str());

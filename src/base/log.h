@@ -1,6 +1,7 @@
 #pragma once
 /// Messages for the person at the terminal. They go to stderr; results go to stdout.
 
+#include <optional>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -20,7 +21,19 @@ void log_warning(fmt::format_string<Args...> format, Args&&... args) {
   log_line("warning: " + fmt::format(format, std::forward<Args>(args)...));
 }
 
-/// Shows `text` as the last line of a terminal and replaces the previous one. Does nothing if stderr is not a terminal.
+/// When a status becomes a line, where no terminal shows it: once a minute, the first time a minute after the first
+/// status. So a log of hours has progress, and a short command prints nothing.
+class StatusLines {
+ public:
+  /// `now` in seconds, of a clock that never goes back.
+  bool due(double now);
+
+ private:
+  std::optional<double> last_;
+};
+
+/// Shows `text` as the last line of a terminal and replaces the previous one. If stderr is not a terminal, a line is
+/// written when StatusLines says so.
 void show_status(std::string_view text);
 /// Ends the status line.
 void clear_status();
