@@ -146,7 +146,8 @@ TEST(Switches, AMaskIsStrongerThanABoostAndBoostsAddUp) {
   EXPECT_EQ(json.at("boosted"), Json({{"2", {{"7", 0.25}}}}));
 }
 
-TEST(Switches, WithoutTheSharedExpertsIsTheModelWhoseSharedExpertsGiveZero) {
+/// The model with K = `top_k` whose shared experts give zero in the layers whose parameters begin with `layers`.
+Result with_zeroed_shared(const std::string& layers, int64_t top_k) {
   Cpu cpu;
   ModelConfig config = read_hf_config(folder());
   const auto table = parameter_table(config);
@@ -155,15 +156,45 @@ TEST(Switches, WithoutTheSharedExpertsIsTheModelWhoseSharedExpertsGiveZero) {
       memory.arena("weights", static_cast<size_t>(count_elements(table)) * 4 + Arena::kAlignment * table.size());
   const std::vector<View> views = push_parameters(arena, table, DType::f32);
   load_weights(folder(), config, table, views, *cpu.device);
+  int zeroed = 0;
   for (size_t i = 0; i < table.size(); ++i) {
-    if (table[i].name.ends_with("shared.down")) cpu.backend->run(Fill{.x = views[i], .value = 0});
+    if (!table[i].name.starts_with(layers) || !table[i].name.ends_with("shared.down")) continue;
+    cpu.backend->run(Fill{.x = views[i], .value = 0});
+    ++zeroed;
   }
-  config.num_experts_per_tok = 3 + 2;
-  const Model zeroed(config, BalanceConfig{}, bind_weights(config, views));
-  const Result expected = run(zeroed, cpu), dropped = run({.drop_shared = true});
+  EXPECT_GT(zeroed, 0);
+  config.num_experts_per_tok = top_k;
+  return run(Model(config, BalanceConfig{}, bind_weights(config, views)), cpu);
+}
+
+TEST(Switches, WithoutTheSharedExpertsIsTheModelWhoseSharedExpertsGiveZero) {
+  const Result expected = with_zeroed_shared("layers.", 3 + 2), dropped = run({.drop_shared = true});
   EXPECT_EQ(dropped.chosen, expected.chosen);
   EXPECT_EQ(dropped.logits, expected.logits);
   EXPECT_NE(dropped.logits, run({.experts_per_token = 5}).logits);
+}
+
+TEST(Switches, SharedExpertsOfOneLayerAreLeftOutWithoutReplacement) {
+  for (const int64_t layer : {1, 2}) {
+    const Result expected = with_zeroed_shared(fmt::format("layers.{}.", layer), 3);
+    const Result left_out = run({.without_shared = {layer}});
+    EXPECT_EQ(left_out.chosen, expected.chosen) << layer;
+    EXPECT_EQ(left_out.logits, expected.logits) << layer;
+    EXPECT_NE(left_out.logits, run({}).logits) << layer;
+  }
+}
+
+TEST(Switches, AnotherModelOverTheSameWeightsLeavesThisOneAsItIs) {
+  Cpu cpu;
+  const RoutingSwitches own{.skip = 1}, masked{.masked = {{.layer = 2, .experts = {0, 4}}}};
+  const LoadedModel loaded(folder(), DType::f32, *cpu.device, own);
+  const int64_t bytes = cpu.device->allocated_bytes();
+  {
+    const SwitchedModel other = loaded.with_switches(masked);
+    EXPECT_EQ(run(*other.model, cpu).logits, run(masked).logits);
+    EXPECT_EQ(run(loaded.model(), cpu).logits, run(own).logits);
+  }
+  EXPECT_EQ(cpu.device->allocated_bytes(), bytes);
 }
 
 TEST(Switches, WhatDoesNotFitTheModelIsRefused) {
@@ -184,8 +215,13 @@ TEST(Switches, WhatDoesNotFitTheModelIsRefused) {
               HasSubstr("expert -1 to boost in layer 1"));
   EXPECT_THAT(refusal({.boosted = {{.layer = 1, .expert = 1, .value = 1001}}}),
               HasSubstr("boosted by 1001, expected a number from -1000 to 1000"));
+  for (const int64_t layer : {-1, 0, 3}) {
+    EXPECT_EQ(refusal({.without_shared = {layer}}),
+              fmt::format("layer {} has no shared experts that could be left out", layer));
+  }
   ModelConfig plain = config;
   plain.n_shared_experts = 0;
+  EXPECT_THAT(error_of<Error>([&] { switched(plain, {.without_shared = {1}}); }), HasSubstr("layer 1 has no shared"));
   EXPECT_THAT(error_of<Error>([&] { switched(plain, {.drop_shared = true}); }), HasSubstr("no shared experts"));
   plain.n_routed_experts = 0;
   EXPECT_THAT(error_of<Error>([&] { switched(plain, {.skip = 1}); }), HasSubstr("no routed experts"));
