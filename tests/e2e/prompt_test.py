@@ -106,7 +106,7 @@ class PromptTest(unittest.TestCase):
             self.expect(sentence, typed)
         self.expect("there is no command `moe tokenizer encod`; did you mean `moe tokenizer encode`?", "tokenizer", "encod")
         self.expect("there is no command `moe bench stpe`; did you mean `moe bench step`?", "bench", "stpe")
-        self.expect("`moe eval` needs one of its commands: loss, experts; `moe help eval` explains them", "eval")
+        self.expect("`moe eval` needs one of its commands: loss, experts, causal; `moe help eval` explains them", "eval")
         self.expect("`moe tokenizer` needs one of its commands: train, encode, decode", "tokenizer")
         self.expect(f"there is no command `moe eval {self.small.model}`", "eval", self.small.model, self.small.text)
 
