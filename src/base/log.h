@@ -22,7 +22,7 @@ void log_warning(fmt::format_string<Args...> format, Args&&... args) {
 }
 
 /// When a status becomes a line, where no terminal shows it: once a minute, the first time a minute after the first
-/// status. So a log of hours has progress, and a short command prints nothing.
+/// status. So a log of hours has progress, and a short command prints nothing. One thread at a time.
 class StatusLines {
  public:
   /// `now` in seconds, of a clock that never goes back.
