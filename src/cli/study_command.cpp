@@ -1,8 +1,11 @@
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <memory>
+#include <thread>
 
 #include "base/clock.h"
+#include "base/file_lock.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/output.h"
@@ -42,7 +45,8 @@ const char* const kFooter = R"(
 A study is a run file with a section [study]: dir, title, seeds, systems, grid, where_possible, budget, reference, baseline,
 mask_sixteenths, switches, bars and keep_checkpoints (docs/study.md). `systems` is a list of "NAME: KEY=VALUE KEY=VALUE": the run file, with these
 keys changed. Every system is trained with every seed. A job with a result in dir/results is skipped, and an interrupted
-job continues from its checkpoint. Ctrl-C and SIGTERM write a checkpoint first (exit status 130 and 143); the same
+job continues from its checkpoint. Several processes may run one study, for instance one on each GPU: each trains the
+jobs that no other has taken. Ctrl-C and SIGTERM write a checkpoint first (exit status 130 and 143); the same
 command then continues the study.
 
 Examples:
@@ -132,14 +136,21 @@ void prepare(Study& study, const Compute& compute) {
   }
 }
 
-/// Trains the jobs without a result. Returns false if a signal stopped it.
+/// Trains the jobs without a result, except those that another process is training. Returns false if a signal stopped
+/// it.
 bool run_jobs(const StudyOptions& options, const Study& study, Compute& compute) {
   const double started = steady_seconds();
   size_t number = 0;
   double longest = 0;
+  make_folder(study.rates_lock().parent_path());
   for (const StudyJob& job : study.jobs) {
     ++number;
     if (InterruptGuard::signal() != 0) return false;
+    FileLock lock(study.lock(job));
+    if (!lock.try_lock()) {
+      log_info("{} ({} of {}) is left to the process that is training it", job.name, number, study.jobs.size());
+      continue;
+    }
     if (find_result(study, job)) {
       log_info("{} ({} of {}) is done", job.name, number, study.jobs.size());
       remove_checkpoints(study, job);
@@ -163,28 +174,41 @@ bool run_jobs(const StudyOptions& options, const Study& study, Compute& compute)
   return true;
 }
 
-/// Measures the systems whose number of steps depends on it (study.budget = "seconds"), and keeps the rates.
+/// Takes the lock, and waits until it is free. Returns false if a signal came first.
+bool wait_for(FileLock& lock) {
+  for (bool said = false; !lock.try_lock(); said = true) {
+    if (!said) log_info("another process measures the rates of this study; waiting for it");
+    if (InterruptGuard::signal() != 0) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+  return true;
+}
+
+/// Measures the systems whose number of steps depends on it (study.budget = "seconds"), and keeps the rates. One
+/// process at a time: all processes of a study train by the same rates. Returns false if a signal stopped it.
 bool measure_rates(const StudyOptions& options, const Study& study, Compute& compute) {
+  if (study.budget != Budget::seconds) return true;
+  make_folder(study.rates_lock().parent_path());
+  FileLock lock(study.rates_lock());
+  if (!wait_for(lock)) return false;
   StudyOptions every = options;
   every.only.clear();
-  Json rates = Json::object();
-  for (const auto& [system, seconds] : study.seconds_per_step) rates[system] = seconds;
   bool measured = false;
   Study all = load(every);
+  Json rates = Json::object();
+  for (const auto& [system, seconds] : all.seconds_per_step) rates[system] = seconds;
   prepare(all, compute);
   for (const StudyJob& job : all.jobs) {
     const bool wanted =
         job.system == study.reference || std::any_of(study.jobs.begin(), study.jobs.end(),
                                                      [&](const StudyJob& one) { return one.system == job.system; });
-    if (study.budget != Budget::seconds || !wanted || rates.contains(job.system)) continue;
+    if (!wanted || rates.contains(job.system)) continue;
     const double seconds = measure_rate(job, *compute.device, *compute.backend);
     log_info("{}: {:.3f} s a step", job.system, seconds);
     rates[job.system] = seconds;
     measured = true;
   }
-  if (!measured) return false;
-  make_folder(study.dir);
-  write_file(study.rates(), json_text(rates, 1) + "\n");
+  if (measured) write_file(study.rates(), json_text(rates, 1) + "\n");
   return true;
 }
 
@@ -205,11 +229,13 @@ int run(const StudyOptions& options) {
   require_kept_checkpoints(study);
   prepare(study, compute);
   check_jobs(study, *compute.device);
-  if (measure_rates(options, study, compute)) {
-    study = load(options);
+  bool going_on = measure_rates(options, study, compute);
+  if (going_on && study.budget == Budget::seconds) {
+    study = load(options);  // now with the rates
     prepare(study, compute);
   }
-  if (!run_jobs(options, study, compute)) {
+  going_on = going_on && run_jobs(options, study, compute);
+  if (!going_on) {
     log_info("stopped by a signal; the same command continues the study");
     return 128 + InterruptGuard::signal();
   }

@@ -59,6 +59,9 @@ struct Study {
   fs::path rates() const { return dir / "rates.json"; }
   /// True if the system's number of steps needs a rate that is not measured yet, its own or the reference's.
   bool lacks_rate(const std::string& system) const;
+  /// The file whose lock the process holds that trains the job, or that measures the rates.
+  fs::path lock(const StudyJob& job) const { return dir / "locks" / job.name; }
+  fs::path rates_lock() const { return dir / "locks" / "rates"; }
   fs::path folder(const StudyJob& job) const { return dir / "runs" / job.name; }
 };
 

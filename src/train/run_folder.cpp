@@ -3,10 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
-#include <sys/file.h>
-
-#include <fcntl.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/remove_tree.h"
@@ -132,17 +128,12 @@ std::string held_in(const fs::path& run) {
 
 RunFolder::RunFolder(const fs::path& path) : path_(path) {
   make_folder(path_);
-  const fs::path lock = path_ / "lock";
-  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (lock_ < 0) fail("cannot create {}: {}", lock.string(), std::strerror(errno));
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    ::close(lock_);
+  lock_.emplace(path_ / "lock");
+  if (!lock_->try_lock()) {
     fail("{} is in use by another process; wait for it or choose another run.dir", path_.string());
   }
   sweep();
 }
-
-RunFolder::~RunFolder() { ::close(lock_); }
 
 // Only this class uses these names. The folder is locked, so no other process writes under them.
 void RunFolder::sweep() {

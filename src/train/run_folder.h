@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/file.h"
+#include "base/file_lock.h"
 #include "checkpoint/trainer_state.h"
 #include "train/run_config.h"
 
@@ -44,7 +45,6 @@ class RunFolder {
   /// Creates the folder and locks it for this process (refuses a folder that another process has locked). Removes what
   /// a killed process left half-written or half-removed.
   explicit RunFolder(const fs::path& path);
-  ~RunFolder();
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;
 
@@ -71,7 +71,7 @@ class RunFolder {
   void point_latest_to(int64_t step);
 
   fs::path path_;
-  int lock_ = -1;
+  std::optional<FileLock> lock_;
 };
 
 }  // namespace moe

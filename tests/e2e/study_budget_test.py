@@ -3,14 +3,16 @@
 Usage: study_budget_test.py PATH_OF_MOE
 """
 
+import fcntl
 import json
 import pathlib
 import re
 import shutil
+import subprocess
 import tempfile
 import unittest
 
-from support import ROOT, make_dataset, moe
+from support import MOE, ROOT, make_dataset, moe
 
 SYSTEMS = ["dense", "gshard", "fine"]
 
@@ -68,6 +70,45 @@ class StudyBudgetTest(unittest.TestCase):
     def steps_and_results(self, folder):
         found = {path.stem: json.loads(path.read_text()) for path in (folder / "results").iterdir()}
         return {name: result["steps"] for name, result in found.items()}, found
+
+    def start(self, folder, *more):
+        return subprocess.Popen([MOE, "study", "run", self.base / "study.toml", "--set", f"study.dir={folder}", "--threads", "1",
+                                 *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def test_two_processes_share_the_jobs(self):
+        alone, shared = self.base / "alone", self.base / "shared"
+        settings = ["--set", "study.seeds=[1,2]"]
+        self.study("run", alone, *settings)
+        outputs = [process.communicate() + (process.returncode,) for process in
+                   [self.start(shared, *settings) for _ in range(2)]]
+        self.assertEqual([output[2] for output in outputs], [0, 0], outputs)
+        trained = [re.findall(r"^(\S+): loss \S+ after", errors, re.MULTILINE) for _, errors, _ in outputs]
+        self.assertEqual(sorted(trained[0] + trained[1]), sorted(f"{system}-seed{seed}" for system in SYSTEMS for seed in (1, 2)))
+        table = [line for line in self.study("show", alone, *settings).stdout.splitlines() if line.startswith("| ")]
+        again = [line for line in self.study("show", shared, *settings).stdout.splitlines() if line.startswith("| ")]
+        columns = [[line.split("|")[:5] for line in lines] for lines in (table, again)]
+        self.assertEqual(*columns)
+
+    def test_two_processes_train_by_the_same_rates(self):
+        folder = self.base / "rates"
+        settings = ["--set", "study.budget=seconds"]
+        outputs = [process.communicate() + (process.returncode,) for process in
+                   [self.start(folder, *settings) for _ in range(2)]]
+        self.assertEqual([output[2] for output in outputs], [0, 0], outputs)
+        measured = [re.findall(r"^(\S+): \S+ s a step", errors, re.MULTILINE) for _, errors, _ in outputs]
+        self.assertEqual(sorted(measured, key=len), [[], SYSTEMS])
+        shown = self.study("show", folder, *settings).stdout
+        self.assertEqual(len(re.findall(r"^\| (?:dense|gshard|fine) \| 1 \|", shown, re.MULTILINE)), 3)
+
+    def test_a_job_of_another_process_is_left_to_it(self):
+        folder = self.base / "taken"
+        (folder / "locks").mkdir(parents=True)
+        with open(folder / "locks" / "gshard-seed1", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            said = self.study("run", folder)
+        self.assertEqual(self.trained(said), ["dense-seed1", "fine-seed1"])
+        self.assertIn("gshard-seed1 (2 of 3) is left to the process that is training it", said.stderr)
+        self.assertEqual(self.trained(self.study("run", folder)), ["gshard-seed1"])
 
     def test_a_budget_of_flops_ends_every_schedule_at_the_same_cost(self):
         folder = self.base / "flops"
