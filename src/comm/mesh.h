@@ -1,0 +1,40 @@
+#pragma once
+/// Messages between every two of several processes. Each message has a number, so that ranks that are not at the same
+/// call notice it.
+
+#include <vector>
+
+#include "comm/socket.h"
+
+namespace moe {
+
+/// The connection to this rank is broken.
+struct LostPeer {
+  int rank;
+};
+
+/// For one thread at a time; any thread may call shut().
+class Mesh {
+ public:
+  /// `sockets` has one for each other rank.
+  explicit Mesh(std::vector<Socket> sockets) : sockets_(std::move(sockets)) {}
+
+  /// Memory that is sent to a rank, or filled by it.
+  struct Part {
+    int rank;
+    char* data;
+    size_t bytes;
+  };
+  /// Sends and receives all parts at the same time: at most one to and one from each rank. Waits as long as the others
+  /// need. Throws LostPeer.
+  void exchange(const std::vector<Part>& sent, const std::vector<Part>& received);
+
+  /// Every exchange, also one that waits, throws LostPeer from now on.
+  void shut() const;
+
+ private:
+  std::vector<Socket> sockets_;
+  uint64_t messages_ = 0;
+};
+
+}  // namespace moe

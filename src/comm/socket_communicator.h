@@ -1,0 +1,41 @@
+#pragma once
+/// Ranks that are processes, on one machine or several, which talk over TCP.
+
+#include <memory>
+
+#include "comm/mesh.h"
+#include "comm/rendezvous.h"
+#include "comm/watch.h"
+#include "ops/communicator.h"
+
+namespace moe {
+
+/// Views are in the memory of the host. It takes part in the meeting of the ranks in its constructor.
+class SocketCommunicator final : public Communicator {
+ public:
+  /// `listener` as for meet().
+  SocketCommunicator(const RankPlace& place, const Listener* listener, Watch::Options options = {});
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  void all_reduce(const View& x) override;
+  void broadcast(const View& x, int root) override;
+  std::vector<std::string> gather(const std::string& bytes) override;
+  void abort(const std::string& why) noexcept override;
+
+  /// The names of the ranks' machines.
+  const std::vector<std::string>& hosts() const { return hosts_; }
+
+ private:
+  SocketCommunicator(const RankPlace& place, Meeting meeting, Watch::Options options);
+  void exchange(const std::vector<Mesh::Part>& sent, const std::vector<Mesh::Part>& received);
+  void reduce_small(const View& x);
+  void reduce_large(const View& x);
+
+  int rank_, size_;
+  std::vector<std::string> hosts_;
+  Mesh mesh_;
+  Watch watch_;
+};
+
+}  // namespace moe

@@ -1,0 +1,94 @@
+#include "comm/thread_communicator.h"
+
+#include <cstring>
+
+#include "comm/ordered_sum.h"
+
+namespace moe {
+
+class ThreadRanks::One final : public Communicator {
+ public:
+  One(ThreadRanks& ranks, int rank) : ranks_(ranks), rank_(rank) {}
+
+  int rank() const override { return rank_; }
+  int size() const override { return ranks_.size_; }
+
+  // Each rank adds up one part of all tensors, and writes the sum to all of them.
+  void all_reduce(const View& x) override {
+    check_summable(x.dtype);
+    bring(x);
+    const Slice slice = slice_of(x.elements(), rank_, size());
+    std::vector<const void*> parts;
+    for (const View& view : ranks_.views_) parts.push_back(at(view, slice));
+    if (slice.count > 0) {
+      void* const own = at(x, slice);
+      ordered_sum(x.dtype, own, parts, slice.count);
+      for (const View& view : ranks_.views_) {
+        if (at(view, slice) != own) std::memcpy(at(view, slice), own, bytes_of(slice.count, x));
+      }
+    }
+    ranks_.meet();
+  }
+
+  void broadcast(const View& x, int root) override {
+    bring(x);
+    if (rank_ != root) std::memcpy(x.data, ranks_.views_[static_cast<size_t>(root)].data, x.bytes());
+    ranks_.meet();
+  }
+
+  std::vector<std::string> gather(const std::string& bytes) override {
+    ranks_.bytes_[static_cast<size_t>(rank_)] = bytes;
+    ranks_.meet();
+    std::vector<std::string> all = ranks_.bytes_;
+    ranks_.meet();
+    return all;
+  }
+
+  void abort(const std::string& why) noexcept override { ranks_.lose(rank_, step(), why); }
+
+ private:
+  static size_t bytes_of(int64_t elements, const View& view) {
+    return static_cast<size_t>(elements) * size_of(view.dtype);
+  }
+  static void* at(const View& view, const Slice& slice) {
+    return static_cast<char*>(view.data) + bytes_of(slice.begin, view);
+  }
+
+  void bring(const View& x) {
+    MOE_CHECK(x.contiguous());
+    ranks_.views_[static_cast<size_t>(rank_)] = x;
+    ranks_.meet();
+    for (const View& view : ranks_.views_) MOE_CHECK(view.dtype == x.dtype && view.elements() == x.elements());
+  }
+
+  ThreadRanks& ranks_;
+  const int rank_;
+};
+
+ThreadRanks::ThreadRanks(int size) : size_(size), views_(static_cast<size_t>(size)), bytes_(static_cast<size_t>(size)) {
+  for (int rank = 0; rank < size; ++rank) communicators_.push_back(std::make_unique<One>(*this, rank));
+}
+
+ThreadRanks::~ThreadRanks() = default;
+
+void ThreadRanks::meet() {
+  std::unique_lock lock(mutex_);
+  if (lost_) throw *lost_;
+  const uint64_t meeting = meetings_;
+  if (++waiting_ == size_) {
+    waiting_ = 0;
+    ++meetings_;
+    changed_.notify_all();
+    return;
+  }
+  changed_.wait(lock, [&] { return meetings_ != meeting || lost_.has_value(); });
+  if (meetings_ == meeting) throw *lost_;
+}
+
+void ThreadRanks::lose(int rank, int64_t step, const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  if (!lost_) lost_.emplace(rank, "", step, why);
+  changed_.notify_all();
+}
+
+}  // namespace moe

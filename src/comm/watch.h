@@ -1,0 +1,82 @@
+#pragma once
+/// Notices that a rank has ended or no longer answers, while the others compute or wait.
+
+#include <condition_variable>
+#include <functional>
+#include <future>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "comm/socket.h"
+#include "ops/communicator.h"
+
+namespace moe {
+
+/// Every rank says each second that it is alive: the others to rank 0, and rank 0 to all. Rank 0 decides who was lost
+/// first and tells the others. Any thread may call it.
+class Watch {
+ public:
+  struct Options {
+    /// A rank that says nothing for so long is lost.
+    double silent_seconds = 10;
+    /// From the loss of a rank to give_up, if the program still works then.
+    double give_up_seconds = 5;
+    /// Ends the process. None: nothing happens.
+    std::function<void(const RankLost&)> give_up = {};
+  };
+
+  /// `on_lost` is called once, on the watch's thread.
+  Watch(const Communicator& communicator, std::vector<Socket> control, std::vector<std::string> hosts,
+        std::function<void()> on_lost, Options options);
+  /// Tells the others that this rank's work is done, unless it has failed.
+  ~Watch();
+
+  /// Tells the others that this rank ends, and why.
+  void say_failed(const std::string& why);
+  /// The rank that was lost; none if nothing is known of it within `seconds`.
+  std::optional<RankLost> lost_within(double seconds);
+
+ private:
+  /// What another rank has said.
+  struct Peer {
+    int rank;
+    std::string unread = {};
+    double heard = 0;
+    bool leaves = false;  ///< it has said that it ends
+    bool gone = false;
+  };
+  enum class Kind : char { alive = 'a', done = 'd', failed = 'f', lost = 'l' };
+
+  void run();
+  void read(Peer& peer);
+  void take(Peer& peer, Kind kind, const std::string& text);
+  void suspect(int rank, const std::string& why, bool certain);
+  void decide();
+  void send(int rank, Kind kind, const std::string& text, double seconds) const;
+  void send_to_all(Kind kind, const std::string& text, double seconds) const;
+
+  const Communicator& communicator_;
+  const std::vector<Socket> control_;
+  const std::vector<std::string> hosts_;
+  const std::function<void()> on_lost_;
+  const Options options_;
+  mutable std::mutex send_mutex_;  // a message must be whole
+  std::vector<Peer> peers_;        // of the thread
+  /// Who seems to be lost, since when, and whether this is sure.
+  struct Suspicion {
+    int rank;
+    std::string why;
+    double since;
+    bool certain;
+  };
+  std::optional<Suspicion> suspicion_;  // of the thread
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<RankLost> lost_;
+  bool ends_ = false, failed_ = false;
+  std::future<void> thread_;
+};
+
+}  // namespace moe

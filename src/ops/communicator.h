@@ -1,0 +1,55 @@
+#pragma once
+/// What the ranks of one run say to each other. A rank is one of several equal workers, with a device of its own.
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "tensor/view.h"
+
+namespace moe {
+
+/// Another rank has ended, or does not answer, so the work that all share cannot go on.
+struct RankLost : Error {
+  /// `host` is where the rank ran, "" if all share a process; `step` is the one that was computed, 0 before the first;
+  /// `why` is a sentence of that rank, or what was seen of it.
+  RankLost(int rank, const std::string& host, int64_t step, const std::string& why);
+  int rank;
+};
+
+/// Collectives: every rank calls the same ones in the same order, with views of equal shape and type. Each call returns
+/// when this rank's part is done, and throws RankLost if another rank has ended before that. Views are contiguous and
+/// on the rank's own device. Use it on one thread at a time.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  /// From 0 to size() - 1.
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  /// Every x becomes the sum of all of them, added in the order of the ranks: every rank has the same bits, every time.
+  /// f32, f64 or i32.
+  virtual void all_reduce(const View& x) = 0;
+  /// Every x becomes that of the rank `root`. Any type.
+  virtual void broadcast(const View& x, int root) = 0;
+  /// The bytes of every rank, in the order of the ranks. For small things of the host; they may differ in length.
+  virtual std::vector<std::string> gather(const std::string& bytes) = 0;
+  /// Says that this rank ends before its work is done, and why. The others then throw RankLost. After it nothing else
+  /// may be called.
+  virtual void abort(const std::string& why) noexcept = 0;
+
+  /// The sums of numbers of the host, added in the order of the ranks.
+  std::vector<double> sums(const std::vector<double>& values);
+
+  /// The step that is computed, for messages. Any thread may ask.
+  void set_step(int64_t step) { step_ = step; }
+  int64_t step() const { return step_; }
+
+ private:
+  std::atomic<int64_t> step_{0};
+};
+
+}  // namespace moe

@@ -1,0 +1,134 @@
+// Every collective, on every kind of ranks.
+
+#include <cstring>
+#include <numeric>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/random.h"
+#include "comm/one_rank.h"
+#include "tests/support/ranks.h"
+
+namespace moe {
+namespace {
+
+/// Ranks that are threads, and threads that talk as processes do.
+enum class Kind { threads, sockets };
+
+class Collectives : public testing::TestWithParam<Kind> {
+ protected:
+  static std::vector<std::exception_ptr> try_on_ranks(int size, const std::function<void(Communicator&)>& work) {
+    return GetParam() == Kind::threads ? test::try_on_ranks(size, work) : test::try_on_sockets(size, work);
+  }
+  static void on_ranks(int size, const std::function<void(Communicator&)>& work) {
+    test::rethrow_first(try_on_ranks(size, work));
+  }
+  template <class T>
+  static void expect_ordered_sums(int size, int64_t count);
+};
+
+INSTANTIATE_TEST_SUITE_P(All, Collectives, testing::Values(Kind::threads, Kind::sockets),
+                         [](const auto& test) { return test.param == Kind::threads ? "threads" : "sockets"; });
+
+/// Numbers of different sizes, so that another order of a sum gives other bits.
+template <class T>
+std::vector<T> numbers(int rank, int64_t count) {
+  const Random random(7, static_cast<uint64_t>(rank));
+  std::vector<T> values(static_cast<size_t>(count));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(1000 * random.normal(i) * (1 + rank * rank));
+  return values;
+}
+
+template <class T>
+View view_of(std::vector<T>& values) {
+  return {values.data(), dtype_of<T>::value, {static_cast<int64_t>(values.size())}};
+}
+
+template <class T>
+void Collectives::expect_ordered_sums(int size, int64_t count) {
+  std::vector<T> expected = numbers<T>(0, count);
+  for (int rank = 1; rank < size; ++rank) {
+    const std::vector<T> part = numbers<T>(rank, count);
+    for (size_t i = 0; i < part.size(); ++i) expected[i] += part[i];
+  }
+  std::vector<std::vector<T>> found(static_cast<size_t>(size));
+  on_ranks(size, [&](Communicator& communicator) {
+    std::vector<T>& own = found[static_cast<size_t>(communicator.rank())];
+    own = numbers<T>(communicator.rank(), count);
+    communicator.all_reduce(view_of(own));
+  });
+  for (const std::vector<T>& one : found) EXPECT_EQ(one, expected) << size << " ranks, " << count << " elements";
+}
+
+TEST_P(Collectives, AddInTheOrderOfTheRanks) {
+  for (const int size : {1, 2, 3, 4}) {
+    for (const int64_t count : {0, 1, 3, 1000, 100000}) {
+      expect_ordered_sums<float>(size, count);
+      expect_ordered_sums<double>(size, count);
+      expect_ordered_sums<int32_t>(size, count);
+    }
+  }
+}
+
+TEST_P(Collectives, BroadcastFromEveryRank) {
+  for (const int root : {0, 1, 2}) {
+    on_ranks(3, [&](Communicator& communicator) {
+      std::vector<float> values = numbers<float>(communicator.rank(), 100);
+      communicator.broadcast(view_of(values), root);
+      EXPECT_EQ(values, numbers<float>(root, 100));
+    });
+  }
+}
+
+TEST_P(Collectives, GatherBytesOfAnyLength) {
+  on_ranks(3, [](Communicator& communicator) {
+    for (int round = 0; round < 3; ++round) {
+      const std::string own(static_cast<size_t>(communicator.rank() * 1000 * round), static_cast<char>('a' + round));
+      const std::vector<std::string> all = communicator.gather(own);
+      ASSERT_EQ(all.size(), 3u);
+      for (size_t rank = 0; rank < 3; ++rank) EXPECT_EQ(all[rank].size(), rank * 1000 * static_cast<size_t>(round));
+      EXPECT_EQ(all[static_cast<size_t>(communicator.rank())], own);
+    }
+    EXPECT_EQ(communicator.sums({1, 0.5 * communicator.rank()}), (std::vector<double>{3, 1.5}));
+  });
+}
+
+TEST_P(Collectives, EndWhenARankEnds) {
+  const auto thrown = try_on_ranks(3, [](Communicator& communicator) {
+    communicator.gather("");
+    communicator.set_step(3);
+    if (communicator.rank() == 1) fail("the disk is full");
+    communicator.gather("");
+  });
+  for (const size_t rank : {0, 2}) {
+    ASSERT_TRUE(thrown[rank]);
+    try {
+      std::rethrow_exception(thrown[rank]);
+    } catch (const RankLost& error) {
+      EXPECT_EQ(error.rank, 1);
+      EXPECT_THAT(error.what(), testing::StartsWith("rank 1"));
+      EXPECT_THAT(error.what(), testing::EndsWith(" ended in step 3: the disk is full"));
+    }
+  }
+}
+
+TEST_P(Collectives, RefuseASumOfAnotherType) {
+  on_ranks(2, [](Communicator& communicator) {
+    std::vector<uint8_t> values(4);
+    EXPECT_THROW(communicator.all_reduce(view_of(values)), Error);
+    communicator.gather("");  // every rank has seen it
+  });
+}
+
+TEST(OneRank, ChangesNothing) {
+  std::vector<float> values = numbers<float>(3, 10);
+  one_rank().all_reduce(view_of(values));
+  one_rank().broadcast(view_of(values), 0);
+  EXPECT_EQ(values, numbers<float>(3, 10));
+  EXPECT_EQ(one_rank().gather("mine"), std::vector<std::string>{"mine"});
+  EXPECT_EQ(one_rank().sums({2, 3}), (std::vector<double>{2, 3}));
+}
+
+}  // namespace
+}  // namespace moe
