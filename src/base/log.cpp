@@ -1,5 +1,6 @@
 #include "base/log.h"
 
+#include <atomic>
 #include <cstdio>
 #include <mutex>
 #include <string>
@@ -17,6 +18,7 @@ namespace {
 std::mutex log_mutex;
 bool status_shown = false;
 StatusLines status_lines;
+std::atomic<bool> is_quiet = false;
 
 void erase_status() {
   if (status_shown) std::fputs("\r\033[K", stderr);
@@ -36,7 +38,10 @@ bool stderr_is_terminal() {
   return terminal;
 }
 
+void set_quiet(bool quiet) { is_quiet = quiet; }
+
 void log_line(std::string_view line) {
+  if (is_quiet) return;
   const std::string text = printable(line, "\n\t") + "\n";
   std::lock_guard lock(log_mutex);
   erase_status();
@@ -53,6 +58,7 @@ bool StatusLines::due(double now) {
 }
 
 void show_status(std::string_view text) {
+  if (is_quiet) return;
   if (!stderr_is_terminal()) {
     const bool due = [] {
       std::lock_guard lock(log_mutex);

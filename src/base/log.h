@@ -21,6 +21,10 @@ void log_warning(fmt::format_string<Args...> format, Args&&... args) {
   log_line("warning: " + fmt::format(format, std::forward<Args>(args)...));
 }
 
+/// From now on log_line() and show_status() do nothing, until `quiet` is false. For a process that leaves talking to
+/// another one.
+void set_quiet(bool quiet);
+
 /// When a status becomes a line, where no terminal shows it: once a minute, the first time a minute after the first
 /// status. So a log of hours has progress, and a short command prints nothing. One thread at a time.
 class StatusLines {

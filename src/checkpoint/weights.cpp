@@ -233,15 +233,18 @@ WrittenFile save_weights(const fs::path& folder, const ModelConfig& config, cons
 
 std::vector<WrittenFile> save_optimizer(const fs::path& folder, const ModelConfig& config,
                                         const std::vector<Parameter>& table, const std::vector<ParameterSet>& sets,
-                                        Device& device, int64_t most_bytes) {
+                                        Device& device, int64_t most_bytes,
+                                        const std::function<FileNumbers(size_t)>& numbered) {
   const std::vector<Part> parts = parts_of(config, table, sets);
   std::vector<int64_t> sizes;
   for (const Part& part : parts) sizes.push_back(part.bytes());
   const std::vector<size_t> begins = file_begins(sizes, most_bytes);
-  const size_t shards = begins.size() - 1;
+  const size_t shards = parts.empty() ? 0 : begins.size() - 1;
+  const FileNumbers numbers = numbered ? numbered(shards) : FileNumbers{0, shards};
   std::vector<WrittenFile> written;
   for (size_t shard = 0; shard < shards; ++shard) {
-    const std::string name = fmt::format("{}{:05}-of-{:05}.safetensors", kOptimizerPrefix, shard + 1, shards);
+    const std::string name =
+        fmt::format("{}{:05}-of-{:05}.safetensors", kOptimizerPrefix, numbers.before + shard + 1, numbers.all);
     written.push_back(
         save_parts(folder / name, parts.data() + begins[shard], parts.data() + begins[shard + 1], device));
   }
@@ -249,11 +252,12 @@ std::vector<WrittenFile> save_optimizer(const fs::path& folder, const ModelConfi
 }
 
 void load_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
-                    const std::vector<ParameterSet>& sets, Device& device) {
-  std::set<std::string> frozen;
+                    const std::vector<ParameterSet>& sets, Device& device, const std::vector<bool>& held) {
+  std::set<std::string> frozen;  // or of another rank
   for (const HfTensor& tensor : hf_tensors(config, table)) {
     const Parameter& parameter = table[tensor.parameter];
-    if (parameter.frozen || place_among_trained(parameter, tensor.offset) < 0) frozen.insert(tensor.name);
+    const bool elsewhere = !held.empty() && !held[tensor.parameter];
+    if (elsewhere || parameter.frozen || place_among_trained(parameter, tensor.offset) < 0) frozen.insert(tensor.name);
   }
   // The state of a tensor that was trained and is now frozen stays unread.
   const MayStay may_stay = [&](const std::string& name) { return frozen.count(name.substr(0, name.rfind('.'))) != 0; };

@@ -1,6 +1,8 @@
 #pragma once
 /// Weights and optimiser state in safetensors files under Hugging Face names.
 
+#include <functional>
+
 #include "base/file.h"
 #include "checkpoint/checksums.h"
 #include "checkpoint/hf_names.h"
@@ -37,12 +39,20 @@ WrittenFile save_weights(const fs::path& folder, const ModelConfig& config, cons
 
 inline constexpr int64_t kOptimizerFileBytes = int64_t{4} << 30;
 
+/// Of files that several ranks write into one folder: how many come before those of this one, and how many there are.
+struct FileNumbers {
+  size_t before = 0, all = 0;
+};
+
 /// Writes FOLDER/optimizer-00001-of-0000N.safetensors and so on, with {hf_name}.{master} and the optimiser's slots. A
-/// file has at most `most_bytes` of tensors, or one larger tensor.
+/// file has at most `most_bytes` of tensors, or one larger tensor. `numbered` gets the number of files to write; empty:
+/// there are no others.
 std::vector<WrittenFile> save_optimizer(const fs::path& folder, const ModelConfig& config,
                                         const std::vector<Parameter>& table, const std::vector<ParameterSet>& sets,
-                                        Device& device, int64_t most_bytes = kOptimizerFileBytes);
+                                        Device& device, int64_t most_bytes = kOptimizerFileBytes,
+                                        const std::function<FileNumbers(size_t)>& numbered = {});
+/// `held`: of the table, whose tensors must all be wanted; empty: all. What the files have of others may stay unread.
 void load_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
-                    const std::vector<ParameterSet>& sets, Device& device);
+                    const std::vector<ParameterSet>& sets, Device& device, const std::vector<bool>& held = {});
 
 }  // namespace moe

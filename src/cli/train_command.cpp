@@ -18,12 +18,14 @@
 #include "cli/number_option.h"
 #include "cli/product_rate.h"
 #include "cli/repeated_words.h"
+#include "cli/train_ranks.h"
 #include "formats/weighted_paths.h"
 #include "train/amounts.h"
 #include "train/batches.h"
 #include "train/fit.h"
 #include "train/length.h"
 #include "train/plan_text.h"
+#include "train/ranks.h"
 #include "train/read_run_config.h"
 #include "train/resume.h"
 #include "train/run_keys.h"
@@ -44,6 +46,7 @@ struct TrainOptions {
   bool verbose = false;
   bool find_rate = false;
   int64_t find_rate_steps = 0;
+  int ranks = 0;  ///< 0: as a launcher says, else 1
   DeviceOptions device;
   int64_t memory_limit = 0;
 };
@@ -59,13 +62,16 @@ Example:
   moe train configs/demo.toml --resume --set train.steps=900 --allow-change train.steps
                                                             another run from here on: more steps
 
+  moe train configs/demo.toml --ranks 2 --device cpu        two processes share every step (docs/parallelism.md)
+
   moe train configs/demo.toml --find-rate                   short runs at rising rates, a table and a recommendation
 
   moe train --keys                                          every key with its values, default and meaning
 
 docs/training.md explains the keys. A run folder holds run.toml (all keys in effect), log.jsonl (one object a
 step), eval.jsonl, step-N/ (Hugging Face model folders with optimizer state) and latest (a link to the newest).
-Ctrl-C, SIGTERM and a closed terminal write a checkpoint first (exit status 130, 143 and 129).)";
+Ctrl-C, SIGTERM and a closed terminal write a checkpoint first (exit status 130, 143 and 129). If a rank ends because
+another one has ended, its exit status is 75.)";
 
 RunConfig read_settings(Settings settings, const TrainOptions& options) {
   return read_run_config(settings, dataset_vocabulary, dataset_rows_per_epoch, start_of(options.resume));
@@ -134,13 +140,14 @@ RunConfig read_run(const TrainOptions& options, std::optional<int64_t> steps = {
 }
 
 /// Settles what the run file leaves to the program: as the run that is resumed has it, else by what fits here.
-void settle_microbatch(const TrainOptions& options, RunConfig& run, const RunFacts& facts, const Place& place) {
+void settle_microbatch(const TrainOptions& options, RunConfig& run, const RunFacts& facts, const Place& place,
+                       Communicator& communicator = one_rank()) {
   if (!run.chooses_microbatch()) return;
   if (options.resume) {
     const auto found = find_checkpoint(run.run_dir).found;
     if (settle_as_kept(run, (found ? found->folder : fs::path(run.run_dir)) / "run.toml")) return;
   }
-  settle(run, choose_microbatch(run, facts, place));
+  settle(run, chosen_by_rank_0(communicator, choose_microbatch(run, facts, place)));
 }
 
 /// The same settled run with this number of steps.
@@ -235,9 +242,9 @@ PlannedDevice planned_device(const TrainOptions& options, DType dtype) {
   return {.name = device_name(compute), .place = place, .product_rate = measured_product_rate(compute, dtype)};
 }
 
-void dry_run(const TrainOptions& options, RunConfig run) {
+void dry_run(const TrainOptions& options, RunConfig run, const TrainRanks& ranks) {
   const PlannedDevice planned = planned_device(options, run.step.dtype);
-  const Place& place = planned.place;
+  const Place place = ranks.part_of(planned.place);
   const RunData data(run.data);
   if (data.train) check_data(run, {*data.train, data.valid_set(), *data.tokenizer});
   const RunFacts facts = facts_of(run, data.train_set(), data.valid_set(), data.tokenizer ? &*data.tokenizer : nullptr);
@@ -275,13 +282,15 @@ void dry_run(const TrainOptions& options, RunConfig run) {
   }
 }
 
-int train(const TrainOptions& options) {
+int train(const TrainOptions& options, TrainRanks& ranks) {
   RunConfig run = read_run(options);
+  ranks.refuse_gpu(options.device);
+  divide_among(run, ranks.rank(), ranks.size());
   run.step.logits_per_chunk = logits_per_chunk(device_kind(options.device), run.model.vocab_size);
   check_output_folder(run.run_dir);
   if (!options.resume) search_start(run.run_dir, options.resume);
   if (options.dry_run) {
-    dry_run(options, std::move(run));
+    if (ranks.rank() == 0) dry_run(options, std::move(run), ranks);
     return 0;
   }
   if (run.data.train.empty()) {
@@ -293,10 +302,13 @@ int train(const TrainOptions& options) {
   const Tokenizer tokenizer = Tokenizer::load(train_data.folder());
   const TrainingData data{train_data, valid_data ? &*valid_data : nullptr, tokenizer};
   check_data(run, data);
-  Compute compute = make_compute(options.device);
-  const Place place = limited_place(*compute.device, options.memory_limit);
+  const std::string program = fmt::format("moe {} (commit {})", kBuildFacts.version, kBuildFacts.commit);
+  Communicator& communicator = ranks.connect();
+  if (ranks.size() > 1) check_same_start(communicator, host_name(), start_facts(run, data, options.resume, program));
+  Compute compute = make_compute(ranks.part_of(options.device));
+  const Place place = ranks.part_of(limited_place(*compute.device, options.memory_limit));
   const RunFacts facts = facts_of(run, &data.train, data.valid, &tokenizer);
-  settle_microbatch(options, run, facts, place);
+  settle_microbatch(options, run, facts, place, communicator);
   const RunMemory memory = plan_run(run, facts, place);
   refuse_if_too_large(run, facts, memory, place);
   const double product_rate = measured_product_rate(compute, run.step.dtype);  // while there is room
@@ -304,10 +316,11 @@ int train(const TrainOptions& options) {
   Trainer trainer(run, memory.step, data, *compute.device, *compute.backend, compute.pool,
                   {.resume = options.resume,
                    .allowed = allowed_changes(options),
-                   .program = fmt::format("moe {} (commit {})", kBuildFacts.version, kBuildFacts.commit),
+                   .program = program,
                    .device = device_name(compute),
                    .planned_bytes = memory.device_total(),
-                   .planned_step_seconds = estimated_step_seconds(run, memory.step, product_rate)});
+                   .planned_step_seconds = estimated_step_seconds(run, memory.step, product_rate)},
+                  communicator);
   const BeforeRun before{.run = run,
                          .memory = memory,
                          .train = &train_data,
@@ -352,6 +365,8 @@ void add_train_command(CLI::App& app) {
   CLI::Option* find_rate_flag = command->add_flag(
       "--find-rate", options->find_rate,
       "Train short runs at rising learning rates from the same start, print their validation losses, and stop");
+  add_number(*command, "--ranks", options->ranks, {0, 1024},
+             "processes on this machine that share each step; 0: as many as a launcher has started, else one");
   add_number(*command, "--find-rate-steps", options->find_rate_steps, {0, 1 << 30},
              "steps of each short run; 0: a tenth of the run's, from 50 to 500")
       ->needs(find_rate_flag);
@@ -368,8 +383,15 @@ void add_train_command(CLI::App& app) {
   add_memory_option(*command, options->memory_limit);
   command->footer(kFooter);
   command->callback([options] {
+    if (!options->find_rate) {
+      TrainRanks ranks(options->ranks);
+      return exit_with(ranks.run([&] {
+        warn_of_repeated_keys(options->set);
+        return train(*options, ranks);
+      }));
+    }
     warn_of_repeated_keys(options->set);
-    if (!options->find_rate) return exit_with(train(*options));
+    if (options->ranks > 1) fail_usage("--find-rate trains with one rank; leave out --ranks");
     if (options->resume || options->dry_run) fail_usage("--find-rate takes neither --resume nor --dry-run");
     exit_with(find_rate(
         {.file = options->file, .set = options->set, .steps = options->find_rate_steps, .device = options->device}));

@@ -10,7 +10,8 @@
 
 namespace moe {
 
-/// Views are in the memory of the host. It takes part in the meeting of the ranks in its constructor.
+/// Views are in the memory of the host. It takes part in the meeting of the ranks in its constructor. For one thread at
+/// a time.
 class SocketCommunicator final : public Communicator {
  public:
   /// `listener` as for meet().
@@ -23,8 +24,8 @@ class SocketCommunicator final : public Communicator {
   std::vector<std::string> gather(const std::string& bytes) override;
   void abort(const std::string& why) noexcept override;
 
-  /// The names of the ranks' machines.
-  const std::vector<std::string>& hosts() const { return hosts_; }
+  /// True if a rank was lost and has itself said why.
+  bool lost_said_why() { return watch_.lost_said_why(); }
 
  private:
   SocketCommunicator(const RankPlace& place, Meeting meeting, Watch::Options options);

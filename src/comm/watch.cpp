@@ -61,6 +61,11 @@ std::optional<RankLost> Watch::lost_within(double seconds) {
   return lost_;
 }
 
+bool Watch::lost_said_why() {
+  const std::lock_guard lock(mutex_);
+  return said_;
+}
+
 void Watch::send(int rank, Kind kind, const std::string& text, double seconds) const {
   const std::lock_guard lock(send_mutex_);
   try {
@@ -144,7 +149,7 @@ void Watch::take(Peer& peer, Kind kind, const std::string& text) {
       return;
     case Kind::failed:
       peer.leaves = true;
-      return suspect(peer.rank, text, true);
+      return suspect(peer.rank, text, true, true);
     case Kind::lost:  // of rank 0: "RANK why"
       peer.leaves = true;
       const size_t end = text.find(' ');
@@ -152,9 +157,9 @@ void Watch::take(Peer& peer, Kind kind, const std::string& text) {
   }
 }
 
-void Watch::suspect(int rank, const std::string& why, bool certain) {
+void Watch::suspect(int rank, const std::string& why, bool certain, bool said) {
   if (suspicion_ && (suspicion_->certain || !certain)) return;
-  suspicion_ = {rank, why, steady_seconds(), certain};
+  suspicion_ = {rank, why, steady_seconds(), certain, said};
 }
 
 void Watch::decide() {
@@ -166,6 +171,7 @@ void Watch::decide() {
     if (lost_ || failed_) return;
     lost_.emplace(suspicion_->rank, hosts_[static_cast<size_t>(suspicion_->rank)], communicator_.step(),
                   suspicion_->why);
+    said_ = suspicion_->said;
   }
   if (communicator_.rank() == 0) {
     for (const Peer& peer : peers_) {

@@ -37,6 +37,8 @@ class Watch {
   void say_failed(const std::string& why);
   /// The rank that was lost; none if nothing is known of it within `seconds`.
   std::optional<RankLost> lost_within(double seconds);
+  /// True if the rank that was lost has itself said why.
+  bool lost_said_why();
 
  private:
   /// What another rank has said.
@@ -52,7 +54,7 @@ class Watch {
   void run();
   void read(Peer& peer);
   void take(Peer& peer, Kind kind, const std::string& text);
-  void suspect(int rank, const std::string& why, bool certain);
+  void suspect(int rank, const std::string& why, bool certain, bool said = false);
   void decide();
   void send(int rank, Kind kind, const std::string& text, double seconds) const;
   void send_to_all(Kind kind, const std::string& text, double seconds) const;
@@ -69,13 +71,13 @@ class Watch {
     int rank;
     std::string why;
     double since;
-    bool certain;
+    bool certain, said;
   };
   std::optional<Suspicion> suspicion_;  // of the thread
   std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<RankLost> lost_;
-  bool ends_ = false, failed_ = false;
+  bool ends_ = false, failed_ = false, said_ = false;
   std::future<void> thread_;
 };
 

@@ -16,6 +16,8 @@ struct RankLost : Error {
   /// `host` is where the rank ran, "" if all share a process; `step` is the one that was computed, 0 before the first;
   /// `why` is a sentence of that rank, or what was seen of it.
   RankLost(int rank, const std::string& host, int64_t step, const std::string& why);
+  /// The same, with more in its sentence.
+  RankLost(const RankLost& lost, const std::string& more) : Error(lost.what() + more), rank(lost.rank) {}
   int rank;
 };
 

@@ -18,9 +18,9 @@ bool OptimizerMethod::uses(OptimizerSetting setting) const {
   return std::find(settings.begin(), settings.end(), setting) != settings.end();
 }
 
-Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<Parameter>& table, StepMemory& memory,
-                     DType dtype)
-    : config_(config), dtype_(dtype) {
+Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<Parameter>& table, const std::vector<bool>& owned,
+                     StepMemory& memory, DType dtype)
+    : config_(config), dtype_(dtype), owned_(owned) {
   const OptimizerMethod* const method = find_optimizer(config.kind);
   MOE_CHECK(method != nullptr);
   const DType stat = stat_dtype(dtype);
@@ -35,7 +35,7 @@ Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<Parameter>
   }
   for (Slot& slot : slots_) {  // all tensors of a slot are adjacent
     for (size_t i = 0; i < table.size(); ++i) {
-      if (!table[i].trained()) continue;
+      if (!table[i].trained() || !owned[i]) continue;
       const auto names = method->rule_of(table[i]).slots;
       if (std::none_of(names.begin(), names.end(), [&](const char* name) { return slot.name == name; })) continue;
       slot.views[i] =
@@ -43,6 +43,7 @@ Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<Parameter>
     }
   }
   for (size_t t = 0; t < trained_.size(); ++t) {
+    if (!owned[indices_[t]]) continue;
     const int64_t rows = trained_[t].value.size(0);
     for (const char* name : rules_[t]->slots) {
       trained_[t].slots.push_back(slot(name)[indices_[t]].rows(begins_[t], rows));
@@ -59,11 +60,12 @@ void Optimizer::add(size_t index, const Parameter& parameter, const ExpertRun& r
   indices_.push_back(index);
   begins_.push_back(run.at);
   rules_.push_back(&rule);
-  trained_.push_back({.info = infos_.back(),
-                      .value = memory.parameters()[index].rows(run.first, run.count),
-                      .master = needs_master(dtype_) ? memory.masters()[index].rows(run.at, run.count) : View{},
-                      .gradient = memory.gradients()[index].rows(run.at, run.count),
-                      .slots = {}});
+  trained_.push_back(
+      {.info = infos_.back(),
+       .value = memory.parameters()[index].rows(run.first, run.count),
+       .master = needs_master(dtype_) && owned_[index] ? memory.masters()[index].rows(run.at, run.count) : View{},
+       .gradient = memory.gradients()[index].rows(run.at, run.count),
+       .slots = {}});
 }
 
 const std::vector<View>& Optimizer::slot(std::string_view name) const {
@@ -97,10 +99,10 @@ Optimizer::NotFinite Optimizer::find_not_finite(Device& device, Backend& backend
 }
 
 void Optimizer::update(Device& device, Backend& backend, Arena& scratch, int64_t step, double learning_rate, View norm,
-                       const std::function<bool(const Parameter&)>& rests) {
+                       bool experts_added, const std::function<bool(const Parameter&)>& rests) {
   for (const TrainedParameter& parameter : trained_) {
     const bool expert = parameter.info.kind == ParameterKind::routed_experts;
-    if (expert && parameter.info.adapter == AdapterPart::none) continue;  // the products have added these
+    if (experts_added && expert && parameter.info.adapter == AdapterPart::none) continue;  // by their products
     backend.run(SumSquares{.x = parameter.gradient, .sum = sum_squares_});
   }
   backend.run(ClipScale{
@@ -114,7 +116,7 @@ void Optimizer::update(Device& device, Backend& backend, Arena& scratch, int64_t
                       .learning_rate = learning_rate,
                       .step = step};
   for (size_t t = 0; t < trained_.size(); ++t) {
-    if (rests(trained_[t].info)) continue;
+    if (!owned_[indices_[t]] || rests(trained_[t].info)) continue;
     const Arena::Frame frame(scratch);
     rules_[t]->update(update, trained_[t]);
   }

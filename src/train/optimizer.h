@@ -77,11 +77,13 @@ extern const UpdateRule kAdamWRule;
 /// The state of the optimiser and its steps, for all parameters of a run. For one thread at a time.
 class Optimizer {
  public:
-  /// Takes its state from `memory`. `table` and `memory` must outlive this object.
-  Optimizer(const OptimizerConfig& config, const std::vector<Parameter>& table, StepMemory& memory, DType dtype);
+  /// Takes its state from `memory`. `owned`: of the table, what it updates. `table` and `memory` must outlive this
+  /// object.
+  Optimizer(const OptimizerConfig& config, const std::vector<Parameter>& table, const std::vector<bool>& owned,
+            StepMemory& memory, DType dtype);
 
   /// A kind of remembered tensors, in the order of the table, of the parameters' trained_shape(). A view is absent
-  /// where the parameter has none.
+  /// where the parameter has none, or is not owned.
   struct Slot {
     std::string name;
     std::vector<View> views;
@@ -94,14 +96,15 @@ class Optimizer {
   void clear(Backend& backend);
 
   /// f64 [1]: the sum of squares of the gradients. A step begins by setting it to zero; the products of the last
-  /// microbatch add the squares of the routed experts' gradients (Pass::gradient_squares), and update() those of the
-  /// rest.
+  /// microbatch may add the squares of the routed experts' gradients (Pass::gradient_squares), and update() those of
+  /// the rest.
   View gradient_squares() const { return sum_squares_; }
 
-  /// One step: the global norm of the gradients (into `norm`, stat [1]), clipping, and the update of every parameter
-  /// for which `rests` is false. If the norm is not finite, no parameter and no state changes.
+  /// One step: the global norm of all gradients (into `norm`, stat [1]), clipping, and the update of every owned
+  /// parameter for which `rests` is false. `experts_added`: gradient_squares() has the routed experts' already. If the
+  /// norm is not finite, no parameter and no state changes.
   void update(Device& device, Backend& backend, Arena& scratch, int64_t step, double learning_rate, View norm,
-              const std::function<bool(const Parameter&)>& rests);
+              bool experts_added, const std::function<bool(const Parameter&)>& rests);
 
   /// The gradients of the last step, and the current weights, that hold a value that is not finite: indices into the
   /// table, ascending.
@@ -120,6 +123,7 @@ class Optimizer {
   std::vector<TrainedParameter> trained_;
   std::vector<const UpdateRule*> rules_;  // of trained_
   std::vector<size_t> indices_;           // of trained_ in the table
+  std::vector<bool> owned_;               // of the table
   std::vector<int64_t> begins_;           // of trained_: the first row in gradients, masters and slots
   View sum_squares_, clip_scale_;
 };

@@ -126,7 +126,8 @@ std::string held_in(const fs::path& run) {
   return steps.empty() ? "" : folder_of(run, steps.back()).filename().string();
 }
 
-RunFolder::RunFolder(const fs::path& path) : path_(path) {
+RunFolder::RunFolder(const fs::path& path, bool writes) : path_(path) {
+  if (!writes) return;
   make_folder(path_);
   lock_.emplace(path_ / "lock");
   if (!lock_->try_lock()) {

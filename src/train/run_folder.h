@@ -43,8 +43,9 @@ std::string held_in(const fs::path& run);
 class RunFolder {
  public:
   /// Creates the folder and locks it for this process (refuses a folder that another process has locked). Removes what
-  /// a killed process left half-written or half-removed.
-  explicit RunFolder(const fs::path& path);
+  /// a killed process left half-written or half-removed. Without `writes`, as for the ranks that only read it, it does
+  /// none of this, and no other function that changes the folder may be called.
+  explicit RunFolder(const fs::path& path, bool writes = true);
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;
 

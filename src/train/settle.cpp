@@ -22,8 +22,9 @@ std::vector<int64_t> rows_to_try(const RunConfig& run, bool gpu) {
   if (run.data.microbatch_rows > 0) return {run.data.microbatch_rows};
   const int64_t most = std::max<int64_t>(1, (gpu ? kMostTokensGpu : kMostTokensCpu) / run.data.sequence_length);
   std::vector<int64_t> result;
-  for (int64_t rows = 1; rows <= std::min(most, run.data.rows_per_step); ++rows) {
-    if (run.data.rows_per_step % rows == 0) result.push_back(rows);
+  const int64_t of_rank = run.data.rows_per_step / run.step.ranks;
+  for (int64_t rows = 1; rows <= std::min(most, of_rank); ++rows) {
+    if (of_rank % rows == 0) result.push_back(rows);
   }
   return result;
 }
@@ -89,7 +90,7 @@ bool settle_as_kept(RunConfig& run, const fs::path& run_toml) {
   } catch (const Error&) {  // damaged, or of a run that was not settled
     return false;
   }
-  if (rows < 1 || run.data.rows_per_step % rows != 0) return false;
+  if (rows < 1 || run.data.rows_per_step % (rows * run.step.ranks) != 0) return false;
   settle(run, {rows, recompute});
   return true;
 }

@@ -13,9 +13,9 @@ struct Microbatch {
 };
 
 /// The microbatch that is predicted to be fastest of those that fit, with all else that the run holds: rows that divide
-/// those of a step, up to 64K tokens on a GPU and 2K on the CPU, with and without recompute. What the run file gives
-/// is not chosen. Of predictions within 2% of the best the one with the least memory is taken. Where nothing fits: one
-/// row, and recompute.
+/// a rank's part of a step, up to 64K tokens on a GPU and 2K on the CPU, with and without recompute. What the run file
+/// gives is not chosen. Of predictions within 2% of the best the one with the least memory is taken. Where nothing
+/// fits: one row, and recompute.
 Microbatch choose_microbatch(const RunConfig& run, const RunFacts& facts, const Place& place);
 
 /// The time of a step, only for comparing choices for the same run, in an arbitrary unit. It is the time of the step's

@@ -119,12 +119,12 @@ std::string losses_text(const RunConfig& run) {
 }  // namespace
 
 double step_flops(const RunConfig& run, const MemoryPlan& plan) {
-  return static_cast<double>(plan.microbatch_flops) * static_cast<double>(run.step.microbatches) +
+  return static_cast<double>(plan.microbatch_flops) * static_cast<double>(run.step.microbatches * run.step.ranks) +
          static_cast<double>(plan.optimizer_flops);
 }
 
 double estimated_step_seconds(const RunConfig& run, const MemoryPlan& plan, double product_rate) {
-  return step_flops(run, plan) / (kReached * product_rate);
+  return step_flops(run, plan) / (kReached * product_rate * run.step.ranks);
 }
 
 int64_t checkpoint_bytes(const ModelConfig& config, const StepConfig& step) {
@@ -174,13 +174,15 @@ std::string start_text(const BeforeRun& before) {
   line("schedule", fmt::format("{}, peak {}, {} of warm-up", name(run.schedule.kind), run.schedule.peak,
                                counted(run.schedule.warmup_steps, "step")));
   line("losses", losses_text(run));
-  line("compute",
-       fmt::format("{} a step in {} of {}{}, {} in all", flops_text(step_flops(before)),
-                   counted(run.step.microbatches, "microbatch", "microbatches"),
-                   counted(run.data.microbatch_rows, "row"), run.step.recompute ? ", layers run again in backward" : "",
-                   flops_text(step_flops(before) * static_cast<double>(run.schedule.steps))));
+  line("compute", fmt::format("{} a step in {} of {}{}{}, {} in all", flops_text(step_flops(before)),
+                              counted(run.step.microbatches, "microbatch", "microbatches"),
+                              counted(run.data.microbatch_rows, "row"),
+                              run.step.ranks > 1 ? fmt::format(" on each of {} ranks", run.step.ranks) : "",
+                              run.step.recompute ? ", layers run again in backward" : "",
+                              flops_text(step_flops(before) * static_cast<double>(run.schedule.steps))));
   line("time", time_text(before));
-  line("memory", fmt::format("{} of {}", bytes_text(before.memory.device_total()), bytes_text(before.available_bytes)));
+  line("memory", fmt::format("{} of {}{}", bytes_text(before.memory.device_total()), bytes_text(before.available_bytes),
+                             run.step.ranks > 1 ? ", each rank" : ""));
   line("checkpoints", checkpoints_text(before));
   return text;
 }

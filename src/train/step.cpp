@@ -39,15 +39,19 @@ const char* name(TrainedPart part) {
 }
 
 TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, const std::optional<MemoryPlan>& plan,
-                           Device& device, Backend& backend)
+                           Device& device, Backend& backend, Communicator& communicator)
     : config_(config),
       step_(step),
       device_(device),
       backend_(backend),
+      communicator_(communicator),
       table_(training_table(config, step)),
+      owners_(owners_of(table_, step.ranks)),
+      owned_(owned_by(owners_, step.rank)),
       memory_(
-          table_, step.dtype, [&](const Parameter& parameter) { return step.storage(parameter); }, plan, device),
-      optimizer_(step.optimizer, table_, memory_, step.dtype) {
+          table_, step.dtype, [&](const Parameter& parameter) { return step.storage(parameter); }, owned_, plan,
+          device),
+      optimizer_(step.optimizer, table_, owned_, memory_, step.dtype) {
   make_batch_buffers();
   model_ = std::make_unique<Model>(config_, step_.balance, bind_weights(config_, memory_.parameters()));
   bind_gradients();
@@ -137,7 +141,7 @@ void TrainingStep::initialize_adapters(uint64_t seed, ThreadPool* pool) {
 void TrainingStep::parameters_from_masters() {
   if (!needs_master(step_.dtype)) return;
   for (size_t i = 0; i < table_.size(); ++i) {
-    if (!table_[i].trained()) continue;
+    if (!table_[i].trained() || !owned_[i]) continue;
     for (const ExpertRun& run : table_[i].trained_runs()) {
       backend_.run(Cast{.x = masters()[i].rows(run.at, run.count), .y = parameters()[i].rows(run.first, run.count)});
     }
@@ -151,7 +155,8 @@ Pass TrainingStep::make_pass(bool accumulate_gradients, bool last, const RouteMo
           .dtype = step_.dtype,
           .accumulate_gradients = accumulate_gradients,
           .rebuild = step_.rebuild && !step_.recompute,  // which keeps none of it anyway
-          .gradient_squares = last ? optimizer_.gradient_squares() : View{},
+          // The squares of a sum over ranks are not known before the sum.
+          .gradient_squares = last && step_.ranks == 1 ? optimizer_.gradient_squares() : View{},
           .logits_per_chunk = step_.logits_per_chunk,
           .adapter_dropout = {.probability = static_cast<float>(step_.lora.dropout),
                               .seed = mode.seed,
@@ -239,13 +244,19 @@ void TrainingStep::weigh_pairs_of(std::vector<Batch>& batches, int64_t step) {
 }
 
 void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_t step) {
+  MOE_CHECK(communicator_.size() == step_.ranks && communicator_.rank() == step_.rank);
   double weight = 0;
   int64_t tokens = 0;
-  std::vector<Batch> batches;  // the batches of the whole step, made before its token counts are known
+  std::vector<Batch> batches;  // the rank's batches of the whole step, made before its token counts are known
   for (int64_t i = 0; i < step_.microbatches; ++i) {
-    batches.push_back(batch(i));
+    batches.push_back(batch(first_microbatch() + i));
     weight += batches.back().total_weight();
     tokens += batches.back().num_tokens;
+  }
+  if (step_.ranks > 1) {
+    const std::vector<double> all = communicator_.sums({weight, static_cast<double>(tokens)});
+    weight = all[0];
+    tokens = static_cast<int64_t>(all[1]);
   }
   if (step_.objective == Objective::dpo) {
     weigh_pairs_of(batches, step);
@@ -253,26 +264,43 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_
     for (const Batch& micro : batches) weight += static_cast<double>(micro.segment_tokens.size()) / 2;
   }
   begin(weight, tokens);
+  const int64_t first_token = first_microbatch() * step_.microbatch_tokens;  // so draws do not depend on the ranks
   if (counts_first(step_.mode(step, 0))) {
-    int64_t first = 0;
+    int64_t first = first_token;
     for (const Batch& micro : batches) {
       count_microbatch(micro, step_.mode(step, first));
       first += static_cast<int64_t>(micro.tokens.size());
     }
+    for (const View& sum : {sums_.counts, sums_.reach, sums_.importance, sums_.load}) {
+      if (sum) communicator_.all_reduce(sum);
+    }
     upload_vector(device_, group_tokens_, std::vector<int32_t>{static_cast<int32_t>(tokens)});
   }
-  int64_t first = 0;
+  int64_t first = first_token;
   for (size_t i = 0; i < batches.size(); ++i) {
     train_microbatch(batches[i], static_cast<int64_t>(i), step_.mode(step, first));
     first += static_cast<int64_t>(batches[i].tokens.size());
   }
+  sum_over_ranks();
+}
+
+// A gradient could be on its way while the layers below it still run backward in the last microbatch: then the sums
+// would begin in Model::train, layer by layer.
+void TrainingStep::sum_over_ranks() {
+  for (const View& gradient : gradients()) {
+    if (gradient) communicator_.all_reduce(gradient);
+  }
+  for (const View& sum : {counts_, dropped_, losses_}) communicator_.all_reduce(sum);
 }
 
 void TrainingStep::begin_update(int64_t step, double learning_rate) {
   const bool light_is_done = step_.second_stage > 0 && step >= step_.second_stage;
-  optimizer_.update(device_, backend_, memory_.scratch(), step, learning_rate, norm_, [&](const Parameter& parameter) {
-    return parameter.kind == ParameterKind::light_router && light_is_done;
-  });
+  optimizer_.update(
+      device_, backend_, memory_.scratch(), step, learning_rate, norm_, step_.ranks == 1,
+      [&](const Parameter& parameter) { return parameter.kind == ParameterKind::light_router && light_is_done; });
+  for (size_t i = 0; i < table_.size(); ++i) {
+    if (table_[i].trained()) communicator_.broadcast(parameters()[i], owners_[i]);
+  }
 }
 
 StepReport TrainingStep::end_update() {
@@ -308,7 +336,8 @@ StepReport TrainingStep::read_report() {
   };
   StepReport report;
   const std::vector<double> row_loss = doubles(row_loss_);
-  const double loss = std::accumulate(row_loss.begin(), row_loss.end(), 0.0);
+  double loss = std::accumulate(row_loss.begin(), row_loss.end(), 0.0);
+  if (step_.ranks > 1) loss = communicator_.sums({loss})[0];
   report.preference = preference_;
   report.loss = preference_ ? preference_->loss : step_weight_ > 0 ? loss / step_weight_ : loss;
   report.losses = doubles(losses_);

@@ -10,9 +10,11 @@
 #include "base/thread_pool.h"
 #include "batch/token_buffers.h"
 #include "checkpoint/expert_list.h"
+#include "comm/one_rank.h"
 #include "model/lora.h"
 #include "model/model.h"
 #include "train/optimizer.h"
+#include "train/owners.h"
 #include "train/preference.h"
 #include "train/step_memory.h"
 
@@ -35,7 +37,9 @@ struct StepConfig {
   bool choose_recompute = true;   ///< recompute is not settled yet (train/settle.h); a step does not read this
   int64_t microbatch_tokens = 0;  ///< rows times sequence length
   int64_t sequence_length = 0;
-  int64_t microbatches = 1;                          ///< per step
+  int rank = 0;
+  int ranks = 1;                                     ///< that share each step (ops/communicator.h)
+  int64_t microbatches = 1;                          ///< of a step, that one rank computes
   int64_t logits_per_chunk = Pass::kLogitsPerChunk;  ///< number computed at once (nn/head.h)
   uint64_t seed = 0;                                 ///< seed of the routers' draws
   std::vector<std::string> freeze = {};              ///< parameters that keep their values (train/freeze.h)
@@ -77,10 +81,11 @@ struct StepReport {
 
 class TrainingStep {
  public:
-  /// Allocates everything. `plan` is plan_training of the same arguments. Weights are uninitialised.
+  /// Allocates everything. `plan` is plan_training of the same arguments. Weights are uninitialised. `communicator` is
+  /// of step.ranks ranks and must outlive this object; all ranks make the same calls in the same order.
   TrainingStep(const ModelConfig& config, const StepConfig& step, const MemoryPlan& plan, Device& device,
-               Backend& backend)
-      : TrainingStep(config, step, std::optional(plan), device, backend) {}
+               Backend& backend, Communicator& communicator = one_rank())
+      : TrainingStep(config, step, std::optional(plan), device, backend, communicator) {}
   TrainingStep(const TrainingStep&) = delete;
   TrainingStep& operator=(const TrainingStep&) = delete;
 
@@ -90,6 +95,9 @@ class TrainingStep {
   const std::vector<View>& gradients() const { return memory_.gradients(); }
   const std::vector<View>& masters() const { return memory_.masters(); }
   const Optimizer& optimizer() const { return optimizer_; }
+  /// Of the table: true if this rank has the optimiser's state, and the master if that is a copy. It updates these
+  /// parameters; the others come from their owners.
+  const std::vector<bool>& owned() const { return owned_; }
   const Model& model() const { return *model_; }
 
   /// Draws the initial weights (train/initialize.h) and sets the optimiser state to zero.
@@ -103,9 +111,12 @@ class TrainingStep {
   void parameters_from_masters();
 
   /// Computes the losses and gradients of step number `step` (from 1) over `microbatches` batches from `batch(index)`.
+  /// Of a step's batches, which are numbered from 0, the ranks take as many each, in their order: `index` counts from
+  /// first_microbatch(). At the end every rank has the sums over all ranks.
   /// Does not change the optimiser state. Step scope first runs a counting pass over all of them, and the objective dpo
   /// a pass that computes the log-probabilities of their pairs.
   void accumulate(const std::function<Batch(int64_t)>& batch, int64_t step = 1);
+  int64_t first_microbatch() const { return communicator_.rank() * step_.microbatches; }
   /// After accumulate(): clips, updates the parameters as step number `step` (from 1), and reports. If the gradients'
   /// norm is not finite, no parameter and no optimiser state changes.
   StepReport update(int64_t step, double learning_rate) {
@@ -123,7 +134,7 @@ class TrainingStep {
 
   /// Without a plan: to be found out.
   TrainingStep(const ModelConfig& config, const StepConfig& step, const std::optional<MemoryPlan>& plan, Device& device,
-               Backend& backend);
+               Backend& backend, Communicator& communicator);
   void make_batch_buffers();
   void bind_gradients();
   void begin(double weight, int64_t tokens);
@@ -136,6 +147,8 @@ class TrainingStep {
   View score_microbatch(const Batch& batch, const RouteMode& mode);
   void weigh_pairs_of(std::vector<Batch>& batches, int64_t step);
   void train_microbatch(const Batch& batch, int64_t index, const RouteMode& mode);
+  /// Sums over all ranks, after the last microbatch.
+  void sum_over_ranks();
   void update_biases();
   StepReport read_report();
   Pass make_pass(bool accumulate_gradients, bool last, const RouteMode& mode);
@@ -144,7 +157,10 @@ class TrainingStep {
   StepConfig step_;
   Device& device_;
   Backend& backend_;
+  Communicator& communicator_;
   std::vector<Parameter> table_;
+  std::vector<int> owners_;  // of the table
+  std::vector<bool> owned_;
   StepMemory memory_;
   std::unique_ptr<Model> model_;
   ModelWeights gradient_weights_;

@@ -5,8 +5,8 @@
 namespace moe {
 
 StepMemory::StepMemory(const std::vector<Parameter>& table, DType dtype,
-                       const std::function<DType(const Parameter&)>& storage, const std::optional<MemoryPlan>& plan,
-                       Device& device)
+                       const std::function<DType(const Parameter&)>& storage, const std::vector<bool>& owned,
+                       const std::optional<MemoryPlan>& plan, Device& device)
     : device_(device) {
   const DType stat = stat_dtype(dtype);
   parameter_arena_ = allocate("parameters", plan, &MemoryPlan::parameters);
@@ -22,7 +22,7 @@ StepMemory::StepMemory(const std::vector<Parameter>& table, DType dtype,
     Arena& arena = parameter.gradient_is_added ? *added_gradient_arena_ : *gradient_arena_;
     const Shape shape = parameter.trained_shape();
     gradients_.push_back(parameter.trained() ? arena.push("gradient of " + parameter.name, stat, shape) : View{});
-    masters_.push_back(needs_master(dtype) && parameter.trained()
+    masters_.push_back(needs_master(dtype) && parameter.trained() && owned[i]
                            ? optimizer_->push("master of " + parameter.name, stat, shape)
                            : parameters_[i]);
   }

@@ -41,17 +41,17 @@ struct MemoryPlan {
 class StepMemory {
  public:
   /// Allocates the planned bytes. Without a plan the device must be a null device, and peaks() makes the plan.
-  /// `dtype` is the run's, `storage` gives each parameter's.
+  /// `dtype` is the run's, `storage` gives each parameter's. `owned`: of the table, whose optimiser state is here.
   StepMemory(const std::vector<Parameter>& table, DType dtype, const std::function<DType(const Parameter&)>& storage,
-             const std::optional<MemoryPlan>& plan, Device& device);
+             const std::vector<bool>& owned, const std::optional<MemoryPlan>& plan, Device& device);
   ~StepMemory();
   StepMemory(const StepMemory&) = delete;
   StepMemory& operator=(const StepMemory&) = delete;
 
   /// In the order of the table: parameters (of their storage), gradients (stat), master (stat; for bf16 a copy,
   /// otherwise the parameters themselves). A parameter that is not trained (StepConfig::freeze, or it has no gradient
-  /// by nature) has no gradient, and is its own master. If only some of its experts train, the gradient has
-  /// trained_shape(), and so has a master that is a copy.
+  /// by nature) has no gradient, and is its own master. So is one that is not owned. If only some of its experts train,
+  /// the gradient has trained_shape(), and so has a master that is a copy.
   const std::vector<View>& parameters() const { return parameters_; }
   const std::vector<View>& gradients() const { return gradients_; }
   const std::vector<View>& masters() const { return masters_; }

@@ -47,7 +47,7 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
   const auto device = make_null_device();
   CountingBackend counter;
   SharingWatch sharing(counter);
-  TrainingStep run(config, step, std::nullopt, *device, sharing);
+  TrainingStep run(config, step, std::nullopt, *device, sharing, one_rank());
   const auto watch = [&] {
     const Arena& gradients = run.memory_.overwritten_gradients();
     sharing.watch(run.memory_.saved(), gradients.base(), gradients.peak_bytes());

@@ -1,7 +1,6 @@
 #include "train/trainer.h"
 
 #include <cmath>
-#include <set>
 
 #include "base/clock.h"
 #include "base/growing_file.h"
@@ -9,18 +8,15 @@
 #include "base/log.h"
 #include "base/paths.h"
 #include "base/units.h"
-#include "checkpoint/expert_list.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/open_model.h"
-#include "checkpoint/trainer_state.h"
-#include "checkpoint/weights.h"
-#include "checkpoint/write_adapter.h"
 #include "infer/generate.h"
 #include "infer/scorer.h"
 #include "train/base_fingerprint.h"
 #include "train/batches.h"
 #include "train/begin_from.h"
 #include "train/initialize.h"
+#include "train/ranks.h"
 #include "train/samples.h"
 
 namespace moe {
@@ -42,13 +38,6 @@ std::vector<View> kept_masters(const RunConfig& run, const TrainingStep& step) {
     if (step.table()[i].adapter == AdapterPart::none) views[i] = View{};
   }
   return views;
-}
-
-std::vector<ParameterSet> optimizer_sets(const TrainingStep& step, const std::vector<View>& masters) {
-  // Parameters that are not trained are only in ".master".
-  std::vector<ParameterSet> sets{{".master", masters, &step.parameters()}};
-  for (const Optimizer::Slot& slot : step.optimizer().slots()) sets.push_back({"." + slot.name, slot.views});
-  return sets;
 }
 
 // The run after its checks, with the tokenizer's special tokens.
@@ -85,26 +74,18 @@ NewTokens new_tokens_of(const TrainingData& data) {
   return info.base_fingerprint == 0 ? NewTokens{} : NewTokens{.first = info.base_ids, .end = info.vocab_size};
 }
 
-/// Where a text that the model writes ends: at EOS, and at what ends the answers that it has learned.
-std::string generation_settings(const ModelConfig& model, const std::vector<int32_t>& answer_ends) {
-  std::set<int64_t> ends(answer_ends.begin(), answer_ends.end());
-  if (model.eos_token_id) ends.insert(*model.eos_token_id);
-  Json json{{"eos_token_id", ends}};
-  if (model.bos_token_id) json["bos_token_id"] = *model.bos_token_id;
-  return json_text(json, 2) + "\n";
-}
-
 }  // namespace
 
 Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingData& data, Device& device,
-                 Backend& backend, ThreadPool& pool, const StartOptions& options)
+                 Backend& backend, ThreadPool& pool, const StartOptions& options, Communicator& communicator)
     : run_(prepared(run, data)),
       data_(data),
       device_(device),
       backend_(backend),
-      folder_(run.run_dir),
+      communicator_(communicator),
+      folder_(run.run_dir, leads()),
       search_(searched(options)),
-      step_(run_.model, run.step, plan, device, backend),
+      step_(run_.model, run.step, plan, device, backend, communicator),
       kept_masters_(kept_masters(run_, step_)),
       source_(training_batches(run.data, run.seed, data.train)),
       fingerprint_(data.train.fingerprint()) {
@@ -112,6 +93,13 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
     restore(*search_.found);
   } else {
     start(pool);
+  }
+  communicator_.gather("");  // all ranks have read the folder, so it may change
+  if (!leads()) return;
+  if (search_.found) {
+    go_on_in_folder(search_.found->state);
+  } else {
+    for (const fs::path& log : {folder_.log(), folder_.evaluations()}) cut_lines(log, 0);
     if (options.resume) log_info("no checkpoint in {}: starting at step 0", folder_.path().string());
   }
   if (run_.step.objective == Objective::dpo) find_reference();
@@ -163,7 +151,6 @@ void Trainer::start(ThreadPool& pool) {
     step_.parameters_from_masters();
     step_.clear_optimizer();
   }
-  for (const fs::path& log : {folder_.log(), folder_.evaluations()}) cut_lines(log, 0);
 }
 
 /// The weights of model.from, into the parameters that are no adapters.
@@ -173,16 +160,8 @@ void Trainer::load_base() {
   base_fingerprint_ = content_fingerprint(base, device_);
 }
 
-void Trainer::restore(const FoundCheckpoint& found) {
-  check_optimizer_state(found, run_, changes_);
-  if (!run_.model.adapters.empty()) {  // whose checkpoints do not have the model
-    load_base();
-    check_base(found, run_, changes_, base_fingerprint_);
-  }
-  load_optimizer(found.folder, run_.model, step_.table(), optimizer_sets(step_, kept_masters_), device_);
-  step_.parameters_from_masters();
+void Trainer::go_on_in_folder(const TrainerState& state) {
   folder_.settle(search_);
-  const TrainerState& state = found.state;
   for (const auto& [log, bytes] :
        {std::pair{folder_.log(), state.log_bytes}, {folder_.evaluations(), state.eval_bytes}}) {
     const int64_t kept = cut_lines(log, bytes);
@@ -190,22 +169,25 @@ void Trainer::restore(const FoundCheckpoint& found) {
       log_warning("{} has {} bytes, but had {} at the checkpoint: some lines are missing", log.string(), kept, bytes);
     }
   }
-  done_ = saved_ = state.step;
   log_info("resuming from {} at step {}", folder_.checkpoint(done_).string(), done_);
   note_changes(folder_, done_, changes_);
 }
 
 std::vector<Batch> Trainer::batches_of(int64_t step) const {
-  const int64_t rows = run_.data.microbatch_rows;
+  const int64_t rows = run_.data.microbatch_rows, first = step_.first_microbatch();
   std::vector<Batch> batches;
-  for (int64_t i = 0; i < run_.step.microbatches; ++i) batches.push_back(source_.rows(step - 1, i * rows, rows));
+  for (int64_t i = 0; i < run_.step.microbatches; ++i) {
+    batches.push_back(source_.rows(step - 1, (first + i) * rows, rows));
+  }
   return batches;
 }
 
 StepLine Trainer::train_step(int64_t step) {
   const double started = steady_seconds();
+  communicator_.set_step(step);
   if (next_.empty()) next_ = batches_of(step);
-  step_.accumulate([&](int64_t index) { return std::move(next_[static_cast<size_t>(index)]); }, step);
+  const int64_t first = step_.first_microbatch();
+  step_.accumulate([&](int64_t index) { return std::move(next_[static_cast<size_t>(index - first)]); }, step);
   next_.clear();
   const double rate = run_.schedule.rate(step);
   step_.begin_update(step, rate);
@@ -243,72 +225,11 @@ void Trainer::fail_diverged(const StepLine& line) {
                          in_words(table[found.gradients.front()]));
   }
   clear_status();
-  reports_->diverged(line);
+  if (leads()) reports_->diverged(line);
   throw Diverged(line.step,
                  fmt::format("the loss at step {} is {} and the gradient norm {}: training has diverged{}{}; lower "
                              "optimizer.learning_rate, or continue from an earlier checkpoint",
                              line.step, line.report.loss, line.report.gradient_norm, where, newest_text()));
-}
-
-void Trainer::save(int64_t step) {
-  const auto write = [&](const fs::path& folder) {
-    // The logs must be on the disk before the checkpoint that records their lengths.
-    const LogLengths lengths = reports_->sync();
-    std::vector<WrittenFile> written =
-        save_optimizer(folder, run_.model, step_.table(), optimizer_sets(step_, kept_masters_), device_);
-    written.push_back(save_model(folder));
-    data_.tokenizer.save(folder);
-    write_file(folder / "run.toml", run_.resolved);
-    if (const auto& ends = data_.train.info().answer_ends; !ends.empty()) {
-      write_file(folder / "generation_config.json", generation_settings(run_.model, ends));
-    }
-    if (run_.step.experts) write_file(folder / kExpertListFile, expert_list_text(*run_.step.experts));
-    save_trainer_state(folder, {.step = step,
-                                .seed = run_.seed,
-                                .rows_per_step = run_.data.rows_per_step,
-                                .sequence_length = run_.data.sequence_length,
-                                .dataset_fingerprint = fingerprint_,
-                                .log_bytes = lengths.log,
-                                .eval_bytes = lengths.evaluations,
-                                .second_stage = run_.step.second_stage,
-                                .base_fingerprint = base_fingerprint_});
-    save_checksums(folder, written);
-  };
-  folder_.save_checkpoint(step, write, run_.checkpoint);
-  saved_ = step;
-}
-
-/// The whole model, or the adapters alone.
-WrittenFile Trainer::save_model(const fs::path& folder) {
-  if (!run_.model.adapters.empty()) {
-    // The checkpoint that `latest` is now, because a run that goes on moves it.
-    std::error_code error;
-    const fs::path real = fs::weakly_canonical(run_.from, error);
-    const std::string base = error ? run_.from : real.string();
-    return save_adapter(folder, run_.model, run_.step.lora, base, step_.table(), step_.parameters(), device_);
-  }
-  write_file(folder / "config.json", json_text(to_hf_config(run_.model, run_.step.dtype), 2) + "\n");
-  return save_weights(folder, run_.model, step_.table(), step_.parameters(), device_);
-}
-
-// Counted from the last attempt, so that a full disk is not tried at every step.
-bool Trainer::due_by_time() const {
-  return run_.checkpoint.minutes > 0 && steady_seconds() - tried_at_ >= 60 * run_.checkpoint.minutes;
-}
-
-// If it cannot be written, the run continues: it still holds the weights, and there may be room later.
-bool Trainer::try_to_save(int64_t step) {
-  try {
-    save(step);
-    tried_at_ = steady_seconds();
-    return true;
-  } catch (const std::exception& error) {
-    tried_at_ = steady_seconds();
-    const std::string newest =
-        saved_ > 0 ? "the newest one is " + folder_.checkpoint(saved_).string() : "there is no earlier one";
-    log_warning("the checkpoint of step {} was NOT written: {}; {}", step, error.what(), newest);
-    return false;
-  }
 }
 
 // Evaluation and samples need memory, disks and readers, which can fail. The step before them is complete and must be
@@ -317,6 +238,8 @@ void Trainer::keeping_step(int64_t step, const std::function<void()>& work) {
   try {
     work();
   } catch (const Diverged&) {  // a checkpoint of these weights would be of no use
+    throw;
+  } catch (const RankLost&) {
     throw;
   } catch (const std::exception&) {
     if (step > saved_ && try_to_save(step)) {
@@ -374,6 +297,7 @@ void Trainer::show_samples(int64_t step) {
 }
 
 int Trainer::run() {
+  if (!leads()) return run_to_end();
   reports_->set_state(RunState::running);
   try {
     const int status = run_to_end();
@@ -382,6 +306,10 @@ int Trainer::run() {
   } catch (const Diverged& error) {
     reports_->set_state(RunState::diverged, error.what());
     throw;
+  } catch (const RankLost& lost) {
+    const RankLost told(lost, newest_text() + "; go on with --resume");
+    reports_->set_state(RunState::failed, told.what());
+    throw told;
   } catch (const std::exception& error) {
     reports_->set_state(RunState::failed, error.what());
     throw;
@@ -396,6 +324,7 @@ int Trainer::run_to_end() {
   } catch (const Stopped&) {
     return stopped(step);
   }
+  if (!leads()) return 0;
   reports_->sync();
   clear_status();
   log_info("done: {}; the model is {}", counted(step, "step"), (folder_.path() / "latest").string());
@@ -403,7 +332,7 @@ int Trainer::run_to_end() {
 }
 
 int Trainer::stopped(int64_t step) {
-  const int signal = InterruptGuard::signal();
+  const int signal = signal_ != 0 ? signal_ : InterruptGuard::signal();
   clear_status();
   if (step == 0) {
     log_info("stopped by a signal before the first step; nothing was trained");
@@ -415,12 +344,53 @@ int Trainer::stopped(int64_t step) {
   return 128 + signal;
 }
 
-void Trainer::end_if_unhealthy(const std::optional<HealthWarning>& warning, int64_t step) {
-  if (!warning) return;
+void Trainer::end_as_unhealthy(const std::optional<HealthWarning>& warning, int64_t step) {
   clear_status();
   const bool saved = saved_ == step || try_to_save(step);
+  if (!warning) throw SharedError("rank 0 has ended the run");
   fail("ended after step {} by health.stop_on = {}: {}{}", step, warning->kind, warning->text,
        saved ? fmt::format("; the checkpoint is {}", folder_.checkpoint(step).string()) : newest_text());
+}
+
+/// Does what rank 0 alone does between two steps. An error of it ends all ranks, which first keep step number `step`. A
+/// signal that interrupts it, or reaches another rank, stops all of them here.
+void Trainer::lead(int64_t step, const std::function<void()>& work) {
+  if (communicator_.size() == 1) return keeping_step(step, work);
+  std::exception_ptr thrown;
+  bool keep = false;
+  if (leads()) {
+    try {
+      work();
+    } catch (const Stopped&) {
+    } catch (const Diverged&) {  // a checkpoint of these weights would be of no use
+      thrown = std::current_exception();
+    } catch (const std::exception&) {
+      thrown = std::current_exception();
+      keep = true;
+    }
+  }
+  const std::string fate = communicator_.gather(thrown ? keep ? "keep" : "end" : "go on")[0];
+  if (fate != "go on") {
+    keeping_step(fate == "keep" ? step : 0, [&] {
+      if (thrown) std::rethrow_exception(thrown);
+      throw SharedError("rank 0 has ended the run");
+    });
+  }
+  stop_if_agreed();
+}
+
+/// What all ranks do after a step, as rank 0 says.
+Trainer::AfterStep Trainer::agreed(const AfterStep& own) {
+  const std::string of_rank_0 = communicator_.gather({own.saves ? 'y' : 'n', own.unhealthy ? 'y' : 'n'})[0];
+  return {of_rank_0[0] == 'y', of_rank_0[1] == 'y'};
+}
+
+/// Throws Stopped if any rank has had a signal. All ranks come here together.
+void Trainer::stop_if_agreed() {
+  for (const std::string& signal : communicator_.gather(std::string(1, static_cast<char>(InterruptGuard::signal())))) {
+    if (signal_ == 0) signal_ = signal[0];
+  }
+  if (signal_ != 0) throw Stopped();
 }
 
 // `step` is always the last complete one.
@@ -429,33 +399,45 @@ void Trainer::run_steps(int64_t& step) {
   ProgressLine progress(done_ + 1, last);
   tried_at_ = steady_seconds();
   // A checkpoint is written before the evaluation of its step. So a resumed run makes that evaluation (again).
-  if (done_ > 0 && due(run_.evaluation.every, done_)) evaluate(done_);
-  if (const std::string note = generation_note(run_.model); !note.empty() && !run_.sample.prompts.empty()) {
-    log_info("samples: {}", note);
-  }
-  if (done_ == 0) show_samples(0);
+  lead(done_, [&] {
+    if (done_ > 0 && due(run_.evaluation.every, done_)) evaluate(done_);
+    if (const std::string note = generation_note(run_.model); !note.empty() && !run_.sample.prompts.empty()) {
+      log_info("samples: {}", note);
+    }
+    if (done_ == 0) show_samples(0);
+  });
   while (step < last) {
     const StepLine line = train_step(step + 1);
     ++step;
-    const std::optional<HealthWarning> unhealthy = reports_->step(line);
-    progress.show(line, worst_load(line.report, run_.model));
-    if (step == done_ + kMeasuredSteps && step < last) {
-      log_info(
-          "measured over {} steps: {:.3g} s a step, {} for the {} left", kMeasuredSteps, progress.seconds_per_step(),
-          duration_text(progress.seconds_per_step() * static_cast<double>(last - step)), counted(last - step, "step"));
-    }
+    std::optional<HealthWarning> unhealthy;
+    if (leads()) unhealthy = report(line, progress);
+    const bool save_now = InterruptGuard::signal() == 0 && (due(run_.checkpoint.every, step) || due_by_time());
+    const AfterStep todo = agreed({.saves = save_now, .unhealthy = unhealthy.has_value()});
     if (step == last) {
       save(step);
-    } else if (InterruptGuard::signal() == 0 && (due(run_.checkpoint.every, step) || due_by_time())) {
+    } else if (todo.saves) {
       try_to_save(step);
     }
-    stop_if_asked();
-    end_if_unhealthy(unhealthy, step);
-    keeping_step(step, [&] {
+    stop_if_agreed();
+    if (todo.unhealthy) end_as_unhealthy(unhealthy, step);
+    lead(step, [&] {
       if (due(run_.evaluation.every, step)) evaluate(step);
       if (due(run_.sample.every, step)) show_samples(step);
     });
   }
+}
+
+/// The log and the progress line.
+std::optional<HealthWarning> Trainer::report(const StepLine& line, ProgressLine& progress) {
+  const int64_t step = line.step, last = run_.schedule.steps;
+  const std::optional<HealthWarning> unhealthy = reports_->step(line);
+  progress.show(line, worst_load(line.report, run_.model));
+  if (step == done_ + kMeasuredSteps && step < last) {
+    log_info("measured over {} steps: {:.3g} s a step, {} for the {} left", kMeasuredSteps, progress.seconds_per_step(),
+             duration_text(progress.seconds_per_step() * static_cast<double>(last - step)),
+             counted(last - step, "step"));
+  }
+  return unhealthy;
 }
 
 }  // namespace moe

@@ -25,9 +25,11 @@ class Trainer {
  public:
   /// First refuses what cannot be trained or resumed, then allocates all memory (`plan` is plan_training of the run).
   /// With options.resume it continues from the folder's newest good checkpoint, if there is one; otherwise it refuses a
-  /// folder that holds a run. `pool` draws the initial weights.
+  /// folder that holds a run. `pool` draws the initial weights. `communicator` is of run.step.ranks ranks, which all
+  /// make a trainer of the same run. Rank 0 alone writes, evaluates and prints; the others read the folder's
+  /// checkpoint.
   Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingData& data, Device& device, Backend& backend,
-          ThreadPool& pool, const StartOptions& options);
+          ThreadPool& pool, const StartOptions& options, Communicator& communicator = one_rank());
 
   /// 0, or the step of the checkpoint that is resumed.
   int64_t steps_done() const { return done_; }
@@ -37,7 +39,7 @@ class Trainer {
   /// Runs to the last step and returns 0. If a signal stops it, also in an evaluation or among samples, writes a
   /// checkpoint of the last complete step and returns 128 + the signal. An
   /// error ends the run with a checkpoint of the last complete step, if it can be written; an error of the step itself,
-  /// and a validation loss that is not finite, write none.
+  /// and a validation loss that is not finite, write none. A signal to one rank stops all of them after the same step.
   int run();
 
   /// The losses of the validation documents in the last evaluation, which run() makes after the last step. Needs
@@ -45,22 +47,34 @@ class Trainer {
   DocumentLosses last_document_losses() const;
 
  private:
+  bool leads() const { return communicator_.rank() == 0; }
+  /// What rank 0 decides after a step.
+  struct AfterStep {
+    bool saves, unhealthy;
+  };
+  void lead(int64_t step, const std::function<void()>& work);
+  AfterStep agreed(const AfterStep& own);
+  void stop_if_agreed();
   CheckpointSearch searched(const StartOptions& options);
   void start(ThreadPool& pool);
   void load_base();
   void restore(const FoundCheckpoint& found);
+  void go_on_in_folder(const TrainerState& state);
   void find_reference();
   void make_evaluator();
   std::vector<Batch> batches_of(int64_t step) const;
   void run_steps(int64_t& step);
+  std::optional<HealthWarning> report(const StepLine& line, ProgressLine& progress);
   int stopped(int64_t step);
   StepLine train_step(int64_t step);
   int run_to_end();
-  void end_if_unhealthy(const std::optional<HealthWarning>& warning, int64_t step);
+  void end_as_unhealthy(const std::optional<HealthWarning>& warning, int64_t step);
   [[noreturn]] void fail_diverged(const StepLine& line);
   std::string newest_text() const;
   EvaluationResult finite_evaluation(int64_t step);
   void save(int64_t step);
+  std::vector<WrittenFile> written_by_all(const std::function<std::vector<WrittenFile>()>& work);
+  std::vector<WrittenFile> save_owned(const fs::path& folder);
   WrittenFile save_model(const fs::path& folder);
   bool try_to_save(int64_t step);
   bool due_by_time() const;
@@ -76,6 +90,7 @@ class Trainer {
   TrainingData data_;
   Device& device_;
   Backend& backend_;
+  Communicator& communicator_;
   RunFolder folder_;
   std::vector<KeyDifference> changes_;
   CheckpointSearch search_;  // the checkpoint that is resumed
@@ -87,12 +102,13 @@ class Trainer {
   std::unique_ptr<EveryNth> evaluated_;
   Reference reference_;  // of a run of preferences
   std::unique_ptr<Evaluator> evaluator_;
-  std::vector<double> document_nats_;  // of the last evaluation
-  std::unique_ptr<RunReports> reports_;
-  std::vector<Batch> next_;  // of the step after the last one, if it was made already
-  int64_t done_ = 0;         // steps
-  int64_t saved_ = 0;        // the step of the newest checkpoint
-  double tried_at_ = 0;      // seconds, when a checkpoint was last written or tried
+  std::vector<double> document_nats_;    // of the last evaluation
+  std::unique_ptr<RunReports> reports_;  // of rank 0
+  std::vector<Batch> next_;              // of the step after the last one, if it was made already
+  int signal_ = 0;                       // the signal that all ranks know of
+  int64_t done_ = 0;                     // steps
+  int64_t saved_ = 0;                    // the step of the newest checkpoint
+  double tried_at_ = 0;                  // seconds, when a checkpoint was last written or tried
 };
 
 }  // namespace moe

@@ -1,0 +1,177 @@
+#include "cli/train_ranks.h"
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <sys/wait.h>
+#include <thread>
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <unistd.h>
+
+#include "base/activity.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/signal_cleanup.h"
+#include "cli/exit_status.h"
+#include "comm/one_rank.h"
+#include "train/ranks.h"
+#include "train/trainer.h"
+
+extern char** environ;
+
+namespace moe {
+namespace {
+
+/// For the processes of other ranks to end after rank 0's work.
+constexpr double kEndSeconds = 5;
+
+/// The words of this program's command line.
+std::vector<std::string> own_command_line() {
+  const std::string text = read_file("/proc/self/cmdline");
+  std::vector<std::string> words;
+  for (size_t begin = 0; begin < text.size(); begin = text.find('\0', begin) + 1) words.emplace_back(&text[begin]);
+  return words;
+}
+
+std::vector<char*> pointers_to(std::vector<std::string>& words) {
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+/// This process's environment with other values for some variables.
+std::vector<std::string> environment_with(const std::vector<std::pair<std::string, std::string>>& set) {
+  std::vector<std::string> all;
+  for (char** one = environ; *one != nullptr; ++one) {
+    bool replaced = false;
+    for (const auto& [name, value] : set) replaced = replaced || std::string_view(*one).starts_with(name + "=");
+    if (!replaced) all.emplace_back(*one);
+  }
+  for (const auto& [name, value] : set) all.push_back(name + "=" + value);
+  return all;
+}
+
+}  // namespace
+
+TrainRanks::TrainRanks(int wanted) {
+  if (const auto launch = launch_from_environment()) {
+    launch_ = *launch;
+    launched_ = true;
+    if (wanted > 0 && wanted != size()) {
+      fail_usage("--ranks {}, but {} is {}; give --ranks {}, or leave it out", wanted, launch->set, size(), size());
+    }
+  } else if (wanted > 1) {
+    launch_.place.size = launch_.ranks_here = wanted;
+  }
+}
+
+TrainRanks::~TrainRanks() {
+  communicator_.reset();  // says that this rank is done
+  const double end = steady_seconds() + kEndSeconds;
+  for (const int process : processes_) {
+    while (::waitpid(process, nullptr, WNOHANG) == 0) {
+      if (steady_seconds() > end) ::kill(process, SIGKILL);
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
+}
+
+DeviceOptions TrainRanks::part_of(DeviceOptions device) const {
+  if (launch_.ranks_here > 1 && device.threads == 0) {
+    device.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / launch_.ranks_here);
+  }
+  return device;
+}
+
+Place TrainRanks::part_of(Place place) const {
+  place.device.available_bytes /= launch_.ranks_here;
+  place.host_bytes /= launch_.ranks_here;
+  return place;
+}
+
+void TrainRanks::refuse_gpu(const DeviceOptions& device) const {
+  if (size() == 1 || device_kind(device) == DeviceKind::cpu) return;
+  fail_usage("--device {}: {} ranks compute on the CPU only, so far; use --device cpu, or one rank", device.device,
+             size());
+}
+
+void TrainRanks::start_others(int port) {
+  std::vector<std::string> words = own_command_line();
+  for (int rank = 1; rank < size(); ++rank) {
+    std::vector<std::string> variables = environment_with({{"RANK", std::to_string(rank)},
+                                                           {"WORLD_SIZE", std::to_string(size())},
+                                                           {"LOCAL_RANK", std::to_string(rank)},
+                                                           {"LOCAL_WORLD_SIZE", std::to_string(size())},
+                                                           {"MASTER_ADDR", launch_.place.address},
+                                                           {"MASTER_PORT", std::to_string(port)}});
+    posix_spawn_file_actions_t files;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    pid_t process = 0;
+    const int error = ::posix_spawn(&process, "/proc/self/exe", &files, nullptr, pointers_to(words).data(),
+                                    pointers_to(variables).data());
+    posix_spawn_file_actions_destroy(&files);
+    if (error != 0) {
+      fail("rank {} of {} could not be started: {}; use fewer ranks", rank, size(), std::strerror(error));
+    }
+    processes_.push_back(process);
+  }
+}
+
+Communicator& TrainRanks::connect() {
+  if (size() == 1) return one_rank();
+  if (rank() == 0) {
+    listener_ = std::make_unique<Listener>(launched_ ? launch_.place.port : 0, !launched_);
+    launch_.place.port = listener_->port();
+    if (!launched_) start_others(launch_.place.port);
+  }
+  Watch::Options options;
+  options.give_up = [this](const RankLost& rank) {
+    lost(rank, "; go on with --resume");
+    for (const int process : processes_) ::kill(process, SIGKILL);
+    end_with_status(kRankLostStatus);
+  };
+  communicator_ = std::make_unique<SocketCommunicator>(launch_.place, listener_.get(), options);
+  return *communicator_;
+}
+
+void TrainRanks::say(const std::string& error) const {
+  set_quiet(false);
+  log_info("error: {}{}", rank() == 0 ? "" : fmt::format("rank {} on {}: ", rank(), host_name()), error);
+}
+
+// Rank 0 speaks for all. If rank 0 itself was lost and could not speak, everybody does.
+int TrainRanks::lost(const RankLost& lost, const std::string& more) const {
+  const bool said = communicator_ == nullptr || communicator_->lost_said_why();
+  if (rank() == 0 || (lost.rank == 0 && !said)) say(lost.what() + more);
+  return kRankLostStatus;
+}
+
+int TrainRanks::run(const std::function<int()>& work) {
+  if (size() == 1) return work();
+  set_quiet(rank() != 0);
+  const auto tell = [&](const std::exception& error) {
+    if (communicator_ != nullptr) communicator_->abort(sentence_of(error));
+  };
+  try {
+    return work();
+  } catch (const RankLost& error) {
+    return lost(error);
+  } catch (const SharedError& error) {  // every rank throws it
+    if (rank() == 0) throw;
+  } catch (const Diverged& error) {  // so too
+    if (rank() == 0) throw;
+  } catch (const std::exception& error) {
+    tell(error);
+    if (rank() == 0) throw;
+    say(sentence_of(error));
+  }
+  return 1;
+}
+
+}  // namespace moe

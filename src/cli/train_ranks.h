@@ -1,0 +1,57 @@
+#pragma once
+/// The ranks of `moe train`, which are processes: starting them, their meeting, and what becomes of an error of one.
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "cli/device_option.h"
+#include "comm/launch.h"
+#include "comm/socket_communicator.h"
+#include "ops/communicator.h"
+#include "train/run_memory.h"
+
+namespace moe {
+
+/// The exit status of a rank that ends because another one has ended: it may be tried again.
+constexpr int kRankLostStatus = 75;
+
+/// For the main thread.
+class TrainRanks {
+ public:
+  /// `wanted`: of --ranks; 0: not given. What a launcher has set in the environment comes first.
+  explicit TrainRanks(int wanted);
+  /// Waits for the processes that connect() has started, and ends those that do not end.
+  ~TrainRanks();
+  TrainRanks(const TrainRanks&) = delete;
+  TrainRanks& operator=(const TrainRanks&) = delete;
+
+  int rank() const { return launch_.place.rank; }
+  int size() const { return launch_.place.size; }
+
+  /// Each rank's part of this machine: of its processors, if no number of threads is given, and of its memory.
+  DeviceOptions part_of(DeviceOptions device) const;
+  Place part_of(Place place) const;
+  /// Several ranks compute on processors.
+  void refuse_gpu(const DeviceOptions& device) const;
+
+  /// Does the work of this rank and returns its status. A rank other than 0 is quiet. An error tells the others, and is
+  /// said once: by rank 0, or by the rank that has it.
+  int run(const std::function<int()>& work);
+
+  /// Meets the other ranks; if no launcher has started them, starts them. Call it once, inside run().
+  Communicator& connect();
+
+ private:
+  void start_others(int port);
+  void say(const std::string& error) const;
+  int lost(const RankLost& lost, const std::string& more = "") const;
+
+  Launch launch_;
+  bool launched_ = false;  // by a launcher, or by rank 0
+  std::vector<int> processes_;
+  std::unique_ptr<Listener> listener_;
+  std::unique_ptr<SocketCommunicator> communicator_;
+};
+
+}  // namespace moe

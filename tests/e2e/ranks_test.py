@@ -1,0 +1,241 @@
+"""Training on several ranks, which are processes.
+
+Usage: ranks_test.py PATH_OF_MOE
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+
+from support import MOE, ROOT, log_without_times, make_dataset, moe, write_small_run
+
+STEPS = 12
+LOST = 75  # the exit status of a rank that ends because another one has ended
+
+
+def children_of(process):
+    """The process ids of its children."""
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        if int(fields[1]) == process and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class RanksTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.base = pathlib.Path(tempfile.mkdtemp(prefix="moe-ranks-test-"))
+        texts = [path.read_text() for path in sorted((ROOT / "src").rglob("*.h"))[:12]]
+        make_dataset(cls.base, {"headers": texts})
+        cls.run_file = cls.base / "run.toml"
+        write_small_run(cls.run_file, cls.base, steps=STEPS, evaluate=4, save=4)
+        cls.one, cls.two = cls.base / "one", cls.base / "two"
+        cls.train(cls.one)
+        cls.said = cls.train(cls.two, "--ranks", 2).stderr
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.base)
+
+    @classmethod
+    def arguments(cls, folder, *more):
+        return ["train", cls.run_file, "--threads", 1, "--set", f"run.dir={folder}", "--set", "data.rows_per_step=8", *more]
+
+    @classmethod
+    def train(cls, folder, *more, check=True):
+        return moe(*cls.arguments(folder, *more), check=check)
+
+    def start(self, folder, *more, environment=None):
+        return subprocess.Popen([MOE, *map(str, self.arguments(folder, *more))], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+                                env=dict(os.environ, **(environment or {})))
+
+    def wait_for_step(self, folder, step):
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            log = folder / "log.jsonl"
+            if log.exists() and any(json.loads(line).get("step", 0) >= step for line in log.read_text().splitlines(True)
+                                    if line.endswith("\n")):
+                return
+            time.sleep(0.05)
+        self.fail(f"{folder} did not reach step {step}")
+
+    def assert_near(self, one, other):
+        """The logs of two runs that differ in the order of sums: routing may change for a few tokens."""
+        first, second = log_without_times(one / "log.jsonl"), log_without_times(other / "log.jsonl")
+        self.assertEqual([line["step"] for line in first], [line["step"] for line in second])
+        for a, b in zip(first, second):
+            self.assertEqual(a.keys(), b.keys())
+            self.assertAlmostEqual(a["loss"], b["loss"], delta=2e-4 * a["loss"])
+            self.assertAlmostEqual(a["gradient_norm"], b["gradient_norm"], delta=5e-3 * a["gradient_norm"])
+            self.assertEqual(a["learning_rate"], b["learning_rate"])
+        evaluations = log_without_times(one / "eval.jsonl"), log_without_times(other / "eval.jsonl")
+        self.assertEqual(len(evaluations[0]), len(evaluations[1]))
+        for a, b in zip(*evaluations):
+            self.assertAlmostEqual(a["loss"], b["loss"], delta=2e-4 * a["loss"])
+
+    def test_two_ranks_train_what_one_trains(self):
+        self.assert_near(self.one, self.two)
+        self.assertIn("on each of 2 ranks", self.said)
+        self.assertEqual(self.said.count("done: "), 1, self.said)
+        files = [sorted(path.name for path in (folder / "latest").iterdir()) for folder in (self.one, self.two)]
+        self.assertEqual(files[0], files[1])
+        self.assertEqual((self.one / "latest/config.json").read_bytes(), (self.two / "latest/config.json").read_bytes())
+        self.assertIn("verified", moe("verify", self.two / "latest").stdout + "verified")
+        moe("generate", self.two, "--prompt", "int", "--max-new-tokens", 3)
+
+    def test_the_same_ranks_give_the_same_bits(self):
+        folder = self.base / "again"
+        self.train(folder, "--ranks", 2)
+        self.assertEqual(log_without_times(folder / "log.jsonl"), log_without_times(self.two / "log.jsonl"))
+        for name in ("model.safetensors", "optimizer-00001-of-00001.safetensors"):
+            self.assertEqual((folder / "latest" / name).read_bytes(), (self.two / "latest" / name).read_bytes(), name)
+
+    def test_any_number_of_ranks_resumes_any_other(self):
+        folder = self.base / "resumed"
+        self.train(folder, "--ranks", 4, "--set", "train.steps=4", "--set", "schedule.warmup_steps=1")
+        for ranks, steps in ((2, 8), (1, 12)):
+            self.train(folder, "--ranks", ranks, "--resume", "--set", f"train.steps={steps}", "--allow-change", "train.steps",
+                       "--set", "schedule.warmup_steps=1")
+        steps = [line["step"] for line in log_without_times(folder / "log.jsonl")]
+        self.assertEqual(steps, list(range(1, 13)))
+
+    def test_a_resumed_run_is_the_run_that_went_on(self):
+        folder = self.base / "stopped"
+        process = self.start(folder, "--ranks", 2)
+        self.wait_for_step(folder, 4)
+        for child in children_of(process.pid):
+            os.kill(child, signal.SIGTERM)
+        said = process.communicate(timeout=60)[1]
+        if process.returncode != 0:  # else the run had ended before the signal came
+            self.assertEqual(process.returncode, 128 + signal.SIGTERM, said)
+            self.assertEqual(said.count("stopped by a signal after step"), 1, said)
+            self.train(folder, "--ranks", 2, "--resume")
+        self.assertEqual(log_without_times(folder / "log.jsonl"), log_without_times(self.two / "log.jsonl"))
+        self.assertEqual((folder / "latest/model.safetensors").read_bytes(), (self.two / "latest/model.safetensors").read_bytes())
+
+    def test_a_signal_to_any_rank_stops_all_after_the_same_step(self):
+        for rank in (0, 1, 2):
+            folder = self.base / f"signal-{rank}"
+            process = self.start(folder, "--ranks", 4, "--set", "train.steps=100000")
+            self.wait_for_step(folder, 3)
+            os.kill([process.pid, *children_of(process.pid)][rank], signal.SIGTERM)
+            said = process.communicate(timeout=60)[1]
+            self.assertEqual(process.returncode, 128 + signal.SIGTERM, said)
+            last = log_without_times(folder / "log.jsonl")[-1]["step"]
+            self.assertIn(f"stopped by a signal after step {last};", said)
+            self.assertEqual(os.readlink(folder / "latest"), f"step-{last}")
+
+    def end_one(self, name, number, rank):
+        """Ends one rank of a run of three; what the survivors said, and the statuses."""
+        folder = self.base / name
+        process = self.start(folder, "--ranks", 3, "--set", "data.rows_per_step=6", "--set", "train.steps=100000")
+        self.wait_for_step(folder, 6)
+        others = children_of(process.pid)
+        self.assertEqual(len(others), 2)
+        began = time.monotonic()
+        os.kill([process.pid, *others][rank], number)
+        said = process.communicate(timeout=60)[1]
+        while any(pathlib.Path(f"/proc/{other}").exists() for other in others) and time.monotonic() - began < 30:
+            time.sleep(0.05)
+        self.assertLess(time.monotonic() - began, 20)
+        checkpoint = folder / os.readlink(folder / "latest")
+        self.assertIn("checksums.json", os.listdir(checkpoint))
+        return folder, process.returncode, said
+
+    def test_a_rank_that_is_killed_ends_all(self):
+        folder, status, said = self.end_one("killed-1", signal.SIGKILL, 1)
+        self.assertEqual(status, LOST, said)
+        self.assertRegex(said, rf"error: rank [12] on {socket.gethostname()} ended in step \d+: it was killed, or its connection "
+                               r"broke; the newest checkpoint is \S+/step-\d+; go on with --resume")
+        self.assertEqual(said.count("error:"), 1, said)
+        self.assertEqual(json.loads((folder / "status.json").read_text())["state"], "failed")
+        newest = int(os.readlink(folder / "latest").removeprefix("step-"))
+        moe(*self.arguments(folder, "--ranks", 3, "--resume", "--set", "data.rows_per_step=6", "--set", f"train.steps={newest + 2}",
+                            "--allow-change", "train.steps", "--set", "schedule.warmup_steps=2000"))
+
+    def test_the_loss_of_rank_0_is_told_by_the_others(self):
+        _, status, said = self.end_one("killed-0", signal.SIGKILL, 0)
+        self.assertEqual(status, -signal.SIGKILL)
+        for rank in (1, 2):
+            self.assertRegex(said, rf"error: rank {rank} on \S+: rank 0 on \S+ ended in step \d+: it was killed, or its connection broke")
+
+    def test_a_rank_that_stops_answering_ends_all(self):
+        _, status, said = self.end_one("stopped-2", signal.SIGSTOP, 2)
+        self.assertEqual(status, LOST, said)
+        self.assertRegex(said, r"error: rank [12] on \S+ ended in step \d+: it has not answered for 10 s; the newest checkpoint is ")
+
+    def launched(self, folder, *more, ranks=2, change=None):
+        """The ranks as a launcher starts them; `change` are further options of the last one."""
+        port = free_port()
+        environment = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        processes = [self.start(folder, *more, *(change or [] if rank == ranks - 1 else []),
+                                environment=dict(environment, RANK=str(rank), LOCAL_RANK=str(rank))) for rank in range(ranks)]
+        return [(process.communicate(timeout=120)[1], process.returncode) for process in processes]
+
+    def test_a_launcher_starts_the_ranks(self):
+        folder = self.base / "launched"
+        results = self.launched(folder)
+        self.assertEqual([status for _, status in results], [0, 0], results)
+        self.assertEqual(results[1][0], "")
+        self.assertEqual(log_without_times(folder / "log.jsonl"), log_without_times(self.two / "log.jsonl"))
+
+    def test_ranks_with_different_settings_do_not_begin(self):
+        folder = self.base / "different"
+        (said, status), (other, other_status) = self.launched(folder, change=["--set", "optimizer.learning_rate=0.5"])
+        self.assertEqual((status, other_status), (1, 1), said)
+        self.assertIn("the run file of rank 1 on ", said)
+        self.assertIn('"learning_rate = 0.5", expected "learning_rate = 0.003"', said)
+        self.assertEqual(other, "")
+        self.assertFalse((folder / "run.toml").exists())
+
+    def test_an_error_of_one_rank_ends_all_with_its_sentence(self):
+        folder = self.base / "error"
+        (said, status), (other, other_status) = self.launched(folder, change=["--memory-limit", "1MB"])
+        self.assertEqual((status, other_status), (LOST, 1), said + other)
+        self.assertIn("error: rank 1 on ", other)
+        self.assertIn("1.0 MB", other)
+        self.assertIn("error: rank 1 on ", said)
+        self.assertIn("1.0 MB", said)
+
+    def test_what_ranks_cannot_do_is_refused_by_name(self):
+        folder = self.base / "refused"
+        for more, expected in ((["--ranks", 3], "data.rows_per_step is 8, expected a multiple of 6"),
+                               (["--ranks", 2, "--set", "train.steps=0", "--set", "train.hours=1"], "train.hours: 2 ranks cannot"),
+                               (["--ranks", 2, "--set", f"model.from={self.two}", "--set", "train.parameters=lora"],
+                                "train.parameters = lora: 2 ranks cannot"),
+                               (["--ranks", 2, "--set", f"model.from={self.two}", "--set", "train.objective=dpo"],
+                                "train.objective = dpo: 2 ranks cannot"),
+                               (["--ranks", 2, "--find-rate"], "--find-rate trains with one rank")):
+            result = self.train(folder, *more, check=False)
+            self.assertEqual(result.returncode, 2, result.stderr)
+            self.assertIn(expected, result.stderr)
+            self.assertEqual(result.stderr.count("error:"), 1, result.stderr)
+        self.assertFalse(folder.exists())
+
+    def test_a_dry_run_plans_for_a_rank(self):
+        text = self.train(self.base / "planned", "--ranks", 2, "--dry-run").stdout
+        self.assertIn("in 2 microbatches of 2 rows on each of 2 ranks", text)
+        self.assertRegex(text, r"memory .*, each rank")
+
+
+if __name__ == "__main__":
+    unittest.main()

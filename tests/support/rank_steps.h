@@ -1,0 +1,128 @@
+#pragma once
+/// Some steps of a tiny model on ranks that are threads, to compare with the same steps on one rank.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/cpu/cpu_backend.h"
+#include "tests/oracle/oracle.h"
+#include "tests/support/host_device.h"
+#include "tests/support/methods.h"
+#include "tests/support/ranks.h"
+
+namespace moe::test {
+
+/// Where a rank computes: f64 on the oracle, anything else on the CPU's backend.
+struct RankMachine {
+  explicit RankMachine(DType dtype) : pool(2) {
+    if (dtype == DType::f64) {
+      device = std::make_unique<HostDevice>();
+      backend = make_oracle();
+    } else {
+      device = make_cpu_device();
+      backend = make_cpu_backend(pool);
+    }
+  }
+  ThreadPool pool;
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Backend> backend;
+};
+
+/// What one rank has after its steps.
+struct RankResult {
+  std::vector<StepReport> reports;
+  std::vector<std::vector<char>> parameters;  ///< the bytes of each, after the last step
+  std::vector<std::vector<double>> exact;     ///< each parameter in f32 or f64, as numbers
+  std::vector<bool> owned;                    ///< TrainingStep::owned()
+  int64_t optimizer_bytes = 0;                ///< as planned
+  std::vector<uint64_t> hashes;               ///< of all parameters, after each step
+};
+
+using Wrap = std::function<std::unique_ptr<Communicator>(Communicator&)>;
+
+inline uint64_t hash_of(const std::vector<std::vector<char>>& parameters) {
+  uint64_t hash = 14695981039346656037ull;
+  for (const auto& bytes : parameters) {
+    for (const char byte : bytes) hash = (hash ^ static_cast<unsigned char>(byte)) * 1099511628211ull;
+  }
+  return hash;
+}
+
+/// `steps` steps of `config` over `batch`, which is divided into `microbatches` microbatches; the ranks take as many
+/// each. `wrap` may put something between a step and its communicator.
+inline RankResult steps_of_rank(Communicator& ranks, const ModelConfig& config, StepConfig step, const Batch& batch,
+                                int64_t microbatches, int64_t steps) {
+  MOE_CHECK(microbatches % ranks.size() == 0);
+  step.rank = ranks.rank();
+  step.ranks = ranks.size();
+  step.microbatches = microbatches / ranks.size();
+  step.microbatch_tokens = static_cast<int64_t>(batch.tokens.size()) / microbatches;
+  const RankMachine machine(step.dtype);
+  TrainingStep run(config, step, plan_training(config, step), *machine.device, *machine.backend, ranks);
+  run.initialize(1, 0.3);
+  spread_zero_parameters(run, *machine.device);
+  run.parameters_from_masters();
+  const int64_t rows = batch.rows / microbatches;
+  RankResult result;
+  for (int64_t number = 1; number <= steps; ++number) {
+    run.accumulate([&](int64_t index) { return batch_rows(batch, index * rows, rows); }, number);
+    result.reports.push_back(run.update(number, 0.01));
+    result.parameters.clear();
+    for (const View& view : run.parameters()) {
+      result.parameters.emplace_back(static_cast<const char*>(view.data), static_cast<const char*>(view.end()));
+    }
+    result.hashes.push_back(hash_of(result.parameters));
+  }
+  result.optimizer_bytes = plan_training(config, step).optimizer;
+  result.owned = run.owned();
+  for (const View& view : run.parameters()) {
+    const bool number = view.dtype == DType::f32 || view.dtype == DType::f64;
+    result.exact.push_back(number ? download_doubles(*machine.device, view) : std::vector<double>());
+  }
+  return result;
+}
+
+/// The same on `size` ranks; what each has.
+inline std::vector<RankResult> steps_on_ranks(int size, const ModelConfig& config, const StepConfig& step,
+                                              const Batch& batch, int64_t microbatches, int64_t steps,
+                                              const Wrap& wrap = {}) {
+  std::vector<RankResult> results(static_cast<size_t>(size));
+  on_ranks(size, [&](Communicator& communicator) {
+    const auto wrapped = wrap ? wrap(communicator) : nullptr;
+    results[static_cast<size_t>(communicator.rank())] =
+        steps_of_rank(wrapped ? *wrapped : communicator, config, step, batch, microbatches, steps);
+  });
+  return results;
+}
+
+/// The largest differences of two runs, relative to the size of what is compared.
+struct Difference {
+  double loss = 0, router_losses = 0, norm = 0, weights = 0;
+  int64_t counts = 0, dropped = 0;  ///< numbers that differ
+};
+
+inline Difference difference(const RankResult& a, const RankResult& b) {
+  const auto relative = [](double x, double y) {
+    return x == y ? 0.0 : std::fabs(x - y) / std::max({std::fabs(x), std::fabs(y), 1e-3});
+  };
+  Difference most;
+  for (size_t step = 0; step < a.reports.size(); ++step) {
+    const StepReport &x = a.reports[step], &y = b.reports[step];
+    most.loss = std::max(most.loss, relative(x.loss, y.loss));
+    most.norm = std::max(most.norm, relative(x.gradient_norm, y.gradient_norm));
+    for (size_t i = 0; i < x.losses.size(); ++i) {
+      most.router_losses = std::max(most.router_losses, relative(x.losses[i], y.losses[i]));
+    }
+    for (size_t i = 0; i < x.counts.size(); ++i) most.counts += x.counts[i] != y.counts[i];
+    for (size_t i = 0; i < x.dropped.size(); ++i) most.dropped += x.dropped[i] != y.dropped[i];
+  }
+  for (size_t p = 0; p < a.exact.size(); ++p) {
+    for (size_t i = 0; i < a.exact[p].size(); ++i) {
+      most.weights = std::max(most.weights, std::fabs(a.exact[p][i] - b.exact[p][i]));
+    }
+  }
+  return most;
+}
+
+}  // namespace moe::test
