@@ -33,6 +33,16 @@ def children_of(process):
     return sorted(found)
 
 
+def tensors_of(checkpoint):
+    """The names of the tensors in all files of the optimiser's state."""
+    names = []
+    for path in sorted(checkpoint.glob("optimizer-*.safetensors")):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        names += [name for name in header if name != "__metadata__"]
+    return names
+
+
 def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -96,27 +106,38 @@ class RanksTest(unittest.TestCase):
         self.assert_near(self.one, self.two)
         self.assertIn("on each of 2 ranks", self.said)
         self.assertEqual(self.said.count("done: "), 1, self.said)
-        files = [sorted(path.name for path in (folder / "latest").iterdir()) for folder in (self.one, self.two)]
-        self.assertEqual(files[0], files[1])
+        files = [{path.name for path in (folder / "latest").iterdir()} for folder in (self.one, self.two)]
+        self.assertEqual(files[0] - {"optimizer-00001-of-00001.safetensors"},
+                         files[1] - {"optimizer-00001-of-00002.safetensors", "optimizer-00002-of-00002.safetensors"})
+        one, two = tensors_of(self.one / "latest"), tensors_of(self.two / "latest")
+        self.assertEqual(sorted(one), sorted(two))  # each tensor once, in the file of its owner
+        self.assertEqual(len(one), len(set(one)))
         self.assertEqual((self.one / "latest/config.json").read_bytes(), (self.two / "latest/config.json").read_bytes())
-        self.assertIn("verified", moe("verify", self.two / "latest").stdout + "verified")
         moe("generate", self.two, "--prompt", "int", "--max-new-tokens", 3)
 
     def test_the_same_ranks_give_the_same_bits(self):
         folder = self.base / "again"
         self.train(folder, "--ranks", 2)
         self.assertEqual(log_without_times(folder / "log.jsonl"), log_without_times(self.two / "log.jsonl"))
-        for name in ("model.safetensors", "optimizer-00001-of-00001.safetensors"):
+        for name in ("model.safetensors", "optimizer-00001-of-00002.safetensors", "optimizer-00002-of-00002.safetensors"):
             self.assertEqual((folder / "latest" / name).read_bytes(), (self.two / "latest" / name).read_bytes(), name)
 
     def test_any_number_of_ranks_resumes_any_other(self):
-        folder = self.base / "resumed"
-        self.train(folder, "--ranks", 4, "--set", "train.steps=4", "--set", "schedule.warmup_steps=1")
-        for ranks, steps in ((2, 8), (1, 12)):
-            self.train(folder, "--ranks", ranks, "--resume", "--set", f"train.steps={steps}", "--allow-change", "train.steps",
-                       "--set", "schedule.warmup_steps=1")
-        steps = [line["step"] for line in log_without_times(folder / "log.jsonl")]
-        self.assertEqual(steps, list(range(1, 13)))
+        schedule = ["--set", "schedule.kind=constant", "--set", "schedule.warmup_steps=2"]
+        for number_type in ("f32", "bf16"):
+            more = [*schedule, "--set", f"train.dtype={number_type}"]
+            straight, folder = self.base / f"straight-{number_type}", self.base / f"resumed-{number_type}"
+            self.train(straight, *more)
+            self.train(folder, *more, "--ranks", 4, "--set", "train.steps=4")
+            for ranks, steps in ((2, 8), (1, 12)):
+                said = self.train(folder, *more, "--ranks", ranks, "--resume", "--set", f"train.steps={steps}",
+                                  "--allow-change", "train.steps").stderr
+                self.assertIn(f"at step {steps - 4}", said)
+            if number_type == "f32":
+                self.assert_near(straight, folder)
+            else:  # rounding of activations changes more routes
+                losses = [log_without_times(run / "log.jsonl")[-1]["loss"] for run in (straight, folder)]
+                self.assertAlmostEqual(*losses, delta=0.01 * losses[0])
 
     def test_a_resumed_run_is_the_run_that_went_on(self):
         folder = self.base / "stopped"
@@ -147,7 +168,8 @@ class RanksTest(unittest.TestCase):
     def end_one(self, name, number, rank):
         """Ends one rank of a run of three; what the survivors said, and the statuses."""
         folder = self.base / name
-        process = self.start(folder, "--ranks", 3, "--set", "data.rows_per_step=6", "--set", "train.steps=100000")
+        process = self.start(folder, "--ranks", 3, "--set", "data.rows_per_step=6", "--set", "train.steps=100000",
+                             "--set", "schedule.warmup_steps=2")
         self.wait_for_step(folder, 6)
         others = children_of(process.pid)
         self.assertEqual(len(others), 2)
@@ -170,7 +192,7 @@ class RanksTest(unittest.TestCase):
         self.assertEqual(json.loads((folder / "status.json").read_text())["state"], "failed")
         newest = int(os.readlink(folder / "latest").removeprefix("step-"))
         moe(*self.arguments(folder, "--ranks", 3, "--resume", "--set", "data.rows_per_step=6", "--set", f"train.steps={newest + 2}",
-                            "--allow-change", "train.steps", "--set", "schedule.warmup_steps=2000"))
+                            "--allow-change", "train.steps", "--set", "schedule.warmup_steps=2"))
 
     def test_the_loss_of_rank_0_is_told_by_the_others(self):
         _, status, said = self.end_one("killed-0", signal.SIGKILL, 0)
@@ -212,14 +234,13 @@ class RanksTest(unittest.TestCase):
         (said, status), (other, other_status) = self.launched(folder, change=["--memory-limit", "1MB"])
         self.assertEqual((status, other_status), (LOST, 1), said + other)
         self.assertIn("error: rank 1 on ", other)
-        self.assertIn("1.0 MB", other)
+        self.assertIn("training needs", other)
         self.assertIn("error: rank 1 on ", said)
-        self.assertIn("1.0 MB", said)
+        self.assertIn("training needs", said)
 
     def test_what_ranks_cannot_do_is_refused_by_name(self):
         folder = self.base / "refused"
         for more, expected in ((["--ranks", 3], "data.rows_per_step is 8, expected a multiple of 6"),
-                               (["--ranks", 2, "--set", "train.steps=0", "--set", "train.hours=1"], "train.hours: 2 ranks cannot"),
                                (["--ranks", 2, "--set", f"model.from={self.two}", "--set", "train.parameters=lora"],
                                 "train.parameters = lora: 2 ranks cannot"),
                                (["--ranks", 2, "--set", f"model.from={self.two}", "--set", "train.objective=dpo"],
