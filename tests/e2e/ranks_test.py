@@ -14,7 +14,7 @@ import tempfile
 import time
 import unittest
 
-from support import MOE, ROOT, log_without_times, make_dataset, moe, write_small_run
+from support import MOE, ROOT, log_without_times, make_dataset, moe, with_library, write_small_run
 
 STEPS = 12
 LOST = 75  # the exit status of a rank that ends because another one has ended
@@ -73,10 +73,9 @@ class RanksTest(unittest.TestCase):
     def train(cls, folder, *more, check=True):
         return moe(*cls.arguments(folder, *more), check=check)
 
-    def start(self, folder, *more, environment=None):
+    def start(self, folder, *more):
         return subprocess.Popen([MOE, *map(str, self.arguments(folder, *more))], stdout=subprocess.DEVNULL,
-                                stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
-                                env=dict(os.environ, **(environment or {})))
+                                stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
 
     def wait_for_step(self, folder, step):
         end = time.monotonic() + 120
@@ -205,12 +204,20 @@ class RanksTest(unittest.TestCase):
         self.assertEqual(status, LOST, said)
         self.assertRegex(said, r"error: rank [12] on \S+ ended in step \d+: it has not answered for 10 s; the newest checkpoint is ")
 
-    def launched(self, folder, *more, ranks=2, change=None):
-        """The ranks as a launcher starts them; `change` are further options of the last one."""
+    def launched(self, folder, *more, ranks=2, change=(), change_environment=None, within=None, address="127.0.0.1"):
+        """The ranks as a launcher starts them. `change` are further options of the last one; `within` has a command for each
+        that it runs in."""
         port = free_port()
-        environment = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        processes = [self.start(folder, *more, *(change or [] if rank == ranks - 1 else []),
-                                environment=dict(environment, RANK=str(rank), LOCAL_RANK=str(rank))) for rank in range(ranks)]
+        processes = []
+        for rank in range(ranks):
+            last = rank == ranks - 1
+            variables = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": address,
+                         "MASTER_PORT": port}
+            environment = {**os.environ, **{name: str(value) for name, value in variables.items()},
+                           **(change_environment or {} if last else {})}
+            command = [*(within[rank] if within else []), MOE, *self.arguments(folder, *more, *(change if last else []))]
+            processes.append(subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                              stdin=subprocess.DEVNULL, text=True, env=environment))
         return [(process.communicate(timeout=120)[1], process.returncode) for process in processes]
 
     def test_a_launcher_starts_the_ranks(self):
@@ -219,6 +226,46 @@ class RanksTest(unittest.TestCase):
         self.assertEqual([status for _, status in results], [0, 0], results)
         self.assertEqual(results[1][0], "")
         self.assertEqual(log_without_times(folder / "log.jsonl"), log_without_times(self.two / "log.jsonl"))
+
+    def test_two_machines(self):
+        """Two network namespaces, which reach each other as machines do."""
+        names = [f"moe-test-{os.getpid()}-{side}" for side in (0, 1)]
+        inside = [["ip", "netns", "exec", name] for name in names]
+        setup = [*(["ip", "netns", "add", name] for name in names),
+                 ["ip", "link", "add", "moe0", "netns", names[0], "type", "veth", "peer", "moe1", "netns", names[1]],
+                 *([*inside[side], "ip", "addr", "add", f"10.213.7.{side + 1}/24", "dev", f"moe{side}"] for side in (0, 1)),
+                 *([*inside[side], "ip", "link", "set", f"moe{side}", "up"] for side in (0, 1))]
+        try:
+            for command in setup:
+                if shutil.which("ip") is None or subprocess.run(command, capture_output=True).returncode != 0:
+                    self.skipTest("no network namespaces can be made here")
+            folder = self.base / "machines"
+            results = self.launched(folder, within=inside, address="10.213.7.1")
+        finally:
+            for name in names:
+                subprocess.run(["ip", "netns", "del", name], capture_output=True)
+        self.assertEqual([status for _, status in results], [0, 0], results)
+        self.assertEqual(log_without_times(folder / "log.jsonl"), log_without_times(self.two / "log.jsonl"))
+
+    def test_a_checkpoint_that_one_rank_cannot_write_is_not_there(self):
+        folder = self.base / "full"
+        full = with_library("fail_at_write", {"FAIL_UNDER": "/step-", "FAIL_AT": "1", "FAIL_ERRNO": "28", "FAIL_ALWAYS": "1"})
+        (said, status), (other, other_status) = self.launched(folder, change_environment=full)
+        self.assertEqual((status, other_status), (1, 1), said + other)
+        self.assertIn("warning: the checkpoint of step 4 was NOT written: ", said)
+        self.assertIn("No space left on device", said)
+        self.assertEqual(said.count("error:"), 1, said)  # the last step's
+        self.assertEqual(other, "")
+        self.assertEqual([path.name for path in folder.glob("step-*")], [])
+        self.assertEqual([line["step"] for line in log_without_times(folder / "log.jsonl")], list(range(1, STEPS + 1)))
+
+    def test_a_run_that_diverges_ends_on_all_ranks(self):
+        folder = self.base / "diverged"
+        result = self.train(folder, "--ranks", 2, "--set", "optimizer.learning_rate=1e6", "--set", "schedule.warmup_steps=0",
+                            check=False)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertEqual(result.stderr.count("error:"), 1, result.stderr)
+        self.assertIn("training has diverged", result.stderr)
 
     def test_ranks_with_different_settings_do_not_begin(self):
         folder = self.base / "different"
