@@ -282,7 +282,8 @@ void dry_run(const TrainOptions& options, RunConfig run, const TrainRanks& ranks
   }
 }
 
-int train(const TrainOptions& options, TrainRanks& ranks) {
+int train(TrainOptions options, TrainRanks& ranks) {
+  options.device = ranks.part_of(options.device);
   RunConfig run = read_run(options);
   ranks.refuse_gpu(options.device);
   divide_among(run, ranks.rank(), ranks.size());
@@ -305,7 +306,7 @@ int train(const TrainOptions& options, TrainRanks& ranks) {
   const std::string program = fmt::format("moe {} (commit {})", kBuildFacts.version, kBuildFacts.commit);
   Communicator& communicator = ranks.connect();
   if (ranks.size() > 1) check_same_start(communicator, host_name(), start_facts(run, data, options.resume, program));
-  Compute compute = make_compute(ranks.part_of(options.device));
+  Compute compute = make_compute(options.device);
   const Place place = ranks.part_of(limited_place(*compute.device, options.memory_limit));
   const RunFacts facts = facts_of(run, &data.train, data.valid, &tokenizer);
   settle_microbatch(options, run, facts, place, communicator);
