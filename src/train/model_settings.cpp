@@ -99,7 +99,9 @@ void read_model(Settings& settings, RunConfig& run, const std::function<int64_t(
   read_rows(settings, rows_from(model_keys(), kTopK), model, model);
   const int64_t top_k = chosen.num_experts_per_tok;
   if (model.n_routed_experts == 0) model.num_experts_per_tok = 0;
-  if (method != nullptr && method->fixes_top_k() && model.num_experts_per_tok != top_k) {
+  // Without experts K is 0 whatever is given, and the experts are what is missing.
+  const bool with_experts = model.n_routed_experts > 0;
+  if (method != nullptr && method->fixes_top_k() && with_experts && model.num_experts_per_tok != top_k) {
     keep_mistake_of(settings, kTopK, [&] {
       settings.refuse(
           kTopK, fmt::format("{}, which model.method = {} stands for; leave one of the two out", top_k, method->name));

@@ -15,7 +15,9 @@ namespace moe {
 namespace {
 
 using test::error_of;
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 RunConfig read(const std::string& more, const std::string& model = "") {
   const std::string sizes = R"(
@@ -87,6 +89,9 @@ TEST(RunMethod, EveryRowIsTheSameWhateverWasThereBefore) {
 TEST(RunMethod, NeedsRoutedExperts) {
   EXPECT_THAT(refusal("model.method=deepseekmoe", kPreset + "\"dense-0.2b\""),
               HasSubstr("model.n_routed_experts is 0, expected the number of experts that model.method = deepseekmoe"));
+  // A method that fixes K says nothing about K, which is not there without experts.
+  EXPECT_THAT(refusal("model.method=gshard", kPreset + "\"dense-0.2b\""),
+              AllOf(HasSubstr("model.n_routed_experts is 0"), Not(HasSubstr("num_experts_per_tok"))));
 }
 
 TEST(RunMethod, FixesKWhereItsRowDoes) {
