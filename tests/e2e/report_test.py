@@ -21,6 +21,7 @@ def data_of(page):
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
 
 
+@unittest.skipIf(b"Chart.js v" not in MOE.read_bytes(), "built without Chart.js: apt-get install libjs-chart.js, then make build")
 class ReportTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
