@@ -46,11 +46,14 @@ int number(const Variable& variable, const char* name, int least, int most) {
 std::optional<Launch> launch_from(const Variable& variable) {
   for (const Names& names : kLaunchers) {
     if (variable(names.rank) == nullptr || variable(names.size) == nullptr) continue;
-    Launch launch{.set = names.size};
+    const int size = number(variable, names.size, 1, kMostRanks);
+    const int rank = number(variable, names.rank, 0, size - 1);
+    if (size == 1) return std::nullopt;
+    Launch launch;
+    launch.set = names.size;
     RankPlace& place = launch.place;
-    place.size = number(variable, names.size, 1, kMostRanks);
-    place.rank = number(variable, names.rank, 0, place.size - 1);
-    if (place.size == 1) return std::nullopt;
+    place.size = size;
+    place.rank = rank;
     const bool known = variable(names.here) != nullptr;
     launch.ranks_here = known ? number(variable, names.here, 1, place.size) : 1;
     const char* const address = variable("MASTER_ADDR");
