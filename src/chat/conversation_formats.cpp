@@ -64,7 +64,7 @@ class Reader {
     value.is_array() ? add_messages(value, member) : add(role, json_string(object, member, where_));
   }
 
-  Conversation finish() {
+  TrainingConversation finish() {
     const auto last = std::find_if(result_.messages.rbegin(), result_.messages.rend(),
                                    [](const ChatMessage& message) { return message.role == kAssistant; });
     const auto kept = static_cast<size_t>(result_.messages.rend() - last);
@@ -78,7 +78,7 @@ class Reader {
   std::string place() const { return fmt::format("{}: message {}", where_, result_.messages.size()); }
 
   const std::string& where_;
-  Conversation result_;
+  TrainingConversation result_;
 };
 
 void read_alpaca(const Json& object, const std::string& where, Reader& reader) {
@@ -101,7 +101,7 @@ void read_alpaca(const Json& object, const std::string& where, Reader& reader) {
 }
 
 /// The conversation that ends with the answer `member`.
-Conversation read_answered(const Json& object, const char* member, const std::string& where) {
+TrainingConversation read_answered(const Json& object, const char* member, const std::string& where) {
   Reader reader(where);
   const Json& answer = json_member(object, member, where);
   const auto is_answer = [&](const Json& message) {
@@ -131,7 +131,7 @@ Preference parse_preference(const Json& object, const std::string& where) {
   if (preference.chosen.messages == preference.rejected.messages) {
     fail("{}: chosen and rejected are the same, expected two answers", where);
   }
-  const auto before_answer = [](const Conversation& conversation) {
+  const auto before_answer = [](const TrainingConversation& conversation) {
     return std::vector<ChatMessage>(conversation.messages.begin(), std::prev(conversation.messages.end()));
   };
   if (before_answer(preference.chosen) != before_answer(preference.rejected)) {
@@ -141,7 +141,7 @@ Preference parse_preference(const Json& object, const std::string& where) {
   return preference;
 }
 
-Conversation parse_conversation(const Json& object, const std::string& where) {
+TrainingConversation parse_conversation(const Json& object, const std::string& where) {
   if (!object.is_object()) fail("{}: found {}, expected an object with a conversation", where, json_kind(object));
   Reader reader(where);
   if (object.contains("messages")) {

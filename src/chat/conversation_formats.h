@@ -19,18 +19,18 @@
 
 namespace moe {
 
-struct Conversation {
+struct TrainingConversation {
   std::vector<ChatMessage> messages;
   std::vector<bool> learned;  ///< for each message: an answer that training may learn
 };
 
 /// An error, which calls the object `where`, if its format is none of these, a role is unknown, or there is no answer.
 /// Messages after the last answer are left out: nothing would be learned from them.
-Conversation parse_conversation(const Json& object, const std::string& where);
+TrainingConversation parse_conversation(const Json& object, const std::string& where);
 
 /// Two conversations that differ in their last answer.
 struct Preference {
-  Conversation chosen, rejected;
+  TrainingConversation chosen, rejected;
 };
 
 /// {"prompt": ..., "chosen": ..., "rejected": ...}, each a text or a list of messages; "system": a text. A list that

@@ -21,7 +21,8 @@ bool has_generation_blocks(const jinja::Rendered& rendered) {
 
 }  // namespace
 
-std::vector<ChatMarker::Part> ChatMarker::parts_of(const Conversation& conversation, const std::string& where) const {
+std::vector<ChatMarker::Part> ChatMarker::parts_of(const TrainingConversation& conversation,
+                                                   const std::string& where) const {
   const std::vector<ChatMessage>& messages = conversation.messages;
   const jinja::Rendered whole = format_.transcript(messages);
   std::vector<Part> parts;
@@ -104,7 +105,7 @@ std::vector<int32_t> ChatMarker::ends() const {
   return {ends_.begin(), ends_.end()};
 }
 
-std::optional<MarkedChat> ChatMarker::mark(const Conversation& conversation, const std::string& where) const {
+std::optional<MarkedChat> ChatMarker::mark(const TrainingConversation& conversation, const std::string& where) const {
   std::vector<Part> parts = parts_of(conversation, where);
   encode(parts);
   for (const Part& part : parts) require_text(part, where);

@@ -41,7 +41,7 @@ class ChatMarker {
 
   /// Nothing if even the first answer does not fit, or no answer that fits is learned. An error, which calls the
   /// conversation `where`, if the template refuses it or does not write a conversation from its beginning on.
-  std::optional<MarkedChat> mark(const Conversation& conversation, const std::string& where) const;
+  std::optional<MarkedChat> mark(const TrainingConversation& conversation, const std::string& where) const;
 
   int64_t cut() const { return cut_; }            ///< conversations that lost turns
   int64_t left_out() const { return left_out_; }  ///< conversations without a learned answer that fits
@@ -60,7 +60,7 @@ class ChatMarker {
     size_t end = 0;        ///< of an answer: the number of its ids up to the token that ends it
     bool has_text = true;  ///< of an answer: its message says something
   };
-  std::vector<Part> parts_of(const Conversation& conversation, const std::string& where) const;
+  std::vector<Part> parts_of(const TrainingConversation& conversation, const std::string& where) const;
   void encode(std::vector<Part>& parts) const;
   void require_text(const Part& answer, const std::string& where) const;
   void find_end(Part& answer, Part* next) const;

@@ -42,7 +42,7 @@ constexpr const char* kInstructEnd = "<|EOT|>";
 
 const EncodedDocument kLeftOut{.text_bytes = 1, .left_out = true};
 
-EncodedDocument encoded(const MarkedChat& chat, const Conversation& conversation) {
+EncodedDocument encoded(const MarkedChat& chat, const TrainingConversation& conversation) {
   return {.ids = chat.ids,
           .marks = chat.marks,
           .text_bytes = chat.text_bytes,
@@ -128,7 +128,7 @@ EncodeFunction ChatData::encoder() const {
 }
 
 EncodedDocument ChatData::encode_conversation(const Json& object, const std::string& where) const {
-  const Conversation conversation = parse_conversation(object, where);
+  const TrainingConversation conversation = parse_conversation(object, where);
   const auto chat = marker_.mark(conversation, where);
   return chat ? encoded(*chat, conversation) : kLeftOut;
 }

@@ -35,7 +35,8 @@ Row cell(double value) { return std::isfinite(value) ? Row(value) : Row(nullptr)
 Row row_of(const CausalTable& table, int64_t layer, const CausalExpert* expert, const Comparison& change,
            int64_t domain) {
   const CausalDomain& part = domain < 0 ? table.all : table.domains[static_cast<size_t>(domain)];
-  const Difference& difference = of_domain(change, domain < 0 ? "" : part.name);
+  const std::string name = domain < 0 ? "" : part.name;
+  const Difference& difference = of_domain(change, name);
   Row row = {{"layer", layer},
              {"expert", expert == nullptr ? Row("shared") : Row(expert->expert)},
              {"domain", domain < 0 ? "all" : part.name},

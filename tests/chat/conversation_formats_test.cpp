@@ -13,7 +13,9 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-Conversation parsed(const std::string& json) { return parse_conversation(parse_json(json, "a.jsonl:1"), "a.jsonl:1"); }
+TrainingConversation parsed(const std::string& json) {
+  return parse_conversation(parse_json(json, "a.jsonl:1"), "a.jsonl:1");
+}
 
 std::string error_of(const std::string& json) {
   return test::error_of<Error>([&] { parsed(json); });
@@ -37,7 +39,7 @@ TEST(Conversations, TheSameConversationInEachFormat) {
                "short."}]}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."},
                {"role": "user", "content": "never answered"}]})",
        }) {
-    const Conversation found = parsed(json);
+    const TrainingConversation found = parsed(json);
     EXPECT_THAT(found.messages, ElementsAre(kRules, kQuestion, kAnswer)) << json;
     EXPECT_THAT(found.learned, ElementsAre(false, false, true)) << json;
   }
@@ -47,7 +49,7 @@ TEST(Conversations, TheSameConversationInEachFormat) {
 TEST(Conversations, AlpacasInputFollowsItsInstruction) {
   EXPECT_EQ(parsed(R"({"instruction": "Add", "input": "1 2", "output": "3"})").messages[0].content, "Add\n1 2");
   EXPECT_EQ(parsed(R"({"instruction": "", "input": "1 2", "output": "3"})").messages[0].content, "1 2");
-  const Conversation turns = parsed(R"({"history": [["Hi", "Hello."]], "instruction": "Add", "output": "3"})");
+  const TrainingConversation turns = parsed(R"({"history": [["Hi", "Hello."]], "instruction": "Add", "output": "3"})");
   EXPECT_THAT(turns.messages, ElementsAre(kQuestion, kAnswer, ChatMessage{.role = "user", .content = "Add"},
                                           ChatMessage{.role = "assistant", .content = "3"}));
   EXPECT_THAT(turns.learned, ElementsAre(false, true, false, true));

@@ -35,7 +35,7 @@ class Marking : public testing::Test {
     return text;
   }
   std::string all(const MarkedChat& chat) const { return tokenizer_.decode(chat.ids, {.keep_special = true}); }
-  std::optional<MarkedChat> mark(std::string_view source, const Conversation& conversation,
+  std::optional<MarkedChat> mark(std::string_view source, const TrainingConversation& conversation,
                                  const MarkingOptions& options = {}) {
     const ChatFormat format(source, "the template", tokenizer_);
     const ChatMarker marker(format, tokenizer_, options);
@@ -43,7 +43,7 @@ class Marking : public testing::Test {
     cut_ = marker.cut(), left_out_ = marker.left_out(), without_end_ = marker.without_end();
     return chat;
   }
-  static Conversation two_turns() {
+  static TrainingConversation two_turns() {
     return {.messages = {{"user", "one"}, {"assistant", "1"}, {"user", "assistant: 1"}, {"assistant", "2, or 1"}},
             .learned = {false, true, false, true}};
   }
@@ -78,7 +78,7 @@ TEST_F(Marking, TheLastAnswerAlone) {
 }
 
 TEST_F(Marking, AnswersWithoutWeightAreOnlyRead) {
-  Conversation conversation = two_turns();
+  TrainingConversation conversation = two_turns();
   conversation.learned = {false, false, false, true};
   EXPECT_EQ(learned(*mark(kMarked, conversation)), std::string("2, or 1") + kTurn);
   conversation.learned = {false, true, false, false};
@@ -127,7 +127,7 @@ TEST_F(Marking, ATemplateThatLeavesAnswersOutIsRefused) {
                 HasSubstr("a.jsonl:1: the chat template writes nothing of an answer"))
         << source;
   }
-  Conversation silent = two_turns();
+  TrainingConversation silent = two_turns();
   silent.learned = {false, false, false, true};
   silent.messages[1].content = " ";
   EXPECT_TRUE(mark(kMarked, silent)) << "an answer that says nothing needs no text";
