@@ -1,5 +1,7 @@
 #pragma once
 /// Searches for the scales of blocks whose format leaves them open, so that the sum of squared differences is small.
+///
+/// `count`: of the numbers in a part of a block, a multiple of 4. Safe from any thread.
 
 namespace moe::blocks {
 
