@@ -81,7 +81,7 @@ Study load(const StudyOptions& options) {
 
 /// The tables, and the rows for other programs in files, or on standard output in place of the tables.
 void print_results(const StudyOptions& options, const Study& study, const std::vector<SystemSummary>& systems,
-                   const std::vector<JobResult>& results) {
+                   const std::vector<JobResult>& results, const std::vector<LossFit>& fits) {
   bool printed = false;
   for (const auto& [file, as_text] : {std::pair{options.csv, &rows_as_csv}, {options.json, &rows_as_json}}) {
     if (file.empty()) continue;
@@ -93,8 +93,6 @@ void print_results(const StudyOptions& options, const Study& study, const std::v
       write_file(file, text);
     }
   }
-  const std::vector<LossFit> fits =
-      options.fit.empty() ? std::vector<LossFit>() : fit_study(study, results, options.fit);
   if (!printed) print_text(study_table(study, systems, results) + difference_table(study, systems));
   if (!printed && !fits.empty()) print_text(fit_table(fits, options.fit));
   flush_output();
@@ -121,12 +119,13 @@ void show(const StudyOptions& options, const Study& study) {
   if (std::none_of(systems.begin(), systems.end(), [&](const auto& one) { return one.name == study.baseline; })) {
     log_info("no differences are shown: {} (study.baseline) has no result among these", study.baseline);
   }
-  print_results(options, study, systems, results);
+  std::vector<LossFit> fits;
+  if (!options.fit.empty()) fits = fit_study(study, results, options.fit);
+  print_results(options, study, systems, results, fits);
   if (options.plots.empty() || systems.empty()) return;
   for (const std::string& name : write_plots(study, systems, options.plots)) log_info("{}/{}", options.plots, name);
-  if (options.fit.empty()) return;
-  const std::string name = write_fit_plot(study, fit_study(study, results, options.fit), options.fit, options.plots);
-  log_info("{}/{}", options.plots, name);
+  if (fits.empty()) return;
+  log_info("{}/{}", options.plots, write_fit_plot(study, fits, options.fit, options.plots));
 }
 
 /// Settles what depends on the device.

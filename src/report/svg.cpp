@@ -180,7 +180,7 @@ std::string band_of(const Line& line, const Axis& x, const Axis& y) {
 }  // namespace
 
 std::string line_plot(const std::string& title, const std::string& x_title, const std::string& y_title,
-                      const std::vector<Line>& given) {
+                      const std::vector<Line>& given, bool log_x) {
   constexpr double kRow = 16, kLeast = 440, kMostMarks = 10;
   std::vector<Line> lines = given;
   std::stable_sort(lines.begin(), lines.end(),
@@ -192,7 +192,8 @@ std::string line_plot(const std::string& title, const std::string& x_title, cons
     for (const double value : line.low) ys.add(value);
     for (const double value : line.high) ys.add(value);
   }
-  const bool log_x = needs_log_x(lines), log_y = needs_log_y(ys, lines);
+  const bool log_y = needs_log_y(ys, lines);
+  log_x = log_x || needs_log_x(lines);
   const Axis x = axis_of(xs.low, xs.high, kLeft, kWidth - kRight, log_x),
              y = axis_of(ys.low, ys.high, height - kBottom, kTop, log_y);
   std::string body = axes(x, y, height);

@@ -138,7 +138,7 @@ std::string write_fit_plot(const Study& study, const std::vector<LossFit>& fits,
   }
   write_figure(folder, "fit",
                line_plot(fmt::format("{}: {}", study.title, key), key,
-                         std::string(kLossTitle) + "; mean of the seeds, from the lowest to the highest", lines));
+                         std::string(kLossTitle) + "; mean of the seeds, from the lowest to the highest", lines, true));
   return "fit.svg";
 }
 

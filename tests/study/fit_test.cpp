@@ -113,6 +113,7 @@ TEST_F(GridStudy, HasAFitForEachOtherChoice) {
   TemporaryFolder plots;
   EXPECT_EQ(write_fit_plot(study, fits, "model.moe_intermediate_size", plots.path()), "fit.svg");
   const std::string svg = read_file(plots / "fit.svg");
+  EXPECT_NE(svg.find("model.moe_intermediate_size (logarithmic)"), std::string::npos);
   for (const char* name : {">shared0</text>", ">shared1, fitted</text>"}) EXPECT_THAT(svg, HasSubstr(name));
 }
 
