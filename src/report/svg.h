@@ -52,8 +52,8 @@ struct Line {
 };
 
 /// Lines with their marks and bands; their names beside them, the lowest last point first. An axis is logarithmic where
-/// one line would squeeze the others, and its title then says so. `log_x`: the x axis is logarithmic in any case; every x
-/// is above 0.
+/// one line would squeeze the others, and its title then says so. `log_x`: the x axis is logarithmic in any case; every
+/// x is above 0.
 std::string line_plot(const std::string& title, const std::string& x_title, const std::string& y_title,
                       const std::vector<Line>& lines, bool log_x = false);
 
