@@ -43,10 +43,10 @@ int64_t logits_per_chunk(DeviceKind kind, int64_t vocabulary) {
   return kind == DeviceKind::cuda ? gpu_logits_per_chunk(vocabulary) : Pass::kLogitsPerChunk;
 }
 
-Compute::Compute(DeviceKind wanted, int threads)
+Compute::Compute(DeviceKind wanted, int threads, int gpu)
     : kind(wanted),
       pool(threads),
-      device(wanted == DeviceKind::cuda ? make_cuda_device() : make_cpu_device()),
+      device(wanted == DeviceKind::cuda ? make_cuda_device(gpu) : make_cpu_device()),
       backend(wanted == DeviceKind::cuda ? make_cuda_backend(*device) : make_cpu_backend(pool)) {}
 
 HostCompute make_host_compute(Compute& compute) { return {make_cpu_device(), make_cpu_backend(compute.pool)}; }
@@ -68,12 +68,15 @@ void add_threads_option(CLI::App& command, int& threads, const std::string& help
   add_number(command, "--threads", threads, {0, kMostThreads}, help);
 }
 
+void check_device(const DeviceOptions& options) {
+  if (options.device != "cuda") return;
+  if (const std::string why = why_no_cuda(); !why.empty()) fail("--device cuda: {}; or use --device cpu", why);
+}
+
 Compute make_compute(const DeviceOptions& options) {
   const DeviceKind kind = device_kind(options);
-  if (options.device == "cuda") {
-    if (const std::string why = why_no_cuda(); !why.empty()) fail("--device cuda: {}; or use --device cpu", why);
-  }
-  return Compute(kind, options.threads);
+  check_device(options);
+  return Compute(kind, options.threads, options.gpu);
 }
 
 void add_dtype_option(CLI::App& command, std::string& dtype) {

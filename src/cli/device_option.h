@@ -17,6 +17,7 @@ namespace moe {
 struct DeviceOptions {
   std::string device = "auto";
   int threads = 0;  ///< 0: one per processor
+  int gpu = 0;      ///< which of the visible ones
 };
 
 enum class DeviceKind { cpu, cuda };
@@ -24,12 +25,15 @@ enum class DeviceKind { cpu, cuda };
 /// "cpu" or "cuda" as given; for "auto", cuda if a GPU can be used. Only "auto" looks for a GPU.
 DeviceKind device_kind(const DeviceOptions& options);
 
+/// An Error says why the GPU that was asked for cannot be used.
+void check_device(const DeviceOptions& options);
+
 /// How many logits the head of a training step computes at once, with a vocabulary of this size.
 int64_t logits_per_chunk(DeviceKind kind, int64_t vocabulary);
 
 /// Everything that arithmetic needs. It cannot be copied or moved, because the backend refers to the other members.
 struct Compute {
-  Compute(DeviceKind wanted, int threads);
+  Compute(DeviceKind wanted, int threads, int gpu = 0);
 
   const DeviceKind kind;
   ThreadPool pool;

@@ -244,7 +244,7 @@ PlannedDevice planned_device(const TrainOptions& options, DType dtype) {
 
 void dry_run(const TrainOptions& options, RunConfig run, const TrainRanks& ranks) {
   const PlannedDevice planned = planned_device(options, run.step.dtype);
-  const Place place = ranks.part_of(planned.place);
+  const Place place = ranks.part_of(planned.place, device_kind(options.device));
   const RunData data(run.data);
   if (data.train) check_data(run, {*data.train, data.valid_set(), *data.tokenizer});
   const RunFacts facts = facts_of(run, data.train_set(), data.valid_set(), data.tokenizer ? &*data.tokenizer : nullptr);
@@ -285,7 +285,7 @@ void dry_run(const TrainOptions& options, RunConfig run, const TrainRanks& ranks
 int train(TrainOptions options, TrainRanks& ranks) {
   options.device = ranks.part_of(options.device);
   RunConfig run = read_run(options);
-  ranks.refuse_gpu(options.device);
+  ranks.check_gpus(options.device);
   divide_among(run, ranks.rank(), ranks.size());
   run.step.logits_per_chunk = logits_per_chunk(device_kind(options.device), run.model.vocab_size);
   check_output_folder(run.run_dir);
@@ -305,9 +305,13 @@ int train(TrainOptions options, TrainRanks& ranks) {
   check_data(run, data);
   const std::string program = fmt::format("moe {} (commit {})", kBuildFacts.version, kBuildFacts.commit);
   Communicator& communicator = ranks.connect();
-  if (ranks.size() > 1) check_same_start(communicator, host_name(), start_facts(run, data, options.resume, program));
+  const std::string kind = device_kind(options.device) == DeviceKind::cuda ? "cuda" : "cpu";
+  if (ranks.size() > 1) {
+    check_same_start(communicator, host_name(), start_facts(run, data, options.resume, program, kind));
+  }
   Compute compute = make_compute(options.device);
-  const Place place = ranks.part_of(limited_place(*compute.device, options.memory_limit));
+  const std::unique_ptr<Communicator> gpus = ranks.connect_gpus(compute);
+  const Place place = ranks.part_of(limited_place(*compute.device, options.memory_limit), compute.kind);
   const RunFacts facts = facts_of(run, &data.train, data.valid, &tokenizer);
   settle_microbatch(options, run, facts, place, communicator);
   const RunMemory memory = plan_run(run, facts, place);
@@ -321,7 +325,7 @@ int train(TrainOptions options, TrainRanks& ranks) {
                    .device = device_name(compute),
                    .planned_bytes = memory.device_total(),
                    .planned_step_seconds = estimated_step_seconds(run, memory.step, product_rate)},
-                  communicator);
+                  gpus ? *gpus : communicator);
   const BeforeRun before{.run = run,
                          .memory = memory,
                          .train = &train_data,

@@ -11,6 +11,7 @@
 #include <spawn.h>
 #include <unistd.h>
 
+#include "backend/cuda/cuda_backend.h"
 #include "base/activity.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -85,19 +86,25 @@ DeviceOptions TrainRanks::part_of(DeviceOptions device) const {
   if (launch_.ranks_here > 1 && device.threads == 0) {
     device.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / launch_.ranks_here);
   }
+  // A launcher may have left each process a GPU of its own as the only visible one.
+  if (size() > 1 && device_kind(device) == DeviceKind::cuda && cuda_gpus() > 1) device.gpu = launch_.number_here;
   return device;
 }
 
-Place TrainRanks::part_of(Place place) const {
-  place.device.available_bytes /= launch_.ranks_here;
+Place TrainRanks::part_of(Place place, DeviceKind kind) const {
+  if (kind == DeviceKind::cpu) place.device.available_bytes /= launch_.ranks_here;
   place.host_bytes /= launch_.ranks_here;
   return place;
 }
 
-void TrainRanks::refuse_gpu(const DeviceOptions& device) const {
+void TrainRanks::check_gpus(const DeviceOptions& device) const {
   if (size() == 1 || device_kind(device) == DeviceKind::cpu) return;
-  fail_usage("--device {}: {} ranks compute on the CPU only, so far; use --device cpu, or one rank", device.device,
-             size());
+  check_device(device);
+  const int gpus = cuda_gpus();
+  const bool one_each = launched_ && gpus == 1;  // NCCL finds out if it is the same one
+  if (gpus >= launch_.ranks_here || one_each) return;
+  fail_usage("--device {}: {} ranks on this machine need a GPU each, and it has {}; use {}, or --device cpu",
+             device.device, launch_.ranks_here, gpus, gpus == 1 ? "one rank" : fmt::format("{} ranks", gpus));
 }
 
 void TrainRanks::start_others(int port) {
@@ -138,6 +145,11 @@ Communicator& TrainRanks::connect() {
   };
   communicator_ = std::make_unique<SocketCommunicator>(launch_.place, listener_.get(), options);
   return *communicator_;
+}
+
+std::unique_ptr<Communicator> TrainRanks::connect_gpus(Compute& compute) {
+  if (size() == 1 || compute.kind != DeviceKind::cuda) return nullptr;
+  return make_cuda_communicator(*communicator_, *compute.device);
 }
 
 void TrainRanks::say(const std::string& error) const {

@@ -29,11 +29,11 @@ class TrainRanks {
   int rank() const { return launch_.place.rank; }
   int size() const { return launch_.place.size; }
 
-  /// Each rank's part of this machine: of its processors, if no number of threads is given, and of its memory.
+  /// Each rank's part of this machine: a GPU; of its processors, if no number of threads is given; and of its memory.
   DeviceOptions part_of(DeviceOptions device) const;
-  Place part_of(Place place) const;
-  /// Several ranks compute on processors.
-  void refuse_gpu(const DeviceOptions& device) const;
+  Place part_of(Place place, DeviceKind kind) const;
+  /// Refuses more ranks than there are GPUs here, if they compute on GPUs.
+  void check_gpus(const DeviceOptions& device) const;
 
   /// Does the work of this rank and returns its status. A rank other than 0 is quiet. An error tells the others, and is
   /// said once: by rank 0, or by the rank that has it.
@@ -41,6 +41,9 @@ class TrainRanks {
 
   /// Meets the other ranks; if no launcher has started them, starts them. Call it once, inside run().
   Communicator& connect();
+  /// What carries views of this rank's device: of GPUs another one than connect() returned, which must not be used for
+  /// views then. Call it once, after connect().
+  std::unique_ptr<Communicator> connect_gpus(Compute& compute);
 
  private:
   void start_others(int port);

@@ -17,14 +17,14 @@ constexpr int kMostRanks = 4096;
 
 /// The names of one launcher's variables.
 struct Names {
-  const char *rank, *size, *here;
+  const char *rank, *size, *here, *number_here;
 };
 
 constexpr Names kLaunchers[] = {
-    {"RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"},
-    {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"},
+    {"RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_RANK"},
+    {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"},
     // srun's alone: a script of sbatch has SLURM_PROCID and SLURM_NTASKS too, and is one process.
-    {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE"},
+    {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE", "SLURM_LOCALID"},
 };
 
 /// The number at the beginning of a variable: SLURM writes "4(x2)" for two machines with four each.
@@ -56,6 +56,9 @@ std::optional<Launch> launch_from(const Variable& variable) {
     place.rank = rank;
     const bool known = variable(names.here) != nullptr;
     launch.ranks_here = known ? number(variable, names.here, 1, place.size) : 1;
+    launch.number_here = variable(names.number_here) != nullptr
+                             ? number(variable, names.number_here, 0, launch.ranks_here - 1)
+                             : rank % launch.ranks_here;
     const char* const address = variable("MASTER_ADDR");
     if (address == nullptr && launch.ranks_here != place.size) {
       fail(

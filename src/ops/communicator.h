@@ -47,7 +47,7 @@ class Communicator {
   std::vector<double> sums(const std::vector<double>& values);
 
   /// The step that is computed, for messages. Any thread may ask.
-  void set_step(int64_t step) { step_ = step; }
+  virtual void set_step(int64_t step) { step_ = step; }
   int64_t step() const { return step_; }
 
  private:

@@ -44,9 +44,10 @@ void divide_among(RunConfig& run, int rank, int ranks) {
 }
 
 std::vector<StartFact> start_facts(const RunConfig& run, const TrainingData& data, bool resume,
-                                   const std::string& program) {
+                                   const std::string& program, const std::string& device) {
   const auto found = resume ? find_checkpoint(run.run_dir).found : std::nullopt;
   return {{"the program", program},
+          {"the device", device},
           {"the run file", run.resolved},
           {"the training data", fmt::format("{:016x}", data.train.fingerprint())},
           {"the validation data", data.valid ? fmt::format("{:016x}", data.valid->fingerprint()) : "none"},

@@ -26,9 +26,9 @@ struct StartFact {
   std::string value;  ///< if it has lines, the first that differs is told
 };
 
-/// Of a run with these data, made by `program`.
+/// Of a run with these data, made by `program` on a `device` of this kind ("cuda").
 std::vector<StartFact> start_facts(const RunConfig& run, const TrainingData& data, bool resume,
-                                   const std::string& program);
+                                   const std::string& program, const std::string& device);
 
 /// Throws a SharedError on every rank if one of them has other facts than rank 0. `host` is the name of this machine.
 void check_same_start(Communicator& communicator, const std::string& host, const std::vector<StartFact>& facts);

@@ -49,6 +49,7 @@ TEST(Launch, ReadsEachLauncher) {
   EXPECT_EQ(torch->place.rank, 3);
   EXPECT_EQ(torch->place.size, 4);
   EXPECT_EQ(torch->ranks_here, 2);
+  EXPECT_EQ(torch->number_here, 1);
   EXPECT_EQ(torch->place.address, "node1");
   EXPECT_EQ(torch->place.port, 4000);
 
@@ -56,6 +57,7 @@ TEST(Launch, ReadsEachLauncher) {
       launch_of({{"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "2"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}});
   ASSERT_TRUE(mpi);
   EXPECT_EQ(mpi->place.rank, 1);
+  EXPECT_EQ(mpi->number_here, 1);  // by its rank, where the launcher does not say it
   EXPECT_EQ(mpi->place.address, "127.0.0.1");
   EXPECT_EQ(mpi->place.port, 29500);
 

@@ -1,6 +1,9 @@
 """Training on several ranks, which are processes.
 
 Usage: ranks_test.py PATH_OF_MOE
+
+With MOE_TEST_DEVICE=cuda in the environment every rank has a GPU; tests that need more of them than there are here are skipped,
+and without two it ends with status 77 (skipped).
 """
 
 import json
@@ -10,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -17,7 +21,17 @@ import unittest
 from support import MOE, ROOT, log_without_times, make_dataset, moe, with_library, write_small_run
 
 STEPS = 12
+DEVICE = os.environ.get("MOE_TEST_DEVICE", "cpu")
+SKIPPED = 77
 LOST = 75  # the exit status of a rank that ends because another one has ended
+
+
+def gpus():
+    """How many GPUs are visible here."""
+    try:
+        return subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout.count("GPU ")
+    except OSError:
+        return 0
 
 
 def children_of(process):
@@ -67,7 +81,10 @@ class RanksTest(unittest.TestCase):
 
     @classmethod
     def arguments(cls, folder, *more):
-        return ["train", cls.run_file, "--threads", 1, "--set", f"run.dir={folder}", "--set", "data.rows_per_step=8", *more]
+        ranks = more[more.index("--ranks") + 1] if "--ranks" in more else 1
+        if DEVICE == "cuda" and ranks > gpus():
+            raise unittest.SkipTest(f"{ranks} GPUs are needed, {gpus()} are here")
+        return ["train", cls.run_file, "--device", DEVICE, "--threads", 1, "--set", f"run.dir={folder}", "--set", "data.rows_per_step=8", *more]
 
     @classmethod
     def train(cls, folder, *more, check=True):
@@ -299,6 +316,21 @@ class RanksTest(unittest.TestCase):
             self.assertEqual(result.stderr.count("error:"), 1, result.stderr)
         self.assertFalse(folder.exists())
 
+    def test_ranks_without_a_gpu_each_are_refused(self):
+        folder = self.base / "gpus"
+        few = gpus() + 1 if DEVICE == "cuda" else 2
+        command = ["train", self.run_file, "--device", "cuda", "--ranks", few, "--set", f"run.dir={folder}",
+                   "--set", f"data.rows_per_step={2 * few}"]
+        result = moe(*command, check=False)
+        self.assertNotEqual(result.returncode, 0)
+        self.assertEqual(result.stderr.count("error:"), 1, result.stderr)
+        if DEVICE == "cuda":
+            self.assertIn(f"--device cuda: {few} ranks on this machine need a GPU each, and it has {gpus()}; use {gpus()} ranks, "
+                          "or --device cpu", result.stderr)
+        else:
+            self.assertRegex(result.stderr, "error: --device cuda: .*; or use --device cpu")
+        self.assertFalse(folder.exists())
+
     def test_a_dry_run_plans_for_a_rank(self):
         text = self.train(self.base / "planned", "--ranks", 2, "--dry-run").stdout
         self.assertIn("in 2 microbatches of 2 rows on each of 2 ranks", text)
@@ -306,4 +338,7 @@ class RanksTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
+    if DEVICE == "cuda" and gpus() < 2:
+        print(f"skipped: two GPUs are needed, {gpus()} are here")
+        sys.exit(SKIPPED)
     unittest.main()

@@ -7,6 +7,7 @@
 #include "backend/cuda/few_rows.h"
 #include "backend/cuda/few_tokens.h"
 #include "backend/cuda/handover.h"
+#include "backend/cuda/nccl_communicator.h"
 #include "backend/cuda/normed_logits.h"
 #include "backend/cuda/rotated_append.h"
 #include "backend/cuda/slow_path.h"
@@ -199,9 +200,21 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
 
 std::string why_no_cuda() { return cuda::why_no_device(); }
 
-std::unique_ptr<Device> make_cuda_device() {
+int cuda_gpus() {
+  int count = 0;
+  if (!why_no_cuda().empty() || cudaGetDeviceCount(&count) != cudaSuccess) return 0;
+  return count;
+}
+
+std::unique_ptr<Device> make_cuda_device(int gpu) {
   if (const std::string why = why_no_cuda(); !why.empty()) fail("no GPU can be used: {}", why);
-  return std::make_unique<cuda::CudaDevice>();
+  return std::make_unique<cuda::CudaDevice>(gpu);
+}
+
+std::unique_ptr<Communicator> make_cuda_communicator(Communicator& hosts, Device& device) {
+  auto* const gpu = dynamic_cast<cuda::CudaDevice*>(&device);
+  MOE_CHECK(gpu != nullptr);
+  return std::make_unique<cuda::NcclCommunicator>(hosts, *gpu);
 }
 
 std::unique_ptr<Backend> make_cuda_backend(Device& device) {

@@ -8,6 +8,7 @@
 
 #include "backend/cuda/path.h"
 #include "ops/backend.h"
+#include "ops/communicator.h"
 #include "ops/device.h"
 
 namespace moe {
@@ -16,13 +17,20 @@ namespace moe {
 /// one can be used.
 std::string why_no_cuda();
 
-/// GPU 0 of those that CUDA_VISIBLE_DEVICES leaves visible. If there is none, throws an Error with why_no_cuda().
-std::unique_ptr<Device> make_cuda_device();
+/// How many GPUs CUDA_VISIBLE_DEVICES leaves visible; 0 if none can be used.
+int cuda_gpus();
+
+/// One of the visible GPUs, below cuda_gpus(). If there is none, throws an Error with why_no_cuda().
+std::unique_ptr<Device> make_cuda_device(int gpu = 0);
 
 /// Queues operations on the stream of `device`, which make_cuda_device made and which must outlive the backend. The
 /// same operation on the same values gives the same bits. A fault on the GPU appears as an Error of a later operation
 /// or wait.
 std::unique_ptr<Backend> make_cuda_backend(Device& device);
+
+/// What ranks with a GPU each say to each other (NCCL). `device` is this rank's, from make_cuda_device; `hosts` has the
+/// same ranks and carries what is in the memory of the hosts. Both must outlive it. All ranks make it together.
+std::unique_ptr<Communicator> make_cuda_communicator(Communicator& hosts, Device& device);
 
 /// Operations that ran on slower kernels than intended, and the reasons: "gemm: ...", each once, since the program
 /// started.

@@ -21,9 +21,9 @@ void check(cudaError_t status, const char* attempted) {
   fail("{} failed on the GPU: {} ({})", attempted, cudaGetErrorString(status), cudaGetErrorName(status));
 }
 
-CudaDevice::CudaDevice() {
-  check(cudaSetDevice(0), "choosing GPU 0");
-  check(cudaGetDeviceProperties(&properties_, 0), "reading the GPU's properties");
+CudaDevice::CudaDevice(int gpu) {
+  check(cudaSetDevice(gpu), "choosing the GPU");
+  check(cudaGetDeviceProperties(&properties_, gpu), "reading the GPU's properties");
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
   stream_.reset(stream);

@@ -21,7 +21,8 @@ std::string why_no_device();
 /// For one thread at a time.
 class CudaDevice final : public Device {
  public:
-  CudaDevice();
+  /// `gpu`: its number among the visible ones. It becomes the GPU of the calling thread.
+  explicit CudaDevice(int gpu);
   ~CudaDevice() override;
   CudaDevice(const CudaDevice&) = delete;
   CudaDevice& operator=(const CudaDevice&) = delete;

@@ -10,9 +10,15 @@ std::string why_no_cuda() {
   return "this program was built without CUDA; install the CUDA toolkit (nvcc) and run `make build` again";
 }
 
-std::unique_ptr<Device> make_cuda_device() { fail("no GPU can be used: {}", why_no_cuda()); }
+int cuda_gpus() { return 0; }
+
+std::unique_ptr<Device> make_cuda_device(int) { fail("no GPU can be used: {}", why_no_cuda()); }
 
 std::unique_ptr<Backend> make_cuda_backend(Device&) { fail("no GPU can be used: {}", why_no_cuda()); }
+
+std::unique_ptr<Communicator> make_cuda_communicator(Communicator&, Device&) {
+  fail("no GPU can be used: {}", why_no_cuda());
+}
 
 int64_t cuda_workspace_bytes() { return 0; }
 

@@ -1,0 +1,40 @@
+#pragma once
+/// Ranks with a GPU each: NCCL carries what is in the memory of GPUs, and another communicator what is on the hosts.
+
+#include "backend/cuda/cuda_device.h"
+#include "backend/cuda/nccl_library.h"
+#include "ops/communicator.h"
+
+namespace moe::cuda {
+
+/// Views are on this rank's GPU. Collectives of views are queued on the device's stream, and the host does not wait for
+/// them. NCCL adds in an order of its own: the same one for the same ranks on the same machines, and every rank gets
+/// the bits of one sum. A rank that is lost leaves the others waiting on their GPUs; the host's communicator notices
+/// it. Use it on one thread at a time.
+class NcclCommunicator final : public Communicator {
+ public:
+  /// Meets the other ranks through `hosts`, which has the same ranks and must outlive this, as must `device`. An Error
+  /// says why NCCL cannot start, for instance because two ranks have the same GPU.
+  NcclCommunicator(Communicator& hosts, CudaDevice& device);
+  ~NcclCommunicator() override;
+  NcclCommunicator(const NcclCommunicator&) = delete;
+  NcclCommunicator& operator=(const NcclCommunicator&) = delete;
+
+  int rank() const override { return hosts_.rank(); }
+  int size() const override { return hosts_.size(); }
+  void all_reduce(const View& x) override;
+  void broadcast(const View& x, int root) override;
+  std::vector<std::string> gather(const std::string& bytes) override;
+  void abort(const std::string& why) noexcept override;
+  void set_step(int64_t step) override { hosts_.set_step(step); }
+
+ private:
+  void check(NcclStatus status, const char* attempted) const;
+
+  Communicator& hosts_;
+  CudaDevice& device_;
+  NcclGroup group_ = nullptr;
+  int errors_before_;  // exceptions in flight when it was made
+};
+
+}  // namespace moe::cuda
