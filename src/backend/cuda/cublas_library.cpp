@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 
+#include "backend/cuda/library_function.h"
 #include "base/error.h"
 
 namespace moe::cuda {
@@ -20,28 +21,25 @@ void* open_library() {
        name, reason, MOE_CUBLASLT_FILE, CUBLAS_VER_MAJOR);
 }
 
-template <class Function>
-void find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(dlsym(library, name));
-  if (function == nullptr) fail("cuBLASLt has no function {}: install the one of CUDA {}", name, CUBLAS_VER_MAJOR);
-}
-
 CublasLibrary load() {
   void* const library = open_library();  // stays until the process ends
   CublasLibrary c{};
-  find(library, "cublasLtGetStatusString", c.GetStatusString);
-  find(library, "cublasLtCreate", c.Create);
-  find(library, "cublasLtDestroy", c.Destroy);
-  find(library, "cublasLtMatmul", c.Matmul);
-  find(library, "cublasLtMatmulAlgoGetHeuristic", c.MatmulAlgoGetHeuristic);
-  find(library, "cublasLtMatmulDescCreate", c.MatmulDescCreate);
-  find(library, "cublasLtMatmulDescDestroy", c.MatmulDescDestroy);
-  find(library, "cublasLtMatmulDescSetAttribute", c.MatmulDescSetAttribute);
-  find(library, "cublasLtMatmulPreferenceCreate", c.MatmulPreferenceCreate);
-  find(library, "cublasLtMatmulPreferenceDestroy", c.MatmulPreferenceDestroy);
-  find(library, "cublasLtMatmulPreferenceSetAttribute", c.MatmulPreferenceSetAttribute);
-  find(library, "cublasLtMatrixLayoutCreate", c.MatrixLayoutCreate);
-  find(library, "cublasLtMatrixLayoutDestroy", c.MatrixLayoutDestroy);
+  const auto find = [&](const char* name, auto& function) {
+    find_function(library, name, fmt::format("the cuBLAS of CUDA {}", CUBLAS_VER_MAJOR), function);
+  };
+  find("cublasLtGetStatusString", c.GetStatusString);
+  find("cublasLtCreate", c.Create);
+  find("cublasLtDestroy", c.Destroy);
+  find("cublasLtMatmul", c.Matmul);
+  find("cublasLtMatmulAlgoGetHeuristic", c.MatmulAlgoGetHeuristic);
+  find("cublasLtMatmulDescCreate", c.MatmulDescCreate);
+  find("cublasLtMatmulDescDestroy", c.MatmulDescDestroy);
+  find("cublasLtMatmulDescSetAttribute", c.MatmulDescSetAttribute);
+  find("cublasLtMatmulPreferenceCreate", c.MatmulPreferenceCreate);
+  find("cublasLtMatmulPreferenceDestroy", c.MatmulPreferenceDestroy);
+  find("cublasLtMatmulPreferenceSetAttribute", c.MatmulPreferenceSetAttribute);
+  find("cublasLtMatrixLayoutCreate", c.MatrixLayoutCreate);
+  find("cublasLtMatrixLayoutDestroy", c.MatrixLayoutDestroy);
   return c;
 }
 

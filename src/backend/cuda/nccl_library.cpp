@@ -2,18 +2,13 @@
 
 #include <dlfcn.h>
 
+#include "backend/cuda/library_function.h"
 #include "base/error.h"
 
 namespace moe::cuda {
 namespace {
 
 constexpr const char* kFile = "libnccl.so.2";
-
-template <class Function>
-void find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(dlsym(library, name));
-  if (function == nullptr) fail("{} has no function {}: install a newer NCCL 2", kFile, name);
-}
 
 NcclLibrary load() {
   void* const library = dlopen(kFile, RTLD_NOW | RTLD_LOCAL);  // stays until the process ends
@@ -24,15 +19,16 @@ NcclLibrary load() {
         kFile, dlerror());
   }
   NcclLibrary n{};
-  find(library, "ncclGetErrorString", n.GetErrorString);
-  find(library, "ncclGetLastError", n.GetLastError);
-  find(library, "ncclGetVersion", n.GetVersion);
-  find(library, "ncclGetUniqueId", n.GetUniqueId);
-  find(library, "ncclCommInitRank", n.CommInitRank);
-  find(library, "ncclCommDestroy", n.CommDestroy);
-  find(library, "ncclCommAbort", n.CommAbort);
-  find(library, "ncclAllReduce", n.AllReduce);
-  find(library, "ncclBroadcast", n.Broadcast);
+  const auto find = [&](const char* name, auto& function) { find_function(library, name, "a newer NCCL 2", function); };
+  find("ncclGetErrorString", n.GetErrorString);
+  find("ncclGetLastError", n.GetLastError);
+  find("ncclGetVersion", n.GetVersion);
+  find("ncclGetUniqueId", n.GetUniqueId);
+  find("ncclCommInitRank", n.CommInitRank);
+  find("ncclCommDestroy", n.CommDestroy);
+  find("ncclCommAbort", n.CommAbort);
+  find("ncclAllReduce", n.AllReduce);
+  find("ncclBroadcast", n.Broadcast);
   return n;
 }
 
