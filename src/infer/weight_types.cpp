@@ -76,10 +76,15 @@ std::vector<DType> types_on_device(const fs::path& path, const std::vector<Param
                                    const WeightTypes& types) {
   std::vector<DType> in_file, result;  // of the model without adapters, which come from other files
   if (is_gguf(path)) in_file = stored_types(*open_weights(path), types);
+  // Adapters were trained beside an embedding and a head that are not in blocks (train/step.h, StepConfig::storage).
+  const bool adapted = std::any_of(table.begin(), table.end(),
+                                   [](const Parameter& parameter) { return parameter.adapter != AdapterPart::none; });
+  const bool as_trained = !is_plain(types.type) && (adapted || types.type == DType::nf4);
   size_t next = 0;
   for (const Parameter& parameter : table) {
     const bool of_file = !in_file.empty() && parameter.adapter == AdapterPart::none;
-    result.push_back(of_file ? in_file[next++] : parameter.storage(types.type));
+    const DType chosen = as_trained && parameter.is_by_token() ? types.beside_blocks : types.type;
+    result.push_back(of_file ? in_file[next++] : parameter.storage(chosen));
   }
   return result;
 }

@@ -91,6 +91,8 @@ struct ParameterInfo {
   AdapterPart adapter = AdapterPart::none;  ///< of an adapter: role and kind are those of the adapted parameter
 
   bool is_matrix() const { return shape.rank() >= 2; }
+  /// True for embedding and head, whose rows belong to tokens.
+  bool is_by_token() const { return role == ParameterRole::embedding || role == ParameterRole::head; }
 };
 
 /// Receives a parameter and the view of the block's weights that holds it.
