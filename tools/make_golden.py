@@ -22,10 +22,10 @@ from safetensors.torch import save_file
 
 from golden import check
 from golden.batches import packed_batch, shuffled_layout
-from golden.cases import CASES, TRAININGS
+from golden.cases import CASES, NF4_BASE, TRAININGS
 from golden.draws import check_known_answers
 from golden.folder import BASE_FIELDS, random_weights, to_dtype, write_folder
-from golden.lora import write_adapters
+from golden.lora import in_nf4, write_adapters
 from golden.model import forward, read_config
 from golden.routers import Context
 from golden.optimizers import optimizers_of
@@ -270,28 +270,39 @@ def write_training(plan, out):
     print(f"{plan.name}: gap {gap:.1e}, float32 deviates by {deviation}")
 
 
-def write_lora(out):
-    """Adapters of every linear map of moe_basic, under the first seed whose routing is far from ties."""
-    case = next(c for c in CASES if c.name == "moe_basic")
+def write_lora(folder, case, weights, base):
+    """Adapters of every linear map of a model, under the first seed whose routing is far from ties."""
     config = read_config(config_fields(case))
-    weights = random_weights(config, case.seed, case.std, case.router_std)
     batch = find_batch(case, config, weights)[2]
     loss = next(one for one in case.losses if one.name == "sequence")
     for seed in range(700, 1100):
-        if write_adapters(out / "moe_basic_lora", config, weights, batch, loss, seed) > LEAST_GAP:
+        if write_adapters(folder, base, config, weights, batch, loss, seed) > LEAST_GAP:
             return
-    raise SystemExit("moe_basic_lora: no adapters without near ties")
+    raise SystemExit(f"{folder.name}: no adapters without near ties")
+
+
+def weights_of(case):
+    return random_weights(read_config(config_fields(case)), case.seed, case.std, case.router_std)
+
+
+def write_loras(out):
+    """moe_basic_lora; and nf4_lora, whose base is in nf4, with the folder `base` of the weights before that."""
+    basic = next(case for case in CASES if case.name == "moe_basic")
+    write_lora(out / "moe_basic_lora", basic, weights_of(basic), "moe_basic")
+    weights = weights_of(NF4_BASE)
+    write_folder(out / NF4_BASE.name / "base", config_fields(NF4_BASE), weights)
+    write_lora(out / NF4_BASE.name, NF4_BASE, in_nf4(weights), "base")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder per case")
-    parser.add_argument("--only-lora", action="store_true", help="write moe_basic_lora alone")
+    parser.add_argument("--only-lora", action="store_true", help="write moe_basic_lora and nf4_lora alone")
     options = parser.parse_args()
     out = options.out
     torch.set_num_threads(1)
     check_known_answers()
-    write_lora(out)
+    write_loras(out)
     if options.only_lora:
         return
     for case in CASES:

@@ -111,15 +111,22 @@ std::vector<GradientCase> gradient_cases() {
 INSTANTIATE_TEST_SUITE_P(TinyModels, AdapterGradient, testing::ValuesIn(gradient_cases()),
                          [](const auto& test) { return std::string(test.param.name); });
 
-/// The adapters of tests/golden/moe_basic_lora on moe_basic, by a PyTorch program.
-class GoldenAdapters : public testing::TestWithParam<std::string> {
+/// Adapters by a PyTorch program, beside a model in f32 or in blocks.
+struct GoldenCase {
+  std::string machine;
+  const char *adapter, *model;
+  DType base;
+};
+void PrintTo(const GoldenCase& test, std::ostream* out) { *out << test.machine << " " << test.adapter; }
+
+class GoldenAdapters : public testing::TestWithParam<GoldenCase> {
  protected:
   void SetUp() override {
-    MOE_SKIP_WITHOUT(GetParam());
-    machine_.emplace(GetParam());
+    MOE_SKIP_WITHOUT(GetParam().machine);
+    machine_.emplace(GetParam().machine);
   }
-  static fs::path model() { return golden_folder() / "moe_basic"; }
-  static fs::path adapter() { return golden_folder() / "moe_basic_lora"; }
+  static fs::path model() { return golden_folder() / GetParam().model; }
+  static fs::path adapter() { return golden_folder() / GetParam().adapter; }
   Machine& machine() { return *machine_; }
 
  private:
@@ -130,7 +137,7 @@ TEST_P(GoldenAdapters, LogitsAgree) {
   const SafetensorsFile file(adapter() / "golden.safetensors");
   const auto& shape = file.find("input.tokens")->shape;
   const Batch batch = golden_batch(file, shape[0], shape[1]);
-  const LoadedModel loaded(model(), DType::f32, *machine().device, {}, {{adapter()}});
+  const LoadedModel loaded(model(), GetParam().base, *machine().device, {}, {{adapter()}});
   const auto count = static_cast<int64_t>(batch.tokens.size()), vocabulary = loaded.config().vocab_size;
   Scorer scorer({loaded.model(), DType::f32, *machine().device, *machine().backend}, count, shape[1]);
   std::vector<float> all(static_cast<size_t>(count * vocabulary));
@@ -152,10 +159,13 @@ TEST_P(GoldenAdapters, LossAndGradientsAgree) {
   const LoraConfig lora{.rank = golden.at("rank"),
                         .alpha = golden.at("alpha"),
                         .targets = kAllTargets,
-                        .rank_experts = golden.at("rank_experts")};
+                        .rank_experts = golden.at("rank_experts"),
+                        .base = GetParam().base};
   const ModelConfig config = adapted(base, lora);
   const std::vector<int64_t> split = golden.at("microbatch_rows");
   StepConfig step = step_config_for(batch, static_cast<int64_t>(split.size()));
+  step.lora = lora;
+  step.parameters = TrainedPart::lora;
   step.balance = {
       .alpha_expert = golden.at("alpha1"), .alpha_device = golden.at("alpha2"), .devices = golden.at("devices")};
   Device& device = *machine().device;
@@ -188,8 +198,11 @@ TEST_P(GoldenAdapters, LossAndGradientsAgree) {
   EXPECT_NEAR(report.gradient_norm, norm, 1e-5 * norm);
 }
 
-INSTANTIATE_TEST_SUITE_P(Machines, GoldenAdapters, testing::ValuesIn(machine_kinds()),
-                         [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(All, GoldenAdapters,
+                         testing::Values(GoldenCase{"cpu", "moe_basic_lora", "moe_basic", DType::f32},
+                                         GoldenCase{"cuda", "moe_basic_lora", "moe_basic", DType::f32},
+                                         GoldenCase{"cpu", "nf4_lora", "nf4_lora/base", DType::nf4}),
+                         [](const auto& test) { return test.param.machine + "_" + test.param.adapter; });
 
 }  // namespace
 }  // namespace moe

@@ -35,6 +35,21 @@ class Case:
     auto_map: bool = field(default=False)
 
 
+# Its widths are whole blocks of 64. It is written with adapters alone (tools/golden/lora.py).
+NF4_BASE = Case(
+    name="nf4_lora",
+    what="a base in 4-bit NormalFloat: dense first layer, 1 shared and 4 routed experts, K = 2",
+    fields=dict(
+        vocab_size=37, hidden_size=64, intermediate_size=64, moe_intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, n_shared_experts=1, n_routed_experts=4, num_experts_per_tok=2,
+    ),
+    seed=140,
+    rows=PACKED,
+    row_length=19,
+    losses=[NONE, *balanced(devices=2)],
+    std=0.1,
+)
+
 PLAIN_CASES = [
     Case(
         name="moe_basic",

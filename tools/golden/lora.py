@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from make_nf4_golden import BLOCK, NF4, dynamic_map, quantise
 from safetensors.torch import save_file
 
 from .model import forward
@@ -28,6 +29,18 @@ def rank_of(name):
 
 def adapted(name):
     return name.endswith(tuple(f"{leaf}.weight" for leaf in LEAVES))
+
+
+def in_nf4(weights):
+    """The weights as a base in 4-bit NormalFloat has them: each adapted matrix but the head by itself."""
+    result = dict(weights)
+    for name, weight in weights.items():
+        if not adapted(name) or name == "lm_head.weight":
+            continue
+        packed, scales = quantise(weight.numpy().flatten(), dynamic_map())
+        codes = np.stack([packed >> 4, packed & 15], axis=-1).reshape(-1, BLOCK)
+        result[name] = torch.from_numpy((NF4[codes] * scales[:, None]).reshape(weight.shape))
+    return result
 
 
 def random_adapters(weights, seed):
@@ -59,7 +72,8 @@ def file_name(name, part):
     return f"{PREFIX}{name.removesuffix('.weight')}.lora_{part}.weight"
 
 
-def write_adapters(folder: Path, config, weights, batch, loss, seed):
+def write_adapters(folder: Path, base, config, weights, batch, loss, seed):
+    """`base`: the name of the model's folder."""
     adapters = random_adapters(weights, seed)
     leaves = {
         name: tuple(part.to(torch.float64).requires_grad_() for part in pair) for name, pair in adapters.items()
@@ -87,7 +101,7 @@ def write_adapters(folder: Path, config, weights, batch, loss, seed):
     settings = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": "moe_basic",
+        "base_model_name_or_path": base,
         "r": RANK,
         "lora_alpha": ALPHA,
         "lora_dropout": 0.0,
