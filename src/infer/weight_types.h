@@ -35,9 +35,9 @@ DType activations_of(const std::vector<DType>& stored, const WeightTypes& types)
 /// "8.31 GiB of q4_0, 0.01 GiB of f32": what views of weights hold, largest first.
 std::string weights_text(const std::vector<View>& views);
 
-/// The types of all parameters on a device for a model folder or a GGUF file. `table` may have adapters. Beside adapters,
-/// and in nf4, which is for adapters, embedding and head are not in blocks: they have the type `beside_blocks`, as in
-/// training. What a file has in blocks stays as it is.
+/// The types of all parameters on a device for a model folder or a GGUF file. `table` may have adapters. Beside
+/// adapters, and in nf4, which is for adapters, embedding and head are not in blocks: they have the type
+/// `beside_blocks`, as in training. What a file has in blocks stays as it is.
 std::vector<DType> types_on_device(const fs::path& path, const std::vector<Parameter>& table, const WeightTypes& types);
 
 /// Whether a parameter belongs to the routed experts of the first `layers` layers.

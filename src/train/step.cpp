@@ -70,8 +70,8 @@ void TrainingStep::bind_gradients() {
 DType StepConfig::storage(const Parameter& parameter) const {
   // Embedding and head keep the run's type: the gradient of the logits passes through the head's columns, whose number
   // is the vocabulary, and bitsandbytes leaves both alone, too.
-  const bool of_base = parameter.frozen && parameter.adapter == AdapterPart::none && !parameter.is_by_token() &&
-                       lora.base.has_value();
+  const bool of_base =
+      parameter.frozen && parameter.adapter == AdapterPart::none && !parameter.is_by_token() && lora.base.has_value();
   return parameter.storage(of_base && parameters == TrainedPart::lora ? *lora.base : dtype);
 }
 
