@@ -7,6 +7,7 @@
 #include "base/units.h"
 #include "checkpoint/open_model.h"
 #include "cli/commands.h"
+#include "cli/cost_layouts.h"
 #include "cli/device_option.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
@@ -29,10 +30,17 @@ with causal attention and with the routers. Training memory is the plan of `moe 
 and, for each sequence, keys and values. --measure (or the rates that `moe bench machine` prints) adds the most tokens
 per second that a device's products and memory allow; docs/performance.md says which share of it is reached.
 
+--ranks plans training with AdamW on several cards: data parallel (dp), experts of a layer over ranks (ep), layers over
+ranks (pp). It prints what fits, and proposes the layout that is predicted to be fastest; with --layout it plans that
+one. --rows and --recompute are chosen for each layout unless they are given. docs/parallelism.md says how figures are
+computed, and which layouts `moe train` runs.
+
 Examples:
   moe cost --preset deepseekmoe-16b
   moe cost --preset deepseekmoe-2b --rows 32 --product-tflops 780 --read-gb-per-s 3900
   moe cost --config configs/demo.toml --measure
+  moe cost --preset deepseekmoe-16b --ranks 8 --card h100
+  moe cost --preset deepseekmoe-145b --ranks 32 --layout dp=1,ep=4,pp=8 --card h200
   moe cost runs/demo/latest --json
   moe cost --paper
 Presets: )";
@@ -51,6 +59,8 @@ struct CostFlags {
   bool measure = false;
   double product_tflops = 0;
   double read_gb_per_s = 0;
+  bool rows_given = false;
+  LayoutFlags layouts;
   DeviceOptions device;
 };
 
@@ -58,20 +68,21 @@ struct Source {
   ModelConfig config;
   int64_t length;
   std::string dtype = "bf16";
+  int64_t rows_per_step = 0;  ///< 0: not known
 };
 
 Source source_of(const CostFlags& flags) {
   if (!flags.preset.empty()) {
     const ModelConfig& config = find_preset(flags.preset).config;
-    return {config, config.max_position_embeddings};
+    return {.config = config, .length = config.max_position_embeddings};
   }
   if (!flags.config.empty()) {
     Settings settings = Settings::load(flags.config);
     const RunConfig run = read_run_config(settings);
-    return {run.model, run.data.sequence_length, name(run.step.dtype)};
+    return {run.model, run.data.sequence_length, name(run.step.dtype), run.data.rows_per_step};
   }
   const ModelConfig config = read_model_config(flags.model);
-  return {config, config.max_position_embeddings};
+  return {.config = config, .length = config.max_position_embeddings};
 }
 
 /// Parameters of the FFNs that are experts: shared and routed ones. Without routed ones, all FFNs.
@@ -81,14 +92,19 @@ int64_t expert_params(const ModelConfig& config, const ParameterCounts& counts, 
   return of(ParameterKind::routed_experts) + of(ParameterKind::shared_experts);
 }
 
-Json training_json(const CostFlags& flags, const Source& source) {
+StepConfig step_of(const CostFlags& flags, const Source& source) {
   StepConfig step;
   step.dtype = parse_dtype_option(flags.dtype);
   step.recompute = flags.recompute;
   step.sequence_length = source.length;
+  step.balance.alpha_expert = 0.001f;
+  return step;
+}
+
+Json training_json(const CostFlags& flags, const Source& source) {
+  StepConfig step = step_of(flags, source);
   step.microbatch_tokens = flags.rows * source.length;
   step.microbatches = 2;  // with only one, the activations would overlap the gradients' memory
-  step.balance.alpha_expert = 0.001f;
   step.logits_per_chunk = logits_per_chunk(device_kind(flags.device), source.config.vocab_size);
   const MemoryPlan plan = plan_training(source.config, step);
   return {{"dtype", flags.dtype},
@@ -140,6 +156,13 @@ Json limits_json(const CostFlags& flags, const Source& source) {
           {"decode_tokens_per_s", limit(token_bytes(config, dtype, source.length / 2), read)}};
 }
 
+Json layouts_of(const CostFlags& flags, const Source& source) {
+  LayoutChoices choices;
+  if (flags.rows_given) choices.rows = flags.rows;
+  if (flags.recompute) choices.recompute = true;
+  return layouts_json(flags.layouts, source.config, step_of(flags, source), source.rows_per_step, choices);
+}
+
 Json cost_json(const CostFlags& flags, const Source& source) {
   const ModelConfig& config = source.config;
   const ParameterCounts counts(config);
@@ -153,7 +176,8 @@ Json cost_json(const CostFlags& flags, const Source& source) {
           {"flops_per_sequence_causal", exact_flops(config, source.length)},
           {"training", training_json(flags, source)},
           {"inference", inference_json(source)},
-          {"limits", limits_json(flags, source)}};
+          {"limits", limits_json(flags, source)},
+          {"layouts", layouts_of(flags, source)}};
 }
 
 void print_cost(const Json& j) {
@@ -223,6 +247,7 @@ void cost(CostFlags flags) {
   const Json json = cost_json(flags, source);
   if (flags.json) return print_output("{}\n", json_text(json, 2));
   print_cost(json);
+  print_layouts(json.at("layouts"));
 }
 
 }  // namespace
@@ -237,7 +262,8 @@ void add_cost_command(CLI::App& app) {
   command->add_option("--preset", flags->preset, "name of a model of the paper")->type_name("NAME");
   command->add_option("--config", flags->config, "the model of this run file")->type_name("FILE");
   command->add_flag("--paper", flags->paper, "compute the paper's table again, beside its own numbers");
-  add_number(*command, "--rows", flags->rows, {1, kMost}, "sequences in a microbatch of training");
+  const CLI::Option* const rows =
+      add_number(*command, "--rows", flags->rows, {1, kMost}, "sequences in a microbatch of training");
   add_number(*command, "--length", flags->length, {1, kMost},
              "tokens in a sequence (default: the preset's, the run file's or the model's)", false);
   command->add_flag("--recompute", flags->recompute,
@@ -252,7 +278,11 @@ void add_cost_command(CLI::App& app) {
   command->add_option("--dtype", flags->dtype,
                       "type of weights and activations: f32 or bf16 (default: the run file's, or bf16)");
   add_device_options(*command, flags->device);
-  command->callback([flags] { cost(*flags); });
+  add_layout_options(*command, flags->layouts);
+  command->callback([flags, rows] {
+    flags->rows_given = rows->count() > 0;
+    cost(*flags);
+  });
 }
 
 }  // namespace moe

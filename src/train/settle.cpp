@@ -37,10 +37,11 @@ struct Candidate {
 
 }  // namespace
 
+double full_rate_share(double tokens, bool gpu) { return tokens / (tokens + (gpu ? kHalfRateGpu : kHalfRateCpu)); }
+
 double predicted_time(const MemoryPlan& plan, const StepConfig& step, bool gpu) {
-  const double half_rate = gpu ? kHalfRateGpu : kHalfRateCpu;
-  return static_cast<double>(plan.microbatch_flops) * static_cast<double>(step.microbatches) *
-         (1 + half_rate / static_cast<double>(step.microbatch_tokens));
+  return static_cast<double>(plan.microbatch_flops) * static_cast<double>(step.microbatches) /
+         full_rate_share(static_cast<double>(step.microbatch_tokens), gpu);
 }
 
 Microbatch choose_microbatch(const RunConfig& run, const RunFacts& facts, const Place& place) {

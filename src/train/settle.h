@@ -23,6 +23,9 @@ Microbatch choose_microbatch(const RunConfig& run, const RunFacts& facts, const 
 /// of T tokens: T / (T + 8192) on a GPU, T / (T + 128) on the CPU.
 double predicted_time(const MemoryPlan& plan, const StepConfig& step, bool gpu);
 
+/// The fraction of its full rate that a device reaches with microbatches of `tokens` tokens.
+double full_rate_share(double tokens, bool gpu);
+
 /// Settles the run with these values, also in its `resolved` keys.
 void settle(RunConfig& run, const Microbatch& microbatch);
 

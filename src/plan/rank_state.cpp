@@ -1,0 +1,133 @@
+#include "plan/rank_state.h"
+
+#include <algorithm>
+#include <map>
+
+namespace moe {
+namespace {
+
+/// A tensor as a rank of its stage holds it.
+struct HeldTensor {
+  int64_t elements = 0;
+  double weight_bytes = 0;
+  double state_bytes = 0;  // of the optimiser, for all elements
+  bool trained = false;
+  bool divided = false;  // over EP
+  std::string unit;      // what is gathered together: a layer, or a tensor outside the layers
+
+  double gradient_bytes() const { return trained ? sizeof(float) * static_cast<double>(elements) : 0; }
+};
+
+HeldTensor held(const Parameter& parameter, const StepConfig& step, const Layout& layout) {
+  const int64_t all = parameter.shape.elements();
+  HeldTensor tensor;
+  tensor.divided = parameter.shard_axis == 0;
+  tensor.elements = tensor.divided ? all / layout.expert : all;
+  tensor.weight_bytes = static_cast<double>(bytes_of(step.storage(parameter), tensor.elements));
+  tensor.trained = parameter.trained();
+  if (tensor.trained) {
+    const size_t slots = find_optimizer(step.optimizer.kind)->rule_of(parameter).slots.size();
+    const size_t numbers = slots + (needs_master(step.dtype) ? 1 : 0);
+    tensor.state_bytes = static_cast<double>(numbers * sizeof(float)) * static_cast<double>(tensor.elements);
+  }
+  tensor.unit = parameter.layer >= 0 ? std::to_string(parameter.layer) : parameter.name;
+  return tensor;
+}
+
+/// The tensors of each stage, in the order of the table.
+std::vector<std::vector<HeldTensor>> by_stage(const ModelConfig& config, const StepConfig& step, const Layout& layout) {
+  const std::vector<LayerRange> ranges = stage_layers(config.num_hidden_layers, layout.pipeline);
+  std::vector<std::vector<HeldTensor>> stages(ranges.size());
+  for (const Parameter& parameter : training_table(config, step)) {
+    size_t stage = parameter.role == ParameterRole::embedding ? 0 : ranges.size() - 1;
+    if (parameter.layer >= 0) {
+      const auto holds = [&](const LayerRange& range) { return parameter.layer < range.end; };
+      stage = static_cast<size_t>(std::find_if(ranges.begin(), ranges.end(), holds) - ranges.begin());
+    }
+    stages[stage].push_back(held(parameter, step, layout));
+  }
+  return stages;
+}
+
+/// One copy of a tensor that several ranks have.
+struct Copy {
+  const HeldTensor* tensor;
+  int64_t expert;  // which part of the experts; -1: all ranks of the stage have it
+};
+
+/// The largest layer, of what `bytes_of` says of a tensor.
+template <class Bytes>
+double largest_unit(const std::vector<HeldTensor>& tensors, const Bytes& bytes) {
+  std::map<std::string, double> units;
+  double most = 0;
+  for (const HeldTensor& tensor : tensors) most = std::max(most, units[tensor.unit] += bytes(tensor));
+  return most;
+}
+
+StageState state_of(const std::vector<HeldTensor>& tensors, const Layout& layout, Sharding sharding) {
+  StageState stage;
+  stage.ranks.resize(static_cast<size_t>(layout.stage_ranks()));
+  RankState all;  // before anything is divided
+  double untrained = 0, untrained_weights = 0;
+  std::vector<Copy> copies;
+  for (const HeldTensor& tensor : tensors) {
+    all.parameters += static_cast<double>(tensor.elements);
+    all.weights += tensor.weight_bytes;
+    all.gradients += tensor.gradient_bytes();
+    if (!tensor.trained) {
+      untrained += static_cast<double>(tensor.elements);
+      untrained_weights += tensor.weight_bytes;
+      continue;
+    }
+    (tensor.divided ? stage.expert_gradients : stage.shared_gradients) += tensor.gradient_bytes();
+    (tensor.divided ? stage.expert_weights : stage.shared_weights) += tensor.weight_bytes;
+    const int64_t parts = tensor.divided ? layout.expert : 1;
+    for (int64_t part = 0; part < parts; ++part) copies.push_back({&tensor, tensor.divided ? part : -1});
+  }
+  std::stable_sort(copies.begin(), copies.end(),
+                   [](const Copy& a, const Copy& b) { return a.tensor->elements > b.tensor->elements; });
+  std::vector<int64_t> owned(stage.ranks.size(), 0);
+  std::vector<double> owned_weights(stage.ranks.size(), 0);
+  for (const Copy& copy : copies) {
+    const int64_t first = std::max<int64_t>(copy.expert, 0), stride = copy.expert < 0 ? 1 : layout.expert;
+    auto owner = static_cast<size_t>(first);
+    for (int64_t rank = first; rank < layout.stage_ranks(); rank += stride) {
+      if (owned[static_cast<size_t>(rank)] < owned[owner]) owner = static_cast<size_t>(rank);
+    }
+    owned[owner] += copy.tensor->elements;
+    owned_weights[owner] += copy.tensor->weight_bytes;
+    stage.ranks[owner].optimizer += copy.tensor->state_bytes;
+  }
+  const double layer_gradients = largest_unit(tensors, [](const HeldTensor& t) { return t.gradient_bytes(); });
+  const double layer_weights = largest_unit(tensors, [](const HeldTensor& t) { return t.weight_bytes; });
+  for (size_t i = 0; i < stage.ranks.size(); ++i) {
+    RankState& rank = stage.ranks[i];
+    const auto own = static_cast<double>(owned[i]);
+    stage.owned_most = std::max(stage.owned_most, own);
+    rank.parameters = all.parameters;
+    rank.weights = all.weights;
+    rank.gradients = all.gradients;
+    if (sharding != Sharding::optimizer) {
+      rank.gradients = std::min(all.gradients, sizeof(float) * own + layer_gradients);
+    }
+    if (sharding == Sharding::weights) {
+      rank.parameters = own + untrained;
+      // The layer that is computed, and the next one, which is on its way.
+      rank.weights = std::min(all.weights, owned_weights[i] + untrained_weights + 2 * layer_weights);
+    }
+  }
+  return stage;
+}
+
+}  // namespace
+
+std::vector<StageState> rank_states(const ModelConfig& config, const StepConfig& step, const Layout& layout,
+                                    Sharding sharding) {
+  std::vector<StageState> stages;
+  for (const std::vector<HeldTensor>& tensors : by_stage(config, step, layout)) {
+    stages.push_back(state_of(tensors, layout, sharding));
+  }
+  return stages;
+}
+
+}  // namespace moe
