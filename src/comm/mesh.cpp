@@ -17,12 +17,19 @@ struct Header {
   uint64_t number, bytes;
   bool operator==(const Header&) const = default;
 };
+static_assert(sizeof(Header) == kHeaderBytes);
 
 /// A message on its way in one direction.
 class Transfer {
  public:
-  Transfer(int descriptor, const Mesh::Part& part, uint64_t number, bool sends)
-      : descriptor_(descriptor), part_(part), expected_{number, part.bytes}, header_(expected_), sends_(sends) {}
+  /// Adds to `total` what it moves.
+  Transfer(int descriptor, const Mesh::Part& part, uint64_t number, bool sends, int64_t& total)
+      : descriptor_(descriptor),
+        part_(part),
+        expected_{number, part.bytes},
+        header_(expected_),
+        sends_(sends),
+        total_(&total) {}
 
   int descriptor() const { return descriptor_; }
   short events() const { return sends_ ? POLLOUT : POLLIN; }
@@ -40,6 +47,7 @@ class Transfer {
       if (moved < 0 && errno == EAGAIN) return;
       if (moved <= 0) throw LostPeer{part_.rank};
       moved_ += static_cast<size_t>(moved);
+      *total_ += moved;
       if (head && moved_ == sizeof header_ && header_ != expected_) {
         fail(
             "rank {} sent message {} of {} bytes, expected message {} of {}; this is a mistake in moe, please report "
@@ -55,6 +63,7 @@ class Transfer {
   Header expected_, header_;
   bool sends_;
   size_t moved_ = 0;
+  int64_t* total_;
 };
 
 }  // namespace
@@ -63,7 +72,8 @@ void Mesh::exchange(const std::vector<Part>& sent, const std::vector<Part>& rece
   ++messages_;
   std::vector<Transfer> transfers;
   const auto add = [&](const Part& part, bool sends) {
-    transfers.emplace_back(sockets_[static_cast<size_t>(part.rank)].descriptor(), part, messages_, sends);
+    transfers.emplace_back(sockets_[static_cast<size_t>(part.rank)].descriptor(), part, messages_, sends,
+                           sends ? traffic_.sent : traffic_.received);
   };
   for (const Part& part : sent) add(part, true);
   for (const Part& part : received) add(part, false);

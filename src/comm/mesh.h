@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "comm/socket.h"
+#include "comm/traffic.h"
 
 namespace moe {
 
@@ -32,9 +33,13 @@ class Mesh {
   /// Every exchange, also one that waits, throws LostPeer from now on.
   void shut() const;
 
+  /// All bytes that were moved since the beginning.
+  const Traffic& traffic() const { return traffic_; }
+
  private:
   std::vector<Socket> sockets_;
   uint64_t messages_ = 0;
+  Traffic traffic_;
 };
 
 }  // namespace moe

@@ -5,8 +5,6 @@
 namespace moe {
 namespace {
 
-/// Up to so many bytes go to every rank whole: one message instead of two.
-constexpr size_t kSmall = 32 << 10;
 /// For the watch to find out why a connection broke.
 constexpr double kCauseSeconds = 4;
 
@@ -41,7 +39,9 @@ void SocketCommunicator::exchange(const std::vector<Mesh::Part>& sent, const std
 void SocketCommunicator::all_reduce(const View& x) {
   check_summable(x.dtype);
   MOE_CHECK(x.contiguous());
-  if (size_ > 1) x.bytes() <= kSmall ? reduce_small(x) : reduce_large(x);
+  if (size_ == 1) return;
+  const bool whole = static_cast<int64_t>(x.bytes()) <= kWholeBytes;
+  whole ? reduce_small(x) : reduce_large(x);
 }
 
 void SocketCommunicator::reduce_small(const View& x) {

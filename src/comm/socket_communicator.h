@@ -24,6 +24,9 @@ class SocketCommunicator final : public Communicator {
   std::vector<std::string> gather(const std::string& bytes) override;
   void abort(const std::string& why) noexcept override;
 
+  /// The bytes that collectives have moved so far.
+  const Traffic& traffic() const { return mesh_.traffic(); }
+
   /// True if a rank was lost and has itself said why.
   bool lost_said_why() { return watch_.lost_said_why(); }
 

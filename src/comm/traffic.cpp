@@ -1,0 +1,32 @@
+#include "comm/traffic.h"
+
+#include "comm/ordered_sum.h"
+
+namespace moe {
+
+Traffic all_reduce_traffic(DType type, int64_t elements, int rank, int size) {
+  if (size == 1) return {};
+  const int64_t others = size - 1, all = bytes_of(type, elements);
+  int64_t bytes = 0;
+  if (all <= kWholeBytes) {
+    bytes = others * (all + kHeaderBytes);
+  } else {  // the others' parts go out and come back added up; of the own part, the reverse
+    const int64_t own = bytes_of(type, slice_of(elements, rank, size).count);
+    bytes = (all - own) + others * own + 2 * others * kHeaderBytes;
+  }
+  return {bytes, bytes};
+}
+
+Traffic broadcast_traffic(int64_t bytes, int root, int rank, int size) {
+  if (size == 1) return {};
+  const int64_t message = bytes + kHeaderBytes;
+  return rank == root ? Traffic{.sent = (size - 1) * message} : Traffic{.received = message};
+}
+
+Traffic gather_traffic(int64_t bytes, int size) {
+  const auto length = static_cast<int64_t>(sizeof(uint64_t));
+  const int64_t moved = (size - 1) * (length + bytes + 2 * kHeaderBytes);
+  return {moved, moved};
+}
+
+}  // namespace moe
