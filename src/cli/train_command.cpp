@@ -20,6 +20,7 @@
 #include "cli/repeated_words.h"
 #include "cli/train_ranks.h"
 #include "formats/weighted_paths.h"
+#include "plan/rank_wire.h"
 #include "train/amounts.h"
 #include "train/batches.h"
 #include "train/fit.h"
@@ -63,6 +64,8 @@ Example:
                                                             another run from here on: more steps
 
   moe train configs/demo.toml --ranks 2 --device cpu        two processes share every step (docs/parallelism.md)
+  moe train configs/demo.toml --ranks 2 --device cpu --dry-run
+                                                            the memory of each rank, and the bytes that it sends
 
   moe train configs/demo.toml --find-rate                   short runs at rising rates, a table and a recommendation
 
@@ -273,6 +276,7 @@ void dry_run(const TrainOptions& options, RunConfig run, const TrainRanks& ranks
   if (has_trained_text(run)) print_text(trained_text(run, before.device));
   print_text(fmt::format("{:<12} {}\n", "exports to", exports_text(run.model, data.train ? data.train->folder() : "")));
   if (options.verbose) print_text(details_text(run, memory));
+  if (run.step.ranks > 1) print_text(rank_tables(run.model, run.step));
   for (const std::string& warning : start_warnings(before)) log_warning("{}", warning);
   try {
     refuse_if_too_large(run, facts, memory, place);

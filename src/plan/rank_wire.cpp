@@ -1,0 +1,97 @@
+#include "plan/rank_wire.h"
+
+#include <algorithm>
+
+#include "plan/rank_state.h"
+#include "train/amounts.h"
+#include "train/owners.h"
+
+namespace moe {
+namespace {
+
+/// Plans of all ranks are made up to here.
+constexpr int kShown = 8;
+
+std::vector<int> shown_ranks(const ModelConfig& config, const StepConfig& step) {
+  std::vector<int> ranks;
+  if (step.ranks <= kShown) {
+    for (int rank = 0; rank < step.ranks; ++rank) ranks.push_back(rank);
+    return ranks;
+  }
+  const auto states = rank_states(config, step, {.data = step.ranks}, Sharding::optimizer).front().ranks;
+  const auto [least, most] = std::minmax_element(
+      states.begin(), states.end(), [](const RankState& a, const RankState& b) { return a.optimizer < b.optimizer; });
+  return {static_cast<int>(most - states.begin()), static_cast<int>(least - states.begin())};
+}
+
+std::string amount(int64_t bytes) { return bytes == 0 ? "-" : bytes_text(bytes); }
+
+}  // namespace
+
+Traffic StepTraffic::all() const {
+  Traffic sum = gradients;
+  sum += weights;
+  return sum += statistics;
+}
+
+StepTraffic step_traffic(const ModelConfig& config, const StepConfig& step, int64_t number) {
+  StepTraffic traffic;
+  if (step.ranks == 1) return traffic;
+  const DType stat = stat_dtype(step.dtype);
+  const auto sum = [&](Traffic& to, DType type, int64_t elements) {
+    to += all_reduce_traffic(type, elements, step.rank, step.ranks);
+  };
+  const std::vector<Parameter> table = training_table(config, step);
+  const std::vector<int> owners = owners_of(table, step.ranks);
+  for (size_t i = 0; i < table.size(); ++i) {
+    if (!table[i].trained()) continue;
+    sum(traffic.gradients, stat, table[i].trained_shape().elements());
+    traffic.weights += broadcast_traffic(bytes_of(step.storage(table[i]), table[i].shape.elements()), owners[i],
+                                         step.rank, step.ranks);
+  }
+  constexpr auto kNumber = static_cast<int64_t>(sizeof(double));
+  const int64_t layers = config.moe_layers(), by_expert = layers * config.n_routed_experts;
+  traffic.statistics += gather_traffic(2 * kNumber, step.ranks);  // tokens and their weight
+  const BalanceConfig& balance = step.balance;
+  if (balance.counts_first() && !(config.routing_row().staged && !step.mode(number, 0).learning)) {
+    sum(traffic.statistics, DType::i32, by_expert);
+    if (balance.alpha_communication != 0) sum(traffic.statistics, DType::i32, layers * config.n_group);
+    if (balance.importance != 0) sum(traffic.statistics, stat, by_expert);
+    if (balance.load != 0) sum(traffic.statistics, stat, by_expert);
+  }
+  sum(traffic.statistics, DType::i32, by_expert);  // counts of experts
+  sum(traffic.statistics, DType::i32, layers);     // dropped choices
+  sum(traffic.statistics, stat, layers * kRouterLosses);
+  traffic.statistics += gather_traffic(kNumber, step.ranks);  // the loss
+  return traffic;
+}
+
+std::string rank_tables(const ModelConfig& config, const StepConfig& step) {
+  const std::vector<int> shown = shown_ranks(config, step);
+  std::string text = fmt::format("ranks        {}\n", static_cast<int>(shown.size()) == step.ranks
+                                                          ? "memory of the steps"
+                                                          : "memory of the steps, most and least");
+  text += fmt::format("  {:>4}{:>12}{:>12}{:>12}{:>13}{:>12}{:>12}\n", "rank", "weights", "gradients", "optimizer",
+                      "activations", "batch", "all");
+  for (const int rank : shown) {
+    StepConfig one = step;
+    one.rank = rank;
+    const MemoryPlan plan = plan_training(config, one);
+    text += fmt::format("  {:>4}{:>12}{:>12}{:>12}{:>13}{:>12}{:>12}\n", rank, amount(plan.parameters),
+                        amount(plan.gradients), amount(plan.optimizer), amount(plan.saved_alone() + plan.scratch),
+                        amount(plan.batch), amount(plan.total()));
+  }
+  text += fmt::format(
+      "wire         bytes that a rank sends and receives in a step\n  {:>4}{:>14}{:>14}{:>14}{:>14}{:>14}\n", "rank",
+      "gradients", "weights", "statistics", "sends", "receives");
+  for (const int rank : shown) {
+    StepConfig one = step;
+    one.rank = rank;
+    const StepTraffic traffic = step_traffic(config, one);
+    text += fmt::format("  {:>4}{:>14}{:>14}{:>14}{:>14}{:>14}\n", rank, traffic.gradients.sent, traffic.weights.sent,
+                        traffic.statistics.sent, traffic.all().sent, traffic.all().received);
+  }
+  return text;
+}
+
+}  // namespace moe

@@ -1,0 +1,29 @@
+#pragma once
+/// What the ranks of `moe train` hold and send today: data parallel over sockets, each tensor's gradient added up on
+/// every rank, its update made by its owner (train/step.h).
+
+#include <string>
+
+#include "comm/traffic.h"
+#include "train/step.h"
+
+namespace moe {
+
+/// The bytes that one rank moves in a step. Agreements about signals and checkpoints, some hundred bytes, are beside
+/// it.
+struct StepTraffic {
+  Traffic gradients;   ///< their sums
+  Traffic weights;     ///< from the owners
+  Traffic statistics;  ///< token counts, losses, counts of experts
+
+  Traffic all() const;
+};
+
+/// Of rank step.rank of step.ranks, in step `number`: StableMoE counts choices first in its first stage alone.
+StepTraffic step_traffic(const ModelConfig& config, const StepConfig& step, int64_t number = 1);
+
+/// A table with the memory of each rank, and what it sends and receives in a step.
+/// Of many ranks: those with the most and the least state of the optimiser.
+std::string rank_tables(const ModelConfig& config, const StepConfig& step);
+
+}  // namespace moe
