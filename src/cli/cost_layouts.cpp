@@ -123,7 +123,7 @@ std::string amount(const Json& bytes) {
 
 void print_plan_line(const Json& plan) {
   const auto share = [&](const char* key) { return fmt::format("{:.1f}%", 100 * plan.at(key).get<double>()); };
-  print_output("  {:<18}{:>5}  {:<10}{:>11}{:>11}{:>10.4g} s{:>8}{:>8}{:>11.5g}\n", plan.at("text").get<std::string>(),
+  print_output("  {:<18}{:>5}  {:<10}{:>12}{:>13}{:>10.4g} s{:>8}{:>8}{:>11.0f}\n", plan.at("text").get<std::string>(),
                plan.at("rows").get<int64_t>(), plan.at("recompute").get<bool>() ? "recompute" : "",
                amount(plan.at("most_bytes")), amount(plan.at("most_sent_bytes")), plan.at("step_s").get<double>(),
                share("communication_share"), share("bubble_share"), plan.at("tokens_per_s").get<double>());
@@ -159,11 +159,11 @@ void print_ranks(const Json& plan) {
                  amount(rank.at("optimizer_bytes")), amount(rank.at("activations_bytes")),
                  amount(rank.at("buffers_bytes")), amount(rank.at("batch_bytes")), amount(rank.at("total_bytes")));
   }
-  print_output("what each of them sends in a step\n  {:>4}{:>12}{:>11}{:>11}{:>11}{:>11}{:>11}\n", "rank", "gradients",
+  print_output("what each of them sends in a step\n  {:>4}{:>12}{:>13}{:>13}{:>13}{:>13}{:>13}\n", "rank", "gradients",
                "weights", "tokens", "outputs", "stages", "all");
   for (const Json& rank : shown) {
     const Json& sent = rank.at("sent_bytes");
-    print_output("  {:>4}{:>12}{:>11}{:>11}{:>11}{:>11}{:>11}\n", rank.at("rank").get<int64_t>(),
+    print_output("  {:>4}{:>12}{:>13}{:>13}{:>13}{:>13}{:>13}\n", rank.at("rank").get<int64_t>(),
                  amount(sent.at("gradients")), amount(sent.at("weights")), amount(sent.at("tokens")),
                  amount(sent.at("outputs")), amount(sent.at("stages")), amount(sent.at("all")));
   }
@@ -242,7 +242,7 @@ void print_layouts(const Json& layouts) {
       card.at("of_machine").get<int64_t>(), number("network_gb_per_s"), layouts.at("zero").get<int64_t>(),
       counted(layouts.at("rows_per_step").get<int64_t>(), "row"),
       counted(layouts.at("sequence_length").get<int64_t>(), "token"));
-  print_output("  {:<18}{:>5}  {:<10}{:>11}{:>11}{:>12}{:>8}{:>8}{:>11}\n", "layout", "rows", "", "memory", "sent",
+  print_output("  {:<18}{:>5}  {:<10}{:>12}{:>13}{:>12}{:>8}{:>8}{:>11}\n", "layout", "rows", "", "memory", "sent",
                "step", "comm.", "bubble", "tokens/s");
   size_t too_large = 0;
   for (const Json& plan : layouts.at("plans")) {

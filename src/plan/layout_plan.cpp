@@ -40,7 +40,8 @@ double rate_of(const Card& card, const Group& group) {
   return std::min(card.link, card.network * number(on_machine));
 }
 
-/// The sizes of a layer's exchange between the ranks of its experts, for one microbatch.
+/// The sizes of a layer's exchange between the ranks of its experts, for one microbatch. Forward: tokens with ids and
+/// gates, then outputs. Backward: gradients of outputs, then those of tokens and gates.
 struct ExpertExchange {
   double others = 0;   // EP - 1
   double hidden = 0;   // bytes of the tokens' activations
@@ -49,13 +50,15 @@ struct ExpertExchange {
 
   double forward_tokens() const { return others * (hidden + choices); }
   double forward_outputs() const { return others * hidden; }
-  /// The tokens come again, beside the gradients of what the layer gave.
-  double backward_tokens() const { return others * (2 * hidden + choices); }
+  double backward_tokens() const { return others * hidden; }
   double backward_outputs() const { return others * (hidden + gates); }
-  /// The tokens of all ranks, the gradients of what they got, and what the experts give; with choices.
-  double buffers() const { return others > 0 ? (others + 1) * (3 * hidden + choices + gates) : 0; }
+  /// Kept for backward: the tokens of all ranks, their gates, and a row for each choice.
+  double kept() const { return (others + 1) * (hidden + choices); }
+  /// While a layer is computed: what the experts give to all tokens, or its gradient, with ids or gradients of gates;
+  /// and this rank's part of the sums.
+  double buffers() const { return (others + 1) * (hidden + gates) + hidden; }
 };
-constexpr int64_t kForwardCalls = 3, kBackwardCalls = 5;
+constexpr int64_t kForwardCalls = 4, kBackwardCalls = 3;
 
 class Planning {
  public:
@@ -116,23 +119,22 @@ class Planning {
     return of_stage;
   }
 
-  /// Rows of experts on one rank beyond those of its own tokens: the most that the tokens of EP ranks can choose there.
-  double more_rows() const {
-    const RouterConfig of = router();
-    const double even = number(of.rows(tokens_, run_.step.sequence_length));
-    if (run_.model.routing_row().experts_choose) return 0;  // every expert has equally many
+  /// The rows of a rank's experts for its own tokens, which are as many as all ranks have on average.
+  double even_rows() const { return number(router().rows(tokens_, run_.step.sequence_length)); }
+
+  /// The most that the tokens of EP ranks can choose there. A token's choices differ.
+  double most_rows() const {
     const int64_t here = run_.model.n_routed_experts / layout_.expert;
-    return number(layout_.expert) * number(tokens_) * number(std::min(of.slots(), here)) - even;
+    return number(layout_.expert) * std::min(even_rows(), number(tokens_) * number(std::min(router().slots(), here)));
   }
 
-  /// Memory that `rows` more rows of experts need: saved in each layer, and while a layer is computed.
-  double rows_bytes(const StageLayers& of_stage, double rows, double in_flight) const {
-    if (of_stage.moe == 0 || layout_.expert == 1) return 0;
-    const double element = size_of(run_.step.dtype);
+  /// Activations that EP adds, for `rows` rows of experts: in each layer that is kept, and in the one that is computed.
+  double exchange_bytes(const StageLayers& of_stage, double rows, double in_flight) const {
+    const double element = size_of(run_.step.dtype), more = rows - even_rows();
     const double width = number(run_.model.moe_intermediate_size), hidden = number(run_.model.hidden_size);
-    const double saved = rows * (2 * width * element + 2 * sizeof(int32_t));
+    const double each = exchange_.kept() + rows * 2 * sizeof(int32_t) + more * 2 * width * element;
     const double kept = recompute_ ? 1 : number(of_stage.moe) * in_flight;
-    return kept * saved + rows * (width + hidden) * element;
+    return kept * each + more * (width + hidden) * element;
   }
 
   RankMemory memory(int64_t rank) {
@@ -148,7 +150,11 @@ class Planning {
         .even = cost.saved + cost.scratch + (in_flight - 1) * cost.waiting,
         .buffers = (exchanges ? exchange_.buffers() : 0) + (layout_.pipeline > 1 ? 2 * hidden_ : 0),
         .batch = cost.batch + number(microbatches_ - 2) * number(tokens_) * sizeof(float)};  // losses of tokens
-    memory.activations = memory.even + (exchanges ? rows_bytes(of_stage, more_rows(), in_flight) : 0);
+    memory.activations = memory.even;
+    if (exchanges) {
+      memory.even += exchange_bytes(of_stage, even_rows(), in_flight);
+      memory.activations += exchange_bytes(of_stage, most_rows(), in_flight);
+    }
     return memory;
   }
 

@@ -84,7 +84,7 @@ struct LayoutPlan {
 bool divides_step(const LayoutRun& run, const Layout& layout, int64_t rows);
 
 /// Plans layouts of one run. Allocates none of the memory that it counts, for any size. What several layouts need is
-/// computed once.
+/// computed once. For one thread at a time.
 class LayoutPlanner {
  public:
   explicit LayoutPlanner(LayoutRun run) : run_(std::move(run)) {}

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 namespace moe {
 namespace {
@@ -49,12 +50,6 @@ std::vector<std::vector<HeldTensor>> by_stage(const ModelConfig& config, const S
   return stages;
 }
 
-/// One copy of a tensor that several ranks have.
-struct Copy {
-  const HeldTensor* tensor;
-  int64_t expert;  // which part of the experts; -1: all ranks of the stage have it
-};
-
 /// The largest layer, of what `bytes_of` says of a tensor.
 template <class Bytes>
 double largest_unit(const std::vector<HeldTensor>& tensors, const Bytes& bytes) {
@@ -69,7 +64,7 @@ StageState state_of(const std::vector<HeldTensor>& tensors, const Layout& layout
   stage.ranks.resize(static_cast<size_t>(layout.stage_ranks()));
   RankState all;  // before anything is divided
   double untrained = 0, untrained_weights = 0;
-  std::vector<Copy> copies;
+  std::vector<const HeldTensor*> trained;
   for (const HeldTensor& tensor : tensors) {
     all.parameters += static_cast<double>(tensor.elements);
     all.weights += tensor.weight_bytes;
@@ -81,22 +76,27 @@ StageState state_of(const std::vector<HeldTensor>& tensors, const Layout& layout
     }
     (tensor.divided ? stage.expert_gradients : stage.shared_gradients) += tensor.gradient_bytes();
     (tensor.divided ? stage.expert_weights : stage.shared_weights) += tensor.weight_bytes;
-    const int64_t parts = tensor.divided ? layout.expert : 1;
-    for (int64_t part = 0; part < parts; ++part) copies.push_back({&tensor, tensor.divided ? part : -1});
+    trained.push_back(&tensor);
   }
-  std::stable_sort(copies.begin(), copies.end(),
-                   [](const Copy& a, const Copy& b) { return a.tensor->elements > b.tensor->elements; });
+  std::stable_sort(trained.begin(), trained.end(),
+                   [](const HeldTensor* a, const HeldTensor* b) { return a->elements > b->elements; });
   std::vector<int64_t> owned(stage.ranks.size(), 0);
   std::vector<double> owned_weights(stage.ranks.size(), 0);
-  for (const Copy& copy : copies) {
-    const int64_t first = std::max<int64_t>(copy.expert, 0), stride = copy.expert < 0 ? 1 : layout.expert;
-    auto owner = static_cast<size_t>(first);
-    for (int64_t rank = first; rank < layout.stage_ranks(); rank += stride) {
-      if (owned[static_cast<size_t>(rank)] < owned[owner]) owner = static_cast<size_t>(rank);
+  for (const HeldTensor* const tensor : trained) {
+    // Ranks that together have one copy of the experts take their parts together.
+    const int64_t together = tensor->divided ? layout.expert : 1;
+    int64_t first = 0, least = -1;
+    for (int64_t begin = 0; begin < layout.stage_ranks(); begin += together) {
+      const auto at = owned.begin() + begin;
+      const int64_t sum = std::accumulate(at, at + together, int64_t{0});
+      if (least < 0 || sum < least) least = sum, first = begin;
     }
-    owned[owner] += copy.tensor->elements;
-    owned_weights[owner] += copy.tensor->weight_bytes;
-    stage.ranks[owner].optimizer += copy.tensor->state_bytes;
+    for (int64_t rank = first; rank < first + together; ++rank) {
+      const auto i = static_cast<size_t>(rank);
+      owned[i] += tensor->elements;
+      owned_weights[i] += tensor->weight_bytes;
+      stage.ranks[i].optimizer += tensor->state_bytes;
+    }
   }
   const double layer_gradients = largest_unit(tensors, [](const HeldTensor& t) { return t.gradient_bytes(); });
   const double layer_weights = largest_unit(tensors, [](const HeldTensor& t) { return t.weight_bytes; });

@@ -31,10 +31,10 @@ struct StageState {
   double owned_most = 0;  ///< the most elements that one rank updates
 };
 
-/// For each stage. `step` says the types and the optimiser. Tensors are taken from the largest to the smallest (as a
-/// rank holds it: of a tensor of routed experts, each rank of EP has a part), and each goes to the rank that has the
-/// least so far, of those that hold it; of equal ones, to the first. With data parallelism alone this is
-/// train/owners.h.
+/// For each stage. `step` says the types and the optimiser. Tensors are taken from the largest to the smallest, as a
+/// rank holds them: of routed experts each rank of EP has a part. Each goes to the rank that has the least so far, a
+/// tensor of experts to the EP neighbours that have the least together; of equal ones, to the first. With data
+/// parallelism alone this is train/owners.h.
 std::vector<StageState> rank_states(const ModelConfig& config, const StepConfig& step, const Layout& layout,
                                     Sharding sharding);
 

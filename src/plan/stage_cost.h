@@ -26,7 +26,8 @@ struct StageCost {
 };
 
 /// Plans stages of a model. Layers of a kind need equal memory, so a stage of many layers is planned as one of a few
-/// and the difference that one more makes: the time of a plan does not grow with the model.
+/// and the difference that one more makes: the time of a plan does not grow with the model. For
+/// one thread at a time.
 class StagePlanner {
  public:
   /// `step`: of one rank. Its microbatches are planned as two, so that activations do not share the memory of
