@@ -238,8 +238,10 @@ void print_paper(bool json) {
 
 void cost(CostFlags flags) {
   const int sources = !flags.preset.empty() + !flags.config.empty() + !flags.model.empty();
-  if (flags.paper && sources == 0) return print_paper(flags.json);
-  if (flags.paper) fail_usage("--paper is about the paper's models alone; leave out --preset, --config and MODEL_DIR");
+  if (flags.paper && sources == 0 && flags.layouts.ranks == 0) return print_paper(flags.json);
+  if (flags.paper) {
+    fail_usage("--paper is about the paper's models alone; leave out --preset, --config, MODEL_DIR and --ranks");
+  }
   if (sources != 1) fail_usage("give one of --preset, --config, MODEL_DIR and --paper");
   Source source = source_of(flags);
   if (flags.length > 0) source.length = flags.length;

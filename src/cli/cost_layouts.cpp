@@ -149,11 +149,11 @@ std::vector<Json> shown_ranks(const Json& ranks) {
 
 void print_ranks(const Json& plan) {
   print_output("{}: the largest rank of each stage, and the smallest of all\n", plan.at("text").get<std::string>());
-  print_output("  {:>4}{:>6}{:>12}{:>11}{:>11}{:>11}{:>12}{:>11}{:>11}{:>11}\n", "rank", "stage", "parameters",
+  print_output("  {:>4}{:>6}{:>12}{:>13}{:>13}{:>13}{:>13}{:>13}{:>13}{:>13}\n", "rank", "stage", "parameters",
                "weights", "gradients", "optimizer", "activations", "buffers", "batch", "all");
   const std::vector<Json> shown = shown_ranks(plan.at("ranks"));
   for (const Json& rank : shown) {
-    print_output("  {:>4}{:>6}{:>12}{:>11}{:>11}{:>11}{:>12}{:>11}{:>11}{:>11}\n", rank.at("rank").get<int64_t>(),
+    print_output("  {:>4}{:>6}{:>12}{:>13}{:>13}{:>13}{:>13}{:>13}{:>13}{:>13}\n", rank.at("rank").get<int64_t>(),
                  rank.at("stage").get<int64_t>(), count_text(static_cast<int64_t>(rank.at("parameters").get<double>())),
                  amount(rank.at("weights_bytes")), amount(rank.at("gradients_bytes")),
                  amount(rank.at("optimizer_bytes")), amount(rank.at("activations_bytes")),
@@ -172,9 +172,9 @@ void print_ranks(const Json& plan) {
 }  // namespace
 
 void add_layout_options(CLI::App& command, LayoutFlags& flags) {
-  CLI::Option* const ranks = add_number(command, "--ranks", flags.ranks, {0, kMostRanks},
-                                        "plan training on so many cards: memory of each, bytes on the wire, time; 0: "
-                                        "no such plan");
+  CLI::Option* const ranks = add_number(
+      command, "--ranks", flags.ranks, {1, kMostRanks},
+      "plan training on so many cards: memory of each, bytes on the wire, time (default: no such plan)", false);
   const auto with_ranks = [&](CLI::Option* option) { option->needs(ranks); };
   with_ranks(
       command

@@ -11,7 +11,7 @@
 namespace moe {
 
 struct LayoutFlags {
-  int64_t ranks = 0;  ///< 0: no layouts are planned
+  int64_t ranks = 0;  ///< 0: not given, so that no layouts are planned
   std::string layout;
   std::string card = "h100";
   double network_gb_per_s = 50;

@@ -70,7 +70,7 @@ class Planning {
         tokens_(rows * run.step.sequence_length),
         microbatches_(run.rows_per_step / layout.stage_ranks() / rows),
         recompute_(recompute),
-        ranges_(stage_layers(run.model.num_hidden_layers, layout.pipeline)),
+        layers_(layers_of(run.model, layout.pipeline)),
         stages_(stages),
         states_(states) {
     const double element = size_of(run.step.dtype);
@@ -110,13 +110,19 @@ class Planning {
   double steps_of_gradients() const { return run_.sharding == Sharding::optimizer ? 1 : number(microbatches_); }
   double gathers_of_weights() const { return run_.sharding == Sharding::weights ? 2 * number(microbatches_) : 1; }
 
-  StageLayers layers(int64_t stage) const {
-    StageLayers of_stage{.head = last(stage)};
-    const LayerRange& range = ranges_[static_cast<size_t>(stage)];
-    for (int64_t layer = range.begin; layer < range.end; ++layer) {
-      ++(run_.model.is_moe_layer(layer) ? of_stage.moe : of_stage.dense);
+  const StageLayers& layers(int64_t stage) const { return layers_[static_cast<size_t>(stage)]; }
+
+  static std::vector<StageLayers> layers_of(const ModelConfig& model, int64_t stages) {
+    std::vector<StageLayers> all;
+    for (const LayerRange& range : stage_layers(model.num_hidden_layers, stages)) {
+      StageLayers of_stage;
+      for (int64_t layer = range.begin; layer < range.end; ++layer) {
+        ++(model.is_moe_layer(layer) ? of_stage.moe : of_stage.dense);
+      }
+      all.push_back(of_stage);
     }
-    return of_stage;
+    all.back().head = true;
+    return all;
   }
 
   /// The rows of a rank's experts for its own tokens, which are as many as all ranks have on average.
@@ -139,7 +145,7 @@ class Planning {
 
   RankMemory memory(int64_t rank) {
     const LayoutPosition at = position_of(layout_, rank);
-    const StageLayers of_stage = layers(at.stage);
+    const StageLayers& of_stage = layers(at.stage);
     const StageCost& cost = stages_.cost(of_stage);
     // 1F1B: so many microbatches are between their forward and their backward pass.
     const double in_flight = number(std::min(microbatches_, layout_.pipeline - at.stage));
@@ -167,7 +173,7 @@ class Planning {
 
   RankWire wire(int64_t stage) const {
     const StageState& held = state(stage);
-    const StageLayers of_stage = layers(stage);
+    const StageLayers& of_stage = layers(stage);
     const double microbatches = number(microbatches_);
     return {.gradients = steps_of_gradients() * (ring(layout_.stage_ranks(), held.shared_gradients) +
                                                  ring(layout_.data, held.expert_gradients)),
@@ -200,7 +206,7 @@ class Planning {
 
   /// Seconds of what a stage sends for one microbatch.
   double communication_seconds(int64_t stage) const {
-    const StageLayers of_stage = layers(stage);
+    const StageLayers& of_stage = layers(stage);
     const int64_t first = stage * layout_.stage_ranks();
     double seconds = 0;
     if (layout_.expert > 1) {
@@ -242,7 +248,7 @@ class Planning {
   const Layout layout_;
   const int64_t rows_, tokens_, microbatches_;
   const bool recompute_;
-  const std::vector<LayerRange> ranges_;
+  const std::vector<StageLayers> layers_;
   StagePlanner& stages_;
   const std::vector<StageState>& states_;
   double hidden_ = 0;  // bytes of a microbatch's activations between layers

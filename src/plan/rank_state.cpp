@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
+#include <set>
+#include <utility>
 
 namespace moe {
 namespace {
@@ -59,6 +60,24 @@ double largest_unit(const std::vector<HeldTensor>& tensors, const Bytes& bytes) 
   return most;
 }
 
+/// Which of several has the least so far; of equal ones, the first.
+class Least {
+ public:
+  explicit Least(int64_t count) : held_(static_cast<size_t>(count), 0) {
+    for (int64_t i = 0; i < count; ++i) order_.emplace(0, i);
+  }
+  int64_t least() const { return order_.begin()->second; }
+  void add(int64_t which, int64_t amount) {
+    int64_t& held = held_[static_cast<size_t>(which)];
+    order_.erase({held, which});
+    order_.emplace(held += amount, which);
+  }
+
+ private:
+  std::vector<int64_t> held_;
+  std::set<std::pair<int64_t, int64_t>> order_;
+};
+
 StageState state_of(const std::vector<HeldTensor>& tensors, const Layout& layout, Sharding sharding) {
   StageState stage;
   stage.ranks.resize(static_cast<size_t>(layout.stage_ranks()));
@@ -82,17 +101,15 @@ StageState state_of(const std::vector<HeldTensor>& tensors, const Layout& layout
                    [](const HeldTensor* a, const HeldTensor* b) { return a->elements > b->elements; });
   std::vector<int64_t> owned(stage.ranks.size(), 0);
   std::vector<double> owned_weights(stage.ranks.size(), 0);
+  Least ranks(layout.stage_ranks()), groups(layout.data);  // a group: ranks that together have one copy of the experts
   for (const HeldTensor* const tensor : trained) {
-    // Ranks that together have one copy of the experts take their parts together.
-    const int64_t together = tensor->divided ? layout.expert : 1;
-    int64_t first = 0, least = -1;
-    for (int64_t begin = 0; begin < layout.stage_ranks(); begin += together) {
-      const auto at = owned.begin() + begin;
-      const int64_t sum = std::accumulate(at, at + together, int64_t{0});
-      if (least < 0 || sum < least) least = sum, first = begin;
-    }
+    const int64_t group = tensor->divided ? groups.least() : ranks.least() / layout.expert;
+    const int64_t first = tensor->divided ? group * layout.expert : ranks.least();
+    const int64_t together = tensor->divided ? layout.expert : 1;  // each takes its part
+    groups.add(group, together * tensor->elements);
     for (int64_t rank = first; rank < first + together; ++rank) {
       const auto i = static_cast<size_t>(rank);
+      ranks.add(rank, tensor->elements);
       owned[i] += tensor->elements;
       owned_weights[i] += tensor->weight_bytes;
       stage.ranks[i].optimizer += tensor->state_bytes;

@@ -178,6 +178,8 @@ class LayoutsTest(unittest.TestCase):
             self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
             return result.stderr
         self.assertIn("--layout requires --ranks", refusal("--layout", "dp=2"))
+        self.assertIn("from 1 to 4096", refusal("--ranks", 0))
+        self.assertIn("leave out --preset, --config, MODEL_DIR and --ranks", refusal("--paper", "--ranks", 4))
         self.assertIn("--zero requires --ranks", refusal("--zero", 2))
         self.assertIn("is of 3 ranks, expected 4", refusal("--ranks", 4, "--layout", "dp=3"))
         self.assertIn("such as dp=2,ep=4,pp=1", refusal("--ranks", 4, "--layout", "tp=4"))
