@@ -79,16 +79,26 @@ int64_t recorded_rows(int64_t rows, int64_t most) {
   return std::min(size, most);
 }
 
-DeviceSteps::DeviceSteps(const ModelOnDevice& runtime, PassArenas& arenas, TokenBuffers& tokens, const View& logits,
-                         const ChoiceViews& choices, const KvCache& cache)
-    : runtime_(runtime), arenas_(arenas), tokens_(tokens), logits_(logits), choices_(choices), cache_(cache) {
-  for (auto& copy : copies_) copy = runtime.device.late_copy(static_cast<size_t>(choices.sequences) * sizeof(int32_t));
+DeviceSteps::DeviceSteps(const ModelOnDevice& runtime, PassArenas& arenas, const StepViews& views)
+    : runtime_(runtime), arenas_(arenas), views_(views) {
+  const auto most = static_cast<size_t>(views.choices.sequences) * sizeof(int32_t);
+  for (Copies& copies : copies_) {
+    copies.ids = runtime.device.late_copy(most);
+    if (views.experts) copies.experts = runtime.device.late_copy(experts(views.choices.sequences).bytes());
+  }
+}
+
+View DeviceSteps::experts(int64_t rows) const {
+  if (!views_.experts) return {};
+  const ModelConfig& config = runtime_.model.config();
+  const Shape shape{config.moe_layers(), rows, config.router().slots()};
+  return views_.experts.rows(0, shape.elements()).reshaped(shape);
 }
 
 void DeviceSteps::begin(const std::vector<StepRow>& rows) {
   MOE_CHECK(unread_ == 0 && !rows.empty());
   const auto used = static_cast<int64_t>(rows.size());
-  const int64_t size = recorded_rows(used, choices_.sequences);
+  const int64_t size = recorded_rows(used, views_.choices.sequences);
   std::vector<int32_t> ids(static_cast<size_t>(size), 0), sequence(ids.size(), -1), positions(ids.size(), 0);
   std::vector<TokenDraw> draws(ids.size());
   for (size_t row = 0; row < rows.size(); ++row) {
@@ -100,29 +110,43 @@ void DeviceSteps::begin(const std::vector<StepRow>& rows) {
   const bool drawn = std::any_of(rows.begin(), rows.end(), [](const StepRow& row) {
     return row.draw.options.temperature > 0 || row.draw.options.penalises();
   });
-  const TokenViews views = tokens_.upload_cached(ids, sequence, positions, runtime_.model.config().rope_theta,
-                                                 runtime_.device, runtime_.backend);
-  if (drawn) choices_.set_draws(draws, runtime_.device);
-  graph_ = &graphs_.try_emplace({size, drawn}, runtime_, arenas_, choices_.of_step(views, logits_, drawn), cache_)
-                .first->second;
+  const TokenViews tokens = views_.tokens.upload_cached(ids, sequence, positions, runtime_.model.config().rope_theta,
+                                                        runtime_.device, runtime_.backend);
+  if (drawn) views_.choices.set_draws(draws, runtime_.device);
+  DecodeViews step = views_.choices.of_step(tokens, views_.logits, drawn);
+  step.experts = experts(size);
+  graph_ = &graphs_.try_emplace({size, drawn}, runtime_, arenas_, step, views_.cache).first->second;
   rows_ = used;
+  recorded_ = size;
 }
 
 void DeviceSteps::queue() {
   MOE_CHECK(graph_ != nullptr && unread_ < kMostUnread);
   graph_->step();
-  copies_[static_cast<size_t>(next_)]->start(choices_.chosen.data);
+  const Copies& copies = copies_[static_cast<size_t>(next_)];
+  copies.ids->start(views_.choices.chosen.data);
+  if (copies.experts) copies.experts->start(views_.experts.data);
   next_ = (next_ + 1) % kMostUnread;
   ++unread_;
 }
 
-std::vector<int32_t> DeviceSteps::read() {
+StepChoices DeviceSteps::read() {
   MOE_CHECK(unread_ > 0);
-  const int64_t oldest = (next_ + kMostUnread - unread_) % kMostUnread;
-  std::vector<int32_t> ids(static_cast<size_t>(rows_));
-  std::memcpy(ids.data(), copies_[static_cast<size_t>(oldest)]->wait(), ids.size() * sizeof(int32_t));
+  const Copies& oldest = copies_[static_cast<size_t>((next_ + kMostUnread - unread_) % kMostUnread)];
+  const auto used = static_cast<size_t>(rows_), recorded = static_cast<size_t>(recorded_);
+  const auto* const ids = static_cast<const int32_t*>(oldest.ids->wait());
+  StepChoices result{.ids = {ids, ids + used}, .experts = {}};
+  if (oldest.experts) {
+    const auto* const experts = static_cast<const int32_t*>(oldest.experts->wait());
+    const ModelConfig& config = runtime_.model.config();
+    const auto choices = static_cast<size_t>(config.router().slots());
+    for (size_t layer = 0; layer < static_cast<size_t>(config.moe_layers()); ++layer) {
+      const auto* const of_layer = experts + layer * recorded * choices;
+      result.experts.insert(result.experts.end(), of_layer, of_layer + used * choices);
+    }
+  }
   --unread_;
-  return ids;
+  return result;
 }
 
 }  // namespace moe

@@ -37,32 +37,43 @@ struct ChoiceViews {
   DecodeViews of_step(const TokenViews& tokens, const View& logits, bool drawn) const;
 };
 
+/// What steps read and write. All must outlive them.
+struct StepViews {
+  TokenBuffers& tokens;
+  const View& logits;
+  const ChoiceViews& choices;
+  const KvCache& cache;
+  View experts;  ///< i32, with room for the experts of all rows; absent: not told
+};
+
 /// Recorded steps, one recording for each number of rows, which are rounded up: rows that are not used have no
 /// sequence. For one thread at a time.
 class DeviceSteps {
  public:
   /// All must outlive it.
-  DeviceSteps(const ModelOnDevice& runtime, PassArenas& arenas, TokenBuffers& tokens, const View& logits,
-              const ChoiceViews& choices, const KvCache& cache);
+  DeviceSteps(const ModelOnDevice& runtime, PassArenas& arenas, const StepViews& views);
 
   void begin(const std::vector<StepRow>& rows);
   void queue();
-  std::vector<int32_t> read();
+  StepChoices read();
   int64_t unread() const { return unread_; }
 
  private:
   static constexpr int64_t kMostUnread = 2;
 
+  struct Copies {
+    std::unique_ptr<LateCopy> ids, experts;  // experts: null if they are not told
+  };
+  View experts(int64_t rows) const;
+
   ModelOnDevice runtime_;
   PassArenas& arenas_;
-  TokenBuffers& tokens_;
-  const View& logits_;
-  const ChoiceViews& choices_;
-  const KvCache& cache_;
+  StepViews views_;
   std::map<std::pair<int64_t, bool>, DecodeGraph> graphs_;  // by rows, and whether there are draws
   DecodeGraph* graph_ = nullptr;
-  std::array<std::unique_ptr<LateCopy>, kMostUnread> copies_;
-  int64_t rows_ = 0, unread_ = 0, next_ = 0;  // next_: the copy of the next step
+  std::array<Copies, kMostUnread> copies_;
+  int64_t rows_ = 0, recorded_ = 0;  // that are used, and those of the recording
+  int64_t unread_ = 0, next_ = 0;    // next_: the copy of the next step
 };
 
 /// The rows of the recording for so many: one of a few sizes.

@@ -23,12 +23,15 @@ PagedSizes paged_sizes(const ModelConfig& config, const EngineSizes& sizes) {
           .penalties = sizes.on_device && sizes.penalties};
 }
 
-/// Tokens of whole pages at the beginning of a prompt that need not be computed if they are in the cache. At least one
-/// token is computed, and every one whose logits score another.
-int64_t reusable_pages(const Request& request) {
+/// Fewer tokens are computed sooner than copied. Many texts begin with the same few.
+constexpr int64_t kLeastCopied = 8;
+
+/// Tokens at the beginning of a prompt that need not be computed if they are in the cache. At least one token is
+/// computed, and every one whose logits score another.
+int64_t reusable_tokens(const Request& request) {
   int64_t tokens = count_of(request.prompt.ids) - 1;
   if (request.score_from) tokens = std::min(tokens, *request.score_from - 1);
-  return tokens / kPageTokens;
+  return tokens;
 }
 
 std::vector<bool> allowed_ids(const Tokenizer* tokenizer, int64_t vocab_size) {
@@ -56,7 +59,7 @@ EngineSizes engine_sizes(const ModelConfig& config, const std::vector<Request>& 
     prompts += count_of(request.prompt.ids);
     sizes.longest = std::max(sizes.longest, tokens);
     sizes.scores |= request.score_from.has_value();
-    sizes.experts |= request.experts;
+    sizes.experts |= request.experts || request.prompt_experts;
     sizes.penalties |= request.options.sampling.penalises();
     sizes.drafts = std::max(sizes.drafts, request.options.prompt_lookup);
   }
@@ -97,9 +100,8 @@ EngineCounts Engine::counts() const {
 }
 
 void Engine::check(const Request& request) const {
-  const ModelConfig& config = runtime_.model.config();
   validate(request.options);
-  check_prompt(request.prompt, config, request.only_score ? 0 : 1);
+  check_prompt(request.prompt, config(), request.only_score ? 0 : 1);
   if (!request.only_score) check_context(request.prompt, request.options);
   const int64_t prompt = count_of(request.prompt.ids);
   if (request.only_score && !request.score_from) fail("the request neither scores nor generates; ask for one of them");
@@ -112,9 +114,9 @@ void Engine::check(const Request& request) const {
   if (request.logprobs && *request.logprobs < 0) {
     fail("the {} most likely tokens are wanted, expected 0 or more", *request.logprobs);
   }
-  MOE_CHECK((sizes_.scores || !request.score_from) && (sizes_.experts || !request.experts));
+  MOE_CHECK((sizes_.scores || !request.score_from) && (sizes_.experts || !(request.experts || request.prompt_experts)));
   MOE_CHECK(sizes_.penalties || !sizes_.on_device || !request.options.sampling.penalises());
-  const int64_t tokens = cached_tokens(request, config);
+  const int64_t tokens = cached_tokens(request, config());
   const int64_t room = std::min(sizes_.longest, sizes_.pages * kPageTokens);
   if (tokens > room) {
     fail(
@@ -150,15 +152,22 @@ bool Engine::cancel(int64_t request) {
   return true;
 }
 
-void Engine::forget_prefixes() {
+void Engine::forget_prefixes(std::span<const int32_t> but) {
   MOE_CHECK(idle());
-  pool_.forget();
+  pool_.forget_all_but(but);
+}
+
+void Engine::set_model(const ModelOnDevice& runtime) {
+  MOE_CHECK(idle());
+  drop_unread_steps();
+  model_.set_model(runtime);
+  runtime_.emplace(runtime);
 }
 
 // Another request is computing more whole pages of the same text than are there yet.
 bool Engine::should_wait_for_pages(const Request& request, int64_t found) const {
   const std::vector<int32_t>& ids = request.prompt.ids;
-  const int64_t most = reusable_pages(request);
+  const int64_t most = reusable_tokens(request) / kPageTokens;
   return std::any_of(running_.begin(), running_.end(), [&](const Running& other) {
     if (!other.reads_prompt()) return false;
     const std::vector<int32_t>& theirs = other.request.prompt.ids;
@@ -169,28 +178,55 @@ bool Engine::should_wait_for_pages(const Request& request, int64_t found) const 
   });
 }
 
+// A page of its own with the first tokens of another one.
+std::vector<int32_t> Engine::copy_of(const PageBeginning& part) {
+  const std::vector<int32_t> source{part.page};
+  pool_.share(source);  // so that it is not the page that is taken
+  const std::vector<int32_t> copy{pool_.take()};
+  try {
+    model_.copy_page(part.page, copy.front(), part.tokens);
+  } catch (...) {
+    pool_.release(copy);
+    pool_.release(source);
+    throw;
+  }
+  pool_.release(source);
+  return copy;
+}
+
 Engine::Start Engine::start(const Waiting& waiting) {
   const Request& request = waiting.request;
-  const ModelConfig& config = runtime_.model.config();
-  std::vector<int32_t> found = pool_.find(request.prompt.ids, reusable_pages(request));
-  const auto found_count = static_cast<int64_t>(found.size());
-  if (should_wait_for_pages(request, found_count)) return Start::waits_for_pages;
-  const int64_t most_pages = pages_for(cached_tokens(request, config)), fresh = most_pages - found_count;
-  const auto kept = std::count_if(found.begin(), found.end(), [&](int32_t page) { return pool_.owners(page) == 0; });
-  if (free_rows_.empty() || pool_.available() - kept - reserved_ < fresh) return Start::no_room;
+  const auto reusable = static_cast<size_t>(reusable_tokens(request));
+  const std::span<const int32_t> ids = std::span(request.prompt.ids).first(reusable);
+  std::vector<int32_t> pages = pool_.find(ids, static_cast<int64_t>(reusable) / kPageTokens);
+  const auto found = static_cast<int64_t>(pages.size());
+  if (should_wait_for_pages(request, found)) return Start::waits_for_pages;
+  const int64_t most_pages = pages_for(cached_tokens(request, config())), fresh = most_pages - found;
+  const auto unowned = [&](int32_t page) { return pool_.owners(page) == 0; };
+  const int64_t room = pool_.available() - std::count_if(pages.begin(), pages.end(), unowned) - reserved_;
+  if (free_rows_.empty() || room < fresh) return Start::no_room;
 
+  PageBeginning part = pool_.find_beginning(found == 0 ? -1 : pages.back(), ids.subspan(pages.size() * kPageTokens));
+  if (part.tokens < kLeastCopied || room - (unowned(part.page) ? 1 : 0) < fresh) part = {};
+  pool_.share(pages);
+  try {
+    if (part.tokens > 0) pages.push_back(copy_of(part).front());
+  } catch (...) {
+    pool_.release(pages);
+    throw;
+  }
+  const int64_t reused = found * kPageTokens + part.tokens;
+  reserved_ += most_pages - count_of(pages);
   running_.push_back({.id = waiting.id,
                       .request = request,
-                      .sequence = {tokenizer_, config, request.prompt, request.options},
+                      .sequence = {tokenizer_, config(), request.prompt, request.options},
                       .row = free_rows_.back(),
-                      .pages = found,
+                      .pages = std::move(pages),
                       .most_pages = most_pages,
-                      .computed = found_count * kPageTokens,
-                      .published = found_count});
-  pool_.share(found);
+                      .computed = reused,
+                      .published = found});
   free_rows_.pop_back();
-  reserved_ += fresh;
-  counts_.reused_tokens += found_count * kPageTokens;
+  counts_.reused_tokens += reused;
   return Start::started;
 }
 
@@ -209,6 +245,13 @@ void Engine::start_waiting() {
 }
 
 void Engine::give_back(Running& running) {
+  // The last page has no more than these tokens, unless the text goes on in a copy of it.
+  const int64_t rest = running.computed - running.published * kPageTokens;
+  if (rest > 0) {
+    const auto page = static_cast<size_t>(running.published);
+    pool_.publish(running.pages[page], page == 0 ? -1 : running.pages[page - 1],
+                  std::span(running.ids()).subspan(page * kPageTokens, static_cast<size_t>(rest)));
+  }
   reserved_ -= running.most_pages - static_cast<int64_t>(running.pages.size());
   pool_.release(running.pages);
   free_rows_.push_back(running.row);

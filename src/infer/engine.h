@@ -21,7 +21,7 @@ struct EngineSizes {
   int64_t pages = 1;              ///< of the cache, of kPageTokens tokens
   int64_t longest = 1;            ///< the most tokens of one request in the cache (cached_tokens)
   bool scores = false;            ///< there may be requests with score_from
-  bool experts = false;           ///< there may be requests with experts
+  bool experts = false;           ///< there may be requests with experts or prompt_experts
   /// The device chooses tokens, and passes without pieces of prompts are steps that it records: Device::records().
   bool on_device = false;
   bool penalties = false;  ///< there may be requests with penalties
@@ -43,7 +43,7 @@ struct EngineCounts {
   int64_t single_tokens = 0;          ///< new tokens that passes computed
   int64_t steps = 0;                  ///< passes that were steps of the device
   int64_t drafted = 0, accepted = 0;  ///< tokens of drafts that passes computed, and those that were right
-  int64_t reused_tokens = 0;          ///< tokens of prompts whose pages were found
+  int64_t reused_tokens = 0;          ///< tokens of prompts that were found in the cache
   int64_t pages_in_use = 0;           ///< now: pages that running requests list
   int64_t pages_kept = 0;             ///< now: pages that nobody lists, kept in case a prompt begins like their text
   int64_t waiting = 0, running = 0;   ///< now
@@ -78,8 +78,12 @@ class Engine {
   bool cancel(int64_t request);
   /// True if no request is left.
   bool idle() const { return waiting_.empty() && running_.empty(); }
-  /// Forgets the pages of ended requests, after a change of the model's weights or switches. No request may be left.
-  void forget_prefixes();
+  /// Forgets what the cache holds of ended requests, except the beginning of a text. No request may be left.
+  void forget_prefixes(std::span<const int32_t> but = {});
+  /// From now on uses another model of the same sizes and weights, such as the same one with other routing switches.
+  /// forget_prefixes() forgets what does not hold any longer. No request may be left. An error of memory changes
+  /// nothing.
+  void set_model(const ModelOnDevice& runtime);
 
   const EngineSizes& sizes() const { return sizes_; }
   EngineCounts counts() const;
@@ -100,6 +104,8 @@ class Engine {
   void check(const Request& request) const;
   void start_waiting();
   Start start(const Waiting& waiting);
+  void drop_unread_steps();
+  std::vector<int32_t> copy_of(const PageBeginning& part);
   bool should_wait_for_pages(const Request& request, int64_t found) const;
   Works plan_pass();
   std::vector<int32_t> draft(const Running& running, int64_t room) const;
@@ -120,9 +126,10 @@ class Engine {
   void take(Running& running, int32_t id, Event& event);
   void give_back(Running& running);
   std::vector<Event> ended(std::vector<Event> events);
-  std::vector<int32_t> experts_of(const PagedResult& result, size_t tokens, size_t token) const;
+  std::vector<int32_t> experts_of(const std::vector<int32_t>& of_pass, size_t tokens, size_t first, size_t count) const;
+  const ModelConfig& config() const { return runtime_->model.config(); }
 
-  ModelOnDevice runtime_;
+  std::optional<ModelOnDevice> runtime_;  // never empty; its model changes
   const Tokenizer* tokenizer_;
   EngineSizes sizes_;
   PagedModel model_;

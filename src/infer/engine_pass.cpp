@@ -36,7 +36,7 @@ std::vector<int32_t> Engine::draft(const Running& running, int64_t room) const {
   if (request.options.prompt_lookup == 0 || running_.size() > 1 || running.reads_prompt() || request.only_score)
     return {};
   if (!gain_.wants_draft()) return {};
-  const int64_t most = cached_tokens(request, runtime_.model.config()) - running.computed - 1;
+  const int64_t most = cached_tokens(request, config()) - running.computed - 1;
   return look_up_draft(running.ids(), std::min({request.options.prompt_lookup, sizes_.drafts, room, most}));
 }
 
@@ -71,14 +71,16 @@ PagedPass Engine::make_pass(const Works& works) {
       }
       add(running.ids()[static_cast<size_t>(position)], position);
     }
+    pass.chosen_experts |= request.prompt_experts && running.reads_prompt();
     if (work.tokens < running.left() || request.only_score) continue;
     want_last();
     for (const int32_t id : work.draft) {
       add(id, position++);
       want_last();
     }
-    pass.chosen_experts |= request.experts && sizes_.experts && runtime_.model.config().moe_layers() > 0;
+    pass.chosen_experts |= request.experts;
   }
+  pass.chosen_experts &= config().moe_layers() > 0;
   return pass;
 }
 
@@ -100,7 +102,7 @@ void Engine::choose(Running& running, std::span<const float> logits, Event& even
     sampler_.use(running.request.options.sampling);
     id = running.sequence.choose(sampler_, logits);
   } catch (const Error& error) {
-    event.error = error.what() + not_finite_place(runtime_, running.ids());
+    event.error = error.what() + not_finite_place(*runtime_, running.ids());
     event.ended = true;
     return;
   }
@@ -118,7 +120,7 @@ void Engine::take(Running& running, int32_t id, Event& event) {
     event.error =
         "no token can follow: a logit is not a finite number (the model's numbers overflow), or every one is -infinity "
         "or belongs to an id without a token";
-    event.error += not_finite_place(runtime_, running.ids());
+    event.error += not_finite_place(*runtime_, running.ids());
     event.ended = true;
     return;
   }
@@ -159,7 +161,7 @@ std::vector<Event> Engine::plain_pass(const Works& works) {
   ++counts_.passes;
 
   std::vector<Event> events;
-  const auto vocabulary = static_cast<size_t>(runtime_.model.config().vocab_size);
+  const auto vocabulary = static_cast<size_t>(config().vocab_size);
   size_t wanted = 0, scored = 0, end = 0;
   for (const Work& work : works) {
     Running& running = *work.running;
@@ -167,22 +169,35 @@ std::vector<Event> Engine::plain_pass(const Works& works) {
     for (; scored < pass.scored.size() && static_cast<size_t>(pass.scored[scored]) < end; ++scored) {
       running.scores.push_back(-result.losses[scored]);
     }
+    std::vector<int32_t> of_prompt;
+    if (pass.chosen_experts && running.request.prompt_experts && running.reads_prompt()) {
+      const auto count = static_cast<size_t>(work.tokens);
+      of_prompt = experts_of(result.experts, pass.ids.size(), end - count, count);
+    }
     advance(running, work.tokens);
-    if (running.left() > 0) continue;
+    if (running.left() > 0) {
+      if (!of_prompt.empty()) events.push_back({.request = running.id, .prompt_experts = std::move(of_prompt)});
+      continue;
+    }
     if (running.request.only_score) {
-      events.push_back({.request = running.id, .scores = std::exchange(running.scores, {}), .ended = true});
+      events.push_back({.request = running.id,
+                        .prompt_experts = std::move(of_prompt),
+                        .scores = std::exchange(running.scores, {}),
+                        .ended = true});
       continue;
     }
     counts_.drafted += count_of(work.draft);
     for (size_t guess = 0;; ++guess, ++end) {
-      Event event{.request = running.id, .scores = std::exchange(running.scores, {})};
+      Event event{.request = running.id,
+                  .prompt_experts = std::exchange(of_prompt, {}),
+                  .scores = std::exchange(running.scores, {})};
       if (pass.draws.empty()) {
         choose(running, std::span(result.logits).subspan((wanted + guess) * vocabulary, vocabulary), event);
       } else {
         take(running, result.chosen[wanted + guess], event);
       }
       if (pass.chosen_experts && running.request.experts && event.id) {
-        event.experts = experts_of(result, pass.ids.size(), end - 1);
+        event.experts = experts_of(result.experts, pass.ids.size(), end - 1, 1);
       }
       events.push_back(std::move(event));
       // The next row's logits are right if the token before it is.
@@ -202,7 +217,7 @@ bool Engine::takes_steps(const Works& works) const {
   return chooses_on_device(works) && works.size() == running_.size() &&
          std::none_of(works.begin(), works.end(), [](const Work& work) {
            const Request& request = work.running->request;
-           return work.tokens > 1 || work.running->reads_prompt() || request.only_score || request.experts;
+           return work.tokens > 1 || work.running->reads_prompt() || request.only_score;
          });
 }
 
@@ -228,7 +243,7 @@ bool Engine::next_step_is_known() const {
     if (running == nullptr) return false;
     const Request& request = running->request;
     const bool drafts = request.options.prompt_lookup > 0 && running_.size() == 1 && gain_.wants_draft();
-    return !drafts && running->computed + queued < cached_tokens(request, runtime_.model.config());
+    return !drafts && running->computed + queued < cached_tokens(request, config());
   });
 }
 
@@ -238,7 +253,7 @@ void Engine::queue_step() {
 }
 
 std::vector<Event> Engine::read_step() {
-  const std::vector<int32_t> ids = model_.read_step();
+  const StepChoices result = model_.read_step();
   ++counts_.passes;
   ++counts_.steps;
   std::vector<Event> events;
@@ -247,7 +262,10 @@ std::vector<Event> Engine::read_step() {
     Running& running = *step_rows_[row];
     advance(running, 1);
     Event event{.request = running.id};
-    take(running, ids[row], event);
+    take(running, result.ids[row], event);
+    if (running.request.experts && event.id && !result.experts.empty()) {
+      event.experts = experts_of(result.experts, step_rows_.size(), row, 1);
+    }
     events.push_back(std::move(event));
   }
   return ended(std::move(events));
@@ -262,9 +280,14 @@ std::vector<Event> Engine::ended(std::vector<Event> events) {
   return events;
 }
 
+// Nobody waits for what they choose.
+void Engine::drop_unread_steps() {
+  while (model_.unread_steps() > 0) model_.read_step();
+}
+
 std::vector<Event> Engine::pass() {
   const auto nobody = [](const Running* running) { return running == nullptr; };
-  while (model_.unread_steps() > 0 && std::all_of(step_rows_.begin(), step_rows_.end(), nobody)) model_.read_step();
+  if (std::all_of(step_rows_.begin(), step_rows_.end(), nobody)) drop_unread_steps();
   if (model_.unread_steps() == 0) {
     start_waiting();
     const Works works = plan_pass();
@@ -287,14 +310,17 @@ std::vector<Event> Engine::step() {
   return events;
 }
 
-// The choices of one token of the pass, layer by layer.
-std::vector<int32_t> Engine::experts_of(const PagedResult& result, size_t tokens, size_t token) const {
-  const auto layers = static_cast<size_t>(runtime_.model.config().moe_layers());
-  const size_t choices = result.experts.size() / (layers * tokens);
+// The choices of some tokens of the pass, token by token.
+std::vector<int32_t> Engine::experts_of(const std::vector<int32_t>& of_pass, size_t tokens, size_t first,
+                                        size_t count) const {
+  const auto layers = static_cast<size_t>(config().moe_layers());
+  const size_t choices = of_pass.size() / (layers * tokens);
   std::vector<int32_t> experts;
-  for (size_t layer = 0; layer < layers; ++layer) {
-    const auto first = result.experts.begin() + static_cast<int64_t>((layer * tokens + token) * choices);
-    experts.insert(experts.end(), first, first + static_cast<int64_t>(choices));
+  for (size_t token = first; token < first + count; ++token) {
+    for (size_t layer = 0; layer < layers; ++layer) {
+      const auto begin = of_pass.begin() + static_cast<int64_t>((layer * tokens + token) * choices);
+      experts.insert(experts.end(), begin, begin + static_cast<int64_t>(choices));
+    }
   }
   return experts;
 }

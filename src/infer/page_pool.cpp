@@ -48,6 +48,19 @@ std::vector<int32_t> PagePool::find(std::span<const int32_t> ids, int64_t most) 
   return found;
 }
 
+PageBeginning PagePool::find_beginning(int32_t before, std::span<const int32_t> ids) const {
+  PageBeginning longest;
+  const auto [begin, end] = by_text_before_.equal_range(before < 0 ? 0 : at(before).name);
+  for (auto entry = begin; entry != end; ++entry) {
+    const std::vector<int32_t>& tokens = at(entry->second).tokens;
+    const auto differs = std::mismatch(tokens.begin(), tokens.end(), ids.begin(), ids.end()).first;
+    // Of equal beginnings the first page, so that the result depends on no order of a table.
+    const PageBeginning found{entry->second, differs - tokens.begin()};
+    if (found.tokens > longest.tokens || (found.tokens == longest.tokens && found.page < longest.page)) longest = found;
+  }
+  return longest.tokens == 0 ? PageBeginning{} : longest;
+}
+
 void PagePool::share(std::span<const int32_t> pages) {
   for (const int32_t page : pages) {
     MOE_CHECK(at(page).name != 0);
@@ -72,11 +85,13 @@ int32_t PagePool::take() {
 
 bool PagePool::publish(int32_t page, int32_t before, std::span<const int32_t> tokens) {
   Page& here = at(page);
-  MOE_CHECK(here.owners > 0 && here.name == 0 && static_cast<int64_t>(tokens.size()) == page_tokens_);
+  MOE_CHECK(here.owners > 0 && here.name == 0 && !tokens.empty() &&
+            static_cast<int64_t>(tokens.size()) <= page_tokens_);
   if (before >= 0 && at(before).name == 0) return false;
   const uint64_t before_name = before < 0 ? 0 : at(before).name;
   if (published(before_name, tokens) >= 0) return false;
   by_hash_.emplace(hash(before_name, tokens), page);
+  by_text_before_.emplace(before_name, page);
   here.name = ++last_name_;
   here.before = before_name;
   here.depth = before < 0 ? 0 : at(before).depth + 1;
@@ -99,10 +114,28 @@ void PagePool::release(std::span<const int32_t> pages) {
   }
 }
 
-void PagePool::forget() {
+void PagePool::forget_all_but(std::span<const int32_t> ids) {
+  std::vector<int32_t> kept = find(ids, static_cast<int64_t>(ids.size()) / page_tokens_);
+  auto rest = ids.subspan(kept.size() * static_cast<size_t>(page_tokens_));
+  const PageBeginning last = find_beginning(kept.empty() ? -1 : kept.back(), rest);
+  if (last.tokens > 0) kept.push_back(last.page);
+  share(kept);
+  unpublish_all();
+  size_t first = 0;
+  for (size_t i = 0; i < kept.size(); ++i) {
+    const bool whole = last.tokens == 0 || i + 1 < kept.size();
+    const auto tokens = ids.subspan(first, static_cast<size_t>(whole ? page_tokens_ : last.tokens));
+    publish(kept[i], i == 0 ? -1 : kept[i - 1], tokens);
+    first += tokens.size();
+  }
+  release(kept);
+}
+
+void PagePool::unpublish_all() {
   for (const Order& each : unowned_) free_.push_back(std::get<2>(each));
   unowned_.clear();
   by_hash_.clear();
+  by_text_before_.clear();
   for (Page& page : pages_) {
     page.name = page.before = 0;
     page.tokens.clear();
@@ -111,8 +144,12 @@ void PagePool::forget() {
 
 void PagePool::unpublish(int32_t page) {
   Page& here = at(page);
-  const auto [begin, end] = by_hash_.equal_range(hash(here.before, here.tokens));
-  by_hash_.erase(std::find_if(begin, end, [&](const auto& entry) { return entry.second == page; }));
+  const auto erase_from = [&](std::unordered_multimap<uint64_t, int32_t>& table, uint64_t key) {
+    const auto [begin, end] = table.equal_range(key);
+    table.erase(std::find_if(begin, end, [&](const auto& entry) { return entry.second == page; }));
+  };
+  erase_from(by_hash_, hash(here.before, here.tokens));
+  erase_from(by_text_before_, here.before);
   here.name = here.before = 0;
   here.tokens.clear();
 }

@@ -23,7 +23,6 @@ struct Inputs {
   View logits;
   View rows;             ///< i32: of the residual stream, that are gathered
   View targets, losses;  ///< of scored rows; absent: none are
-  View experts;          ///< i32: of all MoE layers and choices, for the most tokens; absent: not told
   ChoiceViews choices;   ///< of tokens on the device
 
   Inputs(Arena& arena, const ModelConfig& config, const PassTypes& types, const PagedSizes& sizes)
@@ -38,22 +37,27 @@ struct Inputs {
       targets = arena.push("targets", DType::i32, {sizes.tokens});
       losses = arena.push("losses", stat_dtype(types.activations), {sizes.tokens});
     }
-    if (sizes.chosen_experts) {
-      experts = arena.push("experts", DType::i32, {sizes.tokens * choices_per_token(config)});
-    }
     if (sizes.chooses) choices = ChoiceViews(arena, rows_of_logits(sizes), sizes.sequences, config, sizes.penalties);
   }
-
-  View experts_of(const ModelConfig& config, int64_t count) const {
-    return experts.rows(0, count * choices_per_token(config))
-        .reshaped({config.moe_layers(), count, config.router().slots()});
-  }
 };
+
+/// i32, of all MoE layers and choices, for the most tokens; absent: not told. It is in scratch memory, because a change
+/// of the routing may change its size.
+View push_experts(const ModelConfig& config, const PagedSizes& sizes, Arena& scratch) {
+  if (!sizes.chosen_experts) return {};
+  return scratch.push("experts", DType::i32, {sizes.tokens * choices_per_token(config)});
+}
+
+View experts_of(const View& experts, const ModelConfig& config, int64_t count) {
+  return experts.rows(0, count * choices_per_token(config))
+      .reshaped({config.moe_layers(), count, config.router().slots()});
+}
 
 /// What a pass computes with, besides the model.
 struct Place {
   Inputs& inputs;
   PassArenas& arenas;
+  View experts;
   Device& device;
   Backend& backend;
   DType dtype;
@@ -76,7 +80,7 @@ void run_pass(const Model& model, Place& place, const PagedPass& work) {
   const TokenViews tokens = inputs.tokens.upload_cached(work.ids, work.sequence, work.positions,
                                                         model.config().rope_theta, place.device, place.backend);
   StepStats stats;
-  if (work.chosen_experts) stats.ids = inputs.experts_of(model.config(), count);
+  if (work.chosen_experts) stats.ids = experts_of(place.experts, model.config(), count);
   const Arena::Frame frame(place.arenas.scratch);
   Pass pass = place.arenas.pass(place.backend, place.dtype);
   const View h = model.forward(pass, tokens, stats, &inputs.cache);
@@ -120,7 +124,8 @@ PassSizes measure(const ModelConfig& config, const PassTypes& types, const Paged
   const DType dtype = types.activations;
   return measure_pass(config, dtype, [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
     Inputs inputs(arenas.inputs, config, types, sizes);
-    Place place{inputs, arenas, device, backend, dtype};
+    const View experts = push_experts(config, sizes, arenas.scratch);
+    Place place{inputs, arenas, experts, device, backend, dtype};
     run_pass(model, place, largest_pass(sizes));
     if (!sizes.chooses) return;
     const std::vector<int32_t> zeros(static_cast<size_t>(sizes.sequences), 0);
@@ -131,29 +136,66 @@ PassSizes measure(const ModelConfig& config, const PassTypes& types, const Paged
 
 }  // namespace
 
+/// What lives as long as the cache.
 struct PagedModel::Memory {
   DeviceMemory device;
-  PassArenas arenas;
+  Arena arena;
   Inputs inputs;
-  std::unique_ptr<DeviceSteps> steps = {};
 
-  Memory(const ModelOnDevice& runtime, const PassSizes& bytes, const PagedSizes& sizes)
+  Memory(const ModelOnDevice& runtime, size_t bytes, const PagedSizes& sizes)
       : device(runtime.device),
-        arenas(device.pass_arenas(bytes)),
-        inputs(arenas.inputs, runtime.model.config(), runtime.types(), sizes) {}
+        arena(device.arena("inputs", bytes)),
+        inputs(arena, runtime.model.config(), runtime.types(), sizes) {}
+};
+
+/// What lives during a pass.
+struct PagedModel::Work {
+  PassSizes room;
+  DeviceMemory device;
+  PassArenas arenas;
+
+  Work(const ModelOnDevice& runtime, const PassSizes& bytes)
+      : room(bytes),
+        device(runtime.device),
+        arenas{Arena("inputs", nullptr, 0), device.arena("activations", bytes.saved),
+               device.arena("scratch", bytes.scratch)} {}
 };
 
 PagedModel::PagedModel(const ModelOnDevice& runtime, const PagedSizes& sizes) : runtime_(runtime), sizes_(sizes) {
   MOE_CHECK(sizes.sequences > 0 && sizes.pages > 0 && sizes.pages_each > 0 && sizes.tokens > 0);
   MOE_CHECK(!sizes.penalties || sizes.chooses);
-  memory_ = std::make_unique<Memory>(runtime, measure(runtime.model.config(), runtime.types(), sizes), sizes);
-  if (!sizes.chooses) return;
-  Inputs& inputs = memory_->inputs;
-  memory_->steps = std::make_unique<DeviceSteps>(runtime, memory_->arenas, inputs.tokens, inputs.logits, inputs.choices,
-                                                 inputs.cache);
+  const PassSizes bytes = measure(config(), runtime.types(), sizes);
+  memory_ = std::make_unique<Memory>(runtime, bytes.inputs, sizes);
+  work_ = std::make_unique<Work>(runtime, bytes);
+  start_work();
 }
 
 PagedModel::~PagedModel() = default;
+
+/// The lowest part of the scratch memory, and the recordings of steps, which name views.
+void PagedModel::start_work() {
+  Arena& scratch = work_->arenas.scratch;
+  scratch.release(0);
+  experts_ = push_experts(config(), sizes_, scratch);
+  if (!sizes_.chooses) return;
+  Inputs& inputs = memory_->inputs;
+  steps_ = std::make_unique<DeviceSteps>(
+      *runtime_, work_->arenas, StepViews{inputs.tokens, inputs.logits, inputs.choices, inputs.cache, experts_});
+}
+
+void PagedModel::set_model(const ModelOnDevice& runtime) {
+  MOE_CHECK(unread_steps() == 0);
+  const PassSizes bytes = measure(runtime.model.config(), runtime.types(), sizes_);
+  MOE_CHECK(bytes.inputs == memory_->arena.peak_bytes());
+  const PassSizes& room = work_->room;
+  if (bytes.saved > room.saved || bytes.scratch > room.scratch) {
+    auto larger = std::make_unique<Work>(runtime, bytes);
+    steps_.reset();
+    work_ = std::move(larger);
+  }
+  runtime_.emplace(runtime);
+  start_work();
+}
 
 int64_t PagedModel::bytes(const ModelConfig& config, const PassTypes& types, const PagedSizes& sizes) {
   return measure(config, types, sizes).total();
@@ -165,7 +207,21 @@ int64_t PagedModel::page_bytes(const ModelConfig& config, DType cache) {
 }
 
 void PagedModel::set_pages(int64_t sequence, const std::vector<int32_t>& pages) {
-  memory_->inputs.tokens.upload_pages(sequence, pages, runtime_.device);
+  memory_->inputs.tokens.upload_pages(sequence, pages, runtime_->device);
+}
+
+void PagedModel::copy_page(int32_t from, int32_t to, int64_t tokens) {
+  std::vector<std::byte> host;
+  const auto copy = [&](const View& pages) {
+    const View source = pages.at(from).rows(0, tokens), target = pages.at(to).rows(0, tokens);
+    host.resize(source.bytes());
+    runtime_->device.download(host.data(), source.data, host.size());
+    runtime_->device.upload(target.data, host.data(), host.size());
+  };
+  for (const auto& layer : memory_->inputs.cache.layers) {
+    copy(layer.k);
+    copy(layer.v);
+  }
 }
 
 PagedResult PagedModel::run(const PagedPass& pass) {
@@ -178,42 +234,42 @@ PagedResult PagedModel::run(const PagedPass& pass) {
   MOE_CHECK(pass.scored.size() == pass.targets.size() && (sizes_.scores || pass.scored.empty()));
   MOE_CHECK(sizes_.chosen_experts || !pass.chosen_experts);
   Inputs& inputs = memory_->inputs;
-  Place place{inputs, memory_->arenas, runtime_.device, runtime_.backend, runtime_.dtype};
-  run_pass(runtime_.model, place, pass);
+  Place place{inputs, work_->arenas, experts_, runtime_->device, runtime_->backend, runtime_->dtype};
+  run_pass(runtime_->model, place, pass);
 
   PagedResult result;
   if (!pass.draws.empty()) {
-    result.chosen = inputs.choices.chosen_ids(static_cast<int64_t>(pass.wanted.size()), runtime_.device);
+    result.chosen = inputs.choices.chosen_ids(static_cast<int64_t>(pass.wanted.size()), runtime_->device);
   } else if (!pass.wanted.empty()) {
     const View logits = inputs.logits.rows(0, static_cast<int64_t>(pass.wanted.size()));
     result.logits.resize(static_cast<size_t>(logits.elements()));
-    runtime_.device.download(result.logits.data(), logits.data, logits.bytes());
+    runtime_->device.download(result.logits.data(), logits.data, logits.bytes());
   }
   if (!pass.scored.empty()) {
-    result.losses = download_doubles(runtime_.device, inputs.losses.rows(0, static_cast<int64_t>(pass.scored.size())));
+    result.losses = download_doubles(runtime_->device, inputs.losses.rows(0, static_cast<int64_t>(pass.scored.size())));
   }
   if (pass.chosen_experts) {
-    const View ids = inputs.experts_of(config(), tokens);
+    const View ids = experts_of(experts_, config(), tokens);
     result.experts.resize(static_cast<size_t>(ids.elements()));
-    runtime_.device.download(result.experts.data(), ids.data, ids.bytes());
+    runtime_->device.download(result.experts.data(), ids.data, ids.bytes());
   }
   return result;
 }
 
 void PagedModel::set_allowed(const std::vector<int32_t>& allowed) {
-  memory_->inputs.choices.set_allowed(allowed, runtime_.device);
+  memory_->inputs.choices.set_allowed(allowed, runtime_->device);
 }
 
 void PagedModel::set_history(int64_t sequence, const std::vector<int32_t>& ids) {
-  memory_->inputs.choices.set_history(sequence, ids, runtime_.device);
+  memory_->inputs.choices.set_history(sequence, ids, runtime_->device);
 }
 
-void PagedModel::begin_steps(const std::vector<StepRow>& rows) { memory_->steps->begin(rows); }
+void PagedModel::begin_steps(const std::vector<StepRow>& rows) { steps_->begin(rows); }
 
-void PagedModel::queue_step() { memory_->steps->queue(); }
+void PagedModel::queue_step() { steps_->queue(); }
 
-std::vector<int32_t> PagedModel::read_step() { return memory_->steps->read(); }
+StepChoices PagedModel::read_step() { return steps_->read(); }
 
-int64_t PagedModel::unread_steps() const { return memory_->steps == nullptr ? 0 : memory_->steps->unread(); }
+int64_t PagedModel::unread_steps() const { return steps_ == nullptr ? 0 : steps_->unread(); }
 
 }  // namespace moe

@@ -3,6 +3,7 @@
 /// requests: the engine decides which tokens a pass has and in which pages they go.
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "infer/model_on_device.h"
@@ -15,6 +16,8 @@ constexpr int64_t kPageTokens = 64;
 
 /// The pages for this many tokens.
 constexpr int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+
+class DeviceSteps;
 
 /// Decides how much memory a PagedModel allocates.
 struct PagedSizes {
@@ -48,10 +51,12 @@ class PagedModel {
   /// Bytes of one page of a cache of this type, all layers together.
   static int64_t page_bytes(const ModelConfig& config, DType cache);
 
-  const ModelConfig& config() const { return runtime_.model.config(); }
+  const ModelConfig& config() const { return runtime_->model.config(); }
   const PagedSizes& sizes() const { return sizes_; }
   /// The first pages of a sequence, in the order of its tokens. Later entries of its row keep their values.
   void set_pages(int64_t sequence, const std::vector<int32_t>& pages);
+  /// Copies the keys and values of a page's first tokens to another page, through the host's memory. Waits.
+  void copy_page(int32_t from, int32_t to, int64_t tokens);
   /// Writes the tokens' keys and values into their pages. If it throws, nothing but these rows of the cache has
   /// changed.
   PagedResult run(const PagedPass& pass);
@@ -65,15 +70,25 @@ class PagedModel {
   /// Queues a step, which the device records if it records; at most two may be unread. If it throws, no step was
   /// queued.
   void queue_step();
-  /// The ids that the oldest unread step chose, row by row; -1: none. Waits for that step and for nothing behind it.
-  std::vector<int32_t> read_step();
+  /// What the oldest unread step chose. Waits for that step and for nothing behind it.
+  StepChoices read_step();
   int64_t unread_steps() const;
+
+  /// From now on uses another model of the same sizes and weights, such as the same one with other routing switches.
+  /// The cache stays as it is. No step may be unread. An error of memory changes nothing.
+  void set_model(const ModelOnDevice& runtime);
 
  private:
   struct Memory;
-  ModelOnDevice runtime_;
+  struct Work;
+  void start_work();
+
+  std::optional<ModelOnDevice> runtime_;  // never empty; its model changes
   PagedSizes sizes_;
   std::unique_ptr<Memory> memory_;
+  std::unique_ptr<Work> work_;
+  View experts_;  // where passes and steps tell them
+  std::unique_ptr<DeviceSteps> steps_;
 };
 
 }  // namespace moe

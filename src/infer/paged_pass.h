@@ -28,4 +28,10 @@ struct StepRow {
   TokenDraw draw;
 };
 
+/// What one step did.
+struct StepChoices {
+  std::vector<int32_t> ids;      ///< [rows]: what each row chose; -1: none
+  std::vector<int32_t> experts;  ///< [MoE layers, rows, choices] with PagedSizes::chosen_experts, else empty; -1: none
+};
+
 }  // namespace moe

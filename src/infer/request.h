@@ -21,6 +21,8 @@ struct Request {
   bool only_score = false;
   /// Gives the routed experts that each new token was chosen with.
   bool experts = false;
+  /// Gives the routed experts of the prompt's tokens.
+  bool prompt_experts = false;
 };
 
 struct TokenProbability {
@@ -31,7 +33,7 @@ struct TokenProbability {
 /// News of one request, after one pass.
 struct Event {
   int64_t request = 0;
-  /// The next token; none if the request only scores, or if its sampling failed.
+  /// The next token; none if the request only scores, if its sampling failed, or if its prompt is still read.
   std::optional<int32_t> id = {};
   /// Whole characters that can be shown now.
   std::string text = {};
@@ -41,6 +43,9 @@ struct Event {
   /// Of Request::experts, [MoE layers, choices], -1: none: where the model sent the last token before this one, whose
   /// logits this one was chosen from.
   std::vector<int32_t> experts = {};
+  /// Of Request::prompt_experts, [tokens, MoE layers, choices], -1: none: of the prompt's tokens that this pass
+  /// computed. Each piece of the prompt has an event then. Tokens whose pages were found have none.
+  std::vector<int32_t> prompt_experts = {};
   /// Of Request::score_from: all of them, in the first event.
   std::vector<double> scores = {};
   bool ended = false;

@@ -32,12 +32,16 @@ inline ModelConfig engine_config() {
 struct Answer {
   std::vector<int32_t> ids;
   std::vector<double> logprobs, scores;
-  std::vector<int32_t> experts;  // of all new tokens
+  std::vector<int32_t> experts;         // of all new tokens
+  std::vector<int32_t> prompt_experts;  // of the prompt's tokens that were computed
   std::string text, error;
   StopReason reason = StopReason::max_new_tokens;
   bool ended = false;
 
   void add(const Event& event) {
+    prompt_experts.insert(prompt_experts.end(), event.prompt_experts.begin(), event.prompt_experts.end());
+    const bool reads = !event.id && !event.ended;  // a piece of the prompt alone
+    if (reads) return;
     if (event.id) ids.push_back(*event.id);
     text += event.text;
     logprobs.push_back(event.logprob);
@@ -76,7 +80,7 @@ inline Answer answer_alone(const ModelOnDevice& runtime, const Tokenizer* tokeni
   answer.ended = true;
   std::vector<int32_t> whole = prompt;
   whole.insert(whole.end(), answer.ids.begin(), answer.ids.end());
-  if (!request.score_from && !request.experts) return answer;
+  if (!request.score_from && !request.experts && !request.prompt_experts) return answer;
   Scorer scorer(runtime, static_cast<int64_t>(whole.size()), 0, ChosenIds::kept);
   const std::vector<float> losses = scorer.losses(single_document(whole));
   if (request.score_from) {
@@ -84,17 +88,18 @@ inline Answer answer_alone(const ModelOnDevice& runtime, const Tokenizer* tokeni
       answer.scores.push_back(-static_cast<double>(losses[i - 1]));
     }
   }
-  if (request.experts && !request.only_score) {
-    const std::vector<int32_t> chosen = scorer.chosen_ids();
-    const auto layers = static_cast<size_t>(config.moe_layers());
-    const size_t choices = chosen.size() / (layers * whole.size());
-    for (size_t i = prompt.size(); i < whole.size(); ++i) {
-      for (size_t layer = 0; layer < layers; ++layer) {
-        const auto first = chosen.begin() + static_cast<int64_t>((layer * whole.size() + i - 1) * choices);
-        answer.experts.insert(answer.experts.end(), first, first + static_cast<int64_t>(choices));
-      }
+  const std::vector<int32_t> chosen = scorer.chosen_ids();
+  const auto layers = static_cast<size_t>(config.moe_layers());
+  const size_t choices = chosen.size() / (layers * whole.size());
+  const auto add = [&](std::vector<int32_t>& experts, size_t token) {
+    for (size_t layer = 0; layer < layers; ++layer) {
+      const auto first = chosen.begin() + static_cast<int64_t>((layer * whole.size() + token) * choices);
+      experts.insert(experts.end(), first, first + static_cast<int64_t>(choices));
     }
-  }
+  };
+  for (size_t i = prompt.size(); request.experts && i < whole.size(); ++i) add(answer.experts, i - 1);
+  const size_t read = prompt.size() - (request.only_score ? 1 : 0);
+  for (size_t i = 0; request.prompt_experts && i < read; ++i) add(answer.prompt_experts, i);
   return answer;
 }
 

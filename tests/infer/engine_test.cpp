@@ -56,6 +56,11 @@ class EngineTest : public testing::Test {
     EXPECT_EQ(found.logprobs, alone.logprobs);
     EXPECT_EQ(found.scores, alone.scores);
     EXPECT_EQ(found.experts, alone.experts);
+    ASSERT_LE(found.prompt_experts.size(), alone.prompt_experts.size());
+    EXPECT_TRUE(std::equal(found.prompt_experts.rbegin(), found.prompt_experts.rend(), alone.prompt_experts.rbegin()));
+    if (of.prompt_experts) {
+      EXPECT_GT(found.prompt_experts.size(), 0u);
+    }
     EXPECT_EQ(found.reason, alone.reason);
   }
 
@@ -89,7 +94,9 @@ TEST_F(EngineTest, ARequestMaySayMoreThanItsTokens) {
   requests[0].experts = true;
   requests[1].score_from = 1;
   requests[1].experts = true;
+  requests[1].prompt_experts = true;
   requests[2].score_from = 60;
+  requests[2].prompt_experts = true;
   requests[2].only_score = true;
   requests[3].score_from = 69;
   requests[3].logprobs = 0;
@@ -97,6 +104,8 @@ TEST_F(EngineTest, ARequestMaySayMoreThanItsTokens) {
   auto answers = run(engine);
   for (size_t i = 0; i < requests.size(); ++i) expect_same(answers[static_cast<int64_t>(i)], requests[i]);
   EXPECT_EQ(answers[0].experts.size(), 5u * 2 * 2) << "new tokens, MoE layers, choices";
+  EXPECT_EQ(answers[1].prompt_experts.size(), 40u * 2 * 2);
+  EXPECT_EQ(answers[2].prompt_experts.size(), 65u * 2 * 2) << "the last token is scored and not computed";
   EXPECT_EQ(answers[1].scores.size(), 39u);
   EXPECT_EQ(answers[2].scores.size(), 6u);
   EXPECT_TRUE(answers[2].ids.empty());
@@ -115,7 +124,7 @@ TEST_F(EngineTest, ScoresNeedTheTokensBeforeThemToBeComputed) {
   const int64_t number = engine.admit(scored);
   auto answers = run(engine);
   expect_same(answers[number], scored);
-  EXPECT_EQ(engine.counts().reused_tokens, 64);
+  EXPECT_EQ(engine.counts().reused_tokens, 99);
 }
 
 TEST_F(EngineTest, TheMostLikelyTokensComeWithTheirLogProbabilities) {
@@ -165,9 +174,9 @@ TEST_F(EngineTest, AConversationComputesOnlyWhatIsNew) {
     auto answers = run(engine);
     expect_same(answers[id], turn);
     const EngineCounts after = engine.counts();
-    const int64_t reused = cached / kPageTokens * kPageTokens, prompt = static_cast<int64_t>(turn.prompt.ids.size());
-    EXPECT_EQ(after.reused_tokens - before.reused_tokens, reused) << "turn " << number;
-    EXPECT_EQ(after.prompt_tokens - before.prompt_tokens, prompt - reused);
+    const auto prompt = static_cast<int64_t>(turn.prompt.ids.size());
+    EXPECT_EQ(after.reused_tokens - before.reused_tokens, cached) << "turn " << number;
+    EXPECT_EQ(after.prompt_tokens - before.prompt_tokens, prompt - cached);
     cached = prompt + 40 - 1;  // the last token was not computed
     for (const int32_t one : answers[id].ids) turn.prompt.ids.push_back(one);
     for (const int32_t one : random_ids(13, 50, 100 + number)) turn.prompt.ids.push_back(one);
@@ -175,6 +184,86 @@ TEST_F(EngineTest, AConversationComputesOnlyWhatIsNew) {
   EXPECT_EQ(engine.counts().pages_in_use, 0);
   engine.forget_prefixes();
   EXPECT_EQ(engine.counts().pages_kept, 0);
+}
+
+TEST_F(EngineTest, ATextThatBranchesInAPageCopiesItsBeginning) {
+  Engine engine(runtime_, nullptr, {.sequences = 2, .tokens_per_pass = 64, .pages = 12, .longest = 300});
+  const Request first = request(150, 30);
+  engine.admit(first);
+  run(engine);
+  int64_t reused = 0;
+  for (const int64_t common : {100, 64, 71, 72, 7, 8, 149, 150}) {
+    Request branch = first;
+    branch.prompt.ids.resize(static_cast<size_t>(common));
+    branch.prompt.ids.push_back((first.prompt.ids[static_cast<size_t>(std::min<int64_t>(common, 149))] + 1) % 50);
+    for (const int32_t id : random_ids(20, 50, static_cast<uint64_t>(common))) branch.prompt.ids.push_back(id);
+    // Both of two that run at once get a copy, and the page itself stays as it was.
+    const int64_t one = engine.admit(branch), two = engine.admit(branch);
+    auto answers = run(engine);
+    expect_same(answers[one], branch);
+    expect_same(answers[two], branch);
+    engine.forget_prefixes(first.prompt.ids);
+    const int64_t now = engine.counts().reused_tokens, copied = common % kPageTokens < 8 ? 0 : common % kPageTokens;
+    EXPECT_EQ(now - reused, 2 * (common - common % kPageTokens + copied)) << common;
+    reused = now;
+  }
+  const int64_t again = engine.admit(first);
+  auto answers = run(engine);
+  expect_same(answers[again], first);
+  EXPECT_EQ(engine.counts().reused_tokens - reused, 149);
+}
+
+TEST_F(EngineTest, ForgetsAllButTheBeginningOfAText) {
+  Engine engine(runtime_, nullptr, {.sequences = 1, .tokens_per_pass = 64, .pages = 12, .longest = 300});
+  const Request text = request(150, 5), other = request(150, 5, 2);
+  for (const Request& each : {text, other}) {
+    engine.admit(each);
+    run(engine);
+  }
+  engine.forget_prefixes(std::span(text.prompt.ids).first(83));
+  int64_t before = engine.counts().reused_tokens;
+  for (const auto& [each, reused] : {std::pair(other, 0), std::pair(text, 83)}) {
+    const int64_t number = engine.admit(each);
+    auto answers = run(engine);
+    expect_same(answers[number], each);
+    EXPECT_EQ(engine.counts().reused_tokens - before, reused);
+    before = engine.counts().reused_tokens;
+  }
+}
+
+// More experts for each token need more memory, and the steps are recorded anew.
+TEST_F(EngineTest, AnotherModelOfTheSameWeightsTakesThePlaceOfTheFirst) {
+  for (const bool on_device : {false, true}) {
+    ModelConfig more = engine_config();
+    more.num_experts_per_tok = 5;
+    const MemoryModel other = random_model(more, DType::f32, *cpu_.device);
+    const ModelOnDevice first = runtime_, second = other.runtime(cpu_);
+    Engine engine(
+        first, nullptr,
+        {.sequences = 2, .tokens_per_pass = 40, .pages = 8, .longest = 200, .experts = true, .on_device = on_device});
+    std::vector<int32_t> ids;
+    for (const ModelOnDevice& runtime : {first, second, first}) {
+      engine.set_model(runtime);
+      engine.forget_prefixes();
+      Request asked = request(70, 20);
+      asked.experts = asked.prompt_experts = true;
+      const int64_t cancelled = engine.admit(request(20, 50, 3));
+      for (int i = 0; i < 4; ++i) engine.step();  // with on_device a step is queued that nobody reads
+      engine.cancel(cancelled);
+      const int64_t number = engine.admit(asked);
+      auto answers = run(engine);
+      const Answer alone = answer_alone(runtime, nullptr, asked);
+      EXPECT_EQ(answers[number].ids, alone.ids);
+      EXPECT_EQ(answers[number].experts, alone.experts);
+      EXPECT_EQ(answers[number].prompt_experts, alone.prompt_experts);
+      EXPECT_NE(answers[number].ids, ids);
+      ids = alone.ids;
+      engine.admit(request(20, 50, 3));
+      for (int i = 0; i < 4; ++i) engine.step();
+      engine.cancel(engine.counts().running == 1 ? number + 1 : -1);
+      EXPECT_TRUE(engine.idle());
+    }
+  }
 }
 
 TEST_F(EngineTest, KeptPagesGiveWayToARequestThatNeedsThem) {
@@ -328,9 +417,15 @@ TEST_F(EngineTest, TheDevicesStepsGiveWhatTheHostChooses) {
   requests[2].options.sampling = {.repetition_penalty = 1.3, .temperature = 0};
   requests[4].options.sampling = {.presence_penalty = 0.4, .frequency_penalty = 0.3, .seed = 5};
   requests[4].options.end_ids = {3, 17, 20, 33};
-  Engine engine(
-      runtime_, nullptr,
-      {.sequences = 5, .tokens_per_pass = 30, .pages = 20, .longest = 200, .on_device = true, .penalties = true});
+  Engine engine(runtime_, nullptr,
+                {.sequences = 5,
+                 .tokens_per_pass = 30,
+                 .pages = 20,
+                 .longest = 200,
+                 .experts = true,
+                 .on_device = true,
+                 .penalties = true});
+  for (Request& each : requests) each.experts = each.prompt_experts = true;
   for (const Request& each : requests) engine.admit(each);
   auto answers = run(engine);
   for (size_t i = 0; i < requests.size(); ++i) expect_same(answers[static_cast<int64_t>(i)], requests[i]);
@@ -434,6 +529,7 @@ TEST_P(EngineBothWays, RequestsThatComeGoFailAndShareBeginningsGetWhatTheyGetAlo
     if (below(3) == 0) made.options.end_ids = {static_cast<int32_t>(below(50)), static_cast<int32_t>(below(50))};
     if (below(3) == 0) made.logprobs = below(3);
     made.experts = below(5) == 0;
+    made.prompt_experts = below(5) == 0;
     const auto prompt = static_cast<int64_t>(made.prompt.ids.size());
     if (prompt > 1 && below(5) == 0) made.score_from = 1 + below(prompt - 1);
     made.only_score = made.score_from && below(2) == 0;

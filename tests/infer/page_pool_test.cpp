@@ -90,11 +90,56 @@ TEST(PagePool, ASecondPageOfATextIsNotPublished) {
   EXPECT_EQ(pool.unowned(), 0);
 }
 
+TEST(PagePool, FindsThePageWithTheLongestBeginning) {
+  PagePool pool(10, 4);
+  const auto publish = [&](int32_t before, const Ids& tokens) {
+    const int32_t page = pool.take();
+    EXPECT_TRUE(pool.publish(page, before, tokens));
+    return page;
+  };
+  const int32_t first = publish(-1, {1, 2, 3, 4}), part = publish(first, {5, 6}), longer = publish(first, {5, 6, 7});
+  const int32_t other = publish(-1, {5, 6, 7, 8});
+  const auto found = [&](int32_t before, const Ids& ids) {
+    const PageBeginning beginning = pool.find_beginning(before, ids);
+    return std::pair(beginning.page, beginning.tokens);
+  };
+  EXPECT_EQ(found(first, {5, 6, 7, 8}), std::pair(longer, int64_t{3}));
+  EXPECT_EQ(found(first, {5, 6, 1}), std::pair(std::min(part, longer), int64_t{2}));
+  EXPECT_EQ(found(first, {1, 2}), std::pair(-1, int64_t{0}));
+  EXPECT_EQ(found(first, {}), std::pair(-1, int64_t{0}));
+  EXPECT_EQ(found(-1, {5, 6}), std::pair(other, int64_t{2})) << "the same tokens at the beginning of a text";
+  EXPECT_EQ(found(-1, {1, 2, 3, 9}), std::pair(first, int64_t{3}));
+  EXPECT_THAT(pool.find(Ids{1, 2, 3, 4, 5, 6}, 9), ElementsAre(first)) << "it lists full pages alone";
+  const int32_t twin = pool.take();
+  EXPECT_FALSE(pool.publish(twin, first, Ids{5, 6}));
+}
+
+TEST(PagePool, ForgetsAllTextsButTheBeginningOfOne) {
+  PagePool pool(10, 2);
+  const Ids text = publish_all(pool, {1, 2, 3, 4, 5, 6}), branch = publish_all(pool, {1, 2, 7, 8});
+  const Ids other = publish_all(pool, {5, 6});
+  pool.release(text);
+  pool.release(branch);
+  pool.release(other);
+  pool.forget_all_but(Ids{1, 2, 3, 4, 5});
+  EXPECT_EQ(pool.find(Ids{1, 2, 3, 4, 5, 6}, 9), (Ids{text[0], text[1]}));
+  EXPECT_EQ(pool.find_beginning(text[1], Ids{5, 6}).page, text[2]);
+  EXPECT_EQ(pool.find_beginning(text[1], Ids{5, 6}).tokens, 1) << "only what was named is kept";
+  EXPECT_THAT(pool.find(Ids{1, 2, 7, 8}, 9), ElementsAre(text[0]));
+  EXPECT_EQ(pool.find_beginning(text[0], Ids{7, 8}).tokens, 0);
+  EXPECT_THAT(pool.find(Ids{5, 6}, 9), IsEmpty());
+  EXPECT_EQ(pool.unowned(), 3);
+  EXPECT_EQ(pool.available(), 10);
+  pool.forget_all_but({});
+  EXPECT_EQ(pool.unowned(), 0);
+  EXPECT_EQ(pool.available(), 10);
+}
+
 TEST(PagePool, ForgettingLeavesPagesToTheirOwners) {
   PagePool pool(6, 2);
   const Ids kept = publish_all(pool, {1, 2, 3, 4}), gone = publish_all(pool, {5, 6});
   pool.release(gone);
-  pool.forget();
+  pool.forget_all_but({});
   EXPECT_EQ(pool.available(), 4);
   EXPECT_EQ(pool.unowned(), 0);
   EXPECT_THAT(pool.find(Ids{1, 2}, 9), IsEmpty());
@@ -119,18 +164,28 @@ TEST(PagePool, NothingLeaksAndNothingIsFoundThatIsNotTheText) {
         continue;
       }
       Ids text;
-      for (uint64_t i = 2 * (1 + below(5)); i-- > 0;) text.push_back(static_cast<int32_t>(below(2)));
+      for (uint64_t i = 1 + below(10); i-- > 0;) text.push_back(static_cast<int32_t>(below(2)));
       Ids pages = pool.find(text, 9);
       for (size_t i = 0; i < pages.size(); ++i) {
         ASSERT_EQ(content[pages[i]], Ids(text.begin(), text.begin() + static_cast<int64_t>(2 * i + 2)));
       }
+      const auto rest = std::span(text).subspan(2 * pages.size());
+      const PageBeginning part = pool.find_beginning(pages.empty() ? -1 : pages.back(), rest);
+      ASSERT_LE(part.tokens, static_cast<int64_t>(rest.size()));
+      for (size_t i = 0; i < 2 * pages.size() + static_cast<size_t>(part.tokens); ++i) {
+        if (part.tokens > 0) {
+          ASSERT_EQ(content[part.page][i], text[i]);
+        }
+      }
       pool.share(pages);
       while (2 * pages.size() < text.size() && pool.available() > 0) {
         const int32_t page = pool.take();
-        pool.publish(page, pages.empty() ? -1 : pages.back(), std::span(text).subspan(2 * pages.size(), 2));
+        const size_t begin = 2 * pages.size(), end = std::min(begin + 2, text.size());
+        pool.publish(page, pages.empty() ? -1 : pages.back(), std::span(text).subspan(begin, end - begin));
         pages.push_back(page);
-        content[page] = Ids(text.begin(), text.begin() + static_cast<int64_t>(2 * pages.size()));
+        content[page] = Ids(text.begin(), text.begin() + static_cast<int64_t>(end));
       }
+      if (below(50) == 0) pool.forget_all_but(std::span(text).first(below(text.size() + 1)));
       held.push_back(pages);
       std::map<int32_t, int64_t> owners;
       for (const Ids& each : held) {
