@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "checkpoint/end_tokens.h"
 #include "checkpoint/open_model.h"
+#include "cli/batch_invariant_option.h"
 #include "cli/cache_option.h"
 #include "cli/chat_history.h"
 #include "cli/chat_session.h"
@@ -136,6 +137,7 @@ void add_chat_command(CLI::App& app) {
   command->add_option("--system", flags->system, "the system message, which comes before the conversation")
       ->type_name("TEXT");
   add_sampling_options(*command, flags->generation);
+  add_batch_invariant_option(*command);
   add_lora_option(*command, flags->adapters);
   add_kept_weights_option(*command, flags->dtype);
   add_cache_option(*command, flags->cache_type);

@@ -7,13 +7,13 @@
 
 #include <unistd.h>
 
-#include "backend/cuda/path.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/output.h"
 #include "base/units.h"
 #include "checkpoint/end_tokens.h"
 #include "checkpoint/open_model.h"
+#include "cli/batch_invariant_option.h"
 #include "cli/cache_option.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
@@ -89,7 +89,6 @@ struct GenerateFlags {
   int64_t memory_limit = 0;
   ExpertPlaceFlags experts;
   bool dry_run = false;
-  bool batch_invariant = false;
   bool echo = false;
   bool parse_special = false;
   bool quiet = false;
@@ -207,7 +206,6 @@ void generate_text(const GenerateFlags& flags) {
   // All that was written is flushed, so leaving at once loses nothing, even in the middle of a long prompt's pass.
   std::signal(SIGINT, [](int) { std::_Exit(kInterrupted); });
   Compute compute = make_compute(flags.device);
-  if (flags.batch_invariant) force_cuda_path(CudaPath::invariant);
   const AdaptedModel model = adapted_model(flags.model, flags.adapters);
   const WeightSizes sizes(model.folder, weights, model.adapters);
   const ModelConfig& config = sizes.config();
@@ -295,8 +293,7 @@ void add_generate_command(CLI::App& app) {
       "--parse-special", flags->parse_special,
       "special tokens in the text become their ids, as chat templates write them (default: ordinary text)");
   add_sampling_options(*command, flags->generation);
-  command->add_flag("--batch-invariant", flags->batch_invariant,
-                    "on a GPU: a text has the same bits alone and among others (slower; on a CPU it always has)");
+  add_batch_invariant_option(*command);
   add_lora_option(*command, flags->adapters);
   add_kept_weights_option(*command, flags->dtype);
   add_cache_option(*command, flags->cache_type);

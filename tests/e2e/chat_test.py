@@ -205,6 +205,7 @@ class ChatTest(unittest.TestCase):
         for key in ("max-new-tokens", "top-k", "top-p", "min-p", "repetition-penalty", "seed"):
             self.assertRegex(shown, rf"(?m)^{key} ")
         self.assertEqual(self.pipe("/set temperature 0", "class").stdout, self.pipe("class", options=["--temperature", 0]).stdout)
+        self.assertEqual(self.pipe("class", options=["--batch-invariant"]).stdout, self.pipe("class").stdout)
         cut = self.pipe("/set max-new-tokens 1", "class")
         self.assertIn("(cut off after 1 token; /set max-new-tokens N allows more)", cut.stderr)
 
