@@ -98,17 +98,19 @@ void chat(const ChatFlags& flags) {
   const WeightsSize whole = sizes.of();
   const PassTypes types{whole.activations,
                         parse_cache_option(flags.cache_type, compute, whole.activations, whole.in_blocks)};
-  const int64_t cache_bytes = ContextCache::bytes(config, types, context);
+  ChatSizes chat_sizes{.most_tokens = context};
+  if (compute.kind == DeviceKind::cuda) chat_sizes.tokens_per_pass = kGpuTokensPerPass;
+  const int64_t cache_bytes = ChatEngine::bytes(config, types, chat_sizes, compute.device->records());
   const WeightsSize size = placed_weights_size(sizes, model.folder, flags.experts, *compute.device, free, cache_bytes);
   check_memory_limit(flags.memory_limit, size, cache_bytes, free);
   show_status("reading the weights of " + flags.model);
   const ExpertPlace place(compute, size);
   LoadedModel loaded(model.folder, weights, place.device(), flags.switches, model.adapters, place.host_experts());
-  ContextCache cache(loaded, place.device(), place.backend(), context, flags.switches, types.cache);
+  ChatEngine engine(loaded, &tokenizer, place.device(), place.backend(), chat_sizes, flags.switches, types.cache);
   clear_status();
   GenerationOptions options = flags.generation;
   options.end_ids = read_end_tokens(model.folder);
-  Conversation conversation(format, tokenizer, cache, options);
+  Conversation conversation(format, engine, options);
   if (!flags.system.empty()) conversation.set_system(flags.system);
 
   const bool person = ::isatty(STDIN_FILENO) == 1 && stderr_is_terminal();

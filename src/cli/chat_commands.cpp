@@ -106,7 +106,7 @@ void clear(ChatSession& session, const std::string&) {
 }
 
 void check_has_experts(ChatSession& session) {
-  if (session.conversation().cache().config().moe_layers() == 0) fail("this model has no routed experts");
+  if (session.conversation().engine().config().moe_layers() == 0) fail("this model has no routed experts");
 }
 
 void experts(ChatSession& session, const std::string& text) {
@@ -115,16 +115,16 @@ void experts(ChatSession& session, const std::string& text) {
   const auto most = text.empty() ? std::optional(kShown) : count_of(text);
   if (!most) fail_usage("/experts {}: expected the number of experts to show for each layer", printable(text));
   Conversation& conversation = session.conversation();
-  const std::string table = experts_table(conversation.experts_used(), conversation.cache().switches(), *most);
+  const std::string table = experts_table(conversation.experts_used(), conversation.engine().switches(), *most);
   if (table.empty()) fail("there is no answer yet whose experts could be shown; ask something");
   const int64_t choices = conversation.experts_used().front().choices;
-  const int64_t each = conversation.cache().config().num_experts_per_tok;
+  const int64_t each = conversation.engine().config().num_experts_per_tok;
   print_output("{} of the last answer, {} each\n{}", counted(choices / each, "token"), counted(each, "expert"), table);
 }
 
 void mask(ChatSession& session, const std::string& text) {
   check_has_experts(session);
-  RoutingSwitches switches = session.conversation().cache().switches();
+  RoutingSwitches switches = session.conversation().engine().switches();
   if (text.empty()) return print_output("masked: {}\n", masks_text(switches));
   if (text == "none") {
     switches.masked.clear();
@@ -137,7 +137,7 @@ void mask(ChatSession& session, const std::string& text) {
 /// A boost replaces the earlier one of the same expert.
 void boost(ChatSession& session, const std::string& text) {
   check_has_experts(session);
-  RoutingSwitches switches = session.conversation().cache().switches();
+  RoutingSwitches switches = session.conversation().engine().switches();
   const auto words = words_of(text);
   if (words.empty()) return print_output("boosted: {}\n", boosts_text(switches));
   if (words.size() == 1 && words[0] == "none") {
@@ -157,8 +157,8 @@ void boost(ChatSession& session, const std::string& text) {
 
 void experts_per_token(ChatSession& session, const std::string& text) {
   check_has_experts(session);
-  const ModelConfig& config = session.conversation().cache().config();
-  RoutingSwitches switches = session.conversation().cache().switches();
+  const ModelConfig& config = session.conversation().engine().config();
+  RoutingSwitches switches = session.conversation().engine().switches();
   if (text.empty()) return print_output("{}\n", config.num_experts_per_tok);
   const auto count = text == "none" ? std::optional<int64_t>(0) : count_of(text);
   if (!count) {

@@ -106,7 +106,7 @@ void ChatSession::report(const Answer& answer) {
       remark(fmt::format("cut off after {}; /set max-new-tokens N allows more", counted(answer.new_tokens, "token")));
       break;
     case AnswerEnd::context_full:
-      remark(fmt::format("cut off: the context of {} is full", counted(conversation_.cache().most_tokens(), "token")));
+      remark(fmt::format("cut off: the context of {} is full", counted(conversation_.engine().most_tokens(), "token")));
       break;
     case AnswerEnd::interrupted:
       remark("stopped; the answer so far stays in the conversation");
@@ -119,15 +119,15 @@ void ChatSession::answer_again(bool other_draws) {
 }
 
 void ChatSession::route(const RoutingSwitches& switches) {
-  ContextCache& cache = conversation_.cache();
-  const size_t before = cache.ids().size();
-  cache.set_switches(switches);
-  if (before > 0) remark(fmt::format("{} of {} cached tokens hold under this routing", cache.ids().size(), before));
+  ChatEngine& engine = conversation_.engine();
+  const size_t before = engine.ids().size();
+  engine.set_switches(switches);
+  if (before > 0) remark(fmt::format("{} of {} cached tokens hold under this routing", engine.ids().size(), before));
   if (conversation_.has_question()) answer_again(false);
 }
 
 std::string ChatSession::statistics() const {
-  const ContextCache& cache = conversation_.cache();
+  const ChatEngine& engine = conversation_.engine();
   std::string text;
   if (answers_ > 0) {
     text += fmt::format("prompt   {}, {} from the cache; {:.1f} tokens/s\n", counted(last_.prompt_tokens, "token"),
@@ -140,7 +140,7 @@ std::string ChatSession::statistics() const {
                       last_.drafted_tokens, std::abs(last_.saved_seconds), last_.saved_seconds < 0 ? "more" : "less");
     }
   }
-  text += fmt::format("context  {} of {} tokens used, {}\n", cache.ids().size(), cache.most_tokens(),
+  text += fmt::format("context  {} of {} tokens used, {}\n", engine.ids().size(), engine.most_tokens(),
                       counted(conversation_.messages().size(), "message"));
   text += fmt::format("chat     {}, {}\n", counted(answers_, "answer"), counted(tokens_, "token"));
   return text;

@@ -154,9 +154,6 @@ void report(const Continuation& result, const GenerationSpeed& speed) {
            speed.drafted_tokens, std::abs(speed.saved_seconds), speed.saved_seconds < 0 ? "more" : "less");
 }
 
-/// Prompts are read in larger pieces on a GPU, which has more to do at once.
-constexpr int64_t kGpuTokensPerPass = 4096;
-
 LineDefaults line_defaults(const GenerateFlags& flags, const GenerationOptions& options) {
   return {.options = options,
           .logprobs = flags.logprobs < 0 ? std::nullopt : std::optional(flags.logprobs),

@@ -7,6 +7,9 @@
 
 namespace moe {
 
+/// Prompts are read in larger pieces on a GPU, which has more to do at once.
+constexpr int64_t kGpuTokensPerPass = 4096;
+
 struct EnginePasses {
   int64_t most_tokens = 512;
   bool on_device = false;  ///< Device::records()

@@ -6,10 +6,6 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/units.h"
-#include "infer/generate.h"
-#include "infer/prompt_lookup.h"
-#include "infer/sampler.h"
-#include "infer/sequence.h"
 
 namespace moe {
 namespace {
@@ -38,12 +34,15 @@ size_t common_prefix(std::string_view a, std::string_view b) {
   return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
 }
 
-/// The messages are as they were if the scope is left by an exception.
+/// The messages and the choice of draws are as they were unless it is done.
 class Unchanged {
  public:
-  explicit Unchanged(std::vector<ChatMessage>& messages) : messages_(messages), before_(messages) {}
+  Unchanged(std::vector<ChatMessage>& messages, uint64_t& draws)
+      : messages_(messages), draws_(draws), messages_before_(messages), draws_before_(draws) {}
   ~Unchanged() {
-    if (!done_) messages_ = std::move(before_);
+    if (done_) return;
+    messages_ = std::move(messages_before_);
+    draws_ = draws_before_;
   }
   Unchanged(const Unchanged&) = delete;
   Unchanged& operator=(const Unchanged&) = delete;
@@ -51,9 +50,51 @@ class Unchanged {
 
  private:
   std::vector<ChatMessage>& messages_;
-  std::vector<ChatMessage> before_;
+  uint64_t& draws_;
+  std::vector<ChatMessage> messages_before_;
+  uint64_t draws_before_;
   bool done_ = false;
 };
+
+/// Calls a function at the end of a scope.
+class AtEnd {
+ public:
+  explicit AtEnd(std::function<void()> work) : work_(std::move(work)) {}
+  ~AtEnd() { work_(); }
+  AtEnd(const AtEnd&) = delete;
+  AtEnd& operator=(const AtEnd&) = delete;
+
+ private:
+  std::function<void()> work_;
+};
+
+/// The experts of an answer's passes.
+class ExpertCounts {
+ public:
+  explicit ExpertCounts(const ModelConfig& config) {
+    for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+      if (!config.is_moe_layer(layer)) continue;
+      layers_.push_back({.layer = layer,
+                         .chosen = std::vector<int64_t>(static_cast<size_t>(config.n_routed_experts), 0),
+                         .choices = 0});
+    }
+  }
+  /// Those of one pass, [MoE layers, choices]; -1: none.
+  void add(const std::vector<int32_t>& experts) {
+    for (size_t i = 0; i < experts.size(); ++i) {
+      if (experts[i] < 0) continue;
+      LayerUse& use = layers_[i * layers_.size() / experts.size()];
+      ++use.chosen[static_cast<size_t>(experts[i])];
+      ++use.choices;
+    }
+  }
+  const std::vector<LayerUse>& layers() const { return layers_; }
+
+ private:
+  std::vector<LayerUse> layers_;
+};
+
+int64_t count_of(const std::vector<int32_t>& ids) { return static_cast<int64_t>(ids.size()); }
 
 AnswerEnd end_of(StopReason reason, bool model_stopped, bool context_full) {
   switch (reason) {
@@ -70,16 +111,6 @@ AnswerEnd end_of(StopReason reason, bool model_stopped, bool context_full) {
 }
 
 }  // namespace
-
-Conversation::Conversation(const ChatFormat& format, const Tokenizer& tokenizer, ContextCache& cache,
-                           GenerationOptions options)
-    : format_(format),
-      tokenizer_(tokenizer),
-      cache_(cache),
-      options_(std::move(options)),
-      allowed_(ids_with_token(tokenizer, cache.config().vocab_size)) {
-  check_generates(cache.config());
-}
 
 void Conversation::set_messages(std::vector<ChatMessage> messages) {
   messages_ = std::move(messages);
@@ -134,12 +165,12 @@ std::optional<int64_t> Conversation::without_oldest(int64_t left) const {
 /// The prompt, with as many of the oldest turns left out as needed. Room for an answer is wanted, but the last question
 /// stays even without.
 Conversation::Fitted Conversation::fit() const {
-  const int64_t most = cache_.most_tokens();
+  const int64_t most = engine_.most_tokens();
   const int64_t wanted = std::min(options_.max_new_tokens, std::max<int64_t>(most / 4, 1));
   for (int64_t left = left_;;) {
     Fitted fitted{.text = format_.prompt(visible(left)), .ids = {}, .left = left};
     fitted.ids = format_.encode(fitted.text);
-    const auto tokens = static_cast<int64_t>(fitted.ids.size());
+    const int64_t tokens = count_of(fitted.ids);
     if (tokens + wanted <= most) return fitted;
     if (const auto shorter = without_oldest(left)) {
       left = *shorter;
@@ -168,156 +199,81 @@ std::string Conversation::content_of(const std::string& prompt, const std::strin
   return best;
 }
 
-void Conversation::count_experts(int64_t first_pass, int64_t passes) {
-  const ModelConfig& config = cache_.config();
-  const auto experts = cache_.chosen(first_pass, first_pass + passes);
-  used_.clear();
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    if (!config.is_moe_layer(layer)) continue;
-    used_.push_back({.layer = layer,
-                     .chosen = std::vector<int64_t>(static_cast<size_t>(config.n_routed_experts), 0),
-                     .choices = 0});
-  }
-  if (used_.empty()) return;
-  const size_t slots = experts.size() / static_cast<size_t>(passes) / used_.size();
-  for (size_t i = 0; i < experts.size(); ++i) {
-    if (experts[i] < 0) continue;
-    LayerUse& use = used_[i / slots % used_.size()];
-    ++use.chosen[static_cast<size_t>(experts[i])];
-    ++use.choices;
-  }
+Request Conversation::request_for(const Fitted& fitted) const {
+  Request request{.prompt = {.ids = fitted.ids, .sequence = draws_}, .options = options_};
+  GenerationOptions& options = request.options;
+  options.max_new_tokens = std::min(options_.max_new_tokens, engine_.most_tokens() - count_of(fitted.ids));
+  options.stop.insert(options.stop.end(), format_.stop().begin(), format_.stop().end());
+  return request;
 }
-
-/// The logits after the text so far, of a pass for each token, or for several that were guessed (prompt lookup).
-class Conversation::Rows {
- public:
-  Rows(ContextCache& cache, std::vector<float> first, int64_t most_guesses)
-      : cache_(cache), logits_(std::move(first)), most_guesses_(most_guesses) {}
-
-  std::span<const float> row() const {
-    const auto width = static_cast<size_t>(cache_.config().vocab_size);
-    return std::span(logits_).subspan(row_ * width, width);
-  }
-  /// After a token: the next row, of this pass if the token was guessed, else of another one. `left`: the tokens that
-  /// may come after the next one.
-  void go_on(const std::vector<int32_t>& ids, int64_t left) {
-    if (row_ < guesses_.size() && guesses_[row_] == ids.back()) {
-      ++row_, ++accepted_;
-      return;
-    }
-    count();
-    const auto known = static_cast<int64_t>(ids.size()) - 1;
-    cache_.keep_first(known);
-    guesses_.clear();
-    if (most_guesses_ > 0 && gain_.wants_draft()) guesses_ = look_up_draft(ids, std::min(most_guesses_, left));
-    std::vector<int32_t> next{ids.back()};
-    next.insert(next.end(), guesses_.begin(), guesses_.end());
-    drafted_ += static_cast<int64_t>(guesses_.size());
-    const double started = steady_seconds();
-    logits_ = cache_.logits_after_each(next);
-    seconds_ = steady_seconds() - started;
-    row_ = 0;
-  }
-  /// At the end: drops guesses that were wrong, and tells what guessing gave.
-  void finish(int64_t tokens, Answer& answer) {
-    count();
-    cache_.keep_first(tokens);
-    answer.drafted_tokens = drafted_;
-    answer.accepted_tokens = accepted_;
-    answer.saved_seconds = gain_.saved_seconds();
-  }
-
- private:
-  void count() {
-    if (seconds_ > 0) gain_.add(seconds_, static_cast<int64_t>(row_) + 1, !guesses_.empty());
-    seconds_ = 0;
-  }
-
-  ContextCache& cache_;
-  std::vector<float> logits_;
-  int64_t most_guesses_;
-  std::vector<int32_t> guesses_ = {};
-  size_t row_ = 0;
-  double seconds_ = 0;  // of the pass; 0: it was counted, or was the prompt's
-  int64_t drafted_ = 0, accepted_ = 0;
-  DraftGain gain_ = {};
-};
 
 Answer Conversation::answer(const AnswerEvents& events) {
   validate(options_);
   const Fitted fitted = fit();
-  Answer answer{.text = "", .left = fitted.left - left_, .prompt_tokens = static_cast<int64_t>(fitted.ids.size())};
-  GenerationOptions options = options_;
-  const int64_t room = cache_.most_tokens() - answer.prompt_tokens;
-  options.max_new_tokens = std::min(options_.max_new_tokens, room);
-  options.stop.insert(options.stop.end(), format_.stop().begin(), format_.stop().end());
-  Sampler sampler(options.sampling, allowed_);
-  const Prompt prompt{.ids = fitted.ids, .sequence = draws_};
-  Sequence sequence(&tokenizer_, cache_.config(), prompt, options);
+  Answer answer{.text = "", .left = fitted.left - left_, .prompt_tokens = count_of(fitted.ids)};
   if (events.prompt) events.prompt(fitted.text, fitted.ids);
+  const EngineCounts before = engine_.counts();
+  const double started = steady_seconds(), saved_before = engine_.saved_seconds();
+  double read = started;
+  engine_.begin(request_for(fitted));
+  const AtEnd end([&] { engine_.end(); });
 
   const auto stopped = [&] { return events.stop && events.stop(); };
-  const double started = steady_seconds();
-  std::vector<float> logits = cache_.logits_after(fitted.ids, [&](int64_t done, int64_t total) {
-    if (events.reading) events.reading(done, total);
-    return !stopped();
-  });
-  const double read = steady_seconds();
-  answer.prompt_seconds = read - started;
-  answer.reused_tokens = cache_.reused();
-  if (logits.empty()) {
-    answer.end = AnswerEnd::interrupted;
-    answer.kept = false;
-    return answer;
+  FirstBlanks blanks;
+  ExpertCounts used(engine_.config());
+  StopReason reason = StopReason::max_new_tokens;
+  bool ended = false, interrupted = false;
+  std::string written;
+  while (!ended && !interrupted) {
+    if (answer.new_tokens == 0) {
+      if (events.reading) events.reading(engine_.read(), answer.prompt_tokens - engine_.reused());
+      if (stopped()) {
+        answer.end = AnswerEnd::interrupted;
+        answer.kept = false;
+        return answer;
+      }
+    }
+    for (const Event& event : engine_.step()) {
+      if (!event.error.empty()) fail("{}", event.error);
+      if (!event.id) continue;  // a piece of the prompt
+      if (answer.new_tokens++ == 0) read = steady_seconds();
+      used.add(event.experts);
+      written += event.text;
+      if (const std::string_view shown = blanks.push(event.text); events.text && !shown.empty()) events.text(shown);
+      reason = event.reason;
+      if ((ended = event.ended) || (interrupted = stopped())) break;
+    }
   }
   left_ = fitted.left;
-  FirstBlanks blanks;
-  bool interrupted = false;
-  std::string written;
-  Rows rows(cache_, std::move(logits), options.prompt_lookup);
-  for (;;) {
-    const std::string text = sequence.extend(sampler, rows.row());
-    written += text;
-    ++answer.new_tokens;
-    if (const std::string_view shown = blanks.push(text); events.text && !shown.empty()) events.text(shown);
-    if (sequence.ended()) break;
-    if ((interrupted = stopped())) break;
-    rows.go_on(sequence.ids(), options.max_new_tokens - answer.new_tokens - 1);
-  }
-  rows.finish(static_cast<int64_t>(sequence.ids().size()) - 1, answer);
+  answer.prompt_seconds = read - started;
   answer.seconds = steady_seconds() - read;
+  answer.reused_tokens = engine_.reused();
+  const EngineCounts after = engine_.counts();
+  answer.drafted_tokens = after.drafted - before.drafted;
+  answer.accepted_tokens = after.accepted - before.accepted;
+  answer.saved_seconds = engine_.saved_seconds() - saved_before;
   const bool by_format = options_.stop.empty() && !format_.stop().empty();
-  answer.end =
-      interrupted ? AnswerEnd::interrupted : end_of(sequence.reason(), by_format, room <= options_.max_new_tokens);
+  const bool context_full = engine_.most_tokens() - answer.prompt_tokens <= options_.max_new_tokens;
+  answer.end = interrupted ? AnswerEnd::interrupted : end_of(reason, by_format, context_full);
   answer.text = content_of(fitted.text, written);
   messages_.push_back({.role = "assistant", .content = answer.text});
-  count_experts(answer.prompt_tokens - 1, answer.new_tokens);
+  used_ = used.layers();
   return answer;
 }
 
 Answer Conversation::ask(const std::string& question, const AnswerEvents& events) {
-  Unchanged unchanged(messages_);
-  const uint64_t before = draws_;
+  Unchanged unchanged(messages_, draws_);
   messages_.push_back({.role = "user", .content = question});
   draws_ = 0;
-  try {
-    Answer result = answer(events);
-    if (result.kept) {
-      unchanged.done();
-    } else {
-      draws_ = before;
-    }
-    return result;
-  } catch (...) {
-    draws_ = before;
-    throw;
-  }
+  Answer result = answer(events);
+  if (result.kept) unchanged.done();
+  return result;
 }
 
 Answer Conversation::answer_again(bool other_draws, const AnswerEvents& events) {
   const auto question = last_question();
   if (!question) fail("there is no question yet that could be answered again; ask one");
-  Unchanged unchanged(messages_);
+  Unchanged unchanged(messages_, draws_);
   messages_.resize(*question + 1);
   if (other_draws) ++draws_;
   Answer result = answer(events);

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "chat/format.h"
-#include "infer/context_cache.h"
+#include "infer/chat_engine.h"
 #include "infer/generation.h"
 
 namespace moe {
@@ -40,7 +40,7 @@ struct AnswerEvents {
   std::function<void(const std::string& text, const std::vector<int32_t>& ids)> prompt = {};
   /// Whole characters of the answer. The blanks before its first other character are left out.
   std::function<void(std::string_view)> text = {};
-  /// Before each pass over a part of the prompt.
+  /// Before each pass over a part of the prompt: tokens that are computed, and those that will be.
   std::function<void(int64_t done, int64_t total)> reading = {};
   /// True ends the answer after the current pass.
   std::function<bool()> stop = {};
@@ -56,8 +56,9 @@ struct LayerUse {
 /// Use it on one thread at a time.
 class Conversation {
  public:
-  /// All must outlive the conversation. options.end_ids are the model's.
-  Conversation(const ChatFormat& format, const Tokenizer& tokenizer, ContextCache& cache, GenerationOptions options);
+  /// All must outlive the conversation, and nothing else may use the engine meanwhile. options.end_ids are the model's.
+  Conversation(const ChatFormat& format, ChatEngine& engine, GenerationOptions options)
+      : format_(format), engine_(engine), options_(std::move(options)) {}
 
   const std::vector<ChatMessage>& messages() const { return messages_; }
   /// Replaces all messages.
@@ -70,14 +71,14 @@ class Conversation {
 
   /// Adds a question and answers it. After an error the messages are as they were.
   Answer ask(const std::string& question, const AnswerEvents& events);
-  /// Answers the last question again, in place of its answer: with `other_draws`, with other random draws, else with
-  /// those of the earlier answer. The first answer, and every answer with the same draws, is that of a new conversation
-  /// with the same messages, options and routing, bit for bit on the CPU.
+  /// Answers the last question again, in place of its answer, or changes nothing: with `other_draws`, with other random
+  /// draws, else with those of the earlier answer. The first answer, and every answer with the same draws, is that of a
+  /// new conversation with the same messages, options and routing, bit for bit on the CPU.
   Answer answer_again(bool other_draws, const AnswerEvents& events);
   bool has_question() const { return last_question().has_value(); }
 
   GenerationOptions& options() { return options_; }
-  ContextCache& cache() { return cache_; }
+  ChatEngine& engine() { return engine_; }
 
   /// Of the last answer: for each MoE layer, the experts that were chosen in the passes that gave its tokens, one pass
   /// for each token.
@@ -94,16 +95,13 @@ class Conversation {
   std::vector<ChatMessage> visible(int64_t left) const;
   std::optional<int64_t> without_oldest(int64_t left) const;
   Fitted fit() const;
+  Request request_for(const Fitted& fitted) const;
   Answer answer(const AnswerEvents& events);
-  class Rows;
   std::string content_of(const std::string& prompt, const std::string& written) const;
-  void count_experts(int64_t first_pass, int64_t passes);
 
   const ChatFormat& format_;
-  const Tokenizer& tokenizer_;
-  ContextCache& cache_;
+  ChatEngine& engine_;
   GenerationOptions options_;
-  std::vector<bool> allowed_;
   std::vector<ChatMessage> messages_;
   int64_t left_ = 0;    // so many messages after the system message have left the context
   uint64_t draws_ = 0;  // selects the draws of the last question's answer

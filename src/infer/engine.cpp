@@ -154,6 +154,7 @@ bool Engine::cancel(int64_t request) {
 
 void Engine::forget_prefixes(std::span<const int32_t> but) {
   MOE_CHECK(idle());
+  drop_unread_steps();
   pool_.forget_all_but(but);
 }
 

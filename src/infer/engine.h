@@ -78,7 +78,8 @@ class Engine {
   bool cancel(int64_t request);
   /// True if no request is left.
   bool idle() const { return waiting_.empty() && running_.empty(); }
-  /// Forgets what the cache holds of ended requests, except the beginning of a text. No request may be left.
+  /// Forgets what the cache holds of ended requests, except the beginning of a text. No request may be left. Waits for
+  /// steps that are queued, so that afterwards nothing reads the model.
   void forget_prefixes(std::span<const int32_t> but = {});
   /// From now on uses another model of the same sizes and weights, such as the same one with other routing switches.
   /// forget_prefixes() forgets what does not hold any longer. No request may be left. An error of memory changes

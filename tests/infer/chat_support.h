@@ -2,11 +2,13 @@
 /// A model of tests/golden, a tokenizer of its size, and conversations with them.
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "infer/conversation.h"
+#include "ops/backend.h"
 #include "tests/infer/support.h"
 #include "tests/tokenizer/support.h"
 
@@ -39,16 +41,53 @@ constexpr const char* kChatTemplate =
 
 inline fs::path golden_model(const std::string& name) { return fs::path(MOE_SOURCE_DIR) / "tests" / "golden" / name; }
 
-/// A model with a cache.
+/// A model with the engine of a chat.
 struct Cached {
   explicit Cached(const RoutingSwitches& switches = {}, int64_t most_tokens = 400,
                   const std::string& name = "moe_basic")
       : loaded(golden_model(name), DType::f32, *cpu.device, switches),
-        cache(loaded, *cpu.device, *cpu.backend, most_tokens, switches) {}
+        engine(loaded, &tokenizer, *cpu.device, *cpu.backend, {.most_tokens = most_tokens}, switches) {}
+
+  /// The log-probabilities of all ids after these. Afterwards the cache holds them. Empty if `go_on`, which is called
+  /// before each pass, stops it.
+  std::vector<double> after(const std::vector<int32_t>& ids, const std::function<bool()>& go_on = {}) {
+    Request request{.prompt = {ids}, .options = {.max_new_tokens = 1}};
+    request.logprobs = loaded.config().vocab_size;
+    engine.begin(request);
+    for (;;) {
+      if (go_on && !go_on()) break;
+      for (const Event& event : engine.step()) {
+        if (!event.ended) continue;
+        std::vector<double> logprobs(event.most_likely.size());
+        for (const TokenProbability& one : event.most_likely) logprobs[static_cast<size_t>(one.id)] = one.logprob;
+        return logprobs;
+      }
+    }
+    engine.end();
+    return {};
+  }
 
   Cpu cpu{1};
+  Tokenizer tokenizer = letters_tokenizer();
   LoadedModel loaded;
-  ContextCache cache;
+  ChatEngine engine;
+};
+
+/// Fails at one operation, as a GPU does whose memory ran out.
+class FailingBackend final : public EachOp<FailingBackend> {
+ public:
+  explicit FailingBackend(Backend& inner) : inner_(inner) {}
+  void fail_at(int count) { left_ = count; }
+
+  template <class Op>
+  void on(const Op& op) {
+    if (left_ > 0 && --left_ == 0) fail("{} failed", Op::name);
+    inner_.execute(op);
+  }
+
+ private:
+  Backend& inner_;
+  int left_ = 0;
 };
 
 /// A whole chat.
@@ -69,9 +108,8 @@ struct Chat : Cached {
     return all;
   }
 
-  Tokenizer tokenizer = letters_tokenizer();
   ChatFormat format;
-  Conversation conversation{format, tokenizer, cache, {.max_new_tokens = 12, .sampling = {.seed = 3}}};
+  Conversation conversation{format, engine, {.max_new_tokens = 12, .sampling = {.seed = 3}}};
   AnswerEvents more;
   std::string prompt;  ///< of the last answer
   std::vector<int32_t> prompt_ids;

@@ -2,6 +2,7 @@
 
 #include "infer/conversation.h"
 
+#include <functional>
 #include <numeric>
 
 #include <gmock/gmock.h>
@@ -37,7 +38,7 @@ TEST(Conversation, AnswersAsANewOneAndReusesWhatItHas) {
   EXPECT_EQ(chat.prompt, "<b>U: hello\nA:");
   EXPECT_EQ(one.reused_tokens, 0);
   EXPECT_EQ(one.prompt_tokens, static_cast<int64_t>(chat.prompt_ids.size()));
-  const Ids cached = chat.cache.ids();
+  const Ids cached = chat.engine.ids();
   const Answer two = chat.ask("and then");
   EXPECT_THAT(chat.prompt, StartsWith("<b>U: hello\nA: " + one.text));
   int64_t common = 0;
@@ -78,7 +79,7 @@ TEST(Conversation, GuessedTokensChangeNoAnswer) {
       const Answer expected = plain.ask(question), found = guessing.ask(question);
       EXPECT_EQ(found.text, expected.text);
       EXPECT_EQ(found.new_tokens, expected.new_tokens);
-      EXPECT_EQ(guessing.cache.ids(), plain.cache.ids()) << "wrong guesses are forgotten";
+      EXPECT_EQ(guessing.engine.ids(), plain.engine.ids()) << "wrong guesses are forgotten";
       EXPECT_EQ(guessing.conversation.experts_used().size(), plain.conversation.experts_used().size());
       for (size_t i = 0; i < plain.conversation.experts_used().size(); ++i) {
         EXPECT_EQ(guessing.conversation.experts_used()[i].chosen, plain.conversation.experts_used()[i].chosen);
@@ -88,6 +89,150 @@ TEST(Conversation, GuessedTokensChangeNoAnswer) {
     }
   }
   EXPECT_GT(accepted, 0);
+}
+
+/// Questions, other draws, stops, undone turns and routing in any order, with every option of sampling.
+TEST(Conversation, AnyWalkAnswersAsANewConversationWithTheSameMessages) {
+  const std::vector<SamplingOptions> samplings{{.seed = 3},
+                                               {.temperature = 0},
+                                               {.temperature = 0.7, .top_k = 5, .seed = 4},
+                                               {.temperature = 1.3, .top_p = 0.8, .min_p = 0.02, .seed = 5},
+                                               {.repetition_penalty = 1.4, .seed = 6},
+                                               {.presence_penalty = 0.5, .frequency_penalty = 0.4, .seed = 7}};
+  const std::vector<RoutingSwitches> routings{
+      {}, {.masked = {{.layer = 1, .experts = {0, 4}}}}, {.masked = {{.layer = 2, .experts = {3}}}}, {.skip = 1}};
+  const std::vector<std::string> questions{"hello", "what is this", "a",
+                                           "and a much longer question than all the others"};
+  const Random random(21, hash_name("walk"));
+  uint64_t draw = 0;
+  const auto below = [&](size_t most) { return static_cast<size_t>(random.below(draw++, most)); };
+  int64_t reused = 0, stopped = 0;
+  for (const SamplingOptions& sampling : samplings) {
+    Chat chat({}, 700);
+    chat.options().sampling = sampling;
+    RoutingSwitches switches;
+    int other_draws = 0;
+    for (int step = 0; step < 12; ++step) {
+      chat.options().prompt_lookup = static_cast<int64_t>(below(2) * 4);
+      if (below(4) == 0) chat.engine.set_switches(switches = routings[below(routings.size())]);
+      if (below(5) == 0 && chat.conversation.undo()) other_draws = 0;
+      if (below(4) == 0) {
+        size_t left = 1 + below(6);
+        chat.more.stop = [left]() mutable { return left-- == 0; };
+      }
+      Answer answer;
+      if (chat.conversation.has_question() && below(3) == 0) {
+        const bool others = below(2) == 0;
+        answer = chat.again(others);
+        other_draws += others ? 1 : 0;
+      } else {
+        answer = chat.ask(questions[below(questions.size())]);
+        other_draws = 0;
+      }
+      chat.more.stop = {};
+      ASSERT_TRUE(answer.kept);
+      Chat fresh(switches, 700);
+      fresh.options().sampling = sampling;
+      fresh.conversation.set_messages(without_last(chat.conversation.messages()));
+      Answer expected = fresh.again();
+      for (int i = 0; i < other_draws; ++i) expected = fresh.again(true);
+      if (answer.end == AnswerEnd::interrupted) {
+        EXPECT_THAT(expected.text, StartsWith(answer.text));
+        ++stopped;
+      } else {
+        EXPECT_EQ(answer.text, expected.text);
+        EXPECT_EQ(answer.new_tokens, expected.new_tokens);
+        EXPECT_EQ(chat.engine.ids(), fresh.engine.ids());
+        for (size_t i = 0; i < 2; ++i) {
+          EXPECT_EQ(chat.conversation.experts_used()[i].chosen, fresh.conversation.experts_used()[i].chosen);
+        }
+      }
+      reused += answer.reused_tokens;
+    }
+  }
+  EXPECT_GT(reused, 500);
+  EXPECT_GT(stopped, 5);
+}
+
+/// The CPU's memory, as a device whose steps are worth recording.
+class DeviceOfSteps final : public Device {
+ public:
+  explicit DeviceOfSteps(Device& memory) : memory_(memory) {}
+  void* allocate(size_t bytes, const std::string& purpose) override { return memory_.allocate(bytes, purpose); }
+  void release(void* data) override { memory_.release(data); }
+  void upload(void* device, const void* host, size_t bytes) override { memory_.upload(device, host, bytes); }
+  void download(void* host, const void* device, size_t bytes) override { memory_.download(host, device, bytes); }
+  void synchronize() override { memory_.synchronize(); }
+  DeviceInfo info() const override { return memory_.info(); }
+  bool records() const override { return true; }
+
+ private:
+  Device& memory_;
+};
+
+TEST(Conversation, ADeviceThatTakesStepsGivesTheSameAnswersAndExperts) {
+  Chat plain, other;
+  DeviceOfSteps device(*other.cpu.device);
+  ChatEngine engine(other.loaded, &other.tokenizer, device, *other.cpu.backend, {.most_tokens = 400});
+  Conversation steps(other.format, engine, plain.options());
+  const auto expect_same = [&](const std::function<Answer(Conversation&, const AnswerEvents&)>& answer, size_t most) {
+    const auto stopping = [&] { return AnswerEvents{.stop = [left = most]() mutable { return left-- == 0; }}; };
+    const Answer expected = answer(plain.conversation, stopping()), found = answer(steps, stopping());
+    EXPECT_EQ(found.text, expected.text);
+    EXPECT_EQ(found.end, expected.end);
+    EXPECT_EQ(found.reused_tokens, expected.reused_tokens);
+    EXPECT_EQ(steps.messages(), plain.conversation.messages());
+    EXPECT_EQ(engine.ids(), plain.engine.ids());
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(steps.experts_used()[i].chosen, plain.conversation.experts_used()[i].chosen);
+    }
+    const auto tokens = static_cast<int64_t>(engine.ids().size());
+    const auto a = engine.chosen(0, tokens), b = plain.engine.chosen(0, tokens);
+    EXPECT_TRUE(std::equal(a.begin(), a.end(), b.begin(), b.end()));
+  };
+  const auto ask = [](const char* question) {
+    return [question](Conversation& one, const AnswerEvents& events) { return one.ask(question, events); };
+  };
+  const auto again = [](Conversation& one, const AnswerEvents& events) { return one.answer_again(true, events); };
+  expect_same(ask("hello"), 100);
+  expect_same(ask("what is this"), 5);  // stopped while a step is queued
+  expect_same(again, 100);
+  const RoutingSwitches masked{.masked = {{.layer = 1, .experts = {0, 1}}}};
+  for (const RoutingSwitches& switches : {masked, RoutingSwitches{.experts_per_token = 8}, RoutingSwitches{}}) {
+    expect_same(ask("and now"), 3);
+    plain.engine.set_switches(switches);
+    engine.set_switches(switches);
+    EXPECT_EQ(engine.ids(), plain.engine.ids());
+    expect_same(again, 100);
+  }
+  for (Conversation* one : {&plain.conversation, &steps}) {
+    one->options().sampling = {.repetition_penalty = 1.3, .temperature = 0.7, .top_k = 9, .seed = 5};
+  }
+  expect_same(ask("with other options"), 100);
+  EXPECT_GT(engine.counts().steps, 50);
+  EXPECT_EQ(plain.engine.counts().steps, 0);
+}
+
+TEST(Conversation, APassThatFailsLeavesTheMessagesAsTheyWere) {
+  Chat chat;
+  FailingBackend failing(*chat.cpu.backend);
+  ChatEngine engine(chat.loaded, &chat.tokenizer, *chat.cpu.device, failing, {.most_tokens = 400});
+  Conversation conversation(chat.format, engine, {.max_new_tokens = 12, .sampling = {.seed = 3}});
+  conversation.ask("hello", {});
+  const auto before = conversation.messages();
+  const std::string expected = chat.ask("hello").text;
+  EXPECT_EQ(before.back().content, expected);
+  for (const int at : {1, 30, 70, 120}) {
+    failing.fail_at(at);
+    EXPECT_THROW(conversation.ask("and then", {}), Error) << at;
+    EXPECT_EQ(conversation.messages(), before);
+    failing.fail_at(at);
+    EXPECT_THROW(conversation.answer_again(true, {}), Error) << at;
+    EXPECT_EQ(conversation.messages(), before);
+  }
+  failing.fail_at(0);
+  EXPECT_EQ(conversation.answer_again(false, {}).text, expected) << "the draws are as they were too";
+  EXPECT_EQ(conversation.ask("and then", {}).text, chat.ask("and then").text);
 }
 
 TEST(Conversation, BosIsThereExactlyOnce) {
@@ -144,7 +289,7 @@ TEST(Conversation, AnotherRoutingAnswersAsAChatThatHadItFromTheStart) {
         RoutingSwitches{.masked = {{.layer = 2, .experts = {3, 4, 5}}}},
         RoutingSwitches{.boosted = {{.layer = 2, .expert = 7, .value = 1}, {.layer = 1, .expert = 2, .value = 1}}},
         RoutingSwitches{.experts_per_token = 8}, RoutingSwitches{}}) {
-    chat.cache.set_switches(switches);
+    chat.engine.set_switches(switches);
     const Answer answer = chat.again();
     EXPECT_EQ(answer.text, anew(question, switches).text);
     EXPECT_EQ(answer.text == plain, !switches.any());
@@ -170,11 +315,11 @@ TEST(Conversation, AnotherRoutingAnswersAsAChatThatHadItFromTheStart) {
 TEST(Conversation, TheExpertsOfAnAnswerAreThoseOfThePassesThatGaveIt) {
   Chat chat;
   const Answer answer = chat.ask("hello");
-  Ids ids = chat.cache.ids();
+  Ids ids = chat.engine.ids();
   EXPECT_EQ(static_cast<int64_t>(ids.size()), answer.prompt_tokens + answer.new_tokens - 1);
   Cached other;
-  other.cache.logits_after(ids);
-  const auto chosen = other.cache.chosen(answer.prompt_tokens - 1, static_cast<int64_t>(ids.size()));
+  other.after(ids);
+  const auto chosen = other.engine.chosen(answer.prompt_tokens - 1, static_cast<int64_t>(ids.size()));
   ASSERT_EQ(chat.conversation.experts_used().size(), 2u);
   for (size_t layer = 0; layer < 2; ++layer) {
     std::vector<int64_t> expected(9, 0);
@@ -236,7 +381,7 @@ TEST(Conversation, SaysWhyAnAnswerEnded) {
   Chat ended;
   ended.options().sampling.temperature = 0;
   ended.ask("hello");
-  const int32_t third = ended.cache.ids()[ended.prompt_ids.size() + 2];
+  const int32_t third = ended.engine.ids()[ended.prompt_ids.size() + 2];
   ended.options().end_ids = {third};
   const Answer stopped = ended.again();
   EXPECT_EQ(stopped.end, AnswerEnd::by_model);
