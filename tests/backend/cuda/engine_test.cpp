@@ -14,6 +14,7 @@ namespace {
 struct Text {
   std::vector<int32_t> ids;
   std::vector<double> logprobs;
+  std::vector<int32_t> experts;
   std::string error;
   bool operator==(const Text&) const = default;
 };
@@ -46,6 +47,7 @@ class CudaEngine : public GpuTest {
         Text& text = result[static_cast<size_t>(event.request)];
         if (event.id) text.ids.push_back(*event.id);
         text.logprobs.push_back(event.logprob);
+        text.experts.insert(text.experts.end(), event.experts.begin(), event.experts.end());
         text.error += event.error;
       }
     }
@@ -63,8 +65,13 @@ TEST_F(CudaEngine, RecordedStepsGiveWhatTheHostChoosesFromThePassesLogits) {
     for (int64_t i = 0; i < batch; ++i) requests.push_back(request(40, 100, static_cast<uint64_t>(i)));
     requests[0].options.sampling.temperature = 0;
     requests.back().options.sampling = {.repetition_penalty = 1.2, .top_k = 40, .top_p = 0.9, .seed = 4};
-    EngineSizes sizes{
-        .sequences = batch, .tokens_per_pass = 512, .pages = 3 * batch, .longest = 150, .penalties = true};
+    EngineSizes sizes{.sequences = batch,
+                      .tokens_per_pass = 512,
+                      .pages = 3 * batch,
+                      .longest = 150,
+                      .experts = true,
+                      .penalties = true};
+    for (Request& each : requests) each.experts = true;
     const std::vector<Text> plain = texts(weights.model(), requests, sizes);
     sizes.on_device = true;
     int64_t steps = 0;
@@ -72,6 +79,8 @@ TEST_F(CudaEngine, RecordedStepsGiveWhatTheHostChoosesFromThePassesLogits) {
     EXPECT_EQ(steps, 99) << batch;
     for (size_t i = 0; i < plain.size(); ++i) {
       EXPECT_EQ(plain[i].ids, recorded[i].ids) << batch << " sequences, number " << i;
+      EXPECT_GT(recorded[i].experts.size(), 0u);
+      EXPECT_EQ(plain[i].experts, recorded[i].experts) << batch << " sequences, number " << i;
       EXPECT_EQ(recorded[i].error, "");
     }
   }
@@ -123,6 +132,29 @@ TEST_F(CudaEngine, WithInvariantKernelsATextHasItsBitsAloneAndAmongOthers) {
     EXPECT_EQ(alone, among[i]) << i;
     EXPECT_EQ(alone, others[i]) << i;
     EXPECT_EQ(alone.ids, recorded[i].ids) << i;
+  }
+}
+
+// The second turn takes whole pages of the first one, and a copy of the page where the first one ends.
+TEST_F(CudaEngine, WithInvariantKernelsAConversationGoesOnWithTheBitsOfANewOne) {
+  const RandomModel weights(config(), DType::bf16, *gpu_->device, *gpu_->backend);
+  force_cuda_path(CudaPath::invariant);
+  const EngineSizes sizes{.sequences = 1, .tokens_per_pass = 100, .pages = 7, .longest = 400, .on_device = true};
+  Engine engine({weights.model(), DType::bf16, *gpu_->device, *gpu_->backend}, nullptr, sizes);
+  Request turn = request(110, 30, 1);
+  int64_t cached = 0;
+  for (uint64_t number = 0; number < 4; ++number) {
+    std::vector<int32_t> ids;
+    const int64_t before = engine.counts().reused_tokens;
+    engine.admit(turn);
+    while (!engine.idle()) {
+      for (const Event& event : engine.step()) ids.push_back(*event.id);
+    }
+    EXPECT_EQ(engine.counts().reused_tokens - before, cached);
+    EXPECT_EQ(ids, texts(weights.model(), {turn}, sizes)[0].ids) << "turn " << number;
+    cached = static_cast<int64_t>(turn.prompt.ids.size()) + 29;
+    turn.prompt.ids.insert(turn.prompt.ids.end(), ids.begin(), ids.end());
+    for (const int32_t id : random_ids(13, 100 + number)) turn.prompt.ids.push_back(id);
   }
 }
 
