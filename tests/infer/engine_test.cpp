@@ -278,6 +278,26 @@ TEST_F(EngineTest, KeptPagesGiveWayToARequestThatNeedsThem) {
   EXPECT_EQ(engine.counts().reused_tokens, 0);
 }
 
+TEST_F(EngineTest, PagesThatAreFoundAreNotFreeAsWell) {
+  Engine engine(runtime_, nullptr, {.sequences = 2, .tokens_per_pass = 64, .pages = 4, .longest = 256});
+  const Request first = request(190, 2), other = request(3, 40, 2);
+  engine.admit(first);
+  run(engine);
+  Request longer = first;
+  for (const int32_t id : random_ids(10, 50, 3)) longer.prompt.ids.push_back(id);
+  const int64_t one = engine.admit(other);
+  std::map<int64_t, Answer> answers;
+  for (const Event& event : engine.step()) answers[event.request].add(event);
+  const int64_t two = engine.admit(longer);  // needs two pages besides the two that it finds, and one is free
+  for (const Event& event : engine.step()) answers[event.request].add(event);
+  EXPECT_EQ(engine.counts().waiting, 1);
+  while (!engine.idle()) {
+    for (const Event& event : engine.step()) answers[event.request].add(event);
+  }
+  expect_same(answers[one], other);
+  expect_same(answers[two], longer);
+}
+
 TEST_F(EngineTest, WhatDoesNotFitNowWaitsAndWhatNeverFitsIsRefused) {
   Engine engine(runtime_, nullptr, {.sequences = 4, .tokens_per_pass = 64, .pages = 4, .longest = 300});
   std::vector<Request> requests{request(100, 20), request(130, 10, 2), request(60, 3, 3)};
