@@ -59,6 +59,7 @@ void check(const RoutePlan& op) {
   c.i32(op.ids, "T K").i32(op.slot_row, "T K").i32(op.offsets, "E+1");
   c.require(c.size("E+1") > 1, "offsets is i32 {}, expected one size more than the number of experts",
             op.offsets.shape.text());
+  c.require(op.first >= 0, "first is {}, expected at least 0", op.first);
   c.i32(op.row_slot, "R").i32(op.row_token, "R");
   const int64_t slots = c.size("T") * c.size("K");
   c.require(c.size("R") <= slots, "row_slot has {} rows, expected at most {}, the slots of ids", c.size("R"), slots);

@@ -87,14 +87,16 @@ struct RouterGates {
 };
 
 /// The rows sorted by expert; within an expert, tokens keep their order. Slot t * K + k is the k-th choice of token t.
+/// `first` is the number of the first of the E experts; a choice of an expert before or behind them has no row.
 /// At most R slots have a choice, and R <= T * K. The rows of expert e are [offsets[e], offsets[e + 1]). Entries from
 /// offsets[E] on have row_slot -1 and row_token 0.
 struct RoutePlan {
-  View ids;        ///< i32 [T, K], -1: none
-  View offsets;    ///< i32 [E + 1]
-  View row_slot;   ///< i32 [R]: the slot of a row
-  View row_token;  ///< i32 [R]: its token, row_slot / K
-  View slot_row;   ///< i32 [T, K]: the row of a slot, -1 where ids is -1
+  View ids;           ///< i32 [T, K], -1: none
+  int64_t first = 0;  ///< not below 0
+  View offsets;       ///< i32 [E + 1]
+  View row_slot;      ///< i32 [R]: the slot of a row
+  View row_token;     ///< i32 [R]: its token, row_slot / K
+  View slot_row;      ///< i32 [T, K]: the row of a slot, -1 where it has none
 
   static constexpr const char* name = "route_plan";
   static constexpr auto fields() {

@@ -182,6 +182,22 @@ Cases<RoutePlan> make_cases<RoutePlan>() {
                        .row_token = s.poison(i32, {chosen}),
                        .slot_row = s.poison(i32, {sizes.tokens, sizes.top_k})},
              "of some slots");
+    // The experts of one rank among several: the second half, and the last one alone.
+    for (const int64_t first : {sizes.experts / 2, sizes.experts - 1}) {
+      list.add(RoutePlan{.ids = some,
+                         .first = first,
+                         .offsets = s.poison(i32, {sizes.experts - first + 1}),
+                         .row_slot = s.poison(i32, {rows}),
+                         .row_token = s.poison(i32, {rows}),
+                         .slot_row = s.poison(i32, {sizes.tokens, sizes.top_k})},
+               fmt::format("of experts from {} on", first));
+    }
+    list.add(RoutePlan{.ids = some,
+                       .offsets = s.poison(i32, {(sizes.experts + 1) / 2 + 1}),
+                       .row_slot = s.poison(i32, {rows}),
+                       .row_token = s.poison(i32, {rows}),
+                       .slot_row = s.poison(i32, {sizes.tokens, sizes.top_k})},
+             "of the first experts");
   }
   return list;
 }

@@ -111,7 +111,7 @@ void compute(const RoutePlan& op) {
   for (int64_t e = 0; e + 1 < offsets.size(0); ++e) {
     for (int64_t t = 0; t < ids.size(0); ++t) {
       for (int64_t k = 0; k < ids.size(1); ++k) {
-        if (ids(t, k) != e) continue;
+        if (ids(t, k) != op.first + e) continue;
         row_slot(row) = t * ids.size(1) + k;
         row_token(row) = t;
         slot_row(t, k) = row++;

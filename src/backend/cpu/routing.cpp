@@ -161,7 +161,8 @@ void execute(Context& context, const RoutePlan& op) {
   const int64_t experts = op.offsets.size(0) - 1;
   const int64_t tokens = op.ids.size(0);
   const int64_t count = op.ids.size(1);
-  assert(values_in(op.ids, -1, experts));
+  const auto first = static_cast<int32_t>(op.first);
+  const auto place = [&](int32_t id) { return id >= first && id - first < experts ? id - first : -1; };
   auto* offsets = op.offsets.as<int32_t>();
   auto* row_slot = op.row_slot.as<int32_t>();
   auto* row_token = op.row_token.as<int32_t>();
@@ -172,7 +173,7 @@ void execute(Context& context, const RoutePlan& op) {
   for (int64_t t = 0; t < tokens; ++t) {
     const auto* ids = row_as<int32_t>(op.ids, t);
     for (int64_t k = 0; k < count; ++k) {
-      if (ids[k] >= 0) ++offsets[ids[k] + 1];
+      if (const int32_t e = place(ids[k]); e >= 0) ++offsets[e + 1];
     }
   }
   for (int64_t e = 0; e < experts; ++e) {
@@ -184,7 +185,8 @@ void execute(Context& context, const RoutePlan& op) {
     const auto* ids = row_as<int32_t>(op.ids, t);
     auto* slot_row = row_as<int32_t>(op.slot_row, t);
     for (int64_t k = 0; k < count; ++k) {
-      slot_row[k] = ids[k] < 0 ? -1 : next[ids[k]]++;
+      const int32_t e = place(ids[k]);
+      slot_row[k] = e < 0 ? -1 : next[e]++;
       if (slot_row[k] < 0) continue;
       row_slot[slot_row[k]] = static_cast<int32_t>(t * count + k);
       row_token[slot_row[k]] = static_cast<int32_t>(t);

@@ -16,7 +16,7 @@ constexpr int kMostExperts = 512, kMostChosen = 64;
 struct Plan {
   const int* ids;
   int64_t id_step, rows;
-  int slots, count, experts;
+  int slots, count, first, experts;
   int *offsets, *row_slot, *row_token, *slot_row;
   int64_t slot_step;
 };
@@ -27,6 +27,7 @@ Plan plan_of(const RoutePlan& op) {
           .rows = op.row_slot.size(0),
           .slots = static_cast<int>(op.ids.elements()),
           .count = static_cast<int>(op.ids.size(1)),
+          .first = static_cast<int>(op.first),
           .experts = static_cast<int>(op.offsets.size(0) - 1),
           .offsets = op.offsets.as<int32_t>(),
           .row_slot = op.row_slot.as<int32_t>(),
@@ -66,7 +67,7 @@ __global__ void __launch_bounds__(kThreads) plan_kernel(Plan p) {
   wait_for_previous();
   for (int slot = static_cast<int>(threadIdx.x); slot < p.slots; slot += kThreads) {
     const int id = p.ids[slot / p.count * p.id_step + slot % p.count];
-    keys[slot] = id < 0 ? p.experts : id;
+    keys[slot] = key_of(id, p.first, p.experts);
   }
   plan_slots(p, keys);
 }

@@ -81,12 +81,11 @@ __global__ void gates_kernel(const float* scores, int64_t score_step, const int*
   gate_row(scores + row * score_step, ids + row * id_step, form, scale, gates + row * gate_step, count);
 }
 
-/// A slot's sort key: its expert, or `experts` for none.
-__global__ void keys_kernel(const int* ids, int64_t id_step, int64_t tokens, int count, int experts, int* keys) {
+__global__ void keys_kernel(const int* ids, int64_t id_step, int64_t tokens, int count, int first, int experts,
+                            int* keys) {
   const int64_t slot = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (slot >= tokens * count) return;
-  const int id = ids[slot / count * id_step + slot % count];
-  keys[slot] = id < 0 ? experts : id;
+  keys[slot] = key_of(ids[slot / count * id_step + slot % count], first, experts);
 }
 
 /// One thread per slot, in the order of rows; the first rows also find where experts begin.
@@ -225,7 +224,7 @@ void execute(Context& context, const RoutePlan& op) {
   if (slots > 0) {
     auto* const keys = carver.take<int>(slots);
     launch(context, keys_kernel, blocks(ceil_div(slots, kThreads)), kThreads, 0, op.ids.as<const int32_t>(),
-           op.ids.stride[0], tokens, count, experts, keys);
+           op.ids.stride[0], tokens, count, static_cast<int>(op.first), experts, keys);
     sorted = sort_by_key(context, carver, keys, slots, experts);
   }
   launch(context, plan_kernel, blocks(ceil_div(std::max<int64_t>(slots, experts + 1), kThreads)), kThreads, 0, sorted,

@@ -12,6 +12,11 @@ constexpr float kNormalizeEps = 1e-20f;
 
 __device__ inline int lane() { return static_cast<int>(threadIdx.x % kWarp); }
 
+/// The sort key of a slot (RoutePlan): its expert's place among `experts` from `first` on, or `experts` for none.
+__device__ inline int key_of(int id, int first, int experts) {
+  return id >= first && id - first < experts ? id - first : experts;
+}
+
 /// Scores of a row of logits, which may be `v` itself. `log_sum` may be null.
 __device__ inline void score_row(const float* logit, float* v, Scoring scoring, float* log_sum, int64_t width) {
   if (scoring != Scoring::softmax) {
