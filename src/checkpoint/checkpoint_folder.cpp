@@ -7,6 +7,7 @@
 #include "checkpoint/adapter_config.h"
 #include "checkpoint/checksums.h"
 #include "checkpoint/hf_config.h"
+#include "checkpoint/weight_files.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
 #include "formats/toml.h"
@@ -73,7 +74,9 @@ TrainerState check_checkpoint(const fs::path& folder) {
   }
   read_json(folder / "tokenizer_config.json");
   Tokenizer::load(folder);
-  SafetensorsFile(folder / (adapter ? kAdapterWeights : "model.safetensors"));
+  for (const fs::path& path : adapter ? std::vector{folder / kAdapterWeights} : weight_files(folder)) {
+    SafetensorsFile{path};
+  }
   for (const fs::path& path : optimizer_files(folder)) SafetensorsFile{path};
   check_checksums(folder);
   return state;

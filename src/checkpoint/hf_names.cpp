@@ -71,7 +71,9 @@ void cut_experts(Cutter& cut, const Parameter& parameter, const char* fused, std
   const std::vector<ParameterSlice>& slices = parameter.slices.empty() ? whole : parameter.slices;
   MOE_CHECK(slices.size() == names.size());
   for (int64_t e = 0; e < parameter.shape[parameter.shard_axis]; ++e) {
-    for (size_t i = 0; i < slices.size(); ++i) cut.take(with(names[i], e), {slices[i].rows, parameter.shape[2]});
+    for (size_t i = 0; i < slices.size(); ++i) {
+      cut.take(with(names[i], parameter.first_expert + e), {slices[i].rows, parameter.shape[2]});
+    }
   }
 }
 

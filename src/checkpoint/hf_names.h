@@ -19,8 +19,9 @@ struct HfTensor {
   int64_t elements() const;
 };
 
-/// Every element of every parameter exactly once, in the order of the table. `has` says if a file has a tensor of this
-/// name: if it has a layer's fused name, the layer's experts are one tensor. If `has` is empty, they are separate.
+/// Every element of every parameter of `table` exactly once, in the order of the table. `has` says if a file has a
+/// tensor of this name: if it has a layer's fused name, the layer's experts are one tensor. If `has` is empty, they are
+/// separate.
 std::vector<HfTensor> hf_tensors(const ModelConfig& config, const std::vector<Parameter>& table,
                                  const std::function<bool(const std::string&)>& has = {});
 

@@ -36,4 +36,13 @@ std::vector<fs::path> weight_files(const fs::path& folder) {
   return files;
 }
 
+std::string weight_file(size_t index, size_t count) {
+  return count == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", index + 1, count);
+}
+
+void write_weight_index(const fs::path& folder, const Json& files, int64_t bytes) {
+  const Json index = {{"metadata", {{"total_size", bytes}}}, {"weight_map", files}};
+  write_file(folder / "model.safetensors.index.json", json_text(index, 2) + "\n");
+}
+
 }  // namespace moe

@@ -1,14 +1,23 @@
 #pragma once
-/// Finds the files of a model folder that hold its weights.
+/// The files of a model folder that hold its weights.
 
+#include <string>
 #include <vector>
 
 #include "base/file.h"
+#include "formats/json.h"
 
 namespace moe {
 
 /// FOLDER/model.safetensors. If that does not exist: the files that FOLDER/model.safetensors.index.json names, sorted.
 /// A damaged index, or one that names a missing file, is an error with its name.
 std::vector<fs::path> weight_files(const fs::path& folder);
+
+/// The name of file `index` (from 0) of `count` files: model.safetensors if there is one.
+std::string weight_file(size_t index, size_t count);
+
+/// Writes FOLDER/model.safetensors.index.json. `files` has the name of each tensor's file, `bytes` are those of all
+/// tensors.
+void write_weight_index(const fs::path& folder, const Json& files, int64_t bytes);
 
 }  // namespace moe

@@ -226,9 +226,27 @@ int64_t saving_bytes(const ModelConfig& config, const std::vector<Parameter>& ta
 }
 
 WrittenFile save_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
-                         const std::vector<View>& views, Device& device) {
+                         const std::vector<View>& views, Device& device, const FileNumbers& numbers) {
   const std::vector<Part> parts = parts_of(config, table, {{"", views}});
-  return save_parts(folder / "model.safetensors", parts.data(), parts.data() + parts.size(), device);
+  const fs::path path = folder / weight_file(numbers.before, numbers.all);
+  return save_parts(path, parts.data(), parts.data() + parts.size(), device);
+}
+
+void save_weight_index(const fs::path& folder) {
+  int64_t bytes = 0;
+  Json map = Json::object();
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (!name.starts_with("model-") || !name.ends_with(".safetensors")) continue;
+    const SafetensorsFile file(entry->path());
+    for (const SafetensorsTensor& tensor : file.tensors()) {
+      map[tensor.name] = name;
+      bytes += static_cast<int64_t>(tensor.bytes);
+    }
+  }
+  if (error) fail("cannot read the folder {}: {}", folder.string(), error.message());
+  write_weight_index(folder, map, bytes);
 }
 
 std::vector<WrittenFile> save_optimizer(const fs::path& folder, const ModelConfig& config,
@@ -254,10 +272,12 @@ std::vector<WrittenFile> save_optimizer(const fs::path& folder, const ModelConfi
 void load_optimizer(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                     const std::vector<ParameterSet>& sets, Device& device, const std::vector<bool>& held) {
   std::set<std::string> frozen;  // or of another rank
+  for (const HfTensor& tensor : hf_tensors(config, parameter_table(config))) frozen.insert(tensor.name);
   for (const HfTensor& tensor : hf_tensors(config, table)) {
     const Parameter& parameter = table[tensor.parameter];
     const bool elsewhere = !held.empty() && !held[tensor.parameter];
-    if (elsewhere || parameter.frozen || place_among_trained(parameter, tensor.offset) < 0) frozen.insert(tensor.name);
+    const bool here = !elsewhere && !parameter.frozen && place_among_trained(parameter, tensor.offset) >= 0;
+    if (here) frozen.erase(tensor.name);
   }
   // The state of a tensor that was trained and is now frozen stays unread.
   const MayStay may_stay = [&](const std::string& name) { return frozen.count(name.substr(0, name.rfind('.'))) != 0; };

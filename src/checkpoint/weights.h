@@ -33,16 +33,19 @@ void load_weights(const fs::path& folder, const ModelConfig& config, const std::
 /// The bytes of host memory that saving needs: a copy of the largest tensor in f32.
 int64_t saving_bytes(const ModelConfig& config, const std::vector<Parameter>& table);
 
-/// Writes FOLDER/model.safetensors, complete or absent.
-WrittenFile save_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
-                         const std::vector<View>& views, Device& device);
-
-inline constexpr int64_t kOptimizerFileBytes = int64_t{4} << 30;
-
 /// Of files that several ranks write into one folder: how many come before those of this one, and how many there are.
 struct FileNumbers {
   size_t before = 0, all = 0;
 };
+
+/// Writes the views that are present to FOLDER/model.safetensors, or, if it is one of several files, to
+/// FOLDER/model-0000I-of-0000N.safetensors: complete or absent.
+WrittenFile save_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
+                         const std::vector<View>& views, Device& device, const FileNumbers& numbers = {0, 1});
+/// Writes FOLDER/model.safetensors.index.json, which says which tensor is in which of FOLDER/model-*.safetensors.
+void save_weight_index(const fs::path& folder);
+
+inline constexpr int64_t kOptimizerFileBytes = int64_t{4} << 30;
 
 /// Writes FOLDER/optimizer-00001-of-0000N.safetensors and so on, with {hf_name}.{master} and the optimiser's slots. A
 /// file has at most `most_bytes` of tensors, or one larger tensor. `numbered` gets the number of files to write; empty:

@@ -7,6 +7,7 @@
 #include "checkpoint/hf_config.h"
 #include "checkpoint/hf_names.h"
 #include "checkpoint/hub/hub_model.h"
+#include "checkpoint/weight_files.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
 
@@ -87,14 +88,12 @@ std::vector<WrittenKind> write_model(const fs::path& folder, const WeightSource&
   const size_t files = begins.size() - 1;
   Json map = Json::object();
   for (size_t file = 0; file < files; ++file) {
-    const std::string name =
-        files == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", file + 1, files);
+    const std::string name = weight_file(file, files);
     write_file_of(folder / name, targets.data() + begins[file], targets.data() + begins[file + 1], source, slices);
     for (size_t i = begins[file]; i < begins[file + 1]; ++i) map[targets[i].tensor.name] = name;
   }
   if (files > 1) {
-    const Json index = {{"metadata", {{"total_size", all}}}, {"weight_map", map}};
-    write_file(folder / "model.safetensors.index.json", json_text(index, 2) + "\n");
+    write_weight_index(folder, map, all);
   }
   return slices.kinds();
 }

@@ -1,6 +1,8 @@
 #pragma once
 /// The communicator of a run that has one rank: nothing is sent.
 
+#include <cstring>
+
 #include "ops/communicator.h"
 
 namespace moe {
@@ -10,10 +12,17 @@ class OneRank final : public Communicator {
  public:
   int rank() const override { return 0; }
   int size() const override { return 1; }
-  void all_reduce(const View&) override {}
-  void broadcast(const View&, int) override {}
+  using Communicator::all_reduce;
+  using Communicator::broadcast;
+  void all_reduce(const View&, const RankGroup&) override {}
+  void broadcast(const View&, int, const RankGroup&) override {}
+  void all_gather(const View& x, const View& y, const RankGroup&) override { copy(x, y); }
+  void reduce_scatter(const View& x, const View& y, const RankGroup&) override { copy(x, y); }
   std::vector<std::string> gather(const std::string& bytes) override { return {bytes}; }
   void abort(const std::string&) noexcept override {}
+
+ private:
+  static void copy(const View& x, const View& y) { std::memcpy(y.data, x.data, x.bytes()); }
 };
 
 /// It has no state, so all may share it.

@@ -12,6 +12,14 @@ void add(T* to, const std::vector<const void*>& parts, int64_t count) {
   }
 }
 
+void add(bf16* to, const std::vector<const void*>& parts, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    float sum = 0;
+    for (const void* part : parts) sum += to_float(static_cast<const bf16*>(part)[i]);
+    to[i] = to_bf16(sum);
+  }
+}
+
 }  // namespace
 
 Slice slice_of(int64_t elements, int rank, int size) {
@@ -20,8 +28,8 @@ Slice slice_of(int64_t elements, int rank, int size) {
 }
 
 void check_summable(DType type) {
-  if (type == DType::f32 || type == DType::f64 || type == DType::i32) return;
-  fail("a sum over ranks of {} is not possible, expected f32, f64 or i32", name(type));
+  if (type == DType::f32 || type == DType::f64 || type == DType::i32 || type == DType::bf16) return;
+  fail("a sum over ranks of {} is not possible, expected f32, f64, bf16 or i32", name(type));
 }
 
 void ordered_sum(DType type, void* to, const std::vector<const void*>& parts, int64_t count) {
@@ -32,6 +40,8 @@ void ordered_sum(DType type, void* to, const std::vector<const void*>& parts, in
       return add(static_cast<double*>(to), parts, count);
     case DType::i32:
       return add(static_cast<int32_t*>(to), parts, count);
+    case DType::bf16:
+      return add(static_cast<bf16*>(to), parts, count);
     default:
       check_summable(type);
   }

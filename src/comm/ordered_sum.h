@@ -18,7 +18,8 @@ Slice slice_of(int64_t elements, int rank, int size);
 /// Refuses a type that ordered_sum() cannot add.
 void check_summable(DType type);
 
-/// to[i] = parts[0][i] + parts[1][i] + ... of `count` elements of `type` (f32, f64 or i32). `to` may be one of the
+/// to[i] = parts[0][i] + parts[1][i] + ... of `count` elements of `type` (f32, f64, i32; bf16 is added in f32 and
+/// rounded once). `to` may be one of the
 /// parts.
 void ordered_sum(DType type, void* to, const std::vector<const void*>& parts, int64_t count);
 

@@ -1,6 +1,6 @@
 #include "comm/socket_communicator.h"
 
-#include "comm/ordered_sum.h"
+#include <cstring>
 
 namespace moe {
 namespace {
@@ -36,67 +36,91 @@ void SocketCommunicator::exchange(const std::vector<Mesh::Part>& sent, const std
   }
 }
 
-void SocketCommunicator::all_reduce(const View& x) {
+void SocketCommunicator::all_reduce(const View& x, const RankGroup& group) {
   check_summable(x.dtype);
   MOE_CHECK(x.contiguous());
-  if (size_ == 1) return;
+  if (group.count == 1) return;
   const bool whole = static_cast<int64_t>(x.bytes()) <= kWholeBytes;
-  whole ? reduce_small(x) : reduce_large(x);
+  whole ? reduce_small(x, group) : reduce_large(x, group);
 }
 
-void SocketCommunicator::reduce_small(const View& x) {
-  const size_t bytes = x.bytes();
-  std::vector<char> parts(bytes * static_cast<size_t>(size_));
-  std::vector<Mesh::Part> sent, received;
-  std::vector<const void*> addends;
-  for (int rank = 0; rank < size_; ++rank) {
-    char* const part = parts.data() + bytes * static_cast<size_t>(rank);
-    addends.push_back(rank == rank_ ? x.data : part);
-    if (rank == rank_) continue;
-    sent.push_back({rank, static_cast<char*>(x.data), bytes});
-    received.push_back({rank, part, bytes});
-  }
-  exchange(sent, received);
-  ordered_sum(x.dtype, x.data, addends, x.elements());
+void SocketCommunicator::reduce_small(const View& x, const RankGroup& group) {
+  const std::vector<Slice> whole(static_cast<size_t>(group.count), Slice{0, x.elements()});
+  sum_parts(x, whole, static_cast<char*>(x.data), group);
 }
 
-// Each rank adds up one part of the tensor, then sends it to all: twice the tensor's bytes for any number of ranks.
-void SocketCommunicator::reduce_large(const View& x) {
-  const Slice own = slice_of(x.elements(), rank_, size_);
-  const size_t own_bytes = bytes_of(x, own);
-  std::vector<char> parts(own_bytes * static_cast<size_t>(size_));
+// Each member adds up one part of the tensor, then sends it to all: twice the tensor's bytes for any number of members.
+void SocketCommunicator::reduce_large(const View& x, const RankGroup& group) {
+  std::vector<Slice> slices;
+  for (int member = 0; member < group.count; ++member) slices.push_back(slice_of(x.elements(), member, group.count));
+  const Slice own = slices[static_cast<size_t>(group.member(rank_))];
+  sum_parts(x, slices, at(x, own), group);
   std::vector<Mesh::Part> sent, received;
-  std::vector<const void*> addends;
-  for (int rank = 0; rank < size_; ++rank) {
-    char* const part = parts.data() + own_bytes * static_cast<size_t>(rank);
-    addends.push_back(rank == rank_ ? at(x, own) : part);
+  for (int member = 0; member < group.count; ++member) {
+    const int rank = group.rank(member);
     if (rank == rank_) continue;
-    const Slice theirs = slice_of(x.elements(), rank, size_);
-    sent.push_back({rank, at(x, theirs), bytes_of(x, theirs)});
-    received.push_back({rank, part, own_bytes});
-  }
-  exchange(sent, received);
-  ordered_sum(x.dtype, at(x, own), addends, own.count);
-  sent.clear();
-  received.clear();
-  for (int rank = 0; rank < size_; ++rank) {
-    if (rank == rank_) continue;
-    const Slice theirs = slice_of(x.elements(), rank, size_);
-    sent.push_back({rank, at(x, own), own_bytes});
+    const Slice& theirs = slices[static_cast<size_t>(member)];
+    sent.push_back({rank, at(x, own), bytes_of(x, own)});
     received.push_back({rank, at(x, theirs), bytes_of(x, theirs)});
   }
   exchange(sent, received);
 }
 
-void SocketCommunicator::broadcast(const View& x, int root) {
-  MOE_CHECK(x.contiguous());
+/// Sends each member its slice of x, and adds up what all have as this rank's slice. `sum` may be that slice of x.
+void SocketCommunicator::sum_parts(const View& x, const std::vector<Slice>& slices, char* sum, const RankGroup& group) {
+  const Slice own = slices[static_cast<size_t>(group.member(rank_))];
+  const size_t own_bytes = bytes_of(x, own);
+  std::vector<char> parts(own_bytes * static_cast<size_t>(group.count));
+  std::vector<Mesh::Part> sent, received;
+  std::vector<const void*> addends;
+  for (int member = 0; member < group.count; ++member) {
+    const int rank = group.rank(member);
+    char* const part = parts.data() + own_bytes * static_cast<size_t>(member);
+    addends.push_back(rank == rank_ ? at(x, own) : part);
+    if (rank == rank_) continue;
+    const Slice& theirs = slices[static_cast<size_t>(member)];
+    sent.push_back({rank, at(x, theirs), bytes_of(x, theirs)});
+    received.push_back({rank, part, own_bytes});
+  }
+  exchange(sent, received);
+  ordered_sum(x.dtype, sum, addends, own.count);
+}
+
+void SocketCommunicator::broadcast(const View& x, int root, const RankGroup& group) {
+  MOE_CHECK(x.contiguous() && group.has(root));
+  if (group.count == 1) return;
   const Mesh::Part part{root, static_cast<char*>(x.data), x.bytes()};
   if (rank_ != root) return exchange({}, {part});
   std::vector<Mesh::Part> sent;
-  for (int rank = 0; rank < size_; ++rank) {
-    if (rank != root) sent.push_back({rank, part.data, part.bytes});
+  for (int member = 0; member < group.count; ++member) {
+    if (group.rank(member) != root) sent.push_back({group.rank(member), part.data, part.bytes});
   }
   exchange(sent, {});
+}
+
+void SocketCommunicator::all_gather(const View& x, const View& y, const RankGroup& group) {
+  const size_t bytes = x.bytes();
+  MOE_CHECK(x.contiguous() && y.contiguous() && y.bytes() == bytes * static_cast<size_t>(group.count));
+  const auto place = [&](int member) { return static_cast<char*>(y.data) + bytes * static_cast<size_t>(member); };
+  std::vector<Mesh::Part> sent, received;
+  for (int member = 0; member < group.count; ++member) {
+    const int rank = group.rank(member);
+    if (rank == rank_) {
+      std::memcpy(place(member), x.data, bytes);
+      continue;
+    }
+    sent.push_back({rank, static_cast<char*>(x.data), bytes});
+    received.push_back({rank, place(member), bytes});
+  }
+  if (group.count > 1) exchange(sent, received);
+}
+
+void SocketCommunicator::reduce_scatter(const View& x, const View& y, const RankGroup& group) {
+  check_summable(x.dtype);
+  MOE_CHECK(x.contiguous() && y.contiguous() && x.elements() == y.elements() * group.count);
+  std::vector<Slice> slices;
+  for (int member = 0; member < group.count; ++member) slices.push_back({member * y.elements(), y.elements()});
+  sum_parts(x, slices, static_cast<char*>(y.data), group);
 }
 
 std::vector<std::string> SocketCommunicator::gather(const std::string& bytes) {

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "comm/mesh.h"
+#include "comm/ordered_sum.h"
 #include "comm/rendezvous.h"
 #include "comm/watch.h"
 #include "ops/communicator.h"
@@ -19,8 +20,12 @@ class SocketCommunicator final : public Communicator {
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
-  void all_reduce(const View& x) override;
-  void broadcast(const View& x, int root) override;
+  using Communicator::all_reduce;
+  using Communicator::broadcast;
+  void all_reduce(const View& x, const RankGroup& group) override;
+  void broadcast(const View& x, int root, const RankGroup& group) override;
+  void all_gather(const View& x, const View& y, const RankGroup& group) override;
+  void reduce_scatter(const View& x, const View& y, const RankGroup& group) override;
   std::vector<std::string> gather(const std::string& bytes) override;
   void abort(const std::string& why) noexcept override;
 
@@ -33,8 +38,9 @@ class SocketCommunicator final : public Communicator {
  private:
   SocketCommunicator(const RankPlace& place, Meeting meeting, Watch::Options options);
   void exchange(const std::vector<Mesh::Part>& sent, const std::vector<Mesh::Part>& received);
-  void reduce_small(const View& x);
-  void reduce_large(const View& x);
+  void reduce_small(const View& x, const RankGroup& group);
+  void reduce_large(const View& x, const RankGroup& group);
+  void sum_parts(const View& x, const std::vector<Slice>& slices, char* sum, const RankGroup& group);
 
   int rank_, size_;
   std::vector<std::string> hosts_;

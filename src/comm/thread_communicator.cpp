@@ -10,29 +10,51 @@ class ThreadRanks::One final : public Communicator {
  public:
   One(ThreadRanks& ranks, int rank) : ranks_(ranks), rank_(rank) {}
 
+  using Communicator::all_reduce;
+  using Communicator::broadcast;
+
   int rank() const override { return rank_; }
   int size() const override { return ranks_.size_; }
 
-  // Each rank adds up one part of all tensors, and writes the sum to all of them.
-  void all_reduce(const View& x) override {
+  // Each rank adds up one part of its group's tensors, and writes the sum to all of them.
+  void all_reduce(const View& x, const RankGroup& group) override {
     check_summable(x.dtype);
     bring(x);
-    const Slice slice = slice_of(x.elements(), rank_, size());
-    std::vector<const void*> parts;
-    for (const View& view : ranks_.views_) parts.push_back(at(view, slice));
+    const Slice slice = slice_of(x.elements(), group.member(rank_), group.count);
     if (slice.count > 0) {
       void* const own = at(x, slice);
-      ordered_sum(x.dtype, own, parts, slice.count);
-      for (const View& view : ranks_.views_) {
-        if (at(view, slice) != own) std::memcpy(at(view, slice), own, bytes_of(slice.count, x));
+      ordered_sum(x.dtype, own, parts_of(group, slice), slice.count);
+      for (int member = 0; member < group.count; ++member) {
+        void* const other = at(view_of(group.rank(member)), slice);
+        if (other != own) std::memcpy(other, own, bytes_of(slice.count, x));
       }
     }
     ranks_.meet();
   }
 
-  void broadcast(const View& x, int root) override {
+  void broadcast(const View& x, int root, const RankGroup& group) override {
+    MOE_CHECK(group.has(root));
     bring(x);
-    if (rank_ != root) std::memcpy(x.data, ranks_.views_[static_cast<size_t>(root)].data, x.bytes());
+    if (rank_ != root) std::memcpy(x.data, view_of(root).data, x.bytes());
+    ranks_.meet();
+  }
+
+  void all_gather(const View& x, const View& y, const RankGroup& group) override {
+    MOE_CHECK(y.contiguous() && y.bytes() == x.bytes() * static_cast<size_t>(group.count));
+    bring(x);
+    for (int member = 0; member < group.count; ++member) {
+      std::memcpy(static_cast<char*>(y.data) + x.bytes() * static_cast<size_t>(member),
+                  view_of(group.rank(member)).data, x.bytes());
+    }
+    ranks_.meet();
+  }
+
+  void reduce_scatter(const View& x, const View& y, const RankGroup& group) override {
+    check_summable(x.dtype);
+    MOE_CHECK(y.contiguous() && x.elements() == y.elements() * group.count);
+    bring(x);
+    const Slice own{y.elements() * group.member(rank_), y.elements()};
+    ordered_sum(x.dtype, y.data, parts_of(group, own), own.count);
     ranks_.meet();
   }
 
@@ -52,6 +74,13 @@ class ThreadRanks::One final : public Communicator {
   }
   static void* at(const View& view, const Slice& slice) {
     return static_cast<char*>(view.data) + bytes_of(slice.begin, view);
+  }
+
+  const View& view_of(int rank) const { return ranks_.views_[static_cast<size_t>(rank)]; }
+  std::vector<const void*> parts_of(const RankGroup& group, const Slice& slice) const {
+    std::vector<const void*> parts;
+    for (int member = 0; member < group.count; ++member) parts.push_back(at(view_of(group.rank(member)), slice));
+    return parts;
   }
 
   void bring(const View& x) {

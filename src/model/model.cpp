@@ -22,8 +22,9 @@ LayerStats StepStats::layer(int64_t moe_index) const {
           .collect = collect};
 }
 
-Model::Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeights weights)
+Model::Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeights weights, const ExpertRanks& ranks)
     : config_(config), decoder_(config.decoder(balance)), weights_(std::move(weights)) {
+  decoder_.moe.ranks = ranks;
   int64_t next = 0;
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     moe_index_.push_back(config.is_moe_layer(layer) ? next++ : -1);

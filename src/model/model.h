@@ -30,8 +30,9 @@ struct KvCache {
 /// Any number of threads may use a model, each with a Pass of its own, while nobody changes the weights.
 class Model {
  public:
-  /// The caller keeps owning the weights, which must outlive the model.
-  Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeights weights);
+  /// The caller keeps owning the weights, which must outlive the model. With `ranks`, they have this rank's experts,
+  /// and all ranks of the group make the same calls (nn/expert_ranks.h).
+  Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeights weights, const ExpertRanks& ranks = {});
 
   const ModelConfig& config() const { return config_; }
 

@@ -217,6 +217,16 @@ std::vector<Parameter> parameter_table(const ModelConfig& config) {
   return table;
 }
 
+void divide_experts(std::vector<Parameter>& table, int64_t member, int64_t ranks) {
+  for (Parameter& parameter : table) {
+    if (parameter.kind != ParameterKind::routed_experts || ranks == 1) continue;
+    MOE_CHECK(parameter.experts.empty() && parameter.shard_axis == 0 && parameter.shape[0] % ranks == 0);
+    const int64_t experts = parameter.shape[0] / ranks;
+    parameter.shape = parameter.shape.with_first(experts);
+    parameter.first_expert = member * experts;
+  }
+}
+
 int64_t count_elements(const std::vector<Parameter>& table) {
   int64_t total = 0;
   for (const Parameter& parameter : table) total += parameter.shape.elements();

@@ -30,6 +30,8 @@ struct Parameter : ParameterInfo {
   bool frozen = false;  ///< the run keeps its values (train/freeze.h)
   /// Of a matrix per expert: those that the run trains, ascending; empty: all. The others keep their values.
   std::vector<int64_t> experts = {};
+  /// Of a matrix per expert: the number of the first of those that `shape` has, which are one rank's (divide_experts).
+  int64_t first_expert = 0;
 
   /// True if it has a gradient and optimiser state, at least for some experts.
   bool trained() const { return learned && !frozen; }
@@ -37,6 +39,8 @@ struct Parameter : ParameterInfo {
   Shape trained_shape() const;
   /// The experts that train as runs; for a matrix, or if all train, one run of all rows of the first axis.
   std::vector<ExpertRun> trained_runs() const;
+  /// Elements of the whole parameter before those of `shape`.
+  int64_t elements_before() const { return first_expert == 0 ? 0 : first_expert * (shape.elements() / shape[0]); }
   bool is_table() const { return start == InitialValue::table; }
   /// Its stored type if the weights have the type `weights`.
   DType storage(DType weights) const;
@@ -44,6 +48,9 @@ struct Parameter : ParameterInfo {
 
 /// All parameters, in the order of visit_parameters(). None is frozen.
 std::vector<Parameter> parameter_table(const ModelConfig& config);
+
+/// Leaves of the routed experts those of member `member` of `ranks` ranks, which have as many each.
+void divide_experts(std::vector<Parameter>& table, int64_t member, int64_t ranks);
 
 int64_t count_elements(const std::vector<Parameter>& table);
 

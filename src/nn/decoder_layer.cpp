@@ -49,7 +49,7 @@ DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const Deco
                        .eps = config.norm_eps,
                        .y = ffn_input,
                        .inv_rms = saved.ffn_inv_rms};
-    if (weights.is_moe() && may_be_one_operation(weights.moe, context)) {
+    if (weights.is_moe() && !config.moe.ranks && may_be_one_operation(weights.moe, context)) {
       saved.moe = moe_forward(pass, config.moe, weights.moe, context, norm, saved.middle, h_out);
       return saved;
     }

@@ -19,10 +19,9 @@ ExpertRowsOf own_rows(const Route& route) {
   return {.offsets = route.offsets, .keys = route.row_slot, .keys_per_token = route.choice.gates.size(1)};
 }
 
-void experts_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, MoeSaved& saved, View x,
-                     View rows) {
+void experts_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const Route& route,
+                     MoeSaved& saved, View x, View rows) {
   const Arena::Frame frame(pass.scratch);
-  const Route& route = saved.route;
   const View activated = pass.temporary("experts.activated", {rows.size(0), config.width});
   const ExpertRows<SwiGlu> fused =
       experts_operation(weights.gate_up, weights.down, route, x, saved.gate_up, activated, rows);
@@ -55,9 +54,8 @@ void adapted_experts_backward(Pass& pass, const MoeWeights& weights, const MoeWe
 
 // The gradients of the experts' weights and gates. The gradient of each row's input stays in d_rows.
 void experts_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeWeights& gradients,
-                      const MoeSaved& saved, View x, View dy, View d_gates, View d_rows) {
+                      const Route& route, const MoeSaved& saved, View x, View dy, View d_gates, View d_rows) {
   const Arena::Frame frame(pass.scratch);
-  const Route& route = saved.route;
   const View activated = pass.temporary("experts.d_activated", {d_rows.size(0), config.width});
   // In place: gate_up becomes its gradient, the activation's gradient becomes the gated activation.
   const ExpertRows<SwiGluBackward> rows{
@@ -136,37 +134,99 @@ void shared_backward(Pass& pass, const MoeWeights& weights, const MoeWeights& gr
   linear_input_gradient(pass, weights.shared_gate, d_logits, dx, true);
 }
 
+/// The experts' part of forward, if other ranks have tokens and experts too. y has the output of the shared experts, if
+/// there are any.
+void group_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const LayerContext& context,
+                   MoeSaved& saved, View x, View residual, View y) {
+  const ExpertRanks& ranks = config.ranks;
+  const Arena::Frame frame(pass.scratch);
+  saved.group = gather_tokens(pass, ranks, config.router, context.tokens.row_length, saved.route, x);
+  const Route& route = saved.group.route;
+  const int64_t row_total = route.row_slot.size(0);
+  saved.gate_up = pass.save("experts.gate_up", {row_total, 2 * config.width});
+  const View partial = pass.temporary("experts.partial", saved.group.x.shape);
+  {
+    const Arena::Frame rows_frame(pass.scratch);
+    const View rows = pass.temporary("experts.rows", {row_total, config.hidden});
+    experts_forward(pass, config, weights, route, saved, saved.group.x, rows);
+    pass.backend.run(RowsCombine{.rows = rows, .slot_row = route.slot_row, .y = partial});
+  }
+  const View own = weights.shared ? pass.temporary("experts.own", y.shape) : y;
+  ranks.communicator->reduce_scatter(partial, own, ranks.group);
+  if (weights.shared) pass.backend.run(Add{.x = own, .y = y});
+  pass.backend.run(Add{.x = residual, .y = y});
+  saved.group.x = pass.unless_rebuilt(saved.group.x);
+}
+
+/// The experts' part of backward: d_gates [T, S], and `d_own` [T, D], the gradient of this rank's tokens.
+void group_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeWeights& gradients,
+                    const MoeSaved& saved, View x, View dy, View d_gates, View d_own) {
+  const ExpertRanks& ranks = config.ranks;
+  const Arena::Frame frame(pass.scratch);
+  const Route& route = saved.group.route;
+  const View tokens = saved.group.x ? saved.group.x : gathered(pass, ranks, pass.scratch, "experts.tokens again", x);
+  const View d_tokens = gathered(pass, ranks, pass.scratch, "experts.d_tokens", dy);
+  // A slot has its gradient from the rank that has the expert; the others add 0.
+  const View d_slots = pass.scratch.push("experts.d_gates", pass.stat(), route.choice.gates.shape);
+  pass.backend.run(Fill{.x = d_slots, .value = 0});
+  const View d_rows = pass.temporary("experts.d_rows", {route.row_slot.size(0), config.hidden});
+  experts_backward(pass, config, weights, gradients, route, saved, tokens, d_tokens, d_slots, d_rows);
+  ranks.communicator->reduce_scatter(d_slots, d_gates, ranks.group);
+  pass.backend.run(RowsCombine{.rows = d_rows, .slot_row = route.slot_row, .y = d_tokens});
+  ranks.communicator->reduce_scatter(d_tokens, d_own, ranks.group);
+}
+
 }  // namespace
 
 MoeSaved moe_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const LayerContext& context,
                      View x, View residual, View y) {
   const RouterInput router{config.router, config.balance, context, x};
   MoeSaved saved{.route = route_forward(pass, router, weights.router), .gate_up = {}, .shared_gate_up = {}};
+  if (config.ranks && context.mode.training) {
+    route_losses(pass, router, saved.route);
+    if (weights.shared) shared_forward(pass, weights, x, y, saved);
+    group_forward(pass, config, weights, context, saved, x, residual, y);
+    return saved;
+  }
   const int64_t row_total = saved.route.row_slot.size(0);
   saved.gate_up = pass.save("experts.gate_up", {row_total, 2 * config.width});
   route_losses(pass, router, saved.route);
-  if (weights.shared) shared_forward(pass, weights, x, y, saved);
+  if (config.ranks) saved.route = route_to_own_experts(pass, config.ranks, config.router.experts, saved.route);
+  // Of ranks that add up their outputs, the first alone adds what all of them have.
+  const bool adds_all = !config.ranks || config.ranks.member() == 0;
+  const bool shared = weights.shared && adds_all;
+  if (shared) shared_forward(pass, weights, x, y, saved);
   const Arena::Frame frame(pass.scratch);
   const View rows = pass.temporary("experts.rows", {row_total, config.hidden});
-  experts_forward(pass, config, weights, saved, x, rows);
+  experts_forward(pass, config, weights, saved.route, saved, x, rows);
   pass.backend.run(RowsCombine{.rows = rows,
                                .slot_row = saved.route.slot_row,
-                               .residual = residual,
+                               .residual = adds_all ? residual : View{},
                                .y = y,
-                               .accumulate = static_cast<bool>(weights.shared)});
+                               .accumulate = shared});
+  if (config.ranks) config.ranks.communicator->all_reduce(y, config.ranks.group);
   return saved;
 }
 
 void moe_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weights, const MoeWeights& gradients,
                   const LayerContext& context, const MoeSaved& saved, View x, View dy, View dx) {
   const Arena::Frame frame(pass.scratch);
+  const RouterInput router{config.router, config.balance, context, x};
   const View d_gates = pass.scratch.push("router.d_gates", pass.stat(), saved.route.choice.gates.shape);
+  if (config.ranks) {
+    const View d_own = weights.shared ? pass.temporary("experts.d_own", dx.shape) : dx;
+    group_backward(pass, config, weights, gradients, saved, x, dy, d_gates, d_own);
+    if (weights.shared) {
+      shared_backward(pass, weights, gradients, context, saved, x, dy, dx);
+      pass.backend.run(Add{.x = d_own, .y = dx});
+    }
+    return route_backward(pass, router, weights.router, gradients.router, saved.route, d_gates, dx);
+  }
   const View d_rows = pass.temporary("experts.d_rows", {saved.route.row_slot.size(0), config.hidden});
-  experts_backward(pass, config, weights, gradients, saved, x, dy, d_gates, d_rows);
+  experts_backward(pass, config, weights, gradients, saved.route, saved, x, dy, d_gates, d_rows);
   if (weights.shared) shared_backward(pass, weights, gradients, context, saved, x, dy, dx);
   pass.backend.run(RowsCombine{
       .rows = d_rows, .slot_row = saved.route.slot_row, .y = dx, .accumulate = static_cast<bool>(weights.shared)});
-  const RouterInput router{config.router, config.balance, context, x};
   route_backward(pass, router, weights.router, gradients.router, saved.route, d_gates, dx);
 }
 

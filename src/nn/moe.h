@@ -3,6 +3,7 @@
 /// over chosen i of g_{i,t} FFN_i(x_t). T tokens, D hidden size, E routed experts of width F, S choice slots per token,
 /// R rows sorted by expert.
 
+#include "nn/expert_ranks.h"
 #include "nn/ffn.h"
 #include "nn/layer_context.h"
 
@@ -13,13 +14,14 @@ struct MoeConfig {
   int64_t width;   ///< F
   RouterConfig router;
   BalanceConfig balance;
+  ExpertRanks ranks = {};  ///< that have other experts of the layer
 };
 
 /// Weights, or their gradients.
 struct MoeWeights {
   RouterWeights router;
-  Linear gate_up;      ///< [E, 2F, D]
-  Linear down;         ///< [E, D, F]
+  Linear gate_up;      ///< [E, 2F, D]; of some ranks, each has E / W of them
+  Linear down;         ///< [E, D, F], likewise
   FfnWeights shared;   ///< the K_s shared experts as one FFN; absent when K_s = 0
   Linear shared_gate;  ///< [1, D]: s, whose product with x gates the shared experts; mostly absent
 };
@@ -30,6 +32,7 @@ struct MoeSaved {
   View gate_up_low = {}, down_low = {};  ///< of adapters (nn/adapter.h)
   View shared_gate_up;                   ///< [T, 2 K_s F]
   View shared_scale = {};                ///< stat [T, 1]: sigmoid(s . x)
+  GroupTokens group = {};                ///< of ranks that divide the experts, in training
 };
 
 /// y = residual + MoE(x). The choice of `context` is filled; with `replay` it is read.

@@ -21,9 +21,22 @@ struct RankLost : Error {
   int rank;
 };
 
+/// Some of the ranks: `count` of them from `first` on, each `step` after the one before.
+struct RankGroup {
+  int first = 0, count = 1, step = 1;
+
+  int rank(int member) const { return first + member * step; }
+  /// The place of one of its ranks, from 0.
+  int member(int rank) const { return (rank - first) / step; }
+  bool has(int rank) const { return rank >= first && (rank - first) % step == 0 && member(rank) < count; }
+};
+
 /// Collectives: every rank calls the same ones in the same order, with views of equal shape and type. Each call returns
 /// when this rank's part is done, and throws RankLost if another rank has ended before that. Views are contiguous and
 /// on the rank's own device. Use it on one thread at a time.
+///
+/// A collective of a group is called by all ranks too, each with the group that it belongs to. The groups divide the
+/// ranks, and have as many members each.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -33,15 +46,23 @@ class Communicator {
   virtual int size() const = 0;
 
   /// Every x becomes the sum of all of them, added in the order of the ranks: every rank has the same bits, every time.
-  /// f32, f64 or i32.
-  virtual void all_reduce(const View& x) = 0;
-  /// Every x becomes that of the rank `root`. Any type.
-  virtual void broadcast(const View& x, int root) = 0;
+  /// f32, f64, i32, or bf16, which is added in f32 and rounded once.
+  virtual void all_reduce(const View& x, const RankGroup& group) = 0;
+  void all_reduce(const View& x) { all_reduce(x, everyone()); }
+  /// Every x becomes that of the rank `root`, which is in the group. Any type.
+  virtual void broadcast(const View& x, int root, const RankGroup& group) = 0;
+  void broadcast(const View& x, int root) { broadcast(x, root, everyone()); }
+  /// y becomes the x of all members, one behind the other in their order. Any type.
+  virtual void all_gather(const View& x, const View& y, const RankGroup& group) = 0;
+  /// x is one part for each member; y becomes the sum of what all have as this member's part. Sums as all_reduce().
+  virtual void reduce_scatter(const View& x, const View& y, const RankGroup& group) = 0;
   /// The bytes of every rank, in the order of the ranks. For small things of the host; they may differ in length.
   virtual std::vector<std::string> gather(const std::string& bytes) = 0;
   /// Says that this rank ends before its work is done, and why. The others then throw RankLost. After it nothing else
   /// may be called.
   virtual void abort(const std::string& why) noexcept = 0;
+
+  RankGroup everyone() const { return {.first = 0, .count = size(), .step = 1}; }
 
   /// The sums of numbers of the host, added in the order of the ranks.
   std::vector<double> sums(const std::vector<double>& values);

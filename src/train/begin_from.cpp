@@ -82,7 +82,7 @@ void begin_from(const WeightSource& source, const NewTokens& tokens, const Train
     }
     const Shape& there = source.table()[i].shape;
     if (parameter.experts.empty() || master.elements() == parameter.shape.elements()) {
-      filler.copy(i, 0, std::min(there.elements(), master.elements()), master, 0);
+      filler.copy(i, parameter.elements_before(), std::min(there.elements(), master.elements()), master, 0);
     } else {  // the masters of the experts that train, and the others' rounded weights
       filler.copy(i, 0, there.elements(), value, 0);
       const int64_t each = there.elements() / there[0];

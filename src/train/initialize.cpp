@@ -16,6 +16,7 @@ void initialize_parameters(const ModelConfig& config, const std::vector<Paramete
   std::vector<float> values;
   // Elements [begin, begin + elements) of a parameter, to the elements of `to` from `at` on.
   const auto draw = [&](const Parameter& parameter, int64_t begin, int64_t elements, const View& to, int64_t at) {
+    begin += parameter.elements_before();
     for (int64_t done = 0; done < elements; done += kBlock) {
       const int64_t count = std::min(kBlock, elements - done);
       values.resize(static_cast<size_t>(count));

@@ -98,13 +98,16 @@ Optimizer::NotFinite Optimizer::find_not_finite(Device& device, Backend& backend
   return found;
 }
 
-void Optimizer::update(Device& device, Backend& backend, Arena& scratch, int64_t step, double learning_rate, View norm,
-                       bool experts_added, const std::function<bool(const Parameter&)>& rests) {
+void Optimizer::sum_squares(Backend& backend, bool experts_added, const std::function<bool(const Parameter&)>& counts) {
   for (const TrainedParameter& parameter : trained_) {
     const bool expert = parameter.info.kind == ParameterKind::routed_experts;
     if (experts_added && expert && parameter.info.adapter == AdapterPart::none) continue;  // by their products
-    backend.run(SumSquares{.x = parameter.gradient, .sum = sum_squares_});
+    if (counts(parameter.info)) backend.run(SumSquares{.x = parameter.gradient, .sum = sum_squares_});
   }
+}
+
+void Optimizer::update(Device& device, Backend& backend, Arena& scratch, int64_t step, double learning_rate, View norm,
+                       const std::function<bool(const Parameter&)>& rests) {
   backend.run(ClipScale{
       .sum_squares = sum_squares_, .max_norm = static_cast<float>(config_.clip), .norm = norm, .scale = clip_scale_});
   const Update update{.device = device,

@@ -96,15 +96,18 @@ class Optimizer {
   void clear(Backend& backend);
 
   /// f64 [1]: the sum of squares of the gradients. A step begins by setting it to zero; the products of the last
-  /// microbatch may add the squares of the routed experts' gradients (Pass::gradient_squares), and update() those of
-  /// the rest.
+  /// microbatch may add the squares of the routed experts' gradients (Pass::gradient_squares), and sum_squares() those
+  /// of the rest.
   View gradient_squares() const { return sum_squares_; }
+  /// Adds the squares of the gradients for which `counts` is true. `experts_added`: those of the routed experts are
+  /// there already.
+  void sum_squares(Backend& backend, bool experts_added, const std::function<bool(const Parameter&)>& counts);
 
-  /// One step: the global norm of all gradients (into `norm`, stat [1]), clipping, and the update of every owned
-  /// parameter for which `rests` is false. `experts_added`: gradient_squares() has the routed experts' already. If the
-  /// norm is not finite, no parameter and no state changes.
+  /// One step: the global norm of all gradients (into `norm`, stat [1]) from gradient_squares(), clipping, and the
+  /// update of every owned parameter for which `rests` is false. If the norm is not finite, no parameter and no state
+  /// changes.
   void update(Device& device, Backend& backend, Arena& scratch, int64_t step, double learning_rate, View norm,
-              bool experts_added, const std::function<bool(const Parameter&)>& rests);
+              const std::function<bool(const Parameter&)>& rests);
 
   /// The gradients of the last step, and the current weights, that hold a value that is not finite: indices into the
   /// table, ascending.

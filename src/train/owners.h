@@ -3,13 +3,15 @@
 
 #include <vector>
 
-#include "model/parameters.h"
+#include "train/rank_layout.h"
 
 namespace moe {
 
-/// The owner of each parameter of `table`: the largest trained one goes first, each to the rank that has the least so
-/// far. Parameters that are not trained belong to rank 0. A pure function, so all ranks have the same owners.
-std::vector<int> owners_of(const std::vector<Parameter>& table, int ranks);
+/// The owner of each parameter of `table`, which is that of the layout's rank: the largest trained one goes first, each
+/// to the rank that has the least so far. If the ranks divide a parameter, the owner is one of those that have this
+/// rank's part. Of a parameter that is not trained, it is the first rank that has it. A pure function, so all ranks
+/// have the same owners.
+std::vector<int> owners_of(const std::vector<Parameter>& table, const RankLayout& layout);
 
 /// True where the owner is `rank`.
 std::vector<bool> owned_by(const std::vector<int>& owners, int rank);

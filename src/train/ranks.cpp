@@ -19,9 +19,28 @@ std::pair<std::string, std::string> first_difference(const std::string& a, const
   }
 }
 
+void refuse_experts_that_do_not_divide(const ModelConfig& model, const RankLayout& layout) {
+  if (layout.ranks % layout.experts != 0) {
+    fail_usage("--expert-parallel {}: there {}, expected a multiple of {}; change --ranks or --expert-parallel",
+               layout.experts, layout.ranks == 1 ? "is 1 rank" : fmt::format("are {} ranks", layout.ranks),
+               layout.experts);
+  }
+  if (model.moe_layers() == 0) {
+    fail_usage("--expert-parallel {}: the model has no routed experts to divide; leave it out", layout.experts);
+  }
+  if (model.n_routed_experts % layout.experts != 0) {
+    fail_usage(
+        "--expert-parallel {}: the model has {} routed experts, expected a multiple of {}; give a number that "
+        "divides them",
+        layout.experts, model.n_routed_experts, layout.experts);
+  }
+}
+
 }  // namespace
 
-void divide_among(RunConfig& run, int rank, int ranks) {
+void divide_among(RunConfig& run, const RankLayout& layout) {
+  const int ranks = layout.ranks;
+  if (layout.experts > 1) refuse_experts_that_do_not_divide(run.model, layout);
   if (ranks == 1) return;
   const auto refuse = [&](const std::string& what, const std::string& instead) {
     fail_usage("{}: {} ranks cannot do this yet; {}", what, ranks, instead);
@@ -38,8 +57,9 @@ void divide_among(RunConfig& run, int rank, int ranks) {
         "change data.rows_per_step, data.microbatch_rows or the number of ranks",
         run.data.rows_per_step, rows * ranks, ranks, rows);
   }
-  run.step.rank = rank;
+  run.step.rank = layout.rank;
   run.step.ranks = ranks;
+  run.step.expert_ranks = layout.experts;
   run.step.microbatches = run.data.rows_per_step / rows / ranks;
 }
 
@@ -49,6 +69,7 @@ std::vector<StartFact> start_facts(const RunConfig& run, const TrainingData& dat
   return {{"the program", program},
           {"the device", device},
           {"the run file", run.resolved},
+          {"the layout", fmt::format("--expert-parallel {}", run.step.expert_ranks)},
           {"the training data", fmt::format("{:016x}", data.train.fingerprint())},
           {"the validation data", data.valid ? fmt::format("{:016x}", data.valid->fingerprint()) : "none"},
           {"the checkpoint", found ? fmt::format("step {}", found->state.step) : "none"}};

@@ -16,9 +16,9 @@ struct SharedError : Error {
   using Error::Error;
 };
 
-/// Divides each step of the run among `ranks` ranks, which take as many microbatches each; this is rank `rank`. Refuses
-/// a step that cannot be divided, and what several ranks cannot do.
-void divide_among(RunConfig& run, int rank, int ranks);
+/// Divides each step of the run among the ranks of `layout`, which take as many microbatches each, and the routed
+/// experts as it says. Refuses what cannot be divided, and what several ranks cannot do.
+void divide_among(RunConfig& run, const RankLayout& layout);
 
 /// Something that must be the same on every rank.
 struct StartFact {

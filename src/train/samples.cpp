@@ -24,9 +24,8 @@ std::vector<Prompt> sample_prompts(const Dataset& train, const Tokenizer& tokeni
   return prompts;
 }
 
-std::vector<Sample> write_samples(const ModelOnDevice& runtime, const Dataset& train, const Tokenizer& tokenizer,
-                                  const SampleConfig& config, int64_t step, uint64_t seed,
-                                  const std::function<void()>& between) {
+std::vector<Sample> make_samples(const ModelOnDevice& runtime, const Dataset& train, const Tokenizer& tokenizer,
+                                 const SampleConfig& config, uint64_t seed, const std::function<void()>& between) {
   const GenerationOptions options{.max_new_tokens = config.max_new_tokens,
                                   .end_ids = train.info().answer_ends,
                                   .stop = {},
@@ -34,15 +33,16 @@ std::vector<Sample> write_samples(const ModelOnDevice& runtime, const Dataset& t
                                   .progress = [&](const GenerationProgress&) { between(); }};
   const std::vector<Prompt> prompts = sample_prompts(train, tokenizer, runtime.model.config(), config);
   const std::vector<Continuation> texts = generate_batch(runtime, tokenizer, prompts, options);
-  std::string out = fmt::format("--- samples after step {} ---\n", step);
   std::vector<Sample> samples;
-  for (size_t i = 0; i < texts.size(); ++i) {
-    out += fmt::format("[{}]{}\n", config.prompts[i], texts[i].text);
-    samples.push_back({config.prompts[i], texts[i].text});
-  }
+  for (size_t i = 0; i < texts.size(); ++i) samples.push_back({config.prompts[i], texts[i].text});
+  return samples;
+}
+
+void print_samples(const std::vector<Sample>& samples, int64_t step) {
+  std::string out = fmt::format("--- samples after step {} ---\n", step);
+  for (const Sample& sample : samples) out += fmt::format("[{}]{}\n", sample.prompt, sample.text);
   out += "---\n";
   offer_output(out);
-  return samples;
 }
 
 }  // namespace moe

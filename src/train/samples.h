@@ -18,11 +18,13 @@ struct Sample {
   std::string prompt, text;
 };
 
-/// Continues each prompt (an answer ends where the answers that `train` teaches end), and prints prompt and
-/// continuation to stdout, under a line that names the step. Throws an Error if stdout cannot be written. Calls
-/// `between` after each token; it may throw.
-std::vector<Sample> write_samples(const ModelOnDevice& runtime, const Dataset& train, const Tokenizer& tokenizer,
-                                  const SampleConfig& config, int64_t step, uint64_t seed,
-                                  const std::function<void()>& between);
+/// Continues each prompt; an answer ends where the answers that `train` teaches end. Calls `between` after each token;
+/// it may throw.
+std::vector<Sample> make_samples(const ModelOnDevice& runtime, const Dataset& train, const Tokenizer& tokenizer,
+                                 const SampleConfig& config, uint64_t seed, const std::function<void()>& between);
+
+/// Prints prompts and continuations to stdout, under a line that names the step. Throws an Error if stdout cannot be
+/// written.
+void print_samples(const std::vector<Sample>& samples, int64_t step);
 
 }  // namespace moe

@@ -116,6 +116,13 @@ std::string losses_text(const RunConfig& run) {
   return text;
 }
 
+std::string ranks_text(const StepConfig& step) {
+  if (step.ranks == 1) return "";
+  const std::string text = fmt::format(" on each of {} ranks", step.ranks);
+  if (step.expert_ranks == 1) return text;
+  return text + fmt::format(" (experts divided among {})", step.expert_ranks);
+}
+
 }  // namespace
 
 double step_flops(const RunConfig& run, const MemoryPlan& plan) {
@@ -176,8 +183,7 @@ std::string start_text(const BeforeRun& before) {
   line("losses", losses_text(run));
   line("compute", fmt::format("{} a step in {} of {}{}{}, {} in all", flops_text(step_flops(before)),
                               counted(run.step.microbatches, "microbatch", "microbatches"),
-                              counted(run.data.microbatch_rows, "row"),
-                              run.step.ranks > 1 ? fmt::format(" on each of {} ranks", run.step.ranks) : "",
+                              counted(run.data.microbatch_rows, "row"), ranks_text(run.step),
                               run.step.recompute ? ", layers run again in backward" : "",
                               flops_text(step_flops(before) * static_cast<double>(run.schedule.steps))));
   line("time", time_text(before));

@@ -26,6 +26,12 @@ std::vector<Parameter> training_table(const ModelConfig& config, const StepConfi
   return training_table(config, step.freeze, step.experts ? &*step.experts : nullptr);
 }
 
+std::vector<Parameter> held_table(const ModelConfig& config, const StepConfig& step) {
+  std::vector<Parameter> table = training_table(config, step);
+  divide_experts(table, step.layout().member(), step.expert_ranks);
+  return table;
+}
+
 const char* name(TrainedPart part) {
   switch (part) {
     case TrainedPart::all:
@@ -45,15 +51,18 @@ TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, co
       device_(device),
       backend_(backend),
       communicator_(communicator),
-      table_(training_table(config, step)),
-      owners_(owners_of(table_, step.ranks)),
+      table_(held_table(config, step)),
+      layout_(step.layout()),
+      owners_(owners_of(table_, layout_)),
       owned_(owned_by(owners_, step.rank)),
       memory_(
           table_, step.dtype, [&](const Parameter& parameter) { return step.storage(parameter); }, owned_, plan,
           device),
       optimizer_(step.optimizer, table_, owned_, memory_, step.dtype) {
   make_batch_buffers();
-  model_ = std::make_unique<Model>(config_, step_.balance, bind_weights(config_, memory_.parameters()));
+  model_ = std::make_unique<Model>(
+      config_, step_.balance, bind_weights(config_, memory_.parameters()),
+      step.expert_ranks > 1 ? ExpertRanks{&communicator, layout_.expert_group()} : ExpertRanks{});
   bind_gradients();
 }
 
@@ -287,19 +296,23 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_
 // A gradient could be on its way while the layers below it still run backward in the last microbatch: then the sums
 // would begin in Model::train, layer by layer.
 void TrainingStep::sum_over_ranks() {
-  for (const View& gradient : gradients()) {
-    if (gradient) communicator_.all_reduce(gradient);
+  for (size_t i = 0; i < table_.size(); ++i) {
+    if (gradients()[i]) communicator_.all_reduce(gradients()[i], layout_.holders(table_[i]));
   }
   for (const View& sum : {counts_, dropped_, losses_}) communicator_.all_reduce(sum);
 }
 
 void TrainingStep::begin_update(int64_t step, double learning_rate) {
   const bool light_is_done = step_.second_stage > 0 && step >= step_.second_stage;
-  optimizer_.update(
-      device_, backend_, memory_.scratch(), step, learning_rate, norm_, step_.ranks == 1,
-      [&](const Parameter& parameter) { return parameter.kind == ParameterKind::light_router && light_is_done; });
+  optimizer_.sum_squares(backend_, step_.ranks == 1, [&](const Parameter& parameter) {
+    return layout_.divides(parameter) || layout_.member() == 0;
+  });
+  if (layout_.experts > 1) communicator_.all_reduce(optimizer_.gradient_squares(), layout_.expert_group());
+  optimizer_.update(device_, backend_, memory_.scratch(), step, learning_rate, norm_, [&](const Parameter& parameter) {
+    return parameter.kind == ParameterKind::light_router && light_is_done;
+  });
   for (size_t i = 0; i < table_.size(); ++i) {
-    if (table_[i].trained()) communicator_.broadcast(parameters()[i], owners_[i]);
+    if (table_[i].trained()) communicator_.broadcast(parameters()[i], owners_[i], layout_.holders(table_[i]));
   }
 }
 

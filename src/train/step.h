@@ -39,6 +39,7 @@ struct StepConfig {
   int64_t sequence_length = 0;
   int rank = 0;
   int ranks = 1;                                     ///< that share each step (ops/communicator.h)
+  int expert_ranks = 1;                              ///< of them that divide the routed experts (train/rank_layout.h)
   int64_t microbatches = 1;                          ///< of a step, that one rank computes
   int64_t logits_per_chunk = Pass::kLogitsPerChunk;  ///< number computed at once (nn/head.h)
   uint64_t seed = 0;                                 ///< seed of the routers' draws
@@ -51,6 +52,7 @@ struct StepConfig {
   double dpo_beta = 0.1;     ///< beta of Objective::dpo (train/preference.h)
   int64_t second_stage = 0;  ///< the first step of StableMoE's second stage; 0: there is none
 
+  RankLayout layout() const { return {.rank = rank, .ranks = ranks, .experts = expert_ranks}; }
   /// The type that a parameter of training_table() is stored in.
   DType storage(const Parameter& parameter) const;
   /// For a microbatch whose first token is token number `first_token` of the step.
@@ -59,8 +61,11 @@ struct StepConfig {
 
 /// The step's parameters. Those that do not train are frozen (train/freeze.h).
 std::vector<Parameter> training_table(const ModelConfig& config, const StepConfig& step);
+/// The same, with the routed experts that this rank has.
+std::vector<Parameter> held_table(const ModelConfig& config, const StepConfig& step);
 
-/// The memory and costs of the step, without allocating anything.
+/// The memory and costs of the step, without allocating anything. If ranks divide the experts, a rank's memory is that
+/// of the most rows that its experts can have, and its costs are those of as many rows for each expert.
 MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);
 
 /// The results of one step. Losses are those of the whole step; balance losses include alpha.
@@ -159,6 +164,7 @@ class TrainingStep {
   Backend& backend_;
   Communicator& communicator_;
   std::vector<Parameter> table_;
+  const RankLayout layout_;
   std::vector<int> owners_;  // of the table
   std::vector<bool> owned_;
   StepMemory memory_;

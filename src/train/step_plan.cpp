@@ -40,14 +40,45 @@ struct PartFlops {
   }
 };
 
+/// The ranks of a plan, which computes nothing.
+class PlannedRanks final : public Communicator {
+ public:
+  PlannedRanks(int rank, int ranks) : rank_(rank), ranks_(ranks) {}
+  int rank() const override { return rank_; }
+  int size() const override { return ranks_; }
+  void all_reduce(const View&, const RankGroup&) override {}
+  void broadcast(const View&, int, const RankGroup&) override {}
+  void all_gather(const View&, const View&, const RankGroup&) override {}
+  void reduce_scatter(const View&, const View&, const RankGroup&) override {}
+  std::vector<std::string> gather(const std::string& bytes) override {
+    return std::vector<std::string>(static_cast<size_t>(ranks_), bytes);
+  }
+  void abort(const std::string&) noexcept override {}
+
+ private:
+  const int rank_, ranks_;
+};
+
+/// What one microbatch costs a rank, if all experts have as many rows.
+void set_costs_of_equal_rows(const ModelConfig& config, StepConfig step, MemoryPlan& plan) {
+  // It is what the microbatch costs a rank that has all experts: as many rows, of fewer experts.
+  step.rank = 0;
+  step.ranks = step.expert_ranks = 1;
+  const MemoryPlan alone = plan_training(config, step);
+  plan.costs = alone.costs;
+  plan.microbatch_flops = alone.microbatch_flops;
+}
+
 }  // namespace
 
 MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
-  refuse_too_many_tokens(config, step.microbatch_tokens, step.sequence_length);
+  // Each rank of a group plans the rows of all of them.
+  refuse_too_many_tokens(config, step.microbatch_tokens * step.expert_ranks, step.sequence_length);
   const auto device = make_null_device();
   CountingBackend counter;
   SharingWatch sharing(counter);
-  TrainingStep run(config, step, std::nullopt, *device, sharing, one_rank());
+  PlannedRanks ranks(step.rank, step.ranks);
+  TrainingStep run(config, step, std::nullopt, *device, sharing, ranks);
   const auto watch = [&] {
     const Arena& gradients = run.memory_.overwritten_gradients();
     sharing.watch(run.memory_.saved(), gradients.base(), gradients.peak_bytes());
@@ -78,6 +109,7 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
   plan.costs = costs;
   plan.microbatch_flops = microbatch_flops;
   plan.optimizer_flops = counter.total().flops - before_update;
+  if (step.expert_ranks > 1) set_costs_of_equal_rows(config, step, plan);
   return plan;
 }
 

@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include <cmath>
+#include <set>
 
 #include "base/clock.h"
 #include "base/growing_file.h"
@@ -10,6 +11,7 @@
 #include "base/units.h"
 #include "checkpoint/hf_config.h"
 #include "checkpoint/open_model.h"
+#include "formats/json.h"
 #include "infer/generate.h"
 #include "infer/scorer.h"
 #include "train/base_fingerprint.h"
@@ -26,10 +28,6 @@ constexpr int64_t kMeasuredSteps = 10;  // steps before the time of the run is p
 
 // Thrown between the parts of long work after a signal.
 struct Stopped {};
-
-void stop_if_asked() {
-  if (InterruptGuard::signal() != 0) throw Stopped();
-}
 
 /// What a checkpoint keeps of the weights that are updated: all masters, or those of adapters.
 std::vector<View> kept_masters(const RunConfig& run, const TrainingStep& step) {
@@ -95,7 +93,10 @@ Trainer::Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingDat
     start(pool);
   }
   communicator_.gather("");  // all ranks have read the folder, so it may change
-  if (!leads()) return;
+  if (!leads()) {
+    if (infers_together() && data_.valid != nullptr) make_evaluator();
+    return;
+  }
   if (search_.found) {
     go_on_in_folder(search_.found->state);
   } else {
@@ -116,7 +117,7 @@ void Trainer::make_evaluator() {
                                   EvaluationOptions{.sequence_length = run_.data.sequence_length,
                                                     .batch_rows = run_.evaluation.batch_rows,
                                                     .keep_documents = true,
-                                                    .progress = [](int64_t, int64_t) { stop_if_asked(); }});
+                                                    .progress = [this](int64_t, int64_t) { stop_between_parts(); }});
 }
 
 // A resumed run's weights are no longer the reference's.
@@ -205,13 +206,26 @@ StepLine Trainer::train_step(int64_t step) {
   return line;
 }
 
+/// Of all ranks, which may have different experts.
+Optimizer::NotFinite Trainer::find_not_finite() {
+  const Optimizer::NotFinite own = step_.find_not_finite();
+  if (!infers_together()) return own;
+  std::set<size_t> gradients, weights;
+  for (const std::string& text : communicator_.gather(json_text(Json{own.gradients, own.weights}))) {
+    const Json found = parse_json(text, "a rank");
+    for (const Json& index : found.at(0)) gradients.insert(index.get<size_t>());
+    for (const Json& index : found.at(1)) weights.insert(index.get<size_t>());
+  }
+  return {{gradients.begin(), gradients.end()}, {weights.begin(), weights.end()}};
+}
+
 std::string Trainer::newest_text() const {
   return saved_ > 0 ? fmt::format("; the newest checkpoint is {}", folder_.checkpoint(saved_).string()) : "";
 }
 
 // No checkpoint is written: the same step would diverge again from it, and it would replace an older one.
 void Trainer::fail_diverged(const StepLine& line) {
-  const auto found = step_.find_not_finite();
+  const Optimizer::NotFinite found = find_not_finite();
   const auto& table = step_.table();
   std::string where;
   if (!found.weights.empty()) {
@@ -271,9 +285,24 @@ PreferenceReport Trainer::preference_of(const EvaluationResult& result) const {
   return sums.mean();
 }
 
+/// The result of work with the model, which all ranks do if no rank has all experts. Where one of them fails, the
+/// others wait for it, and must be ended.
+template <class Work>
+auto Trainer::inferred(const Work& work) {
+  try {
+    return work();
+  } catch (const Diverged&) {  // of all ranks
+    throw;
+  } catch (const std::exception&) {
+    others_wait_ = infers_together();
+    throw;
+  }
+}
+
 void Trainer::evaluate(int64_t step) {
   if (evaluator_ == nullptr) return;
-  const EvaluationResult result = finite_evaluation(step);
+  const EvaluationResult result = inferred([&] { return finite_evaluation(step); });
+  if (!leads()) return;
   document_nats_ = result.document_nats;
   if (run_.step.objective == Objective::dpo) {
     const PreferenceReport preference = preference_of(result);
@@ -292,8 +321,13 @@ DocumentLosses Trainer::last_document_losses() const { return document_losses(*e
 void Trainer::show_samples(int64_t step) {
   if (run_.sample.prompts.empty()) return;
   clear_status();
-  reports_->samples(step, write_samples(ModelOnDevice{step_.model(), run_.step.dtype, device_, backend_}, data_.train,
-                                        data_.tokenizer, run_.sample, step, run_.seed, stop_if_asked));
+  const std::vector<Sample> samples = inferred([&] {
+    return make_samples(ModelOnDevice{step_.model(), run_.step.dtype, device_, backend_}, data_.train, data_.tokenizer,
+                        run_.sample, run_.seed, [this] { stop_between_parts(); });
+  });
+  if (!leads()) return;
+  print_samples(samples, step);
+  reports_->samples(step, samples);
 }
 
 int Trainer::run() {
@@ -352,19 +386,21 @@ void Trainer::end_as_unhealthy(const std::optional<HealthWarning>& warning, int6
        saved ? fmt::format("; the checkpoint is {}", folder_.checkpoint(step).string()) : newest_text());
 }
 
-/// Does what rank 0 alone does between two steps. An error of it ends all ranks, which first keep step number `step`. A
-/// signal that interrupts it, or reaches another rank, stops all of them here.
+/// Does what rank 0 alone does between two steps, with the others where it needs their experts. An error of it ends all
+/// ranks, which first keep step number `step`. A signal that interrupts it, or reaches another rank, stops all of them
+/// here.
 void Trainer::lead(int64_t step, const std::function<void()>& work) {
   if (communicator_.size() == 1) return keeping_step(step, work);
   std::exception_ptr thrown;
   bool keep = false;
-  if (leads()) {
+  if (leads() || infers_together()) {
     try {
       work();
     } catch (const Stopped&) {
     } catch (const Diverged&) {  // a checkpoint of these weights would be of no use
       thrown = std::current_exception();
     } catch (const std::exception&) {
+      if (others_wait_) throw;
       thrown = std::current_exception();
       keep = true;
     }
@@ -383,6 +419,12 @@ void Trainer::lead(int64_t step, const std::function<void()>& work) {
 Trainer::AfterStep Trainer::agreed(const AfterStep& own) {
   const std::string of_rank_0 = communicator_.gather({own.saves ? 'y' : 'n', own.unhealthy ? 'y' : 'n'})[0];
   return {of_rank_0[0] == 'y', of_rank_0[1] == 'y'};
+}
+
+/// Throws Stopped after a signal, in work that may take long: on all ranks, if they do it together.
+void Trainer::stop_between_parts() {
+  if (infers_together()) return stop_if_agreed();
+  if (InterruptGuard::signal() != 0) throw Stopped();
 }
 
 /// Throws Stopped if any rank has had a signal. All ranks come here together.

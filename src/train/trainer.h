@@ -26,8 +26,8 @@ class Trainer {
   /// First refuses what cannot be trained or resumed, then allocates all memory (`plan` is plan_training of the run).
   /// With options.resume it continues from the folder's newest good checkpoint, if there is one; otherwise it refuses a
   /// folder that holds a run. `pool` draws the initial weights. `communicator` is of run.step.ranks ranks, which all
-  /// make a trainer of the same run. Rank 0 alone writes, evaluates and prints; the others read the folder's
-  /// checkpoint.
+  /// make a trainer of the same run. Rank 0 alone writes and prints, and evaluates, unless the ranks divide the routed
+  /// experts; the others read the folder's checkpoint.
   Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingData& data, Device& device, Backend& backend,
           ThreadPool& pool, const StartOptions& options, Communicator& communicator = one_rank());
 
@@ -48,6 +48,8 @@ class Trainer {
 
  private:
   bool leads() const { return communicator_.rank() == 0; }
+  /// True if no rank has all experts, so that all of them evaluate and make samples together.
+  bool infers_together() const { return run_.step.expert_ranks > 1; }
   /// What rank 0 decides after a step.
   struct AfterStep {
     bool saves, unhealthy;
@@ -55,6 +57,9 @@ class Trainer {
   void lead(int64_t step, const std::function<void()>& work);
   AfterStep agreed(const AfterStep& own);
   void stop_if_agreed();
+  void stop_between_parts();
+  template <class Work>
+  auto inferred(const Work& work);
   CheckpointSearch searched(const StartOptions& options);
   void start(ThreadPool& pool);
   void load_base();
@@ -76,6 +81,9 @@ class Trainer {
   std::vector<WrittenFile> written_by_all(const std::function<std::vector<WrittenFile>()>& work);
   std::vector<WrittenFile> save_owned(const fs::path& folder);
   WrittenFile save_model(const fs::path& folder);
+  WrittenFile save_weights_held(const fs::path& folder);
+  std::vector<WrittenFile> save_part(const fs::path& folder);
+  Optimizer::NotFinite find_not_finite();
   bool try_to_save(int64_t step);
   bool due_by_time() const;
   void keeping_step(int64_t step, const std::function<void()>& work);
@@ -106,6 +114,7 @@ class Trainer {
   std::unique_ptr<RunReports> reports_;  // of rank 0
   std::vector<Batch> next_;              // of the step after the last one, if it was made already
   int signal_ = 0;                       // the signal that all ranks know of
+  bool others_wait_ = false;             // an error came where the other ranks need this one
   int64_t done_ = 0;                     // steps
   int64_t saved_ = 0;                    // the step of the newest checkpoint
   double tried_at_ = 0;                  // seconds, when a checkpoint was last written or tried

@@ -99,7 +99,7 @@ std::vector<WrittenFile> Trainer::save_owned(const fs::path& folder) {
 void Trainer::save(int64_t step) {
   if (!leads()) {
     const std::string folder = communicator_.gather("")[0];
-    if (folder != kNo) written_by_all([&] { return save_owned(folder); });
+    if (folder != kNo) written_by_all([&] { return save_part(folder); });
     if (folder == kNo || communicator_.gather("")[0] == kNo) throw SharedError("rank 0 could not write");
     saved_ = step;
     return;
@@ -110,12 +110,9 @@ void Trainer::save(int64_t step) {
     const LogLengths lengths = reports_->sync();
     communicator_.gather(folder.string());
     state = together;
-    const std::vector<WrittenFile> written = written_by_all([&] {
-      std::vector<WrittenFile> own = save_owned(folder);
-      own.push_back(save_model(folder));
-      return own;
-    });
+    const std::vector<WrittenFile> written = written_by_all([&] { return save_part(folder); });
     state = alone;
+    if (infers_together()) save_weight_index(folder);
     data_.tokenizer.save(folder);
     write_file(folder / "run.toml", run_.resolved);
     if (const auto& ends = data_.train.info().answer_ends; !ends.empty()) {
@@ -145,6 +142,28 @@ void Trainer::save(int64_t step) {
   saved_ = step;
 }
 
+/// What this rank writes of a checkpoint: the state of its parameters, and of the model what rank 0 lacks, or the rest.
+std::vector<WrittenFile> Trainer::save_part(const fs::path& folder) {
+  std::vector<WrittenFile> written = save_owned(folder);
+  if (leads()) {
+    written.push_back(save_model(folder));
+  } else if (communicator_.rank() < run_.step.expert_ranks) {
+    written.push_back(save_weights_held(folder));
+  }
+  return written;
+}
+
+/// The model's weights that this rank has, of those that have one copy of all experts. Rank 0 writes what all have.
+WrittenFile Trainer::save_weights_held(const fs::path& folder) {
+  std::vector<View> views = step_.parameters();
+  for (size_t i = 0; i < views.size() && !leads(); ++i) {
+    if (!run_.step.layout().divides(step_.table()[i])) views[i] = View{};
+  }
+  return save_weights(
+      folder, run_.model, step_.table(), views, device_,
+      {.before = static_cast<size_t>(communicator_.rank()), .all = static_cast<size_t>(run_.step.expert_ranks)});
+}
+
 /// The whole model, or the adapters alone.
 WrittenFile Trainer::save_model(const fs::path& folder) {
   if (!run_.model.adapters.empty()) {
@@ -155,7 +174,7 @@ WrittenFile Trainer::save_model(const fs::path& folder) {
     return save_adapter(folder, run_.model, run_.step.lora, base, step_.table(), step_.parameters(), device_);
   }
   write_file(folder / "config.json", json_text(to_hf_config(run_.model, run_.step.dtype), 2) + "\n");
-  return save_weights(folder, run_.model, step_.table(), step_.parameters(), device_);
+  return save_weights_held(folder);
 }
 
 // Counted from the last attempt, so that a full disk is not tried at every step.

@@ -81,6 +81,75 @@ TEST_P(Collectives, BroadcastFromEveryRank) {
   }
 }
 
+/// The ranks of four that follow each other, by twos, and every second one.
+RankGroup neighbours(int rank) { return {.first = rank / 2 * 2, .count = 2, .step = 1}; }
+RankGroup alternate(int rank) { return {.first = rank % 2, .count = 2, .step = 2}; }
+
+TEST(RankGroups, HaveTheirRanks) {
+  EXPECT_EQ(alternate(3).rank(0), 1);
+  EXPECT_EQ(alternate(3).rank(1), 3);
+  EXPECT_EQ(alternate(3).member(3), 1);
+  EXPECT_TRUE(alternate(3).has(1));
+  EXPECT_FALSE(alternate(3).has(2));
+  EXPECT_FALSE(alternate(3).has(5));
+  EXPECT_FALSE(neighbours(3).has(1));
+}
+
+TEST_P(Collectives, AreOfTheirGroupAlone) {
+  for (const auto& group_of : {neighbours, alternate}) {
+    for (const int64_t count : {1, 7, 50000}) {
+      on_ranks(4, [&](Communicator& communicator) {
+        const int rank = communicator.rank();
+        const RankGroup group = group_of(rank);
+        const auto own = numbers<float>(rank, count);
+        const auto first = numbers<float>(group.rank(0), count), last = numbers<float>(group.rank(1), count);
+        std::vector<float> sums = first, both = first;
+        for (size_t i = 0; i < last.size(); ++i) sums[i] += last[i];
+        both.insert(both.end(), last.begin(), last.end());
+
+        std::vector<float> x = own;
+        communicator.all_reduce(view_of(x), group);
+        EXPECT_EQ(x, sums);
+        x = own;
+        communicator.broadcast(view_of(x), group.rank(1), group);
+        EXPECT_EQ(x, last);
+        x = own;
+        std::vector<float> gathered(both.size());
+        communicator.all_gather(view_of(x), view_of(gathered), group);
+        EXPECT_EQ(gathered, both);
+      });
+    }
+  }
+}
+
+TEST_P(Collectives, ScatterSumsInTheOrderOfTheRanks) {
+  for (const int size : {1, 2, 4}) {
+    for (const int64_t count : {0, 1, 9000}) {
+      on_ranks(size, [&](Communicator& communicator) {
+        std::vector<double> x = numbers<double>(communicator.rank(), count * size);
+        std::vector<double> y(static_cast<size_t>(count)), expected(y.size());
+        for (int rank = 0; rank < size; ++rank) {
+          const auto part = numbers<double>(rank, count * size);
+          for (size_t i = 0; i < y.size(); ++i) {
+            expected[i] += part[static_cast<size_t>(communicator.rank() * count) + i];
+          }
+        }
+        communicator.reduce_scatter(view_of(x), view_of(y), communicator.everyone());
+        EXPECT_EQ(y, expected);
+      });
+    }
+  }
+}
+
+TEST_P(Collectives, AddBf16InF32AndRoundOnce) {
+  on_ranks(3, [](Communicator& communicator) {
+    // 256 + 1 is 256 in bf16, so that a sum that rounds twice loses both ones.
+    std::vector<bf16> x{to_bf16(communicator.rank() == 0 ? 256.0f : 1.0f)};
+    communicator.all_reduce(view_of(x));
+    EXPECT_EQ(to_float(x[0]), 258.0f);
+  });
+}
+
 TEST_P(Collectives, GatherBytesOfAnyLength) {
   on_ranks(3, [](Communicator& communicator) {
     for (int round = 0; round < 3; ++round) {

@@ -9,6 +9,7 @@ and without two it ends with status 77 (skipped).
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -47,10 +48,10 @@ def children_of(process):
     return sorted(found)
 
 
-def tensors_of(checkpoint):
-    """The names of the tensors in all files of the optimiser's state."""
+def tensors_of(checkpoint, pattern="optimizer-*.safetensors"):
+    """The names of the tensors in all files of the optimiser's state, or in others."""
     names = []
-    for path in sorted(checkpoint.glob("optimizer-*.safetensors")):
+    for path in sorted(checkpoint.glob(pattern)):
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         names += [name for name in header if name != "__metadata__"]
@@ -181,14 +182,14 @@ class RanksTest(unittest.TestCase):
             self.assertIn(f"stopped by a signal after step {last};", said)
             self.assertEqual(os.readlink(folder / "latest"), f"step-{last}")
 
-    def end_one(self, name, number, rank):
-        """Ends one rank of a run of three; what the survivors said, and the statuses."""
+    def end_one(self, name, number, rank, ranks=3, more=()):
+        """Ends one rank of a run of three, or more; what the survivors said, and the statuses."""
         folder = self.base / name
-        process = self.start(folder, "--ranks", 3, "--set", "data.rows_per_step=6", "--set", "train.steps=100000",
-                             "--set", "schedule.warmup_steps=2")
+        process = self.start(folder, "--ranks", ranks, "--set", f"data.rows_per_step={2 * ranks}", "--set", "train.steps=100000",
+                             "--set", "schedule.warmup_steps=2", *more)
         self.wait_for_step(folder, 6)
         others = children_of(process.pid)
-        self.assertEqual(len(others), 2)
+        self.assertEqual(len(others), ranks - 1)
         began = time.monotonic()
         os.kill([process.pid, *others][rank], number)
         said = process.communicate(timeout=60)[1]
@@ -309,7 +310,11 @@ class RanksTest(unittest.TestCase):
                                 "train.parameters = lora: 2 ranks cannot"),
                                (["--ranks", 2, "--set", f"model.from={self.two}", "--set", "train.objective=dpo"],
                                 "train.objective = dpo: 2 ranks cannot"),
-                               (["--ranks", 2, "--find-rate"], "--find-rate trains with one rank")):
+                               (["--ranks", 2, "--find-rate"], "--find-rate trains with one rank"),
+                               (["--ranks", 4, "--expert-parallel", 3], "--expert-parallel 3: there are 4 ranks, expected a multiple of 3"),
+                               (["--ranks", 4, "--expert-parallel", 4],
+                                "--expert-parallel 4: the model has 6 routed experts, expected a multiple of 4"),
+                               (["--expert-parallel", 2], "--expert-parallel 2: there is 1 rank, expected a multiple of 2")):
             result = self.train(folder, *more, check=False)
             self.assertEqual(result.returncode, 2, result.stderr)
             self.assertIn(expected, result.stderr)
@@ -331,10 +336,96 @@ class RanksTest(unittest.TestCase):
             self.assertRegex(result.stderr, "error: --device cuda: .*; or use --device cpu")
         self.assertFalse(folder.exists())
 
+    def test_ranks_that_divide_the_experts_train_what_one_trains(self):
+        samples = ["--set", 'sample.prompts=["int "]', "--set", "sample.every=4", "--set", "sample.max_new_tokens=8"]
+        one, two = self.base / "samples", self.base / "experts"
+        alone, together = self.train(one, *samples), self.train(two, *samples, "--ranks", 2, "--expert-parallel", 2)
+        self.assert_near(one, two)
+        self.assertIn("on each of 2 ranks (experts divided among 2)", together.stderr)
+        # Before the first step all have the same weights, so that the first samples are equal.
+        self.assertEqual(together.stdout.count("--- samples after step"), 4)
+        self.assertEqual(*(result.stdout.partition("--- samples after step 4 ---")[0] for result in (alone, together)))
+        weights = sorted(path.name for path in (two / "latest").glob("model*"))
+        self.assertEqual(weights, ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"])
+        for pattern in ("optimizer-*.safetensors", "model*.safetensors"):
+            names = [sorted(tensors_of(run / "latest", pattern)) for run in (one, two)]
+            self.assertEqual(*names)  # each tensor once
+            self.assertEqual(len(names[1]), len(set(names[1])))
+        moe("generate", two, "--prompt", "int", "--max-new-tokens", 3)
+        folder = self.base / "experts-again"
+        self.train(folder, *samples, "--ranks", 2, "--expert-parallel", 2)
+        self.assertEqual(log_without_times(folder / "log.jsonl"), log_without_times(two / "log.jsonl"))
+        for name in weights:
+            self.assertEqual((folder / "latest" / name).read_bytes(), (two / "latest" / name).read_bytes(), name)
+
+    def test_any_layout_resumes_any_other(self):
+        more = ["--set", "schedule.kind=constant", "--set", "schedule.warmup_steps=2", "--set", "model.n_routed_experts=8"]
+        layouts = (["--ranks", 4, "--expert-parallel", 4], ["--ranks", 4, "--expert-parallel", 2], ["--ranks", 2], [],
+                   ["--ranks", 2, "--expert-parallel", 2])
+        for number_type in ("f32", "bf16"):
+            typed = [*more, "--set", f"train.dtype={number_type}", "--set", "train.steps=10"]
+            straight, folder = self.base / f"one-{number_type}", self.base / f"layouts-{number_type}"
+            self.train(straight, *typed)
+            for number, layout in enumerate(layouts):
+                steps = 2 * number + 2
+                said = self.train(folder, *typed, *layout, "--set", f"train.steps={steps}",
+                                  *(["--resume", "--allow-change", "train.steps"] if number > 0 else [])).stderr
+                self.assertIn(f"at step {steps - 2}" if number > 0 else ", new", said)
+            first, last = log_without_times(straight / "log.jsonl"), log_without_times(folder / "log.jsonl")
+            self.assertEqual([line["step"] for line in first], [line["step"] for line in last])
+            for a, b in zip(first, last):  # rounding of activations changes more routes
+                self.assertAlmostEqual(a["loss"], b["loss"], delta=(2e-4 if number_type == "f32" else 0.01) * a["loss"])
+
+    def test_a_killed_rank_with_experts_of_its_own_ends_all(self):
+        layout = ["--expert-parallel", 2]
+        folder, status, said = self.end_one("killed-experts", signal.SIGKILL, 2, ranks=4, more=layout)
+        self.assertEqual(status, LOST, said)
+        self.assertRegex(said, r"error: rank [123] on \S+ ended in step \d+: it was killed, or its connection broke; the newest "
+                               r"checkpoint is \S+/step-\d+; go on with --resume")
+        self.assertEqual(said.count("error:"), 1, said)
+        newest = int(os.readlink(folder / "latest").removeprefix("step-"))
+        self.train(folder, "--ranks", 2, "--resume", "--set", "data.rows_per_step=8", "--set", f"train.steps={newest + 2}",
+                   "--allow-change", "train.steps", "--set", "schedule.warmup_steps=2")
+
+    def test_a_signal_stops_ranks_that_divide_the_experts(self):
+        folder = self.base / "signal-experts"
+        process = self.start(folder, "--ranks", 4, "--expert-parallel", 2, "--set", "train.steps=100000")
+        self.wait_for_step(folder, 3)
+        os.kill(children_of(process.pid)[2], signal.SIGTERM)
+        said = process.communicate(timeout=60)[1]
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM, said)
+        last = log_without_times(folder / "log.jsonl")[-1]["step"]
+        self.assertEqual(os.readlink(folder / "latest"), f"step-{last}")
+        moe("generate", folder, "--prompt", "int", "--max-new-tokens", 3)
+
+    def test_ranks_with_different_layouts_do_not_begin(self):
+        (said, status), (other, _) = self.launched(self.base / "layout", change=["--expert-parallel", 2])
+        self.assertEqual(status, 1, said)
+        self.assertIn('the layout of rank 1 on ', said)
+        self.assertIn('"--expert-parallel 2", expected "--expert-parallel 1"', said)
+        self.assertEqual(other, "")
+
+    def test_a_checkpoint_without_a_ranks_experts_is_not_used(self):
+        folder = self.base / "without"
+        layout = ["--ranks", 2, "--expert-parallel", 2]
+        self.train(folder, *layout)
+        (folder / f"step-{STEPS}/model-00002-of-00002.safetensors").unlink()
+        result = moe("generate", folder / f"step-{STEPS}", "--prompt", "int", "--max-new-tokens", 3, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("model-00002-of-00002.safetensors", result.stderr)
+        said = self.train(folder, *layout, "--resume").stderr
+        self.assertIn(f"step-{STEPS - 4}", said)
+
     def test_a_dry_run_plans_for_a_rank(self):
         text = self.train(self.base / "planned", "--ranks", 2, "--dry-run").stdout
         self.assertIn("in 2 microbatches of 2 rows on each of 2 ranks", text)
         self.assertRegex(text, r"memory .*, each rank")
+        # Large experts, so that nothing else matters.
+        wide = ["--dry-run", "--verbose", "--set", "model.moe_intermediate_size=262144", "--set", "model.n_shared_experts=0"]
+        texts = [self.train(self.base / "planned", "--ranks", 2, *wide, *layout).stdout for layout in ([], ["--expert-parallel", 2])]
+        for what in ("parameters", "gradients"):
+            whole, half = (float(re.search(rf"^  {what} +([0-9.]+) GiB", text, re.M).group(1)) for text in texts)
+            self.assertAlmostEqual(half, whole / 2, delta=0.03 * whole)
 
 
 if __name__ == "__main__":

@@ -35,16 +35,21 @@ struct RankResult {
   std::vector<std::vector<char>> parameters;  ///< the bytes of each, after the last step
   std::vector<std::vector<double>> exact;     ///< each parameter in f32 or f64, as numbers
   std::vector<bool> owned;                    ///< TrainingStep::owned()
-  int64_t optimizer_bytes = 0;                ///< as planned
-  std::vector<uint64_t> hashes;               ///< of all parameters, after each step
+  std::vector<bool> divided;                  ///< parameters of which ranks have different experts
+  MemoryPlan plan;
+  std::vector<uint64_t> hashes;         ///< of the parameters that all ranks have, after each step
+  std::vector<uint64_t> expert_hashes;  ///< of the divided ones
 };
 
 using Wrap = std::function<std::unique_ptr<Communicator>(Communicator&)>;
 
-inline uint64_t hash_of(const std::vector<std::vector<char>>& parameters) {
+/// Of the parameters for which `divided` is `wanted`.
+inline uint64_t hash_of(const std::vector<std::vector<char>>& parameters, const std::vector<bool>& divided,
+                        bool wanted) {
   uint64_t hash = 14695981039346656037ull;
-  for (const auto& bytes : parameters) {
-    for (const char byte : bytes) hash = (hash ^ static_cast<unsigned char>(byte)) * 1099511628211ull;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    if (divided[i] != wanted) continue;
+    for (const char byte : parameters[i]) hash = (hash ^ static_cast<unsigned char>(byte)) * 1099511628211ull;
   }
   return hash;
 }
@@ -59,12 +64,14 @@ inline RankResult steps_of_rank(Communicator& ranks, const ModelConfig& config, 
   step.microbatches = microbatches / ranks.size();
   step.microbatch_tokens = static_cast<int64_t>(batch.tokens.size()) / microbatches;
   const RankMachine machine(step.dtype);
-  TrainingStep run(config, step, plan_training(config, step), *machine.device, *machine.backend, ranks);
+  RankResult result;
+  result.plan = plan_training(config, step);
+  TrainingStep run(config, step, result.plan, *machine.device, *machine.backend, ranks);
   run.initialize(1, 0.3);
   spread_zero_parameters(run, *machine.device);
   run.parameters_from_masters();
   const int64_t rows = batch.rows / microbatches;
-  RankResult result;
+  for (const Parameter& parameter : run.table()) result.divided.push_back(step.layout().divides(parameter));
   for (int64_t number = 1; number <= steps; ++number) {
     run.accumulate([&](int64_t index) { return batch_rows(batch, index * rows, rows); }, number);
     result.reports.push_back(run.update(number, 0.01));
@@ -72,9 +79,9 @@ inline RankResult steps_of_rank(Communicator& ranks, const ModelConfig& config, 
     for (const View& view : run.parameters()) {
       result.parameters.emplace_back(static_cast<const char*>(view.data), static_cast<const char*>(view.end()));
     }
-    result.hashes.push_back(hash_of(result.parameters));
+    result.hashes.push_back(hash_of(result.parameters, result.divided, false));
+    result.expert_hashes.push_back(hash_of(result.parameters, result.divided, true));
   }
-  result.optimizer_bytes = plan_training(config, step).optimizer;
   result.owned = run.owned();
   for (const View& view : run.parameters()) {
     const bool number = view.dtype == DType::f32 || view.dtype == DType::f64;
@@ -83,7 +90,21 @@ inline RankResult steps_of_rank(Communicator& ranks, const ModelConfig& config, 
   return result;
 }
 
-/// The same on `size` ranks; what each has.
+/// Gives each rank all experts of its group in `exact`, to compare them with those of one rank.
+inline void join_experts(std::vector<RankResult>& results, size_t expert_ranks) {
+  for (size_t first = 0; first < results.size(); first += expert_ranks) {
+    for (size_t p = 0; p < results[first].exact.size(); ++p) {
+      if (!results[first].divided[p]) continue;
+      std::vector<double> all;
+      for (size_t rank = first; rank < first + expert_ranks; ++rank) {
+        all.insert(all.end(), results[rank].exact[p].begin(), results[rank].exact[p].end());
+      }
+      for (size_t rank = first; rank < first + expert_ranks; ++rank) results[rank].exact[p] = all;
+    }
+  }
+}
+
+/// The same on `size` ranks, of which step.expert_ranks divide the experts; what each has, with all experts in `exact`.
 inline std::vector<RankResult> steps_on_ranks(int size, const ModelConfig& config, const StepConfig& step,
                                               const Batch& batch, int64_t microbatches, int64_t steps,
                                               const Wrap& wrap = {}) {
@@ -93,6 +114,7 @@ inline std::vector<RankResult> steps_on_ranks(int size, const ModelConfig& confi
     results[static_cast<size_t>(communicator.rank())] =
         steps_of_rank(wrapped ? *wrapped : communicator, config, step, batch, microbatches, steps);
   });
+  join_experts(results, static_cast<size_t>(step.expert_ranks));
   return results;
 }
 
@@ -118,6 +140,7 @@ inline Difference difference(const RankResult& a, const RankResult& b) {
     for (size_t i = 0; i < x.dropped.size(); ++i) most.dropped += x.dropped[i] != y.dropped[i];
   }
   for (size_t p = 0; p < a.exact.size(); ++p) {
+    MOE_CHECK(a.exact[p].size() == b.exact[p].size());
     for (size_t i = 0; i < a.exact[p].size(); ++i) {
       most.weights = std::max(most.weights, std::fabs(a.exact[p][i] - b.exact[p][i]));
     }

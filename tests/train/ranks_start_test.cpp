@@ -25,7 +25,7 @@ RunConfig run_of(int64_t rows, int64_t microbatch_rows) {
 
 TEST(DivideAmong, GivesEachRankAsManyMicrobatches) {
   RunConfig run = run_of(24, 3);
-  divide_among(run, 1, 4);
+  divide_among(run, {.rank = 1, .ranks = 4});
   EXPECT_EQ(run.step.rank, 1);
   EXPECT_EQ(run.step.ranks, 4);
   EXPECT_EQ(run.step.microbatches, 2);
@@ -35,17 +35,18 @@ TEST(DivideAmong, GivesEachRankAsManyMicrobatches) {
 
 TEST(DivideAmong, RefusesRowsThatDoNotDivide) {
   RunConfig run = run_of(24, 3);
-  EXPECT_THAT(test::error_of<UsageError>([&] { divide_among(run, 0, 3); }),
+  EXPECT_THAT(test::error_of<UsageError>([&] { divide_among(run, {.ranks = 3}); }),
               HasSubstr("data.rows_per_step is 24, expected a multiple of 9"));
   run = run_of(25, 0);
-  EXPECT_THAT(test::error_of<UsageError>([&] { divide_among(run, 0, 2); }), HasSubstr("expected a multiple of 2"));
+  EXPECT_THAT(test::error_of<UsageError>([&] { divide_among(run, {.ranks = 2}); }),
+              HasSubstr("expected a multiple of 2"));
 }
 
 TEST(DivideAmong, RefusesWhatRanksCannotDo) {
   const auto refusal = [](const std::function<void(RunConfig&)>& change) {
     RunConfig run = run_of(8, 1);
     change(run);
-    return test::error_of<UsageError>([&] { divide_among(run, 0, 2); });
+    return test::error_of<UsageError>([&] { divide_among(run, {.ranks = 2}); });
   };
   EXPECT_THAT(refusal([](RunConfig& run) { run.step.parameters = TrainedPart::lora; }),
               HasSubstr("train.parameters = lora: 2 ranks cannot do this yet"));
@@ -53,6 +54,40 @@ TEST(DivideAmong, RefusesWhatRanksCannotDo) {
               HasSubstr("train.parameters = experts"));
   EXPECT_THAT(refusal([](RunConfig& run) { run.step.objective = Objective::dpo; }), HasSubstr("train.objective = dpo"));
   EXPECT_THAT(refusal([](RunConfig& run) { run.schedule.hours = 1; }), HasSubstr("train.hours"));
+}
+
+TEST(DivideAmong, DividesTheExperts) {
+  RunConfig run = run_of(24, 3);
+  run.model = tiny_config();
+  divide_among(run, {.rank = 3, .ranks = 4, .experts = 2});
+  EXPECT_EQ(run.step.expert_ranks, 2);
+  const RankLayout layout = run.step.layout();
+  EXPECT_EQ(layout.member(), 1);
+  EXPECT_EQ(layout.expert_group().first, 2);
+  EXPECT_EQ(layout.same_experts().rank(0), 1);
+  EXPECT_EQ(layout.same_experts().rank(1), 3);
+  const auto table = held_table(run.model, run.step);
+  const auto whole = training_table(run.model, run.step);
+  for (size_t i = 0; i < table.size(); ++i) {
+    const bool expert = table[i].kind == ParameterKind::routed_experts;
+    EXPECT_EQ(table[i].shape[0] * (expert ? 2 : 1), whole[i].shape[0]) << table[i].name;
+    EXPECT_EQ(table[i].first_expert, expert ? 3 : 0);
+  }
+}
+
+TEST(DivideAmong, RefusesExpertsThatDoNotDivide) {
+  const auto refusal = [](ModelConfig model, int ranks, int experts) {
+    RunConfig run = run_of(24, 1);
+    run.model = std::move(model);
+    return test::error_of<UsageError>([&] { divide_among(run, {.ranks = ranks, .experts = experts}); });
+  };
+  EXPECT_THAT(refusal(tiny_config(), 4, 3),
+              HasSubstr("--expert-parallel 3: there are 4 ranks, expected a multiple of 3; change --ranks"));
+  EXPECT_THAT(refusal(tiny_config(), 1, 2), HasSubstr("there is 1 rank, expected a multiple of 2"));
+  EXPECT_THAT(refusal(tiny_config(), 4, 4), HasSubstr("the model has 6 routed experts, expected a multiple of 4"));
+  ModelConfig dense = tiny_config();
+  dense.first_k_dense_replace = dense.num_hidden_layers;
+  EXPECT_THAT(refusal(dense, 2, 2), HasSubstr("--expert-parallel 2: the model has no routed experts to divide"));
 }
 
 TEST(SameStart, NamesTheFirstDifference) {
@@ -82,7 +117,7 @@ TEST(SameStart, TakesTheMicrobatchOfRank0) {
 TEST(Owners, ShareEachTrainedParameterOnce) {
   const std::vector<Parameter> table = training_table(tiny_config(), StepConfig{});
   for (const int ranks : {1, 2, 4, 100}) {
-    const std::vector<int> owners = owners_of(table, ranks);
+    const std::vector<int> owners = owners_of(table, {.ranks = ranks});
     ASSERT_EQ(owners.size(), table.size());
     std::vector<int64_t> held(static_cast<size_t>(ranks));
     int64_t all = 0, largest = 0;

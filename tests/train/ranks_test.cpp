@@ -136,11 +136,11 @@ TEST(Ranks, ShareTheStateOfTheOptimiser) {
         EXPECT_EQ(owners, 1) << i;
       }
       for (const RankResult& result : results) {
-        all += result.optimizer_bytes;
+        all += result.plan.optimizer;
         // The largest tensor of this model is a third of all.
-        EXPECT_LT(result.optimizer_bytes, one.optimizer_bytes * 2 / 5);
+        EXPECT_LT(result.plan.optimizer, one.plan.optimizer * 2 / 5);
       }
-      EXPECT_NEAR(static_cast<double>(all), static_cast<double>(one.optimizer_bytes), 64.0 * 8 * 40);  // alignment
+      EXPECT_NEAR(static_cast<double>(all), static_cast<double>(one.plan.optimizer), 64.0 * 8 * 40);  // alignment
     }
   }
 }
@@ -153,7 +153,9 @@ class Faulty final : public Communicator {
   Faulty(Communicator& inner, Fault fault) : inner_(inner), fault_(fault) {}
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
-  void all_reduce(const View& x) override {
+  using Communicator::all_reduce;
+  using Communicator::broadcast;
+  void all_reduce(const View& x, const RankGroup& group) override {
     if (rank() == 1 && x.dtype == DType::f64 && x.elements() > 20 && first_) {
       first_ = false;
       const double factor = fault_ == Fault::gradient_missing ? 0 : fault_ == Fault::gradient_doubled ? 2 : 1;
@@ -162,13 +164,17 @@ class Faulty final : public Communicator {
     if (rank() == 1 && x.dtype == DType::i32 && fault_ == Fault::counts_missing) {
       std::fill_n(x.as<int32_t>(), x.elements(), 0);
     }
-    inner_.all_reduce(x);
+    inner_.all_reduce(x, group);
   }
-  void broadcast(const View& x, int root) override {
+  void broadcast(const View& x, int root, const RankGroup& group) override {
     std::vector<char> own(static_cast<const char*>(x.data), static_cast<const char*>(x.end()));
-    inner_.broadcast(x, root);
+    inner_.broadcast(x, root, group);
     if (rank() == 1 && fault_ == Fault::broadcast_missing)
       std::copy(own.begin(), own.end(), static_cast<char*>(x.data));
+  }
+  void all_gather(const View& x, const View& y, const RankGroup& group) override { inner_.all_gather(x, y, group); }
+  void reduce_scatter(const View& x, const View& y, const RankGroup& group) override {
+    inner_.reduce_scatter(x, y, group);
   }
   std::vector<std::string> gather(const std::string& bytes) override {
     std::string sent = bytes;

@@ -53,19 +53,27 @@ void NcclCommunicator::check(NcclStatus status, const char* attempted) const {
        nccl().GetErrorString(status), more == nullptr || *more == '\0' ? "" : fmt::format(" ({})", more));
 }
 
-void NcclCommunicator::all_reduce(const View& x) {
-  MOE_CHECK(x.contiguous());
+void NcclCommunicator::all_reduce(const View& x, const RankGroup& group) {
+  MOE_CHECK(x.contiguous() && group.count == size());
   device_.will_run("all_reduce");
   check(nccl().AllReduce(x.data, x.data, static_cast<size_t>(x.elements()), sum_type(x.dtype), NcclSum::sum, group_,
                          device_.stream()),
         "adding over the ranks");
 }
 
-void NcclCommunicator::broadcast(const View& x, int root) {
-  MOE_CHECK(x.contiguous());
+void NcclCommunicator::broadcast(const View& x, int root, const RankGroup& group) {
+  MOE_CHECK(x.contiguous() && group.count == size());
   device_.will_run("broadcast");
   check(nccl().Broadcast(x.data, x.data, x.bytes(), NcclType::bytes, root, group_, device_.stream()),
         "sending to all ranks");
+}
+
+void NcclCommunicator::all_gather(const View&, const View&, const RankGroup&) {
+  fail("ranks with GPUs cannot gather tensors yet");
+}
+
+void NcclCommunicator::reduce_scatter(const View&, const View&, const RankGroup&) {
+  fail("ranks with GPUs cannot scatter sums yet");
 }
 
 std::vector<std::string> NcclCommunicator::gather(const std::string& bytes) { return hosts_.gather(bytes); }

@@ -22,8 +22,14 @@ class NcclCommunicator final : public Communicator {
 
   int rank() const override { return hosts_.rank(); }
   int size() const override { return hosts_.size(); }
-  void all_reduce(const View& x) override;
-  void broadcast(const View& x, int root) override;
+  using Communicator::all_reduce;
+  using Communicator::broadcast;
+  /// The group is all ranks, so far.
+  void all_reduce(const View& x, const RankGroup& group) override;
+  void broadcast(const View& x, int root, const RankGroup& group) override;
+  /// Not there yet: `moe train` refuses experts that ranks with GPUs would divide.
+  void all_gather(const View& x, const View& y, const RankGroup& group) override;
+  void reduce_scatter(const View& x, const View& y, const RankGroup& group) override;
   std::vector<std::string> gather(const std::string& bytes) override;
   void abort(const std::string& why) noexcept override;
   void set_step(int64_t step) override { hosts_.set_step(step); }

@@ -1,0 +1,30 @@
+#pragma once
+/// How the ranks of a run divide its work and the model.
+
+#include "model/parameters.h"
+#include "ops/communicator.h"
+
+namespace moe {
+
+/// All ranks divide the rows of a step. `experts` ranks that follow each other divide the routed experts too; together
+/// they have one copy of them. This is rank `rank` of `ranks`.
+struct RankLayout {
+  int rank = 0, ranks = 1, experts = 1;
+
+  /// This rank's place among those that have one copy of the routed experts.
+  int member() const { return rank % experts; }
+  /// The ranks that have one copy of the routed experts, with this one.
+  RankGroup expert_group() const { return {.first = rank - member(), .count = experts, .step = 1}; }
+  /// The ranks that have the same routed experts as this one.
+  RankGroup same_experts() const { return {.first = member(), .count = ranks / experts, .step = experts}; }
+  /// True if each rank has other experts of the parameter.
+  bool divides(const Parameter& parameter) const {
+    return experts > 1 && parameter.kind == ParameterKind::routed_experts;
+  }
+  /// The ranks that have this rank's part of the parameter.
+  RankGroup holders(const Parameter& parameter) const {
+    return divides(parameter) ? same_experts() : RankGroup{.first = 0, .count = ranks, .step = 1};
+  }
+};
+
+}  // namespace moe
