@@ -30,7 +30,7 @@ GroupTokens gather_tokens(Pass& pass, const ExpertRanks& ranks, const RouterConf
                           const Route& own, View x);
 
 /// [W T, ...]: the x of all ranks of the group, in `arena`.
-View gathered(Pass& pass, const ExpertRanks& ranks, Arena& arena, std::string_view name, View x);
+View gathered(const ExpertRanks& ranks, Arena& arena, std::string_view name, View x);
 
 /// The rows of this rank's experts among tokens that all ranks have: `own` with its plan made again, in the same
 /// memory.

@@ -164,8 +164,8 @@ void group_backward(Pass& pass, const MoeConfig& config, const MoeWeights& weigh
   const ExpertRanks& ranks = config.ranks;
   const Arena::Frame frame(pass.scratch);
   const Route& route = saved.group.route;
-  const View tokens = saved.group.x ? saved.group.x : gathered(pass, ranks, pass.scratch, "experts.tokens again", x);
-  const View d_tokens = gathered(pass, ranks, pass.scratch, "experts.d_tokens", dy);
+  const View tokens = saved.group.x ? saved.group.x : gathered(ranks, pass.scratch, "experts.tokens again", x);
+  const View d_tokens = gathered(ranks, pass.scratch, "experts.d_tokens", dy);
   // A slot has its gradient from the rank that has the expert; the others add 0.
   const View d_slots = pass.scratch.push("experts.d_gates", pass.stat(), route.choice.gates.shape);
   pass.backend.run(Fill{.x = d_slots, .value = 0});

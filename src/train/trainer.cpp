@@ -464,8 +464,9 @@ void Trainer::run_steps(int64_t& step) {
     if (todo.unhealthy) end_as_unhealthy(unhealthy, step);
     lead(step, [&] {
       if (due(run_.evaluation.every, step)) evaluate(step);
-      if (due(run_.sample.every, step)) show_samples(step);
     });
+    // Apart: if rank 0 cannot write what it has evaluated, the others must know before they make samples with it.
+    if (due(run_.sample.every, step)) lead(step, [&] { show_samples(step); });
   }
 }
 
