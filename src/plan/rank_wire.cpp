@@ -37,12 +37,13 @@ Traffic StepTraffic::all() const {
 StepTraffic step_traffic(const ModelConfig& config, const StepConfig& step, int64_t number) {
   StepTraffic traffic;
   if (step.ranks == 1) return traffic;
+  MOE_CHECK(step.expert_ranks == 1);
   const DType stat = stat_dtype(step.dtype);
   const auto sum = [&](Traffic& to, DType type, int64_t elements) {
     to += all_reduce_traffic(type, elements, step.rank, step.ranks);
   };
-  const std::vector<Parameter> table = training_table(config, step);
-  const std::vector<int> owners = owners_of(table, step.ranks);
+  const std::vector<Parameter> table = held_table(config, step);
+  const std::vector<int> owners = owners_of(table, step.layout());
   for (size_t i = 0; i < table.size(); ++i) {
     if (!table[i].trained()) continue;
     sum(traffic.gradients, stat, table[i].trained_shape().elements());
@@ -81,6 +82,7 @@ std::string rank_tables(const ModelConfig& config, const StepConfig& step) {
                         amount(plan.gradients), amount(plan.optimizer), amount(plan.saved_alone() + plan.scratch),
                         amount(plan.batch), amount(plan.total()));
   }
+  if (step.expert_ranks > 1) return text + "wire         not counted where ranks divide the experts\n";
   text += fmt::format(
       "wire         bytes that a rank sends and receives in a step\n  {:>4}{:>14}{:>14}{:>14}{:>14}{:>14}\n", "rank",
       "gradients", "weights", "statistics", "sends", "receives");

@@ -19,11 +19,12 @@ struct StepTraffic {
   Traffic all() const;
 };
 
-/// Of rank step.rank of step.ranks, in step `number`: StableMoE counts choices first in its first stage alone.
+/// Of rank step.rank of step.ranks, in step `number`: StableMoE counts choices first in its first stage alone. The
+/// ranks do not divide the experts.
 StepTraffic step_traffic(const ModelConfig& config, const StepConfig& step, int64_t number = 1);
 
-/// A table with the memory of each rank, and what it sends and receives in a step.
-/// Of many ranks: those with the most and the least state of the optimiser.
+/// A table with the memory of each rank, and, unless the ranks divide the experts, what it sends and receives in a
+/// step. Of many ranks: those with the most and the least state of the optimiser.
 std::string rank_tables(const ModelConfig& config, const StepConfig& step);
 
 }  // namespace moe
