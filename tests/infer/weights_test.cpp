@@ -64,7 +64,8 @@ void write_model(const fs::path& folder, DType rounded, DType stored, Device& de
       }
       return bytes;
     };
-    convert(parameter.storage(rounded));
+    // In nf4, as in training, embedding and head keep their numbers.
+    if (rounded != DType::nf4 || !parameter.is_by_token()) convert(parameter.storage(rounded));
     const DType type = parameter.storage(stored);
     views.emplace_back(convert(type).data(), type, parameter.shape);
   }
