@@ -10,6 +10,7 @@
 #include "backend/cuda/nccl_communicator.h"
 #include "backend/cuda/normed_logits.h"
 #include "backend/cuda/rotated_append.h"
+#include "backend/cuda/side_stream.h"
 #include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"
 #include "backend/cuda/weight_element.cuh"
@@ -140,18 +141,24 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
         return run_after_norm(*this, op);
       }
     }
-    // The choice waits for the logits alone, so it is made while the shared experts read their weights. What runs
-    // between the logits and the experts writes nothing that these read (check()).
+    // The choice waits for the logits alone, so it is made while the shared experts read their weights: behind a kernel
+    // that counts its blocks as part of the one stream, else on a second one. What runs between the logits and the
+    // experts writes nothing that these read (check()).
+    const bool counted = handover->arrivals > 0;
+    const auto choose = [&] { cuda::few_tokens_choice(context_, op.route, counted ? &*handover : nullptr); };
+    if (!counted) side_.fork(context_, choose);
     execute(op.shared);
     begin(RoutedFfn::name);
-    cuda::few_tokens_choice(context_, op.route, &*handover);
+    if (counted) choose();
     end(op.route.scores);
     end(op.route.choice);
     end(op.route.gates);
     end(op.route.plan);
     on(op.shared_down);
-    with(For::tokens, [&] { product_and_swiglu(ExpertRows<SwiGlu>::name, op.experts.first, op.experts.activation); });
-    with(For::rows, [&] { on(op.experts.last); });
+    if (!counted) side_.join(context_);  // all that is queued next waits for the choice
+    with(counted ? For::tokens : For::nothing,
+         [&] { product_and_swiglu(ExpertRows<SwiGlu>::name, op.experts.first, op.experts.activation); });
+    with(counted ? For::rows : For::nothing, [&] { on(op.experts.last); });
     on(op.combine);
   }
   void execute(const RotatedAppend& op) override {
@@ -194,6 +201,7 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
 
   cuda::CudaDevice& device_;
   cuda::Context context_;
+  cuda::SideStream side_;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 #pragma once
 /// Routing of few tokens: what takes a kernel for each operation elsewhere takes one here, because the start of a
-/// kernel costs more than its work. Each function returns false, with nothing queued, for more tokens than it can take.
+/// kernel costs more than its work. Each function returns false, with nothing queued, for more tokens or experts than
+/// it can take.
 
 #include "backend/cuda/context.h"
 #include "ops/routing.h"
