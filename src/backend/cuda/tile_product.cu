@@ -1,4 +1,5 @@
 #include "backend/cuda/adapter_matrix.h"
+#include "backend/cuda/early.cuh"
 #include "backend/cuda/few_rows.h"
 #include "backend/cuda/hopper_launch.h"
 #include "backend/cuda/mma_product.cuh"
@@ -105,6 +106,8 @@ void start(const Context& context, const TileProblem& p, int64_t row_tiles, bool
 __global__ void tiles_kernel(const int* offsets, int experts, int height, int4* tiles, int tile_count) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int warps = static_cast<int>(blockDim.x) / kWarp;
+  let_next_start();
+  wait_for_previous();
   int done = 0;
   for (int begin = 0; begin < experts; begin += kWarp) {
     const int e = begin + lane;
