@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include <cuda_runtime_api.h>
@@ -23,6 +25,13 @@ void check(cudaError_t status, const char* attempted);
 struct Written {
   std::vector<View> views;
   int handovers = 0;  ///< that they took
+  /// An operation that has not been queued yet, because the next one may be queued with it; null: none. Whatever else
+  /// is queued next comes behind it.
+  std::function<void()> postponed = {};
+
+  void queue_postponed() {
+    if (const auto work = std::exchange(postponed, nullptr)) work();
+  }
 };
 
 /// How kernels of a recorded step wait for one earlier kernel instead of all (early.cuh): for the one that makes

@@ -1,6 +1,7 @@
 #include <atomic>
 #include <optional>
 
+#include "backend/cuda/combined_norm.h"
 #include "backend/cuda/context.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_device.h"
@@ -69,6 +70,9 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
   template <class Op>
   void on(const Op& op) {
     require_types(kTypes, op);
+    if constexpr (std::is_same_v<Op, RmsNorm>) {
+      if (with_postponed(op)) return;
+    }
     begin(Op::name);
     cuda::execute(context_, op);
     end(op);
@@ -159,7 +163,7 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
     with(counted ? For::tokens : For::nothing,
          [&] { product_and_swiglu(ExpertRows<SwiGlu>::name, op.experts.first, op.experts.activation); });
     with(counted ? For::rows : For::nothing, [&] { on(op.experts.last); });
-    on(op.combine);
+    postpone(op.combine);
   }
   void execute(const RotatedAppend& op) override {
     require_types(kTypes, op.rope);
@@ -176,6 +180,7 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
 
  private:
   void begin(const char* operation) {
+    if (cuda::Written* const recording = device_.recording()) recording->queue_postponed();
     device_.will_run(operation);
     context_.recording = device_.recording();
   }
@@ -199,9 +204,28 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
     end(activation);
   }
 
+  /// In a recording. The norm of the next layer may be queued with it.
+  void postpone(const RowsCombine& op) {
+    postponed_ = op;
+    device_.recording()->postponed = [this] { on(RowsCombine{postponed_}); };
+  }
+  bool with_postponed(const RmsNorm& op) {
+    cuda::Written* const recording = device_.recording();
+    if (recording == nullptr || !recording->postponed) return false;
+    if (!cuda::suits_combined_norm(context_, postponed_, op)) return false;
+    recording->postponed = nullptr;
+    require_types(kTypes, postponed_);
+    begin(RmsNorm::name);
+    cuda::combined_norm(context_, postponed_, op);
+    end(postponed_);
+    end(op);
+    return true;
+  }
+
   cuda::CudaDevice& device_;
   cuda::Context context_;
   cuda::SideStream side_;
+  RowsCombine postponed_{};
 };
 
 }  // namespace
