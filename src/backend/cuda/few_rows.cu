@@ -4,6 +4,7 @@
 #include "backend/cuda/early.cuh"
 #include "backend/cuda/few_rows.h"
 #include "backend/cuda/few_rows_problem.cuh"
+#include "backend/cuda/norm_of_few.cuh"
 #include "backend/cuda/tensor_core.cuh"
 #include "backend/cuda/wide_rows.h"
 
@@ -11,6 +12,7 @@ namespace moe::cuda {
 namespace {
 
 using namespace few_rows;
+using norm_of_few::Norm;
 
 constexpr int kOutputs = 16;        ///< rows of the weight that a block takes, of one half with SwiGLU
 constexpr int kLine = 64;           ///< weights of a row that a warp takes at a time: 128 bytes
@@ -37,11 +39,18 @@ __device__ unsigned word(const uint4& bits, int i) {
 /// cores' rows and the tokens their columns. A lane reads 16 bytes of a row, which are two chunks of the reduced
 /// dimension; x is read in the same order, so no element has to move. A block takes item after item, and a lane asks
 /// for weights kAhead lines before it needs them, those of the next item too. The warps' sums are added in order.
-template <int kTokenTiles, bool kSwiglu, bool kGrouped>
-__global__ void __launch_bounds__(kThreads, kBlocksTogether) few_rows_kernel(const __grid_constant__ FewRows p) {
+/// `kWithNorm`: each block makes the rows of x, the result of `norm`, for itself.
+template <int kTokenTiles, bool kSwiglu, bool kGrouped, bool kWithNorm = false>
+__global__ void __launch_bounds__(kThreads, kBlocksTogether)
+    few_rows_kernel(const __grid_constant__ FewRows p, const __grid_constant__ norm_of_few::Norm norm) {
+  static_assert(kThreads == norm_of_few::kThreads);
   constexpr int kHalves = kSwiglu ? 2 : 1, kAhead = kSwiglu ? 2 : 4;
   __shared__ float sums[kWarps][kHalves][kTokenTiles * kTokens * kTokenStep];
   __shared__ std::conditional_t<kGrouped, Active, char> active;
+  __shared__ __align__(16) std::conditional_t<kWithNorm, norm_of_few::Rows, char> normed;
+  const __nv_bfloat16* from_x = p.x;
+  int64_t x_step = p.x_step;
+  if constexpr (kWithNorm) from_x = normed[0], x_step = norm_of_few::kMostWidth;
   const int slabs = (p.n + kOutputs - 1) / kOutputs;
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int group = lane / 4, chunk = lane % 4;
@@ -104,6 +113,11 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether) few_rows_kernel(con
   Item item = item_at(static_cast<int>(blockIdx.x));
   load_first(item);
   wait_for_rows(p);
+  if constexpr (kWithNorm) {
+    __shared__ float norm_sums[norm_of_few::kWarps];
+    norm_of_few::make_norm(norm, normed, norm_sums);
+    __syncthreads();
+  }
 
   while (item.first < item.end) {
     const __nv_bfloat16* x[kTokenTiles];
@@ -111,7 +125,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether) few_rows_kernel(con
     for (int j = 0; j < kTokenTiles; ++j) {
       const int row = item.first + j * kTokens + group;
       x[j] = row < item.end
-                 ? p.x + static_cast<int64_t>(kGrouped && p.x_rows != nullptr ? p.x_rows[row] : row) * p.x_step +
+                 ? from_x + static_cast<int64_t>(kGrouped && p.x_rows != nullptr ? p.x_rows[row] : row) * x_step +
                        chunk * kChunk
                  : nullptr;
     }
@@ -226,8 +240,8 @@ void start(const Context& context, const FewRows& p) {
   // between those of other kernels may find room for one where there is room for two. Experts need all; they cannot
   // read their weights before the choice anyway.
   note_arrivals(context, p, grid);
-  p.offsets == nullptr || p.ready != nullptr ? launch_early(context, kernel, grid, dim3(kThreads), 0, p)
-                                             : launch(context, kernel, grid, dim3(kThreads), 0, p);
+  p.offsets == nullptr || p.ready != nullptr ? launch_early(context, kernel, grid, dim3(kThreads), 0, p, Norm{})
+                                             : launch(context, kernel, grid, dim3(kThreads), 0, p, Norm{});
 }
 
 template <class Op>
@@ -243,6 +257,16 @@ bool with_swiglu(Context& context, const Op& product, const SwiGlu& activation) 
 bool few_rows_product(Context& context, const Gemm& op) {
   if (!suits(op)) return wide_rows_product(context, op) || block_rows_product(context, op);
   start<false>(context, problem(context, op));
+  return true;
+}
+
+bool few_rows_product_of_norm(Context& context, const RmsNorm& norm, const Gemm& op) {
+  const std::optional<Norm> task = norm_of_few::norm_of(norm);
+  if (!task || !suits(op)) return false;
+  const FewRows p = problem(context, op);
+  const dim3 grid = blocks(std::min<int64_t>(ceil_div(p.n, kOutputs), int64_t{kBlocksTogether} * processors(context)));
+  note_arrivals(context, p, grid);
+  launch_early(context, few_rows_kernel<1, false, false, true>, grid, dim3(kThreads), 0, p, *task);
   return true;
 }
 
