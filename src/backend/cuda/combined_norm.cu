@@ -1,3 +1,4 @@
+#include "backend/cuda/cache_hints.cuh"
 #include "backend/cuda/combine.cuh"
 #include "backend/cuda/combined_norm.h"
 #include "backend/cuda/early.cuh"
@@ -21,6 +22,7 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ float shared[kThreads / kWarp];
   const int64_t t = blockIdx.x, c = static_cast<int64_t>(threadIdx.x) * kChunk;
   let_next_start();
+  ask_for_chunk(norm.gain, 0, c, width);
   wait_for_previous();
   float factor[kChunk], v[kChunk] = {}, squares = 0;
   load_chunk(norm.gain, 0, c, width, factor);

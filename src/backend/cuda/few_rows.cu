@@ -1,6 +1,7 @@
 #include <type_traits>
 
 #include "backend/cuda/block_rows.h"
+#include "backend/cuda/cache_hints.cuh"
 #include "backend/cuda/early.cuh"
 #include "backend/cuda/few_rows.h"
 #include "backend/cuda/few_rows_problem.cuh"
@@ -20,14 +21,15 @@ constexpr int kBlocksTogether = 2;  ///< on a multiprocessor
 // Above these, others are faster: the library, or tiles of many rows whose loads the copy engine makes.
 constexpr int64_t kMostRows = 2 * kTokens, kMostOutputs = 32768;
 constexpr int64_t kMostSizeOfManyRows = 4096;  ///< outputs and reduced dimension, of more than kTokens rows
+constexpr int64_t kNarrow = 512;               ///< outputs of a router, whose weights are few
 constexpr int64_t kMostRowsOfAnExpert = 4;     ///< on average
 
-/// Weights are read once, so they should not push x out of the cache.
-__device__ uint4 load_weights(const __nv_bfloat16* from) {
+/// Weights are read once, so they should not push x out of the L1 cache, nor others out of the L2 cache.
+__device__ uint4 load_weights(const __nv_bfloat16* from, uint64_t policy) {
   uint4 bits;
-  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
                : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w)
-               : "l"(from));
+               : "l"(from), "l"(policy));
   return bits;
 }
 
@@ -71,6 +73,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether)
     return Item{item.slab, item.first + kTokenTiles * kTokens, item.end};
   };
 
+  const uint64_t policy = load_policy(p.n > kNarrow);
   uint4 held[kAhead][kHalves][2][2];  // [line][half][rows 0-7, 8-15][part of the line]
   const __nv_bfloat16* w = nullptr;   // this lane's first weight in the first row that it loads of
   int outputs = 0;                    // of the slab that is loaded, from this lane's first row on
@@ -93,7 +96,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether)
         for (int part = 0; part < 2; ++part) {
           const int column = part * kLine / 2;
           const bool inside = 8 * rows < outputs && line + column + chunk * kChunk < p.k;
-          held[place][half][rows][part] = inside ? load_weights(from + column) : uint4{};
+          held[place][half][rows][part] = inside ? load_weights(from + column, policy) : uint4{};
         }
       }
     }
@@ -105,6 +108,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether)
   };
 
   let_next_start();
+  if constexpr (kWithNorm) ask_for_chunk(norm.gain, 0, static_cast<int>(threadIdx.x) * kChunk, norm.width);
   if constexpr (kGrouped) {
     wait_for_weights(p, active);
   } else {
