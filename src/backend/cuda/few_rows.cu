@@ -42,12 +42,14 @@ __device__ unsigned word(const uint4& bits, int i) {
 /// dimension; x is read in the same order, so no element has to move. A block takes item after item, and a lane asks
 /// for weights kAhead lines before it needs them, those of the next item too. The warps' sums are added in order.
 /// `kWithNorm`: each block makes the rows of x, the result of `norm`, for itself.
-template <int kTokenTiles, bool kSwiglu, bool kGrouped, bool kWithNorm = false>
-__global__ void __launch_bounds__(kThreads, kBlocksTogether)
+template <int kTokenTiles, bool kSwiglu, bool kGrouped, bool kWithNorm = false, int kAhead = kSwiglu ? 2 : 4,
+          int kTogether = kBlocksTogether>
+__global__ void __launch_bounds__(kThreads, kTogether)
     few_rows_kernel(const __grid_constant__ FewRows p, const __grid_constant__ norm_of_few::Norm norm) {
   static_assert(kThreads == norm_of_few::kThreads);
-  constexpr int kHalves = kSwiglu ? 2 : 1, kAhead = kSwiglu ? 2 : 4;
-  __shared__ float sums[kWarps][kHalves][kTokenTiles * kTokens * kTokenStep];
+  constexpr int kHalves = kSwiglu ? 2 : 1;
+  constexpr int kBuffers = kTogether == 2 ? 2 : 1;
+  __shared__ float all_sums[kBuffers][kWarps][kHalves][kTokenTiles * kTokens * kTokenStep];
   __shared__ std::conditional_t<kGrouped, Active, char> active;
   __shared__ __align__(16) std::conditional_t<kWithNorm, norm_of_few::Rows, char> normed;
   const __nv_bfloat16* from_x = p.x;
@@ -123,7 +125,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether)
     __syncthreads();
   }
 
-  while (item.first < item.end) {
+  for (int buffer = 0; item.first < item.end; buffer = (buffer + 1) % kBuffers) {
+    auto& sums = all_sums[buffer];
     const __nv_bfloat16* x[kTokenTiles];
 #pragma unroll
     for (int j = 0; j < kTokenTiles; ++j) {
@@ -203,7 +206,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksTogether)
       }
       store_result<kSwiglu>(p, row, output, total, factor);
     }
-    __syncthreads();
+    // With two buffers, who is at the barrier of the next item has read what the one after that overwrites.
+    if constexpr (kBuffers == 1) __syncthreads();
     item = next;
   }
   if constexpr (kGrouped) {
@@ -233,12 +237,15 @@ bool suits(const GroupedGemm& op) {
 
 template <bool kSwiglu>
 void start(const Context& context, const FewRows& p) {
+  constexpr int kEach = kSwiglu ? 3 : kBlocksTogether, kAhead = kSwiglu ? 1 : 4;  // of the experts' kernel
+  const bool experts = p.offsets != nullptr;
   const int64_t slabs = ceil_div(p.n, kOutputs);
-  const int64_t groups = p.offsets == nullptr ? 1 : std::min<int64_t>(p.experts, p.rows);
-  const int64_t together = int64_t{kBlocksTogether} * processors(context);
-  const auto kernel = p.offsets != nullptr ? few_rows_kernel<1, kSwiglu, true>  // most experts have few rows
-                      : p.rows <= kTokens  ? few_rows_kernel<1, kSwiglu, false>
-                                           : few_rows_kernel<2, kSwiglu, false>;
+  const int64_t groups = experts ? std::min<int64_t>(p.experts, p.rows) : 1;
+  const int64_t together = int64_t{experts ? kEach : kBlocksTogether} * processors(context);
+  // Most experts have few rows. Three blocks hide each other's ends of items, which two with more loads each do not.
+  const auto kernel = experts             ? few_rows_kernel<1, kSwiglu, true, false, kAhead, kEach>
+                      : p.rows <= kTokens ? few_rows_kernel<1, kSwiglu, false>
+                                          : few_rows_kernel<2, kSwiglu, false>;
   const dim3 grid = blocks(std::min(groups * slabs, together));
   // A multiprocessor divides its memory between cache and shared memory anew only when it is idle. Blocks that start
   // between those of other kernels may find room for one where there is room for two. Experts need all; they cannot
