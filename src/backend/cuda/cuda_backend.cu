@@ -42,6 +42,8 @@ constexpr FieldTypes kOtherFields[] = {
 };
 constexpr AcceptedTypes kTypes{"the GPU", {DType::f32, DType::bf16, DType::i32}, kOtherFields};
 
+constexpr int64_t kMostCountedTokens = 16;  ///< whose logits come from a kernel that may count its blocks
+
 std::atomic<int64_t> fused_products{0};
 
 class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public AddsInProducts {
@@ -141,7 +143,9 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
     } else {
       on(op.norm);
       begin(RoutedFfn::name);
-      if (!with(For::logits, [&] { return cuda::few_tokens_logits(context_, op.route); })) {
+      // Many tokens are routed on a second stream (below).
+      const For logits = op.norm.x.size(0) > kMostCountedTokens ? For::nothing : For::logits;
+      if (!with(logits, [&] { return cuda::few_tokens_logits(context_, op.route); })) {
         return run_after_norm(*this, op);
       }
     }

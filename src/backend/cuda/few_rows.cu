@@ -21,8 +21,9 @@ constexpr int kBlocksTogether = 2;  ///< on a multiprocessor
 // Above these, others are faster: the library, or tiles of many rows whose loads the copy engine makes.
 constexpr int64_t kMostRows = 2 * kTokens, kMostOutputs = 32768;
 constexpr int64_t kMostSizeOfManyRows = 4096;  ///< outputs and reduced dimension, of more than kTokens rows
-constexpr int64_t kNarrow = 512;               ///< outputs of a router, whose weights are few
-constexpr int64_t kMostRowsOfAnExpert = 4;     ///< on average
+constexpr int64_t kNarrow = 512;  ///< outputs of a router: weights so few that they may be read several times
+constexpr int64_t kMostRowsOfNarrow = 64;
+constexpr int64_t kMostRowsOfAnExpert = 4;  ///< on average
 
 /// Weights are read once, so they should not push x out of the L1 cache, nor others out of the L2 cache.
 __device__ uint4 load_weights(const __nv_bfloat16* from, uint64_t policy) {
@@ -64,7 +65,8 @@ __global__ void __launch_bounds__(kThreads, kTogether)
   const auto item_at = [&](int slab) {
     const int place = slab / slabs;
     if constexpr (!kGrouped) {
-      return Item{slab, 0, place == 0 ? p.rows : 0};
+      const int first = place * kTokenTiles * kTokens;
+      return Item{slab, first, min(p.rows, first + kTokenTiles * kTokens)};
     } else {
       if (place >= active.count) return Item{slab, 0, 0};
       return Item{slab, active.begin[place], active.end[place]};
@@ -227,7 +229,9 @@ bool supported(const Op& op) {
 
 bool suits(const Gemm& op) {
   const int64_t rows = op.c.size(0), outputs = op.c.size(1);
-  return !op.transpose_a && supported(op) && outputs <= kMostOutputs &&
+  if (op.transpose_a || !supported(op)) return false;
+  if (outputs <= kNarrow && rows <= kMostRowsOfNarrow) return true;
+  return outputs <= kMostOutputs &&
          (rows <= kTokens || (rows <= kMostRows && std::max(outputs, op.a.size(1)) <= kMostSizeOfManyRows));
 }
 bool suits(const GroupedGemm& op) {
@@ -240,7 +244,8 @@ void start(const Context& context, const FewRows& p) {
   constexpr int kEach = kSwiglu ? 3 : kBlocksTogether, kAhead = kSwiglu ? 1 : 4;  // of the experts' kernel
   const bool experts = p.offsets != nullptr;
   const int64_t slabs = ceil_div(p.n, kOutputs);
-  const int64_t groups = experts ? std::min<int64_t>(p.experts, p.rows) : 1;
+  const int64_t groups =
+      experts ? std::min<int64_t>(p.experts, p.rows) : ceil_div(p.rows, p.rows <= kTokens ? kTokens : 2 * kTokens);
   const int64_t together = int64_t{experts ? kEach : kBlocksTogether} * processors(context);
   // Most experts have few rows. Three blocks hide each other's ends of items, which two with more loads each do not.
   const auto kernel = experts             ? few_rows_kernel<1, kSwiglu, true, false, kAhead, kEach>
@@ -280,6 +285,8 @@ bool few_rows_product_of_norm(Context& context, const RmsNorm& norm, const Gemm&
   launch_early(context, few_rows_kernel<1, false, false, true>, grid, dim3(kThreads), 0, p, *task);
   return true;
 }
+
+bool suits_few_rows(const GroupedGemm& op) { return suits(op); }
 
 bool few_rows_product(Context& context, const GroupedGemm& op) {
   if (!suits(op)) return block_rows_product(context, op);
