@@ -179,7 +179,8 @@ int64_t list_tiles(const Context& context, Carver& carver, TileProblem& p, const
 bool takes_swiglu(const Context& context, const GroupedGemm& product, const SwiGlu& activation) {
   if (!product.transpose_b || product.accumulate || product.a.size(1) == 0 || !has_hopper_path(context)) return false;
   if (!takes_tensor_path(product.a, product.b) || !in_chunks(product.c) || !in_chunks(activation.y)) return false;
-  const int64_t tiles = product.c.size(0) / kTile * ceil_div(activation.y.size(1), hopper::kSwigluColumns / 2);
+  const int64_t tall = product.c.size(0) / kTile + (product.b.size(0) + 1) / 2;  // as choose_tiles counts them
+  const int64_t tiles = tall * ceil_div(activation.y.size(1), hopper::kSwigluColumns / 2);
   return tiles >= processors(context);
 }
 
