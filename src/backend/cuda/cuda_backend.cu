@@ -46,6 +46,19 @@ constexpr int64_t kMostCountedTokens = 16;  ///< whose logits come from a kernel
 
 std::atomic<int64_t> fused_products{0};
 
+/// Points a pointer of the context to `to` until the end of the scope.
+template <class T>
+class Reset {
+ public:
+  Reset(T*& pointer, T* to) : pointer_(pointer) { pointer = to; }
+  ~Reset() { pointer_ = nullptr; }
+  Reset(const Reset&) = delete;
+  Reset& operator=(const Reset&) = delete;
+
+ private:
+  T*& pointer_;
+};
+
 class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public AddsInProducts {
  public:
   explicit CudaBackend(cuda::CudaDevice& device)
@@ -57,7 +70,7 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
                  .products = {},
                  .counters = nullptr} {
     cuda::check(cudaMalloc(&context_.workspace.data, context_.workspace.bytes), "allocating the GPU's workspace");
-    constexpr size_t kBytes = (cuda::kCounters + cuda::kFlags) * sizeof(int);
+    constexpr size_t kBytes = (cuda::kCounters + cuda::kFlags) * sizeof(int) + cuda::kListedTiles * sizeof(int4);
     cuda::check(cudaMalloc(&context_.counters, kBytes), "allocating the GPU's counters");
     cuda::check(cudaMemsetAsync(context_.counters, 0, kBytes, context_.stream), "clearing the GPU's counters");
   }
@@ -129,12 +142,8 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
     require_types(kTypes, op.experts.activation);
     using For = cuda::Handover::For;
     const auto with = [&](For product, const auto& work) {
-      struct Reset {
-        cuda::Context& context;
-        ~Reset() { context.handover = nullptr; }
-      } const reset{context_};
       handover->product = product;
-      context_.handover = &*handover;
+      const Reset<cuda::Handover> reset{context_.handover, &*handover};
       return work();
     };
     begin(RoutedFfn::name);
@@ -143,7 +152,7 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
     } else {
       on(op.norm);
       begin(RoutedFfn::name);
-      // Many tokens are routed on a second stream (below).
+      // Many tokens are routed on a second stream (below), so that their choice takes several blocks.
       const For logits = op.norm.x.size(0) > kMostCountedTokens ? For::nothing : For::logits;
       if (!with(logits, [&] { return cuda::few_tokens_logits(context_, op.route); })) {
         return run_after_norm(*this, op);
@@ -154,7 +163,15 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
     // experts writes nothing that these read (check()).
     const bool counted = handover->arrivals > 0;
     const auto choose = [&] { cuda::few_tokens_choice(context_, op.route, counted ? &*handover : nullptr); };
-    if (!counted) side_.fork(context_, choose);
+    cuda::TileLists lists{.tiles = reinterpret_cast<int4*>(context_.counters + cuda::kCounters + cuda::kFlags)};
+    bool listed = false;
+    if (!counted) {
+      side_.fork(context_, [&] {
+        choose();
+        const Reset<cuda::TileLists> beside{context_.tile_lists, &lists};
+        listed = cuda::list_tiles_ahead(context_, op.experts.first);
+      });
+    }
     execute(op.shared);
     begin(RoutedFfn::name);
     if (counted) choose();
@@ -164,8 +181,10 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
     end(op.route.plan);
     on(op.shared_down);
     if (!counted) side_.join(context_);  // all that is queued next waits for the choice
+    const Reset<cuda::TileLists> reset{context_.tile_lists, listed ? &lists : nullptr};
     with(counted ? For::tokens : For::nothing,
          [&] { product_and_swiglu(ExpertRows<SwiGlu>::name, op.experts.first, op.experts.activation); });
+    lists.may_start_early = true;
     with(counted ? For::rows : For::nothing, [&] { on(op.experts.last); });
     postpone(op.combine);
   }

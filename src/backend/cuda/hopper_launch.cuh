@@ -40,8 +40,9 @@ void start(const Launch& l) {
   config.dynamicSmemBytes = T::kSharedBytes;
   config.stream = l.context.stream;
   config.attrs = attributes;
-  // The kernel that lists the tiles comes just before it (early.cuh).
-  config.numAttrs = grouping == Grouping::rows && l.context.recording != nullptr ? 2 : 1;
+  // Early behind a kernel: the one that lists the tiles, or another product (early.cuh).
+  const bool behind_kernel = l.context.tile_lists == nullptr || l.context.tile_lists->may_start_early;
+  config.numAttrs = grouping == Grouping::rows && l.context.recording != nullptr && behind_kernel ? 2 : 1;
   check(cudaLaunchKernelEx(&config, function, l.p, a, b, added, static_cast<int>(tile_count), l.activation),
         "starting a grouped product");
 }
