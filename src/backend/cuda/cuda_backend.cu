@@ -162,7 +162,9 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
     // that counts its blocks as part of the one stream, else on a second one. What runs between the logits and the
     // experts writes nothing that these read (check()).
     const bool counted = handover->arrivals > 0;
-    const auto choose = [&] { cuda::few_tokens_choice(context_, op.route, counted ? &*handover : nullptr); };
+    const auto choose = [&] {
+      cuda::few_tokens_choice(context_, op.route, counted ? &*handover : nullptr, counted ? nullptr : handover->ready);
+    };
     cuda::TileLists lists{.tiles = reinterpret_cast<int4*>(context_.counters + cuda::kCounters + cuda::kFlags)};
     bool listed = false;
     if (!counted) {

@@ -8,8 +8,8 @@ namespace moe::cuda {
 namespace {
 
 constexpr int kFewSlots = 1024;
-constexpr int kThreads = 512, kMostThreads = 1024;
-constexpr int64_t kFewTokens = 64;
+constexpr int kThreads = 512;
+constexpr int64_t kFewTokens = 64, kTokensOfABlock = 8;
 constexpr int kMostExperts = 512, kMostChosen = 64;
 constexpr int kPlanNumbers = kFewSlots + kMostExperts + 1;  ///< of a block that plans slots
 
@@ -111,12 +111,13 @@ struct Routing {
   const int* arrived;  ///< blocks that made the logits
   int arrivals;        ///< so many did; 0: it is known when all earlier kernels have ended
   int* ready;          ///< becomes 1; null: nobody waits for it alone
+  int* done;           ///< blocks of this kernel whose tokens have chosen, 0 at first; null: there is one block
 };
 
-/// One block. A warp takes a token at a time as far as its gates, in shared memory; then all plan the rows. Of so many
-/// experts that scores have room for fewer warps, the others take no token.
-__global__ void __launch_bounds__(kMostThreads) route_kernel(const __grid_constant__ Routing r) {
-  constexpr int kScores = 8192, kMostWarps = kMostThreads / kWarp;
+/// A warp takes a token at a time as far as its gates, in shared memory; then the block plans the rows, of several
+/// blocks the last one. Of so many experts that scores have room for fewer warps, the others take no token.
+__global__ void __launch_bounds__(kThreads) route_kernel(const __grid_constant__ Routing r) {
+  constexpr int kScores = 8192, kMostWarps = kThreads / kWarp;
   static_assert(kScores >= kMostExperts && kScores >= kPlanNumbers);
   __shared__ int keys[kFewSlots], all_ids[kMostWarps][kMostChosen];
   __shared__ float all_scores[kScores];
@@ -130,7 +131,9 @@ __global__ void __launch_bounds__(kMostThreads) route_kernel(const __grid_consta
   const int warps = min(static_cast<int>(blockDim.x) / kWarp, kScores / experts);
   float* const score = all_scores + warp * experts;
   int* const id = all_ids[warp];
-  for (int token = warp; warp < warps && token < r.tokens; token += warps) {
+  const int blocks = static_cast<int>(gridDim.x);
+  for (int token = warp * blocks + static_cast<int>(blockIdx.x); warp < warps && token < r.tokens;
+       token += warps * blocks) {
     float* const logits = r.scores + token * r.score_step;
     const bool padding = r.group[token] < 0;
     for (int e = lane(); e < experts; e += kWarp) score[e] = logits[e];
@@ -146,6 +149,19 @@ __global__ void __launch_bounds__(kMostThreads) route_kernel(const __grid_consta
       keys[token * count + k] = id[k] < 0 ? experts : id[k];
     }
     __syncwarp();
+  }
+  if (r.done != nullptr) {
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) last = atomicAdd(r.done, 1) == static_cast<int>(gridDim.x) - 1;
+    __syncthreads();
+    if (!last) return;
+    __threadfence();
+    for (int slot = static_cast<int>(threadIdx.x); slot < r.plan.slots; slot += static_cast<int>(blockDim.x)) {
+      const int chosen = __ldcg(r.ids + slot / count * r.id_step + slot % count);
+      keys[slot] = chosen < 0 ? experts : chosen;
+    }
   }
   plan_slots(r.plan, keys, reinterpret_cast<int*>(all_scores));  // it waits until nobody needs the scores
   if (r.ready != nullptr) arrive(r.ready);
@@ -176,10 +192,10 @@ bool few_tokens_logits(Context& context, const RouteTokens& op) {
   return true;
 }
 
-void few_tokens_choice(Context& context, const RouteTokens& op, const Handover* handover) {
+void few_tokens_choice(Context& context, const RouteTokens& op, const Handover* handover, int* done) {
   const View& scores = op.scores.scores;
-  const int threads = op.choice.ids.size(0) * kWarp <= kThreads ? kThreads : kMostThreads;
-  launch_early(context, route_kernel, dim3(1), dim3(static_cast<unsigned>(threads)), 0,
+  const dim3 grid = done != nullptr ? blocks(ceil_div(op.choice.ids.size(0), kTokensOfABlock)) : dim3(1);
+  launch_early(context, route_kernel, grid, dim3(kThreads), 0,
                Routing{.scores = scores.as<float>(),
                        .score_step = scores.stride[0],
                        .log_sum = op.scores.log_sum ? op.scores.log_sum.as<float>() : nullptr,
@@ -196,12 +212,13 @@ void few_tokens_choice(Context& context, const RouteTokens& op, const Handover* 
                        .plan = plan_of(op.plan),
                        .arrived = handover != nullptr ? handover->arrived : nullptr,
                        .arrivals = handover != nullptr ? handover->arrivals : 0,
-                       .ready = handover != nullptr ? handover->ready : nullptr});
+                       .ready = handover != nullptr ? handover->ready : nullptr,
+                       .done = done});
 }
 
 bool few_tokens_route(Context& context, const RouteTokens& op) {
   if (!suits_few_tokens(op) || !few_tokens_logits(context, op)) return false;
-  few_tokens_choice(context, op, nullptr);
+  few_tokens_choice(context, op, nullptr, nullptr);
   return true;
 }
 
