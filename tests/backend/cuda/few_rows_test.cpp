@@ -91,6 +91,24 @@ TEST_F(CudaFewRows, ExpertsOfFewTokensHaveTheBitsOfTheirOperationsInTurn) {
   }
 }
 
+TEST_F(CudaFewRows, ARoutersLogitsOfManyTokensHaveTheBitsOfFew) {
+  for (const int64_t experts : {8, 63, 64, 300}) {
+    const View weight = floats(DType::bf16, {experts, 264});
+    for (const int64_t tokens : {9, 17, 40, 64}) {
+      SCOPED_TRACE(fmt::format("{} tokens, {} experts", tokens, experts));
+      const View x = floats(DType::bf16, {tokens, 264});
+      const View whole = matrix(DType::f32, {tokens, experts}), parts = matrix(DType::f32, {tokens, experts});
+      gpu_->backend->run(Gemm{.a = x, .b = weight, .c = whole, .transpose_b = true});
+      for (int64_t first = 0; first < tokens; first += 8) {
+        const int64_t count = std::min<int64_t>(8, tokens - first);
+        gpu_->backend->run(
+            Gemm{.a = x.rows(first, count), .b = weight, .c = parts.rows(first, count), .transpose_b = true});
+      }
+      EXPECT_EQ(values(whole), values(parts));
+    }
+  }
+}
+
 TEST_F(CudaFewRows, RoutingInOneKernelIsTheOperationsInTurn) {
   for (const int64_t tokens : {1, 3, 8, 16, 17, 64}) {
     for (const int64_t experts : {8, 63, 64, 300}) {
