@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include <cuda_runtime_api.h>
@@ -23,6 +25,13 @@ void check(cudaError_t status, const char* attempted);
 struct Written {
   std::vector<View> views;
   int handovers = 0;  ///< that they took
+  /// An operation that has not been queued yet, because the next one may be queued with it; null: none. Whatever else
+  /// is queued next comes behind it.
+  std::function<void()> postponed = {};
+
+  void queue_postponed() {
+    if (const auto work = std::exchange(postponed, nullptr)) work();
+  }
 };
 
 /// How kernels of a recorded step wait for one earlier kernel instead of all (early.cuh): for the one that makes
@@ -32,6 +41,14 @@ struct Handover {
   int* ready;        ///< 1 when the routing is done
   int arrivals = 0;  ///< how many blocks will arrive; 0: the first kernel counts none
   enum class For { nothing, logits, tokens, rows } product = For::nothing;  ///< what the next product reads
+};
+
+/// Tiles of a layer's experts (TileProblem::tiles), listed once for both products.
+struct TileLists {
+  int4* tiles;                   ///< room for kListedTiles
+  const int* listed = nullptr;   ///< the offsets whose tiles are listed
+  int pair = 0;                  ///< neighbouring tiles that are taken together
+  bool may_start_early = false;  ///< the product that is queued next, in a recording
 };
 
 struct Context {
@@ -44,6 +61,7 @@ struct Context {
   int* counters = nullptr;
   const Written* recording = nullptr;  ///< null: operations run when they are queued
   Handover* handover = nullptr;        ///< of the layer whose products are queued; mostly null
+  TileLists* tile_lists = nullptr;     ///< of the layer whose products are queued; mostly null
 
   /// True if no operation that may still run writes `view`: none of the recorded ones did, and a replay begins when all
   /// earlier work has ended.
@@ -55,7 +73,8 @@ struct Context {
 };
 
 constexpr int64_t kCounters = 4096;
-constexpr int64_t kFlags = 1024;  ///< of handovers, behind the counters
+constexpr int64_t kFlags = 1024;        ///< of handovers, behind the counters
+constexpr int64_t kListedTiles = 1024;  ///< of TileLists, behind the flags
 
 /// The multiprocessors that a kernel whose blocks take part after part is started for: the GPU's, or what
 /// force_cuda_processors asked for.

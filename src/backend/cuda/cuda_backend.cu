@@ -1,6 +1,7 @@
 #include <atomic>
 #include <optional>
 
+#include "backend/cuda/combined_norm.h"
 #include "backend/cuda/context.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_device.h"
@@ -10,6 +11,7 @@
 #include "backend/cuda/nccl_communicator.h"
 #include "backend/cuda/normed_logits.h"
 #include "backend/cuda/rotated_append.h"
+#include "backend/cuda/side_stream.h"
 #include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"
 #include "backend/cuda/weight_element.cuh"
@@ -40,7 +42,22 @@ constexpr FieldTypes kOtherFields[] = {
 };
 constexpr AcceptedTypes kTypes{"the GPU", {DType::f32, DType::bf16, DType::i32}, kOtherFields};
 
+constexpr int64_t kMostCountedTokens = 16;  ///< whose logits come from a kernel that may count its blocks
+
 std::atomic<int64_t> fused_products{0};
+
+/// Points a pointer of the context to `to` until the end of the scope.
+template <class T>
+class Reset {
+ public:
+  Reset(T*& pointer, T* to) : pointer_(pointer) { pointer = to; }
+  ~Reset() { pointer_ = nullptr; }
+  Reset(const Reset&) = delete;
+  Reset& operator=(const Reset&) = delete;
+
+ private:
+  T*& pointer_;
+};
 
 class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public AddsInProducts {
  public:
@@ -53,7 +70,7 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
                  .products = {},
                  .counters = nullptr} {
     cuda::check(cudaMalloc(&context_.workspace.data, context_.workspace.bytes), "allocating the GPU's workspace");
-    constexpr size_t kBytes = (cuda::kCounters + cuda::kFlags) * sizeof(int);
+    constexpr size_t kBytes = (cuda::kCounters + cuda::kFlags) * sizeof(int) + cuda::kListedTiles * sizeof(int4);
     cuda::check(cudaMalloc(&context_.counters, kBytes), "allocating the GPU's counters");
     cuda::check(cudaMemsetAsync(context_.counters, 0, kBytes, context_.stream), "clearing the GPU's counters");
   }
@@ -68,6 +85,9 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
   template <class Op>
   void on(const Op& op) {
     require_types(kTypes, op);
+    if constexpr (std::is_same_v<Op, RmsNorm>) {
+      if (with_postponed(op)) return;
+    }
     begin(Op::name);
     cuda::execute(context_, op);
     end(op);
@@ -122,12 +142,8 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
     require_types(kTypes, op.experts.activation);
     using For = cuda::Handover::For;
     const auto with = [&](For product, const auto& work) {
-      struct Reset {
-        cuda::Context& context;
-        ~Reset() { context.handover = nullptr; }
-      } const reset{context_};
       handover->product = product;
-      context_.handover = &*handover;
+      const Reset<cuda::Handover> reset{context_.handover, &*handover};
       return work();
     };
     begin(RoutedFfn::name);
@@ -136,23 +152,43 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
     } else {
       on(op.norm);
       begin(RoutedFfn::name);
-      if (!with(For::logits, [&] { return cuda::few_tokens_logits(context_, op.route); })) {
+      // Many tokens are routed on a second stream (below), so that their choice takes several blocks.
+      const For logits = op.norm.x.size(0) > kMostCountedTokens ? For::nothing : For::logits;
+      if (!with(logits, [&] { return cuda::few_tokens_logits(context_, op.route); })) {
         return run_after_norm(*this, op);
       }
     }
-    // The choice waits for the logits alone, so it is made while the shared experts read their weights. What runs
-    // between the logits and the experts writes nothing that these read (check()).
+    // The choice waits for the logits alone, so it is made while the shared experts read their weights: behind a kernel
+    // that counts its blocks as part of the one stream, else on a second one. What runs between the logits and the
+    // experts writes nothing that these read (check()).
+    const bool counted = handover->arrivals > 0;
+    const auto choose = [&] {
+      cuda::few_tokens_choice(context_, op.route, counted ? &*handover : nullptr, counted ? nullptr : handover->ready);
+    };
+    cuda::TileLists lists{.tiles = reinterpret_cast<int4*>(context_.counters + cuda::kCounters + cuda::kFlags)};
+    bool listed = false;
+    if (!counted) {
+      side_.fork(context_, [&] {
+        choose();
+        const Reset<cuda::TileLists> beside{context_.tile_lists, &lists};
+        listed = cuda::list_tiles_ahead(context_, op.experts.first);
+      });
+    }
     execute(op.shared);
     begin(RoutedFfn::name);
-    cuda::few_tokens_choice(context_, op.route, &*handover);
+    if (counted) choose();
     end(op.route.scores);
     end(op.route.choice);
     end(op.route.gates);
     end(op.route.plan);
     on(op.shared_down);
-    with(For::tokens, [&] { product_and_swiglu(ExpertRows<SwiGlu>::name, op.experts.first, op.experts.activation); });
-    with(For::rows, [&] { on(op.experts.last); });
-    on(op.combine);
+    if (!counted) side_.join(context_);  // all that is queued next waits for the choice
+    const Reset<cuda::TileLists> reset{context_.tile_lists, listed ? &lists : nullptr};
+    with(counted ? For::tokens : For::nothing,
+         [&] { product_and_swiglu(ExpertRows<SwiGlu>::name, op.experts.first, op.experts.activation); });
+    lists.may_start_early = true;
+    with(counted ? For::rows : For::nothing, [&] { on(op.experts.last); });
+    postpone(op.combine);
   }
   void execute(const RotatedAppend& op) override {
     require_types(kTypes, op.rope);
@@ -169,6 +205,7 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
 
  private:
   void begin(const char* operation) {
+    if (cuda::Written* const recording = device_.recording()) recording->queue_postponed();
     device_.will_run(operation);
     context_.recording = device_.recording();
   }
@@ -192,8 +229,28 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
     end(activation);
   }
 
+  /// In a recording. The norm of the next layer may be queued with it.
+  void postpone(const RowsCombine& op) {
+    postponed_ = op;
+    device_.recording()->postponed = [this] { on(RowsCombine{postponed_}); };
+  }
+  bool with_postponed(const RmsNorm& op) {
+    cuda::Written* const recording = device_.recording();
+    if (recording == nullptr || !recording->postponed) return false;
+    if (!cuda::suits_combined_norm(context_, postponed_, op)) return false;
+    recording->postponed = nullptr;
+    require_types(kTypes, postponed_);
+    begin(RmsNorm::name);
+    cuda::combined_norm(context_, postponed_, op);
+    end(postponed_);
+    end(op);
+    return true;
+  }
+
   cuda::CudaDevice& device_;
   cuda::Context context_;
+  cuda::SideStream side_;
+  RowsCombine postponed_{};
 };
 
 }  // namespace

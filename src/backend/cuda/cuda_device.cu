@@ -62,6 +62,7 @@ void CudaDevice::release(void* data) {
 }
 
 void CudaDevice::upload(void* device, const void* host, size_t bytes) {
+  queue_postponed();
   for (size_t done = 0; done < bytes;) {
     if (staged_ == Pinned::kHalf) {
       check(cudaEventRecord(up_.done[filling_], stream()), "copying to the GPU");
@@ -85,6 +86,7 @@ void CudaDevice::upload(void* device, const void* host, size_t bytes) {
 
 void CudaDevice::download(void* host, const void* device, size_t bytes) {
   if (bytes == 0) return;
+  queue_postponed();
   ++downloads_;
   ++waits_;
   const size_t parts = (bytes + Pinned::kHalf - 1) / Pinned::kHalf;
@@ -107,6 +109,10 @@ void CudaDevice::download(void* host, const void* device, size_t bytes) {
 }
 
 void CudaDevice::synchronize() { wait(); }
+
+void CudaDevice::queue_postponed() {
+  if (recording_ != nullptr) recording_->queue_postponed();
+}
 
 void CudaDevice::wait() {
   ++waits_;
@@ -144,6 +150,7 @@ class CudaDevice::PinnedCopy final : public LateCopy {
   PinnedCopy& operator=(const PinnedCopy&) = delete;
 
   void start(const void* device) override {
+    device_.queue_postponed();
     check(cudaMemcpyAsync(data_, device, bytes_, cudaMemcpyDeviceToHost, device_.stream()), "copying from the GPU");
     check(cudaEventRecord(done_, device_.stream()), "copying from the GPU");
   }
@@ -208,6 +215,7 @@ std::unique_ptr<Recording> CudaDevice::record(const std::function<void()>& work)
   cudaGraph_t graph = nullptr;
   try {
     work();
+    written.queue_postponed();
   } catch (...) {
     recording_ = nullptr;
     cudaStreamEndCapture(stream(), &graph);

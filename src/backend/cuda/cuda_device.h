@@ -71,6 +71,8 @@ class CudaDevice final : public Device {
   class PinnedCopy;
 
   void wait();
+  /// Queues what the recording has postponed, before anything else is queued.
+  void queue_postponed();
   /// Throws an Error if `status`, from a wait for the stream, says that queued work has failed.
   void check_stream(cudaError_t status) const;
 

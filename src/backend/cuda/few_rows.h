@@ -11,6 +11,10 @@ namespace moe::cuda {
 
 bool few_rows_product(Context& context, const Gemm& op);
 bool few_rows_product(Context& context, const GroupedGemm& op);
+/// Whether few_rows_product takes it, with weights in bf16.
+bool suits_few_rows(const GroupedGemm& op);
+/// A norm of one or two rows and a product with what it gives, with the bits of both in turn.
+bool few_rows_product_of_norm(Context& context, const RmsNorm& norm, const Gemm& op);
 /// A product and the activation of what it gives, with the bits of both in turn.
 bool product_and_swiglu(Context& context, const Gemm& product, const SwiGlu& activation);
 bool few_rows_product_and_swiglu(Context& context, const GroupedGemm& product, const SwiGlu& activation);

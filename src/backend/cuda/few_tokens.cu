@@ -9,9 +9,9 @@ namespace {
 
 constexpr int kFewSlots = 1024;
 constexpr int kThreads = 512;
-constexpr int kWarps = kThreads / kWarp;
-constexpr int64_t kFewTokens = 4 * kWarps;
+constexpr int64_t kFewTokens = 64, kTokensOfABlock = 8;
 constexpr int kMostExperts = 512, kMostChosen = 64;
+constexpr int kPlanNumbers = kFewSlots + kMostExperts + 1;  ///< of a block that plans slots
 
 struct Plan {
   const int* ids;
@@ -37,21 +37,42 @@ Plan plan_of(const RoutePlan& op) {
 }
 
 /// A slot's row is the number of slots before it in the order of experts and places. `keys` has the expert of each
-/// slot, or p.experts for none. The whole block together.
-__device__ void plan_slots(const Plan& p, const int (&keys)[kFewSlots]) {
-  const int thread = static_cast<int>(threadIdx.x);
+/// slot, or p.experts for none; `scratch` has room for kPlanNumbers. The whole block together.
+__device__ void plan_slots(const Plan& p, const int (&keys)[kFewSlots], int* scratch) {
+  int* const place = scratch;            // of a slot among those of its expert
+  int* const first = scratch + p.slots;  // row of an expert; its number of slots before that
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
   __syncthreads();
-  for (int i = thread; i <= p.experts; i += kThreads) {
-    int before = 0;
-    for (int slot = 0; slot < p.slots; ++slot) before += keys[slot] < i ? 1 : 0;
-    p.offsets[i] = before;
-  }
-  for (int slot = thread; slot < p.slots; slot += kThreads) {
-    const int key = keys[slot];
-    int row = 0;
-    for (int other = 0; other < p.slots; ++other) {
-      row += keys[other] < key || (keys[other] == key && other < slot) ? 1 : 0;
+  for (int e = thread / kWarp; e <= p.experts; e += threads / kWarp) {
+    int count = 0;
+#pragma unroll 4
+    for (int base = 0; base < p.slots; base += kWarp) {
+      const int slot = base + lane();
+      const bool its = slot < p.slots && keys[slot] == e;
+      const unsigned mask = __ballot_sync(0xffffffffu, its);
+      if (its) place[slot] = count + __popc(mask & ((1u << lane()) - 1));
+      count += __popc(mask);
     }
+    if (lane() == 0) first[e] = count;
+  }
+  __syncthreads();
+  if (thread < kWarp) {
+    int before = 0;
+    for (int base = 0; base <= p.experts; base += kWarp) {
+      const int e = base + lane(), mine = e <= p.experts ? first[e] : 0;
+      int sum = mine;  // inclusive, over the lanes
+#pragma unroll
+      for (int apart = 1; apart < kWarp; apart *= 2) {
+        const int below = __shfl_up_sync(0xffffffffu, sum, apart);
+        if (lane() >= apart) sum += below;
+      }
+      if (e <= p.experts) p.offsets[e] = first[e] = before + sum - mine;
+      before += __shfl_sync(0xffffffffu, sum, kWarp - 1);
+    }
+  }
+  __syncthreads();
+  for (int slot = thread; slot < p.slots; slot += threads) {
+    const int key = keys[slot], row = first[key] + place[slot];
     const bool none = key == p.experts;
     if (row < p.rows) {
       p.row_slot[row] = none ? -1 : slot;
@@ -62,14 +83,14 @@ __device__ void plan_slots(const Plan& p, const int (&keys)[kFewSlots]) {
 }
 
 __global__ void __launch_bounds__(kThreads) plan_kernel(Plan p) {
-  __shared__ int keys[kFewSlots];
+  __shared__ int keys[kFewSlots], scratch[kPlanNumbers];
   let_next_start();
   wait_for_previous();
   for (int slot = static_cast<int>(threadIdx.x); slot < p.slots; slot += kThreads) {
     const int id = p.ids[slot / p.count * p.id_step + slot % p.count];
     keys[slot] = key_of(id, p.first, p.experts);
   }
-  plan_slots(p, keys);
+  plan_slots(p, keys, scratch);
 }
 
 struct Routing {
@@ -90,13 +111,16 @@ struct Routing {
   const int* arrived;  ///< blocks that made the logits
   int arrivals;        ///< so many did; 0: it is known when all earlier kernels have ended
   int* ready;          ///< becomes 1; null: nobody waits for it alone
+  int* done;           ///< blocks of this kernel whose tokens have chosen, 0 at first; null: there is one block
 };
 
-/// One block. A warp takes a token at a time as far as its gates, in shared memory; then all plan the rows.
+/// A warp takes a token at a time as far as its gates, in shared memory; then the block plans the rows, of several
+/// blocks the last one. Of so many experts that scores have room for fewer warps, the others take no token.
 __global__ void __launch_bounds__(kThreads) route_kernel(const __grid_constant__ Routing r) {
-  __shared__ int keys[kFewSlots];
-  __shared__ float scores_of[kWarps][kMostExperts];
-  __shared__ int ids_of[kWarps][kMostChosen];
+  constexpr int kScores = 8192, kMostWarps = kThreads / kWarp;
+  static_assert(kScores >= kMostExperts && kScores >= kPlanNumbers);
+  __shared__ int keys[kFewSlots], all_ids[kMostWarps][kMostChosen];
+  __shared__ float all_scores[kScores];
   let_next_start();
   if (r.arrivals > 0) {
     await_arrivals(r.arrived, r.arrivals);
@@ -104,9 +128,12 @@ __global__ void __launch_bounds__(kThreads) route_kernel(const __grid_constant__
     wait_for_previous();
   }
   const int warp = static_cast<int>(threadIdx.x) / kWarp, experts = r.rule.experts, count = r.rule.count;
-  float* const score = scores_of[warp];
-  int* const id = ids_of[warp];
-  for (int token = warp; token < r.tokens; token += kWarps) {
+  const int warps = min(static_cast<int>(blockDim.x) / kWarp, kScores / experts);
+  float* const score = all_scores + warp * experts;
+  int* const id = all_ids[warp];
+  const int blocks = static_cast<int>(gridDim.x);
+  for (int token = warp * blocks + static_cast<int>(blockIdx.x); warp < warps && token < r.tokens;
+       token += warps * blocks) {
     float* const logits = r.scores + token * r.score_step;
     const bool padding = r.group[token] < 0;
     for (int e = lane(); e < experts; e += kWarp) score[e] = logits[e];
@@ -123,7 +150,20 @@ __global__ void __launch_bounds__(kThreads) route_kernel(const __grid_constant__
     }
     __syncwarp();
   }
-  plan_slots(r.plan, keys);
+  if (r.done != nullptr) {
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) last = atomicAdd(r.done, 1) == static_cast<int>(gridDim.x) - 1;
+    __syncthreads();
+    if (!last) return;
+    __threadfence();
+    for (int slot = static_cast<int>(threadIdx.x); slot < r.plan.slots; slot += static_cast<int>(blockDim.x)) {
+      const int chosen = __ldcg(r.ids + slot / count * r.id_step + slot % count);
+      keys[slot] = chosen < 0 ? experts : chosen;
+    }
+  }
+  plan_slots(r.plan, keys, reinterpret_cast<int*>(all_scores));  // it waits until nobody needs the scores
   if (r.ready != nullptr) arrive(r.ready);
   if (r.arrivals > 0) wait_for_previous();
 }
@@ -131,7 +171,7 @@ __global__ void __launch_bounds__(kThreads) route_kernel(const __grid_constant__
 }  // namespace
 
 bool few_slots_plan(Context& context, const RoutePlan& op) {
-  if (op.ids.elements() == 0 || op.ids.elements() > kFewSlots) return false;
+  if (op.ids.elements() == 0 || op.ids.elements() > kFewSlots || op.offsets.size(0) - 1 > kMostExperts) return false;
   launch_early(context, plan_kernel, dim3(1), dim3(kThreads), 0, plan_of(op));
   return true;
 }
@@ -152,9 +192,10 @@ bool few_tokens_logits(Context& context, const RouteTokens& op) {
   return true;
 }
 
-void few_tokens_choice(Context& context, const RouteTokens& op, const Handover* handover) {
+void few_tokens_choice(Context& context, const RouteTokens& op, const Handover* handover, int* done) {
   const View& scores = op.scores.scores;
-  launch_early(context, route_kernel, dim3(1), dim3(kThreads), 0,
+  const dim3 grid = done != nullptr ? blocks(ceil_div(op.choice.ids.size(0), kTokensOfABlock)) : dim3(1);
+  launch_early(context, route_kernel, grid, dim3(kThreads), 0,
                Routing{.scores = scores.as<float>(),
                        .score_step = scores.stride[0],
                        .log_sum = op.scores.log_sum ? op.scores.log_sum.as<float>() : nullptr,
@@ -171,12 +212,13 @@ void few_tokens_choice(Context& context, const RouteTokens& op, const Handover* 
                        .plan = plan_of(op.plan),
                        .arrived = handover != nullptr ? handover->arrived : nullptr,
                        .arrivals = handover != nullptr ? handover->arrivals : 0,
-                       .ready = handover != nullptr ? handover->ready : nullptr});
+                       .ready = handover != nullptr ? handover->ready : nullptr,
+                       .done = done});
 }
 
 bool few_tokens_route(Context& context, const RouteTokens& op) {
   if (!suits_few_tokens(op) || !few_tokens_logits(context, op)) return false;
-  few_tokens_choice(context, op, nullptr);
+  few_tokens_choice(context, op, nullptr, nullptr);
   return true;
 }
 

@@ -28,17 +28,21 @@ void start(const Launch& l) {
   if (l.p.b.rows == nullptr) b = in_bulk(l.b, lines_of_b);
   Added added{};
   if (l.p.k_added > 0) added = {.a = in_bulk(l.added_a, kTileRows), .b = in_bulk(l.added_b, lines_of_b)};
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = static_cast<unsigned>(pair);
-  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim.x = static_cast<unsigned>(pair);
+  attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = blocks(places * pair);
   config.blockDim = dim3(kThreads);
   config.dynamicSmemBytes = T::kSharedBytes;
   config.stream = l.context.stream;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  // Early behind a kernel: the one that lists the tiles, or another product (early.cuh).
+  const bool behind_kernel = l.context.tile_lists == nullptr || l.context.tile_lists->may_start_early;
+  config.numAttrs = grouping == Grouping::rows && l.context.recording != nullptr && behind_kernel ? 2 : 1;
   check(cudaLaunchKernelEx(&config, function, l.p, a, b, added, static_cast<int>(tile_count), l.activation),
         "starting a grouped product");
 }

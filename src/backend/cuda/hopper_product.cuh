@@ -5,6 +5,7 @@
 /// of rows: each loads half of their part of b for both, which halves what is read of it from the L2 cache, the bound
 /// of single blocks. A tile may end in SwiGLU.
 
+#include "backend/cuda/early.cuh"
 #include "backend/cuda/hopper_activation.cuh"
 #include "backend/cuda/wgmma_widths.cuh"
 
@@ -263,6 +264,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                       .window = reinterpret_cast<int*>(behind + kStoreBytes),
                       .full = full,
                       .empty = empty};
+  let_next_start();
   if (threadIdx.x == 0) {
     const unsigned copying = threads_copy<grouping>(a_bulk, b_bulk) ? kGroup : 0;
     for (int i = 0; i < T::kStages; ++i) {
@@ -273,6 +275,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   __syncthreads();
   synchronize_cluster();  // nobody arrives at a barrier that is not there yet
+  wait_for_previous();
   if (threadIdx.x < kGroup) {
     give_registers<kLoadRegisters>();
     load_tiles<grouping, across, columns, ending>(p, a_bulk, b_bulk, added, tile_count, memory);

@@ -1,3 +1,4 @@
+#include "backend/cuda/cache_hints.cuh"
 #include "backend/cuda/early.cuh"
 #include "backend/cuda/weight_element.cuh"
 #include "ops/rows.h"
@@ -25,6 +26,7 @@ __global__ void rms_norm_kernel(Matrix x, Matrix residual, Matrix sum, Matrix ga
                                 int64_t width) {
   __shared__ float shared[kWarps];
   let_next_start();
+  ask_for_chunk(gain, 0, threadIdx.x * kChunk, width);
   wait_for_previous();
   const int64_t row = blockIdx.x, first = threadIdx.x * kChunk, step = blockDim.x * kChunk;
   float v[kChunk] = {}, other[kChunk], kept[kChunk], factor[kChunk], squares = 0;

@@ -1,3 +1,4 @@
+#include "backend/cuda/combine.cuh"
 #include "backend/cuda/early.cuh"
 #include "backend/cuda/few_rows.h"
 #include "backend/cuda/few_tokens.h"
@@ -114,53 +115,16 @@ __global__ void plan_kernel(Sorted sorted, int64_t slots, int64_t rows, int coun
   slot_row[slot / count * slot_step + slot % count] = none ? -1 : static_cast<int>(row);
 }
 
-/// A thread for each chunk of a token. `in_bf16`: it reads the rows in Bf16Chunks, and asks for several of them
-/// at a time.
+/// A thread for each chunk of a token.
 template <bool in_bf16>
-__global__ void combine_kernel(Matrix rows, const int* slot_row, int64_t slot_step, int count, Matrix residual,
-                               Matrix y, bool accumulate, int64_t tokens, int64_t width) {
+__global__ void combine_kernel(const __grid_constant__ Combine op, int64_t tokens, int64_t width) {
   let_next_start();
   wait_for_previous();
   const int64_t t = grid_row(), c = grid_column();
   if (t >= tokens || c >= width) return;
-  float sum[kChunk] = {}, v[kChunk];
-  if (accumulate) load_chunk(y, t, c, width, sum);
-  if (residual) {
-    load_chunk(residual, t, c, width, v);
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) sum[i] += v[i];
-  }
-  const auto add = [&] {
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) sum[i] += v[i];
-  };
-  const int* const from = slot_row + t * slot_step;
-  if constexpr (in_bf16) {
-    constexpr int kTogether = 8;
-    for (int first = 0; first < count; first += kTogether) {
-      int row[kTogether];
-      Bf16Chunk chunk[kTogether];
-#pragma unroll
-      for (int k = 0; k < kTogether; ++k) row[k] = first + k < count ? from[first + k] : -1;
-#pragma unroll
-      for (int k = 0; k < kTogether; ++k) {
-        if (row[k] >= 0) chunk[k] = Bf16Chunk::load_once(rows, row[k], c);
-      }
-#pragma unroll
-      for (int k = 0; k < kTogether; ++k) {
-        if (row[k] < 0) continue;
-        chunk[k].get(v);
-        add();
-      }
-    }
-  } else {
-    for (int k = 0; k < count; ++k) {
-      if (from[k] < 0) continue;
-      load_chunk(rows, from[k], c, width, v);
-      add();
-    }
-  }
-  store_chunk(y, t, c, width, sum);
+  float sum[kChunk] = {};
+  combine_chunk<in_bf16>(op, t, c, width, sum);
+  store_chunk(op.y, t, c, width, sum);
 }
 
 /// A thread for each chunk of a token, read once. `in_bf16`: in Bf16Chunks.
@@ -236,10 +200,9 @@ template <>
 void execute(Context& context, const RowsCombine& op) {
   const int64_t tokens = op.y.size(0), width = op.y.size(1);
   const RowGrid shape(tokens, width);
-  const Matrix rows = matrix(op.rows);
-  launch_early(context, in_bf16_chunks(rows, width) ? combine_kernel<true> : combine_kernel<false>, shape.grid,
-               shape.threads, 0, rows, op.slot_row.as<const int32_t>(), op.slot_row.stride[0],
-               static_cast<int>(op.slot_row.size(1)), matrix(op.residual), matrix(op.y), op.accumulate, tokens, width);
+  const Combine task = combine_of(op);
+  launch_early(context, in_bf16_chunks(task.rows, width) ? combine_kernel<true> : combine_kernel<false>, shape.grid,
+               shape.threads, 0, task, tokens, width);
 }
 
 template <>

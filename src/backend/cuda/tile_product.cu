@@ -1,4 +1,5 @@
 #include "backend/cuda/adapter_matrix.h"
+#include "backend/cuda/early.cuh"
 #include "backend/cuda/few_rows.h"
 #include "backend/cuda/hopper_launch.h"
 #include "backend/cuda/mma_product.cuh"
@@ -105,6 +106,8 @@ void start(const Context& context, const TileProblem& p, int64_t row_tiles, bool
 __global__ void tiles_kernel(const int* offsets, int experts, int height, int4* tiles, int tile_count) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int warps = static_cast<int>(blockDim.x) / kWarp;
+  let_next_start();
+  wait_for_previous();
   int done = 0;
   for (int begin = 0; begin < experts; begin += kWarp) {
     const int e = begin + lane;
@@ -161,11 +164,17 @@ hopper::TileDemand demand_by_rows(const GroupedGemm& op, int64_t columns) {
           .columns = columns};
 }
 
-/// Writes the list of tiles to the workspace; gives how many there are at most.
+/// Lists the tiles: where the context has a list, there and once, else in the workspace. Gives how many there are at
+/// most.
 int64_t list_tiles(const Context& context, Carver& carver, TileProblem& p, const hopper::TileDemand& demand, int pair) {
   const int64_t row_tiles = hopper::row_tiles(demand, pair);
-  auto* const tiles = carver.take<int4>(row_tiles);
+  TileLists* const lists = row_tiles <= kListedTiles ? context.tile_lists : nullptr;
+  int4* const tiles = lists != nullptr ? lists->tiles : carver.take<int4>(row_tiles);
   p.tiles = tiles;
+  if (lists != nullptr) {
+    if (lists->listed == p.offsets && lists->pair == pair) return row_tiles;
+    lists->listed = p.offsets, lists->pair = pair;
+  }
   launch(context, tiles_kernel, dim3(1), 8 * kWarp, 0, p.offsets, static_cast<int>(demand.experts),
          static_cast<int>(kTile) * pair, tiles, static_cast<int>(row_tiles));
   return row_tiles;
@@ -176,7 +185,8 @@ int64_t list_tiles(const Context& context, Carver& carver, TileProblem& p, const
 bool takes_swiglu(const Context& context, const GroupedGemm& product, const SwiGlu& activation) {
   if (!product.transpose_b || product.accumulate || product.a.size(1) == 0 || !has_hopper_path(context)) return false;
   if (!takes_tensor_path(product.a, product.b) || !in_chunks(product.c) || !in_chunks(activation.y)) return false;
-  const int64_t tiles = product.c.size(0) / kTile * ceil_div(activation.y.size(1), hopper::kSwigluColumns / 2);
+  const int64_t tall = product.c.size(0) / kTile + (product.b.size(0) + 1) / 2;  // as choose_tiles counts them
+  const int64_t tiles = tall * ceil_div(activation.y.size(1), hopper::kSwigluColumns / 2);
   return tiles >= processors(context);
 }
 
@@ -347,6 +357,19 @@ void tile_product(Context& context, const GroupedGemmReduce& op) {
   }
   start<Grouping::reduction, true, true>(context, p, experts * ceil_div(p.m, kTile), tensor);
   if (op.squares) execute(context, SumSquares{.x = op.c, .sum = op.squares});
+}
+
+bool list_tiles_ahead(Context& context, const GroupedGemm& op) {
+  if (!has_hopper_path(context) || !takes_tensor_path(op.a, op.b) || suits_few_rows(op) || op.c.elements() == 0) {
+    return false;
+  }
+  const hopper::TileDemand demand = demand_by_rows(op, op.c.size(1));
+  const int pair = hopper::choose_pair(demand, context.multiprocessors);
+  if (hopper::row_tiles(demand, pair) > kListedTiles) return false;
+  Carver carver(context, GroupedGemm::name);
+  TileProblem p = problem_by_rows(op);
+  list_tiles(context, carver, p, demand, pair);
+  return true;
 }
 
 bool gathers(const Context& context, const ExpertsBackward& op) {

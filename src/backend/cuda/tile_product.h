@@ -14,6 +14,10 @@ void tile_product(Context& context, const GroupedGemmReduce& op);
 /// nothing queued, where there is none.
 bool product_and_swiglu(Context& context, const GroupedGemm& product, const SwiGlu& activation);
 
+/// Lists the tiles of a layer's experts for the products that are queued later with the same context.tile_lists. False,
+/// and nothing queued, if they will not take them.
+bool list_tiles_ahead(Context& context, const GroupedGemm& first);
+
 /// A grouped product and what adapters add to it, in the same sums, on Hopper; false, and nothing queued, where
 /// operands are of other types, or rows so few that other kernels are faster.
 bool adapted_product(Context& context, const AdaptedProduct& op);

@@ -91,6 +91,24 @@ TEST_F(CudaFewRows, ExpertsOfFewTokensHaveTheBitsOfTheirOperationsInTurn) {
   }
 }
 
+TEST_F(CudaFewRows, ARoutersLogitsOfManyTokensHaveTheBitsOfFew) {
+  for (const int64_t experts : {8, 63, 64, 300}) {
+    const View weight = floats(DType::bf16, {experts, 264});
+    for (const int64_t tokens : {9, 17, 40, 64}) {
+      SCOPED_TRACE(fmt::format("{} tokens, {} experts", tokens, experts));
+      const View x = floats(DType::bf16, {tokens, 264});
+      const View whole = matrix(DType::f32, {tokens, experts}), parts = matrix(DType::f32, {tokens, experts});
+      gpu_->backend->run(Gemm{.a = x, .b = weight, .c = whole, .transpose_b = true});
+      for (int64_t first = 0; first < tokens; first += 8) {
+        const int64_t count = std::min<int64_t>(8, tokens - first);
+        gpu_->backend->run(
+            Gemm{.a = x.rows(first, count), .b = weight, .c = parts.rows(first, count), .transpose_b = true});
+      }
+      EXPECT_EQ(values(whole), values(parts));
+    }
+  }
+}
+
 TEST_F(CudaFewRows, RoutingInOneKernelIsTheOperationsInTurn) {
   for (const int64_t tokens : {1, 3, 8, 16, 17, 64}) {
     for (const int64_t experts : {8, 63, 64, 300}) {
@@ -244,17 +262,49 @@ struct RoutedLayer {
   }
 };
 
+TEST_F(CudaFewRows, ALayerAtARecordingsEndIsCombined) {
+  const int64_t tokens = 3, hidden = 1032, width = 104, experts = 16;
+  const RoutedLayer layer{.hidden = floats(DType::bf16, {tokens, hidden}),
+                          .residual = floats(DType::bf16, {tokens, hidden}),
+                          .gain = floats(DType::bf16, {hidden}),
+                          .router = floats(DType::bf16, {experts, hidden}),
+                          .group = integers(std::vector<int32_t>(tokens, 0)),
+                          .shared_gate_up = floats(DType::bf16, {4 * width, hidden}),
+                          .shared_down = floats(DType::bf16, {hidden, 2 * width}),
+                          .gate_up = floats(DType::bf16, {experts, 2 * width, hidden}),
+                          .down = floats(DType::bf16, {experts, hidden, width})};
+  const auto memory = [&](DType dtype, Shape shape) { return matrix(dtype, shape); };
+  std::vector<View> results[2];
+  const RoutedFfn in_turn = layer.operation(memory, results[0]), recorded = layer.operation(memory, results[1]);
+  run_in_turn(*gpu_->backend, in_turn);
+  const View doubled = matrix(DType::bf16, in_turn.combine.y.shape);
+  gpu_->backend->run(Fill{.x = doubled.reshaped({doubled.elements()}), .value = 0});
+  // Another operation than a norm behind one layer, and none behind the second.
+  const auto recording = gpu_->device->record([&] {
+    run(*gpu_->backend, recorded);
+    gpu_->backend->run(Add{.x = recorded.combine.y, .y = doubled});
+    run(*gpu_->backend, recorded);
+  });
+  recording->replay();
+  EXPECT_EQ(values(in_turn.combine.y), values(recorded.combine.y));
+  EXPECT_EQ(values(in_turn.combine.y), values(doubled));
+}
+
 TEST_F(CudaFewRows, LayersInOneOperationAreTheirPartsInTurn) {
+  struct Kind {
+    DType router;
+    int64_t hidden;
+  };
   const int64_t width = 104, experts = 16;
-  for (const DType router : {DType::f32, DType::bf16}) {
-    const int64_t hidden = router == DType::f32 ? 1032 : 264;
-    for (const int64_t tokens : {1, 2, 8, 16, 40, 70}) {
-      SCOPED_TRACE(fmt::format("{} tokens, router in {}", tokens, name(router)));
+  for (const auto& [router, hidden] : {Kind{DType::f32, 1032}, Kind{DType::bf16, 264}, Kind{DType::bf16, 1032}}) {
+    for (const int64_t tokens : {1, 2, 8, 16, 40, 64, 70}) {
+      SCOPED_TRACE(fmt::format("{} tokens, router in {}, width {}", tokens, name(router), hidden));
       constexpr int kLayers = 3, kReplays = 20;
       std::vector<int32_t> group(static_cast<size_t>(tokens), 0);
       if (tokens > 2) group[1] = -1;
       std::vector<RoutedLayer> layers;
       std::vector<RoutedFfn> recorded;
+      std::vector<RmsNorm> norms;  // of the layers' results
       std::vector<View> results[2];
       const auto memory = [&](DType dtype, Shape shape) { return matrix(dtype, shape); };
       for (int layer = 0; layer < kLayers; ++layer) {
@@ -267,11 +317,22 @@ TEST_F(CudaFewRows, LayersInOneOperationAreTheirPartsInTurn) {
                           .shared_down = floats(DType::bf16, {hidden, 2 * width}),
                           .gate_up = floats(DType::bf16, {experts, 2 * width, hidden}),
                           .down = floats(DType::bf16, {experts, hidden, width})});
-        run_in_turn(*gpu_->backend, layers.back().operation(memory, results[0]));
+        const auto norm_of = [&](const View& y, std::vector<View>& all) {
+          all.push_back(matrix(DType::bf16, y.shape));
+          all.push_back(matrix(DType::f32, {tokens}));
+          return RmsNorm{.x = y, .gain = layers.back().gain, .eps = 1e-6F, .y = all.end()[-2], .inv_rms = all.back()};
+        };
+        const RoutedFfn in_turn = layers.back().operation(memory, results[0]);
+        run_in_turn(*gpu_->backend, in_turn);
+        gpu_->backend->run(norm_of(in_turn.combine.y, results[0]));
         recorded.push_back(layers.back().operation(memory, results[1]));
+        norms.push_back(norm_of(recorded.back().combine.y, results[1]));
       }
       const auto recording = gpu_->device->record([&] {
-        for (const RoutedFfn& op : recorded) run(*gpu_->backend, op);
+        for (size_t layer = 0; layer < recorded.size(); ++layer) {
+          run(*gpu_->backend, recorded[layer]);
+          gpu_->backend->run(norms[layer]);
+        }
       });
       for (int replay = 0; replay < kReplays; ++replay) {
         for (const View& view : results[1]) {
