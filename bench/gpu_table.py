@@ -8,8 +8,8 @@
     python3 bench/gpu_table.py --device cpu --parts 2b,layer,small,train --text TEXT.jsonl    does it run? tiny shapes
 
 Parts: 2b and 16b (a step against the PyTorch peer of bench/peers, in turn), layer, attention, products, small (the study's
-100M class), train (`moe train configs/deepseekmoe-2b.toml` on a tokenizer and a dataset made from --text, with steps as large
-as those of `moe bench step`), file (the same with the steps of the file), portable (the kernels of all GPUs beside Hopper's).
+100M class), memory (the 2B step in less of it), train (`moe train configs/deepseekmoe-2b.toml` on a tokenizer
+and a dataset made from --text, with steps as large as those of `moe bench step`), file (the same with the steps of the file), portable (the kernels of all GPUs beside Hopper's).
 """
 
 import argparse
@@ -47,12 +47,13 @@ def median_of(values):
     return statistics.median(values)
 
 
-def step_of(p, *more):
+def step_of(p, *more, microbatches=1):
     """The 2B step that the peer's rounds have too (tiny on a CPU)."""
+    more = ["--rows", (2 if p.tiny else 32) // microbatches, "--microbatches", microbatches, *more]
     if p.tiny:
         return p.moe("step", "--hidden", 64, "--layers", 2, "--heads", 4, "--experts", 15, "--top-k", 3, "--width", 48,
-                     "--vocabulary", 512, "--length", 64, "--rows", 2, "--dtype", "bf16", "--product", 256, *more)
-    return p.moe("step", "--config", CONFIG_2B, "--rows", 32, "--product", 8192, *more)
+                     "--vocabulary", 512, "--length", 64, "--dtype", "bf16", "--product", 256, *more)
+    return p.moe("step", "--config", CONFIG_2B, "--product", 8192, *more)
 
 
 def measure_2b(p):
@@ -163,6 +164,20 @@ def measure_file(p):
     return {**train_on_text(p, 0, 1), "microbatches": 1 if p.tiny else 64}
 
 
+# Microbatches and options of a step in less memory.
+SMALLER = {"at once": (1, []), "norms made again": (1, ["--rebuild=norms"]), "norms and products made again": (1, ["--rebuild"]),
+           "in two microbatches": (2, []), "in two microbatches, norms made again": (2, ["--rebuild=norms"])}
+
+
+def measure_memory(p):
+    """{name: steps} in turn"""
+    results = {name: [] for name in SMALLER}
+    for _ in range(1 if p.tiny else 3):
+        for name, (microbatches, more) in SMALLER.items():
+            results[name].append(step_of(p, "--steps", 1 if p.tiny else 5, *more, microbatches=microbatches))
+    return results
+
+
 def measure_portable(p):
     both = {name: step_of(p, "--steps", 3, "--kernels", name) for name in ("automatic", "portable")}
     layers = {name: measure_layer(p, "--kernels", name) for name in ("automatic", "portable")}
@@ -171,7 +186,8 @@ def measure_portable(p):
 
 
 PARTS = {"2b": measure_2b, "layer": measure_layer, "attention": measure_attention, "products": measure_products,
-         "small": measure_small, "16b": measure_16b, "train": measure_train, "file": measure_file, "portable": measure_portable}
+         "small": measure_small, "memory": measure_memory, "16b": measure_16b, "train": measure_train, "file": measure_file,
+         "portable": measure_portable}
 
 
 def spread(values, form):
@@ -215,6 +231,16 @@ def rows_2b(results):
     rows += rows_grouped(last)
     rows.insert(1, ("2B step, memory (GiB)", 48, f"{last['allocated_gib']:.1f}; the peer {results['peer'][-1]['peak_gib']:.1f}",
                  last["allocated_gib"] <= 48, bound))
+    return rows
+
+
+def rows_memory(results):
+    whole = median_of(rates(results["at once"]))
+    rows = []
+    for name, steps in results.items():
+        rate, gib = rates(steps), steps[-1]["allocated_gib"]
+        measured = f"{gib:.1f}: {spread(rate, '{:,.0f}')} tokens/s, {median_of(rate) / whole:.3f} of those at once"
+        rows.append((f"2B step of 64K tokens, {name}: memory (GiB)", 48, measured, gib <= 48, where_time_goes(steps[-1])))
     return rows
 
 
@@ -340,7 +366,7 @@ def portable_lines(results):
 
 
 ROWS = {"2b": rows_2b, "16b": rows_16b, "layer": rows_layer, "attention": rows_attention, "products": rows_products,
-        "small": rows_small, "train": rows_train, "file": rows_file, "portable": rows_portable}
+        "small": rows_small, "memory": rows_memory, "train": rows_train, "file": rows_file, "portable": rows_portable}
 
 
 def print_tables(results):

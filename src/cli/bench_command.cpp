@@ -148,7 +148,10 @@ void add_step_options(CLI::App& command, StepFlags& flags) {
   add_size(command, "--length", flags.length, 1, "tokens in a sequence");
   add_size(command, "--microbatches", flags.microbatches, 1, "microbatches in a step");
   command.add_flag("--recompute", flags.recompute, "run layers again in backward instead of keeping activations");
-  command.add_flag("--rebuild", flags.rebuild, "make again in backward what one norm or one product makes");
+  command
+      .add_flag("--rebuild{all}", flags.rebuild,
+                "make again in backward what one norm or one product makes; =norms: what a norm makes")
+      ->check(CLI::IsMember({name(Rebuild::nothing), name(Rebuild::norms), name(Rebuild::all)}));
   add_number(command, "--lora", flags.lora, {0, 65536},
              "train adapters of this rank beside frozen weights, on every linear map but the head; 0: train all");
   command

@@ -22,13 +22,20 @@
 namespace moe {
 namespace {
 
+Rebuild rebuild_of(const StepFlags& flags) {
+  for (const Rebuild rebuild : {Rebuild::norms, Rebuild::all}) {
+    if (flags.rebuild == name(rebuild)) return rebuild;
+  }
+  return Rebuild::nothing;
+}
+
 StepConfig step_config(const StepFlags& flags) {
   StepConfig step;
   step.balance = flags.model.n_routed_experts > 0 ? flags.balance : BalanceConfig{};
   if (flags.model.routes_with(&RoutingRow::staged)) step.second_stage = 1;
   step.dtype = parse_dtype_option(flags.dtype);
   step.recompute = flags.recompute;
-  step.rebuild = flags.rebuild;
+  step.rebuild = rebuild_of(flags);
   step.sequence_length = flags.length;
   step.microbatch_tokens = flags.rows * flags.length;
   step.microbatches = flags.microbatches;
@@ -74,6 +81,7 @@ void choose_rows(StepFlags& flags, const Compute& compute) {
   run.model = flags.model;
   run.data.sequence_length = flags.length;
   run.step.dtype = parse_dtype_option(flags.dtype);
+  run.step.rebuild = rebuild_of(flags);
   run.step.logits_per_chunk = logits_per_chunk(compute.kind, run.model.vocab_size);
   if (flags.recompute) run.step.recompute = true, run.step.choose_recompute = false;
   const Microbatch chosen = choose_microbatch(run, facts_of(run, nullptr, nullptr, nullptr),

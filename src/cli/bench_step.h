@@ -13,7 +13,7 @@ struct StepFlags : BenchFlags {
   int64_t length = 1024;
   int64_t microbatches = 1;
   bool recompute = false;
-  bool rebuild = false;
+  std::string rebuild = name(Rebuild::nothing);
   int64_t lora = 0;       ///< the rank of adapters, which then train alone; 0: all parameters train
   std::string lora_base;  ///< the type of the weights beside adapters; empty: that of the step
   BalanceConfig balance = {.alpha_expert = 0.001f};  ///< of a run file where there is one

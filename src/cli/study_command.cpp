@@ -19,6 +19,7 @@
 #include "cli/repeated_words.h"
 #include "study/differences.h"
 #include "study/fit.h"
+#include "study/lengths.h"
 #include "study/plan.h"
 #include "study/plots.h"
 #include "study/read_study.h"
@@ -38,6 +39,7 @@ struct StudyOptions {
   std::string plots;
   std::string csv, json;
   std::string fit;
+  std::vector<std::string> lengths;  ///< STEPS=DIR
   DeviceOptions device;
 };
 
@@ -55,7 +57,9 @@ Examples:
   moe study run configs/study/toy.toml --dry-run
   moe study show configs/study/toy.toml --plots plots
   moe study show configs/study/toy.toml --csv rows.csv
-  moe study show configs/study/granularity.toml --fit model.granularity)";
+  moe study show configs/study/granularity.toml --fit model.granularity
+  moe study show configs/study/crossing.toml --set 'study.seeds=[1,2,3]' --plots plots \
+    --lengths 5270=runs/crossing/30s --lengths 10545=runs/crossing/60s)";
 
 Study load(const StudyOptions& options) {
   if (!options.plots.empty()) check_output_folder(options.plots);
@@ -79,6 +83,44 @@ Study load(const StudyOptions& options) {
   return study;
 }
 
+std::vector<JobResult> results_of(const Study& study) {
+  std::vector<JobResult> results;
+  for (const StudyJob& job : study.jobs) {
+    if (study.lacks_rate(job.system)) continue;
+    auto result = find_result(study, job);
+    if (!result) continue;
+    read_documents(study, job, *result);
+    results.push_back(std::move(*result));
+  }
+  return results;
+}
+
+/// One study for each of --lengths.
+void show_lengths(const StudyOptions& options) {
+  if (!options.csv.empty() || !options.json.empty() || !options.fit.empty()) {
+    fail_usage("--lengths prints its own table; leave --csv, --json and --fit out");
+  }
+  std::vector<StudyLength> lengths;
+  for (const std::string& text : options.lengths) {
+    const size_t equals = text.find('=');
+    if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
+      fail_usage("--lengths {}: expected STEPS=DIR, for instance 5270=runs/crossing/30s", text);
+    }
+    StudyOptions of_length = options;
+    of_length.set.push_back("train.steps=" + text.substr(0, equals));
+    of_length.set.push_back("study.dir=" + text.substr(equals + 1));
+    StudyLength length{.study = load(of_length), .results = {}};
+    length.results = results_of(length.study);
+    if (length.results.empty()) fail("{} has no results yet", (length.study.dir / "results").string());
+    lengths.push_back(std::move(length));
+  }
+  const std::vector<LengthCurve> curves = length_curves(lengths);
+  print_text(length_table(curves));
+  flush_output();
+  if (options.plots.empty()) return;
+  log_info("{}/{}", options.plots, write_length_plot(lengths.front().study.title, curves, options.plots));
+}
+
 /// The tables, and the rows for other programs in files, or on standard output in place of the tables.
 void print_results(const StudyOptions& options, const Study& study, const std::vector<SystemSummary>& systems,
                    const std::vector<JobResult>& results, const std::vector<LossFit>& fits) {
@@ -99,14 +141,7 @@ void print_results(const StudyOptions& options, const Study& study, const std::v
 }
 
 void show(const StudyOptions& options, const Study& study) {
-  std::vector<JobResult> results;
-  for (const StudyJob& job : study.jobs) {
-    if (study.lacks_rate(job.system)) continue;
-    auto result = find_result(study, job);
-    if (!result) continue;
-    read_documents(study, job, *result);
-    results.push_back(std::move(*result));
-  }
+  const std::vector<JobResult> results = results_of(study);
   const bool unmeasured = std::any_of(study.jobs.begin(), study.jobs.end(),
                                       [&](const StudyJob& job) { return study.lacks_rate(job.system); });
   if (results.empty() && unmeasured) {
@@ -295,8 +330,16 @@ void add_study_command(CLI::App& app) {
           "--fit", options->fit,
           "also fit the loss as a curve in this key of study.grid: its lowest point with an interval, its error")
       ->type_name("KEY");
+  show_command
+      ->add_option(
+          "--lengths", options->lengths,
+          "the study as it was trained with other numbers of steps, each in its folder: the lowest loss of each "
+          "system against the seconds of training (repeatable)")
+      ->allow_extra_args(false)
+      ->type_name("STEPS=DIR");
   show_command->callback([options] {
     warn_of_repeated_keys(options->set);
+    if (!options->lengths.empty()) return show_lengths(*options);
     show(*options, load(*options));
   });
 }

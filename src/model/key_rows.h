@@ -17,6 +17,7 @@
 ///   An integer that also takes a word: integer<&S::rows>(1, kMostCount, {"auto", 0}): the member is 0 if the file has
 ///   the word. A boolean that also takes one: boolean_or_auto<&S::flag, &S::chosen_later>(): the second member is true
 ///   if the file has "auto".
+///   Three values, false, true and a word: boolean_or_word<&S::kind, Kind::a, Kind::b, Kind::c>().
 ///   One of a few words: word<&S::kind, Kind::a, Kind::b>(), by name(Kind).
 ///   Anything else: a KeyField of your own, from functions between SettingValue and the struct.
 
@@ -240,6 +241,24 @@ constexpr auto boolean_or_auto() {
                          [](S& object, const SettingValue& value) {
                            object.*chosen_later = std::holds_alternative<std::string>(value);
                            if (!(object.*chosen_later)) object.*member = std::get<bool>(value);
+                         }};
+}
+
+/// An enum with three values: false, true and, by name(other), a word.
+template <auto member, auto off, auto on, auto other>
+constexpr auto boolean_or_word() {
+  using S = key_rows::StructOf<member>;
+  KeyInfo info;
+  info.kind = KeyKind::boolean, info.word = {.text = name(other)};
+  return KeyField<S>{.info = info,
+                     .get = [](const S& object) -> SettingValue {
+                       if (object.*member == other) return std::string(name(other));
+                       return object.*member == on;
+                     },
+                     .set =
+                         [](S& object, const SettingValue& value) {
+                           const bool* flag = std::get_if<bool>(&value);
+                           object.*member = flag == nullptr ? other : *flag ? on : off;
                          }};
 }
 

@@ -87,13 +87,14 @@ AttentionSaved attention_forward(Pass& pass, const AttentionConfig& config, cons
                                  const TokenViews& tokens, const LayerCache* cache, View x, View y) {
   const Arena::Frame frame(pass.scratch);
   const int64_t count = tokens.count();
-  const View qkv = pass.save_or_rebuild("attention.qkv", {count, config.qkv_width()});
-  AttentionSaved saved{
-      .qkv = pass.unless_rebuilt(qkv), .out = pass.save("attention.out", {count, config.q_width()}), .lse = {}};
+  const View qkv = pass.save_or_rebuild(Rebuild::all, "attention.qkv", {count, config.qkv_width()});
+  AttentionSaved saved{.qkv = pass.unless_rebuilt(Rebuild::all, qkv),
+                       .out = pass.save("attention.out", {count, config.q_width()}),
+                       .lse = {}};
   View rotated;
   if (config.norm != QkNorm::none) {
-    rotated = pass.save_or_rebuild("attention.rotated", rotated_shape(config, count));
-    saved.rotated = pass.unless_rebuilt(rotated);
+    rotated = pass.save_or_rebuild(Rebuild::all, "attention.rotated", rotated_shape(config, count));
+    saved.rotated = pass.unless_rebuilt(Rebuild::all, rotated);
     saved.inv_rms =
         pass.saved.push("attention.norms", pass.stat(), {static_cast<int64_t>(part_norms(config).size()), count});
   }

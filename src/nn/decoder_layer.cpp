@@ -21,19 +21,19 @@ DecoderSaved decoder_forward(Pass& pass, const DecoderConfig& config, const Deco
   const Shape shape = h.shape;
   const int64_t count = h.size(0);
   const Arena::Frame layer_frame(pass.scratch);
-  const View ffn_input = pass.save_or_rebuild("ffn.input", shape);
+  const View ffn_input = pass.save_or_rebuild(Rebuild::norms, "ffn.input", shape);
   DecoderSaved saved{.attention_input = {},
                      .attention_inv_rms = pass.saved.push("attention.inv_rms", pass.stat(), {count}),
                      .attention = {},
                      .middle = pass.save("middle", shape),
-                     .ffn_input = pass.unless_rebuilt(ffn_input),
+                     .ffn_input = pass.unless_rebuilt(Rebuild::norms, ffn_input),
                      .ffn_inv_rms = pass.saved.push("ffn.inv_rms", pass.stat(), {count}),
                      .ffn_gate_up = {},
                      .moe = {}};
   {
     const Arena::Frame frame(pass.scratch);
-    const View attention_input = pass.save_or_rebuild("attention.input", shape);
-    saved.attention_input = pass.unless_rebuilt(attention_input);
+    const View attention_input = pass.save_or_rebuild(Rebuild::norms, "attention.input", shape);
+    saved.attention_input = pass.unless_rebuilt(Rebuild::norms, attention_input);
     pass.backend.run(RmsNorm{.x = h,
                              .gain = weights.attention_norm,
                              .eps = config.norm_eps,

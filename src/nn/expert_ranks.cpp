@@ -29,7 +29,7 @@ GroupTokens gather_tokens(Pass& pass, const ExpertRanks& ranks, const RouterConf
   const int64_t experts = router.experts / ranks.size(), tokens = x.size(0), slots = router.slots();
   // A token's choices differ, so that it has at most as many rows here as this rank has experts.
   const int64_t rows = ranks.size() * std::min(router.rows(tokens, row_length), tokens * std::min(slots, experts));
-  GroupTokens group{.x = gathered(ranks, pass.rebuild ? pass.scratch : pass.saved, "experts.tokens", x)};
+  GroupTokens group{.x = gathered(ranks, pass.rebuilds(Rebuild::all) ? pass.scratch : pass.saved, "experts.tokens", x)};
   group.route.choice.gates = gathered(ranks, pass.saved, "experts.gates", own.choice.gates);
   group.route.offsets = pass.saved.push("experts.offsets", DType::i32, {experts + 1});
   group.route.row_slot = pass.saved.push("experts.row_slot", DType::i32, {rows});

@@ -4,12 +4,12 @@ namespace moe {
 
 View ffn_forward(Pass& pass, const FfnWeights& weights, View x, View y, const RowScale& rows) {
   const Arena::Frame frame(pass.scratch);
-  const View gate_up = pass.save_or_rebuild("ffn.gate_up", {x.size(0), 2 * weights.width()});
+  const View gate_up = pass.save_or_rebuild(Rebuild::all, "ffn.gate_up", {x.size(0), 2 * weights.width()});
   const View activated = pass.temporary("ffn.activated", {x.size(0), weights.width()});
   linear_forward(pass, weights.gate_up, x,
                  SwiGlu{.gate_up = gate_up, .scale = rows.scale, .scale_index = rows.index, .y = activated});
   linear_forward(pass, weights.down, activated, y);
-  return pass.unless_rebuilt(gate_up);
+  return pass.unless_rebuilt(Rebuild::all, gate_up);
 }
 
 void ffn_backward(Pass& pass, const FfnWeights& weights, const FfnWeights& gradients, View gate_up, View x, View dy,

@@ -155,7 +155,7 @@ void group_forward(Pass& pass, const MoeConfig& config, const MoeWeights& weight
   ranks.communicator->reduce_scatter(partial, own, ranks.group);
   if (weights.shared) pass.backend.run(Add{.x = own, .y = y});
   pass.backend.run(Add{.x = residual, .y = y});
-  saved.group.x = pass.unless_rebuilt(saved.group.x);
+  saved.group.x = pass.unless_rebuilt(Rebuild::all, saved.group.x);
 }
 
 /// The experts' part of backward: d_gates [T, S], and `d_own` [T, D], the gradient of this rank's tokens.

@@ -15,6 +15,16 @@ struct AdapterDropout {
   int64_t first_token = 0;  ///< index in the step of the first row of x
 };
 
+/// What backward makes again instead of reading what forward kept. All give the same bits.
+enum class Rebuild {
+  nothing,
+  norms,  ///< results of norms: little work for its memory
+  all     ///< also what one product makes: q, k and v, gate and up of dense FFNs
+};
+constexpr const char* name(Rebuild rebuild) {
+  return rebuild == Rebuild::nothing ? "nothing" : rebuild == Rebuild::norms ? "norms" : "all";
+}
+
 struct Pass {
   Backend& backend;
   Arena& saved;    ///< memory from a block's forward until its backward
@@ -22,9 +32,7 @@ struct Pass {
   DType dtype;     ///< type of the activations: f32, bf16 or (in the oracle) f64
   /// False in the first microbatch of a step. Gradients of matrices are then overwritten, otherwise added to.
   bool accumulate_gradients = false;
-  /// True if backward makes again what one norm or one product makes (the results of norms, q, k and v, gate and up of
-  /// dense FFNs), so that it is not kept. The same bits, less memory.
-  bool rebuild = false;
+  Rebuild rebuild = Rebuild::nothing;
   /// f64 [1]: where the experts' weight gradients add their squares when they are complete; absent: nowhere. Whoever
   /// needs the norm then need not read these gradients, which are most of a MoE model's.
   View gradient_squares = {};
@@ -37,12 +45,13 @@ struct Pass {
   DType stat() const { return stat_dtype(dtype); }
   View save(std::string_view name, Shape shape) { return saved.push(name, dtype, shape); }
   View temporary(std::string_view name, Shape shape) { return scratch.push(name, dtype, shape); }
-  /// What is kept for backward, unless backward rebuilds it.
-  View save_or_rebuild(std::string_view name, Shape shape) {
-    return rebuild ? temporary(name, shape) : save(name, shape);
+  /// What a norm or a product makes: kept for backward, unless backward rebuilds what `part` names.
+  View save_or_rebuild(Rebuild part, std::string_view name, Shape shape) {
+    return rebuilds(part) ? temporary(name, shape) : save(name, shape);
   }
   /// `view` if it outlives the forward pass, else an absent one.
-  View unless_rebuilt(View view) const { return rebuild ? View{} : view; }
+  View unless_rebuilt(Rebuild part, View view) const { return rebuilds(part) ? View{} : view; }
+  bool rebuilds(Rebuild part) const { return rebuild >= part; }
 };
 
 }  // namespace moe

@@ -142,6 +142,24 @@ std::string write_fit_plot(const Study& study, const std::vector<LossFit>& fits,
   return "fit.svg";
 }
 
+std::string write_length_plot(const std::string& title, const std::vector<LengthCurve>& curves,
+                              const fs::path& folder) {
+  std::vector<Line> lines;
+  for (const LengthCurve& curve : curves) {
+    Line line{.name = curve.name, .points = {}, .style = lines.size()};
+    for (const LengthPoint& point : curve.points) {
+      line.points.emplace_back(point.seconds, point.loss);
+      line.low.push_back(*std::min_element(point.losses.begin(), point.losses.end()));
+      line.high.push_back(*std::max_element(point.losses.begin(), point.losses.end()));
+    }
+    lines.push_back(std::move(line));
+  }
+  write_figure(folder, "lengths",
+               line_plot(title, "seconds of training",
+                         std::string(kLossTitle) + "; mean of the seeds, from the lowest to the highest", lines, true));
+  return "lengths.svg";
+}
+
 std::vector<std::string> write_plots(const Study& study, const std::vector<SystemSummary>& systems,
                                      const fs::path& folder) {
   std::vector<std::string> written;

@@ -2,6 +2,7 @@
 /// Plots of a study's results, as SVG.
 
 #include "study/fit.h"
+#include "study/lengths.h"
 #include "study/table.h"
 
 namespace moe {
@@ -18,5 +19,9 @@ std::vector<std::string> write_plots(const Study& study, const std::vector<Syste
 /// Returns the name of the SVG file.
 std::string write_fit_plot(const Study& study, const std::vector<LossFit>& fits, const std::string& key,
                            const fs::path& folder);
+
+/// Writes lengths.svg and lengths.pdf: loss against seconds of training, with a band from the lowest to the highest
+/// seed. Returns the name of the SVG file.
+std::string write_length_plot(const std::string& title, const std::vector<LengthCurve>& curves, const fs::path& folder);
 
 }  // namespace moe

@@ -227,10 +227,12 @@ constexpr KeyRow<StepConfig> kStep[] = {
                     {.doc = "parameters that keep their values, for instance `[\"embed\", \"layers.0-3.attention\"]`: "
                             "Frozen parameters, below",
                      .also = "frozen freeze_layers frozen_layers trainable"}),
-    row<StepConfig>("train.rebuild", boolean<&StepConfig::rebuild>(),
+    row<StepConfig>("train.rebuild",
+                    boolean_or_word<&StepConfig::rebuild, Rebuild::nothing, Rebuild::all, Rebuild::norms>(),
                     {.doc = "make again in backward what one norm or one product makes (the results of norms, queries, "
                             "keys and values, gate and up of dense FFNs) instead of keeping it: the same bits, a third "
-                            "less memory for activations, a few percent more time. No effect with `train.recompute`",
+                            "less memory for activations, a few percent more time. `\"norms\"`: the results of norms "
+                            "alone, a tenth of it, for one percent. No effect with `train.recompute`",
                      .also = "selective_checkpointing selective_recompute",
                      .free_on_resume = true}),
     // The model and the schedule are known from here on.

@@ -163,7 +163,7 @@ Pass TrainingStep::make_pass(bool accumulate_gradients, bool last, const RouteMo
           .scratch = memory_.scratch(),
           .dtype = step_.dtype,
           .accumulate_gradients = accumulate_gradients,
-          .rebuild = step_.rebuild && !step_.recompute,  // which keeps none of it anyway
+          .rebuild = step_.recompute ? Rebuild::nothing : step_.rebuild,  // recompute keeps none of it anyway
           // The squares of a sum over ranks are not known before the sum.
           .gradient_squares = last && step_.ranks == 1 ? optimizer_.gradient_squares() : View{},
           .logits_per_chunk = step_.logits_per_chunk,

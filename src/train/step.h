@@ -31,11 +31,11 @@ const char* name(TrainedPart part);
 struct StepConfig {
   BalanceConfig balance;
   OptimizerConfig optimizer;
-  DType dtype = DType::f32;       ///< storage of weights and activations; bf16 keeps f32 master weights
-  bool recompute = false;         ///< run each layer again in backward instead of keeping its activations
-  bool rebuild = false;           ///< make again in backward what one norm or product makes (nn/pass.h)
-  bool choose_recompute = true;   ///< recompute is not settled yet (train/settle.h); a step does not read this
-  int64_t microbatch_tokens = 0;  ///< rows times sequence length
+  DType dtype = DType::f32;            ///< storage of weights and activations; bf16 keeps f32 master weights
+  bool recompute = false;              ///< run each layer again in backward instead of keeping its activations
+  Rebuild rebuild = Rebuild::nothing;  ///< what backward makes again (nn/pass.h)
+  bool choose_recompute = true;        ///< recompute is not settled yet (train/settle.h); a step does not read this
+  int64_t microbatch_tokens = 0;       ///< rows times sequence length
   int64_t sequence_length = 0;
   int rank = 0;
   int ranks = 1;                                     ///< that share each step (ops/communicator.h)

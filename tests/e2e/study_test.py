@@ -161,6 +161,24 @@ class StudyTest(unittest.TestCase):
                 self.assertEqual(len(lines), 1, row["system"])
                 self.assertIn(f"{row['loss']:.4f}", lines[0])
 
+    def test_the_lengths_of_a_study_give_the_lowest_losses_of_the_documents(self):
+        page = (ROOT / "docs/study.md").read_text()
+        crossing = ["study", "show", ROOT / "configs/study/crossing.toml", "--set", "study.seeds=[1,2,3]"]
+        kept = [f"{steps}={ROOT}/docs/study/crossing/{seconds}s" for seconds, steps in ((30, 5270), (60, 10545), (120, 21090))]
+        plots = self.base / "lengths"
+        shown = moe(*crossing, *sum((["--lengths", one] for one in kept), []), "--plots", plots).stdout
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines() if line.startswith("| ")][1:]
+        self.assertEqual(len(rows), 8)
+        for seconds, system, _, loss, _ in rows:
+            length = min((30, 60, 120), key=lambda one: abs(one - float(seconds)))
+            line = next(line for line in page.splitlines() if line.startswith(f"| {length} | {system} |"))
+            self.assertIn(loss, line.split("|")[-2])
+        xml.etree.ElementTree.parse(plots / "lengths.svg")
+        for bad in ("5270", "5270=", "=runs"):
+            self.assertIn("expected STEPS=DIR", moe(*crossing, "--lengths", bad, check=False).stderr)
+        self.assertIn("has no results yet", moe(*crossing, "--lengths", "5270=nowhere", check=False).stderr)
+        self.assertIn("its own table", moe(*crossing, "--lengths", kept[0], "--csv", "-", check=False).stderr)
+
     def test_checkpoints_go_once_there_is_a_result(self):
         for job in JOBS:
             run = self.straight / "runs" / job

@@ -19,7 +19,7 @@ constexpr int64_t kTokens = 5, kHidden = 6;
 /// Runs blocks over the tokens of two documents.
 class Bench {
  public:
-  Bench(uint64_t seed, bool rebuild) : store(seed), rebuild_(rebuild) {
+  Bench(uint64_t seed, Rebuild rebuild) : store(seed), rebuild_(rebuild) {
     zeros_ = store.indices({kTokens}, {0, 0, 0, 0, 0});
     positions_ = store.indices({kTokens}, {0, 1, 2, 0, 1});
     start_ = store.indices({kTokens}, {0, 0, 0, 3, 3});
@@ -47,13 +47,13 @@ class Bench {
   Store store;
 
  private:
-  bool rebuild_;
+  Rebuild rebuild_;
   std::unique_ptr<Backend> oracle_ = make_oracle();
   Store store_{99};  ///< of memory whose values do not matter
   View zeros_, positions_, start_;
 };
 
-class AttentionOfFamilies : public testing::TestWithParam<std::tuple<QkNorm, bool, bool>> {};
+class AttentionOfFamilies : public testing::TestWithParam<std::tuple<QkNorm, bool, Rebuild>> {};
 
 TEST_P(AttentionOfFamilies, BackwardGivesTheGradientsOfAllThatForwardReads) {
   const auto [norm, biased, rebuild] = GetParam();
@@ -97,9 +97,9 @@ TEST_P(AttentionOfFamilies, BackwardGivesTheGradientsOfAllThatForwardReads) {
 
 INSTANTIATE_TEST_SUITE_P(All, AttentionOfFamilies,
                          testing::Combine(testing::Values(QkNorm::none, QkNorm::each_head, QkNorm::all_heads),
-                                          testing::Bool(), testing::Bool()));
+                                          testing::Bool(), testing::Values(Rebuild::nothing, Rebuild::all)));
 
-class MoeOfFamilies : public testing::TestWithParam<bool> {};
+class MoeOfFamilies : public testing::TestWithParam<Rebuild> {};
 
 TEST_P(MoeOfFamilies, BackwardGivesTheGradientsOfAGatedSharedExpert) {
   constexpr int64_t kExperts = 3, kWidth = 4, kShared = 5;
@@ -144,7 +144,7 @@ TEST_P(MoeOfFamilies, BackwardGivesTheGradientsOfAGatedSharedExpert) {
   expect_gradient("experts", read(gradients.gate_up.weight), weights.gate_up.weight, loss);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, MoeOfFamilies, testing::Bool());
+INSTANTIATE_TEST_SUITE_P(All, MoeOfFamilies, testing::Values(Rebuild::nothing, Rebuild::all));
 
 }  // namespace
 }  // namespace moe::oracle

@@ -101,7 +101,8 @@ TEST(ExpertRanks, AreOneRankWithEverySetting) {
     expect_layouts_do_not_matter(config, changed, batch, {{4, 2}, {4, 4}}, 3);
   };
   with("recompute", [](ModelConfig&, StepConfig& one) { one.recompute = true; });
-  with("rebuild", [](ModelConfig&, StepConfig& one) { one.rebuild = true; });
+  with("norms", [](ModelConfig&, StepConfig& one) { one.rebuild = Rebuild::norms; });
+  with("rebuild", [](ModelConfig&, StepConfig& one) { one.rebuild = Rebuild::all; });
   with("clipping", [](ModelConfig&, StepConfig& one) { one.optimizer.clip = 0.1; });
   with("no clipping", [](ModelConfig&, StepConfig& one) { one.optimizer.clip = 0; });
   with("muon", [](ModelConfig&, StepConfig& one) { one.optimizer.kind = "muon"; });

@@ -27,7 +27,8 @@ struct GradientCase {
   LoraConfig lora;
   ModelConfig config = tiny_config();
   BalanceScope scope = BalanceScope::sequence;
-  bool recompute = false, rebuild = false;
+  bool recompute = false;
+  Rebuild rebuild = Rebuild::nothing;
 };
 void PrintTo(const GradientCase& test, std::ostream* out) { *out << test.name; }
 
@@ -102,7 +103,7 @@ std::vector<GradientCase> gradient_cases() {
           {"attention", lora_of({"attention"}), biased},
           {"experts", lora_of({"experts"})},
           {"shared", lora_of({"shared"}), gated},
-          {"dense", lora_of({"dense"}), tiny_config(), BalanceScope::sequence, false, true},
+          {"dense", lora_of({"dense"}), tiny_config(), BalanceScope::sequence, false, Rebuild::all},
           {"head", lora_of({"head"})},
           {"recompute", lora_of(kAllTargets), tiny_config(), BalanceScope::sequence, true},
           {"dropout", dropping},

@@ -111,7 +111,7 @@ TEST_P(AdapterMachines, RecomputeRebuildAndThreadsGiveTheSameBits) {
   LoraConfig lora = lora_of(kAllTargets);
   lora.dropout = 0.2;
   const ModelConfig config = adapted(tiny_config(), lora);
-  const auto gradients = [&](bool recompute, bool rebuild, int threads) {
+  const auto gradients = [&](bool recompute, Rebuild rebuild, int threads) {
     StepConfig step = step_config_for(batch, 2);
     step.lora = lora;
     step.recompute = recompute;
@@ -120,10 +120,11 @@ TEST_P(AdapterMachines, RecomputeRebuildAndThreadsGiveTheSameBits) {
     run.one(0);
     return run.gradients();
   };
-  const auto expected = gradients(false, false, 2);
-  EXPECT_EQ(gradients(true, false, 2), expected);
-  EXPECT_EQ(gradients(false, true, 2), expected);
-  EXPECT_EQ(gradients(false, false, 1), expected);
+  const auto expected = gradients(false, Rebuild::nothing, 2);
+  EXPECT_EQ(gradients(true, Rebuild::nothing, 2), expected);
+  EXPECT_EQ(gradients(false, Rebuild::norms, 2), expected);
+  EXPECT_EQ(gradients(false, Rebuild::all, 2), expected);
+  EXPECT_EQ(gradients(false, Rebuild::nothing, 1), expected);
 }
 
 TEST_P(AdapterMachines, DropoutDependsOnThePlaceInTheRunAlone) {

@@ -27,7 +27,7 @@ struct PlanCase {
   DType dtype;
   bool recompute;
   BalanceScope scope;
-  bool rebuild = false;
+  Rebuild rebuild = Rebuild::nothing;
 };
 
 void PrintTo(const PlanCase& tested, std::ostream* out) { *out << tested.name; }
@@ -69,28 +69,40 @@ TEST_P(Plan, IsWhatTheStepsNeedAndIsAllocatedOnceForAll) {
   near(plan.optimizer, bf16 ? 12 : 8);
 }
 
-INSTANTIATE_TEST_SUITE_P(Settings, Plan,
-                         testing::Values(PlanCase{"f32", DType::f32, false, BalanceScope::sequence},
-                                         PlanCase{"f32_recompute", DType::f32, true, BalanceScope::step},
-                                         PlanCase{"bf16", DType::bf16, false, BalanceScope::step},
-                                         PlanCase{"bf16_recompute", DType::bf16, true, BalanceScope::microbatch},
-                                         PlanCase{"bf16_rebuild", DType::bf16, false, BalanceScope::sequence, true}),
-                         [](const auto& tested) { return tested.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Settings, Plan,
+    testing::Values(PlanCase{"f32", DType::f32, false, BalanceScope::sequence},
+                    PlanCase{"f32_recompute", DType::f32, true, BalanceScope::step},
+                    PlanCase{"bf16", DType::bf16, false, BalanceScope::step},
+                    PlanCase{"bf16_recompute", DType::bf16, true, BalanceScope::microbatch},
+                    PlanCase{"bf16_norms", DType::bf16, false, BalanceScope::sequence, Rebuild::norms},
+                    PlanCase{"bf16_rebuild", DType::bf16, false, BalanceScope::sequence, Rebuild::all}),
+    [](const auto& tested) { return tested.param.name; });
 
 TEST(Plan, RebuildingKeepsNeitherResultsOfNormsNorTheFirstProducts) {
   const ModelConfig config = tiny_config();
   StepConfig step = step_config_for(rows_of_two_documents(config, 4), 2);
   const MemoryPlan kept = plan_training(config, step);
-  step.rebuild = true;
-  const MemoryPlan rebuilt = plan_training(config, step);
-  int64_t saved = 0;
-  for (const Arena::Buffer& buffer : kept.saved_at_peak) {
-    for (const char* name : {"attention.input", "ffn.input", "attention.qkv", "ffn.gate_up"}) {
-      if (buffer.name == name) saved += static_cast<int64_t>(buffer.bytes);
+  const auto bytes_of = [&](std::initializer_list<const char*> names) {
+    int64_t bytes = 0;
+    for (const Arena::Buffer& buffer : kept.saved_at_peak) {
+      for (const char* name : names) {
+        if (buffer.name == name) bytes += static_cast<int64_t>(buffer.bytes);
+      }
     }
-  }
-  EXPECT_GT(saved, 0);
-  EXPECT_EQ(kept.saved - rebuilt.saved, saved);
+    return bytes;
+  };
+  const int64_t norms = bytes_of({"attention.input", "ffn.input"});
+  const int64_t products = bytes_of({"attention.qkv", "ffn.gate_up"});
+  EXPECT_GT(norms, 0);
+  EXPECT_GT(products, 0);
+  step.rebuild = Rebuild::norms;
+  const MemoryPlan without_norms = plan_training(config, step);
+  EXPECT_EQ(kept.saved - without_norms.saved, norms);
+  EXPECT_EQ(without_norms.microbatch_flops, kept.microbatch_flops) << "it counts products alone";
+  step.rebuild = Rebuild::all;
+  const MemoryPlan rebuilt = plan_training(config, step);
+  EXPECT_EQ(kept.saved - rebuilt.saved, norms + products);
   EXPECT_GT(rebuilt.microbatch_flops, kept.microbatch_flops);
   EXPECT_LT(rebuilt.microbatch_flops, kept.microbatch_flops * 4 / 3);
 }

@@ -75,7 +75,7 @@ TEST(Ranks, AreOneRankWithEverySetting) {
     expect_ranks_do_not_matter(test.config, changed, 4);
   };
   with("recompute", [](StepConfig& one) { one.recompute = true; });
-  with("rebuild", [](StepConfig& one) { one.rebuild = true; });
+  with("rebuild", [](StepConfig& one) { one.rebuild = Rebuild::all; });
   with("clipping", [](StepConfig& one) { one.optimizer.clip = 0.1; });
   with("no clipping", [](StepConfig& one) { one.optimizer.clip = 0; });
   with("muon", [](StepConfig& one) { one.optimizer.kind = "muon"; });

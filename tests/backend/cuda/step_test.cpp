@@ -17,7 +17,7 @@ struct Setting {
   DType dtype;
   bool recompute;
   BalanceScope scope;
-  bool rebuild = false;
+  Rebuild rebuild = Rebuild::nothing;
 };
 
 void PrintTo(const Setting& setting, std::ostream* out) { *out << setting.name; }
@@ -138,15 +138,18 @@ TEST_P(CudaStep, AllocatesWhatWasPlanned) {
   EXPECT_EQ(gpu.device->allocations(), allocations);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Settings, CudaStep,
-    testing::Values(Setting{"tiny_f32", tiny_config(), DType::f32, false, BalanceScope::sequence},
-                    Setting{"wide_f32", gpu_config(), DType::f32, true, BalanceScope::microbatch},
-                    Setting{"tiny_bf16", tiny_config(), DType::bf16, true, BalanceScope::step},
-                    Setting{"wide_bf16", gpu_config(), DType::bf16, false, BalanceScope::sequence},
-                    Setting{"wide_bf16_recompute", gpu_config(), DType::bf16, true, BalanceScope::step},
-                    Setting{"wide_bf16_rebuild", gpu_config(), DType::bf16, false, BalanceScope::sequence, true}),
-    [](const auto& tested) { return tested.param.name; });
+INSTANTIATE_TEST_SUITE_P(Settings, CudaStep,
+                         testing::Values(Setting{"tiny_f32", tiny_config(), DType::f32, false, BalanceScope::sequence},
+                                         Setting{"wide_f32", gpu_config(), DType::f32, true, BalanceScope::microbatch},
+                                         Setting{"tiny_bf16", tiny_config(), DType::bf16, true, BalanceScope::step},
+                                         Setting{"wide_bf16", gpu_config(), DType::bf16, false, BalanceScope::sequence},
+                                         Setting{"wide_bf16_recompute", gpu_config(), DType::bf16, true,
+                                                 BalanceScope::step},
+                                         Setting{"wide_bf16_norms", gpu_config(), DType::bf16, false,
+                                                 BalanceScope::sequence, Rebuild::norms},
+                                         Setting{"wide_bf16_rebuild", gpu_config(), DType::bf16, false,
+                                                 BalanceScope::sequence, Rebuild::all}),
+                         [](const auto& tested) { return tested.param.name; });
 
 }  // namespace
 }  // namespace moe
