@@ -28,7 +28,12 @@ NcclLibrary load() {
   find("ncclCommDestroy", n.CommDestroy);
   find("ncclCommAbort", n.CommAbort);
   find("ncclAllReduce", n.AllReduce);
+  find("ncclReduce", n.Reduce);
   find("ncclBroadcast", n.Broadcast);
+  find("ncclAllGather", n.AllGather);
+  find("ncclReduceScatter", n.ReduceScatter);
+  find("ncclGroupStart", n.GroupStart);
+  find("ncclGroupEnd", n.GroupEnd);
   return n;
 }
 

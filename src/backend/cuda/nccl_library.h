@@ -16,7 +16,7 @@ using NcclGroup = void*;
 
 /// 0 is success, here and in every function.
 using NcclStatus = int;
-enum class NcclType : int { bytes = 1, i32 = 2, f32 = 7, f64 = 8 };
+enum class NcclType : int { bytes = 1, i32 = 2, f32 = 7, f64 = 8, bf16 = 9 };
 enum class NcclSum : int { sum = 0 };
 
 /// The functions of the library, by their names without its prefix.
@@ -29,7 +29,13 @@ struct NcclLibrary {
   NcclStatus (*CommDestroy)(NcclGroup);
   NcclStatus (*CommAbort)(NcclGroup);
   NcclStatus (*AllReduce)(const void*, void*, size_t, NcclType, NcclSum, NcclGroup, cudaStream_t);
+  NcclStatus (*Reduce)(const void*, void*, size_t, NcclType, NcclSum, int root, NcclGroup, cudaStream_t);
   NcclStatus (*Broadcast)(const void*, void*, size_t, NcclType, int root, NcclGroup, cudaStream_t);
+  NcclStatus (*AllGather)(const void*, void*, size_t sent, NcclType, NcclGroup, cudaStream_t);
+  NcclStatus (*ReduceScatter)(const void*, void*, size_t received, NcclType, NcclSum, NcclGroup, cudaStream_t);
+  /// What is called between the two is queued as one piece of work.
+  NcclStatus (*GroupStart)();
+  NcclStatus (*GroupEnd)();
 };
 
 /// Loads it at the first call. An Error says what to install. Any thread may call it.
