@@ -171,6 +171,7 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
   void begin(const char* operation) {
     device_.will_run(operation);
     context_.recording = device_.recording();
+    context_.multiprocessors = device_.properties().multiProcessorCount - device_.lent();
   }
   template <class Op>
   void end(const Op& op) {

@@ -24,7 +24,7 @@ NcclLibrary load() {
   find("ncclGetLastError", n.GetLastError);
   find("ncclGetVersion", n.GetVersion);
   find("ncclGetUniqueId", n.GetUniqueId);
-  find("ncclCommInitRank", n.CommInitRank);
+  find("ncclCommInitRankConfig", n.CommInitRankConfig);
   find("ncclCommDestroy", n.CommDestroy);
   find("ncclCommAbort", n.CommAbort);
   find("ncclAllReduce", n.AllReduce);
