@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """How training scales with ranks: trains the same run file with 1, 2, 4, ... ranks, in turn, and prints a table.
 
-    bench/ranks.py FILE --data DIR [--moe build/moe] [--ranks 1,2,4] [--rows 32] [--steps 20] [--rounds 2] [--device cuda]
-                   [--set KEY=VALUE]...
+    bench/ranks.py FILE --data DIR [--moe build/moe] [--ranks 1,2,4] [--expert-parallel 1,2,4] [--rows 32] [--steps 20]
+                   [--rounds 2] [--device cuda] [--set KEY=VALUE]...
 
-Every rank has the same number of rows (--rows), so with N ranks a step has N times the tokens. A line is the median of the steps
-after the first half, over all rounds. The ratio is to the first line. `peak` is what rank 0 allocated at most on its device.
+Every rank has the same number of rows (--rows), so with N ranks a step has N times the tokens. --expert-parallel says for each of
+the numbers of ranks how many of them divide the routed experts; without it, each rank has all experts. A line is the median of
+the steps after the first half, over all rounds. The ratio is to the first line. `peak` is what rank 0 allocated at most on its device.
 Run folders are made in --folder and removed; a checkpoint of the last step is written there, so use a fast disk.
 """
 
@@ -25,22 +26,30 @@ def arguments():
     parser.add_argument("--data", required=True, help="dataset")
     parser.add_argument("--moe", default="build/moe")
     parser.add_argument("--ranks", default="1,2", help="numbers of ranks, with commas")
+    parser.add_argument("--expert-parallel", default=None, help="for each of them: ranks that divide the experts")
     parser.add_argument("--rows", type=int, default=32, help="rows of a step for each rank")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=2, help="how often each number of ranks has its turn")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--folder", default=None, help="for run folders")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    return parser.parse_args()
+    options = parser.parse_args()
+    ranks = [int(number) for number in options.ranks.split(",")]
+    experts = [int(number) for number in options.expert_parallel.split(",")] if options.expert_parallel else [1] * len(ranks)
+    if len(experts) != len(ranks):
+        parser.error(f"--expert-parallel has {len(experts)} numbers, expected {len(ranks)}, one for each of --ranks")
+    options.layouts = list(zip(ranks, experts))
+    return options
 
 
-def train(options, ranks, folder):
+def train(options, layout, folder):
     """The steps of one run: tokens per second, loss and peak memory of each."""
+    ranks, experts = layout
     settings = [f"run.dir={folder}", f"data.train={options.data}", f"data.rows_per_step={options.rows * ranks}",
                 f"train.steps={options.steps}", "schedule.warmup_steps=1", "checkpoint.every=0", "log.tensorboard=false", *options.set]
     command = [options.moe, "train", options.file, "--device", options.device]
     if ranks > 1:
-        command += ["--ranks", str(ranks)]
+        command += ["--ranks", str(ranks), "--expert-parallel", str(experts)]
     for setting in settings:
         command += ["--set", setting]
     result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -52,23 +61,23 @@ def train(options, ranks, folder):
 
 def main():
     options = arguments()
-    numbers = [int(number) for number in options.ranks.split(",")]
     base = pathlib.Path(tempfile.mkdtemp(prefix="moe-ranks-", dir=options.folder))
-    rates, last = {ranks: [] for ranks in numbers}, {}
+    rates, last = {layout: [] for layout in options.layouts}, {}
     try:
         for _ in range(options.rounds):
-            for ranks in numbers:
-                steps = train(options, ranks, base / "run")
-                rates[ranks] += [step["tokens_per_second"] for step in steps[len(steps) // 2:]]
-                last[ranks] = steps[-1]
+            for layout in options.layouts:
+                steps = train(options, layout, base / "run")
+                rates[layout] += [step["tokens_per_second"] for step in steps[len(steps) // 2:]]
+                last[layout] = steps[-1]
                 shutil.rmtree(base / "run")
     finally:
         shutil.rmtree(base)
-    print("| ranks | tokens a step | tokens/s | ratio | last loss | peak, GiB |\n|---|---|---|---|---|---|")
-    first = statistics.median(rates[numbers[0]])
-    for ranks in numbers:
-        rate, step = statistics.median(rates[ranks]), last[ranks]
-        print(f"| {ranks} | {step['tokens']} | {rate:,.0f} | {rate / first:.3f} | {step['loss']:.4f} | "
+    print("| ranks | that divide the experts | tokens a step | tokens/s | ratio | last loss | peak, GiB |")
+    print("|---|---|---|---|---|---|---|")
+    first = statistics.median(rates[options.layouts[0]])
+    for layout in options.layouts:
+        rate, step = statistics.median(rates[layout]), last[layout]
+        print(f"| {layout[0]} | {layout[1]} | {step['tokens']} | {rate:,.0f} | {rate / first:.3f} | {step['loss']:.4f} | "
               f"{step['peak_bytes'] / 2**30:.2f} |")
 
 

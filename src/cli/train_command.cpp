@@ -292,7 +292,7 @@ void dry_run(const TrainOptions& options, RunConfig run, const TrainRanks& ranks
 int train(TrainOptions options, TrainRanks& ranks) {
   options.device = ranks.part_of(options.device);
   RunConfig run = read_run(options);
-  ranks.check_gpus(options.device, options.expert_ranks);
+  ranks.check_gpus(options.device);
   divide_among(run, {.rank = ranks.rank(), .ranks = ranks.size(), .experts = options.expert_ranks});
   run.step.logits_per_chunk = logits_per_chunk(device_kind(options.device), run.model.vocab_size);
   check_output_folder(run.run_dir);

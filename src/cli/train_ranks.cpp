@@ -97,12 +97,8 @@ Place TrainRanks::part_of(Place place, DeviceKind kind) const {
   return place;
 }
 
-void TrainRanks::check_gpus(const DeviceOptions& device, int expert_ranks) const {
+void TrainRanks::check_gpus(const DeviceOptions& device) const {
   if (size() == 1 || device_kind(device) == DeviceKind::cpu) return;
-  if (expert_ranks > 1) {
-    fail_usage("--expert-parallel {}: ranks with GPUs cannot divide the experts yet; use --device cpu, or leave it out",
-               expert_ranks);
-  }
   check_device(device);
   const int gpus = cuda_gpus();
   const bool one_each = launched_ && gpus == 1;  // NCCL finds out if it is the same one

@@ -32,8 +32,8 @@ class TrainRanks {
   /// Each rank's part of this machine: a GPU; of its processors, if no number of threads is given; and of its memory.
   DeviceOptions part_of(DeviceOptions device) const;
   Place part_of(Place place, DeviceKind kind) const;
-  /// Refuses, if the ranks compute on GPUs, more of them than there are GPUs here, and experts that they would divide.
-  void check_gpus(const DeviceOptions& device, int expert_ranks) const;
+  /// Refuses, if the ranks compute on GPUs, more of them than there are GPUs here.
+  void check_gpus(const DeviceOptions& device) const;
 
   /// Does the work of this rank and returns its status. A rank other than 0 is quiet. An error tells the others, and is
   /// said once: by rank 0, or by the rank that has it.

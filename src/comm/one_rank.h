@@ -15,6 +15,7 @@ class OneRank final : public Communicator {
   using Communicator::all_reduce;
   using Communicator::broadcast;
   void all_reduce(const View&, const RankGroup&) override {}
+  void reduce(const View&, int, const RankGroup&) override {}
   void broadcast(const View&, int, const RankGroup&) override {}
   void all_gather(const View& x, const View& y, const RankGroup&) override { copy(x, y); }
   void reduce_scatter(const View& x, const View& y, const RankGroup&) override { copy(x, y); }

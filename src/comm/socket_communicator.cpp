@@ -36,32 +36,36 @@ void SocketCommunicator::exchange(const std::vector<Mesh::Part>& sent, const std
   }
 }
 
-void SocketCommunicator::all_reduce(const View& x, const RankGroup& group) {
+void SocketCommunicator::all_reduce(const View& x, const RankGroup& group) { reduce_to(x, std::nullopt, group); }
+
+void SocketCommunicator::reduce(const View& x, int root, const RankGroup& group) {
+  MOE_CHECK(group.has(root));
+  reduce_to(x, root, group);
+}
+
+/// Without a root the sum goes to all. A small tensor goes to whoever gets the sum. Of a large one each member adds up
+/// one part and sends it on: at most twice the tensor's bytes for any number of members.
+void SocketCommunicator::reduce_to(const View& x, std::optional<int> root, const RankGroup& group) {
   check_summable(x.dtype);
   MOE_CHECK(x.contiguous());
   if (group.count == 1) return;
+  const auto gets = [&](int rank) { return !root || *root == rank; };
   const bool whole = static_cast<int64_t>(x.bytes()) <= kWholeBytes;
-  whole ? reduce_small(x, group) : reduce_large(x, group);
-}
-
-void SocketCommunicator::reduce_small(const View& x, const RankGroup& group) {
-  const std::vector<Slice> whole(static_cast<size_t>(group.count), Slice{0, x.elements()});
-  sum_parts(x, whole, static_cast<char*>(x.data), group);
-}
-
-// Each member adds up one part of the tensor, then sends it to all: twice the tensor's bytes for any number of members.
-void SocketCommunicator::reduce_large(const View& x, const RankGroup& group) {
   std::vector<Slice> slices;
-  for (int member = 0; member < group.count; ++member) slices.push_back(slice_of(x.elements(), member, group.count));
+  for (int member = 0; member < group.count; ++member) {
+    const Slice all{0, gets(group.rank(member)) ? x.elements() : 0};
+    slices.push_back(whole ? all : slice_of(x.elements(), member, group.count));
+  }
   const Slice own = slices[static_cast<size_t>(group.member(rank_))];
   sum_parts(x, slices, at(x, own), group);
+  if (whole) return;
   std::vector<Mesh::Part> sent, received;
   for (int member = 0; member < group.count; ++member) {
     const int rank = group.rank(member);
     if (rank == rank_) continue;
     const Slice& theirs = slices[static_cast<size_t>(member)];
-    sent.push_back({rank, at(x, own), bytes_of(x, own)});
-    received.push_back({rank, at(x, theirs), bytes_of(x, theirs)});
+    if (gets(rank)) sent.push_back({rank, at(x, own), bytes_of(x, own)});
+    if (gets(rank_)) received.push_back({rank, at(x, theirs), bytes_of(x, theirs)});
   }
   exchange(sent, received);
 }

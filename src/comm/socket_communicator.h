@@ -2,6 +2,7 @@
 /// Ranks that are processes, on one machine or several, which talk over TCP.
 
 #include <memory>
+#include <optional>
 
 #include "comm/mesh.h"
 #include "comm/ordered_sum.h"
@@ -23,6 +24,7 @@ class SocketCommunicator final : public Communicator {
   using Communicator::all_reduce;
   using Communicator::broadcast;
   void all_reduce(const View& x, const RankGroup& group) override;
+  void reduce(const View& x, int root, const RankGroup& group) override;
   void broadcast(const View& x, int root, const RankGroup& group) override;
   void all_gather(const View& x, const View& y, const RankGroup& group) override;
   void reduce_scatter(const View& x, const View& y, const RankGroup& group) override;
@@ -38,8 +40,7 @@ class SocketCommunicator final : public Communicator {
  private:
   SocketCommunicator(const RankPlace& place, Meeting meeting, Watch::Options options);
   void exchange(const std::vector<Mesh::Part>& sent, const std::vector<Mesh::Part>& received);
-  void reduce_small(const View& x, const RankGroup& group);
-  void reduce_large(const View& x, const RankGroup& group);
+  void reduce_to(const View& x, std::optional<int> root, const RankGroup& group);
   void sum_parts(const View& x, const std::vector<Slice>& slices, char* sum, const RankGroup& group);
 
   int rank_, size_;

@@ -32,6 +32,16 @@ class ThreadRanks::One final : public Communicator {
     ranks_.meet();
   }
 
+  // Each rank adds up one part, as above, into the root's tensor.
+  void reduce(const View& x, int root, const RankGroup& group) override {
+    check_summable(x.dtype);
+    MOE_CHECK(group.has(root));
+    bring(x);
+    const Slice slice = slice_of(x.elements(), group.member(rank_), group.count);
+    ordered_sum(x.dtype, at(view_of(root), slice), parts_of(group, slice), slice.count);
+    ranks_.meet();
+  }
+
   void broadcast(const View& x, int root, const RankGroup& group) override {
     MOE_CHECK(group.has(root));
     bring(x);

@@ -17,6 +17,16 @@ Traffic all_reduce_traffic(DType type, int64_t elements, int rank, int size) {
   return {bytes, bytes};
 }
 
+Traffic reduce_traffic(DType type, int64_t elements, int root, int rank, int size) {
+  if (size == 1) return {};
+  const int64_t others = size - 1, headers = others * kHeaderBytes, all = bytes_of(type, elements);
+  const bool gets = rank == root;
+  if (all <= kWholeBytes) return {.sent = headers + (gets ? 0 : all), .received = headers + (gets ? others * all : 0)};
+  const int64_t own = bytes_of(type, slice_of(elements, rank, size).count);
+  Traffic traffic{.sent = headers + all - own, .received = headers + others * own};  // parts that are added up
+  return traffic += gets ? Traffic{.received = headers + all - own} : Traffic{.sent = kHeaderBytes + own};
+}
+
 Traffic broadcast_traffic(int64_t bytes, int root, int rank, int size) {
   if (size == 1) return {};
   const int64_t message = bytes + kHeaderBytes;

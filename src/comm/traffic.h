@@ -25,6 +25,7 @@ constexpr int64_t kWholeBytes = int64_t{32} << 10;
 constexpr int64_t kHeaderBytes = 16;
 
 Traffic all_reduce_traffic(DType type, int64_t elements, int rank, int size);
+Traffic reduce_traffic(DType type, int64_t elements, int root, int rank, int size);
 Traffic broadcast_traffic(int64_t bytes, int root, int rank, int size);
 /// Of `bytes` from each rank.
 Traffic gather_traffic(int64_t bytes, int size);

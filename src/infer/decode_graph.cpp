@@ -25,7 +25,8 @@ void decode_step(const Model& model, PassArenas& arenas, Backend& backend, DType
 void DecodeGraph::queue() { decode_step(runtime_.model, arenas_, runtime_.backend, runtime_.dtype, views_, cache_); }
 
 void DecodeGraph::step() {
-  if (!loaded_) {
+  // Collectives of ranks are not recorded.
+  if (!loaded_ || runtime_.model.asks_ranks()) {
     queue();
     loaded_ = true;
     return;

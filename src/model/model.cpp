@@ -86,7 +86,7 @@ View Model::forward_from(Pass& pass, const TokenViews& tokens, const StepStats& 
 
 void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& balance, const StepStats& stats,
                   const RouteMode& mode, View gradient_scale, bool recompute, const ModelWeights& gradients,
-                  View row_loss) const {
+                  View row_loss, const GradientsReady& ready) const {
   struct LayerState {
     size_t mark;
     View h;
@@ -139,6 +139,10 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
                   row_loss, d);
   }
   pass.scratch.release(behind_d);
+  const auto tell = [&](int64_t layer) {
+    if (ready) ready(layer);
+  };
+  tell(config_.num_hidden_layers);
 
   for (size_t layer = weights_.layers.size(); layer-- > first;) {
     LayerState& state = states[layer - first];
@@ -156,9 +160,11 @@ void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& bala
     decoder_backward(pass, decoder_, weights_.layers[layer], gradients.layers[layer], context, state.saved, state.h, d,
                      down);
     pass.saved.release(state.mark);
+    tell(static_cast<int64_t>(layer));
   }
   if (gradients.embedding)
     pass.backend.run(EmbedBackward{.tokens = tokens.ids, .dy = d, .d_table = gradients.embedding});
+  tell(-1);
 }
 
 void Model::logits(Pass& pass, View h, View logits) const {

@@ -27,6 +27,10 @@ struct KvCache {
   std::vector<LayerCache> layers;
 };
 
+/// Called in the last microbatch when gradients are complete, from the last part of the model to the first: with the
+/// number of layers (those of the head and its norm), with each layer, and with -1 (that of the embedding).
+using GradientsReady = std::function<void(int64_t layer)>;
+
 /// Any number of threads may use a model, each with a Pass of its own, while nobody changes the weights.
 class Model {
  public:
@@ -35,6 +39,8 @@ class Model {
   Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeights weights, const ExpertRanks& ranks = {});
 
   const ModelConfig& config() const { return config_; }
+  /// True if other ranks have a part of its experts.
+  bool asks_ranks() const { return static_cast<bool>(decoder_.moe.ranks); }
 
   /// The residual stream after the last layer, [T, D], in scratch memory. Nothing is kept for a backward pass. With
   /// `cache`, tokens have sequences and positions, and attend to the cache. `watch`, if it is not empty, sees the
@@ -50,10 +56,10 @@ class Model {
   /// row_loss [T] (stat), times the weights of the tokens, and every gradient that `gradients` has (a frozen parameter
   /// has none), for the loss gradient_scale * sum of row_loss + the balance losses. With `recompute` only each layer's
   /// input and choice of experts are kept, and backward runs the layer again. Layers below the first gradient only run
-  /// forward.
+  /// forward. `ready` may be empty.
   void train(Pass& pass, const TokenViews& tokens, const BalanceViews& balance, const StepStats& stats,
-             const RouteMode& mode, View gradient_scale, bool recompute, const ModelWeights& gradients,
-             View row_loss) const;
+             const RouteMode& mode, View gradient_scale, bool recompute, const ModelWeights& gradients, View row_loss,
+             const GradientsReady& ready = {}) const;
 
   /// Final norm and logits (stat [n, V]) of rows [begin, begin + n) of the residual stream h.
   void logits(Pass& pass, View h, View logits) const;

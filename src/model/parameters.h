@@ -42,6 +42,8 @@ struct Parameter : ParameterInfo {
   /// Elements of the whole parameter before those of `shape`.
   int64_t elements_before() const { return first_expert == 0 ? 0 : first_expert * (shape.elements() / shape[0]); }
   bool is_table() const { return start == InitialValue::table; }
+  /// Where it is in a model of so many layers: its layer, `layers` behind the last one, -1 before the first one.
+  int64_t place(int64_t layers) const { return layer < 0 && role != ParameterRole::embedding ? layers : layer; }
   /// Its stored type if the weights have the type `weights`.
   DType storage(DType weights) const;
 };

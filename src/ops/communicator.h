@@ -31,6 +31,13 @@ struct RankGroup {
   bool has(int rank) const { return rank >= first && (rank - first) % step == 0 && member(rank) < count; }
 };
 
+/// A tensor that the ranks of a group have, and the one of them that gets a sum or gives its values.
+struct Rooted {
+  View x;
+  int root;
+  RankGroup group;
+};
+
 /// Collectives: every rank calls the same ones in the same order, with views of equal shape and type. Each call returns
 /// when this rank's part is done, and throws RankLost if another rank has ended before that. Views are contiguous and
 /// on the rank's own device. Use it on one thread at a time.
@@ -49,6 +56,8 @@ class Communicator {
   /// f32, f64, i32, or bf16, which is added in f32 and rounded once.
   virtual void all_reduce(const View& x, const RankGroup& group) = 0;
   void all_reduce(const View& x) { all_reduce(x, everyone()); }
+  /// The x of the rank `root`, which is in the group, becomes the same sum. That of another rank becomes anything.
+  virtual void reduce(const View& x, int root, const RankGroup& group) = 0;
   /// Every x becomes that of the rank `root`, which is in the group. Any type.
   virtual void broadcast(const View& x, int root, const RankGroup& group) = 0;
   void broadcast(const View& x, int root) { broadcast(x, root, everyone()); }
@@ -56,6 +65,18 @@ class Communicator {
   virtual void all_gather(const View& x, const View& y, const RankGroup& group) = 0;
   /// x is one part for each member; y becomes the sum of what all have as this member's part. Sums as all_reduce().
   virtual void reduce_scatter(const View& x, const View& y, const RankGroup& group) = 0;
+
+  /// The same of several tensors, beside the work that is queued behind it, on devices that can: before await() nothing
+  /// may read or write them.
+  virtual void reduce_aside(const std::vector<Rooted>& tensors) {
+    for (const Rooted& one : tensors) reduce(one.x, one.root, one.group);
+  }
+  virtual void broadcast_aside(const std::vector<Rooted>& tensors) {
+    for (const Rooted& one : tensors) broadcast(one.x, one.root, one.group);
+  }
+  /// Work that is queued behind this begins when what was begun aside is done.
+  virtual void await() {}
+
   /// The bytes of every rank, in the order of the ranks. For small things of the host; they may differ in length.
   virtual std::vector<std::string> gather(const std::string& bytes) = 0;
   /// Says that this rank ends before its work is done, and why. The others then throw RankLost. After it nothing else

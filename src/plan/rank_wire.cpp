@@ -46,7 +46,7 @@ StepTraffic step_traffic(const ModelConfig& config, const StepConfig& step, int6
   const std::vector<int> owners = owners_of(table, step.layout());
   for (size_t i = 0; i < table.size(); ++i) {
     if (!table[i].trained()) continue;
-    sum(traffic.gradients, stat, table[i].trained_shape().elements());
+    traffic.gradients += reduce_traffic(stat, table[i].trained_shape().elements(), owners[i], step.rank, step.ranks);
     traffic.weights += broadcast_traffic(bytes_of(step.storage(table[i]), table[i].shape.elements()), owners[i],
                                          step.rank, step.ranks);
   }
@@ -63,6 +63,7 @@ StepTraffic step_traffic(const ModelConfig& config, const StepConfig& step, int6
   sum(traffic.statistics, DType::i32, by_expert);  // counts of experts
   sum(traffic.statistics, DType::i32, layers);     // dropped choices
   sum(traffic.statistics, stat, layers * kRouterLosses);
+  sum(traffic.statistics, DType::f64, 1);                     // squares of the gradients
   traffic.statistics += gather_traffic(kNumber, step.ranks);  // the loss
   return traffic;
 }

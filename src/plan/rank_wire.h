@@ -1,6 +1,6 @@
 #pragma once
-/// What the ranks of `moe train` hold and send today: data parallel over sockets, each tensor's gradient added up on
-/// every rank, its update made by its owner (train/step.h).
+/// What the ranks of `moe train` hold and send today: data parallel over sockets, each tensor's gradient added up for
+/// its owner, which updates it and sends it to all (train/step.h).
 
 #include <string>
 

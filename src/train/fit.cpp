@@ -153,8 +153,9 @@ void refuse_if_too_large(const RunConfig& run, const RunFacts& facts, const RunM
   refuse(memory.device_total(), place.device.available_bytes, "", true);
   refuse(memory.host_total(), place.host_bytes, " of the host's memory", false);
   const std::string rows_key = keys.rows.substr(0, keys.rows.find(' '));
-  refuse_too_many_slots(run.model, run.data.microbatch_rows, run.data.sequence_length, place.device.most_slots,
-                        rows_key);
+  // Ranks that divide the experts sort the choices of all of them.
+  refuse_too_many_slots(run.model, run.data.microbatch_rows, run.data.sequence_length,
+                        place.device.most_slots / run.step.expert_ranks, rows_key);
   refuse_too_many_slots(run.model, evaluated_rows(run, facts), run.data.sequence_length, place.device.most_slots,
                         "eval.batch_rows");
 }

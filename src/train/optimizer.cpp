@@ -98,16 +98,17 @@ Optimizer::NotFinite Optimizer::find_not_finite(Device& device, Backend& backend
   return found;
 }
 
-void Optimizer::sum_squares(Backend& backend, bool experts_added, const std::function<bool(const Parameter&)>& counts) {
-  for (const TrainedParameter& parameter : trained_) {
+void Optimizer::sum_squares(Backend& backend, bool experts_added) {
+  for (size_t t = 0; t < trained_.size(); ++t) {
+    const TrainedParameter& parameter = trained_[t];
     const bool expert = parameter.info.kind == ParameterKind::routed_experts;
     if (experts_added && expert && parameter.info.adapter == AdapterPart::none) continue;  // by their products
-    if (counts(parameter.info)) backend.run(SumSquares{.x = parameter.gradient, .sum = sum_squares_});
+    if (owned_[indices_[t]]) backend.run(SumSquares{.x = parameter.gradient, .sum = sum_squares_});
   }
 }
 
 void Optimizer::update(Device& device, Backend& backend, Arena& scratch, int64_t step, double learning_rate, View norm,
-                       const std::function<bool(const Parameter&)>& rests) {
+                       const std::function<bool(const Parameter&)>& rests, const std::function<void(size_t)>& updated) {
   backend.run(ClipScale{
       .sum_squares = sum_squares_, .max_norm = static_cast<float>(config_.clip), .norm = norm, .scale = clip_scale_});
   const Update update{.device = device,
@@ -119,9 +120,12 @@ void Optimizer::update(Device& device, Backend& backend, Arena& scratch, int64_t
                       .learning_rate = learning_rate,
                       .step = step};
   for (size_t t = 0; t < trained_.size(); ++t) {
-    if (!owned_[indices_[t]] || rests(trained_[t].info)) continue;
-    const Arena::Frame frame(scratch);
-    rules_[t]->update(update, trained_[t]);
+    const size_t index = indices_[t];
+    if (owned_[index] && !rests(trained_[t].info)) {
+      const Arena::Frame frame(scratch);
+      rules_[t]->update(update, trained_[t]);
+    }
+    if (t + 1 == trained_.size() || indices_[t + 1] != index) updated(index);
   }
 }
 

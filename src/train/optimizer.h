@@ -99,15 +99,14 @@ class Optimizer {
   /// microbatch may add the squares of the routed experts' gradients (Pass::gradient_squares), and sum_squares() those
   /// of the rest.
   View gradient_squares() const { return sum_squares_; }
-  /// Adds the squares of the gradients for which `counts` is true. `experts_added`: those of the routed experts are
-  /// there already.
-  void sum_squares(Backend& backend, bool experts_added, const std::function<bool(const Parameter&)>& counts);
+  /// Adds the squares of the owned gradients. `experts_added`: those of the routed experts are there already.
+  void sum_squares(Backend& backend, bool experts_added);
 
   /// One step: the global norm of all gradients (into `norm`, stat [1]) from gradient_squares(), clipping, and the
   /// update of every owned parameter for which `rests` is false. If the norm is not finite, no parameter and no state
-  /// changes.
+  /// changes. Calls `updated` with the index of each trained parameter, in the order of the table, behind its update.
   void update(Device& device, Backend& backend, Arena& scratch, int64_t step, double learning_rate, View norm,
-              const std::function<bool(const Parameter&)>& rests);
+              const std::function<bool(const Parameter&)>& rests, const std::function<void(size_t)>& updated);
 
   /// The gradients of the last step, and the current weights, that hold a value that is not finite: indices into the
   /// table, ascending.

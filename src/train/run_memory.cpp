@@ -122,7 +122,7 @@ bool fits(const RunConfig& run, const RunFacts& facts, const RunMemory& memory, 
   if (!within(memory.device_total(), place.device.available_bytes)) return false;
   if (!within(memory.host_total(), place.host_bytes)) return false;
   if (place.device.most_slots == 0 || run.model.moe_layers() == 0) return true;
-  const int64_t rows = std::max(run.data.microbatch_rows, evaluated_rows(run, facts));
+  const int64_t rows = std::max(run.data.microbatch_rows * run.step.expert_ranks, evaluated_rows(run, facts));
   return rows * run.data.sequence_length * run.model.router().slots() <= place.device.most_slots;
 }
 

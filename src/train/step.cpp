@@ -225,9 +225,18 @@ void TrainingStep::train_microbatch(const Batch& batch, int64_t index, const Rou
     case BalanceScope::step:
       break;  // group_tokens is the step's
   }
-  Pass pass = make_pass(index > 0, index + 1 == step_.microbatches, mode);
+  const bool last = index + 1 == step_.microbatches;
+  Pass pass = make_pass(index > 0, last, mode);
+  GradientsReady ready;
+  if (last && step_.ranks > 1) {
+    ready = [this](int64_t place) {
+      const std::vector<Rooted> tensors = trained_at(place, gradients());
+      if (place > 0) return communicator_.reduce_aside(tensors);
+      for (const Rooted& one : tensors) communicator_.reduce(one.x, one.root, one.group);  // nothing is left beside it
+    };
+  }
   model_->train(pass, tokens, balance, stats, mode, gradient_scale_, step_.recompute, gradient_weights_,
-                row_loss_.at(index).rows(0, tokens.count()));
+                row_loss_.at(index).rows(0, tokens.count()), ready);
 }
 
 View TrainingStep::score_microbatch(const Batch& batch, const RouteMode& mode) {
@@ -290,30 +299,35 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_
     train_microbatch(batches[i], static_cast<int64_t>(i), step_.mode(step, first));
     first += static_cast<int64_t>(batches[i].tokens.size());
   }
-  sum_over_ranks();
+  communicator_.await();
+  for (const View& sum : {counts_, dropped_, losses_}) communicator_.all_reduce(sum);
 }
 
-// A gradient could be on its way while the layers below it still run backward in the last microbatch: then the sums
-// would begin in Model::train, layer by layer.
-void TrainingStep::sum_over_ranks() {
+std::vector<Rooted> TrainingStep::trained_at(int64_t place, const std::vector<View>& views) const {
+  std::vector<Rooted> tensors;
   for (size_t i = 0; i < table_.size(); ++i) {
-    if (gradients()[i]) communicator_.all_reduce(gradients()[i], layout_.holders(table_[i]));
+    if (!table_[i].trained() || table_[i].place(config_.num_hidden_layers) != place) continue;
+    tensors.push_back({views[i], owners_[i], layout_.holders(table_[i])});
   }
-  for (const View& sum : {counts_, dropped_, losses_}) communicator_.all_reduce(sum);
+  return tensors;
 }
 
 void TrainingStep::begin_update(int64_t step, double learning_rate) {
   const bool light_is_done = step_.second_stage > 0 && step >= step_.second_stage;
-  optimizer_.sum_squares(backend_, step_.ranks == 1, [&](const Parameter& parameter) {
-    return layout_.divides(parameter) || layout_.member() == 0;
-  });
-  if (layout_.experts > 1) communicator_.all_reduce(optimizer_.gradient_squares(), layout_.expert_group());
-  optimizer_.update(device_, backend_, memory_.scratch(), step, learning_rate, norm_, [&](const Parameter& parameter) {
-    return parameter.kind == ParameterKind::light_router && light_is_done;
-  });
-  for (size_t i = 0; i < table_.size(); ++i) {
-    if (table_[i].trained()) communicator_.broadcast(parameters()[i], owners_[i], layout_.holders(table_[i]));
-  }
+  optimizer_.sum_squares(backend_, step_.ranks == 1);
+  communicator_.all_reduce(optimizer_.gradient_squares());
+  // The weights of one place are sent while those of the next one are updated.
+  const int64_t layers = config_.num_hidden_layers;
+  int64_t place = -1;
+  const auto send = [&] { communicator_.broadcast_aside(trained_at(place, parameters())); };
+  optimizer_.update(
+      device_, backend_, memory_.scratch(), step, learning_rate, norm_,
+      [&](const Parameter& parameter) { return parameter.kind == ParameterKind::light_router && light_is_done; },
+      [&](size_t next) {
+        for (; place < table_[next].place(layers); ++place) send();
+      });
+  for (; place <= layers; ++place) send();
+  communicator_.await();
 }
 
 StepReport TrainingStep::end_update() {

@@ -117,7 +117,7 @@ class TrainingStep {
 
   /// Computes the losses and gradients of step number `step` (from 1) over `microbatches` batches from `batch(index)`.
   /// Of a step's batches, which are numbered from 0, the ranks take as many each, in their order: `index` counts from
-  /// first_microbatch(). At the end every rank has the sums over all ranks.
+  /// first_microbatch(). At the end each gradient's owner has the sum over all ranks, and the other ranks anything.
   /// Does not change the optimiser state. Step scope first runs a counting pass over all of them, and the objective dpo
   /// a pass that computes the log-probabilities of their pairs.
   void accumulate(const std::function<Batch(int64_t)>& batch, int64_t step = 1);
@@ -132,6 +132,7 @@ class TrainingStep {
   /// waits for the GPU.
   void begin_update(int64_t step, double learning_rate);
   StepReport end_update();
+  /// Of what this rank has: all of the weights, and the gradients that it owns or their parts.
   Optimizer::NotFinite find_not_finite() { return optimizer_.find_not_finite(device_, backend_); }
 
  private:
@@ -152,8 +153,8 @@ class TrainingStep {
   View score_microbatch(const Batch& batch, const RouteMode& mode);
   void weigh_pairs_of(std::vector<Batch>& batches, int64_t step);
   void train_microbatch(const Batch& batch, int64_t index, const RouteMode& mode);
-  /// Sums over all ranks, after the last microbatch.
-  void sum_over_ranks();
+  /// The parameters at this place of the model (Parameter::place): their gradients, or what the model computes with.
+  std::vector<Rooted> trained_at(int64_t place, const std::vector<View>& views) const;
   void update_biases();
   StepReport read_report();
   Pass make_pass(bool accumulate_gradients, bool last, const RouteMode& mode);

@@ -47,6 +47,7 @@ class PlannedRanks final : public Communicator {
   int rank() const override { return rank_; }
   int size() const override { return ranks_; }
   void all_reduce(const View&, const RankGroup&) override {}
+  void reduce(const View&, int, const RankGroup&) override {}
   void broadcast(const View&, int, const RankGroup&) override {}
   void all_gather(const View&, const View&, const RankGroup&) override {}
   void reduce_scatter(const View&, const View&, const RankGroup&) override {}

@@ -206,10 +206,10 @@ StepLine Trainer::train_step(int64_t step) {
   return line;
 }
 
-/// Of all ranks, which may have different experts.
+/// Of all ranks, which own different gradients and may have different experts.
 Optimizer::NotFinite Trainer::find_not_finite() {
   const Optimizer::NotFinite own = step_.find_not_finite();
-  if (!infers_together()) return own;
+  if (communicator_.size() == 1) return own;
   std::set<size_t> gradients, weights;
   for (const std::string& text : communicator_.gather(json_text(Json{own.gradients, own.weights}))) {
     const Json found = parse_json(text, "a rank");

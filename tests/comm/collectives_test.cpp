@@ -71,6 +71,27 @@ TEST_P(Collectives, AddInTheOrderOfTheRanks) {
   }
 }
 
+TEST_P(Collectives, AddToTheRoot) {
+  for (const int size : {1, 2, 3, 4}) {
+    for (const int64_t count : {0, 1, 1000, 100000}) {
+      std::vector<double> expected = numbers<double>(0, count);
+      for (int rank = 1; rank < size; ++rank) {
+        const auto part = numbers<double>(rank, count);
+        for (size_t i = 0; i < part.size(); ++i) expected[i] += part[i];
+      }
+      for (int root = 0; root < size; ++root) {
+        on_ranks(size, [&](Communicator& communicator) {
+          std::vector<double> x = numbers<double>(communicator.rank(), count);
+          communicator.reduce(view_of(x), root, communicator.everyone());
+          if (communicator.rank() == root) {
+            EXPECT_EQ(x, expected) << size << " ranks, " << count << " elements";
+          }
+        });
+      }
+    }
+  }
+}
+
 TEST_P(Collectives, BroadcastFromEveryRank) {
   for (const int root : {0, 1, 2}) {
     on_ranks(3, [&](Communicator& communicator) {
@@ -111,7 +132,14 @@ TEST_P(Collectives, AreOfTheirGroupAlone) {
         communicator.all_reduce(view_of(x), group);
         EXPECT_EQ(x, sums);
         x = own;
-        communicator.broadcast(view_of(x), group.rank(1), group);
+        communicator.reduce_aside({{view_of(x), group.rank(1), group}});
+        communicator.await();
+        if (rank == group.rank(1)) {
+          EXPECT_EQ(x, sums);
+        }
+        x = own;
+        communicator.broadcast_aside({{view_of(x), group.rank(1), group}});
+        communicator.await();
         EXPECT_EQ(x, last);
         x = own;
         std::vector<float> gathered(both.size());

@@ -42,6 +42,14 @@ TEST_P(TrafficOf, SumsIsWhatIsMoved) {
             communicator.all_reduce(View(memory.data(), type, {elements}));
           },
           [&](int rank) { return all_reduce_traffic(type, elements, rank, size); });
+      const int root = size - 1;
+      expect_traffic(
+          size,
+          [&](Communicator& communicator) {
+            std::vector<double> memory(static_cast<size_t>(elements) + 1, 0.0);
+            communicator.reduce(View(memory.data(), type, {elements}), root, communicator.everyone());
+          },
+          [&](int rank) { return reduce_traffic(type, elements, root, rank, size); });
     }
   }
 }

@@ -1,6 +1,7 @@
 #pragma once
 /// Some steps of a tiny model on ranks that are threads, to compare with the same steps on one rank.
 
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -39,6 +40,41 @@ struct RankResult {
   MemoryPlan plan;
   std::vector<uint64_t> hashes;         ///< of the parameters that all ranks have, after each step
   std::vector<uint64_t> expert_hashes;  ///< of the divided ones
+};
+
+/// A communicator that begins what is aside as late as it may: in await(). With `awaits` 2 it is one await() too late.
+class Late final : public Communicator {
+ public:
+  Late(Communicator& inner, int awaits) : inner_(inner), awaits_(static_cast<size_t>(awaits)), begun_(1) {}
+  int rank() const override { return inner_.rank(); }
+  int size() const override { return inner_.size(); }
+  void all_reduce(const View& x, const RankGroup& group) override { inner_.all_reduce(x, group); }
+  void reduce(const View& x, int root, const RankGroup& group) override { inner_.reduce(x, root, group); }
+  void broadcast(const View& x, int root, const RankGroup& group) override { inner_.broadcast(x, root, group); }
+  void all_gather(const View& x, const View& y, const RankGroup& group) override { inner_.all_gather(x, y, group); }
+  void reduce_scatter(const View& x, const View& y, const RankGroup& group) override {
+    inner_.reduce_scatter(x, y, group);
+  }
+  void reduce_aside(const std::vector<Rooted>& tensors) override {
+    begun_.back().push_back([this, tensors] { inner_.reduce_aside(tensors); });
+  }
+  void broadcast_aside(const std::vector<Rooted>& tensors) override {
+    begun_.back().push_back([this, tensors] { inner_.broadcast_aside(tensors); });
+  }
+  void await() override {
+    if (begun_.size() == awaits_) {
+      for (const auto& work : begun_.front()) work();
+      begun_.pop_front();
+    }
+    begun_.emplace_back();
+  }
+  std::vector<std::string> gather(const std::string& bytes) override { return inner_.gather(bytes); }
+  void abort(const std::string& why) noexcept override { inner_.abort(why); }
+
+ private:
+  Communicator& inner_;
+  const size_t awaits_;
+  std::deque<std::vector<std::function<void()>>> begun_;  // between two calls of await()
 };
 
 using Wrap = std::function<std::unique_ptr<Communicator>(Communicator&)>;

@@ -216,6 +216,24 @@ TEST(ExpertRanks, EachExpertHasOneOwner) {
   }
 }
 
+/// As Ranks.ComputeBesideTheirSums.
+TEST(ExpertRanks, ComputeBesideTheirSums) {
+  const MethodCase test = with_eight_experts(method_case("deepseekmoe"));
+  const Batch batch = clear_choices_batch(test.config.vocab_size);
+  for (const Layout& layout : {Layout{4, 2}, Layout{4, 4}}) {
+    SCOPED_TRACE(layout.experts);
+    const StepConfig step = test.step(batch, kMicrobatches, DType::bf16);
+    const auto of = [&](const test::Wrap& wrap) { return steps_of(layout, test.config, step, batch, 3, wrap); };
+    const std::vector<RankResult> expected = of({});
+    const std::vector<RankResult> found =
+        of([](Communicator& inner) { return std::make_unique<test::Late>(inner, 1); });
+    for (size_t rank = 0; rank < expected.size(); ++rank) {
+      EXPECT_EQ(found[rank].hashes, expected[rank].hashes);
+      EXPECT_EQ(found[rank].expert_hashes, expected[rank].expert_hashes);
+    }
+  }
+}
+
 /// A communicator with a fault in what one rank of a group gives or gets.
 class FaultyGroup final : public Communicator {
  public:
@@ -226,8 +244,11 @@ class FaultyGroup final : public Communicator {
   int size() const override { return inner_.size(); }
   void all_reduce(const View& x, const RankGroup& group) override {
     if (has(Fault::squares_missing) && x.dtype == DType::f64 && x.elements() == 1) scale(x, 0);
-    if (has(Fault::gradient_missing) && group.step > 1) scale(x, 0);
     inner_.all_reduce(x, group);
+  }
+  void reduce(const View& x, int root, const RankGroup& group) override {
+    if (has(Fault::gradient_missing) && group.step > 1) scale(x, 0);
+    inner_.reduce(x, root, group);
   }
   void broadcast(const View& x, int root, const RankGroup& group) override {
     const std::vector<char> own(static_cast<const char*>(x.data), static_cast<const char*>(x.end()));

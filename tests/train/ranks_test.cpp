@@ -145,21 +145,58 @@ TEST(Ranks, ShareTheStateOfTheOptimiser) {
   }
 }
 
+/// What is aside may end at any time before the step waits for it. Sums that begin only then are the same bits, also
+/// where saved activations share the gradients' memory (one microbatch for each rank).
+TEST(Ranks, ComputeBesideTheirSums) {
+  const MethodCase test = method_case("deepseekmoe");
+  const Batch batch = clear_choices_batch(test.config.vocab_size);
+  for (const DType dtype : {DType::f64, DType::bf16}) {
+    for (const int ranks : {2, 4}) {
+      for (const bool recompute : {false, true}) {
+        SCOPED_TRACE(fmt::format("{} {} {}", name(dtype), ranks, recompute));
+        StepConfig step = test.step(batch, kMicrobatches, dtype);
+        step.recompute = recompute;
+        const auto hashes = [&](int awaits) {
+          const test::Wrap late = [&](Communicator& inner) { return std::make_unique<test::Late>(inner, awaits); };
+          return steps_on_ranks(ranks, test.config, step, batch, kMicrobatches, 3, awaits > 0 ? late : test::Wrap{})[0]
+              .hashes;
+        };
+        const std::vector<uint64_t> expected = hashes(0);
+        EXPECT_EQ(hashes(1), expected);
+        EXPECT_NE(hashes(2), expected) << "nothing waits for what is aside";
+      }
+    }
+  }
+}
+
 /// A communicator with a fault in one rank's part of a step.
 class Faulty final : public Communicator {
  public:
-  enum class Fault { gradient_missing, gradient_doubled, counts_missing, losses_missing, broadcast_missing };
+  enum class Fault {
+    gradient_missing,
+    gradient_doubled,
+    squares_missing,
+    counts_missing,
+    losses_missing,
+    broadcast_missing
+  };
 
   Faulty(Communicator& inner, Fault fault) : inner_(inner), fault_(fault) {}
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
   using Communicator::all_reduce;
   using Communicator::broadcast;
-  void all_reduce(const View& x, const RankGroup& group) override {
-    if (rank() == 1 && x.dtype == DType::f64 && x.elements() > 20 && first_) {
+  void reduce(const View& x, int root, const RankGroup& group) override {
+    if (rank() == 1 && x.elements() > 20 && first_) {
       first_ = false;
       const double factor = fault_ == Fault::gradient_missing ? 0 : fault_ == Fault::gradient_doubled ? 2 : 1;
       for (int64_t i = 0; i < x.elements(); ++i) x.as<double>()[i] *= factor;
+    }
+    inner_.reduce(x, root, group);
+  }
+  void all_reduce(const View& x, const RankGroup& group) override {
+    if (rank() == 1 && x.dtype == DType::f64 && x.elements() == 1 && fault_ == Fault::squares_missing) {
+      *x.as<double>() = 0;
     }
     if (rank() == 1 && x.dtype == DType::i32 && fault_ == Fault::counts_missing) {
       std::fill_n(x.as<int32_t>(), x.elements(), 0);
@@ -203,6 +240,7 @@ TEST(Ranks, AFaultOfOneRankIsSeen) {
     EXPECT_GT(most.norm, 100 * kBound);
     EXPECT_GT(most.weights, 100 * kBound);
   }
+  EXPECT_GT(difference(one, with(Faulty::Fault::squares_missing)[0]).norm, 100 * kBound);
   EXPECT_GT(difference(one, with(Faulty::Fault::counts_missing)[0]).counts, 0);
   EXPECT_GT(difference(one, with(Faulty::Fault::losses_missing)[0]).loss, 100 * kBound);
   const std::vector<RankResult> drifted = with(Faulty::Fault::broadcast_missing);

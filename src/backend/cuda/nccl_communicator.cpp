@@ -2,11 +2,17 @@
 
 #include <cstring>
 #include <exception>
+#include <tuple>
 
+#include "backend/cuda/context.h"
 #include "base/error.h"
 
 namespace moe::cuda {
 namespace {
+
+/// Thread blocks of a narrow group. Each holds a multiprocessor as long as it sends. A product whose blocks find one
+/// taken would take up to twice as long, so products leave these alone.
+constexpr int kNarrowBlocks = 4;
 
 NcclType sum_type(DType dtype) {
   switch (dtype) {
@@ -16,64 +22,152 @@ NcclType sum_type(DType dtype) {
       return NcclType::f64;
     case DType::i32:
       return NcclType::i32;
+    case DType::bf16:
+      return NcclType::bf16;
     default:
-      fail("{} cannot be added over ranks: f32, f64 or i32 is expected", name(dtype));
+      fail("{} cannot be added over ranks: f32, f64, i32 or bf16 is expected", name(dtype));
   }
+}
+
+size_t count_of(const View& x) { return static_cast<size_t>(x.elements()); }
+
+/// `root` is its number in the group.
+NcclStatus queue_reduce(const Rooted& one, NcclGroup group, int root, cudaStream_t stream) {
+  return nccl().Reduce(one.x.data, one.x.data, count_of(one.x), sum_type(one.x.dtype), NcclSum::sum, root, group,
+                       stream);
+}
+
+NcclStatus queue_broadcast(const Rooted& one, NcclGroup group, int root, cudaStream_t stream) {
+  return nccl().Broadcast(one.x.data, one.x.data, one.x.bytes(), NcclType::bytes, root, group, stream);
 }
 
 }  // namespace
 
+bool NcclCommunicator::Key::operator<(const Key& other) const {
+  const auto all = [](const Key& key) {
+    return std::tuple(key.ranks.first, key.ranks.count, key.ranks.step, key.narrow);
+  };
+  return all(*this) < all(other);
+}
+
 NcclCommunicator::NcclCommunicator(Communicator& hosts, CudaDevice& device)
     : hosts_(hosts), device_(device), errors_before_(std::uncaught_exceptions()) {
+  group(everyone());
+  int least = 0, greatest = 0;
+  cuda::check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for priorities");
+  // So that what is aside gets multiprocessors before kernels that were queued later.
+  cuda::check(cudaStreamCreateWithPriority(&aside_, cudaStreamNonBlocking, greatest), "creating a stream");
+  for (cudaEvent_t* event : {&begun_, &done_}) {
+    cuda::check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "creating an event");
+  }
+}
+
+NcclCommunicator::~NcclCommunicator() {
+  // After an error the others may never come to what is queued.
+  const bool failed = std::uncaught_exceptions() > errors_before_;
+  for (const auto& [key, group] : groups_) failed ? nccl().CommAbort(group) : nccl().CommDestroy(group);
+  for (cudaEvent_t event : {begun_, done_}) cudaEventDestroy(event);
+  cudaStreamDestroy(aside_);
+}
+
+void NcclCommunicator::check(NcclStatus status, const char* attempted) const {
+  if (status == 0) return;
+  const char* const more = nccl().GetLastError(nullptr);
+  fail("{} failed in NCCL: {}{}; NCCL_DEBUG=WARN in the environment tells more", attempted,
+       nccl().GetErrorString(status), more == nullptr || *more == '\0' ? "" : fmt::format(" ({})", more));
+}
+
+NcclGroup NcclCommunicator::group(const RankGroup& ranks, bool narrow) {
+  const auto found = groups_.find({ranks, narrow});
+  if (found != groups_.end()) return found->second;
   NcclId id{};
   std::string own;
-  if (rank() == 0) {
+  if (rank() == ranks.first) {
     check(nccl().GetUniqueId(&id), "beginning a group of GPUs");
     own.assign(id.bytes, sizeof(id.bytes));
   } else {
     nccl();  // an error of loading comes before the others wait
   }
-  const std::string first = hosts_.gather(own)[0];
+  const std::string first = hosts_.gather(own)[static_cast<size_t>(ranks.first)];
   MOE_CHECK(first.size() == sizeof(id.bytes));
   std::memcpy(id.bytes, first.data(), sizeof(id.bytes));
-  check(nccl().CommInitRank(&group_, size(), id, rank()), "joining the group of GPUs");
+  NcclGroup made = nullptr;
+  NcclConfig config;
+  if (narrow) config.most_blocks = kNarrowBlocks;
+  check(nccl().CommInitRankConfig(&made, ranks.count, id, ranks.member(rank()), &config), "joining a group of GPUs");
+  return groups_[{ranks, narrow}] = made;
 }
 
-NcclCommunicator::~NcclCommunicator() {
-  if (group_ == nullptr) return;
-  // After an error the others may never come to what is queued.
-  const bool failed = std::uncaught_exceptions() > errors_before_;
-  failed ? nccl().CommAbort(group_) : nccl().CommDestroy(group_);
-}
-
-void NcclCommunicator::check(NcclStatus status, const char* attempted) const {
-  if (status == 0) return;
-  const char* const more = nccl().GetLastError(group_);
-  fail("{} failed in NCCL: {}{}; NCCL_DEBUG=WARN in the environment tells more", attempted,
-       nccl().GetErrorString(status), more == nullptr || *more == '\0' ? "" : fmt::format(" ({})", more));
-}
-
-void NcclCommunicator::all_reduce(const View& x, const RankGroup& group) {
-  MOE_CHECK(x.contiguous() && group.count == size());
+void NcclCommunicator::all_reduce(const View& x, const RankGroup& ranks) {
+  MOE_CHECK(x.contiguous());
+  const NcclType type = sum_type(x.dtype);
   device_.will_run("all_reduce");
-  check(nccl().AllReduce(x.data, x.data, static_cast<size_t>(x.elements()), sum_type(x.dtype), NcclSum::sum, group_,
-                         device_.stream()),
+  check(nccl().AllReduce(x.data, x.data, count_of(x), type, NcclSum::sum, group(ranks), device_.stream()),
         "adding over the ranks");
 }
 
-void NcclCommunicator::broadcast(const View& x, int root, const RankGroup& group) {
-  MOE_CHECK(x.contiguous() && group.count == size());
+void NcclCommunicator::reduce(const View& x, int root, const RankGroup& ranks) {
+  MOE_CHECK(x.contiguous() && ranks.has(root));
+  if (ranks.count == 1) return;
+  device_.will_run("reduce");
+  check(queue_reduce({x, root, ranks}, group(ranks), ranks.member(root), device_.stream()), "adding over the ranks");
+}
+
+void NcclCommunicator::broadcast(const View& x, int root, const RankGroup& ranks) {
+  MOE_CHECK(x.contiguous() && ranks.has(root));
+  if (ranks.count == 1) return;
   device_.will_run("broadcast");
-  check(nccl().Broadcast(x.data, x.data, x.bytes(), NcclType::bytes, root, group_, device_.stream()),
-        "sending to all ranks");
+  check(queue_broadcast({x, root, ranks}, group(ranks), ranks.member(root), device_.stream()), "sending to all ranks");
 }
 
-void NcclCommunicator::all_gather(const View&, const View&, const RankGroup&) {
-  fail("ranks with GPUs cannot gather tensors yet");
+void NcclCommunicator::all_gather(const View& x, const View& y, const RankGroup& ranks) {
+  MOE_CHECK(x.contiguous() && y.contiguous() && y.bytes() == x.bytes() * static_cast<size_t>(ranks.count));
+  device_.will_run("all_gather");
+  check(nccl().AllGather(x.data, y.data, x.bytes(), NcclType::bytes, group(ranks), device_.stream()),
+        "gathering from the ranks");
 }
 
-void NcclCommunicator::reduce_scatter(const View&, const View&, const RankGroup&) {
-  fail("ranks with GPUs cannot scatter sums yet");
+void NcclCommunicator::reduce_scatter(const View& x, const View& y, const RankGroup& ranks) {
+  MOE_CHECK(x.contiguous() && y.contiguous() && x.elements() == y.elements() * ranks.count);
+  const NcclType type = sum_type(x.dtype);
+  device_.will_run("reduce_scatter");
+  check(nccl().ReduceScatter(x.data, y.data, count_of(y), type, NcclSum::sum, group(ranks), device_.stream()),
+        "scattering sums over the ranks");
+}
+
+void NcclCommunicator::reduce_aside(const std::vector<Rooted>& tensors) {
+  run_aside(tensors, true, queue_reduce, "adding over the ranks");
+  device_.lend(kNarrowBlocks);
+}
+
+void NcclCommunicator::broadcast_aside(const std::vector<Rooted>& tensors) {
+  run_aside(tensors, false, queue_broadcast, "sending to all ranks");
+}
+
+// All tensors are one piece of work for NCCL, so that those with different roots go both ways at the same time.
+void NcclCommunicator::run_aside(const std::vector<Rooted>& tensors, bool narrow, Queue queue, const char* attempted) {
+  if (tensors.empty()) return;
+  for (const Rooted& one : tensors) {
+    MOE_CHECK(one.x.contiguous() && one.group.has(one.root));
+    if (one.group.count > 1) group(one.group, narrow);  // a group cannot be made within a piece of work
+  }
+  cuda::check(cudaEventRecord(begun_, device_.stream()), attempted);
+  cuda::check(cudaStreamWaitEvent(aside_, begun_), attempted);
+  check(nccl().GroupStart(), attempted);
+  NcclStatus status = 0;
+  for (const Rooted& one : tensors) {
+    if (one.group.count == 1 || status != 0) continue;
+    status = queue(one, group(one.group, narrow), one.group.member(one.root), aside_);
+  }
+  const NcclStatus ended = nccl().GroupEnd();
+  check(status, attempted);
+  check(ended, attempted);
+}
+
+void NcclCommunicator::await() {
+  device_.lend(0);
+  cuda::check(cudaEventRecord(done_, aside_), "waiting for the ranks");
+  cuda::check(cudaStreamWaitEvent(device_.stream(), done_), "waiting for the ranks");
 }
 
 std::vector<std::string> NcclCommunicator::gather(const std::string& bytes) { return hosts_.gather(bytes); }

@@ -1,16 +1,19 @@
 #pragma once
 /// Ranks with a GPU each: NCCL carries what is in the memory of GPUs, and another communicator what is on the hosts.
 
+#include <map>
+
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/nccl_library.h"
 #include "ops/communicator.h"
 
 namespace moe::cuda {
 
-/// Views are on this rank's GPU. Collectives of views are queued on the device's stream, and the host does not wait for
-/// them. NCCL adds in an order of its own: the same one for the same ranks on the same machines, and every rank gets
-/// the bits of one sum. A rank that is lost leaves the others waiting on their GPUs; the host's communicator notices
-/// it. Use it on one thread at a time.
+/// Views are on this rank's GPU. Collectives of views are queued on the device's stream, those aside on a stream of
+/// their own, and the host does not wait for them. NCCL adds in an order of its own: the same one for the same ranks on
+/// the same machines, and every rank gets the bits of one sum. A sum of bf16 is rounded after each addition. A rank
+/// that is lost leaves the others waiting on their GPUs; the host's communicator notices it. Use it on one thread at a
+/// time.
 class NcclCommunicator final : public Communicator {
  public:
   /// Meets the other ranks through `hosts`, which has the same ranks and must outlive this, as must `device`. An Error
@@ -24,22 +27,37 @@ class NcclCommunicator final : public Communicator {
   int size() const override { return hosts_.size(); }
   using Communicator::all_reduce;
   using Communicator::broadcast;
-  /// The group is all ranks, so far.
   void all_reduce(const View& x, const RankGroup& group) override;
+  void reduce(const View& x, int root, const RankGroup& group) override;
   void broadcast(const View& x, int root, const RankGroup& group) override;
-  /// Not there yet: `moe train` refuses experts that ranks with GPUs would divide.
   void all_gather(const View& x, const View& y, const RankGroup& group) override;
   void reduce_scatter(const View& x, const View& y, const RankGroup& group) override;
+  void reduce_aside(const std::vector<Rooted>& tensors) override;
+  void broadcast_aside(const std::vector<Rooted>& tensors) override;
+  void await() override;
   std::vector<std::string> gather(const std::string& bytes) override;
   void abort(const std::string& why) noexcept override;
   void set_step(int64_t step) override { hosts_.set_step(step); }
 
  private:
+  /// Groups of ranks for NCCL. What runs beside products has narrow ones, of few thread blocks.
+  struct Key {
+    RankGroup ranks;
+    bool narrow;
+    bool operator<(const Key& other) const;
+  };
+  using Queue = NcclStatus (*)(const Rooted& tensor, NcclGroup group, int root, cudaStream_t stream);
+
   void check(NcclStatus status, const char* attempted) const;
+  /// Makes the group when it is first used, which all ranks do together.
+  NcclGroup group(const RankGroup& ranks, bool narrow = false);
+  void run_aside(const std::vector<Rooted>& tensors, bool narrow, Queue queue, const char* attempted);
 
   Communicator& hosts_;
   CudaDevice& device_;
-  NcclGroup group_ = nullptr;
+  std::map<Key, NcclGroup> groups_;
+  cudaStream_t aside_ = nullptr;
+  cudaEvent_t begun_ = nullptr, done_ = nullptr;
   int errors_before_;  // exceptions in flight when it was made
 };
 

@@ -24,11 +24,16 @@ NcclLibrary load() {
   find("ncclGetLastError", n.GetLastError);
   find("ncclGetVersion", n.GetVersion);
   find("ncclGetUniqueId", n.GetUniqueId);
-  find("ncclCommInitRank", n.CommInitRank);
+  find("ncclCommInitRankConfig", n.CommInitRankConfig);
   find("ncclCommDestroy", n.CommDestroy);
   find("ncclCommAbort", n.CommAbort);
   find("ncclAllReduce", n.AllReduce);
+  find("ncclReduce", n.Reduce);
   find("ncclBroadcast", n.Broadcast);
+  find("ncclAllGather", n.AllGather);
+  find("ncclReduceScatter", n.ReduceScatter);
+  find("ncclGroupStart", n.GroupStart);
+  find("ncclGroupEnd", n.GroupEnd);
   return n;
 }
 

@@ -2,6 +2,7 @@
 /// NCCL 2, loaded when the first group of GPUs is made. Programs for one GPU need no NCCL, neither to run nor to be
 /// built, so the few functions that are used are declared here, with the types and numbers of NCCL's interface.
 
+#include <climits>
 #include <cstddef>
 
 #include <cuda_runtime_api.h>
@@ -16,8 +17,21 @@ using NcclGroup = void*;
 
 /// 0 is success, here and in every function.
 using NcclStatus = int;
-enum class NcclType : int { bytes = 1, i32 = 2, f32 = 7, f64 = 8 };
+enum class NcclType : int { bytes = 1, i32 = 2, f32 = 7, f64 = 8, bf16 = 9 };
 enum class NcclSum : int { sum = 0 };
+
+/// ncclConfig_t as of NCCL 2.18; later versions read as much as `size` says. What is not set is NCCL's choice.
+struct NcclConfig {
+  static constexpr int kOpen = INT_MIN;
+  size_t size = sizeof(NcclConfig);
+  unsigned magic = 0xcafebeef;
+  unsigned version = 21800;
+  int blocking = kOpen;
+  int cluster = kOpen;
+  int least_blocks = kOpen, most_blocks = kOpen;  ///< thread blocks of a collective
+  const char* net = nullptr;
+  int shares = kOpen;
+};
 
 /// The functions of the library, by their names without its prefix.
 struct NcclLibrary {
@@ -25,11 +39,17 @@ struct NcclLibrary {
   const char* (*GetLastError)(NcclGroup);
   NcclStatus (*GetVersion)(int*);
   NcclStatus (*GetUniqueId)(NcclId*);
-  NcclStatus (*CommInitRank)(NcclGroup*, int ranks, NcclId, int rank);
+  NcclStatus (*CommInitRankConfig)(NcclGroup*, int ranks, NcclId, int rank, NcclConfig*);
   NcclStatus (*CommDestroy)(NcclGroup);
   NcclStatus (*CommAbort)(NcclGroup);
   NcclStatus (*AllReduce)(const void*, void*, size_t, NcclType, NcclSum, NcclGroup, cudaStream_t);
+  NcclStatus (*Reduce)(const void*, void*, size_t, NcclType, NcclSum, int root, NcclGroup, cudaStream_t);
   NcclStatus (*Broadcast)(const void*, void*, size_t, NcclType, int root, NcclGroup, cudaStream_t);
+  NcclStatus (*AllGather)(const void*, void*, size_t sent, NcclType, NcclGroup, cudaStream_t);
+  NcclStatus (*ReduceScatter)(const void*, void*, size_t received, NcclType, NcclSum, NcclGroup, cudaStream_t);
+  /// What is called between the two is queued as one piece of work.
+  NcclStatus (*GroupStart)();
+  NcclStatus (*GroupEnd)();
 };
 
 /// Loads it at the first call. An Error says what to install. Any thread may call it.
