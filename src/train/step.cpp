@@ -229,11 +229,7 @@ void TrainingStep::train_microbatch(const Batch& batch, int64_t index, const Rou
   Pass pass = make_pass(index > 0, last, mode);
   GradientsReady ready;
   if (last && step_.ranks > 1) {
-    ready = [this](int64_t place) {
-      const std::vector<Rooted> tensors = trained_at(place, gradients());
-      if (place > 0) return communicator_.reduce_aside(tensors);
-      for (const Rooted& one : tensors) communicator_.reduce(one.x, one.root, one.group);  // nothing is left beside it
-    };
+    ready = [this](int64_t place) { communicator_.reduce_aside(trained_at(place, gradients())); };
   }
   model_->train(pass, tokens, balance, stats, mode, gradient_scale_, step_.recompute, gradient_weights_,
                 row_loss_.at(index).rows(0, tokens.count()), ready);

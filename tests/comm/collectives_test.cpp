@@ -83,9 +83,7 @@ TEST_P(Collectives, AddToTheRoot) {
         on_ranks(size, [&](Communicator& communicator) {
           std::vector<double> x = numbers<double>(communicator.rank(), count);
           communicator.reduce(view_of(x), root, communicator.everyone());
-          if (communicator.rank() == root) {
-            EXPECT_EQ(x, expected) << size << " ranks, " << count << " elements";
-          }
+          if (communicator.rank() == root) EXPECT_EQ(x, expected) << size << " ranks, " << count << " elements";
         });
       }
     }
@@ -134,9 +132,7 @@ TEST_P(Collectives, AreOfTheirGroupAlone) {
         x = own;
         communicator.reduce_aside({{view_of(x), group.rank(1), group}});
         communicator.await();
-        if (rank == group.rank(1)) {
-          EXPECT_EQ(x, sums);
-        }
+        if (rank == group.rank(1)) EXPECT_EQ(x, sums);
         x = own;
         communicator.broadcast_aside({{view_of(x), group.rank(1), group}});
         communicator.await();

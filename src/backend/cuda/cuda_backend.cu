@@ -208,7 +208,6 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
     if (cuda::Written* const recording = device_.recording()) recording->queue_postponed();
     device_.will_run(operation);
     context_.recording = device_.recording();
-    context_.multiprocessors = device_.properties().multiProcessorCount - device_.lent();
   }
   template <class Op>
   void end(const Op& op) {

@@ -50,9 +50,6 @@ class CudaDevice final : public Device {
   int64_t downloads() const { return downloads_; }
   /// Remembers the operation that is queued next, for the message of a later failure.
   void will_run(const char* operation) { last_operation_ = operation; }
-  /// How many multiprocessors work beside the stream needs from now on. Kernels that would fill the GPU leave them.
-  void lend(int multiprocessors) { lent_ = multiprocessors; }
-  int lent() const { return lent_; }
   /// What the recorded operations wrote so far; null: nothing is being recorded.
   Written* recording() { return recording_; }
 
@@ -92,7 +89,6 @@ class CudaDevice final : public Device {
   int64_t downloads_ = 0;
   const char* last_operation_ = "no operation";
   Written* recording_ = nullptr;
-  int lent_ = 0;
 };
 
 }  // namespace moe::cuda

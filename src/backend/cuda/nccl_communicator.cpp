@@ -10,10 +10,6 @@
 namespace moe::cuda {
 namespace {
 
-/// Thread blocks of a narrow group. Each holds a multiprocessor as long as it sends. A product whose blocks find one
-/// taken would take up to twice as long, so products leave these alone.
-constexpr int kNarrowBlocks = 4;
-
 NcclType sum_type(DType dtype) {
   switch (dtype) {
     case DType::f32:
@@ -45,7 +41,7 @@ NcclStatus queue_broadcast(const Rooted& one, NcclGroup group, int root, cudaStr
 
 bool NcclCommunicator::Key::operator<(const Key& other) const {
   const auto all = [](const Key& key) {
-    return std::tuple(key.ranks.first, key.ranks.count, key.ranks.step, key.narrow);
+    return std::tuple(key.ranks.first, key.ranks.count, key.ranks.step, key.aside);
   };
   return all(*this) < all(other);
 }
@@ -77,8 +73,8 @@ void NcclCommunicator::check(NcclStatus status, const char* attempted) const {
        nccl().GetErrorString(status), more == nullptr || *more == '\0' ? "" : fmt::format(" ({})", more));
 }
 
-NcclGroup NcclCommunicator::group(const RankGroup& ranks, bool narrow) {
-  const auto found = groups_.find({ranks, narrow});
+NcclGroup NcclCommunicator::group(const RankGroup& ranks, bool aside) {
+  const auto found = groups_.find({ranks, aside});
   if (found != groups_.end()) return found->second;
   NcclId id{};
   std::string own;
@@ -92,10 +88,8 @@ NcclGroup NcclCommunicator::group(const RankGroup& ranks, bool narrow) {
   MOE_CHECK(first.size() == sizeof(id.bytes));
   std::memcpy(id.bytes, first.data(), sizeof(id.bytes));
   NcclGroup made = nullptr;
-  NcclConfig config;
-  if (narrow) config.most_blocks = kNarrowBlocks;
-  check(nccl().CommInitRankConfig(&made, ranks.count, id, ranks.member(rank()), &config), "joining a group of GPUs");
-  return groups_[{ranks, narrow}] = made;
+  check(nccl().CommInitRank(&made, ranks.count, id, ranks.member(rank())), "joining a group of GPUs");
+  return groups_[{ranks, aside}] = made;
 }
 
 void NcclCommunicator::all_reduce(const View& x, const RankGroup& ranks) {
@@ -108,14 +102,12 @@ void NcclCommunicator::all_reduce(const View& x, const RankGroup& ranks) {
 
 void NcclCommunicator::reduce(const View& x, int root, const RankGroup& ranks) {
   MOE_CHECK(x.contiguous() && ranks.has(root));
-  if (ranks.count == 1) return;
   device_.will_run("reduce");
   check(queue_reduce({x, root, ranks}, group(ranks), ranks.member(root), device_.stream()), "adding over the ranks");
 }
 
 void NcclCommunicator::broadcast(const View& x, int root, const RankGroup& ranks) {
   MOE_CHECK(x.contiguous() && ranks.has(root));
-  if (ranks.count == 1) return;
   device_.will_run("broadcast");
   check(queue_broadcast({x, root, ranks}, group(ranks), ranks.member(root), device_.stream()), "sending to all ranks");
 }
@@ -136,20 +128,19 @@ void NcclCommunicator::reduce_scatter(const View& x, const View& y, const RankGr
 }
 
 void NcclCommunicator::reduce_aside(const std::vector<Rooted>& tensors) {
-  run_aside(tensors, true, queue_reduce, "adding over the ranks");
-  device_.lend(kNarrowBlocks);
+  run_aside(tensors, queue_reduce, "adding over the ranks");
 }
 
 void NcclCommunicator::broadcast_aside(const std::vector<Rooted>& tensors) {
-  run_aside(tensors, false, queue_broadcast, "sending to all ranks");
+  run_aside(tensors, queue_broadcast, "sending to all ranks");
 }
 
 // All tensors are one piece of work for NCCL, so that those with different roots go both ways at the same time.
-void NcclCommunicator::run_aside(const std::vector<Rooted>& tensors, bool narrow, Queue queue, const char* attempted) {
+void NcclCommunicator::run_aside(const std::vector<Rooted>& tensors, Queue queue, const char* attempted) {
   if (tensors.empty()) return;
   for (const Rooted& one : tensors) {
     MOE_CHECK(one.x.contiguous() && one.group.has(one.root));
-    if (one.group.count > 1) group(one.group, narrow);  // a group cannot be made within a piece of work
+    if (one.group.count > 1) group(one.group, true);  // a group cannot be made within a piece of work
   }
   cuda::check(cudaEventRecord(begun_, device_.stream()), attempted);
   cuda::check(cudaStreamWaitEvent(aside_, begun_), attempted);
@@ -157,7 +148,7 @@ void NcclCommunicator::run_aside(const std::vector<Rooted>& tensors, bool narrow
   NcclStatus status = 0;
   for (const Rooted& one : tensors) {
     if (one.group.count == 1 || status != 0) continue;
-    status = queue(one, group(one.group, narrow), one.group.member(one.root), aside_);
+    status = queue(one, group(one.group, true), one.group.member(one.root), aside_);
   }
   const NcclStatus ended = nccl().GroupEnd();
   check(status, attempted);
@@ -165,7 +156,6 @@ void NcclCommunicator::run_aside(const std::vector<Rooted>& tensors, bool narrow
 }
 
 void NcclCommunicator::await() {
-  device_.lend(0);
   cuda::check(cudaEventRecord(done_, aside_), "waiting for the ranks");
   cuda::check(cudaStreamWaitEvent(device_.stream(), done_), "waiting for the ranks");
 }

@@ -40,18 +40,18 @@ class NcclCommunicator final : public Communicator {
   void set_step(int64_t step) override { hosts_.set_step(step); }
 
  private:
-  /// Groups of ranks for NCCL. What runs beside products has narrow ones, of few thread blocks.
+  /// Groups of ranks for NCCL. What is aside has groups of its own, as those of a stream wait for each other.
   struct Key {
     RankGroup ranks;
-    bool narrow;
+    bool aside;
     bool operator<(const Key& other) const;
   };
   using Queue = NcclStatus (*)(const Rooted& tensor, NcclGroup group, int root, cudaStream_t stream);
 
   void check(NcclStatus status, const char* attempted) const;
   /// Makes the group when it is first used, which all ranks do together.
-  NcclGroup group(const RankGroup& ranks, bool narrow = false);
-  void run_aside(const std::vector<Rooted>& tensors, bool narrow, Queue queue, const char* attempted);
+  NcclGroup group(const RankGroup& ranks, bool aside = false);
+  void run_aside(const std::vector<Rooted>& tensors, Queue queue, const char* attempted);
 
   Communicator& hosts_;
   CudaDevice& device_;

@@ -24,7 +24,7 @@ NcclLibrary load() {
   find("ncclGetLastError", n.GetLastError);
   find("ncclGetVersion", n.GetVersion);
   find("ncclGetUniqueId", n.GetUniqueId);
-  find("ncclCommInitRankConfig", n.CommInitRankConfig);
+  find("ncclCommInitRank", n.CommInitRank);
   find("ncclCommDestroy", n.CommDestroy);
   find("ncclCommAbort", n.CommAbort);
   find("ncclAllReduce", n.AllReduce);

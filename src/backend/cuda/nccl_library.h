@@ -2,7 +2,6 @@
 /// NCCL 2, loaded when the first group of GPUs is made. Programs for one GPU need no NCCL, neither to run nor to be
 /// built, so the few functions that are used are declared here, with the types and numbers of NCCL's interface.
 
-#include <climits>
 #include <cstddef>
 
 #include <cuda_runtime_api.h>
@@ -20,26 +19,13 @@ using NcclStatus = int;
 enum class NcclType : int { bytes = 1, i32 = 2, f32 = 7, f64 = 8, bf16 = 9 };
 enum class NcclSum : int { sum = 0 };
 
-/// ncclConfig_t as of NCCL 2.18; later versions read as much as `size` says. What is not set is NCCL's choice.
-struct NcclConfig {
-  static constexpr int kOpen = INT_MIN;
-  size_t size = sizeof(NcclConfig);
-  unsigned magic = 0xcafebeef;
-  unsigned version = 21800;
-  int blocking = kOpen;
-  int cluster = kOpen;
-  int least_blocks = kOpen, most_blocks = kOpen;  ///< thread blocks of a collective
-  const char* net = nullptr;
-  int shares = kOpen;
-};
-
 /// The functions of the library, by their names without its prefix.
 struct NcclLibrary {
   const char* (*GetErrorString)(NcclStatus);
   const char* (*GetLastError)(NcclGroup);
   NcclStatus (*GetVersion)(int*);
   NcclStatus (*GetUniqueId)(NcclId*);
-  NcclStatus (*CommInitRankConfig)(NcclGroup*, int ranks, NcclId, int rank, NcclConfig*);
+  NcclStatus (*CommInitRank)(NcclGroup*, int ranks, NcclId, int rank);
   NcclStatus (*CommDestroy)(NcclGroup);
   NcclStatus (*CommAbort)(NcclGroup);
   NcclStatus (*AllReduce)(const void*, void*, size_t, NcclType, NcclSum, NcclGroup, cudaStream_t);
