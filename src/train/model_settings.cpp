@@ -91,12 +91,14 @@ void read_model(Settings& settings, RunConfig& run, const std::function<int64_t(
   if (of_dataset && !settings.has_mistakes()) {
     keep_mistake_of(settings, "model.vocab_size", [&] { model.vocab_size = dataset_vocabulary(); });
   }
+  const ModelConfig begun = model;
+  const ModelConfig* const kept = loaded ? &begun : nullptr;
   constexpr std::string_view kTopK = "model.num_experts_per_tok";
   expand_granularity(settings, model.n_shared_experts);
-  read_rows(settings, rows_before(model_keys(), kTopK), model, model, preset || loaded);
+  read_rows(settings, rows_before(model_keys(), kTopK), model, model, preset || loaded, kept);
   const Method* const method = apply_method(settings, run);
   const ModelConfig chosen = model;  // the choices of the method or the preset
-  read_rows(settings, rows_from(model_keys(), kTopK), model, model);
+  read_rows(settings, rows_from(model_keys(), kTopK), model, model, false, kept);
   const int64_t top_k = chosen.num_experts_per_tok;
   if (model.n_routed_experts == 0) model.num_experts_per_tok = 0;
   // Without experts K is 0 whatever is given, and the experts are what is missing.

@@ -10,6 +10,8 @@
 #include "formats/safetensors.h"
 #include "tests/support/tiny_run.h"
 #include "tokenizer/new_tokens.h"
+#include "model/keys.h"
+#include "tests/support/golden.h"
 
 namespace moe {
 namespace {
@@ -69,6 +71,44 @@ TEST(FromModel, TheBalanceLossHasTheModelsCoefficient) {
   TinyRun tiny;
   tiny.train("base", {"balance.alpha_expert=0.03"});
   const std::string from = "model.from=" + (tiny / "base").string();
+/// A run file that says nothing about the model.
+RunConfig silent_run(const TinyRun& tiny, const fs::path& from, const std::vector<std::string>& set = {}) {
+  Settings settings = tiny.settings("silent");
+  settings.drop_section("model");
+  settings.drop("train.init_std");
+  for (const std::string& assignment : with(set, {"model.from=" + from.string()})) settings.set(assignment);
+  return tiny.read(std::move(settings));
+}
+
+/// Rules for keys that are not given, as head_dim = hidden_size / num_attention_heads, do not count beside a model.
+TEST(FromModel, NoRuleOverwritesWhatTheModelSays) {
+  TinyRun tiny;
+  tiny.train("base", {"model.num_key_value_heads=1", "model.head_dim=12", "train.init_std=0.1",
+                      "model.routing=expert_choice", "model.capacity_factor=3", "train.steps=1"});
+  const fs::path base = tiny / "base/step-1";
+  const ModelConfig model = read_model_config(base);
+  const RunConfig run = silent_run(tiny, base);
+  int rules = 0;
+  for (const KeyRow<ModelConfig>& row : model_keys()) {
+    if (row.derive == nullptr) continue;
+    ++rules;
+    ModelConfig changed = model, none;
+    none.num_attention_heads = 0;
+    row.derive(changed, none);
+    EXPECT_NE(row.get(changed), row.get(model)) << row.key << ": the rule would say the same";
+    EXPECT_EQ(row.get(run.model), row.get(model)) << row.key;
+  }
+  EXPECT_EQ(rules, 4) << "the base of this test needs a value of its own for the new rule's key";
+  tiny.train(run);
+  for (const char* family : {"qwen3_moe", "llama_odd"}) {
+    const fs::path folder = golden_folder() / "families" / family;
+    const ModelConfig there = read_model_config(folder);
+    EXPECT_NE(there.head_dim, there.hidden_size / there.num_attention_heads) << family;
+    EXPECT_EQ(silent_run(tiny, folder, {"data.sequence_length=8"}).model.head_dim, there.head_dim) << family;
+  }
+  EXPECT_EQ(silent_run(tiny, base, {"model.num_attention_heads=4"}).model.head_dim, 4) << "the run file changes it";
+}
+
   const RunConfig run = tiny.config("next", {from});
   EXPECT_FLOAT_EQ(run.step.balance.alpha_expert, 0.03f);
   EXPECT_THAT(run.coefficients,
