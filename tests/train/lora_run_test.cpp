@@ -10,10 +10,12 @@
 #include "checkpoint/file_types.h"
 #include "checkpoint/hf_names.h"
 #include "checkpoint/open_model.h"
+#include "checkpoint/write_gguf.h"
 #include "checkpoint/write_model.h"
 #include "eval/loss.h"
 #include "infer/loaded_model.h"
 #include "infer/scorer.h"
+#include "infer/weight_types.h"
 #include "tests/support/tiny_run.h"
 #include "train/freeze.h"
 #include "train/trained_text.h"
@@ -446,6 +448,27 @@ TEST(AdapterRuns, AnotherModelIsRefusedOnAResumeByName) {
 
 /// Of a list of experts: their adapters train, those of the others stay as they began.
 TEST(AdapterRuns, AListOfExpertsRestrictsTheirAdapters) {
+/// A GGUF file as the base: beside blocks that --dtype asks for, embedding and head keep their numbers as in training.
+TEST(AdapterRuns, AGgufBaseInBlocksIsTheModelThatWasTrained) {
+  std::vector<std::string> sizes = kNf4Sizes;
+  sizes.insert(sizes.end(), {"model.n_shared_experts=0", "train.steps=1", "model.norm_topk_prob=true"});
+  AdapterRun runs(sizes);
+  const fs::path folder = runs.tiny / "base/step-1", file = runs.tiny / "base.gguf";
+  write_gguf(file, *open_weights(folder), {}, runs.pool);
+  std::vector<std::string> settings = runs.settings(sizes);
+  settings.insert(settings.end(), {"train.steps=2", "lora.base=q8_0"});
+  runs.tiny.train("lora", settings);
+  const std::vector<ChosenAdapter> adapter{{.folder = runs.tiny / "lora/step-2"}};
+  for (const DType type : {DType::q8_0, DType::nf4}) {
+    EXPECT_EQ(runs.logits(file, adapter, type), runs.logits(folder, adapter, type)) << name(type);
+    const ModelConfig config = read_adapted_config(folder, adapter);
+    const auto table = parameter_table(config);
+    const auto types = types_on_device(file, table, type);
+    EXPECT_EQ(types, types_on_device(folder, table, type));
+    for (size_t i = 0; i < table.size(); ++i) EXPECT_TRUE(!table[i].is_by_token() || is_plain(types[i]));
+  }
+}
+
   for (const std::string dtype : {"f32", "bf16"}) {
     AdapterRun runs;
     const std::string list = (runs.tiny / "experts.json").string();
