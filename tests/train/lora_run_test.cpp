@@ -242,6 +242,26 @@ TEST(AdapterRuns, DamagedAdaptersAreRefusedByName) {
   EXPECT_THAT(error_of<Error>([&] { adapter_folder(runs.model().string()); }), HasSubstr("has no adapter_config.json"));
 }
 
+/// PEFT's ways to begin: some change the model's weights, and their adapters are not for the model as it is.
+TEST(AdapterRuns, OfChangedWeightsAreRefusedByName) {
+  AdapterRun runs;
+  runs.tiny.train("lora", runs.settings({"train.steps=1"}));
+  const fs::path folder = runs.tiny / "lora/step-1";
+  Json config = read_json(folder / "adapter_config.json");
+  for (const Json& plain :
+       {Json(true), Json(false), Json("gaussian"), Json("orthogonal"), Json("eva"), Json(nullptr)}) {
+    config["init_lora_weights"] = plain;
+    write_file(folder / "adapter_config.json", json_text(config));
+    const AdapterConfig read(folder);
+  }
+  for (const char* other : {"pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga", "unheard_of"}) {
+    config["init_lora_weights"] = other;
+    write_file(folder / "adapter_config.json", json_text(config));
+    EXPECT_THAT(error_of<Error>([&] { const AdapterConfig read(folder); }),
+                HasSubstr(fmt::format("\"init_lora_weights\" is \"{}\"", other)));
+  }
+}
+
 TEST(AdapterRuns, PatternsAndFactorsWithoutMeaningAreRefused) {
   AdapterRun runs;
   runs.tiny.train("lora", runs.settings());
@@ -428,26 +448,6 @@ TEST(AdapterRuns, ABaseInNf4IsItsMatricesOneByOne) {
   EXPECT_GT(compared, 2 * (4 + 3 * 5));
 }
 
-TEST(AdapterRuns, AnotherModelIsRefusedOnAResumeByName) {
-  AdapterRun runs;
-  runs.tiny.train("lora", runs.settings());
-  runs.tiny.train("other", {"train.seed=5"});
-  fs::remove_all(runs.tiny / "lora/step-12");
-  fs::remove(runs.tiny / "lora/latest");
-  std::vector<std::string> settings = runs.settings();
-  settings.push_back("model.from=" + (runs.tiny / "other").string());
-  const std::string refused = error_of<Error>([&] { runs.tiny.resume("lora", settings, {"model.from"}); });
-  EXPECT_THAT(refused, HasSubstr((runs.tiny / "other").string()));
-  EXPECT_THAT(refused, HasSubstr("were trained beside other weights"));
-  // A copy of the model under another name is the same model.
-  fs::copy(runs.model(), runs.tiny / "copy", fs::copy_options::recursive);
-  settings.back() = "model.from=" + (runs.tiny / "copy").string();
-  runs.tiny.resume("lora", settings, {"model.from"});
-  EXPECT_TRUE(fs::exists(runs.adapter()));
-}
-
-/// Of a list of experts: their adapters train, those of the others stay as they began.
-TEST(AdapterRuns, AListOfExpertsRestrictsTheirAdapters) {
 /// A GGUF file as the base: beside blocks that --dtype asks for, embedding and head keep their numbers as in training.
 TEST(AdapterRuns, AGgufBaseInBlocksIsTheModelThatWasTrained) {
   std::vector<std::string> sizes = kNf4Sizes;
@@ -469,6 +469,26 @@ TEST(AdapterRuns, AGgufBaseInBlocksIsTheModelThatWasTrained) {
   }
 }
 
+TEST(AdapterRuns, AnotherModelIsRefusedOnAResumeByName) {
+  AdapterRun runs;
+  runs.tiny.train("lora", runs.settings());
+  runs.tiny.train("other", {"train.seed=5"});
+  fs::remove_all(runs.tiny / "lora/step-12");
+  fs::remove(runs.tiny / "lora/latest");
+  std::vector<std::string> settings = runs.settings();
+  settings.push_back("model.from=" + (runs.tiny / "other").string());
+  const std::string refused = error_of<Error>([&] { runs.tiny.resume("lora", settings, {"model.from"}); });
+  EXPECT_THAT(refused, HasSubstr((runs.tiny / "other").string()));
+  EXPECT_THAT(refused, HasSubstr("were trained beside other weights"));
+  // A copy of the model under another name is the same model.
+  fs::copy(runs.model(), runs.tiny / "copy", fs::copy_options::recursive);
+  settings.back() = "model.from=" + (runs.tiny / "copy").string();
+  runs.tiny.resume("lora", settings, {"model.from"});
+  EXPECT_TRUE(fs::exists(runs.adapter()));
+}
+
+/// Of a list of experts: their adapters train, those of the others stay as they began.
+TEST(AdapterRuns, AListOfExpertsRestrictsTheirAdapters) {
   for (const std::string dtype : {"f32", "bf16"}) {
     AdapterRun runs;
     const std::string list = (runs.tiny / "experts.json").string();
