@@ -33,6 +33,30 @@ void check_kind(const Dataset& dataset, const RunConfig& run) {
 
 bool predicts(const Documents& documents) {
   for (int64_t document = 0; document < documents.count(); ++document) {
+bool has_prompt(const Documents& documents, int64_t document) {
+  std::vector<uint8_t> learned(static_cast<size_t>(documents.length(document)));
+  documents.copy_marks(document, 0, documents.length(document), learned.data());
+  return std::find(learned.begin(), learned.end(), 0) != learned.end();
+}
+
+/// A text may be cut into rows. A conversation may not: the second row would have an answer without its question.
+/// Packing compares pairs itself.
+void check_lengths(const Documents& documents, const Dataset& dataset, int64_t row) {
+  if (dataset.info().answer_ends.empty() || dataset.info().pairs) return;
+  int64_t longer = 0, longest = 0;
+  for (int64_t document = 0; document < documents.count(); ++document) {
+    const int64_t length = documents.length(document);
+    if (length <= row || !has_prompt(documents, document)) continue;
+    ++longer;
+    longest = std::max(longest, length);
+  }
+  if (longer == 0) return;
+  fail(
+      "{} has {} of more than the {} of a row (data.sequence_length), the longest of {}; use longer rows, or make the "
+      "dataset with --max-tokens {}",
+      dataset.name(), counted(longer, "conversation"), counted(row, "token"), longest, row);
+}
+
     if (count_targets(documents, document) > 0) return true;
   }
   return false;
@@ -129,3 +153,7 @@ void check_before_start(const RunConfig& run, const TrainingData& data) {
 }
 
 }  // namespace moe
+  check_lengths(data.train, data.train, run.data.sequence_length);
+  if (data.valid != nullptr) {
+    check_lengths(evaluated_documents(run, *data.valid), *data.valid, run.data.sequence_length);
+  }
