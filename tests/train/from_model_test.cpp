@@ -119,6 +119,14 @@ TEST(FromModel, NoRuleOverwritesWhatTheModelSays) {
 }
 
 TEST(FromModel, ItLearnsFromThereAndResumesBitForBit) {
+  // A model that has none: the start does not say that it has.
+  fs::copy(tiny / "base/step-12", tiny / "silent", fs::copy_options::recursive);
+  Json config = read_json(tiny / "silent/config.json");
+  config.erase("aux_loss_alpha");
+  write_file(tiny / "silent/config.json", json_text(config));
+  EXPECT_THAT(tiny.config("next", {"model.from=" + (tiny / "silent").string()}).coefficients,
+              testing::Contains(
+                  testing::AllOf(HasSubstr("balance.alpha_expert = 0.001 (default; "), HasSubstr("silent has none)"))));
   TinyRun tiny;
   tiny.train("base");
   const std::string from = "model.from=" + (tiny / "base").string();
