@@ -3,8 +3,10 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/units.h"
 #include "checkpoint/model_path.h"
 #include "checkpoint/open_model.h"
+#include "train/model_tokenizer.h"
 #include "train/samples.h"
 
 namespace moe {
@@ -31,8 +33,6 @@ void check_kind(const Dataset& dataset, const RunConfig& run) {
        dataset.name());
 }
 
-bool predicts(const Documents& documents) {
-  for (int64_t document = 0; document < documents.count(); ++document) {
 bool has_prompt(const Documents& documents, int64_t document) {
   std::vector<uint8_t> learned(static_cast<size_t>(documents.length(document)));
   documents.copy_marks(document, 0, documents.length(document), learned.data());
@@ -57,6 +57,8 @@ void check_lengths(const Documents& documents, const Dataset& dataset, int64_t r
       dataset.name(), counted(longer, "conversation"), counted(row, "token"), longest, row);
 }
 
+bool predicts(const Documents& documents) {
+  for (int64_t document = 0; document < documents.count(); ++document) {
     if (count_targets(documents, document) > 0) return true;
   }
   return false;
@@ -81,18 +83,16 @@ void check_tokenizer(const RunConfig& run, const TrainingData& data) {
 
 /// model.from's tokenizer made the data, perhaps with new tokens.
 void check_model_tokenizer(const RunConfig& run, const TrainingData& data) {
-  const DatasetInfo& info = data.train.info();
-  const int64_t ids = read_model_config(run.from).vocab_size;
-  if (!has_tokenizer(run.from)) {
-    if (info.vocab_size <= ids) return;
+  const TokenizerMatch match = match_tokenizer(data.train, run.from);
+  if (match == TokenizerMatch::same || match == TokenizerMatch::grown) return;
+  const int64_t made_for = data.train.info().vocab_size, ids = read_model_config(run.from).vocab_size;
+  if (match == TokenizerMatch::unknown) {
+    if (made_for <= ids) return;
     fail(
         "{} has {} ids, but {} (model.from) has a vocabulary of {} and no tokenizer to compare with; make the dataset "
         "with the model's tokenizer",
-        data.train.name(), info.vocab_size, run.from, ids);
+        data.train.name(), made_for, run.from, ids);
   }
-  const uint64_t of_model = tokenizer_fingerprint(run.from);
-  if (info.tokenizer_fingerprint == 0 || info.tokenizer_fingerprint == of_model) return;
-  if (info.base_fingerprint == of_model) return;
   fail("{} was made with another tokenizer than that of {} (model.from); make it again with `moe data --tokenizer {}`",
        data.train.name(), run.from, run.from);
 }
@@ -149,11 +149,11 @@ void check_before_start(const RunConfig& run, const TrainingData& data) {
     fail("{}: none of the documents to evaluate (eval.every_nth = {}) has two tokens or more; evaluate longer texts",
          data.valid->folder().string(), run.evaluation.every_nth);
   }
-  sample_prompts(data.train, data.tokenizer, run.model, run.sample);
-}
-
-}  // namespace moe
   check_lengths(data.train, data.train, run.data.sequence_length);
   if (data.valid != nullptr) {
     check_lengths(evaluated_documents(run, *data.valid), *data.valid, run.data.sequence_length);
   }
+  sample_prompts(data.train, data.tokenizer, run.model, run.sample);
+}
+
+}  // namespace moe

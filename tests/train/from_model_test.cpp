@@ -6,17 +6,22 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "checkpoint/expert_list.h"
 #include "checkpoint/open_model.h"
+#include "checkpoint/write_gguf.h"
 #include "formats/safetensors.h"
-#include "tests/support/tiny_run.h"
-#include "tokenizer/new_tokens.h"
 #include "model/keys.h"
 #include "tests/support/golden.h"
+#include "tests/support/tiny_run.h"
+#include "tokenizer/gguf_tokenizer_entries.h"
+#include "tokenizer/new_tokens.h"
+#include "train/model_tokenizer.h"
 
 namespace moe {
 namespace {
 
 using test::error_of;
+using test::tiny_texts;
 using test::TinyRun;
 using testing::HasSubstr;
 
@@ -66,11 +71,6 @@ TEST(FromModel, InBf16TheMastersAreTheStoredWeights) {
   }
 }
 
-/// The coefficient of the balance loss is the model's own, and the start says so; the run file's counts more.
-TEST(FromModel, TheBalanceLossHasTheModelsCoefficient) {
-  TinyRun tiny;
-  tiny.train("base", {"balance.alpha_expert=0.03"});
-  const std::string from = "model.from=" + (tiny / "base").string();
 /// A run file that says nothing about the model.
 RunConfig silent_run(const TinyRun& tiny, const fs::path& from, const std::vector<std::string>& set = {}) {
   Settings settings = tiny.settings("silent");
@@ -109,16 +109,16 @@ TEST(FromModel, NoRuleOverwritesWhatTheModelSays) {
   EXPECT_EQ(silent_run(tiny, base, {"model.num_attention_heads=4"}).model.head_dim, 4) << "the run file changes it";
 }
 
+/// The coefficient of the balance loss is the model's own, and the start says so; the run file's counts more.
+TEST(FromModel, TheBalanceLossHasTheModelsCoefficient) {
+  TinyRun tiny;
+  tiny.train("base", {"balance.alpha_expert=0.03"});
+  const std::string from = "model.from=" + (tiny / "base").string();
   const RunConfig run = tiny.config("next", {from});
   EXPECT_FLOAT_EQ(run.step.balance.alpha_expert, 0.03f);
   EXPECT_THAT(run.coefficients,
               testing::Contains(testing::AllOf(HasSubstr("balance.alpha_expert = 0.03"), HasSubstr("the model's, "))));
   EXPECT_FLOAT_EQ(tiny.config("next", {from, "balance.alpha_expert=0.5"}).step.balance.alpha_expert, 0.5f);
-  tiny.train("none", {"balance.alpha_expert=0"});
-  EXPECT_EQ(tiny.config("next", {"model.from=" + (tiny / "none").string()}).step.balance.alpha_expert, 0);
-}
-
-TEST(FromModel, ItLearnsFromThereAndResumesBitForBit) {
   // A model that has none: the start does not say that it has.
   fs::copy(tiny / "base/step-12", tiny / "silent", fs::copy_options::recursive);
   Json config = read_json(tiny / "silent/config.json");
@@ -127,6 +127,11 @@ TEST(FromModel, ItLearnsFromThereAndResumesBitForBit) {
   EXPECT_THAT(tiny.config("next", {"model.from=" + (tiny / "silent").string()}).coefficients,
               testing::Contains(
                   testing::AllOf(HasSubstr("balance.alpha_expert = 0.001 (default; "), HasSubstr("silent has none)"))));
+  tiny.train("none", {"balance.alpha_expert=0"});
+  EXPECT_EQ(tiny.config("next", {"model.from=" + (tiny / "none").string()}).step.balance.alpha_expert, 0);
+}
+
+TEST(FromModel, ItLearnsFromThereAndResumesBitForBit) {
   TinyRun tiny;
   tiny.train("base");
   const std::string from = "model.from=" + (tiny / "base").string();
@@ -175,6 +180,7 @@ void make_grown_dataset(const TinyRun& tiny, const std::string& name) {
   for (int64_t document = 0; document < plain.count(); ++document) {
     std::vector<int32_t> ids(static_cast<size_t>(plain.length(document)));
     plain.copy_tokens(document, 0, plain.length(document), ids.data());
+    ids.resize(std::min<size_t>(ids.size(), 22));
     ids.insert(ids.begin(), 290);
     ids.push_back(291);
     writer.add_marked(ids, std::vector<uint8_t>(ids.size(), 1), domain, plain.text_bytes(document), 1);
@@ -188,7 +194,6 @@ void make_grown_dataset(const TinyRun& tiny, const std::string& name) {
 RunConfig grown_run(const TinyRun& tiny, const std::string& name, const std::vector<std::string>& set) {
   Settings settings = tiny.settings(name);
   settings.drop_section("model");
-    ids.resize(std::min<size_t>(ids.size(), 22));
   for (const std::string& assignment : with(set, {"data.train=" + (tiny / "grown").string()})) settings.set(assignment);
   return read_run_config(settings);
 }
@@ -227,6 +232,74 @@ TEST(FromModel, NewTokensHaveTheMeanOfTheOthersRowsAndLearn) {
     EXPECT_EQ(read_model_config(tiny / "more/step-12").vocab_size, 292);
     EXPECT_EQ(Tokenizer::load(tiny / "more/step-12").added_token("<|im_end|>"), 291);
   }
+}
+
+/// Saves a tokenizer that a GGUF file can have.
+void save_tokenizer(const fs::path& folder, const std::string& letters) {
+  ThreadPool pool(2);
+  TokenizerTrainer trainer({.vocab_size = 290, .pattern = "qwen2"}, pool);
+  for (const std::string& text : tiny_texts(60, 1)) trainer.add_document(text + letters);
+  make_folder(folder);
+  trainer.finish().save(folder);
+}
+
+/// A dataset of one document, made with the tokenizer at `path`, which may have got new tokens.
+void make_dataset_with(const fs::path& folder, const fs::path& path, const std::vector<std::string>& new_tokens = {}) {
+  std::optional<GrownTokenizer> grown;
+  if (!new_tokens.empty()) grown = with_new_tokens(path, new_tokens);
+  const Tokenizer own = Tokenizer::load(path);
+  const Tokenizer& tokenizer = grown ? grown->tokenizer : own;
+  DatasetWriter writer(folder, {.vocab_size = tokenizer.id_count(),
+                                .bos_id = *tokenizer.bos(),
+                                .eos_id = *tokenizer.eos(),
+                                .tokenizer_fingerprint = grown ? hash_name(grown->json) : tokenizer_fingerprint(path),
+                                .domains = {},
+                                .base_fingerprint = grown ? tokenizer_fingerprint(path) : 0,
+                                .base_ids = grown ? own.id_count() : 0});
+  writer.add_document(tokenizer.encode("the old bridge", {.add_special = false}), writer.add_domain("text"), 14);
+  tokenizer.save(writer.temporary_folder());
+  writer.finish();
+}
+
+/// A GGUF file has its tokenizer in another form, which is compared token by token.
+TEST(FromModel, TheTokenizerOfAGgufFileIsThatOfTheData) {
+  TinyRun tiny;
+  save_tokenizer(tiny / "own", " yy yy yy yy yy");
+  save_tokenizer(tiny / "other", " zz zz zz zz zz");
+  ModelConfig config =
+      tiny.config("unused", {"model.n_routed_experts=0", "model.n_shared_experts=0", "model.moe_intermediate_size=0",
+                             "model.num_experts_per_tok=0", "model.intermediate_size=8", "model.vocab_size=300"})
+          .model;
+  config.bos_token_id = config.eos_token_id = 0;
+  const fs::path model = tiny / "model.gguf";
+  ThreadPool pool(2);
+  write_gguf(model, InitialWeights(config, 1), {.tokenizer = gguf_tokenizer_entries(tiny / "own", 300)}, pool);
+  make_dataset_with(tiny / "of-folder", tiny / "own");
+  make_dataset_with(tiny / "of-file", model);
+  make_dataset_with(tiny / "more", tiny / "own", {"<|im_end|>"});
+  make_dataset_with(tiny / "of-other", tiny / "other");
+  make_dataset_with(tiny / "more-of-other", tiny / "other", {"<|im_end|>"});
+  const auto match = [&](const std::string& data) {
+    return match_tokenizer(Dataset((tiny / data).string()), model.string());
+  };
+  EXPECT_EQ(match("of-folder"), TokenizerMatch::same);
+  EXPECT_EQ(match("of-file"), TokenizerMatch::same);
+  EXPECT_EQ(match("more"), TokenizerMatch::grown);
+  EXPECT_EQ(match("of-other"), TokenizerMatch::other);
+  EXPECT_EQ(match("more-of-other"), TokenizerMatch::other);
+  EXPECT_EQ(tokenizer_fingerprint(model), tokenizer_fingerprint(tiny / "of-file")) << "the dataset's own check";
+  const auto train = [&](const std::string& data) {
+    Settings settings = tiny.settings(data);
+    settings.drop_section("model");
+    for (const std::string& set :
+         with(kStill, {"model.from=" + model.string(), "data.train=" + (tiny / data).string()}))
+      settings.set(set);
+    tiny.train(read_run_config(settings));
+  };
+  train("of-folder");
+  train("of-file");
+  EXPECT_THAT(error_of<Error>([&] { train("of-other"); }), HasSubstr("was made with another tokenizer"));
+  EXPECT_THAT(error_of<Error>([&] { train("more-of-other"); }), HasSubstr("was made with another tokenizer"));
 }
 
 TEST(FromModel, ADatasetWithNewTokensOfAnotherTokenizerIsRefused) {
