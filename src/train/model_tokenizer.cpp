@@ -50,4 +50,11 @@ TokenizerMatch match_tokenizer(const Dataset& dataset, const std::string& model)
   return info.base_fingerprint == of_model ? TokenizerMatch::grown : TokenizerMatch::other;
 }
 
+NewTokens new_tokens(const RunConfig& run, const Dataset& train) {
+  const DatasetInfo& info = train.info();
+  if (info.base_fingerprint == 0 || run.from.empty() || !run.kept_in.empty()) return {};
+  if (match_tokenizer(train, run.from) == TokenizerMatch::same) return {};
+  return {.first = info.base_ids, .end = info.vocab_size};
+}
+
 }  // namespace moe

@@ -97,6 +97,25 @@ void check_model_tokenizer(const RunConfig& run, const TrainingData& data) {
        data.train.name(), run.from, run.from);
 }
 
+/// New tokens learn nothing if embedding and head rest, and adapters and lists of experts do not carry their rows.
+void check_new_tokens(const RunConfig& run, const TrainingData& data) {
+  const NewTokens tokens = new_tokens(run, data.train);
+  if (tokens.first == tokens.end) return;
+  const auto refuse = [&](std::string_view found, std::string_view advice) {
+    fail("{} has {}, whose rows in embedding and head {}; {}, or use a dataset without new tokens", data.train.name(),
+         counted(tokens.end - tokens.first, "new token"), found, advice);
+  };
+  if (run.step.parameters != TrainedPart::all) {
+    refuse(fmt::format("belong to no part of train.parameters = \"{}\"", name(run.step.parameters)),
+           "set train.parameters = \"all\"");
+  }
+  for (const Parameter& parameter : training_table(run.model, run.step)) {
+    if (parameter.is_by_token() && !parameter.trained()) {
+      refuse("would not train", fmt::format("leave \"{}\" out of train.freeze", parameter.name));
+    }
+  }
+}
+
 /// model.from has the run's parameters. Those by token may lack the rows of new tokens.
 void check_parameters(const RunConfig& run) {
   const auto source = open_weights(run.from);
@@ -124,6 +143,7 @@ void check_parameters(const RunConfig& run) {
 void check_loaded_model(const RunConfig& run, const TrainingData& data) {
   if (run.from.empty() || !run.kept_in.empty()) return;
   check_model_tokenizer(run, data);
+  check_new_tokens(run, data);
   check_parameters(run);
 }
 

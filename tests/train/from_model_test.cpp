@@ -234,6 +234,48 @@ TEST(FromModel, NewTokensHaveTheMeanOfTheOthersRowsAndLearn) {
   }
 }
 
+/// Only train.parameters = "all" trains rows of new tokens and keeps them with their tokenizer; also where the model
+/// has unused rows.
+TEST(FromModel, NewTokensAreRefusedWhereTheirRowsWouldNotTrain) {
+  TinyRun tiny;
+  tiny.train("base", {"train.steps=1"});
+  tiny.train("padded", {"train.steps=1", "model.vocab_size=300"});
+  make_grown_dataset(tiny, "grown");
+  const std::string list = (tiny / "experts.json").string(), more = (tiny / "more.json").string();
+  write_file(list, expert_list_text({.experts = {{0, {1}}}}));
+  write_file(more, expert_list_text({.experts = {{0, {1}}}, .non_expert_modules = true}));
+  for (const char* base : {"base", "padded"}) {
+    const std::string from = "model.from=" + (tiny / base).string();
+    const auto refusal = [&](const std::vector<std::string>& set) {
+      const std::string error = error_of<Error>([&] { tiny.train(grown_run(tiny, "never", with(set, {from}))); });
+      EXPECT_FALSE(fs::exists(tiny / "never/log.jsonl"));
+      return error;
+    };
+    for (const std::string& experts : {list, more}) {
+      EXPECT_THAT(refusal({"train.parameters=experts", "train.experts=" + experts}),
+                  testing::AllOf(HasSubstr("2 new tokens"), HasSubstr("\"experts\"; set train.parameters = \"all\"")));
+    }
+    EXPECT_THAT(refusal({"train.parameters=lora"}),
+                testing::AllOf(HasSubstr("2 new tokens"), HasSubstr("\"lora\"; set train.parameters = \"all\"")));
+    for (const char* name : {"embedding", "head"}) {
+      EXPECT_THAT(refusal({fmt::format("train.freeze=[\"{}\"]", name)}),
+                  HasSubstr(fmt::format("leave \"{}\" out of train.freeze", name)));
+    }
+  }
+}
+
+/// A second run on the same data keeps what the first has learned about the tokens, and may train adapters.
+TEST(FromModel, TokensThatTheModelHasAlreadyAreNotNew) {
+  TinyRun tiny;
+  tiny.train("base", {"train.steps=1"});
+  make_grown_dataset(tiny, "grown");
+  tiny.train(grown_run(tiny, "first", {"model.from=" + (tiny / "base").string()}));
+  const std::string from = "model.from=" + (tiny / "first").string();
+  tiny.train(grown_run(tiny, "second", with(kStill, {from})));
+  EXPECT_EQ(tensors_of(tiny / "second/step-1/model.safetensors"), tensors_of(tiny / "first/step-12/model.safetensors"));
+  tiny.train(grown_run(tiny, "adapters", with(kStill, {from, "train.parameters=lora"})));
+}
+
 /// Saves a tokenizer that a GGUF file can have.
 void save_tokenizer(const fs::path& folder, const std::string& letters) {
   ThreadPool pool(2);
