@@ -451,7 +451,7 @@ TEST(AdapterRuns, ABaseInNf4IsItsMatricesOneByOne) {
 /// A GGUF file as the base: beside blocks that --dtype asks for, embedding and head keep their numbers as in training.
 TEST(AdapterRuns, AGgufBaseInBlocksIsTheModelThatWasTrained) {
   std::vector<std::string> sizes = kNf4Sizes;
-  sizes.insert(sizes.end(), {"model.n_shared_experts=0", "train.steps=1", "model.norm_topk_prob=true"});
+  sizes.insert(sizes.end(), {"train.steps=1", "model.first_k_dense_replace=1", "model.intermediate_size=64"});
   AdapterRun runs(sizes);
   const fs::path folder = runs.tiny / "base/step-1", file = runs.tiny / "base.gguf";
   write_gguf(file, *open_weights(folder), {}, runs.pool);

@@ -218,7 +218,9 @@ TEST(MarkedData, ConversationsLongerThanARowAreRefusedBeforeTheFirstStep) {
   // Among texts, which may be cut, too.
   const Dataset both(fmt::format(R"(["{}", "{}"])", texts, chats));
   const Tokenizer tokenizer = Tokenizer::load(tiny / "chats");
-  EXPECT_THAT(test::error_of<Error>([&] { check_before_start(tiny.config("never"), {both, nullptr, tokenizer}); }),
+  EXPECT_THAT(test::error_of<Error>([&] {
+                check_before_start(tiny.config("never"), {both, nullptr, tokenizer});
+              }),
               testing::HasSubstr(expected));
   tiny.train("texts-run", {"data.train=" + texts, "train.steps=1"});
   const std::vector<std::string> wide{"data.train=" + chats, "train.steps=1",
