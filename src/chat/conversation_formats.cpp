@@ -28,6 +28,15 @@ std::string role_of(const std::string& name, const std::string& where) {
   return found->role;
 }
 
+/// Calls of tools are not rendered, so a conversation that has them would be learned without a part.
+void refuse_tools(const Json& object, const std::string& where) {
+  for (const char* const member : {"tools", "tool_calls", "functions", "function_call"}) {
+    const Json* const found = json_find(object, member, where);
+    if (found == nullptr || (found->is_structured() && found->empty())) continue;
+    fail("{}: it has {}, which are not known here; leave out conversations with tools", where, member);
+  }
+}
+
 class Reader {
  public:
   explicit Reader(const std::string& where) : where_(where) {}
@@ -43,10 +52,12 @@ class Reader {
   /// A message of either naming.
   void add_message(const Json& message) {
     if (!message.is_object()) fail("{}: found {}, expected an object", place(), json_kind(message));
+    refuse_tools(message, place());
+    const double weight = json_number(message, "weight", place(), 1);
+    if (weight != 0 && weight != 1) fail("{}: the weight is {}, expected 0 or 1", place(), weight);
     const bool named_from = message.contains("from") && !message.contains("role");
     const std::string role = role_of(json_string(message, named_from ? "from" : "role", place()), place());
-    add(role, named_from ? json_string(message, "value", place()) : message_content(message, place()),
-        json_number(message, "weight", place(), 1) != 0);
+    add(role, named_from ? json_string(message, "value", place()) : message_content(message, place()), weight == 1);
   }
 
   void add_messages(const Json& list, const char* member) {
@@ -82,7 +93,6 @@ class Reader {
 };
 
 void read_alpaca(const Json& object, const std::string& where, Reader& reader) {
-  reader.add_system(object);
   if (const Json* const history = json_find(object, "history", where)) {
     if (!history->is_array()) fail("{}: history is {}, expected a list", where, json_kind(*history));
     for (const Json& turn : *history) {
@@ -111,10 +121,9 @@ TrainingConversation read_answered(const Json& object, const char* member, const
            role_of(message[name].get<std::string>(), where) == kAssistant;
   };
   const bool whole = answer.is_array() && !answer.empty() && !is_answer(answer.front());
-  if (!whole) {
-    reader.add_system(object);
-    reader.add_text_or_messages(object, "prompt", kUser);
-  }
+  refuse_tools(object, where);
+  reader.add_system(object);
+  if (!whole) reader.add_text_or_messages(object, "prompt", kUser);
   reader.add_text_or_messages(object, member, kAssistant);
   return reader.finish();
 }
@@ -144,10 +153,11 @@ Preference parse_preference(const Json& object, const std::string& where) {
 TrainingConversation parse_conversation(const Json& object, const std::string& where) {
   if (!object.is_object()) fail("{}: found {}, expected an object with a conversation", where, json_kind(object));
   Reader reader(where);
+  refuse_tools(object, where);
+  reader.add_system(object);
   if (object.contains("messages")) {
     reader.add_messages(object["messages"], "messages");
   } else if (object.contains("conversations")) {
-    reader.add_system(object);
     reader.add_messages(object["conversations"], "conversations");
   } else if (object.contains("instruction")) {
     read_alpaca(object, where, reader);

@@ -15,20 +15,29 @@ struct Plain {
   const char* key;
   const char* value;  ///< JSON
 };
-constexpr Plain kPlain[] = {{"bias", "\"none\""},
-                            {"use_dora", "false"},
-                            {"fan_in_fan_out", "false"},
-                            {"lora_bias", "false"},
-                            {"modules_to_save", "[]"},
-                            {"layer_replication", "[]"},
-                            {"use_qalora", "false"},
-                            {"use_bdlora", "null"},
-                            {"alora_invocation_tokens", "[]"},
-                            {"kasa_config", "null"},
-                            {"velora_config", "null"},
-                            {"arrow_config", "null"},
-                            {"megatron_config", "null"},
-                            {"trainable_token_indices", "[]"}};
+constexpr Plain kPlain[] = {
+    {"bias", "\"none\""},          {"use_dora", "false"},       {"fan_in_fan_out", "false"},
+    {"lora_bias", "false"},        {"modules_to_save", "[]"},   {"layer_replication", "[]"},
+    {"use_qalora", "false"},       {"use_bdlora", "null"},      {"alora_invocation_tokens", "[]"},
+    {"kasa_config", "null"},       {"velora_config", "null"},   {"arrow_config", "null"},
+    {"monteclora_config", "null"}, {"megatron_config", "null"}, {"trainable_token_indices", "[]"}};
+
+/// Ways to begin that leave the model's weights as they are, so that the adapter beside them is plain LoRA. Others
+/// (pissa, olora, corda, loftq, lora_ga) take a part out of the weights first.
+constexpr const char* kPlainStarts[] = {"true", "false", "\"gaussian\"", "\"orthogonal\"", "\"eva\""};
+
+void check_start(const Json& json, const std::string& file) {
+  constexpr const char* kKey = "init_lora_weights";
+  const Json* const found = json_find(json, kKey, file);
+  if (found == nullptr) return;
+  for (const char* const plain : kPlainStarts) {
+    if (*found == parse_json(plain, kKey)) return;
+  }
+  fail(
+      "{}: \"{}\" is {}, expected {}; with others the adapter belongs to changed weights of the model, so let PEFT "
+      "convert it to plain LoRA (path_initial_model_for_weight_conversion of save_pretrained)",
+      file, kKey, json_shown(*found), fmt::join(kPlainStarts, ", "));
+}
 
 std::vector<std::string> strings_of(const Json& json, const char* key, const std::string& file) {
   const Json* const found = json_find(json, key, file);
@@ -81,6 +90,7 @@ AdapterConfig::AdapterConfig(const fs::path& folder) : file_((folder / kAdapterC
     fail("{}: \"{}\" is {}, expected {} or nothing; only plain LoRA is known", file_, plain.key, json_shown(*found),
          plain.value);
   }
+  check_start(json, file_);
   base_ = json_string(json, "base_model_name_or_path", file_, "");
   alpha_ = json_number(json, "lora_alpha", file_);
   root_ = json_bool(json, "use_rslora", file_, false);

@@ -36,9 +36,10 @@ std::vector<int32_t> read_end_tokens(const fs::path& folder) {
     }
     return {ids.begin(), ids.end()};
   }
-  add_ids(folder / "config.json", ids);
-  std::error_code unknown;
-  if (const fs::path path = folder / "generation_config.json"; fs::exists(path, unknown)) add_ids(path, ids);
+  for (const char* name : {"config.json", "generation_config.json"}) {
+    std::error_code unknown;
+    if (const fs::path path = folder / name; fs::exists(path, unknown)) add_ids(path, ids);
+  }
   return {ids.begin(), ids.end()};
 }
 

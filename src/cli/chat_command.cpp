@@ -8,7 +8,6 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/units.h"
-#include "checkpoint/end_tokens.h"
 #include "checkpoint/open_model.h"
 #include "cli/batch_invariant_option.h"
 #include "cli/cache_option.h"
@@ -109,7 +108,7 @@ void chat(const ChatFlags& flags) {
   ChatEngine engine(loaded, &tokenizer, place.device(), place.backend(), chat_sizes, flags.switches, types.cache);
   clear_status();
   GenerationOptions options = flags.generation;
-  options.end_ids = read_end_tokens(model.folder);
+  options.end_ids = end_tokens(model);
   Conversation conversation(format, engine, options);
   if (!flags.system.empty()) conversation.set_system(flags.system);
 

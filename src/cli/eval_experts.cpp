@@ -20,6 +20,7 @@
 #include "eval/routing_report.h"
 #include "infer/loaded_model.h"
 #include "train/amounts.h"
+#include "train/model_tokenizer.h"
 
 namespace moe {
 namespace {
@@ -64,12 +65,12 @@ ExpertRule rule_of(const ExpertsFlags& flags) {
 int64_t checked_row_length(const ExpertsFlags& flags, const Dataset& dataset) {
   const ModelConfig config = read_model_config(flags.model);
   if (config.moe_layers() == 0) fail("{} has no routed experts, so there are none to choose", flags.model);
-  const uint64_t made_with = dataset.info().tokenizer_fingerprint;
+  const TokenizerMatch match = match_tokenizer(dataset, flags.model);
   if (dataset.info().vocab_size > config.vocab_size) {
     fail("{} has ids up to {}, but {} has a vocabulary of {}; make the dataset with the model's tokenizer",
          flags.dataset, dataset.info().vocab_size - 1, flags.model, config.vocab_size);
   }
-  if (has_tokenizer(flags.model) && made_with != 0 && tokenizer_fingerprint(flags.model) != made_with) {
+  if (match == TokenizerMatch::grown || match == TokenizerMatch::other) {
     fail("{} was made with another tokenizer than that of {}; make it again with `moe data --tokenizer {}`",
          flags.dataset, flags.model, flags.model);
   }

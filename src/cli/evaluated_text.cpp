@@ -7,9 +7,9 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/paths.h"
-#include "checkpoint/model_path.h"
 #include "data/reader.h"
 #include "eval/text_documents.h"
+#include "train/model_tokenizer.h"
 #include "train/progress.h"
 
 namespace moe {
@@ -22,9 +22,9 @@ bool is_dataset(const TextSourceOptions& options) {
 }
 
 void check_dataset(const Dataset& dataset, const std::string& model, const ModelConfig& config) {
-  const uint64_t made_with = dataset.info().tokenizer_fingerprint;
-  const bool other = has_tokenizer(model) && made_with != 0 && tokenizer_fingerprint(model) != made_with;
-  if (!other && dataset.info().vocab_size <= config.vocab_size) return;
+  const TokenizerMatch match = match_tokenizer(dataset, model);
+  const bool fits = match == TokenizerMatch::same || match == TokenizerMatch::unknown;
+  if (fits && dataset.info().vocab_size <= config.vocab_size) return;
   fail("{} was made with another tokenizer than that of {}; make it again with `moe data --tokenizer {}`",
        dataset.name(), model, model);
 }

@@ -11,7 +11,6 @@
 #include "base/log.h"
 #include "base/output.h"
 #include "base/units.h"
-#include "checkpoint/end_tokens.h"
 #include "checkpoint/open_model.h"
 #include "cli/batch_invariant_option.h"
 #include "cli/cache_option.h"
@@ -209,7 +208,7 @@ void generate_text(const GenerateFlags& flags) {
   check_generates(config);
   const Tokenizer tokenizer = Tokenizer::load(model.companions);
   GenerationOptions options = flags.generation;
-  options.end_ids = read_end_tokens(model.folder);
+  options.end_ids = end_tokens(model);
   if (compute.kind == DeviceKind::cuda) options.tokens_per_pass = kGpuTokensPerPass;
   const int64_t free = free_bytes(*compute.device, flags.memory_limit);
   const LineDefaults defaults = line_defaults(flags, options);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 
 #include "base/error.h"
@@ -32,6 +33,18 @@ struct MergeFlags {
   ModelOutput output;
 };
 
+/// The adapter's tokenizer, template and generation settings, or the model's. Adapters of other programs bring no
+/// generation settings.
+Companions companions_with(const AdaptedModel& model, const ModelOutput& output, int64_t rows) {
+  Companions companions = companions_of(model.companions, output, rows, true);
+  for (const auto& file : companions_of(model.folder, output, rows, false).files) {
+    const bool there = std::any_of(companions.files.begin(), companions.files.end(),
+                                   [&](const auto& other) { return other.first == file.first; });
+    if (!there) companions.files.push_back(file);
+  }
+  return companions;
+}
+
 void merge(const MergeFlags& flags) {
   check_model_output(flags.output);
   const AdaptedModel model = adapted_model(flags.model, flags.adapters);
@@ -41,7 +54,7 @@ void merge(const MergeFlags& flags) {
   auto base = open_weights(model.folder);
   if (is_gguf(flags.output.path)) gguf_architecture(base->config());  // refused before the tokenizer is read
   const AdapterSet adapters(model.adapters, base->config());
-  const Companions companions = companions_of(model.companions, flags.output, base->config().vocab_size, true);
+  const Companions companions = companions_with(model, flags.output, base->config().vocab_size);
   base->check_content();
   const MergedWeights merged(std::move(base), adapters);
   write_converted(flags.output, merged, companions, {"Written by `moe merge`.\n"});

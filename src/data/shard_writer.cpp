@@ -7,7 +7,9 @@
 #include "base/random.h"
 #include "data/shard_layout.h"
 #include "data/shards.h"
+#include "formats/gguf.h"
 #include "formats/json.h"
+#include "tokenizer/gguf_tokenizer.h"
 
 namespace moe {
 
@@ -32,6 +34,7 @@ int64_t DatasetInfo::bytes() const {
 }
 
 uint64_t tokenizer_fingerprint(const fs::path& path) {
+  if (is_gguf(path)) return hash_name(gguf_tokenizer_json(GgufFile(path)));  // which the dataset gets
   if (!is_folder(path)) return hash_name(read_file(path));
   if (path_exists(path / "tokenizer.json")) return hash_name(read_file(path / "tokenizer.json"));
   if (!path_exists(path / "vocab.json")) return hash_name(read_file(path / "tokenizer.model"));

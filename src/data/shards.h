@@ -65,7 +65,7 @@ struct DatasetInfo {
 };
 
 /// A stable 64-bit hash of the files that decide a tokenizer's ids: equal files give equal ids. `path` is a
-/// tokenizer.json, or a folder with one, or a folder with vocab.json and merges.txt.
+/// tokenizer.json, a folder with one or with vocab.json and merges.txt, or a GGUF file (as a tokenizer.json).
 uint64_t tokenizer_fingerprint(const fs::path& path);
 
 /// Writes a dataset folder that is complete or absent. Everything goes to a temporary folder beside it; finish()

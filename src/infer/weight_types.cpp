@@ -75,7 +75,7 @@ std::string weights_text(const std::vector<View>& views) {
 std::vector<DType> types_on_device(const fs::path& path, const std::vector<Parameter>& table,
                                    const WeightTypes& types) {
   std::vector<DType> in_file, result;  // of the model without adapters, which come from other files
-  if (is_gguf(path)) in_file = stored_types(*open_weights(path), types);
+  if (types.keep_blocks && is_gguf(path)) in_file = stored_types(*open_weights(path), types);
   // Adapters were trained beside an embedding and a head that are not in blocks (train/step.h, StepConfig::storage).
   const bool adapted = std::any_of(table.begin(), table.end(),
                                    [](const Parameter& parameter) { return parameter.adapter != AdapterPart::none; });

@@ -37,7 +37,7 @@ std::string weights_text(const std::vector<View>& views);
 
 /// The types of all parameters on a device for a model folder or a GGUF file. `table` may have adapters. Beside
 /// adapters, and in nf4, which is for adapters, embedding and head are not in blocks: they have the type
-/// `beside_blocks`, as in training. What a file has in blocks stays as it is.
+/// `beside_blocks`, as in training. Blocks of a file that are kept (keep_blocks) stay.
 std::vector<DType> types_on_device(const fs::path& path, const std::vector<Parameter>& table, const WeightTypes& types);
 
 /// Whether a parameter belongs to the routed experts of the first `layers` layers.

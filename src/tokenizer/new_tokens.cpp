@@ -42,15 +42,14 @@ void check_new(const Tokenizer& tokenizer, const std::vector<std::string>& token
   }
 }
 
-/// A text has one id; that of a byte-level vocabulary is a key of it.
-void refuse_ordinary_tokens(const Json& json, const std::vector<std::string>& tokens, const std::string& where) {
-  const auto model = json.find("model");
-  if (model == json.end() || !model->is_object() || !model->contains("vocab")) return;
-  const Json& vocabulary = model->at("vocab");
-  for (const std::string& token : tokens) {
-    if (!vocabulary.is_object() || !vocabulary.contains(token)) continue;
-    fail("{}: {} is an ordinary token already (id {}), expected a text that is no token yet", where, token,
-         json_shown(vocabulary.at(token)));
+/// A text has one id.
+void refuse_ordinary_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& tokens,
+                            const std::string& where) {
+  for (int32_t id = 0; id < tokenizer.id_count(); ++id) {
+    if (!tokenizer.has_token(id)) continue;
+    if (std::find(tokens.begin(), tokens.end(), tokenizer.token_bytes(id)) == tokens.end()) continue;
+    fail("{}: {} is an ordinary token already (id {}), expected a text that is no token yet", where,
+         json_shown(std::string(tokenizer.token_bytes(id))), id);
   }
 }
 
@@ -73,7 +72,7 @@ GrownTokenizer with_new_tokens(const fs::path& path, const std::vector<std::stri
   const Tokenizer tokenizer(std::move(files));
   check_new(tokenizer, tokens, where);
   Json json = parse_json(original, where);
-  refuse_ordinary_tokens(json, tokens, where);
+  refuse_ordinary_tokens(tokenizer, tokens, where);
   Json config = side.config.empty() ? Json() : parse_json(side.config, where + ": tokenizer_config.json");
   const bool listed = config.is_object() && config.contains("added_tokens_decoder");
   if (!json.contains("added_tokens") || !json["added_tokens"].is_array()) json["added_tokens"] = Json::array();

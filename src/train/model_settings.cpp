@@ -5,6 +5,8 @@
 #include "base/paths.h"
 #include "checkpoint/model_path.h"
 #include "checkpoint/open_model.h"
+#include "formats/gguf.h"
+#include "formats/json.h"
 #include "formats/weighted_paths.h"
 #include "model/balance_defaults.h"
 #include "model/keys.h"
@@ -17,6 +19,9 @@
 
 namespace moe {
 namespace {
+
+/// The coefficient of the balance loss in the config.json of all families.
+constexpr const char* kBalanceFields[] = {"aux_loss_alpha", "router_aux_loss_coef"};
 
 /// Runs `find`. Adds the key, and the place where it is given, to a UsageError.
 template <class Find>
@@ -86,6 +91,8 @@ void read_model(Settings& settings, RunConfig& run, const std::function<int64_t(
   const bool loaded = !run.from.empty();
   if (loaded)
     keep_mistake_of(settings, "model.from", [&] { read_loaded_model(settings, run, dataset_vocabulary, start); });
+  const ModelConfig begun = model;
+  const ModelConfig* const kept = loaded ? &begun : nullptr;
   const bool of_dataset = !loaded && !settings.given("model.vocab_size") && (!preset || !run.data.train.empty());
   // No dataset is opened for settings that are refused anyway.
   if (of_dataset && !settings.has_mistakes()) {
@@ -93,10 +100,10 @@ void read_model(Settings& settings, RunConfig& run, const std::function<int64_t(
   }
   constexpr std::string_view kTopK = "model.num_experts_per_tok";
   expand_granularity(settings, model.n_shared_experts);
-  read_rows(settings, rows_before(model_keys(), kTopK), model, model, preset || loaded);
+  read_rows(settings, rows_before(model_keys(), kTopK), model, model, preset || loaded, kept);
   const Method* const method = apply_method(settings, run);
   const ModelConfig chosen = model;  // the choices of the method or the preset
-  read_rows(settings, rows_from(model_keys(), kTopK), model, model);
+  read_rows(settings, rows_from(model_keys(), kTopK), model, model, false, kept);
   const int64_t top_k = chosen.num_experts_per_tok;
   if (model.n_routed_experts == 0) model.num_experts_per_tok = 0;
   // Without experts K is 0 whatever is given, and the experts are what is missing.
@@ -169,13 +176,33 @@ std::string method_text(const RunConfig& run) {
              : fmt::format("{} ({}): {}", run.method_name, find_method(run.method_name).title, text);
 }
 
+namespace {
+
+/// Whether the model's files have the coefficient of its balance loss. GGUF files have none.
+bool says_balance_loss(const fs::path& model) {
+  const fs::path file = model / "config.json";
+  if (is_gguf(model) || !path_exists(file)) return false;
+  const Json json = read_json(file);
+  return std::any_of(std::begin(kBalanceFields), std::end(kBalanceFields),
+                     [&](const char* field) { return json_find(json, field, file.string()) != nullptr; });
+}
+
+/// Where the coefficient of the balance loss is from, in a run that begins with a model.
+std::string balance_source(const RunConfig& run) {
+  const bool resumed = !run.kept_in.empty();
+  if (!resumed && !says_balance_loss(run.from)) return fmt::format("default; {} has none", run.from);
+  return "the model's, " + run.from;
+}
+
+}  // namespace
+
 std::vector<std::string> coefficient_lines(const Settings& settings, const RunConfig& run) {
   std::vector<std::string> lines;
   tell<BalanceConfig>(balance_keys(), run.step.balance, run.model, [&](const KeyInfo& row, const std::string& value) {
     const bool of_model =
         !run.from.empty() && !settings.given(row.key) && std::string_view(row.key) == "balance.alpha_expert";
     lines.push_back(
-        fmt::format("{} = {} ({})", row.key, value, of_model ? "the model's, " + run.from : settings.where(row.key)));
+        fmt::format("{} = {} ({})", row.key, value, of_model ? balance_source(run) : settings.where(row.key)));
   });
   return lines;
 }

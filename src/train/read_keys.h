@@ -32,12 +32,22 @@ void keep_mistake_of(Settings& settings, std::string_view key, const Read& read)
   }
 }
 
+/// Whether the row's rule has another result for `object` than for `loaded`.
+template <class S>
+bool derives_another(const KeyRow<S>& row, const S& object, const S& loaded) {
+  S now = object, then = loaded;
+  row.derive(now, loaded);
+  row.derive(then, loaded);
+  return row.get(now) != row.get(then);
+}
+
 /// Sets the members of `object`, which holds the defaults, from the settings, row by row. With `complete`, the defaults
 /// of required keys are valid. Conditions of rows refer to `model`; for rows of ModelConfig, to the object itself.
-/// After a mistake, which is kept, the default stays.
+/// After a mistake, which is kept, the default stays. `loaded` has the values of a model that exists; a row's rule
+/// overwrites one only if the settings change what it follows from.
 template <class S>
 void read_rows(Settings& settings, std::span<const KeyRow<S>> rows, S& object, const ModelConfig& model,
-               bool complete = false) {
+               bool complete = false, const S* loaded = nullptr) {
   const S before = object;
   for (const KeyRow<S>& row : rows) {
     if (*row.key == '\0') continue;
@@ -47,7 +57,9 @@ void read_rows(Settings& settings, std::span<const KeyRow<S>> rows, S& object, c
         if (settings.given(row.key) && !settings.kept(row.key)) refuse_without_need(settings, row);
         return;
       }
-      if (row.derive != nullptr) row.derive(object, before);
+      if (row.derive != nullptr && (loaded == nullptr || derives_another(row, object, *loaded))) {
+        row.derive(object, before);
+      }
       const auto value = read_value(settings, row);
       if (value) {
         row.set(object, *value);

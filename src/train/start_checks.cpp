@@ -3,8 +3,10 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/units.h"
 #include "checkpoint/model_path.h"
 #include "checkpoint/open_model.h"
+#include "train/model_tokenizer.h"
 #include "train/samples.h"
 
 namespace moe {
@@ -29,6 +31,30 @@ void check_kind(const Dataset& dataset, const RunConfig& run) {
   }
   fail("{} is a dataset of preferences; set train.objective = \"dpo\", or make one of texts or conversations",
        dataset.name());
+}
+
+bool has_prompt(const Documents& documents, int64_t document) {
+  std::vector<uint8_t> learned(static_cast<size_t>(documents.length(document)));
+  documents.copy_marks(document, 0, documents.length(document), learned.data());
+  return std::find(learned.begin(), learned.end(), 0) != learned.end();
+}
+
+/// A text may be cut into rows. A conversation may not: the second row would have an answer without its question.
+/// Packing compares pairs itself.
+void check_lengths(const Documents& documents, const Dataset& dataset, int64_t row) {
+  if (dataset.info().answer_ends.empty() || dataset.info().pairs) return;
+  int64_t longer = 0, longest = 0;
+  for (int64_t document = 0; document < documents.count(); ++document) {
+    const int64_t length = documents.length(document);
+    if (length <= row || !has_prompt(documents, document)) continue;
+    ++longer;
+    longest = std::max(longest, length);
+  }
+  if (longer == 0) return;
+  fail(
+      "{} has {} of more than the {} of a row (data.sequence_length), the longest of {}; use longer rows, or make the "
+      "dataset with --max-tokens {}",
+      dataset.name(), counted(longer, "conversation"), counted(row, "token"), longest, row);
 }
 
 bool predicts(const Documents& documents) {
@@ -57,20 +83,37 @@ void check_tokenizer(const RunConfig& run, const TrainingData& data) {
 
 /// model.from's tokenizer made the data, perhaps with new tokens.
 void check_model_tokenizer(const RunConfig& run, const TrainingData& data) {
-  const DatasetInfo& info = data.train.info();
-  const int64_t ids = read_model_config(run.from).vocab_size;
-  if (!has_tokenizer(run.from)) {
-    if (info.vocab_size <= ids) return;
+  const TokenizerMatch match = match_tokenizer(data.train, run.from);
+  if (match == TokenizerMatch::same || match == TokenizerMatch::grown) return;
+  const int64_t made_for = data.train.info().vocab_size, ids = read_model_config(run.from).vocab_size;
+  if (match == TokenizerMatch::unknown) {
+    if (made_for <= ids) return;
     fail(
         "{} has {} ids, but {} (model.from) has a vocabulary of {} and no tokenizer to compare with; make the dataset "
         "with the model's tokenizer",
-        data.train.name(), info.vocab_size, run.from, ids);
+        data.train.name(), made_for, run.from, ids);
   }
-  const uint64_t of_model = tokenizer_fingerprint(run.from);
-  if (info.tokenizer_fingerprint == 0 || info.tokenizer_fingerprint == of_model) return;
-  if (info.base_fingerprint == of_model) return;
   fail("{} was made with another tokenizer than that of {} (model.from); make it again with `moe data --tokenizer {}`",
        data.train.name(), run.from, run.from);
+}
+
+/// New tokens learn nothing if embedding and head rest, and adapters and lists of experts do not carry their rows.
+void check_new_tokens(const RunConfig& run, const TrainingData& data) {
+  const NewTokens tokens = new_tokens(run, data.train);
+  if (tokens.first == tokens.end) return;
+  const auto refuse = [&](std::string_view found, std::string_view advice) {
+    fail("{} has {}, whose rows in embedding and head {}; {}, or use a dataset without new tokens", data.train.name(),
+         counted(tokens.end - tokens.first, "new token"), found, advice);
+  };
+  if (run.step.parameters != TrainedPart::all) {
+    refuse(fmt::format("belong to no part of train.parameters = \"{}\"", name(run.step.parameters)),
+           "set train.parameters = \"all\"");
+  }
+  for (const Parameter& parameter : training_table(run.model, run.step)) {
+    if (parameter.is_by_token() && !parameter.trained()) {
+      refuse("would not train", fmt::format("leave \"{}\" out of train.freeze", parameter.name));
+    }
+  }
 }
 
 /// model.from has the run's parameters. Those by token may lack the rows of new tokens.
@@ -100,6 +143,7 @@ void check_parameters(const RunConfig& run) {
 void check_loaded_model(const RunConfig& run, const TrainingData& data) {
   if (run.from.empty() || !run.kept_in.empty()) return;
   check_model_tokenizer(run, data);
+  check_new_tokens(run, data);
   check_parameters(run);
 }
 
@@ -124,6 +168,10 @@ void check_before_start(const RunConfig& run, const TrainingData& data) {
   if (data.valid != nullptr && !predicts(evaluated_documents(run, *data.valid))) {
     fail("{}: none of the documents to evaluate (eval.every_nth = {}) has two tokens or more; evaluate longer texts",
          data.valid->folder().string(), run.evaluation.every_nth);
+  }
+  check_lengths(data.train, data.train, run.data.sequence_length);
+  if (data.valid != nullptr) {
+    check_lengths(evaluated_documents(run, *data.valid), *data.valid, run.data.sequence_length);
   }
   sample_prompts(data.train, data.tokenizer, run.model, run.sample);
 }

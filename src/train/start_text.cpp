@@ -6,6 +6,7 @@
 #include "model/cost.h"
 #include "train/amounts.h"
 #include "train/freeze.h"
+#include "train/model_tokenizer.h"
 #include "train/progress.h"
 
 namespace moe {
@@ -83,10 +84,11 @@ std::string checkpoints_text(const BeforeRun& before) {
 }
 
 std::string new_tokens_text(const BeforeRun& before) {
-  if (before.train == nullptr || before.train->info().base_fingerprint == 0) return "";
-  const DatasetInfo& info = before.train->info();
+  if (before.train == nullptr) return "";
+  const NewTokens tokens = new_tokens(before.run, *before.train);
+  if (tokens.first == tokens.end) return "";
   return fmt::format("; {} from id {} on, whose rows begin as the mean of the others",
-                     counted(info.vocab_size - info.base_ids, "new token"), info.base_ids);
+                     counted(tokens.end - tokens.first, "new token"), tokens.first);
 }
 
 /// Which parameters train, for a run of some experts.

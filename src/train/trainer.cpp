@@ -18,6 +18,7 @@
 #include "train/batches.h"
 #include "train/begin_from.h"
 #include "train/initialize.h"
+#include "train/model_tokenizer.h"
 #include "train/ranks.h"
 #include "train/samples.h"
 
@@ -65,11 +66,6 @@ std::vector<int64_t> count_tokens(const Documents& documents, int64_t vocabulary
     for (const int32_t token : tokens) ++counts[static_cast<size_t>(token)];
   }
   return counts;
-}
-
-NewTokens new_tokens_of(const TrainingData& data) {
-  const DatasetInfo& info = data.train.info();
-  return info.base_fingerprint == 0 ? NewTokens{} : NewTokens{.first = info.base_ids, .end = info.vocab_size};
 }
 
 }  // namespace
@@ -144,7 +140,7 @@ void Trainer::start(ThreadPool& pool) {
     step_.initialize(run_.seed, run_.model.initializer_range, token_counts, &pool);
   } else {
     if (run_.model.adapters.empty()) {
-      begin_from(*open_weights(run_.from), new_tokens_of(data_), step_, device_);
+      begin_from(*open_weights(run_.from), new_tokens(run_, data_.train), step_, device_);
     } else {
       load_base();
       step_.initialize_adapters(run_.seed, &pool);

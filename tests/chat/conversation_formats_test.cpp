@@ -35,6 +35,9 @@ TEST(Conversations, TheSameConversationInEachFormat) {
            R"({"system": "Be short.", "instruction": "Hi", "input": "", "output": "Hello."})",
            R"({"prompt": [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hi"}],
                "completion": [{"role": "assistant", "content": "Hello."}]})",
+           R"({"system": "Be short.", "prompt": "Hi", "completion": "Hello."})",
+           R"({"system": "Be short.", "messages": [{"role": "user", "content": "Hi"},
+               {"role": "assistant", "content": "Hello.", "tool_calls": []}], "tools": null})",
            R"({"messages": [{"role": "system", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text":
                "short."}]}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."},
                {"role": "user", "content": "never answered"}]})",
@@ -74,6 +77,17 @@ TEST(Conversations, WhatIsNoneIsRefusedByName) {
   EXPECT_THAT(error_of(R"({"messages": [{"role": "assistant"}]})"), HasSubstr("content"));
   EXPECT_THAT(error_of(R"({"messages": [{"role": "user", "content": "x"}, {"role": "system", "content": "x"}]})"),
               HasSubstr("message 1: a system message must be the first one"));
+  EXPECT_THAT(error_of(R"({"system": "x", "messages": [{"role": "system", "content": "x"}]})"),
+              HasSubstr("message 1: a system message must be the first one"));
+  EXPECT_THAT(error_of(R"({"messages": [{"role": "user", "content": "x"},
+                           {"role": "assistant", "content": "y", "weight": 0.5}]})"),
+              HasSubstr("message 1: the weight is 0.5, expected 0 or 1"));
+  EXPECT_THAT(error_of(R"({"messages": [{"role": "user", "content": "x"},
+                           {"role": "assistant", "content": null, "tool_calls": [{"type": "function"}]}]})"),
+              HasSubstr("message 1: it has tool_calls, which are not known here"));
+  EXPECT_THAT(error_of(R"({"tools": [{}], "messages": [{"role": "user", "content": "x"},
+                           {"role": "assistant", "content": "y"}]})"),
+              HasSubstr("a.jsonl:1: it has tools"));
   EXPECT_THAT(error_of(R"({"instruction": "x"})"), HasSubstr("output"));
   EXPECT_THAT(error_of(R"({"instruction": "x", "output": 3})"), HasSubstr("output"));
   EXPECT_THAT(error_of(R"({"instruction": "x", "output": "y", "history": [["a"]]})"), HasSubstr("[question, answer]"));

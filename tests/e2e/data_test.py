@@ -83,6 +83,32 @@ class DataTest(unittest.TestCase):
         chats.write_text('{"text": "a"}\n')
         self.assertIn("chats.jsonl:1: it has no conversation", self.data("--chat", chats, out="refused", check=False).stderr)
 
+    def test_the_published_scripts_format_has_these_ids_and_marks(self):
+        """The text of DeepSeekMoE's fine-tuning script, built here; with one token a byte, there is one way to cut it."""
+        plain = self.base / "plain.txt"
+        plain.write_text("a b\n")
+        moe("tokenizer", "train", "--vocab-size", 275, "--out", self.base / "bytes", plain)
+        bos, first_byte, eot = 0, 19, 275
+        turns = [[("  Add é\n", "3")], [("Q", " A "), ("R\n### Response:\n", "### Response:\n4")]]
+        chats = self.base / "chats.jsonl"
+        chats.write_text("".join(json.dumps({"messages": [
+            {"role": role, "content": text} for turn in chat for role, text in zip(("user", "assistant"), turn)]}) + "\n"
+            for chat in turns))
+        said = self.data("--chat", "--format", "deepseek-instruct", "--new-tokens", "<|EOT|>", "--show", 2, chats,
+                         tokenizer=self.base / "bytes").stdout
+        for number, chat in enumerate(turns):
+            expected = [(bos, 0)]
+            for question, answer in chat:
+                prompt = ("You are an AI assistant, developed by DeepSeek Company. For politically sensitive questions, "
+                          "security and privacy issues, you will refuse to answer.\n### Instruction:\n"
+                          f"{question.strip()}\n### Response:\n")
+                expected += [(first_byte + byte, 0) for byte in prompt.encode()]
+                expected += [(first_byte + byte, 1) for byte in f"{answer}\n".encode()] + [(eot, 1)]
+            shown = said.split(f"conversation {number}: ")[1].split("\n\n")[0]
+            rows = re.findall(r"(?m)^ *(\d+) .* (-|\d+) +([01])$", shown)
+            self.assertEqual([(int(id), int(weight)) for id, _, weight in rows], expected)
+            self.assertEqual([label for _, label, _ in rows], [str(id) if learned else "-" for id, learned in expected])
+
     def test_preferences_are_pairs_of_conversations(self):
         pairs = self.base / "pairs.jsonl"
         one = {"prompt": "int x", "chosen": "class y", "rejected": "z"}

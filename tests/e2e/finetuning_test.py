@@ -106,6 +106,29 @@ class FinetuningTest(unittest.TestCase):
         self.assertEqual(answer["reason"], "end_of_sequence", answer)
         self.assertNotIn("User:", answer["text"])
 
+    def test_an_adapter_brings_the_template_that_it_has_learned(self):
+        template = self.shared / "short.jinja"  # no built-in format, and an end of its own
+        template.write_text("{% for m in messages %}<<{{ m.role }}>> {{ m.content }}"
+                            "{% if m.role == 'assistant' %}<｜reserved_3｜>{% endif %}\n{% endfor %}"
+                            "{% if add_generation_prompt %}<<assistant>> {% endif %}")
+        moe("data", "--chat", "--tokenizer", self.shared / "base", "--template", template, "--max-tokens", 96, "--out",
+            self.shared / "short", *sorted((self.shared / "sft/train").glob("*.jsonl")))
+        run, base = self.shared / "short-run", self.shared / "base"
+        self.train("short-run", train__parameters="lora", data__train=self.shared / "short", data__valid="", train__steps=4)
+        flags = ["--temperature", "0", "--max-new-tokens", "6", "--show-prompt"]
+        shown = moe("chat", run, *flags, input="Hello\n")
+        self.assertIn("<<user>> Hello", shown.stderr)
+        beside = moe("chat", base, "--lora", run, *flags, input="Hello\n")
+        self.assertEqual((beside.stdout, beside.stderr.replace(str(base), "")), (shown.stdout, shown.stderr.replace(str(run), "")))
+        for scale in ("0", "0.5"):
+            said = moe("chat", base, "--lora", f"{run}:{scale}", *flags, input="Hello\n").stderr
+            (self.assertNotIn if scale == "0" else self.assertIn)("<<user>> Hello", said)
+        for name, arguments in (("merged-run", [run]), ("merged-base", [base, "--lora", run])):
+            moe("merge", *arguments, "--out", self.shared / name)
+            self.assertEqual((self.shared / name / "chat_template.jinja").read_text(), template.read_text())
+            ends = json.loads((self.shared / name / "generation_config.json").read_text())["eos_token_id"]
+            self.assertEqual(ends, [1, 6], "EOS, and the template's end")
+
     def test_the_experts_of_a_task(self):
         experts, scores = self.shared / "experts.json", self.shared / "scores.json"
         said = moe("eval", "experts", self.shared / "base", self.shared / "chats/train", "--p", 0.3, "--tokens", 4000, "--out",

@@ -75,7 +75,9 @@ TEST_F(NewTokens, ThatAreThereEmptyOrGivenTwiceAreRefused) {
   };
   EXPECT_THAT(refusal({"</s>"}), HasSubstr("it has the token </s> already (id 259)"));
   EXPECT_THAT(refusal({"<a>", ""}), HasSubstr("the new token number 2 is empty"));
-  EXPECT_THAT(refusal({"<a>", "a"}), HasSubstr("a is an ordinary token already (id "));
+  EXPECT_THAT(refusal({"<a>", "a"}), HasSubstr("\"a\" is an ordinary token already (id "));
+  EXPECT_THAT(refusal({" "}), HasSubstr("\" \" is an ordinary token already (id "));
+  EXPECT_THAT(refusal({"<a>", "hel"}), HasSubstr("\"hel\" is an ordinary token already (id 257)"));
   EXPECT_THAT(refusal({"<a>", "<b>", "<a>"}), HasSubstr("<a> is given twice"));
   EXPECT_THAT(refusal({"\xff"}), HasSubstr("not UTF-8"));
 }

@@ -6,15 +6,22 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "checkpoint/expert_list.h"
 #include "checkpoint/open_model.h"
+#include "checkpoint/write_gguf.h"
 #include "formats/safetensors.h"
+#include "model/keys.h"
+#include "tests/support/golden.h"
 #include "tests/support/tiny_run.h"
+#include "tokenizer/gguf_tokenizer_entries.h"
 #include "tokenizer/new_tokens.h"
+#include "train/model_tokenizer.h"
 
 namespace moe {
 namespace {
 
 using test::error_of;
+using test::tiny_texts;
 using test::TinyRun;
 using testing::HasSubstr;
 
@@ -64,6 +71,46 @@ TEST(FromModel, InBf16TheMastersAreTheStoredWeights) {
   }
 }
 
+/// A run file that says nothing about the model.
+RunConfig silent_run(const TinyRun& tiny, const fs::path& from, const std::vector<std::string>& set = {}) {
+  Settings settings = tiny.settings("silent");
+  settings.drop_section("model");
+  settings.drop("train.init_std");
+  for (const std::string& assignment : with(set, {"model.from=" + from.string()})) settings.set(assignment);
+  return tiny.read(std::move(settings));
+}
+
+/// Rules for keys that are not given, as head_dim = hidden_size / num_attention_heads, do not count beside a model.
+TEST(FromModel, NoRuleOverwritesWhatTheModelSays) {
+  TinyRun tiny;
+  tiny.train("base", {"model.num_key_value_heads=1", "model.head_dim=12", "train.init_std=0.1",
+                      "model.routing=expert_choice", "model.num_experts_per_tok=3", "train.steps=1"});
+  const fs::path base = tiny / "base/step-1";
+  const ModelConfig model = read_model_config(base);
+  const RunConfig run = silent_run(tiny, base);
+  int rules = 0;
+  for (const KeyRow<ModelConfig>& row : model_keys()) {
+    if (row.derive == nullptr) continue;
+    ++rules;
+    ModelConfig changed = model, none;
+    none.num_attention_heads = 0;
+    row.derive(changed, none);
+    // Where experts choose, no other capacity than the rule's is valid.
+    const bool fixed = std::string_view(row.key) == "model.capacity_factor";
+    EXPECT_EQ(row.get(changed) == row.get(model), fixed) << row.key;
+    EXPECT_EQ(row.get(run.model), row.get(model)) << row.key;
+  }
+  EXPECT_EQ(rules, 4) << "the base of this test needs a value of its own for the new rule's key";
+  tiny.train(run);
+  for (const char* family : {"qwen3_moe", "llama_odd"}) {
+    const fs::path folder = golden_folder() / "families" / family;
+    const ModelConfig there = read_model_config(folder);
+    EXPECT_NE(there.head_dim, there.hidden_size / there.num_attention_heads) << family;
+    EXPECT_EQ(silent_run(tiny, folder, {"data.sequence_length=8"}).model.head_dim, there.head_dim) << family;
+  }
+  EXPECT_EQ(silent_run(tiny, base, {"model.num_attention_heads=4"}).model.head_dim, 4) << "the run file changes it";
+}
+
 /// The coefficient of the balance loss is the model's own, and the start says so; the run file's counts more.
 TEST(FromModel, TheBalanceLossHasTheModelsCoefficient) {
   TinyRun tiny;
@@ -74,6 +121,14 @@ TEST(FromModel, TheBalanceLossHasTheModelsCoefficient) {
   EXPECT_THAT(run.coefficients,
               testing::Contains(testing::AllOf(HasSubstr("balance.alpha_expert = 0.03"), HasSubstr("the model's, "))));
   EXPECT_FLOAT_EQ(tiny.config("next", {from, "balance.alpha_expert=0.5"}).step.balance.alpha_expert, 0.5f);
+  // A model that has none: the start does not say that it has.
+  fs::copy(tiny / "base/step-12", tiny / "silent", fs::copy_options::recursive);
+  Json config = read_json(tiny / "silent/config.json");
+  config.erase("aux_loss_alpha");
+  write_file(tiny / "silent/config.json", json_text(config));
+  EXPECT_THAT(tiny.config("next", {"model.from=" + (tiny / "silent").string()}).coefficients,
+              testing::Contains(
+                  testing::AllOf(HasSubstr("balance.alpha_expert = 0.001 (default; "), HasSubstr("silent has none)"))));
   tiny.train("none", {"balance.alpha_expert=0"});
   EXPECT_EQ(tiny.config("next", {"model.from=" + (tiny / "none").string()}).step.balance.alpha_expert, 0);
 }
@@ -127,6 +182,7 @@ void make_grown_dataset(const TinyRun& tiny, const std::string& name) {
   for (int64_t document = 0; document < plain.count(); ++document) {
     std::vector<int32_t> ids(static_cast<size_t>(plain.length(document)));
     plain.copy_tokens(document, 0, plain.length(document), ids.data());
+    ids.resize(std::min<size_t>(ids.size(), 22));
     ids.insert(ids.begin(), 290);
     ids.push_back(291);
     writer.add_marked(ids, std::vector<uint8_t>(ids.size(), 1), domain, plain.text_bytes(document), 1);
@@ -178,6 +234,116 @@ TEST(FromModel, NewTokensHaveTheMeanOfTheOthersRowsAndLearn) {
     EXPECT_EQ(read_model_config(tiny / "more/step-12").vocab_size, 292);
     EXPECT_EQ(Tokenizer::load(tiny / "more/step-12").added_token("<|im_end|>"), 291);
   }
+}
+
+/// Only train.parameters = "all" trains rows of new tokens and keeps them with their tokenizer; also where the model
+/// has unused rows.
+TEST(FromModel, NewTokensAreRefusedWhereTheirRowsWouldNotTrain) {
+  TinyRun tiny;
+  tiny.train("base", {"train.steps=1"});
+  tiny.train("padded", {"train.steps=1", "model.vocab_size=300"});
+  make_grown_dataset(tiny, "grown");
+  const std::string list = (tiny / "experts.json").string(), more = (tiny / "more.json").string();
+  write_file(list, expert_list_text({.experts = {{0, {1}}}}));
+  write_file(more, expert_list_text({.experts = {{0, {1}}}, .non_expert_modules = true}));
+  for (const char* base : {"base", "padded"}) {
+    const std::string from = "model.from=" + (tiny / base).string();
+    const auto refusal = [&](const std::vector<std::string>& set) {
+      const std::string error = error_of<Error>([&] { tiny.train(grown_run(tiny, "never", with(set, {from}))); });
+      EXPECT_FALSE(fs::exists(tiny / "never/log.jsonl"));
+      return error;
+    };
+    for (const std::string& experts : {list, more}) {
+      EXPECT_THAT(refusal({"train.parameters=experts", "train.experts=" + experts}),
+                  testing::AllOf(HasSubstr("2 new tokens"), HasSubstr("\"experts\"; set train.parameters = \"all\"")));
+    }
+    EXPECT_THAT(refusal({"train.parameters=lora"}),
+                testing::AllOf(HasSubstr("2 new tokens"), HasSubstr("\"lora\"; set train.parameters = \"all\"")));
+    for (const char* name : {"embedding", "head"}) {
+      EXPECT_THAT(refusal({fmt::format("train.freeze=[\"{}\"]", name)}),
+                  HasSubstr(fmt::format("leave \"{}\" out of train.freeze", name)));
+    }
+  }
+}
+
+/// A second run on the same data keeps what the first has learned about the tokens, and may train adapters.
+TEST(FromModel, TokensThatTheModelHasAlreadyAreNotNew) {
+  TinyRun tiny;
+  tiny.train("base", {"train.steps=1"});
+  make_grown_dataset(tiny, "grown");
+  tiny.train(grown_run(tiny, "first", {"model.from=" + (tiny / "base").string()}));
+  const std::string from = "model.from=" + (tiny / "first").string();
+  tiny.train(grown_run(tiny, "second", with(kStill, {from})));
+  EXPECT_EQ(tensors_of(tiny / "second/step-1/model.safetensors"), tensors_of(tiny / "first/step-12/model.safetensors"));
+  tiny.train(grown_run(tiny, "adapters", with(kStill, {from, "train.parameters=lora"})));
+}
+
+/// Saves a tokenizer that a GGUF file can have.
+void save_tokenizer(const fs::path& folder, const std::string& letters) {
+  ThreadPool pool(2);
+  TokenizerTrainer trainer({.vocab_size = 290, .pattern = "qwen2"}, pool);
+  for (const std::string& text : tiny_texts(60, 1)) trainer.add_document(text + letters);
+  make_folder(folder);
+  trainer.finish().save(folder);
+}
+
+/// A dataset of one document, made with the tokenizer at `path`, which may have got new tokens.
+void make_dataset_with(const fs::path& folder, const fs::path& path, const std::vector<std::string>& new_tokens = {}) {
+  std::optional<GrownTokenizer> grown;
+  if (!new_tokens.empty()) grown = with_new_tokens(path, new_tokens);
+  const Tokenizer own = Tokenizer::load(path);
+  const Tokenizer& tokenizer = grown ? grown->tokenizer : own;
+  DatasetWriter writer(folder, {.vocab_size = tokenizer.id_count(),
+                                .bos_id = *tokenizer.bos(),
+                                .eos_id = *tokenizer.eos(),
+                                .tokenizer_fingerprint = grown ? hash_name(grown->json) : tokenizer_fingerprint(path),
+                                .domains = {},
+                                .base_fingerprint = grown ? tokenizer_fingerprint(path) : 0,
+                                .base_ids = grown ? own.id_count() : 0});
+  writer.add_document(tokenizer.encode("the old bridge", {.add_special = false}), writer.add_domain("text"), 14);
+  tokenizer.save(writer.temporary_folder());
+  writer.finish();
+}
+
+/// A GGUF file has its tokenizer in another form, which is compared token by token.
+TEST(FromModel, TheTokenizerOfAGgufFileIsThatOfTheData) {
+  TinyRun tiny;
+  save_tokenizer(tiny / "own", " yy yy yy yy yy");
+  save_tokenizer(tiny / "other", " zz zz zz zz zz");
+  ModelConfig config =
+      tiny.config("unused", {"model.n_routed_experts=0", "model.n_shared_experts=0", "model.moe_intermediate_size=0",
+                             "model.num_experts_per_tok=0", "model.intermediate_size=8", "model.vocab_size=300"})
+          .model;
+  config.bos_token_id = config.eos_token_id = 0;
+  const fs::path model = tiny / "model.gguf";
+  ThreadPool pool(2);
+  write_gguf(model, InitialWeights(config, 1), {.tokenizer = gguf_tokenizer_entries(tiny / "own", 300)}, pool);
+  make_dataset_with(tiny / "of-folder", tiny / "own");
+  make_dataset_with(tiny / "of-file", model);
+  make_dataset_with(tiny / "more", tiny / "own", {"<|im_end|>"});
+  make_dataset_with(tiny / "of-other", tiny / "other");
+  make_dataset_with(tiny / "more-of-other", tiny / "other", {"<|im_end|>"});
+  const auto match = [&](const std::string& data) {
+    return match_tokenizer(Dataset((tiny / data).string()), model.string());
+  };
+  EXPECT_EQ(match("of-folder"), TokenizerMatch::same);
+  EXPECT_EQ(match("of-file"), TokenizerMatch::same);
+  EXPECT_EQ(match("more"), TokenizerMatch::grown);
+  EXPECT_EQ(match("of-other"), TokenizerMatch::other);
+  EXPECT_EQ(match("more-of-other"), TokenizerMatch::other);
+  EXPECT_EQ(tokenizer_fingerprint(model), tokenizer_fingerprint(tiny / "of-file")) << "the dataset's own check";
+  const auto train = [&](const std::string& data) {
+    Settings settings = tiny.settings(data);
+    settings.drop_section("model");
+    for (const std::string& set :
+         with(kStill, {"model.from=" + model.string(), "data.train=" + (tiny / data).string()}))
+      settings.set(set);
+    tiny.train(read_run_config(settings));
+  };
+  train("of-folder");
+  train("of-file");
+  EXPECT_THAT(error_of<Error>([&] { train("of-other"); }), HasSubstr("was made with another tokenizer"));
+  EXPECT_THAT(error_of<Error>([&] { train("more-of-other"); }), HasSubstr("was made with another tokenizer"));
 }
 
 TEST(FromModel, ADatasetWithNewTokensOfAnotherTokenizerIsRefused) {

@@ -10,10 +10,12 @@
 #include "checkpoint/file_types.h"
 #include "checkpoint/hf_names.h"
 #include "checkpoint/open_model.h"
+#include "checkpoint/write_gguf.h"
 #include "checkpoint/write_model.h"
 #include "eval/loss.h"
 #include "infer/loaded_model.h"
 #include "infer/scorer.h"
+#include "infer/weight_types.h"
 #include "tests/support/tiny_run.h"
 #include "train/freeze.h"
 #include "train/trained_text.h"
@@ -240,6 +242,26 @@ TEST(AdapterRuns, DamagedAdaptersAreRefusedByName) {
   EXPECT_THAT(error_of<Error>([&] { adapter_folder(runs.model().string()); }), HasSubstr("has no adapter_config.json"));
 }
 
+/// PEFT's ways to begin: some change the model's weights, and their adapters are not for the model as it is.
+TEST(AdapterRuns, OfChangedWeightsAreRefusedByName) {
+  AdapterRun runs;
+  runs.tiny.train("lora", runs.settings({"train.steps=1"}));
+  const fs::path folder = runs.tiny / "lora/step-1";
+  Json config = read_json(folder / "adapter_config.json");
+  for (const Json& plain :
+       {Json(true), Json(false), Json("gaussian"), Json("orthogonal"), Json("eva"), Json(nullptr)}) {
+    config["init_lora_weights"] = plain;
+    write_file(folder / "adapter_config.json", json_text(config));
+    const AdapterConfig read(folder);
+  }
+  for (const char* other : {"pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga", "unheard_of"}) {
+    config["init_lora_weights"] = other;
+    write_file(folder / "adapter_config.json", json_text(config));
+    EXPECT_THAT(error_of<Error>([&] { const AdapterConfig read(folder); }),
+                HasSubstr(fmt::format("\"init_lora_weights\" is \"{}\"", other)));
+  }
+}
+
 TEST(AdapterRuns, PatternsAndFactorsWithoutMeaningAreRefused) {
   AdapterRun runs;
   runs.tiny.train("lora", runs.settings());
@@ -424,6 +446,27 @@ TEST(AdapterRuns, ABaseInNf4IsItsMatricesOneByOne) {
     ++compared;
   }
   EXPECT_GT(compared, 2 * (4 + 3 * 5));
+}
+
+/// A GGUF file as the base: beside blocks that --dtype asks for, embedding and head keep their numbers as in training.
+TEST(AdapterRuns, AGgufBaseInBlocksIsTheModelThatWasTrained) {
+  std::vector<std::string> sizes = kNf4Sizes;
+  sizes.insert(sizes.end(), {"train.steps=1", "model.first_k_dense_replace=1", "model.intermediate_size=64"});
+  AdapterRun runs(sizes);
+  const fs::path folder = runs.tiny / "base/step-1", file = runs.tiny / "base.gguf";
+  write_gguf(file, *open_weights(folder), {}, runs.pool);
+  std::vector<std::string> settings = runs.settings(sizes);
+  settings.insert(settings.end(), {"train.steps=2", "lora.base=q8_0"});
+  runs.tiny.train("lora", settings);
+  const std::vector<ChosenAdapter> adapter{{.folder = runs.tiny / "lora/step-2"}};
+  for (const DType type : {DType::q8_0, DType::nf4}) {
+    EXPECT_EQ(runs.logits(file, adapter, type), runs.logits(folder, adapter, type)) << name(type);
+    const ModelConfig config = read_adapted_config(folder, adapter);
+    const auto table = parameter_table(config);
+    const auto types = types_on_device(file, table, type);
+    EXPECT_EQ(types, types_on_device(folder, table, type));
+    for (size_t i = 0; i < table.size(); ++i) EXPECT_TRUE(!table[i].is_by_token() || is_plain(types[i]));
+  }
 }
 
 TEST(AdapterRuns, AnotherModelIsRefusedOnAResumeByName) {

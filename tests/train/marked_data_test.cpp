@@ -12,7 +12,8 @@ namespace {
 using test::TinyRun;
 
 /// A copy of the dataset "data" with marks: mark(document, position) says whether a token is learned.
-void mark_dataset(const TinyRun& tiny, const std::string& name, const std::function<bool(int64_t, int64_t)>& mark) {
+void mark_dataset(const TinyRun& tiny, const std::string& name, const std::function<bool(int64_t, int64_t)>& mark,
+                  const std::vector<int32_t>& answer_ends = {}) {
   const Dataset plain((tiny / "data").string());
   DatasetWriter writer(tiny / name, {.vocab_size = plain.info().vocab_size,
                                      .bos_id = plain.info().bos_id,
@@ -32,6 +33,7 @@ void mark_dataset(const TinyRun& tiny, const std::string& name, const std::funct
     writer.add_marked(ids, marks, domain, plain.text_bytes(document), learned);
   }
   Tokenizer::load(tiny / "data").save(writer.temporary_folder());
+  writer.set_answer_ends(answer_ends);
   writer.finish();
 }
 
@@ -188,6 +190,43 @@ TEST(MarkedData, ResumesBitForBitAndIsRefusedForOtherMarks) {
   test::expect_same_end(tiny, "straight", "again");
   EXPECT_THAT(test::error_of<Error>([&] { tiny.resume("straight", {"data.train=" + (tiny / "others").string()}); }),
               testing::HasSubstr("data.train"));
+}
+
+/// A row's end would separate an answer from its question. A text may go on in the next row.
+TEST(MarkedData, ConversationsLongerThanARowAreRefusedBeforeTheFirstStep) {
+  TinyRun tiny;
+  const Dataset plain((tiny / "data").string());
+  int64_t longest = 0, longer = 0;
+  for (int64_t document = 0; document < plain.count(); ++document) {
+    longest = std::max(longest, plain.length(document));
+    longer += plain.length(document) > 24 ? 1 : 0;
+  }
+  ASSERT_GT(longer, 1);
+  const auto answers = [](int64_t, int64_t position) { return position > 2; };
+  mark_dataset(tiny, "chats", answers, {1});
+  mark_dataset(tiny, "texts", [](int64_t, int64_t) { return true; }, {1});
+  const std::string chats = (tiny / "chats").string(), texts = (tiny / "texts").string();
+  const std::string expected = fmt::format(
+      "chats has {} conversations of more than the 24 tokens of a row (data.sequence_length), the longest of {}; use "
+      "longer rows, or make the dataset with --max-tokens 24",
+      longer, longest);
+  for (const char* key : {"data.train", "data.valid"}) {
+    EXPECT_THAT(test::error_of<Error>([&] { tiny.train("never", {fmt::format("{}={}", key, chats)}); }),
+                testing::HasSubstr(expected));
+    EXPECT_FALSE(fs::exists(tiny / "never/log.jsonl"));
+  }
+  // Among texts, which may be cut, too.
+  const Dataset both(fmt::format(R"(["{}", "{}"])", texts, chats));
+  const Tokenizer tokenizer = Tokenizer::load(tiny / "chats");
+  EXPECT_THAT(test::error_of<Error>([&] {
+                check_before_start(tiny.config("never"), {both, nullptr, tokenizer});
+              }),
+              testing::HasSubstr(expected));
+  tiny.train("texts-run", {"data.train=" + texts, "train.steps=1"});
+  const std::vector<std::string> wide{"data.train=" + chats, "train.steps=1",
+                                      fmt::format("data.sequence_length={}", longest),
+                                      fmt::format("model.max_position_embeddings={}", longest)};
+  tiny.train("wide", wide);
 }
 
 TEST(MarkedData, WithoutALearnedTokenIsRefusedBeforeTheFirstStep) {
