@@ -21,6 +21,12 @@ std::vector<GgufFile> open_in_proportion(const fs::path& path) {
 }
 
 }  // namespace
+/// Sizes without axes of length 1: programs differ in whether they keep those, and the numbers and their order do not.
+std::vector<int64_t> long_axes(std::vector<int64_t> shape) {
+  std::erase(shape, 1);
+  return shape;
+}
+
 
 GgufWeights::GgufWeights(const fs::path& path) : GgufWeights(open_in_proportion(path)) {}
 
@@ -48,7 +54,7 @@ GgufWeights::Place GgufWeights::find(const GgufName& name) const {
   for (const GgufFile& file : files_) {
     const GgufTensor* const tensor = file.find(name.name);
     if (tensor == nullptr) continue;
-    if (tensor->shape != name.shape) {
+    if (long_axes(tensor->shape) != long_axes(name.shape)) {
       fail("{}: {} is {}, expected [{}] from the metadata", file.path().string(), name.name, tensor->text(),
            fmt::join(name.shape, ", "));
     }
