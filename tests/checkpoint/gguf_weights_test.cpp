@@ -328,6 +328,9 @@ TEST_F(GgufModel, WhatDoesNotFitIsRefusedByName) {
   model = deepseek();
   model.metadata.push_back({"deepseek.expert_gating_func", GgufValue::u32(2)});
   EXPECT_THAT(refusal(model), HasSubstr("deepseek.expert_gating_func is u32 2, expected 1 (softmax)"));
+  model = llama();
+  std::erase_if(model.metadata, [](const auto& entry) { return entry.key.ends_with("layer_norm_rms_epsilon"); });
+  EXPECT_THAT(refusal(model), HasSubstr("the metadata has no llama.attention.layer_norm_rms_epsilon"));
 }
 
 // The names and parts of 50000 experts in each of 500 layers would take gigabytes, and the file has kilobytes.

@@ -303,16 +303,33 @@ TEST_F(HfWeights, TheFilesOfAnIndexAreReadTogether) {
     }
   };
   fs::rename(folder_.path() / "model.safetensors", folder_.path() / "whole");
-  EXPECT_EQ(read_with({{"x", "whole"}, {"y", "whole"}}), "(not refused)");
+  const auto map_of = [&](const char* a, const char* b) {
+    const SafetensorsFile whole(folder_.path() / "whole");
+    Json map;
+    for (size_t i = 0; i < whole.tensors().size(); ++i) {
+      if (const char* const file = i % 3 == 0 ? a : b; file != nullptr) map[whole.tensors()[i].name] = file;
+    }
+    return map;
+  };
+  EXPECT_EQ(read_with(map_of("whole", "whole")), "(not refused)");
   EXPECT_EQ(bytes(), expected);
   split("");
-  EXPECT_EQ(read_with({{"x", "a"}, {"y", "b"}}), "(not refused)");
+  EXPECT_EQ(read_with(map_of("a", "b")), "(not refused)");
   EXPECT_EQ(bytes(), expected);
-  EXPECT_THAT(read_with({{"x", "b"}}), HasSubstr("is missing; config.json asks for it"));
+  EXPECT_THAT(read_with(map_of(nullptr, "b")), HasSubstr("is missing; config.json asks for it"));
   EXPECT_THAT(read_with({{"x", "a"}, {"y", "other"}}),
               HasSubstr("names \"other\", which is not in the folder; copy all of the model's 2 files"));
+  const std::string name = SafetensorsFile(folder_.path() / "b").tensors().front().name;
+  Json map = map_of("a", "b");
+  map[name] = "a";
+  EXPECT_THAT(read_with(map), HasSubstr("weight_map says that " + name + " is in a, and it is in b; copy the index"));
+  map.erase(name);
+  EXPECT_THAT(read_with(map), HasSubstr("weight_map lacks " + name + ", which is in b; copy the index"));
+  map[name] = "b";
+  map["x"] = "b";
+  EXPECT_THAT(read_with(map), HasSubstr("weight_map says that x is in b, which does not have it; copy the index"));
   split("model.norm.weight");
-  EXPECT_THAT(read_with({{"x", "a"}, {"y", "b"}}), HasSubstr("the tensor model.norm.weight is also in"));
+  EXPECT_THAT(read_with(map_of("a", "b")), HasSubstr("the tensor model.norm.weight is also in"));
   EXPECT_THAT(read_with({{"a", "../x"}}), HasSubstr("expected a name without a folder"));
   EXPECT_THAT(read_with({{"a", 3}}), HasSubstr("the file of a is an integer"));
   EXPECT_THAT(read_with(Json::object()), HasSubstr("names no file"));
