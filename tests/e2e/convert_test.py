@@ -80,6 +80,16 @@ class ConvertTest(Models):
         self.assertNotIn("model.layers.0.mlp.experts.gate_up_proj", names)
         self.assertEqual(logits_of(self.folder / "apart", self.folder), logits_of(FAMILIES / "mixtral_fused", self.folder))
 
+    def test_all_chat_templates_go_along(self):
+        model = self.folder / "model"
+        shutil.copytree(self.small.model, model)
+        (model / "chat_template.jinja").write_text("one")
+        (model / "additional_chat_templates").mkdir()
+        (model / "additional_chat_templates" / "tool_use.jinja").write_text("two")
+        moe("convert", model, self.folder / "out")
+        for name in ("chat_template.jinja", "additional_chat_templates/tool_use.jinja"):
+            self.assertEqual((self.folder / "out" / name).read_text(), (model / name).read_text())
+
     def test_a_run_becomes_its_weights_tokenizer_and_card(self):
         result = moe("convert", self.small.run, self.folder / "out")
         written = {path.name for path in (self.folder / "out").iterdir()}
