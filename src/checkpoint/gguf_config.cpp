@@ -106,6 +106,9 @@ void read_common(const GgufFile& file, Keys& keys, Json& json) {
   }
   keys.only("attention.sliding_window", 0, "this program computes no windows");
   keys.only("expert_group_count", 1, "experts are chosen without groups");
+  keys.only("expert_group_used_count", 1, "experts are chosen without groups");
+  constexpr int64_t kSoftmax = 1;
+  keys.only("expert_gating_func", kSoftmax, "softmax");
   const GgufTensor* embedding = file.find("token_embd.weight");
   const int64_t vocabulary = embedding != nullptr && !embedding->shape.empty() ? embedding->shape.front() : 0;
   json["vocab_size"] = keys.integer("vocab_size", vocabulary);
@@ -139,8 +142,6 @@ Json deepseek_config(const GgufFile& file, Keys& keys) {
   json["norm_topk_prob"] = keys.flag("expert_weights_norm", false);
   const double scale = keys.number("expert_weights_scale", 1.0);
   json["routed_scaling_factor"] = scale == 0 ? 1.0 : scale;  // 0 is absent
-  constexpr int64_t kSoftmax = 1;
-  keys.only("expert_gating_func", kSoftmax, "softmax");
   json["scoring_func"] = "softmax";
   return json;
 }

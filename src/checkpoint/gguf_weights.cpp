@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "checkpoint/conversion_run.h"
+#include "checkpoint/file_types.h"
 #include "checkpoint/finite_weights.h"
 #include "checkpoint/gguf_config.h"
 #include "checkpoint/proportion.h"
@@ -20,13 +21,13 @@ std::vector<GgufFile> open_in_proportion(const fs::path& path) {
   return files;
 }
 
-}  // namespace
 /// Sizes without axes of length 1: programs differ in whether they keep those, and the numbers and their order do not.
 std::vector<int64_t> long_axes(std::vector<int64_t> shape) {
   std::erase(shape, 1);
   return shape;
 }
 
+}  // namespace
 
 GgufWeights::GgufWeights(const fs::path& path) : GgufWeights(open_in_proportion(path)) {}
 
@@ -58,7 +59,7 @@ GgufWeights::Place GgufWeights::find(const GgufName& name) const {
       fail("{}: {} is {}, expected [{}] from the metadata", file.path().string(), name.name, tensor->text(),
            fmt::join(name.shape, ", "));
     }
-    if (tensor->type == nullptr || !is_float(tensor->type->dtype)) {
+    if (tensor->type == nullptr || !weight_types().has(tensor->type->dtype)) {
       fail("{}: {} is {}, a type that this program does not compute with; write the file in another type",
            file.path().string(), name.name, tensor->text());
     }

@@ -303,6 +303,20 @@ TEST_F(GgufModel, AxesOfLengthOneDoNotCount) {
   EXPECT_THAT(refusal(model), HasSubstr("blk.0.ffn_gate_inp_shexp.weight is F32 [2, 32], expected [64]"));
 }
 
+TEST_F(GgufModel, KeysThatSayWhatIsComputedPass) {
+  for (const Model& given : {llama(), deepseek(), qwen2_moe()}) {
+    Model model = given;
+    const auto architecture = std::get<std::string>(model.value("general.architecture").value);
+    for (const char* key : {".expert_group_count", ".expert_group_used_count", ".expert_gating_func"}) {
+      model.metadata.push_back({architecture + key, GgufValue::u32(1)});
+      model.write(path_);
+      EXPECT_NO_THROW(GgufWeights source(path_)) << architecture << key;
+    }
+    model.metadata.back().value = GgufValue::u32(2);
+    EXPECT_THAT(refusal(model), HasSubstr("expert_gating_func is u32 2, expected 1 (softmax)"));
+  }
+}
+
 TEST_F(GgufModel, WhatDoesNotFitIsRefusedByName) {
   Model model = llama();
   model.tensors.pop_back();
@@ -328,6 +342,9 @@ TEST_F(GgufModel, WhatDoesNotFitIsRefusedByName) {
   model = deepseek();
   model.metadata.push_back({"deepseek.expert_gating_func", GgufValue::u32(2)});
   EXPECT_THAT(refusal(model), HasSubstr("deepseek.expert_gating_func is u32 2, expected 1 (softmax)"));
+  model = llama();
+  model.tensor("blk.0.attn_k.weight").dtype = DType::f64;
+  EXPECT_THAT(refusal(model), HasSubstr("blk.0.attn_k.weight is F64 [32, 64], a type that this program does not"));
   model = llama();
   std::erase_if(model.metadata, [](const auto& entry) { return entry.key.ends_with("layer_norm_rms_epsilon"); });
   EXPECT_THAT(refusal(model), HasSubstr("the metadata has no llama.attention.layer_norm_rms_epsilon"));
