@@ -375,16 +375,6 @@ class VerifyTest(Models):
             other = moe("verify", FAMILIES / f"{name}_odd", path, check=False)
             self.assertEqual(other.returncode, 1)
 
-
-class InitTest(Models):
-    def test_what_does_not_fit_the_disk_is_refused_first(self):
-        for out in ("vast", "vast.gguf"):
-            result = moe("init", "--config", self.small.run_file, "--set", "model.vocab_size=2147483647",
-                         "--set", "model.hidden_size=8192", "--out", self.folder / out, check=False)
-            self.assertEqual(result.returncode, 1, result.stderr)
-            self.assertRegex(result.stderr, r"needs [0-9.]+ GB, but its disk has [0-9.]+ GB free")
-            self.assertEqual([path for path in self.folder.iterdir() if path.name.startswith("vast")], [])
-
     def test_every_reference_is_compared_or_refused(self):
         dtype, shape, content = tensors_of(FAMILIES / "llama")["model.embed_tokens.weight"]  # hidden.0 of all tokens
         embedding = (dtype, shape, content)
@@ -418,6 +408,16 @@ class InitTest(Models):
                 write_tensors(path, **{"tokens": tokens, "hidden.0": (dtype, shape, rounded)})
                 self.assertEqual(moe("verify", FAMILIES / "llama", path, check=False).returncode, status, (dtype, factor))
 
+
+class InitTest(Models):
+    def test_what_does_not_fit_the_disk_is_refused_first(self):
+        for out in ("vast", "vast.gguf"):
+            result = moe("init", "--config", self.small.run_file, "--set", "model.vocab_size=2147483647",
+                         "--set", "model.hidden_size=8192", "--out", self.folder / out, check=False)
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertRegex(result.stderr, r"needs [0-9.]+ GB, but its disk has [0-9.]+ GB free")
+            self.assertEqual([path for path in self.folder.iterdir() if path.name.startswith("vast")], [])
+
     def test_the_same_seed_gives_the_weights_that_training_begins_with(self):
         begun = self.folder / "run"
         moe("train", self.small.run_file, "--set", f"run.dir={begun}", "--set", "train.steps=1",
@@ -442,14 +442,16 @@ class InspectTest(Models):
         self.assertEqual((report["family"], report["class"]), ("deepseek", "DeepseekForCausalLM"))
         self.assertEqual({tensor["name"] for tensor in report["tensors"]}, set(tensors_of(self.small.model)))
         self.assertEqual(report["parameters"], sum(len(entry[2]) // 4 for entry in tensors_of(self.small.model).values()))
-        self.assertIn("generate", report["uses"])
+        self.assertEqual(report["uses"], ["generate", "chat", "eval loss", "trace", "logits", "verify", "convert", "cost",
+                                          "train (model.from)"])
+        self.assertEqual(report["chat_template"], "the chat format of DeepSeekMoE, built in")
         text = moe("inspect", self.small.run).stdout
         self.assertIn("experts     4 routed, 2 of them for a token; 1 shared\n", text)
         self.assertIn("tokenizer   300 ids\n", text)
 
     def test_a_model_without_a_tokenizer(self):
         report = json.loads(moe("inspect", FAMILIES / "mixtral", "--json").stdout)
-        self.assertEqual(report["uses"], ["logits", "convert", "cost"])
+        self.assertEqual(report["uses"], ["logits", "verify", "convert", "cost", "train (model.from)"])
         self.assertEqual(report["files"], 4)
         self.assertEqual(report["chat_template"], "none")
 
