@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 LENGTH = 520
 ROWS = [*range(6), *range(LENGTH - 6, LENGTH)]
@@ -23,24 +23,26 @@ ROWS = [*range(6), *range(LENGTH - 6, LENGTH)]
 SMALL = dict(vocab_size=40, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=600,
              bos_token_id=1, eos_token_id=2, attention_dropout=0.0)
 
-# name: class of the configuration, class of the model, settings, how the weights are stored
+# name: class of the configuration, class of the model, settings, arguments of save_pretrained (save_original_format
+# false: the names and shapes of the model in memory, a layer's experts in one tensor)
 MODELS = {
     "llama": ("LlamaConfig", "LlamaForCausalLM", dict(intermediate_size=20, num_key_value_heads=4), {}),
     "llama_odd": ("LlamaConfig", "LlamaForCausalLM",
                   dict(intermediate_size=21, num_key_value_heads=2, head_dim=10, tie_word_embeddings=True, rms_norm_eps=1e-3,
-                       rope_parameters={"rope_type": "default", "rope_theta": 700.0}), {"shards": "12KB"}),
+                       rope_parameters={"rope_type": "default", "rope_theta": 700.0}), {"max_shard_size": "12KB"}),
     "mixtral": ("MixtralConfig", "MixtralForCausalLM",
-                dict(intermediate_size=10, num_key_value_heads=2, num_local_experts=5, num_experts_per_tok=2), {"shards": "16KB"}),
+                dict(intermediate_size=10, num_key_value_heads=2, num_local_experts=5, num_experts_per_tok=2),
+                {"max_shard_size": "16KB"}),
     "mixtral_fused": ("MixtralConfig", "MixtralForCausalLM",
                       dict(intermediate_size=9, num_key_value_heads=4, num_local_experts=4, num_experts_per_tok=3,
-                           rms_norm_eps=1e-4), {"fused": True}),
+                           rms_norm_eps=1e-4), {"save_original_format": False}),
     "qwen3_moe": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM",
                   dict(moe_intermediate_size=10, intermediate_size=20, num_key_value_heads=2, head_dim=10, num_experts=5,
                        num_experts_per_tok=2, norm_topk_prob=True), {}),
     "qwen3_moe_odd": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM",
                       dict(moe_intermediate_size=7, intermediate_size=20, num_key_value_heads=4, head_dim=6, num_experts=4,
                            num_experts_per_tok=3, norm_topk_prob=False, tie_word_embeddings=True, rms_norm_eps=1e-3,
-                           rope_parameters={"rope_type": "default", "rope_theta": 700.0}), {"shards": "12KB"}),
+                           rope_parameters={"rope_type": "default", "rope_theta": 700.0}), {"max_shard_size": "12KB"}),
     "olmoe": ("OlmoeConfig", "OlmoeForCausalLM",
               dict(intermediate_size=10, num_key_value_heads=4, num_experts=5, num_experts_per_tok=2, pad_token_id=0), {}),
     "olmoe_odd": ("OlmoeConfig", "OlmoeForCausalLM",
@@ -56,20 +58,6 @@ MODELS = {
 }
 
 
-def fuse(folder, experts):
-    """The layout of one tensor for a layer's experts, under the names of the model in memory."""
-    path = folder / "model.safetensors"
-    tensors = load_file(path)
-    layers = sorted({name.rsplit(".block_sparse_moe", 1)[0] for name in tensors if "block_sparse_moe" in name})
-    for layer in layers:
-        def part(expert, weight):
-            return tensors.pop(f"{layer}.block_sparse_moe.experts.{expert}.{weight}.weight")
-        gate_up = [torch.cat([part(e, "w1"), part(e, "w3")]) for e in range(experts)]
-        tensors[f"{layer}.mlp.experts.gate_up_proj"] = torch.stack(gate_up)
-        tensors[f"{layer}.mlp.experts.down_proj"] = torch.stack([part(e, "w2") for e in range(experts)])
-    save_file(tensors, path, metadata={"format": "pt"})
-
-
 def make(folder, config_class, model_class, settings, storage):
     torch.manual_seed(len(folder.name))
     config = getattr(transformers, config_class)(**SMALL, **settings)
@@ -81,10 +69,8 @@ def make(folder, config_class, model_class, settings, storage):
     tokens = torch.randint(3, config.vocab_size, (LENGTH,))
     with torch.no_grad():
         logits = model(tokens[None]).logits[0, ROWS].float()
-    model.float().save_pretrained(folder, **({"max_shard_size": storage["shards"]} if "shards" in storage else {}))
+    model.float().save_pretrained(folder, **storage)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    if storage.get("fused"):
-        fuse(folder, config.num_local_experts)
     references = {"input.tokens": tokens[None].int(), "input.targets": torch.full((1, LENGTH), -1, dtype=torch.int32),
                   "input.segment_start": torch.zeros((1, LENGTH), dtype=torch.int32),
                   "rows": torch.tensor(ROWS, dtype=torch.int32), "logits": logits}

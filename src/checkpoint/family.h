@@ -31,6 +31,8 @@ struct TensorNames {
   /// never written.
   const char* fused_gate_up = "mlp.experts.gate_up_proj";
   const char* fused_down = "mlp.experts.down_proj";
+  /// The router beside them, if the file has it; never written.
+  const char* fused_router = "mlp.gate.weight";
   const char* shared = "mlp.shared_experts.";  ///< before gate_proj.weight, up_proj.weight, down_proj.weight
   const char* shared_gate = "mlp.shared_expert_gate.weight";
 };

@@ -30,9 +30,13 @@ class Keys {
     return file_.integer(prefix_ + name);
   }
   int64_t integer(const char* name, int64_t absent) { return has(name) ? integer(name) : absent; }
+  double number(const char* name, double absent) { return has(name) ? number(name) : absent; }
   /// A stored f32 is the shortest decimal that gives it, as people write it: 1e-06 and not 9.99999997e-07.
-  double number(const char* name, double absent) {
-    if (!has(name)) return absent;
+  double number(const char* name) {
+    if (!has(name)) {
+      fail("{}: the metadata has no {}{}, expected a number; write the file again", file_.path().string(), prefix_,
+           name);
+    }
     const GgufValue& value = taken(name);
     const auto* x = std::get_if<double>(&value.value);
     if (x == nullptr) refuse(name, "a number");
@@ -90,7 +94,7 @@ void read_common(const GgufFile& file, Keys& keys, Json& json) {
   json["head_dim"] = head;
   keys.only("attention.value_length", head, "as attention.key_length");
   keys.only("rope.dimension_count", head, "the head size: this program rotates whole heads");
-  json["rms_norm_eps"] = keys.number("attention.layer_norm_rms_epsilon", 1e-5);
+  json["rms_norm_eps"] = keys.number("attention.layer_norm_rms_epsilon");
   json["rope_theta"] = keys.number("rope.freq_base", 10000.0);
   json["max_position_embeddings"] = keys.integer("context_length");
   if (keys.has("rope.scaling.type") && file.text(file.text("general.architecture") + ".rope.scaling.type") != "none") {
@@ -102,6 +106,9 @@ void read_common(const GgufFile& file, Keys& keys, Json& json) {
   }
   keys.only("attention.sliding_window", 0, "this program computes no windows");
   keys.only("expert_group_count", 1, "experts are chosen without groups");
+  keys.only("expert_group_used_count", 1, "experts are chosen without groups");
+  constexpr int64_t kSoftmax = 1;
+  keys.only("expert_gating_func", kSoftmax, "softmax");
   const GgufTensor* embedding = file.find("token_embd.weight");
   const int64_t vocabulary = embedding != nullptr && !embedding->shape.empty() ? embedding->shape.front() : 0;
   json["vocab_size"] = keys.integer("vocab_size", vocabulary);
@@ -135,8 +142,6 @@ Json deepseek_config(const GgufFile& file, Keys& keys) {
   json["norm_topk_prob"] = keys.flag("expert_weights_norm", false);
   const double scale = keys.number("expert_weights_scale", 1.0);
   json["routed_scaling_factor"] = scale == 0 ? 1.0 : scale;  // 0 is absent
-  constexpr int64_t kSoftmax = 1;
-  keys.only("expert_gating_func", kSoftmax, "softmax");
   json["scoring_func"] = "softmax";
   return json;
 }

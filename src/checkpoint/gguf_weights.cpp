@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "checkpoint/conversion_run.h"
+#include "checkpoint/file_types.h"
 #include "checkpoint/finite_weights.h"
 #include "checkpoint/gguf_config.h"
 #include "checkpoint/proportion.h"
@@ -18,6 +19,12 @@ std::vector<GgufFile> open_in_proportion(const fs::path& path) {
   for (const GgufFile& file : files) paths.push_back(file.path());
   require_in_proportion(parameter_table(gguf_model_config(files)), paths);
   return files;
+}
+
+/// Sizes without axes of length 1: programs differ in whether they keep those, and the numbers and their order do not.
+std::vector<int64_t> long_axes(std::vector<int64_t> shape) {
+  std::erase(shape, 1);
+  return shape;
 }
 
 }  // namespace
@@ -48,11 +55,11 @@ GgufWeights::Place GgufWeights::find(const GgufName& name) const {
   for (const GgufFile& file : files_) {
     const GgufTensor* const tensor = file.find(name.name);
     if (tensor == nullptr) continue;
-    if (tensor->shape != name.shape) {
+    if (long_axes(tensor->shape) != long_axes(name.shape)) {
       fail("{}: {} is {}, expected [{}] from the metadata", file.path().string(), name.name, tensor->text(),
            fmt::join(name.shape, ", "));
     }
-    if (tensor->type == nullptr || !is_float(tensor->type->dtype)) {
+    if (tensor->type == nullptr || !weight_types().has(tensor->type->dtype)) {
       fail("{}: {} is {}, a type that this program does not compute with; write the file in another type",
            file.path().string(), name.name, tensor->text());
     }

@@ -14,9 +14,9 @@ namespace moe {
 namespace {
 
 // Fields that are read below and that are not keys of the table (model/keys.h).
-constexpr std::array kHonoured =
-    std::to_array<std::string_view>({"rope_scaling", "rope_parameters", "bos_token_id", "eos_token_id", "pad_token_id",
-                                     "model_type", "architectures", "hidden_act", "attention_dropout"});
+constexpr std::array kHonoured = std::to_array<std::string_view>(
+    {"rope_scaling", "rope_parameters", "bos_token_id", "eos_token_id", "pad_token_id", "model_type", "architectures",
+     "hidden_act", "attention_dropout", "head_dim", "partial_rotary_factor", "layer_types"});
 
 // Fields that say nothing about the mathematics of a forward pass.
 constexpr std::array kHarmless = std::to_array<std::string_view>({"auto_map",
@@ -30,6 +30,14 @@ constexpr std::array kHarmless = std::to_array<std::string_view>({"auto_map",
                                                                   "output_hidden_states",
                                                                   "output_attentions",
                                                                   "output_router_logits",
+                                                                  "load_balance_coeff",
+                                                                  "max_window_layers",
+                                                                  "moe_implementation",
+                                                                  "_moe_implementation",
+                                                                  "router_aux_loss_coef",
+                                                                  "unsloth_fixed",
+                                                                  "unsloth_version",
+                                                                  "use_grouped_mm",
                                                                   "ep_size",
                                                                   "id2label",
                                                                   "label2id",
@@ -114,16 +122,41 @@ void refuse_unknown_fields(const Json& json, const std::string& name, const Fami
   }
 }
 
+/// `rope_scaling` and `rope_parameters` may say that nothing is scaled.
+void refuse_scaling(const Json& json, const std::string& name, std::string_view field) {
+  const Json* rope = json_find(json, field, name);
+  if (rope == nullptr) return;
+  if (!rope->is_object()) refuse(name, field, *rope, "an object or null");
+  const std::string where = fmt::format("{}: {}", name, field);
+  for (const char* type : {"rope_type", "type"}) require_one_of(*rope, where, type, {"default"});
+  require_one_of(*rope, where, "partial_rotary_factor", {1});
+  for (const auto& [key, value] : rope->items()) {
+    const bool theta = key == "rope_theta" && field == "rope_parameters";  // read below
+    if (theta || key == "rope_type" || key == "type" || key == "partial_rotary_factor") continue;
+    refuse(where, key, value, "no such field");
+  }
+}
+
 /// The value in rope_parameters, or else `theta`, that of the field beside it.
 double read_rope_theta(const Json& json, const std::string& name, double theta) {
   const Json* parameters = json_find(json, "rope_parameters", name);
-  if (parameters == nullptr) return theta;
-  const std::string where = name + ": rope_parameters";
-  for (const auto& [key, value] : parameters->items()) {
-    if (key != "rope_theta" && key != "rope_type") refuse(name, "rope_parameters." + key, value, "no such field");
+  return parameters == nullptr ? theta : json_number(*parameters, "rope_theta", name + ": rope_parameters", theta);
+}
+
+/// Fields that every family may have if they say what it computes anyway.
+void check_repeated_fields(const Json& json, const std::string& name, const ModelConfig& config) {
+  if (const Json* head = json_find(json, "head_dim", name); head != nullptr && *head != Json(config.head_dim)) {
+    refuse(name, "head_dim", *head, fmt::format("{}, hidden_size / num_attention_heads", config.head_dim));
   }
-  require_one_of(*parameters, where, "rope_type", {"default"});
-  return json_number(*parameters, "rope_theta", where, theta);
+  require_one_of(json, name, "partial_rotary_factor", {1});
+  const Json* types = json_find(json, "layer_types", name);
+  if (types == nullptr) return;
+  if (!types->is_array()) refuse(name, "layer_types", *types, "a list of \"full_attention\"");
+  for (const Json& type : *types) {
+    if (type == Json("full_attention")) continue;
+    fail("{}: layer_types has {}, expected \"full_attention\"; this program computes no windows", name,
+         json_shown(type));
+  }
 }
 
 std::optional<int64_t> read_token_id(const Json& json, const std::string& name, std::string_view key) {
@@ -253,9 +286,8 @@ bool is_own(const ModelConfig& config) {
 
 ModelConfig parse_hf_config(const Json& json, const std::string& name) {
   if (!json.is_object()) fail("{} holds {}, expected an object of fields", name, json_kind(json));
-  if (json_find(json, "rope_scaling", name) != nullptr) {
-    refuse(name, "rope_scaling", json.at("rope_scaling"), "null");
-  }
+  refuse_scaling(json, name, "rope_scaling");
+  refuse_scaling(json, name, "rope_parameters");
   const Family& family = read_family(json, name);
   check_fixed_fields(json, name, family);
   refuse_unknown_fields(json, name, family);
@@ -263,6 +295,7 @@ ModelConfig parse_hf_config(const Json& json, const std::string& name) {
   config.family = family.model_type;
   family.set_defaults(config);
   read_fields(json, name, family, config);
+  check_repeated_fields(json, name, config);
   if (family.check != nullptr) family.check(json, name, config);
   if (&family != &kDeepseekFamily && config.norm_topk_prob && config.num_experts_per_tok == 1) {
     fail("{}: num_experts_per_tok is 1, expected 2 or more; this program does not compute one expert with the gate 1",

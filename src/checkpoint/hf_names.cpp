@@ -101,7 +101,7 @@ void cut_parameter(Cutter& cut, const Parameter& parameter, const TensorNames& n
     case ParameterRole::ffn_down:
       return whole("mlp.down_proj.weight");
     case ParameterRole::router:
-      return whole(names.router);
+      return whole(cut.has(names.fused_router) ? names.fused_router : names.router);
     case ParameterRole::router_own:
       return whole(parameter.file_name);
     case ParameterRole::experts_gate_up:

@@ -1,6 +1,7 @@
 #include "checkpoint/tensor_files.h"
 
 #include "base/error.h"
+#include "checkpoint/weight_files.h"
 
 namespace moe {
 
@@ -21,6 +22,28 @@ TensorFiles::TensorFiles(const std::vector<fs::path>& paths) {
 TensorFiles::Place TensorFiles::find(const std::string& name) const {
   const auto found = places_.find(name);
   return found == places_.end() ? Place{} : found->second;
+}
+
+TensorFiles open_weight_files(const fs::path& folder) {
+  TensorFiles files(weight_files(folder));
+  const std::map<std::string, std::string> map = weight_map(folder);
+  if (map.empty()) return files;
+  const std::string where = (folder / kWeightIndex).string();
+  constexpr const char* kMend = "copy the index and all files of one model again";
+  for (const SafetensorsFile& file : files.files()) {
+    const std::string name = file.path().filename().string();
+    for (const SafetensorsTensor& tensor : file.tensors()) {
+      const auto said = map.find(tensor.name);
+      if (said == map.end()) fail("{}: weight_map lacks {}, which is in {}; {}", where, tensor.name, name, kMend);
+      if (said->second == name) continue;
+      fail("{}: weight_map says that {} is in {}, and it is in {}; {}", where, tensor.name, said->second, name, kMend);
+    }
+  }
+  for (const auto& [tensor, name] : map) {
+    if (files.has(tensor)) continue;
+    fail("{}: weight_map says that {} is in {}, which does not have it; {}", where, tensor, name, kMend);
+  }
+  return files;
 }
 
 }  // namespace moe

@@ -31,4 +31,7 @@ class TensorFiles {
   std::unordered_map<std::string, Place> places_;
 };
 
+/// The weights of a model folder. An index that says anything else than its files is an error.
+TensorFiles open_weight_files(const fs::path& folder);
+
 }  // namespace moe

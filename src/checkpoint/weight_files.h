@@ -1,6 +1,7 @@
 #pragma once
 /// The files of a model folder that hold its weights.
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,11 @@
 #include "formats/json.h"
 
 namespace moe {
+
+inline constexpr const char* kWeightIndex = "model.safetensors.index.json";
+
+/// The file of each tensor as FOLDER/model.safetensors.index.json says; empty if model.safetensors has them all.
+std::map<std::string, std::string> weight_map(const fs::path& folder);
 
 /// FOLDER/model.safetensors. If that does not exist: the files that FOLDER/model.safetensors.index.json names, sorted.
 /// A damaged index, or one that names a missing file, is an error with its name.

@@ -212,9 +212,8 @@ void check_weights(const TensorFiles& files, const ModelConfig& config, const st
 
 void load_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                   const std::vector<View>& views, Device& device) {
-  const std::vector<fs::path> paths = weight_files(folder);
-  const TensorFiles files(paths);
-  check_checksums(folder, paths);
+  const TensorFiles files = open_weight_files(folder);
+  check_checksums(folder, weight_files(folder));
   const auto has = [&](const std::string& name) { return files.has(name); };
   load_parts(files, parts_of(config, table, {{"", views}}, has), config, device, true);
 }

@@ -57,7 +57,7 @@ void add_init_command(CLI::App& app) {
   std::vector<std::string> names;
   for (const Preset& preset : presets()) names.push_back(preset.name);
   command->footer(fmt::format("{}{}", kHelp, fmt::join(names, " ")));
-  command->add_option("--preset", flags->preset, "a model of the paper")->type_name("NAME");
+  command->add_option("--preset", flags->preset, "a published model by name")->type_name("NAME");
   command->add_option("--config", flags->config, "the model of a run file")->type_name("FILE");
   command->add_option("--set", flags->settings, "a key of the run file: KEY=VALUE; may be repeated")
       ->type_name("KEY=VALUE")

@@ -56,6 +56,7 @@ TokenizerReport tokenizer_of(const fs::path& folder, const ModelConfig& config) 
 std::string template_of(const fs::path& model) {
   std::vector<std::string> names;
   for (const auto& each : jinja::own_chat_templates(model)) names.push_back(each.origin);
+  if (names.empty() && jinja::has_built_in_template(model)) return "the chat format of DeepSeekMoE, built in";
   return names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "));
 }
 
@@ -70,9 +71,11 @@ std::string gguf_of(const fs::path& model, const ModelConfig& config) {
   }
 }
 
-std::vector<std::string> uses_of(bool has_tokenizer) {
-  std::vector<std::string> uses = {"logits", "convert", "cost"};
-  if (has_tokenizer) uses.insert(uses.begin(), {"generate", "eval loss"});
+std::vector<std::string> uses_of(const ModelConfig& config, bool has_tokenizer) {
+  std::vector<std::string> uses;
+  if (has_tokenizer) uses = {"generate", "chat", "eval loss"};
+  if (has_tokenizer && config.moe_layers() > 0) uses.emplace_back("trace");
+  for (const char* use : {"logits", "verify", "convert", "cost", "train (model.from)"}) uses.emplace_back(use);
   return uses;
 }
 
@@ -111,7 +114,7 @@ Json report_of(const std::string& folder, const WeightSource& weights) {
           {"tokenizer", tokenizer.text},
           {"chat_template", template_of(folder)},
           {"gguf", gguf_of(folder, config)},
-          {"uses", uses_of(tokenizer.usable)},
+          {"uses", uses_of(config, tokenizer.usable)},
           {"tensors", tensors}};
 }
 

@@ -26,6 +26,11 @@ void add_files_of_folder(const fs::path& folder, bool with_tokenizer, Companions
   add("generation_config.json");
   if (!with_tokenizer) return;
   for (const char* name : kTokenizerFiles) add(name);
+  const fs::path more = jinja::kMoreTemplates;
+  if (!is_folder(folder / more)) return;
+  for (const fs::path& path : folder_entries(folder / more)) {
+    if (path.extension() == ".jinja") add((more / path.filename()).c_str());
+  }
 }
 
 /// A tokenizer that this program does not read stays behind; the weights are of use without it.

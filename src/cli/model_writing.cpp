@@ -148,7 +148,10 @@ void write_converted(const ModelOutput& output, const WeightSource& source, cons
     WriteOptions options{.dtype = wanted_dtype(output)};
     options.progress = show_progress;
     kinds = write_model(folder.path(), source, options, pool);
-    for (const auto& [name, content] : companions.files) write_file(folder.path() / name, content);
+    for (const auto& [name, content] : companions.files) {
+      make_folder((folder.path() / name).parent_path());
+      write_file(folder.path() / name, content);
+    }
     write_file(folder.path() / "README.md", model_card(source, output, origin));
     folder.commit();
   }

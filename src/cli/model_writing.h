@@ -31,7 +31,7 @@ void check_model_output(const ModelOutput& output);
 
 /// What a model has beside its weights.
 struct Companions {
-  std::vector<std::pair<std::string, std::string>> files;  ///< names and contents, for a folder
+  std::vector<std::pair<std::string, std::string>> files;  ///< paths and contents, for a folder
   std::vector<GgufEntry> entries;                          ///< the tokenizer, for a GGUF file
 };
 

@@ -27,11 +27,12 @@ namespace {
 constexpr const char* kHelp =
     R"(Runs two models on the same tokens and compares what they compute, layer by layer. A is a model (a folder, a GGUF file,
 or a run). B is another one, or a safetensors file of references with the tensors tokens (integers), hidden.0 (the
-embedding), hidden.1 (after the first layer) and so on, and logits; those that it has are compared.
+embedding), hidden.1 (after the first layer) and so on, and logits. All that it has are compared, and other tensors are
+refused.
 
 The difference is the root of the mean square, relative to that of B. It may be at most --tolerance; the default follows
-from the coarsest type that either model is stored in: f32 1e-4, f16 1e-2, bf16 and q8_0 5e-2, q5 and q6 0.2, q4 0.4. The
-status is 1 if a tensor differs by more, and the first of them is named.
+from the coarsest type that the models, or the references, are stored in: f32 1e-4, f16 1e-2, bf16 and q8_0 5e-2, q5 and
+q6 0.2, q4 0.4. The status is 1 if a tensor differs by more, and the first of them is named.
 
 Both models compute in f32 (--dtype: another type of weights). One is in memory at a time.
 
@@ -99,11 +100,30 @@ Trace run(const std::string& path, const std::vector<int32_t>& ids, DType weight
 
 bool is_references(const std::string& path) { return fs::path(path).extension() == ".safetensors"; }
 
-Trace references_of(const SafetensorsFile& file) {
+/// The tensors of references for a model with so many layers, in the order of comparison.
+std::vector<std::string> reference_names(int64_t layers) {
+  std::vector<std::string> names;
+  for (int64_t layer = 0; layer <= layers; ++layer) names.push_back(shown(layer));
+  names.emplace_back("logits");
+  return names;
+}
+
+/// Every tensor of the file but its tokens is one of `names`.
+void refuse_other_tensors(const SafetensorsFile& file, const std::vector<std::string>& names) {
+  for (const SafetensorsTensor& tensor : file.tensors()) {
+    if (tensor.name == "tokens" || std::find(names.begin(), names.end(), tensor.name) != names.end()) continue;
+    fail("{}: {} is not a tensor that is compared, expected tokens, hidden.0 to {} and logits", file.path().string(),
+         tensor.name, names[names.size() - 2]);
+  }
+}
+
+Trace references_of(const SafetensorsFile& file, int64_t layers) {
   Trace trace;
-  const auto take = [&](const std::string& name) {
+  const std::vector<std::string> names = reference_names(layers);
+  refuse_other_tensors(file, names);
+  for (const std::string& name : names) {
     const SafetensorsTensor* const tensor = file.find(name);
-    if (tensor == nullptr) return false;
+    if (tensor == nullptr) continue;
     const StorageType* const type = safetensors_type(tensor->dtype);
     if (type == nullptr || !is_float(type->dtype)) {
       fail("{}: {} is {}, expected floats", file.path().string(), name, tensor->text());
@@ -111,10 +131,8 @@ Trace references_of(const SafetensorsFile& file) {
     std::vector<float> values(static_cast<size_t>(tensor->elements()));
     type->to_floats(tensor->data, values.data(), tensor->elements());
     trace.tensors.emplace_back(name, std::move(values));
-    return true;
-  };
-  for (int64_t layer = 0; take(shown(layer)); ++layer) {}
-  take("logits");
+    trace.tolerance = std::max(trace.tolerance, tolerance_of(tensor->dtype));
+  }
   if (trace.tensors.empty()) fail("{}: it has neither hidden.0 nor logits to compare with", file.path().string());
   return trace;
 }
@@ -193,7 +211,8 @@ void verify(const VerifyFlags& flags) {
                                                    : parse_token_ids(*flags.tokens, "--tokens");
   if (ids.empty()) fail_usage("there is no token id to compare the models on");
   Compute compute = make_compute(flags.device);
-  const Trace b = file ? references_of(*file) : run(flags.other, ids, weights, compute);
+  const Trace b = file ? references_of(*file, read_model_config(flags.model).num_hidden_layers)
+                       : run(flags.other, ids, weights, compute);
   const Trace a = run(flags.model, ids, weights, compute);
   const double tolerance = flags.tolerance > 0 ? flags.tolerance : std::max(a.tolerance, b.tolerance);
   const std::string first = compare(a, b, tolerance);

@@ -57,6 +57,15 @@ ModelConfig mixtral() {
   return config;
 }
 
+/// Of DeepSeekMoE's class, with grouped heads.
+ModelConfig gigachat() {
+  ModelConfig config = experts(grouped_heads(trunk(28, 2048, 128256, 131072), 8), {2, 64, 6, 1792}, 14336);
+  config.rms_norm_eps = 1e-5;
+  config.rope_theta = 1.4e6;
+  config.initializer_range = 0.02;  // the value of its class
+  return config;
+}
+
 std::vector<Preset> make_presets() {
   const ModelConfig small = trunk(9, 1280, 8192, 2048);
   const ModelConfig large = trunk(62, 4096, 102400, 4096);
@@ -79,6 +88,7 @@ std::vector<Preset> make_presets() {
       {"deepseek-67b", "DeepSeek 67B", dense(grouped_heads(trunk(95, 8192, 102400, 4096), 8), 22016)},
       {"llama2-7b", "LLaMA 2 7B", dense(trunk(32, 4096, 32000, 4096), 11008)},
       {"mixtral-8x7b", "Mixtral 8x7B", mixtral()},
+      {"gigachat-20b-a3b", "GigaChat 20B-A3B", gigachat()},
   };
 }
 

@@ -92,7 +92,7 @@ std::vector<ChatTemplateSource> own_chat_templates(const fs::path& tokenizer) {
   const fs::path config = folder / "tokenizer_config.json";
   if (path_exists(config)) add_configured(read_json(config), config.string(), sources);
   if (path_exists(folder / "chat_template.jinja")) add_file(folder / "chat_template.jinja", "default", sources);
-  const fs::path more = folder / "additional_chat_templates";
+  const fs::path more = folder / kMoreTemplates;
   if (!is_folder(more)) return sources;
   std::vector<fs::path> files;
   for (const fs::path& path : folder_entries(more)) {

@@ -20,6 +20,9 @@ struct ChatTemplateSource {
 /// The format of deepseek-moe-16b-chat (docs/templates.md), for models without a template.
 std::string_view deepseek_moe_template();
 
+/// The folder beside chat_template.jinja that holds templates of other names.
+inline constexpr const char* kMoreTemplates = "additional_chat_templates";
+
 /// The templates of a tokenizer's files, or of a GGUF file; none if they have none.
 std::vector<ChatTemplateSource> own_chat_templates(const fs::path& tokenizer);
 

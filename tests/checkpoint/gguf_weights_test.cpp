@@ -134,6 +134,31 @@ Model deepseek() {
   return model;
 }
 
+Model qwen2_moe() {
+  constexpr int64_t kShared = 48;
+  Model model{common("qwen2moe", 1), ends()};
+  for (const auto& [key, value] :
+       std::initializer_list<std::pair<const char*, uint32_t>>{{"expert_feed_forward_length", kWidth},
+                                                               {"expert_shared_feed_forward_length", kShared},
+                                                               {"expert_count", kExperts},
+                                                               {"expert_used_count", 2}}) {
+    model.metadata.push_back({std::string("qwen2moe.") + key, GgufValue::u32(value)});
+  }
+  add_attention(model.tensors, 0);
+  model.tensors.push_back({"blk.0.attn_q.bias", {kHeads * kHead}});
+  model.tensors.push_back({"blk.0.attn_k.bias", {kKvHeads * kHead}});
+  model.tensors.push_back({"blk.0.attn_v.bias", {kKvHeads * kHead}});
+  model.tensors.push_back({"blk.0.ffn_gate_inp.weight", {kExperts, kHidden}});
+  model.tensors.push_back({"blk.0.ffn_gate_exps.weight", {kExperts, kWidth, kHidden}});
+  model.tensors.push_back({"blk.0.ffn_up_exps.weight", {kExperts, kWidth, kHidden}});
+  model.tensors.push_back({"blk.0.ffn_down_exps.weight", {kExperts, kHidden, kWidth}});
+  model.tensors.push_back({"blk.0.ffn_gate_inp_shexp.weight", {kHidden}});
+  model.tensors.push_back({"blk.0.ffn_gate_shexp.weight", {kShared, kHidden}});
+  model.tensors.push_back({"blk.0.ffn_up_shexp.weight", {kShared, kHidden}});
+  model.tensors.push_back({"blk.0.ffn_down_shexp.weight", {kHidden, kShared}});
+  return model;
+}
+
 class GgufModel : public testing::Test {
  protected:
   /// All elements of a parameter, read in pieces of `step`.
@@ -262,6 +287,36 @@ TEST_F(GgufModel, MixtralIsLlamaWithExperts) {
   EXPECT_EQ(read(source, "layers.0.experts.down"), model.tensor("blk.0.ffn_down_exps.weight").values());
 }
 
+// llama.cpp's converter keeps the axis of length 1 that Hugging Face files have, and its loader takes both.
+TEST_F(GgufModel, AxesOfLengthOneDoNotCount) {
+  for (const std::vector<int64_t>& shape : {std::vector{kHidden}, {1, kHidden}, {kHidden, 1}}) {
+    Model model = qwen2_moe();
+    model.tensor("blk.0.ffn_gate_inp_shexp.weight").shape = shape;
+    model.tensor("blk.0.attn_norm.weight").shape = shape;
+    model.write(path_);
+    const GgufWeights source(path_);
+    EXPECT_EQ(read(source, "layers.0.shared.gate"), model.tensor("blk.0.ffn_gate_inp_shexp.weight").values());
+    EXPECT_EQ(read(source, "layers.0.attention.norm"), model.tensor("blk.0.attn_norm.weight").values());
+  }
+  Model model = qwen2_moe();
+  model.tensor("blk.0.ffn_gate_inp_shexp.weight").shape = {2, kHidden / 2};
+  EXPECT_THAT(refusal(model), HasSubstr("blk.0.ffn_gate_inp_shexp.weight is F32 [2, 32], expected [64]"));
+}
+
+TEST_F(GgufModel, KeysThatSayWhatIsComputedPass) {
+  for (const Model& given : {llama(), deepseek(), qwen2_moe()}) {
+    Model model = given;
+    const auto architecture = std::get<std::string>(model.value("general.architecture").value);
+    for (const char* key : {".expert_group_count", ".expert_group_used_count", ".expert_gating_func"}) {
+      model.metadata.push_back({architecture + key, GgufValue::u32(1)});
+      model.write(path_);
+      EXPECT_NO_THROW(GgufWeights source(path_)) << architecture << key;
+    }
+    model.metadata.back().value = GgufValue::u32(2);
+    EXPECT_THAT(refusal(model), HasSubstr("expert_gating_func is u32 2, expected 1 (softmax)"));
+  }
+}
+
 TEST_F(GgufModel, WhatDoesNotFitIsRefusedByName) {
   Model model = llama();
   model.tensors.pop_back();
@@ -287,6 +342,12 @@ TEST_F(GgufModel, WhatDoesNotFitIsRefusedByName) {
   model = deepseek();
   model.metadata.push_back({"deepseek.expert_gating_func", GgufValue::u32(2)});
   EXPECT_THAT(refusal(model), HasSubstr("deepseek.expert_gating_func is u32 2, expected 1 (softmax)"));
+  model = llama();
+  model.tensor("blk.0.attn_k.weight").dtype = DType::f64;
+  EXPECT_THAT(refusal(model), HasSubstr("blk.0.attn_k.weight is F64 [32, 64], a type that this program does not"));
+  model = llama();
+  std::erase_if(model.metadata, [](const auto& entry) { return entry.key.ends_with("layer_norm_rms_epsilon"); });
+  EXPECT_THAT(refusal(model), HasSubstr("the metadata has no llama.attention.layer_norm_rms_epsilon"));
 }
 
 // The names and parts of 50000 experts in each of 500 layers would take gigabytes, and the file has kilobytes.

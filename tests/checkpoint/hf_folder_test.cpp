@@ -12,6 +12,7 @@
 #include "checkpoint/hf_config.h"
 #include "checkpoint/weights.h"
 #include "formats/safetensors.h"
+#include "model/presets.h"
 #include "tests/support/host_device.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_model.h"
@@ -69,6 +70,43 @@ TEST(HfConfig, FieldsThatChangeNothingAreAccepted) {
   EXPECT_EQ(config_refusal("routed_scaling_factor", 1.0), "(not refused)");
   EXPECT_EQ(config_refusal("some_switch", false), "(not refused)");
   EXPECT_EQ(config_refusal("rope_parameters", {{"rope_theta", 1e4}, {"rope_type", "default"}}), "(not refused)");
+}
+
+// The shapes and fields of the published model, and what is written of its preset.
+TEST(HfConfig, TheFileOfGigaChatIsItsPreset) {
+  const Json published = {{"architectures", {"DeepseekForCausalLM"}},
+                          {"model_type", "deepseek"},
+                          {"attention_bias", false},
+                          {"attention_dropout", 0.0},
+                          {"aux_loss_alpha", 0.001},
+                          {"first_k_dense_replace", 1},
+                          {"head_dim", 128},
+                          {"hidden_act", "silu"},
+                          {"hidden_size", 2048},
+                          {"initializer_range", 0.02},
+                          {"intermediate_size", 14336},
+                          {"max_position_embeddings", 131072},
+                          {"mlp_bias", false},
+                          {"moe_implementation", "eager"},
+                          {"moe_intermediate_size", 1792},
+                          {"moe_layer_freq", 1},
+                          {"n_routed_experts", 64},
+                          {"n_shared_experts", 2},
+                          {"norm_topk_prob", false},
+                          {"num_attention_heads", 16},
+                          {"num_experts_per_tok", 6},
+                          {"num_hidden_layers", 28},
+                          {"num_key_value_heads", 8},
+                          {"rms_norm_eps", 1e-5},
+                          {"rope_scaling", nullptr},
+                          {"rope_theta", 1400000},
+                          {"scoring_func", "softmax"},
+                          {"seq_aux", true},
+                          {"tie_word_embeddings", false},
+                          {"vocab_size", 128256}};
+  const Json preset = to_hf_config(find_preset("gigachat-20b-a3b").config, DType::f32);
+  EXPECT_EQ(to_hf_config(parse_hf_config(published, "config.json"), DType::f32), preset);
+  EXPECT_EQ(to_hf_config(parse_hf_config(preset, "config.json"), DType::f32), preset);
 }
 
 const Json kRequired = {{"vocab_size", 50},
@@ -265,16 +303,33 @@ TEST_F(HfWeights, TheFilesOfAnIndexAreReadTogether) {
     }
   };
   fs::rename(folder_.path() / "model.safetensors", folder_.path() / "whole");
-  EXPECT_EQ(read_with({{"x", "whole"}, {"y", "whole"}}), "(not refused)");
+  const auto map_of = [&](const char* a, const char* b) {
+    const SafetensorsFile whole(folder_.path() / "whole");
+    Json map;
+    for (size_t i = 0; i < whole.tensors().size(); ++i) {
+      if (const char* const file = i % 3 == 0 ? a : b; file != nullptr) map[whole.tensors()[i].name] = file;
+    }
+    return map;
+  };
+  EXPECT_EQ(read_with(map_of("whole", "whole")), "(not refused)");
   EXPECT_EQ(bytes(), expected);
   split("");
-  EXPECT_EQ(read_with({{"x", "a"}, {"y", "b"}}), "(not refused)");
+  EXPECT_EQ(read_with(map_of("a", "b")), "(not refused)");
   EXPECT_EQ(bytes(), expected);
-  EXPECT_THAT(read_with({{"x", "b"}}), HasSubstr("is missing; config.json asks for it"));
+  EXPECT_THAT(read_with(map_of(nullptr, "b")), HasSubstr("is missing; config.json asks for it"));
   EXPECT_THAT(read_with({{"x", "a"}, {"y", "other"}}),
               HasSubstr("names \"other\", which is not in the folder; copy all of the model's 2 files"));
+  const std::string name = SafetensorsFile(folder_.path() / "b").tensors().front().name;
+  Json map = map_of("a", "b");
+  map[name] = "a";
+  EXPECT_THAT(read_with(map), HasSubstr("weight_map says that " + name + " is in a, and it is in b; copy the index"));
+  map.erase(name);
+  EXPECT_THAT(read_with(map), HasSubstr("weight_map lacks " + name + ", which is in b; copy the index"));
+  map[name] = "b";
+  map["x"] = "b";
+  EXPECT_THAT(read_with(map), HasSubstr("weight_map says that x is in b, which does not have it; copy the index"));
   split("model.norm.weight");
-  EXPECT_THAT(read_with({{"x", "a"}, {"y", "b"}}), HasSubstr("the tensor model.norm.weight is also in"));
+  EXPECT_THAT(read_with(map_of("a", "b")), HasSubstr("the tensor model.norm.weight is also in"));
   EXPECT_THAT(read_with({{"a", "../x"}}), HasSubstr("expected a name without a folder"));
   EXPECT_THAT(read_with({{"a", 3}}), HasSubstr("the file of a is an integer"));
   EXPECT_THAT(read_with(Json::object()), HasSubstr("names no file"));

@@ -33,6 +33,17 @@ def tensors_of(folder):
     return tensors
 
 
+def write_tensors(path, **tensors):
+    """A safetensors file of {name: (type, shape, bytes)}."""
+    header, data = {}, b""
+    for name, (dtype, shape, content) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
 def logits_of(model, folder):
     out = folder / "logits.safetensors"
     moe("logits", model, "--tokens", "3,5,7,4", "--out", out)
@@ -68,6 +79,16 @@ class ConvertTest(Models):
         self.assertIn("model.layers.1.block_sparse_moe.experts.3.w2.weight", names)
         self.assertNotIn("model.layers.0.mlp.experts.gate_up_proj", names)
         self.assertEqual(logits_of(self.folder / "apart", self.folder), logits_of(FAMILIES / "mixtral_fused", self.folder))
+
+    def test_all_chat_templates_go_along(self):
+        model = self.folder / "model"
+        shutil.copytree(self.small.model, model)
+        (model / "chat_template.jinja").write_text("one")
+        (model / "additional_chat_templates").mkdir()
+        (model / "additional_chat_templates" / "tool_use.jinja").write_text("two")
+        moe("convert", model, self.folder / "out")
+        for name in ("chat_template.jinja", "additional_chat_templates/tool_use.jinja"):
+            self.assertEqual((self.folder / "out" / name).read_text(), (model / name).read_text())
 
     def test_a_run_becomes_its_weights_tokenizer_and_card(self):
         result = moe("convert", self.small.run, self.folder / "out")
@@ -347,14 +368,45 @@ class VerifyTest(Models):
             logits = struct.unpack_from("<240f", data, 8 + length + json.loads(data[8 : 8 + length])["logits"]["data_offsets"][0])
             self.assertEqual(json.loads((folder / "config.json").read_text())["vocab_size"], 40)
             path = self.folder / f"{name}.safetensors"
-            header = json.dumps({"tokens": {"dtype": "I32", "shape": [6], "data_offsets": [0, 24]},
-                                 "logits": {"dtype": "F32", "shape": [6, 40], "data_offsets": [24, 984]}}).encode()
-            header += b" " * (-len(header) % 8)
-            path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<6i240f", *tokens, *logits))
+            write_tensors(path, tokens=("I32", [6], struct.pack("<6i", *tokens)),
+                          logits=("F32", [6, 40], struct.pack("<240f", *logits)))
             result = moe("verify", folder, path, "--tolerance", "1e-5")
             self.assertIn("all tensors agree to within 1.0e-05 on 6 tokens", result.stderr)
             other = moe("verify", FAMILIES / f"{name}_odd", path, check=False)
             self.assertEqual(other.returncode, 1)
+
+    def test_every_reference_is_compared_or_refused(self):
+        dtype, shape, content = tensors_of(FAMILIES / "llama")["model.embed_tokens.weight"]  # hidden.0 of all tokens
+        embedding = (dtype, shape, content)
+        tokens = ("I32", [40], struct.pack("<40i", *range(40)))
+        zeros = ("F32", shape, bytes(len(content)))
+        path = self.folder / "references.safetensors"
+
+        def verify(**tensors):
+            write_tensors(path, tokens=tokens, **{name.replace("_", "."): tensor for name, tensor in tensors.items()})
+            return moe("verify", FAMILIES / "llama", path, check=False)
+
+        self.assertEqual(verify(hidden_0=embedding).returncode, 0)
+        for wrong in ({"hidden_1": zeros}, {"hidden_0": embedding, "hidden_2": zeros}):
+            result = verify(**wrong)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(f"{list(wrong)[-1].replace('_', '.')} is the first tensor that differs", result.stderr)
+        for name in ("hidden_9", "hidden_00", "foo"):
+            result = verify(hidden_0=embedding, **{name: zeros})
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(f"{name.replace('_', '.')} is not a tensor that is compared, expected tokens, hidden.0 to hidden.2",
+                          result.stderr)
+
+    def test_the_type_of_the_references_gives_room(self):
+        _, shape, content = tensors_of(FAMILIES / "llama")["model.embed_tokens.weight"]
+        floats = struct.unpack(f"<{len(content) // 4}f", content)
+        tokens = ("I32", [40], struct.pack("<40i", *range(40)))
+        path = self.folder / "references.safetensors"
+        for dtype, pack in (("F16", lambda x: struct.pack("<e", x)), ("BF16", lambda x: struct.pack("<f", x)[2:])):
+            for factor, status in ((1, 0), (1.2, 1)):
+                rounded = b"".join(pack(factor * x) for x in floats)
+                write_tensors(path, **{"tokens": tokens, "hidden.0": (dtype, shape, rounded)})
+                self.assertEqual(moe("verify", FAMILIES / "llama", path, check=False).returncode, status, (dtype, factor))
 
 
 class InitTest(Models):
@@ -390,14 +442,16 @@ class InspectTest(Models):
         self.assertEqual((report["family"], report["class"]), ("deepseek", "DeepseekForCausalLM"))
         self.assertEqual({tensor["name"] for tensor in report["tensors"]}, set(tensors_of(self.small.model)))
         self.assertEqual(report["parameters"], sum(len(entry[2]) // 4 for entry in tensors_of(self.small.model).values()))
-        self.assertIn("generate", report["uses"])
+        self.assertEqual(report["uses"], ["generate", "chat", "eval loss", "trace", "logits", "verify", "convert", "cost",
+                                          "train (model.from)"])
+        self.assertEqual(report["chat_template"], "the chat format of DeepSeekMoE, built in")
         text = moe("inspect", self.small.run).stdout
         self.assertIn("experts     4 routed, 2 of them for a token; 1 shared\n", text)
         self.assertIn("tokenizer   300 ids\n", text)
 
     def test_a_model_without_a_tokenizer(self):
         report = json.loads(moe("inspect", FAMILIES / "mixtral", "--json").stdout)
-        self.assertEqual(report["uses"], ["logits", "convert", "cost"])
+        self.assertEqual(report["uses"], ["logits", "verify", "convert", "cost", "train (model.from)"])
         self.assertEqual(report["files"], 4)
         self.assertEqual(report["chat_template"], "none")
 

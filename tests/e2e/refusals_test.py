@@ -122,7 +122,10 @@ class RefusalsTest(unittest.TestCase):
             folder = self.base / name
             shutil.copytree(self.small.model, folder)
             (folder / "model.safetensors").rename(folder / files[0])
-            weights = {f"tensor{i}": file for i, file in enumerate(files)}
+            content = (folder / files[0]).read_bytes()
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            weights = {name: files[0] for name in header if name != "__metadata__"}
+            weights |= {f"of {file}": file for file in files[1:]}
             (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
         options = ["--prompt", "class", "--max-new-tokens", 5, "--quiet"]
         whole = run("generate", self.small.model, *options)

@@ -118,6 +118,40 @@ TEST(FamilyFields, WhatIsNotComputedIsRefusedByName) {
   EXPECT_EQ(refusal("mixtral", {{"sliding_window", nullptr}}), "(not refused)");
 }
 
+// What changes nothing in one family changes nothing in another.
+TEST(FamilyFields, WhatChangesNothingPassesInEveryFamily) {
+  for (const char* folder : {"llama", "mixtral", "qwen3_moe", "olmoe", "qwen2_moe"}) {
+    const int64_t head_dim = read_hf_config(folder_of(folder)).head_dim;
+    for (const auto& [field, value] : std::vector<std::pair<const char*, Json>>{
+             {"load_balance_coeff", 0.001},
+             {"_moe_implementation", "eager"},
+             {"moe_implementation", "eager"},
+             {"use_grouped_mm", true},
+             {"unsloth_fixed", true},
+             {"unsloth_version", "2026.1"},
+             {"max_window_layers", 28},
+             {"head_dim", head_dim},
+             {"partial_rotary_factor", 1.0},
+             {"rope_scaling", {{"rope_type", "default"}}},
+             {"rope_scaling", {{"type", "default"}}},
+             {"rope_parameters", {{"rope_theta", 1e4}, {"rope_type", "default"}, {"partial_rotary_factor", 1.0}}},
+             {"layer_types", {"full_attention", "full_attention"}}}) {
+      EXPECT_EQ(refusal(folder, {{field, value}}), "(not refused)") << folder << ": " << field;
+    }
+    EXPECT_THAT(refusal(folder, {{"partial_rotary_factor", 0.5}}), HasSubstr("partial_rotary_factor is 0.5"));
+    EXPECT_THAT(refusal(folder, {{"rope_scaling", {{"rope_type", "default"}, {"factor", 2.0}}}}),
+                HasSubstr("rope_scaling: factor is 2.0, expected no such field"));
+    EXPECT_THAT(refusal(folder, {{"rope_scaling", {{"type", "linear"}}}}),
+                HasSubstr("rope_scaling: type is \"linear\", expected \"default\""));
+    EXPECT_THAT(refusal(folder, {{"rope_parameters", {{"partial_rotary_factor", 0.5}}}}),
+                HasSubstr("rope_parameters: partial_rotary_factor is 0.5, expected 1"));
+    EXPECT_THAT(refusal(folder, {{"layer_types", {"full_attention", "sliding_attention"}}}),
+                HasSubstr("layer_types has \"sliding_attention\""));
+  }
+  EXPECT_THAT(refusal("qwen2_moe", {{"head_dim", 8}}), HasSubstr("head_dim is 8, expected 6, hidden_size / num"));
+  EXPECT_THAT(refusal("olmoe", {{"head_dim", 8}}), HasSubstr("head_dim is 8, expected 6, hidden_size / num"));
+}
+
 // Of absent fields the family's own class decides.
 TEST(FamilyFields, AbsentFieldsHaveTheFamilysValues) {
   const Json required = {{"model_type", "mixtral"},

@@ -96,6 +96,13 @@ TEST(Presets, AllAreWholeModels) {
   EXPECT_NEAR(static_cast<double>(ParameterCounts(find_preset("mixtral-8x7b").config).activated()), 12.9e9, 0.05e9);
 }
 
+// What its card says: 20B parameters, 3.3B of them for a token.
+TEST(Presets, GigaChatHasTheSizesOfItsCard) {
+  const ParameterCounts counts(find_preset("gigachat-20b-a3b").config);
+  EXPECT_NEAR(1e-9 * static_cast<double>(counts.stored()), 20.6, 0.05);
+  EXPECT_NEAR(1e-9 * static_cast<double>(counts.activated()), 3.3, 0.05);
+}
+
 TEST(Presets, AnUnknownNameIsRefusedWithAllNames) {
   const std::string error = test::error_of<UsageError>([] { find_preset("deepseek-2b"); });
   EXPECT_NE(error.find("no preset deepseek-2b"), std::string::npos) << error;

@@ -8,9 +8,7 @@ namespace {
 
 constexpr FixedField kFixed[] = {{"attention_bias", "[false]"}};
 
-// The last two are checked below.
-constexpr std::string_view kHarmless[] = {"moe_implementation", "router_aux_loss_coef", "num_local_experts",
-                                          "qk_nope_head_dim"};
+constexpr std::string_view kHarmless[] = {"num_local_experts", "qk_nope_head_dim"};  // checked below
 
 void check(const Json& json, const std::string& name, const ModelConfig& config) {
   if (json_find(json, "qk_nope_head_dim", name) != nullptr && json_int(json, "qk_nope_head_dim", name) != 0) {

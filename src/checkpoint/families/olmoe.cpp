@@ -10,8 +10,6 @@ constexpr auto kFields = joined(kDecoderFields, kExpertFields, kOwn);
 
 constexpr FixedField kFixed[] = {{"attention_bias", "[false]"}, {"clip_qkv", "[null]"}};
 
-constexpr std::string_view kHarmless[] = {"output_router_logits"};
-
 // The values of the family's class for absent fields.
 void set_defaults(ModelConfig& config) {
   config.qk_norm = QkNorm::all_heads;
@@ -31,7 +29,7 @@ const Family kOlmoeFamily = {
     .architecture = "OlmoeForCausalLM",
     .fields = kFields,
     .fixed = kFixed,
-    .harmless = kHarmless,
+    .harmless = {},
     .set_defaults = set_defaults,
     .check = nullptr,
     .names = {},

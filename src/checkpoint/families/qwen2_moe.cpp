@@ -17,8 +17,7 @@ constexpr auto kFields = joined(kDecoderFields, kExpertFields, kOwn);
 constexpr FixedField kOwnFixed[] = {{"qkv_bias", "[true]"}};
 constexpr auto kFixed = joined(kOwnFixed, kQwenFixed);
 
-constexpr std::string_view kHarmless[] = {"sliding_window", "max_window_layers", "output_router_logits",
-                                          "layer_types"};  // checked below
+constexpr std::string_view kHarmless[] = {"sliding_window"};  // without use_sliding_window
 
 // The values of the family's class for absent fields.
 void set_defaults(ModelConfig& config) {
@@ -36,16 +35,9 @@ void set_defaults(ModelConfig& config) {
   config.seq_aux = false;
 }
 
-void check(const Json& json, const std::string& name, const ModelConfig& config) {
+void check(const Json&, const std::string& name, const ModelConfig& config) {
   if (config.shared_expert_intermediate_size == 0) {
     fail("{}: shared_expert_intermediate_size is 0, expected the width of the shared expert", name);
-  }
-  const Json* types = json_find(json, "layer_types", name);
-  if (types == nullptr) return;
-  for (const Json& type : *types) {
-    if (type == "full_attention") continue;
-    fail("{}: layer_types has {}, expected \"full_attention\"; this program computes no windows", name,
-         json_shown(type));
   }
 }
 

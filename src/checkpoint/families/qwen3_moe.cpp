@@ -16,8 +16,9 @@ constexpr auto kFields = joined(kDecoderFields, kExpertFields, kOwn);
 constexpr FixedField kOwnFixed[] = {{"attention_bias", "[false]"}};
 constexpr auto kFixed = joined(kOwnFixed, kQwenFixed);
 
-constexpr std::string_view kHarmless[] = {"sliding_window", "max_window_layers", "output_router_logits",
-                                          "qkv_bias",       "use_qk_norm",       "shared_expert_intermediate_size"};
+// Without use_sliding_window; the others are checked below.
+constexpr std::string_view kHarmless[] = {"sliding_window", "qkv_bias", "use_qk_norm",
+                                          "shared_expert_intermediate_size"};
 
 // The values of the family's class for absent fields.
 void set_defaults(ModelConfig& config) {
