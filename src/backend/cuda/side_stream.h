@@ -1,5 +1,5 @@
 #pragma once
-/// A second stream for operations that need not run in turn.
+/// A second stream for operations that need not run in turn. It belongs to the thread of its device.
 
 #include <utility>
 
