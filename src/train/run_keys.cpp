@@ -232,7 +232,7 @@ constexpr KeyRow<StepConfig> kStep[] = {
                     {.doc = "make again in backward what one norm or one product makes (the results of norms, queries, "
                             "keys and values, gate and up of dense FFNs) instead of keeping it: the same bits, a third "
                             "less memory for activations, a few percent more time. `\"norms\"`: the results of norms "
-                            "alone, a tenth of it, for one percent. No effect with `train.recompute`",
+                            "alone, which are cheap to make. No effect with `train.recompute`",
                      .also = "selective_checkpointing selective_recompute",
                      .free_on_resume = true}),
     // The model and the schedule are known from here on.
