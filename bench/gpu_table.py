@@ -174,7 +174,9 @@ def measure_memory(p):
     results = {name: [] for name in SMALLER}
     for _ in range(1 if p.tiny else 3):
         for name, (microbatches, more) in SMALLER.items():
-            results[name].append(step_of(p, "--steps", 1 if p.tiny else 5, *more, microbatches=microbatches))
+            step = step_of(p, "--steps", 1 if p.tiny else 5, *more, microbatches=microbatches)
+            results[name].append(step)
+            print(f"{name}: {step['tokens_per_s']:,.0f} tokens/s, {step['allocated_gib']:.1f} GiB", file=sys.stderr, flush=True)
     return results
 
 

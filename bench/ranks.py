@@ -7,7 +7,8 @@
 Every rank has the same number of rows (--rows), so with N ranks a step has N times the tokens. --expert-parallel says for each of
 the numbers of ranks how many of them divide the routed experts; without it, each rank has all experts. A line is the median of
 the steps after the first half, over all rounds. The ratio is to the first line. `peak` is what rank 0 allocated at most on its device.
-Run folders are made in --folder and removed; a checkpoint of the last step is written there, so use a fast disk.
+Run folders are made in --folder and removed; a checkpoint of the last step is written there, so use a fast disk. A line after each
+run, on standard error, says what was seen so far.
 """
 
 import argparse
@@ -69,6 +70,8 @@ def main():
                 steps = train(options, layout, base / "run")
                 rates[layout] += [step["tokens_per_second"] for step in steps[len(steps) // 2:]]
                 last[layout] = steps[-1]
+                print(f"ranks {layout[0]}, experts over {layout[1]}: {statistics.median(rates[layout]):,.0f} tokens/s so far",
+                      file=sys.stderr, flush=True)
                 shutil.rmtree(base / "run")
     finally:
         shutil.rmtree(base)
