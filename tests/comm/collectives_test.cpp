@@ -83,7 +83,9 @@ TEST_P(Collectives, AddToTheRoot) {
         on_ranks(size, [&](Communicator& communicator) {
           std::vector<double> x = numbers<double>(communicator.rank(), count);
           communicator.reduce(view_of(x), root, communicator.everyone());
-          if (communicator.rank() == root) EXPECT_EQ(x, expected) << size << " ranks, " << count << " elements";
+          if (communicator.rank() == root) {
+            EXPECT_EQ(x, expected) << size << " ranks, " << count << " elements";
+          }
         });
       }
     }

@@ -44,8 +44,9 @@ def layers_of_stages(layers, stages):
 
 def today(config, ranks, weight_bytes):
     """(bytes of gradients, bytes of weights) that each rank of `moe train --ranks` sends in a step. Gradients: each rank
-    adds up a part of a tensor, then sends it to all; small tensors go to all ranks whole. Weights: from the owner to all.
-    A message has 16 bytes more than its contents."""
+    adds up a part of a tensor, and sends the sum to the owner; small tensors go to the owner whole. In the first exchange every
+    rank sends every other a message, if only an empty one. Weights: from the owner to all. A message has 16 bytes more than its
+    contents."""
     others, header, whole = ranks - 1, 16, 32 << 10
     gradients, weights, owned = [0] * ranks, [0] * ranks, [0] * ranks
     for _, size, _ in sorted(tensors(config), key=lambda tensor: -tensor[1]):
@@ -54,8 +55,11 @@ def today(config, ranks, weight_bytes):
         weights[owner] += others * (weight_bytes * size + header)
         for rank in range(ranks):
             part = size * (rank + 1) // ranks - size * rank // ranks
-            gradients[rank] += (others * (4 * size + header) if 4 * size <= whole
-                                else 4 * (size - part) + others * 4 * part + 2 * others * header)
+            gradients[rank] += others * header
+            if 4 * size <= whole:
+                gradients[rank] += 4 * size if rank != owner else 0
+            else:
+                gradients[rank] += 4 * (size - part) + (header + 4 * part if rank != owner else 0)
     return list(zip(gradients, weights))
 
 
