@@ -22,7 +22,7 @@ struct Norm {
 
 using Rows = __nv_bfloat16[kMostRows][kMostWidth];
 
-/// Nothing if these rows are no such ones.
+/// Empty if the norm has another form than these rows.
 inline std::optional<Norm> norm_of(const RmsNorm& op) {
   const int64_t rows = op.x.size(0), width = op.x.size(1);
   if (rows > kMostRows || width <= kLeastWidth || width > kMostWidth || width % kChunk != 0) return std::nullopt;
