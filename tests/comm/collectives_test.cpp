@@ -134,7 +134,9 @@ TEST_P(Collectives, AreOfTheirGroupAlone) {
         x = own;
         communicator.reduce_aside({{view_of(x), group.rank(1), group}});
         communicator.await();
-        if (rank == group.rank(1)) EXPECT_EQ(x, sums);
+        if (rank == group.rank(1)) {
+          EXPECT_EQ(x, sums);
+        }
         x = own;
         communicator.broadcast_aside({{view_of(x), group.rank(1), group}});
         communicator.await();

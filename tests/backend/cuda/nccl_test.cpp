@@ -116,14 +116,20 @@ void expect_collectives(Communicator& ranks, Device& device, const RankGroup& gr
     ranks.all_gather(c.view(), gathered.view(), group);
     ranks.await();
     EXPECT_EQ(gathered.values(), all);
-    if (rank == last) EXPECT_EQ(a.values(), sum);
-    if (rank == group.rank(0)) EXPECT_EQ(b.values(), sums(group, part));
+    if (rank == last) {
+      EXPECT_EQ(a.values(), sum);
+    }
+    if (rank == group.rank(0)) {
+      EXPECT_EQ(b.values(), sums(group, part));
+    }
     ranks.broadcast_aside({{c.view(), last, group}, {b.view(), group.rank(0), group}});
     ranks.await();
     EXPECT_EQ(c.values(), numbers(last, part));
     EXPECT_EQ(b.values(), sums(group, part));
     ranks.reduce(c.view(), last, group);
-    if (rank == last) EXPECT_EQ(c.values()[0], 3 * static_cast<float>((last + 1) * group.count));
+    if (rank == last) {
+      EXPECT_EQ(c.values()[0], 3 * static_cast<float>((last + 1) * group.count));
+    }
   }
 }
 
