@@ -43,8 +43,8 @@ void SocketCommunicator::reduce(const View& x, int root, const RankGroup& group)
   reduce_to(x, root, group);
 }
 
-/// Without a root the sum goes to all. A small tensor goes to whoever gets the sum. Of a large one each member adds up
-/// one part and sends it on: at most twice the tensor's bytes for any number of members.
+/// Without a root the sum goes to all. A small tensor goes to the ranks that get the sum. Of a large one each member
+/// adds up one part and sends it on: at most twice the tensor's bytes for any number of members.
 void SocketCommunicator::reduce_to(const View& x, std::optional<int> root, const RankGroup& group) {
   check_summable(x.dtype);
   MOE_CHECK(x.contiguous());

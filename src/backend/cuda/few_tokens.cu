@@ -39,7 +39,7 @@ Plan plan_of(const RoutePlan& op) {
 /// A slot's row is the number of slots before it in the order of experts and places. `keys` has the expert of each
 /// slot, or p.experts for none; `scratch` has room for kPlanNumbers. The whole block together.
 __device__ void plan_slots(const Plan& p, const int (&keys)[kFewSlots], int* scratch) {
-  int* const place = scratch;            // of a slot among those of its expert
+  int* const place = scratch;            // a slot's place within its expert
   int* const first = scratch + p.slots;  // row of an expert; its number of slots before that
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
   __syncthreads();
