@@ -7,18 +7,21 @@
 Every rank has the same number of rows (--rows), so with N ranks a step has N times the tokens. --expert-parallel says for each of
 the numbers of ranks how many of them divide the routed experts; without it, each rank has all experts. A line is the median of
 the steps after the first half, over all rounds. The ratio is to the first line. `peak` is what rank 0 allocated at most on its device.
-Run folders are made in --folder and removed; a checkpoint of the last step is written there, so use a fast disk. A line after each
-run, on standard error, says what was seen so far.
+A run is killed after its --steps, so no checkpoint is written. Run folders are made in --folder and removed. A line after each run,
+on standard error, says what was seen so far.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 
 def arguments():
@@ -43,25 +46,41 @@ def arguments():
     return options
 
 
+def steps_in(log):
+    """Its lines of steps; the last line may still be incomplete."""
+    lines = log.read_text().split("\n")[:-1] if log.exists() else []
+    return [step for step in map(json.loads, lines) if "tokens_per_second" in step]
+
+
 def train(options, layout, folder):
     """The steps of one run: tokens per second, loss and peak memory of each."""
     ranks, experts = layout
     settings = [f"run.dir={folder}", f"data.train={options.data}", f"data.rows_per_step={options.rows * ranks}",
-                f"train.steps={options.steps}", "schedule.warmup_steps=1", "checkpoint.every=0", "log.tensorboard=false", *options.set]
+                f"train.steps={options.steps + 1000}", "schedule.warmup_steps=1", "checkpoint.every=0", "log.tensorboard=false",
+                *options.set]
     command = [options.moe, "train", options.file, "--device", options.device]
     if ranks > 1:
         command += ["--ranks", str(ranks), "--expert-parallel", str(experts)]
     for setting in settings:
         command += ["--set", setting]
-    result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if result.returncode != 0:
-        sys.exit(f"ranks: {' '.join(command)} ended with {result.returncode}: {result.stderr.strip().splitlines()[-1:]}")
-    steps = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [step for step in steps if "tokens_per_second" in step]
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
+        try:
+            while process.poll() is None and len(steps_in(folder / "log.jsonl")) < options.steps:
+                time.sleep(0.2)
+            if process.poll() is not None:
+                errors.seek(0)
+                sys.exit(f"ranks: {' '.join(command)} ended with {process.returncode}: {errors.read().strip()[-2000:]}")
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # its ranks too
+                process.wait()
+    return steps_in(folder / "log.jsonl")[:options.steps]
 
 
 def main():
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ranks: ended by SIGTERM"))  # so that the run ends too
     base = pathlib.Path(tempfile.mkdtemp(prefix="moe-ranks-", dir=options.folder))
     rates, last = {layout: [] for layout in options.layouts}, {}
     try:
