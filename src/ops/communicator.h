@@ -66,6 +66,10 @@ class Communicator {
   /// x is one part for each member; y becomes the sum of what all have as this member's part. Sums as all_reduce().
   virtual void reduce_scatter(const View& x, const View& y, const RankGroup& group) = 0;
 
+  /// Tells where this rank has the tensors of later calls aside, so that other ranks may read them there. All ranks
+  /// show as many, in the same order, each of the same shape on all. They stay in their memory as long as this is used
+  /// or others are shown. Nobody must call it.
+  virtual void show(const std::vector<View>& /*tensors*/) {}
   /// The same of several tensors, beside the work that is queued behind it, on devices that can: before await() nothing
   /// may read or write them.
   virtual void reduce_aside(const std::vector<Rooted>& tensors) {

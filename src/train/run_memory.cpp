@@ -7,6 +7,7 @@
 #include "checkpoint/weights.h"
 #include "data/batch_source.h"
 #include "infer/scorer.h"
+#include "ops/rank_room.h"
 #include "train/samples.h"
 #include "train/start_checks.h"
 
@@ -100,6 +101,7 @@ RunMemory plan_run(const RunConfig& run, const RunFacts& facts, const Place& pla
                    .process = place.process_bytes + kProgramBytes,
                    .saving = copied_bytes(run.model),
                    .device_is_host = place.device.is_host};
+  if (!place.device.is_host && run.step.ranks > 1) memory.workspace += kRankRoomBytes + kRankFlagBytes;
   if (evaluated > 0) {
     memory.evaluation =
         Scorer::bytes(run.model, run.step.dtype, evaluated, length, ChosenIds::forgotten, facts.valid_domains);

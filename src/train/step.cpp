@@ -64,6 +64,17 @@ TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, co
       config_, step_.balance, bind_weights(config_, memory_.parameters()),
       step.expert_ranks > 1 ? ExpertRanks{&communicator, layout_.expert_group()} : ExpertRanks{});
   bind_gradients();
+  if (step_.ranks > 1) show_to_ranks();
+}
+
+void TrainingStep::show_to_ranks() {
+  std::vector<View> tensors;
+  for (size_t i = 0; i < table_.size(); ++i) {
+    if (!table_[i].trained() || layout_.holders(table_[i]).count == 1) continue;
+    tensors.push_back(gradients()[i]);
+    tensors.push_back(parameters()[i]);
+  }
+  communicator_.show(tensors);
 }
 
 void TrainingStep::bind_gradients() {

@@ -143,6 +143,8 @@ class TrainingStep {
                Backend& backend, Communicator& communicator);
   void make_batch_buffers();
   void bind_gradients();
+  /// What the ranks add up and send, so that their GPUs can read it from each other.
+  void show_to_ranks();
   void begin(double weight, int64_t tokens);
   /// True if a counting pass comes before the step's microbatches. StableMoE's second stage has no losses and needs
   /// none.

@@ -61,6 +61,14 @@ void CudaDevice::release(void* data) {
   sizes_.erase(found);
 }
 
+void* CudaDevice::allocation_of(const void* data) const {
+  auto after = sizes_.upper_bound(const_cast<void*>(data));
+  MOE_CHECK(after != sizes_.begin());
+  --after;
+  MOE_CHECK(static_cast<const char*>(data) < static_cast<const char*>(after->first) + after->second);
+  return after->first;
+}
+
 void CudaDevice::upload(void* device, const void* host, size_t bytes) {
   queue_postponed();
   for (size_t done = 0; done < bytes;) {

@@ -44,6 +44,8 @@ class CudaDevice final : public Device {
   std::unique_ptr<LateCopy> late_copy(size_t bytes) override;
 
   cudaStream_t stream() const { return stream_.get(); }
+  /// The beginning of the allocation that has `data`.
+  void* allocation_of(const void* data) const;
   const cudaDeviceProp& properties() const { return properties_; }
   /// How often the host waited for the stream, and how often it copied from the GPU.
   int64_t waits() const { return waits_; }

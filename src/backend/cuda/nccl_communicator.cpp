@@ -6,6 +6,7 @@
 
 #include "backend/cuda/context.h"
 #include "base/error.h"
+#include "base/log.h"
 
 namespace moe::cuda {
 namespace {
@@ -62,6 +63,7 @@ NcclCommunicator::~NcclCommunicator() {
   // After an error the others may never come to what is queued.
   const bool failed = std::uncaught_exceptions() > errors_before_;
   for (const auto& [key, group] : groups_) failed ? nccl().CommAbort(group) : nccl().CommDestroy(group);
+  peers_.reset();
   for (cudaEvent_t event : {begun_, done_}) cudaEventDestroy(event);
   cudaStreamDestroy(aside_);
 }
@@ -127,12 +129,33 @@ void NcclCommunicator::reduce_scatter(const View& x, const View& y, const RankGr
         "scattering sums over the ranks");
 }
 
+void NcclCommunicator::show(const std::vector<View>& tensors) {
+  peers_.reset();
+  auto peers = std::make_unique<PeerCopies>(hosts_, device_, tensors);
+  if (peers->why_not().empty()) {
+    peers_ = std::move(peers);
+  } else {
+    log_warning(
+        "the ranks' GPUs cannot read each other's memory, so sums of gradients slow the products beside them: {}",
+        peers->why_not());
+  }
+}
+
 void NcclCommunicator::reduce_aside(const std::vector<Rooted>& tensors) {
-  run_aside(tensors, queue_reduce, "adding over the ranks");
+  if (peers_ == nullptr || !peers_->have(tensors)) return run_aside(tensors, queue_reduce, "adding over the ranks");
+  begin_aside();
+  peers_->reduce(tensors, aside_);
 }
 
 void NcclCommunicator::broadcast_aside(const std::vector<Rooted>& tensors) {
-  run_aside(tensors, queue_broadcast, "sending to all ranks");
+  if (peers_ == nullptr || !peers_->have(tensors)) return run_aside(tensors, queue_broadcast, "sending to all ranks");
+  begin_aside();
+  peers_->broadcast(tensors, aside_);
+}
+
+void NcclCommunicator::begin_aside() {
+  cuda::check(cudaEventRecord(begun_, device_.stream()), "beginning what runs aside");
+  cuda::check(cudaStreamWaitEvent(aside_, begun_), "beginning what runs aside");
 }
 
 // All tensors are one piece of work for NCCL, so that those with different roots go both ways at the same time.
@@ -142,8 +165,7 @@ void NcclCommunicator::run_aside(const std::vector<Rooted>& tensors, Queue queue
     MOE_CHECK(one.x.contiguous() && one.group.has(one.root));
     if (one.group.count > 1) group(one.group, true);  // a group cannot be made within a piece of work
   }
-  cuda::check(cudaEventRecord(begun_, device_.stream()), attempted);
-  cuda::check(cudaStreamWaitEvent(aside_, begun_), attempted);
+  begin_aside();
   check(nccl().GroupStart(), attempted);
   NcclStatus status = 0;
   for (const Rooted& one : tensors) {
@@ -156,6 +178,7 @@ void NcclCommunicator::run_aside(const std::vector<Rooted>& tensors, Queue queue
 }
 
 void NcclCommunicator::await() {
+  if (peers_ != nullptr) peers_->finish(aside_);
   cuda::check(cudaEventRecord(done_, aside_), "waiting for the ranks");
   cuda::check(cudaStreamWaitEvent(device_.stream(), done_), "waiting for the ranks");
 }

@@ -5,6 +5,7 @@
 
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/nccl_library.h"
+#include "backend/cuda/peer_copies.h"
 #include "ops/communicator.h"
 
 namespace moe::cuda {
@@ -32,6 +33,8 @@ class NcclCommunicator final : public Communicator {
   void broadcast(const View& x, int root, const RankGroup& group) override;
   void all_gather(const View& x, const View& y, const RankGroup& group) override;
   void reduce_scatter(const View& x, const View& y, const RankGroup& group) override;
+  /// If the GPUs can read each other's memory, PeerCopies carries aside what was shown; a warning says if they cannot.
+  void show(const std::vector<View>& tensors) override;
   void reduce_aside(const std::vector<Rooted>& tensors) override;
   void broadcast_aside(const std::vector<Rooted>& tensors) override;
   void await() override;
@@ -51,11 +54,14 @@ class NcclCommunicator final : public Communicator {
   void check(NcclStatus status, const char* attempted) const;
   /// Makes the group when it is first used, which all ranks do together.
   NcclGroup group(const RankGroup& ranks, bool aside = false);
+  /// What is queued aside comes behind what the device's stream has.
+  void begin_aside();
   void run_aside(const std::vector<Rooted>& tensors, Queue queue, const char* attempted);
 
   Communicator& hosts_;
   CudaDevice& device_;
   std::map<Key, NcclGroup> groups_;
+  std::unique_ptr<PeerCopies> peers_;  // null: NCCL carries everything
   cudaStream_t aside_ = nullptr;
   cudaEvent_t begun_ = nullptr, done_ = nullptr;
   int errors_before_;  // exceptions in flight when it was made
