@@ -80,6 +80,9 @@ class Communicator {
   }
   /// Work that is queued behind this begins when what was begun aside is done.
   virtual void await() {}
+  /// Seconds since the last call in which this rank's device did nothing but exchange with others or wait for them. Ask
+  /// when the device has done what is queued. 0 where it is not measured.
+  virtual double take_exposed_seconds() { return 0; }
 
   /// The bytes of every rank, in the order of the ranks. For small things of the host; they may differ in length.
   virtual std::vector<std::string> gather(const std::string& bytes) = 0;

@@ -182,6 +182,7 @@ std::vector<Batch> Trainer::batches_of(int64_t step) const {
 StepLine Trainer::train_step(int64_t step) {
   const double started = steady_seconds();
   communicator_.set_step(step);
+  communicator_.take_exposed_seconds();  // those of evaluations and samples do not count
   if (next_.empty()) next_ = batches_of(step);
   const int64_t first = step_.first_microbatch();
   step_.accumulate([&](int64_t index) { return std::move(next_[static_cast<size_t>(index - first)]); }, step);
@@ -197,7 +198,8 @@ StepLine Trainer::train_step(int64_t step) {
                 .seconds = steady_seconds() - started,
                 .time = wall_seconds(),
                 .epoch = source_.most_epochs(step),
-                .peak_bytes = device_.peak_allocated_bytes()};
+                .peak_bytes = device_.peak_allocated_bytes(),
+                .exchange_seconds = communicator_.take_exposed_seconds()};
   if (!std::isfinite(line.report.loss) || !std::isfinite(line.report.gradient_norm)) fail_diverged(line);
   return line;
 }

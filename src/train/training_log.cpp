@@ -63,6 +63,7 @@ std::string to_json_line(const StepLine& line, const ModelConfig& config, int64_
                       {"time", line.time},
                       {"epoch", line.epoch},
                       {"peak_bytes", line.peak_bytes}};
+  if (line.exchange_seconds > 0) json["exchange_seconds"] = line.exchange_seconds;
   if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) json["diverged"] = true;
   if (report.preference) json.update(preference_json(*report.preference));
   for (const RouterLoss loss : all_losses()) {

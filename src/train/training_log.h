@@ -16,8 +16,8 @@ namespace moe {
 /// and the other routers' losses that are not 0 (sums over layers, with their weights); dropped choices if there is a
 /// capacity; and for each MoE layer load_entropy, max_over_mean_load, dead_experts, its losses and its dropped choices.
 /// With the objective dpo, also accuracy, margin, chosen_reward and rejected_reward. Numbers read back exactly; one
-/// that is not finite is null, and then the line has "diverged": true. Every so many steps, a layer has `counts`: the
-/// tokens that chose each expert.
+/// that is not finite is null, and then the line has "diverged": true. Of ranks with GPUs also exchange_seconds. Every
+/// so many steps, a layer has `counts`: the tokens that chose each expert.
 struct StepLine {
   int64_t step;
   StepReport report;
@@ -27,6 +27,8 @@ struct StepLine {
   double time = 0;         ///< at its end, in seconds since 1970
   double epoch = 0;        ///< passes over the data so far
   int64_t peak_bytes = 0;  ///< the most memory of the device that was allocated so far
+  /// In which the device did nothing but exchange with other ranks or wait for them; 0: not measured.
+  double exchange_seconds = 0;
 };
 
 /// `config` says which layers are MoE layers. `counts_every`: steps between lines with counts; 0: none. Ends with a

@@ -102,6 +102,6 @@ def log_without_times(path):
     """The steps of a log.jsonl, or the evaluations of an eval.jsonl, without what no two runs share."""
     lines = [line for line in map(json.loads, path.read_text().splitlines()) if "run" not in line]
     for line in lines:
-        for key in ("tokens_per_second", "time", "peak_bytes"):
+        for key in ("tokens_per_second", "time", "peak_bytes", "exchange_seconds"):
             line.pop(key, None)
     return lines

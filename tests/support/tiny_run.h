@@ -160,7 +160,7 @@ minutes = 0
     for (std::string line; std::getline(text, line);) {
       Json object = parse_json(line, file);
       if (object.contains("run")) continue;  // about the run, not a step
-      for (const char* key : {"tokens_per_second", "time", "peak_bytes"}) object.erase(key);
+      for (const char* key : {"tokens_per_second", "time", "peak_bytes", "exchange_seconds"}) object.erase(key);
       lines.push_back(std::move(object));
     }
     return lines;

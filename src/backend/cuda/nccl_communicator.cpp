@@ -48,7 +48,7 @@ bool NcclCommunicator::Key::operator<(const Key& other) const {
 }
 
 NcclCommunicator::NcclCommunicator(Communicator& hosts, CudaDevice& device)
-    : hosts_(hosts), device_(device), errors_before_(std::uncaught_exceptions()) {
+    : hosts_(hosts), device_(device), exposed_(device.stream()), errors_before_(std::uncaught_exceptions()) {
   group(everyone());
   int least = 0, greatest = 0;
   cuda::check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for priorities");
@@ -94,51 +94,70 @@ NcclGroup NcclCommunicator::group(const RankGroup& ranks, bool aside) {
   return groups_[{ranks, aside}] = made;
 }
 
+template <class Work>
+void NcclCommunicator::timed(const Work& work) {
+  exposed_.begin();
+  work();
+  exposed_.end();
+}
+
 void NcclCommunicator::all_reduce(const View& x, const RankGroup& ranks) {
   MOE_CHECK(x.contiguous());
   const NcclType type = sum_type(x.dtype);
   device_.will_run("all_reduce");
-  check(nccl().AllReduce(x.data, x.data, count_of(x), type, NcclSum::sum, group(ranks), device_.stream()),
-        "adding over the ranks");
+  timed([&] {
+    check(nccl().AllReduce(x.data, x.data, count_of(x), type, NcclSum::sum, group(ranks), device_.stream()),
+          "adding over the ranks");
+  });
 }
 
 void NcclCommunicator::reduce(const View& x, int root, const RankGroup& ranks) {
   MOE_CHECK(x.contiguous() && ranks.has(root));
   device_.will_run("reduce");
-  check(queue_reduce({x, root, ranks}, group(ranks), ranks.member(root), device_.stream()), "adding over the ranks");
+  timed([&] {
+    check(queue_reduce({x, root, ranks}, group(ranks), ranks.member(root), device_.stream()), "adding over the ranks");
+  });
 }
 
 void NcclCommunicator::broadcast(const View& x, int root, const RankGroup& ranks) {
   MOE_CHECK(x.contiguous() && ranks.has(root));
   device_.will_run("broadcast");
-  check(queue_broadcast({x, root, ranks}, group(ranks), ranks.member(root), device_.stream()), "sending to all ranks");
+  timed([&] {
+    check(queue_broadcast({x, root, ranks}, group(ranks), ranks.member(root), device_.stream()),
+          "sending to all ranks");
+  });
 }
 
 void NcclCommunicator::all_gather(const View& x, const View& y, const RankGroup& ranks) {
   MOE_CHECK(x.contiguous() && y.contiguous() && y.bytes() == x.bytes() * static_cast<size_t>(ranks.count));
   device_.will_run("all_gather");
-  check(nccl().AllGather(x.data, y.data, x.bytes(), NcclType::bytes, group(ranks), device_.stream()),
-        "gathering from the ranks");
+  timed([&] {
+    check(nccl().AllGather(x.data, y.data, x.bytes(), NcclType::bytes, group(ranks), device_.stream()),
+          "gathering from the ranks");
+  });
 }
 
 void NcclCommunicator::reduce_scatter(const View& x, const View& y, const RankGroup& ranks) {
   MOE_CHECK(x.contiguous() && y.contiguous() && x.elements() == y.elements() * ranks.count);
   const NcclType type = sum_type(x.dtype);
   device_.will_run("reduce_scatter");
-  check(nccl().ReduceScatter(x.data, y.data, count_of(y), type, NcclSum::sum, group(ranks), device_.stream()),
-        "scattering sums over the ranks");
+  timed([&] {
+    check(nccl().ReduceScatter(x.data, y.data, count_of(y), type, NcclSum::sum, group(ranks), device_.stream()),
+          "scattering sums over the ranks");
+  });
 }
 
 void NcclCommunicator::show(const std::vector<View>& tensors) {
   peers_.reset();
-  auto peers = std::make_unique<PeerCopies>(hosts_, device_, tensors);
-  if (peers->why_not().empty()) {
-    peers_ = std::move(peers);
-  } else {
-    log_warning(
-        "the ranks' GPUs cannot read each other's memory, so sums of gradients slow the products beside them: {}",
-        peers->why_not());
+  std::string why_not = fmt::format("there are {} ranks, at most {} do so", size(), kMostPeers);
+  if (size() <= kMostPeers) {
+    peers_ = std::make_unique<PeerCopies>(hosts_, device_, tensors);
+    why_not = peers_->why_not();
   }
+  if (why_not.empty()) return;
+  peers_.reset();
+  log_warning("the ranks' GPUs do not read each other's memory, so sums of gradients slow the products beside them: {}",
+              why_not);
 }
 
 void NcclCommunicator::reduce_aside(const std::vector<Rooted>& tensors) {
@@ -180,7 +199,7 @@ void NcclCommunicator::run_aside(const std::vector<Rooted>& tensors, Queue queue
 void NcclCommunicator::await() {
   if (peers_ != nullptr) peers_->finish(aside_);
   cuda::check(cudaEventRecord(done_, aside_), "waiting for the ranks");
-  cuda::check(cudaStreamWaitEvent(device_.stream(), done_), "waiting for the ranks");
+  timed([&] { cuda::check(cudaStreamWaitEvent(device_.stream(), done_), "waiting for the ranks"); });
 }
 
 std::vector<std::string> NcclCommunicator::gather(const std::string& bytes) { return hosts_.gather(bytes); }

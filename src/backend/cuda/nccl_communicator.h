@@ -6,6 +6,7 @@
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/nccl_library.h"
 #include "backend/cuda/peer_copies.h"
+#include "backend/cuda/stream_clock.h"
 #include "ops/communicator.h"
 
 namespace moe::cuda {
@@ -38,6 +39,7 @@ class NcclCommunicator final : public Communicator {
   void reduce_aside(const std::vector<Rooted>& tensors) override;
   void broadcast_aside(const std::vector<Rooted>& tensors) override;
   void await() override;
+  double take_exposed_seconds() override { return exposed_.take(); }
   std::vector<std::string> gather(const std::string& bytes) override;
   void abort(const std::string& why) noexcept override;
   void set_step(int64_t step) override { hosts_.set_step(step); }
@@ -54,6 +56,9 @@ class NcclCommunicator final : public Communicator {
   void check(NcclStatus status, const char* attempted) const;
   /// Makes the group when it is first used, which all ranks do together.
   NcclGroup group(const RankGroup& ranks, bool aside = false);
+  /// Queues a collective on the device's stream, and takes its time.
+  template <class Work>
+  void timed(const Work& work);
   /// What is queued aside comes behind what the device's stream has.
   void begin_aside();
   void run_aside(const std::vector<Rooted>& tensors, Queue queue, const char* attempted);
@@ -62,6 +67,7 @@ class NcclCommunicator final : public Communicator {
   CudaDevice& device_;
   std::map<Key, NcclGroup> groups_;
   std::unique_ptr<PeerCopies> peers_;  // null: NCCL carries everything
+  StreamClock exposed_;                // what the device's stream spends in collectives
   cudaStream_t aside_ = nullptr;
   cudaEvent_t begun_ = nullptr, done_ = nullptr;
   int errors_before_;  // exceptions in flight when it was made

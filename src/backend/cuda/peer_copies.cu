@@ -9,12 +9,11 @@
 namespace moe::cuda {
 namespace {
 
-constexpr int kMostRanks = 16;
 constexpr int kThreads = 512;
 
 /// The parts of a sum in the order of the ranks. The rank's own one is what it adds to.
 struct SumParts {
-  const float* of[kMostRanks];
+  const float* of[kMostPeers];
   int count;
 };
 
@@ -71,7 +70,7 @@ void check_driver(CUresult result, const char* attempted) {
 
 PeerCopies::PeerCopies(Communicator& hosts, CudaDevice& device, std::vector<View> tensors, size_t room)
     : hosts_(hosts), device_(device), last_(static_cast<size_t>(hosts.size())) {
-  MOE_CHECK(hosts.size() <= kMostRanks);
+  MOE_CHECK(hosts.size() <= kMostPeers);
   size_t largest = 0;
   for (const View& tensor : tensors) {
     MOE_CHECK(tensor.contiguous() && reinterpret_cast<uintptr_t>(tensor.data) % 16 == 0);
@@ -119,7 +118,7 @@ bool PeerCopies::have(const std::vector<Rooted>& tensors) const {
 
 int32_t* PeerCopies::flag(int rank, Flag which, int from) const {
   auto* const flags = static_cast<int32_t*>(memory_->at(rank, index_.size()));
-  return flags + (static_cast<int>(which) * kMostRanks + from);
+  return flags + (static_cast<int>(which) * kMostPeers + from);
 }
 
 std::vector<int> PeerCopies::others(const std::vector<Rooted>& tensors) const {

@@ -12,6 +12,8 @@
 
 namespace moe::cuda {
 
+constexpr int kMostPeers = 16;  ///< the most ranks
+
 /// Works on f32 tensors that its ranks have shown to each other. A rank reads the others' parts of a sum when all ranks
 /// have theirs, and adds them in the order of the ranks. The ranks' GPUs wait for each other by flags in their memory;
 /// the hosts do not wait. All ranks call the same functions in the same order. Use it on the thread of its device.
