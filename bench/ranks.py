@@ -6,7 +6,10 @@
 
 Every rank has the same number of rows (--rows), so with N ranks a step has N times the tokens. --expert-parallel says for each of
 the numbers of ranks how many of them divide the routed experts; without it, each rank has all experts. A line is the median of
-the steps after the first half, over all rounds. The ratio is to the first line. `peak` is what rank 0 allocated at most on its device.
+the steps after the first half, over all rounds. The ratio is to the first line. `exchange` is how long a GPU did nothing but
+exchange with other ranks or wait for them in a step. The shares of --peak TFLOP/s are by the plan's FLOPs of a step (attention
+too, all rows full), and by 6 FLOPs for each token and parameter that it uses; with --device cpu they are left out. `memory` is
+what rank 0 allocated at most on its device, and what the plan said.
 A run is killed after its --steps, so no checkpoint is written. Run folders are made in --folder and removed. A line after each run,
 on standard error, says what was seen so far.
 """
@@ -22,85 +25,145 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
+
+PEAK = 989  # TFLOP/s of bf16 products that an H100 or H200 has by its data sheet
+
+
+def add_common_arguments(parser):
+    parser.add_argument("--data", required=True, help="dataset")
+    parser.add_argument("--moe", default="build/moe")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=2, help="how often each layout has its turn")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--folder", default=None, help="for run folders")
+    parser.add_argument("--peak", type=float, default=PEAK, help="TFLOP/s of a GPU that are the whole")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", help="run file")
-    parser.add_argument("--data", required=True, help="dataset")
-    parser.add_argument("--moe", default="build/moe")
     parser.add_argument("--ranks", default="1,2", help="numbers of ranks, with commas")
     parser.add_argument("--expert-parallel", default=None, help="for each of them: ranks that divide the experts")
     parser.add_argument("--rows", type=int, default=32, help="rows of a step for each rank")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=2, help="how often each number of ranks has its turn")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--folder", default=None, help="for run folders")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    add_common_arguments(parser)
     options = parser.parse_args()
     ranks = [int(number) for number in options.ranks.split(",")]
     experts = [int(number) for number in options.expert_parallel.split(",")] if options.expert_parallel else [1] * len(ranks)
     if len(experts) != len(ranks):
         parser.error(f"--expert-parallel has {len(experts)} numbers, expected {len(ranks)}, one for each of --ranks")
-    options.layouts = list(zip(ranks, experts))
+    options.layouts = [Layout(options.file, count, width, options.rows) for count, width in zip(ranks, experts)]
     return options
 
 
-def steps_in(log):
-    """Its lines of steps; the last line may still be incomplete."""
+@dataclass
+class Layout:
+    """What is trained, and how its ranks divide it. `seen` has the steps of all rounds after the first half of each."""
+    file: str
+    ranks: int
+    experts: int
+    rows: int  # of a step, for each rank
+    settings: list = field(default_factory=list)
+    seen: list = field(default_factory=list)
+    run: dict = field(default_factory=dict)
+
+    def median(self, key):
+        return statistics.median(step.get(key, 0) for step in self.seen)
+
+    def rate(self):
+        return self.median("tokens_per_second")
+
+    def shares(self, peak):
+        """Of the peak of all GPUs, by the plan's FLOPs of a step with all its rows full, and by 6 for each parameter used."""
+        second = self.ranks * peak * 1e12
+        return (self.run["plan"]["step_flops"] / self.median("seconds") / second,
+                6 * self.run["activated_parameters"] * self.rate() / second)
+
+
+def lines_of(log):
+    """The objects of a log; its last line may still be incomplete."""
     lines = log.read_text().split("\n")[:-1] if log.exists() else []
-    return [step for step in map(json.loads, lines) if "tokens_per_second" in step]
+    return [json.loads(line) for line in lines]
+
+
+def steps_in(log):
+    return [line for line in lines_of(log) if "tokens_per_second" in line]
 
 
 def train(options, layout, folder):
-    """The steps of one run: tokens per second, loss and peak memory of each."""
-    ranks, experts = layout
-    settings = [f"run.dir={folder}", f"data.train={options.data}", f"data.rows_per_step={options.rows * ranks}",
+    """Trains one round."""
+    settings = [f"run.dir={folder}", f"data.train={options.data}", f"data.rows_per_step={layout.rows * layout.ranks}",
                 f"train.steps={options.steps + 1000}", "schedule.warmup_steps=1", "checkpoint.every=0", "log.tensorboard=false",
-                *options.set]
-    command = [options.moe, "train", options.file, "--device", options.device]
-    if ranks > 1:
-        command += ["--ranks", str(ranks), "--expert-parallel", str(experts)]
+                "eval.every=0", "sample.every=0", *layout.settings, *options.set]
+    command = [options.moe, "train", layout.file, "--device", options.device]
+    if layout.ranks > 1:
+        command += ["--ranks", str(layout.ranks), "--expert-parallel", str(layout.experts)]
     for setting in settings:
         command += ["--set", setting]
+    log = folder / "log.jsonl"
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
         try:
-            while process.poll() is None and len(steps_in(folder / "log.jsonl")) < options.steps:
+            while process.poll() is None and len(steps_in(log)) < options.steps:
                 time.sleep(0.2)
             if process.poll() is not None:
                 errors.seek(0)
-                sys.exit(f"ranks: {' '.join(command)} ended with {process.returncode}: {errors.read().strip()[-2000:]}")
+                raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {errors.read().strip()[-2000:]}")
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # its ranks too
                 process.wait()
-    return steps_in(folder / "log.jsonl")[:options.steps]
+    layout.run = lines_of(log)[0]["run"]
+    steps = steps_in(log)[:options.steps]
+    for step in steps:
+        step["seconds"] = step["tokens"] / step["tokens_per_second"]
+    layout.seen += steps[len(steps) // 2:]
+
+
+def train_all(options, layouts):
+    """Trains all layouts in turn. Of one that failed, `seen` stays empty; the sentence goes to standard error."""
+    base = pathlib.Path(tempfile.mkdtemp(prefix="moe-ranks-", dir=options.folder))
+    failed = False
+    try:
+        for _ in range(options.rounds):
+            for layout in layouts:
+                try:
+                    train(options, layout, base / "run")
+                    print(f"{layout.file}, ranks {layout.ranks}, experts over {layout.experts}: {layout.rate():,.0f} tokens/s so far",
+                          file=sys.stderr, flush=True)
+                except RuntimeError as error:
+                    failed = True
+                    print(f"ranks: {error}", file=sys.stderr, flush=True)
+                shutil.rmtree(base / "run", ignore_errors=True)
+    finally:
+        shutil.rmtree(base)
+    return failed
+
+
+COLUMNS = ("ranks | that divide the experts | tokens a step | tokens/s | for each rank | ratio | exchange, ms | share of the peak; by 6 N | "
+           "memory; plan, GiB | last loss")
+
+
+def row(layout, first, options):
+    if not layout.seen:
+        return f"{layout.ranks} | {layout.experts} | | failed | | | | | |"
+    last, gib = layout.seen[-1], 2 ** 30
+    share = "; ".join(f"{100 * one:.1f}%" for one in layout.shares(options.peak)) if options.device == "cuda" else ""
+    ratio = f"{layout.rate() / first.rate():.3f}" if first.seen else ""
+    return (f"{layout.ranks} | {layout.experts} | {last['tokens']} | {layout.rate():,.0f} | {layout.rate() / layout.ranks:,.0f} | {ratio} | "
+            f"{1000 * layout.median('exchange_seconds'):.1f} | {share} | {last['peak_bytes'] / gib:.2f}; "
+            f"{layout.run['plan'].get('memory_bytes', 0) / gib:.2f} | {last['loss']:.4f}")
 
 
 def main():
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ranks: ended by SIGTERM"))  # so that the run ends too
-    base = pathlib.Path(tempfile.mkdtemp(prefix="moe-ranks-", dir=options.folder))
-    rates, last = {layout: [] for layout in options.layouts}, {}
-    try:
-        for _ in range(options.rounds):
-            for layout in options.layouts:
-                steps = train(options, layout, base / "run")
-                rates[layout] += [step["tokens_per_second"] for step in steps[len(steps) // 2:]]
-                last[layout] = steps[-1]
-                print(f"ranks {layout[0]}, experts over {layout[1]}: {statistics.median(rates[layout]):,.0f} tokens/s so far",
-                      file=sys.stderr, flush=True)
-                shutil.rmtree(base / "run")
-    finally:
-        shutil.rmtree(base)
-    print("| ranks | that divide the experts | tokens a step | tokens/s | ratio | last loss | peak, GiB |")
-    print("|---|---|---|---|---|---|---|")
-    first = statistics.median(rates[options.layouts[0]])
+    failed = train_all(options, options.layouts)
+    print(f"| {COLUMNS} |\n|{'---|' * (COLUMNS.count('|') + 1)}")
     for layout in options.layouts:
-        rate, step = statistics.median(rates[layout]), last[layout]
-        print(f"| {layout[0]} | {layout[1]} | {step['tokens']} | {rate:,.0f} | {rate / first:.3f} | {step['loss']:.4f} | "
-              f"{step['peak_bytes'] / 2**30:.2f} |")
+        print(f"| {row(layout, options.layouts[0], options)} |")
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@
 The PyTorch program takes `--prefill TOKENS --decode LIST --ctx N --steps N --name NAME`, where LIST has one entry for each way to
 decode, `batch:way...` with commas between, and writes $PEER_OUT/NAME.json: {"rows": [{"what": "decode", "batch", "ctx", "tokens_s"},
 {"what": "prefill", "T", "tokens_s"}, ...]}. Of its ways to decode a batch, the fastest one counts. Each round measures both
-programs, one after the other, with random weights in bf16 and a full cache. Prints the medians of --rounds rounds, the lowest and
-highest values, the ratio, and moe's share of the floor: the bytes that a step must read, at the rate at which it read the memory.
+programs, one after the other, with random weights in bf16 and a full cache. Prints after each of --rounds rounds the medians so far, the
+lowest and highest values, the ratio, and moe's share of the floor: the bytes that a step must read, at the rate at which it read the memory.
 """
 
 import argparse
@@ -70,23 +70,27 @@ def text(values):
     return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
 
 
+def print_table(args, rounds, moe, share, peer):
+    print(f"context {args.context}, {rounds} rounds; tokens/s: median (lowest to highest)")
+    print("| | moe | of the floor | PyTorch | ratio |\n|---|---|---|---|---|")
+    for what, rates in moe.items():
+        of_floor = "" if share[what][0] is None else f"{100 * statistics.median(share[what]):.0f}%"
+        other = peer.get(what)
+        ratio = f"{statistics.median(rates) / statistics.median(other):.2f}" if other else ""
+        print(f"| {what} | {text(rates)} | {of_floor} | {text(other) if other else '-'} | {ratio} |", flush=True)
+
+
 def main():
     args = parse()
     moe, share, peer = {}, {}, {}
-    for _ in range(args.rounds):
+    for done in range(args.rounds):
         for what, (rate, of_floor) in moe_rates(args).items():
             moe.setdefault(what, []).append(rate)
             share.setdefault(what, []).append(of_floor)
         with tempfile.TemporaryDirectory() as folder:
             for what, rate in peer_rates(args, folder).items():
                 peer.setdefault(what, []).append(rate)
-    print(f"context {args.context}, {args.rounds} rounds; tokens/s: median (lowest to highest)")
-    print("| | moe | of the floor | PyTorch | ratio |\n|---|---|---|---|---|")
-    for what, rates in moe.items():
-        of_floor = "" if share[what][0] is None else f"{100 * statistics.median(share[what]):.0f}%"
-        other = peer.get(what)
-        ratio = f"{statistics.median(rates) / statistics.median(other):.2f}" if other else ""
-        print(f"| {what} | {text(rates)} | {of_floor} | {text(other) if other else '-'} | {ratio} |")
+        print_table(args, done + 1, moe, share, peer)
 
 
 if __name__ == "__main__":

@@ -267,6 +267,18 @@ class RanksTest(unittest.TestCase):
         self.assertEqual([status for _, status in results], [0, 0], results)
         self.assertEqual(log_without_times(folder / "log.jsonl"), log_without_times(self.two / "log.jsonl"))
 
+    def test_the_benchmarks_print_every_layout(self):
+        if DEVICE != "cpu":
+            self.skipTest("their models are too large for a test on a GPU")
+        result = subprocess.run([sys.executable, ROOT / "bench/eight_gpus.py", "--moe", MOE, "--data", self.base / "dataset",
+                                 "--gpus", "2", "--device", "cpu", "--steps", "2", "--tiny", "--step-rows", "4",
+                                 "--folder", self.base], capture_output=True, text=True, cwd=ROOT)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("| ")][1:]
+        layouts = [("1", "1"), ("2", "1"), ("2", "1"), ("2", "1"), ("2", "2"), ("2", "2")]
+        self.assertEqual([(row[1], row[2]) for row in rows], layouts)
+        self.assertTrue(all(float(row[4].replace(",", "")) > 0 for row in rows), result.stdout)
+
     def test_a_checkpoint_that_one_rank_cannot_write_is_not_there(self):
         folder = self.base / "full"
         full = with_library("fail_at_write", {"FAIL_UNDER": "/step-", "FAIL_AT": "1", "FAIL_ERRNO": "28", "FAIL_ALWAYS": "1"})
