@@ -27,6 +27,14 @@ std::vector<HfTensor> listed_tensors(const ModelConfig& config, const std::vecto
   return tensors;
 }
 
+/// A tensor under its name in the model. Some published programs save the inner module, whose names have no "model.".
+TensorFiles::Place find_tensor(const TensorFiles& files, const std::string& name) {
+  constexpr std::string_view kInner = "model.";
+  const TensorFiles::Place found = files.find(name);
+  if (found.tensor != nullptr || !name.starts_with(kInner)) return found;
+  return files.find(name.substr(kInner.size()));
+}
+
 std::vector<fs::path> safetensors_in(const fs::path& folder) {
   std::vector<fs::path> paths;
   std::error_code error;
@@ -58,7 +66,7 @@ AdaptedWeights::AdaptedWeights(std::unique_ptr<WeightSource> base, const fs::pat
   check_expert_list(list, config(), (adapter / kExpertListFile).string());
   size_t found = 0, all = 0;
   for (const HfTensor& wanted : listed_tensors(config(), table(), list)) {
-    const auto& [file, tensor] = files_.find(wanted.name);
+    const auto [file, tensor] = find_tensor(files_, wanted.name);
     if (tensor == nullptr) {
       fail("{}: the tensor {} is missing; its {} names it", adapter.string(), wanted.name, kExpertListFile);
     }
