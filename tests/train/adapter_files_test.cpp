@@ -261,5 +261,52 @@ TEST(AdapterRuns, FusedExpertsAreWrittenAndReadAsOneParameter) {
             runs.loss(mixtral.string(), {{runs.adapter("fused")}}));
 }
 
+/// Some models have other tensor names as a GGUF file than as a folder, and then so have their adapters.
+TEST(AdapterRuns, FitEveryFormOfTheirModel) {
+  const std::vector<std::string> model{"model.n_shared_experts=0", "model.norm_topk_prob=true",
+                                       "model.num_attention_heads=4", "model.num_key_value_heads=2"};
+  AdapterRun runs(model);
+  const fs::path folder = runs.model(), file = runs.tiny / "base.gguf", mixtral = runs.tiny / "mixtral";
+  write_gguf(file, *open_weights(folder), {}, runs.pool);
+  make_folder(mixtral);
+  write_model(mixtral, *open_weights(file), {}, runs.pool);
+  ASSERT_EQ(read_model_config(folder).family, "deepseek");
+  ASSERT_EQ(read_model_config(mixtral).family, "mixtral");
+  std::vector<std::string> settings = runs.settings(model);
+  runs.tiny.train("modules", settings);
+  settings.push_back("model.from=" + mixtral.string());
+  runs.tiny.train("parameters", settings);
+  const std::vector<float> base = runs.logits(folder, {});
+  for (const char* run : {"modules", "parameters"}) {
+    const std::vector<float> logits = runs.logits(folder, {{runs.adapter(run)}});
+    EXPECT_GT(largest_difference(logits, base), 0.01 * root_mean_square(base)) << "it changes something";
+    EXPECT_EQ(runs.logits(file, {{runs.adapter(run)}}), logits) << run;
+    EXPECT_EQ(runs.logits(mixtral, {{runs.adapter(run)}}), logits) << run;
+  }
+
+  // Both forms in one file say two things about the same experts.
+  const fs::path both = runs.tiny / "both";
+  make_folder(both);
+  fs::copy_file(runs.adapter("parameters") / kAdapterConfig, both / kAdapterConfig);
+  const SafetensorsFile first(runs.adapter("modules") / kAdapterWeights);
+  const SafetensorsFile second(runs.adapter("parameters") / kAdapterWeights);
+  std::vector<const SafetensorsTensor*> tensors;
+  std::vector<SafetensorsWriter::Declaration> declared;
+  for (const SafetensorsFile* from : {&first, &second}) {
+    for (const SafetensorsTensor& tensor : from->tensors()) {
+      if (from == &second && first.find(tensor.name) != nullptr) continue;
+      tensors.push_back(&tensor);
+      declared.push_back({tensor.name, tensor.dtype, tensor.shape});
+    }
+  }
+  SafetensorsWriter writer(both / kAdapterWeights, declared);
+  for (const SafetensorsTensor* tensor : tensors) writer.write(tensor->name, tensor->data, tensor->bytes);
+  writer.commit();
+  for (const fs::path& form : {folder, file}) {
+    EXPECT_THAT(error_of<Error>([&] { runs.logits(form, {{both}}); }),
+                HasSubstr("mlp.experts.base_layer.lora_A.weight change the same linear map"));
+  }
+}
+
 }  // namespace
 }  // namespace moe
