@@ -113,6 +113,7 @@ class LoraTest(unittest.TestCase):
         folder = self.base / "16b"
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(CONFIG_16B))
+        page = " ".join((ROOT / "docs/finetuning.md").read_text().split())
         for name, gigabytes, most in (("lora-16b", 80, 74.5), ("qlora-16b", 24, 22.36)):
             plan = moe("train", ROOT / "configs" / f"{name}.toml", "--set", f"model.from={folder}", "--set", "train.epochs=0",
                        "--set", "train.steps=1000", "--set", f"run.dir={self.base / 'no'}", "--dry-run", "--device", "cuda",
@@ -125,6 +126,9 @@ class LoraTest(unittest.TestCase):
             needed, limit = map(float, re.search(r"memory +([0-9.]+) GiB of ([0-9.]+) GiB", plan.stdout).groups())
             self.assertLess(needed, limit)
             self.assertAlmostEqual(limit, most, places=1)
+            rows = re.search(r"microbatches of (\d+) rows", plan.stdout)[1]
+            line = f"`memory {needed:.2f} GiB of {limit:.2f} GiB`, in microbatches of {rows} rows"
+            self.assertTrue(line in page, f"docs/finetuning.md has another figure of the plan of {name}, expected {line}")
             self.assertIn("balance.alpha_expert = 0.001", plan.stdout)
         small = moe("train", ROOT / "configs/qlora-16b.toml", "--set", f"model.from={folder}", "--set", "train.epochs=0",
                     "--set", "train.steps=1000", "--set", f"run.dir={self.base / 'no'}", "--dry-run", "--device", "cuda",
