@@ -116,6 +116,10 @@ ChatData::ChatData(const ChatDataFlags& flags, const std::string& tokenizer_path
               {.answers = flags.preferences || flags.answers == "last" ? LearnedAnswers::last : LearnedAnswers::every,
                .max_tokens = flags.preferences ? 0 : flags.max_tokens}) {
   if (!format_.note().empty()) log_info("{}", format_.note());
+  if (marker_.template_ends_answers()) return;
+  log_warning("{} puts no special token after an answer, so {}", format_.name(),
+              tokenizer.eos() ? fmt::format("each answer ends with EOS, {}", tokenizer.token_bytes(*tokenizer.eos()))
+                              : "a model will not learn where an answer ends; use a template with an end token");
 }
 
 EncodeFunction ChatData::encoder() const {
