@@ -50,6 +50,15 @@ class LoraTest(unittest.TestCase):
         self.assertNotIn("adapters of", moe("train", self.small.run_file, "--dry-run", "--set",
                                             f"run.dir={self.base / 'no'}").stdout)
 
+    def test_tensors_that_cannot_be_in_blocks_are_counted_before_the_work(self):
+        out = self.base / "narrow"
+        settings = [*self.settings, "--set", "lora.base=nf4", "--set", f"run.dir={out}"]
+        counted = r"warning: lora.base = nf4: 38 of 38 tensors get f16 instead, because their rows \(of 8 or 16 numbers\)"
+        for more in (["--dry-run"], ["--set", "train.steps=1", "--set", "sample.every=0"]):
+            said = moe("train", self.small.run_file, *settings, *more).stderr
+            self.assertEqual(len(re.findall(counted, said)), 1, said)
+            self.assertNotIn("step 1", said.partition("lora.base = nf4")[0])
+
     def test_a_run_of_adapters_stands_for_its_model_with_them(self):
         base, adapted = self.loss(self.small.run), self.loss(self.small.run, "--lora", self.adapter)
         self.assertLess(adapted, base - 0.05)

@@ -289,5 +289,31 @@ TEST(AdapterRuns, TheTableAtTheStartAddsUp) {
   EXPECT_EQ(sum_trained, trained_elements(table));
 }
 
+/// Rows that are not whole blocks cannot have the type that was asked for.
+TEST(AdapterRuns, TensorsThatGetAnotherTypeThanTheBasesAreCountedBeforeTheRun) {
+  AdapterRun runs({"model.hidden_size=64", "model.moe_intermediate_size=24"});
+  const auto warning = [&](const std::string& base, const std::string& width) {
+    return base_types_warning(runs.tiny.config(
+        "none", runs.settings({"model.hidden_size=64", "model.moe_intermediate_size=" + width, "lora.base=" + base})));
+  };
+  // Of each layer: q, k, v, output, and gate, up and down of 4 experts and 1 shared one; down has rows of 24 numbers.
+  EXPECT_EQ(
+      warning("nf4", "24"),
+      "lora.base = nf4: 10 of 38 tensors get f16 instead, because their rows (of 24 numbers) are not whole blocks "
+      "of 64");
+  EXPECT_EQ(warning("q4_k", "24"),
+            "lora.base = q4_k: 10 of 38 tensors get f16 and 28 get q5_0 instead, because their rows (of 24 or 64 "
+            "numbers) are not whole blocks of 256");
+  EXPECT_EQ(warning("nf4", "64"), "");
+  EXPECT_EQ(warning("f32", "24"), "");
+  EXPECT_EQ(base_types_warning(runs.tiny.config("plain")), "");
+  const RunConfig run = runs.tiny.config(
+      "none", runs.settings({"model.hidden_size=64", "model.moe_intermediate_size=24", "lora.base=nf4"}));
+  const std::string text = trained_text(run, "the device");
+  const size_t line = text.find("\nrouted experts ");
+  ASSERT_NE(line, std::string::npos);
+  EXPECT_THAT(text.substr(line + 1, text.find('\n', line + 1) - line), HasSubstr("nf4, f16 "));
+}
+
 }  // namespace
 }  // namespace moe
