@@ -6,9 +6,9 @@
 #include "base/error.h"
 #include "checkpoint/checksums.h"
 #include "checkpoint/family.h"
+#include "checkpoint/family_names.h"
 #include "checkpoint/file_types.h"
 #include "checkpoint/finite_weights.h"
-#include "checkpoint/hf_names.h"
 #include "model/lora.h"
 
 namespace moe {
@@ -64,7 +64,10 @@ class AdapterFile::Reader {
 
   void read() {
     to_.slices_.resize(table_.size());
-    read_modules();
+    for (const HfTensor& tensor : tensors_of_all_families(base_, table_)) {
+      const Parameter& parameter = table_[tensor.parameter];
+      if (!lora_target(parameter).empty()) read_module(tensor, parameter);
+    }
     for (size_t i = 0; i < table_.size(); ++i) {
       if (table_[i].shape.rank() == 3) read_fused(i);
     }
@@ -78,19 +81,6 @@ class AdapterFile::Reader {
 
  private:
   std::string file() const { return to_.file_.path().string(); }
-
-  /// One model can have the names of several families: a folder and its GGUF file may name its experts in two ways.
-  void read_modules() {
-    std::set<std::string> sought;
-    ModelConfig named = base_;
-    for (const Family* family : families()) {
-      named.family = family->model_type;
-      for (const HfTensor& tensor : hf_tensors(named, table_)) {
-        const Parameter& parameter = table_[tensor.parameter];
-        if (!lora_target(parameter).empty() && sought.insert(tensor.name).second) read_module(tensor, parameter);
-      }
-    }
-  }
 
   /// A and B of `name`, both or neither.
   std::pair<const SafetensorsTensor*, const SafetensorsTensor*> find(const std::string& name) {

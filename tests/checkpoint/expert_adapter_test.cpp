@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "checkpoint/open_model.h"
+#include "checkpoint/write_gguf.h"
 #include "tests/support/tiny_run.h"
 
 namespace moe {
@@ -24,11 +25,14 @@ struct TrainedExperts {
   ThreadPool pool{2};
   fs::path adapter;
 
-  explicit TrainedExperts(const ExpertList& list, const char* dtype = "f32") : adapter(tiny / "adapter") {
-    tiny.train("base");
+  explicit TrainedExperts(const ExpertList& list, const char* dtype = "f32", std::vector<std::string> model = {})
+      : adapter(tiny / "adapter") {
+    tiny.train("base", model);
     write_file(tiny / "experts.json", expert_list_text(list));
-    tiny.train("part", {"model.from=" + (tiny / "base").string(), "train.parameters=experts",
-                        "train.experts=" + (tiny / "experts.json").string(), fmt::format("train.dtype={}", dtype)});
+    model.insert(model.end(),
+                 {"model.from=" + (tiny / "base").string(), "train.parameters=experts",
+                  "train.experts=" + (tiny / "experts.json").string(), fmt::format("train.dtype={}", dtype)});
+    tiny.train("part", model);
     fs::create_directory(adapter);
     write_expert_adapter(adapter, *open_weights(part()), read_expert_list(part() / kExpertListFile), {}, pool);
   }
@@ -123,6 +127,22 @@ TEST(ExpertAdapter, NamesOfTheInnerModuleAreReadToo) {
     });
     EXPECT_THAT(error_of<Error>([&] { AdaptedWeights(open_weights(trained.base()), trained.adapter); }),
                 HasSubstr("the tensor model.layers.0.mlp.experts.1.up_proj.weight is missing"));
+  }
+}
+
+TEST(ExpertAdapter, FitsAGgufFileWithOtherNamesOfTheSameExperts) {
+  for (const bool others : {false, true}) {
+    const TrainedExperts trained({.experts = {{0, {1}}, {1, {0, 2}}}, .non_expert_modules = others}, "f32",
+                                 {"model.n_shared_experts=0", "model.norm_topk_prob=true"});
+    const fs::path file = trained.tiny / "base.gguf";
+    ThreadPool pool(2);
+    write_gguf(file, *open_weights(trained.base()), {}, pool);
+    ASSERT_EQ(open_weights(file)->config().family, "mixtral");
+    const auto whole = open_weights(trained.part());
+    const AdaptedWeights adapted(open_weights(file), trained.adapter);
+    for (size_t parameter = 0; parameter < whole->table().size(); ++parameter) {
+      EXPECT_EQ(floats_of(adapted, parameter), floats_of(*whole, parameter)) << whole->table()[parameter].name;
+    }
   }
 }
 
