@@ -173,8 +173,8 @@ void ChatData::report(const BuildReport& built) const {
              counted(flags_.max_tokens, "token"));
   }
   if (left_out > 0) log_warning("{} left out: no learned answer that fits", counted(left_out, "conversation"));
-  if (marker_.without_end() > 0) {
-    log_info("the template puts no special token after {}; they end with EOS",
+  if (marker_.without_end() > 0 && marker_.template_ends_answers()) {  // else the warning before the work says it
+    log_info("the template puts no special token after {}, so EOS was added there",
              counted(marker_.without_end(), "answer"));
   }
 }

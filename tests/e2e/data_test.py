@@ -159,6 +159,7 @@ class DataTest(unittest.TestCase):
         said = self.data("--chat", "--template", template, "--show", 3, chats)
         self.assertEqual(said.stderr.count("warning: "), 1, said.stderr)
         self.assertTrue(said.stderr.startswith(warning), said.stderr)
+        self.assertNotIn("EOS was added", said.stderr)
         for number in range(3):
             rows = re.findall(r"(?m)^ *(\d+) .* (-|\d+) +([01])$", said.stdout.split(f"conversation {number}: ")[1].split("\n\n")[0])
             first = next(i for i, row in enumerate(rows) if row[2] == "1")
@@ -169,6 +170,11 @@ class DataTest(unittest.TestCase):
         self.assertTrue(refused.stderr.startswith(warning), "it comes before the work")
         ended = self.file("ended.jinja", turns.replace("%s", "{{ eos_token }}"))
         self.assertNotIn("warning: ", self.data("--chat", "--template", ended, chats, out="ended").stderr)
+        first = self.file("first.jinja", turns.replace("%s", "{% if loop.index == 2 %}{{ eos_token }}{% endif %}"))
+        two = {"messages": [{"role": role, "content": "x"} for role in ("user", "assistant") * 2]}
+        said = self.data("--chat", "--template", first, self.file("two.jsonl", json.dumps(two) + "\n"), out="first").stderr
+        self.assertNotIn("warning: ", said)
+        self.assertIn("the template puts no special token after 1 answer, so EOS was added there", said)
 
     def file(self, name, content):
         path = self.base / name
