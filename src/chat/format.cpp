@@ -53,6 +53,7 @@ ChatFormat::Source ChatFormat::source_of(const fs::path& model) {
 ChatFormat::ChatFormat(const Source& source, const jinja::Value& special, const Tokenizer& tokenizer)
     : tokenizer_(tokenizer),
       source_(source.text),
+      name_(source.name),
       template_(source.text, source.name),
       special_(jinja::with_variables(special, tokens_of(tokenizer))),
       parse_special_(!source.plain),

@@ -35,6 +35,8 @@ class ChatFormat {
   const std::vector<std::string>& stop() const { return stop_; }
   /// The template itself (Jinja).
   const std::string& source() const { return source_; }
+  /// Its name in errors.
+  const std::string& name() const { return name_; }
   /// For people: what the format is if the model has none of its own; "" if it has.
   const std::string& note() const { return note_; }
 
@@ -50,7 +52,7 @@ class ChatFormat {
   jinja::Rendered render(const std::vector<ChatMessage>& messages, bool open_answer) const;
 
   const Tokenizer& tokenizer_;
-  std::string source_;
+  std::string source_, name_;
   jinja::Template template_;
   jinja::Value special_;
   bool parse_special_ = true;

@@ -15,6 +15,10 @@ bool writes_blank_before(const Tokenizer& tokenizer) {
 
 bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n") == std::string_view::npos; }
 
+size_t common_end(std::string_view a, std::string_view b) {
+  return static_cast<size_t>(std::mismatch(a.rbegin(), a.rend(), b.rbegin(), b.rend()).first - a.rbegin());
+}
+
 bool has_generation_blocks(const jinja::Rendered& rendered) {
   return !rendered.generated.empty() && !rendered.generated_elsewhere;
 }
@@ -53,6 +57,8 @@ std::vector<ChatMarker::Part> ChatMarker::parts_of(const TrainingConversation& c
     parts.push_back(
         {.text = whole.text.substr(begin, end - begin), .answer = true, .learned = conversation.learned[i]});
     parts.back().has_text = !is_blank(messages[i].content);
+    parts.back().said =
+        said_until({messages.begin(), messages.begin() + static_cast<std::ptrdiff_t>(i + 1)}, block, parts.back().text);
     done = end;
   }
   if (done < whole.text.size()) parts.push_back({.text = whole.text.substr(done)});
@@ -63,20 +69,54 @@ std::vector<ChatMarker::Part> ChatMarker::parts_of(const TrainingConversation& c
   return parts;
 }
 
-/// The last special token of an answer ends it. Without one it is a special token directly behind the answer.
+/// How much of an answer's text, that of the last message, is there because of what the message says: if it said one
+/// character more, the text behind it would be the same. `block` is the number of generation blocks up to the answer's.
+size_t ChatMarker::said_until(const std::vector<ChatMessage>& messages, size_t block, std::string_view answer) const {
+  std::vector<ChatMessage> longer = messages;
+  std::string& content = longer.back().content;
+  const size_t last = content.find_last_not_of(" \t\r\n");
+  content += last != std::string::npos && content[last] == 'x' ? "y" : "x";
+  const jinja::Rendered other = format_.transcript(longer);
+  std::string_view text = other.text;
+  if (block > 0) {
+    if (block > other.generated.size()) return answer.size();
+    const auto [begin, end] = other.generated[block - 1];
+    text = text.substr(begin, end - begin);
+  }
+  return answer.size() - common_end(answer, text);
+}
+
+/// The last special token behind what an answer says ends it. Without one it is a special token directly behind the
+/// answer's text.
 void ChatMarker::find_end(Part& answer, Part* next) const {
   const auto special = [&](int32_t id) { return tokenizer_.is_special(id) && id != tokenizer_.bos(); };
   std::vector<int32_t>& ids = answer.ids;
+  const std::vector<int32_t> behind = format_.encode_more(std::string_view(answer.text).substr(answer.said));
+  answer.ended = End::of_template;
   answer.end = static_cast<size_t>(std::find_if(ids.rbegin(), ids.rend(), special).base() - ids.begin());
-  if (answer.end > 0) return;
+  if (std::any_of(behind.begin(), behind.end(), special)) return;
   if (next != nullptr && !next->ids.empty() && special(next->ids.front())) {
     ids.push_back(next->ids.front());
     next->ids.erase(next->ids.begin());
   } else if (tokenizer_.eos()) {
     ids.push_back(*tokenizer_.eos());
-    ++without_end_;
+    answer.ended = End::added;
+  } else {
+    answer.ended = End::nothing;
   }
   answer.end = ids.size();
+}
+
+bool ChatMarker::template_ends_answers() const {
+  const TrainingConversation small{.messages = {{"user", "one"}, {kAssistant, "1"}, {"user", "two"}, {kAssistant, "2"}},
+                                   .learned = {false, true, false, true}};
+  try {
+    std::vector<Part> parts = parts_of(small, "a conversation");
+    encode(parts);
+    return std::any_of(parts.begin(), parts.end(), [](const Part& part) { return part.ended == End::of_template; });
+  } catch (const Error&) {
+    return true;
+  }
 }
 
 void ChatMarker::encode(std::vector<Part>& parts) const {
@@ -108,7 +148,10 @@ std::vector<int32_t> ChatMarker::ends() const {
 std::optional<MarkedChat> ChatMarker::mark(const TrainingConversation& conversation, const std::string& where) const {
   std::vector<Part> parts = parts_of(conversation, where);
   encode(parts);
-  for (const Part& part : parts) require_text(part, where);
+  for (const Part& part : parts) {
+    require_text(part, where);
+    if (part.ended == End::added) ++without_end_;
+  }
   // The turns that fit, up to the end of the last answer that is learned.
   size_t fits = 0;
   int64_t tokens = 0;
@@ -133,7 +176,7 @@ std::optional<MarkedChat> ChatMarker::mark(const TrainingConversation& conversat
     const size_t first = chat.marks.size();
     chat.marks.resize(chat.ids.size(), 0);
     if (!part.learned) continue;
-    if (part.end > 0 && tokenizer_.is_special(part.ids[part.end - 1])) {
+    if (part.ended != End::nothing) {
       const std::lock_guard guard(ends_mutex_);
       ends_.insert(part.ids[part.end - 1]);
     }

@@ -1,6 +1,7 @@
 #pragma once
 /// A conversation as the tokens that training reads, with marks for those that it learns: the answers, each with the
-/// token that ends it. Marks follow from places in the rendered text, never from a search for words.
+/// token that ends it. Marks follow from places in the rendered text, never from a search for words. So a special token
+/// whose text is part of what an answer says does not end the answer.
 ///
 /// A text is cut before and after each answer, and the parts are tokenised one by one, because a prompt is tokenised
 /// without its answer when the model is used. The answer is what the template adds to the open prompt ("...
@@ -49,18 +50,25 @@ class ChatMarker {
   int64_t without_end() const { return without_end_; }
   /// The tokens that end learned answers, ascending.
   std::vector<int32_t> ends() const;
+  /// Whether the template puts a special token after answers, as a small conversation shows. True if it refuses that
+  /// one.
+  bool template_ends_answers() const;
 
  private:
+  enum class End { nothing, of_template, added };
   /// A part of the rendered text: an answer, or what is between answers.
   struct Part {
     std::string text;
     bool answer = false;
     bool learned = false;
+    size_t said = 0;  ///< of an answer: bytes of the text up to the end of what the message says
     std::vector<int32_t> ids = {};
-    size_t end = 0;        ///< of an answer: the number of its ids up to the token that ends it
+    size_t end = 0;  ///< of an answer: the number of its ids up to the token that ends it
+    End ended = End::nothing;
     bool has_text = true;  ///< of an answer: its message says something
   };
   std::vector<Part> parts_of(const TrainingConversation& conversation, const std::string& where) const;
+  size_t said_until(const std::vector<ChatMessage>& messages, size_t block, std::string_view answer) const;
   void encode(std::vector<Part>& parts) const;
   void require_text(const Part& answer, const std::string& where) const;
   void find_end(Part& answer, Part* next) const;

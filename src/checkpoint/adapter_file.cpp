@@ -6,9 +6,9 @@
 #include "base/error.h"
 #include "checkpoint/checksums.h"
 #include "checkpoint/family.h"
+#include "checkpoint/family_names.h"
 #include "checkpoint/file_types.h"
 #include "checkpoint/finite_weights.h"
-#include "checkpoint/hf_names.h"
 #include "model/lora.h"
 
 namespace moe {
@@ -64,7 +64,7 @@ class AdapterFile::Reader {
 
   void read() {
     to_.slices_.resize(table_.size());
-    for (const HfTensor& tensor : hf_tensors(base_, table_)) {
+    for (const HfTensor& tensor : tensors_of_all_families(base_, table_)) {
       const Parameter& parameter = table_[tensor.parameter];
       if (!lora_target(parameter).empty()) read_module(tensor, parameter);
     }
@@ -110,10 +110,16 @@ class AdapterFile::Reader {
          tensor.name, tensor.text(), rows, columns, of_rank);
   }
 
-  std::vector<AdapterSlice>& slices_for(size_t parameter) {
+  void put(size_t parameter, int64_t expert, int64_t slice, const AdapterSlice& adapter) {
+    const int64_t count = slices_of(table_[parameter]);
     std::vector<AdapterSlice>& slices = to_.slices_[parameter];
-    slices.resize(static_cast<size_t>(experts_of(table_[parameter]) * slices_of(table_[parameter])));
-    return slices;
+    slices.resize(static_cast<size_t>(experts_of(table_[parameter]) * count));
+    AdapterSlice& place = slices[static_cast<size_t>(expert * count + slice)];
+    if (place.rank > 0) {
+      fail("{}: {} and {} change the same linear map, expected one of them; write the adapter again", file(),
+           place.a->name, adapter.a->name);
+    }
+    place = adapter;
   }
 
   void read_module(const HfTensor& tensor, const Parameter& parameter) {
@@ -125,8 +131,8 @@ class AdapterFile::Reader {
     require_shape(*a, rank, tensor.shape[1], "its rank");
     require_shape(*b, tensor.shape[0], rank, "the rank of lora_A");
     const int64_t expert = row / rows_of(parameter), slice = slice_at(parameter, row % rows_of(parameter));
-    slices_for(tensor.parameter)[static_cast<size_t>(expert * slices_of(parameter) + slice)] = {
-        .a = a, .b = b, .rank = rank, .scale = static_cast<float>(to_.config_.scale(module, rank))};
+    put(tensor.parameter, expert, slice,
+        {.a = a, .b = b, .rank = rank, .scale = static_cast<float>(to_.config_.scale(module, rank))});
   }
 
   /// All experts of a layer as one parameter: lora_A [E r, I], expert by expert, and lora_B [O, r E], rank by rank. If
@@ -153,7 +159,6 @@ class AdapterFile::Reader {
         .a = a, .b = b, .rank = rank, .scale = static_cast<float>(to_.config_.scale(name, rank)), .b_step = experts};
     const int64_t count = slices_of(parameter), part = rank / count;
     const bool apart = count > 1 && rank % count == 0 && is_block_diagonal(*b, parameter, rank);
-    std::vector<AdapterSlice>& slices = slices_for(index);
     for (int64_t expert = 0; expert < experts; ++expert) {
       int64_t row = 0;
       for (int64_t slice = 0; slice < count; ++slice) {
@@ -163,7 +168,7 @@ class AdapterFile::Reader {
         one.a_row = expert * rank + first;
         one.b_row = row;
         one.b_column = first * experts + expert;
-        slices[static_cast<size_t>(expert * count + slice)] = one;
+        put(index, expert, slice, one);
         if (count > 1) row += parameter.slices[static_cast<size_t>(slice)].rows;
       }
     }

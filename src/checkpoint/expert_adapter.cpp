@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "base/error.h"
+#include "checkpoint/family_names.h"
 #include "checkpoint/file_types.h"
-#include "checkpoint/hf_names.h"
 
 namespace moe {
 namespace {
@@ -26,6 +27,31 @@ std::vector<HfTensor> listed_tensors(const ModelConfig& config, const std::vecto
                 [&](const HfTensor& tensor) { return !is_listed(list, table[tensor.parameter], tensor.offset); });
   return tensors;
 }
+
+/// Finds the tensors of an adapter under any name that they may have.
+class Finder {
+ public:
+  Finder(const TensorFiles& files, const ModelConfig& config, const std::vector<Parameter>& table) : files_(files) {
+    for (HfTensor& tensor : tensors_of_all_families(config, table)) {
+      names_[{tensor.parameter, tensor.offset}].push_back(std::move(tensor.name));
+    }
+  }
+
+  TensorFiles::Place find(const HfTensor& wanted) const {
+    for (const std::string& name : names_.at({wanted.parameter, wanted.offset})) {
+      if (const TensorFiles::Place found = files_.find(name); found.tensor != nullptr) return found;
+      // Some published programs save the inner module, whose names have no "model.".
+      constexpr std::string_view kInner = "model.";
+      if (!name.starts_with(kInner)) continue;
+      if (const auto found = files_.find(name.substr(kInner.size())); found.tensor != nullptr) return found;
+    }
+    return {};
+  }
+
+ private:
+  const TensorFiles& files_;
+  std::map<std::pair<size_t, int64_t>, std::vector<std::string>> names_;  // by parameter and offset
+};
 
 std::vector<fs::path> safetensors_in(const fs::path& folder) {
   std::vector<fs::path> paths;
@@ -56,9 +82,10 @@ AdaptedWeights::AdaptedWeights(std::unique_ptr<WeightSource> base, const fs::pat
     : WeightSource(base->config()), base_(std::move(base)), files_(safetensors_in(adapter)), parts_(table().size()) {
   const ExpertList list = read_expert_list(adapter / kExpertListFile);
   check_expert_list(list, config(), (adapter / kExpertListFile).string());
+  const Finder finder(files_, config(), table());
   size_t found = 0, all = 0;
   for (const HfTensor& wanted : listed_tensors(config(), table(), list)) {
-    const auto& [file, tensor] = files_.find(wanted.name);
+    const auto [file, tensor] = finder.find(wanted);
     if (tensor == nullptr) {
       fail("{}: the tensor {} is missing; its {} names it", adapter.string(), wanted.name, kExpertListFile);
     }

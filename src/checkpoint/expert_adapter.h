@@ -1,7 +1,7 @@
 #pragma once
 /// The adapter of a model whose listed experts were trained (ESFT), in the published layout: a folder with
 /// expert_cfg.json (checkpoint/expert_list.h), and the tensors that the list names, under their Hugging Face names, in
-/// safetensors files.
+/// safetensors files. Names without their first "model." are read too, and those of another family than the model's.
 
 #include <memory>
 

@@ -116,6 +116,10 @@ ChatData::ChatData(const ChatDataFlags& flags, const std::string& tokenizer_path
               {.answers = flags.preferences || flags.answers == "last" ? LearnedAnswers::last : LearnedAnswers::every,
                .max_tokens = flags.preferences ? 0 : flags.max_tokens}) {
   if (!format_.note().empty()) log_info("{}", format_.note());
+  if (marker_.template_ends_answers()) return;
+  log_warning("{} puts no special token after an answer, so {}", format_.name(),
+              tokenizer.eos() ? fmt::format("each answer ends with EOS, {}", tokenizer.token_bytes(*tokenizer.eos()))
+                              : "a model will not learn where an answer ends; use a template with an end token");
 }
 
 EncodeFunction ChatData::encoder() const {
@@ -169,8 +173,8 @@ void ChatData::report(const BuildReport& built) const {
              counted(flags_.max_tokens, "token"));
   }
   if (left_out > 0) log_warning("{} left out: no learned answer that fits", counted(left_out, "conversation"));
-  if (marker_.without_end() > 0) {
-    log_info("the template puts no special token after {}; they end with EOS",
+  if (marker_.without_end() > 0 && marker_.template_ends_answers()) {  // else the warning before the work says it
+    log_info("the template puts no special token after {}, so EOS was added there",
              counted(marker_.without_end(), "answer"));
   }
 }

@@ -241,7 +241,7 @@ void make_dataset(const DataFlags& flags) {
   check_output_folder(flags.out);
   const std::vector<TextSource> sources = text_sources(flags.sources);
   const DataTokenizer tokenizer = load_tokenizer(flags);
-  if (!tokenizer.tokenizer.eos()) {
+  if (!tokenizer.tokenizer.eos() && !flags.chat.conversations()) {  // a chat template has ends of its own
     log_warning("the tokenizer names no end-of-sequence token, so a model trained on this data will not learn to stop");
   }
   const Work work(flags, sources, tokenizer);

@@ -8,6 +8,7 @@
 #include "train/freeze.h"
 #include "train/model_tokenizer.h"
 #include "train/progress.h"
+#include "train/trained_text.h"
 
 namespace moe {
 namespace {
@@ -216,6 +217,7 @@ std::vector<std::string> start_warnings(const BeforeRun& before) {
                     "(checkpoint.keep_last), or choose another run.dir",
                     bytes_text(needed), bytes_text(*room), before.run.run_dir));
   }
+  if (const std::string types = base_types_warning(before.run); !types.empty()) warnings.push_back(types);
   return warnings;
 }
 

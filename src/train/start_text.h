@@ -30,7 +30,8 @@ std::vector<double> part_epochs(const BatchSource& batches, int64_t steps);
 /// memory, checkpoints. The time is an estimate, and the line says so.
 std::string start_text(const BeforeRun& before);
 
-/// Warnings: more than four epochs of a dataset, a disk without room for the checkpoints. One sentence each.
+/// Warnings: more than four epochs of a dataset, a disk without room for the checkpoints, tensors that cannot have the
+/// type of lora.base. One sentence each.
 std::vector<std::string> start_warnings(const BeforeRun& before);
 
 /// FLOPs of one step, its optimiser among them.

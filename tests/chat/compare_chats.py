@@ -26,7 +26,10 @@ TEMPLATES = {
                "m['role'] == 'user' %}{{ '[Q] ' + m['content'] + ' [A]' }}{% else %}{{ m['content'] + '\n' }}{% endif %}{% endfor %}",
     "no end": "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
               "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}",
+    "header": "{% for m in messages %}{{ '" + TURN + "' + m['role'] + '\n' + (m['content'] | trim) + '\n' }}{% endfor %}",
 }
+SPECIAL = ["<｜end▁of▁sentence｜>", TURN]  # as words of what somebody says
+UNIQUE = "\ue000"
 # As docs/templates.md describes DeepSeekMoE's format.
 DEEPSEEK = ("{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ 'User: ' + m['content'] + '\n\n' }}"
             "{% elif m['role'] == 'assistant' %}{{ 'Assistant: ' + m['content'] + eos_token }}{% else %}{{ m['content'] + '\n\n' }}"
@@ -42,7 +45,8 @@ def parse():
 
 
 def random_messages(draw):
-    text = lambda: draw.choice("xyz") + " ".join(draw.choice(WORDS) for _ in range(draw.randint(1, 12)))  # noqa: E731
+    words = WORDS + SPECIAL if draw.random() < 0.3 else WORDS
+    text = lambda: draw.choice("xyz") + " ".join(draw.choice(words) for _ in range(draw.randint(1, 12)))  # noqa: E731
     messages = [{"role": "system", "content": text()}] if draw.random() < 0.3 else []
     for _ in range(draw.randint(1, 4)):
         messages += [{"role": "user", "content": text()}, {"role": "assistant", "content": text()}]
@@ -112,14 +116,23 @@ class Independent:
             assert after.startswith(before)
             learned = messages[i].get("weight", 1) != 0 and (not last or i == answers[-1])
             prompt, answer = self.ids(after[done:len(before)]), self.ids(after[len(before):])
+            # What the template writes behind the words of an answer.
+            marked = render(messages[:i] + [dict(messages[i], content=UNIQUE)], False)
+            behind = [id for id in self.ids(marked[marked.rindex(UNIQUE) + len(UNIQUE):]) if id in self.special and id != bos]
             if not turns and prompt[:1] != [bos]:
                 prompt.insert(0, bos)
             ends = [k for k, id in enumerate(answer) if id in self.special and id != bos]
-            if not ends:
-                answer.append(self.tokenizer.token_to_id(self.eos))
+            done = len(after)
+            if not behind:  # a special token directly behind the answer, or EOS
+                rest = render(messages, False)[done:]
+                following = self.ids(rest)[:1]
+                if following and following[0] in self.special and following[0] != bos:
+                    answer += following
+                    done += len(self.tokenizer.id_to_token(following[0]))
+                else:
+                    answer.append(self.tokenizer.token_to_id(self.eos))
                 ends = [len(answer) - 1]
             turns.append((prompt, answer, ends[-1] + 1, learned))
-            done = len(after)
         ids, marks, result = [], [], None
         for prompt, answer, end, learned in turns:
             if most and len(ids) + len(prompt) + end > most:

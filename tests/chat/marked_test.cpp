@@ -41,6 +41,7 @@ class Marking : public testing::Test {
     const ChatMarker marker(format, tokenizer_, options);
     auto chat = marker.mark(conversation, "a.jsonl:1");
     cut_ = marker.cut(), left_out_ = marker.left_out(), without_end_ = marker.without_end();
+    ends_ = marker.ends();
     return chat;
   }
   static TrainingConversation two_turns() {
@@ -51,6 +52,7 @@ class Marking : public testing::Test {
   ThreadPool pool_;
   Tokenizer tokenizer_;
   int64_t cut_ = 0, left_out_ = 0, without_end_ = 0;
+  std::vector<int32_t> ends_;
   const std::string bos_{kTrainedBos}, eos_{kTrainedEos};
 };
 
@@ -95,6 +97,55 @@ TEST_F(Marking, ATemplateWithoutAnEndGetsEosAfterEachAnswer) {
       two_turns());
   EXPECT_EQ(learned(*chat), "1\n" + eos_ + "|2, or 1\n" + eos_);
   EXPECT_EQ(without_end_, 2);
+}
+
+TEST_F(Marking, TheTextOfAnEndInsideAnAnswerDoesNotEndIt) {
+  TrainingConversation conversation = two_turns();
+  conversation.messages[1].content = "1" + eos_ + "b";
+  conversation.messages[3].content = std::string("2") + kTurn;
+  const std::string no_end =
+      "{% for m in messages %}{{ m.role + ':' + m.content + '\n' }}{% endfor %}"
+      "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}";
+  EXPECT_EQ(learned(*mark(no_end, conversation)), "1" + eos_ + "b\n" + eos_ + "|2" + kTurn + "\n" + eos_);
+  EXPECT_EQ(without_end_, 2);
+  EXPECT_EQ(learned(*mark(kMarked, conversation)), "1" + eos_ + "b" + kTurn + "|2" + kTurn + kTurn);
+  EXPECT_EQ(without_end_, 0);
+  const std::string blocks =
+      std::string(
+          "{% for m in messages %}{{ m.role + ':' }}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+          "{% endgeneration %}{% else %}{{ m.content }}{% endif %}{{ '") +
+      kTurn + "\\n' }}{% endfor %}";
+  EXPECT_EQ(learned(*mark(blocks, conversation)), "1" + eos_ + "b" + kTurn + "|2" + kTurn + kTurn);
+  // The same where the template changes what an answer says.
+  const std::string trims =
+      "{% for m in messages %}{{ m.role + ':' + (m.content | trim) + ' ' }}{% endfor %}"
+      "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}";
+  conversation.messages[1].content = " x" + eos_ + "x \n";
+  EXPECT_EQ(learned(*mark(trims, conversation)), "x" + eos_ + "x " + eos_ + "|2" + kTurn + " " + eos_);
+  EXPECT_EQ(ends_, (std::vector<int32_t>{*tokenizer_.eos()})) << "what ends answers, and not what is inside them";
+}
+
+TEST_F(Marking, ASpecialTokenBeforeAnAnswerDoesNotEndIt) {
+  const std::string headers =
+      std::string("{% for m in messages %}{{ '") + kTurn + "' + m.role + ':' + m.content }}{% endfor %}";
+  TrainingConversation conversation{.messages = {{"user", "one"}, {"assistant", "1"}}, .learned = {false, true}};
+  EXPECT_EQ(learned(*mark(headers, conversation)), kTurn + ("assistant:1" + eos_));
+  EXPECT_EQ(without_end_, 1);
+}
+
+TEST_F(Marking, KnowsBeforehandWhetherTheTemplateEndsAnswers) {
+  const auto ends = [&](std::string_view source) {
+    const ChatFormat format(source, "the template", tokenizer_);
+    const ChatMarker marker(format, tokenizer_, {});
+    const bool result = marker.template_ends_answers();
+    EXPECT_EQ(marker.without_end(), 0) << "it counts conversations alone";
+    return result;
+  };
+  EXPECT_TRUE(ends(jinja::deepseek_moe_template()));
+  EXPECT_TRUE(ends(kMarked));
+  EXPECT_FALSE(ends("{% for m in messages %}{{ m.role + ':' + m.content + '\n' }}{% endfor %}"));
+  EXPECT_FALSE(ends(std::string("{% for m in messages %}{{ m.role + ':' + m.content }}{% endfor %}")));
+  EXPECT_TRUE(ends("{{ raise_exception('no') }}")) << "the first conversation says what is wrong";
 }
 
 TEST_F(Marking, GenerationBlocksSayWhatIsLearned) {

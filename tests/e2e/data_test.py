@@ -150,6 +150,32 @@ class DataTest(unittest.TestCase):
         refused = self.data("--chat", "--new-tokens", "<a>", "--new-tokens", "<a>", chats, out="refused", check=False)
         self.assertIn("the new token <a> is given twice", refused.stderr)
 
+    def test_a_template_without_an_end_is_told_before_the_work(self):
+        answers = [f"one<｜end▁of▁sentence｜>two {i}" for i in range(3)]  # the text of EOS does not end an answer
+        chats = self.file("chats.jsonl", "".join(json.dumps({"prompt": "int x", "completion": each}) + "\n" for each in answers))
+        turns = "{% for m in messages %}{{ m.role }}: {{ m.content }}%s{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+        template = self.file("plain.jinja", turns.replace("%s", "{{ '\n' }}"))
+        warning = f"warning: {template} puts no special token after an answer, so each answer ends with EOS, <｜end▁of▁sentence｜>\n"
+        said = self.data("--chat", "--template", template, "--show", 3, chats)
+        self.assertEqual(said.stderr.count("warning: "), 1, said.stderr)
+        self.assertTrue(said.stderr.startswith(warning), said.stderr)
+        self.assertNotIn("EOS was added", said.stderr)
+        for number in range(3):
+            rows = re.findall(r"(?m)^ *(\d+) .* (-|\d+) +([01])$", said.stdout.split(f"conversation {number}: ")[1].split("\n\n")[0])
+            first = next(i for i, row in enumerate(rows) if row[2] == "1")
+            self.assertEqual({row[2] for row in rows[first:]}, {"1"}, "all that follows the prompt is learned")
+            self.assertEqual([row[0] for row in rows[first:]].count("1"), 2, "the text of EOS, and EOS")
+            self.assertEqual(rows[-1][:2], ("1", "1"))
+        refused = self.data("--chat", "--template", template, self.file("bad.jsonl", "{}\n"), out="refused", check=False)
+        self.assertTrue(refused.stderr.startswith(warning), "it comes before the work")
+        ended = self.file("ended.jinja", turns.replace("%s", "{{ eos_token }}"))
+        self.assertNotIn("warning: ", self.data("--chat", "--template", ended, chats, out="ended").stderr)
+        first = self.file("first.jinja", turns.replace("%s", "{% if loop.index == 2 %}{{ eos_token }}{% endif %}"))
+        two = {"messages": [{"role": role, "content": "x"} for role in ("user", "assistant") * 2]}
+        said = self.data("--chat", "--template", first, self.file("two.jsonl", json.dumps(two) + "\n"), out="first").stderr
+        self.assertNotIn("warning: ", said)
+        self.assertIn("the template puts no special token after 1 answer, so EOS was added there", said)
+
     def file(self, name, content):
         path = self.base / name
         path.parent.mkdir(parents=True, exist_ok=True)

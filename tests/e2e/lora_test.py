@@ -50,6 +50,15 @@ class LoraTest(unittest.TestCase):
         self.assertNotIn("adapters of", moe("train", self.small.run_file, "--dry-run", "--set",
                                             f"run.dir={self.base / 'no'}").stdout)
 
+    def test_tensors_that_cannot_be_in_blocks_are_counted_before_the_work(self):
+        out = self.base / "narrow"
+        settings = [*self.settings, "--set", "lora.base=nf4", "--set", f"run.dir={out}"]
+        counted = r"warning: lora.base = nf4: 38 of 38 tensors get f16 instead, because their rows \(of 8 or 16 numbers\)"
+        for more in (["--dry-run"], ["--set", "train.steps=1", "--set", "sample.every=0"]):
+            said = moe("train", self.small.run_file, *settings, *more).stderr
+            self.assertEqual(len(re.findall(counted, said)), 1, said)
+            self.assertNotIn("step 1", said.partition("lora.base = nf4")[0])
+
     def test_a_run_of_adapters_stands_for_its_model_with_them(self):
         base, adapted = self.loss(self.small.run), self.loss(self.small.run, "--lora", self.adapter)
         self.assertLess(adapted, base - 0.05)
@@ -113,6 +122,7 @@ class LoraTest(unittest.TestCase):
         folder = self.base / "16b"
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(CONFIG_16B))
+        page = " ".join((ROOT / "docs/finetuning.md").read_text().split())
         for name, gigabytes, most in (("lora-16b", 80, 74.5), ("qlora-16b", 24, 22.36)):
             plan = moe("train", ROOT / "configs" / f"{name}.toml", "--set", f"model.from={folder}", "--set", "train.epochs=0",
                        "--set", "train.steps=1000", "--set", f"run.dir={self.base / 'no'}", "--dry-run", "--device", "cuda",
@@ -125,6 +135,9 @@ class LoraTest(unittest.TestCase):
             needed, limit = map(float, re.search(r"memory +([0-9.]+) GiB of ([0-9.]+) GiB", plan.stdout).groups())
             self.assertLess(needed, limit)
             self.assertAlmostEqual(limit, most, places=1)
+            rows = re.search(r"microbatches of (\d+) rows", plan.stdout)[1]
+            line = f"`memory {needed:.2f} GiB of {limit:.2f} GiB`, in microbatches of {rows} rows"
+            self.assertTrue(line in page, f"docs/finetuning.md has another figure of the plan of {name}, expected {line}")
             self.assertIn("balance.alpha_expert = 0.001", plan.stdout)
         small = moe("train", ROOT / "configs/qlora-16b.toml", "--set", f"model.from={folder}", "--set", "train.epochs=0",
                     "--set", "train.steps=1000", "--set", f"run.dir={self.base / 'no'}", "--dry-run", "--device", "cuda",

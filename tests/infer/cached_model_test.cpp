@@ -202,24 +202,6 @@ TEST_P(CachedDecoding, WhatDoesNotFitIsRefusedAndChangesNothing) {
   EXPECT_TRUE(same_bits(cached.append(0, std::span(tokens).subspan(3)), whole(tokens).back()));
 }
 
-/// Fails at one operation, as a GPU does whose memory ran out.
-class FailingBackend final : public EachOp<FailingBackend> {
- public:
-  explicit FailingBackend(Backend& inner) : inner_(inner) {}
-  /// At the `count`-th operation from now on; 0: at none.
-  void fail_at(int count) { left_ = count; }
-
-  template <class Op>
-  void on(const Op& op) {
-    if (left_ > 0 && --left_ == 0) fail("{} failed", Op::name);
-    inner_.execute(op);
-  }
-
- private:
-  Backend& inner_;
-  int left_ = 0;
-};
-
 TEST_P(CachedDecoding, APassThatFailsLeavesEverythingAsItWas) {
   const auto tokens = ids(70, 9);
   const auto expected = whole(tokens);

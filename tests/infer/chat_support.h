@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "infer/conversation.h"
-#include "ops/backend.h"
 #include "tests/infer/support.h"
 #include "tests/tokenizer/support.h"
 
@@ -71,23 +70,6 @@ struct Cached {
   Tokenizer tokenizer = letters_tokenizer();
   LoadedModel loaded;
   ChatEngine engine;
-};
-
-/// Fails at one operation, as a GPU does whose memory ran out.
-class FailingBackend final : public EachOp<FailingBackend> {
- public:
-  explicit FailingBackend(Backend& inner) : inner_(inner) {}
-  void fail_at(int count) { left_ = count; }
-
-  template <class Op>
-  void on(const Op& op) {
-    if (left_ > 0 && --left_ == 0) fail("{} failed", Op::name);
-    inner_.execute(op);
-  }
-
- private:
-  Backend& inner_;
-  int left_ = 0;
 };
 
 /// A whole chat.

@@ -17,24 +17,6 @@ using testing::HasSubstr;
 
 constexpr SamplingOptions kGreedy{.temperature = 0};
 
-/// Fails at one operation, as a GPU does whose memory ran out.
-class FailingBackend final : public EachOp<FailingBackend> {
- public:
-  explicit FailingBackend(Backend& inner) : inner_(inner) {}
-  /// At the `count`-th operation from now on; 0: at none.
-  void fail_at(int64_t count) { left_ = count; }
-
-  template <class Op>
-  void on(const Op& op) {
-    if (left_ > 0 && --left_ == 0) fail("{} failed", Op::name);
-    inner_.execute(op);
-  }
-
- private:
-  Backend& inner_;
-  int64_t left_ = 0;
-};
-
 class EngineTest : public testing::Test {
  protected:
   Request request(int64_t prompt, int64_t new_tokens, uint64_t seed = 1) {

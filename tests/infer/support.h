@@ -1,14 +1,16 @@
 #pragma once
-/// Models in memory and token ids for tests of inference.
+/// Models in memory, token ids and a backend that fails, for tests of inference.
 
 #include <functional>
 #include <memory>
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
+#include "base/error.h"
 #include "base/random.h"
 #include "infer/model_on_device.h"
 #include "model/pass_memory.h"
+#include "ops/backend.h"
 
 namespace moe::test {
 
@@ -56,6 +58,24 @@ inline MemoryModel random_model(const ModelConfig& config, DType dtype, Device& 
     initial_values(parameter, seed, 0.3, 0, static_cast<int64_t>(values.size()), values.data());
   });
 }
+
+/// Fails at one operation, as a GPU does whose memory ran out.
+class FailingBackend final : public EachOp<FailingBackend> {
+ public:
+  explicit FailingBackend(Backend& inner) : inner_(inner) {}
+  /// At the `count`-th operation from now on; 0: at none.
+  void fail_at(int64_t count) { left_ = count; }
+
+  template <class Op>
+  void on(const Op& op) {
+    if (left_ > 0 && --left_ == 0) fail("{} failed", Op::name);
+    inner_.execute(op);
+  }
+
+ private:
+  Backend& inner_;
+  int64_t left_ = 0;
+};
 
 inline std::vector<int32_t> random_ids(int64_t count, int64_t below, uint64_t seed) {
   const Random random(seed, hash_name("ids"));
