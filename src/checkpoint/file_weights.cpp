@@ -87,7 +87,7 @@ void FileWeights::read(size_t parameter, int64_t begin, int64_t count, int32_t* 
 }
 
 FolderWeights::FolderWeights(const fs::path& folder)
-    : FileWeights(read_hf_config(folder)), files_(open_weight_files(folder)) {
+    : FileWeights(read_hf_config(folder)), files_(open_weight_files(folder, config())) {
   check_weights(files_, config(), table());
   for (const HfTensor& tensor : hf_tensors(config(), table(), [&](const auto& name) { return files_.has(name); })) {
     const auto [file, found] = files_.find(tensor.name);

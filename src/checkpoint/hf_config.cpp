@@ -297,7 +297,9 @@ ModelConfig parse_hf_config(const Json& json, const std::string& name) {
   read_fields(json, name, family, config);
   check_repeated_fields(json, name, config);
   if (family.check != nullptr) family.check(json, name, config);
-  if (&family != &kDeepseekFamily && config.norm_topk_prob && config.num_experts_per_tok == 1) {
+  // The gate of a single expert is 1 in any case.
+  if (&family != &kDeepseekFamily && config.norm_topk_prob && config.num_experts_per_tok == 1 &&
+      config.n_routed_experts > 1) {
     fail("{}: num_experts_per_tok is 1, expected 2 or more; this program does not compute one expert with the gate 1",
          name);
   }

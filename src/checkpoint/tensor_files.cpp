@@ -1,5 +1,7 @@
 #include "checkpoint/tensor_files.h"
 
+#include <cstring>
+
 #include "base/error.h"
 #include "checkpoint/weight_files.h"
 
@@ -24,7 +26,15 @@ TensorFiles::Place TensorFiles::find(const std::string& name) const {
   return found == places_.end() ? Place{} : found->second;
 }
 
-TensorFiles open_weight_files(const fs::path& folder) {
+bool is_passed_over(const TensorFiles& files, const SafetensorsTensor& tensor, const ModelConfig& config) {
+  if (tensor.name.ends_with(".rotary_emb.inv_freq")) return true;
+  if (!config.tie_word_embeddings || tensor.name != "lm_head.weight") return false;
+  const SafetensorsTensor* const embedding = files.find("model.embed_tokens.weight").tensor;
+  return embedding != nullptr && embedding->bytes == tensor.bytes &&
+         std::memcmp(embedding->data, tensor.data, tensor.bytes) == 0;
+}
+
+TensorFiles open_weight_files(const fs::path& folder, const ModelConfig& config) {
   TensorFiles files(weight_files(folder));
   const std::map<std::string, std::string> map = weight_map(folder);
   if (map.empty()) return files;
@@ -34,7 +44,10 @@ TensorFiles open_weight_files(const fs::path& folder) {
     const std::string name = file.path().filename().string();
     for (const SafetensorsTensor& tensor : file.tensors()) {
       const auto said = map.find(tensor.name);
-      if (said == map.end()) fail("{}: weight_map lacks {}, which is in {}; {}", where, tensor.name, name, kMend);
+      if (said == map.end()) {
+        if (is_passed_over(files, tensor, config)) continue;
+        fail("{}: weight_map lacks {}, which is in {}; {}", where, tensor.name, name, kMend);
+      }
       if (said->second == name) continue;
       fail("{}: weight_map says that {} is in {}, and it is in {}; {}", where, tensor.name, said->second, name, kMend);
     }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "formats/safetensors.h"
+#include "model/config.h"
 
 namespace moe {
 
@@ -31,7 +32,12 @@ class TensorFiles {
   std::unordered_map<std::string, Place> places_;
 };
 
-/// The weights of a model folder. An index that says anything else than its files is an error.
-TensorFiles open_weight_files(const fs::path& folder);
+/// True for a tensor that is passed over, because its content is known without it: rotary frequencies of old files, and
+/// a tied head whose bytes are the embedding's.
+bool is_passed_over(const TensorFiles& files, const SafetensorsTensor& tensor, const ModelConfig& config);
+
+/// The weights of a model folder. An index that says anything else than its files is an error; it may leave out what is
+/// passed over.
+TensorFiles open_weight_files(const fs::path& folder, const ModelConfig& config);
 
 }  // namespace moe

@@ -138,15 +138,6 @@ void check_tensor(const TensorFiles::Place& place, const Expected& expected, con
   }
 }
 
-// True for a tensor whose content is already known: rotary frequencies of old files, a tied head's copy.
-bool is_redundant(const TensorFiles& files, const SafetensorsTensor& tensor, const ModelConfig& config) {
-  if (tensor.name.ends_with(".rotary_emb.inv_freq")) return true;
-  if (!config.tie_word_embeddings || tensor.name != "lm_head.weight") return false;
-  const SafetensorsTensor* embedding = files.find("model.embed_tokens.weight").tensor;
-  return embedding != nullptr && embedding->bytes == tensor.bytes &&
-         std::memcmp(embedding->data, tensor.data, tensor.bytes) == 0;
-}
-
 /// Whether a tensor that is not expected may stay unread.
 using MayStay = std::function<bool(const std::string& name)>;
 
@@ -154,7 +145,7 @@ void refuse_extra(const TensorFiles& files, const std::set<std::string>& expecte
                   const MayStay& may_stay) {
   for (const SafetensorsFile& file : files.files()) {
     for (const SafetensorsTensor& tensor : file.tensors()) {
-      if (expected.count(tensor.name) != 0 || is_redundant(files, tensor, config)) continue;
+      if (expected.count(tensor.name) != 0 || is_passed_over(files, tensor, config)) continue;
       if (may_stay && may_stay(tensor.name)) continue;
       fail("{}: {} ({}) is not a tensor of the model that config.json describes; check its sizes and switches",
            file.path().string(), tensor.name, tensor.text());
@@ -212,7 +203,7 @@ void check_weights(const TensorFiles& files, const ModelConfig& config, const st
 
 void load_weights(const fs::path& folder, const ModelConfig& config, const std::vector<Parameter>& table,
                   const std::vector<View>& views, Device& device) {
-  const TensorFiles files = open_weight_files(folder);
+  const TensorFiles files = open_weight_files(folder, config);
   check_checksums(folder, weight_files(folder));
   const auto has = [&](const std::string& name) { return files.has(name); };
   load_parts(files, parts_of(config, table, {{"", views}}, has), config, device, true);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "base/error.h"
 #include "tokenizer/byte_letters.h"
@@ -123,18 +124,18 @@ BpeModel parse_bpe_model(const Json& model, Alphabet alphabet, const std::string
   return result;
 }
 
-Json bpe_model_json(const Json& vocabulary, const Json& merges, bool ignore_merges, bool byte_fallback,
-                    const Json& unknown) {
-  return {{"type", "BPE"},
-          {"dropout", nullptr},
-          {"unk_token", unknown},
-          {"continuing_subword_prefix", nullptr},
-          {"end_of_word_suffix", nullptr},
-          {"fuse_unk", byte_fallback},
-          {"byte_fallback", byte_fallback},
-          {"ignore_merges", ignore_merges},
-          {"vocab", vocabulary},
-          {"merges", merges}};
+Json bpe_model_json(Json vocabulary, Json merges, bool ignore_merges, bool byte_fallback, const Json& unknown) {
+  Json model = {{"type", "BPE"},
+                {"dropout", nullptr},
+                {"unk_token", unknown},
+                {"continuing_subword_prefix", nullptr},
+                {"end_of_word_suffix", nullptr},
+                {"fuse_unk", byte_fallback},
+                {"byte_fallback", byte_fallback},
+                {"ignore_merges", ignore_merges}};
+  model["vocab"] = std::move(vocabulary);  // large: a list of values would copy them
+  model["merges"] = std::move(merges);
+  return model;
 }
 
 Json added_token_json(int64_t id, const std::string& content, bool special) {

@@ -16,7 +16,7 @@ BpeModel parse_bpe_model(const Json& model, Alphabet alphabet, const std::string
 
 /// The member "model" of a new tokenizer.json: byte-level BPE, or with `byte_fallback` BPE on characters, which has the
 /// token `unknown` (null: none).
-Json bpe_model_json(const Json& vocabulary, const Json& merges, bool ignore_merges, bool byte_fallback = false,
+Json bpe_model_json(Json vocabulary, Json merges, bool ignore_merges, bool byte_fallback = false,
                     const Json& unknown = nullptr);
 
 /// An entry of "added_tokens".

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -141,7 +142,7 @@ Json byte_level_model(const GgufFile& file, const std::vector<SentencePieceModel
   if (merges == nullptr) fail("{}: the metadata has no tokenizer.ggml.merges", file.path().string());
   Json list = Json::array();
   for (const GgufValue& merge : *merges) list.push_back(std::get<std::string>(merge.value));
-  return bpe_model_json(vocabulary_of(pieces, file), list, pre_tokenizer_of(file).ignore_merges);
+  return bpe_model_json(vocabulary_of(pieces, file), std::move(list), pre_tokenizer_of(file).ignore_merges);
 }
 
 Json sentencepiece_model(const GgufFile& file, const std::vector<SentencePieceModel::Piece>& pieces) {
@@ -151,7 +152,7 @@ Json sentencepiece_model(const GgufFile& file, const std::vector<SentencePieceMo
   }
   const auto unknown =
       std::find_if(pieces.begin(), pieces.end(), [](const auto& p) { return p.kind == Kind::unknown; });
-  return bpe_model_json(vocabulary_of(pieces, file), list, false, true,
+  return bpe_model_json(vocabulary_of(pieces, file), std::move(list), false, true,
                         unknown == pieces.end() ? Json(nullptr) : Json(unknown->text));
 }
 

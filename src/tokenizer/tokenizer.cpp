@@ -346,6 +346,8 @@ bool Tokenizer::has_token(int32_t id) const {
 
 bool Tokenizer::is_special(int32_t id) const { return has_token(id) && state_->special[static_cast<size_t>(id)]; }
 
+std::span<const Merge> Tokenizer::merges() const { return state_->files.model.merges; }
+
 int32_t Tokenizer::id_count() const { return static_cast<int32_t>(state_->known.size()); }
 
 std::optional<int32_t> Tokenizer::added_token(std::string_view content) const {

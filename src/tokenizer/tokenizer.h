@@ -14,6 +14,7 @@
 
 namespace moe {
 
+struct Merge;
 struct TokenizerFiles;
 
 struct EncodeOptions {
@@ -60,6 +61,9 @@ class Tokenizer {
   std::string_view token_bytes(int32_t id) const;
   bool has_token(int32_t id) const;
   bool is_special(int32_t id) const;
+
+  /// By rank; none in a unigram model.
+  std::span<const Merge> merges() const;
 
   /// One more than the highest id. Some lower ids may have no token.
   int32_t id_count() const;

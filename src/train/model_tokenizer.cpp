@@ -1,13 +1,28 @@
 #include "train/model_tokenizer.h"
 
+#include <algorithm>
+#include <tuple>
+
 #include "base/error.h"
 #include "checkpoint/model_path.h"
 #include "formats/gguf.h"
+#include "tokenizer/bpe.h"
 #include "tokenizer/gguf_tokenizer.h"
 #include "tokenizer/tokenizer.h"
 
 namespace moe {
 namespace {
+
+/// One more than the last id below `end` that stands for anything. The rows of a model that its tokenizer leaves free
+/// are tokens, too, in files of llama.cpp's converter: "[PAD100015]" and so on.
+int64_t used_ids(const Tokenizer& tokenizer, int64_t end) {
+  const auto stands_for_nothing = [&](int64_t id) {
+    const auto token = static_cast<int32_t>(id);
+    return !tokenizer.has_token(token) || tokenizer.token_bytes(token) == fmt::format("[PAD{}]", id);
+  };
+  while (end > 0 && stands_for_nothing(end - 1)) --end;
+  return end;
+}
 
 /// Ids below `count` stand for the same in both.
 bool same_tokens(const Tokenizer& a, const Tokenizer& b, int64_t count) {
@@ -18,9 +33,38 @@ bool same_tokens(const Tokenizer& a, const Tokenizer& b, int64_t count) {
   return true;
 }
 
+/// Ids by rank: left, right, result.
+using Merges = std::vector<std::tuple<int32_t, int32_t, int32_t>>;
+
+Merges merges_of(const Tokenizer& tokenizer) {
+  Merges merges;
+  merges.reserve(tokenizer.merges().size());
+  for (const Merge& merge : tokenizer.merges()) merges.emplace_back(merge.left, merge.right, merge.result);
+  return merges;
+}
+
+/// SentencePiece has scores of tokens and no merges, and files list the merges of one token in any order: sorts those.
+void sort_merges_of_each_token(Merges& merges) {
+  for (auto run = merges.begin(); run != merges.end();) {
+    const auto end =
+        std::find_if(run, merges.end(), [&](const auto& merge) { return std::get<2>(merge) != std::get<2>(*run); });
+    std::sort(run, end);
+    run = end;
+  }
+}
+
+/// `path` is the GGUF file of `model`.
+bool same_merges(const Tokenizer& model, const Tokenizer& made_with, const std::string& path) {
+  Merges a = merges_of(model), b = merges_of(made_with);
+  if (a == b) return true;
+  if (a.size() != b.size() || !is_sentencepiece_in_gguf(GgufFile(path))) return false;
+  sort_merges_of_each_token(a);
+  sort_merges_of_each_token(b);
+  return a == b;
+}
+
 /// None if the file has no tokenizer, or one of a kind that this program does not read.
 std::optional<Tokenizer> tokenizer_of_gguf(const std::string& path) {
-  if (!has_gguf_tokenizer(GgufFile(path))) return std::nullopt;
   try {
     return Tokenizer::load(path);
   } catch (const Error&) {
@@ -32,7 +76,11 @@ TokenizerMatch match_gguf(const Dataset& dataset, const std::string& path) {
   const std::optional<Tokenizer> model = tokenizer_of_gguf(path);
   if (!model) return TokenizerMatch::unknown;
   const Tokenizer made_with = Tokenizer::load(dataset.folder());
-  const auto ends_at = [&](int64_t ids) { return model->id_count() == ids && same_tokens(*model, made_with, ids); };
+  if (!same_merges(*model, made_with, path)) return TokenizerMatch::other;
+  const auto ends_at = [&](int64_t end) {
+    const int64_t ids = used_ids(made_with, end);
+    return used_ids(*model, model->id_count()) == ids && same_tokens(*model, made_with, ids);
+  };
   if (ends_at(made_with.id_count())) return TokenizerMatch::same;
   const DatasetInfo& info = dataset.info();
   return info.base_fingerprint != 0 && ends_at(info.base_ids) ? TokenizerMatch::grown : TokenizerMatch::other;

@@ -382,6 +382,42 @@ TEST_F(HfWeights, ATiedModelMayCarryACopyOfItsHead) {
   EXPECT_NE(load_refusal(config, with_head(1)).find("lm_head.weight"), std::string::npos);
 }
 
+// What is passed over may be absent from the index, too; any other tensor may not, also not a head that counts.
+TEST_F(HfWeights, AnIndexMayLeaveOutWhatIsPassedOver) {
+  const auto config_of = [](bool tied) {
+    ModelConfig config = tiny_config();
+    config.tie_word_embeddings = tied;
+    return config;
+  };
+  const auto read = [&](const ModelConfig& config, const std::function<void(Tensors&)>& edit) {
+    const fs::path folder = folder_.path();
+    load_refusal(config, edit);
+    fs::rename(folder / "model.safetensors", folder / "a");
+    Json map;
+    for (const HfTensor& tensor : hf_tensors(config, parameter_table(config))) map[tensor.name] = "a";
+    if (!config.tie_word_embeddings) map.erase("lm_head.weight");
+    write_file(folder / "model.safetensors.index.json", Json{{"weight_map", map}}.dump());
+    return refusal([&] { load(config, parameter_table(config)); });
+  };
+  const auto add = [](const char* name, float change) {
+    return [name, change](Tensors& tensors) {
+      auto more = tensors[0];
+      more.first.name = name;
+      more.second[5] += change;
+      tensors.push_back(more);
+    };
+  };
+  const ModelConfig tied = config_of(true);
+  EXPECT_EQ(read(tied, [](Tensors&) {}), "(not refused)");
+  EXPECT_EQ(read(tied, add("lm_head.weight", 0)), "(not refused)");
+  EXPECT_EQ(read(tied, add("model.layers.1.self_attn.rotary_emb.inv_freq", 0)), "(not refused)");
+  const char* const lacks = "weight_map lacks lm_head.weight, which is in a; copy the index";
+  EXPECT_THAT(read(tied, add("lm_head.weight", 1)), HasSubstr(lacks));
+  EXPECT_THAT(read(config_of(false), [](Tensors&) {}), HasSubstr(lacks)) << "a head of its own";
+  EXPECT_THAT(read(tied, add("lm_head.bias", 0)), HasSubstr("weight_map lacks lm_head.bias, which is in a"));
+  EXPECT_THAT(read(tied, add("inv_freq", 0)), HasSubstr("weight_map lacks inv_freq, which is in a"));
+}
+
 TEST_F(HfWeights, SavedAndLoadedAgainIsTheSame) {
   const ModelConfig config = tiny_config();
   const auto table = parameter_table(config);

@@ -80,6 +80,12 @@ class ConvertTest(Models):
         self.assertNotIn("model.layers.0.mlp.experts.gate_up_proj", names)
         self.assertEqual(logits_of(self.folder / "apart", self.folder), logits_of(FAMILIES / "mixtral_fused", self.folder))
 
+    def test_fused_experts_of_deepseek_have_the_bytes_of_those_apart(self):
+        for name in ("deepseek", "deepseek_fused"):
+            moe("convert", FAMILIES / name, self.folder / name)
+        self.assertEqual(tensors_of(self.folder / "deepseek_fused"), tensors_of(FAMILIES / "deepseek"))
+        self.assertEqual(tensors_of(self.folder / "deepseek"), tensors_of(FAMILIES / "deepseek"))
+
     def test_all_chat_templates_go_along(self):
         model = self.folder / "model"
         shutil.copytree(self.small.model, model)

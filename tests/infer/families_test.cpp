@@ -1,4 +1,9 @@
-// Checkpoints as `transformers` writes them, with its logits (tests/golden/families, tools/make_family_golden.py).
+// Checkpoints as `transformers` writes them, with what its classes compute (tests/golden/families,
+// tools/make_family_golden.py). tests/train/family_gradients_test.cpp has the backward passes.
+
+#include "tests/support/families.h"
+
+#include <map>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,7 +13,6 @@
 #include "checkpoint/weights.h"
 #include "infer/loaded_model.h"
 #include "infer/scorer.h"
-#include "tests/support/golden.h"
 #include "tests/support/host_device.h"
 #include "tests/support/machines.h"
 #include "tests/support/temporary_folder.h"
@@ -18,10 +22,33 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::vector<std::string> kFolders = {"llama",         "llama_odd", "mixtral",   "mixtral_fused", "qwen3_moe",
-                                           "qwen3_moe_odd", "olmoe",     "olmoe_odd", "qwen2_moe",     "qwen2_moe_odd"};
+/// By the names of the references: "hidden.0" to "hidden.L" and "logits", of the references' rows.
+using Computed = std::map<std::string, std::vector<float>>;
 
-fs::path folder_of(const std::string& name) { return golden_folder() / "families" / name; }
+/// What the model in a folder computes of the text of `references`.
+Computed compute(const fs::path& model, const SafetensorsFile& references, DType dtype, Machine& machine) {
+  const int64_t count = references.find("input.tokens")->elements();
+  const LoadedModel loaded(model, dtype, *machine.device);
+  Scorer scorer({loaded.model(), dtype, *machine.device, *machine.backend}, count, count);
+  const std::vector<int32_t> rows = integers(references, "rows");
+  Computed computed;
+  const auto keep = [&](const std::string& name, int64_t width, int64_t first, int64_t n, const float* values) {
+    for (const int32_t row : rows) {
+      if (row < first || row >= first + n) continue;
+      const float* const begin = values + (row - first) * width;
+      computed[name].insert(computed[name].end(), begin, begin + width);
+    }
+  };
+  scorer.trace(
+      golden_batch(references, 1, count),
+      [&](int64_t layer, const std::vector<float>& stream) {
+        keep(fmt::format("hidden.{}", layer), loaded.config().hidden_size, 0, count, stream.data());
+      },
+      [&](int64_t first, int64_t n, const float* logits) {
+        keep("logits", loaded.config().vocab_size, first, n, logits);
+      });
+  return computed;
+}
 
 class Families : public testing::TestWithParam<std::tuple<std::string, std::string>> {
  protected:
@@ -29,31 +56,39 @@ class Families : public testing::TestWithParam<std::tuple<std::string, std::stri
     MOE_SKIP_WITHOUT(std::get<1>(GetParam()));
     machine_.emplace(std::get<1>(GetParam()));
   }
-  fs::path folder() const { return folder_of(std::get<0>(GetParam())); }
-
-  /// Logits of the references' rows by the model in a folder.
-  std::vector<float> logits(const fs::path& model) {
-    const SafetensorsFile references(folder() / "references.safetensors");
-    const int64_t count = references.find("input.tokens")->elements();
-    const LoadedModel loaded(model, DType::f32, *machine_->device);
-    Scorer scorer({loaded.model(), DType::f32, *machine_->device, *machine_->backend}, count, count);
-    const int64_t vocabulary = loaded.config().vocab_size;
-    std::vector<float> all(static_cast<size_t>(count * vocabulary)), rows;
-    scorer.logits(golden_batch(references, 1, count), [&](int64_t first, int64_t n, const float* values) {
-      std::copy(values, values + n * vocabulary, all.begin() + first * vocabulary);
-    });
-    for (const int32_t row : integers(references, "rows")) {
-      rows.insert(rows.end(), all.begin() + row * vocabulary, all.begin() + (row + 1) * vocabulary);
-    }
-    return rows;
+  fs::path folder() const { return family_folder(std::get<0>(GetParam())); }
+  SafetensorsFile references() const { return SafetensorsFile(folder() / "references.safetensors"); }
+  Computed computed(const fs::path& model, DType dtype = DType::f32) {
+    return compute(model, references(), dtype, *machine_);
   }
 
   std::optional<Machine> machine_;
 };
 
-TEST_P(Families, LogitsAreThoseOfTransformers) {
-  const SafetensorsFile references(folder() / "references.safetensors");
-  EXPECT_LT(relative_error(logits(folder()).data(), *references.find("logits")), 5e-6);
+TEST_P(Families, EveryLayerAndLogitsAreThoseOfTransformers) {
+  const SafetensorsFile expected = references();
+  const Computed found = computed(folder());
+  EXPECT_EQ(static_cast<int64_t>(found.size()), read_hf_config(folder()).num_hidden_layers + 2);
+  for (const auto& [name, values] : found) {
+    ASSERT_EQ(static_cast<int64_t>(values.size()), expected.find(name)->elements()) << name;
+    EXPECT_LT(relative_error(values.data(), *expected.find(name)), 5e-6) << name;
+  }
+}
+
+// In bf16 both programs differ from the exact numbers by their roundings. `transformers` rounds at least as often as
+// this program does, so the norm of its difference says how large ours may be. The two are different samples of as many
+// roundings: the norms of 12 rows may differ by some tenths, and half as much again is allowed. The rows of the
+// embedding are rounded once, so they must be the same.
+TEST_P(Families, InBf16ItRoundsNoMoreThanTransformers) {
+  const SafetensorsFile expected = references();
+  for (const auto& [name, values] : computed(folder(), DType::bf16)) {
+    const std::vector<float> exact = floats(expected, name), rounded = floats(expected, "bf16." + name);
+    ASSERT_EQ(values.size(), exact.size()) << name;
+    if (name == "hidden.0") EXPECT_EQ(values, rounded);
+    const double limit = 1.5 * distance(rounded.data(), exact);
+    EXPECT_GT(limit, 0) << name;
+    EXPECT_LE(distance(values.data(), exact), limit) << name;
+  }
 }
 
 // The fields and tensors of a family are written as they were read; experts apart, in one file.
@@ -71,7 +106,7 @@ TEST_P(Families, WrittenAndReadAgainIsTheSameModel) {
   const Json written = to_hf_config(config, DType::f32);
   write_file(copy / "config.json", written.dump());
   save_weights(copy.path(), config, table, views, host);
-  EXPECT_EQ(logits(copy.path()), logits(folder()));
+  EXPECT_EQ(computed(copy.path()), computed(folder()));
   const Json given = read_json(folder() / "config.json");
   for (const char* field : {"model_type", "architectures", "vocab_size", "hidden_size", "intermediate_size",
                             "num_key_value_heads", "rms_norm_eps", "tie_word_embeddings"}) {
@@ -81,11 +116,23 @@ TEST_P(Families, WrittenAndReadAgainIsTheSameModel) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Families,
-                         testing::Combine(testing::ValuesIn(kFolders), testing::ValuesIn(machine_kinds())),
+                         testing::Combine(testing::ValuesIn(family_names()), testing::ValuesIn(machine_kinds())),
                          [](const auto& given) { return std::get<0>(given.param) + "_" + std::get<1>(given.param); });
 
+// `transformers` 5 has experts in one tensor, so it saves DeepSeekMoE's so, too, unless the model's class tells it
+// otherwise. `deepseek_fused` has the weights of `deepseek` in that form.
+TEST(FusedDeepseek, IsTheModelWithExpertsApart) {
+  const fs::path apart = family_folder("deepseek"), fused = family_folder("deepseek_fused");
+  const SafetensorsFile file(fused / "model.safetensors");
+  ASSERT_NE(file.find("model.layers.1.mlp.experts.gate_up_proj"), nullptr);
+  EXPECT_EQ(file.find("model.layers.1.mlp.experts.0.gate_proj.weight"), nullptr);
+  const SafetensorsFile references(apart / "references.safetensors");
+  Machine machine("cpu");
+  EXPECT_EQ(compute(fused, references, DType::f32, machine), compute(apart, references, DType::f32, machine));
+}
+
 std::string refusal(const std::string& folder, const Json& changes) {
-  Json json = read_json(folder_of(folder) / "config.json");
+  Json json = read_json(family_folder(folder) / "config.json");
   json.update(changes);
   try {
     parse_hf_config(json, "config.json");
@@ -121,7 +168,7 @@ TEST(FamilyFields, WhatIsNotComputedIsRefusedByName) {
 // What changes nothing in one family changes nothing in another.
 TEST(FamilyFields, WhatChangesNothingPassesInEveryFamily) {
   for (const char* folder : {"llama", "mixtral", "qwen3_moe", "olmoe", "qwen2_moe"}) {
-    const int64_t head_dim = read_hf_config(folder_of(folder)).head_dim;
+    const int64_t head_dim = read_hf_config(family_folder(folder)).head_dim;
     for (const auto& [field, value] : std::vector<std::pair<const char*, Json>>{
              {"load_balance_coeff", 0.001},
              {"_moe_implementation", "eager"},

@@ -18,6 +18,7 @@ namespace moe {
 namespace {
 
 using test::added_token;
+using test::characters_json;
 using test::error_of;
 using test::Ids;
 using test::TemporaryFolder;
@@ -37,30 +38,6 @@ Json byte_level_json() {
   return json;
 }
 const Json kConfig = {{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"add_bos_token", true}};
-
-/// A vocabulary of characters as SentencePiece has it, with the merges that follow from the scores.
-Json characters_json() {
-  Json vocab = {{"<unk>", 0}, {"<s>", 1}, {"</s>", 2}};
-  for (int byte = 0; byte < 256; ++byte) vocab[byte_token_name(static_cast<uint8_t>(byte))] = 3 + byte;
-  int id = 259;
-  for (const char* text : {"\u2581", "a", "b", "ab", "\u2581ab", "aa", "aaa"}) vocab[text] = id++;
-  const Json replace = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}};
-  const Json back = {{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}};
-  const Json strip = {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}};
-  return {
-      {"added_tokens", {added_token(0, "<unk>", true), added_token(1, "<s>", true), added_token(2, "</s>", true)}},
-      {"normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "Prepend"}, {"prepend", "\u2581"}}, replace}}}},
-      {"pre_tokenizer", nullptr},
-      {"post_processor", nullptr},
-      {"decoder", {{"type", "Sequence"}, {"decoders", {back, {{"type", "ByteFallback"}}, {{"type", "Fuse"}}, strip}}}},
-      {"model",
-       {{"type", "BPE"},
-        {"unk_token", "<unk>"},
-        {"byte_fallback", true},
-        {"fuse_unk", true},
-        {"vocab", vocab},
-        {"merges", {"a b", "\u2581 ab", "a a", "a aa", "aa a"}}}}};
-}
 
 class GgufTokenizer : public testing::Test {
  protected:

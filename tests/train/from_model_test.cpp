@@ -12,6 +12,7 @@
 #include "formats/safetensors.h"
 #include "model/keys.h"
 #include "tests/support/golden.h"
+#include "tests/support/small_dataset.h"
 #include "tests/support/tiny_run.h"
 #include "tokenizer/gguf_tokenizer_entries.h"
 #include "tokenizer/new_tokens.h"
@@ -21,6 +22,7 @@ namespace moe {
 namespace {
 
 using test::error_of;
+using test::make_dataset_with;
 using test::tiny_texts;
 using test::TinyRun;
 using testing::HasSubstr;
@@ -285,24 +287,6 @@ void save_tokenizer(const fs::path& folder, const std::string& letters) {
   for (const std::string& text : tiny_texts(60, 1)) trainer.add_document(text + letters);
   make_folder(folder);
   trainer.finish().save(folder);
-}
-
-/// A dataset of one document, made with the tokenizer at `path`, which may have got new tokens.
-void make_dataset_with(const fs::path& folder, const fs::path& path, const std::vector<std::string>& new_tokens = {}) {
-  std::optional<GrownTokenizer> grown;
-  if (!new_tokens.empty()) grown = with_new_tokens(path, new_tokens);
-  const Tokenizer own = Tokenizer::load(path);
-  const Tokenizer& tokenizer = grown ? grown->tokenizer : own;
-  DatasetWriter writer(folder, {.vocab_size = tokenizer.id_count(),
-                                .bos_id = *tokenizer.bos(),
-                                .eos_id = *tokenizer.eos(),
-                                .tokenizer_fingerprint = grown ? hash_name(grown->json) : tokenizer_fingerprint(path),
-                                .domains = {},
-                                .base_fingerprint = grown ? tokenizer_fingerprint(path) : 0,
-                                .base_ids = grown ? own.id_count() : 0});
-  writer.add_document(tokenizer.encode("the old bridge", {.add_special = false}), writer.add_domain("text"), 14);
-  tokenizer.save(writer.temporary_folder());
-  writer.finish();
 }
 
 /// A GGUF file has its tokenizer in another form, which is compared token by token.
