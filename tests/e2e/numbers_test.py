@@ -69,7 +69,7 @@ def run(arguments, seconds=REFUSAL_SECONDS):
         return process.returncode, error.decode()
 
 
-class NumbersTest(unittest.TestCase):
+class Numbers(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.base = pathlib.Path(tempfile.mkdtemp(prefix="moe-numbers-test-"))
@@ -90,12 +90,6 @@ class NumbersTest(unittest.TestCase):
             return [*option.command, *lines, *needed, option.name, value]
         return [*option.command, option.name, value, *needed, *lines]
 
-    def test_every_number_states_what_it_takes(self):
-        for command in all_commands():
-            self.assertEqual(UNCHECKED.findall(help_of(*command)), [], command)
-        self.assertGreater(len(self.options), 60)
-        self.assertGreater(len({option.name for option in self.options}), 30)
-
     def check(self, option, value):
         arguments = self.arguments(option, value)
         status, said = run(arguments, WORK_SECONDS if option.takes(value) else REFUSAL_SECONDS)
@@ -114,15 +108,17 @@ class NumbersTest(unittest.TestCase):
             for result in [pool.submit(self.check, *one) for one in tries]:
                 result.result()
 
+
+class NumbersTest(Numbers):
+    def test_every_number_states_what_it_takes(self):
+        for command in all_commands():
+            self.assertEqual(UNCHECKED.findall(help_of(*command)), [], command)
+        self.assertGreater(len(self.options), 60)
+        self.assertGreater(len({option.name for option in self.options}), 30)
+
     def test_what_is_refused(self):
         tries = [(option, value) for option in self.options for value in option.edges() if not option.takes(value)]
         self.assertGreater(len(tries), 500)
-        self.check_all(tries)
-
-    @unittest.skipIf(SANITIZED, "a sanitizer needs more addresses than a limit on memory leaves")
-    def test_what_is_accepted(self):
-        tries = [(option, value) for option in self.options for value in option.edges() if option.takes(value)]
-        self.assertGreater(len(tries), 100)
         self.check_all(tries)
 
     def test_an_empty_value_is_refused_by_name(self):
@@ -156,6 +152,14 @@ class NumbersTest(unittest.TestCase):
                 self.assertIn(name, said, arguments)
                 for words in WORDS_OF_LIBRARIES:
                     self.assertNotIn(words, said, arguments)
+
+
+class AcceptedNumbersTest(Numbers):
+    @unittest.skipIf(SANITIZED, "a sanitizer needs more addresses than a limit on memory leaves")
+    def test_what_is_accepted(self):
+        tries = [(option, value) for option in self.options for value in option.edges() if option.takes(value)]
+        self.assertGreater(len(tries), 100)
+        self.check_all(tries)
 
 
 if __name__ == "__main__":
