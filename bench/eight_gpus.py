@@ -4,11 +4,11 @@
     bench/eight_gpus.py --data DIR [--gpus 8] [--moe build/moe] [--steps 20] [--rounds 1] [--folder /dev/shm] [--set KEY=VALUE]...
     bench/eight_gpus.py --data DIR --gpus 4 --device cpu --steps 4 --tiny      does it run? small models, ranks on processors
 
-The 2B has 64K tokens for each GPU. The 16B runs with its experts over half of the GPUs and over all of them, first as its tokens are
-routed, then with forced balance: experts choose tokens (`model.method = expert_choice`), so each has as many. Less than eight GPUs do
-what they can hold: the whole 16B needs about 295 GB in all. bench/ranks.py says what the columns mean.
-With --losses FILE the losses of the 16B's later steps are compared with those of FILE, which a run on fewer GPUs wrote there: a step has
-as many rows (--step-rows) on any number of GPUs.
+The 2B has 64K tokens for each GPU. The 16B divides its experts among half of the GPUs, then among all of them. It runs twice: as its tokens
+are routed, and with forced balance. There experts choose tokens (`model.method = expert_choice`), so each has as many. With fewer GPUs a
+model may not fit, and its row says so: the whole 16B needs about 295 GB in all. bench/ranks.py says what the columns mean.
+A step of the 16B has as many rows (--step-rows) on any number of GPUs. So its losses should be those of fewer GPUs: --losses FILE writes the
+losses of the later steps to FILE, or compares them with that file if it is there.
 """
 
 import argparse
