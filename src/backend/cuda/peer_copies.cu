@@ -3,7 +3,6 @@
 #include <cuda.h>
 
 #include "backend/cuda/kernel.cuh"
-#include "backend/cuda/library_function.h"
 #include "backend/cuda/peer_copies.h"
 
 namespace moe::cuda {
