@@ -69,8 +69,9 @@ std::vector<ChatMarker::Part> ChatMarker::parts_of(const TrainingConversation& c
   return parts;
 }
 
-/// How much of an answer's text, that of the last message, is there because of what the message says: if it said one
-/// character more, the text behind it would be the same. `block` is the number of generation blocks up to the answer's.
+/// The bytes of an answer's text up to the end of what its message says. The answer is the last message. What the
+/// template writes behind it is the text that stays the same if the message says one character more. `block` is the
+/// number of generation blocks up to the answer's.
 size_t ChatMarker::said_until(const std::vector<ChatMessage>& messages, size_t block, std::string_view answer) const {
   std::vector<ChatMessage> longer = messages;
   std::string& content = longer.back().content;

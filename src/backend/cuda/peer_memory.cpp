@@ -79,7 +79,7 @@ std::string description_of(const CudaDevice& device, const std::vector<View>& te
   return bytes;
 }
 
-/// Lets this rank's GPU read that of another thread of this process.
+/// This rank's GPU may read the memory of `gpu` from now on. For ranks that are threads of one process.
 void enable_peer(int gpu) {
   const cudaError_t status = cudaDeviceEnablePeerAccess(gpu, 0);
   if (status == cudaErrorPeerAccessAlreadyEnabled) {
