@@ -95,7 +95,7 @@ def steps_in(log):
 def train(options, layout, folder):
     """Trains one round."""
     settings = [f"run.dir={folder}", f"data.train={options.data}", f"data.rows_per_step={layout.rows * layout.ranks}",
-                f"train.steps={options.steps + 1000}", "schedule.warmup_steps=1", "checkpoint.every=0", "log.tensorboard=false",
+                f"train.steps={options.steps + 1000000}", "checkpoint.every=0", "log.tensorboard=false",
                 "eval.every=0", "sample.every=0", *layout.settings, *options.set]
     command = [options.moe, "train", layout.file, "--device", options.device]
     if layout.ranks > 1:
