@@ -1,5 +1,5 @@
-// Sums and copies by the copy engines of several GPUs, against sums of the host. The ranks are processes, as they are in
-// the program. (Three ranks as threads of one process hung. The cause was not found.)
+// Sums and copies by the copy engines of several GPUs, against sums of the host. The ranks are processes, as they are
+// in the program. (Three ranks as threads of one process hung. The cause was not found.)
 
 #include "backend/cuda/peer_copies.h"
 
