@@ -9,8 +9,8 @@
 
 namespace moe {
 
-/// The work of every other rank: makes the calls of rank 0's Leader until its end(). `cache` is the type of the cache, as
-/// in ModelOnDevice. Throws what the calls throw; the ranks must be told then.
+/// The work of every other rank: makes the calls of rank 0's Leader until its end(). `cache` is the type of the cache,
+/// as in ModelOnDevice. Throws what the calls throw; the ranks must be told then.
 void follow(Communicator& communicator, LoadedModel& loaded, Device& device, Backend& backend,
             std::optional<DType> cache = {});
 

@@ -8,8 +8,8 @@
 /// others read the message and make the calls. Then all ranks compute, and add up the outputs of their experts in each
 /// MoE layer. A change of the routing and the end of the work are messages too. Everything else follows from the calls:
 /// all ranks have the same numbers in front of each router and the same logits, so that they choose the same experts,
-/// and tokens that the device chooses are the same. This needs processors of one kind. Between messages the others wait,
-/// as long as rank 0 does.
+/// and tokens that the device chooses are the same. This needs processors of one kind. Between messages the others
+/// wait, as long as rank 0 does.
 ///
 /// If a pass of one rank fails, the ranks are not at the same place any more, so this is the end for all of them.
 
