@@ -1,5 +1,7 @@
-#include "cli/train_ranks.h"
+#include "cli/process_ranks.h"
 
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -30,12 +32,16 @@ namespace {
 /// For the processes of other ranks to end after rank 0's work.
 constexpr double kEndSeconds = 5;
 
-/// The words of this program's command line.
-std::vector<std::string> own_command_line() {
-  const std::string text = read_file("/proc/self/cmdline");
-  std::vector<std::string> words;
-  for (size_t begin = 0; begin < text.size(); begin = text.find('\0', begin) + 1) words.emplace_back(&text[begin]);
-  return words;
+constexpr int kInterrupted = 130;
+
+/// The processes that an interrupt ends too. A signal handler reads it.
+constexpr size_t kMostProcesses = 1024;
+std::array<std::atomic<pid_t>, kMostProcesses> interrupted_too;
+std::atomic<size_t> interrupted_count = 0;
+
+void end_all(int) {
+  for (size_t i = 0; i < interrupted_count; ++i) ::kill(interrupted_too[i], SIGKILL);
+  end_with_status(kInterrupted);
 }
 
 std::vector<char*> pointers_to(std::vector<std::string>& words) {
@@ -59,8 +65,16 @@ std::vector<std::string> environment_with(const std::vector<std::pair<std::strin
 
 }  // namespace
 
-TrainRanks::TrainRanks(int wanted) {
-  if (const auto launch = launch_from_environment()) {
+std::vector<std::string> own_command_line() {
+  const std::string text = read_file("/proc/self/cmdline");
+  std::vector<std::string> words;
+  for (size_t begin = 0; begin < text.size(); begin = text.find('\0', begin) + 1) words.emplace_back(&text[begin]);
+  return words;
+}
+
+ProcessRanks::ProcessRanks(int wanted, const RankUse& use) : use_(use) {
+  const bool asks = wanted > 1 || use.without_option;
+  if (const auto launch = asks ? launch_from_environment() : std::nullopt) {
     launch_ = *launch;
     launched_ = true;
     if (wanted > 0 && wanted != size()) {
@@ -71,8 +85,9 @@ TrainRanks::TrainRanks(int wanted) {
   }
 }
 
-TrainRanks::~TrainRanks() {
+ProcessRanks::~ProcessRanks() {
   communicator_.reset();  // says that this rank is done
+  interrupted_count = 0;
   const double end = steady_seconds() + kEndSeconds;
   for (const int process : processes_) {
     while (::waitpid(process, nullptr, WNOHANG) == 0) {
@@ -82,7 +97,7 @@ TrainRanks::~TrainRanks() {
   }
 }
 
-DeviceOptions TrainRanks::part_of(DeviceOptions device) const {
+DeviceOptions ProcessRanks::part_of(DeviceOptions device) const {
   if (launch_.ranks_here > 1 && device.threads == 0) {
     device.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / launch_.ranks_here);
   }
@@ -91,13 +106,17 @@ DeviceOptions TrainRanks::part_of(DeviceOptions device) const {
   return device;
 }
 
-Place TrainRanks::part_of(Place place, DeviceKind kind) const {
+Place ProcessRanks::part_of(Place place, DeviceKind kind) const {
   if (kind == DeviceKind::cpu) place.device.available_bytes /= launch_.ranks_here;
   place.host_bytes /= launch_.ranks_here;
   return place;
 }
 
-void TrainRanks::check_gpus(const DeviceOptions& device) const {
+int64_t ProcessRanks::part_of(int64_t free_bytes, DeviceKind kind) const {
+  return kind == DeviceKind::cpu && free_bytes > 0 ? free_bytes / launch_.ranks_here : free_bytes;
+}
+
+void ProcessRanks::check_gpus(const DeviceOptions& device) const {
   if (size() == 1 || device_kind(device) == DeviceKind::cpu) return;
   check_device(device);
   const int gpus = cuda_gpus();
@@ -107,7 +126,7 @@ void TrainRanks::check_gpus(const DeviceOptions& device) const {
              device.device, launch_.ranks_here, gpus, gpus == 1 ? "one rank" : fmt::format("{} ranks", gpus));
 }
 
-void TrainRanks::start_others(int port) {
+void ProcessRanks::start_others(int port) {
   std::vector<std::string> words = own_command_line();
   for (int rank = 1; rank < size(); ++rank) {
     std::vector<std::string> variables = environment_with({{"RANK", std::to_string(rank)},
@@ -127,10 +146,14 @@ void TrainRanks::start_others(int port) {
       fail("rank {} of {} could not be started: {}; use fewer ranks", rank, size(), std::strerror(error));
     }
     processes_.push_back(process);
+    if (interrupted_count < kMostProcesses) {
+      interrupted_too[interrupted_count] = process;
+      ++interrupted_count;
+    }
   }
 }
 
-Communicator& TrainRanks::connect() {
+Communicator& ProcessRanks::connect() {
   if (size() == 1) return one_rank();
   if (rank() == 0) {
     listener_ = std::make_unique<Listener>(launched_ ? launch_.place.port : 0, !launched_);
@@ -139,7 +162,7 @@ Communicator& TrainRanks::connect() {
   }
   Watch::Options options;
   options.give_up = [this](const RankLost& rank) {
-    lost(rank, "; go on with --resume");
+    lost(rank, use_.after_loss);
     for (const int process : processes_) ::kill(process, SIGKILL);
     end_with_status(kRankLostStatus);
   };
@@ -147,24 +170,26 @@ Communicator& TrainRanks::connect() {
   return *communicator_;
 }
 
-std::unique_ptr<Communicator> TrainRanks::connect_gpus(Compute& compute) {
+std::unique_ptr<Communicator> ProcessRanks::connect_gpus(Compute& compute) {
   if (size() == 1 || compute.kind != DeviceKind::cuda) return nullptr;
   return make_cuda_communicator(*communicator_, *compute.device);
 }
 
-void TrainRanks::say(const std::string& error) const {
+void ProcessRanks::end_on_interrupt() { std::signal(SIGINT, end_all); }
+
+void ProcessRanks::say(const std::string& error) const {
   set_quiet(false);
   log_info("error: {}{}", rank() == 0 ? "" : fmt::format("rank {} on {}: ", rank(), host_name()), error);
 }
 
 // Rank 0 speaks for all. If rank 0 itself was lost and could not speak, everybody does.
-int TrainRanks::lost(const RankLost& lost, const std::string& more) const {
+int ProcessRanks::lost(const RankLost& lost, const std::string& more) const {
   const bool said = communicator_ == nullptr || communicator_->lost_said_why();
   if (rank() == 0 || (lost.rank == 0 && !said)) say(lost.what() + more);
   return kRankLostStatus;
 }
 
-int TrainRanks::run(const std::function<int()>& work) {
+int ProcessRanks::run(const std::function<int()>& work) {
   if (size() == 1) return work();
   set_quiet(rank() != 0);
   const auto tell = [&](const std::exception& error) {
