@@ -89,10 +89,11 @@ void say_start(const ChatFlags& flags, const ModelConfig& config, const ChatForm
 int chat(const ChatFlags& flags, ProcessRanks& processes) {
   validate(flags.generation);
   const DeviceOptions device = processes.part_of(flags.device);
-  InferenceRanks ranks(processes, flags.experts, device, flags.batch_invariant);
+  check_inference_ranks(processes, flags.experts, device, flags.batch_invariant);
   const WeightTypes weights = parse_kept_weights(flags.dtype, device);
-  if (ranks.size() > 1) ProcessRanks::end_on_interrupt();
+  if (processes.size() > 1) ProcessRanks::end_on_interrupt();
   Compute compute = make_compute(device);
+  InferenceRanks ranks(processes, compute);
   const AdaptedModel model = adapted_model(flags.model, flags.adapters);
   WeightSizes sizes(model.folder, weights, model.adapters);
   const WeightsSize whole = sizes.of();
@@ -102,20 +103,20 @@ int chat(const ChatFlags& flags, ProcessRanks& processes) {
   const int64_t context = context_of(flags, config);
   const Tokenizer tokenizer = load_model_tokenizer(model.companions, config.vocab_size);
   const ChatFormat format(model.companions, tokenizer);
-  const int64_t free = ranks.free_bytes(*compute.device, flags.memory_limit);
+  const int64_t free = ranks.free_bytes(flags.memory_limit);
   const PassTypes types{whole.activations,
                         parse_cache_option(flags.cache_type, compute, whole.activations, whole.in_blocks)};
   ChatSizes chat_sizes{.most_tokens = context};
   if (compute.kind == DeviceKind::cuda) chat_sizes.tokens_per_pass = kGpuTokensPerPass;
   const int64_t cache_bytes = ChatEngine::bytes(config, types, chat_sizes, compute.device->records());
-  const WeightsSize size = ranks.placed(sizes, model.folder, flags.experts, *compute.device, free, cache_bytes);
+  const WeightsSize size = ranks.placed(sizes, model.folder, flags.experts, free, cache_bytes);
   check_memory_limit(flags.memory_limit, size, cache_bytes, free);
-  ranks.connect(compute, model.folder, whole.text);
+  ranks.connect(model.folder, whole.text);
   show_status("reading the weights of " + flags.model);
   const ExpertPlace place(compute, size);
   LoadedModel loaded(model.folder, weights, place.device(), flags.switches, model.adapters, place.host_experts(),
                      ranks.experts());
-  if (!ranks.leads()) return ranks.follow(loaded, compute, types.cache), 0;
+  if (!ranks.leads()) return ranks.follow(loaded, types.cache), 0;
   ChatEngine engine(loaded, &tokenizer, place.device(), place.backend(), chat_sizes, flags.switches, types.cache,
                     ranks.leader());
   clear_status();
@@ -126,7 +127,7 @@ int chat(const ChatFlags& flags, ProcessRanks& processes) {
 
   const bool person = ::isatty(STDIN_FILENO) == 1 && stderr_is_terminal();
   if (!flags.quiet) {
-    say_start(flags, config, format, device_name(compute) + ranks.text(), loaded.weights(), context, person);
+    say_start(flags, config, format, ranks.device_text(), loaded.weights(), context, person);
     if (size.host_bytes > 0) log_info("{}", expert_place_text(size));
   }
   std::optional<Interrupts> interrupts;

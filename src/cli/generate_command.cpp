@@ -208,13 +208,14 @@ void say_start(const GenerateFlags& flags, const ModelConfig& config, const Toke
 void generate_text(const GenerateFlags& flags, ProcessRanks& processes) {
   validate(flags.generation);
   const DeviceOptions device = processes.part_of(flags.device);
-  InferenceRanks ranks(processes, flags.experts, device, flags.batch_invariant);
-  const bool reads = ranks.leads() && !flags.dry_run;
+  check_inference_ranks(processes, flags.experts, device, flags.batch_invariant);
+  const bool reads = processes.rank() == 0 && !flags.dry_run;
   const std::string text = reads && flags.prompts_file.empty() ? prompt_text(flags) : "";
   const WeightTypes weights = parse_kept_weights(flags.dtype, device);
   // All that was written is flushed, so leaving at once loses nothing, even in the middle of a long prompt's pass.
   ProcessRanks::end_on_interrupt();
   Compute compute = make_compute(device);
+  InferenceRanks ranks(processes, compute);
   const AdaptedModel model = adapted_model(flags.model, flags.adapters);
   WeightSizes sizes(model.folder, weights, model.adapters);
   const WeightsSize whole = sizes.of();
@@ -225,7 +226,7 @@ void generate_text(const GenerateFlags& flags, ProcessRanks& processes) {
   GenerationOptions options = flags.generation;
   options.end_ids = end_tokens(model);
   if (compute.kind == DeviceKind::cuda) options.tokens_per_pass = kGpuTokensPerPass;
-  const int64_t free = ranks.free_bytes(*compute.device, flags.memory_limit);
+  const int64_t free = ranks.free_bytes(flags.memory_limit);
   const LineDefaults defaults = line_defaults(flags, options);
   const std::vector<LineRequest> lines =
       reads ? read_lines(flags, text, defaults, tokenizer, config) : std::vector<LineRequest>{};
@@ -244,20 +245,20 @@ void generate_text(const GenerateFlags& flags, ProcessRanks& processes) {
   WeightsSize size = sizes.of();
   if (ranks.leads()) {  // before the others are started
     const int64_t beside = bytes_beside_weights(config, types, prompt, lines, options, compute.device->records());
-    size = ranks.placed(sizes, model.folder, flags.experts, *compute.device, free, beside);
+    size = ranks.placed(sizes, model.folder, flags.experts, free, beside);
     check_memory_limit(flags.memory_limit, size, 0, free);
   }
-  ranks.connect(compute, model.folder, whole.text);
+  ranks.connect(model.folder, whole.text);
   show_status("reading the weights of " + flags.model);
   const ExpertPlace place(compute, size);
   LoadedModel loaded(model.folder, weights, place.device(), flags.switches, model.adapters, place.host_experts(),
                      ranks.experts());
-  if (!ranks.leads()) return ranks.follow(loaded, compute, types.cache);
+  if (!ranks.leads()) return ranks.follow(loaded, types.cache);
   clear_status();
-  if (!flags.quiet) say_start(flags, config, tokenizer, loaded.weights(), device_name(compute) + ranks.text(), size);
+  if (!flags.quiet) say_start(flags, config, tokenizer, loaded.weights(), ranks.device_text(), size);
   const ModelOnDevice runtime{loaded.model(),  loaded.dtype(), place.device(),
                               place.backend(), types.cache,    ranks.leader()};
-  const int64_t left = ranks.free_bytes(*compute.device, flags.memory_limit);
+  const int64_t left = ranks.free_bytes(flags.memory_limit);
   if (!lines.empty()) {
     const int64_t failed = answer_lines(runtime, tokenizer, lines, defaults, left, flags.quiet);
     ranks.end();

@@ -33,22 +33,22 @@ void add_inference_ranks_option(CLI::App& command, int& ranks) {
              "processors");
 }
 
-InferenceRanks::InferenceRanks(ProcessRanks& processes, const ExpertPlaceFlags& experts, const DeviceOptions& device,
-                               bool invariant)
-    : processes_(processes) {
-  if (size() == 1) return;
+void check_inference_ranks(const ProcessRanks& processes, const ExpertPlaceFlags& experts, const DeviceOptions& device,
+                           bool invariant) {
+  const int size = processes.size();
+  if (size == 1) return;
   if (experts.given()) {
     fail_usage("--ranks {} with {}: ranks keep their routed experts on their own devices; leave out one of the two",
-               size(), experts.all ? "--cpu-moe" : "--n-cpu-moe");
+               size, experts.all ? "--cpu-moe" : "--n-cpu-moe");
   }
   // The sum of two numbers does not depend on their order, that of three does.
-  if (invariant && size() > 2 && device_kind(device) == DeviceKind::cuda) {
+  if (invariant && size > 2 && device_kind(device) == DeviceKind::cuda) {
     fail_usage(
         "--ranks {} with --batch-invariant: how NCCL adds up the outputs of more than two GPUs depends on the batch; "
         "use --ranks 2, or leave out one of the two",
-        size());
+        size);
   }
-  processes_.check_gpus(device);
+  processes.check_gpus(device);
 }
 
 void InferenceRanks::divide(WeightSizes& sizes, const std::string& model) const {
@@ -65,16 +65,18 @@ void InferenceRanks::divide(WeightSizes& sizes, const std::string& model) const 
   sizes.divide_among(size());
 }
 
-int64_t InferenceRanks::free_bytes(const Device& device, int64_t limit) const {
-  const DeviceKind kind = device.info().is_host ? DeviceKind::cpu : DeviceKind::cuda;
-  return std::min(processes_.part_of(moe::free_bytes(device, 0), kind), moe::free_bytes(device, limit));
+int64_t InferenceRanks::free_bytes(int64_t limit) const {
+  const Device& device = *compute_.device;
+  const int64_t limited = moe::free_bytes(device, limit);
+  const int64_t part = processes_.part_of(moe::free_bytes(device, 0), compute_.kind);
+  return part < 0 ? limited : std::min(part, limited);
 }
 
 WeightsSize InferenceRanks::placed(const WeightSizes& sizes, const std::string& model, const ExpertPlaceFlags& flags,
-                                   const Device& device, int64_t free, int64_t beside) const {
-  if (size() == 1) return placed_weights_size(sizes, model, flags, device, free, beside);
+                                   int64_t free, int64_t beside) const {
+  if (size() == 1) return placed_weights_size(sizes, model, flags, *compute_.device, free, beside);
   WeightsSize whole = sizes.of();
-  if (device.info().is_host || free < 0 || whole.bytes + beside <= free) return whole;
+  if (compute_.kind == DeviceKind::cpu || free < 0 || whole.bytes + beside <= free) return whole;
   fail(
       "the weights of each of {} ranks need {} ({}), its cache and a pass {}, and {} are free; use more ranks, a "
       "smaller "
@@ -82,7 +84,7 @@ WeightsSize InferenceRanks::placed(const WeightSizes& sizes, const std::string& 
       size(), bytes_text(whole.bytes), whole.text, bytes_text(beside), bytes_text(free));
 }
 
-void InferenceRanks::connect(Compute& compute, const std::string& model, const std::string& weights) {
+void InferenceRanks::connect(const std::string& model, const std::string& weights) {
   if (size() == 1) return;
   // Ctrl-C at a terminal goes to every rank of it. Rank 0 decides what it means.
   if (!leads()) std::signal(SIGINT, SIG_IGN);
@@ -94,8 +96,8 @@ void InferenceRanks::connect(Compute& compute, const std::string& model, const s
                     {"the command line", fmt::format("{}", fmt::join(words, " "))},
                     {"the model", model},
                     {"the weights", weights},
-                    {"the processor", compute.device->info().name}});
-  gpus_ = processes_.connect_gpus(compute);
+                    {"the processor", compute_.device->info().name}});
+  gpus_ = processes_.connect_gpus(compute_);
   if (leads()) leader_.emplace(*hosts_);
 }
 
@@ -104,14 +106,16 @@ ExpertRanks InferenceRanks::experts() const {
   return {gpus_ ? gpus_.get() : hosts_, hosts_->everyone()};
 }
 
-void InferenceRanks::follow(LoadedModel& loaded, Compute& compute, std::optional<DType> cache) {
-  moe::follow(*hosts_, loaded, *compute.device, *compute.backend, cache);
+void InferenceRanks::follow(LoadedModel& loaded, std::optional<DType> cache) {
+  moe::follow(*hosts_, loaded, *compute_.device, *compute_.backend, cache);
 }
 
 void InferenceRanks::end() {
   if (leader_) leader_->end();
 }
 
-std::string InferenceRanks::text() const { return size() == 1 ? "" : fmt::format(" on each of {} ranks", size()); }
+std::string InferenceRanks::device_text() const {
+  return device_name(compute_) + (size() == 1 ? "" : fmt::format(" on each of {} ranks", size()));
+}
 
 }  // namespace moe
