@@ -47,6 +47,7 @@ Examples:
   moe chat runs/demo --lora runs/polite
   moe chat deepseek-moe-16b-chat.Q4_0.gguf --context 2048
   moe chat deepseek-moe-16b-chat.Q8_0.gguf --n-cpu-moe 12
+  moe chat deepseek-moe-16b-chat --ranks 2      two processes with a GPU each divide the routed experts
   printf 'Hello\n/experts\n' | moe chat runs/demo --temperature 0)";
 
 /// The memory of the cache grows with the context, so a model with very many positions gets fewer.

@@ -57,7 +57,9 @@ and, if wanted, "id" (repeated in the answer), "max_new_tokens", "temperature", 
 and generates nothing. A beginning that several prompts share is computed once. docs/inference.md says more.
 
 A model that is larger than the GPU's memory keeps the routed experts of some layers in the host's memory, and the CPU
-computes them: of all layers with --cpu-moe, of the first N with --n-cpu-moe N, else of as many as needed.
+computes them: of all layers with --cpu-moe, of the first N with --n-cpu-moe N, else of as many as needed. Or several GPUs
+hold it together: --ranks N starts N - 1 further processes, and each of them has a GPU and 1/N of the routed experts of
+each layer. N must divide the number of experts (docs/parallelism.md).
 
 llama.cpp's names work too: -m, -p, -f, -n, -c, -t, -s, --temp, --repeat-penalty.
 
@@ -68,6 +70,8 @@ Examples:
   moe generate runs/demo --prompts questions.jsonl --temperature 0 > answers.jsonl
   moe generate deepseek-moe-16b-chat.Q8_0.gguf --prompt Hello --memory-limit 12GB --dry-run
   moe generate runs/demo --prompt 'In the' --samples 8 --logprobs 3
+  moe generate runs/demo --ranks 2 --device cpu --prompt 'In the beginning'
+  moe generate deepseek-moe-16b-chat --ranks 4 --dry-run
   moe generate runs/demo --lora runs/polite --lora runs/short:0.5 --prompt 'Who are you?'
   moe generate runs/demo --prompt-file question.txt --temperature 0 --stop $'\n\n' > answer.txt)";
 
