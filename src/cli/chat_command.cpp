@@ -92,7 +92,6 @@ int chat(const ChatFlags& flags, ProcessRanks& processes) {
   const DeviceOptions device = processes.part_of(flags.device);
   check_inference_ranks(processes, flags.experts, device, flags.batch_invariant);
   const WeightTypes weights = parse_kept_weights(flags.dtype, device);
-  if (processes.size() > 1) ProcessRanks::end_on_interrupt();
   Compute compute = make_compute(device);
   InferenceRanks ranks(processes, compute);
   const AdaptedModel model = adapted_model(flags.model, flags.adapters);

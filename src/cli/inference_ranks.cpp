@@ -87,7 +87,11 @@ WeightsSize InferenceRanks::placed(const WeightSizes& sizes, const std::string& 
 void InferenceRanks::connect(const std::string& model, const std::string& weights) {
   if (size() == 1) return;
   // Ctrl-C at a terminal goes to every rank of it. Rank 0 decides what it means.
-  if (!leads()) std::signal(SIGINT, SIG_IGN);
+  if (leads()) {
+    ProcessRanks::end_on_interrupt();
+  } else {
+    std::signal(SIGINT, SIG_IGN);
+  }
   hosts_ = &processes_.connect();
   std::vector<std::string> words = own_command_line();
   words.erase(words.begin());  // the program's own name

@@ -1,6 +1,7 @@
 #pragma once
-/// --ranks of commands that generate: processes that divide the routed experts of a model among them
-/// (infer/leader.h). Rank 0 is the process that was typed; the others do what it tells them.
+/// --ranks of commands that generate or evaluate: processes that divide the routed experts of a model among them. Rank
+/// 0 is the process that was typed. In generation the others do what it tells them (infer/leader.h); in an evaluation
+/// all know what to do.
 
 #include <memory>
 #include <string>
@@ -45,7 +46,8 @@ class InferenceRanks {
                      int64_t beside) const;
 
   /// Meets the other ranks, and starts them if nobody has. All must have the same program, command line, model, weights
-  /// and kind of processor: each makes the passes of rank 0 and must get the same bits. Nothing happens with one rank.
+  /// and kind of processor: each makes the passes of rank 0 and must get the same bits. From then on Ctrl-C ends all at
+  /// once, unless rank 0 handles it otherwise. Nothing happens with one rank.
   void connect(const std::string& model, const std::string& weights);
   /// For LoadedModel.
   ExpertRanks experts() const;

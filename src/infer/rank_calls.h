@@ -17,6 +17,7 @@ namespace moe {
 template <class T>
 concept PlainNumber = std::is_arithmetic_v<T> || std::is_enum_v<T>;
 
+/// Appends to a string, which must outlive it. Use it on one thread at a time.
 class WordWriter {
  public:
   explicit WordWriter(std::string& bytes) : bytes_(bytes) {}
@@ -35,7 +36,8 @@ class WordWriter {
   std::string& bytes_;
 };
 
-/// Reads what a WordWriter wrote, in the same order. An Error if the bytes end too early.
+/// Reads what a WordWriter wrote, in the same order. An Error if the bytes end too early. Use it on one thread at a
+/// time.
 class WordReader {
  public:
   explicit WordReader(std::string_view bytes) : bytes_(bytes) {}

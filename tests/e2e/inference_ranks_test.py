@@ -1,4 +1,4 @@
-"""`moe generate` and `moe chat` on several ranks, which are processes that divide the routed experts.
+"""`moe generate`, `moe chat` and `moe eval loss` on several ranks, which are processes that divide the routed experts.
 
 Usage: inference_ranks_test.py PATH_OF_MOE
 
@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,16 @@ SKIPPED = 77
 LOST = 75  # the exit status of a rank that ends because another one has ended
 PROMPT = "#include <string>"
 CPU_RANKS = (2, 4)
+
+
+def without_numbers(value, found):
+    """The value with "number" in the place of each fraction, which `found` gets."""
+    if isinstance(value, float):
+        found.append(value)
+        return "number"
+    if isinstance(value, list):
+        return [without_numbers(one, found) for one in value]
+    return {key: without_numbers(one, found) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 class InferenceRanksTest(unittest.TestCase):
@@ -86,6 +97,13 @@ class InferenceRanksTest(unittest.TestCase):
                 self.assertIn(f" on each of {ranks} ranks\n", several.stderr)
                 self.assertEqual(several.stderr.count("weights: "), 1, several.stderr)  # rank 0 alone speaks
 
+    def assert_near(self, one, other, least=100):
+        numbers = [[], []]
+        self.assertEqual(*(without_numbers(side, found) for side, found in zip((one, other), numbers)))
+        self.assertGreater(len(numbers[0]), least)
+        for a, b in zip(*numbers):
+            self.assertAlmostEqual(a, b, delta=1e-4 * max(1, abs(a)))
+
     def test_many_prompts_and_the_same_bits_each_time(self):
         lines = [{"prompt": PROMPT[:length], "seed": length, "max_new_tokens": 5 + length} for length in range(1, 18)]
         lines.append({"prompt": PROMPT, "continuation": " and more"})
@@ -94,20 +112,7 @@ class InferenceRanksTest(unittest.TestCase):
         words = ["--prompts", prompts, "--logprobs", 2]
         answers = [[json.loads(line) for line in self.generate(ranks, *words).stdout.splitlines()] for ranks in (1, 2)]
         self.assertEqual(len(answers[0]), len(lines))
-        numbers = [[], []]
-
-        def without_numbers(value, found):
-            if isinstance(value, float):
-                found.append(value)
-                return "number"
-            if isinstance(value, list):
-                return [without_numbers(one, found) for one in value]
-            return {key: without_numbers(one, found) for key, one in value.items()} if isinstance(value, dict) else value
-
-        self.assertEqual(*(without_numbers(side, found) for side, found in zip(answers, numbers)))
-        self.assertGreater(len(numbers[0]), 100)
-        for a, b in zip(*numbers):
-            self.assertAlmostEqual(a, b, delta=1e-4)
+        self.assert_near(*answers)
         again = [self.generate(2, *words).stdout for _ in range(2)]
         self.assertEqual(again[0], again[1])
         self.assertEqual([json.loads(line) for line in again[0].splitlines()], answers[1])
@@ -183,6 +188,39 @@ class InferenceRanksTest(unittest.TestCase):
         chat.type("\x04")
         self.assertEqual(chat.status(), 0)
         self.assertFalse(pathlib.Path(f"/proc/{others[0]}").exists())
+
+    def test_an_evaluation_is_that_of_one_rank(self):
+        text, results = self.base / "headers.jsonl", []
+        for ranks in (1, 2):
+            documents = self.base / f"documents-{ranks}.jsonl"
+            result = moe("eval", "loss", self.model, text, "--sequence-length", 64, "--batch-rows", 3, "--json", "-", "--documents", documents,
+                         "--analyse", "--sweep", "experts-per-token=1", *self.device(ranks))
+            json_ = json.loads(result.stdout)
+            self.assertIn(f" on each of {ranks} ranks\n" if ranks > 1 else "weights: ", result.stderr)
+            self.assertEqual(result.stderr.count("weights: "), 1, result.stderr)
+            del json_["weights"]  # of a rank
+            results.append([json_, *map(json.loads, documents.read_text().splitlines())])
+        self.assert_near(*results)
+        refused = moe("eval", "loss", self.model, "-", *self.device(2), check=False, input="text")
+        self.assertEqual(refused.returncode, 2)
+        self.assertEqual(refused.stderr, "error: --ranks 2: every rank reads the text, and standard input can be read once only; name a file\n")
+
+    def test_an_evaluation_that_is_not_finite_says_so_once(self):
+        model = self.make_model("large-numbers")
+        file = model / "model.safetensors"
+        data = bytearray(file.read_bytes())
+        begin = 8 + int.from_bytes(data[:8], "little")
+        first, last = json.loads(data[8:begin])["model.layers.2.mlp.experts.3.down_proj.weight"]["data_offsets"]
+        for at in range(begin + first, begin + last, 4):  # of an expert that rank 0 does not have
+            data[at:at + 4] = struct.pack("<f", 3e38)
+        file.write_bytes(data)
+        (model / "checksums.json").unlink(missing_ok=True)
+        results = [moe("eval", "loss", model, self.base / "headers.jsonl", "--sequence-length", 64, *self.device(ranks), check=False)
+                   for ranks in (1, 2)]
+        for result in results:
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertEqual(result.stderr.count("error:"), 1, result.stderr)
+        self.assertEqual(*(result.stderr.partition("error:")[2] for result in results))
 
     def start(self, ranks, *words, **more):
         command = [MOE, *words, *self.device(ranks)]
