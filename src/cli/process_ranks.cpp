@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/signal_cleanup.h"
 #include "cli/exit_status.h"
+#include "cli/terminal_mode.h"
 #include "comm/one_rank.h"
 #include "train/ranks.h"
 #include "train/trainer.h"
@@ -161,7 +162,8 @@ Communicator& ProcessRanks::connect() {
     if (!launched_) start_others(launch_.place.port);
   }
   Watch::Options options;
-  options.give_up = [this](const RankLost& rank) {
+  options.give_up = [this, terminal = TerminalMode()](const RankLost& rank) {
+    terminal.give_back();  // a chat may be waiting for its person
     lost(rank, use_.after_loss);
     for (const int process : processes_) ::kill(process, SIGKILL);
     end_with_status(kRankLostStatus);

@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -221,6 +222,20 @@ class InferenceRanksTest(unittest.TestCase):
             self.assertEqual(result.returncode, 1, result.stderr)
             self.assertEqual(result.stderr.count("error:"), 1, result.stderr)
         self.assertEqual(*(result.stderr.partition("error:")[2] for result in results))
+
+    def test_a_rank_that_is_killed_gives_the_terminal_back(self):
+        chat = Terminal(self.endless, *self.device(2), state=self.base / "state")
+        before = termios.tcgetattr(chat.master)
+        chat.prompt()
+        chat.type("half a line")
+        chat.expect("half a line")
+        modes = termios.ICANON | termios.ECHO
+        self.assertNotEqual(termios.tcgetattr(chat.master)[3] & modes, before[3] & modes)
+        os.kill(children_of(chat.process)[0], signal.SIGKILL)
+        chat.expect(r"\x1b\[\?2004l\s*")
+        chat.expect(r"error: rank 1 on \S+ ended: it was killed, or its connection broke\r\n")
+        self.assertEqual(termios.tcgetattr(chat.master)[3] & modes, before[3] & modes)
+        self.assertEqual(chat.status(), LOST)
 
     def start(self, ranks, *words, **more):
         command = [MOE, *words, *self.device(ranks)]
