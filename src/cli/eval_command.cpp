@@ -65,7 +65,7 @@ Examples:
   moe eval loss runs/demo/latest text/*/valid.jsonl.zst
   moe eval loss runs/demo/latest --domain prose=book.txt --json scores.json
   moe eval loss runs/demo/latest book.txt --lora runs/books
-  moe eval loss runs/demo/latest book.txt --ranks 2 --device cpu
+  moe eval loss deepseek-moe-16b-base book.txt --ranks 2
   moe eval loss runs/demo/latest text/*/valid.jsonl.zst --documents demo.jsonl
   moe eval loss runs/demo/latest runs/data/chats/valid
   moe eval loss runs/demo/latest book.txt --analyse --top-tokens 20 --json choices.json

@@ -70,7 +70,7 @@ Examples:
   moe generate runs/demo --prompts questions.jsonl --temperature 0 > answers.jsonl
   moe generate deepseek-moe-16b-chat.Q8_0.gguf --prompt Hello --memory-limit 12GB --dry-run
   moe generate runs/demo --prompt 'In the' --samples 8 --logprobs 3
-  moe generate runs/demo --ranks 2 --device cpu --prompt 'In the beginning'
+  moe generate deepseek-moe-16b-chat.Q8_0.gguf --ranks 2 --prompt Hello
   moe generate deepseek-moe-16b-chat --ranks 4 --dry-run
   moe generate runs/demo --lora runs/polite --lora runs/short:0.5 --prompt 'Who are you?'
   moe generate runs/demo --prompt-file question.txt --temperature 0 --stop $'\n\n' > answer.txt)";
