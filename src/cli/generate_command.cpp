@@ -217,7 +217,7 @@ void generate_text(const GenerateFlags& flags, ProcessRanks& processes) {
   const std::string text = reads && flags.prompts_file.empty() ? prompt_text(flags) : "";
   const WeightTypes weights = parse_kept_weights(flags.dtype, device);
   // All that was written is flushed, so leaving at once loses nothing, even in the middle of a long prompt's pass.
-  ProcessRanks::end_on_interrupt();
+  ProcessRanks::end_all_on_signals();
   Compute compute = make_compute(device);
   InferenceRanks ranks(processes, compute);
   const AdaptedModel model = adapted_model(flags.model, flags.adapters);

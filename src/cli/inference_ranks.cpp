@@ -88,7 +88,7 @@ void InferenceRanks::connect(const std::string& model, const std::string& weight
   if (size() == 1) return;
   // Ctrl-C at a terminal goes to every rank of it. Rank 0 decides what it means.
   if (leads()) {
-    ProcessRanks::end_on_interrupt();
+    ProcessRanks::end_all_on_signals();
   } else {
     std::signal(SIGINT, SIG_IGN);
   }

@@ -46,8 +46,8 @@ class InferenceRanks {
                      int64_t beside) const;
 
   /// Meets the other ranks, and starts them if nobody has. All must have the same program, command line, model, weights
-  /// and kind of processor: each makes the passes of rank 0 and must get the same bits. From then on Ctrl-C ends all at
-  /// once, unless rank 0 handles it otherwise. Nothing happens with one rank.
+  /// and kind of processor: each makes the passes of rank 0 and must get the same bits. From then on a signal that
+  /// ends rank 0 ends all at once, unless rank 0 handles it otherwise. Nothing happens with one rank.
   void connect(const std::string& model, const std::string& weights);
   /// For LoadedModel.
   ExpertRanks experts() const;

@@ -35,14 +35,15 @@ constexpr double kEndSeconds = 5;
 
 constexpr int kInterrupted = 130;
 
-/// The processes that an interrupt ends too. A signal handler reads it.
+/// The processes that this one has started. Signal handlers read it.
 constexpr size_t kMostProcesses = 1024;
-std::array<std::atomic<pid_t>, kMostProcesses> interrupted_too;
-std::atomic<size_t> interrupted_count = 0;
+std::array<std::atomic<pid_t>, kMostProcesses> started;
+std::atomic<size_t> started_count = 0;
 
-void end_all(int) {
-  for (size_t i = 0; i < interrupted_count; ++i) ::kill(interrupted_too[i], SIGKILL);
-  end_with_status(kInterrupted);
+void end_all(int signal) {
+  for (size_t i = 0; i < started_count; ++i) ::kill(started[i], SIGKILL);
+  if (signal == SIGINT) end_with_status(kInterrupted);
+  end_by_signal(signal);
 }
 
 std::vector<char*> pointers_to(std::vector<std::string>& words) {
@@ -88,7 +89,7 @@ ProcessRanks::ProcessRanks(int wanted, const RankUse& use) : use_(use) {
 
 ProcessRanks::~ProcessRanks() {
   communicator_.reset();  // says that this rank is done
-  interrupted_count = 0;
+  started_count = 0;
   const double end = steady_seconds() + kEndSeconds;
   for (const int process : processes_) {
     while (::waitpid(process, nullptr, WNOHANG) == 0) {
@@ -147,9 +148,9 @@ void ProcessRanks::start_others(int port) {
       fail("rank {} of {} could not be started: {}; use fewer ranks", rank, size(), std::strerror(error));
     }
     processes_.push_back(process);
-    if (interrupted_count < kMostProcesses) {
-      interrupted_too[interrupted_count] = process;
-      ++interrupted_count;
+    if (started_count < kMostProcesses) {
+      started[started_count] = process;
+      ++started_count;
     }
   }
 }
@@ -177,7 +178,12 @@ std::unique_ptr<Communicator> ProcessRanks::connect_gpus(Compute& compute) {
   return make_cuda_communicator(*communicator_, *compute.device);
 }
 
-void ProcessRanks::end_on_interrupt() { std::signal(SIGINT, end_all); }
+void ProcessRanks::end_all_on_signals() {
+  std::signal(SIGINT, end_all);
+  for (const int signal : {SIGHUP, SIGQUIT, SIGTERM, SIGPIPE}) {
+    if (std::signal(signal, end_all) == SIG_IGN) std::signal(signal, SIG_IGN);  // as under nohup
+  }
+}
 
 void ProcessRanks::say(const std::string& error) const {
   set_quiet(false);

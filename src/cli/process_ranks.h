@@ -47,8 +47,9 @@ class ProcessRanks {
   /// Refuses, if the ranks compute on GPUs, more of them than there are GPUs here.
   void check_gpus(const DeviceOptions& device) const;
 
-  /// From now on SIGINT ends this process at once, with status 130, and the processes that connect() starts.
-  static void end_on_interrupt();
+  /// From now on a signal that ends this process also ends, without a word, those that connect() starts. SIGINT ends it
+  /// with status 130.
+  static void end_all_on_signals();
 
   /// Does the work of this rank and returns its status. A rank other than 0 is quiet. An error tells the others, and is
   /// said once: by rank 0, or by the rank that has it.

@@ -323,6 +323,18 @@ class InferenceRanksTest(unittest.TestCase):
         self.assertEqual(process.returncode, 130, said)
         self.assertNotIn("error", said)
 
+    def test_a_signal_or_a_closed_pipe_ends_all_and_says_nothing(self):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+            process, others = self.generating(2)
+            if number == signal.SIGPIPE:
+                process.stdout.close()  # as `| head` does
+                process.stdout = None
+            else:
+                process.send_signal(number)
+            said = self.ended(process, others)
+            self.assertEqual(process.returncode, -number, said)
+            self.assertNotIn("error", said)
+
     def launched(self, words, change=(), ranks=2):
         """The ranks as a launcher starts them; `change` are further words of the last one."""
         port, processes = free_port(), []
