@@ -11,8 +11,8 @@
 /// and tokens that the device chooses are the same. This needs processors of one kind. Between messages the others
 /// wait, as long as rank 0 does.
 ///
-/// On GPUs the sums are collectives of NCCL on the stream that computes (backend/cuda/nccl_communicator.h). They are not
-/// recorded, so neither are steps: DecodeGraph queues each step anew.
+/// On GPUs the sums are collectives of NCCL on the stream that computes (backend/cuda/nccl_communicator.h). They are
+/// not recorded, so neither are steps: DecodeGraph queues each step anew.
 ///
 /// If a pass of one rank fails, the ranks are not at the same place any more, so this is the end for all of them.
 
