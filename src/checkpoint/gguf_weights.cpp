@@ -92,16 +92,19 @@ std::vector<StoredTensor> GgufWeights::tensors() const {
   return tensors;
 }
 
-void load_weights(const WeightSource& source, const fs::path& path, const std::vector<View>& views, Device& device) {
+void load_weights(const WeightSource& source, const fs::path& path, const std::vector<Parameter>& table,
+                  const std::vector<View>& views, Device& device) {
+  MOE_CHECK(table.size() == source.table().size() && views.size() == table.size());
   const std::string where = path.string();
   std::vector<float> values;
   std::vector<char> bytes;
   for (size_t i = 0; i < views.size(); ++i) {
     const View& view = views[i];
-    const std::string& name = source.table()[i].name;
+    const std::string& name = table[i].name;
     const bool as_stored = !is_plain(view.dtype) && stored_type(source, i) == view.dtype;
-    for (int64_t begin = 0, count = 0, all = view.elements(); begin < all; begin += count) {
-      count = conversion_run(source.table()[i], view.dtype, begin, all - begin);
+    const int64_t first = table[i].elements_before(), end = first + view.elements();  // of the source's parameter
+    for (int64_t begin = first, count = 0; begin < end; begin += count) {
+      count = conversion_run(table[i], view.dtype, begin, end - begin);
       bytes.resize(static_cast<size_t>(bytes_of(view.dtype, count)));
       if (as_stored) {
         source.read_stored(i, begin, count, bytes.data());
@@ -115,7 +118,7 @@ void load_weights(const WeightSource& source, const fs::path& path, const std::v
       } else {
         source.read(i, begin, count, reinterpret_cast<int32_t*>(bytes.data()));
       }
-      device.upload(static_cast<char*>(view.data) + bytes_of(view.dtype, begin), bytes.data(), bytes.size());
+      device.upload(static_cast<char*>(view.data) + bytes_of(view.dtype, begin - first), bytes.data(), bytes.size());
     }
   }
 }

@@ -18,8 +18,9 @@ std::unique_ptr<WeightSource> open_weights(const fs::path& path) {
 }
 
 void load_model(const fs::path& path, const ModelConfig& config, const std::vector<View>& views, Device& device) {
-  if (is_gguf(path)) return load_weights(GgufWeights(path), path, views, device);
-  load_weights(path, config, parameter_table(config), views, device);
+  const std::vector<Parameter> table = parameter_table(config);
+  if (is_gguf(path)) return load_weights(GgufWeights(path), path, table, views, device);
+  load_weights(path, config, table, views, device);
 }
 
 }  // namespace moe

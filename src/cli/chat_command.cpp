@@ -18,6 +18,7 @@
 #include "cli/exit_status.h"
 #include "cli/expert_place.h"
 #include "cli/generation_plan.h"
+#include "cli/inference_ranks.h"
 #include "cli/lora_option.h"
 #include "cli/memory_option.h"
 #include "cli/model_folder.h"
@@ -46,6 +47,7 @@ Examples:
   moe chat runs/demo --lora runs/polite
   moe chat deepseek-moe-16b-chat.Q4_0.gguf --context 2048
   moe chat deepseek-moe-16b-chat.Q8_0.gguf --n-cpu-moe 12
+  moe chat deepseek-moe-16b-chat --ranks 2      two processes with a GPU each divide the routed experts
   printf 'Hello\n/experts\n' | moe chat runs/demo --temperature 0)";
 
 /// The memory of the cache grows with the context, so a model with very many positions gets fewer.
@@ -60,6 +62,8 @@ struct ChatFlags {
   GenerationOptions generation = {.max_new_tokens = 512, .context = kUsualContext};
   DeviceOptions device;
   ExpertPlaceFlags experts;
+  int ranks = 1;
+  bool batch_invariant = false;
   int64_t memory_limit = 0;
   RoutingSwitches switches;
   bool no_history = false;
@@ -72,40 +76,49 @@ int64_t context_of(const ChatFlags& flags, const ModelConfig& config) {
   return flags.generation.context > 0 ? std::min(flags.generation.context, positions) : positions;
 }
 
-void say_start(const ChatFlags& flags, const ModelConfig& config, const ChatFormat& format, const Compute& compute,
+void say_start(const ChatFlags& flags, const ModelConfig& config, const ChatFormat& format, const std::string& device,
                const std::string& weights, int64_t context, bool person) {
   log_info("{}: {:.1f} M parameters, {}, weights: {} on {}; a context of {}", flags.model,
            1e-6 * static_cast<double>(count_elements(parameter_table(config))),
-           counted(config.num_hidden_layers, "layer"), weights, device_name(compute), counted(context, "token"));
+           counted(config.num_hidden_layers, "layer"), weights, device, counted(context, "token"));
   if (const std::string note = generation_note(config); !note.empty()) log_info("{}", note);
   if (!format.note().empty()) log_info("{}", format.note());
   if (person) log_info("Write a message. /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends.");
 }
 
-void chat(const ChatFlags& flags) {
+/// The exit status.
+int chat(const ChatFlags& flags, ProcessRanks& processes) {
   validate(flags.generation);
-  const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
-  Compute compute = make_compute(flags.device);
+  const DeviceOptions device = processes.part_of(flags.device);
+  check_inference_ranks(processes, flags.experts, device, flags.batch_invariant);
+  const WeightTypes weights = parse_kept_weights(flags.dtype, device);
+  Compute compute = make_compute(device);
+  InferenceRanks ranks(processes, compute);
   const AdaptedModel model = adapted_model(flags.model, flags.adapters);
-  const WeightSizes sizes(model.folder, weights, model.adapters);
+  WeightSizes sizes(model.folder, weights, model.adapters);
+  const WeightsSize whole = sizes.of();
   const ModelConfig& config = sizes.config();
   check_generates(config);
+  ranks.divide(sizes, flags.model);
   const int64_t context = context_of(flags, config);
   const Tokenizer tokenizer = load_model_tokenizer(model.companions, config.vocab_size);
   const ChatFormat format(model.companions, tokenizer);
-  const int64_t free = free_bytes(*compute.device, flags.memory_limit);
-  const WeightsSize whole = sizes.of();
+  const int64_t free = ranks.free_bytes(flags.memory_limit);
   const PassTypes types{whole.activations,
                         parse_cache_option(flags.cache_type, compute, whole.activations, whole.in_blocks)};
   ChatSizes chat_sizes{.most_tokens = context};
   if (compute.kind == DeviceKind::cuda) chat_sizes.tokens_per_pass = kGpuTokensPerPass;
   const int64_t cache_bytes = ChatEngine::bytes(config, types, chat_sizes, compute.device->records());
-  const WeightsSize size = placed_weights_size(sizes, model.folder, flags.experts, *compute.device, free, cache_bytes);
+  const WeightsSize size = ranks.placed(sizes, model.folder, flags.experts, free, cache_bytes);
   check_memory_limit(flags.memory_limit, size, cache_bytes, free);
+  ranks.connect(model.folder, whole.text);
   show_status("reading the weights of " + flags.model);
   const ExpertPlace place(compute, size);
-  LoadedModel loaded(model.folder, weights, place.device(), flags.switches, model.adapters, place.host_experts());
-  ChatEngine engine(loaded, &tokenizer, place.device(), place.backend(), chat_sizes, flags.switches, types.cache);
+  LoadedModel loaded(model.folder, weights, place.device(), flags.switches, model.adapters, place.host_experts(),
+                     ranks.experts());
+  if (!ranks.leads()) return ranks.follow(loaded, types.cache), 0;
+  ChatEngine engine(loaded, &tokenizer, place.device(), place.backend(), chat_sizes, flags.switches, types.cache,
+                    ranks.leader());
   clear_status();
   GenerationOptions options = flags.generation;
   options.end_ids = end_tokens(model);
@@ -114,7 +127,7 @@ void chat(const ChatFlags& flags) {
 
   const bool person = ::isatty(STDIN_FILENO) == 1 && stderr_is_terminal();
   if (!flags.quiet) {
-    say_start(flags, config, format, compute, loaded.weights(), context, person);
+    say_start(flags, config, format, ranks.device_text(), loaded.weights(), context, person);
     if (size.host_bytes > 0) log_info("{}", expert_place_text(size));
   }
   std::optional<Interrupts> interrupts;
@@ -124,7 +137,9 @@ void chat(const ChatFlags& flags) {
   const auto input =
       person ? terminal_input(*interrupts, flags.no_history ? fs::path() : default_chat_history(), chat_command_names())
              : plain_input();
-  if (!session.run(*input) && !person) exit_with(1);
+  const bool all_done = session.run(*input);
+  ranks.end();
+  return all_done || person ? 0 : 1;
 }
 
 }  // namespace
@@ -138,18 +153,22 @@ void add_chat_command(CLI::App& app) {
   command->add_option("--system", flags->system, "the system message, which comes before the conversation")
       ->type_name("TEXT");
   add_sampling_options(*command, flags->generation);
-  add_batch_invariant_option(*command);
+  add_batch_invariant_option(*command, flags->batch_invariant);
   add_lora_option(*command, flags->adapters);
   add_kept_weights_option(*command, flags->dtype);
   add_cache_option(*command, flags->cache_type);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   add_expert_place_options(*command, flags->experts);
+  add_inference_ranks_option(*command, flags->ranks);
   add_memory_option(*command, flags->memory_limit);
   command->add_flag("--show-prompt", flags->show_prompt, "print the text and the token ids of every prompt");
   command->add_flag("--no-history", flags->no_history, "neither read nor keep the messages that are typed");
   command->add_flag("--quiet", flags->quiet, "print only answers, what commands show, and errors");
-  command->callback([flags] { chat(*flags); });
+  command->callback([flags] {
+    ProcessRanks processes(flags->ranks, kInferenceRanks);
+    exit_with(processes.run([&] { return chat(*flags, processes); }));
+  });
 }
 
 }  // namespace moe

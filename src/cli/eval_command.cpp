@@ -12,7 +12,9 @@
 #include "cli/eval_causal.h"
 #include "cli/eval_experts.h"
 #include "cli/evaluated_text.h"
+#include "cli/exit_status.h"
 #include "cli/expert_place.h"
+#include "cli/inference_ranks.h"
 #include "cli/lora_option.h"
 #include "cli/model_folder.h"
 #include "cli/number_option.h"
@@ -23,6 +25,8 @@
 #include "eval/report.h"
 #include "eval/routing_report.h"
 #include "eval/sweep.h"
+#include "infer/scorer.h"
+#include "train/ranks.h"
 #include "train/training_log.h"
 
 namespace moe {
@@ -50,6 +54,9 @@ two such files.
 number for independent choices. The other has, for each expert, the tokens that chose it in the largest share of
 their occurrences. Choices are counted before any is dropped by a capacity. JSON has both under "choices".
 
+--ranks N divides the routed experts among N processes, each with a GPU or a part of the processors, for a model that is
+larger than one GPU (docs/parallelism.md).
+
 --sweep evaluates the same text again under each value of a switch, in addition to the other switches. It adds a
 table of loss, its change and bits per byte (JSON: "sweep"). The switches are experts-per-token=N,N,...,
 mask-best=N,N,... and drop-shared; the options with these names explain them. The option may be repeated.
@@ -58,6 +65,7 @@ Examples:
   moe eval loss runs/demo/latest text/*/valid.jsonl.zst
   moe eval loss runs/demo/latest --domain prose=book.txt --json scores.json
   moe eval loss runs/demo/latest book.txt --lora runs/books
+  moe eval loss deepseek-moe-16b-base book.txt --ranks 2
   moe eval loss runs/demo/latest text/*/valid.jsonl.zst --documents demo.jsonl
   moe eval loss runs/demo/latest runs/data/chats/valid
   moe eval loss runs/demo/latest book.txt --analyse --top-tokens 20 --json choices.json
@@ -75,6 +83,7 @@ struct LossFlags {
   DeviceOptions device;
   RoutingSwitches switches;
   ExpertPlaceFlags experts;
+  int ranks = 1;
   bool analyse = false;
   int64_t top_tokens = 10;
   int64_t min_count = 10;
@@ -168,31 +177,54 @@ void write_results(const LossFlags& flags, const Measured& measured, const Docum
   if (failure) std::rethrow_exception(failure);
 }
 
-void print_loss(const LossFlags& flags) {
+/// The same on several ranks, which make the same passes and so find the same mistakes.
+Measured measure_together(const LossFlags& flags, LoadedModel& model, const Documents& documents,
+                          const ExpertPlace& place, const std::vector<SweepPoint>& points,
+                          const InferenceRanks& ranks) {
+  try {
+    return measure_all(flags, model, documents, place, points);
+  } catch (const NotFinite& error) {
+    if (ranks.size() == 1) throw;
+    throw SharedError(error.what());
+  }
+}
+
+void print_loss(const LossFlags& flags, ProcessRanks& processes) {
   if (!flags.json.empty() && flags.json != "-") check_output_file(flags.json);
   if (!flags.documents.empty()) check_output_file(flags.documents);
+  const DeviceOptions device = processes.part_of(flags.device);
+  check_inference_ranks(processes, flags.experts, device, false);
   EvaluatedText text(flags.sources);  // what cannot be read is refused before anything is loaded
+  if (processes.size() > 1 && text.from_standard_input()) {
+    fail_usage("--ranks {}: every rank reads the text, and standard input can be read once only; name a file",
+               processes.size());
+  }
   const std::vector<SweepPoint> points = checked_sweep(flags);
-  const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
-  Compute compute = make_compute(flags.device);
-  show_status("reading the weights of " + flags.model);
+  const WeightTypes weights = parse_kept_weights(flags.dtype, device);
+  Compute compute = make_compute(device);
+  InferenceRanks ranks(processes, compute);
   const AdaptedModel adapted = adapted_model(flags.model, flags.adapters);
-  const WeightsSize size = placed_weights_size(WeightSizes(adapted.folder, weights, adapted.adapters), adapted.folder,
-                                               flags.experts, *compute.device, -1, 0);
+  WeightSizes sizes(adapted.folder, weights, adapted.adapters);
+  const std::string whole = sizes.of().text;
+  ranks.divide(sizes, flags.model);
+  const WeightsSize size = ranks.placed(sizes, adapted.folder, flags.experts, -1, 0);
+  const Tokenizer tokenizer = load_model_tokenizer(adapted.companions, sizes.config().vocab_size);
+  const Documents& documents = text.documents(adapted.folder, sizes.config(), tokenizer, compute.pool);
+  ranks.connect(adapted.folder, whole);
+  show_status("reading the weights of " + flags.model);
   const ExpertPlace place(compute, size);
-  LoadedModel model(adapted.folder, weights, place.device(), flags.switches, adapted.adapters, place.host_experts());
+  LoadedModel model(adapted.folder, weights, place.device(), flags.switches, adapted.adapters, place.host_experts(),
+                    ranks.experts());
   clear_status();
-  log_info("{} on {}", flags.model, device_name(compute));
+  log_info("{} on {}", flags.model, ranks.device_text());
   log_info("weights: {}", model.weights());
   if (size.host_bytes > 0) log_info("{}", expert_place_text(size));
   if (!model.config().causal()) {
     log_info(
         "experts choose among all tokens of a row, including later ones: this is not the loss of a language model");
   }
-  const Tokenizer tokenizer = load_model_tokenizer(adapted.companions, model.config().vocab_size);
-  const Documents& documents = text.documents(adapted.folder, model.config(), tokenizer, compute.pool);
-  const Measured measured = measure_all(flags, model, documents, place, points);
-  write_results(flags, measured, documents, tokenizer);
+  const Measured measured = measure_together(flags, model, documents, place, points, ranks);
+  if (ranks.leads()) write_results(flags, measured, documents, tokenizer);
 }
 
 void add_analysis_options(CLI::App& command, LossFlags& flags) {
@@ -236,8 +268,15 @@ void add_loss(CLI::App& parent) {
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   add_expert_place_options(*command, flags->experts);
+  add_inference_ranks_option(*command, flags->ranks);
   add_analysis_options(*command, *flags);
-  command->callback([flags] { print_loss(*flags); });
+  command->callback([flags] {
+    ProcessRanks processes(flags->ranks, kInferenceRanks);
+    exit_with(processes.run([&] {
+      print_loss(*flags, processes);
+      return 0;
+    }));
+  });
 }
 
 }  // namespace

@@ -1,6 +1,4 @@
 #include <cmath>
-#include <csignal>
-#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,9 +14,11 @@
 #include "cli/cache_option.h"
 #include "cli/commands.h"
 #include "cli/device_option.h"
+#include "cli/exit_status.h"
 #include "cli/expert_place.h"
 #include "cli/generate_lines.h"
 #include "cli/generation_plan.h"
+#include "cli/inference_ranks.h"
 #include "cli/lora_option.h"
 #include "cli/memory_option.h"
 #include "cli/model_folder.h"
@@ -57,7 +57,9 @@ and, if wanted, "id" (repeated in the answer), "max_new_tokens", "temperature", 
 and generates nothing. A beginning that several prompts share is computed once. docs/inference.md says more.
 
 A model that is larger than the GPU's memory keeps the routed experts of some layers in the host's memory, and the CPU
-computes them: of all layers with --cpu-moe, of the first N with --n-cpu-moe N, else of as many as needed.
+computes them: of all layers with --cpu-moe, of the first N with --n-cpu-moe N, else of as many as needed. Or several GPUs
+hold it together: --ranks N starts N - 1 further processes, and each of them has a GPU and 1/N of the routed experts of
+each layer. N must divide the number of experts (docs/parallelism.md).
 
 llama.cpp's names work too: -m, -p, -f, -n, -c, -t, -s, --temp, --repeat-penalty.
 
@@ -68,10 +70,10 @@ Examples:
   moe generate runs/demo --prompts questions.jsonl --temperature 0 > answers.jsonl
   moe generate deepseek-moe-16b-chat.Q8_0.gguf --prompt Hello --memory-limit 12GB --dry-run
   moe generate runs/demo --prompt 'In the' --samples 8 --logprobs 3
+  moe generate deepseek-moe-16b-chat.Q8_0.gguf --ranks 2 --prompt Hello
+  moe generate deepseek-moe-16b-chat --ranks 4 --dry-run
   moe generate runs/demo --lora runs/polite --lora runs/short:0.5 --prompt 'Who are you?'
   moe generate runs/demo --prompt-file question.txt --temperature 0 --stop $'\n\n' > answer.txt)";
-
-constexpr int kInterrupted = 130;
 
 struct GenerateFlags {
   std::string model;
@@ -87,6 +89,8 @@ struct GenerateFlags {
   int64_t samples = 1;
   int64_t memory_limit = 0;
   ExpertPlaceFlags experts;
+  int ranks = 1;
+  bool batch_invariant = false;
   bool dry_run = false;
   bool echo = false;
   bool parse_special = false;
@@ -168,24 +172,25 @@ std::vector<LineRequest> read_lines(const GenerateFlags& flags, const std::strin
   return read_prompt_lines(flags.prompts_file, defaults, tokenizer, config);
 }
 
-/// What one sequence needs beside the weights: the prompt, or the longest line; for a dry run, a context of the
-/// options. `records`: Device::records().
-int64_t bytes_beside_weights(const GenerateFlags& flags, const ModelConfig& config, const PassTypes& types,
-                             const Prompt& prompt, const std::vector<LineRequest>& lines,
-                             const GenerationOptions& options, bool records) {
-  if (flags.dry_run) {
-    const int64_t tokens = options.context > 0 ? options.context : options.max_new_tokens + 1;
-    return engine_bytes_for(config, types, {options.tokens_per_pass, records}, tokens);
-  }
+/// What one sequence with a context of the options needs beside the weights. `records`: Device::records().
+int64_t bytes_of_dry_run(const ModelConfig& config, const PassTypes& types, const GenerationOptions& options,
+                         bool records) {
+  const int64_t tokens = options.context > 0 ? options.context : options.max_new_tokens + 1;
+  return engine_bytes_for(config, types, {options.tokens_per_pass, records}, tokens);
+}
+
+/// What one sequence needs beside the weights: the prompt, or the longest line. `records`: Device::records().
+int64_t bytes_beside_weights(const ModelConfig& config, const PassTypes& types, const Prompt& prompt,
+                             const std::vector<LineRequest>& lines, const GenerationOptions& options, bool records) {
   if (lines.empty()) return generation_bytes(config, types, {prompt}, options, records);
   std::vector<Request> requests;
   for (const LineRequest& line : lines) requests.push_back(line.request);
   return Engine::bytes(config, types, engine_sizes(config, requests, 1, options.tokens_per_pass, records));
 }
 
-/// With a limit: refuses what needs more than it leaves beside the weights.
-void check_memory(const ModelOnDevice& runtime, const Prompt& prompt, const GenerationOptions& options, int64_t limit) {
-  const int64_t free = free_bytes(runtime.device, limit);
+/// With a limit: refuses what needs more than it leaves beside the weights, which is `free` bytes.
+void check_memory(const ModelOnDevice& runtime, const Prompt& prompt, const GenerationOptions& options, int64_t limit,
+                  int64_t free) {
   const int64_t needed =
       generation_bytes(runtime.model.config(), runtime.types(), {prompt}, options, runtime.device.records());
   if (limit == 0 || needed <= free) return;
@@ -195,54 +200,76 @@ void check_memory(const ModelOnDevice& runtime, const Prompt& prompt, const Gene
       bytes_text(needed), bytes_text(free));
 }
 
-void generate_text(const GenerateFlags& flags) {
+void say_start(const GenerateFlags& flags, const ModelConfig& config, const Tokenizer& tokenizer,
+               const std::string& weights, const std::string& device, const WeightsSize& size) {
+  log_info("{}: {:.1f} M parameters, {}, {} tokens in the vocabulary; weights: {} on {}", flags.model,
+           1e-6 * static_cast<double>(count_elements(parameter_table(config))),
+           counted(config.num_hidden_layers, "layer"), tokenizer.id_count(), weights, device);
+  if (size.host_bytes > 0) log_info("{}", expert_place_text(size));
+  if (const std::string note = generation_note(config); !note.empty()) log_info("{}", note);
+}
+
+void generate_text(const GenerateFlags& flags, ProcessRanks& processes) {
   validate(flags.generation);
-  const std::string text = flags.prompts_file.empty() && !flags.dry_run ? prompt_text(flags) : "";
-  const WeightTypes weights = parse_kept_weights(flags.dtype, flags.device);
+  const DeviceOptions device = processes.part_of(flags.device);
+  check_inference_ranks(processes, flags.experts, device, flags.batch_invariant);
+  const bool reads = processes.rank() == 0 && !flags.dry_run;
+  const std::string text = reads && flags.prompts_file.empty() ? prompt_text(flags) : "";
+  const WeightTypes weights = parse_kept_weights(flags.dtype, device);
   // All that was written is flushed, so leaving at once loses nothing, even in the middle of a long prompt's pass.
-  std::signal(SIGINT, [](int) { std::_Exit(kInterrupted); });
-  Compute compute = make_compute(flags.device);
+  ProcessRanks::end_all_on_signals();
+  Compute compute = make_compute(device);
+  InferenceRanks ranks(processes, compute);
   const AdaptedModel model = adapted_model(flags.model, flags.adapters);
-  const WeightSizes sizes(model.folder, weights, model.adapters);
+  WeightSizes sizes(model.folder, weights, model.adapters);
+  const WeightsSize whole = sizes.of();
   const ModelConfig& config = sizes.config();
   check_generates(config);
+  ranks.divide(sizes, flags.model);
   const Tokenizer tokenizer = Tokenizer::load(model.companions);
   GenerationOptions options = flags.generation;
   options.end_ids = end_tokens(model);
   if (compute.kind == DeviceKind::cuda) options.tokens_per_pass = kGpuTokensPerPass;
-  const int64_t free = free_bytes(*compute.device, flags.memory_limit);
+  const int64_t free = ranks.free_bytes(flags.memory_limit);
   const LineDefaults defaults = line_defaults(flags, options);
   const std::vector<LineRequest> lines =
-      flags.dry_run ? std::vector<LineRequest>{} : read_lines(flags, text, defaults, tokenizer, config);
+      reads ? read_lines(flags, text, defaults, tokenizer, config) : std::vector<LineRequest>{};
   Prompt prompt;
-  if (!flags.dry_run && lines.empty()) prompt.ids = encode_prompt(tokenizer, config, text, flags.parse_special);
-  const WeightsSize whole = sizes.of();
+  if (reads && lines.empty()) prompt.ids = encode_prompt(tokenizer, config, text, flags.parse_special);
   const PassTypes types{whole.activations,
                         parse_cache_option(flags.cache_type, compute, whole.activations, whole.in_blocks)};
-  const int64_t beside = bytes_beside_weights(flags, config, types, prompt, lines, options, compute.device->records());
-  const WeightsSize size = placed_weights_size(sizes, model.folder, flags.experts, *compute.device, free, beside);
   if (flags.dry_run) {
-    return print_generation_plan(config, size, types, {options.tokens_per_pass, compute.device->records()}, free);
+    if (!ranks.leads()) return;
+    const int64_t beside = bytes_of_dry_run(config, types, options, compute.device->records());
+    const EnginePasses passes{options.tokens_per_pass, compute.device->records()};
+    if (ranks.size() > 1) return print_generation_plan(config, sizes.of(), types, passes, free, ranks.size(), &whole);
+    const WeightsSize size = placed_weights_size(sizes, model.folder, flags.experts, *compute.device, free, beside);
+    return print_generation_plan(config, size, types, passes, free);
   }
-  check_memory_limit(flags.memory_limit, size, 0, free);
+  WeightsSize size = sizes.of();
+  if (ranks.leads()) {  // before the others are started
+    const int64_t beside = bytes_beside_weights(config, types, prompt, lines, options, compute.device->records());
+    size = ranks.placed(sizes, model.folder, flags.experts, free, beside);
+    check_memory_limit(flags.memory_limit, size, 0, free);
+  }
+  ranks.connect(model.folder, whole.text);
   show_status("reading the weights of " + flags.model);
   const ExpertPlace place(compute, size);
-  const LoadedModel loaded(model.folder, weights, place.device(), flags.switches, model.adapters, place.host_experts());
+  LoadedModel loaded(model.folder, weights, place.device(), flags.switches, model.adapters, place.host_experts(),
+                     ranks.experts());
+  if (!ranks.leads()) return ranks.follow(loaded, types.cache);
   clear_status();
-  if (!flags.quiet) {
-    log_info("{}: {:.1f} M parameters, {}, {} tokens in the vocabulary; weights: {} on {}", flags.model,
-             1e-6 * static_cast<double>(count_elements(parameter_table(config))),
-             counted(config.num_hidden_layers, "layer"), tokenizer.id_count(), loaded.weights(), device_name(compute));
-    if (size.host_bytes > 0) log_info("{}", expert_place_text(size));
-    if (const std::string note = generation_note(config); !note.empty()) log_info("{}", note);
-  }
-  const ModelOnDevice runtime{loaded.model(), loaded.dtype(), place.device(), place.backend(), types.cache};
+  if (!flags.quiet) say_start(flags, config, tokenizer, loaded.weights(), ranks.device_text(), size);
+  const ModelOnDevice runtime{loaded.model(),  loaded.dtype(), place.device(),
+                              place.backend(), types.cache,    ranks.leader()};
+  const int64_t left = ranks.free_bytes(flags.memory_limit);
   if (!lines.empty()) {
-    const int64_t failed = answer_lines(runtime, tokenizer, lines, defaults, flags.memory_limit, flags.quiet);
+    const int64_t failed = answer_lines(runtime, tokenizer, lines, defaults, left, flags.quiet);
+    ranks.end();
     if (failed > 0) fail("{} of {} failed; their lines say why", failed, counted(lines.size(), "request"));
     return;
   }
-  check_memory(runtime, prompt, options, flags.memory_limit);
+  check_memory(runtime, prompt, options, flags.memory_limit, left);
   const auto show = [](std::string_view piece) {
     clear_status();
     print_text(piece);
@@ -252,6 +279,7 @@ void generate_text(const GenerateFlags& flags) {
   if (flags.echo) show(text);
   if (!flags.quiet) options.progress = show_progress;
   const Continuation result = generate(runtime, tokenizer, prompt, options, show, &speed);
+  ranks.end();
   if (!flags.quiet) report(result, speed);
 }
 
@@ -289,18 +317,25 @@ void add_generate_command(CLI::App& app) {
       "--parse-special", flags->parse_special,
       "special tokens in the text become their ids, as chat templates write them (default: ordinary text)");
   add_sampling_options(*command, flags->generation);
-  add_batch_invariant_option(*command);
+  add_batch_invariant_option(*command, flags->batch_invariant);
   add_lora_option(*command, flags->adapters);
   add_kept_weights_option(*command, flags->dtype);
   add_cache_option(*command, flags->cache_type);
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   add_expert_place_options(*command, flags->experts);
+  add_inference_ranks_option(*command, flags->ranks);
   add_memory_option(*command, flags->memory_limit);
   command->add_flag("--dry-run", flags->dry_run,
                     "print what the weights and the cache need and the context that fits; load nothing");
   command->add_flag("--quiet", flags->quiet, "print only errors on standard error");
-  command->callback([flags] { generate_text(*flags); });
+  command->callback([flags] {
+    ProcessRanks processes(flags->ranks, kInferenceRanks);
+    exit_with(processes.run([&] {
+      generate_text(*flags, processes);
+      return 0;
+    }));
+  });
 }
 
 }  // namespace moe

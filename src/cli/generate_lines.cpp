@@ -5,7 +5,6 @@
 #include "base/log.h"
 #include "base/output.h"
 #include "base/units.h"
-#include "cli/memory_option.h"
 #include "infer/engine.h"
 #include "train/amounts.h"
 
@@ -17,9 +16,8 @@ constexpr int64_t kMostSequences = 64;
 
 /// Sizes whose memory the device has.
 EngineSizes fitting_sizes(const ModelOnDevice& runtime, const std::vector<Request>& requests, int64_t tokens_per_pass,
-                          int64_t memory_limit) {
+                          int64_t free) {
   const ModelConfig& config = runtime.model.config();
-  const int64_t free = free_bytes(runtime.device, memory_limit);
   for (int64_t sequences = kMostSequences;; sequences /= 2) {
     const EngineSizes sizes = engine_sizes(config, requests, sequences, tokens_per_pass, runtime.device.records());
     const int64_t bytes = Engine::bytes(config, runtime.types(), sizes);
@@ -63,10 +61,10 @@ class InOrder {
 }  // namespace
 
 int64_t answer_lines(const ModelOnDevice& runtime, const Tokenizer& tokenizer, const std::vector<LineRequest>& lines,
-                     const LineDefaults& defaults, int64_t memory_limit, bool quiet) {
+                     const LineDefaults& defaults, int64_t free, bool quiet) {
   std::vector<Request> requests;
   for (const LineRequest& line : lines) requests.push_back(line.request);
-  Engine engine(runtime, &tokenizer, fitting_sizes(runtime, requests, defaults.options.tokens_per_pass, memory_limit));
+  Engine engine(runtime, &tokenizer, fitting_sizes(runtime, requests, defaults.options.tokens_per_pass, free));
   for (const Request& request : requests) engine.admit(request);  // the engine counts them from 0
   InOrder answers(tokenizer, lines, defaults);
   const double started = steady_seconds();

@@ -19,9 +19,10 @@ struct EnginePasses {
 int64_t engine_bytes_for(const ModelConfig& config, const PassTypes& types, const EnginePasses& passes, int64_t tokens);
 
 /// Prints what the weights, the cache and a pass of one sequence need, and the longest context that fits into `free`
-/// bytes (-1: not known). An Error if not even one token fits.
+/// bytes (-1: not known). An Error if not even one token fits. Of several `ranks` that divide the routed experts, this
+/// is what each needs; `whole`: the weights of one that has all experts.
 void print_generation_plan(const ModelConfig& config, const WeightsSize& weights, const PassTypes& types,
-                           const EnginePasses& passes, int64_t free);
+                           const EnginePasses& passes, int64_t free, int ranks = 1, const WeightsSize* whole = nullptr);
 
 /// With a --memory-limit: an Error if the weights, or they and `beside` bytes, need more than `free` bytes.
 void check_memory_limit(int64_t limit, const WeightsSize& weights, int64_t beside, int64_t free);

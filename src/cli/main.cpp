@@ -13,6 +13,7 @@
 #include "base/output.h"
 #include "base/printable.h"
 #include "base/signal_cleanup.h"
+#include "base/stack.h"
 #include "cli/build_facts.h"
 #include "cli/commands.h"
 #include "cli/empty_values.h"
@@ -127,6 +128,7 @@ int guarded(Work work) {
 
 int main(int argc, char** argv) {
   using namespace moe;
+  reserve_stack();
   reserve_standard_streams();
   clean_up_on_signals();
   end_when_a_mapped_file_is_lost();

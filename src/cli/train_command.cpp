@@ -16,9 +16,9 @@
 #include "cli/find_rate.h"
 #include "cli/memory_option.h"
 #include "cli/number_option.h"
+#include "cli/process_ranks.h"
 #include "cli/product_rate.h"
 #include "cli/repeated_words.h"
-#include "cli/train_ranks.h"
 #include "formats/weighted_paths.h"
 #include "plan/rank_wire.h"
 #include "train/amounts.h"
@@ -248,7 +248,7 @@ PlannedDevice planned_device(const TrainOptions& options, DType dtype) {
   return {.name = device_name(compute), .place = place, .product_rate = measured_product_rate(compute, dtype)};
 }
 
-void dry_run(const TrainOptions& options, RunConfig run, const TrainRanks& ranks) {
+void dry_run(const TrainOptions& options, RunConfig run, const ProcessRanks& ranks) {
   const PlannedDevice planned = planned_device(options, run.step.dtype);
   const Place place = ranks.part_of(planned.place, device_kind(options.device));
   const RunData data(run.data);
@@ -289,7 +289,7 @@ void dry_run(const TrainOptions& options, RunConfig run, const TrainRanks& ranks
   }
 }
 
-int train(TrainOptions options, TrainRanks& ranks) {
+int train(TrainOptions options, ProcessRanks& ranks) {
   options.device = ranks.part_of(options.device);
   RunConfig run = read_run(options);
   ranks.check_gpus(options.device);
@@ -401,7 +401,7 @@ void add_train_command(CLI::App& app) {
   command->footer(kFooter);
   command->callback([options] {
     if (!options->find_rate) {
-      TrainRanks ranks(options->ranks);
+      ProcessRanks ranks(options->ranks, {.without_option = true, .after_loss = "; go on with --resume"});
       return exit_with(ranks.run([&] {
         warn_of_repeated_keys(options->set);
         return train(*options, ranks);

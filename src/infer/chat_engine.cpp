@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "infer/leader.h"
 #include "infer/routing_change.h"
 
 namespace moe {
@@ -23,18 +24,21 @@ EngineSizes sizes_of_engine(const ChatSizes& sizes, bool on_device) {
 }  // namespace
 
 ChatEngine::ChatEngine(LoadedModel& loaded, const Tokenizer* tokenizer, Device& device, Backend& backend,
-                       const ChatSizes& sizes, RoutingSwitches switches, std::optional<DType> cache)
+                       const ChatSizes& sizes, RoutingSwitches switches, std::optional<DType> cache, Leader* leader)
     : loaded_(loaded),
       device_(device),
       backend_(backend),
       sizes_(sizes),
       switches_(std::move(switches)),
       cache_(cache),
+      leader_(leader),
       engine_(runtime(), tokenizer, sizes_of_engine(sizes, device.records())) {}
 
 int64_t ChatEngine::bytes(const ModelConfig& config, const PassTypes& types, const ChatSizes& sizes, bool on_device) {
   return Engine::bytes(config, types, sizes_of_engine(sizes, on_device));
 }
+
+bool ChatEngine::usable() const { return leader_ == nullptr || leader_->usable(); }
 
 int64_t ChatEngine::ids_per_token() const {
   return config().moe_layers() == 0 ? 0 : config().moe_layers() * config().router().slots();
@@ -102,10 +106,12 @@ void ChatEngine::set_switches(const RoutingSwitches& switches) {
   const int64_t old_width = ids_per_token();
   engine_.forget_prefixes(ids_);  // afterwards no queued step reads the old model
   loaded_.set_switches(switches);
+  if (leader_ != nullptr) leader_->set_switches(switches);
   try {
     engine_.set_model(runtime());
   } catch (...) {
     loaded_.set_switches(switches_);
+    if (leader_ != nullptr) leader_->set_switches(switches_);
     engine_.set_model(runtime());  // needs no more memory than it has
     throw;
   }

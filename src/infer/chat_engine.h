@@ -21,9 +21,10 @@ struct ChatSizes {
 class ChatEngine {
  public:
   /// `loaded` must outlive it, and only the ChatEngine may change its switches. `switches` are those that it has now.
-  /// `tokenizer` as in Engine. `cache`: the type of the cache; absent: that of the activations.
+  /// `tokenizer` as in Engine. `cache`: the type of the cache; absent: that of the activations. `leader` as in
+  /// ModelOnDevice.
   ChatEngine(LoadedModel& loaded, const Tokenizer* tokenizer, Device& device, Backend& backend, const ChatSizes& sizes,
-             RoutingSwitches switches = {}, std::optional<DType> cache = {});
+             RoutingSwitches switches = {}, std::optional<DType> cache = {}, Leader* leader = nullptr);
 
   /// Bytes that it allocates on its device. Nothing is allocated. `on_device`: Device::records().
   static int64_t bytes(const ModelConfig& config, const PassTypes& types, const ChatSizes& sizes, bool on_device);
@@ -50,6 +51,9 @@ class ChatEngine {
   /// none.
   std::span<const int32_t> chosen(int64_t begin, int64_t end) const;
 
+  /// False if several ranks compute, and something failed that they do together: nothing can be computed any more.
+  bool usable() const;
+
   const RoutingSwitches& switches() const { return switches_; }
   /// Changes the routing, and keeps of the cache what it holds under the new one (infer/routing_change.h). No request
   /// may be there. An error changes nothing.
@@ -58,7 +62,7 @@ class ChatEngine {
  private:
   int64_t ids_per_token() const;
   void forget_from(int64_t tokens);
-  ModelOnDevice runtime() const { return {loaded_.model(), loaded_.dtype(), device_, backend_, cache_}; }
+  ModelOnDevice runtime() const { return {loaded_.model(), loaded_.dtype(), device_, backend_, cache_, leader_}; }
 
   LoadedModel& loaded_;
   Device& device_;
@@ -66,6 +70,7 @@ class ChatEngine {
   ChatSizes sizes_;
   RoutingSwitches switches_;
   std::optional<DType> cache_;
+  Leader* leader_;
   Engine engine_;
   std::optional<int64_t> number_;  // of the request
   std::vector<int32_t> prompt_;    // of the last request

@@ -46,7 +46,9 @@ void load_adapters(const AdapterSet& set, const std::vector<Parameter>& table, c
       continue;
     }
     if (table[i].adapter == AdapterPart::a) set.fill(parameter - 1, a, b);
-    upload_floats(device, views[i], table[i].adapter == AdapterPart::a ? a : b);
+    const std::vector<float>& all = table[i].adapter == AdapterPart::a ? a : b;
+    const auto own = all.begin() + table[i].elements_before();
+    upload_floats(device, views[i], {own, own + table[i].shape.elements()});
   }
 }
 
@@ -54,15 +56,21 @@ void load_adapters(const AdapterSet& set, const std::vector<Parameter>& table, c
 
 LoadedModel::LoadedModel(const fs::path& path, const WeightTypes& weights, Device& device,
                          const RoutingSwitches& switches, const std::vector<ChosenAdapter>& adapters,
-                         const HostExperts& host)
-    : device_(device), memory_(device) {
-  const std::unique_ptr<WeightSource> gguf = is_gguf(path) ? open_weights(path) : nullptr;
-  const ModelConfig base = gguf != nullptr ? gguf->config() : read_model_config(path);
+                         const HostExperts& host, const ExpertRanks& ranks)
+    : device_(device), ranks_(ranks), memory_(device) {
+  MOE_CHECK(!ranks || host.layers == 0);
+  // A source reads any part of a parameter; a folder of which everything is wanted is read tensor by tensor.
+  const std::unique_ptr<WeightSource> source = is_gguf(path) || ranks ? open_weights(path) : nullptr;
+  const ModelConfig base = source != nullptr ? source->config() : read_model_config(path);
   switched(base, switches);  // what does not fit is refused before the weights are read
   const AdapterSet set(adapters, base);
   own_ = base;
   own_.adapters = set.shapes();
-  const auto table = parameter_table(own_);
+  auto table = parameter_table(own_), base_table = parameter_table(base);
+  if (ranks) {
+    MOE_CHECK(divides_experts(base, ranks.size()));
+    for (auto* const one : {&table, &base_table}) divide_experts(*one, ranks.member(), ranks.size());
+  }
   const std::vector<DType> types = types_on_device(path, table, weights);
   dtype_ = activations_of(types, weights);
   Arena measure("weights", nullptr, PassSizes{}.saved), host_measure("experts", nullptr, PassSizes{}.saved);
@@ -77,10 +85,11 @@ LoadedModel::LoadedModel(const fs::path& path, const WeightTypes& weights, Devic
   text_ = weights_text(views);
   in_blocks_ = any_in_blocks(views);
   const std::vector<View> of_model = base_views(table, views);
-  if (gguf != nullptr) {
-    load_weights(*gguf, path, of_model, device);
+  if (source != nullptr) {
+    source->check_content();
+    load_weights(*source, path, base_table, of_model, device);
   } else {
-    load_weights(path, base, parameter_table(base), of_model, device);
+    load_weights(path, base, base_table, of_model, device);
   }
   load_adapters(set, table, views, device);
   weights_ = bind_weights(own_, views);
@@ -100,7 +109,7 @@ SwitchedModel LoadedModel::with_switches(const RoutingSwitches& switches) const 
   auto memory = changes.empty() ? nullptr : std::make_unique<DeviceMemory>(device_);
   if (memory != nullptr) bind_score_changes(config, changes, device_, *memory, weights);
   return {.score_changes = std::move(memory),
-          .model = std::make_unique<Model>(config, BalanceConfig{}, std::move(weights))};
+          .model = std::make_unique<Model>(config, BalanceConfig{}, std::move(weights), ranks_)};
 }
 
 }  // namespace moe

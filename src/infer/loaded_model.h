@@ -27,9 +27,11 @@ class LoadedModel {
  public:
   /// Reads a model folder, or a GGUF file, and adapters beside its weights. Weights are stored as `weights` says.
   /// config() has the switches in it. With `host`, `device` must accept the host's addresses too
-  /// (ExpertOffload::device()).
+  /// (ExpertOffload::device()). With `ranks`, this rank reads and has only its own routed experts (divides_experts()),
+  /// and all ranks compute together (infer/leader.h); `ranks` and `host` exclude each other.
   LoadedModel(const fs::path& path, const WeightTypes& weights, Device& device, const RoutingSwitches& switches = {},
-              const std::vector<ChosenAdapter>& adapters = {}, const HostExperts& host = {});
+              const std::vector<ChosenAdapter>& adapters = {}, const HostExperts& host = {},
+              const ExpertRanks& ranks = {});
 
   /// Uses the same weights with other switches. References to the old model() and config() become invalid. An error
   /// changes nothing.
@@ -43,13 +45,14 @@ class LoadedModel {
   const Model& model() const { return *current_.model; }
   /// Of activations beside these weights.
   DType dtype() const { return dtype_; }
-  /// The types of the weights and the bytes of each (weights_text()), of all of them.
+  /// The types of the weights and the bytes of each (weights_text()), of all that this rank has.
   const std::string& weights() const { return text_; }
   /// Whether any of the weights are stored in blocks.
   bool in_blocks() const { return in_blocks_; }
 
  private:
   Device& device_;
+  ExpertRanks ranks_;
   DType dtype_;
   std::string text_;
   bool in_blocks_ = false;

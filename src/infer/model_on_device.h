@@ -22,6 +22,8 @@ struct PassTypes {
 /// in blocks, whose rounding is far coarser, on a backend that computes with such a cache.
 DType default_cache_type(const Backend& backend, DType activations, bool weights_in_blocks);
 
+class Leader;
+
 /// Where a model runs. All members must outlive what is made from them.
 struct ModelOnDevice {
   const Model& model;
@@ -29,6 +31,7 @@ struct ModelOnDevice {
   Device& device;
   Backend& backend;
   std::optional<DType> cache = {};  ///< the type of a cache of keys and values; absent: that of the activations
+  Leader* leader = nullptr;  ///< of rank 0, if ranks divide the experts: tells the others its passes (infer/leader.h)
 
   PassTypes types() const { return {dtype, cache.value_or(dtype)}; }
 };

@@ -8,6 +8,7 @@
 namespace moe {
 
 std::string not_finite_place(const ModelOnDevice& runtime, std::span<const int32_t> ids) {
+  if (runtime.leader != nullptr) return "";  // the other ranks would have to look for it too
   try {
     const Batch batch = single_document(ids);
     Scorer scorer(runtime, static_cast<int64_t>(ids.size()));

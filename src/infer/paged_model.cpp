@@ -5,6 +5,7 @@
 
 #include "batch/token_buffers.h"
 #include "infer/device_steps.h"
+#include "infer/leader.h"
 #include "model/pass_memory.h"
 #include "ops/transfer.h"
 
@@ -164,6 +165,8 @@ struct PagedModel::Work {
 PagedModel::PagedModel(const ModelOnDevice& runtime, const PagedSizes& sizes) : runtime_(runtime), sizes_(sizes) {
   MOE_CHECK(sizes.sequences > 0 && sizes.pages > 0 && sizes.pages_each > 0 && sizes.tokens > 0);
   MOE_CHECK(!sizes.penalties || sizes.chooses);
+  const Leader::Together together(runtime.leader);
+  if (runtime.leader != nullptr) runtime.leader->begin(sizes);
   const PassSizes bytes = measure(config(), runtime.types(), sizes);
   memory_ = std::make_unique<Memory>(runtime, bytes.inputs, sizes);
   work_ = std::make_unique<Work>(runtime, bytes);
@@ -207,10 +210,12 @@ int64_t PagedModel::page_bytes(const ModelConfig& config, DType cache) {
 }
 
 void PagedModel::set_pages(int64_t sequence, const std::vector<int32_t>& pages) {
+  if (Leader* const leader = runtime_->leader) leader->set_pages(sequence, pages);
   memory_->inputs.tokens.upload_pages(sequence, pages, runtime_->device);
 }
 
 void PagedModel::copy_page(int32_t from, int32_t to, int64_t tokens) {
+  if (Leader* const leader = runtime_->leader) leader->copy_page(from, to, tokens);
   std::vector<std::byte> host;
   const auto copy = [&](const View& pages) {
     const View source = pages.at(from).rows(0, tokens), target = pages.at(to).rows(0, tokens);
@@ -233,6 +238,8 @@ PagedResult PagedModel::run(const PagedPass& pass) {
   MOE_CHECK(unread_steps() == 0);
   MOE_CHECK(pass.scored.size() == pass.targets.size() && (sizes_.scores || pass.scored.empty()));
   MOE_CHECK(sizes_.chosen_experts || !pass.chosen_experts);
+  const Leader::Together together(runtime_->leader);
+  if (Leader* const leader = runtime_->leader) leader->run(pass);
   Inputs& inputs = memory_->inputs;
   Place place{inputs, work_->arenas, experts_, runtime_->device, runtime_->backend, runtime_->dtype};
   run_pass(runtime_->model, place, pass);
@@ -257,18 +264,31 @@ PagedResult PagedModel::run(const PagedPass& pass) {
 }
 
 void PagedModel::set_allowed(const std::vector<int32_t>& allowed) {
+  if (Leader* const leader = runtime_->leader) leader->set_allowed(allowed);
   memory_->inputs.choices.set_allowed(allowed, runtime_->device);
 }
 
 void PagedModel::set_history(int64_t sequence, const std::vector<int32_t>& ids) {
+  if (Leader* const leader = runtime_->leader) leader->set_history(sequence, ids);
   memory_->inputs.choices.set_history(sequence, ids, runtime_->device);
 }
 
-void PagedModel::begin_steps(const std::vector<StepRow>& rows) { steps_->begin(rows); }
+void PagedModel::begin_steps(const std::vector<StepRow>& rows) {
+  if (Leader* const leader = runtime_->leader) leader->begin_steps(rows);
+  steps_->begin(rows);
+}
 
-void PagedModel::queue_step() { steps_->queue(); }
+void PagedModel::queue_step() {
+  const Leader::Together together(runtime_->leader);
+  if (Leader* const leader = runtime_->leader) leader->queue_step();
+  steps_->queue();
+}
 
-StepChoices PagedModel::read_step() { return steps_->read(); }
+StepChoices PagedModel::read_step() {
+  const Leader::Together together(runtime_->leader);
+  if (Leader* const leader = runtime_->leader) leader->read_step();
+  return steps_->read();
+}
 
 int64_t PagedModel::unread_steps() const { return steps_ == nullptr ? 0 : steps_->unread(); }
 

@@ -19,19 +19,6 @@ constexpr int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) 
 
 class DeviceSteps;
 
-/// Decides how much memory a PagedModel allocates.
-struct PagedSizes {
-  int64_t sequences = 1;        ///< rows of the page table
-  int64_t pages = 1;            ///< of the cache
-  int64_t pages_each = 1;       ///< the most pages of one sequence
-  int64_t tokens = 1;           ///< the most tokens of a pass
-  int64_t logits = 0;           ///< the most rows of logits of a pass; 0: as many as sequences
-  bool scores = false;          ///< passes may score targets
-  bool chosen_experts = false;  ///< passes may tell the experts that tokens chose
-  bool chooses = false;         ///< passes may choose tokens on the device, and there may be steps
-  bool penalties = false;       ///< and by the tokens of the sequences so far
-};
-
 struct PagedResult {
   std::vector<float> logits;     ///< [wanted, V]; empty with draws
   std::vector<int32_t> chosen;   ///< [wanted] with draws; -1: the logits allow no choice
@@ -40,7 +27,8 @@ struct PagedResult {
 };
 
 /// Steps are passes of one token of each sequence, whose tokens are chosen on the device and are the next step's input.
-/// The host reads them when it likes. Use it on one thread at a time.
+/// The host reads them when it likes. With a leader, what is done here is done on all ranks (infer/leader.h). Use it on
+/// one thread at a time.
 class PagedModel {
  public:
   PagedModel(const ModelOnDevice& runtime, const PagedSizes& sizes);

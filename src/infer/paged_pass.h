@@ -1,5 +1,5 @@
 #pragma once
-/// What a PagedModel is to compute.
+/// What a PagedModel is to compute, and its sizes.
 
 #include <cstdint>
 #include <vector>
@@ -7,6 +7,19 @@
 #include "ops/sampling.h"
 
 namespace moe {
+
+/// Decides how much memory a PagedModel allocates.
+struct PagedSizes {
+  int64_t sequences = 1;        ///< rows of the page table
+  int64_t pages = 1;            ///< of the cache
+  int64_t pages_each = 1;       ///< the most pages of one sequence
+  int64_t tokens = 1;           ///< the most tokens of a pass
+  int64_t logits = 0;           ///< the most rows of logits of a pass; 0: as many as sequences
+  bool scores = false;          ///< passes may score targets
+  bool chosen_experts = false;  ///< passes may tell the experts that tokens chose
+  bool chooses = false;         ///< passes may choose tokens on the device, and there may be steps
+  bool penalties = false;       ///< and by the tokens of the sequences so far
+};
 
 /// One pass: token t is ids[t], in row sequence[t] of the page table, at positions[t]. Tokens of one sequence are next
 /// to each other, in the order of their positions.

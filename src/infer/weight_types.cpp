@@ -107,6 +107,10 @@ bool any_in_blocks(const std::vector<View>& views) {
   return std::any_of(views.begin(), views.end(), [](const View& view) { return !is_plain(view.dtype); });
 }
 
+bool divides_experts(const ModelConfig& config, int64_t ranks) {
+  return config.moe_layers() > 0 && config.n_routed_experts % ranks == 0;
+}
+
 WeightSizes::WeightSizes(const fs::path& path, const WeightTypes& types, const std::vector<ChosenAdapter>& adapters)
     : types_(types),
       config_(read_adapted_config(path, adapters)),

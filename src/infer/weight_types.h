@@ -60,11 +60,17 @@ struct WeightsSize {
   std::string text, host_text;  ///< weights_text() of both
 };
 
+/// True if the model has routed experts that so many ranks can divide among them, as many each.
+bool divides_experts(const ModelConfig& config, int64_t ranks);
+
 /// What LoadedModel stores for a model. The headers of its files are read once, by the constructor. Several threads may
 /// use it.
 class WeightSizes {
  public:
   WeightSizes(const fs::path& path, const WeightTypes& types, const std::vector<ChosenAdapter>& adapters = {});
+
+  /// From now on of each of so many ranks, which divide the routed experts among them (divides_experts()).
+  void divide_among(int64_t ranks) { divide_experts(table_, 0, ranks); }
 
   const ModelConfig& config() const { return config_; }  ///< with the adapters
   /// With the routed experts of the first `host_layers` layers in the host's memory.

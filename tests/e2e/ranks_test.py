@@ -19,33 +19,12 @@ import tempfile
 import time
 import unittest
 
-from support import MOE, ROOT, log_without_times, make_dataset, moe, with_library, write_small_run
+from support import MOE, ROOT, children_of, free_port, gpus, log_without_times, make_dataset, moe, with_library, write_small_run
 
 STEPS = 12
 DEVICE = os.environ.get("MOE_TEST_DEVICE", "cpu")
 SKIPPED = 77
 LOST = 75  # the exit status of a rank that ends because another one has ended
-
-
-def gpus():
-    """How many GPUs are visible here."""
-    try:
-        return subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout.count("GPU ")
-    except OSError:
-        return 0
-
-
-def children_of(process):
-    """The process ids of its children."""
-    found = []
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended
-            continue
-        if int(fields[1]) == process and fields[0] != "Z":
-            found.append(int(stat.parent.name))
-    return sorted(found)
 
 
 def tensors_of(checkpoint, pattern="optimizer-*.safetensors"):
@@ -56,12 +35,6 @@ def tensors_of(checkpoint, pattern="optimizer-*.safetensors"):
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         names += [name for name in header if name != "__metadata__"]
     return names
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 class RanksTest(unittest.TestCase):

@@ -89,7 +89,7 @@ TEST_P(BlockWeights, AreTheFilesNumbersBitForBit) {
     memory.emplace_back(static_cast<size_t>(bytes_of(types[i], shape.elements())));
     views.emplace_back(memory.back().data(), types[i], shape);
   }
-  load_weights(source, path_, views, *cpu_.device);
+  load_weights(source, path_, source.table(), views, *cpu_.device);
   int64_t in_blocks = 0;
   for (size_t i = 0; i < types.size(); ++i) {
     const Parameter& parameter = source.table()[i];

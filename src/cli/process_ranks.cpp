@@ -1,5 +1,7 @@
-#include "cli/train_ranks.h"
+#include "cli/process_ranks.h"
 
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -18,6 +20,7 @@
 #include "base/log.h"
 #include "base/signal_cleanup.h"
 #include "cli/exit_status.h"
+#include "cli/terminal_mode.h"
 #include "comm/one_rank.h"
 #include "train/ranks.h"
 #include "train/trainer.h"
@@ -30,12 +33,17 @@ namespace {
 /// For the processes of other ranks to end after rank 0's work.
 constexpr double kEndSeconds = 5;
 
-/// The words of this program's command line.
-std::vector<std::string> own_command_line() {
-  const std::string text = read_file("/proc/self/cmdline");
-  std::vector<std::string> words;
-  for (size_t begin = 0; begin < text.size(); begin = text.find('\0', begin) + 1) words.emplace_back(&text[begin]);
-  return words;
+constexpr int kInterrupted = 130;
+
+/// The processes that this one has started. Signal handlers read it.
+constexpr size_t kMostProcesses = 1024;
+std::array<std::atomic<pid_t>, kMostProcesses> started;
+std::atomic<size_t> started_count = 0;
+
+void end_all(int signal) {
+  for (size_t i = 0; i < started_count; ++i) ::kill(started[i], SIGKILL);
+  if (signal == SIGINT) end_with_status(kInterrupted);
+  end_by_signal(signal);
 }
 
 std::vector<char*> pointers_to(std::vector<std::string>& words) {
@@ -59,8 +67,16 @@ std::vector<std::string> environment_with(const std::vector<std::pair<std::strin
 
 }  // namespace
 
-TrainRanks::TrainRanks(int wanted) {
-  if (const auto launch = launch_from_environment()) {
+std::vector<std::string> own_command_line() {
+  const std::string text = read_file("/proc/self/cmdline");
+  std::vector<std::string> words;
+  for (size_t begin = 0; begin < text.size(); begin = text.find('\0', begin) + 1) words.emplace_back(&text[begin]);
+  return words;
+}
+
+ProcessRanks::ProcessRanks(int wanted, const RankUse& use) : use_(use) {
+  const bool asks = wanted > 1 || use.without_option;
+  if (const auto launch = asks ? launch_from_environment() : std::nullopt) {
     launch_ = *launch;
     launched_ = true;
     if (wanted > 0 && wanted != size()) {
@@ -71,8 +87,9 @@ TrainRanks::TrainRanks(int wanted) {
   }
 }
 
-TrainRanks::~TrainRanks() {
+ProcessRanks::~ProcessRanks() {
   communicator_.reset();  // says that this rank is done
+  started_count = 0;
   const double end = steady_seconds() + kEndSeconds;
   for (const int process : processes_) {
     while (::waitpid(process, nullptr, WNOHANG) == 0) {
@@ -82,7 +99,7 @@ TrainRanks::~TrainRanks() {
   }
 }
 
-DeviceOptions TrainRanks::part_of(DeviceOptions device) const {
+DeviceOptions ProcessRanks::part_of(DeviceOptions device) const {
   if (launch_.ranks_here > 1 && device.threads == 0) {
     device.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / launch_.ranks_here);
   }
@@ -91,13 +108,17 @@ DeviceOptions TrainRanks::part_of(DeviceOptions device) const {
   return device;
 }
 
-Place TrainRanks::part_of(Place place, DeviceKind kind) const {
+Place ProcessRanks::part_of(Place place, DeviceKind kind) const {
   if (kind == DeviceKind::cpu) place.device.available_bytes /= launch_.ranks_here;
   place.host_bytes /= launch_.ranks_here;
   return place;
 }
 
-void TrainRanks::check_gpus(const DeviceOptions& device) const {
+int64_t ProcessRanks::part_of(int64_t free_bytes, DeviceKind kind) const {
+  return kind == DeviceKind::cpu && free_bytes > 0 ? free_bytes / launch_.ranks_here : free_bytes;
+}
+
+void ProcessRanks::check_gpus(const DeviceOptions& device) const {
   if (size() == 1 || device_kind(device) == DeviceKind::cpu) return;
   check_device(device);
   const int gpus = cuda_gpus();
@@ -107,7 +128,7 @@ void TrainRanks::check_gpus(const DeviceOptions& device) const {
              device.device, launch_.ranks_here, gpus, gpus == 1 ? "one rank" : fmt::format("{} ranks", gpus));
 }
 
-void TrainRanks::start_others(int port) {
+void ProcessRanks::start_others(int port) {
   std::vector<std::string> words = own_command_line();
   for (int rank = 1; rank < size(); ++rank) {
     std::vector<std::string> variables = environment_with({{"RANK", std::to_string(rank)},
@@ -127,10 +148,14 @@ void TrainRanks::start_others(int port) {
       fail("rank {} of {} could not be started: {}; use fewer ranks", rank, size(), std::strerror(error));
     }
     processes_.push_back(process);
+    if (started_count < kMostProcesses) {
+      started[started_count] = process;
+      ++started_count;
+    }
   }
 }
 
-Communicator& TrainRanks::connect() {
+Communicator& ProcessRanks::connect() {
   if (size() == 1) return one_rank();
   if (rank() == 0) {
     listener_ = std::make_unique<Listener>(launched_ ? launch_.place.port : 0, !launched_);
@@ -138,8 +163,9 @@ Communicator& TrainRanks::connect() {
     if (!launched_) start_others(launch_.place.port);
   }
   Watch::Options options;
-  options.give_up = [this](const RankLost& rank) {
-    lost(rank, "; go on with --resume");
+  options.give_up = [this, terminal = TerminalMode()](const RankLost& rank) {
+    terminal.give_back();  // a chat may be waiting for its person
+    lost(rank, use_.after_loss);
     for (const int process : processes_) ::kill(process, SIGKILL);
     end_with_status(kRankLostStatus);
   };
@@ -147,24 +173,31 @@ Communicator& TrainRanks::connect() {
   return *communicator_;
 }
 
-std::unique_ptr<Communicator> TrainRanks::connect_gpus(Compute& compute) {
+std::unique_ptr<Communicator> ProcessRanks::connect_gpus(Compute& compute) {
   if (size() == 1 || compute.kind != DeviceKind::cuda) return nullptr;
   return make_cuda_communicator(*communicator_, *compute.device);
 }
 
-void TrainRanks::say(const std::string& error) const {
+void ProcessRanks::end_all_on_signals() {
+  std::signal(SIGINT, end_all);
+  for (const int signal : {SIGHUP, SIGQUIT, SIGTERM, SIGPIPE}) {
+    if (std::signal(signal, end_all) == SIG_IGN) std::signal(signal, SIG_IGN);  // as under nohup
+  }
+}
+
+void ProcessRanks::say(const std::string& error) const {
   set_quiet(false);
   log_info("error: {}{}", rank() == 0 ? "" : fmt::format("rank {} on {}: ", rank(), host_name()), error);
 }
 
 // Rank 0 speaks for all. If rank 0 itself was lost and could not speak, everybody does.
-int TrainRanks::lost(const RankLost& lost, const std::string& more) const {
+int ProcessRanks::lost(const RankLost& lost, const std::string& more) const {
   const bool said = communicator_ == nullptr || communicator_->lost_said_why();
   if (rank() == 0 || (lost.rank == 0 && !said)) say(lost.what() + more);
   return kRankLostStatus;
 }
 
-int TrainRanks::run(const std::function<int()>& work) {
+int ProcessRanks::run(const std::function<int()>& work) {
   if (size() == 1) return work();
   set_quiet(rank() != 0);
   const auto tell = [&](const std::exception& error) {

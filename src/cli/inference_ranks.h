@@ -1,0 +1,72 @@
+#pragma once
+/// --ranks of commands that generate or evaluate: processes that divide the routed experts of a model among them. Rank
+/// 0 is the process that was typed. In generation the others do what it tells them (infer/leader.h); in an evaluation
+/// all know what to do.
+
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "cli/device_option.h"
+#include "cli/expert_place.h"
+#include "cli/process_ranks.h"
+#include "infer/leader.h"
+#include "infer/loaded_model.h"
+
+namespace moe {
+
+/// Declares `--ranks`. `ranks` is 1 without it.
+void add_inference_ranks_option(CLI::App& command, int& ranks);
+
+/// What `ProcessRanks` does for such a command.
+constexpr RankUse kInferenceRanks{.without_option = false, .after_loss = ""};
+
+/// Refuses what several ranks cannot do, before a device or a model is looked at. `device` is this rank's; `invariant`:
+/// --batch-invariant.
+void check_inference_ranks(const ProcessRanks& processes, const ExpertPlaceFlags& experts, const DeviceOptions& device,
+                           bool invariant);
+
+/// For the main thread.
+class InferenceRanks {
+ public:
+  /// Both must outlive it.
+  InferenceRanks(ProcessRanks& processes, Compute& compute) : processes_(processes), compute_(compute) {}
+
+  int size() const { return processes_.size(); }
+  bool leads() const { return processes_.rank() == 0; }
+
+  /// Makes `sizes` those of a rank. A UsageError names `model` if its experts do not divide.
+  void divide(WeightSizes& sizes, const std::string& model) const;
+  /// Bytes that a rank may use of its device now; -1: not known.
+  int64_t free_bytes(int64_t limit) const;
+  /// What the weights of a rank need. With one rank this is placed_weights_size(). Several keep all weights on their
+  /// devices: an Error says that they do not fit.
+  WeightsSize placed(const WeightSizes& sizes, const std::string& model, const ExpertPlaceFlags& flags, int64_t free,
+                     int64_t beside) const;
+
+  /// Meets the other ranks, and starts them if nobody has. All must have the same program, command line, model, weights
+  /// and kind of processor: each makes the passes of rank 0 and must get the same bits. From then on a signal that
+  /// ends rank 0 ends all at once, unless rank 0 handles it otherwise. Nothing happens with one rank.
+  void connect(const std::string& model, const std::string& weights);
+  /// For LoadedModel.
+  ExpertRanks experts() const;
+  /// For ModelOnDevice. Null: there is one rank.
+  Leader* leader() { return leader_ ? &*leader_ : nullptr; }
+  /// The work of a rank that does not lead, to its end.
+  void follow(LoadedModel& loaded, std::optional<DType> cache);
+  /// At the end of rank 0's work, unless it threw.
+  void end();
+
+  /// "AMD EPYC 9B14, 1 thread on each of 2 ranks": what computes.
+  std::string device_text() const;
+
+ private:
+  ProcessRanks& processes_;
+  Compute& compute_;
+  Communicator* hosts_ = nullptr;
+  std::unique_ptr<Communicator> gpus_;  // null: the ranks compute on processors
+  std::optional<Leader> leader_;
+};
+
+}  // namespace moe
