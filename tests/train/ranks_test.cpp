@@ -213,6 +213,10 @@ class Faulty final : public Communicator {
   void reduce_scatter(const View& x, const View& y, const RankGroup& group) override {
     inner_.reduce_scatter(x, y, group);
   }
+  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override {
+    inner_.exchange(sent, received);
+  }
+  void prepare(const std::vector<RankGroup>& groups) override { inner_.prepare(groups); }
   std::vector<std::string> gather(const std::string& bytes) override {
     std::string sent = bytes;
     if (rank() == 1 && fault_ == Fault::losses_missing) sent.assign(sent.size(), '\0');  // 0.0

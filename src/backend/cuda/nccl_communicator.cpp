@@ -147,6 +147,38 @@ void NcclCommunicator::reduce_scatter(const View& x, const View& y, const RankGr
   });
 }
 
+// One piece of work, so that two ranks that send to each other do not wait for each other.
+void NcclCommunicator::exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) {
+  constexpr const char* kAttempted = "sending from rank to rank";
+  device_.will_run("exchange");
+  timed([&] {
+    const NcclGroup all = group(everyone());
+    check(nccl().GroupStart(), kAttempted);
+    NcclStatus status = 0;
+    for (const Parcel& one : sent) {
+      MOE_CHECK(one.x.contiguous());
+      if (status == 0) {
+        status = nccl().Send(one.x.data, one.x.bytes(), NcclType::bytes, one.peer, all, device_.stream());
+      }
+    }
+    for (const Parcel& one : received) {
+      MOE_CHECK(one.x.contiguous());
+      if (status == 0) {
+        status = nccl().Recv(one.x.data, one.x.bytes(), NcclType::bytes, one.peer, all, device_.stream());
+      }
+    }
+    const NcclStatus ended = nccl().GroupEnd();
+    check(status, kAttempted);
+    check(ended, kAttempted);
+  });
+}
+
+void NcclCommunicator::prepare(const std::vector<RankGroup>& groups) {
+  for (const RankGroup& ranks : groups) {
+    for (const bool aside : {false, true}) group(ranks, aside);
+  }
+}
+
 void NcclCommunicator::show(const std::vector<View>& tensors) {
   peers_.reset();
   std::string why_not = fmt::format("there are {} ranks, at most {} do so", size(), kMostPeers);

@@ -34,6 +34,8 @@ class NcclCommunicator final : public Communicator {
   void broadcast(const View& x, int root, const RankGroup& group) override;
   void all_gather(const View& x, const View& y, const RankGroup& group) override;
   void reduce_scatter(const View& x, const View& y, const RankGroup& group) override;
+  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override;
+  void prepare(const std::vector<RankGroup>& groups) override;
   /// If the GPUs can read each other's memory, PeerCopies carries aside what was shown; a warning says if they cannot.
   void show(const std::vector<View>& tensors) override;
   void reduce_aside(const std::vector<Rooted>& tensors) override;
