@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -204,10 +205,18 @@ StepLine Trainer::train_step(int64_t step) {
   return line;
 }
 
-/// Of all ranks, which own different gradients and may have different experts.
+/// Of all ranks, which own different gradients and may have different experts and layers. Indices into the table of the
+/// whole model.
 Optimizer::NotFinite Trainer::find_not_finite() {
-  const Optimizer::NotFinite own = step_.find_not_finite();
+  Optimizer::NotFinite own = step_.find_not_finite();
   if (communicator_.size() == 1) return own;
+  const std::vector<Parameter> all = training_table(run_.model, run_.step);
+  for (std::vector<size_t>* indices : {&own.gradients, &own.weights}) {
+    for (size_t& index : *indices) {
+      const auto is_it = [&](const Parameter& parameter) { return parameter.name == step_.table()[index].name; };
+      index = static_cast<size_t>(std::find_if(all.begin(), all.end(), is_it) - all.begin());
+    }
+  }
   std::set<size_t> gradients, weights;
   for (const std::string& text : communicator_.gather(json_text(Json{own.gradients, own.weights}))) {
     const Json found = parse_json(text, "a rank");
@@ -224,7 +233,7 @@ std::string Trainer::newest_text() const {
 // No checkpoint is written: the same step would diverge again from it, and it would replace an older one.
 void Trainer::fail_diverged(const StepLine& line) {
   const Optimizer::NotFinite found = find_not_finite();
-  const auto& table = step_.table();
+  const std::vector<Parameter> table = training_table(run_.model, run_.step);
   std::string where;
   if (!found.weights.empty()) {
     where = fmt::format("; weights of {} are not finite, first {}", counted(found.weights.size(), "tensor"),
@@ -283,8 +292,8 @@ PreferenceReport Trainer::preference_of(const EvaluationResult& result) const {
   return sums.mean();
 }
 
-/// The result of work with the model, which all ranks do if no rank has all experts. Where one of them fails, the
-/// others wait for it, and must be ended.
+/// The result of work with the model, which all ranks do if no rank has all of it. Where one of them fails, the others
+/// wait for it, and must be ended.
 template <class Work>
 auto Trainer::inferred(const Work& work) {
   try {
@@ -384,9 +393,9 @@ void Trainer::end_as_unhealthy(const std::optional<HealthWarning>& warning, int6
        saved ? fmt::format("; the checkpoint is {}", folder_.checkpoint(step).string()) : newest_text());
 }
 
-/// Does what rank 0 alone does between two steps, with the others where it needs their experts. An error of it ends all
-/// ranks, which first keep step number `step`. A signal that interrupts it, or reaches another rank, stops all of them
-/// here.
+/// Does what rank 0 alone does between two steps, with the others where it needs their part of the model. An error of
+/// it ends all ranks, which first keep step number `step`. A signal that interrupts it, or reaches another rank, stops
+/// all of them here.
 void Trainer::lead(int64_t step, const std::function<void()>& work) {
   if (communicator_.size() == 1) return keeping_step(step, work);
   std::exception_ptr thrown;
