@@ -71,7 +71,7 @@ TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, co
       step.expert_ranks > 1 ? ExpertRanks{&communicator, layout_.expert_group()} : ExpertRanks{}, stage());
   bind_gradients();
   if (step_.stages > 1) {
-    communicator_.prepare({layout_.stage_group(), layout_.expert_group(), layout_.same_experts()});
+    communicator_.prepare({layout_.stage_group(), layout_.expert_group(), layout_.same_experts(), layout_.pipeline()});
   } else if (step_.ranks > 1) {
     show_to_ranks();
   }

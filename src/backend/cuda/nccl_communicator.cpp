@@ -86,7 +86,8 @@ NcclGroup NcclCommunicator::group(const RankGroup& ranks, bool aside) {
   } else {
     nccl();  // an error of loading comes before the others wait
   }
-  const std::string first = hosts_.gather(own)[static_cast<size_t>(ranks.first)];
+  // A rank alone has nobody to tell.
+  const std::string first = ranks.count == 1 ? own : hosts_.gather(own)[static_cast<size_t>(ranks.first)];
   MOE_CHECK(first.size() == sizeof(id.bytes));
   std::memcpy(id.bytes, first.data(), sizeof(id.bytes));
   NcclGroup made = nullptr;
@@ -175,6 +176,7 @@ void NcclCommunicator::exchange(const std::vector<Parcel>& sent, const std::vect
 
 void NcclCommunicator::prepare(const std::vector<RankGroup>& groups) {
   for (const RankGroup& ranks : groups) {
+    if (ranks.count == 1) continue;
     for (const bool aside : {false, true}) group(ranks, aside);
   }
 }
