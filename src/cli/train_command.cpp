@@ -258,6 +258,7 @@ void dry_run(const TrainOptions& options, RunConfig run, const TrainRanks& ranks
   if (data.train) check_data(run, {*data.train, data.valid_set(), *data.tokenizer});
   const RunFacts facts = facts_of(run, data.train_set(), data.valid_set(), data.tokenizer ? &*data.tokenizer : nullptr);
   settle_microbatch(options, run, facts, place);
+  run.step.rank = fullest_rank(run, facts, place);
   const RunMemory memory = plan_run(run, facts, place);
   const double rate = planned.product_rate;
   if (run.schedule.hours > 0 && rate == 0) {
@@ -295,7 +296,7 @@ void dry_run(const TrainOptions& options, RunConfig run, const TrainRanks& ranks
 int train(TrainOptions options, TrainRanks& ranks) {
   options.device = ranks.part_of(options.device);
   RunConfig run = read_run(options);
-  ranks.check_gpus(options.device);
+  if (!options.dry_run) ranks.check_gpus(options.device);  // a plan needs none
   divide_among(
       run, {.rank = ranks.rank(), .ranks = ranks.size(), .experts = options.expert_ranks, .stages = options.stages});
   run.step.logits_per_chunk = logits_per_chunk(device_kind(options.device), run.model.vocab_size);

@@ -29,18 +29,6 @@ std::vector<int64_t> rows_to_try(const RunConfig& run, bool gpu) {
   return result;
 }
 
-/// The memory of the rank that needs most: the ranks of a stage need as much, but for the state of the optimiser.
-RunMemory largest_memory(RunConfig run, const RunFacts& facts, const Place& place) {
-  RunMemory most = plan_run(run, facts, place);
-  if (run.step.stages == 1) return most;
-  for (int stage = 0; stage < run.step.stages; ++stage) {
-    run.step.rank = stage * run.step.row_ranks();
-    const RunMemory other = plan_run(run, facts, place);
-    if (other.device_total() > most.device_total()) most = other;
-  }
-  return most;
-}
-
 struct Candidate {
   Microbatch microbatch;
   double time;
@@ -66,7 +54,8 @@ Microbatch choose_microbatch(const RunConfig& run, const RunFacts& facts, const 
       if (!run.step.choose_recompute && recompute != run.step.recompute) continue;
       RunConfig tried = run;
       set_microbatch(tried, rows, recompute);
-      const RunMemory memory = largest_memory(tried, facts, place);
+      tried.step.rank = fullest_rank(tried, facts, place);
+      const RunMemory memory = plan_run(tried, facts, place);
       if (!fits(tried, facts, memory, place)) continue;
       const double time = predicted_time(memory.step, tried.step, gpu);
       if (candidates.empty() || time < best) best = time;

@@ -202,7 +202,9 @@ std::string start_text(const BeforeRun& before) {
                               flops_text(step_flops(before) * static_cast<double>(run.schedule.steps))));
   line("time", time_text(before));
   line("memory", fmt::format("{} of {}{}", bytes_text(before.memory.device_total()), bytes_text(before.available_bytes),
-                             run.step.ranks > 1 ? ", each rank" : ""));
+                             run.step.stages > 1  ? fmt::format(", rank {}", run.step.rank)
+                             : run.step.ranks > 1 ? ", each rank"
+                                                  : ""));
   line("checkpoints", checkpoints_text(before));
   return text;
 }

@@ -517,6 +517,7 @@ class RanksTest(unittest.TestCase):
         text = self.train(self.base / "planned", "--ranks", 2, "--pipeline", 2, "--dry-run").stdout
         self.assertIn("in 4 microbatches of 2 rows on each of 2 ranks (layers among 2 stages)", text)
         self.assertRegex(text, r"rank +gradients +weights +stages +statistics +sends +receives")
+        self.assertRegex(text, r"memory .*, rank [01]\n")
         # Large experts, so that nothing else matters.
         wide = ["--dry-run", "--verbose", "--set", "model.moe_intermediate_size=262144", "--set", "model.n_shared_experts=0"]
         texts = [self.train(self.base / "planned", "--ranks", 2, *wide, *layout).stdout for layout in ([], ["--expert-parallel", 2])]
