@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a host of eight GPUs does: DeepSeekMoE 2B on 1, 2, 4 and 8 of them, and all of DeepSeekMoE 16B on all, as one table.
 
-    bench/eight_gpus.py --data DIR [--gpus 8] [--moe build/moe] [--steps 20] [--rounds 1] [--folder /dev/shm] [--set KEY=VALUE]...
+    bench/eight_gpus.py --data DIR [--gpus 8] [--moe build/moe] [--steps 20] [--rounds 1] [--folder /dev/shm] [--logs DIR] [--set KEY=VALUE]...
     bench/eight_gpus.py --data DIR --gpus 4 --device cpu --steps 4 --tiny      does it run? small models, ranks on processors
 
 The 2B has 64K tokens for each GPU. The 16B divides its experts among half of the GPUs, then among all of them. It runs twice: as its tokens

@@ -2,7 +2,7 @@
 """How training scales with ranks: trains the same run file with 1, 2, 4, ... ranks, in turn, and prints a table.
 
     bench/ranks.py FILE --data DIR [--moe build/moe] [--ranks 1,2,4] [--expert-parallel 1,2,4] [--rows 32] [--steps 20]
-                   [--rounds 2] [--device cuda] [--set KEY=VALUE]...
+                   [--rounds 2] [--device cuda] [--logs DIR] [--set KEY=VALUE]...
 
 Every rank has the same number of rows (--rows), so with N ranks a step has N times the tokens. --expert-parallel says for each of
 the numbers of ranks how many of them divide the routed experts; without it, each rank has all experts. A line is the median of
@@ -10,8 +10,8 @@ the steps after the first half, over all rounds. The ratio is to the first line.
 exchange with other ranks or wait for them in a step. The shares of --peak TFLOP/s are by the plan's FLOPs of a step (attention
 too, all rows full), and by 6 FLOPs for each token and parameter that it uses; with --device cpu they are left out. `memory` is
 what rank 0 allocated at most on its device, and what the plan said.
-A run is killed after its --steps, so no checkpoint is written. Run folders are made in --folder and removed. A line after each run,
-on standard error, says what was seen so far.
+A run is killed after its --steps, so no checkpoint is written. Run folders are made in --folder and removed. --logs DIR keeps the
+log.jsonl of every run. A line after each run, on standard error, says what was seen so far.
 """
 
 import argparse
@@ -37,6 +37,7 @@ def add_common_arguments(parser):
     parser.add_argument("--rounds", type=int, default=2, help="how often each layout has its turn")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--folder", default=None, help="for run folders")
+    parser.add_argument("--logs", type=pathlib.Path, metavar="DIR", help="keep the log of each run here")
     parser.add_argument("--peak", type=float, default=PEAK, help="TFLOP/s of a GPU that are the whole")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
 
@@ -94,7 +95,7 @@ def steps_in(log):
 def train(options, layout, folder):
     """Trains one round."""
     settings = [f"run.dir={folder}", f"data.train={options.data}", f"data.rows_per_step={layout.rows * layout.ranks}",
-                f"train.steps={options.steps + 1000}", "schedule.warmup_steps=1", "checkpoint.every=0", "log.tensorboard=false",
+                f"train.steps={options.steps + 1000000}", "checkpoint.every=0", "log.tensorboard=false",
                 "eval.every=0", "sample.every=0", *layout.settings, *options.set]
     command = [options.moe, "train", layout.file, "--device", options.device]
     if layout.ranks > 1:
@@ -114,6 +115,10 @@ def train(options, layout, folder):
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # its ranks too
                 process.wait()
+            if options.logs and log.exists():
+                options.logs.mkdir(parents=True, exist_ok=True)
+                number = len(list(options.logs.iterdir())) + 1
+                shutil.copy(log, options.logs / f"{number:02}-{pathlib.Path(layout.file).stem}-{layout.ranks}-ranks-ep{layout.experts}.jsonl")
     layout.run = lines_of(log)[0]["run"]
     steps = steps_in(log)[:options.steps]
     for step in steps:

@@ -58,6 +58,15 @@ inline const char* name(Isa isa) {
   }
 }
 
+// Before a function: it is compiled for processors that have this instruction set.
+#if defined(__x86_64__)
+#define MOE_FOR_AVX2 [[gnu::target("avx2,fma")]]
+#define MOE_FOR_AVX512 [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]]
+#else
+#define MOE_FOR_AVX2
+#define MOE_FOR_AVX512
+#endif
+
 /// A hint to the processor inside a loop that spins.
 inline void cpu_relax() {
 #if defined(__x86_64__)

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "base/platform.h"
+
 namespace moe {
 
 class Random {
@@ -21,6 +23,10 @@ class Random {
   double uniform(uint64_t index) const;
   /// Standard normal (Box-Muller).
   double normal(uint64_t index) const;
+  /// values[i] = scale * normal(first + i), rounded once: the same bits as one by one, in a fifth of the time.
+  void normals(uint64_t first, int64_t count, double scale, float* values) const;
+  /// The same with the instructions of `isa`, which the processor has.
+  void normals(uint64_t first, int64_t count, double scale, float* values, Isa isa) const;
   /// Uniform integer in [0, bound), bound > 0; the bias is below bound / 2^64.
   uint64_t below(uint64_t index, uint64_t bound) const;
 

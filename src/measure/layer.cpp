@@ -84,9 +84,9 @@ class Layers {
     const Random random(2, 0);
     std::vector<float> router(static_cast<size_t>(experts * hidden));
     const double scale = 1 / std::sqrt(static_cast<double>(hidden));
-    for (size_t i = 0; i < router.size(); ++i) router[i] = static_cast<float>(scale * random.normal(i));
+    random.normals(0, std::ssize(router), scale, router.data());
     std::vector<float> tokens(static_cast<size_t>(x_.elements()));
-    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<float>(Random(2, 1).normal(i));
+    Random(2, 1).normals(0, x_.elements(), 1, tokens.data());
     for (int64_t e = 0; e < experts; ++e) {
       router[static_cast<size_t>(e * hidden)] = static_cast<float>(-skew * std::log(static_cast<double>(e + 1)));
     }

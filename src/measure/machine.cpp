@@ -34,8 +34,7 @@ double best_seconds(Device& device, int repeats, Work work) {
 void fill_randomly(Backend& backend, Device& device, const View& matrix, uint64_t stream, double deviation) {
   const int64_t block = std::min<int64_t>(matrix.elements(), int64_t{1} << 20);
   std::vector<float> values(static_cast<size_t>(block));
-  const Random random(1, stream);
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(deviation * random.normal(i));
+  Random(1, stream).normals(0, block, deviation, values.data());
   DeviceMemory memory(device);
   const View source = memory.arena("random values", values.size() * sizeof(float) + Arena::kAlignment)
                           .push("values", DType::f32, {block});

@@ -17,8 +17,7 @@ void fill_blocks(Device& device, const View& matrix, uint64_t stream, double dev
   constexpr int64_t kPeriod = 257 * 256, kTogether = 64;  // whole blocks of any type
   const int64_t period = std::min(matrix.elements(), kPeriod);
   std::vector<float> values(static_cast<size_t>(period));
-  const Random random(1, stream);
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(deviation * random.normal(i));
+  Random(1, stream).normals(0, period, deviation, values.data());
   const auto once = static_cast<size_t>(bytes_of(matrix.dtype, period));
   std::vector<char> bytes(std::min(matrix.bytes(), once * kTogether));
   storage(matrix.dtype).from_floats(values.data(), bytes.data(), period);

@@ -274,9 +274,7 @@ void initial_values(const Parameter& parameter, uint64_t seed, double standard_d
     }
     return;
   }
-  for (int64_t i = 0; i < count; ++i) {
-    values[i] = static_cast<float>(standard_deviation * random.normal(static_cast<uint64_t>(begin + i)));
-  }
+  random.normals(static_cast<uint64_t>(begin), count, standard_deviation, values);
 }
 
 }  // namespace moe

@@ -1,6 +1,8 @@
 #include "train/initialize.h"
 
 #include <algorithm>
+#include <array>
+#include <vector>
 
 #include "nn/routers/hash_table.h"
 #include "ops/transfer.h"
@@ -10,22 +12,24 @@ void initialize_parameters(const ModelConfig& config, const std::vector<Paramete
                            const std::vector<View>& parameters, const std::vector<View>& masters, uint64_t seed,
                            double standard_deviation, std::span<const int64_t> token_counts, ThreadPool* pool,
                            Device& device) {
-  constexpr int64_t kBlock = int64_t{1} << 22, kPiece = int64_t{1} << 14;
+  constexpr int64_t kBlock = int64_t{1} << 22, kPiece = int64_t{1} << 12;
   ThreadPool alone(1);
   ThreadPool& workers = pool != nullptr ? *pool : alone;  // billions of numbers; each depends only on its place
-  std::vector<float> values;
+  std::vector<char> stored;                               // a block, as it is stored
   // Elements [begin, begin + elements) of a parameter, to the elements of `to` from `at` on.
   const auto draw = [&](const Parameter& parameter, int64_t begin, int64_t elements, const View& to, int64_t at) {
     begin += parameter.elements_before();
     for (int64_t done = 0; done < elements; done += kBlock) {
       const int64_t count = std::min(kBlock, elements - done);
-      values.resize(static_cast<size_t>(count));
+      const View block = to.reshaped({to.elements()}).rows(at + done, count);
+      if (stored.size() < block.bytes()) stored.resize(block.bytes());
       workers.parallel_for((count + kPiece - 1) / kPiece, [&](int64_t piece, int) {
-        const int64_t first = piece * kPiece;
-        initial_values(parameter, seed, standard_deviation, begin + done + first, std::min(kPiece, count - first),
-                       values.data() + first);
+        const int64_t first = piece * kPiece, drawn = std::min(kPiece, count - first);
+        std::array<float, kPiece> values;
+        initial_values(parameter, seed, standard_deviation, begin + done + first, drawn, values.data());
+        storage(to.dtype).from_floats(values.data(), stored.data() + bytes_of(to.dtype, first), drawn);
       });
-      upload_floats(device, to.reshaped({to.elements()}).rows(at + done, count), values);
+      device.upload(block.data, stored.data(), block.bytes());
     }
   };
   for (size_t i = 0; i < table.size(); ++i) {

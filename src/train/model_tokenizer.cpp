@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "checkpoint/model_path.h"
 #include "formats/gguf.h"
 #include "tokenizer/bpe.h"
@@ -13,14 +14,16 @@
 namespace moe {
 namespace {
 
-/// One more than the last id below `end` that stands for anything. The rows of a model that its tokenizer leaves free
-/// are tokens, too, in files of llama.cpp's converter: "[PAD100015]" and so on.
+/// The rows of a model that its tokenizer leaves free are tokens, too, in files of llama.cpp's converter: "[PAD100015]"
+/// and so on.
+bool stands_for_something(const Tokenizer& tokenizer, int64_t id) {
+  const auto token = static_cast<int32_t>(id);
+  return tokenizer.has_token(token) && tokenizer.token_bytes(token) != fmt::format("[PAD{}]", id);
+}
+
+/// One more than the last id below `end` that stands for something.
 int64_t used_ids(const Tokenizer& tokenizer, int64_t end) {
-  const auto stands_for_nothing = [&](int64_t id) {
-    const auto token = static_cast<int32_t>(id);
-    return !tokenizer.has_token(token) || tokenizer.token_bytes(token) == fmt::format("[PAD{}]", id);
-  };
-  while (end > 0 && stands_for_nothing(end - 1)) --end;
+  while (end > 0 && !stands_for_something(tokenizer, end - 1)) --end;
   return end;
 }
 
@@ -63,6 +66,27 @@ bool same_merges(const Tokenizer& model, const Tokenizer& made_with, const std::
   return a == b;
 }
 
+/// Every token that is text, after others than in the vocabulary, so that a text has words, digits and marks side by
+/// side and in all scripts that the tokenizer knows.
+std::string text_of_all_tokens(const Tokenizer& tokenizer) {
+  constexpr int64_t kStride = 7919;  // a prime: every id once, unless their number is a multiple of it
+  std::string text;
+  const int64_t ids = tokenizer.id_count();
+  for (int64_t i = 0; i < ids; ++i) {
+    const auto id = static_cast<int32_t>(i * kStride % ids);
+    if (!stands_for_something(tokenizer, id) || tokenizer.is_special(id)) continue;
+    const std::string bytes(tokenizer.token_bytes(id));
+    if (utf8_valid_prefix(bytes) == bytes.size()) text += bytes;
+  }
+  return text;
+}
+
+/// Both divide text into the same words, which tokens and merges do not tell: a GGUF file names its rule alone.
+bool same_words(const Tokenizer& model, const Tokenizer& made_with) {
+  const std::string text = text_of_all_tokens(model);
+  return model.encode(text) == made_with.encode(text);
+}
+
 /// None if the file has no tokenizer, or one of a kind that this program does not read.
 std::optional<Tokenizer> tokenizer_of_gguf(const std::string& path) {
   try {
@@ -81,9 +105,11 @@ TokenizerMatch match_gguf(const Dataset& dataset, const std::string& path) {
     const int64_t ids = used_ids(made_with, end);
     return used_ids(*model, model->id_count()) == ids && same_tokens(*model, made_with, ids);
   };
-  if (ends_at(made_with.id_count())) return TokenizerMatch::same;
   const DatasetInfo& info = dataset.info();
-  return info.base_fingerprint != 0 && ends_at(info.base_ids) ? TokenizerMatch::grown : TokenizerMatch::other;
+  const bool same = ends_at(made_with.id_count());
+  const bool grown = !same && info.base_fingerprint != 0 && ends_at(info.base_ids);
+  if ((!same && !grown) || !same_words(*model, made_with)) return TokenizerMatch::other;
+  return same ? TokenizerMatch::same : TokenizerMatch::grown;
 }
 
 }  // namespace

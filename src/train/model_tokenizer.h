@@ -18,7 +18,8 @@ enum class TokenizerMatch {
 };
 
 /// `model` is a model folder or a GGUF file. Folders are compared by their files, as equal files give equal ids. A GGUF
-/// file has its tokenizer in a form of its own, so its tokens and merges are compared.
+/// file has its tokenizer in a form of its own, so its tokens and merges are compared, and the ids of a text of all
+/// tokens.
 TokenizerMatch match_tokenizer(const Dataset& dataset, const std::string& model);
 
 /// The ids of a run's data that model.from does not know yet; none where a run is resumed.

@@ -1,6 +1,7 @@
 #include "base/random.h"
 
 #include <cmath>
+#include <cstring>
 #include <set>
 #include <vector>
 
@@ -46,6 +47,40 @@ TEST(Random, UniformHasTheMeanVarianceAndRangeOfItsDistribution) {
   // Five standard deviations of each estimate.
   EXPECT_NEAR(sum / count, 0.5, 5 * std::sqrt(1.0 / 12 / count));
   EXPECT_NEAR(squares / count, 1.0 / 12, 5 * std::sqrt(1.0 / 180 / count));
+}
+
+/// Numbers from `first` on, at once and one by one.
+void expect_the_same_normals(const Random& random, uint64_t first, size_t count, double scale, Isa isa) {
+  std::vector<float> together(count), alone(count);
+  random.normals(first, static_cast<int64_t>(count), scale, together.data(), isa);
+  for (size_t i = 0; i < count; ++i) alone[i] = static_cast<float>(scale * random.normal(first + i));
+  EXPECT_EQ(std::memcmp(together.data(), alone.data(), count * sizeof(float)), 0)
+      << "from " << first << ", scale " << scale << ", " << name(isa);
+}
+
+TEST(Random, NormalsAtOnceHaveTheBitsOfThoseOneByOne) {
+  for (const Isa isa : kAllIsas) {
+    if (!supports(isa)) continue;
+    for (const double scale : {0.006, 1.0, -3e4, 1e-41}) {
+      expect_the_same_normals(Random(5, 6), 7, 300001, scale, isa);
+      expect_the_same_normals(Random(~uint64_t{0}, hash_name("x")), ~uint32_t{0} - 100, 777, scale, isa);
+      for (const size_t count : {0, 1, 63, 64, 65}) expect_the_same_normals(Random(1, 1), 3, count, scale, isa);
+    }
+  }
+}
+
+// The angle is a quarter or three quarters of a turn, where the library's cosine is not quite 0; or the radius is 0.
+TEST(Random, NormalsAtOnceHaveTheBitsOfRareNumbersToo) {
+  const Random random(1, 2);
+  ASSERT_EQ(random.words(2766960432)[1], 0x40000000u);
+  ASSERT_EQ(random.words(2361965334)[1], 0xc0000000u);
+  ASSERT_EQ(random.words(1100301533677)[0], 0xffffffffu);
+  for (const Isa isa : kAllIsas) {
+    if (!supports(isa)) continue;
+    for (const uint64_t index : {2766960432, 2361965334, 1100301533677}) {
+      expect_the_same_normals(random, index - 10, 20, 1, isa);
+    }
+  }
 }
 
 TEST(Random, NormalHasTheFirstFourMomentsOfItsDistribution) {

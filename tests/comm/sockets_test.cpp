@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/clock.h"
+#include "tests/support/rank_processes.h"
 #include "tests/support/ranks.h"
 
 namespace moe {
@@ -168,6 +169,30 @@ TEST(LostRank, EndsARankThatStillComputes) {
                                             }});
   EXPECT_THAT(why, AllOf(StartsWith("rank 1 on "), testing::EndsWith(": no memory")));
   EXPECT_TRUE(thrown[1]);
+}
+
+TEST(ProcessOfARank, AddsUp) {
+  const auto add_up = [](Communicator& ranks) {
+    float sum = static_cast<float>(ranks.rank() + 1);
+    ranks.all_reduce(View(&sum, DType::f32, {1}));
+    EXPECT_EQ(sum, static_cast<float>(ranks.size() * (ranks.size() + 1) / 2));
+  };
+  if (!test::as_rank_process(add_up)) GTEST_SKIP() << "RankProcesses runs it";
+}
+
+TEST(ProcessOfARank, IsLost) {
+  const auto leave = [](Communicator& ranks) {
+    if (ranks.rank() == 1) ::_exit(3);
+    ranks.gather("");
+  };
+  if (!test::as_rank_process(leave)) GTEST_SKIP() << "RankProcesses runs it";
+}
+
+TEST(RankProcesses, RunATestAndTellItsFailures) {
+  constexpr std::chrono::seconds kLimit(60);
+  EXPECT_EQ(test::failure_of_rank_processes("ProcessOfARank.AddsUp", 3, kLimit), "");
+  const std::string failure = test::failure_of_rank_processes("ProcessOfARank.IsLost", 2, kLimit);
+  EXPECT_THAT(failure, AllOf(HasSubstr("rank 0 of 2"), HasSubstr("rank 1 of 2"), HasSubstr("rank 1 on ")));
 }
 
 }  // namespace

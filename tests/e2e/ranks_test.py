@@ -272,12 +272,15 @@ class RanksTest(unittest.TestCase):
             self.skipTest("their models are too large for a test on a GPU")
         result = subprocess.run([sys.executable, ROOT / "bench/eight_gpus.py", "--moe", MOE, "--data", self.base / "dataset",
                                  "--gpus", "2", "--device", "cpu", "--steps", "2", "--tiny", "--step-rows", "4",
-                                 "--folder", self.base], capture_output=True, text=True, cwd=ROOT)
+                                 "--folder", self.base, "--logs", self.base / "kept"], capture_output=True, text=True, cwd=ROOT)
         self.assertEqual(result.returncode, 0, result.stderr)
         rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("| ")][1:]
         layouts = [("1", "1"), ("2", "1"), ("2", "1"), ("2", "1"), ("2", "2"), ("2", "2")]
         self.assertEqual([(row[1], row[2]) for row in rows], layouts)
         self.assertTrue(all(float(row[4].replace(",", "")) > 0 for row in rows), result.stdout)
+        logs = sorted((self.base / "kept").iterdir())
+        self.assertEqual(len(logs), len(layouts))
+        self.assertTrue(all("loss" in json.loads(log.read_text().split("\n")[-2]) for log in logs))
 
     def test_a_checkpoint_that_one_rank_cannot_write_is_not_there(self):
         folder = self.base / "full"

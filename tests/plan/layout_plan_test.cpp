@@ -213,18 +213,29 @@ TEST(Sharding, DividesMoreForMoreBytes) {
   EXPECT_EQ(plans[2].largest().state.optimizer, plans[0].largest().state.optimizer);
 }
 
+/// Tokens/s of `layers` layers (0: all) of a preset, whose ranks have microbatches of `rows` rows.
+double predicted(const char* preset, int64_t layers, const Layout& layout, int64_t rows, bool recompute = false) {
+  ModelConfig config = find_preset(preset).config;
+  if (layers > 0) config.num_hidden_layers = layers;
+  LayoutRun run = run_of(config, config.max_position_embeddings, rows * layout.data * layout.expert);
+  run.card.product = 800e12;
+  run.card.read = 4.2e12;
+  return plan_of(run, layout, rows, recompute).tokens_per_second;
+}
+
+// docs/performance.md: H200 whose large product had 798 to 807 TFLOP/s; tokens/s. One rate is taken for all models.
 TEST(Times, AreNearWhatStepsOfOneGpuTook) {
-  // docs/performance.md: one H200, whose large product had 798 to 807 TFLOP/s; tokens/s. One rate is taken for all
-  // models; these two are a sixth above and an eighth below it.
-  const auto predicted = [](ModelConfig config, int64_t layers, int64_t rows) {
-    config.num_hidden_layers = layers;
-    LayoutRun run = run_of(config, config.max_position_embeddings, rows);
-    run.card.product = 800e12;
-    run.card.read = 4.2e12;
-    return plan_of(run, {}, rows).tokens_per_second;
-  };
-  EXPECT_NEAR(predicted(find_preset("deepseekmoe-2b").config, 9, 32) / 239797, 1, 0.2);
-  EXPECT_NEAR(predicted(find_preset("deepseekmoe-16b").config, 4, 8) / 153697, 1, 0.2);
+  EXPECT_NEAR(predicted("deepseekmoe-2b", 9, {}, 32) / 239797, 1, 0.2);
+  EXPECT_NEAR(predicted("deepseekmoe-16b", 4, {}, 8) / 153697, 1, 0.2);
+}
+
+TEST(Times, AreNearWhatStepsOfSeveralGpusTook) {
+  EXPECT_NEAR(predicted("deepseekmoe-2b", 9, {.data = 2}, 32) / 446369, 1, 0.2);
+  EXPECT_NEAR(predicted("deepseekmoe-2b", 9, {.data = 4}, 32) / 865627, 1, 0.2);
+  EXPECT_NEAR(predicted("deepseekmoe-16b", 4, {.expert = 2}, 8) / 287886, 1, 0.2);
+  EXPECT_NEAR(predicted("deepseekmoe-16b", 4, {.expert = 4}, 8) / 544271, 1, 0.2);
+  EXPECT_NEAR(predicted("deepseekmoe-16b", 0, {.data = 2, .expert = 2}, 16, true) / 88142, 1, 0.1);
+  EXPECT_NEAR(predicted("deepseekmoe-16b", 0, {.expert = 4}, 16, true) / 80229, 1, 0.1);
 }
 
 TEST(Proposals, FitAndAreFastest) {

@@ -1,4 +1,4 @@
-// Whether the tokenizer in a GGUF file is that of a dataset: tokens and merges.
+// Whether the tokenizer in a GGUF file is that of a dataset: tokens, merges and words.
 
 #include <algorithm>
 
@@ -72,6 +72,21 @@ TEST_F(GgufTokenizerMatch, MergesOfBytesCountInTheirOrder) {
     EXPECT_EQ(match(different, model), TokenizerMatch::other);
     EXPECT_EQ(match(different, model, {"<|im_end|>"}), TokenizerMatch::other);
   }
+}
+
+// With the same tokens and merges: digits one by one or together, with and without composed characters.
+TEST_F(GgufTokenizerMatch, TheDivisionIntoWordsCounts) {
+  const Json json = bytes_json({"1 2", "12 3", "a b"});
+  const std::string model = gguf(json);
+  ASSERT_EQ(match(json, model), TokenizerMatch::same);
+  Json digits = json;
+  digits["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, json["pre_tokenizer"]}}};
+  const auto ids = [](const Json& from) { return test::make_tokenizer(from).encode("x123"); };
+  ASSERT_NE(ids(json), ids(digits));
+  EXPECT_EQ(match(digits, model), TokenizerMatch::other);
+  EXPECT_EQ(match(digits, model, {"<|im_end|>"}), TokenizerMatch::other);
 }
 
 // A GGUF file has scores of tokens: of the merges that make one token, the order is lost.

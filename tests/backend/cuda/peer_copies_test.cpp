@@ -1,5 +1,5 @@
-// Sums and copies by the copy engines of several GPUs, against sums of the host. The ranks are threads of one process;
-// tests/e2e/ranks_test.py has them as processes.
+// Sums and copies by the copy engines of several GPUs, against sums of the host. The ranks are processes, as they are
+// in the program. (Three ranks as threads of one process hung. The cause was not found.)
 
 #include "backend/cuda/peer_copies.h"
 
@@ -9,7 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/backend/cuda/gpu_models.h"
-#include "tests/support/ranks.h"
+#include "tests/support/rank_processes.h"
 
 namespace moe {
 namespace {
@@ -50,9 +50,6 @@ void expect_sums_and_copies(Communicator& hosts, cuda::CudaDevice& device, const
     tensors.push_back({device.allocate(size * sizeof(float), "a test"), DType::f32, {static_cast<int64_t>(size)}});
   }
   void* const busy = device.allocate(size_t{512} << 20, "a test");
-  // Loading a kernel takes a lock of the process, which another rank, a thread of it, may need to go on.
-  cudaMemsetAsync(busy, 0, size_t{512} << 20, device.stream());
-  device.synchronize();
   const size_t room = 4 * 16384 * (static_cast<size_t>(hosts.size()) - 1);
   {
     cuda::PeerCopies copies(hosts, device, tensors, room);
@@ -87,16 +84,23 @@ void expect_sums_and_copies(Communicator& hosts, cuda::CudaDevice& device, const
   for (const View& tensor : tensors) device.release(tensor.data);
 }
 
+void expect_sums_and_copies_of_groups(Communicator& hosts) {
+  const auto device = make_cuda_device(hosts.rank());
+  auto& gpu = dynamic_cast<cuda::CudaDevice&>(*device);
+  const int rank = hosts.rank(), half = hosts.size() / 2;
+  expect_sums_and_copies(hosts, gpu, hosts.everyone());
+  if (hosts.size() % 2 != 0) return;
+  expect_sums_and_copies(hosts, gpu, {.first = rank / half * half, .count = half, .step = 1});
+  expect_sums_and_copies(hosts, gpu, {.first = rank % half, .count = 2, .step = half});
+}
+
+TEST(PeerCopiesOfThisRank, AddInTheirOrder) {
+  if (!test::as_rank_process(expect_sums_and_copies_of_groups)) GTEST_SKIP() << "PeerCopiesOf runs it";
+}
+
 TEST_P(PeerCopiesOf, RanksAddInTheirOrder) {
-  test::on_ranks(GetParam(), [&](Communicator& hosts) {
-    const auto device = make_cuda_device(hosts.rank());
-    auto& gpu = dynamic_cast<cuda::CudaDevice&>(*device);
-    expect_sums_and_copies(hosts, gpu, hosts.everyone());
-    if (GetParam() % 2 != 0) return;
-    const int half = GetParam() / 2, rank = hosts.rank();
-    expect_sums_and_copies(hosts, gpu, {.first = rank / half * half, .count = half, .step = 1});
-    expect_sums_and_copies(hosts, gpu, {.first = rank % half, .count = 2, .step = half});
-  });
+  EXPECT_EQ(
+      test::failure_of_rank_processes("PeerCopiesOfThisRank.AddInTheirOrder", GetParam(), std::chrono::minutes(2)), "");
 }
 
 INSTANTIATE_TEST_SUITE_P(, PeerCopiesOf, testing::Values(2, 3, 4, 8));
