@@ -116,6 +116,7 @@ void Model::train(Pass& pass, const TrainedBatch& batch, const ModelWeights& gra
   const size_t behind_d = pass.scratch.mark(), mark = pass.saved.mark();
   const View h = pass.save("hidden", shape);
   KeptPass kept = train_forward(pass, pass.saved, batch, gradients, mark, h, {});
+  if (batch.before) batch.before(config_.num_hidden_layers);
   head_forward_backward(pass, kept, batch, gradients, d);
   pass.scratch.release(behind_d);
   train_backward(pass, kept, batch, gradients, d, ready);
@@ -128,18 +129,24 @@ KeptPass Model::train_forward(Pass& pass, Arena& again, const TrainedBatch& batc
   KeptPass kept{.arena = &pass.saved, .mark = mark, .layers = {}};
   Pass again_pass = pass.saving_in(again);
   const size_t first = first_trained_layer(gradients);
+  const auto before = [&](int64_t place) {
+    if (batch.before) batch.before(place);
+  };
   if (is_first()) {
+    before(-1);
     const Arena::Frame frame(pass.scratch);
     View next = first == 0 ? View{} : pass.temporary("hidden", shape);
     if (first % 2 != 0) std::swap(h, next);  // so that the last of these layers writes to saved memory
     pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
     for (size_t layer = 0; layer < first; ++layer) {
+      before(static_cast<int64_t>(layer));
       forward_layer(again_pass, context_of(batch, moe_index_[layer], layer), h, next);
       std::swap(h, next);
     }
   }
   const auto end = static_cast<size_t>(layers_.end);
   for (size_t layer = first; layer < end; ++layer) {
+    before(static_cast<int64_t>(layer));
     KeptPass::Layer state{.mark = pass.saved.mark(), .h = h, .choice = {}, .saved = {}};
     // Backward of the last layer, when most is saved, does not need what came out of it.
     const bool last = layer + 1 == end;

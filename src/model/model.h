@@ -52,6 +52,9 @@ struct TrainedBatch {
   View gradient_scale;
   bool recompute;
   View row_loss;
+  /// Called before weights are first read: with -1 (those of the embedding), each layer, and the number of layers
+  /// (those of the head and its norm). Not by the stages of a pipeline. May be empty.
+  std::function<void(int64_t place)> before = {};
 };
 
 /// What a microbatch needs between its forward and its backward pass. It is in an arena, as its views are.

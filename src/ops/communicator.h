@@ -93,6 +93,9 @@ class Communicator {
   }
   /// Work that is queued behind this begins when what was begun aside is done.
   virtual void await() {}
+  /// The same for what was begun before a mark alone. Marks are valid until the next await() without one.
+  virtual int64_t mark_aside() { return 0; }
+  virtual void await(int64_t /*mark*/) {}
   /// Seconds since the last call in which this rank's device did nothing but exchange with others or wait for them. Ask
   /// when the device has done what is queued. 0 where it is not measured.
   virtual double take_exposed_seconds() { return 0; }

@@ -206,7 +206,11 @@ GradientsReady TrainingStep::ready_after(int64_t index) {
 void TrainingStep::train_microbatch(const Batch& batch, int64_t index, const RouteMode& mode) {
   const bool last = index + 1 == step_.microbatches;
   Pass pass = make_pass(index > 0, last, mode, memory_.saved());
-  model_->train(pass, trained(batch, index, 0, mode), gradient_weights_, ready_after(index));
+  TrainedBatch trained_batch = trained(batch, index, 0, mode);
+  if (index == 0 && !coming_.empty()) {
+    trained_batch.before = [this](int64_t place) { communicator_.await(coming_[static_cast<size_t>(place + 1)]); };
+  }
+  model_->train(pass, trained_batch, gradient_weights_, ready_after(index));
 }
 
 View TrainingStep::score_microbatch(const Batch& batch, const RouteMode& mode) {
@@ -248,11 +252,13 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_
     tokens = static_cast<int64_t>(all[1]);
   }
   if (step_.objective == Objective::dpo) {
+    await_weights();
     weigh_pairs_of(batches, step);
     weight = 0;
     for (const Batch& micro : batches) weight += static_cast<double>(micro.segment_tokens.size()) / 2;
   }
   begin(weight, tokens);
+  if (step_.stages > 1 || counts_first(step_.mode(step, 0))) await_weights();
   const int64_t first_token = first_microbatch() * step_.microbatch_tokens;  // so draws do not depend on the ranks
   if (counts_first(step_.mode(step, 0))) {
     int64_t first = first_token;
@@ -279,6 +285,7 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_
     for (size_t i = 0; i < batches.size(); ++i) train_microbatch(batches[i], static_cast<int64_t>(i), modes[i]);
   }
   communicator_.await();
+  coming_.clear();
   for (const View& sum : {counts_, dropped_, losses_}) communicator_.all_reduce(sum);
 }
 
@@ -291,14 +298,17 @@ std::vector<Rooted> TrainingStep::trained_at(int64_t place, const std::vector<Vi
   return tensors;
 }
 
-void TrainingStep::begin_update(int64_t step, double learning_rate) {
+void TrainingStep::begin_update(int64_t step, double learning_rate, bool accumulate_follows) {
   const bool light_is_done = step_.second_stage > 0 && step >= step_.second_stage;
   optimizer_.sum_squares(backend_, step_.ranks == 1);
   communicator_.all_reduce(optimizer_.gradient_squares());
   // The weights of one place are sent while those of the next one are updated.
   const int64_t layers = config_.num_hidden_layers;
   int64_t place = -1;
-  const auto send = [&] { communicator_.broadcast_aside(trained_at(place, parameters())); };
+  const auto send = [&] {
+    communicator_.broadcast_aside(trained_at(place, parameters()));
+    if (step_.ranks > 1) coming_.push_back(communicator_.mark_aside());
+  };
   optimizer_.update(
       device_, backend_, memory_.scratch(), step, learning_rate, norm_,
       [&](const Parameter& parameter) { return parameter.kind == ParameterKind::light_router && light_is_done; },
@@ -306,7 +316,13 @@ void TrainingStep::begin_update(int64_t step, double learning_rate) {
         for (; place < table_[next].place(layers); ++place) send();
       });
   for (; place <= layers; ++place) send();
+  if (!accumulate_follows) await_weights();
+}
+
+void TrainingStep::await_weights() {
+  if (coming_.empty()) return;
   communicator_.await();
+  coming_.clear();
 }
 
 StepReport TrainingStep::end_update() {

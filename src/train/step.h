@@ -137,11 +137,17 @@ class TrainingStep {
     return end_update();
   }
   /// The two halves of update(). The first one only queues, so the caller may work while a GPU computes. The second one
-  /// waits for the GPU.
-  void begin_update(int64_t step, double learning_rate);
+  /// waits for the GPU. If `accumulate_follows`, weights from other ranks may come beside the next accumulate(), which
+  /// waits for those of each layer where it reads them.
+  void begin_update(int64_t step, double learning_rate, bool accumulate_follows = false);
   StepReport end_update();
+  /// If something other than accumulate() follows after all, call this first.
+  void await_weights();
   /// Of what this rank has: all of its weights, and the gradients that it owns or their parts. Indices into table().
-  Optimizer::NotFinite find_not_finite() { return optimizer_.find_not_finite(device_, backend_); }
+  Optimizer::NotFinite find_not_finite() {
+    await_weights();
+    return optimizer_.find_not_finite(device_, backend_);
+  }
 
  private:
   friend MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);
@@ -201,6 +207,7 @@ class TrainingStep {
   BalanceSums sums_;
   double step_weight_ = 0;
   std::optional<PreferenceReport> preference_;  // of the step
+  std::vector<int64_t> coming_;  // marks behind the weights of each place, from -1 on, that may still come from ranks
   Optimizer optimizer_;
 };
 

@@ -189,7 +189,7 @@ StepLine Trainer::train_step(int64_t step) {
   step_.accumulate([&](int64_t index) { return std::move(next_[static_cast<size_t>(index - first)]); }, step);
   next_.clear();
   const double rate = run_.schedule.rate(step);
-  step_.begin_update(step, rate);
+  step_.begin_update(step, rate, trains_on_after(step));
   // A GPU is still at this step, so it will not wait for the next one's batches.
   if (!device_.info().is_host && step < run_.schedule.steps) next_ = batches_of(step + 1);
   StepLine line{.step = step,
@@ -422,10 +422,20 @@ void Trainer::lead(int64_t step, const std::function<void()>& work) {
   stop_if_agreed();
 }
 
-/// What all ranks do after a step, as rank 0 says.
+/// What all ranks do after a step, as rank 0 says, and the first signal of any rank. One message, as GPUs wait for it.
 Trainer::AfterStep Trainer::agreed(const AfterStep& own) {
-  const std::string of_rank_0 = communicator_.gather({own.saves ? 'y' : 'n', own.unhealthy ? 'y' : 'n'})[0];
-  return {of_rank_0[0] == 'y', of_rank_0[1] == 'y'};
+  const std::vector<std::string> all = communicator_.gather(
+      {own.saves ? 'y' : 'n', own.unhealthy ? 'y' : 'n', static_cast<char>(InterruptGuard::signal())});
+  for (const std::string& of_rank : all) {
+    if (signal_ == 0) signal_ = of_rank[2];
+  }
+  return {all[0][0] == 'y', all[0][1] == 'y'};
+}
+
+/// True if nothing needs the weights between this step and the next one, unless it comes unforeseen.
+bool Trainer::trains_on_after(int64_t step) const {
+  return step < run_.schedule.steps && !due(run_.checkpoint.every, step) && !due(run_.evaluation.every, step) &&
+         !due(run_.sample.every, step);
 }
 
 /// Throws Stopped after a signal, in work that may take long: on all ranks, if they do it together.
@@ -467,11 +477,10 @@ void Trainer::run_steps(int64_t& step) {
     } else if (todo.saves) {
       try_to_save(step);
     }
-    stop_if_agreed();
+    if (step == last || todo.saves) stop_if_agreed();  // there may have been a signal meanwhile
+    if (signal_ != 0) throw Stopped();
     if (todo.unhealthy) end_as_unhealthy(unhealthy, step);
-    lead(step, [&] {
-      if (due(run_.evaluation.every, step)) evaluate(step);
-    });
+    if (due(run_.evaluation.every, step)) lead(step, [&] { evaluate(step); });
     // Apart: if rank 0 cannot write what it has evaluated, the others must know before they make samples with it.
     if (due(run_.sample.every, step)) lead(step, [&] { show_samples(step); });
   }

@@ -56,6 +56,7 @@ class Trainer {
   };
   void lead(int64_t step, const std::function<void()>& work);
   AfterStep agreed(const AfterStep& own);
+  bool trains_on_after(int64_t step) const;
   void stop_if_agreed();
   void stop_between_parts();
   template <class Work>

@@ -97,6 +97,7 @@ std::vector<WrittenFile> Trainer::save_owned(const fs::path& folder) {
 
 // Every rank writes its part into one folder. Rank 0 makes the folder, writes the rest and renames the folder.
 void Trainer::save(int64_t step) {
+  step_.await_weights();
   if (!leads()) {
     const std::string folder = communicator_.gather("")[0];
     if (folder != kNo) written_by_all([&] { return save_part(folder); });

@@ -45,9 +45,11 @@ struct RankResult {
 };
 
 /// A communicator that begins what is aside as late as it may: in await(). With `awaits` 2 it is one await() too late.
+/// Without `heeds_marks` it waits for none.
 class Late final : public Communicator {
  public:
-  Late(Communicator& inner, int awaits) : inner_(inner), awaits_(static_cast<size_t>(awaits)), begun_(1) {}
+  Late(Communicator& inner, int awaits, bool heeds_marks = true)
+      : inner_(inner), awaits_(static_cast<size_t>(awaits)), heeds_marks_(heeds_marks), begun_(1) {}
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
   void all_reduce(const View& x, const RankGroup& group) override { inner_.all_reduce(x, group); }
@@ -63,7 +65,15 @@ class Late final : public Communicator {
   void broadcast_aside(const std::vector<Rooted>& tensors) override {
     begun_.back().push_back([this, tensors] { inner_.broadcast_aside(tensors); });
   }
+  int64_t mark_aside() override { return static_cast<int64_t>(done_ + begun_.back().size()); }
+  void await(int64_t mark) override {
+    for (; heeds_marks_ && static_cast<int64_t>(done_) < mark; ++done_) {
+      begun_.back().front()();
+      begun_.back().erase(begun_.back().begin());
+    }
+  }
   void await() override {
+    done_ = 0;
     if (begun_.size() == awaits_) {
       for (const auto& work : begun_.front()) work();
       begun_.pop_front();
@@ -80,7 +90,9 @@ class Late final : public Communicator {
  private:
   Communicator& inner_;
   const size_t awaits_;
+  const bool heeds_marks_;
   std::deque<std::vector<std::function<void()>>> begun_;  // between two calls of await()
+  size_t done_ = 0;                                       // of the last one, before a mark
 };
 
 using Wrap = std::function<std::unique_ptr<Communicator>(Communicator&)>;
@@ -97,9 +109,10 @@ inline uint64_t hash_of(const std::vector<std::vector<char>>& parameters, const 
 }
 
 /// `steps` steps of `config` over `batch`, which is divided into `microbatches` microbatches; the ranks of a stage take
-/// as many each. `wrap` may put something between a step and its communicator.
+/// as many each. `wrap` may put something between a step and its communicator. Without `looks` nothing reads the
+/// weights between two steps, and the results are those of the last one.
 inline RankResult steps_of_rank(Communicator& ranks, const ModelConfig& config, StepConfig step, const Batch& batch,
-                                int64_t microbatches, int64_t steps) {
+                                int64_t microbatches, int64_t steps, bool looks = true) {
   step.rank = ranks.rank();
   step.ranks = ranks.size();
   MOE_CHECK(microbatches % step.row_ranks() == 0);
@@ -119,7 +132,10 @@ inline RankResult steps_of_rank(Communicator& ranks, const ModelConfig& config, 
   }
   for (int64_t number = 1; number <= steps; ++number) {
     run.accumulate([&](int64_t index) { return batch_rows(batch, index * rows, rows); }, number);
-    result.reports.push_back(run.update(number, 0.01));
+    const bool goes_on = !looks && number < steps;
+    run.begin_update(number, 0.01, goes_on);
+    result.reports.push_back(run.end_update());
+    if (goes_on) continue;
     result.parameters.clear();
     for (const View& view : run.parameters()) {
       result.parameters.emplace_back(static_cast<const char*>(view.data), static_cast<const char*>(view.end()));
@@ -173,12 +189,12 @@ inline void join_stages(std::vector<RankResult>& results, size_t stages) {
 /// has, with all experts and layers in `exact`.
 inline std::vector<RankResult> steps_on_ranks(int size, const ModelConfig& config, const StepConfig& step,
                                               const Batch& batch, int64_t microbatches, int64_t steps,
-                                              const Wrap& wrap = {}) {
+                                              const Wrap& wrap = {}, bool looks = true) {
   std::vector<RankResult> results(static_cast<size_t>(size));
   on_ranks(size, [&](Communicator& communicator) {
     const auto wrapped = wrap ? wrap(communicator) : nullptr;
     results[static_cast<size_t>(communicator.rank())] =
-        steps_of_rank(wrapped ? *wrapped : communicator, config, step, batch, microbatches, steps);
+        steps_of_rank(wrapped ? *wrapped : communicator, config, step, batch, microbatches, steps, looks);
   });
   join_experts(results, static_cast<size_t>(step.expert_ranks));
   if (step.stages > 1) join_stages(results, static_cast<size_t>(step.stages));

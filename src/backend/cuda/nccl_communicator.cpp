@@ -65,6 +65,7 @@ NcclCommunicator::~NcclCommunicator() {
   for (const auto& [key, group] : groups_) failed ? nccl().CommAbort(group) : nccl().CommDestroy(group);
   peers_.reset();
   for (cudaEvent_t event : {begun_, done_}) cudaEventDestroy(event);
+  for (cudaEvent_t event : marks_) cudaEventDestroy(event);
   cudaStreamDestroy(aside_);
 }
 
@@ -234,6 +235,21 @@ void NcclCommunicator::await() {
   if (peers_ != nullptr) peers_->finish(aside_);
   cuda::check(cudaEventRecord(done_, aside_), "waiting for the ranks");
   timed([&] { cuda::check(cudaStreamWaitEvent(device_.stream(), done_), "waiting for the ranks"); });
+  marks_used_ = 0;
+}
+
+int64_t NcclCommunicator::mark_aside() {
+  if (marks_used_ == marks_.size()) {
+    marks_.emplace_back();
+    cuda::check(cudaEventCreateWithFlags(&marks_.back(), cudaEventDisableTiming), "creating an event");
+  }
+  cuda::check(cudaEventRecord(marks_[marks_used_], aside_), "marking what runs aside");
+  return static_cast<int64_t>(marks_used_++);
+}
+
+void NcclCommunicator::await(int64_t mark) {
+  cudaEvent_t const event = marks_.at(static_cast<size_t>(mark));
+  timed([&] { cuda::check(cudaStreamWaitEvent(device_.stream(), event), "waiting for the ranks"); });
 }
 
 std::vector<std::string> NcclCommunicator::gather(const std::string& bytes) { return hosts_.gather(bytes); }

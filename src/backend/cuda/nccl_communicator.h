@@ -41,6 +41,8 @@ class NcclCommunicator final : public Communicator {
   void reduce_aside(const std::vector<Rooted>& tensors) override;
   void broadcast_aside(const std::vector<Rooted>& tensors) override;
   void await() override;
+  int64_t mark_aside() override;
+  void await(int64_t mark) override;
   double take_exposed_seconds() override { return exposed_.take(); }
   std::vector<std::string> gather(const std::string& bytes) override;
   void abort(const std::string& why) noexcept override;
@@ -72,6 +74,8 @@ class NcclCommunicator final : public Communicator {
   StreamClock exposed_;                // what the device's stream spends in collectives
   cudaStream_t aside_ = nullptr;
   cudaEvent_t begun_ = nullptr, done_ = nullptr;
+  std::vector<cudaEvent_t> marks_;  // aside; kept for later ones
+  size_t marks_used_ = 0;
   int errors_before_;  // exceptions in flight when it was made
 };
 
