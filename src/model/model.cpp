@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 namespace moe {
@@ -211,6 +212,14 @@ void Model::train_backward(Pass& pass, KeptPass& kept, const TrainedBatch& batch
     tell(-1);
   }
   kept.arena->release(kept.mark);
+}
+
+int64_t Model::least_of_stages(int64_t own) const {
+  if (!stage_) return own;
+  for (const std::string& number : stage_.communicator->gather(std::to_string(own))) {
+    own = std::min<int64_t>(own, std::stoll(number));
+  }
+  return own;
 }
 
 void Model::share(View result) const {

@@ -114,6 +114,9 @@ class Model {
   void train_backward(Pass& pass, KeptPass& kept, const TrainedBatch& batch, const ModelWeights& gradients, View d,
                       const GradientsReady& ready) const;
 
+  /// The least of the numbers that the stages have; all ranks call it together. Without stages, `own`.
+  int64_t least_of_stages(int64_t own) const;
+
   /// Final norm and logits (stat [n, V]) of rows [begin, begin + n) of the residual stream h. All stages get them.
   void logits(Pass& pass, View h, View logits) const;
   /// row_loss [T] (stat), without gradients. All stages get it.

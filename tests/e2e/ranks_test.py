@@ -277,10 +277,19 @@ class RanksTest(unittest.TestCase):
         rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("| ")][1:]
         layouts = [("1", "1"), ("2", "1"), ("2", "1"), ("2", "1"), ("2", "2"), ("2", "2")]
         self.assertEqual([(row[1], row[2]) for row in rows], layouts)
-        self.assertTrue(all(float(row[4].replace(",", "")) > 0 for row in rows), result.stdout)
+        self.assertTrue(all(float(row[5].replace(",", "")) > 0 for row in rows), result.stdout)
         logs = sorted((self.base / "kept").iterdir())
         self.assertEqual(len(logs), len(layouts))
         self.assertTrue(all("loss" in json.loads(log.read_text().split("\n")[-2]) for log in logs))
+
+    def test_the_benchmark_trains_stages(self):
+        result = subprocess.run([sys.executable, ROOT / "bench/ranks.py", self.run_file, "--moe", MOE, "--data", self.base / "dataset",
+                                 "--ranks", "1,2", "--pipeline", "1,2", "--device", DEVICE, "--steps", "2", "--rounds", "1",
+                                 "--rows", "4", "--folder", self.base], capture_output=True, text=True, cwd=ROOT)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("| ")][1:]
+        self.assertEqual([row[2] for row in rows], ["1", "2"])
+        self.assertTrue(all(float(row[4].replace(",", "")) > 0 for row in rows), result.stdout)
 
     def test_a_checkpoint_that_one_rank_cannot_write_is_not_there(self):
         folder = self.base / "full"

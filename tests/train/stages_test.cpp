@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "infer/not_finite_place.h"
+#include "infer/scorer.h"
 #include "tests/support/rank_steps.h"
 #include "train/owners.h"
 
@@ -243,6 +245,45 @@ TEST(Stages, KeepTheMicrobatchesThatWait) {
   EXPECT_LT(recomputed.saved_each(), plans[0].saved_each() / 2);
   EXPECT_GT(recomputed.saved, 4 * recomputed.saved_each());
   EXPECT_LT(recomputed.saved, 4 * recomputed.saved_each() + plans[0].saved_each());
+}
+
+/// All ranks have the logits of the whole model, and if they are not finite, each finds the same place.
+TEST(Stages, ScoreTogether) {
+  const ModelConfig config = tiny_config();
+  StepConfig step = step_config_for(clear_choices_batch(config.vocab_size), kMicrobatches);
+  const std::vector<int32_t> ids{7, 4, 11, 3, 1};
+  std::vector<float> expected;  // of one rank
+  for (const auto [ranks, experts, stages] : {std::tuple{1, 1, 1}, {3, 1, 3}, {4, 2, 2}}) {
+    SCOPED_TRACE(fmt::format("{} ranks, experts divided among {}, {} stages", ranks, experts, stages));
+    StepConfig of_layout = step;
+    of_layout.ranks = ranks, of_layout.expert_ranks = experts, of_layout.stages = stages;
+    test::on_ranks(ranks, [&, of_layout](Communicator& communicator) {
+      StepConfig own = of_layout;
+      own.rank = communicator.rank();
+      const test::RankMachine machine(DType::f32);
+      TrainingStep run(config, own, plan_training(config, own), *machine.device, *machine.backend, communicator);
+      run.initialize(1, 0.3);
+      const ModelOnDevice runtime{run.model(), DType::f32, *machine.device, *machine.backend};
+      Scorer scorer(runtime, static_cast<int64_t>(ids.size()));
+      std::vector<float> found;
+      scorer.logits(single_document(ids), [&](int64_t, int64_t rows, const float* values) {
+        found.insert(found.end(), values, values + rows * config.vocab_size);
+      });
+      if (own.ranks == 1) expected = found;
+      if (own.expert_ranks == 1) {
+        EXPECT_EQ(found, expected);
+      } else {
+        ASSERT_EQ(found.size(), expected.size());
+        for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], 1e-5);
+      }
+      for (size_t i = 0; i < run.table().size(); ++i) {
+        if (run.table()[i].name != "layers.1.attention.output") continue;
+        const float not_a_number = NAN;
+        machine.device->upload(run.parameters()[i].as<float>(), &not_a_number, sizeof(not_a_number));
+      }
+      EXPECT_EQ(not_finite_place(runtime, ids), "; the first are the outputs of layer 1 (of 3 from 0)");
+    });
+  }
 }
 
 /// A communicator that exchanges wrongly on one rank.
