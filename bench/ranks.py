@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """How training scales with ranks: trains the same run file with 1, 2, 4, ... ranks, in turn, and prints a table.
 
-    bench/ranks.py FILE --data DIR [--moe build/moe] [--ranks 1,2,4] [--expert-parallel 1,2,4] [--rows 32] [--steps 20]
-                   [--rounds 2] [--device cuda] [--logs DIR] [--set KEY=VALUE]...
+    bench/ranks.py FILE --data DIR [--moe build/moe] [--ranks 1,2,4] [--expert-parallel 1,2,4] [--pipeline 1,1,2]
+                   [--rows 32] [--steps 20] [--rounds 2] [--device cuda] [--logs DIR] [--set KEY=VALUE]...
 
 Every rank has the same number of rows (--rows), so with N ranks a step has N times the tokens. --expert-parallel says for each of
-the numbers of ranks how many of them divide the routed experts; without it, each rank has all experts. A line is the median of
+the numbers of ranks how many of them divide the routed experts; without it, each rank has all experts. --pipeline says how many
+stages divide the layers; without it, there is one. A line is the median of
 the steps after the first half, over all rounds. The ratio is to the first line. `exchange` is how long a GPU did nothing but
 exchange with other ranks or wait for them in a step. The shares of --peak TFLOP/s are by the plan's FLOPs of a step (attention
 too, all rows full), and by 6 FLOPs for each token and parameter that it uses; with --device cpu they are left out. `memory` is
@@ -47,14 +48,20 @@ def arguments():
     parser.add_argument("file", help="run file")
     parser.add_argument("--ranks", default="1,2", help="numbers of ranks, with commas")
     parser.add_argument("--expert-parallel", default=None, help="for each of them: ranks that divide the experts")
+    parser.add_argument("--pipeline", default=None, help="for each of them: stages that divide the layers")
     parser.add_argument("--rows", type=int, default=32, help="rows of a step for each rank")
     add_common_arguments(parser)
     options = parser.parse_args()
     ranks = [int(number) for number in options.ranks.split(",")]
-    experts = [int(number) for number in options.expert_parallel.split(",")] if options.expert_parallel else [1] * len(ranks)
-    if len(experts) != len(ranks):
-        parser.error(f"--expert-parallel has {len(experts)} numbers, expected {len(ranks)}, one for each of --ranks")
-    options.layouts = [Layout(options.file, count, width, options.rows) for count, width in zip(ranks, experts)]
+
+    def for_each(option, text):
+        numbers = [int(number) for number in text.split(",")] if text else [1] * len(ranks)
+        if len(numbers) != len(ranks):
+            parser.error(f"{option} has {len(numbers)} numbers, expected {len(ranks)}, one for each of --ranks")
+        return numbers
+    experts, stages = for_each("--expert-parallel", options.expert_parallel), for_each("--pipeline", options.pipeline)
+    options.layouts = [Layout(options.file, count, width, options.rows, stages=depth)
+                       for count, width, depth in zip(ranks, experts, stages)]
     return options
 
 
@@ -66,6 +73,7 @@ class Layout:
     experts: int
     rows: int  # of a step, for each rank
     settings: list = field(default_factory=list)
+    stages: int = 1
     seen: list = field(default_factory=list)
     run: dict = field(default_factory=dict)
 
@@ -99,7 +107,7 @@ def train(options, layout, folder):
                 "eval.every=0", "sample.every=0", *layout.settings, *options.set]
     command = [options.moe, "train", layout.file, "--device", options.device]
     if layout.ranks > 1:
-        command += ["--ranks", str(layout.ranks), "--expert-parallel", str(layout.experts)]
+        command += ["--ranks", str(layout.ranks), "--expert-parallel", str(layout.experts), "--pipeline", str(layout.stages)]
     for setting in settings:
         command += ["--set", setting]
     log = folder / "log.jsonl"
@@ -118,7 +126,8 @@ def train(options, layout, folder):
             if options.logs and log.exists():
                 options.logs.mkdir(parents=True, exist_ok=True)
                 number = len(list(options.logs.iterdir())) + 1
-                shutil.copy(log, options.logs / f"{number:02}-{pathlib.Path(layout.file).stem}-{layout.ranks}-ranks-ep{layout.experts}.jsonl")
+                name = f"{pathlib.Path(layout.file).stem}-{layout.ranks}-ranks-ep{layout.experts}-pp{layout.stages}"
+                shutil.copy(log, options.logs / f"{number:02}-{name}.jsonl")
     layout.run = lines_of(log)[0]["run"]
     steps = steps_in(log)[:options.steps]
     for step in steps:
@@ -135,8 +144,8 @@ def train_all(options, layouts):
             for layout in layouts:
                 try:
                     train(options, layout, base / "run")
-                    print(f"{layout.file}, ranks {layout.ranks}, experts over {layout.experts}: {layout.rate():,.0f} tokens/s so far",
-                          file=sys.stderr, flush=True)
+                    print(f"{layout.file}, ranks {layout.ranks}, experts over {layout.experts}, stages {layout.stages}: "
+                          f"{layout.rate():,.0f} tokens/s so far", file=sys.stderr, flush=True)
                 except RuntimeError as error:
                     failed = True
                     print(f"ranks: {error}", file=sys.stderr, flush=True)
@@ -146,17 +155,18 @@ def train_all(options, layouts):
     return failed
 
 
-COLUMNS = ("ranks | that divide the experts | tokens a step | tokens/s | for each rank | ratio | exchange, ms | share of the peak; by 6 N | "
-           "memory; plan, GiB | last loss")
+COLUMNS = ("ranks | that divide the experts | stages | tokens a step | tokens/s | for each rank | ratio | exchange, ms | "
+           "share of the peak; by 6 N | memory; plan, GiB | last loss")
 
 
 def row(layout, first, options):
     if not layout.seen:
-        return f"{layout.ranks} | {layout.experts} | | failed | | | | | |"
+        return f"{layout.ranks} | {layout.experts} | {layout.stages} | | failed | | | | | |"
     last, gib = layout.seen[-1], 2 ** 30
     share = "; ".join(f"{100 * one:.1f}%" for one in layout.shares(options.peak)) if options.device == "cuda" else ""
     ratio = f"{layout.rate() / first.rate():.3f}" if first.seen else ""
-    return (f"{layout.ranks} | {layout.experts} | {last['tokens']} | {layout.rate():,.0f} | {layout.rate() / layout.ranks:,.0f} | {ratio} | "
+    return (f"{layout.ranks} | {layout.experts} | {layout.stages} | {last['tokens']} | {layout.rate():,.0f} | "
+            f"{layout.rate() / layout.ranks:,.0f} | {ratio} | "
             f"{1000 * layout.median('exchange_seconds'):.1f} | {share} | {last['peak_bytes'] / gib:.2f}; "
             f"{layout.run['plan'].get('memory_bytes', 0) / gib:.2f} | {last['loss']:.4f}")
 

@@ -49,6 +49,7 @@ struct TrainOptions {
   int64_t find_rate_steps = 0;
   int ranks = 0;  ///< 0: as a launcher says, else 1
   int expert_ranks = 1;
+  int stages = 1;
   DeviceOptions device;
   int64_t memory_limit = 0;
 };
@@ -69,6 +70,8 @@ Example:
                                                             the memory of each rank, and the bytes that it sends
   moe train configs/demo.toml --ranks 2 --expert-parallel 2 --device cpu
                                                             and each has half of the routed experts
+  moe train configs/demo.toml --ranks 2 --pipeline 2 --device cpu
+                                                            each has half of the layers
 
   moe train configs/demo.toml --find-rate                   short runs at rising rates, a table and a recommendation
 
@@ -255,6 +258,7 @@ void dry_run(const TrainOptions& options, RunConfig run, const ProcessRanks& ran
   if (data.train) check_data(run, {*data.train, data.valid_set(), *data.tokenizer});
   const RunFacts facts = facts_of(run, data.train_set(), data.valid_set(), data.tokenizer ? &*data.tokenizer : nullptr);
   settle_microbatch(options, run, facts, place);
+  run.step.rank = fullest_rank(run, facts, place);
   const RunMemory memory = plan_run(run, facts, place);
   const double rate = planned.product_rate;
   if (run.schedule.hours > 0 && rate == 0) {
@@ -292,8 +296,9 @@ void dry_run(const TrainOptions& options, RunConfig run, const ProcessRanks& ran
 int train(TrainOptions options, ProcessRanks& ranks) {
   options.device = ranks.part_of(options.device);
   RunConfig run = read_run(options);
-  ranks.check_gpus(options.device);
-  divide_among(run, {.rank = ranks.rank(), .ranks = ranks.size(), .experts = options.expert_ranks});
+  if (!options.dry_run) ranks.check_gpus(options.device);  // a plan needs none
+  divide_among(
+      run, {.rank = ranks.rank(), .ranks = ranks.size(), .experts = options.expert_ranks, .stages = options.stages});
   run.step.logits_per_chunk = logits_per_chunk(device_kind(options.device), run.model.vocab_size);
   check_output_folder(run.run_dir);
   if (!options.resume) search_start(run.run_dir, options.resume);
@@ -317,7 +322,7 @@ int train(TrainOptions options, ProcessRanks& ranks) {
     check_same_start(communicator, host_name(), start_facts(run, data, options.resume, program, kind));
   }
   Compute compute = make_compute(options.device);
-  if (run.step.expert_ranks > 1) {  // evaluations and samples need equal bits on all of them
+  if (run.step.expert_ranks > 1 || run.step.stages > 1) {  // evaluations and samples need equal bits on all of them
     check_same_start(communicator, host_name(), {{"the processor", compute.device->info().name}});
   }
   const std::unique_ptr<Communicator> gpus = ranks.connect_gpus(compute);
@@ -384,6 +389,8 @@ void add_train_command(CLI::App& app) {
              "processes on this machine that share each step; 0: as many as a launcher has started, else one");
   add_number(*command, "--expert-parallel", options->expert_ranks, {1, 1024},
              "ranks that divide the routed experts of each layer among them; it divides the number of ranks");
+  add_number(*command, "--pipeline", options->stages, {1, 1024},
+             "stages of a pipeline that divide the layers among them; it divides the number of ranks");
   add_number(*command, "--find-rate-steps", options->find_rate_steps, {0, 1 << 30},
              "steps of each short run; 0: a tenth of the run's, from 50 to 500")
       ->needs(find_rate_flag);
@@ -410,6 +417,7 @@ void add_train_command(CLI::App& app) {
     warn_of_repeated_keys(options->set);
     if (options->ranks > 1) fail_usage("--find-rate trains with one rank; leave out --ranks");
     if (options->expert_ranks > 1) fail_usage("--find-rate trains with one rank; leave out --expert-parallel");
+    if (options->stages > 1) fail_usage("--find-rate trains with one rank; leave out --pipeline");
     if (options->resume || options->dry_run) fail_usage("--find-rate takes neither --resume nor --dry-run");
     exit_with(find_rate(
         {.file = options->file, .set = options->set, .steps = options->find_rate_steps, .device = options->device}));

@@ -69,11 +69,11 @@ class Transfer {
 }  // namespace
 
 void Mesh::exchange(const std::vector<Part>& sent, const std::vector<Part>& received) {
-  ++messages_;
   std::vector<Transfer> transfers;
   const auto add = [&](const Part& part, bool sends) {
-    transfers.emplace_back(sockets_[static_cast<size_t>(part.rank)].descriptor(), part, messages_, sends,
-                           sends ? traffic_.sent : traffic_.received);
+    const auto rank = static_cast<size_t>(part.rank);
+    const uint64_t number = ++(sends ? sent_ : received_)[rank];
+    transfers.emplace_back(sockets_[rank].descriptor(), part, number, sends, sends ? traffic_.sent : traffic_.received);
   };
   for (const Part& part : sent) add(part, true);
   for (const Part& part : received) add(part, false);

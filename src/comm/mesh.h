@@ -1,6 +1,6 @@
 #pragma once
-/// Messages between every two of several processes. Each message has a number, so that ranks that are not at the same
-/// call notice it.
+/// Messages between every two of several processes. The messages from one to another are numbered, so that ranks that
+/// are not at the same call notice it.
 
 #include <vector>
 
@@ -18,7 +18,8 @@ struct LostPeer {
 class Mesh {
  public:
   /// `sockets` has one for each other rank.
-  explicit Mesh(std::vector<Socket> sockets) : sockets_(std::move(sockets)) {}
+  explicit Mesh(std::vector<Socket> sockets)
+      : sockets_(std::move(sockets)), sent_(sockets_.size()), received_(sockets_.size()) {}
 
   /// Memory that is sent to a rank, or filled by it.
   struct Part {
@@ -38,7 +39,7 @@ class Mesh {
 
  private:
   std::vector<Socket> sockets_;
-  uint64_t messages_ = 0;
+  std::vector<uint64_t> sent_, received_;  // messages so far, to and from each rank
   Traffic traffic_;
 };
 

@@ -19,6 +19,9 @@ class OneRank final : public Communicator {
   void broadcast(const View&, int, const RankGroup&) override {}
   void all_gather(const View& x, const View& y, const RankGroup&) override { copy(x, y); }
   void reduce_scatter(const View& x, const View& y, const RankGroup&) override { copy(x, y); }
+  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override {
+    MOE_CHECK(sent.empty() && received.empty());
+  }
   std::vector<std::string> gather(const std::string& bytes) override { return {bytes}; }
   void abort(const std::string&) noexcept override {}
 

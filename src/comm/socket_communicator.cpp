@@ -27,7 +27,7 @@ SocketCommunicator::SocketCommunicator(const RankPlace& place, Meeting meeting, 
       watch_(
           *this, std::move(meeting.control), meeting.hosts, [this] { mesh_.shut(); }, std::move(options)) {}
 
-void SocketCommunicator::exchange(const std::vector<Mesh::Part>& sent, const std::vector<Mesh::Part>& received) {
+void SocketCommunicator::move(const std::vector<Mesh::Part>& sent, const std::vector<Mesh::Part>& received) {
   try {
     mesh_.exchange(sent, received);
   } catch (const LostPeer& peer) {
@@ -67,7 +67,7 @@ void SocketCommunicator::reduce_to(const View& x, std::optional<int> root, const
     if (gets(rank)) sent.push_back({rank, at(x, own), bytes_of(x, own)});
     if (gets(rank_)) received.push_back({rank, at(x, theirs), bytes_of(x, theirs)});
   }
-  exchange(sent, received);
+  move(sent, received);
 }
 
 /// Sends each member its slice of x, and adds up what all have as this rank's slice. `sum` may be that slice of x.
@@ -86,7 +86,7 @@ void SocketCommunicator::sum_parts(const View& x, const std::vector<Slice>& slic
     sent.push_back({rank, at(x, theirs), bytes_of(x, theirs)});
     received.push_back({rank, part, own_bytes});
   }
-  exchange(sent, received);
+  move(sent, received);
   ordered_sum(x.dtype, sum, addends, own.count);
 }
 
@@ -94,12 +94,12 @@ void SocketCommunicator::broadcast(const View& x, int root, const RankGroup& gro
   MOE_CHECK(x.contiguous() && group.has(root));
   if (group.count == 1) return;
   const Mesh::Part part{root, static_cast<char*>(x.data), x.bytes()};
-  if (rank_ != root) return exchange({}, {part});
+  if (rank_ != root) return move({}, {part});
   std::vector<Mesh::Part> sent;
   for (int member = 0; member < group.count; ++member) {
     if (group.rank(member) != root) sent.push_back({group.rank(member), part.data, part.bytes});
   }
-  exchange(sent, {});
+  move(sent, {});
 }
 
 void SocketCommunicator::all_gather(const View& x, const View& y, const RankGroup& group) {
@@ -116,7 +116,7 @@ void SocketCommunicator::all_gather(const View& x, const View& y, const RankGrou
     sent.push_back({rank, static_cast<char*>(x.data), bytes});
     received.push_back({rank, place(member), bytes});
   }
-  if (group.count > 1) exchange(sent, received);
+  if (group.count > 1) move(sent, received);
 }
 
 void SocketCommunicator::reduce_scatter(const View& x, const View& y, const RankGroup& group) {
@@ -125,6 +125,18 @@ void SocketCommunicator::reduce_scatter(const View& x, const View& y, const Rank
   std::vector<Slice> slices;
   for (int member = 0; member < group.count; ++member) slices.push_back({member * y.elements(), y.elements()});
   sum_parts(x, slices, static_cast<char*>(y.data), group);
+}
+
+void SocketCommunicator::exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) {
+  const auto parts = [](const std::vector<Parcel>& parcels) {
+    std::vector<Mesh::Part> all;
+    for (const Parcel& parcel : parcels) {
+      MOE_CHECK(parcel.x.contiguous());
+      all.push_back({parcel.peer, static_cast<char*>(parcel.x.data), parcel.x.bytes()});
+    }
+    return all;
+  };
+  move(parts(sent), parts(received));
 }
 
 std::vector<std::string> SocketCommunicator::gather(const std::string& bytes) {
@@ -138,14 +150,14 @@ std::vector<std::string> SocketCommunicator::gather(const std::string& bytes) {
     sent.push_back({rank, reinterpret_cast<char*>(&own_size), sizeof own_size});
     received.push_back({rank, reinterpret_cast<char*>(&sizes[static_cast<size_t>(rank)]), sizeof own_size});
   }
-  exchange(sent, received);
+  move(sent, received);
   for (Mesh::Part& part : sent) part = {part.rank, own.data(), own.size()};
   for (Mesh::Part& part : received) {
     std::string& text = all[static_cast<size_t>(part.rank)];
     text.resize(sizes[static_cast<size_t>(part.rank)]);
     part = {part.rank, text.data(), text.size()};
   }
-  exchange(sent, received);
+  move(sent, received);
   all[static_cast<size_t>(rank_)] = bytes;
   return all;
 }

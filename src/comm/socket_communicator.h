@@ -28,6 +28,7 @@ class SocketCommunicator final : public Communicator {
   void broadcast(const View& x, int root, const RankGroup& group) override;
   void all_gather(const View& x, const View& y, const RankGroup& group) override;
   void reduce_scatter(const View& x, const View& y, const RankGroup& group) override;
+  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override;
   std::vector<std::string> gather(const std::string& bytes) override;
   void abort(const std::string& why) noexcept override;
 
@@ -39,7 +40,7 @@ class SocketCommunicator final : public Communicator {
 
  private:
   SocketCommunicator(const RankPlace& place, Meeting meeting, Watch::Options options);
-  void exchange(const std::vector<Mesh::Part>& sent, const std::vector<Mesh::Part>& received);
+  void move(const std::vector<Mesh::Part>& sent, const std::vector<Mesh::Part>& received);
   void reduce_to(const View& x, std::optional<int> root, const RankGroup& group);
   void sum_parts(const View& x, const std::vector<Slice>& slices, char* sum, const RankGroup& group);
 

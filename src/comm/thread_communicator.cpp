@@ -19,7 +19,7 @@ class ThreadRanks::One final : public Communicator {
   // Each rank adds up one part of its group's tensors, and writes the sum to all of them.
   void all_reduce(const View& x, const RankGroup& group) override {
     check_summable(x.dtype);
-    bring(x);
+    bring(x, group);
     const Slice slice = slice_of(x.elements(), group.member(rank_), group.count);
     if (slice.count > 0) {
       void* const own = at(x, slice);
@@ -29,50 +29,55 @@ class ThreadRanks::One final : public Communicator {
         if (other != own) std::memcpy(other, own, bytes_of(slice.count, x));
       }
     }
-    ranks_.meet();
+    ranks_.meet(group);
   }
 
   // Each rank adds up one part, as above, into the root's tensor.
   void reduce(const View& x, int root, const RankGroup& group) override {
     check_summable(x.dtype);
     MOE_CHECK(group.has(root));
-    bring(x);
+    bring(x, group);
     const Slice slice = slice_of(x.elements(), group.member(rank_), group.count);
     ordered_sum(x.dtype, at(view_of(root), slice), parts_of(group, slice), slice.count);
-    ranks_.meet();
+    ranks_.meet(group);
   }
 
   void broadcast(const View& x, int root, const RankGroup& group) override {
     MOE_CHECK(group.has(root));
-    bring(x);
+    bring(x, group);
     if (rank_ != root) std::memcpy(x.data, view_of(root).data, x.bytes());
-    ranks_.meet();
+    ranks_.meet(group);
   }
 
   void all_gather(const View& x, const View& y, const RankGroup& group) override {
     MOE_CHECK(y.contiguous() && y.bytes() == x.bytes() * static_cast<size_t>(group.count));
-    bring(x);
+    bring(x, group);
     for (int member = 0; member < group.count; ++member) {
       std::memcpy(static_cast<char*>(y.data) + x.bytes() * static_cast<size_t>(member),
                   view_of(group.rank(member)).data, x.bytes());
     }
-    ranks_.meet();
+    ranks_.meet(group);
   }
 
   void reduce_scatter(const View& x, const View& y, const RankGroup& group) override {
     check_summable(x.dtype);
     MOE_CHECK(y.contiguous() && x.elements() == y.elements() * group.count);
-    bring(x);
+    bring(x, group);
     const Slice own{y.elements() * group.member(rank_), y.elements()};
     ordered_sum(x.dtype, y.data, parts_of(group, own), own.count);
-    ranks_.meet();
+    ranks_.meet(group);
+  }
+
+  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override {
+    for (const Parcel& parcel : sent) ranks_.send(rank_, parcel);
+    for (const Parcel& parcel : received) ranks_.receive(parcel, rank_);
   }
 
   std::vector<std::string> gather(const std::string& bytes) override {
     ranks_.bytes_[static_cast<size_t>(rank_)] = bytes;
-    ranks_.meet();
+    ranks_.meet(everyone());
     std::vector<std::string> all = ranks_.bytes_;
-    ranks_.meet();
+    ranks_.meet(everyone());
     return all;
   }
 
@@ -93,11 +98,14 @@ class ThreadRanks::One final : public Communicator {
     return parts;
   }
 
-  void bring(const View& x) {
+  void bring(const View& x, const RankGroup& group) {
     MOE_CHECK(x.contiguous());
     ranks_.views_[static_cast<size_t>(rank_)] = x;
-    ranks_.meet();
-    for (const View& view : ranks_.views_) MOE_CHECK(view.dtype == x.dtype && view.elements() == x.elements());
+    ranks_.meet(group);
+    for (int member = 0; member < group.count; ++member) {
+      const View& view = view_of(group.rank(member));
+      MOE_CHECK(view.dtype == x.dtype && view.elements() == x.elements());
+    }
   }
 
   ThreadRanks& ranks_;
@@ -110,18 +118,38 @@ ThreadRanks::ThreadRanks(int size) : size_(size), views_(static_cast<size_t>(siz
 
 ThreadRanks::~ThreadRanks() = default;
 
-void ThreadRanks::meet() {
+void ThreadRanks::meet(const RankGroup& group) {
   std::unique_lock lock(mutex_);
   if (lost_) throw *lost_;
-  const uint64_t meeting = meetings_;
-  if (++waiting_ == size_) {
-    waiting_ = 0;
-    ++meetings_;
+  Meeting& meeting = meetings_[{group.first, group.count, group.step}];
+  const uint64_t number = meeting.number;
+  if (++meeting.waiting == group.count) {
+    meeting.waiting = 0;
+    ++meeting.number;
     changed_.notify_all();
     return;
   }
-  changed_.wait(lock, [&] { return meetings_ != meeting || lost_.has_value(); });
-  if (meetings_ == meeting) throw *lost_;
+  changed_.wait(lock, [&] { return meeting.number != number || lost_.has_value(); });
+  if (meeting.number == number) throw *lost_;
+}
+
+void ThreadRanks::send(int from, const Parcel& parcel) {
+  MOE_CHECK(parcel.x.contiguous());
+  const std::lock_guard lock(mutex_);
+  const auto* const bytes = static_cast<const char*>(parcel.x.data);
+  on_the_way_[{from, parcel.peer}].emplace_back(bytes, bytes + parcel.x.bytes());
+  changed_.notify_all();
+}
+
+void ThreadRanks::receive(const Parcel& parcel, int to) {
+  MOE_CHECK(parcel.x.contiguous());
+  std::unique_lock lock(mutex_);
+  std::deque<std::vector<char>>& from_peer = on_the_way_[{parcel.peer, to}];
+  changed_.wait(lock, [&] { return !from_peer.empty() || lost_.has_value(); });
+  if (from_peer.empty()) throw *lost_;
+  MOE_CHECK(from_peer.front().size() == parcel.x.bytes());
+  std::memcpy(parcel.x.data, from_peer.front().data(), parcel.x.bytes());
+  from_peer.pop_front();
 }
 
 void ThreadRanks::lose(int rank, int64_t step, const std::string& why) {

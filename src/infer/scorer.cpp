@@ -236,19 +236,19 @@ void Scorer::trace(const Batch& batch, const std::function<void(int64_t, const s
 }
 
 void Scorer::fail_not_finite(const Batch& batch) {
-  constexpr int64_t kNone = -1;
-  int64_t first = kNone;
+  const int64_t layers = runtime_.model.config().num_hidden_layers, none = layers + 1;
+  int64_t first = none;
   trace(
       batch,
       [&](int64_t layer, const std::vector<float>& values) {
         const auto count = static_cast<int64_t>(values.size());
-        if (first == kNone && first_not_finite(DType::f32, values.data(), count) >= 0) first = layer;
+        if (first == none && first_not_finite(DType::f32, values.data(), count) >= 0) first = layer;
       },
       [](int64_t, int64_t, const float*) {});
-  const int64_t layers = runtime_.model.config().num_hidden_layers;
-  const std::string where = first == kNone ? std::string("the logits")
-                            : first == 0   ? std::string("the rows of the embedding")
-                                           : fmt::format("the outputs of layer {} (of {} from 0)", first - 1, layers);
+  first = runtime_.model.least_of_stages(first);
+  const std::string where = first == none ? std::string("the logits")
+                            : first == 0  ? std::string("the rows of the embedding")
+                                          : fmt::format("the outputs of layer {} (of {} from 0)", first - 1, layers);
   throw NotFinite(where, where +
                              " are not finite: the model's numbers overflow, as after training that has diverged; "
                              "use another checkpoint or a wider type of weights");

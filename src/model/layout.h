@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "model/layer_range.h"
 
 namespace moe {
 
@@ -29,11 +30,6 @@ struct LayoutPosition {
 
 /// rank = (stage * DP + data) * EP + expert.
 LayoutPosition position_of(const Layout& layout, int64_t rank);
-
-/// Layers [begin, end).
-struct LayerRange {
-  int64_t begin = 0, end = 0;
-};
 
 /// The layers of each stage, in order: the first stages have one more if they cannot have equally many.
 std::vector<LayerRange> stage_layers(int64_t layers, int64_t stages);

@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 namespace moe {
@@ -22,8 +23,13 @@ LayerStats StepStats::layer(int64_t moe_index) const {
           .collect = collect};
 }
 
-Model::Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeights weights, const ExpertRanks& ranks)
-    : config_(config), decoder_(config.decoder(balance)), weights_(std::move(weights)) {
+Model::Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeights weights, const ExpertRanks& ranks,
+             const ModelStage& stage)
+    : config_(config),
+      decoder_(config.decoder(balance)),
+      weights_(std::move(weights)),
+      stage_(stage),
+      layers_(stage ? stage.layers : LayerRange{0, config.num_hidden_layers}) {
   decoder_.moe.ranks = ranks;
   int64_t next = 0;
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
@@ -49,7 +55,8 @@ void Model::forward_layer(Pass& pass, LayerContext context, View h, View h_out) 
 }
 
 size_t Model::first_trained_layer(ModelWeights gradients) const {
-  size_t first = weights_.layers.size();
+  if (!is_first()) return static_cast<size_t>(layers_.begin);
+  auto first = static_cast<size_t>(layers_.end);
   visit_parameters(config_, gradients, [&](int64_t layer, const ParameterInfo& info, const View& gradient) {
     const bool before_all = info.role == ParameterRole::embedding;
     if (gradient && (before_all || layer >= 0))
@@ -60,9 +67,15 @@ size_t Model::first_trained_layer(ModelWeights gradients) const {
 
 View Model::forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache,
                     const RouteMode& mode, const std::function<void(int64_t, View)>& watch) const {
-  const View h = pass.temporary("hidden", {tokens.count(), config_.hidden_size});
-  pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
-  return forward_from(pass, tokens, stats, 0, h, cache, mode, watch);
+  View h = pass.temporary("hidden", {tokens.count(), config_.hidden_size});
+  if (is_first()) {
+    pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
+  } else {
+    stage_.communicator->exchange({}, {{h, stage_.before()}});
+  }
+  h = forward_from(pass, tokens, stats, layers_.begin, h, cache, mode, watch);
+  if (!is_last()) stage_.communicator->exchange({{h, stage_.after()}}, {});
+  return h;
 }
 
 View Model::forward_from(Pass& pass, const TokenViews& tokens, const StepStats& stats, int64_t first, View h,
@@ -70,7 +83,7 @@ View Model::forward_from(Pass& pass, const TokenViews& tokens, const StepStats& 
                          const std::function<void(int64_t, View)>& watch) const {
   View next = pass.temporary("hidden", h.shape);
   if (watch) watch(first, h);
-  for (auto layer = static_cast<size_t>(first); layer < weights_.layers.size(); ++layer) {
+  for (auto layer = static_cast<size_t>(first); layer < static_cast<size_t>(layers_.end); ++layer) {
     forward_layer(pass,
                   {.tokens = tokens,
                    .stats = stats.layer(moe_index_[layer]),
@@ -84,97 +97,149 @@ View Model::forward_from(Pass& pass, const TokenViews& tokens, const StepStats& 
   return h;
 }
 
-void Model::train(Pass& pass, const TokenViews& tokens, const BalanceViews& balance, const StepStats& stats,
-                  const RouteMode& mode, View gradient_scale, bool recompute, const ModelWeights& gradients,
-                  View row_loss, const GradientsReady& ready) const {
-  struct LayerState {
-    size_t mark;
-    View h;
-    RouteChoice choice;
-    DecoderSaved saved;
-  };
-  const auto context_of = [&](size_t layer) {
-    return LayerContext{.tokens = tokens,
-                        .groups = balance,
-                        .stats = stats.layer(moe_index_[layer]),
-                        .mode = mode,
-                        .layer = static_cast<int64_t>(layer)};
-  };
-  const Arena::Frame saved_frame(pass.saved);
+namespace {
+
+LayerContext context_of(const TrainedBatch& batch, int64_t moe_index, size_t layer) {
+  return {.tokens = batch.tokens,
+          .groups = batch.balance,
+          .stats = batch.stats.layer(moe_index),
+          .mode = batch.mode,
+          .layer = static_cast<int64_t>(layer)};
+}
+
+}  // namespace
+
+void Model::train(Pass& pass, const TrainedBatch& batch, const ModelWeights& gradients,
+                  const GradientsReady& ready) const {
   const Arena::Frame scratch_frame(pass.scratch);
-  const Shape shape{tokens.count(), config_.hidden_size};
-  std::vector<LayerState> states;
+  const Shape shape{batch.tokens.count(), config_.hidden_size};
   const View d = pass.temporary("d_hidden", shape);
-  const size_t behind_d = pass.scratch.mark();
-  View h = pass.save("hidden", shape);
+  const size_t behind_d = pass.scratch.mark(), mark = pass.saved.mark();
+  const View h = pass.save("hidden", shape);
+  KeptPass kept = train_forward(pass, pass.saved, batch, gradients, mark, h, {});
+  if (batch.before) batch.before(config_.num_hidden_layers);
+  head_forward_backward(pass, kept, batch, gradients, d);
+  pass.scratch.release(behind_d);
+  train_backward(pass, kept, batch, gradients, d, ready);
+}
+
+KeptPass Model::train_forward(Pass& pass, Arena& again, const TrainedBatch& batch, const ModelWeights& gradients,
+                              size_t mark, View h, View out) const {
+  const TokenViews& tokens = batch.tokens;
+  const Shape shape{tokens.count(), config_.hidden_size};
+  KeptPass kept{.arena = &pass.saved, .mark = mark, .layers = {}};
+  Pass again_pass = pass.saving_in(again);
   const size_t first = first_trained_layer(gradients);
-  {
+  const auto before = [&](int64_t place) {
+    if (batch.before) batch.before(place);
+  };
+  if (is_first()) {
+    before(-1);
     const Arena::Frame frame(pass.scratch);
     View next = first == 0 ? View{} : pass.temporary("hidden", shape);
     if (first % 2 != 0) std::swap(h, next);  // so that the last of these layers writes to saved memory
     pass.backend.run(Embed{.tokens = tokens.ids, .table = weights_.embedding, .y = h});
     for (size_t layer = 0; layer < first; ++layer) {
-      forward_layer(pass, context_of(layer), h, next);
+      before(static_cast<int64_t>(layer));
+      forward_layer(again_pass, context_of(batch, moe_index_[layer], layer), h, next);
       std::swap(h, next);
     }
   }
-  for (size_t layer = first; layer < weights_.layers.size(); ++layer) {
-    LayerState state{.mark = pass.saved.mark(), .h = h, .choice = {}, .saved = {}};
+  const auto end = static_cast<size_t>(layers_.end);
+  for (size_t layer = first; layer < end; ++layer) {
+    before(static_cast<int64_t>(layer));
+    KeptPass::Layer state{.mark = pass.saved.mark(), .h = h, .choice = {}, .saved = {}};
     // Backward of the last layer, when most is saved, does not need what came out of it.
-    const bool last = layer + 1 == weights_.layers.size();
-    const View h_out = last ? pass.temporary("last hidden", shape) : pass.save("hidden", shape);
-    LayerContext context = context_of(layer);
+    const bool last = layer + 1 == end;
+    const View h_out = !last ? pass.save("hidden", shape) : out ? out : pass.temporary("last hidden", shape);
+    LayerContext context = context_of(batch, moe_index_[layer], layer);
     state.choice = context.choice = save_choice(pass, context);
-    const size_t inner_mark = pass.saved.mark();
-    state.saved = decoder_forward(pass, decoder_, weights_.layers[layer], context, h, h_out);
-    if (recompute) pass.saved.release(inner_mark);
-    states.push_back(state);
+    const size_t inner_mark = again.mark();
+    state.saved =
+        decoder_forward(batch.recompute ? again_pass : pass, decoder_, weights_.layers[layer], context, h, h_out);
+    if (batch.recompute) again.release(inner_mark);
+    kept.layers.push_back(state);
     h = h_out;
   }
+  kept.h = h;
+  return kept;
+}
 
-  {
-    const Arena::Frame head_frame(pass.saved);
-    const HeadSaved head = head_norm(pass, weights_.head, decoder_.norm_eps, h);
-    head_backward(pass, weights_.head, gradients.head, head, h, tokens.targets, tokens.weights, gradient_scale,
-                  row_loss, d);
-  }
-  pass.scratch.release(behind_d);
+void Model::head_forward_backward(Pass& pass, const KeptPass& kept, const TrainedBatch& batch,
+                                  const ModelWeights& gradients, View d) const {
+  const Arena::Frame frame(pass.saved);
+  const HeadSaved head = head_norm(pass, weights_.head, decoder_.norm_eps, kept.h);
+  head_backward(pass, weights_.head, gradients.head, head, kept.h, batch.tokens.targets, batch.tokens.weights,
+                batch.gradient_scale, batch.row_loss, d);
+}
+
+void Model::train_backward(Pass& pass, KeptPass& kept, const TrainedBatch& batch, const ModelWeights& gradients, View d,
+                           const GradientsReady& ready) const {
+  const Shape shape{batch.tokens.count(), config_.hidden_size};
   const auto tell = [&](int64_t layer) {
     if (ready) ready(layer);
   };
-  tell(config_.num_hidden_layers);
-
-  for (size_t layer = weights_.layers.size(); layer-- > first;) {
-    LayerState& state = states[layer - first];
-    LayerContext context = context_of(layer);
+  if (is_last()) {
+    if (stage_) head_forward_backward(pass, kept, batch, gradients, d);
+    tell(config_.num_hidden_layers);
+  }
+  const size_t first = static_cast<size_t>(layers_.end) - kept.layers.size();
+  for (auto layer = static_cast<size_t>(layers_.end); layer-- > first;) {
+    KeptPass::Layer& state = kept.layers[layer - first];
+    LayerContext context = context_of(batch, moe_index_[layer], layer);
     context.choice = state.choice;
     context.replay = true;
     // A second forward must not count or add losses again.
     context.stats.counts = context.stats.dropped = context.stats.losses = View{};
     const Arena::Frame frame(pass.scratch);
-    if (recompute) {
-      const View again = pass.temporary("recomputed", shape);
-      state.saved = decoder_forward(pass, decoder_, weights_.layers[layer], context, state.h, again);
+    const size_t mark = pass.saved.mark();
+    if (batch.recompute) {
+      const View result = pass.temporary("recomputed", shape);
+      state.saved = decoder_forward(pass, decoder_, weights_.layers[layer], context, state.h, result);
     }
-    const bool down = layer > first || gradients.embedding;  // somebody trains below this layer
+    // Somebody trains below this layer.
+    const bool down = layer > first || !is_first() || gradients.embedding;
     decoder_backward(pass, decoder_, weights_.layers[layer], gradients.layers[layer], context, state.saved, state.h, d,
                      down);
-    pass.saved.release(state.mark);
+    pass.saved.release(mark);
+    kept.arena->release(state.mark);
     tell(static_cast<int64_t>(layer));
   }
-  if (gradients.embedding)
-    pass.backend.run(EmbedBackward{.tokens = tokens.ids, .dy = d, .d_table = gradients.embedding});
-  tell(-1);
+  if (is_first()) {
+    if (gradients.embedding) {
+      pass.backend.run(EmbedBackward{.tokens = batch.tokens.ids, .dy = d, .d_table = gradients.embedding});
+    }
+    tell(-1);
+  }
+  kept.arena->release(kept.mark);
+}
+
+int64_t Model::least_of_stages(int64_t own) const {
+  if (!stage_) return own;
+  for (const std::string& number : stage_.communicator->gather(std::to_string(own))) {
+    own = std::min<int64_t>(own, std::stoll(number));
+  }
+  return own;
+}
+
+void Model::share(View result) const {
+  if (stage_) stage_.communicator->broadcast(result, stage_.group.rank(stage_.group.count - 1), stage_.group);
 }
 
 void Model::logits(Pass& pass, View h, View logits) const {
   const Arena::Frame frame(pass.saved);
-  head_logits(pass, weights_.head, head_norm(pass, weights_.head, decoder_.norm_eps, h).normed, logits);
+  if (is_last()) {
+    head_logits(pass, weights_.head, head_norm(pass, weights_.head, decoder_.norm_eps, h).normed, logits);
+  }
+  share(logits);
 }
 
 void Model::loss(Pass& pass, View h, View targets, View row_loss) const {
   const Arena::Frame frame(pass.saved);
-  head_loss(pass, weights_.head, head_norm(pass, weights_.head, decoder_.norm_eps, h).normed, targets, row_loss);
+  if (is_last()) {
+    head_loss(pass, weights_.head, head_norm(pass, weights_.head, decoder_.norm_eps, h).normed, targets, row_loss);
+  }
+  share(row_loss);
 }
 
 }  // namespace moe

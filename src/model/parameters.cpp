@@ -227,6 +227,10 @@ void divide_experts(std::vector<Parameter>& table, int64_t member, int64_t ranks
   }
 }
 
+void keep_stage(std::vector<Parameter>& table, const LayerRange& stage, int64_t layers) {
+  std::erase_if(table, [&](const Parameter& parameter) { return !stage.has(parameter.place(layers), layers); });
+}
+
 int64_t count_elements(const std::vector<Parameter>& table) {
   int64_t total = 0;
   for (const Parameter& parameter : table) total += parameter.shape.elements();
@@ -241,10 +245,13 @@ std::vector<View> base_views(const std::vector<Parameter>& table, const std::vec
   return base;
 }
 
-ModelWeights bind_weights(const ModelConfig& config, const std::vector<View>& views) {
+ModelWeights bind_weights(const ModelConfig& config, const std::vector<View>& views,
+                          const std::optional<LayerRange>& stage) {
   ModelWeights weights;
   size_t index = 0;
-  visit_parameters(config, weights, [&](int64_t, const ParameterInfo&, View& view) {
+  const int64_t layers = config.num_hidden_layers;
+  visit_parameters(config, weights, [&](int64_t layer, const ParameterInfo& info, View& view) {
+    if (stage && !stage->has(Parameter::place_of(info.role, layer, layers), layers)) return;
     MOE_CHECK(index < views.size());
     view = views[index++];
   });

@@ -2,10 +2,12 @@
 /// The list of a model's parameters. It is written once, in visit_parameters(). The table of parameters, the binding of
 /// weights to blocks and the names in files all come from it.
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "model/config.h"
+#include "model/layer_range.h"
 #include "nn/head.h"
 #include "nn/parameter.h"
 
@@ -43,7 +45,10 @@ struct Parameter : ParameterInfo {
   int64_t elements_before() const { return first_expert == 0 ? 0 : first_expert * (shape.elements() / shape[0]); }
   bool is_table() const { return start == InitialValue::table; }
   /// Where it is in a model of so many layers: its layer, `layers` behind the last one, -1 before the first one.
-  int64_t place(int64_t layers) const { return layer < 0 && role != ParameterRole::embedding ? layers : layer; }
+  int64_t place(int64_t layers) const { return place_of(role, layer, layers); }
+  static int64_t place_of(ParameterRole role, int64_t layer, int64_t layers) {
+    return layer < 0 && role != ParameterRole::embedding ? layers : layer;
+  }
   /// Its stored type if the weights have the type `weights`.
   DType storage(DType weights) const;
 };
@@ -54,10 +59,15 @@ std::vector<Parameter> parameter_table(const ModelConfig& config);
 /// Leaves of the routed experts those of member `member` of `ranks` ranks, which have as many each.
 void divide_experts(std::vector<Parameter>& table, int64_t member, int64_t ranks);
 
+/// Leaves what the stage with these layers has, of a model of `layers` layers.
+void keep_stage(std::vector<Parameter>& table, const LayerRange& stage, int64_t layers);
+
 int64_t count_elements(const std::vector<Parameter>& table);
 
-/// `views` are in the order of the table. In a tied model the embedding is also the head's projection.
-ModelWeights bind_weights(const ModelConfig& config, const std::vector<View>& views);
+/// `views` are in the order of the table. In a tied model the embedding is also the head's projection. With `stage`,
+/// the views are those of keep_stage(), and the others are absent.
+ModelWeights bind_weights(const ModelConfig& config, const std::vector<View>& views,
+                          const std::optional<LayerRange>& stage = {});
 
 /// The parameters of `table` that are no adapters: their views, in order, are those of the model without adapters.
 std::vector<View> base_views(const std::vector<Parameter>& table, const std::vector<View>& views);

@@ -42,6 +42,19 @@ struct Pass {
 
   static constexpr int64_t kLogitsPerChunk = int64_t{8} << 20;
 
+  /// The same pass with other memory for what is saved.
+  Pass saving_in(Arena& other) const {
+    return {.backend = backend,
+            .saved = other,
+            .scratch = scratch,
+            .dtype = dtype,
+            .accumulate_gradients = accumulate_gradients,
+            .rebuild = rebuild,
+            .gradient_squares = gradient_squares,
+            .logits_per_chunk = logits_per_chunk,
+            .adapter_dropout = adapter_dropout};
+  }
+
   DType stat() const { return stat_dtype(dtype); }
   View save(std::string_view name, Shape shape) { return saved.push(name, dtype, shape); }
   View temporary(std::string_view name, Shape shape) { return scratch.push(name, dtype, shape); }

@@ -38,12 +38,18 @@ struct Rooted {
   RankGroup group;
 };
 
+/// A tensor that one rank sends to another one, its peer, or receives from it.
+struct Parcel {
+  View x;
+  int peer;
+};
+
 /// Collectives: every rank calls the same ones in the same order, with views of equal shape and type. Each call returns
 /// when this rank's part is done, and throws RankLost if another rank has ended before that. Views are contiguous and
 /// on the rank's own device. Use it on one thread at a time.
 ///
 /// A collective of a group is called by all ranks too, each with the group that it belongs to. The groups divide the
-/// ranks, and have as many members each.
+/// ranks, and have as many members each. After prepare() the members of a group may call one alone.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -66,6 +72,13 @@ class Communicator {
   /// x is one part for each member; y becomes the sum of what all have as this member's part. Sums as all_reduce().
   virtual void reduce_scatter(const View& x, const View& y, const RankGroup& group) = 0;
 
+  /// Sends and receives at the same time: at most one tensor to each peer and one from each. The peer of each gives or
+  /// takes a tensor of equal size, in the same order of calls between the two. Other ranks do not take part.
+  virtual void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) = 0;
+  /// All ranks call it together, each with as many of its groups, in the same order. From then on the members of such a
+  /// group may call its collectives without the other ranks.
+  virtual void prepare(const std::vector<RankGroup>& /*groups*/) {}
+
   /// Tells where this rank has the tensors of later calls aside, so that other ranks may read them there. All ranks
   /// show as many, in the same order, each of the same shape on all. They stay in their memory as long as this is used
   /// or others are shown. Nobody must call it.
@@ -80,6 +93,9 @@ class Communicator {
   }
   /// Work that is queued behind this begins when what was begun aside is done.
   virtual void await() {}
+  /// The same for what was begun before a mark alone. Marks are valid until the next await() without one.
+  virtual int64_t mark_aside() { return 0; }
+  virtual void await(int64_t /*mark*/) {}
   /// Seconds since the last call in which this rank's device did nothing but exchange with others or wait for them. Ask
   /// when the device has done what is queued. 0 where it is not measured.
   virtual double take_exposed_seconds() { return 0; }

@@ -12,16 +12,38 @@ namespace {
 /// Plans of all ranks are made up to here.
 constexpr int kShown = 8;
 
-std::vector<int> shown_ranks(const ModelConfig& config, const StepConfig& step) {
+/// With a name for them: "".
+struct ShownRanks {
+  std::vector<int> ranks;
+  const char* which;
+};
+
+ShownRanks shown_ranks(const ModelConfig& config, const StepConfig& step) {
   std::vector<int> ranks;
   if (step.ranks <= kShown) {
     for (int rank = 0; rank < step.ranks; ++rank) ranks.push_back(rank);
-    return ranks;
+    return {ranks, ""};
+  }
+  if (step.stages > 1) {
+    for (int stage = 0; stage < step.stages; ++stage) ranks.push_back(stage * step.row_ranks());
+    return {ranks, ", the first rank of each stage"};
   }
   const auto states = rank_states(config, step, {.data = step.ranks}, Sharding::optimizer).front().ranks;
   const auto [least, most] = std::minmax_element(
       states.begin(), states.end(), [](const RankState& a, const RankState& b) { return a.optimizer < b.optimizer; });
-  return {static_cast<int>(most - states.begin()), static_cast<int>(least - states.begin())};
+  return {{static_cast<int>(most - states.begin()), static_cast<int>(least - states.begin())}, ", most and least"};
+}
+
+/// To the stage after this one and back: the hidden states of all microbatches, and their gradients. A counting pass
+/// sends the hidden states a time more.
+Traffic stages_traffic(const ModelConfig& config, const StepConfig& step, bool counts_first) {
+  const int64_t message = bytes_of(step.dtype, step.microbatch_tokens * config.hidden_size) + kHeaderBytes;
+  const int64_t forward = step.microbatches * message * (counts_first ? 2 : 1), back = step.microbatches * message;
+  const int stage = step.layout().stage();
+  Traffic traffic;
+  if (stage > 0) traffic += {.sent = back, .received = forward};
+  if (stage + 1 < step.stages) traffic += {.sent = forward, .received = back};
+  return traffic;
 }
 
 std::string amount(int64_t bytes) { return bytes == 0 ? "-" : bytes_text(bytes); }
@@ -31,6 +53,7 @@ std::string amount(int64_t bytes) { return bytes == 0 ? "-" : bytes_text(bytes);
 Traffic StepTraffic::all() const {
   Traffic sum = gradients;
   sum += weights;
+  sum += stages;
   return sum += statistics;
 }
 
@@ -42,19 +65,24 @@ StepTraffic step_traffic(const ModelConfig& config, const StepConfig& step, int6
   const auto sum = [&](Traffic& to, DType type, int64_t elements) {
     to += all_reduce_traffic(type, elements, step.rank, step.ranks);
   };
+  const RankLayout layout = step.layout();
   const std::vector<Parameter> table = held_table(config, step);
-  const std::vector<int> owners = owners_of(table, step.layout());
+  const std::vector<int> owners = owners_of(table, layout);
   for (size_t i = 0; i < table.size(); ++i) {
     if (!table[i].trained()) continue;
-    traffic.gradients += reduce_traffic(stat, table[i].trained_shape().elements(), owners[i], step.rank, step.ranks);
-    traffic.weights += broadcast_traffic(bytes_of(step.storage(table[i]), table[i].shape.elements()), owners[i],
-                                         step.rank, step.ranks);
+    const int owner = layout.stage_group().member(owners[i]);
+    traffic.gradients +=
+        reduce_traffic(stat, table[i].trained_shape().elements(), owner, layout.share(), step.row_ranks());
+    traffic.weights += broadcast_traffic(bytes_of(step.storage(table[i]), table[i].shape.elements()), owner,
+                                         layout.share(), step.row_ranks());
   }
   constexpr auto kNumber = static_cast<int64_t>(sizeof(double));
   const int64_t layers = config.moe_layers(), by_expert = layers * config.n_routed_experts;
   traffic.statistics += gather_traffic(2 * kNumber, step.ranks);  // tokens and their weight
   const BalanceConfig& balance = step.balance;
-  if (balance.counts_first() && !(config.routing_row().staged && !step.mode(number, 0).learning)) {
+  const bool counts_first = balance.counts_first() && !(config.routing_row().staged && !step.mode(number, 0).learning);
+  if (step.stages > 1) traffic.stages = stages_traffic(config, step, counts_first);
+  if (counts_first) {
     sum(traffic.statistics, DType::i32, by_expert);
     if (balance.alpha_communication != 0) sum(traffic.statistics, DType::i32, layers * config.n_group);
     if (balance.importance != 0) sum(traffic.statistics, stat, by_expert);
@@ -69,10 +97,8 @@ StepTraffic step_traffic(const ModelConfig& config, const StepConfig& step, int6
 }
 
 std::string rank_tables(const ModelConfig& config, const StepConfig& step) {
-  const std::vector<int> shown = shown_ranks(config, step);
-  std::string text = fmt::format("ranks        {}\n", static_cast<int>(shown.size()) == step.ranks
-                                                          ? "memory of the steps"
-                                                          : "memory of the steps, most and least");
+  const auto [shown, which] = shown_ranks(config, step);
+  std::string text = fmt::format("ranks        memory of the steps{}\n", which);
   text += fmt::format("  {:>4}{:>12}{:>12}{:>12}{:>13}{:>12}{:>12}\n", "rank", "weights", "gradients", "optimizer",
                       "activations", "batch", "all");
   for (const int rank : shown) {
@@ -84,15 +110,20 @@ std::string rank_tables(const ModelConfig& config, const StepConfig& step) {
                         amount(plan.batch), amount(plan.total()));
   }
   if (step.expert_ranks > 1) return text + "wire         not counted where ranks divide the experts\n";
-  text += fmt::format(
-      "wire         bytes that a rank sends and receives in a step\n  {:>4}{:>14}{:>14}{:>14}{:>14}{:>14}\n", "rank",
-      "gradients", "weights", "statistics", "sends", "receives");
+  const auto line = [&](const auto& rank, const auto& gradients, const auto& weights, const auto& stages,
+                        const auto& statistics, const auto& sends, const auto& receives) {
+    text += fmt::format("  {:>4}{:>14}{:>14}", rank, gradients, weights);
+    if (step.stages > 1) text += fmt::format("{:>14}", stages);
+    text += fmt::format("{:>14}{:>14}{:>14}\n", statistics, sends, receives);
+  };
+  text += "wire         bytes that a rank sends and receives in a step\n";
+  line("rank", "gradients", "weights", "stages", "statistics", "sends", "receives");
   for (const int rank : shown) {
     StepConfig one = step;
     one.rank = rank;
     const StepTraffic traffic = step_traffic(config, one);
-    text += fmt::format("  {:>4}{:>14}{:>14}{:>14}{:>14}{:>14}\n", rank, traffic.gradients.sent, traffic.weights.sent,
-                        traffic.statistics.sent, traffic.all().sent, traffic.all().received);
+    line(rank, traffic.gradients.sent, traffic.weights.sent, traffic.stages.sent, traffic.statistics.sent,
+         traffic.all().sent, traffic.all().received);
   }
   return text;
 }

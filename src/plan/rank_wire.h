@@ -1,6 +1,6 @@
 #pragma once
 /// What the ranks of `moe train` hold and send today: data parallel over sockets, each tensor's gradient added up for
-/// its owner, which updates it and sends it to all (train/step.h).
+/// its owner, which updates it and sends it to all, in the stages of a pipeline (train/step.h).
 
 #include <string>
 
@@ -14,6 +14,7 @@ namespace moe {
 struct StepTraffic {
   Traffic gradients;   ///< their sums
   Traffic weights;     ///< from the owners
+  Traffic stages;      ///< hidden states and their gradients
   Traffic statistics;  ///< token counts, losses, counts of experts
 
   Traffic all() const;

@@ -22,7 +22,7 @@ class Search {
   std::optional<int64_t> rows(bool recompute) const {
     std::vector<int64_t> divisors;
     for (int64_t rows = 1; rows <= run_.data.microbatch_rows; ++rows) {
-      if (run_.data.rows_per_step % (rows * run_.step.ranks) == 0) divisors.push_back(rows);
+      if (run_.data.rows_per_step % (rows * run_.step.row_ranks()) == 0) divisors.push_back(rows);
     }
     const auto with = [&](int64_t rows) { return changed(rows, recompute); };
     // A single microbatch shares memory that several cannot share. So it may fit where fewer rows do not.
@@ -46,7 +46,7 @@ class Search {
   /// Fewer rows in a step, one in a microbatch, with recompute.
   std::optional<int64_t> step_rows() const {
     std::vector<int64_t> rows;
-    for (int64_t count = run_.step.ranks; count < run_.data.rows_per_step; count *= 2) rows.push_back(count);
+    for (int64_t count = run_.step.row_ranks(); count < run_.data.rows_per_step; count *= 2) rows.push_back(count);
     return largest(rows, [&](int64_t count) {
       RunConfig run = run_;
       run.data.rows_per_step = count;

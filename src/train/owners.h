@@ -8,9 +8,9 @@
 namespace moe {
 
 /// The owner of each parameter of `table`, which is that of the layout's rank: the largest trained one goes first, each
-/// to the rank that has the least so far. If the ranks divide a parameter, the owner is one of those that have this
-/// rank's part. Of a parameter that is not trained, it is the first rank that has it. A pure function, so all ranks
-/// have the same owners.
+/// to the rank of the stage that has the least so far. If the ranks divide a parameter, the owner is one of those that
+/// have this rank's part. Of a parameter that is not trained, it is the first rank that has it. A pure function, so all
+/// ranks have the same owners.
 std::vector<int> owners_of(const std::vector<Parameter>& table, const RankLayout& layout);
 
 /// True where the owner is `rank`.

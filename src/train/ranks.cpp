@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "base/units.h"
 #include "formats/json.h"
 #include "train/run_folder.h"
 
@@ -19,11 +20,12 @@ std::pair<std::string, std::string> first_difference(const std::string& a, const
   }
 }
 
+std::string ranks_there(int ranks) { return ranks == 1 ? "is 1 rank" : fmt::format("are {} ranks", ranks); }
+
 void refuse_experts_that_do_not_divide(const ModelConfig& model, const RankLayout& layout) {
   if (layout.ranks % layout.experts != 0) {
     fail_usage("--expert-parallel {}: there {}, expected a multiple of {}; change --ranks or --expert-parallel",
-               layout.experts, layout.ranks == 1 ? "is 1 rank" : fmt::format("are {} ranks", layout.ranks),
-               layout.experts);
+               layout.experts, ranks_there(layout.ranks), layout.experts);
   }
   if (model.moe_layers() == 0) {
     fail_usage("--expert-parallel {}: the model has no routed experts to divide; leave it out", layout.experts);
@@ -36,11 +38,35 @@ void refuse_experts_that_do_not_divide(const ModelConfig& model, const RankLayou
   }
 }
 
+void refuse_stages_that_do_not_divide(const ModelConfig& model, const RankLayout& layout) {
+  if (layout.ranks % layout.stages != 0) {
+    fail_usage("--pipeline {}: there {}, expected a multiple of {}; change --ranks or --pipeline", layout.stages,
+               ranks_there(layout.ranks), layout.stages);
+  }
+  if (layout.stage_ranks() % layout.experts != 0) {
+    fail_usage(
+        "--pipeline {} --expert-parallel {}: there {}, expected a multiple of {}; change --ranks, --pipeline or "
+        "--expert-parallel",
+        layout.stages, layout.experts, ranks_there(layout.ranks), layout.stages * layout.experts);
+  }
+  if (layout.stages > model.num_hidden_layers) {
+    fail_usage("--pipeline {}: the model has {}, and each stage needs one; give at most {}", layout.stages,
+               counted(model.num_hidden_layers, "layer"), model.num_hidden_layers);
+  }
+  if (model.tie_word_embeddings) {
+    fail_usage(
+        "--pipeline {}: the embedding of this model is also its head (tie_word_embeddings), and both must be in one "
+        "stage; leave --pipeline out, or use --expert-parallel",
+        layout.stages);
+  }
+}
+
 }  // namespace
 
 void divide_among(RunConfig& run, const RankLayout& layout) {
   const int ranks = layout.ranks;
   if (layout.experts > 1) refuse_experts_that_do_not_divide(run.model, layout);
+  if (layout.stages > 1) refuse_stages_that_do_not_divide(run.model, layout);
   if (ranks == 1) return;
   const auto refuse = [&](const std::string& what, const std::string& instead) {
     fail_usage("{}: {} ranks cannot do this yet; {}", what, ranks, instead);
@@ -51,16 +77,19 @@ void divide_among(RunConfig& run, const RankLayout& layout) {
   if (run.step.objective != Objective::next_token) refuse("train.objective = dpo", "train with one rank");
   if (run.schedule.hours > 0) refuse("train.hours", "give train.steps");
   const int64_t rows = std::max<int64_t>(run.data.microbatch_rows, 1);
-  if (run.data.rows_per_step % (rows * ranks) != 0) {
+  const int row_ranks = layout.stage_ranks();
+  if (run.data.rows_per_step % (rows * row_ranks) != 0) {
     fail_usage(
-        "data.rows_per_step is {}, expected a multiple of {}: {} ranks, each with whole microbatches of {} rows; "
+        "data.rows_per_step is {}, expected a multiple of {}: {}{}, each with whole microbatches of {} rows; "
         "change data.rows_per_step, data.microbatch_rows or the number of ranks",
-        run.data.rows_per_step, rows * ranks, ranks, rows);
+        run.data.rows_per_step, rows * row_ranks, counted(row_ranks, "rank"), layout.stages > 1 ? " in each stage" : "",
+        rows);
   }
   run.step.rank = layout.rank;
   run.step.ranks = ranks;
   run.step.expert_ranks = layout.experts;
-  run.step.microbatches = run.data.rows_per_step / rows / ranks;
+  run.step.stages = layout.stages;
+  run.step.microbatches = run.data.rows_per_step / rows / row_ranks;
 }
 
 std::vector<StartFact> start_facts(const RunConfig& run, const TrainingData& data, bool resume,
@@ -69,7 +98,8 @@ std::vector<StartFact> start_facts(const RunConfig& run, const TrainingData& dat
   return {{"the program", program},
           {"the device", device},
           {"the run file", run.resolved},
-          {"the layout", fmt::format("--expert-parallel {}", run.step.expert_ranks)},
+          {"the layout", fmt::format("--expert-parallel {}{}", run.step.expert_ranks,
+                                     run.step.stages > 1 ? fmt::format(" --pipeline {}", run.step.stages) : "")},
           {"the training data", fmt::format("{:016x}", data.train.fingerprint())},
           {"the validation data", data.valid ? fmt::format("{:016x}", data.valid->fingerprint()) : "none"},
           {"the checkpoint", found ? fmt::format("step {}", found->state.step) : "none"}};

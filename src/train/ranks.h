@@ -16,8 +16,8 @@ struct SharedError : Error {
   using Error::Error;
 };
 
-/// Divides each step of the run among the ranks of `layout`, which take as many microbatches each, and the routed
-/// experts as it says. Refuses what cannot be divided, and what several ranks cannot do.
+/// Divides each step of the run among the ranks of `layout`: those of a stage take as many microbatches each, and the
+/// routed experts and layers are divided as it says. Refuses what cannot be divided, and what several ranks cannot do.
 void divide_among(RunConfig& run, const RankLayout& layout);
 
 /// Something that must be the same on every rank.

@@ -120,6 +120,19 @@ RunMemory plan_run(const RunConfig& run, const RunFacts& facts, const Place& pla
   return memory;
 }
 
+int fullest_rank(const RunConfig& run, const RunFacts& facts, const Place& place) {
+  if (run.step.stages == 1) return run.step.rank;
+  int64_t most = 0;
+  int fullest = 0;
+  RunConfig other = run;
+  for (int stage = 0; stage < run.step.stages; ++stage) {
+    other.step.rank = stage * run.step.row_ranks();
+    const int64_t bytes = plan_run(other, facts, place).device_total();
+    if (bytes > most) most = bytes, fullest = other.step.rank;
+  }
+  return fullest;
+}
+
 bool fits(const RunConfig& run, const RunFacts& facts, const RunMemory& memory, const Place& place) {
   if (!within(memory.device_total(), place.device.available_bytes)) return false;
   if (!within(memory.host_total(), place.host_bytes)) return false;

@@ -54,6 +54,10 @@ struct RunMemory {
 /// Plans everything that `run` will hold. Allocates nothing, for any size.
 RunMemory plan_run(const RunConfig& run, const RunFacts& facts, const Place& place);
 
+/// The rank that needs most memory on its device. The ranks of a stage need nearly as much, so it is the first one of a
+/// stage; of one stage, run.step.rank.
+int fullest_rank(const RunConfig& run, const RunFacts& facts, const Place& place);
+
 /// True if it fits: the memory of device and host, if known, and the backend's room to sort choices of experts.
 bool fits(const RunConfig& run, const RunFacts& facts, const RunMemory& memory, const Place& place);
 

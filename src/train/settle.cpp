@@ -22,7 +22,7 @@ std::vector<int64_t> rows_to_try(const RunConfig& run, bool gpu) {
   if (run.data.microbatch_rows > 0) return {run.data.microbatch_rows};
   const int64_t most = std::max<int64_t>(1, (gpu ? kMostTokensGpu : kMostTokensCpu) / run.data.sequence_length);
   std::vector<int64_t> result;
-  const int64_t of_rank = run.data.rows_per_step / run.step.ranks;
+  const int64_t of_rank = run.data.rows_per_step / run.step.row_ranks();
   for (int64_t rows = 1; rows <= std::min(most, of_rank); ++rows) {
     if (of_rank % rows == 0) result.push_back(rows);
   }
@@ -40,7 +40,8 @@ struct Candidate {
 double full_rate_share(double tokens, bool gpu) { return tokens / (tokens + (gpu ? kHalfRateGpu : kHalfRateCpu)); }
 
 double predicted_time(const MemoryPlan& plan, const StepConfig& step, bool gpu) {
-  return static_cast<double>(plan.microbatch_flops) * static_cast<double>(step.microbatches) /
+  // The first stage of a pipeline waits for the others at the end of a step, the last one at its beginning.
+  return static_cast<double>(plan.microbatch_flops) * static_cast<double>(step.microbatches + step.stages - 1) /
          full_rate_share(static_cast<double>(step.microbatch_tokens), gpu);
 }
 
@@ -53,6 +54,7 @@ Microbatch choose_microbatch(const RunConfig& run, const RunFacts& facts, const 
       if (!run.step.choose_recompute && recompute != run.step.recompute) continue;
       RunConfig tried = run;
       set_microbatch(tried, rows, recompute);
+      tried.step.rank = fullest_rank(tried, facts, place);
       const RunMemory memory = plan_run(tried, facts, place);
       if (!fits(tried, facts, memory, place)) continue;
       const double time = predicted_time(memory.step, tried.step, gpu);
@@ -91,7 +93,7 @@ bool settle_as_kept(RunConfig& run, const fs::path& run_toml) {
   } catch (const Error&) {  // damaged, or of a run that was not settled
     return false;
   }
-  if (rows < 1 || run.data.rows_per_step % (rows * run.step.ranks) != 0) return false;
+  if (rows < 1 || run.data.rows_per_step % (rows * run.step.row_ranks()) != 0) return false;
   settle(run, {rows, recompute});
   return true;
 }

@@ -121,20 +121,31 @@ std::string losses_text(const RunConfig& run) {
 
 std::string ranks_text(const StepConfig& step) {
   if (step.ranks == 1) return "";
+  std::vector<std::string> divided;
+  if (step.expert_ranks > 1) divided.push_back(fmt::format("experts divided among {}", step.expert_ranks));
+  if (step.stages > 1) divided.push_back(fmt::format("layers among {} stages", step.stages));
   const std::string text = fmt::format(" on each of {} ranks", step.ranks);
-  if (step.expert_ranks == 1) return text;
-  return text + fmt::format(" (experts divided among {})", step.expert_ranks);
+  return divided.empty() ? text : text + fmt::format(" ({})", fmt::join(divided, ", "));
 }
 
 }  // namespace
 
 double step_flops(const RunConfig& run, const MemoryPlan& plan) {
+  if (run.step.stages > 1) {  // `plan` is of one of them
+    RunConfig whole = run;
+    whole.step.rank = 0;
+    whole.step.ranks = run.step.row_ranks();
+    whole.step.stages = 1;
+    return step_flops(whole, plan_training(whole.model, whole.step));
+  }
   return static_cast<double>(plan.microbatch_flops) * static_cast<double>(run.step.microbatches * run.step.ranks) +
          static_cast<double>(plan.optimizer_flops);
 }
 
 double estimated_step_seconds(const RunConfig& run, const MemoryPlan& plan, double product_rate) {
-  return step_flops(run, plan) / (kReached * product_rate * run.step.ranks);
+  const auto microbatches = static_cast<double>(run.step.microbatches);
+  const double waits = (microbatches + run.step.stages - 1) / microbatches;  // for the other stages
+  return waits * step_flops(run, plan) / (kReached * product_rate * run.step.ranks);
 }
 
 int64_t checkpoint_bytes(const ModelConfig& config, const StepConfig& step) {
@@ -191,7 +202,9 @@ std::string start_text(const BeforeRun& before) {
                               flops_text(step_flops(before) * static_cast<double>(run.schedule.steps))));
   line("time", time_text(before));
   line("memory", fmt::format("{} of {}{}", bytes_text(before.memory.device_total()), bytes_text(before.available_bytes),
-                             run.step.ranks > 1 ? ", each rank" : ""));
+                             run.step.stages > 1  ? fmt::format(", rank {}", run.step.rank)
+                             : run.step.ranks > 1 ? ", each rank"
+                                                  : ""));
   line("checkpoints", checkpoints_text(before));
   return text;
 }
@@ -216,6 +229,15 @@ std::vector<std::string> start_warnings(const BeforeRun& before) {
         fmt::format("the checkpoints need up to {}, but {} are free in {}: free some space, keep fewer of them "
                     "(checkpoint.keep_last), or choose another run.dir",
                     bytes_text(needed), bytes_text(*room), before.run.run_dir));
+  }
+  const StepConfig& step = before.run.step;
+  if (step.microbatches < 2 * step.stages && step.stages > 1) {
+    const auto waits = static_cast<double>(step.stages - 1);
+    warnings.push_back(
+        fmt::format("with {} in a step, each of {} stages waits {:.0f}% of the time: use smaller microbatches "
+                    "(data.microbatch_rows), larger steps (data.rows_per_step) or fewer stages (--pipeline)",
+                    counted(step.microbatches, "microbatch", "microbatches"), step.stages,
+                    100 * waits / (waits + static_cast<double>(step.microbatches))));
   }
   if (const std::string types = base_types_warning(before.run); !types.empty()) warnings.push_back(types);
   return warnings;

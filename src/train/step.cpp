@@ -5,6 +5,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "model/layout.h"
 #include "nn/routers/hash_table.h"
 #include "ops/transfer.h"
 #include "tensor/unlimited.h"
@@ -29,7 +30,12 @@ std::vector<Parameter> training_table(const ModelConfig& config, const StepConfi
 std::vector<Parameter> held_table(const ModelConfig& config, const StepConfig& step) {
   std::vector<Parameter> table = training_table(config, step);
   divide_experts(table, step.layout().member(), step.expert_ranks);
+  if (step.stages > 1) keep_stage(table, step.layers(config), config.num_hidden_layers);
   return table;
+}
+
+LayerRange StepConfig::layers(const ModelConfig& config) const {
+  return stage_layers(config.num_hidden_layers, stages)[static_cast<size_t>(layout().stage())];
 }
 
 const char* name(TrainedPart part) {
@@ -56,15 +62,24 @@ TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, co
       owners_(owners_of(table_, layout_)),
       owned_(owned_by(owners_, step.rank)),
       memory_(
-          table_, step.dtype, [&](const Parameter& parameter) { return step.storage(parameter); }, owned_, plan,
-          device),
+          table_, step.dtype, [&](const Parameter& parameter) { return step.storage(parameter); }, owned_,
+          step.waiting(), plan, device),
       optimizer_(step.optimizer, table_, owned_, memory_, step.dtype) {
   make_batch_buffers();
   model_ = std::make_unique<Model>(
-      config_, step_.balance, bind_weights(config_, memory_.parameters()),
-      step.expert_ranks > 1 ? ExpertRanks{&communicator, layout_.expert_group()} : ExpertRanks{});
+      config_, step_.balance, bind_weights(config_, memory_.parameters(), step_.layers(config_)),
+      step.expert_ranks > 1 ? ExpertRanks{&communicator, layout_.expert_group()} : ExpertRanks{}, stage());
   bind_gradients();
-  if (step_.ranks > 1) show_to_ranks();
+  if (step_.stages > 1) {
+    communicator_.prepare({layout_.stage_group(), layout_.expert_group(), layout_.same_experts(), layout_.pipeline()});
+  } else if (step_.ranks > 1) {
+    show_to_ranks();
+  }
+}
+
+ModelStage TrainingStep::stage() {
+  if (step_.stages == 1) return {};
+  return {.communicator = &communicator_, .group = layout_.pipeline(), .layers = step_.layers(config_)};
 }
 
 void TrainingStep::show_to_ranks() {
@@ -78,7 +93,7 @@ void TrainingStep::show_to_ranks() {
 }
 
 void TrainingStep::bind_gradients() {
-  gradient_weights_ = bind_weights(config_, memory_.gradients());
+  gradient_weights_ = bind_weights(config_, memory_.gradients(), step_.layers(config_));
   for (const Parameter& parameter : table_) {
     if (parameter.experts.empty()) continue;
     MoeWeights& layer = gradient_weights_.layers[static_cast<size_t>(parameter.layer)].moe;
@@ -107,35 +122,6 @@ double StepReport::router_loss(RouterLoss kind) const {
   double sum = 0;
   for (size_t i = static_cast<size_t>(kind); i < losses.size(); i += kRouterLosses) sum += losses[i];
   return sum;
-}
-
-void TrainingStep::make_batch_buffers() {
-  Arena& arena = memory_.batch();
-  const DType stat = stat_dtype(step_.dtype);
-  const int64_t tokens = step_.microbatch_tokens;
-  const int64_t layers = config_.moe_layers();
-  const auto integers = [&](const char* name, Shape shape) { return arena.push(name, DType::i32, shape); };
-  tokens_ = std::make_unique<TokenBuffers>(arena, stat, tokens, config_.head_dim);
-  group_ = integers("group", {tokens});
-  group_tokens_ = integers("group_tokens", {tokens});
-  // The results of a step are adjacent: read_report() copies from the first to the last.
-  row_loss_ = arena.push("row_loss", stat, {step_.microbatches, tokens});
-  counts_ = integers("counts", {layers, 1, config_.n_routed_experts});
-  dropped_ = integers("dropped", {layers});
-  losses_ = arena.push("router losses", stat, {layers, kRouterLosses});
-  norm_ = arena.push("norm", stat, {1});
-  if (step_.balance.counts_first()) {
-    const Shape by_expert{layers, 1, config_.n_routed_experts};
-    sums_ = {.counts = integers("balance.counts", by_expert),
-             .reach = integers("balance.reach", {layers, 1, config_.n_group}),
-             .importance = arena.push("balance.importance", stat, by_expert),
-             .load = arena.push("balance.load", stat, by_expert)};
-    if (step_.balance.alpha_communication == 0) sums_.reach = View{};
-    if (step_.balance.importance == 0) sums_.importance = View{};
-    if (step_.balance.load == 0) sums_.load = View{};
-  }
-  gradient_scale_ = arena.push("gradient_scale", stat, {1});
-  inv_tokens_ = arena.push("inv_tokens", stat, {1});
 }
 
 void TrainingStep::initialize(uint64_t seed, double standard_deviation, std::span<const int64_t> token_counts,
@@ -168,9 +154,9 @@ void TrainingStep::parameters_from_masters() {
   }
 }
 
-Pass TrainingStep::make_pass(bool accumulate_gradients, bool last, const RouteMode& mode) {
+Pass TrainingStep::make_pass(bool accumulate_gradients, bool last, const RouteMode& mode, Arena& saved) {
   return {.backend = backend_,
-          .saved = memory_.saved(),
+          .saved = saved,
           .scratch = memory_.scratch(),
           .dtype = step_.dtype,
           .accumulate_gradients = accumulate_gradients,
@@ -205,51 +191,32 @@ bool TrainingStep::counts_first(const RouteMode& mode) const {
   return step_.balance.counts_first() && !second_stage;
 }
 
-TokenViews TrainingStep::upload(const Batch& batch) {
-  return tokens_->upload(batch, step_.sequence_length, config_.rope_theta, device_, backend_);
-}
-
 void TrainingStep::count_microbatch(const Batch& batch, const RouteMode& mode) {
   const TokenViews tokens = upload(batch);
   const Arena::Frame frame(memory_.scratch());
-  Pass pass = make_pass(false, false, mode);
+  Pass pass = make_pass(false, false, mode, memory_.saved());
   model_->forward(pass, tokens, {.sums = sums_, .collect = true}, nullptr, mode);
 }
 
+GradientsReady TrainingStep::ready_after(int64_t index) {
+  if (index + 1 < step_.microbatches || step_.ranks == 1) return {};
+  return [this](int64_t place) { communicator_.reduce_aside(trained_at(place, gradients())); };
+}
+
 void TrainingStep::train_microbatch(const Batch& batch, int64_t index, const RouteMode& mode) {
-  const TokenViews tokens = upload(batch);
-  BalanceViews balance{.group = tokens.valid, .group_tokens = group_tokens_.rows(0, 1), .inv_tokens = inv_tokens_};
-  const StepStats stats{
-      .group = tokens.valid, .counts = counts_, .dropped = dropped_, .losses = losses_, .sums = sums_};
-  switch (step_.balance.scope) {
-    case BalanceScope::sequence:
-      balance.group = group_.rows(0, tokens.count());
-      // A plan's placeholder has as many groups as there could be.
-      balance.group_tokens = group_tokens_.rows(
-          0, batch.segment_tokens.empty() ? tokens.count() : static_cast<int64_t>(batch.segment_tokens.size()));
-      upload_vector(device_, group_, batch.segment_id);
-      upload_vector(device_, group_tokens_, batch.segment_tokens);
-      break;
-    case BalanceScope::microbatch:
-      upload_vector(device_, group_tokens_, std::vector<int32_t>{static_cast<int32_t>(batch.num_tokens)});
-      break;
-    case BalanceScope::step:
-      break;  // group_tokens is the step's
-  }
   const bool last = index + 1 == step_.microbatches;
-  Pass pass = make_pass(index > 0, last, mode);
-  GradientsReady ready;
-  if (last && step_.ranks > 1) {
-    ready = [this](int64_t place) { communicator_.reduce_aside(trained_at(place, gradients())); };
+  Pass pass = make_pass(index > 0, last, mode, memory_.saved());
+  TrainedBatch trained_batch = trained(batch, index, 0, mode);
+  if (index == 0 && !coming_.empty()) {
+    trained_batch.before = [this](int64_t place) { communicator_.await(coming_[static_cast<size_t>(place + 1)]); };
   }
-  model_->train(pass, tokens, balance, stats, mode, gradient_scale_, step_.recompute, gradient_weights_,
-                row_loss_.at(index).rows(0, tokens.count()), ready);
+  model_->train(pass, trained_batch, gradient_weights_, ready_after(index));
 }
 
 View TrainingStep::score_microbatch(const Batch& batch, const RouteMode& mode) {
   const TokenViews tokens = upload(batch);
   const Arena::Frame frame(memory_.scratch());
-  Pass pass = make_pass(false, false, mode);
+  Pass pass = make_pass(false, false, mode, memory_.saved());
   const View row_loss = row_loss_.at(0).rows(0, tokens.count());
   model_->loss(pass, model_->forward(pass, tokens, {}, nullptr, mode), tokens.targets, row_loss);
   return row_loss;
@@ -279,16 +246,19 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_
     tokens += batches.back().num_tokens;
   }
   if (step_.ranks > 1) {
+    if (layout_.stage() > 0) weight = 0, tokens = 0;  // all stages have the same rows
     const std::vector<double> all = communicator_.sums({weight, static_cast<double>(tokens)});
     weight = all[0];
     tokens = static_cast<int64_t>(all[1]);
   }
   if (step_.objective == Objective::dpo) {
+    await_weights();
     weigh_pairs_of(batches, step);
     weight = 0;
     for (const Batch& micro : batches) weight += static_cast<double>(micro.segment_tokens.size()) / 2;
   }
   begin(weight, tokens);
+  if (step_.stages > 1 || counts_first(step_.mode(step, 0))) await_weights();
   const int64_t first_token = first_microbatch() * step_.microbatch_tokens;  // so draws do not depend on the ranks
   if (counts_first(step_.mode(step, 0))) {
     int64_t first = first_token;
@@ -299,14 +269,23 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_
     for (const View& sum : {sums_.counts, sums_.reach, sums_.importance, sums_.load}) {
       if (sum) communicator_.all_reduce(sum);
     }
-    upload_vector(device_, group_tokens_, std::vector<int32_t>{static_cast<int32_t>(tokens)});
+    for (const BatchPlace& place : places_) {
+      upload_vector(device_, place.group_tokens, std::vector<int32_t>{static_cast<int32_t>(tokens)});
+    }
   }
+  std::vector<RouteMode> modes;
   int64_t first = first_token;
-  for (size_t i = 0; i < batches.size(); ++i) {
-    train_microbatch(batches[i], static_cast<int64_t>(i), step_.mode(step, first));
-    first += static_cast<int64_t>(batches[i].tokens.size());
+  for (const Batch& micro : batches) {
+    modes.push_back(step_.mode(step, first));
+    first += static_cast<int64_t>(micro.tokens.size());
+  }
+  if (step_.stages > 1) {
+    train_in_stages(batches, modes);
+  } else {
+    for (size_t i = 0; i < batches.size(); ++i) train_microbatch(batches[i], static_cast<int64_t>(i), modes[i]);
   }
   communicator_.await();
+  coming_.clear();
   for (const View& sum : {counts_, dropped_, losses_}) communicator_.all_reduce(sum);
 }
 
@@ -319,14 +298,17 @@ std::vector<Rooted> TrainingStep::trained_at(int64_t place, const std::vector<Vi
   return tensors;
 }
 
-void TrainingStep::begin_update(int64_t step, double learning_rate) {
+void TrainingStep::begin_update(int64_t step, double learning_rate, bool accumulate_follows) {
   const bool light_is_done = step_.second_stage > 0 && step >= step_.second_stage;
   optimizer_.sum_squares(backend_, step_.ranks == 1);
   communicator_.all_reduce(optimizer_.gradient_squares());
   // The weights of one place are sent while those of the next one are updated.
   const int64_t layers = config_.num_hidden_layers;
   int64_t place = -1;
-  const auto send = [&] { communicator_.broadcast_aside(trained_at(place, parameters())); };
+  const auto send = [&] {
+    communicator_.broadcast_aside(trained_at(place, parameters()));
+    if (step_.ranks > 1) coming_.push_back(communicator_.mark_aside());
+  };
   optimizer_.update(
       device_, backend_, memory_.scratch(), step, learning_rate, norm_,
       [&](const Parameter& parameter) { return parameter.kind == ParameterKind::light_router && light_is_done; },
@@ -334,7 +316,13 @@ void TrainingStep::begin_update(int64_t step, double learning_rate) {
         for (; place < table_[next].place(layers); ++place) send();
       });
   for (; place <= layers; ++place) send();
+  if (!accumulate_follows) await_weights();
+}
+
+void TrainingStep::await_weights() {
+  if (coming_.empty()) return;
   communicator_.await();
+  coming_.clear();
 }
 
 StepReport TrainingStep::end_update() {
@@ -384,10 +372,14 @@ StepReport TrainingStep::read_report() {
 // Loss-free balancing, by the whole step's choices.
 void TrainingStep::update_biases() {
   if (step_.balance.bias_rate == 0) return;
-  int64_t moe_index = 0;
+  const auto moe_layers_before = [&](int64_t layer) {
+    int64_t count = 0;
+    for (int64_t other = 0; other < layer; ++other) count += config_.is_moe_layer(other) ? 1 : 0;
+    return count;
+  };
   for (size_t i = 0; i < table_.size(); ++i) {
     if (table_[i].kind != ParameterKind::router_state || table_[i].is_table()) continue;
-    const View counts = counts_.at(moe_index++).at(0);
+    const View counts = counts_.at(moe_layers_before(table_[i].layer)).at(0);
     if (table_[i].frozen) continue;
     backend_.run(BiasUpdate{.counts = counts, .rate = step_.balance.bias_rate, .bias = parameters()[i]});
   }

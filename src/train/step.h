@@ -2,6 +2,7 @@
 /// One training step on one device: microbatches, losses, the optimiser. Also the plan of its memory, which comes from
 /// the same code, run over a null device. Use a step on one thread at a time.
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -40,6 +41,7 @@ struct StepConfig {
   int rank = 0;
   int ranks = 1;                                     ///< that share each step (ops/communicator.h)
   int expert_ranks = 1;                              ///< of them that divide the routed experts (train/rank_layout.h)
+  int stages = 1;                                    ///< of a pipeline, which divide the layers (train/rank_layout.h)
   int64_t microbatches = 1;                          ///< of a step, that one rank computes
   int64_t logits_per_chunk = Pass::kLogitsPerChunk;  ///< number computed at once (nn/head.h)
   uint64_t seed = 0;                                 ///< seed of the routers' draws
@@ -52,7 +54,13 @@ struct StepConfig {
   double dpo_beta = 0.1;     ///< beta of Objective::dpo (train/preference.h)
   int64_t second_stage = 0;  ///< the first step of StableMoE's second stage; 0: there is none
 
-  RankLayout layout() const { return {.rank = rank, .ranks = ranks, .experts = expert_ranks}; }
+  RankLayout layout() const { return {.rank = rank, .ranks = ranks, .experts = expert_ranks, .stages = stages}; }
+  /// The ranks that compute different rows.
+  int row_ranks() const { return layout().stage_ranks(); }
+  /// The layers that this rank has.
+  LayerRange layers(const ModelConfig& config) const;
+  /// The microbatches that are between their forward and their backward pass at the same time.
+  int64_t waiting() const { return std::min<int64_t>(microbatches, stages - layout().stage()); }
   /// The type that a parameter of training_table() is stored in.
   DType storage(const Parameter& parameter) const;
   /// For a microbatch whose first token is token number `first_token` of the step.
@@ -61,7 +69,7 @@ struct StepConfig {
 
 /// The step's parameters. Those that do not train are frozen (train/freeze.h).
 std::vector<Parameter> training_table(const ModelConfig& config, const StepConfig& step);
-/// The same, with the routed experts that this rank has.
+/// Of them those that this rank has, with its routed experts.
 std::vector<Parameter> held_table(const ModelConfig& config, const StepConfig& step);
 
 /// The memory and costs of the step, without allocating anything. If ranks divide the experts, a rank's memory is that
@@ -116,12 +124,12 @@ class TrainingStep {
   void parameters_from_masters();
 
   /// Computes the losses and gradients of step number `step` (from 1) over `microbatches` batches from `batch(index)`.
-  /// Of a step's batches, which are numbered from 0, the ranks take as many each, in their order: `index` counts from
-  /// first_microbatch(). At the end each gradient's owner has the sum over all ranks, and the other ranks anything.
-  /// Does not change the optimiser state. Step scope first runs a counting pass over all of them, and the objective dpo
-  /// a pass that computes the log-probabilities of their pairs.
+  /// Of a step's batches, which are numbered from 0, the ranks of a stage take as many each, in their order: `index`
+  /// counts from first_microbatch(). At the end each gradient's owner has the sum over all ranks, and the other ranks
+  /// anything. Does not change the optimiser state. Step scope first runs a counting pass over all of them, and the
+  /// objective dpo a pass that computes the log-probabilities of their pairs.
   void accumulate(const std::function<Batch(int64_t)>& batch, int64_t step = 1);
-  int64_t first_microbatch() const { return communicator_.rank() * step_.microbatches; }
+  int64_t first_microbatch() const { return layout_.share() * step_.microbatches; }
   /// After accumulate(): clips, updates the parameters as step number `step` (from 1), and reports. If the gradients'
   /// norm is not finite, no parameter and no optimiser state changes.
   StepReport update(int64_t step, double learning_rate) {
@@ -129,11 +137,17 @@ class TrainingStep {
     return end_update();
   }
   /// The two halves of update(). The first one only queues, so the caller may work while a GPU computes. The second one
-  /// waits for the GPU.
-  void begin_update(int64_t step, double learning_rate);
+  /// waits for the GPU. If `accumulate_follows`, weights from other ranks may come beside the next accumulate(), which
+  /// waits for those of each layer where it reads them.
+  void begin_update(int64_t step, double learning_rate, bool accumulate_follows = false);
   StepReport end_update();
-  /// Of what this rank has: all of the weights, and the gradients that it owns or their parts.
-  Optimizer::NotFinite find_not_finite() { return optimizer_.find_not_finite(device_, backend_); }
+  /// If something other than accumulate() follows after all, call this first.
+  void await_weights();
+  /// Of what this rank has: all of its weights, and the gradients that it owns or their parts. Indices into table().
+  Optimizer::NotFinite find_not_finite() {
+    await_weights();
+    return optimizer_.find_not_finite(device_, backend_);
+  }
 
  private:
   friend MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);
@@ -141,7 +155,15 @@ class TrainingStep {
   /// Without a plan: to be found out.
   TrainingStep(const ModelConfig& config, const StepConfig& step, const std::optional<MemoryPlan>& plan, Device& device,
                Backend& backend, Communicator& communicator);
+  /// The device's buffers of a microbatch between its forward and its backward pass.
+  struct BatchPlace {
+    std::unique_ptr<TokenBuffers> tokens;
+    View group, group_tokens;
+  };
+
+  ModelStage stage();
   void make_batch_buffers();
+  BatchPlace make_batch_place();
   void bind_gradients();
   /// What the ranks add up and send, so that their GPUs can read it from each other.
   void show_to_ranks();
@@ -149,17 +171,23 @@ class TrainingStep {
   /// True if a counting pass comes before the step's microbatches. StableMoE's second stage has no losses and needs
   /// none.
   bool counts_first(const RouteMode& mode) const;
-  TokenViews upload(const Batch& batch);
+  TokenViews upload(const Batch& batch, int64_t place = 0);
+  /// Uploads a microbatch to a place, for training.
+  TrainedBatch trained(const Batch& batch, int64_t index, int64_t place, const RouteMode& mode);
+  /// What is called in the backward pass of the last microbatch; else empty.
+  GradientsReady ready_after(int64_t index);
   void count_microbatch(const Batch& batch, const RouteMode& mode);
   /// The cross-entropies of a microbatch's targets, on the device. No gradient.
   View score_microbatch(const Batch& batch, const RouteMode& mode);
   void weigh_pairs_of(std::vector<Batch>& batches, int64_t step);
   void train_microbatch(const Batch& batch, int64_t index, const RouteMode& mode);
+  /// All microbatches through the stages of a pipeline (step_stages.cpp).
+  void train_in_stages(const std::vector<Batch>& batches, const std::vector<RouteMode>& modes);
   /// The parameters at this place of the model (Parameter::place): their gradients, or what the model computes with.
   std::vector<Rooted> trained_at(int64_t place, const std::vector<View>& views) const;
   void update_biases();
   StepReport read_report();
-  Pass make_pass(bool accumulate_gradients, bool last, const RouteMode& mode);
+  Pass make_pass(bool accumulate_gradients, bool last, const RouteMode& mode, Arena& saved);
 
   ModelConfig config_;
   StepConfig step_;
@@ -173,13 +201,13 @@ class TrainingStep {
   StepMemory memory_;
   std::unique_ptr<Model> model_;
   ModelWeights gradient_weights_;
-  std::unique_ptr<TokenBuffers> tokens_;
-  View group_, group_tokens_;
+  std::vector<BatchPlace> places_;
   View row_loss_, gradient_scale_, inv_tokens_, norm_;
   View counts_, dropped_, losses_;
   BalanceSums sums_;
   double step_weight_ = 0;
   std::optional<PreferenceReport> preference_;  // of the step
+  std::vector<int64_t> coming_;  // marks behind the weights of each place, from -1 on, that may still come from ranks
   Optimizer optimizer_;
 };
 

@@ -1,16 +1,18 @@
 #include "train/step_memory.h"
 
+#include <algorithm>
+
 #include "tensor/unlimited.h"
 
 namespace moe {
 
 StepMemory::StepMemory(const std::vector<Parameter>& table, DType dtype,
                        const std::function<DType(const Parameter&)>& storage, const std::vector<bool>& owned,
-                       const std::optional<MemoryPlan>& plan, Device& device)
+                       int64_t waiting, const std::optional<MemoryPlan>& plan, Device& device)
     : device_(device) {
   const DType stat = stat_dtype(dtype);
   parameter_arena_ = allocate("parameters", plan, &MemoryPlan::parameters);
-  allocate_gradients_and_saved(plan);
+  allocate_gradients_and_saved(waiting, plan);
   optimizer_ = allocate("optimizer state", plan, &MemoryPlan::optimizer);
   batch_ = allocate("batch", plan, &MemoryPlan::batch);
   scratch_ = allocate("scratch", plan, &MemoryPlan::scratch);
@@ -40,11 +42,13 @@ std::unique_ptr<Arena> StepMemory::allocate(const char* name, const std::optiona
 }
 
 // One block: gradients that are added to, then saved activations, which overlap the memory of the other gradients.
-void StepMemory::allocate_gradients_and_saved(const std::optional<MemoryPlan>& plan) {
+void StepMemory::allocate_gradients_and_saved(int64_t waiting, const std::optional<MemoryPlan>& plan) {
   if (!plan) {
     added_gradient_arena_ = allocate("gradients", plan, &MemoryPlan::gradients);
     gradient_arena_ = allocate("gradients", plan, &MemoryPlan::gradients);
-    saved_ = allocate("saved activations", plan, &MemoryPlan::saved);
+    for (int64_t i = 0; i < (waiting == 1 ? 1 : waiting + 1); ++i) {
+      saved_.push_back(allocate("saved activations", plan, &MemoryPlan::saved));
+    }
     return;
   }
   const auto bytes = [](int64_t count) { return static_cast<size_t>(count); };
@@ -52,7 +56,16 @@ void StepMemory::allocate_gradients_and_saved(const std::optional<MemoryPlan>& p
   allocations_.push_back(device_.allocate(bytes(plan->gradients) + alone, "gradients and saved activations"));
   char* const block = static_cast<char*>(allocations_.back());
   added_gradient_arena_ = std::make_unique<Arena>("gradients", block, added);
-  saved_ = std::make_unique<Arena>("saved activations", block + added, bytes(plan->saved));
+  MOE_CHECK(plan->waiting == waiting);
+  for (int64_t i = 0; i < waiting; ++i) {
+    saved_.push_back(std::make_unique<Arena>("saved activations", block + added + bytes(i * plan->saved_each()),
+                                             bytes(plan->saved_each())));
+  }
+  if (waiting > 1) {
+    const size_t before = bytes(waiting * plan->saved_each());
+    saved_.push_back(
+        std::make_unique<Arena>("recomputed activations", block + added + before, bytes(plan->saved) - before));
+  }
   gradient_arena_ = std::make_unique<Arena>("gradients", block + added + alone, bytes(plan->gradients) - added);
 }
 
@@ -65,9 +78,13 @@ MemoryPlan StepMemory::peaks() const {
   held.added_gradients = added;
   held.optimizer = peak(optimizer_);
   held.batch = peak(batch_);
-  held.saved = peak(saved_);
+  int64_t each = 0;
+  held.waiting = std::max<int64_t>(1, static_cast<int64_t>(saved_.size()) - 1);
+  for (int64_t i = 0; i < held.waiting; ++i) each = std::max(each, peak(saved_[static_cast<size_t>(i)]));
+  if (held.waiting > 1) held.recomputed = peak(saved_.back());
+  held.saved = held.waiting * each + held.recomputed;
   held.scratch = peak(scratch_);
-  held.saved_at_peak = saved_->at_peak();
+  held.saved_at_peak = saved_[0]->at_peak();
   held.scratch_at_peak = scratch_->at_peak();
   return held;
 }

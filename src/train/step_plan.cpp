@@ -51,6 +51,7 @@ class PlannedRanks final : public Communicator {
   void broadcast(const View&, int, const RankGroup&) override {}
   void all_gather(const View&, const View&, const RankGroup&) override {}
   void reduce_scatter(const View&, const View&, const RankGroup&) override {}
+  void exchange(const std::vector<Parcel>&, const std::vector<Parcel>&) override {}
   std::vector<std::string> gather(const std::string& bytes) override {
     return std::vector<std::string>(static_cast<size_t>(ranks_), bytes);
   }
@@ -63,8 +64,9 @@ class PlannedRanks final : public Communicator {
 /// What one microbatch costs a rank, if all experts have as many rows.
 void set_costs_of_equal_rows(const ModelConfig& config, StepConfig step, MemoryPlan& plan) {
   // It is what the microbatch costs a rank that has all experts: as many rows, of fewer experts.
-  step.rank = 0;
-  step.ranks = step.expert_ranks = 1;
+  step.rank = step.layout().stage();
+  step.ranks = step.stages;
+  step.expert_ranks = 1;
   const MemoryPlan alone = plan_training(config, step);
   plan.costs = alone.costs;
   plan.microbatch_flops = alone.microbatch_flops;
@@ -89,21 +91,36 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
   run.begin(batch.num_targets, batch.num_tokens);
   if (run.counts_first(mode)) run.count_microbatch(batch, mode);
   const int64_t before = counter.total().flops;
+  auto costs_before = counter.costs();
   if (step.objective == Objective::dpo) run.score_microbatch(batch, mode);
   watch();
-  run.train_microbatch(batch, 0, mode);
-  int64_t microbatch_flops = counter.total().flops - before;
+  int64_t microbatches = 1;
+  if (step.stages > 1) {
+    microbatches = step.waiting();  // then nothing more is needed at any time
+    const auto count = static_cast<size_t>(microbatches);
+    run.train_in_stages(std::vector<Batch>(count, batch), std::vector<RouteMode>(count, mode));
+  } else {
+    run.train_microbatch(batch, 0, mode);
+  }
+  int64_t microbatch_flops = (counter.total().flops - before) / microbatches;
   if (step.experts) {
     const PartFlops part(run.table_,
                          static_cast<double>(config.router().rows(step.microbatch_tokens, step.sequence_length)));
     microbatch_flops += static_cast<int64_t>(part.expected - part.counted);
   }
-  const auto costs = counter.costs();
+  auto costs = counter.costs();
+  for (auto& [operation, cost] : costs) {
+    const CountingBackend::Cost& earlier = costs_before[operation];
+    for (const auto part :
+         {&CountingBackend::Cost::calls, &CountingBackend::Cost::flops, &CountingBackend::Cost::bytes}) {
+      cost.*part = earlier.*part + (cost.*part - earlier.*part) / microbatches;
+    }
+  }
   const int64_t before_update = counter.total().flops;
   run.begin_update(1, 0);
   MemoryPlan plan = run.memory_.peaks();
   // Further microbatches add to the first one's gradients, which must then outlive the activations.
-  const bool shares = step.microbatches == 1;
+  const bool shares = step.microbatches == 1 && step.stages == 1;
   const int64_t fitting = std::clamp<int64_t>(plan.saved - sharing.lead(), 0,
                                               static_cast<int64_t>(run.memory_.overwritten_gradients().peak_bytes()));
   plan.saved_in_gradients = shares ? fitting / kAlignment * kAlignment : 0;

@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -188,7 +189,7 @@ StepLine Trainer::train_step(int64_t step) {
   step_.accumulate([&](int64_t index) { return std::move(next_[static_cast<size_t>(index - first)]); }, step);
   next_.clear();
   const double rate = run_.schedule.rate(step);
-  step_.begin_update(step, rate);
+  step_.begin_update(step, rate, trains_on_after(step));
   // A GPU is still at this step, so it will not wait for the next one's batches.
   if (!device_.info().is_host && step < run_.schedule.steps) next_ = batches_of(step + 1);
   StepLine line{.step = step,
@@ -204,10 +205,18 @@ StepLine Trainer::train_step(int64_t step) {
   return line;
 }
 
-/// Of all ranks, which own different gradients and may have different experts.
+/// Of all ranks, which own different gradients and may have different experts and layers. Indices into the table of the
+/// whole model.
 Optimizer::NotFinite Trainer::find_not_finite() {
-  const Optimizer::NotFinite own = step_.find_not_finite();
+  Optimizer::NotFinite own = step_.find_not_finite();
   if (communicator_.size() == 1) return own;
+  const std::vector<Parameter> all = training_table(run_.model, run_.step);
+  for (std::vector<size_t>* indices : {&own.gradients, &own.weights}) {
+    for (size_t& index : *indices) {
+      const auto is_it = [&](const Parameter& parameter) { return parameter.name == step_.table()[index].name; };
+      index = static_cast<size_t>(std::find_if(all.begin(), all.end(), is_it) - all.begin());
+    }
+  }
   std::set<size_t> gradients, weights;
   for (const std::string& text : communicator_.gather(json_text(Json{own.gradients, own.weights}))) {
     const Json found = parse_json(text, "a rank");
@@ -224,7 +233,7 @@ std::string Trainer::newest_text() const {
 // No checkpoint is written: the same step would diverge again from it, and it would replace an older one.
 void Trainer::fail_diverged(const StepLine& line) {
   const Optimizer::NotFinite found = find_not_finite();
-  const auto& table = step_.table();
+  const std::vector<Parameter> table = training_table(run_.model, run_.step);
   std::string where;
   if (!found.weights.empty()) {
     where = fmt::format("; weights of {} are not finite, first {}", counted(found.weights.size(), "tensor"),
@@ -283,8 +292,8 @@ PreferenceReport Trainer::preference_of(const EvaluationResult& result) const {
   return sums.mean();
 }
 
-/// The result of work with the model, which all ranks do if no rank has all experts. Where one of them fails, the
-/// others wait for it, and must be ended.
+/// The result of work with the model, which all ranks do if no rank has all of it. Where one of them fails, the others
+/// wait for it, and must be ended.
 template <class Work>
 auto Trainer::inferred(const Work& work) {
   try {
@@ -384,9 +393,9 @@ void Trainer::end_as_unhealthy(const std::optional<HealthWarning>& warning, int6
        saved ? fmt::format("; the checkpoint is {}", folder_.checkpoint(step).string()) : newest_text());
 }
 
-/// Does what rank 0 alone does between two steps, with the others where it needs their experts. An error of it ends all
-/// ranks, which first keep step number `step`. A signal that interrupts it, or reaches another rank, stops all of them
-/// here.
+/// Does what rank 0 alone does between two steps, with the others where it needs their part of the model. An error of
+/// it ends all ranks, which first keep step number `step`. A signal that interrupts it, or reaches another rank, stops
+/// all of them here.
 void Trainer::lead(int64_t step, const std::function<void()>& work) {
   if (communicator_.size() == 1) return keeping_step(step, work);
   std::exception_ptr thrown;
@@ -413,10 +422,20 @@ void Trainer::lead(int64_t step, const std::function<void()>& work) {
   stop_if_agreed();
 }
 
-/// What all ranks do after a step, as rank 0 says.
+/// What all ranks do after a step, as rank 0 says, and the first signal of any rank. One message, as GPUs wait for it.
 Trainer::AfterStep Trainer::agreed(const AfterStep& own) {
-  const std::string of_rank_0 = communicator_.gather({own.saves ? 'y' : 'n', own.unhealthy ? 'y' : 'n'})[0];
-  return {of_rank_0[0] == 'y', of_rank_0[1] == 'y'};
+  const std::vector<std::string> all = communicator_.gather(
+      {own.saves ? 'y' : 'n', own.unhealthy ? 'y' : 'n', static_cast<char>(InterruptGuard::signal())});
+  for (const std::string& of_rank : all) {
+    if (signal_ == 0) signal_ = of_rank[2];
+  }
+  return {all[0][0] == 'y', all[0][1] == 'y'};
+}
+
+/// True if nothing needs the weights between this step and the next one, unless it comes unforeseen.
+bool Trainer::trains_on_after(int64_t step) const {
+  return step < run_.schedule.steps && !due(run_.checkpoint.every, step) && !due(run_.evaluation.every, step) &&
+         !due(run_.sample.every, step);
 }
 
 /// Throws Stopped after a signal, in work that may take long: on all ranks, if they do it together.
@@ -458,11 +477,10 @@ void Trainer::run_steps(int64_t& step) {
     } else if (todo.saves) {
       try_to_save(step);
     }
-    stop_if_agreed();
+    if (step == last || todo.saves) stop_if_agreed();  // there may have been a signal meanwhile
+    if (signal_ != 0) throw Stopped();
     if (todo.unhealthy) end_as_unhealthy(unhealthy, step);
-    lead(step, [&] {
-      if (due(run_.evaluation.every, step)) evaluate(step);
-    });
+    if (due(run_.evaluation.every, step)) lead(step, [&] { evaluate(step); });
     // Apart: if rank 0 cannot write what it has evaluated, the others must know before they make samples with it.
     if (due(run_.sample.every, step)) lead(step, [&] { show_samples(step); });
   }

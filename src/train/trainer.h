@@ -27,7 +27,7 @@ class Trainer {
   /// With options.resume it continues from the folder's newest good checkpoint, if there is one; otherwise it refuses a
   /// folder that holds a run. `pool` draws the initial weights. `communicator` is of run.step.ranks ranks, which all
   /// make a trainer of the same run. Rank 0 alone writes and prints, and evaluates, unless the ranks divide the routed
-  /// experts; the others read the folder's checkpoint.
+  /// experts or the layers; the others read the folder's checkpoint.
   Trainer(const RunConfig& run, const MemoryPlan& plan, const TrainingData& data, Device& device, Backend& backend,
           ThreadPool& pool, const StartOptions& options, Communicator& communicator = one_rank());
 
@@ -48,14 +48,15 @@ class Trainer {
 
  private:
   bool leads() const { return communicator_.rank() == 0; }
-  /// True if no rank has all experts, so that all of them evaluate and make samples together.
-  bool infers_together() const { return run_.step.expert_ranks > 1; }
+  /// True if no rank has the whole model, so that all of them evaluate and make samples together.
+  bool infers_together() const { return run_.step.expert_ranks > 1 || run_.step.stages > 1; }
   /// What rank 0 decides after a step.
   struct AfterStep {
     bool saves, unhealthy;
   };
   void lead(int64_t step, const std::function<void()>& work);
   AfterStep agreed(const AfterStep& own);
+  bool trains_on_after(int64_t step) const;
   void stop_if_agreed();
   void stop_between_parts();
   template <class Work>

@@ -97,6 +97,7 @@ std::vector<WrittenFile> Trainer::save_owned(const fs::path& folder) {
 
 // Every rank writes its part into one folder. Rank 0 makes the folder, writes the rest and renames the folder.
 void Trainer::save(int64_t step) {
+  step_.await_weights();
   if (!leads()) {
     const std::string folder = communicator_.gather("")[0];
     if (folder != kNo) written_by_all([&] { return save_part(folder); });
@@ -142,26 +143,30 @@ void Trainer::save(int64_t step) {
   saved_ = step;
 }
 
-/// What this rank writes of a checkpoint: the state of its parameters, and of the model what rank 0 lacks, or the rest.
+/// What this rank writes of a checkpoint: the state of its parameters, and a part of the model if it is one of the
+/// ranks that have one copy together.
 std::vector<WrittenFile> Trainer::save_part(const fs::path& folder) {
   std::vector<WrittenFile> written = save_owned(folder);
   if (leads()) {
     written.push_back(save_model(folder));
-  } else if (communicator_.rank() < run_.step.expert_ranks) {
+  } else if (run_.step.layout().share() < run_.step.expert_ranks) {
     written.push_back(save_weights_held(folder));
   }
   return written;
 }
 
-/// The model's weights that this rank has, of those that have one copy of all experts. Rank 0 writes what all have.
+/// The model's weights that this rank has, of those that have one copy together. The first rank of a stage writes what
+/// all of the stage have.
 WrittenFile Trainer::save_weights_held(const fs::path& folder) {
+  const RankLayout layout = run_.step.layout();
   std::vector<View> views = step_.parameters();
-  for (size_t i = 0; i < views.size() && !leads(); ++i) {
-    if (!run_.step.layout().divides(step_.table()[i])) views[i] = View{};
+  for (size_t i = 0; i < views.size() && layout.member() > 0; ++i) {
+    if (!layout.divides(step_.table()[i])) views[i] = View{};
   }
+  const int before = layout.stage() * layout.experts + layout.member();
   return save_weights(
       folder, run_.model, step_.table(), views, device_,
-      {.before = static_cast<size_t>(communicator_.rank()), .all = static_cast<size_t>(run_.step.expert_ranks)});
+      {.before = static_cast<size_t>(before), .all = static_cast<size_t>(layout.experts * layout.stages)});
 }
 
 /// The whole model, or the adapters alone.

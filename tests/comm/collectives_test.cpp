@@ -150,6 +150,60 @@ TEST_P(Collectives, AreOfTheirGroupAlone) {
   }
 }
 
+/// The members of a group call what the others do not.
+TEST_P(Collectives, ArePossibleInAGroupAlone) {
+  on_ranks(4, [&](Communicator& communicator) {
+    const RankGroup group = neighbours(communicator.rank());
+    communicator.prepare({group});
+    const auto own = numbers<float>(communicator.rank(), 100);
+    std::vector<float> expected = numbers<float>(group.rank(0), 100);
+    const auto last = numbers<float>(group.rank(1), 100);
+    for (size_t i = 0; i < last.size(); ++i) expected[i] += last[i];
+    for (int round = 0; round < (group.first == 0 ? 1 : 5); ++round) {
+      std::vector<float> x = own;
+      communicator.all_reduce(view_of(x), group);
+      EXPECT_EQ(x, expected);
+    }
+    std::vector<int32_t> one{1};
+    communicator.all_reduce(view_of(one));
+    EXPECT_EQ(one[0], 4);
+  });
+}
+
+/// Between pairs of ranks, some of which send more often than others, and with collectives between them.
+TEST_P(Collectives, ExchangeBetweenTwoRanks) {
+  for (const int64_t count : {1, 1000, 300000}) {
+    on_ranks(3, [&](Communicator& communicator) {
+      const int rank = communicator.rank();
+      // From rank to rank along the line, three times, and once back.
+      for (int round = 0; round < 3; ++round) {
+        std::vector<double> x(static_cast<size_t>(count)), own = numbers<double>(rank + 10 * round, count);
+        if (rank > 0) {
+          communicator.exchange({}, {{view_of(x), rank - 1}});
+          EXPECT_EQ(x, numbers<double>(rank - 1 + 10 * round, count));
+        }
+        if (rank < 2) communicator.exchange({{view_of(own), rank + 1}}, {});
+      }
+      if (rank < 2) {  // the two send to each other at the same time
+        std::vector<double> x(static_cast<size_t>(count)), own = numbers<double>(rank, count);
+        communicator.exchange({{view_of(own), 1 - rank}}, {{view_of(x), 1 - rank}});
+        EXPECT_EQ(x, numbers<double>(1 - rank, count));
+      }
+      EXPECT_EQ(communicator.sums({1}), std::vector<double>{3});
+    });
+  }
+}
+
+TEST_P(Collectives, AnExchangeEndsWhenItsPeerEnds) {
+  const auto thrown = try_on_ranks(2, [](Communicator& communicator) {
+    std::vector<float> x(10);
+    if (communicator.rank() == 1) fail("the disk is full");
+    communicator.exchange({}, {{view_of(x), 1}});
+  });
+  ASSERT_TRUE(thrown[0]);
+  EXPECT_THROW(std::rethrow_exception(thrown[0]), RankLost);
+}
+
 TEST_P(Collectives, ScatterSumsInTheOrderOfTheRanks) {
   for (const int size : {1, 2, 4}) {
     for (const int64_t count : {0, 1, 9000}) {

@@ -250,10 +250,19 @@ class RanksTest(unittest.TestCase):
         rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("| ")][1:]
         layouts = [("1", "1"), ("2", "1"), ("2", "1"), ("2", "1"), ("2", "2"), ("2", "2")]
         self.assertEqual([(row[1], row[2]) for row in rows], layouts)
-        self.assertTrue(all(float(row[4].replace(",", "")) > 0 for row in rows), result.stdout)
+        self.assertTrue(all(float(row[5].replace(",", "")) > 0 for row in rows), result.stdout)
         logs = sorted((self.base / "kept").iterdir())
         self.assertEqual(len(logs), len(layouts))
         self.assertTrue(all("loss" in json.loads(log.read_text().split("\n")[-2]) for log in logs))
+
+    def test_the_benchmark_trains_stages(self):
+        result = subprocess.run([sys.executable, ROOT / "bench/ranks.py", self.run_file, "--moe", MOE, "--data", self.base / "dataset",
+                                 "--ranks", "1,2", "--pipeline", "1,2", "--device", DEVICE, "--steps", "2", "--rounds", "1",
+                                 "--rows", "4", "--folder", self.base], capture_output=True, text=True, cwd=ROOT)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("| ")][1:]
+        self.assertEqual([row[2] for row in rows], ["1", "2"])
+        self.assertTrue(all(float(row[4].replace(",", "")) > 0 for row in rows), result.stdout)
 
     def test_a_checkpoint_that_one_rank_cannot_write_is_not_there(self):
         folder = self.base / "full"
@@ -304,6 +313,11 @@ class RanksTest(unittest.TestCase):
                                (["--ranks", 4, "--expert-parallel", 3], "--expert-parallel 3: there are 4 ranks, expected a multiple of 3"),
                                (["--ranks", 4, "--expert-parallel", 4],
                                 "--expert-parallel 4: the model has 6 routed experts, expected a multiple of 4"),
+                               (["--ranks", 3, "--pipeline", 2], "--pipeline 2: there are 3 ranks, expected a multiple of 2"),
+                               (["--ranks", 3, "--pipeline", 3], "--pipeline 3: the model has 2 layers, and each stage needs one"),
+                               (["--ranks", 2, "--pipeline", 2, "--set", "model.tie_word_embeddings=true"],
+                                "--pipeline 2: the embedding of this model is also its head"),
+                               (["--ranks", 2, "--pipeline", 2, "--find-rate"], "--find-rate trains with one rank"),
                                (["--expert-parallel", 2], "--expert-parallel 2: there is 1 rank, expected a multiple of 2")):
             result = self.train(folder, *more, check=False)
             self.assertEqual(result.returncode, 2, result.stderr)
@@ -350,10 +364,11 @@ class RanksTest(unittest.TestCase):
 
     def test_any_layout_resumes_any_other(self):
         more = ["--set", "schedule.kind=constant", "--set", "schedule.warmup_steps=2", "--set", "model.n_routed_experts=8"]
-        layouts = (["--ranks", 4, "--expert-parallel", 4], ["--ranks", 4, "--expert-parallel", 2], ["--ranks", 2], [],
-                   ["--ranks", 2, "--expert-parallel", 2])
+        layouts = (["--ranks", 4, "--expert-parallel", 4], ["--ranks", 4, "--expert-parallel", 2, "--pipeline", 2],
+                   ["--ranks", 4, "--expert-parallel", 2], ["--ranks", 2], ["--ranks", 2, "--pipeline", 2], [],
+                   ["--ranks", 4, "--pipeline", 2], ["--ranks", 2, "--expert-parallel", 2])
         for number_type in ("f32", "bf16"):
-            typed = [*more, "--set", f"train.dtype={number_type}", "--set", "train.steps=10"]
+            typed = [*more, "--set", f"train.dtype={number_type}", "--set", f"train.steps={2 * len(layouts)}"]
             straight, folder = self.base / f"one-{number_type}", self.base / f"layouts-{number_type}"
             self.train(straight, *typed)
             for number, layout in enumerate(layouts):
@@ -393,6 +408,75 @@ class RanksTest(unittest.TestCase):
             self.assertEqual(os.readlink(folder / "latest"), f"step-{last}")
         moe("generate", folder, "--prompt", "int", "--max-new-tokens", 3)
 
+    def test_stages_train_what_one_rank_trains(self):
+        samples = ["--set", 'sample.prompts=["int "]', "--set", "sample.every=4", "--set", "sample.max_new_tokens=8"]
+        one = self.base / "stages-one"
+        alone = self.train(one, *samples)
+        for name, layout, files in (("stages", ["--ranks", 2, "--pipeline", 2], 2),
+                                    ("stages-experts", ["--ranks", 4, "--pipeline", 2, "--expert-parallel", 2], 4)):
+            folder = self.base / name
+            together = self.train(folder, *samples, *layout)
+            self.assert_near(one, folder)
+            self.assertIn("layers among 2 stages)", together.stderr)
+            warned = "each of 2 stages waits 33% of the time" in together.stderr
+            self.assertEqual(warned, files == 4, together.stderr)  # two microbatches
+            # Before the first step all have the same weights, so that the first samples are equal.
+            self.assertEqual(together.stdout.count("--- samples after step"), 4)
+            self.assertEqual(*(result.stdout.partition("--- samples after step 4 ---")[0] for result in (alone, together)))
+            weights = sorted(path.name for path in (folder / "latest").glob("model*"))
+            self.assertEqual(weights, [*(f"model-{i + 1:05}-of-{files:05}.safetensors" for i in range(files)),
+                                       "model.safetensors.index.json"])
+            for pattern in ("optimizer-*.safetensors", "model*.safetensors"):
+                names = [sorted(tensors_of(run / "latest", pattern)) for run in (one, folder)]
+                self.assertEqual(*names)  # each tensor once
+                self.assertEqual(len(names[1]), len(set(names[1])))
+            moe("generate", folder, "--prompt", "int", "--max-new-tokens", 3)
+            again = self.base / (name + "-again")
+            self.train(again, *samples, *layout)
+            self.assertEqual(log_without_times(again / "log.jsonl"), log_without_times(folder / "log.jsonl"))
+            for file in weights:
+                self.assertEqual((again / "latest" / file).read_bytes(), (folder / "latest" / file).read_bytes(), file)
+
+    def test_a_killed_rank_of_any_stage_ends_all(self):
+        for rank in (1, 2):
+            folder, status, said = self.end_one(f"killed-stage-{rank}", signal.SIGKILL, rank, ranks=4, more=["--pipeline", 2])
+            self.assertEqual(status, LOST, said)
+            self.assertRegex(said, r"error: rank [123] on \S+ ended in step \d+: it was killed, or its connection broke; the newest "
+                                   r"checkpoint is \S+/step-\d+; go on with --resume")
+            self.assertEqual(said.count("error:"), 1, said)
+        newest = int(os.readlink(folder / "latest").removeprefix("step-"))
+        self.train(folder, "--ranks", 2, "--resume", "--set", "data.rows_per_step=8", "--set", f"train.steps={newest + 2}",
+                   "--allow-change", "train.steps", "--set", "schedule.warmup_steps=2")
+
+    def test_a_signal_stops_all_stages(self):
+        often = [word for setting in ("eval.every=1", "sample.every=1", "sample.max_new_tokens=30", 'sample.prompts=["int "]',
+                                      "train.steps=100000") for word in ("--set", setting)]
+        for rank, more in ((0, often), (1, []), (3, often)):
+            folder = self.base / f"signal-stage-{rank}"
+            process = self.start(folder, "--ranks", 4, "--pipeline", 2, "--set", "train.steps=100000", *more)
+            self.wait_for_step(folder, 2 + rank)
+            os.kill([process.pid, *children_of(process.pid)][rank], signal.SIGTERM)
+            said = process.communicate(timeout=60)[1]
+            self.assertEqual(process.returncode, 128 + signal.SIGTERM, said)
+            last = log_without_times(folder / "log.jsonl")[-1]["step"]
+            self.assertIn(f"stopped by a signal after step {last};", said)
+            self.assertEqual(os.readlink(folder / "latest"), f"step-{last}")
+        moe("generate", folder, "--prompt", "int", "--max-new-tokens", 3)
+
+    def test_stages_that_diverge_end_with_one_sentence(self):
+        result = self.train(self.base / "diverged-stages", "--ranks", 2, "--pipeline", 2, "--set", "optimizer.learning_rate=1e6",
+                            "--set", "schedule.warmup_steps=0", check=False)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertEqual(result.stderr.count("error:"), 1, result.stderr)
+        self.assertIn("training has diverged", result.stderr)
+
+    def test_a_run_of_stages_begins_with_a_model(self):
+        logs = []
+        for name, layout in (("from-one", []), ("from-stages", ["--ranks", 2, "--pipeline", 2])):
+            self.train(self.base / name, "--set", f"model.from={self.one}", *layout)
+            logs.append(self.base / name)
+        self.assert_near(*logs)
+
     def test_ranks_with_different_layouts_do_not_begin(self):
         (said, status), (other, _) = self.launched(self.base / "layout", change=["--expert-parallel", 2])
         self.assertEqual(status, 1, said)
@@ -415,6 +499,10 @@ class RanksTest(unittest.TestCase):
         text = self.train(self.base / "planned", "--ranks", 2, "--dry-run").stdout
         self.assertIn("in 2 microbatches of 2 rows on each of 2 ranks", text)
         self.assertRegex(text, r"memory .*, each rank")
+        text = self.train(self.base / "planned", "--ranks", 2, "--pipeline", 2, "--dry-run").stdout
+        self.assertIn("in 4 microbatches of 2 rows on each of 2 ranks (layers among 2 stages)", text)
+        self.assertRegex(text, r"rank +gradients +weights +stages +statistics +sends +receives")
+        self.assertRegex(text, r"memory .*, rank [01]\n")
         # Large experts, so that nothing else matters.
         wide = ["--dry-run", "--verbose", "--set", "model.moe_intermediate_size=262144", "--set", "model.n_shared_experts=0"]
         texts = [self.train(self.base / "planned", "--ranks", 2, *wide, *layout).stdout for layout in ([], ["--expert-parallel", 2])]

@@ -75,6 +75,40 @@ TEST(PlanOfDataParallelRanks, IsThePlanOfTheirSteps) {
   }
 }
 
+/// Each stage of a pipeline, which keeps several microbatches.
+TEST(PlanOfStages, IsThePlanOfTheirSteps) {
+  ModelConfig config = find_preset("deepseekmoe-16b").config;
+  config.num_hidden_layers = 9;
+  const size_t tensors = parameter_table(config).size();
+  const LayoutRun run = run_of(config, 512, 24);
+  for (const bool recompute : {false, true}) {
+    for (const Layout& layout :
+         {Layout{.data = 1, .expert = 1, .pipeline = 3}, {.data = 2, .expert = 1, .pipeline = 2}}) {
+      const LayoutPlan plan = plan_of(run, layout, 2, recompute);
+      for (int rank = 0; rank < layout.ranks(); ++rank) {
+        SCOPED_TRACE(fmt::format("{} recompute {} rank {}", text_of(layout), recompute, rank));
+        StepConfig step = run.step;
+        step.microbatch_tokens = 2 * step.sequence_length;
+        step.recompute = recompute;
+        step.rank = rank;
+        step.ranks = static_cast<int>(layout.ranks());
+        step.stages = static_cast<int>(layout.pipeline);
+        step.microbatches = plan.microbatches;
+        const MemoryPlan real = plan_training(config, step);
+        const RankMemory& planned = plan.memory[static_cast<size_t>(rank)];
+        const auto bytes = [](int64_t count) { return static_cast<double>(count); };
+        EXPECT_NEAR(planned.state.weights, bytes(real.parameters), padding(tensors));
+        EXPECT_NEAR(planned.state.gradients, bytes(real.gradients), padding(tensors));
+        EXPECT_NEAR(planned.state.optimizer, bytes(real.optimizer), padding(3 * tensors));
+        // Buffers for hidden states are beside all that a stage needs at its peak.
+        const double activations = bytes(real.saved + real.scratch);
+        EXPECT_LE(activations, planned.activations + planned.buffers);
+        EXPECT_GE(activations, 0.9 * (planned.activations + planned.buffers));
+      }
+    }
+  }
+}
+
 TEST(PlanOfStages, CostsWhatTheWholeModelCosts) {
   const ModelConfig config = find_preset("deepseekmoe-16b").config;
   StepConfig step = run_of(config, 1024, 1).step;

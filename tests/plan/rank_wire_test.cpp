@@ -28,7 +28,7 @@ std::vector<Measured> measure(int ranks, const ModelConfig& config, const StepCo
     StepConfig step = common;
     step.rank = communicator.rank();
     step.ranks = ranks;
-    step.microbatches = kMicrobatches / ranks;
+    step.microbatches = kMicrobatches / step.row_ranks();
     const RankMachine machine(step.dtype);
     TrainingStep run(config, step, plan_training(config, step), *machine.device, *machine.backend, communicator);
     run.initialize(1, 0.3);
@@ -57,14 +57,15 @@ std::vector<Measured> measure(int ranks, const ModelConfig& config, const StepCo
 }
 
 void expect_planned(const ModelConfig& config, StepConfig step, const Batch& batch) {
-  for (const int ranks : {2, 4}) {
-    SCOPED_TRACE(fmt::format("{} ranks", ranks));
+  for (const auto [ranks, stages] : {std::pair{2, 1}, {4, 1}, {2, 2}, {4, 2}, {3, 3}}) {
+    SCOPED_TRACE(fmt::format("{} ranks, {} stages", ranks, stages));
+    step.stages = stages;
     const std::vector<Measured> measured = measure(ranks, config, step, batch);
     for (int rank = 0; rank < ranks; ++rank) {
       SCOPED_TRACE(fmt::format("rank {}", rank));
       step.rank = rank;
       step.ranks = ranks;
-      step.microbatches = kMicrobatches / ranks;
+      step.microbatches = kMicrobatches / step.row_ranks();
       const Measured& own = measured[static_cast<size_t>(rank)];
       Traffic planned;
       for (int64_t number = 1; number <= kSteps; ++number) planned += step_traffic(config, step, number).all();
@@ -119,6 +120,18 @@ TEST(PlannedRanks, ArePrinted) {
     step.rank = rank;
     EXPECT_THAT(text, testing::HasSubstr(fmt::format("{:>14}\n", step_traffic(test.config, step).all().received)));
   }
+  step.ranks = 4;
+  step.stages = 2;
+  for (const int rank : {0, 1, 2, 3}) {
+    step.rank = rank;
+    EXPECT_THAT(rank_tables(test.config, step),
+                testing::HasSubstr(fmt::format("{:>14}\n", step_traffic(test.config, step).all().received)));
+  }
+  step.ranks = 9;
+  step.stages = 3;
+  EXPECT_THAT(rank_tables(test.config, step), testing::HasSubstr("the first rank of each stage"));
+  step.stages = 1;
+  step.rank = 0;
   step.ranks = 100;
   const std::string many = rank_tables(test.config, step);
   EXPECT_EQ(std::count(many.begin(), many.end(), '\n'), 8) << "the ranks with most and least\n" << many;

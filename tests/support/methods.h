@@ -1,6 +1,7 @@
 #pragma once
 /// Every routing method on the tiny model.
 
+#include <algorithm>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -80,12 +81,16 @@ inline Batch clear_choices_batch(int64_t vocabulary) {
 }
 constexpr double kClearMargin = 1e-4;
 
-/// Gives values to router weights that start at 0 and to biases, so that results depend on them.
+/// Gives values to router weights that start at 0 and to biases, so that results depend on them. A stage of a pipeline
+/// gets those of the whole model.
 inline void spread_zero_parameters(const TrainingStep& run, Device& device) {
+  const std::vector<Parameter> all = parameter_table(run.model().config());
   for (size_t p = 0; p < run.table().size(); ++p) {
     const Parameter& parameter = run.table()[p];
     if (parameter.start != InitialValue::zero) continue;
-    const Random random(5, p);
+    const auto place =
+        std::find_if(all.begin(), all.end(), [&](const Parameter& one) { return one.name == parameter.name; });
+    const Random random(5, static_cast<uint64_t>(place - all.begin()));
     std::vector<double> values(static_cast<size_t>(parameter.shape.elements()));
     for (size_t i = 0; i < values.size(); ++i) values[i] = 0.2 * random.normal(i);
     if (run.masters()[p].dtype == DType::f64) {

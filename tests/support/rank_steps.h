@@ -1,6 +1,7 @@
 #pragma once
 /// Some steps of a tiny model on ranks that are threads, to compare with the same steps on one rank.
 
+#include <cmath>
 #include <deque>
 #include <memory>
 #include <string>
@@ -37,15 +38,18 @@ struct RankResult {
   std::vector<std::vector<double>> exact;     ///< each parameter in f32 or f64, as numbers
   std::vector<bool> owned;                    ///< TrainingStep::owned()
   std::vector<bool> divided;                  ///< parameters of which ranks have different experts
+  std::vector<std::string> names;             ///< of the parameters
   MemoryPlan plan;
   std::vector<uint64_t> hashes;         ///< of the parameters that all ranks have, after each step
   std::vector<uint64_t> expert_hashes;  ///< of the divided ones
 };
 
 /// A communicator that begins what is aside as late as it may: in await(). With `awaits` 2 it is one await() too late.
+/// Without `heeds_marks` it waits for none.
 class Late final : public Communicator {
  public:
-  Late(Communicator& inner, int awaits) : inner_(inner), awaits_(static_cast<size_t>(awaits)), begun_(1) {}
+  Late(Communicator& inner, int awaits, bool heeds_marks = true)
+      : inner_(inner), awaits_(static_cast<size_t>(awaits)), heeds_marks_(heeds_marks), begun_(1) {}
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
   void all_reduce(const View& x, const RankGroup& group) override { inner_.all_reduce(x, group); }
@@ -61,20 +65,34 @@ class Late final : public Communicator {
   void broadcast_aside(const std::vector<Rooted>& tensors) override {
     begun_.back().push_back([this, tensors] { inner_.broadcast_aside(tensors); });
   }
+  int64_t mark_aside() override { return static_cast<int64_t>(done_ + begun_.back().size()); }
+  void await(int64_t mark) override {
+    for (; heeds_marks_ && static_cast<int64_t>(done_) < mark; ++done_) {
+      begun_.back().front()();
+      begun_.back().erase(begun_.back().begin());
+    }
+  }
   void await() override {
+    done_ = 0;
     if (begun_.size() == awaits_) {
       for (const auto& work : begun_.front()) work();
       begun_.pop_front();
     }
     begun_.emplace_back();
   }
+  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override {
+    inner_.exchange(sent, received);
+  }
+  void prepare(const std::vector<RankGroup>& groups) override { inner_.prepare(groups); }
   std::vector<std::string> gather(const std::string& bytes) override { return inner_.gather(bytes); }
   void abort(const std::string& why) noexcept override { inner_.abort(why); }
 
  private:
   Communicator& inner_;
   const size_t awaits_;
+  const bool heeds_marks_;
   std::deque<std::vector<std::function<void()>>> begun_;  // between two calls of await()
+  size_t done_ = 0;                                       // of the last one, before a mark
 };
 
 using Wrap = std::function<std::unique_ptr<Communicator>(Communicator&)>;
@@ -90,14 +108,15 @@ inline uint64_t hash_of(const std::vector<std::vector<char>>& parameters, const 
   return hash;
 }
 
-/// `steps` steps of `config` over `batch`, which is divided into `microbatches` microbatches; the ranks take as many
-/// each. `wrap` may put something between a step and its communicator.
+/// `steps` steps of `config` over `batch`, which is divided into `microbatches` microbatches; the ranks of a stage take
+/// as many each. `wrap` may put something between a step and its communicator. Without `looks` nothing reads the
+/// weights between two steps, and the results are those of the last one.
 inline RankResult steps_of_rank(Communicator& ranks, const ModelConfig& config, StepConfig step, const Batch& batch,
-                                int64_t microbatches, int64_t steps) {
-  MOE_CHECK(microbatches % ranks.size() == 0);
+                                int64_t microbatches, int64_t steps, bool looks = true) {
   step.rank = ranks.rank();
   step.ranks = ranks.size();
-  step.microbatches = microbatches / ranks.size();
+  MOE_CHECK(microbatches % step.row_ranks() == 0);
+  step.microbatches = microbatches / step.row_ranks();
   step.microbatch_tokens = static_cast<int64_t>(batch.tokens.size()) / microbatches;
   const RankMachine machine(step.dtype);
   RankResult result;
@@ -107,10 +126,16 @@ inline RankResult steps_of_rank(Communicator& ranks, const ModelConfig& config, 
   spread_zero_parameters(run, *machine.device);
   run.parameters_from_masters();
   const int64_t rows = batch.rows / microbatches;
-  for (const Parameter& parameter : run.table()) result.divided.push_back(step.layout().divides(parameter));
+  for (const Parameter& parameter : run.table()) {
+    result.divided.push_back(step.layout().divides(parameter));
+    result.names.push_back(parameter.name);
+  }
   for (int64_t number = 1; number <= steps; ++number) {
     run.accumulate([&](int64_t index) { return batch_rows(batch, index * rows, rows); }, number);
-    result.reports.push_back(run.update(number, 0.01));
+    const bool goes_on = !looks && number < steps;
+    run.begin_update(number, 0.01, goes_on);
+    result.reports.push_back(run.end_update());
+    if (goes_on) continue;
     result.parameters.clear();
     for (const View& view : run.parameters()) {
       result.parameters.emplace_back(static_cast<const char*>(view.data), static_cast<const char*>(view.end()));
@@ -140,17 +165,39 @@ inline void join_experts(std::vector<RankResult>& results, size_t expert_ranks) 
   }
 }
 
-/// The same on `size` ranks, of which step.expert_ranks divide the experts; what each has, with all experts in `exact`.
+/// Gives each rank the parameters of all stages in `parameters`, `exact` and `names`, from ranks of the same place.
+inline void join_stages(std::vector<RankResult>& results, size_t stages) {
+  const size_t stage_ranks = results.size() / stages;
+  for (size_t share = 0; share < stage_ranks; ++share) {
+    std::vector<std::vector<double>> exact;
+    std::vector<std::vector<char>> parameters;
+    std::vector<std::string> names;
+    for (size_t rank = share; rank < results.size(); rank += stage_ranks) {
+      exact.insert(exact.end(), results[rank].exact.begin(), results[rank].exact.end());
+      parameters.insert(parameters.end(), results[rank].parameters.begin(), results[rank].parameters.end());
+      names.insert(names.end(), results[rank].names.begin(), results[rank].names.end());
+    }
+    for (size_t rank = share; rank < results.size(); rank += stage_ranks) {
+      results[rank].exact = exact;
+      results[rank].parameters = parameters;
+      results[rank].names = names;
+    }
+  }
+}
+
+/// The same on `size` ranks, of which step.expert_ranks divide the experts and step.stages are the stages; what each
+/// has, with all experts and layers in `exact`.
 inline std::vector<RankResult> steps_on_ranks(int size, const ModelConfig& config, const StepConfig& step,
                                               const Batch& batch, int64_t microbatches, int64_t steps,
-                                              const Wrap& wrap = {}) {
+                                              const Wrap& wrap = {}, bool looks = true) {
   std::vector<RankResult> results(static_cast<size_t>(size));
   on_ranks(size, [&](Communicator& communicator) {
     const auto wrapped = wrap ? wrap(communicator) : nullptr;
     results[static_cast<size_t>(communicator.rank())] =
-        steps_of_rank(wrapped ? *wrapped : communicator, config, step, batch, microbatches, steps);
+        steps_of_rank(wrapped ? *wrapped : communicator, config, step, batch, microbatches, steps, looks);
   });
   join_experts(results, static_cast<size_t>(step.expert_ranks));
+  if (step.stages > 1) join_stages(results, static_cast<size_t>(step.stages));
   return results;
 }
 
@@ -161,8 +208,14 @@ struct Difference {
 };
 
 inline Difference difference(const RankResult& a, const RankResult& b) {
-  const auto relative = [](double x, double y) {
-    return x == y ? 0.0 : std::fabs(x - y) / std::max({std::fabs(x), std::fabs(y), 1e-3});
+  // Nothing is near a number that is not finite.
+  const auto absolute = [](double x, double y) {
+    const double size = std::fabs(x - y);
+    return std::isfinite(size) ? size : HUGE_VAL;
+  };
+  const auto relative = [&](double x, double y) {
+    const double size = absolute(x, y);
+    return std::isinf(size) ? size : size / std::max({std::fabs(x), std::fabs(y), 1e-3});
   };
   Difference most;
   for (size_t step = 0; step < a.reports.size(); ++step) {
@@ -175,10 +228,11 @@ inline Difference difference(const RankResult& a, const RankResult& b) {
     for (size_t i = 0; i < x.counts.size(); ++i) most.counts += x.counts[i] != y.counts[i];
     for (size_t i = 0; i < x.dropped.size(); ++i) most.dropped += x.dropped[i] != y.dropped[i];
   }
+  MOE_CHECK(a.names == b.names);
   for (size_t p = 0; p < a.exact.size(); ++p) {
     MOE_CHECK(a.exact[p].size() == b.exact[p].size());
     for (size_t i = 0; i < a.exact[p].size(); ++i) {
-      most.weights = std::max(most.weights, std::fabs(a.exact[p][i] - b.exact[p][i]));
+      most.weights = std::max(most.weights, absolute(a.exact[p][i], b.exact[p][i]));
     }
   }
   return most;

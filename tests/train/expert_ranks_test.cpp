@@ -264,6 +264,10 @@ class FaultyGroup final : public Communicator {
     if (has(Fault::sum_doubled)) scale(x, 2);
     inner_.reduce_scatter(x, y, group);
   }
+  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override {
+    inner_.exchange(sent, received);
+  }
+  void prepare(const std::vector<RankGroup>& groups) override { inner_.prepare(groups); }
   std::vector<std::string> gather(const std::string& bytes) override { return inner_.gather(bytes); }
   void abort(const std::string& why) noexcept override { inner_.abort(why); }
 

@@ -90,6 +90,45 @@ TEST(DivideAmong, RefusesExpertsThatDoNotDivide) {
   EXPECT_THAT(refusal(dense, 2, 2), HasSubstr("--expert-parallel 2: the model has no routed experts to divide"));
 }
 
+TEST(DivideAmong, DividesTheLayers) {
+  RunConfig run = run_of(24, 3);
+  run.model = tiny_config();
+  divide_among(run, {.rank = 5, .ranks = 8, .experts = 2, .stages = 2});
+  EXPECT_EQ(run.step.microbatches, 2);
+  const RankLayout layout = run.step.layout();
+  EXPECT_EQ(layout.stage(), 1);
+  EXPECT_EQ(layout.share(), 1);
+  EXPECT_EQ(layout.stage_group().first, 4);
+  EXPECT_EQ(layout.stage_group().count, 4);
+  EXPECT_EQ(layout.expert_group().first, 4);
+  EXPECT_EQ(layout.same_experts().rank(0), 5);
+  EXPECT_EQ(layout.same_experts().rank(1), 7);
+  EXPECT_EQ(layout.pipeline().rank(0), 1);
+  EXPECT_EQ(layout.pipeline().rank(1), 5);
+  const LayerRange layers = run.step.layers(run.model);
+  EXPECT_EQ(layers.begin, 2);
+  EXPECT_EQ(layers.end, 3);
+}
+
+TEST(DivideAmong, RefusesLayersThatDoNotDivide) {
+  const auto refusal = [](ModelConfig model, int ranks, int experts, int stages) {
+    RunConfig run = run_of(24, 1);
+    run.model = std::move(model);
+    const RankLayout layout{.ranks = ranks, .experts = experts, .stages = stages};
+    return test::error_of<UsageError>([&] { divide_among(run, layout); });
+  };
+  EXPECT_THAT(refusal(tiny_config(), 4, 1, 3),
+              HasSubstr("--pipeline 3: there are 4 ranks, expected a multiple of 3; change --ranks or --pipeline"));
+  EXPECT_THAT(refusal(tiny_config(), 1, 1, 2), HasSubstr("--pipeline 2: there is 1 rank, expected a multiple of 2"));
+  EXPECT_THAT(refusal(tiny_config(), 6, 2, 2),
+              HasSubstr("--pipeline 2 --expert-parallel 2: there are 6 ranks, expected a multiple of 4"));
+  EXPECT_THAT(refusal(tiny_config(), 4, 1, 4),
+              HasSubstr("the model has 3 layers, and each stage needs one; give at most 3"));
+  ModelConfig tied = tiny_config();
+  tied.tie_word_embeddings = true;
+  EXPECT_THAT(refusal(tied, 2, 1, 2), HasSubstr("--pipeline 2: the embedding of this model is also its head"));
+}
+
 TEST(SameStart, NamesTheFirstDifference) {
   const auto thrown = test::try_on_ranks(3, [](Communicator& communicator) {
     const bool other = communicator.rank() == 2;

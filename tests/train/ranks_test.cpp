@@ -169,6 +169,33 @@ TEST(Ranks, ComputeBesideTheirSums) {
   }
 }
 
+/// Weights may come beside the next step's forward pass, which waits for those of each layer.
+TEST(Ranks, ComputeBesideTheirWeights) {
+  for (const char* method : {"deepseekmoe", "dense", "hash"}) {
+    const MethodCase test = method_case(method);
+    const Batch batch = clear_choices_batch(test.config.vocab_size);
+    for (const int64_t microbatches : {int64_t{2}, kMicrobatches}) {
+      for (const BalanceScope scope : {BalanceScope::sequence, BalanceScope::step}) {
+        SCOPED_TRACE(fmt::format("{} {} {}", method, microbatches, name(scope)));
+        StepConfig step = test.step(batch, microbatches, DType::bf16);
+        step.balance.scope = scope;
+        const auto hash = [&](bool late, bool heeds_marks, bool looks) {
+          const test::Wrap wrap = [&](Communicator& inner) {
+            return std::make_unique<test::Late>(inner, 1, heeds_marks);
+          };
+          return steps_on_ranks(2, test.config, step, batch, microbatches, 3, late ? wrap : test::Wrap{}, looks)[0]
+              .hashes.back();
+        };
+        const uint64_t expected = hash(false, true, true);
+        EXPECT_EQ(hash(false, true, false), expected);
+        EXPECT_EQ(hash(true, true, false), expected);
+        // A counting pass reads all weights before, so that it waits for everything.
+        EXPECT_EQ(hash(true, false, false) == expected, step.balance.counts_first()) << "nothing waits for a mark";
+      }
+    }
+  }
+}
+
 /// A communicator with a fault in one rank's part of a step.
 class Faulty final : public Communicator {
  public:
@@ -213,6 +240,10 @@ class Faulty final : public Communicator {
   void reduce_scatter(const View& x, const View& y, const RankGroup& group) override {
     inner_.reduce_scatter(x, y, group);
   }
+  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override {
+    inner_.exchange(sent, received);
+  }
+  void prepare(const std::vector<RankGroup>& groups) override { inner_.prepare(groups); }
   std::vector<std::string> gather(const std::string& bytes) override {
     std::string sent = bytes;
     if (rank() == 1 && fault_ == Fault::losses_missing) sent.assign(sent.size(), '\0');  // 0.0

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/support/tiny_run.h"
+#include "train/ranks.h"
 #include "train/read_run_config.h"
 
 namespace moe {
@@ -76,6 +77,26 @@ TEST(Settle, IsTheFastestPairOfAllThatFit) {
   const Microbatch nothing = choose_microbatch(run, {}, cpu(1));
   EXPECT_EQ(nothing.rows, 1);
   EXPECT_TRUE(nothing.recompute);
+}
+
+/// The first stage of a pipeline keeps the most microbatches, the last one has the head.
+TEST(Settle, FitsEveryStage) {
+  for (const char* vocabulary : {"model.vocab_size=290", "model.vocab_size=29000"}) {
+    SCOPED_TRACE(vocabulary);
+    RunConfig run = read({vocabulary, "model.num_hidden_layers=6", "model.hidden_size=64"});
+    divide_among(run, {.ranks = 3, .stages = 3});
+    const auto needed_by = [&](RunConfig tried, int rank) {
+      tried.step.rank = rank;
+      return needed(tried, cpu(1));
+    };
+    const RunConfig whole = with(run, 4, false);
+    const int fullest = fullest_rank(whole, {}, cpu(1));
+    EXPECT_EQ(fullest, std::string(vocabulary).ends_with("000") ? 2 : 0);
+    for (const int rank : {0, 1, 2}) EXPECT_LE(needed_by(whole, rank), needed_by(whole, fullest));
+    const int64_t room = (needed_by(with(run, 1, true), fullest) + needed_by(whole, fullest)) / 2;
+    const Microbatch chosen = choose_microbatch(run, {}, cpu(room));
+    for (const int rank : {0, 1, 2}) EXPECT_LE(needed_by(with(run, chosen.rows, chosen.recompute), rank), room);
+  }
 }
 
 TEST(Settle, RecomputeCostsTimeAndIsTakenWhereItMakesRoom) {

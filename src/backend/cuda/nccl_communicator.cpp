@@ -65,6 +65,7 @@ NcclCommunicator::~NcclCommunicator() {
   for (const auto& [key, group] : groups_) failed ? nccl().CommAbort(group) : nccl().CommDestroy(group);
   peers_.reset();
   for (cudaEvent_t event : {begun_, done_}) cudaEventDestroy(event);
+  for (cudaEvent_t event : marks_) cudaEventDestroy(event);
   cudaStreamDestroy(aside_);
 }
 
@@ -86,7 +87,8 @@ NcclGroup NcclCommunicator::group(const RankGroup& ranks, bool aside) {
   } else {
     nccl();  // an error of loading comes before the others wait
   }
-  const std::string first = hosts_.gather(own)[static_cast<size_t>(ranks.first)];
+  // A rank alone has nobody to tell.
+  const std::string first = ranks.count == 1 ? own : hosts_.gather(own)[static_cast<size_t>(ranks.first)];
   MOE_CHECK(first.size() == sizeof(id.bytes));
   std::memcpy(id.bytes, first.data(), sizeof(id.bytes));
   NcclGroup made = nullptr;
@@ -147,6 +149,39 @@ void NcclCommunicator::reduce_scatter(const View& x, const View& y, const RankGr
   });
 }
 
+// One piece of work, so that two ranks that send to each other do not wait for each other.
+void NcclCommunicator::exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) {
+  constexpr const char* kAttempted = "sending from rank to rank";
+  device_.will_run("exchange");
+  timed([&] {
+    const NcclGroup all = group(everyone());
+    check(nccl().GroupStart(), kAttempted);
+    NcclStatus status = 0;
+    for (const Parcel& one : sent) {
+      MOE_CHECK(one.x.contiguous());
+      if (status == 0) {
+        status = nccl().Send(one.x.data, one.x.bytes(), NcclType::bytes, one.peer, all, device_.stream());
+      }
+    }
+    for (const Parcel& one : received) {
+      MOE_CHECK(one.x.contiguous());
+      if (status == 0) {
+        status = nccl().Recv(one.x.data, one.x.bytes(), NcclType::bytes, one.peer, all, device_.stream());
+      }
+    }
+    const NcclStatus ended = nccl().GroupEnd();
+    check(status, kAttempted);
+    check(ended, kAttempted);
+  });
+}
+
+void NcclCommunicator::prepare(const std::vector<RankGroup>& groups) {
+  for (const RankGroup& ranks : groups) {
+    if (ranks.count == 1) continue;
+    for (const bool aside : {false, true}) group(ranks, aside);
+  }
+}
+
 void NcclCommunicator::show(const std::vector<View>& tensors) {
   peers_.reset();
   std::string why_not = fmt::format("there are {} ranks, at most {} do so", size(), kMostPeers);
@@ -200,6 +235,21 @@ void NcclCommunicator::await() {
   if (peers_ != nullptr) peers_->finish(aside_);
   cuda::check(cudaEventRecord(done_, aside_), "waiting for the ranks");
   timed([&] { cuda::check(cudaStreamWaitEvent(device_.stream(), done_), "waiting for the ranks"); });
+  marks_used_ = 0;
+}
+
+int64_t NcclCommunicator::mark_aside() {
+  if (marks_used_ == marks_.size()) {
+    marks_.emplace_back();
+    cuda::check(cudaEventCreateWithFlags(&marks_.back(), cudaEventDisableTiming), "creating an event");
+  }
+  cuda::check(cudaEventRecord(marks_[marks_used_], aside_), "marking what runs aside");
+  return static_cast<int64_t>(marks_used_++);
+}
+
+void NcclCommunicator::await(int64_t mark) {
+  cudaEvent_t const event = marks_.at(static_cast<size_t>(mark));
+  timed([&] { cuda::check(cudaStreamWaitEvent(device_.stream(), event), "waiting for the ranks"); });
 }
 
 std::vector<std::string> NcclCommunicator::gather(const std::string& bytes) { return hosts_.gather(bytes); }

@@ -34,11 +34,15 @@ class NcclCommunicator final : public Communicator {
   void broadcast(const View& x, int root, const RankGroup& group) override;
   void all_gather(const View& x, const View& y, const RankGroup& group) override;
   void reduce_scatter(const View& x, const View& y, const RankGroup& group) override;
+  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override;
+  void prepare(const std::vector<RankGroup>& groups) override;
   /// If the GPUs can read each other's memory, PeerCopies carries aside what was shown; a warning says if they cannot.
   void show(const std::vector<View>& tensors) override;
   void reduce_aside(const std::vector<Rooted>& tensors) override;
   void broadcast_aside(const std::vector<Rooted>& tensors) override;
   void await() override;
+  int64_t mark_aside() override;
+  void await(int64_t mark) override;
   double take_exposed_seconds() override { return exposed_.take(); }
   std::vector<std::string> gather(const std::string& bytes) override;
   void abort(const std::string& why) noexcept override;
@@ -70,6 +74,8 @@ class NcclCommunicator final : public Communicator {
   StreamClock exposed_;                // what the device's stream spends in collectives
   cudaStream_t aside_ = nullptr;
   cudaEvent_t begun_ = nullptr, done_ = nullptr;
+  std::vector<cudaEvent_t> marks_;  // aside; kept for later ones
+  size_t marks_used_ = 0;
   int errors_before_;  // exceptions in flight when it was made
 };
 

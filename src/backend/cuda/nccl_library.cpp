@@ -32,6 +32,8 @@ NcclLibrary load() {
   find("ncclBroadcast", n.Broadcast);
   find("ncclAllGather", n.AllGather);
   find("ncclReduceScatter", n.ReduceScatter);
+  find("ncclSend", n.Send);
+  find("ncclRecv", n.Recv);
   find("ncclGroupStart", n.GroupStart);
   find("ncclGroupEnd", n.GroupEnd);
   return n;

@@ -33,6 +33,8 @@ struct NcclLibrary {
   NcclStatus (*Broadcast)(const void*, void*, size_t, NcclType, int root, NcclGroup, cudaStream_t);
   NcclStatus (*AllGather)(const void*, void*, size_t sent, NcclType, NcclGroup, cudaStream_t);
   NcclStatus (*ReduceScatter)(const void*, void*, size_t received, NcclType, NcclSum, NcclGroup, cudaStream_t);
+  NcclStatus (*Send)(const void*, size_t, NcclType, int peer, NcclGroup, cudaStream_t);
+  NcclStatus (*Recv)(void*, size_t, NcclType, int peer, NcclGroup, cudaStream_t);
   /// What is called between the two is queued as one piece of work.
   NcclStatus (*GroupStart)();
   NcclStatus (*GroupEnd)();

@@ -144,6 +144,37 @@ void expect_collectives(Communicator& ranks, Device& device, const RankGroup& gr
   }
 }
 
+/// Along the line of ranks, more often between the first ones, and both ways at the same time.
+void expect_exchanges(Communicator& ranks, Device& device) {
+  const int rank = ranks.rank();
+  const bool last = rank + 1 == ranks.size();
+  for (const size_t count : {size_t{1}, size_t{300007}}) {
+    const OnGpu own(device, numbers(rank, count)), other(device, std::vector<float>(count));
+    for (int round = 0; round < 3; ++round) {
+      if (rank > 0) {
+        ranks.exchange({}, {{other.view(), rank - 1}});
+        EXPECT_EQ(other.values(), numbers(rank - 1, count));
+      }
+      if (!last) ranks.exchange({{own.view(), rank + 1}}, {});
+    }
+    if (rank > 1) continue;
+    ranks.exchange({{own.view(), 1 - rank}}, {{other.view(), 1 - rank}});
+    EXPECT_EQ(other.values(), numbers(1 - rank, count));
+  }
+}
+
+/// The members of a group call what the others do not.
+void expect_sums_in_a_group_alone(Communicator& ranks, Device& device) {
+  const int half = ranks.size() / 2, rank = ranks.rank();
+  const RankGroup group{.first = rank / half * half, .count = half, .step = 1};
+  ranks.prepare({group});
+  for (int round = 0; round < (group.first == 0 ? 1 : 3); ++round) {
+    const OnGpu x(device, numbers(rank, 1000));
+    ranks.all_reduce(x.view(), group);
+    EXPECT_EQ(x.values(), sums(group, 1000));
+  }
+}
+
 TEST(Nccl, MovesWhatIsOnTheGpusOfAllRanks) {
   MOE_SKIP_WITHOUT("cuda");
   const int gpus = std::min(cuda_gpus(), 4);
@@ -152,7 +183,9 @@ TEST(Nccl, MovesWhatIsOnTheGpusOfAllRanks) {
     const auto device = make_cuda_device(hosts.rank());
     const auto ranks = make_cuda_communicator(hosts, *device);
     expect_collectives(*ranks, *device, ranks->everyone());
+    expect_exchanges(*ranks, *device);
     if (gpus % 2 != 0) return;
+    expect_sums_in_a_group_alone(*ranks, *device);
     const int half = gpus / 2, rank = ranks->rank();
     expect_collectives(*ranks, *device, {.first = rank / half * half, .count = half, .step = 1});
     expect_collectives(*ranks, *device, {.first = rank % half, .count = 2, .step = half});
