@@ -320,6 +320,9 @@ class Failing final : public Communicator {
   void reduce_scatter(const View& x, const View& y, const RankGroup& group) override {
     inner_.reduce_scatter(x, y, group);
   }
+  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override {
+    inner_.exchange(sent, received);
+  }
   std::vector<std::string> gather(const std::string& bytes) override { return inner_.gather(bytes); }
   void abort(const std::string& why) noexcept override { inner_.abort(why); }
 
