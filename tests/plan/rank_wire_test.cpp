@@ -57,7 +57,7 @@ std::vector<Measured> measure(int ranks, const ModelConfig& config, const StepCo
 }
 
 void expect_planned(const ModelConfig& config, StepConfig step, const Batch& batch) {
-  for (const auto [ranks, stages] : {std::pair{2, 1}, {4, 1}, {2, 2}, {4, 2}, {3, 3}}) {
+  for (const auto& [ranks, stages] : {std::pair{2, 1}, {4, 1}, {2, 2}, {4, 2}, {3, 3}}) {
     SCOPED_TRACE(fmt::format("{} ranks, {} stages", ranks, stages));
     step.stages = stages;
     const std::vector<Measured> measured = measure(ranks, config, step, batch);
