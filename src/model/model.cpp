@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -216,8 +217,11 @@ void Model::train_backward(Pass& pass, KeptPass& kept, const TrainedBatch& batch
 
 int64_t Model::least_of_stages(int64_t own) const {
   if (!stage_) return own;
-  for (const std::string& number : stage_.communicator->gather(std::to_string(own))) {
-    own = std::min<int64_t>(own, std::stoll(number));
+  for (const std::string& bytes : stage_.communicator->gather({reinterpret_cast<const char*>(&own), sizeof(own)})) {
+    int64_t number = 0;
+    MOE_CHECK(bytes.size() == sizeof(number));
+    std::memcpy(&number, bytes.data(), sizeof(number));
+    own = std::min(own, number);
   }
   return own;
 }

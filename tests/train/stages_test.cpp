@@ -253,7 +253,7 @@ TEST(Stages, ScoreTogether) {
   StepConfig step = step_config_for(clear_choices_batch(config.vocab_size), kMicrobatches);
   const std::vector<int32_t> ids{7, 4, 11, 3, 1};
   std::vector<float> expected;  // of one rank
-  for (const auto [ranks, experts, stages] : {std::tuple{1, 1, 1}, {3, 1, 3}, {4, 2, 2}}) {
+  for (const auto& [ranks, experts, stages] : {std::tuple{1, 1, 1}, {3, 1, 3}, {4, 2, 2}}) {
     SCOPED_TRACE(fmt::format("{} ranks, experts divided among {}, {} stages", ranks, experts, stages));
     StepConfig of_layout = step;
     of_layout.ranks = ranks, of_layout.expert_ranks = experts, of_layout.stages = stages;
