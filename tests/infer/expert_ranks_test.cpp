@@ -14,6 +14,7 @@
 #include "infer/rank_calls.h"
 #include "tests/infer/engine_support.h"
 #include "tests/infer/rank_models.h"
+#include "tests/support/forwarding_communicator.h"
 #include "tests/support/temporary_folder.h"
 
 namespace moe::test {
@@ -304,30 +305,17 @@ TEST(ExpertRanksInInference, AChatMayChangeTheRouting) {
 }
 
 /// A communicator whose rank fails in a sum.
-class Failing final : public Communicator {
+class Failing final : public test::ForwardingCommunicator {
  public:
-  Failing(Communicator& inner, int rank, int sums) : inner_(inner), fails_(inner.rank() == rank), left_(sums) {}
+  Failing(Communicator& inner, int rank, int sums)
+      : ForwardingCommunicator(inner), fails_(inner.rank() == rank), left_(sums) {}
 
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
   void all_reduce(const View& x, const RankGroup& group) override {
     if (fails_ && left_-- == 0) fail("there is no memory");
     inner_.all_reduce(x, group);
   }
-  void reduce(const View& x, int root, const RankGroup& group) override { inner_.reduce(x, root, group); }
-  void broadcast(const View& x, int root, const RankGroup& group) override { inner_.broadcast(x, root, group); }
-  void all_gather(const View& x, const View& y, const RankGroup& group) override { inner_.all_gather(x, y, group); }
-  void reduce_scatter(const View& x, const View& y, const RankGroup& group) override {
-    inner_.reduce_scatter(x, y, group);
-  }
-  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override {
-    inner_.exchange(sent, received);
-  }
-  std::vector<std::string> gather(const std::string& bytes) override { return inner_.gather(bytes); }
-  void abort(const std::string& why) noexcept override { inner_.abort(why); }
 
  private:
-  Communicator& inner_;
   bool fails_;
   int left_;
 };

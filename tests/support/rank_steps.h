@@ -9,6 +9,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "tests/oracle/oracle.h"
+#include "tests/support/forwarding_communicator.h"
 #include "tests/support/host_device.h"
 #include "tests/support/methods.h"
 #include "tests/support/ranks.h"
@@ -46,19 +47,10 @@ struct RankResult {
 
 /// A communicator that begins what is aside as late as it may: in await(). With `awaits` 2 it is one await() too late.
 /// Without `heeds_marks` it waits for none.
-class Late final : public Communicator {
+class Late final : public ForwardingCommunicator {
  public:
   Late(Communicator& inner, int awaits, bool heeds_marks = true)
-      : inner_(inner), awaits_(static_cast<size_t>(awaits)), heeds_marks_(heeds_marks), begun_(1) {}
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
-  void all_reduce(const View& x, const RankGroup& group) override { inner_.all_reduce(x, group); }
-  void reduce(const View& x, int root, const RankGroup& group) override { inner_.reduce(x, root, group); }
-  void broadcast(const View& x, int root, const RankGroup& group) override { inner_.broadcast(x, root, group); }
-  void all_gather(const View& x, const View& y, const RankGroup& group) override { inner_.all_gather(x, y, group); }
-  void reduce_scatter(const View& x, const View& y, const RankGroup& group) override {
-    inner_.reduce_scatter(x, y, group);
-  }
+      : ForwardingCommunicator(inner), awaits_(static_cast<size_t>(awaits)), heeds_marks_(heeds_marks), begun_(1) {}
   void reduce_aside(const std::vector<Rooted>& tensors) override {
     begun_.back().push_back([this, tensors] { inner_.reduce_aside(tensors); });
   }
@@ -80,15 +72,8 @@ class Late final : public Communicator {
     }
     begun_.emplace_back();
   }
-  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override {
-    inner_.exchange(sent, received);
-  }
-  void prepare(const std::vector<RankGroup>& groups) override { inner_.prepare(groups); }
-  std::vector<std::string> gather(const std::string& bytes) override { return inner_.gather(bytes); }
-  void abort(const std::string& why) noexcept override { inner_.abort(why); }
 
  private:
-  Communicator& inner_;
   const size_t awaits_;
   const bool heeds_marks_;
   std::deque<std::vector<std::function<void()>>> begun_;  // between two calls of await()

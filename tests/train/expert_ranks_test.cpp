@@ -235,13 +235,11 @@ TEST(ExpertRanks, ComputeBesideTheirSums) {
 }
 
 /// A communicator with a fault in what one rank of a group gives or gets.
-class FaultyGroup final : public Communicator {
+class FaultyGroup final : public test::ForwardingCommunicator {
  public:
   enum class Fault { squares_missing, tokens_missing, sum_missing, sum_doubled, gradient_missing, experts_kept };
 
-  FaultyGroup(Communicator& inner, Fault fault) : inner_(inner), fault_(fault) {}
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
+  FaultyGroup(Communicator& inner, Fault fault) : ForwardingCommunicator(inner), fault_(fault) {}
   void all_reduce(const View& x, const RankGroup& group) override {
     if (has(Fault::squares_missing) && x.dtype == DType::f64 && x.elements() == 1) scale(x, 0);
     inner_.all_reduce(x, group);
@@ -264,12 +262,6 @@ class FaultyGroup final : public Communicator {
     if (has(Fault::sum_doubled)) scale(x, 2);
     inner_.reduce_scatter(x, y, group);
   }
-  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override {
-    inner_.exchange(sent, received);
-  }
-  void prepare(const std::vector<RankGroup>& groups) override { inner_.prepare(groups); }
-  std::vector<std::string> gather(const std::string& bytes) override { return inner_.gather(bytes); }
-  void abort(const std::string& why) noexcept override { inner_.abort(why); }
 
  private:
   bool has(Fault fault) const { return fault_ == fault && rank() == 1; }
@@ -277,7 +269,6 @@ class FaultyGroup final : public Communicator {
     for (int64_t i = 0; i < x.elements(); ++i) x.as<double>()[i] *= factor;
   }
 
-  Communicator& inner_;
   Fault fault_;
 };
 

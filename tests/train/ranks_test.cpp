@@ -197,7 +197,7 @@ TEST(Ranks, ComputeBesideTheirWeights) {
 }
 
 /// A communicator with a fault in one rank's part of a step.
-class Faulty final : public Communicator {
+class Faulty final : public test::ForwardingCommunicator {
  public:
   enum class Fault {
     gradient_missing,
@@ -208,11 +208,7 @@ class Faulty final : public Communicator {
     broadcast_missing
   };
 
-  Faulty(Communicator& inner, Fault fault) : inner_(inner), fault_(fault) {}
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
-  using Communicator::all_reduce;
-  using Communicator::broadcast;
+  Faulty(Communicator& inner, Fault fault) : ForwardingCommunicator(inner), fault_(fault) {}
   void reduce(const View& x, int root, const RankGroup& group) override {
     if (rank() == 1 && x.elements() > 20 && first_) {
       first_ = false;
@@ -236,23 +232,13 @@ class Faulty final : public Communicator {
     if (rank() == 1 && fault_ == Fault::broadcast_missing)
       std::copy(own.begin(), own.end(), static_cast<char*>(x.data));
   }
-  void all_gather(const View& x, const View& y, const RankGroup& group) override { inner_.all_gather(x, y, group); }
-  void reduce_scatter(const View& x, const View& y, const RankGroup& group) override {
-    inner_.reduce_scatter(x, y, group);
-  }
-  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override {
-    inner_.exchange(sent, received);
-  }
-  void prepare(const std::vector<RankGroup>& groups) override { inner_.prepare(groups); }
   std::vector<std::string> gather(const std::string& bytes) override {
     std::string sent = bytes;
     if (rank() == 1 && fault_ == Fault::losses_missing) sent.assign(sent.size(), '\0');  // 0.0
     return inner_.gather(sent);
   }
-  void abort(const std::string& why) noexcept override { inner_.abort(why); }
 
  private:
-  Communicator& inner_;
   Fault fault_;
   bool first_ = true;  // one gradient of the run
 };

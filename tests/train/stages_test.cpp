@@ -287,20 +287,11 @@ TEST(Stages, ScoreTogether) {
 }
 
 /// A communicator that exchanges wrongly on one rank.
-class FaultyExchange final : public Communicator {
+class FaultyExchange final : public test::ForwardingCommunicator {
  public:
   enum class Fault { late, gradient_missing, hidden_of_another };
 
-  FaultyExchange(Communicator& inner, Fault fault) : inner_(inner), fault_(fault) {}
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
-  void all_reduce(const View& x, const RankGroup& group) override { inner_.all_reduce(x, group); }
-  void reduce(const View& x, int root, const RankGroup& group) override { inner_.reduce(x, root, group); }
-  void broadcast(const View& x, int root, const RankGroup& group) override { inner_.broadcast(x, root, group); }
-  void all_gather(const View& x, const View& y, const RankGroup& group) override { inner_.all_gather(x, y, group); }
-  void reduce_scatter(const View& x, const View& y, const RankGroup& group) override {
-    inner_.reduce_scatter(x, y, group);
-  }
+  FaultyExchange(Communicator& inner, Fault fault) : ForwardingCommunicator(inner), fault_(fault) {}
   void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override {
     std::vector<char> kept;
     if (rank() == 0 && fault_ == Fault::late && !received.empty()) kept = bytes_of(received[0].x);
@@ -317,14 +308,11 @@ class FaultyExchange final : public Communicator {
       before_ = now;
     }
   }
-  std::vector<std::string> gather(const std::string& bytes) override { return inner_.gather(bytes); }
-  void abort(const std::string& why) noexcept override { inner_.abort(why); }
 
  private:
   static std::vector<char> bytes_of(const View& x) {
     return {static_cast<const char*>(x.data), static_cast<const char*>(x.end())};
   }
-  Communicator& inner_;
   Fault fault_;
   std::vector<char> before_;
 };
