@@ -7,7 +7,7 @@
 The 2B has 64K tokens for each GPU. The 16B divides its experts among half of the GPUs, then among all of them. It runs twice: as its tokens
 are routed, and with forced balance. There experts choose tokens (`model.method = expert_choice`), so each has as many. With fewer GPUs a
 model may not fit, and its row says so: the whole 16B needs about 295 GB in all. bench/ranks.py says what the columns mean.
-A step of the 16B has as many rows (--step-rows) on any number of GPUs. So its losses should be those of fewer GPUs: --losses FILE writes the
+A step of the 16B has --step-rows rows on any number of GPUs, so that the losses should not depend on it: --losses FILE writes the
 losses of the later steps to FILE, or compares them with that file if it is there.
 """
 

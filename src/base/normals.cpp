@@ -80,7 +80,7 @@ struct Draw {
   double scale;
 };
 
-/// kBlock numbers. `doubtful` says of which ones the f32 value is not certain.
+/// Draws kBlock numbers. doubtful[i] is not 0 if the f32 value of number i may be wrong by one rounding.
 [[gnu::always_inline]] inline void draw_block(const Draw& draw, float* values, uint32_t* doubtful) {
   uint32_t radius[kBlock], angle[kBlock];
   for (uint64_t i = 0; i < kBlock; ++i) two_words(draw.first + i, draw.stream, draw.key, radius[i], angle[i]);

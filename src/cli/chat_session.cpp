@@ -31,8 +31,7 @@ bool ChatSession::run(ChatInput& input) {
     try {
       take(*line);
     } catch (const Error& error) {
-      // What cannot be written can be said to nobody, so there is no sense in going on. Nor is there if nothing can be
-      // computed.
+      // The chat ends if its output is lost, or if the model cannot compute any more.
       if (output_failed() || !conversation_.engine().usable()) throw;
       clear_status();
       log_info("error: {}", error.what());
