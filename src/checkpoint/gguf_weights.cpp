@@ -97,23 +97,28 @@ void load_weights(const WeightSource& source, const fs::path& path, const std::v
   MOE_CHECK(table.size() == source.table().size() && views.size() == table.size());
   const std::string where = path.string();
   std::vector<float> values;
-  std::vector<char> bytes;
+  std::vector<char> bytes, blocks;
   for (size_t i = 0; i < views.size(); ++i) {
     const View& view = views[i];
     const std::string& name = table[i].name;
-    const bool as_stored = !is_plain(view.dtype) && stored_type(source, i) == view.dtype;
+    const StorageType& to = storage(view.dtype);
+    const bool as_stored = !is_plain(view.dtype) && stored_type(source, i) == to.rearranges;
     const int64_t first = table[i].elements_before(), end = first + view.elements();  // of the source's parameter
     for (int64_t begin = first, count = 0; begin < end; begin += count) {
       count = conversion_run(table[i], view.dtype, begin, end - begin);
       bytes.resize(static_cast<size_t>(bytes_of(view.dtype, count)));
       if (as_stored) {
         source.read_stored(i, begin, count, bytes.data());
-        refuse_not_finite(where, name, begin, view.dtype, bytes.data(), count);
+        refuse_not_finite(where, name, begin, to.rearranges, bytes.data(), count);
+        if (is_rearranged(view.dtype)) {
+          blocks = bytes;
+          to.from_rearranged(blocks.data(), bytes.data(), count);
+        }
       } else if (is_float(view.dtype)) {
         values.resize(static_cast<size_t>(count));
         source.read(i, begin, count, values.data());
         refuse_not_finite(where, name, begin, DType::f32, values.data(), count);
-        storage(view.dtype).from_floats(values.data(), bytes.data(), count);
+        to.from_floats(values.data(), bytes.data(), count);
         refuse_overflow(where, name, begin, values.data(), view.dtype, bytes.data(), count);
       } else {
         source.read(i, begin, count, reinterpret_cast<int32_t*>(bytes.data()));

@@ -15,6 +15,7 @@
 #include "model/cost.h"
 #include "model/methods.h"
 #include "model/validate.h"
+#include "ops/type_set.h"
 #include "train/fit.h"
 #include "train/settle.h"
 #include "train/training_log.h"
@@ -44,12 +45,10 @@ StepConfig step_config(const StepFlags& flags) {
 
 DType lora_base(const std::string& word, DType dtype) {
   for (const StorageType& type : kStorageTypes) {
-    if (word == type.name && (!is_plain(type.dtype) || type.dtype == dtype)) return type.dtype;
+    if (word == type.name && (named_block_types().has(type.dtype) || type.dtype == dtype)) return type.dtype;
   }
   std::vector<std::string> expected{name(dtype)};
-  for (const StorageType& type : kStorageTypes) {
-    if (!is_plain(type.dtype)) expected.emplace_back(type.name);
-  }
+  for (const std::string& block : named_block_types().names()) expected.push_back(block);
   fail_usage("--lora-base {}: expected {}", word, alternatives(expected));
 }
 

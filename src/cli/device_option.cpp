@@ -17,7 +17,7 @@ constexpr TypeSet kDTypes{DType::f32, DType::bf16};
 std::string other_weights(bool blocks) {
   TypeSet types{};
   for (const StorageType& type : kStorageTypes) {
-    const bool other = weight_types().has(type.dtype) && !kDTypes.has(type.dtype);
+    const bool other = named_weight_types().has(type.dtype) && !kDTypes.has(type.dtype);
     if (other && is_plain(type.dtype) != blocks) types.add(type.dtype);
   }
   return types.text();
@@ -96,6 +96,6 @@ void add_weights_option(CLI::App& command, std::string& dtype) {
       ->capture_default_str();
 }
 
-DType parse_weights_option(const std::string& dtype) { return parse_type(dtype, weight_types()); }
+DType parse_weights_option(const std::string& dtype) { return parse_type(dtype, named_weight_types()); }
 
 }  // namespace moe

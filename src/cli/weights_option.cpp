@@ -2,19 +2,9 @@
 
 #include "base/error.h"
 #include "base/words.h"
+#include "ops/type_set.h"
 
 namespace moe {
-namespace {
-
-TypeSet block_types() {
-  TypeSet types{};
-  for (const StorageType& type : kStorageTypes) {
-    if (!is_plain(type.dtype)) types.add(type.dtype);
-  }
-  return types;
-}
-
-}  // namespace
 
 void add_kept_weights_option(CLI::App& command, std::string& dtype) {
   add_weights_option(command, dtype);
@@ -33,16 +23,17 @@ WeightTypes parse_kept_weights(const std::string& dtype, const DeviceOptions& de
 }
 
 void add_blocks_option(CLI::App& command, std::string& quant) {
-  command.add_option("--quant", quant, "storage of the weights, in blocks of a few bits: " + block_types().text())
+  command
+      .add_option("--quant", quant, "storage of the weights, in blocks of a few bits: " + named_block_types().text())
       ->type_name("TYPE");
 }
 
 std::optional<DType> parse_blocks_option(const std::string& quant) {
   if (quant.empty()) return std::nullopt;
   for (const StorageType& type : kStorageTypes) {
-    if (block_types().has(type.dtype) && quant == type.name) return type.dtype;
+    if (named_block_types().has(type.dtype) && quant == type.name) return type.dtype;
   }
-  fail_usage("--quant {}: expected {}", quant, alternatives(block_types().names()));
+  fail_usage("--quant {}: expected {}", quant, alternatives(named_block_types().names()));
 }
 
 }  // namespace moe

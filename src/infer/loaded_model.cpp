@@ -71,8 +71,9 @@ LoadedModel::LoadedModel(const fs::path& path, const WeightTypes& weights, Devic
     MOE_CHECK(divides_experts(base, ranks.size()));
     for (auto* const one : {&table, &base_table}) divide_experts(*one, ranks.member(), ranks.size());
   }
-  const std::vector<DType> types = types_on_device(path, table, weights);
+  std::vector<DType> types = types_on_device(path, table, weights);
   dtype_ = activations_of(types, weights);
+  for (size_t i = 0; i < types.size(); ++i) types[i] = type_on(device, types[i], table[i].shape);
   Arena measure("weights", nullptr, PassSizes{}.saved), host_measure("experts", nullptr, PassSizes{}.saved);
   push_weights(measure, table, types, host.layers, &host_measure);
   Arena arena = memory_.arena("the weights of " + path.string(), measure.peak_bytes());

@@ -55,7 +55,8 @@ DType activations_of(const std::vector<DType>& stored, const WeightTypes& types)
 
 std::string weights_text(const std::vector<View>& views) {
   std::array<int64_t, std::size(kStorageTypes)> bytes{};
-  for (const View& view : views) bytes[static_cast<size_t>(view.dtype)] += static_cast<int64_t>(view.bytes());
+  for (const View& view : views)
+    bytes[static_cast<size_t>(storage(view.dtype).rearranges)] += static_cast<int64_t>(view.bytes());
   std::vector<StorageType> used;
   for (const StorageType& type : kStorageTypes) {
     if (bytes[static_cast<size_t>(type.dtype)] > 0) used.push_back(type);
@@ -97,8 +98,9 @@ std::vector<View> push_weights(Arena& arena, const std::vector<Parameter>& table
                                int64_t host_layers, Arena* host) {
   std::vector<View> views;
   for (size_t i = 0; i < table.size(); ++i) {
-    Arena& place = is_routed_expert_below(table[i], host_layers) ? *host : arena;
-    views.push_back(place.push(table[i].name, types[i], table[i].shape));
+    const bool on_host = is_routed_expert_below(table[i], host_layers);
+    const DType type = on_host ? storage(types[i]).rearranges : types[i];
+    views.push_back((on_host ? *host : arena).push(table[i].name, type, table[i].shape));
   }
   return views;
 }

@@ -36,12 +36,18 @@ size_t bytes_of_weights(const std::vector<Parameter>& table, DType dtype) {
   return measure.peak_bytes();
 }
 
+/// As models from files are stored there.
+void rearrange(const Device& device, std::vector<View>& views) {
+  for (View& view : views) view = View(view.data, type_on(device, view.dtype, view.shape), view.shape);
+}
+
 }  // namespace
 
 RandomModel::RandomModel(const ModelConfig& config, DType dtype, Device& device, Backend& backend) : memory_(device) {
   const auto table = parameter_table(config);
   Arena arena = memory_.arena("the weights", bytes_of_weights(table, dtype));
-  const std::vector<View> views = push_parameters(arena, table, dtype);
+  std::vector<View> views = push_parameters(arena, table, dtype);
+  rearrange(device, views);
   for (size_t i = 0; i < views.size(); ++i) {
     const double width = static_cast<double>(views[i].size(views[i].rank() - 1));
     const double deviation = table[i].kind == ParameterKind::embedding ? 1 : 1 / std::sqrt(width);

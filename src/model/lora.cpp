@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/words.h"
+#include "ops/type_set.h"
 
 namespace moe {
 namespace {
@@ -21,9 +22,7 @@ std::vector<std::string> lora_targets() { return {kTargets.begin(), kTargets.end
 
 std::vector<std::string> lora_base_types() {
   std::vector<std::string> names{name(DType::f32), name(DType::bf16)};
-  for (const StorageType& type : kStorageTypes) {
-    if (!is_plain(type.dtype)) names.emplace_back(type.name);
-  }
+  for (const std::string& block : named_block_types().names()) names.push_back(block);
   return names;
 }
 

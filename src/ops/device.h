@@ -62,6 +62,8 @@ class Device {
   virtual std::unique_ptr<Recording> record(const std::function<void()>& work);
   /// True if a replay costs the host less than to queue the operations.
   virtual bool records() const { return false; }
+  /// True if the kernels read rearranged blocks (is_rearranged()) faster than the files' own.
+  virtual bool rearranges_blocks() const { return false; }
   /// For copies of so many bytes. It must not outlive the device. By default each copy is a download at its start.
   virtual std::unique_ptr<LateCopy> late_copy(size_t bytes);
 

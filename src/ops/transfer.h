@@ -9,6 +9,11 @@
 
 namespace moe {
 
+/// How a device stores a weight of this type: in the order that its kernels read (Device::rearranges_blocks()).
+inline DType type_on(const Device& device, DType dtype, const Shape& shape) {
+  return device.rearranges_blocks() ? rearranged(dtype, shape[shape.rank() - 1]) : dtype;
+}
+
 /// Copies a host vector to the first elements of a device view with the same element size.
 template <class T>
 void upload_vector(Device& device, const View& view, const std::vector<T>& values) {

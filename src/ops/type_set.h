@@ -38,4 +38,22 @@ constexpr TypeSet weight_types() {
   return types;
 }
 
+/// The block types of weights that users name.
+constexpr TypeSet named_block_types() {
+  TypeSet types{};
+  for (const StorageType& type : kStorageTypes) {
+    if (!is_plain(type.dtype) && !is_rearranged(type.dtype)) types.add(type.dtype);
+  }
+  return types;
+}
+
+/// The types of weights that users name.
+constexpr TypeSet named_weight_types() {
+  TypeSet types = named_block_types();
+  for (const StorageType& type : kStorageTypes) {
+    if (is_plain(type.dtype) && weight_types().has(type.dtype)) types.add(type.dtype);
+  }
+  return types;
+}
+
 }  // namespace moe

@@ -11,7 +11,25 @@ namespace moe {
 
 /// f64 is for the oracle, which runs the same blocks in double precision. Each operation says which types its operands
 /// may have, and each backend which of these it computes with (ops/types.h).
-enum class DType : uint8_t { f64, f32, bf16, f16, i32, u8, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k, nf4 };
+enum class DType : uint8_t {
+  f64,
+  f32,
+  bf16,
+  f16,
+  i32,
+  u8,
+  q8_0,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q4_k,
+  q5_k,
+  q6_k,
+  nf4,
+  q8_0x4,
+  q4_0x4
+};
 
 struct StorageType {
   DType dtype;
@@ -29,6 +47,10 @@ struct StorageType {
   void (*to_floats)(const void* from, float* to, int64_t elements);
   void (*from_floats)(const float* from, void* to, int64_t elements);
   bool by_matrix = false;  ///< scales depend on all elements of a matrix: from_floats gets them in one call
+  /// Another type with the same numbers in the order that the kernels of a GPU read them in; it is in no file, and
+  /// nobody asks for it by name. The type itself: this is none.
+  DType rearranges = dtype;
+  void (*from_rearranged)(const void* from, void* to, int64_t elements) = nullptr;  ///< moves bits, exactly
 };
 
 // clang-format off
@@ -48,6 +70,10 @@ inline constexpr StorageType kStorageTypes[] = {
     {DType::q5_k, "q5_k", nullptr, nullptr, 13, 256, 176, 2, DType::f32, DType::q5_1, q5_k_to_floats, floats_to_q5_k},
     {DType::q6_k, "q6_k", nullptr, nullptr, 14, 256, 210, 2, DType::f32, DType::q8_0, q6_k_to_floats, floats_to_q6_k},
     {DType::nf4, "nf4", nullptr, nullptr, -1, 64, 36, 4, DType::f32, DType::f16, nf4_to_floats, floats_to_nf4, true},
+    {DType::q8_0x4, "q8_0x4", nullptr, nullptr, -1, 128, 136, 8, DType::f32, DType::q8_0, q8_0x4_to_floats,
+     floats_to_q8_0x4, false, DType::q8_0, q8_0_to_q8_0x4},
+    {DType::q4_0x4, "q4_0x4", nullptr, nullptr, -1, 128, 72, 8, DType::f32, DType::q4_0, q4_0x4_to_floats,
+     floats_to_q4_0x4, false, DType::q4_0, q4_0_to_q4_0x4},
 };
 // clang-format on
 
@@ -83,6 +109,17 @@ constexpr size_t size_of(DType dtype) { return static_cast<size_t>(storage(dtype
 /// The type itself if rows of `width` elements are whole blocks; otherwise the nearest type for which they are.
 constexpr DType type_for_rows(DType dtype, int64_t width) {
   while (width % storage(dtype).block != 0) dtype = storage(dtype).other_rows;
+  return dtype;
+}
+
+/// Whether it is another type's numbers in the order of a GPU's kernels.
+constexpr bool is_rearranged(DType dtype) { return storage(dtype).rearranges != dtype; }
+
+/// The type that rearranges `dtype` for rows of `width` elements; the type itself if there is none.
+constexpr DType rearranged(DType dtype, int64_t width) {
+  for (const StorageType& type : kStorageTypes) {
+    if (type.dtype != dtype && type.rearranges == dtype && width % type.block == 0) return type.dtype;
+  }
   return dtype;
 }
 

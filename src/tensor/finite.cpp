@@ -54,6 +54,9 @@ bool blocks_are_finite(DType dtype, const char* data, int64_t count) {
       return check(0, 2);
     case DType::q6_k:
       return check(208, 208);
+    case DType::q8_0x4:
+    case DType::q4_0x4:
+      return check(0, 2) && check(4, 6);
     default:
       return false;  // not known: the numbers themselves say
   }

@@ -15,8 +15,8 @@
 namespace moe {
 namespace {
 
-constexpr DType kBlockTypes[] = {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,
-                                 DType::q4_k, DType::q5_k, DType::q6_k, DType::nf4};
+constexpr DType kBlockTypes[] = {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0,   DType::q5_1,  DType::q4_k,
+                                 DType::q5_k, DType::q6_k, DType::nf4,  DType::q8_0x4, DType::q4_0x4};
 
 std::vector<float> read(DType type, const std::vector<uint8_t>& bytes) {
   std::vector<float> values(static_cast<size_t>(storage(type).block));
@@ -55,6 +55,46 @@ TEST(Blocks, OfThirtyTwoHoldTheirElementsWhereTheFormatSays) {
   EXPECT_EQ(five[12], 0.0f);
   EXPECT_EQ(five[11], -16.0f);
   EXPECT_EQ(read(DType::q5_1, block(24, {0, 2}, 4 + 3, 0x80))[31], 17.0f);
+}
+
+TEST(Blocks, RearrangedOnesHoldTheirElementsWhereTheLayoutSays) {
+  // Scales 1.0 of blocks 1 and 2; other blocks are zeros.
+  EXPECT_EQ(read(DType::q8_0x4, block(136, {2, 4}, 8 + 32 + 4, 0xfe))[32 + 4], -2.0f);
+  EXPECT_EQ(read(DType::q8_0x4, block(136, {2, 4}, 8 + 32 + 5, 0xfe))[32 + 6], -2.0f);
+  EXPECT_EQ(read(DType::q8_0x4, block(136, {2, 4}, 8 + 32 + 6, 0xfe))[32 + 5], -2.0f);
+  // Word 4 of block 1 (elements 16 to 23): byte 1 has places 2 and 3, elements 20 and 22.
+  const auto four = read(DType::q4_0x4, block(72, {2, 4}, 8 + 2 * 8 + 4 + 1, 0x9c));
+  EXPECT_EQ(four[32 + 20], 4.0f);
+  EXPECT_EQ(four[32 + 22], 1.0f);
+  EXPECT_EQ(four[32 + 21], -8.0f);
+  EXPECT_EQ(four[64 + 20], -8.0f);
+  EXPECT_EQ(four[20], 0.0f);
+  // Byte 3 has places 6 and 7, elements 2 * 2 + 1 and 2 * 3 + 1 of the word; block 2 is in the second half.
+  const auto odd = read(DType::q4_0x4, block(72, {2, 4}, 8 + 32 + 8 + 3, 0x9c));
+  EXPECT_EQ(odd[64 + 8 + 5], 4.0f);
+  EXPECT_EQ(odd[64 + 8 + 7], 1.0f);
+}
+
+TEST(Blocks, RearrangedOnesAreTheSameNumbers) {
+  for (const StorageType& type : kStorageTypes) {
+    if (!is_rearranged(type.dtype)) continue;
+    const StorageType& single = storage(type.rearranges);
+    ASSERT_EQ(type.bytes * single.block, single.bytes * type.block);
+    const int64_t elements = 3 * type.block;
+    std::vector<uint8_t> bytes(static_cast<size_t>(bytes_of(single.dtype, elements))), moved(bytes.size());
+    for (size_t i = 0; i < bytes.size(); ++i)
+      bytes[i] = static_cast<uint8_t>(i * 151 % 251);  // also codes that the quantiser never writes
+    for (int64_t block = 0; block < elements / single.block; ++block) {
+      bytes[static_cast<size_t>(block * single.bytes + 1)] = static_cast<uint8_t>(0x38 + block % 8);  // finite scales
+    }
+    type.from_rearranged(bytes.data(), moved.data(), elements);
+    std::vector<float> expected(static_cast<size_t>(elements)), found(expected);
+    single.to_floats(bytes.data(), expected.data(), elements);
+    type.to_floats(moved.data(), found.data(), elements);
+    EXPECT_EQ(found, expected) << type.name;
+    EXPECT_EQ(rearranged(single.dtype, type.block), type.dtype);
+    EXPECT_EQ(rearranged(single.dtype, type.block + single.block), single.dtype);
+  }
 }
 
 TEST(Blocks, OfManyHoldTheirElementsWhereTheFormatSays) {

@@ -13,8 +13,8 @@ constexpr int64_t kMostRowsOfAnExpert = 16;  ///< on average
 template <class Op>
 bool supported(const Op& op) {
   const int64_t k = op.a.size(1);
-  return may_use_library() && op.transpose_b && is_block_weight(op.b.dtype) && few_rows::in_chunks(op.a) && k > 0 &&
-         k < INT32_MAX && op.c.elements() > 0;
+  return may_use_library() && op.transpose_b && is_block_weight(op.b.dtype) && !is_line_weight(op.b.dtype) &&
+         few_rows::in_chunks(op.a) && k > 0 && k < INT32_MAX && op.c.elements() > 0;
 }
 
 bool suits(const Gemm& op) {
@@ -27,7 +27,9 @@ bool suits(const GroupedGemm& op) {
 
 void start(const Context& context, const FewRows& p, const View& weights, bool with_swiglu) {
   with_block_type(weights.dtype, [&](auto type) {
-    block_rows::start_type<decltype(type)>(context, p, static_cast<const uint8_t*>(weights.end()), with_swiglu);
+    if constexpr (requires { decltype(type)::kStage; }) {
+      block_rows::start_type<decltype(type)>(context, p, static_cast<const uint8_t*>(weights.end()), with_swiglu);
+    }
   });
 }
 

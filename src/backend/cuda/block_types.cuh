@@ -59,6 +59,19 @@ __device__ inline void line_scale(const uint8_t* block, int part, float& step, f
   minimum = -__fmul_rn(other_weights::half_at(block + 2), static_cast<float>(low));
 }
 
+/// a & b | c, which the compiler would do in two steps if b and c are constants.
+__device__ inline unsigned and_or(unsigned a, unsigned b, unsigned c) {
+  unsigned result;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
+  return result;
+}
+
+/// Four bits each from places i and i + 4 of a word of eight, as bf16 numbers 128 more.
+__device__ inline unsigned nibble_pair(unsigned word, int i) { return and_or(word >> 4 * i, 0x000f000fu, 0x43004300u); }
+/// Bytes i and i + 2 of a word: 128 and the low seven bits, and what is to be added: -128, or -256 for a negative one.
+__device__ inline unsigned byte_pair(unsigned word, int i) { return and_or(word >> 8 * i, 0x007f007fu, 0x43004300u); }
+__device__ inline unsigned sign_pair(unsigned word, int i) { return and_or(word >> 8 * i, 0x00800080u, 0xc300c300u); }
+
 // Each type has: kElements and kBytes of a block; kStage, the blocks of a row that a warp copies at a time; kMinimum,
 // whether a minimum is added to the product of step and code; kSteps, the scales of a part (two: one for each half).
 
@@ -162,6 +175,36 @@ struct Q6K {
   }
 };
 
+/// Four blocks together (tensor/blocks/layout.h). The kernel for few rows reads these itself (weight_lines.cuh).
+struct Together : Simple {
+  static constexpr int kElements = 128;
+  __device__ static void scale(const uint8_t* block, int part, float (&step)[1], float&) {
+    step[0] = other_weights::half_at(block + 2 * part);
+  }
+};
+struct Q8_0x4 : Together {
+  static constexpr int kBytes = 136;
+  __device__ static void codes(const uint8_t* block, int part, int c, Codes& out) {
+    const uint8_t* const q = block + 8 + part * kPart + 4 * c;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const unsigned word = four_bytes(q + 16 * half);
+      for (int i = 0; i < 2; ++i) out[2 * half + i] = difference(byte_pair(word, i), sign_pair(word, i) ^ 0x80008000u);
+    }
+  }
+};
+struct Q4_0x4 : Together {
+  static constexpr int kBytes = 72;
+  __device__ static void codes(const uint8_t* block, int part, int c, Codes& out) {
+    const uint8_t* const q = block + 8 + part / 2 * kPart + part % 2 * 4;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const unsigned word = four_bytes(q + 8 * (c / 2 + 2 * half));
+      for (int i = 0; i < 2; ++i) out[2 * half + i] = difference(nibble_pair(word, c % 2 * 2 + i), 0x43084308u);
+    }
+  }
+};
+
 }  // namespace moe::cuda::blocks_of
 
 namespace moe::cuda {
@@ -186,6 +229,10 @@ void with_block_type(DType type, Use use) {
       return use(blocks_of::Q5K{});
     case DType::q6_k:
       return use(blocks_of::Q6K{});
+    case DType::q8_0x4:
+      return use(blocks_of::Q8_0x4{});
+    case DType::q4_0x4:
+      return use(blocks_of::Q4_0x4{});
     default:
       MOE_CHECK(!"a type in blocks");
   }

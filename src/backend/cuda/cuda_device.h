@@ -40,6 +40,7 @@ class CudaDevice final : public Device {
   std::unique_ptr<Recording> record(const std::function<void()>& work) override;
 
   bool records() const override { return true; }
+  bool rearranges_blocks() const override { return true; }
   /// To pinned memory, with an event of its own.
   std::unique_ptr<LateCopy> late_copy(size_t bytes) override;
 

@@ -1,11 +1,12 @@
 #pragma once
-/// What kernels for few rows of x share: their problem, the items that blocks take, and the end of a result.
+/// What kernels for few rows of x share: their problem, the experts that have rows, and the end of a result.
 
 #include <optional>
 
 #include "backend/cuda/early.cuh"
 #include "backend/cuda/row_activation.h"
 #include "backend/cuda/swiglu.cuh"
+#include "backend/cuda/weight_lines.cuh"
 #include "ops/expert_rows.h"
 
 namespace moe::cuda::few_rows {
@@ -55,13 +56,6 @@ __device__ inline void find_active(const FewRows& p, Active& active) {
   }
   if (lane == 0) active.count = count;
 }
-
-/// What a block computes at a time: some rows of an expert's weight with the rows of x that fit its tiles. Without
-/// rows: there is no such item.
-struct Item {
-  int slab;        ///< of rows of the weight, counted over all experts that have rows
-  int first, end;  ///< rows of x from `first` on; those of the expert end before `end`
-};
 
 /// Waits until weights can be read; with experts it finds those that have rows. The whole block together.
 __device__ inline void wait_for_weights(const FewRows& p) {
@@ -116,6 +110,13 @@ inline bool in_chunks(const View& m) {
   if (m.dtype != DType::bf16 || reinterpret_cast<uintptr_t>(m.data) % 16 != 0) return false;
   if (m.size(m.rank() - 1) % kChunk != 0 || m.stride[outer] % kChunk != 0) return false;
   return m.rank() < 3 || m.stride[0] % kChunk == 0;
+}
+
+/// Whether all rows are whole lines of weight_lines.cuh.
+inline bool in_lines(const View& m) {
+  if (!is_line_weight(m.dtype)) return in_chunks(m);
+  // Arenas align blocks; rows of such a type are whole lines.
+  return reinterpret_cast<uintptr_t>(m.data) % 8 == 0;
 }
 
 inline FewRows problem(const Context& context, const View& a, const View& b, const View& c) {

@@ -55,4 +55,15 @@ __device__ inline void multiply_add(float (&sum)[4], const unsigned (&a)[4], uns
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));
 }
 
+/// product = a b + more, of the same shapes.
+__device__ inline void multiply(float (&product)[4], const unsigned (&a)[4], unsigned b_low, unsigned b_high,
+                                const float (&more)[4]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%10, %11, %12, %13};\n"
+      : "=f"(product[0]), "=f"(product[1]), "=f"(product[2]), "=f"(product[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high), "f"(more[0]), "f"(more[1]), "f"(more[2]),
+        "f"(more[3]));
+}
+
 }  // namespace moe::cuda

@@ -12,8 +12,8 @@
 namespace moe::cuda {
 
 /// The types that weight_element() reads.
-constexpr TypeSet kOtherWeights{DType::f16,  DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0,
-                                DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k, DType::nf4};
+constexpr TypeSet kOtherWeights{DType::f16,  DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0,   DType::q5_1,
+                                DType::q4_k, DType::q5_k, DType::q6_k, DType::nf4,  DType::q8_0x4, DType::q4_0x4};
 inline bool is_other_weight(DType type) { return kOtherWeights.has(type); }
 
 namespace other_weights {
@@ -61,6 +61,19 @@ __device__ inline float q6_k(const uint8_t* block, int i) {
   const int q = (low_byte >> (i % 128 < 64 ? 0 : 4) & 15) | (high_byte >> i % 128 / 32 * 2 & 3) << 4;
   const float step = __fmul_rn(half_at(block + 208), static_cast<float>(scales[i / 16]));
   return __fmul_rn(step, static_cast<float>(q - 32));
+}
+
+/// Element i of 128, whose blocks of 32 have their scales before all codes.
+__device__ inline float q8_0x4(const uint8_t* block, int i) {
+  return symmetric(block + i / 32 * 2,
+                   reinterpret_cast<const int8_t*>(block + 8)[i % 4 == 1   ? i + 1
+                                                              : i % 4 == 2 ? i - 1
+                                                                           : i],
+                   0);
+}
+__device__ inline float q4_0x4(const uint8_t* block, int i) {
+  const int byte = block[8 + i / 64 * 32 + i % 32 / 8 * 8 + i / 32 % 2 * 4 + i % 2 * 2 + i % 8 / 4];
+  return __fmul_rn(half_at(block + i / 32 * 2), static_cast<float>((byte >> i / 2 % 2 * 4 & 15) - 8));
 }
 
 __device__ constexpr Nf4Numbers kNf4 = kNf4Numbers;
@@ -112,6 +125,10 @@ __device__ inline float weight_element(DType type, const void* data, int64_t at)
     }
     case DType::q6_k:
       return q6_k(bytes + at / 256 * 210, k);
+    case DType::q8_0x4:
+      return q8_0x4(bytes + at / 128 * 136, static_cast<int>(at % 128));
+    case DType::q4_0x4:
+      return q4_0x4(bytes + at / 128 * 72, static_cast<int>(at % 128));
     case DType::nf4:
       return nf4(bytes + at / 64 * 36, static_cast<int>(at % 64));
     default:

@@ -19,6 +19,14 @@ void floats_to_q5_0(const float* from, void* to, int64_t elements);
 void q5_1_to_floats(const void* from, float* to, int64_t elements);
 void floats_to_q5_1(const float* from, void* to, int64_t elements);
 
+// Four blocks of q8_0 or q4_0 with their scales in front, in the order that a GPU reads them in: the same numbers.
+void q8_0_to_q8_0x4(const void* from, void* to, int64_t elements);
+void q8_0x4_to_floats(const void* from, float* to, int64_t elements);
+void floats_to_q8_0x4(const float* from, void* to, int64_t elements);
+void q4_0_to_q4_0x4(const void* from, void* to, int64_t elements);
+void q4_0x4_to_floats(const void* from, float* to, int64_t elements);
+void floats_to_q4_0x4(const float* from, void* to, int64_t elements);
+
 // 256 elements. q4_k, q5_k: 8 parts of 32, x = (d s) q - (dmin m), with s and m of 6 bits, d and dmin f16. q6_k: 16
 // parts of 16, x = (d s) (q - 32), s of 8 bits. The format does not say how to choose the scales; here a search finds
 // them (k_search.h).

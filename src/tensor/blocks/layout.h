@@ -55,12 +55,24 @@ struct Q6K {
   std::array<int8_t, 16> scales;
   f16 d;
 };
+/// Four blocks of q8_0. Words of four bytes hold four elements in the order 0, 2, 1, 3.
+struct Q8_0x4 {
+  std::array<f16, 4> d;
+  std::array<int8_t, 128> q;
+};
+/// Four blocks of q4_0. Words of four bytes hold eight elements of a block. Word 2 w of 16 holds elements 8 w to 8 w +
+/// 7 of block 0 for w < 4 and of block 2 for the rest, word 2 w + 1 those of blocks 1 and 3. The four bits at place i
+/// (from the lowest) of a word hold element 2 i, those at place i + 4 element 2 i + 1.
+struct Q4_0x4 {
+  std::array<f16, 4> d;
+  std::array<uint8_t, 64> q;
+};
 /// Byte i holds elements 2 i (high four bits) and 2 i + 1.
 struct Nf4 {
   float scale;
   std::array<uint8_t, 32> q;
 };
-static_assert(sizeof(Nf4) == 36);
+static_assert(sizeof(Nf4) == 36 && sizeof(Q8_0x4) == 136 && sizeof(Q4_0x4) == 72);
 static_assert(sizeof(Q8_0) == 34 && sizeof(Q4_0) == 18 && sizeof(Q4_1) == 20 && sizeof(Q5_0) == 22 &&
               sizeof(Q5_1) == 24 && sizeof(Q4K) == 144 && sizeof(Q5K) == 176 && sizeof(Q6K) == 210);
 
