@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -14,6 +15,7 @@
 #include "base/mapped_ranges.h"
 #include "base/paths.h"
 #include "base/platform.h"
+#include "base/progress_count.h"
 #include "base/signal_cleanup.h"
 #include "base/temporary.h"
 
@@ -26,6 +28,8 @@ constexpr size_t kBufferBytes = size_t{1} << 20;
 constexpr size_t kMostOfFile = size_t{1} << 30, kMostOfStream = size_t{256} << 20;
 /// After so many bytes the system is asked to write them to the disk, so that commit() need not wait for all of them.
 constexpr uint64_t kBytesToBegin = uint64_t{4} << 20;
+/// At most so many at once, so that a slow disk still shows that it goes on.
+constexpr size_t kBytesOfWrite = size_t{16} << 20;
 std::atomic<int64_t> bytes_until_failure{-1};
 
 const char* reason() { return std::strerror(errno); }
@@ -40,11 +44,12 @@ void write_all(int descriptor, const char* data, size_t size, const fs::path& pa
     bytes_until_failure = left - static_cast<int64_t>(size);
   }
   while (size > 0) {
-    const ssize_t written = ::write(descriptor, data, size);
+    const ssize_t written = ::write(descriptor, data, std::min(size, kBytesOfWrite));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) fail("cannot write {}: {}; free some space or choose another folder", path.string(), reason());
     data += written;
     size -= static_cast<size_t>(written);
+    note_progress();
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/printable.h"
+#include "base/progress_count.h"
 #include "base/terminal.h"
 #include "base/utf8.h"
 
@@ -43,6 +44,7 @@ void set_quiet(bool quiet) { is_quiet = quiet; }
 void log_line(std::string_view line) {
   if (is_quiet) return;
   const std::string text = printable(line, "\n\t") + "\n";
+  const SystemWait wait;
   std::lock_guard lock(log_mutex);
   erase_status();
   std::fwrite(text.data(), 1, text.size(), stderr);
@@ -68,6 +70,7 @@ void show_status(std::string_view text) {
     return;
   }
   const std::string line = first_characters(printable(text), terminal_width() - 1);
+  const SystemWait wait;
   std::lock_guard lock(log_mutex);
   std::fprintf(stderr, "\r\033[K%s", line.c_str());
   std::fflush(stderr);

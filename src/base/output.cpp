@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/printable.h"
+#include "base/progress_count.h"
 #include "base/utf8.h"
 
 namespace moe {
@@ -27,11 +28,13 @@ bool failed = false;
 
 void write_output(std::string_view bytes) {
   if (failed) return;
+  const SystemWait wait;
   if (std::fwrite(bytes.data(), 1, bytes.size(), stdout) != bytes.size()) fail_output();
 }
 
 void flush_output() {
   if (failed) return;
+  const SystemWait wait;
   if (std::fflush(stdout) != 0) fail_output();
 }
 

@@ -2,6 +2,8 @@
 
 #include <atomic>
 
+#include "base/progress_count.h"
+
 namespace moe {
 namespace {
 
@@ -11,6 +13,7 @@ std::atomic<bool> removals_fail{false};
 
 std::error_code remove_tree(const fs::path& path) {
   if (removals_fail) return std::make_error_code(std::errc::permission_denied);
+  const SystemWait wait;
   std::error_code error;
   fs::remove_all(path, error);
   return error;

@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "base/paths.h"
+#include "base/progress_count.h"
 #include "base/signal_cleanup.h"
 
 namespace moe {
@@ -184,6 +185,7 @@ void sync_folder(const fs::path& folder) {
   note("sync folder ", folder);
   const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return;
+  const SystemWait wait;
   const int status = ::fsync(descriptor);
   const int error = errno;
   ::close(descriptor);
@@ -194,11 +196,13 @@ void sync_folder(const fs::path& folder) {
 
 void sync_file(int descriptor, const fs::path& name) {
   note("sync ", name);
+  const SystemWait wait;
   if (::fsync(descriptor) != 0) fail("cannot sync {}: {}", name.string(), std::strerror(errno));
 }
 
 void rename_path(const fs::path& from, const fs::path& to) {
   note("rename ", to);
+  const SystemWait wait;
   if (::rename(from.c_str(), to.c_str()) == 0) return;
   fail("cannot rename {} to {}: {}", from.string(), to.string(), std::strerror(errno));
 }

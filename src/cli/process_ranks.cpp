@@ -163,6 +163,7 @@ Communicator& ProcessRanks::connect() {
     if (!launched_) start_others(launch_.place.port);
   }
   Watch::Options options;
+  options.hang = use_.hang;
   options.give_up = [this, terminal = TerminalMode()](const RankLost& rank) {
     terminal.give_back();  // a chat may be waiting for its person
     lost(rank, use_.after_loss);

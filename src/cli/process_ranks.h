@@ -25,6 +25,7 @@ struct RankUse {
   /// other, unless --ranks is given.
   bool without_option = false;
   const char* after_loss = "";  ///< the end of the sentence that tells that a rank was lost
+  HangLimits hang = {};
 };
 
 /// For the main thread.

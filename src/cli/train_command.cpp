@@ -50,6 +50,7 @@ struct TrainOptions {
   int ranks = 0;  ///< 0: as a launcher says, else 1
   int expert_ranks = 1;
   int stages = 1;
+  double hang_limit = -1;  ///< not given
   DeviceOptions device;
   int64_t memory_limit = 0;
 };
@@ -81,6 +82,12 @@ docs/training.md explains the keys. A run folder holds run.toml (all keys in eff
 step), eval.jsonl, step-N/ (Hugging Face model folders with optimizer state) and latest (a link to the newest).
 Ctrl-C, SIGTERM and a closed terminal write a checkpoint first (exit status 130, 143 and 129). If a rank ends because
 another one has ended, its exit status is 75.)";
+
+/// A step may have operations of any length, so an unusual standstill is one that is longer than all before it.
+HangLimits hang_limits(const TrainOptions& options) {
+  if (options.hang_limit >= 0) return {.seconds = options.hang_limit, .first_step_seconds = options.hang_limit};
+  return {.seconds = 12, .first_step_seconds = 300, .times_longest = 4};
+}
 
 RunConfig read_settings(Settings settings, const TrainOptions& options) {
   return read_run_config(settings, dataset_vocabulary, dataset_rows_per_epoch, start_of(options.resume));
@@ -391,6 +398,11 @@ void add_train_command(CLI::App& app) {
              "ranks that divide the routed experts of each layer among them; it divides the number of ranks");
   add_number(*command, "--pipeline", options->stages, {1, 1024},
              "stages of a pipeline that divide the layers among them; it divides the number of ranks");
+  add_number(
+      *command, "--hang-limit", options->hang_limit, {0, 1e6},
+      "seconds without progress on any rank, after which a rank hangs and all end; 0: never; not given: 12, more "
+      "in the first step and after longer pauses",
+      false);
   add_number(*command, "--find-rate-steps", options->find_rate_steps, {0, 1 << 30},
              "steps of each short run; 0: a tenth of the run's, from 50 to 500")
       ->needs(find_rate_flag);
@@ -408,7 +420,9 @@ void add_train_command(CLI::App& app) {
   command->footer(kFooter);
   command->callback([options] {
     if (!options->find_rate) {
-      ProcessRanks ranks(options->ranks, {.without_option = true, .after_loss = "; go on with --resume"});
+      ProcessRanks ranks(
+          options->ranks,
+          {.without_option = true, .after_loss = "; go on with --resume", .hang = hang_limits(*options)});
       return exit_with(ranks.run([&] {
         warn_of_repeated_keys(options->set);
         return train(*options, ranks);

@@ -8,6 +8,7 @@
 #include <poll.h>
 
 #include "base/error.h"
+#include "base/progress_count.h"
 
 namespace moe {
 namespace {
@@ -32,6 +33,7 @@ class Transfer {
         total_(&total) {}
 
   int descriptor() const { return descriptor_; }
+  int rank() const { return part_.rank; }
   short events() const { return sends_ ? POLLOUT : POLLIN; }
   bool done() const { return moved_ == sizeof header_ + part_.bytes; }
 
@@ -48,6 +50,7 @@ class Transfer {
       if (moved <= 0) throw LostPeer{part_.rank};
       moved_ += static_cast<size_t>(moved);
       *total_ += moved;
+      note_progress();
       if (head && moved_ == sizeof header_ && header_ != expected_) {
         fail(
             "rank {} sent message {} of {} bytes, expected message {} of {}; this is a mistake in moe, please report "
@@ -83,6 +86,7 @@ void Mesh::exchange(const std::vector<Part>& sent, const std::vector<Part>& rece
     std::erase_if(transfers, [](const Transfer& transfer) { return transfer.done(); });
     waited.clear();
     for (const Transfer& transfer : transfers) waited.push_back({transfer.descriptor(), transfer.events(), 0});
+    waits_for_ = transfers.empty() ? -1 : transfers.front().rank();
     if (!waited.empty()) ::poll(waited.data(), waited.size(), -1);
   }
 }

@@ -2,6 +2,7 @@
 /// Messages between every two of several processes. The messages from one to another are numbered, so that ranks that
 /// are not at the same call notice it.
 
+#include <atomic>
 #include <vector>
 
 #include "comm/socket.h"
@@ -34,6 +35,9 @@ class Mesh {
   /// Every exchange, also one that waits, throws LostPeer from now on.
   void shut() const;
 
+  /// While an exchange waits: a rank that has not given or taken everything; else -1. Any thread may ask.
+  int waits_for() const { return waits_for_; }
+
   /// All bytes that were moved since the beginning.
   const Traffic& traffic() const { return traffic_; }
 
@@ -41,6 +45,7 @@ class Mesh {
   std::vector<Socket> sockets_;
   std::vector<uint64_t> sent_, received_;  // messages so far, to and from each rank
   Traffic traffic_;
+  std::atomic<int> waits_for_{-1};
 };
 
 }  // namespace moe

@@ -25,7 +25,8 @@ SocketCommunicator::SocketCommunicator(const RankPlace& place, Meeting meeting, 
       hosts_(meeting.hosts),
       mesh_(std::move(meeting.data)),
       watch_(
-          *this, std::move(meeting.control), meeting.hosts, [this] { mesh_.shut(); }, std::move(options)) {}
+          *this, std::move(meeting.control), meeting.hosts, [this] { return mesh_.waits_for(); },
+          [this] { mesh_.shut(); }, std::move(options)) {}
 
 void SocketCommunicator::move(const std::vector<Mesh::Part>& sent, const std::vector<Mesh::Part>& received) {
   try {

@@ -7,6 +7,7 @@
 #include <poll.h>
 
 #include "base/clock.h"
+#include "base/progress_count.h"
 #include "base/thread_start.h"
 
 namespace moe {
@@ -23,12 +24,15 @@ constexpr double kTellSeconds = 1;
 }  // namespace
 
 Watch::Watch(const Communicator& communicator, std::vector<Socket> control, std::vector<std::string> hosts,
-             std::function<void()> on_lost, Options options)
+             std::function<int()> waits_for, std::function<void()> on_lost, Options options)
     : communicator_(communicator),
       control_(std::move(control)),
       hosts_(std::move(hosts)),
+      waits_for_(std::move(waits_for)),
       on_lost_(std::move(on_lost)),
-      options_(std::move(options)) {
+      options_(std::move(options)),
+      standstill_(options_.hang, communicator.rank()),
+      own_changed_at_(steady_seconds()) {
   for (size_t rank = 0; rank < control_.size(); ++rank) {
     if (control_[rank]) peers_.push_back({.rank = static_cast<int>(rank), .heard = steady_seconds()});
   }
@@ -97,6 +101,8 @@ void Watch::run() {
     }
     if (now - last > kLateSeconds) {
       for (Peer& peer : peers_) peer.heard = now;
+      own_changed_at_ = now;
+      standstill_.begin_again(now);
     }
     last = now;
     for (Peer& peer : peers_) {
@@ -105,13 +111,32 @@ void Watch::run() {
         suspect(peer.rank, fmt::format("it has not answered for {} s", options_.silent_seconds), true);
       }
     }
+    const RankProgress own = own_progress(now);
+    standstill_.hear(communicator_.rank(), own, now);
     if (now - beat >= kBeatSeconds) {
       beat = now;
-      send_to_all(Kind::alive, "", 0);
+      send_to_all(Kind::alive, own.text(), 0);
     }
+    if (communicator_.rank() == 0) look_for_hang(now);
     decide();
-    if (lost_at && options_.give_up && now - *lost_at > options_.give_up_seconds) options_.give_up(*lost_);
+    // A rank that hangs would not end by itself.
+    const double patience = lost_at && lost_->rank == communicator_.rank() ? 0 : options_.give_up_seconds;
+    if (lost_at && options_.give_up && now - *lost_at > patience) options_.give_up(*lost_);
   }
+}
+
+RankProgress Watch::own_progress(double now) {
+  const uint64_t count = progress_count();
+  if (count != own_count_) own_changed_at_ = now;
+  own_count_ = count;
+  return {.count = count,
+          .waits_for = waits_for_(),
+          .still_seconds = now - own_changed_at_,
+          .waits_for_system = SystemWait::any()};
+}
+
+void Watch::look_for_hang(double now) {
+  if (const auto hang = standstill_.find(communicator_.step(), now)) suspect(hang->rank, hang->why, true);
 }
 
 void Watch::read(Peer& peer) {
@@ -143,9 +168,11 @@ void Watch::read(Peer& peer) {
 void Watch::take(Peer& peer, Kind kind, const std::string& text) {
   switch (kind) {
     case Kind::alive:
+      if (const auto progress = RankProgress::parse(text)) standstill_.hear(peer.rank, *progress, steady_seconds());
       return;
     case Kind::done:
       peer.leaves = true;
+      standstill_.forget(peer.rank);
       return;
     case Kind::failed:
       peer.leaves = true;
@@ -153,7 +180,9 @@ void Watch::take(Peer& peer, Kind kind, const std::string& text) {
     case Kind::lost:  // of rank 0: "RANK why"
       peer.leaves = true;
       const size_t end = text.find(' ');
-      return suspect(std::atoi(text.c_str()), end == std::string::npos ? "" : text.substr(end + 1), true);
+      const int rank = std::atoi(text.c_str());
+      // Of itself only rank 0 can have said it.
+      return suspect(rank, end == std::string::npos ? "" : text.substr(end + 1), true, rank == 0);
   }
 }
 
@@ -175,7 +204,7 @@ void Watch::decide() {
   }
   if (communicator_.rank() == 0) {
     for (const Peer& peer : peers_) {
-      if (peer.rank != suspicion_->rank && !peer.gone) {
+      if (!peer.gone) {
         send(peer.rank, Kind::lost, fmt::format("{} {}", suspicion_->rank, suspicion_->why), kTellSeconds);
       }
     }

@@ -1,5 +1,5 @@
 #pragma once
-/// Notices that a rank has ended or no longer answers, while the others compute or wait.
+/// Notices that a rank has ended, no longer answers or hangs, while the others compute or wait.
 
 #include <condition_variable>
 #include <functional>
@@ -10,12 +10,13 @@
 #include <vector>
 
 #include "comm/socket.h"
+#include "comm/standstill.h"
 #include "ops/communicator.h"
 
 namespace moe {
 
-/// Every rank says each second that it is alive: the others to rank 0, and rank 0 to all. Rank 0 decides who was lost
-/// first and tells the others. Any thread may call it.
+/// Every rank says each second that it is alive and how far it is: the others to rank 0, and rank 0 to all. Rank 0
+/// decides who was lost first and tells the others. Any thread may call it.
 class Watch {
  public:
   struct Options {
@@ -23,13 +24,15 @@ class Watch {
     double silent_seconds = 10;
     /// From the loss of a rank to give_up, if the program still works then.
     double give_up_seconds = 5;
+    /// When a rank hangs. Those of rank 0 count.
+    HangLimits hang = {};
     /// Ends the process. None: nothing happens.
     std::function<void(const RankLost&)> give_up = {};
   };
 
-  /// `on_lost` is called once, on the watch's thread.
+  /// Both functions are called on the watch's thread: `waits_for`, of RankProgress, often; `on_lost` once.
   Watch(const Communicator& communicator, std::vector<Socket> control, std::vector<std::string> hosts,
-        std::function<void()> on_lost, Options options);
+        std::function<int()> waits_for, std::function<void()> on_lost, Options options);
   /// Tells the others that this rank's work is done, unless it has failed.
   ~Watch();
 
@@ -52,6 +55,8 @@ class Watch {
   enum class Kind : char { alive = 'a', done = 'd', failed = 'f', lost = 'l' };
 
   void run();
+  void look_for_hang(double now);
+  RankProgress own_progress(double now);
   void read(Peer& peer);
   void take(Peer& peer, Kind kind, const std::string& text);
   void suspect(int rank, const std::string& why, bool certain, bool said = false);
@@ -62,10 +67,14 @@ class Watch {
   const Communicator& communicator_;
   const std::vector<Socket> control_;
   const std::vector<std::string> hosts_;
+  const std::function<int()> waits_for_;
   const std::function<void()> on_lost_;
   const Options options_;
   mutable std::mutex send_mutex_;  // a message must be whole
-  std::vector<Peer> peers_;        // of the thread
+  std::vector<Peer> peers_;        // of the thread, and so are the next ones
+  Standstill standstill_;
+  uint64_t own_count_ = 0;
+  double own_changed_at_ = 0;
   /// Who seems to be lost, since when, and whether this is sure.
   struct Suspicion {
     int rank;

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/progress_count.h"
 #include "ops/transfer.h"
 
 namespace moe {
@@ -132,6 +133,7 @@ void DeviceSteps::queue() {
 
 StepChoices DeviceSteps::read() {
   MOE_CHECK(unread_ > 0);
+  note_progress();  // a replay runs no operation of the backend
   const Copies& oldest = copies_[static_cast<size_t>((next_ + kMostUnread - unread_) % kMostUnread)];
   const auto used = static_cast<size_t>(rows_), recorded = static_cast<size_t>(recorded_);
   const auto* const ids = static_cast<const int32_t*>(oldest.ids->wait());

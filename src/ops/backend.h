@@ -1,6 +1,7 @@
 #pragma once
 /// The contract: OpList names every operation. A Backend that does not implement one of them does not link.
 
+#include "base/progress_count.h"
 #include "ops/attention.h"
 #include "ops/balance.h"
 #include "ops/dense.h"
@@ -61,6 +62,7 @@ class Backend : public detail::OpInterfaces<OpList> {
   void run(const Op& op) {
     check(op);
     this->execute(op);
+    note_progress();
   }
 
   /// The types that it computes with; null: all that the contract allows.

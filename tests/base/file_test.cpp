@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/mapped_ranges.h"
+#include "base/progress_count.h"
 #include "tests/support/temporary_folder.h"
 
 namespace moe {
@@ -35,6 +36,17 @@ TEST(FileWriter, WritesSmallAndLargePiecesInOrder) {
   writer.commit();
   EXPECT_EQ(read_file(folder / "f"), expected);
   EXPECT_THAT(folder.files(), ElementsAre("f"));
+}
+
+// By it other ranks see that this one does not hang, however slow the disk is.
+TEST(FileWriter, ShowsProgressWhileItWritesMuch) {
+  const TemporaryFolder folder;
+  FileWriter writer(folder / "f");
+  const std::string piece(size_t{50} << 20, 'x');
+  const uint64_t before = progress_count();
+  writer.write(piece);
+  EXPECT_GE(progress_count() - before, 4u);
+  EXPECT_FALSE(SystemWait::any());
 }
 
 TEST(FileWriter, LeavesNothingWithoutCommit) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/clock.h"
+#include "base/progress_count.h"
 #include "tests/support/rank_processes.h"
 #include "tests/support/ranks.h"
 
@@ -169,6 +170,74 @@ TEST(LostRank, EndsARankThatStillComputes) {
                                             }});
   EXPECT_THAT(why, AllOf(StartsWith("rank 1 on "), testing::EndsWith(": no memory")));
   EXPECT_TRUE(thrown[1]);
+}
+
+/// A limit of seconds that no standstill makes longer.
+Watch::Options hangs_after(double seconds) { return {.hang = {.seconds = seconds, .first_step_seconds = seconds}}; }
+
+// It is alive, so its watch answers.
+TEST(HangingRank, EndsAllAndIsNamed) {
+  for (const int size : {2, 4}) {
+    for (const int hangs : {0, 1}) {
+      SCOPED_TRACE(fmt::format("rank {} of {}", hangs, size));
+      std::atomic<int> noticed{0};
+      std::atomic<bool> given_up{false};
+      Watch::Options options = hangs_after(1.5);
+      options.give_up_seconds = 60;  // of the others
+      options.give_up = [&](const RankLost& lost) { given_up = lost.rank == hangs; };
+      const auto thrown = test::try_on_sockets(
+          size,
+          [&](Communicator& communicator) {
+            communicator.set_step(7);
+            while (communicator.rank() == hangs && noticed < size - 1) {
+              std::this_thread::sleep_for(std::chrono::milliseconds(20));
+            }
+            if (communicator.rank() == hangs) {
+              while (!given_up) std::this_thread::yield();
+              return;
+            }
+            try {
+              communicator.gather("x");
+            } catch (const RankLost&) {
+              ++noticed;
+              throw;
+            }
+          },
+          options);
+      for (int rank = 0; rank < size; ++rank) {
+        if (rank == hangs) continue;
+        EXPECT_THAT(text_of(thrown[static_cast<size_t>(rank)]),
+                    AllOf(StartsWith(fmt::format("rank {} on {} ended in step 7: it is alive", hangs, host_name())),
+                          HasSubstr("has done nothing for 1 s, and the others wait")));
+      }
+    }
+  }
+}
+
+void wait_while_rank_1(const std::function<void()>& works) {
+  const auto thrown = test::try_on_sockets(
+      2,
+      [&](Communicator& communicator) {
+        communicator.set_step(7);
+        if (communicator.rank() == 1) works();
+        communicator.gather("x");
+      },
+      hangs_after(1.5));
+  for (const std::exception_ptr& one : thrown) EXPECT_EQ(text_of(one), "");
+}
+
+TEST(HangingRank, IsNoneThatWorksOrWaitsForADisk) {
+  const auto for_seconds = [](double seconds, const std::function<void()>& each) {
+    for (const double end = steady_seconds() + seconds; steady_seconds() < end;) {
+      each();
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+  };
+  wait_while_rank_1([&] { for_seconds(4, note_progress); });
+  wait_while_rank_1([&] {
+    const SystemWait wait;
+    for_seconds(4, [] {});
+  });
 }
 
 TEST(ProcessOfARank, AddsUp) {

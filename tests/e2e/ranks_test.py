@@ -64,9 +64,9 @@ class RanksTest(unittest.TestCase):
     def train(cls, folder, *more, check=True):
         return moe(*cls.arguments(folder, *more), check=check)
 
-    def start(self, folder, *more):
+    def start(self, folder, *more, environment=None):
         return subprocess.Popen([MOE, *map(str, self.arguments(folder, *more))], stdout=subprocess.DEVNULL,
-                                stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+                                stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=environment)
 
     def wait_for_step(self, folder, step):
         end = time.monotonic() + 120
@@ -156,15 +156,24 @@ class RanksTest(unittest.TestCase):
             self.assertEqual(os.readlink(folder / "latest"), f"step-{last}")
 
     def end_one(self, name, number, rank, ranks=3, more=()):
-        """Ends one rank of a run of three, or more; what the survivors said, and the statuses."""
+        """Ends one rank of a run of three, or more, by a signal; what the survivors said, and the statuses."""
+        return self.spoil_one(name, lambda processes: os.kill(processes[rank], number), ranks, more)
+
+    def hang_one(self, name, rank, ranks, more=()):
+        """The same of a rank whose main thread does nothing any more, while its other threads run."""
+        sign = self.base / f"{name}-hangs"
+        return self.spoil_one(name, lambda processes: sign.touch(), ranks, more,
+                              with_library("hang_when", {"HANG_RANK": str(rank), "HANG_WHEN": str(sign)}))
+
+    def spoil_one(self, name, spoil, ranks, more, environment=None):
         folder = self.base / name
         process = self.start(folder, "--ranks", ranks, "--set", f"data.rows_per_step={2 * ranks}", "--set", "train.steps=100000",
-                             "--set", "schedule.warmup_steps=2", *more)
+                             "--set", "schedule.warmup_steps=2", *more, environment=environment)
         self.wait_for_step(folder, 6)
         others = children_of(process.pid)
         self.assertEqual(len(others), ranks - 1)
         began = time.monotonic()
-        os.kill([process.pid, *others][rank], number)
+        spoil([process.pid, *others])
         said = process.communicate(timeout=60)[1]
         while any(pathlib.Path(f"/proc/{other}").exists() for other in others) and time.monotonic() - began < 30:
             time.sleep(0.05)
@@ -194,6 +203,16 @@ class RanksTest(unittest.TestCase):
         _, status, said = self.end_one("stopped-2", signal.SIGSTOP, 2)
         self.assertEqual(status, LOST, said)
         self.assertRegex(said, r"error: rank [12] on \S+ ended in step \d+: it has not answered for 10 s; the newest checkpoint is ")
+
+    def test_a_rank_that_hangs_ends_all(self):
+        for rank, ranks, more, seconds in ((1, 2, (), r"\d\d"), (0, 2, ("--hang-limit", 6), "[67]"), (3, 4, (), r"\d\d"),
+                                           (2, 4, ("--pipeline", 2, "--expert-parallel", 2), r"\d\d")):
+            folder, status, said = self.hang_one(f"hangs-{rank}-{ranks}-{len(more)}", rank, ranks, more)
+            self.assertEqual(status, LOST, said)
+            self.assertRegex(said, rf"error: rank {rank} on {socket.gethostname()} ended in step \d+: it is alive, but has done nothing "
+                                   rf"for {seconds} s, and the others wait; .*go on with --resume")
+            self.assertEqual(said.count("error:"), 1, said)
+        moe("generate", folder, "--prompt", "int", "--max-new-tokens", 3)
 
     def launched(self, folder, *more, ranks=2, change=(), change_environment=None, within=None, address="127.0.0.1"):
         """The ranks as a launcher starts them. `change` are further options of the last one; `within` has a command for each

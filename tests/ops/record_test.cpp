@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/progress_count.h"
+
 namespace moe {
 namespace {
 
@@ -31,6 +33,15 @@ TEST(RecordingBackend, PassesEachOperationOnOnceAndCountsIt) {
   EXPECT_EQ(recorder.records().at("gemm").flops, 2 * (2 * 2 * 3 * 8));
   recorder.clear();
   EXPECT_TRUE(recorder.records().empty());
+}
+
+// By it other ranks see that this one does not hang.
+TEST(Backend, CountsEachOperationAsProgress) {
+  std::array<float, 8> memory{};
+  CountingBackend backend;
+  const uint64_t before = progress_count();
+  for (int i = 0; i < 3; ++i) backend.run(Fill{.x = View(memory.data(), DType::f32, {8}), .value = 0});
+  EXPECT_EQ(progress_count() - before, 3u);
 }
 
 /// A backend with its own way through an expert's rows.
