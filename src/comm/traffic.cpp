@@ -33,6 +33,11 @@ Traffic broadcast_traffic(int64_t bytes, int root, int rank, int size) {
   return rank == root ? Traffic{.sent = (size - 1) * message} : Traffic{.received = message};
 }
 
+Traffic each_to_all_traffic(int64_t bytes, int size) {
+  const int64_t moved = (size - 1) * (bytes + kHeaderBytes);
+  return {moved, moved};
+}
+
 Traffic gather_traffic(int64_t bytes, int size) {
   const auto length = static_cast<int64_t>(sizeof(uint64_t));
   const int64_t moved = (size - 1) * (length + bytes + 2 * kHeaderBytes);

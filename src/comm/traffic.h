@@ -27,7 +27,9 @@ constexpr int64_t kHeaderBytes = 16;
 Traffic all_reduce_traffic(DType type, int64_t elements, int rank, int size);
 Traffic reduce_traffic(DType type, int64_t elements, int root, int rank, int size);
 Traffic broadcast_traffic(int64_t bytes, int root, int rank, int size);
-/// Of `bytes` from each rank.
+/// An all-gather of `bytes` from each rank, or a reduce-scatter of `bytes` for each.
+Traffic each_to_all_traffic(int64_t bytes, int size);
+/// Of `bytes` from each rank; others may have another number.
 Traffic gather_traffic(int64_t bytes, int size);
 
 }  // namespace moe

@@ -53,6 +53,7 @@ std::string amount(int64_t bytes) { return bytes == 0 ? "-" : bytes_text(bytes);
 Traffic StepTraffic::all() const {
   Traffic sum = gradients;
   sum += weights;
+  sum += experts;
   sum += stages;
   return sum += statistics;
 }
@@ -60,7 +61,6 @@ Traffic StepTraffic::all() const {
 StepTraffic step_traffic(const ModelConfig& config, const StepConfig& step, int64_t number) {
   StepTraffic traffic;
   if (step.ranks == 1) return traffic;
-  MOE_CHECK(step.expert_ranks == 1);
   const DType stat = stat_dtype(step.dtype);
   const auto sum = [&](Traffic& to, DType type, int64_t elements) {
     to += all_reduce_traffic(type, elements, step.rank, step.ranks);
@@ -70,12 +70,13 @@ StepTraffic step_traffic(const ModelConfig& config, const StepConfig& step, int6
   const std::vector<int> owners = owners_of(table, layout);
   for (size_t i = 0; i < table.size(); ++i) {
     if (!table[i].trained()) continue;
-    const int owner = layout.stage_group().member(owners[i]);
-    traffic.gradients +=
-        reduce_traffic(stat, table[i].trained_shape().elements(), owner, layout.share(), step.row_ranks());
-    traffic.weights += broadcast_traffic(bytes_of(step.storage(table[i]), table[i].shape.elements()), owner,
-                                         layout.share(), step.row_ranks());
+    const RankGroup holders = layout.holders(table[i]);
+    const int owner = holders.member(owners[i]), member = holders.member(step.rank);
+    traffic.gradients += reduce_traffic(stat, table[i].trained_shape().elements(), owner, member, holders.count);
+    traffic.weights +=
+        broadcast_traffic(bytes_of(step.storage(table[i]), table[i].shape.elements()), owner, member, holders.count);
   }
+  traffic.experts = expert_traffic(config, step, number);
   constexpr auto kNumber = static_cast<int64_t>(sizeof(double));
   const int64_t layers = config.moe_layers(), by_expert = layers * config.n_routed_experts;
   traffic.statistics += gather_traffic(2 * kNumber, step.ranks);  // tokens and their weight
@@ -109,21 +110,19 @@ std::string rank_tables(const ModelConfig& config, const StepConfig& step) {
                         amount(plan.gradients), amount(plan.optimizer), amount(plan.saved_alone() + plan.scratch),
                         amount(plan.batch), amount(plan.total()));
   }
-  if (step.expert_ranks > 1) return text + "wire         not counted where ranks divide the experts\n";
-  const auto line = [&](const auto& rank, const auto& gradients, const auto& weights, const auto& stages,
-                        const auto& statistics, const auto& sends, const auto& receives) {
-    text += fmt::format("  {:>4}{:>14}{:>14}", rank, gradients, weights);
-    if (step.stages > 1) text += fmt::format("{:>14}", stages);
-    text += fmt::format("{:>14}{:>14}{:>14}\n", statistics, sends, receives);
-  };
   text += "wire         bytes that a rank sends and receives in a step\n";
-  line("rank", "gradients", "weights", "stages", "statistics", "sends", "receives");
+  text += fmt::format("  {:>4}{:>14}{:>14}", "rank", "gradients", "weights");
+  if (step.expert_ranks > 1) text += fmt::format("{:>14}", "experts");
+  if (step.stages > 1) text += fmt::format("{:>14}", "stages");
+  text += fmt::format("{:>14}{:>14}{:>14}\n", "statistics", "sends", "receives");
   for (const int rank : shown) {
     StepConfig one = step;
     one.rank = rank;
     const StepTraffic traffic = step_traffic(config, one);
-    line(rank, traffic.gradients.sent, traffic.weights.sent, traffic.stages.sent, traffic.statistics.sent,
-         traffic.all().sent, traffic.all().received);
+    text += fmt::format("  {:>4}{:>14}{:>14}", rank, traffic.gradients.sent, traffic.weights.sent);
+    if (step.expert_ranks > 1) text += fmt::format("{:>14}", traffic.experts.sent);
+    if (step.stages > 1) text += fmt::format("{:>14}", traffic.stages.sent);
+    text += fmt::format("{:>14}{:>14}{:>14}\n", traffic.statistics.sent, traffic.all().sent, traffic.all().received);
   }
   return text;
 }

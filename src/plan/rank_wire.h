@@ -1,6 +1,6 @@
 #pragma once
-/// What the ranks of `moe train` hold and send today: data parallel over sockets, each tensor's gradient added up for
-/// its owner, which updates it and sends it to all, in the stages of a pipeline (train/step.h).
+/// What the ranks of `moe train` hold and send over sockets: each tensor's gradient is added up for its owner, which
+/// updates it and sends it to all that hold it; ranks may divide the experts and the layers (train/step.h).
 
 #include <string>
 
@@ -14,18 +14,18 @@ namespace moe {
 struct StepTraffic {
   Traffic gradients;   ///< their sums
   Traffic weights;     ///< from the owners
+  Traffic experts;     ///< tokens, outputs and their gradients, among the ranks that divide the experts
   Traffic stages;      ///< hidden states and their gradients
   Traffic statistics;  ///< token counts, losses, counts of experts
 
   Traffic all() const;
 };
 
-/// Of rank step.rank of step.ranks, in step `number`: StableMoE counts choices first in its first stage alone. The
-/// ranks do not divide the experts.
+/// Of rank step.rank of step.ranks, in step `number`: StableMoE counts choices first in its first stage alone.
 StepTraffic step_traffic(const ModelConfig& config, const StepConfig& step, int64_t number = 1);
 
-/// A table with the memory of each rank, and, unless the ranks divide the experts, what it sends and receives in a
-/// step. Of many ranks: those with the most and the least state of the optimiser.
+/// A table with the memory of each rank, and what it sends and receives in a step. Of many ranks: those with the most
+/// and the least state of the optimiser.
 std::string rank_tables(const ModelConfig& config, const StepConfig& step);
 
 }  // namespace moe

@@ -12,6 +12,7 @@
 #include "batch/token_buffers.h"
 #include "checkpoint/expert_list.h"
 #include "comm/one_rank.h"
+#include "comm/traffic.h"
 #include "model/lora.h"
 #include "model/model.h"
 #include "train/optimizer.h"
@@ -75,6 +76,10 @@ std::vector<Parameter> held_table(const ModelConfig& config, const StepConfig& s
 /// The memory and costs of the step, without allocating anything. If ranks divide the experts, a rank's memory is that
 /// of the most rows that its experts can have, and its costs are those of as many rows for each expert.
 MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);
+
+/// The bytes that the rank moves in step `number` among the ranks that divide the experts: tokens, their choices,
+/// outputs, and the gradients of all these.
+Traffic expert_traffic(const ModelConfig& config, const StepConfig& step, int64_t number);
 
 /// The results of one step. Losses are those of the whole step; balance losses include alpha.
 struct StepReport {
@@ -151,6 +156,7 @@ class TrainingStep {
 
  private:
   friend MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);
+  friend Traffic expert_traffic(const ModelConfig& config, const StepConfig& step, int64_t number);
 
   /// Without a plan: to be found out.
   TrainingStep(const ModelConfig& config, const StepConfig& step, const std::optional<MemoryPlan>& plan, Device& device,
@@ -183,6 +189,7 @@ class TrainingStep {
   void train_microbatch(const Batch& batch, int64_t index, const RouteMode& mode);
   /// All microbatches through the stages of a pipeline (step_stages.cpp).
   void train_in_stages(const std::vector<Batch>& batches, const std::vector<RouteMode>& modes);
+  int64_t train_few(const Batch& batch, const RouteMode& mode);
   /// The parameters at this place of the model (Parameter::place): their gradients, or what the model computes with.
   std::vector<Rooted> trained_at(int64_t place, const std::vector<View>& views) const;
   void update_biases();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "base/units.h"
 #include "train/shared_memory.h"
@@ -40,7 +41,7 @@ struct PartFlops {
   }
 };
 
-/// The ranks of a plan, which computes nothing.
+/// The ranks of a plan, which computes nothing. They count what a layer sends among the ranks of its experts.
 class PlannedRanks final : public Communicator {
  public:
   PlannedRanks(int rank, int ranks) : rank_(rank), ranks_(ranks) {}
@@ -49,16 +50,24 @@ class PlannedRanks final : public Communicator {
   void all_reduce(const View&, const RankGroup&) override {}
   void reduce(const View&, int, const RankGroup&) override {}
   void broadcast(const View&, int, const RankGroup&) override {}
-  void all_gather(const View&, const View&, const RankGroup&) override {}
-  void reduce_scatter(const View&, const View&, const RankGroup&) override {}
+  void all_gather(const View& x, const View&, const RankGroup& group) override { count(x, group); }
+  void reduce_scatter(const View&, const View& y, const RankGroup& group) override { count(y, group); }
   void exchange(const std::vector<Parcel>&, const std::vector<Parcel>&) override {}
   std::vector<std::string> gather(const std::string& bytes) override {
     return std::vector<std::string>(static_cast<size_t>(ranks_), bytes);
   }
   void abort(const std::string&) noexcept override {}
 
+  /// The bytes since the last call.
+  Traffic take_moved() { return std::exchange(moved_, {}); }
+
  private:
+  void count(const View& part, const RankGroup& group) {
+    moved_ += each_to_all_traffic(static_cast<int64_t>(part.bytes()), group.count);
+  }
+
   const int rank_, ranks_;
+  Traffic moved_;
 };
 
 /// What one microbatch costs a rank, if all experts have as many rows.
@@ -70,6 +79,10 @@ void set_costs_of_equal_rows(const ModelConfig& config, StepConfig step, MemoryP
   const MemoryPlan alone = plan_training(config, step);
   plan.costs = alone.costs;
   plan.microbatch_flops = alone.microbatch_flops;
+}
+
+Traffic times(const Traffic& traffic, int64_t count) {
+  return {.sent = traffic.sent * count, .received = traffic.received * count};
 }
 
 }  // namespace
@@ -94,14 +107,7 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
   auto costs_before = counter.costs();
   if (step.objective == Objective::dpo) run.score_microbatch(batch, mode);
   watch();
-  int64_t microbatches = 1;
-  if (step.stages > 1) {
-    microbatches = step.waiting();  // then nothing more is needed at any time
-    const auto count = static_cast<size_t>(microbatches);
-    run.train_in_stages(std::vector<Batch>(count, batch), std::vector<RouteMode>(count, mode));
-  } else {
-    run.train_microbatch(batch, 0, mode);
-  }
+  const int64_t microbatches = run.train_few(batch, mode);
   int64_t microbatch_flops = (counter.total().flops - before) / microbatches;
   if (step.experts) {
     const PartFlops part(run.table_,
@@ -129,6 +135,38 @@ MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step) {
   plan.optimizer_flops = counter.total().flops - before_update;
   if (step.expert_ranks > 1) set_costs_of_equal_rows(config, step, plan);
   return plan;
+}
+
+/// As many microbatches as need all of the step's memory, and their number.
+int64_t TrainingStep::train_few(const Batch& batch, const RouteMode& mode) {
+  if (step_.stages == 1) {
+    train_microbatch(batch, 0, mode);
+    return 1;
+  }
+  const auto count = static_cast<size_t>(step_.waiting());
+  train_in_stages(std::vector<Batch>(count, batch), std::vector<RouteMode>(count, mode));
+  return step_.waiting();
+}
+
+Traffic expert_traffic(const ModelConfig& config, const StepConfig& step, int64_t number) {
+  if (step.expert_ranks == 1) return {};
+  const auto device = make_null_device();
+  CountingBackend counter;
+  PlannedRanks ranks(step.rank, step.ranks);
+  TrainingStep run(config, step, std::nullopt, *device, counter, ranks);
+  const Batch batch = placeholder_batch(step.microbatch_tokens, step.sequence_length);
+  const RouteMode mode = step.mode(number, 0);
+  run.begin(batch.num_targets, batch.num_tokens);
+  Traffic traffic;
+  if (run.counts_first(mode)) {
+    run.count_microbatch(batch, mode);
+    traffic = times(ranks.take_moved(), step.microbatches);
+  }
+  const int64_t microbatches = run.train_few(batch, mode);
+  const Traffic moved = ranks.take_moved();
+  MOE_CHECK(moved.sent % microbatches == 0 && moved.received % microbatches == 0);
+  return traffic +=
+         times({.sent = moved.sent / microbatches, .received = moved.received / microbatches}, step.microbatches);
 }
 
 }  // namespace moe

@@ -62,9 +62,14 @@ TEST_P(TrafficOf, BroadcastsAndGathersIsWhatIsMoved) {
         std::vector<float> memory(1000, 0.0f);
         communicator.broadcast(View(memory.data(), DType::f32, {1000}), root);
         communicator.gather("three");
+        std::vector<float> all(static_cast<size_t>(size) * 10, 0.0f);
+        const View one(memory.data(), DType::f32, {10}), each(all.data(), DType::f32, {10 * size});
+        communicator.all_gather(one, each, communicator.everyone());
+        communicator.reduce_scatter(each, one, communicator.everyone());
       },
       [&](int rank) {
         Traffic all = broadcast_traffic(4000, root, rank, size);
+        for (int i = 0; i < 2; ++i) all += each_to_all_traffic(40, size);
         return all += gather_traffic(5, size);
       });
 }
