@@ -100,6 +100,7 @@ void load_weights(const WeightSource& source, const fs::path& path, const std::v
   std::vector<char> bytes, blocks;
   for (size_t i = 0; i < views.size(); ++i) {
     const View& view = views[i];
+    if (!view) continue;
     const std::string& name = table[i].name;
     const StorageType& to = storage(view.dtype);
     const bool as_stored = !is_plain(view.dtype) && stored_type(source, i) == to.rearranges;

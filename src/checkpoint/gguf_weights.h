@@ -31,9 +31,9 @@ class GgufWeights final : public FileWeights {
 };
 
 /// Fills `views` (in the order of `table`, any types). `table` is the source's, or has one rank's experts of it
-/// (divide_experts); then nothing of the other experts is read. Blocks that the source stores in the view's type are
-/// copied as they are, other weights are converted through f32. Weights that are not finite, and those that a view's
-/// type cannot hold, are an error that names `path` and the parameter.
+/// (divide_experts); then nothing of the other experts is read, and nothing of a parameter whose view is absent. Blocks
+/// that the source stores in the view's type are copied as they are, other weights are converted through f32. Weights
+/// that are not finite, and those that a view's type cannot hold, are an error that names `path` and the parameter.
 void load_weights(const WeightSource& source, const fs::path& path, const std::vector<Parameter>& table,
                   const std::vector<View>& views, Device& device);
 

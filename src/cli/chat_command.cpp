@@ -108,14 +108,14 @@ int chat(const ChatFlags& flags, ProcessRanks& processes) {
                         parse_cache_option(flags.cache_type, compute, whole.activations, whole.in_blocks)};
   ChatSizes chat_sizes{.most_tokens = context};
   if (compute.kind == DeviceKind::cuda) chat_sizes.tokens_per_pass = kGpuTokensPerPass;
-  const int64_t cache_bytes = ChatEngine::bytes(config, types, chat_sizes, compute.device->records());
+  const int64_t cache_bytes = ChatEngine::bytes(sizes.held_config(), types, chat_sizes, compute.device->records());
   const WeightsSize size = ranks.placed(sizes, model.folder, flags.experts, free, cache_bytes);
   check_memory_limit(flags.memory_limit, size, cache_bytes, free);
   ranks.connect(model.folder, whole.text);
   show_status("reading the weights of " + flags.model);
   const ExpertPlace place(compute, size);
   LoadedModel loaded(model.folder, weights, place.device(), flags.switches, model.adapters, place.host_experts(),
-                     ranks.experts());
+                     ranks.part(config));
   if (!ranks.leads()) return ranks.follow(loaded, types.cache), 0;
   ChatEngine engine(loaded, &tokenizer, place.device(), place.backend(), chat_sizes, flags.switches, types.cache,
                     ranks.leader());

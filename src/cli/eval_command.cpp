@@ -54,8 +54,8 @@ two such files.
 number for independent choices. The other has, for each expert, the tokens that chose it in the largest share of
 their occurrences. Choices are counted before any is dropped by a capacity. JSON has both under "choices".
 
---ranks N divides the routed experts among N processes, each with a GPU or a part of the processors, for a model that is
-larger than one GPU (docs/parallelism.md).
+--ranks N divides the routed experts, or the layers of a dense model, among N processes, each with a GPU or a part of
+the processors, for a model that is larger than one GPU (docs/parallelism.md).
 
 --sweep evaluates the same text again under each value of a switch, in addition to the other switches. It adds a
 table of loss, its change and bits per byte (JSON: "sweep"). The switches are experts-per-token=N,N,...,
@@ -214,7 +214,7 @@ void print_loss(const LossFlags& flags, ProcessRanks& processes) {
   show_status("reading the weights of " + flags.model);
   const ExpertPlace place(compute, size);
   LoadedModel model(adapted.folder, weights, place.device(), flags.switches, adapted.adapters, place.host_experts(),
-                    ranks.experts());
+                    ranks.part(sizes.config()));
   clear_status();
   log_info("{} on {}", flags.model, ranks.device_text());
   log_info("weights: {}", model.weights());

@@ -59,7 +59,7 @@ and generates nothing. A beginning that several prompts share is computed once. 
 A model that is larger than the GPU's memory keeps the routed experts of some layers in the host's memory, and the CPU
 computes them: of all layers with --cpu-moe, of the first N with --n-cpu-moe N, else of as many as needed. Or several GPUs
 hold it together: --ranks N starts N - 1 further processes, and each of them has a GPU and 1/N of the routed experts of
-each layer. N must divide the number of experts (docs/parallelism.md).
+each layer, or of the layers of a dense model. N must divide the number of experts (docs/parallelism.md).
 
 llama.cpp's names work too: -m, -p, -f, -n, -c, -t, -s, --temp, --repeat-penalty.
 
@@ -192,7 +192,7 @@ int64_t bytes_beside_weights(const ModelConfig& config, const PassTypes& types, 
 void check_memory(const ModelOnDevice& runtime, const Prompt& prompt, const GenerationOptions& options, int64_t limit,
                   int64_t free) {
   const int64_t needed =
-      generation_bytes(runtime.model.config(), runtime.types(), {prompt}, options, runtime.device.records());
+      generation_bytes(runtime.model.held_config(), runtime.types(), {prompt}, options, runtime.device.records());
   if (limit == 0 || needed <= free) return;
   fail(
       "the cache and a pass need {} beside the weights, and --memory-limit leaves {}; shorten the prompt, allow fewer "
@@ -226,6 +226,7 @@ void generate_text(const GenerateFlags& flags, ProcessRanks& processes) {
   const ModelConfig& config = sizes.config();
   check_generates(config);
   ranks.divide(sizes, flags.model);
+  const ModelConfig held = sizes.held_config();
   const Tokenizer tokenizer = Tokenizer::load(model.companions);
   GenerationOptions options = flags.generation;
   options.end_ids = end_tokens(model);
@@ -240,15 +241,17 @@ void generate_text(const GenerateFlags& flags, ProcessRanks& processes) {
                         parse_cache_option(flags.cache_type, compute, whole.activations, whole.in_blocks)};
   if (flags.dry_run) {
     if (!ranks.leads()) return;
-    const int64_t beside = bytes_of_dry_run(config, types, options, compute.device->records());
+    const int64_t beside = bytes_of_dry_run(held, types, options, compute.device->records());
     const EnginePasses passes{options.tokens_per_pass, compute.device->records()};
-    if (ranks.size() > 1) return print_generation_plan(config, sizes.of(), types, passes, free, ranks.size(), &whole);
-    const WeightsSize size = placed_weights_size(sizes, model.folder, flags.experts, *compute.device, free, beside);
-    return print_generation_plan(config, size, types, passes, free);
+    const AnsweringRanks plan{ranks.size(), count_elements(parameter_table(config)), whole.bytes};
+    const WeightsSize size =
+        ranks.size() > 1 ? sizes.of()
+                         : placed_weights_size(sizes, model.folder, flags.experts, *compute.device, free, beside);
+    return print_generation_plan(held, size, types, passes, free, plan);
   }
   WeightsSize size = sizes.of();
   if (ranks.leads()) {  // before the others are started
-    const int64_t beside = bytes_beside_weights(config, types, prompt, lines, options, compute.device->records());
+    const int64_t beside = bytes_beside_weights(held, types, prompt, lines, options, compute.device->records());
     size = ranks.placed(sizes, model.folder, flags.experts, free, beside);
     check_memory_limit(flags.memory_limit, size, 0, free);
   }
@@ -256,7 +259,7 @@ void generate_text(const GenerateFlags& flags, ProcessRanks& processes) {
   show_status("reading the weights of " + flags.model);
   const ExpertPlace place(compute, size);
   LoadedModel loaded(model.folder, weights, place.device(), flags.switches, model.adapters, place.host_experts(),
-                     ranks.experts());
+                     ranks.part(config));
   if (!ranks.leads()) return ranks.follow(loaded, types.cache);
   clear_status();
   if (!flags.quiet) say_start(flags, config, tokenizer, loaded.weights(), ranks.device_text(), size);

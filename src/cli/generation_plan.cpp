@@ -41,17 +41,14 @@ int64_t engine_bytes_for(const ModelConfig& config, const PassTypes& types, cons
 }
 
 void print_generation_plan(const ModelConfig& config, const WeightsSize& weights, const PassTypes& types,
-                           const EnginePasses& passes, int64_t free, int ranks, const WeightsSize* whole_model) {
+                           const EnginePasses& passes, int64_t free, const AnsweringRanks& ranks) {
   const int64_t stored = weights.bytes, page = PagedModel::page_bytes(config, types.cache);
   const int64_t most = pages_for(config.max_position_embeddings);
   const int64_t whole = engine_bytes(config, types, passes, most);
   print_output("weights            {:10.3f} GiB   {:.1f} M parameters: {}\n", gib(stored),
-               1e-6 * static_cast<double>(count_elements(parameter_table(config))),
-               ranks > 1 ? fmt::format("on each of {} ranks {}", ranks, weights.text) : weights.text);
-  if (whole_model != nullptr) {
-    print_output("one rank alone     {:10.3f} GiB   of weights; its cache and its pass are the same\n",
-                 gib(whole_model->bytes));
-  }
+               1e-6 * static_cast<double>(ranks.parameters),
+               ranks.ranks > 1 ? fmt::format("on each of {} ranks {}", ranks.ranks, weights.text) : weights.text);
+  if (ranks.ranks > 1) print_output("one rank alone     {:10.3f} GiB   of weights\n", gib(ranks.alone_bytes));
   if (weights.host_bytes > 0) {
     print_output("on the CPU         {:10.3f} GiB   {}\n", gib(weights.host_bytes), expert_place_text(weights));
   }

@@ -10,6 +10,7 @@
 #include "cli/memory_option.h"
 #include "cli/number_option.h"
 #include "infer/follower.h"
+#include "model/layout.h"
 #include "train/amounts.h"
 #include "train/ranks.h"
 
@@ -29,8 +30,8 @@ std::string divisors_text(int64_t experts) {
 
 void add_inference_ranks_option(CLI::App& command, int& ranks) {
   add_number(command, "--ranks", ranks, {1, 1024},
-             "processes that divide the routed experts of each layer among them, each with a GPU or a part of the "
-             "processors");
+             "processes that divide the routed experts of each layer among them, or the layers of a dense model, each "
+             "with a GPU or a part of the processors");
 }
 
 void check_inference_ranks(const ProcessRanks& processes, const ExpertPlaceFlags& experts, const DeviceOptions& device,
@@ -55,7 +56,11 @@ void InferenceRanks::divide(WeightSizes& sizes, const std::string& model) const 
   if (size() == 1) return;
   const ModelConfig& config = sizes.config();
   if (config.moe_layers() == 0) {
-    fail_usage("--ranks {}: {} has no routed experts to divide among ranks; leave out --ranks", size(), model);
+    if (config.num_hidden_layers < size()) {
+      fail_usage("--ranks {}: {} has no routed experts and {}, of which each rank needs one; use --ranks {}", size(),
+                 model, counted(config.num_hidden_layers, "layer"), config.num_hidden_layers);
+    }
+    return sizes.divide_layers_among(size());
   }
   if (!divides_experts(config, size())) {
     fail_usage("--ranks {}: {} has {}, which so many ranks cannot divide evenly; {}", size(), model,
@@ -105,9 +110,14 @@ void InferenceRanks::connect(const std::string& model, const std::string& weight
   if (leads()) leader_.emplace(*hosts_);
 }
 
-ExpertRanks InferenceRanks::experts() const {
+ModelPart InferenceRanks::part(const ModelConfig& config) const {
   if (hosts_ == nullptr) return {};
-  return {gpus_ ? gpus_.get() : hosts_, hosts_->everyone()};
+  Communicator* const communicator = gpus_ ? gpus_.get() : hosts_;
+  if (config.moe_layers() > 0) return {.experts = {communicator, hosts_->everyone()}};
+  const auto ranges = stage_layers(config.num_hidden_layers, size());
+  return {.stage = {.communicator = communicator,
+                    .group = hosts_->everyone(),
+                    .layers = ranges[static_cast<size_t>(processes_.rank())]}};
 }
 
 void InferenceRanks::follow(LoadedModel& loaded, std::optional<DType> cache) {

@@ -1,7 +1,7 @@
 #pragma once
-/// --ranks of commands that generate or evaluate: processes that divide the routed experts of a model among them. Rank
-/// 0 is the process that was typed. In generation the others do what it tells them (infer/leader.h); in an evaluation
-/// all know what to do.
+/// --ranks of commands that generate or evaluate: processes that divide the routed experts of a model among them, or
+/// the layers of a dense model. Rank 0 is the process that was typed. In generation the others do what it tells them
+/// (infer/leader.h); in an evaluation all know what to do.
 
 #include <memory>
 #include <string>
@@ -36,7 +36,7 @@ class InferenceRanks {
   int size() const { return processes_.size(); }
   bool leads() const { return processes_.rank() == 0; }
 
-  /// Makes `sizes` those of a rank. A UsageError names `model` if its experts do not divide.
+  /// Makes `sizes` those of a rank. A UsageError names `model` if its experts, or its layers, do not divide.
   void divide(WeightSizes& sizes, const std::string& model) const;
   /// Bytes that a rank may use of its device now; -1: not known.
   int64_t free_bytes(int64_t limit) const;
@@ -50,7 +50,7 @@ class InferenceRanks {
   /// ends rank 0 ends all at once, unless rank 0 handles it otherwise. Nothing happens with one rank.
   void connect(const std::string& model, const std::string& weights);
   /// For LoadedModel.
-  ExpertRanks experts() const;
+  ModelPart part(const ModelConfig& config) const;
   /// For ModelOnDevice. Null: there is one rank.
   Leader* leader() { return leader_ ? &*leader_ : nullptr; }
   /// The work of a rank that does not lead, to its end.

@@ -1,12 +1,13 @@
 #pragma once
-/// Inference of a model whose routed experts are divided among ranks. All ranks must make the same passes, and only
-/// rank 0 knows which: it has the requests, the terminal and the clock. So rank 0 has the Engine, and the others have a
-/// PagedModel of the same sizes and do to it what rank 0 does to its own.
+/// Inference of a model whose routed experts, or whose layers, are divided among ranks. All ranks must make the same
+/// passes, and only rank 0 knows which: it has the requests, the terminal and the clock. So rank 0 has the Engine, and
+/// the others have a PagedModel of the same sizes and do to it what rank 0 does to its own.
 ///
 /// The protocol. Rank 0 collects the calls of its PagedModel. Before each one that begins a pass or a step, it sends
 /// the collected calls and this one as one message, in a Communicator::gather() to which the others bring nothing. The
 /// others read the message and make the calls. Then all ranks compute, and add up the outputs of their experts in each
-/// MoE layer. A change of the routing and the end of the work are messages too. Everything else follows from the calls:
+/// MoE layer; or one after the other computes its layers and sends the result on, and the last one sends the logits to
+/// all. A change of the routing and the end of the work are messages too. Everything else follows from the calls:
 /// all ranks have the same numbers in front of each router and the same logits, so that they choose the same experts,
 /// and tokens that the device chooses are the same. This needs processors of one kind. Between messages the others
 /// wait, as long as rank 0 does.

@@ -45,6 +45,7 @@ void load_adapters(const AdapterSet& set, const std::vector<Parameter>& table, c
       ++parameter;
       continue;
     }
+    if (!views[i]) continue;  // of another rank
     if (table[i].adapter == AdapterPart::a) set.fill(parameter - 1, a, b);
     const std::vector<float>& all = table[i].adapter == AdapterPart::a ? a : b;
     const auto own = all.begin() + table[i].elements_before();
@@ -56,35 +57,45 @@ void load_adapters(const AdapterSet& set, const std::vector<Parameter>& table, c
 
 LoadedModel::LoadedModel(const fs::path& path, const WeightTypes& weights, Device& device,
                          const RoutingSwitches& switches, const std::vector<ChosenAdapter>& adapters,
-                         const HostExperts& host, const ExpertRanks& ranks)
-    : device_(device), ranks_(ranks), memory_(device) {
-  MOE_CHECK(!ranks || host.layers == 0);
+                         const HostExperts& host, const ModelPart& part)
+    : device_(device), part_(part), memory_(device) {
+  MOE_CHECK(!part || host.layers == 0);
   // A source reads any part of a parameter; a folder of which everything is wanted is read tensor by tensor.
-  const std::unique_ptr<WeightSource> source = is_gguf(path) || ranks ? open_weights(path) : nullptr;
+  const std::unique_ptr<WeightSource> source = is_gguf(path) || part ? open_weights(path) : nullptr;
   const ModelConfig base = source != nullptr ? source->config() : read_model_config(path);
   switched(base, switches);  // what does not fit is refused before the weights are read
   const AdapterSet set(adapters, base);
   own_ = base;
   own_.adapters = set.shapes();
   auto table = parameter_table(own_), base_table = parameter_table(base);
-  if (ranks) {
+  if (const ExpertRanks& ranks = part.experts) {
     MOE_CHECK(divides_experts(base, ranks.size()));
     for (auto* const one : {&table, &base_table}) divide_experts(*one, ranks.member(), ranks.size());
   }
-  std::vector<DType> types = types_on_device(path, table, weights);
+  const std::vector<DType> types = types_on_device(path, table, weights);
   dtype_ = activations_of(types, weights);
-  for (size_t i = 0; i < types.size(); ++i) types[i] = type_on(device, types[i], table[i].shape);
+  std::vector<Parameter> held;
+  std::vector<DType> held_types;
+  std::vector<size_t> places;  // of what is held, in the table
+  for (size_t i = 0; i < table.size(); ++i) {
+    if (part.stage && !has_parameter(part.stage.layers, base, table[i])) continue;
+    held.push_back(table[i]);
+    held_types.push_back(type_on(device, types[i], table[i].shape));
+    places.push_back(i);
+  }
   Arena measure("weights", nullptr, PassSizes{}.saved), host_measure("experts", nullptr, PassSizes{}.saved);
-  push_weights(measure, table, types, host.layers, &host_measure);
+  push_weights(measure, held, held_types, host.layers, &host_measure);
   Arena arena = memory_.arena("the weights of " + path.string(), measure.peak_bytes());
   std::optional<Arena> host_arena;
   if (host_measure.peak_bytes() > 0) {
     host_memory_ = std::make_unique<DeviceMemory>(*host.device);
     host_arena = host_memory_->arena("routed experts of " + path.string(), host_measure.peak_bytes());
   }
-  const auto views = push_weights(arena, table, types, host.layers, host_arena ? &*host_arena : nullptr);
-  text_ = weights_text(views);
-  in_blocks_ = any_in_blocks(views);
+  const auto held_views = push_weights(arena, held, held_types, host.layers, host_arena ? &*host_arena : nullptr);
+  text_ = weights_text(held_views);
+  in_blocks_ = any_in_blocks(held_views);
+  std::vector<View> views(table.size());  // absent where other ranks have the parameter
+  for (size_t i = 0; i < places.size(); ++i) views[places[i]] = held_views[i];
   const std::vector<View> of_model = base_views(table, views);
   if (source != nullptr) {
     source->check_content();
@@ -110,7 +121,7 @@ SwitchedModel LoadedModel::with_switches(const RoutingSwitches& switches) const 
   auto memory = changes.empty() ? nullptr : std::make_unique<DeviceMemory>(device_);
   if (memory != nullptr) bind_score_changes(config, changes, device_, *memory, weights);
   return {.score_changes = std::move(memory),
-          .model = std::make_unique<Model>(config, BalanceConfig{}, std::move(weights), ranks_)};
+          .model = std::make_unique<Model>(config, BalanceConfig{}, std::move(weights), part_.experts, part_.stage)};
 }
 
 }  // namespace moe

@@ -16,6 +16,14 @@ struct HostExperts {
   Device* device = nullptr;  ///< gives the memory; must outlive the model
 };
 
+/// What this rank has of a model that several ranks have together: some of the routed experts, or some of the layers.
+struct ModelPart {
+  ExpertRanks experts = {};  ///< see divides_experts()
+  ModelStage stage = {};
+
+  explicit operator bool() const { return experts || stage; }
+};
+
 /// A model with routing switches over the weights of a LoadedModel, which must outlive it.
 struct SwitchedModel {
   std::unique_ptr<DeviceMemory> score_changes;  ///< null: none
@@ -27,11 +35,11 @@ class LoadedModel {
  public:
   /// Reads a model folder, or a GGUF file, and adapters beside its weights. Weights are stored as `weights` says.
   /// config() has the switches in it. With `host`, `device` must accept the host's addresses too
-  /// (ExpertOffload::device()). With `ranks`, this rank reads and has only its own routed experts (divides_experts()),
-  /// and all ranks compute together (infer/leader.h); `ranks` and `host` exclude each other.
+  /// (ExpertOffload::device()). With `part`, this rank reads and has that part alone, and all ranks compute together
+  /// (infer/leader.h); `part` and `host` exclude each other.
   LoadedModel(const fs::path& path, const WeightTypes& weights, Device& device, const RoutingSwitches& switches = {},
               const std::vector<ChosenAdapter>& adapters = {}, const HostExperts& host = {},
-              const ExpertRanks& ranks = {});
+              const ModelPart& part = {});
 
   /// Uses the same weights with other switches. References to the old model() and config() become invalid. An error
   /// changes nothing.
@@ -52,7 +60,7 @@ class LoadedModel {
 
  private:
   Device& device_;
-  ExpertRanks ranks_;
+  ModelPart part_;
   DType dtype_;
   std::string text_;
   bool in_blocks_ = false;

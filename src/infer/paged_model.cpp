@@ -26,11 +26,16 @@ struct Inputs {
   View targets, losses;  ///< of scored rows; absent: none are
   ChoiceViews choices;   ///< of tokens on the device
 
-  Inputs(Arena& arena, const ModelConfig& config, const PassTypes& types, const PagedSizes& sizes)
+  /// The cache has the layers `layers` of the model.
+  Inputs(Arena& arena, const ModelConfig& config, const PassTypes& types, const PagedSizes& sizes,
+         const LayerRange& layers)
       : tokens(arena, stat_dtype(types.activations), sizes.tokens, config.head_dim, sizes.sequences, sizes.pages_each) {
     const Shape shape{sizes.pages, kPageTokens, config.attention().kv_width()};
-    for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-      cache.layers.push_back({arena.push("cache.k", types.cache, shape), arena.push("cache.v", types.cache, shape)});
+    cache.layers.resize(static_cast<size_t>(layers.end));
+    for (int64_t layer = layers.begin; layer < layers.end; ++layer) {
+      auto& [k, v] = cache.layers[static_cast<size_t>(layer)];
+      k = arena.push("cache.k", types.cache, shape);
+      v = arena.push("cache.v", types.cache, shape);
     }
     logits = arena.push("logits", stat_dtype(types.activations), {rows_of_logits(sizes), config.vocab_size});
     rows = arena.push("rows", DType::i32, {sizes.tokens});
@@ -121,10 +126,11 @@ PagedPass largest_pass(const PagedSizes& sizes) {
   return pass;
 }
 
+/// Of a model of the layers that are here alone.
 PassSizes measure(const ModelConfig& config, const PassTypes& types, const PagedSizes& sizes) {
   const DType dtype = types.activations;
   return measure_pass(config, dtype, [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
-    Inputs inputs(arenas.inputs, config, types, sizes);
+    Inputs inputs(arenas.inputs, config, types, sizes, {0, config.num_hidden_layers});
     const View experts = push_experts(config, sizes, arenas.scratch);
     Place place{inputs, arenas, experts, device, backend, dtype};
     run_pass(model, place, largest_pass(sizes));
@@ -146,7 +152,7 @@ struct PagedModel::Memory {
   Memory(const ModelOnDevice& runtime, size_t bytes, const PagedSizes& sizes)
       : device(runtime.device),
         arena(device.arena("inputs", bytes)),
-        inputs(arena, runtime.model.config(), runtime.types(), sizes) {}
+        inputs(arena, runtime.model.config(), runtime.types(), sizes, runtime.model.layers()) {}
 };
 
 /// What lives during a pass.
@@ -167,7 +173,7 @@ PagedModel::PagedModel(const ModelOnDevice& runtime, const PagedSizes& sizes) : 
   MOE_CHECK(!sizes.penalties || sizes.chooses);
   const Leader::Together together(runtime.leader);
   if (runtime.leader != nullptr) runtime.leader->begin(sizes);
-  const PassSizes bytes = measure(config(), runtime.types(), sizes);
+  const PassSizes bytes = measure(runtime.model.held_config(), runtime.types(), sizes);
   memory_ = std::make_unique<Memory>(runtime, bytes.inputs, sizes);
   work_ = std::make_unique<Work>(runtime, bytes);
   start_work();
@@ -188,7 +194,7 @@ void PagedModel::start_work() {
 
 void PagedModel::set_model(const ModelOnDevice& runtime) {
   MOE_CHECK(unread_steps() == 0);
-  const PassSizes bytes = measure(runtime.model.config(), runtime.types(), sizes_);
+  const PassSizes bytes = measure(runtime.model.held_config(), runtime.types(), sizes_);
   MOE_CHECK(bytes.inputs == memory_->arena.peak_bytes());
   const PassSizes& room = work_->room;
   if (bytes.saved > room.saved || bytes.scratch > room.scratch) {
@@ -224,6 +230,7 @@ void PagedModel::copy_page(int32_t from, int32_t to, int64_t tokens) {
     runtime_->device.upload(target.data, host.data(), host.size());
   };
   for (const auto& layer : memory_->inputs.cache.layers) {
+    if (!layer.k) continue;  // of another rank
     copy(layer.k);
     copy(layer.v);
   }

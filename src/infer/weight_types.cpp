@@ -6,6 +6,7 @@
 #include "base/units.h"
 #include "checkpoint/open_model.h"
 #include "formats/gguf.h"
+#include "model/layout.h"
 #include "model/pass_memory.h"
 
 namespace moe {
@@ -109,6 +110,12 @@ bool any_in_blocks(const std::vector<View>& views) {
   return std::any_of(views.begin(), views.end(), [](const View& view) { return !is_plain(view.dtype); });
 }
 
+bool has_parameter(const LayerRange& layers, const ModelConfig& config, const Parameter& parameter) {
+  const int64_t all = config.num_hidden_layers;
+  const bool tied_head = config.tie_word_embeddings && parameter.role == ParameterRole::embedding;
+  return layers.has(parameter.place(all), all) || (tied_head && layers.end == all);
+}
+
 bool divides_experts(const ModelConfig& config, int64_t ranks) {
   return config.moe_layers() > 0 && config.n_routed_experts % ranks == 0;
 }
@@ -117,7 +124,33 @@ WeightSizes::WeightSizes(const fs::path& path, const WeightTypes& types, const s
     : types_(types),
       config_(read_adapted_config(path, adapters)),
       table_(parameter_table(config_)),
-      stored_(types_on_device(path, table_, types)) {}
+      stored_(types_on_device(path, table_, types)),
+      held_layers_(config_.num_hidden_layers) {}
+
+void WeightSizes::divide_layers_among(int64_t ranks) {
+  std::optional<WeightSizes> largest;
+  int64_t most = 0;
+  for (const LayerRange& layers : stage_layers(config_.num_hidden_layers, ranks)) {
+    most = std::max(most, layers.end - layers.begin);
+    WeightSizes one = *this;
+    one.table_.clear();
+    one.stored_.clear();
+    for (size_t i = 0; i < table_.size(); ++i) {
+      if (!has_parameter(layers, config_, table_[i])) continue;
+      one.table_.push_back(table_[i]);
+      one.stored_.push_back(stored_[i]);
+    }
+    if (!largest || one.of().bytes > largest->of().bytes) largest = std::move(one);
+  }
+  *this = std::move(*largest);
+  held_layers_ = most;
+}
+
+ModelConfig WeightSizes::held_config() const {
+  ModelConfig held = config_;
+  held.num_hidden_layers = held_layers_;
+  return held;
+}
 
 WeightsSize WeightSizes::of(int64_t host_layers) const {
   Arena measure("weights", nullptr, PassSizes{}.saved), host("experts", nullptr, PassSizes{}.saved);

@@ -60,6 +60,10 @@ struct WeightsSize {
   std::string text, host_text;  ///< weights_text() of both
 };
 
+/// True if a rank with these layers has the parameter. Of a model whose head is its embedding, the first and the last
+/// rank have it.
+bool has_parameter(const LayerRange& layers, const ModelConfig& config, const Parameter& parameter);
+
 /// True if the model has routed experts that so many ranks can divide among them, as many each.
 bool divides_experts(const ModelConfig& config, int64_t ranks);
 
@@ -71,8 +75,12 @@ class WeightSizes {
 
   /// From now on of each of so many ranks, which divide the routed experts among them (divides_experts()).
   void divide_among(int64_t ranks) { divide_experts(table_, 0, ranks); }
+  /// From now on of one of so many ranks, which divide the layers (stage_layers()): the one whose weights are largest.
+  void divide_layers_among(int64_t ranks);
 
   const ModelConfig& config() const { return config_; }  ///< with the adapters
+  /// That of a model of the largest number of layers that a rank has, to plan memory.
+  ModelConfig held_config() const;
   /// With the routed experts of the first `host_layers` layers in the host's memory.
   WeightsSize of(int64_t host_layers = 0) const;
   /// With the fewest layers, from `least` on, whose routed experts must be in the host's memory for the rest to fit
@@ -84,6 +92,7 @@ class WeightSizes {
   ModelConfig config_;
   std::vector<Parameter> table_;
   std::vector<DType> stored_;
+  int64_t held_layers_;
 };
 
 }  // namespace moe

@@ -38,6 +38,12 @@ Model::Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeigh
   }
 }
 
+ModelConfig Model::held_config() const {
+  ModelConfig held = config_;
+  held.num_hidden_layers = layers_.end - layers_.begin;
+  return held;
+}
+
 RouteChoice Model::save_choice(Pass& pass, const LayerContext& context) const {
   if (!config_.is_moe_layer(context.layer)) return {};
   const RouterConfig& router = decoder_.moe.router;

@@ -81,6 +81,9 @@ class Model {
         const ModelStage& stage = {});
 
   const ModelConfig& config() const { return config_; }
+  /// That of a model of the layers which are here alone, to plan memory.
+  ModelConfig held_config() const;
+  const LayerRange& layers() const { return layers_; }
   /// True if other ranks have a part of it.
   bool asks_ranks() const { return decoder_.moe.ranks || stage_; }
 

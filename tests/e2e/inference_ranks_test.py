@@ -165,6 +165,28 @@ class InferenceRanksTest(unittest.TestCase):
         for ranks in self.numbers_of_ranks():
             self.assertEqual(said(ranks), one)
 
+    def test_the_layers_of_a_dense_model(self):
+        """Nothing is added up in another order, so every number is that of one rank."""
+        model = self.make_model("layers", "model.method=dense")
+        words = ["--prompt", PROMPT, "--max-new-tokens", 30, "--logprobs", 3, "--seed", 4]
+        chat, text = "class A\n/set temperature 0.5\nagain\n/regenerate\n", self.base / "headers.jsonl"
+        results = []
+        for ranks in (1, 2, 3):
+            if DEVICE == "cuda" and ranks > gpus():
+                continue
+            answered = self.generate(ranks, *words, model=model)
+            chatted = moe("chat", model, "--max-new-tokens", 12, "--seed", 2, *self.device(ranks), input=chat)
+            evaluated = moe("eval", "loss", model, text, "--sequence-length", 64, "--json", "-", *self.device(ranks))
+            loss = json.loads(evaluated.stdout)
+            del loss["weights"]  # of rank 0 alone
+            results.append((answered.stdout, chatted.stdout, loss))
+        self.assertGreater(len(results), 1)
+        for several in results[1:]:
+            self.assertEqual(several, results[0])
+        plans = [self.generate(ranks, "--dry-run", model=model).stdout for ranks in (1, 3)]
+        layers = [int(re.search(r"of a token; (\d+) layers? of keys", plan)[1]) for plan in plans]
+        self.assertEqual(layers, [3, 1])
+
     def test_a_line_that_fails_is_not_the_end_of_a_chat(self):
         result = moe("chat", self.model, "--max-new-tokens", 4, *self.device(2), input="/mask 1:77\n/nonsense\nclass\n", check=False)
         self.assertEqual(result.returncode, 1)
@@ -367,7 +389,7 @@ class InferenceRanksTest(unittest.TestCase):
         for command in ("generate", "chat"):
             for model, more, expected in (
                     (self.model, ["--ranks", 3], r"--ranks 3: \S+/model has 4 routed experts, which so many ranks cannot divide evenly; use 2 or 4"),
-                    (dense, ["--ranks", 2], r"--ranks 2: \S+/dense has no routed experts to divide among ranks; leave out --ranks"),
+                    (dense, ["--ranks", 4], r"--ranks 4: \S+/dense has no routed experts and 3 layers, of which each rank needs one; use --ranks 3"),
                     (self.model, ["--ranks", 2, "--cpu-moe"],
                      "--ranks 2 with --cpu-moe: ranks keep their routed experts on their own devices; leave out one of the two"),
                     (self.model, ["--ranks", 2, "--n-cpu-moe", 1], "--ranks 2 with --n-cpu-moe: "),

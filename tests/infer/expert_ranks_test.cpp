@@ -20,35 +20,6 @@
 namespace moe::test {
 namespace {
 
-/// All logits of a prompt of some tokens, and then those after each of a few single tokens.
-std::vector<float> logits_of(const ModelOnDevice& runtime) {
-  constexpr int64_t kPrompt = 70, kSingle = 6;
-  const std::vector<int32_t> ids = random_ids(kPrompt + kSingle, runtime.model.config().vocab_size, 4);
-  PagedModel model(runtime, {.pages = 2, .pages_each = 2, .tokens = kPrompt, .logits = kPrompt});
-  model.set_pages(0, {1, 0});
-  std::vector<float> all;
-  for (size_t begin = 0; begin < ids.size();) {
-    const size_t count = begin == 0 ? kPrompt : 1;
-    PagedPass pass;
-    for (size_t i = 0; i < count; ++i) {
-      pass.ids.push_back(ids[begin + i]);
-      pass.sequence.push_back(0);
-      pass.positions.push_back(static_cast<int32_t>(begin + i));
-      pass.wanted.push_back(static_cast<int32_t>(i));
-    }
-    const std::vector<float> logits = model.run(pass).logits;
-    all.insert(all.end(), logits.begin(), logits.end());
-    begin += count;
-  }
-  return all;
-}
-
-std::vector<float> logits_on(int ranks, const RankedModel& model) {
-  std::vector<float> logits;
-  lead(ranks, model, [&](const Lead& one) { logits = logits_of(one.runtime()); });
-  return logits;
-}
-
 /// The root of the mean square of a - b, by that of b.
 double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
   EXPECT_EQ(a.size(), b.size());
@@ -65,8 +36,6 @@ double relative_error(const std::vector<float>& a, const std::vector<float>& b) 
 /// another order; each of these few sums differs by a unit in the last place, and later layers carry the differences
 /// on.
 constexpr double kBound = 1e-6;
-
-fs::path golden(const std::string& name) { return fs::path(MOE_SOURCE_DIR) / "tests" / "golden" / name; }
 
 /// The models of tests/golden that generate and have experts.
 std::vector<std::string> models_with_experts() {
@@ -179,44 +148,6 @@ TEST(ExpertRanksInInference, AdaptersAreDividedWithTheExperts) {
   const std::vector<float> one = logits_on(1, model), plain = logits_on(1, {golden("moe_basic")});
   EXPECT_GT(relative_error(one, plain), 1e-3) << "the adapter changes the model";
   EXPECT_LT(relative_error(logits_on(3, model), one), kBound);
-}
-
-std::vector<Request> some_requests(int64_t vocabulary) {
-  std::vector<Request> requests;
-  for (uint64_t i = 0; i < 5; ++i) {
-    Request request{.prompt = {random_ids(20 + 30 * static_cast<int64_t>(i), vocabulary, i), i},
-                    .options = {.max_new_tokens = 12 + static_cast<int64_t>(i)}};
-    request.options.sampling.temperature = i % 2 == 0 ? 0 : 0.8;
-    if (i == 3) request.options.sampling.repetition_penalty = 1.3;
-    request.experts = i == 4;
-    requests.push_back(request);
-  }
-  requests.push_back(requests[2]);  // a beginning that was computed already, and a page that is copied
-  requests.back().prompt.ids.resize(75);
-  return requests;
-}
-
-/// What an engine with too few places for all of them at once answers to requests; one of them is cancelled.
-std::vector<Answer> answers_of(const Lead& one, bool on_device) {
-  Engine engine(one.runtime(), nullptr,
-                {.sequences = 3,
-                 .tokens_per_pass = 40,
-                 .pages = 12,
-                 .longest = 200,
-                 .experts = true,
-                 .on_device = on_device,
-                 .penalties = true});
-  std::vector<Answer> answers;
-  for (const Request& request : some_requests(one.loaded.config().vocab_size)) {
-    engine.admit(request);
-    answers.emplace_back();
-  }
-  for (int64_t step = 0; !engine.idle(); ++step) {
-    if (step == 6) engine.cancel(1);
-    for (const Event& event : engine.step()) answers[static_cast<size_t>(event.request)].add(event);
-  }
-  EXPECT_EQ(engine.counts().steps > 0, on_device);
-  return answers;
 }
 
 TEST(ExpertRanksInInference, AnEngineGivesTheTokensOfOneRank) {

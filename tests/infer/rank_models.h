@@ -4,8 +4,11 @@
 #include <functional>
 #include <memory>
 
+#include "checkpoint/open_model.h"
 #include "infer/follower.h"
 #include "infer/leader.h"
+#include "model/layout.h"
+#include "tests/infer/engine_support.h"
 #include "tests/infer/support.h"
 #include "tests/support/ranks.h"
 
@@ -29,7 +32,17 @@ struct Lead {
 
 using LeadWork = std::function<void(const Lead& lead)>;
 
-/// Loads the model on ranks that divide its experts, and does `work` on rank 0. One rank has the whole model, and no
+/// What a rank has of a model: its part of the experts, or of the layers if there are none.
+inline ModelPart part_of(const ModelConfig& config, Communicator& communicator) {
+  if (communicator.size() == 1) return {};
+  if (config.moe_layers() > 0) return {.experts = {&communicator, communicator.everyone()}};
+  const auto ranges = stage_layers(config.num_hidden_layers, communicator.size());
+  return {.stage = {.communicator = &communicator,
+                    .group = communicator.everyone(),
+                    .layers = ranges[static_cast<size_t>(communicator.rank())]}};
+}
+
+/// Loads the model on ranks that divide it, and does `work` on rank 0. One rank has the whole model, and no
 /// leader. `wrap`, if given, changes a rank's communicator. Returns what each rank threw.
 inline std::vector<std::exception_ptr> try_to_lead(
     int ranks, const RankedModel& model, const LeadWork& work,
@@ -38,8 +51,8 @@ inline std::vector<std::exception_ptr> try_to_lead(
     const std::unique_ptr<Communicator> wrapped = wrap ? wrap(given) : nullptr;
     Communicator& communicator = wrapped ? *wrapped : given;
     Cpu cpu(1);
-    const ExpertRanks group = ranks > 1 ? ExpertRanks{&communicator, communicator.everyone()} : ExpertRanks{};
-    LoadedModel loaded(model.path, model.weights, *cpu.device, {}, model.adapters, {}, group);
+    LoadedModel loaded(model.path, model.weights, *cpu.device, {}, model.adapters, {},
+                       part_of(read_model_config(model.path), communicator));
     if (communicator.rank() > 0) return follow(communicator, loaded, *cpu.device, *cpu.backend);
     if (ranks == 1) return work({cpu, loaded, nullptr});
     Leader leader(communicator);
@@ -50,6 +63,75 @@ inline std::vector<std::exception_ptr> try_to_lead(
 
 inline void lead(int ranks, const RankedModel& model, const LeadWork& work) {
   rethrow_first(try_to_lead(ranks, model, work));
+}
+
+inline fs::path golden(const std::string& name) { return fs::path(MOE_SOURCE_DIR) / "tests" / "golden" / name; }
+
+/// All logits of a prompt of some tokens, and then those after each of a few single tokens.
+inline std::vector<float> logits_of(const ModelOnDevice& runtime) {
+  constexpr int64_t kPrompt = 70, kSingle = 6;
+  const std::vector<int32_t> ids = random_ids(kPrompt + kSingle, runtime.model.config().vocab_size, 4);
+  PagedModel model(runtime, {.pages = 2, .pages_each = 2, .tokens = kPrompt, .logits = kPrompt});
+  model.set_pages(0, {1, 0});
+  std::vector<float> all;
+  for (size_t begin = 0; begin < ids.size();) {
+    const size_t count = begin == 0 ? kPrompt : 1;
+    PagedPass pass;
+    for (size_t i = 0; i < count; ++i) {
+      pass.ids.push_back(ids[begin + i]);
+      pass.sequence.push_back(0);
+      pass.positions.push_back(static_cast<int32_t>(begin + i));
+      pass.wanted.push_back(static_cast<int32_t>(i));
+    }
+    const std::vector<float> logits = model.run(pass).logits;
+    all.insert(all.end(), logits.begin(), logits.end());
+    begin += count;
+  }
+  return all;
+}
+
+inline std::vector<float> logits_on(int ranks, const RankedModel& model) {
+  std::vector<float> logits;
+  lead(ranks, model, [&](const Lead& one) { logits = logits_of(one.runtime()); });
+  return logits;
+}
+
+inline std::vector<Request> some_requests(int64_t vocabulary) {
+  std::vector<Request> requests;
+  for (uint64_t i = 0; i < 5; ++i) {
+    Request request{.prompt = {random_ids(20 + 30 * static_cast<int64_t>(i), vocabulary, i), i},
+                    .options = {.max_new_tokens = 12 + static_cast<int64_t>(i)}};
+    request.options.sampling.temperature = i % 2 == 0 ? 0 : 0.8;
+    if (i == 3) request.options.sampling.repetition_penalty = 1.3;
+    request.experts = i == 4;
+    requests.push_back(request);
+  }
+  requests.push_back(requests[2]);  // a beginning that was computed already, and a page that is copied
+  requests.back().prompt.ids.resize(75);
+  return requests;
+}
+
+/// What an engine with too few places for all of them at once answers to requests; one of them is cancelled.
+inline std::vector<Answer> answers_of(const Lead& one, bool on_device) {
+  Engine engine(one.runtime(), nullptr,
+                {.sequences = 3,
+                 .tokens_per_pass = 40,
+                 .pages = 12,
+                 .longest = 200,
+                 .experts = true,
+                 .on_device = on_device,
+                 .penalties = true});
+  std::vector<Answer> answers;
+  for (const Request& request : some_requests(one.loaded.config().vocab_size)) {
+    engine.admit(request);
+    answers.emplace_back();
+  }
+  for (int64_t step = 0; !engine.idle(); ++step) {
+    if (step == 6) engine.cancel(1);
+    for (const Event& event : engine.step()) answers[static_cast<size_t>(event.request)].add(event);
+  }
+  EXPECT_EQ(engine.counts().steps > 0, on_device);
+  return answers;
 }
 
 }  // namespace moe::test
