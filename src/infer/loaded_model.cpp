@@ -78,7 +78,7 @@ LoadedModel::LoadedModel(const fs::path& path, const WeightTypes& weights, Devic
   std::vector<DType> held_types;
   std::vector<size_t> places;  // of what is held, in the table
   for (size_t i = 0; i < table.size(); ++i) {
-    if (part.stage && !has_parameter(part.stage.layers, base, table[i])) continue;
+    if (part.stage && !is_in_stage(base, table[i].role, table[i].layer, part.stage.layers)) continue;
     held.push_back(table[i]);
     held_types.push_back(type_on(device, types[i], table[i].shape));
     places.push_back(i);

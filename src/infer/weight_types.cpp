@@ -110,12 +110,6 @@ bool any_in_blocks(const std::vector<View>& views) {
   return std::any_of(views.begin(), views.end(), [](const View& view) { return !is_plain(view.dtype); });
 }
 
-bool has_parameter(const LayerRange& layers, const ModelConfig& config, const Parameter& parameter) {
-  const int64_t all = config.num_hidden_layers;
-  const bool tied_head = config.tie_word_embeddings && parameter.role == ParameterRole::embedding;
-  return layers.has(parameter.place(all), all) || (tied_head && layers.end == all);
-}
-
 bool divides_experts(const ModelConfig& config, int64_t ranks) {
   return config.moe_layers() > 0 && config.n_routed_experts % ranks == 0;
 }
@@ -136,7 +130,7 @@ void WeightSizes::divide_layers_among(int64_t ranks) {
     one.table_.clear();
     one.stored_.clear();
     for (size_t i = 0; i < table_.size(); ++i) {
-      if (!has_parameter(layers, config_, table_[i])) continue;
+      if (!is_in_stage(config_, table_[i].role, table_[i].layer, layers)) continue;
       one.table_.push_back(table_[i]);
       one.stored_.push_back(stored_[i]);
     }

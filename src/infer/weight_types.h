@@ -60,10 +60,6 @@ struct WeightsSize {
   std::string text, host_text;  ///< weights_text() of both
 };
 
-/// True if a rank with these layers has the parameter. Of a model whose head is its embedding, the first and the last
-/// rank have it.
-bool has_parameter(const LayerRange& layers, const ModelConfig& config, const Parameter& parameter);
-
 /// True if the model has routed experts that so many ranks can divide among them, as many each.
 bool divides_experts(const ModelConfig& config, int64_t ranks);
 

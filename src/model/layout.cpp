@@ -41,7 +41,8 @@ std::string why_not(const ModelConfig& config, const Layout& layout) {
                        counted(config.num_hidden_layers, "layer"));
   }
   if (layout.pipeline > 1 && config.tie_word_embeddings) {
-    return fmt::format("pp={}, but the head is the embedding, and both must be on one rank; use pp=1", layout.pipeline);
+    return fmt::format("pp={}, but the head is the embedding: such stages are trained and not planned; use pp=1",
+                       layout.pipeline);
   }
   return "";
 }

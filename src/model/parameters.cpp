@@ -227,8 +227,15 @@ void divide_experts(std::vector<Parameter>& table, int64_t member, int64_t ranks
   }
 }
 
-void keep_stage(std::vector<Parameter>& table, const LayerRange& stage, int64_t layers) {
-  std::erase_if(table, [&](const Parameter& parameter) { return !stage.has(parameter.place(layers), layers); });
+bool is_in_stage(const ModelConfig& config, ParameterRole role, int64_t layer, const LayerRange& stage) {
+  const int64_t layers = config.num_hidden_layers;
+  const bool is_head = config.tie_word_embeddings && role == ParameterRole::embedding;
+  return stage.has(Parameter::place_of(role, layer, layers), layers) || (is_head && stage.end == layers);
+}
+
+void keep_stage(std::vector<Parameter>& table, const ModelConfig& config, const LayerRange& stage) {
+  std::erase_if(
+      table, [&](const Parameter& parameter) { return !is_in_stage(config, parameter.role, parameter.layer, stage); });
 }
 
 int64_t count_elements(const std::vector<Parameter>& table) {
@@ -249,9 +256,8 @@ ModelWeights bind_weights(const ModelConfig& config, const std::vector<View>& vi
                           const std::optional<LayerRange>& stage) {
   ModelWeights weights;
   size_t index = 0;
-  const int64_t layers = config.num_hidden_layers;
   visit_parameters(config, weights, [&](int64_t layer, const ParameterInfo& info, View& view) {
-    if (stage && !stage->has(Parameter::place_of(info.role, layer, layers), layers)) return;
+    if (stage && !is_in_stage(config, info.role, layer, *stage)) return;
     MOE_CHECK(index < views.size());
     view = views[index++];
   });

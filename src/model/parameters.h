@@ -59,8 +59,12 @@ std::vector<Parameter> parameter_table(const ModelConfig& config);
 /// Leaves of the routed experts those of member `member` of `ranks` ranks, which have as many each.
 void divide_experts(std::vector<Parameter>& table, int64_t member, int64_t ranks);
 
-/// Leaves what the stage with these layers has, of a model of `layers` layers.
-void keep_stage(std::vector<Parameter>& table, const LayerRange& stage, int64_t layers);
+/// True if the stage with these layers has the parameter of this role and layer. If the head is the embedding, the
+/// first and the last stage have it.
+bool is_in_stage(const ModelConfig& config, ParameterRole role, int64_t layer, const LayerRange& stage);
+
+/// Leaves what the stage with these layers has.
+void keep_stage(std::vector<Parameter>& table, const ModelConfig& config, const LayerRange& stage);
 
 int64_t count_elements(const std::vector<Parameter>& table);
 

@@ -76,6 +76,19 @@ StepTraffic step_traffic(const ModelConfig& config, const StepConfig& step, int6
     traffic.weights +=
         broadcast_traffic(bytes_of(step.storage(table[i]), table[i].shape.elements()), owner, member, holders.count);
   }
+  if (const auto tied = tied_ranks(config, step)) {
+    const auto message = [&](DType type) {
+      return kHeaderBytes + bytes_of(type, config.vocab_size * config.hidden_size);
+    };
+    if (step.rank == tied->head) {
+      traffic.gradients += {.sent = message(stat)};
+      traffic.weights += {.received = message(step.dtype)};
+    }
+    if (step.rank == tied->embedding) {
+      traffic.gradients += {.received = message(stat)};
+      traffic.weights += {.sent = message(step.dtype)};
+    }
+  }
   traffic.experts = expert_traffic(config, step, number);
   constexpr auto kNumber = static_cast<int64_t>(sizeof(double));
   const int64_t layers = config.moe_layers(), by_expert = layers * config.n_routed_experts;

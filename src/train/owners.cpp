@@ -14,7 +14,7 @@ std::vector<int> owners_of(const std::vector<Parameter>& table, const RankLayout
   for (const Parameter& parameter : table) owners.push_back(layout.holders(parameter).first);
   std::vector<int64_t> held(static_cast<size_t>(layout.stage_ranks()), 0);
   for (const size_t i : order) {
-    if (!table[i].trained()) continue;
+    if (!table[i].trained() || layout.is_tied_head(table[i])) continue;
     // Of a divided parameter, all ranks that have one copy take their parts together.
     const int together = layout.divides(table[i]) ? layout.experts : 1;
     int64_t least = -1;
@@ -29,9 +29,12 @@ std::vector<int> owners_of(const std::vector<Parameter>& table, const RankLayout
   return owners;
 }
 
-std::vector<bool> owned_by(const std::vector<int>& owners, int rank) {
+std::vector<bool> owned_by(const std::vector<int>& owners, const std::vector<Parameter>& table,
+                           const RankLayout& layout) {
   std::vector<bool> owned;
-  for (const int owner : owners) owned.push_back(owner == rank);
+  for (size_t i = 0; i < table.size(); ++i) {
+    owned.push_back(owners[i] == layout.rank && !layout.is_tied_head(table[i]));
+  }
   return owned;
 }
 

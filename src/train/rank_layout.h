@@ -32,6 +32,11 @@ struct RankLayout {
   bool divides(const Parameter& parameter) const {
     return experts > 1 && parameter.kind == ParameterKind::routed_experts;
   }
+  /// True if the parameter is the embedding as the head of the last stage. Its gradients go to the first stage, which
+  /// updates it.
+  bool is_tied_head(const Parameter& parameter) const {
+    return parameter.role == ParameterRole::embedding && stage() > 0;
+  }
   /// The ranks that have this rank's part of the parameter.
   RankGroup holders(const Parameter& parameter) const { return divides(parameter) ? same_experts() : stage_group(); }
 };

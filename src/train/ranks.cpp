@@ -53,12 +53,6 @@ void refuse_stages_that_do_not_divide(const ModelConfig& model, const RankLayout
     fail_usage("--pipeline {}: the model has {}, and each stage needs one; give at most {}", layout.stages,
                counted(model.num_hidden_layers, "layer"), model.num_hidden_layers);
   }
-  if (model.tie_word_embeddings) {
-    fail_usage(
-        "--pipeline {}: the embedding of this model is also its head (tie_word_embeddings), and both must be in one "
-        "stage; leave --pipeline out, or use --expert-parallel",
-        layout.stages);
-  }
 }
 
 }  // namespace

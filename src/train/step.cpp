@@ -30,8 +30,24 @@ std::vector<Parameter> training_table(const ModelConfig& config, const StepConfi
 std::vector<Parameter> held_table(const ModelConfig& config, const StepConfig& step) {
   std::vector<Parameter> table = training_table(config, step);
   divide_experts(table, step.layout().member(), step.expert_ranks);
-  if (step.stages > 1) keep_stage(table, step.layers(config), config.num_hidden_layers);
+  if (step.stages == 1) return table;
+  keep_stage(table, config, step.layers(config));
+  for (Parameter& parameter : table) {  // no gradient of a head comes before that of an embedding alone
+    if (parameter.role == ParameterRole::embedding && step.layout().stage() == 0) parameter.gradient_is_added = true;
+  }
   return table;
+}
+
+std::optional<TiedRanks> tied_ranks(const ModelConfig& config, StepConfig step) {
+  if (step.stages == 1 || !config.tie_word_embeddings) return std::nullopt;
+  const int last = step.ranks - step.row_ranks();
+  step.rank = 0;
+  const std::vector<Parameter> table = held_table(config, step);
+  const std::vector<int> owners = owners_of(table, step.layout());
+  for (size_t i = 0; i < table.size(); ++i) {
+    if (table[i].role == ParameterRole::embedding && table[i].trained()) return TiedRanks{owners[i], last};
+  }
+  return std::nullopt;
 }
 
 LayerRange StepConfig::layers(const ModelConfig& config) const {
@@ -60,7 +76,8 @@ TrainingStep::TrainingStep(const ModelConfig& config, const StepConfig& step, co
       table_(held_table(config, step)),
       layout_(step.layout()),
       owners_(owners_of(table_, layout_)),
-      owned_(owned_by(owners_, step.rank)),
+      owned_(owned_by(owners_, table_, layout_)),
+      tied_(tied_ranks(config, step)),
       memory_(
           table_, step.dtype, [&](const Parameter& parameter) { return step.storage(parameter); }, owned_,
           step.waiting(), plan, device),
@@ -292,7 +309,9 @@ void TrainingStep::accumulate(const std::function<Batch(int64_t)>& batch, int64_
 std::vector<Rooted> TrainingStep::trained_at(int64_t place, const std::vector<View>& views) const {
   std::vector<Rooted> tensors;
   for (size_t i = 0; i < table_.size(); ++i) {
-    if (!table_[i].trained() || table_[i].place(config_.num_hidden_layers) != place) continue;
+    const int64_t layers = config_.num_hidden_layers;
+    const int64_t own = layout_.is_tied_head(table_[i]) ? layers : table_[i].place(layers);
+    if (!table_[i].trained() || own != place) continue;
     tensors.push_back({views[i], owners_[i], layout_.holders(table_[i])});
   }
   return tensors;
@@ -300,13 +319,18 @@ std::vector<Rooted> TrainingStep::trained_at(int64_t place, const std::vector<Vi
 
 void TrainingStep::begin_update(int64_t step, double learning_rate, bool accumulate_follows) {
   const bool light_is_done = step_.second_stage > 0 && step >= step_.second_stage;
+  if (tied_) add_tied_gradients();
   optimizer_.sum_squares(backend_, step_.ranks == 1);
   communicator_.all_reduce(optimizer_.gradient_squares());
   // The weights of one place are sent while those of the next one are updated.
   const int64_t layers = config_.num_hidden_layers;
   int64_t place = -1;
   const auto send = [&] {
-    communicator_.broadcast_aside(trained_at(place, parameters()));
+    std::vector<Rooted> tensors = trained_at(place, parameters());
+    // It comes from the first stage, when that has updated it.
+    const void* const head = layout_.stage() > 0 ? tied(parameters()).data : nullptr;
+    std::erase_if(tensors, [&](const Rooted& one) { return one.x.data == head; });
+    communicator_.broadcast_aside(tensors);
     if (step_.ranks > 1) coming_.push_back(communicator_.mark_aside());
   };
   optimizer_.update(
@@ -316,7 +340,34 @@ void TrainingStep::begin_update(int64_t step, double learning_rate, bool accumul
         for (; place < table_[next].place(layers); ++place) send();
       });
   for (; place <= layers; ++place) send();
+  if (tied_) send_tied_weights();
   if (!accumulate_follows) await_weights();
+}
+
+/// The matrix that is embedding and head, here; absent in stages that have neither.
+View TrainingStep::tied(const std::vector<View>& views) const {
+  for (size_t i = 0; i < table_.size(); ++i) {
+    if (table_[i].role == ParameterRole::embedding) return views[i];
+  }
+  return {};
+}
+
+/// The embedding's owner adds the gradient that the last stage has of the same matrix.
+void TrainingStep::add_tied_gradients() {
+  if (step_.rank == tied_->head) communicator_.exchange({{tied(gradients()), tied_->embedding}}, {});
+  if (step_.rank != tied_->embedding) return;
+  const Arena::Frame frame(memory_.scratch());
+  const View own = tied(gradients()), other = memory_.scratch().push("gradient of the head", own.dtype, own.shape);
+  communicator_.exchange({}, {{other, tied_->head}});
+  backend_.run(Add{.x = other, .y = own});
+}
+
+void TrainingStep::send_tied_weights() {
+  const View weights = tied(parameters());
+  if (step_.rank == tied_->embedding) communicator_.exchange({{weights, tied_->head}}, {});
+  if (layout_.stage() == 0 || !weights) return;
+  if (step_.rank == tied_->head) communicator_.exchange({}, {{weights, tied_->embedding}});
+  communicator_.broadcast(weights, tied_->head, layout_.stage_group());
 }
 
 void TrainingStep::await_weights() {

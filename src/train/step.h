@@ -73,6 +73,9 @@ std::vector<Parameter> training_table(const ModelConfig& config, const StepConfi
 /// Of them those that this rank has, with its routed experts.
 std::vector<Parameter> held_table(const ModelConfig& config, const StepConfig& step);
 
+/// None if the step has one stage, or the matrix does not train or is not both.
+std::optional<TiedRanks> tied_ranks(const ModelConfig& config, StepConfig step);
+
 /// The memory and costs of the step, without allocating anything. If ranks divide the experts, a rank's memory is that
 /// of the most rows that its experts can have, and its costs are those of as many rows for each expert.
 MemoryPlan plan_training(const ModelConfig& config, const StepConfig& step);
@@ -190,6 +193,9 @@ class TrainingStep {
   /// All microbatches through the stages of a pipeline (step_stages.cpp).
   void train_in_stages(const std::vector<Batch>& batches, const std::vector<RouteMode>& modes);
   int64_t train_few(const Batch& batch, const RouteMode& mode);
+  View tied(const std::vector<View>& views) const;
+  void add_tied_gradients();
+  void send_tied_weights();
   /// The parameters at this place of the model (Parameter::place): their gradients, or what the model computes with.
   std::vector<Rooted> trained_at(int64_t place, const std::vector<View>& views) const;
   void update_biases();
@@ -205,6 +211,7 @@ class TrainingStep {
   const RankLayout layout_;
   std::vector<int> owners_;  // of the table
   std::vector<bool> owned_;
+  std::optional<TiedRanks> tied_;
   StepMemory memory_;
   std::unique_ptr<Model> model_;
   ModelWeights gradient_weights_;

@@ -160,8 +160,10 @@ std::vector<WrittenFile> Trainer::save_part(const fs::path& folder) {
 WrittenFile Trainer::save_weights_held(const fs::path& folder) {
   const RankLayout layout = run_.step.layout();
   std::vector<View> views = step_.parameters();
-  for (size_t i = 0; i < views.size() && layout.member() > 0; ++i) {
-    if (!layout.divides(step_.table()[i])) views[i] = View{};
+  for (size_t i = 0; i < views.size(); ++i) {
+    const Parameter& parameter = step_.table()[i];
+    const bool first_has_it = layout.member() > 0 && !layout.divides(parameter);
+    if (first_has_it || layout.is_tied_head(parameter)) views[i] = View{};
   }
   const int before = layout.stage() * layout.experts + layout.member();
   return save_weights(

@@ -116,6 +116,10 @@ TEST(PlannedRanks, AreTheRealOnesWithEverySetting) {
   with("muon", DType::bf16, [](StepConfig& one) { one.optimizer.kind = "muon"; });
   with("freeze", DType::bf16, [](StepConfig& one) { one.freeze = {"embedding", "layers.1.router"}; });
   with("recompute", DType::bf16, [](StepConfig& one) { one.recompute = true; });
+  test.config.tie_word_embeddings = true;
+  with("tied", DType::bf16, [](StepConfig&) {});
+  with("tied and frozen", DType::f32, [](StepConfig& one) { one.freeze = {"embedding"}; });
+  test.config.tie_word_embeddings = false;
   with("norms", DType::bf16, [](StepConfig& one) { one.rebuild = Rebuild::norms; });
   with("rebuild", DType::bf16, [](StepConfig& one) { one.rebuild = Rebuild::all; });
 }

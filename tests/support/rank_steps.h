@@ -150,7 +150,8 @@ inline void join_experts(std::vector<RankResult>& results, size_t expert_ranks) 
   }
 }
 
-/// Gives each rank the parameters of all stages in `parameters`, `exact` and `names`, from ranks of the same place.
+/// Gives each rank the parameters of all stages in `parameters`, `exact` and `names`, from ranks of the same place. A
+/// matrix that is embedding and head is in two of them, which must have the same bits, and here once.
 inline void join_stages(std::vector<RankResult>& results, size_t stages) {
   const size_t stage_ranks = results.size() / stages;
   for (size_t share = 0; share < stage_ranks; ++share) {
@@ -158,9 +159,16 @@ inline void join_stages(std::vector<RankResult>& results, size_t stages) {
     std::vector<std::vector<char>> parameters;
     std::vector<std::string> names;
     for (size_t rank = share; rank < results.size(); rank += stage_ranks) {
-      exact.insert(exact.end(), results[rank].exact.begin(), results[rank].exact.end());
-      parameters.insert(parameters.end(), results[rank].parameters.begin(), results[rank].parameters.end());
-      names.insert(names.end(), results[rank].names.begin(), results[rank].names.end());
+      for (size_t i = 0; i < results[rank].names.size(); ++i) {
+        const auto same = std::find(names.begin(), names.end(), results[rank].names[i]);
+        if (same != names.end()) {
+          MOE_CHECK(parameters[static_cast<size_t>(same - names.begin())] == results[rank].parameters[i]);
+          continue;
+        }
+        exact.push_back(results[rank].exact[i]);
+        parameters.push_back(results[rank].parameters[i]);
+        names.push_back(results[rank].names[i]);
+      }
     }
     for (size_t rank = share; rank < results.size(); rank += stage_ranks) {
       results[rank].exact = exact;

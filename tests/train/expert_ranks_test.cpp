@@ -209,7 +209,7 @@ TEST(ExpertRanks, EachExpertHasOneOwner) {
       step.ranks = layout.ranks;
       step.expert_ranks = layout.experts;
       const std::vector<Parameter> table = held_table(test.config, step);
-      const std::vector<bool> owned = owned_by(owners_of(table, step.layout()), rank);
+      const std::vector<bool> owned = owned_by(owners_of(table, step.layout()), table, step.layout());
       for (size_t i = 0; i < table.size(); ++i) owners[{i, table[i].first_expert}] += owned[i] ? 1 : 0;
     }
     for (const auto& [part, count] : owners) EXPECT_EQ(count, 1) << part.first << " " << part.second;

@@ -124,9 +124,6 @@ TEST(DivideAmong, RefusesLayersThatDoNotDivide) {
               HasSubstr("--pipeline 2 --expert-parallel 2: there are 6 ranks, expected a multiple of 4"));
   EXPECT_THAT(refusal(tiny_config(), 4, 1, 4),
               HasSubstr("the model has 3 layers, and each stage needs one; give at most 3"));
-  ModelConfig tied = tiny_config();
-  tied.tie_word_embeddings = true;
-  EXPECT_THAT(refusal(tied, 2, 1, 2), HasSubstr("--pipeline 2: the embedding of this model is also its head"));
 }
 
 TEST(SameStart, NamesTheFirstDifference) {

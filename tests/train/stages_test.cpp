@@ -145,6 +145,41 @@ TEST(Stages, ADenseModelIsTheSame) {
   expect_stages_do_not_matter(test.config, exact_step(test), {{2, 1, 2}, {3, 1, 3}, {4, 1, 2}}, 4);
 }
 
+/// The first and the last stage have the matrix, and both give it gradients.
+TEST(Stages, MayShareTheEmbeddingAsTheirHead) {
+  for (const char* const method : {"deepseekmoe", "dense"}) {
+    MethodCase test = method_case(method);
+    test.config.tie_word_embeddings = true;
+    const bool experts = test.config.n_routed_experts > 0;
+    const auto with = [&](const char* what, const std::function<void(StepConfig&)>& change, int64_t steps = 3) {
+      SCOPED_TRACE(fmt::format("{} {}", method, what));
+      StepConfig step = exact_step(test);
+      change(step);
+      expect_stages_do_not_matter(test.config, step, {{2, 1, 2}, {3, 1, 3}, {4, 1, 2}, {6, 1, 3}}, steps);
+      if (experts) expect_stages_do_not_matter(test.config, step, {{4, 2, 2}}, steps);
+    };
+    with(
+        "plain", [](StepConfig&) {}, kSteps);
+    with("recompute", [](StepConfig& one) { one.recompute = true; });
+    with("clipping", [](StepConfig& one) { one.optimizer.clip = 0.1; });
+    with("muon", [](StepConfig& one) { one.optimizer.kind = "muon"; });
+    with("frozen", [](StepConfig& one) { one.freeze = {"embedding"}; });
+    with("microbatch scope", [](StepConfig& one) { one.balance.scope = BalanceScope::microbatch; });
+  }
+}
+
+TEST(Stages, RepeatTheBitsOfASharedEmbedding) {
+  MethodCase test = method_case("deepseekmoe");
+  test.config.tie_word_embeddings = true;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const StepConfig step = test.step(clear_choices_batch(test.config.vocab_size), kMicrobatches, dtype);
+    const test::Wrap late = [&](Communicator& inner) { return std::make_unique<test::Late>(inner, 1); };
+    const std::vector<RankResult> first = steps_of({6, 1, 3}, test.config, step, kSteps);
+    const std::vector<RankResult> again = steps_of({6, 1, 3}, test.config, step, kSteps, kMicrobatches, late);
+    for (size_t rank = 0; rank < first.size(); ++rank) EXPECT_EQ(first[rank].parameters, again[rank].parameters);
+  }
+}
+
 /// Without clipping nothing depends on the order in which squares are added, and all other sums have the order of the
 /// same ranks in one stage.
 TEST(Stages, GiveTheBitsOfOneStage) {
