@@ -15,6 +15,7 @@
 #include "infer/loaded_model.h"
 #include "infer/scorer.h"
 #include "tests/infer/support.h"
+#include "tests/support/host_device.h"
 #include "tests/support/machines.h"
 #include "tests/support/temporary_folder.h"
 
@@ -79,28 +80,35 @@ double relative_error(const std::vector<float>& a, const std::vector<float>& b) 
   return std::sqrt(off / all);
 }
 
+/// Also those that a GPU has in another order.
 TEST_P(BlockWeights, AreTheFilesNumbersBitForBit) {
   const GgufWeights source(path_);
-  const std::vector<DType> types = stored_types(source, kKept);
-  std::vector<std::vector<char>> memory;
-  std::vector<View> views;
-  for (size_t i = 0; i < types.size(); ++i) {
-    const Shape& shape = source.table()[i].shape;
-    memory.emplace_back(static_cast<size_t>(bytes_of(types[i], shape.elements())));
-    views.emplace_back(memory.back().data(), types[i], shape);
+  for (const bool rearranges : {false, true}) {
+    std::vector<DType> types = stored_types(source, kKept);
+    std::vector<std::vector<char>> memory;
+    std::vector<View> views;
+    for (size_t i = 0; i < types.size(); ++i) {
+      const Shape& shape = source.table()[i].shape;
+      if (rearranges) types[i] = rearranged(types[i], shape[shape.rank() - 1]);
+      memory.emplace_back(static_cast<size_t>(bytes_of(types[i], shape.elements())));
+      views.emplace_back(memory.back().data(), types[i], shape);
+    }
+    load_weights(source, path_, source.table(), views, *cpu_.device);
+    int64_t in_blocks = 0, in_another_order = 0;
+    for (size_t i = 0; i < types.size(); ++i) {
+      const Parameter& parameter = source.table()[i];
+      if (stored_type(source, i) != storage(types[i]).rearranges) continue;  // a mixture
+      in_blocks += is_plain(types[i]) ? 0 : 1;
+      in_another_order += is_rearranged(types[i]) ? 1 : 0;
+      std::vector<float> expected(static_cast<size_t>(parameter.shape.elements())), found(expected.size());
+      source.read(i, 0, parameter.shape.elements(), expected.data());
+      storage(types[i]).to_floats(views[i].data, found.data(), parameter.shape.elements());
+      EXPECT_EQ(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)), 0) << parameter.name;
+    }
+    EXPECT_GE(in_blocks, 20);
+    const bool has_order = std::string(GetParam()) == "q8_0" || std::string(GetParam()) == "q4_0";
+    EXPECT_EQ(in_another_order >= 10, rearranges && has_order);
   }
-  load_weights(source, path_, source.table(), views, *cpu_.device);
-  int64_t in_blocks = 0;
-  for (size_t i = 0; i < types.size(); ++i) {
-    const Parameter& parameter = source.table()[i];
-    if (stored_type(source, i) != types[i]) continue;  // a mixture
-    in_blocks += is_plain(types[i]) ? 0 : 1;
-    std::vector<float> expected(static_cast<size_t>(parameter.shape.elements())), found(expected.size());
-    source.read(i, 0, parameter.shape.elements(), expected.data());
-    storage(types[i]).to_floats(views[i].data, found.data(), parameter.shape.elements());
-    EXPECT_EQ(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)), 0) << parameter.name;
-  }
-  EXPECT_GE(in_blocks, 20);
 }
 
 /// Rows are rounded to integers whose unit is the largest of 32 numbers / 127, so the error is 1/sqrt 12 of it on
@@ -170,6 +178,29 @@ TEST_P(BlockWeights, AnswerWithACacheInF16AsLlamaCppDoes) {
   // A number changes by at most 2^-11 of itself, and products of rounded rows (above) may round another way: on a
   // random model that moves the logits by a part of what the rounding of rows moves them.
   EXPECT_LT(relative_error(found, expected), rounding_bound(config_of_blocks().num_hidden_layers) / 2);
+}
+
+/// The host's memory, which says that it is read as a GPU's.
+class RearrangingDevice : public HostDevice {
+ public:
+  bool rearranges_blocks() const override { return true; }
+};
+
+/// The CPU widens blocks in another order, so rows beside them are not rounded.
+TEST_P(BlockWeights, InTheOrderOfAGpuTheyGiveTheLogitsOfTheSameNumbers) {
+  RearrangingDevice device;
+  const LoadedModel loaded(path_, kKept, device), plain(path_, kKept, *cpu_.device);
+  EXPECT_EQ(loaded.weights(), plain.weights()) << "the same bytes, by the names of the file";
+  const auto logits_of = [&](const LoadedModel& model, Device& on) {
+    return CachedModel({model.model(), model.dtype(), on, *cpu_.backend}, 1, 64, 24).append(0, ids_);
+  };
+  const LoadedModel wide(path_, DType::f32, *cpu_.device);
+  const std::vector<float> found = logits_of(loaded, device), expected = logits_of(wide, *cpu_.device);
+  EXPECT_LT(relative_error(found, expected), rounding_bound(config_of_blocks().num_hidden_layers));
+  const bool has_order = std::string(GetParam()) == "q8_0" || std::string(GetParam()) == "q4_0";
+  if (has_order) {
+    EXPECT_NE(found, logits_of(plain, *cpu_.device));
+  }
 }
 
 TEST_P(BlockWeights, TakeTheBytesOfTheFile) {

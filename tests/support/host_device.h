@@ -10,7 +10,7 @@
 
 namespace moe {
 
-class HostDevice final : public Device {
+class HostDevice : public Device {
  public:
   ~HostDevice() override {
     for (const auto& [data, bytes] : sizes_) std::free(data);
