@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <sys/wait.h>
 #include <thread>
@@ -45,6 +46,9 @@ void end_all(int signal) {
   if (signal == SIGINT) end_with_status(kInterrupted);
   end_by_signal(signal);
 }
+
+/// The variable that gives rank 0's process to those that it has started.
+constexpr const char* kStartedBy = "MOE_RANKS_STARTED_BY";
 
 std::vector<char*> pointers_to(std::vector<std::string>& words) {
   std::vector<char*> pointers;
@@ -136,7 +140,8 @@ void ProcessRanks::start_others(int port) {
                                                            {"LOCAL_RANK", std::to_string(rank)},
                                                            {"LOCAL_WORLD_SIZE", std::to_string(size())},
                                                            {"MASTER_ADDR", launch_.place.address},
-                                                           {"MASTER_PORT", std::to_string(port)}});
+                                                           {"MASTER_PORT", std::to_string(port)},
+                                                           {kStartedBy, std::to_string(::getpid())}});
     posix_spawn_file_actions_t files;
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
@@ -155,6 +160,22 @@ void ProcessRanks::start_others(int port) {
   }
 }
 
+void ProcessRanks::check_processes() const {
+  constexpr const char* kBefore = "before all ranks had met";
+  for (size_t i = 0; i < processes_.size(); ++i) {
+    siginfo_t info{};
+    if (::waitid(P_PID, static_cast<id_t>(processes_[i]), &info, WEXITED | WNOHANG | WNOWAIT) != 0) continue;
+    if (info.si_pid != processes_[i]) continue;  // it runs
+    const std::string how = info.si_code == CLD_EXITED ? fmt::format("it ended with status {}", info.si_status)
+                                                       : fmt::format("it was killed by signal {}", info.si_status);
+    throw RankLost(static_cast<int>(i) + 1, host_name(), 0, fmt::format("{} {}", how, kBefore));
+  }
+  const char* const parent = std::getenv(kStartedBy);
+  if (rank() > 0 && parent != nullptr && std::to_string(::getppid()) != parent) {
+    fail("rank 0 on {} ended {}", host_name(), kBefore);  // it cannot say so itself
+  }
+}
+
 Communicator& ProcessRanks::connect() {
   if (size() == 1) return one_rank();
   if (rank() == 0) {
@@ -170,6 +191,7 @@ Communicator& ProcessRanks::connect() {
     for (const int process : processes_) ::kill(process, SIGKILL);
     end_with_status(kRankLostStatus);
   };
+  launch_.place.check = [this] { check_processes(); };
   communicator_ = std::make_unique<SocketCommunicator>(launch_.place, listener_.get(), options);
   return *communicator_;
 }

@@ -64,6 +64,9 @@ class ProcessRanks {
 
  private:
   void start_others(int port);
+  /// Throws RankLost if a process that rank 0 has started has ended, and an Error if rank 0 has ended that started
+  /// this.
+  void check_processes() const;
   void say(const std::string& error) const;
   int lost(const RankLost& lost, const std::string& more = "") const;
 

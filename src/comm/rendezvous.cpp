@@ -47,11 +47,22 @@ std::string missing_ranks(const std::vector<Socket>& control) {
   return fmt::format("{} {}", missing.size() == 1 ? "rank" : "ranks", fmt::join(missing, ", "));
 }
 
+/// Throws if a rank that this one knows has ended. Rank 0 knows all that have come, the others rank 0.
+void check_ranks(const RankPlace& place, const Meeting& meeting) {
+  place.check();
+  for (size_t rank = 0; rank < meeting.control.size(); ++rank) {
+    if (!meeting.control[rank] || !meeting.control[rank].ended()) continue;
+    if (rank == 0) fail("rank 0 on {} ended before all ranks had met", meeting.hosts[0]);
+    throw RankLost(static_cast<int>(rank), meeting.hosts[rank], 0,
+                   "it was killed, or its connection broke, before all ranks had met");
+  }
+}
+
 /// Takes the hello of every other rank. `tell` gets each rank's line for the others.
 void gather_ranks(const RankPlace& place, const Listener& listener, Meeting& meeting, std::vector<std::string>& lines) {
   const double end = steady_seconds() + place.limit_seconds;
   for (int come = 1; come < place.size;) {
-    Socket socket = listener.accept(end - steady_seconds());
+    Socket socket = listener.accept(end - steady_seconds(), [&] { check_ranks(place, meeting); });
     if (!socket) {
       fail("{} of {} did not come to {} port {} within {} s; start all ranks with the same MASTER_ADDR and MASTER_PORT",
            missing_ranks(meeting.control), place.size, host_name(), place.port, place.limit_seconds);
@@ -104,7 +115,7 @@ struct Address {
 
 /// Where every rank is, from rank 0.
 std::vector<Address> follow(const RankPlace& place, const Listener& own, Meeting& meeting) {
-  Socket control = connect_to(place.address, place.port, place.limit_seconds);
+  Socket control = connect_to(place.address, place.port, place.limit_seconds, place.check);
   if (!control) {
     fail(
         "rank {} found nobody at {} port {} within {} s; start rank 0, and give all ranks its MASTER_ADDR and "
@@ -139,9 +150,10 @@ void connect_pairs(const RankPlace& place, const Listener& listener, const std::
   const auto lost = [&](int rank) {
     throw RankLost(rank, meeting.hosts[index(rank)], 0, "it did not connect to the others in time");
   };
+  const auto check = [&] { check_ranks(place, meeting); };
   for (int rank = 0; rank < place.rank; ++rank) {
     const Address& address = addresses[index(rank)];
-    Socket socket = connect_to(address.ip, address.port, place.limit_seconds);
+    Socket socket = connect_to(address.ip, address.port, place.limit_seconds, check);
     if (!socket) lost(rank);
     send_quietly(socket, fmt::format("{} {}", kJoin, place.rank));
     meeting.data[index(rank)] = std::move(socket);
@@ -149,7 +161,7 @@ void connect_pairs(const RankPlace& place, const Listener& listener, const std::
   const double end = steady_seconds() + place.limit_seconds;
   for (int rank = place.rank + 1; rank < place.size; ++rank) {
     while (!meeting.data[index(rank)]) {
-      Socket socket = listener.accept(end - steady_seconds());
+      Socket socket = listener.accept(end - steady_seconds(), check);
       if (!socket) lost(rank);
       try {
         std::istringstream text(socket.receive_message(kMessageSeconds));

@@ -1,6 +1,7 @@
 #pragma once
 /// How ranks that are processes find each other: all connect to rank 0, which tells each where the others are.
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +16,8 @@ struct RankPlace {
   std::string address = "127.0.0.1";  ///< of rank 0
   int port = 0;                       ///< of rank 0
   double limit_seconds = 60;          ///< in which all ranks must come
+  /// Called several times a second until all have met. Throws RankLost if a rank can no longer come.
+  std::function<void()> check = [] {};
 };
 
 /// The connections of a rank. Entry r is to rank r; its own is none.
@@ -26,8 +29,9 @@ struct Meeting {
 };
 
 /// Waits until all ranks are there and connects each pair. Rank 0 listens at `listener`, whose port is place.port; the
-/// others give null. An Error names the ranks that are missing at the limit of time. If rank 0 refuses the meeting, the
-/// others throw RankLost.
+/// others give null. An Error names the ranks that are missing at the limit of time. If a rank that has come ends
+/// before all have met, rank 0 throws RankLost; the others throw an Error if rank 0 ends, and RankLost if it refuses
+/// the meeting.
 Meeting meet(const RankPlace& place, const Listener* listener);
 
 /// The name of this machine.

@@ -96,6 +96,12 @@ std::string Socket::receive_message(double seconds) const {
   return text;
 }
 
+bool Socket::ended() const {
+  char byte;
+  const ssize_t waiting = ::recv(descriptor_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return waiting == 0 || (waiting < 0 && errno != EAGAIN && errno != EINTR);
+}
+
 std::string Socket::peer_address() const {
   sockaddr_in address{};
   socklen_t length = sizeof address;
@@ -127,18 +133,21 @@ int Listener::port() const {
   return ntohs(address.sin_port);
 }
 
-Socket Listener::accept(double seconds) const {
-  const double end = steady_seconds() + seconds;
-  while (wait_for(socket_.descriptor(), POLLIN, end)) {
+Socket Listener::accept(double seconds, const std::function<void()>& check) const {
+  for (const double end = steady_seconds() + seconds;;) {
+    if (!wait_for(socket_.descriptor(), POLLIN, std::min(end, steady_seconds() + kRetrySeconds))) {
+      check();
+      if (steady_seconds() >= end) return {};
+      continue;
+    }
     Socket connection(::accept4(socket_.descriptor(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!connection) continue;  // it has gone again
     set_options(connection.descriptor());
     return connection;
   }
-  return {};
 }
 
-Socket connect_to(const std::string& host, int port, double seconds) {
+Socket connect_to(const std::string& host, int port, double seconds, const std::function<void()>& check) {
   const double end = steady_seconds() + seconds;
   for (;;) {
     addrinfo wanted{};
@@ -160,6 +169,7 @@ Socket connect_to(const std::string& host, int port, double seconds) {
     }
     if (steady_seconds() >= end) return {};
     std::this_thread::sleep_for(std::chrono::duration<double>(kRetrySeconds));
+    check();
   }
 }
 

@@ -2,6 +2,7 @@
 /// TCP connections (IPv4) with limits of time. Errors of the system become Disconnected. One thread at a time.
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -28,6 +29,8 @@ class Socket {
   /// A message of up to 1 MB, whole, within `seconds`.
   void send_message(const std::string& text, double seconds) const;
   std::string receive_message(double seconds) const;
+  /// True if the other side has closed the connection, or is no longer there, and has left nothing to read.
+  bool ended() const;
   /// The address of the other side: "10.0.0.7".
   std::string peer_address() const;
 
@@ -43,15 +46,16 @@ class Listener {
   Listener(int port, bool local);
 
   int port() const;
-  /// The next connection; none if there is none within `seconds`.
-  Socket accept(double seconds) const;
+  /// The next connection; none if there is none within `seconds`. Meanwhile it calls `check` several times a second,
+  /// which may throw.
+  Socket accept(double seconds, const std::function<void()>& check) const;
 
  private:
   Socket socket_;
 };
 
 /// Connects, and tries again until `seconds` are over, as the other side may not listen yet. None if that fails. Throws
-/// an Error if the name of the host is not known.
-Socket connect_to(const std::string& host, int port, double seconds);
+/// an Error if the name of the host is not known. Before each try but the first it calls `check`, which may throw.
+Socket connect_to(const std::string& host, int port, double seconds, const std::function<void()>& check);
 
 }  // namespace moe

@@ -86,7 +86,7 @@ TEST(Meeting, NeedsRank0) {
 TEST(Meeting, PassesOverStrangers) {
   const Listener listener(0, true);
   std::thread stranger([&] {
-    const Socket socket = connect_to("127.0.0.1", listener.port(), 5);
+    const Socket socket = connect_to("127.0.0.1", listener.port(), 5, [] {});
     socket.send_message("GET / HTTP/1.1", 5);
   });
   std::thread other([&] {
@@ -95,6 +95,36 @@ TEST(Meeting, PassesOverStrangers) {
   });
   EXPECT_EQ(meet({.rank = 0, .size = 2, .port = listener.port()}, &listener).hosts.size(), 2u);
   other.join();
+}
+
+TEST(Meeting, NoticesOneThatEndsBeforeAllHaveCome) {
+  const Listener listener(0, true);
+  std::thread first([&] {
+    const Socket socket = connect_to("127.0.0.1", listener.port(), 5, [] {});
+    socket.send_message("moe-rank 1 3 1 here", 5);
+  });
+  const double start = steady_seconds();
+  try {
+    meet({.rank = 0, .size = 3, .port = listener.port()}, &listener);
+    ADD_FAILURE();
+  } catch (const RankLost& lost) {
+    EXPECT_EQ(lost.rank, 1);
+    EXPECT_THAT(lost.what(), AllOf(StartsWith("rank 1 on here ended: "), HasSubstr("before all ranks had met")));
+  }
+  EXPECT_LT(steady_seconds() - start, RankPlace().limit_seconds / 2);
+  first.join();
+}
+
+TEST(Meeting, AsksWhetherTheOthersCanStillCome) {
+  const Listener listener(0, true);
+  const auto check = [] { throw RankLost(2, "here", 0, "it never began"); };
+  EXPECT_THROW(meet({.rank = 0, .size = 3, .port = listener.port(), .check = check}, &listener), RankLost);
+  int nobody = 0;
+  {
+    const Listener gone(0, true);
+    nobody = gone.port();
+  }
+  EXPECT_THROW(meet({.rank = 1, .size = 3, .port = nobody, .check = check}, nullptr), RankLost);
 }
 
 // A process that is killed says nothing: only its connections end.

@@ -193,6 +193,20 @@ class RanksTest(unittest.TestCase):
         moe(*self.arguments(folder, "--ranks", 3, "--resume", "--set", "data.rows_per_step=6", "--set", f"train.steps={newest + 2}",
                             "--allow-change", "train.steps", "--set", "schedule.warmup_steps=2"))
 
+    def test_a_rank_that_is_killed_before_all_have_met_ends_all(self):
+        for victim in (0, 1, 2):
+            folder = self.base / f"killed-early-{victim}"
+            process = subprocess.Popen([MOE, *map(str, self.arguments(folder, "--ranks", 3, "--set", "data.rows_per_step=6"))],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            ranks = []
+            while len(ranks) < 3 and process.poll() is None:
+                ranks = [process.pid, *children_of(process.pid)]
+            os.kill(ranks[victim], signal.SIGKILL)
+            said = process.communicate(timeout=20)[1]
+            self.assertEqual(process.returncode, -signal.SIGKILL if victim == 0 else LOST, said)
+            ended = "rank 0 .*ended" if victim == 0 else rf"rank {victim} on \S+ ended: it was killed"
+            self.assertRegex(said, f"error: .*{ended}")
+
     def test_the_loss_of_rank_0_is_told_by_the_others(self):
         _, status, said = self.end_one("killed-0", signal.SIGKILL, 0)
         self.assertEqual(status, -signal.SIGKILL)
