@@ -66,6 +66,7 @@ class ExpertOffload::Both final : public Device {
   void download(void* host, const void* device, size_t bytes) override { at(device).download(host, device, bytes); }
   void synchronize() override { inner_.synchronize(); }
   DeviceInfo info() const override { return inner_.info(); }
+  bool rearranges_blocks() const override { return inner_.rearranges_blocks(); }  // experts of the host are not
   std::unique_ptr<Recording> record(const std::function<void()>& work) override {
     return host_.empty() ? inner_.record(work) : Device::record(work);
   }

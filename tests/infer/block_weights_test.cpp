@@ -12,6 +12,7 @@
 #include "checkpoint/open_model.h"
 #include "checkpoint/write_gguf.h"
 #include "infer/cached_model.h"
+#include "infer/expert_offload.h"
 #include "infer/loaded_model.h"
 #include "infer/scorer.h"
 #include "tests/infer/support.h"
@@ -185,6 +186,21 @@ class RearrangingDevice : public HostDevice {
  public:
   bool rearranges_blocks() const override { return true; }
 };
+
+/// Experts in the host's memory stay as the CPU reads them.
+TEST_P(BlockWeights, InTheOrderOfAGpuLeaveTheHostsExpertsAsTheyAre) {
+  RearrangingDevice device;
+  Cpu host(1);
+  ExpertOffload offload(device, *cpu_.backend, *host.device, *host.backend);
+  const LoadedModel loaded(path_, kKept, offload.device(), {}, {}, {.layers = 2, .device = &offload.host()});
+  const LoadedModel plain(path_, kKept, *cpu_.device), wide(path_, DType::f32, *cpu_.device);
+  EXPECT_EQ(loaded.weights(), plain.weights());
+  const auto all = [&](const LoadedModel& model, Device& on, Backend& backend) {
+    return CachedModel({model.model(), model.dtype(), on, backend}, 1, 64, 24).append(0, ids_);
+  };
+  EXPECT_LT(relative_error(all(loaded, offload.device(), offload.backend()), all(wide, *cpu_.device, *cpu_.backend)),
+            rounding_bound(config_of_blocks().num_hidden_layers));
+}
 
 /// The CPU widens blocks in another order, so rows beside them are not rounded.
 TEST_P(BlockWeights, InTheOrderOfAGpuTheyGiveTheLogitsOfTheSameNumbers) {
