@@ -66,7 +66,8 @@ function heatMap(parent, options) {
     const rowStep = Math.max(1, Math.ceil(13 / tall));
     for (let row = 0; row < rows; row += rowStep) {
       const text = options.rowLabel(row);
-      if (text) context.fillText(shortened(context, text, left - (options.rowTitle ? 20 : 6)), left - 6, (row + 0.5) * tall);
+      const middle = Math.max((row + 0.5) * tall, 6);  // half a line: the label of a thin first row is not cut
+      if (text) context.fillText(shortened(context, text, left - (options.rowTitle ? 20 : 6)), left - 6, middle);
     }
     context.textBaseline = "top";
     context.textAlign = "center";
