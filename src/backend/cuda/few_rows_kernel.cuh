@@ -17,12 +17,12 @@ using norm_of_few::Norm;
 constexpr int kOutputs = 16;      ///< rows of the weight that a block takes, of one half with SwiGLU
 constexpr int64_t kNarrow = 512;  ///< outputs of a router: weights so few that they may be read several times
 
-/// What a block computes at a time: some rows of an expert's weight with the rows of x that fit its tiles. Without
-/// rows of x: there is no such item.
+/// What a block computes at a time: some rows of an expert's weight with the rows of x that fit its tiles. An item
+/// without rows of x does not exist.
 struct Item {
   int slab;        ///< of rows of the weight, counted over all experts that have rows
   int output;      ///< the slab's first row of its expert's weight
-  int first, end;  ///< rows of x from `first` on; those of the expert end before `end`
+  int first, end;  ///< rows of x: those of the expert, from `first` to the one before `end`
   int expert;
 };
 
@@ -270,9 +270,10 @@ void start_kernel(const Context& context, const FewRows& p, const Norm& norm, in
   const dim3 grid = blocks(std::min(items, int64_t{kTogether} * processors(context))), threads(kWarps * kWarp);
   const auto kernel = few_rows_kernel<Lines, kTokenTiles, kSwiglu, kGrouped, kWithNorm, kWarps, kAhead, kTogether>;
   note_arrivals(context, p, grid);
-  // A multiprocessor divides its memory between cache and shared memory anew only when it is idle. Blocks that start
-  // between those of other kernels may find room for one where there is room for two. Experts need all; they cannot
-  // read their weights before the choice anyway.
+  // A multiprocessor divides its memory between cache and shared memory anew only when it is idle. A kernel that starts
+  // early keeps the division of the one before it, so fewer of its blocks may fit. The kernel of the experts needs all
+  // its blocks, and cannot read weights before the choice of experts. It starts early only if a flag tells of the
+  // choice.
   !kGrouped || p.ready != nullptr ? launch_early(context, kernel, grid, threads, 0, p, norm)
                                   : launch(context, kernel, grid, threads, 0, p, norm);
 }
