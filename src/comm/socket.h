@@ -29,7 +29,7 @@ class Socket {
   /// A message of up to 1 MB, whole, within `seconds`.
   void send_message(const std::string& text, double seconds) const;
   std::string receive_message(double seconds) const;
-  /// True if the other side has closed the connection, or is no longer there, and has left nothing to read.
+  /// True if the connection has ended and nothing is left to read.
   bool ended() const;
   /// The address of the other side: "10.0.0.7".
   std::string peer_address() const;

@@ -31,8 +31,8 @@ struct ModelOnDevice {
   Device& device;
   Backend& backend;
   std::optional<DType> cache = {};  ///< the type of a cache of keys and values; absent: that of the activations
-  Leader* leader =
-      nullptr;  ///< of rank 0, if ranks have the model together: tells the others its passes (infer/leader.h)
+  /// Of rank 0, if ranks have the model together: tells the others its passes (infer/leader.h).
+  Leader* leader = nullptr;
 
   PassTypes types() const { return {dtype, cache.value_or(dtype)}; }
 };

@@ -56,8 +56,9 @@ DType activations_of(const std::vector<DType>& stored, const WeightTypes& types)
 
 std::string weights_text(const std::vector<View>& views) {
   std::array<int64_t, std::size(kStorageTypes)> bytes{};
-  for (const View& view : views)
+  for (const View& view : views) {
     bytes[static_cast<size_t>(storage(view.dtype).rearranges)] += static_cast<int64_t>(view.bytes());
+  }
   std::vector<StorageType> used;
   for (const StorageType& type : kStorageTypes) {
     if (bytes[static_cast<size_t>(type.dtype)] > 0) used.push_back(type);

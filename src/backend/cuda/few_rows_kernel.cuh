@@ -22,7 +22,7 @@ constexpr int64_t kNarrow = 512;  ///< outputs of a router: weights so few that 
 struct Item {
   int slab;        ///< of rows of the weight, counted over all experts that have rows
   int output;      ///< the slab's first row of its expert's weight
-  int first, end;  ///< rows of x: those of the expert, from `first` to the one before `end`
+  int first, end;  ///< the item's rows of x begin at `first`; the expert's end before `end`
   int expert;
 };
 

@@ -60,9 +60,10 @@ struct Q8_0x4 {
   std::array<f16, 4> d;
   std::array<int8_t, 128> q;
 };
-/// Four blocks of q4_0. Words of four bytes hold eight elements of a block. Word 2 w of 16 holds elements 8 w to 8 w +
-/// 7 of block 0 for w < 4 and of block 2 for the rest, word 2 w + 1 those of blocks 1 and 3. The four bits at place i
-/// (from the lowest) of a word hold element 2 i, those at place i + 4 element 2 i + 1.
+/// Four blocks of q4_0, as 16 words of four bytes. A word holds eight elements of one block. Words 0, 2, 4 and 6 are
+/// block 0, words 1, 3, 5 and 7 are block 1; the other eight words are blocks 2 and 3 in the same way. A word has eight
+/// places of four bits, the lowest first. Places 0 to 3 hold its elements 0, 2, 4, 6, and places 4 to 7 hold 1, 3,
+/// 5, 7.
 struct Q4_0x4 {
   std::array<f16, 4> d;
   std::array<uint8_t, 64> q;
