@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "template/arguments.h"
 #include "template/filters.h"
+#include "template/number_format.h"
 #include "template/operators.h"
 #include "template/text.h"
 
@@ -76,12 +77,6 @@ std::optional<double> parse_real(std::string_view text) {
   return negative ? -value : value;
 }
 
-std::optional<int64_t> truncated(double value) {
-  if (!std::isfinite(value)) return std::nullopt;
-  if (std::fabs(value) >= 9.2e18) fail("the number {} is more than an integer of 64 bits holds", value);
-  return static_cast<int64_t>(value);
-}
-
 Value as_int(const Value& value, const Arguments& arguments) {
   const Bound bound(arguments, "int", {"default", "base"});
   value.require_defined();
@@ -90,10 +85,9 @@ Value as_int(const Value& value, const Arguments& arguments) {
     const int64_t base = bound.integer(1, 10);
     if (base == 0 || (base >= 2 && base <= 36)) integer = parse_integer(value.text(), base);
     const std::optional<double> real = integer ? std::nullopt : parse_real(value.text());
-    if (real) integer = truncated(*real);
+    if (real && std::isfinite(*real)) integer = whole_part(*real);
   } else if (value.is(Type::real)) {
-    if (std::isinf(value.real())) fail("cannot convert float infinity to integer");
-    integer = truncated(value.real());
+    if (!std::isnan(value.real())) integer = whole_part(value.real());
   } else if (value.is_integral()) {
     integer = value.integer();
   }
@@ -162,7 +156,7 @@ Value filesizeformat(const Value& value, const Arguments& arguments) {
   const bool binary = bound.truth(0, false);
   const double base = binary ? 1024 : 1000;
   if (*size == 1) return Value("1 Byte");
-  if (*size < base) return Value(fmt::format("{} Bytes", static_cast<int64_t>(*size)));
+  if (*size < base) return Value(fmt::format("{} Bytes", whole_part(*size)));
   constexpr std::string_view kPrefixes = "kMGTPEZY";
   double unit = base * base;
   size_t i = 0;

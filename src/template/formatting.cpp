@@ -152,7 +152,7 @@ class PercentFormat {
     spec.type = c == 'i' || c == 'u' ? 'd' : c;
     if (real) return format_real(value.real(), spec);
     if (value.is(Type::real) && (spec.type != 'd')) fail("%{} format: an integer is required, not float", c);
-    const int64_t integer = value.is(Type::real) ? static_cast<int64_t>(value.real()) : value.integer();
+    const int64_t integer = value.is(Type::real) ? whole_part(value.real()) : value.integer();
     if (spec.precision >= 0 && spec.type != 'c') {  // at least so many digits
       FormatSpec digits;
       digits.type = spec.type;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "base/error.h"
 #include "template/arguments.h"
@@ -63,7 +64,7 @@ Value list_index(const Value& self, const Arguments& arguments) {
 
 Value is_integer(const Value& self, const Arguments& arguments) {
   const Bound bound(arguments, "is_integer", {});
-  return Value(self.is_integral() || self.real() == static_cast<double>(static_cast<int64_t>(self.real())));
+  return Value(self.is_integral() || (std::isfinite(self.real()) && self.real() == std::trunc(self.real())));
 }
 
 constexpr std::array<Method, 11> kDict = {{{"get", dict_get},

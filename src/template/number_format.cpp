@@ -73,6 +73,14 @@ std::string print_real(double value, char type, int64_t precision, bool alternat
 
 }  // namespace
 
+int64_t whole_part(double value) {
+  if (std::isnan(value)) fail("cannot convert float NaN to integer");
+  if (std::isinf(value)) fail("cannot convert float infinity to integer");
+  constexpr double kEnd = 9223372036854775808.0;
+  if (value >= kEnd || value < -kEnd) fail("the number {} is more than an integer of 64 bits holds", value);
+  return static_cast<int64_t>(value);
+}
+
 FormatSpec parse_format_spec(std::string_view text) {
   const std::string_view whole = text;
   FormatSpec spec;

@@ -18,6 +18,9 @@ struct FormatSpec {
   char type = 0;
 };
 
+/// The number without its fraction. Throws an Error if it is not finite or 64 bits do not hold it.
+int64_t whole_part(double value);
+
 FormatSpec parse_format_spec(std::string_view text);
 
 /// Digits of |value| with sign and padding.

@@ -91,6 +91,22 @@ TEST(Render, AHostileTemplateEnds) {
               HasSubstr("bytes"));
 }
 
+TEST(Render, RealNumbersThatNoIntegerHoldsAreRefused) {
+  const std::string huge = "5" + std::string(40, '0') + ".5";
+  for (const std::string& text :
+       {"'%d' % " + huge, "'%5.3d' % -" + huge, huge + " | int", "(-" + huge + ") | filesizeformat"}) {
+    EXPECT_THAT(refusal("{{ " + text + " }}"), HasSubstr("is more than an integer of 64 bits holds")) << text;
+  }
+  for (const std::string& text :
+       {"'%d' % ('inf' | float)", "('inf' | float) | int", "('-inf' | float) | filesizeformat"}) {
+    EXPECT_THAT(refusal("{{ " + text + " }}"), HasSubstr("cannot convert float infinity to integer")) << text;
+  }
+  EXPECT_THAT(refusal("{{ '%d' % ('nan' | float) }}"), HasSubstr("cannot convert float NaN to integer"));
+  EXPECT_EQ(render("{{ ('nan' | float) | int(7) }} {{ 'inf' | int(7) }}"), "7 7");
+  EXPECT_EQ(render("{{ (" + huge + ").is_integer() }} {{ (2.5).is_integer() }} {{ ('inf' | float).is_integer() }}"),
+            "True False False");
+}
+
 TEST(Render, DeepNestingIsRefusedWhenItIsParsed) {
   EXPECT_THAT(refusal("{{ " + std::string(100'000, '(') + "1" + std::string(100'000, ')') + " }}"),
               HasSubstr("inside more than 200 others"));
