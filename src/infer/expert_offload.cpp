@@ -102,7 +102,7 @@ class ExpertOffload::Computing final : public EachOp<Computing>, public Overlap 
   void execute(const ActivatedProduct& op) override { inner_.execute(op); }
   void execute(const RouteTokens& op) override { inner_.execute(op); }
   bool gathers(const ExpertsBackward& op) const override { return inner_.gathers(op); }
-  void execute(const RotatedAppend& op) override { moe::run(inner_, op); }
+  void execute(const RotatedAttention& op) override { moe::run(inner_, op); }
   void execute(const RoutedFfn& op) override {
     memory_.owns(op.experts.first.b.data) ? run_in_turn(*this, op) : moe::run(inner_, op);
   }

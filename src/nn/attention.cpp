@@ -101,24 +101,24 @@ AttentionSaved attention_forward(Pass& pass, const AttentionConfig& config, cons
   const QkvViews parts = project(pass, config, weights, x, qkv, rotated, saved.inv_rms);
   const Rope rope{.x = parts.rotated, .table = tokens.rope};
   if (cache != nullptr) {
-    run(pass.backend, RotatedAppend{.rope = rope,
-                                    .append = {.k = parts.k,
-                                               .v = parts.v,
-                                               .sequence = tokens.sequence,
-                                               .positions = tokens.positions,
-                                               .pages = tokens.pages,
-                                               .k_cache = cache->k,
-                                               .v_cache = cache->v}});
-    pass.backend.run(CachedAttention{.q = parts.q,
-                                     .k_cache = cache->k,
-                                     .v_cache = cache->v,
-                                     .sequence = tokens.sequence,
-                                     .positions = tokens.positions,
-                                     .pages = tokens.pages,
-                                     .heads = config.heads,
-                                     .kv_heads = config.kv_heads,
-                                     .scale = score_scale(config),
-                                     .out = saved.out});
+    run(pass.backend, RotatedAttention{.rope = rope,
+                                       .append = {.k = parts.k,
+                                                  .v = parts.v,
+                                                  .sequence = tokens.sequence,
+                                                  .positions = tokens.positions,
+                                                  .pages = tokens.pages,
+                                                  .k_cache = cache->k,
+                                                  .v_cache = cache->v},
+                                       .attention = {.q = parts.q,
+                                                     .k_cache = cache->k,
+                                                     .v_cache = cache->v,
+                                                     .sequence = tokens.sequence,
+                                                     .positions = tokens.positions,
+                                                     .pages = tokens.pages,
+                                                     .heads = config.heads,
+                                                     .kv_heads = config.kv_heads,
+                                                     .scale = score_scale(config),
+                                                     .out = saved.out}});
   } else {
     pass.backend.run(rope);
     saved.lse = pass.saved.push("attention.lse", pass.stat(), {count, config.heads});

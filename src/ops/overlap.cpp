@@ -2,11 +2,12 @@
 
 namespace moe {
 
-void run(Backend& backend, const RotatedAppend& op) {
+void run(Backend& backend, const RotatedAttention& op) {
   check(op);
   if (auto* const overlap = dynamic_cast<Overlap*>(&backend)) return overlap->execute(op);
   backend.execute(op.rope);
   backend.execute(op.append);
+  backend.execute(op.attention);
 }
 
 void run(Backend& backend, const RoutedFfn& op) {

@@ -3,7 +3,7 @@
 /// bit.
 
 #include "ops/backend.h"
-#include "ops/rotated_append.h"
+#include "ops/rotated_attention.h"
 #include "ops/routed_ffn.h"
 
 namespace moe {
@@ -13,12 +13,12 @@ class Overlap {
  public:
   virtual ~Overlap() = default;
 
-  virtual void execute(const RotatedAppend& op) = 0;
+  virtual void execute(const RotatedAttention& op) = 0;
   virtual void execute(const RoutedFfn& op) = 0;
 };
 
 /// Checks the operation and executes it, as one where the backend can.
-void run(Backend& backend, const RotatedAppend& op);
+void run(Backend& backend, const RotatedAttention& op);
 void run(Backend& backend, const RoutedFfn& op);
 
 /// The parts in turn: all, or those after the norm.

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "ops/backend.h"
-#include "ops/rotated_append.h"
+#include "ops/rotated_attention.h"
 #include "ops/routed_ffn.h"
 
 namespace moe {
@@ -395,21 +395,41 @@ TEST_F(Checks, TheCostOfACacheIsThatOfItsOwnRowsAndListedPages) {
 
 TEST_F(Checks, TheKeysThatAreAppendedAreThoseThatWereRotated) {
   const View qkv = f32({3, 16});
-  const RotatedAppend op{.rope = {.x = qkv.columns(0, 12), .table = f32({3, 4})},
-                         .append = {.k = qkv.columns(8, 4),
-                                    .v = qkv.columns(12, 4),
-                                    .sequence = i32({3}),
-                                    .positions = i32({3}),
-                                    .pages = i32({2, 5}),
-                                    .k_cache = f32({6, 8, 4}),
-                                    .v_cache = f32({6, 8, 4})}};
+  const View k_cache = f32({6, 8, 4}), v_cache = f32({6, 8, 4}), of = i32({3}), at = i32({3}), pages = i32({2, 5});
+  const RotatedAttention op{.rope = {.x = qkv.columns(0, 12), .table = f32({3, 4})},
+                            .append = {.k = qkv.columns(8, 4),
+                                       .v = qkv.columns(12, 4),
+                                       .sequence = of,
+                                       .positions = at,
+                                       .pages = pages,
+                                       .k_cache = k_cache,
+                                       .v_cache = v_cache},
+                            .attention = {.q = qkv.columns(0, 8),
+                                          .k_cache = k_cache,
+                                          .v_cache = v_cache,
+                                          .sequence = of,
+                                          .positions = at,
+                                          .pages = pages,
+                                          .heads = 2,
+                                          .kv_heads = 1,
+                                          .scale = 1,
+                                          .out = f32({3, 8})}};
   EXPECT_EQ(error_of(op), "");
-  RotatedAppend apart = op;
+  RotatedAttention apart = op;
   apart.append.k = f32({3, 4});
-  EXPECT_EQ(error_of(apart), "rotated_append: append.k is not the last columns of rope.x");
-  RotatedAppend both = op;
+  EXPECT_EQ(error_of(apart), "rotated_attention: append.k is not the last columns of rope.x");
+  RotatedAttention other = op;
+  other.attention.q = f32({3, 8});
+  EXPECT_EQ(error_of(other), "rotated_attention: attention.q is not the columns of rope.x before append.k");
+  RotatedAttention two = op;
+  two.attention.k_cache = f32({6, 8, 4});
+  EXPECT_EQ(error_of(two), "rotated_attention: append and attention differ in the cache or its order");
+  RotatedAttention both = op;
   both.append.v = qkv.columns(8, 4);
-  EXPECT_EQ(error_of(both), "rotated_append: what is rotated overlaps values or the cache");
+  EXPECT_EQ(error_of(both), "rotated_attention: what is rotated overlaps values or the cache");
+  RotatedAttention onto = op;
+  onto.attention.out = qkv.columns(8, 8);
+  EXPECT_EQ(error_of(onto), "rotated_attention: attention.out overlaps what is rotated or appended");
 }
 
 TEST_F(Checks, SharedAndRoutedExpertsOfOneOperationWriteNothingOfEachOther) {

@@ -9,15 +9,6 @@ namespace {
 using namespace tiles;
 static_assert(kRows == kTensorPromptRows);
 
-/// A cache [N, P, C].
-struct HeadPages {
-  const __nv_bfloat16* data;
-  int64_t page_step, step;
-};
-HeadPages head_pages(const View& cache) {
-  return {static_cast<const __nv_bfloat16*>(cache.data), cache.stride[0], cache.stride[1]};
-}
-
 /// The Source of attention_forward.cuh for a paged cache. Its keys are positions.
 struct Paged {
   struct Tile {

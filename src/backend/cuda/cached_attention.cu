@@ -1,22 +1,11 @@
 #include "backend/cuda/attention_path.h"
 #include "backend/cuda/cached_attention.cuh"
 #include "backend/cuda/early.cuh"
-#include "backend/cuda/rotated_append.h"
+#include "backend/cuda/rotate.cuh"
+#include "backend/cuda/rotated_attention.h"
 
 namespace moe::cuda {
 namespace {
-
-/// Rows of one page of a cache [N, P, C], and the elements from one page to the next.
-struct CachePages {
-  Matrix first;
-  int64_t page_step;
-};
-CachePages cache_pages(const View& view) {
-  if (view.elements() == 0) return {matrix(View(view.data, view.dtype, {0, 0})), 0};
-  CachePages result{matrix(view.at(0)), view.stride[0]};
-  result.first.wide = result.first.wide && view.stride[0] % kChunk == 0;
-  return result;
-}
 
 /// blockIdx.y: 0 for keys, 1 for values.
 __global__ void append_kernel(Matrix k, Matrix v, const int* sequence, const int* positions, Pages pages,
@@ -31,9 +20,7 @@ __global__ void append_kernel(Matrix k, Matrix v, const int* sequence, const int
   const auto copy = [&](const Matrix& from, const CachePages& cache) {
     float x[kChunk];
     load_chunk(from, t, c, width, x);
-    Matrix page = cache.first;
-    page.data = static_cast<char*>(page.data) + number * cache.page_step * (page.bf16 ? 2 : 4);
-    store_chunk(page, position % pages.tokens, c, width, x);
+    store_chunk(cache.page(number), position % pages.tokens, c, width, x);
   };
   blockIdx.y == 0 ? copy(k, k_cache) : copy(v, v_cache);
 }
@@ -58,9 +45,7 @@ __global__ void rotate_append_kernel(const __grid_constant__ RotateTask task) {
   if (row >= task.tokens || at >= rotated + task.value_chunks) return;
   const int sequence = task.sequence[row], position = task.positions[row];
   const auto put = [&](const CachePages& cache, int64_t column, const Bf16Chunk& chunk) {
-    Matrix page = cache.first;
-    page.data = static_cast<__nv_bfloat16*>(page.data) + task.pages.of(sequence, position) * cache.page_step;
-    chunk.store(page, position % task.pages.tokens, column);
+    chunk.store(cache.page(task.pages.of(sequence, position)), position % task.pages.tokens, column);
   };
   if (at >= rotated) {
     const int64_t column = int64_t{at - rotated} * kChunk;
@@ -75,11 +60,7 @@ __global__ void rotate_append_kernel(const __grid_constant__ RotateTask task) {
   load_chunk(task.table, row, j, half, c);
   load_chunk(task.table, row, half + j, task.head, s);
 #pragma unroll
-  for (int i = 0; i < kChunk; ++i) {
-    const float first = x1[i] * c[i] - x2[i] * s[i];
-    x2[i] = x2[i] * c[i] + x1[i] * s[i];
-    x1[i] = first;
-  }
+  for (int i = 0; i < kChunk; ++i) rotate(x1[i], x2[i], c[i], s[i]);
   const Bf16Chunk first = Bf16Chunk::of(x1), second = Bf16Chunk::of(x2);
   first.store(task.x, row, low);
   second.store(task.x, row, high);
@@ -165,18 +146,18 @@ void execute(Context& context, const KvAppend& op) {
                cache_pages(op.v_cache), tokens, width);
 }
 
-bool rotated_append(Context& context, const RotatedAppend& op) {
-  const View &x = op.rope.x, &k = op.append.k, &v = op.append.v;
-  const int64_t tokens = x.size(0), head = op.rope.table.size(1);
-  if (tokens == 0 || head == 0 || head % (2 * kChunk) != 0 || op.rope.inverse || k.size(1) % head != 0) return false;
+bool rotated_append(Context& context, const Rope& rope, const KvAppend& append) {
+  const View &x = rope.x, &k = append.k, &v = append.v;
+  const int64_t tokens = x.size(0), head = rope.table.size(1);
+  if (tokens == 0 || head == 0 || head % (2 * kChunk) != 0 || rope.inverse || k.size(1) % head != 0) return false;
   const RotateTask task{.x = matrix(x),
-                        .table = matrix(op.rope.table),
+                        .table = matrix(rope.table),
                         .v = matrix(v),
-                        .sequence = op.append.sequence.as<const int32_t>(),
-                        .positions = op.append.positions.as<const int32_t>(),
-                        .pages = pages_of(op.append.pages, op.append.k_cache),
-                        .k_cache = cache_pages(op.append.k_cache),
-                        .v_cache = cache_pages(op.append.v_cache),
+                        .sequence = append.sequence.as<const int32_t>(),
+                        .positions = append.positions.as<const int32_t>(),
+                        .pages = pages_of(append.pages, append.k_cache),
+                        .k_cache = cache_pages(append.k_cache),
+                        .v_cache = cache_pages(append.v_cache),
                         .tokens = static_cast<int>(tokens),
                         .head = static_cast<int>(head),
                         .query_heads = static_cast<int>((x.size(1) - k.size(1)) / head),
@@ -192,7 +173,7 @@ bool rotated_append(Context& context, const RotatedAppend& op) {
 
 template <>
 void execute(Context& context, const CachedAttention& op) {
-  if (op.q.size(0) == 0) return;
+  if (op.q.size(0) == 0 || attend_few(context, op)) return;
   const CudaPath path = attention_path(op, product_path(), context.compute_capability);
   Carver carver(context, CachedAttention::name);
   const bool few = op.q.size(0) <= kFewTokens;

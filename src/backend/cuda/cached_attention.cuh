@@ -23,6 +23,37 @@ inline Pages pages_of(const View& pages, const View& cache) {
   return {pages.as<const int32_t>(), pages.stride[0], static_cast<int>(cache.size(1))};
 }
 
+/// Rows of one page of a cache [N, P, C], and the elements from one page to the next.
+struct CachePages {
+  Matrix first;
+  int64_t page_step;
+
+  __device__ Matrix page(int number) const {
+    Matrix result = first;
+    result.data = static_cast<char*>(first.data) + number * page_step * (first.bf16 ? 2 : 4);
+    return result;
+  }
+};
+inline CachePages cache_pages(const View& view) {
+  if (view.elements() == 0) return {matrix(View(view.data, view.dtype, {0, 0})), 0};
+  CachePages result{matrix(view.at(0)), view.stride[0]};
+  result.first.wide = result.first.wide && view.stride[0] % kChunk == 0;
+  return result;
+}
+
+/// A cache [N, P, C] in bf16 that is read.
+struct HeadPages {
+  const __nv_bfloat16* data;
+  int64_t page_step, step;
+
+  __device__ const __nv_bfloat16* at(int page, int line, int64_t column) const {
+    return data + page * page_step + line * step + column;
+  }
+};
+inline HeadPages head_pages(const View& cache) {
+  return {static_cast<const __nv_bfloat16*>(cache.data), cache.stride[0], cache.stride[1]};
+}
+
 /// What blocks that share a head of a job leave for the one that adds it up.
 struct SharedSums {
   float* sums;    ///< [place][row][width]; place: place_of_sums

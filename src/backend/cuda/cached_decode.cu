@@ -21,19 +21,6 @@ constexpr int kKeys = kTileKeys / kWarps;  ///< of a warp in a tile
 constexpr int kRows = kMostJobTokens;      ///< of a job
 static_assert(kKeys == 16 && kRows == 16);
 
-/// A cache [N, P, C] in bf16.
-struct HeadPages {
-  const __nv_bfloat16* data;
-  int64_t page_step, step;
-
-  __device__ const __nv_bfloat16* at(int page, int line, int64_t column) const {
-    return data + page * page_step + line * step + column;
-  }
-};
-HeadPages head_pages(const View& cache) {
-  return {static_cast<const __nv_bfloat16*>(cache.data), cache.stride[0], cache.stride[1]};
-}
-
 /// Elements of a stage: keys and values of each warp. Sums of kRows rows in f32 take as much.
 template <int kSize>
 constexpr int kWarpElements = 2 * kKeys* kSize;

@@ -1,5 +1,5 @@
 #pragma once
-/// Pairs of blocks that run at the same time and can access each other's shared memory (Hopper's thread block
+/// Blocks that run at the same time and can access each other's shared memory (Hopper's thread block
 /// clusters). In a kernel started without clusters, every cluster has one block.
 
 #include "backend/cuda/wgmma.cuh"
@@ -16,6 +16,23 @@ __device__ inline int cluster_rank() {
   unsigned rank;
   asm volatile("mov.u32 %0, %%cluster_ctarank;\n" : "=r"(rank));
   return static_cast<int>(rank);
+}
+
+/// The two halves of synchronize_cluster() where no writes have to be seen: the second returns when all threads of the
+/// cluster have come to the first.
+__device__ inline void arrive_at_cluster() { asm volatile("barrier.cluster.arrive.relaxed;\n" ::: "memory"); }
+__device__ inline void await_cluster() { asm volatile("barrier.cluster.wait;\n" ::: "memory"); }
+
+/// Writes `value` to the same place in the block `rank` of the cluster.
+__device__ inline void store_at(float* shared, int rank, float value) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "st.shared::cluster.f32 [there], %2;\n"
+      "}\n" ::"r"(shared_address(shared)),
+      "r"(rank), "f"(value)
+      : "memory");
 }
 
 /// All threads of all blocks of the cluster wait for each other. Their earlier writes to shared memory are visible

@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kThreads)
 bool suits_combined_norm(const Context& context, const RowsCombine& combine, const RmsNorm& norm) {
   const int64_t tokens = combine.y.size(0), width = combine.y.size(1);
   if (!same_view(combine.y, norm.x) || norm.residual || tokens > context.multiprocessors) return false;
-  if (width <= kLeastWidth || width > kMostWidth || !in_bf16_chunks(matrix(combine.rows), width)) return false;
+  if (width <= kLeastWidth || width > kMostWidth || !in_bf16_chunks(combine_of(combine), width)) return false;
   return is_bf16(norm.y) && (norm.gain.dtype == DType::bf16 || norm.gain.dtype == DType::f32);
 }
 

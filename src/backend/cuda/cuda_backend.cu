@@ -10,7 +10,7 @@
 #include "backend/cuda/handover.h"
 #include "backend/cuda/nccl_communicator.h"
 #include "backend/cuda/normed_logits.h"
-#include "backend/cuda/rotated_append.h"
+#include "backend/cuda/rotated_attention.h"
 #include "backend/cuda/side_stream.h"
 #include "backend/cuda/slow_path.h"
 #include "backend/cuda/tile_product.h"
@@ -190,16 +190,20 @@ class CudaBackend final : public EachOp<CudaBackend>, public Overlap, public Add
     with(counted ? For::rows : For::nothing, [&] { on(op.experts.last); });
     postpone(op.combine);
   }
-  void execute(const RotatedAppend& op) override {
+  void execute(const RotatedAttention& op) override {
     require_types(kTypes, op.rope);
     require_types(kTypes, op.append);
-    begin(RotatedAppend::name);
-    if (!cuda::rotated_append(context_, op)) {
+    require_types(kTypes, op.attention);
+    begin(RotatedAttention::name);
+    const bool whole = cuda::attend_new(context_, op);
+    if (whole || cuda::rotated_append(context_, op.rope, op.append)) {
+      end(op.rope);
+      end(op.append);
+    } else {
       on(op.rope);
-      return on(op.append);
+      on(op.append);
     }
-    end(op.rope);
-    end(op.append);
+    whole ? end(op.attention) : on(op.attention);
   }
   bool gathers(const ExpertsBackward& op) const override { return cuda::gathers(context_, op); }
 

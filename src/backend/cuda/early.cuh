@@ -51,6 +51,21 @@ constexpr int kSharedPart = 44;
 /// Two blocks with so much shared memory fit into that on Hopper.
 constexpr size_t kSharedOfTwo = 50176;
 
+inline cudaLaunchAttribute starts_early() {
+  cudaLaunchAttribute result{};
+  result.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  result.val.programmaticStreamSerializationAllowed = 1;
+  return result;
+}
+/// A multiprocessor divides its memory between cache and shared memory anew only when it is idle, which it never is
+/// between kernels that overlap. With one division for all of them, as many blocks fit as alone.
+inline cudaLaunchAttribute shared_part() {
+  cudaLaunchAttribute result{};
+  result.id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+  result.val.sharedMemCarveout = kSharedPart;
+  return result;
+}
+
 /// launch(); in a recording on Hopper and newer, the kernel may start early. What is queued before it must be a kernel.
 /// `divided`: the kernel asks for the division of memory that others have, too.
 template <class... Parameters, class... Args>
@@ -60,13 +75,7 @@ void launch_early(const Context& context, bool divided, void (*kernel)(Parameter
     return launch(context, kernel, grid, threads, shared_bytes, args...);
   }
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-  cudaLaunchAttribute attributes[2] = {};
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  // A multiprocessor divides its memory between cache and shared memory anew only when it is idle, which it never is
-  // between kernels that overlap. With one division for all of them, as many blocks fit as alone.
-  attributes[1].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
-  attributes[1].val.sharedMemCarveout = kSharedPart;
+  cudaLaunchAttribute attributes[2] = {starts_early(), shared_part()};
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = threads;
@@ -82,6 +91,25 @@ template <class... Parameters, class... Args>
 void launch_early(const Context& context, void (*kernel)(Parameters...), dim3 grid, dim3 threads, size_t shared_bytes,
                   Args... args) {
   launch_early(context, shared_bytes == 0, kernel, grid, threads, shared_bytes, args...);
+}
+
+/// launch() with clusters of `size` blocks, on Hopper alone; early where launch_early() would be. No dynamic shared
+/// memory.
+template <class... Parameters, class... Args>
+void launch_early_clusters(const Context& context, int size, void (*kernel)(Parameters...), dim3 grid, dim3 threads,
+                           Args... args) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  cudaLaunchAttribute attributes[3] = {{}, starts_early(), shared_part()};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim.x = static_cast<unsigned>(size);
+  attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = threads;
+  config.stream = context.stream;
+  config.attrs = attributes;
+  config.numAttrs = context.recording != nullptr ? 3 : 1;
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...), "starting a kernel");
 }
 
 }  // namespace moe::cuda

@@ -151,7 +151,11 @@ inline FewRows problem(const Context& context, const Gemm& op) {
 }
 inline FewRows problem(const Context& context, const GroupedGemm& op) {
   FewRows p = problem(context, op.a, op.b, op.c);
-  p.x_rows = op.a_rows ? op.a_rows.as<const int32_t>() : nullptr;
+  if (op.a_rows && op.a.size(0) == 1) {
+    p.x_step = 0;  // there is one row, so nobody has to wait for its number
+  } else if (op.a_rows) {
+    p.x_rows = op.a_rows.as<const int32_t>();
+  }
   p.w_expert = op.b.stride[0];
   p.accumulate = op.accumulate;
   p.offsets = op.offsets.as<const int32_t>();

@@ -37,7 +37,9 @@ inline std::optional<Norm> norm_of(const RmsNorm& op) {
                   .inv_rms = op.inv_rms.as<float>(),
                   .rows = static_cast<int>(rows),
                   .width = static_cast<int>(width)};
-  if (!in_bf16_chunks(norm.y, width)) return std::nullopt;
+  for (const Matrix* m : {&norm.x, &norm.residual, &norm.sum, &norm.y}) {
+    if (!in_bf16_chunks(*m, width)) return std::nullopt;
+  }
   return norm;
 }
 
@@ -49,9 +51,13 @@ __device__ inline void make_norm(const Norm& norm, Rows& rows, float (&shared)[k
   for (int row = 0; row < norm.rows; ++row) {
     float v[kChunk] = {}, other[kChunk], squares = 0;
     if (c < width) {
-      load_chunk(norm.x, row, c, width, v);
+      // Both are asked for before one is waited for.
+      const Bf16Chunk x = Bf16Chunk::load(norm.x, row, c);
+      Bf16Chunk residual{};
+      if (norm.residual) residual = Bf16Chunk::load(norm.residual, row, c);
+      x.get(v);
       if (norm.residual) {
-        load_chunk(norm.residual, row, c, width, other);
+        residual.get(other);
 #pragma unroll
         for (int i = 0; i < kChunk; ++i) v[i] = rounded(norm.sum, v[i] + other[i]);
         if (blockIdx.x == 0) store_chunk(norm.sum, row, c, width, v);

@@ -201,7 +201,7 @@ void execute(Context& context, const RowsCombine& op) {
   const int64_t tokens = op.y.size(0), width = op.y.size(1);
   const RowGrid shape(tokens, width);
   const Combine task = combine_of(op);
-  launch_early(context, in_bf16_chunks(task.rows, width) ? combine_kernel<true> : combine_kernel<false>, shape.grid,
+  launch_early(context, in_bf16_chunks(task, width) ? combine_kernel<true> : combine_kernel<false>, shape.grid,
                shape.threads, 0, task, tokens, width);
 }
 

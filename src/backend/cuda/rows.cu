@@ -1,4 +1,5 @@
 #include "backend/cuda/early.cuh"
+#include "backend/cuda/rotate.cuh"
 #include "backend/cuda/swiglu.cuh"
 #include "ops/rows.h"
 
@@ -175,12 +176,7 @@ __global__ void rope_kernel(Matrix x, Matrix table, bool inverse, int64_t rows, 
   cuda::load_chunk(table, row, column, half, c);
   cuda::load_chunk(from(table, half), row, column, half, s);
 #pragma unroll
-  for (int i = 0; i < kChunk; ++i) {
-    const float sine = inverse ? -s[i] : s[i];
-    const float first = x1[i] * c[i] - x2[i] * sine;
-    x2[i] = x2[i] * c[i] + x1[i] * sine;
-    x1[i] = first;
-  }
+  for (int i = 0; i < kChunk; ++i) rotate(x1[i], x2[i], c[i], inverse ? -s[i] : s[i]);
   store_chunk<in_bf16>(low, row, column, half, x1);
   store_chunk<in_bf16>(high, row, column, half, x2);
 }

@@ -117,7 +117,11 @@ const std::vector<Part> kMixed = {{700, 1}, {0, 1},  {1000, 300}, {5, 0},   {64,
 
 INSTANTIATE_TEST_SUITE_P(
     Shapes, CachedPaths,
-    testing::Values(Call{"one_of_4096", {{4095, 1}}, 16, 16, 128}, Call{"one_of_16385", {{16384, 1}}, 4, 2, 128},
+    testing::Values(Call{"one_of_1", {{0, 1}}, 16, 16, 128}, Call{"one_of_513", {{512, 1}}, 16, 16, 128},
+                    Call{"eight_of_513", many(8, 512), 16, 16, 128}, Call{"sixteen_of_77", many(16, 76), 2, 2, 64},
+                    Call{"few_different", kDifferent, 16, 16, 128}, Call{"few_different_64", kDifferent, 3, 3, 64, 192},
+                    Call{"run_of_five", {{1000, 5}, {0, 3}, {2, 0}, {63, 2}}, 4, 4, 128},
+                    Call{"one_of_4096", {{4095, 1}}, 16, 16, 128}, Call{"one_of_16385", {{16384, 1}}, 4, 2, 128},
                     Call{"one_key_head", {{9000, 1}}, 16, 1, 128}, Call{"64_of_512", many(64, 511), 16, 16, 128},
                     Call{"128_of_100", many(128, 99), 4, 4, 64}, Call{"200_of_70", many(200, 69), 4, 1, 64},
                     Call{"different_128", kDifferent, 8, 1, 128}, Call{"different_64", kDifferent, 4, 4, 64, 128},

@@ -1,6 +1,8 @@
 // Operations on few rows: fusions against their operations in turn, and recorded steps against steps that are queued
 // one operation at a time. The bits must be equal.
 
+#include <cmath>
+
 #include "batch/token_buffers.h"
 #include "infer/decode_graph.h"
 #include "measure/random_model.h"
@@ -164,54 +166,117 @@ TEST_F(CudaFewRows, RoutingInOneKernelIsTheOperationsInTurn) {
   }
 }
 
-TEST_F(CudaFewRows, RotationAndAppendInOneKernelAreBothInTurn) {
+TEST_F(CudaFewRows, RotationAppendAndAttentionAreAllInTurn) {
   struct Shape {
     int64_t heads, kv_heads, size, page;
+    std::vector<int64_t> tokens;
+    int32_t before = 3;  ///< position of the first token
+    int processors = 0;  ///< that the kernels are told of; 0: all
   };
-  for (const Shape& shape : {Shape{16, 16, 128, 64}, {8, 2, 64, 7}, {3, 1, 48, 1}, {4, 4, 20, 16}}) {
+  std::vector<Shape> shapes{{16, 16, 128, 64, {1, 2, 3, 40}},
+                            {8, 2, 64, 7, {1, 3, 40}},
+                            {3, 1, 48, 1, {1, 3, 40}},
+                            {4, 4, 20, 16, {1, 3, 40}}};
+  // A single token's attention may be one kernel with its rotation and append.
+  for (const int32_t before : {0, 1, 7, 8, 63, 64, 513, 1500}) {
+    shapes.push_back({16, 16, 128, 64, {1}, before});
+    shapes.push_back({3, 3, 64, 128, {1}, before});
+    for (const int processors : {1, 8, 20, 40}) shapes.push_back({16, 16, 128, 64, {1}, before, processors});
+  }
+  for (const Shape& shape : shapes) {
     for (const DType cache : {DType::bf16, DType::f32}) {
-      for (const int64_t tokens : {1, 3, 40}) {
-        SCOPED_TRACE(fmt::format("{} and {} heads of {}, {} tokens", shape.heads, shape.kv_heads, shape.size, tokens));
-        const int64_t kv = shape.kv_heads * shape.size, rotated = shape.heads * shape.size + kv;
-        const int64_t pages = 100 / shape.page + 1;
+      for (const int64_t tokens : shape.tokens) {
+        SCOPED_TRACE(fmt::format("{} and {} heads of {}, {} tokens from {}, {} processors", shape.heads, shape.kv_heads,
+                                 shape.size, tokens, shape.before, shape.processors));
+        force_cuda_processors(shape.processors);
+        const int64_t kv = shape.kv_heads * shape.size, width = shape.heads * shape.size, rotated = width + kv;
+        const int64_t pages = (shape.before + 2 * tokens) / shape.page + 1;
         std::vector<int32_t> sequence, positions, listed;
         for (int32_t t = 0; t < static_cast<int32_t>(tokens); ++t) {
           sequence.push_back(t % 5 == 2 ? -1 : t % 2);
-          positions.push_back(3 + t * 2);
+          positions.push_back(shape.before + t * 2);
         }
         for (int32_t p = 0; p < 2 * static_cast<int32_t>(pages); ++p)
           listed.push_back(2 * static_cast<int32_t>(pages) - 1 - p);
         const View numbers = floats(DType::bf16, {tokens, rotated + kv}),
                    table = floats(DType::f32, {tokens, shape.size});
+        const View old_k = floats(cache, {2 * pages, shape.page, kv}),
+                   old_v = floats(cache, {2 * pages, shape.page, kv});
         const View of = integers(sequence), at = integers(positions);
         const View in_order = integers(listed).reshaped({2, pages});
-        std::vector<float> results[2][3];
+        std::vector<float> results[2][4];
         for (const int fused : {0, 1}) {
-          const View qkv = matrix(DType::bf16, {tokens, rotated + kv});
+          const View qkv = matrix(DType::bf16, {tokens, rotated + kv}), out = matrix(DType::bf16, {tokens, width});
           gpu_->backend->run(Cast{.x = numbers, .y = qkv});
           const View k = matrix(cache, {2 * pages, shape.page, kv}), v = matrix(cache, {2 * pages, shape.page, kv});
-          const RotatedAppend op{.rope = {.x = qkv.columns(0, rotated), .table = table},
-                                 .append = {.k = qkv.columns(rotated - kv, kv),
-                                            .v = qkv.columns(rotated, kv),
-                                            .sequence = of,
-                                            .positions = at,
-                                            .pages = in_order,
-                                            .k_cache = k,
-                                            .v_cache = v}};
+          gpu_->backend->run(Cast{.x = old_k, .y = k});
+          gpu_->backend->run(Cast{.x = old_v, .y = v});
+          const RotatedAttention op{.rope = {.x = qkv.columns(0, rotated), .table = table},
+                                    .append = {.k = qkv.columns(width, kv),
+                                               .v = qkv.columns(rotated, kv),
+                                               .sequence = of,
+                                               .positions = at,
+                                               .pages = in_order,
+                                               .k_cache = k,
+                                               .v_cache = v},
+                                    .attention = {.q = qkv.columns(0, width),
+                                                  .k_cache = k,
+                                                  .v_cache = v,
+                                                  .sequence = of,
+                                                  .positions = at,
+                                                  .pages = in_order,
+                                                  .heads = static_cast<int>(shape.heads),
+                                                  .kv_heads = static_cast<int>(shape.kv_heads),
+                                                  .scale = 1 / std::sqrt(static_cast<float>(shape.size)),
+                                                  .out = out}};
           if (fused == 1) {
             run(*gpu_->backend, op);
           } else {
             gpu_->backend->run(op.rope);
             gpu_->backend->run(op.append);
+            gpu_->backend->run(op.attention);
           }
-          const View views[] = {qkv, k, v};
-          for (int i = 0; i < 3; ++i) results[fused][i] = values(views[i]);
+          const View views[] = {qkv, k, v, out};
+          for (int i = 0; i < 4; ++i) results[fused][i] = values(views[i]);
         }
         EXPECT_NE(results[0][0], values(numbers));
-        for (int i = 0; i < 3; ++i) EXPECT_EQ(results[0][i], results[1][i]) << "result " << i;
+        for (int i = 0; i < 4; ++i) EXPECT_EQ(results[0][i], results[1][i]) << "result " << i;
       }
     }
   }
+}
+
+TEST_F(CudaFewRows, RotationOfATokenWithoutASequenceGivesZeros) {
+  const View qkv = floats(DType::bf16, {1, 3 * 256}), out = matrix(DType::bf16, {1, 256}),
+             table = floats(DType::f32, {1, 128});
+  const View k = floats(DType::bf16, {1, 64, 256}), v = floats(DType::bf16, {1, 64, 256});
+  const View of = integers({-1}), at = integers({-3}), pages = integers({0}).reshaped({1, 1});
+  const View expected = matrix(DType::bf16, {1, 3 * 256});
+  gpu_->backend->run(Cast{.x = qkv, .y = expected});
+  gpu_->backend->run(Rope{.x = expected.columns(0, 512), .table = table});
+  const std::vector<float> keys = values(k), old_values = values(v);
+  run(*gpu_->backend, RotatedAttention{.rope = {.x = qkv.columns(0, 512), .table = table},
+                                       .append = {.k = qkv.columns(256, 256),
+                                                  .v = qkv.columns(512, 256),
+                                                  .sequence = of,
+                                                  .positions = at,
+                                                  .pages = pages,
+                                                  .k_cache = k,
+                                                  .v_cache = v},
+                                       .attention = {.q = qkv.columns(0, 256),
+                                                     .k_cache = k,
+                                                     .v_cache = v,
+                                                     .sequence = of,
+                                                     .positions = at,
+                                                     .pages = pages,
+                                                     .heads = 2,
+                                                     .kv_heads = 2,
+                                                     .scale = 0.1F,
+                                                     .out = out}});
+  EXPECT_EQ(values(qkv), values(expected));
+  EXPECT_EQ(values(k), keys);
+  EXPECT_EQ(values(v), old_values);
+  EXPECT_EQ(values(out), std::vector<float>(256));
 }
 
 /// A MoE layer with shared experts, of random numbers.
