@@ -48,6 +48,7 @@ Examples:
   moe chat deepseek-moe-16b-chat.Q4_0.gguf --context 2048
   moe chat deepseek-moe-16b-chat.Q8_0.gguf --n-cpu-moe 12
   moe chat deepseek-moe-16b-chat --ranks 2      two processes with a GPU each divide the routed experts
+  moe chat deepseek-moe-16b-chat --ranks 2 --expert-parallel 1      they divide the layers
   printf 'Hello\n/experts\n' | moe chat runs/demo --temperature 0)";
 
 /// The memory of the cache grows with the context, so a model with very many positions gets fewer.
@@ -62,7 +63,7 @@ struct ChatFlags {
   GenerationOptions generation = {.max_new_tokens = 512, .context = kUsualContext};
   DeviceOptions device;
   ExpertPlaceFlags experts;
-  int ranks = 1;
+  InferenceRanksFlags ranks;
   bool batch_invariant = false;
   int64_t memory_limit = 0;
   RoutingSwitches switches;
@@ -90,16 +91,16 @@ void say_start(const ChatFlags& flags, const ModelConfig& config, const ChatForm
 int chat(const ChatFlags& flags, ProcessRanks& processes) {
   validate(flags.generation);
   const DeviceOptions device = processes.part_of(flags.device);
-  check_inference_ranks(processes, flags.experts, device, flags.batch_invariant);
+  check_inference_ranks(processes, flags.ranks, flags.experts, device);
   const WeightTypes weights = parse_kept_weights(flags.dtype, device);
   Compute compute = make_compute(device);
   InferenceRanks ranks(processes, compute);
   const AdaptedModel model = adapted_model(flags.model, flags.adapters);
-  WeightSizes sizes(model.folder, weights, model.adapters);
+  const WeightSizes sizes(model.folder, weights, model.adapters);
   const WeightsSize whole = sizes.of();
   const ModelConfig& config = sizes.config();
   check_generates(config);
-  ranks.divide(sizes, flags.model);
+  ranks.divide(config, flags.model, flags.ranks, flags.batch_invariant);
   const int64_t context = context_of(flags, config);
   const Tokenizer tokenizer = load_model_tokenizer(model.companions, config.vocab_size);
   const ChatFormat format(model.companions, tokenizer);
@@ -108,9 +109,11 @@ int chat(const ChatFlags& flags, ProcessRanks& processes) {
                         parse_cache_option(flags.cache_type, compute, whole.activations, whole.in_blocks)};
   ChatSizes chat_sizes{.most_tokens = context};
   if (compute.kind == DeviceKind::cuda) chat_sizes.tokens_per_pass = kGpuTokensPerPass;
-  const int64_t cache_bytes = ChatEngine::bytes(sizes.held_config(), types, chat_sizes, compute.device->records());
-  const WeightsSize size = ranks.placed(sizes, model.folder, flags.experts, free, cache_bytes);
-  check_memory_limit(flags.memory_limit, size, cache_bytes, free);
+  const auto largest = ranks.largest(sizes, [&](const HeldModel& held) {
+    return ChatEngine::bytes(held, types, chat_sizes, compute.device->records());
+  });
+  const WeightsSize size = ranks.placed(largest, model.folder, flags.experts, free);
+  check_memory_limit(flags.memory_limit, size, largest.beside, free);
   ranks.connect(model.folder, whole.text);
   show_status("reading the weights of " + flags.model);
   const ExpertPlace place(compute, size);
@@ -160,13 +163,13 @@ void add_chat_command(CLI::App& app) {
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   add_expert_place_options(*command, flags->experts);
-  add_inference_ranks_option(*command, flags->ranks);
+  add_inference_ranks_options(*command, flags->ranks);
   add_memory_option(*command, flags->memory_limit);
   command->add_flag("--show-prompt", flags->show_prompt, "print the text and the token ids of every prompt");
   command->add_flag("--no-history", flags->no_history, "neither read nor keep the messages that are typed");
   command->add_flag("--quiet", flags->quiet, "print only answers, what commands show, and errors");
   command->callback([flags] {
-    ProcessRanks processes(flags->ranks, kInferenceRanks);
+    ProcessRanks processes(flags->ranks.ranks, kInferenceRanks);
     exit_with(processes.run([&] { return chat(*flags, processes); }));
   });
 }

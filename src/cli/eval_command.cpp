@@ -55,7 +55,8 @@ number for independent choices. The other has, for each expert, the tokens that 
 their occurrences. Choices are counted before any is dropped by a capacity. JSON has both under "choices".
 
 --ranks N divides the routed experts, or the layers of a dense model, among N processes, each with a GPU or a part of
-the processors, for a model that is larger than one GPU (docs/parallelism.md).
+the processors, for a model that is larger than one GPU. With --expert-parallel E, groups of E ranks divide the layers,
+and the ranks of a group the experts of these (docs/parallelism.md).
 
 --sweep evaluates the same text again under each value of a switch, in addition to the other switches. It adds a
 table of loss, its change and bits per byte (JSON: "sweep"). The switches are experts-per-token=N,N,...,
@@ -66,6 +67,7 @@ Examples:
   moe eval loss runs/demo/latest --domain prose=book.txt --json scores.json
   moe eval loss runs/demo/latest book.txt --lora runs/books
   moe eval loss deepseek-moe-16b-base book.txt --ranks 2
+  moe eval loss deepseek-moe-16b-base book.txt --ranks 4 --expert-parallel 1
   moe eval loss runs/demo/latest text/*/valid.jsonl.zst --documents demo.jsonl
   moe eval loss runs/demo/latest runs/data/chats/valid
   moe eval loss runs/demo/latest book.txt --analyse --top-tokens 20 --json choices.json
@@ -83,7 +85,7 @@ struct LossFlags {
   DeviceOptions device;
   RoutingSwitches switches;
   ExpertPlaceFlags experts;
-  int ranks = 1;
+  InferenceRanksFlags ranks;
   bool analyse = false;
   int64_t top_tokens = 10;
   int64_t min_count = 10;
@@ -193,7 +195,7 @@ void print_loss(const LossFlags& flags, ProcessRanks& processes) {
   if (!flags.json.empty() && flags.json != "-") check_output_file(flags.json);
   if (!flags.documents.empty()) check_output_file(flags.documents);
   const DeviceOptions device = processes.part_of(flags.device);
-  check_inference_ranks(processes, flags.experts, device, false);
+  check_inference_ranks(processes, flags.ranks, flags.experts, device);
   EvaluatedText text(flags.sources);  // what cannot be read is refused before anything is loaded
   if (processes.size() > 1 && text.from_standard_input()) {
     fail_usage("--ranks {}: every rank reads the text, and standard input can be read once only; name a file",
@@ -204,10 +206,11 @@ void print_loss(const LossFlags& flags, ProcessRanks& processes) {
   Compute compute = make_compute(device);
   InferenceRanks ranks(processes, compute);
   const AdaptedModel adapted = adapted_model(flags.model, flags.adapters);
-  WeightSizes sizes(adapted.folder, weights, adapted.adapters);
+  const WeightSizes sizes(adapted.folder, weights, adapted.adapters);
   const std::string whole = sizes.of().text;
-  ranks.divide(sizes, flags.model);
-  const WeightsSize size = ranks.placed(sizes, adapted.folder, flags.experts, -1, 0);
+  ranks.divide(sizes.config(), flags.model, flags.ranks, false);
+  const auto largest = ranks.largest(sizes, [](const HeldModel&) { return 0; });
+  const WeightsSize size = ranks.placed(largest, adapted.folder, flags.experts, -1);
   const Tokenizer tokenizer = load_model_tokenizer(adapted.companions, sizes.config().vocab_size);
   const Documents& documents = text.documents(adapted.folder, sizes.config(), tokenizer, compute.pool);
   ranks.connect(adapted.folder, whole);
@@ -268,10 +271,10 @@ void add_loss(CLI::App& parent) {
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   add_expert_place_options(*command, flags->experts);
-  add_inference_ranks_option(*command, flags->ranks);
+  add_inference_ranks_options(*command, flags->ranks);
   add_analysis_options(*command, *flags);
   command->callback([flags] {
-    ProcessRanks processes(flags->ranks, kInferenceRanks);
+    ProcessRanks processes(flags->ranks.ranks, kInferenceRanks);
     exit_with(processes.run([&] {
       print_loss(*flags, processes);
       return 0;

@@ -59,7 +59,8 @@ and generates nothing. A beginning that several prompts share is computed once. 
 A model that is larger than the GPU's memory keeps the routed experts of some layers in the host's memory, and the CPU
 computes them: of all layers with --cpu-moe, of the first N with --n-cpu-moe N, else of as many as needed. Or several GPUs
 hold it together: --ranks N starts N - 1 further processes, and each of them has a GPU and 1/N of the routed experts of
-each layer, or of the layers of a dense model. N must divide the number of experts (docs/parallelism.md).
+each layer, or of the layers of a dense model. N must divide the number of experts. With --expert-parallel E, groups of E
+ranks divide the layers, and the ranks of a group the experts of these (docs/parallelism.md).
 
 llama.cpp's names work too: -m, -p, -f, -n, -c, -t, -s, --temp, --repeat-penalty.
 
@@ -71,7 +72,7 @@ Examples:
   moe generate deepseek-moe-16b-chat.Q8_0.gguf --prompt Hello --memory-limit 12GB --dry-run
   moe generate runs/demo --prompt 'In the' --samples 8 --logprobs 3
   moe generate deepseek-moe-16b-chat.Q8_0.gguf --ranks 2 --prompt Hello
-  moe generate deepseek-moe-16b-chat --ranks 4 --dry-run
+  moe generate deepseek-moe-16b-chat --ranks 4 --expert-parallel 2 --dry-run
   moe generate runs/demo --lora runs/polite --lora runs/short:0.5 --prompt 'Who are you?'
   moe generate runs/demo --prompt-file question.txt --temperature 0 --stop $'\n\n' > answer.txt)";
 
@@ -89,7 +90,7 @@ struct GenerateFlags {
   int64_t samples = 1;
   int64_t memory_limit = 0;
   ExpertPlaceFlags experts;
-  int ranks = 1;
+  InferenceRanksFlags ranks;
   bool batch_invariant = false;
   bool dry_run = false;
   bool echo = false;
@@ -173,26 +174,27 @@ std::vector<LineRequest> read_lines(const GenerateFlags& flags, const std::strin
 }
 
 /// What one sequence with a context of the options needs beside the weights. `records`: Device::records().
-int64_t bytes_of_dry_run(const ModelConfig& config, const PassTypes& types, const GenerationOptions& options,
+int64_t bytes_of_dry_run(const HeldModel& held, const PassTypes& types, const GenerationOptions& options,
                          bool records) {
   const int64_t tokens = options.context > 0 ? options.context : options.max_new_tokens + 1;
-  return engine_bytes_for(config, types, {options.tokens_per_pass, records}, tokens);
+  return engine_bytes_for(held, types, {options.tokens_per_pass, records}, tokens);
 }
 
 /// What one sequence needs beside the weights: the prompt, or the longest line. `records`: Device::records().
-int64_t bytes_beside_weights(const ModelConfig& config, const PassTypes& types, const Prompt& prompt,
+int64_t bytes_beside_weights(const HeldModel& held, const PassTypes& types, const Prompt& prompt,
                              const std::vector<LineRequest>& lines, const GenerationOptions& options, bool records) {
-  if (lines.empty()) return generation_bytes(config, types, {prompt}, options, records);
+  if (lines.empty()) return generation_bytes(held, types, {prompt}, options, records);
   std::vector<Request> requests;
   for (const LineRequest& line : lines) requests.push_back(line.request);
-  return Engine::bytes(config, types, engine_sizes(config, requests, 1, options.tokens_per_pass, records));
+  return Engine::bytes(held, types, engine_sizes(held.config, requests, 1, options.tokens_per_pass, records));
 }
 
 /// With a limit: refuses what needs more than it leaves beside the weights, which is `free` bytes.
 void check_memory(const ModelOnDevice& runtime, const Prompt& prompt, const GenerationOptions& options, int64_t limit,
                   int64_t free) {
-  const int64_t needed =
-      generation_bytes(runtime.model.held_config(), runtime.types(), {prompt}, options, runtime.device.records());
+  const int64_t needed = most_bytes_of_ranks(runtime.model.held(), [&](const HeldModel& held) {
+    return generation_bytes(held, runtime.types(), {prompt}, options, runtime.device.records());
+  });
   if (limit == 0 || needed <= free) return;
   fail(
       "the cache and a pass need {} beside the weights, and --memory-limit leaves {}; shorten the prompt, allow fewer "
@@ -212,7 +214,7 @@ void say_start(const GenerateFlags& flags, const ModelConfig& config, const Toke
 void generate_text(const GenerateFlags& flags, ProcessRanks& processes) {
   validate(flags.generation);
   const DeviceOptions device = processes.part_of(flags.device);
-  check_inference_ranks(processes, flags.experts, device, flags.batch_invariant);
+  check_inference_ranks(processes, flags.ranks, flags.experts, device);
   const bool reads = processes.rank() == 0 && !flags.dry_run;
   const std::string text = reads && flags.prompts_file.empty() ? prompt_text(flags) : "";
   const WeightTypes weights = parse_kept_weights(flags.dtype, device);
@@ -221,12 +223,11 @@ void generate_text(const GenerateFlags& flags, ProcessRanks& processes) {
   Compute compute = make_compute(device);
   InferenceRanks ranks(processes, compute);
   const AdaptedModel model = adapted_model(flags.model, flags.adapters);
-  WeightSizes sizes(model.folder, weights, model.adapters);
+  const WeightSizes sizes(model.folder, weights, model.adapters);
   const WeightsSize whole = sizes.of();
   const ModelConfig& config = sizes.config();
   check_generates(config);
-  ranks.divide(sizes, flags.model);
-  const ModelConfig held = sizes.held_config();
+  ranks.divide(config, flags.model, flags.ranks, flags.batch_invariant);
   const Tokenizer tokenizer = Tokenizer::load(model.companions);
   GenerationOptions options = flags.generation;
   options.end_ids = end_tokens(model);
@@ -241,18 +242,21 @@ void generate_text(const GenerateFlags& flags, ProcessRanks& processes) {
                         parse_cache_option(flags.cache_type, compute, whole.activations, whole.in_blocks)};
   if (flags.dry_run) {
     if (!ranks.leads()) return;
-    const int64_t beside = bytes_of_dry_run(held, types, options, compute.device->records());
+    const auto largest = ranks.largest(sizes, [&](const HeldModel& held) {
+      return bytes_of_dry_run(held, types, options, compute.device->records());
+    });
     const EnginePasses passes{options.tokens_per_pass, compute.device->records()};
-    const AnsweringRanks plan{ranks.size(), count_elements(parameter_table(config)), whole.bytes};
-    const WeightsSize size =
-        ranks.size() > 1 ? sizes.of()
-                         : placed_weights_size(sizes, model.folder, flags.experts, *compute.device, free, beside);
-    return print_generation_plan(held, size, types, passes, free, plan);
+    const WeightsSize size = ranks.size() > 1 ? largest.sizes.of()
+                                              : placed_weights_size(sizes, model.folder, flags.experts, *compute.device,
+                                                                    free, largest.beside);
+    return print_generation_plan(largest.sizes.held(), size, types, passes, free, sizes);
   }
-  WeightsSize size = sizes.of();
+  WeightsSize size = whole;
   if (ranks.leads()) {  // before the others are started
-    const int64_t beside = bytes_beside_weights(held, types, prompt, lines, options, compute.device->records());
-    size = ranks.placed(sizes, model.folder, flags.experts, free, beside);
+    const auto largest = ranks.largest(sizes, [&](const HeldModel& held) {
+      return bytes_beside_weights(held, types, prompt, lines, options, compute.device->records());
+    });
+    size = ranks.placed(largest, model.folder, flags.experts, free);
     check_memory_limit(flags.memory_limit, size, 0, free);
   }
   ranks.connect(model.folder, whole.text);
@@ -327,13 +331,13 @@ void add_generate_command(CLI::App& app) {
   add_device_options(*command, flags->device);
   add_routing_options(*command, flags->switches);
   add_expert_place_options(*command, flags->experts);
-  add_inference_ranks_option(*command, flags->ranks);
+  add_inference_ranks_options(*command, flags->ranks);
   add_memory_option(*command, flags->memory_limit);
   command->add_flag("--dry-run", flags->dry_run,
                     "print what the weights and the cache need and the context that fits; load nothing");
   command->add_flag("--quiet", flags->quiet, "print only errors on standard error");
   command->callback([flags] {
-    ProcessRanks processes(flags->ranks, kInferenceRanks);
+    ProcessRanks processes(flags->ranks.ranks, kInferenceRanks);
     exit_with(processes.run([&] {
       generate_text(*flags, processes);
       return 0;

@@ -20,7 +20,8 @@ EngineSizes fitting_sizes(const ModelOnDevice& runtime, const std::vector<Reques
   const ModelConfig& config = runtime.model.config();
   for (int64_t sequences = kMostSequences;; sequences /= 2) {
     const EngineSizes sizes = engine_sizes(config, requests, sequences, tokens_per_pass, runtime.device.records());
-    const int64_t bytes = Engine::bytes(runtime.model.held_config(), runtime.types(), sizes);
+    const int64_t bytes = most_bytes_of_ranks(
+        runtime.model.held(), [&](const HeldModel& held) { return Engine::bytes(held, runtime.types(), sizes); });
     if (free < 0 || bytes <= free) return sizes;
     if (sequences > 1) continue;
     fail(

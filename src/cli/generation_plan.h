@@ -15,21 +15,14 @@ struct EnginePasses {
   bool on_device = false;  ///< Device::records()
 };
 
-/// The ranks that have a model together.
-struct AnsweringRanks {
-  int ranks = 1;
-  int64_t parameters = 0;   ///< of the whole model
-  int64_t alone_bytes = 0;  ///< of the weights of one rank that has all of them
-};
-
 /// Bytes of an engine of one sequence that caches `tokens` tokens.
-int64_t engine_bytes_for(const ModelConfig& config, const PassTypes& types, const EnginePasses& passes, int64_t tokens);
+int64_t engine_bytes_for(const HeldModel& held, const PassTypes& types, const EnginePasses& passes, int64_t tokens);
 
 /// Prints what the weights, the cache and a pass of one sequence need, and the longest context that fits into `free`
-/// bytes (-1: not known). An Error if not even one token fits. Of several ranks this is what each needs, and `config`
-/// is WeightSizes::held_config().
-void print_generation_plan(const ModelConfig& config, const WeightsSize& weights, const PassTypes& types,
-                           const EnginePasses& passes, int64_t free, const AnsweringRanks& ranks);
+/// bytes (-1: not known). An Error if not even one token fits. Of several ranks this is what the one with the part
+/// `held` needs; a table has what each holds and sends. `whole`: of the whole model.
+void print_generation_plan(const HeldModel& held, const WeightsSize& weights, const PassTypes& types,
+                           const EnginePasses& passes, int64_t free, const WeightSizes& whole);
 
 /// With a --memory-limit: an Error if the weights, or they and `beside` bytes, need more than `free` bytes.
 void check_memory_limit(int64_t limit, const WeightsSize& weights, int64_t beside, int64_t free);

@@ -10,7 +10,6 @@
 #include "cli/memory_option.h"
 #include "cli/number_option.h"
 #include "infer/follower.h"
-#include "model/layout.h"
 #include "train/amounts.h"
 #include "train/ranks.h"
 
@@ -26,48 +25,92 @@ std::string divisors_text(int64_t experts) {
   return alternatives(divisors);
 }
 
-}  // namespace
-
-void add_inference_ranks_option(CLI::App& command, int& ranks) {
-  add_number(command, "--ranks", ranks, {1, 1024},
-             "processes that divide the routed experts of each layer among them, or the layers of a dense model, each "
-             "with a GPU or a part of the processors");
+[[noreturn]] void refuse_experts(const ModelConfig& config, const std::string& model, const InferenceRanksFlags& flags,
+                                 int ranks) {
+  const std::string experts = counted(config.n_routed_experts, "routed expert");
+  const bool several = config.n_routed_experts > 1;
+  if (flags.expert_ranks > 0) {
+    fail_usage("--expert-parallel {}: {} has {}, which so many ranks cannot divide evenly; {}", flags.expert_ranks,
+               model, experts, several ? "use " + divisors_text(config.n_routed_experts) + ", or 1" : "use 1");
+  }
+  const std::string layers = "--expert-parallel 1, with which the ranks divide the layers";
+  fail_usage("--ranks {}: {} has {}, which so many ranks cannot divide evenly; use {}", ranks, model, experts,
+             several ? divisors_text(config.n_routed_experts) + ", or " + layers : layers);
 }
 
-void check_inference_ranks(const ProcessRanks& processes, const ExpertPlaceFlags& experts, const DeviceOptions& device,
-                           bool invariant) {
+[[noreturn]] void refuse_stages(const ModelConfig& config, const std::string& model, const Layout& layout) {
+  const int64_t layers = config.num_hidden_layers;
+  if (layout.expert == 1) {
+    fail_usage("--ranks {}: {} has {}{}, of which each rank needs one; use --ranks {}", layout.ranks(), model,
+               config.moe_layers() == 0 ? "no routed experts and " : "", counted(layers, "layer"), layers);
+  }
+  fail_usage(
+      "--ranks {} with --expert-parallel {}: {} has {}, and each of {} stages needs one; use at most --ranks {}, or a "
+      "larger --expert-parallel",
+      layout.ranks(), layout.expert, model, counted(layers, "layer"), layout.pipeline, layers * layout.expert);
+}
+
+}  // namespace
+
+void add_inference_ranks_options(CLI::App& command, InferenceRanksFlags& flags) {
+  constexpr WholeNumbers kRanks{1, 1024};
+  add_number(command, "--ranks", flags.ranks, kRanks,
+             "processes that divide the routed experts of each layer among them, or the layers of a dense model, each "
+             "with a GPU or a part of the processors");
+  add_number(command, "--expert-parallel", flags.expert_ranks, kRanks,
+             "ranks that divide the routed experts of each layer; it divides --ranks, and the groups of so many ranks "
+             "divide the layers (default: all ranks; 1 for a dense model)",
+             false);
+}
+
+void check_inference_ranks(const ProcessRanks& processes, const InferenceRanksFlags& flags,
+                           const ExpertPlaceFlags& experts, const DeviceOptions& device) {
   const int size = processes.size();
+  if (flags.expert_ranks > 0 && size % flags.expert_ranks != 0) {
+    fail_usage("--expert-parallel {}: there {}, expected a multiple of {}; change --ranks or --expert-parallel",
+               flags.expert_ranks, size == 1 ? "is 1 rank" : fmt::format("are {} ranks", size), flags.expert_ranks);
+  }
   if (size == 1) return;
   if (experts.given()) {
     fail_usage("--ranks {} with {}: ranks keep their routed experts on their own devices; leave out one of the two",
                size, experts.all ? "--cpu-moe" : "--n-cpu-moe");
   }
-  // The sum of two numbers does not depend on their order, that of three does.
-  if (invariant && size > 2 && device_kind(device) == DeviceKind::cuda) {
-    fail_usage(
-        "--ranks {} with --batch-invariant: how NCCL adds up the outputs of more than two GPUs depends on the batch; "
-        "use --ranks 2, or leave out one of the two",
-        size);
-  }
   processes.check_gpus(device);
 }
 
-void InferenceRanks::divide(WeightSizes& sizes, const std::string& model) const {
+void InferenceRanks::divide(const ModelConfig& config, const std::string& model, const InferenceRanksFlags& flags,
+                            bool invariant) {
   if (size() == 1) return;
-  const ModelConfig& config = sizes.config();
-  if (config.moe_layers() == 0) {
-    if (config.num_hidden_layers < size()) {
-      fail_usage("--ranks {}: {} has no routed experts and {}, of which each rank needs one; use --ranks {}", size(),
-                 model, counted(config.num_hidden_layers, "layer"), config.num_hidden_layers);
-    }
-    return sizes.divide_layers_among(size());
+  const bool has_experts = config.moe_layers() > 0;
+  const int expert_ranks = flags.expert_ranks > 0 ? flags.expert_ranks : has_experts ? size() : 1;
+  if (expert_ranks > 1 && !has_experts) {
+    fail_usage("--expert-parallel {}: {} has no routed experts; leave the option out, and the ranks divide the layers",
+               expert_ranks, model);
   }
-  if (!divides_experts(config, size())) {
-    fail_usage("--ranks {}: {} has {}, which so many ranks cannot divide evenly; {}", size(), model,
-               counted(config.n_routed_experts, "routed expert"),
-               config.n_routed_experts > 1 ? "use " + divisors_text(config.n_routed_experts) : "leave out --ranks");
+  if (expert_ranks > 1 && !divides_experts(config, expert_ranks)) refuse_experts(config, model, flags, size());
+  layout_ = {.expert = expert_ranks, .pipeline = size() / expert_ranks};
+  if (layout_.pipeline > config.num_hidden_layers) refuse_stages(config, model, layout_);
+  // The sum of two numbers does not depend on their order, that of three does.
+  if (invariant && expert_ranks > 2 && compute_.kind == DeviceKind::cuda) {
+    fail_usage(
+        "--ranks {} with --batch-invariant: how NCCL adds up the outputs of the experts of more than two GPUs depends "
+        "on the batch; use --expert-parallel 2 or 1, or leave out one of the two",
+        size());
   }
-  sizes.divide_among(size());
+}
+
+InferenceRanks::Largest InferenceRanks::largest(const WeightSizes& whole,
+                                                const std::function<int64_t(const HeldModel&)>& beside) const {
+  std::optional<Largest> most;
+  int64_t most_bytes = 0;
+  for (const HeldModel& held : HeldModel(whole.config(), layout_, 0).stages()) {
+    Largest one{whole.of_rank(layout_, held.rank), beside(held)};
+    const int64_t bytes = one.sizes.of().bytes + one.beside;
+    if (most && bytes <= most_bytes) continue;
+    most = std::move(one);
+    most_bytes = bytes;
+  }
+  return *most;
 }
 
 int64_t InferenceRanks::free_bytes(int64_t limit) const {
@@ -77,16 +120,17 @@ int64_t InferenceRanks::free_bytes(int64_t limit) const {
   return part < 0 ? limited : std::min(part, limited);
 }
 
-WeightsSize InferenceRanks::placed(const WeightSizes& sizes, const std::string& model, const ExpertPlaceFlags& flags,
-                                   int64_t free, int64_t beside) const {
+WeightsSize InferenceRanks::placed(const Largest& largest, const std::string& model, const ExpertPlaceFlags& flags,
+                                   int64_t free) const {
+  const auto& [sizes, beside] = largest;
   if (size() == 1) return placed_weights_size(sizes, model, flags, *compute_.device, free, beside);
-  WeightsSize whole = sizes.of();
-  if (compute_.kind == DeviceKind::cpu || free < 0 || whole.bytes + beside <= free) return whole;
+  WeightsSize own = sizes.of();
+  if (compute_.kind == DeviceKind::cpu || free < 0 || own.bytes + beside <= free) return own;
   fail(
-      "the weights of each of {} ranks need {} ({}), its cache and a pass {}, and {} are free; use more ranks, a "
-      "smaller "
+      "the weights of {} of {} ranks need {} ({}), its cache and a pass {}, and {} are free; use more ranks, a smaller "
       "type (--dtype) or a shorter context (--context)",
-      size(), bytes_text(whole.bytes), whole.text, bytes_text(beside), bytes_text(free));
+      layout_.pipeline > 1 ? "the largest" : "each", size(), bytes_text(own.bytes), own.text, bytes_text(beside),
+      bytes_text(free));
 }
 
 void InferenceRanks::connect(const std::string& model, const std::string& weights) {
@@ -112,12 +156,7 @@ void InferenceRanks::connect(const std::string& model, const std::string& weight
 
 ModelPart InferenceRanks::part(const ModelConfig& config) const {
   if (hosts_ == nullptr) return {};
-  Communicator* const communicator = gpus_ ? gpus_.get() : hosts_;
-  if (config.moe_layers() > 0) return {.experts = {communicator, hosts_->everyone()}};
-  const auto ranges = stage_layers(config.num_hidden_layers, size());
-  return {.stage = {.communicator = communicator,
-                    .group = hosts_->everyone(),
-                    .layers = ranges[static_cast<size_t>(processes_.rank())]}};
+  return part_of(HeldModel(config, layout_, processes_.rank()), gpus_ ? *gpus_ : *hosts_);
 }
 
 void InferenceRanks::follow(LoadedModel& loaded, std::optional<DType> cache) {

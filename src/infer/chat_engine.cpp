@@ -34,8 +34,8 @@ ChatEngine::ChatEngine(LoadedModel& loaded, const Tokenizer* tokenizer, Device& 
       leader_(leader),
       engine_(runtime(), tokenizer, sizes_of_engine(sizes, device.records())) {}
 
-int64_t ChatEngine::bytes(const ModelConfig& config, const PassTypes& types, const ChatSizes& sizes, bool on_device) {
-  return Engine::bytes(config, types, sizes_of_engine(sizes, on_device));
+int64_t ChatEngine::bytes(const HeldModel& held, const PassTypes& types, const ChatSizes& sizes, bool on_device) {
+  return Engine::bytes(held, types, sizes_of_engine(sizes, on_device));
 }
 
 bool ChatEngine::usable() const { return leader_ == nullptr || leader_->usable(); }

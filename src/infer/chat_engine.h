@@ -27,7 +27,7 @@ class ChatEngine {
              RoutingSwitches switches = {}, std::optional<DType> cache = {}, Leader* leader = nullptr);
 
   /// Bytes that it allocates on its device. Nothing is allocated. `on_device`: Device::records().
-  static int64_t bytes(const ModelConfig& config, const PassTypes& types, const ChatSizes& sizes, bool on_device);
+  static int64_t bytes(const HeldModel& held, const PassTypes& types, const ChatSizes& sizes, bool on_device);
 
   /// Takes a request in, which gives experts whatever it says. None may be there. Errors as of Engine::admit().
   void begin(Request request);

@@ -86,8 +86,8 @@ Engine::Engine(const ModelOnDevice& runtime, const Tokenizer* tokenizer, const E
 
 Engine::~Engine() = default;
 
-int64_t Engine::bytes(const ModelConfig& config, const PassTypes& types, const EngineSizes& sizes) {
-  return PagedModel::bytes(config, types, paged_sizes(config, sizes));
+int64_t Engine::bytes(const HeldModel& held, const PassTypes& types, const EngineSizes& sizes) {
+  return PagedModel::bytes(held, types, paged_sizes(held.config, sizes));
 }
 
 EngineCounts Engine::counts() const {

@@ -63,8 +63,8 @@ class Engine {
   Engine(const ModelOnDevice& runtime, const Tokenizer* tokenizer, const EngineSizes& sizes);
   ~Engine();
 
-  /// Bytes that an engine of these sizes allocates on its device. Nothing is allocated.
-  static int64_t bytes(const ModelConfig& config, const PassTypes& types, const EngineSizes& sizes);
+  /// Bytes that an engine of these sizes allocates on its device, for a model or a rank's part. Nothing is allocated.
+  static int64_t bytes(const HeldModel& held, const PassTypes& types, const EngineSizes& sizes);
 
   /// Takes a request in and returns its number. Nothing is computed yet. Errors, all before anything changes: a prompt
   /// that is empty, has an id outside the vocabulary, or leaves no room below max_position_embeddings; an option out of

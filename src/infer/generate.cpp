@@ -53,10 +53,10 @@ std::string generation_note(const ModelConfig& config) {
       config.eval_capacity_factor);
 }
 
-int64_t generation_bytes(const ModelConfig& config, const PassTypes& types, const std::vector<Prompt>& prompts,
+int64_t generation_bytes(const HeldModel& held, const PassTypes& types, const std::vector<Prompt>& prompts,
                          const GenerationOptions& options, bool on_device) {
   if (prompts.empty()) return 0;
-  return Engine::bytes(config, types, sizes_of(config, requests_of(prompts, options), options, on_device));
+  return Engine::bytes(held, types, sizes_of(held.config, requests_of(prompts, options), options, on_device));
 }
 
 std::vector<Continuation> generate_batch(const ModelOnDevice& runtime, const Tokenizer& tokenizer,

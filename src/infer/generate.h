@@ -53,8 +53,9 @@ Continuation generate(const ModelOnDevice& runtime, const Tokenizer& tokenizer, 
                       const GenerationOptions& options, const std::function<void(std::string_view)>& on_text = {},
                       GenerationSpeed* speed = nullptr);
 
-/// Bytes that generate_batch allocates on its device. Nothing is allocated. `on_device`: Device::records().
-int64_t generation_bytes(const ModelConfig& config, const PassTypes& types, const std::vector<Prompt>& prompts,
+/// Bytes that generate_batch allocates on its device, for a model or a rank's part. Nothing is allocated. `on_device`:
+/// Device::records().
+int64_t generation_bytes(const HeldModel& held, const PassTypes& types, const std::vector<Prompt>& prompts,
                          const GenerationOptions& options, bool on_device = false);
 
 }  // namespace moe

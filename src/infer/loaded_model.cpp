@@ -20,9 +20,12 @@ void bind_score_changes(const ModelConfig& config, const std::vector<float>& cha
   const View all =
       memory.arena("masks and boosts of experts", measure.peak_bytes()).push("score changes", DType::f32, shape);
   upload_vector(device, all, changes);
-  int64_t index = 0;
-  for (DecoderWeights& layer : weights.layers) {
-    if (!layer.is_moe()) continue;
+  int64_t index = -1;
+  for (int64_t number = 0; number < config.num_hidden_layers; ++number) {
+    if (!config.is_moe_layer(number)) continue;
+    ++index;
+    DecoderWeights& layer = weights.layers[static_cast<size_t>(number)];
+    if (!layer.is_moe()) continue;  // of another rank
     RouterWeights& router = layer.moe.router;
     if (router.bias) {
       std::vector<float> bias(static_cast<size_t>(config.n_routed_experts));
@@ -31,7 +34,7 @@ void bind_score_changes(const ModelConfig& config, const std::vector<float>& cha
       for (size_t e = 0; e < bias.size(); ++e) bias[e] += change[e];
       device.upload(all.at(index).data, bias.data(), bias.size() * sizeof(float));
     }
-    router.bias = all.at(index++);
+    router.bias = all.at(index);
   }
 }
 

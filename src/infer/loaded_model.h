@@ -16,14 +16,6 @@ struct HostExperts {
   Device* device = nullptr;  ///< gives the memory; must outlive the model
 };
 
-/// What this rank has of a model that several ranks have together: some of the routed experts, or some of the layers.
-struct ModelPart {
-  ExpertRanks experts = {};  ///< see divides_experts()
-  ModelStage stage = {};
-
-  explicit operator bool() const { return experts || stage; }
-};
-
 /// A model with routing switches over the weights of a LoadedModel, which must outlive it.
 struct SwitchedModel {
   std::unique_ptr<DeviceMemory> score_changes;  ///< null: none

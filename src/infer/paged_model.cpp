@@ -126,11 +126,11 @@ PagedPass largest_pass(const PagedSizes& sizes) {
   return pass;
 }
 
-/// Of a model of the layers that are here alone.
-PassSizes measure(const ModelConfig& config, const PassTypes& types, const PagedSizes& sizes) {
+PassSizes measure(const HeldModel& held, const PassTypes& types, const PagedSizes& sizes) {
   const DType dtype = types.activations;
-  return measure_pass(config, dtype, [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
-    Inputs inputs(arenas.inputs, config, types, sizes, {0, config.num_hidden_layers});
+  const ModelConfig& config = held.config;
+  return measure_pass(held, dtype, [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
+    Inputs inputs(arenas.inputs, config, types, sizes, model.layers());
     const View experts = push_experts(config, sizes, arenas.scratch);
     Place place{inputs, arenas, experts, device, backend, dtype};
     run_pass(model, place, largest_pass(sizes));
@@ -173,7 +173,7 @@ PagedModel::PagedModel(const ModelOnDevice& runtime, const PagedSizes& sizes) : 
   MOE_CHECK(!sizes.penalties || sizes.chooses);
   const Leader::Together together(runtime.leader);
   if (runtime.leader != nullptr) runtime.leader->begin(sizes);
-  const PassSizes bytes = measure(runtime.model.held_config(), runtime.types(), sizes);
+  const PassSizes bytes = measure(runtime.model.held(), runtime.types(), sizes);
   memory_ = std::make_unique<Memory>(runtime, bytes.inputs, sizes);
   work_ = std::make_unique<Work>(runtime, bytes);
   start_work();
@@ -194,7 +194,7 @@ void PagedModel::start_work() {
 
 void PagedModel::set_model(const ModelOnDevice& runtime) {
   MOE_CHECK(unread_steps() == 0);
-  const PassSizes bytes = measure(runtime.model.held_config(), runtime.types(), sizes_);
+  const PassSizes bytes = measure(runtime.model.held(), runtime.types(), sizes_);
   MOE_CHECK(bytes.inputs == memory_->arena.peak_bytes());
   const PassSizes& room = work_->room;
   if (bytes.saved > room.saved || bytes.scratch > room.scratch) {
@@ -206,13 +206,25 @@ void PagedModel::set_model(const ModelOnDevice& runtime) {
   start_work();
 }
 
-int64_t PagedModel::bytes(const ModelConfig& config, const PassTypes& types, const PagedSizes& sizes) {
-  return measure(config, types, sizes).total();
+int64_t PagedModel::bytes(const HeldModel& held, const PassTypes& types, const PagedSizes& sizes) {
+  return measure(held, types, sizes).total();
 }
 
-int64_t PagedModel::page_bytes(const ModelConfig& config, DType cache) {
-  return 2 * config.num_hidden_layers * kPageTokens * config.attention().kv_width() *
+int64_t PagedModel::page_bytes(const HeldModel& held, DType cache) {
+  return 2 * held.layer_count() * kPageTokens * held.config.attention().kv_width() *
          static_cast<int64_t>(size_of(cache));
+}
+
+CollectiveTraffic PagedModel::traffic(const HeldModel& held, const PassTypes& types, int64_t tokens) {
+  const PagedSizes sizes{.pages = pages_for(tokens), .pages_each = pages_for(tokens), .tokens = tokens};
+  CollectiveTraffic moved;
+  const auto run = [&](const Model& model, Device& device, Backend& backend, PassArenas& arenas) {
+    Inputs inputs(arenas.inputs, held.config, types, sizes, model.layers());
+    Place place{inputs, arenas, {}, device, backend, types.activations};
+    run_pass(model, place, largest_pass(sizes));
+  };
+  measure_pass(held, types.activations, run, &moved);
+  return moved;
 }
 
 void PagedModel::set_pages(int64_t sequence, const std::vector<int32_t>& pages) {

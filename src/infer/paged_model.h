@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "comm/planned_ranks.h"
 #include "infer/model_on_device.h"
 #include "infer/paged_pass.h"
 
@@ -34,10 +35,13 @@ class PagedModel {
   PagedModel(const ModelOnDevice& runtime, const PagedSizes& sizes);
   ~PagedModel();
 
-  /// Bytes that these sizes allocate. Nothing is allocated.
-  static int64_t bytes(const ModelConfig& config, const PassTypes& types, const PagedSizes& sizes);
-  /// Bytes of one page of a cache of this type, all layers together.
-  static int64_t page_bytes(const ModelConfig& config, DType cache);
+  /// Bytes that these sizes allocate on a rank. Nothing is allocated.
+  static int64_t bytes(const HeldModel& held, const PassTypes& types, const PagedSizes& sizes);
+  /// Bytes of one page of a cache of this type, all layers of the rank together.
+  static int64_t page_bytes(const HeldModel& held, DType cache);
+  /// What the rank sends and receives in a pass of so many tokens, of which one needs logits and none tells its
+  /// experts.
+  static CollectiveTraffic traffic(const HeldModel& held, const PassTypes& types, int64_t tokens);
 
   const ModelConfig& config() const { return runtime_->model.config(); }
   const PagedSizes& sizes() const { return sizes_; }

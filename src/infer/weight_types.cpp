@@ -6,7 +6,6 @@
 #include "base/units.h"
 #include "checkpoint/open_model.h"
 #include "formats/gguf.h"
-#include "model/layout.h"
 #include "model/pass_memory.h"
 
 namespace moe {
@@ -117,34 +116,21 @@ bool divides_experts(const ModelConfig& config, int64_t ranks) {
 
 WeightSizes::WeightSizes(const fs::path& path, const WeightTypes& types, const std::vector<ChosenAdapter>& adapters)
     : types_(types),
-      config_(read_adapted_config(path, adapters)),
-      table_(parameter_table(config_)),
-      stored_(types_on_device(path, table_, types)),
-      held_layers_(config_.num_hidden_layers) {}
+      held_(read_adapted_config(path, adapters)),
+      table_(parameter_table(held_.config)),
+      stored_(types_on_device(path, table_, types)) {}
 
-void WeightSizes::divide_layers_among(int64_t ranks) {
-  std::optional<WeightSizes> largest;
-  int64_t most = 0;
-  for (const LayerRange& layers : stage_layers(config_.num_hidden_layers, ranks)) {
-    most = std::max(most, layers.end - layers.begin);
-    WeightSizes one = *this;
-    one.table_.clear();
-    one.stored_.clear();
-    for (size_t i = 0; i < table_.size(); ++i) {
-      if (!is_in_stage(config_, table_[i].role, table_[i].layer, layers)) continue;
-      one.table_.push_back(table_[i]);
-      one.stored_.push_back(stored_[i]);
-    }
-    if (!largest || one.of().bytes > largest->of().bytes) largest = std::move(one);
+WeightSizes WeightSizes::of_rank(const Layout& layout, int64_t rank) const {
+  MOE_CHECK(held_.layout.ranks() == 1);
+  WeightSizes one = *this;
+  one.held_ = {config(), layout, rank};
+  one.held_.keep(one.table_);
+  one.stored_.clear();
+  const LayerRange layers = one.held_.layers();
+  for (size_t i = 0; i < table_.size(); ++i) {
+    if (is_in_stage(config(), table_[i].role, table_[i].layer, layers)) one.stored_.push_back(stored_[i]);
   }
-  *this = std::move(*largest);
-  held_layers_ = most;
-}
-
-ModelConfig WeightSizes::held_config() const {
-  ModelConfig held = config_;
-  held.num_hidden_layers = held_layers_;
-  return held;
+  return one;
 }
 
 WeightsSize WeightSizes::of(int64_t host_layers) const {
@@ -166,7 +152,7 @@ WeightsSize WeightSizes::of(int64_t host_layers) const {
 WeightsSize WeightSizes::fitting(int64_t bytes, int64_t least) const {
   for (int64_t layers = least;; ++layers) {
     WeightsSize size = of(layers);
-    if (size.bytes <= bytes || layers >= config_.num_hidden_layers) return size;
+    if (size.bytes <= bytes || layers >= config().num_hidden_layers) return size;
   }
 }
 

@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "checkpoint/adapter_set.h"
 #include "checkpoint/weight_source.h"
+#include "model/held_model.h"
 #include "tensor/arena.h"
 
 namespace moe {
@@ -69,14 +70,11 @@ class WeightSizes {
  public:
   WeightSizes(const fs::path& path, const WeightTypes& types, const std::vector<ChosenAdapter>& adapters = {});
 
-  /// From now on of each of so many ranks, which divide the routed experts among them (divides_experts()).
-  void divide_among(int64_t ranks) { divide_experts(table_, 0, ranks); }
-  /// From now on of one of so many ranks, which divide the layers (stage_layers()): the one whose weights are largest.
-  void divide_layers_among(int64_t ranks);
+  /// What a rank of this layout stores (divides_experts(), stage_layers()). Call it for the whole model.
+  WeightSizes of_rank(const Layout& layout, int64_t rank) const;
 
-  const ModelConfig& config() const { return config_; }  ///< with the adapters
-  /// That of a model of the largest number of layers that a rank has, to plan memory.
-  ModelConfig held_config() const;
+  const ModelConfig& config() const { return held_.config; }  ///< of the whole model, with the adapters
+  const HeldModel& held() const { return held_; }
   /// With the routed experts of the first `host_layers` layers in the host's memory.
   WeightsSize of(int64_t host_layers = 0) const;
   /// With the fewest layers, from `least` on, whose routed experts must be in the host's memory for the rest to fit
@@ -85,10 +83,9 @@ class WeightSizes {
 
  private:
   WeightTypes types_;
-  ModelConfig config_;
+  HeldModel held_;
   std::vector<Parameter> table_;
   std::vector<DType> stored_;
-  int64_t held_layers_;
 };
 
 }  // namespace moe

@@ -38,10 +38,25 @@ Model::Model(const ModelConfig& config, const BalanceConfig& balance, ModelWeigh
   }
 }
 
-ModelConfig Model::held_config() const {
-  ModelConfig held = config_;
-  held.num_hidden_layers = layers_.end - layers_.begin;
-  return held;
+HeldModel Model::held() const {
+  const ExpertRanks& ranks = decoder_.moe.ranks;
+  const int64_t expert_ranks = ranks ? ranks.size() : 1, member = ranks ? ranks.member() : 0;
+  const int64_t stages = stage_ ? stage_.group.count : 1;
+  const int64_t stage = stage_ ? stage_.group.member(stage_.communicator->rank()) : 0;
+  return {config_, {.expert = expert_ranks, .pipeline = stages}, stage * expert_ranks + member};
+}
+
+ModelPart part_of(const HeldModel& held, Communicator& communicator) {
+  MOE_CHECK(communicator.rank() == held.rank && communicator.size() == held.layout.ranks());
+  const auto expert_ranks = static_cast<int>(held.layout.expert), stages = static_cast<int>(held.layout.pipeline);
+  const auto member = static_cast<int>(position_of(held.layout, held.rank).expert);
+  const RankGroup neighbours{.first = communicator.rank() - member, .count = expert_ranks, .step = 1};
+  const RankGroup pipeline{.first = member, .count = stages, .step = expert_ranks};
+  ModelPart part;
+  if (expert_ranks > 1) part.experts = {&communicator, neighbours};
+  if (stages > 1) part.stage = {.communicator = &communicator, .group = pipeline, .layers = held.layers()};
+  if (part.experts && part.stage) communicator.prepare({neighbours, pipeline});
+  return part;
 }
 
 RouteChoice Model::save_choice(Pass& pass, const LayerContext& context) const {
@@ -82,6 +97,7 @@ View Model::forward(Pass& pass, const TokenViews& tokens, const StepStats& stats
   }
   h = forward_from(pass, tokens, stats, layers_.begin, h, cache, mode, watch);
   if (!is_last()) stage_.communicator->exchange({{h, stage_.after()}}, {});
+  if (stage_) share_layers(stats);
   return h;
 }
 
@@ -234,6 +250,20 @@ int64_t Model::least_of_stages(int64_t own) const {
 
 void Model::share(View result) const {
   if (stage_) stage_.communicator->broadcast(result, stage_.group.rank(stage_.group.count - 1), stage_.group);
+}
+
+void Model::share_layers(const StepStats& stats) const {
+  const auto ranges = stage_layers(config_.num_hidden_layers, stage_.group.count);
+  for (const View& view : {stats.ids, stats.gates, stats.counts, stats.dropped}) {
+    int64_t begin = 0;
+    for (int stage = 0; view && stage < stage_.group.count; ++stage) {
+      const LayerRange& layers = ranges[static_cast<size_t>(stage)];
+      int64_t count = 0;
+      for (int64_t layer = layers.begin; layer < layers.end; ++layer) count += config_.is_moe_layer(layer) ? 1 : 0;
+      if (count > 0) stage_.communicator->broadcast(view.rows(begin, count), stage_.group.rank(stage), stage_.group);
+      begin += count;
+    }
+  }
 }
 
 void Model::logits(Pass& pass, View h, View logits) const {

@@ -4,7 +4,7 @@
 
 #include <functional>
 
-#include "model/parameters.h"
+#include "model/held_model.h"
 
 namespace moe {
 
@@ -42,6 +42,18 @@ struct ModelStage {
   int before() const { return group.rank(group.member(communicator->rank()) - 1); }
   int after() const { return group.rank(group.member(communicator->rank()) + 1); }
 };
+
+/// What this rank has of a model that several ranks have together: some of the routed experts, some of the layers.
+struct ModelPart {
+  ExpertRanks experts = {};  ///< the model's experts divide among them
+  ModelStage stage = {};
+
+  explicit operator bool() const { return experts || stage; }
+};
+
+/// The part that the rank `held.rank` of `communicator` has. All ranks of the layout call it together. Nothing is
+/// divided in a layout of one rank.
+ModelPart part_of(const HeldModel& held, Communicator& communicator);
 
 /// A microbatch that is trained, and where its results go (Model::train).
 struct TrainedBatch {
@@ -81,14 +93,15 @@ class Model {
         const ModelStage& stage = {});
 
   const ModelConfig& config() const { return config_; }
-  /// That of a model of the layers which are here alone, to plan memory.
-  ModelConfig held_config() const;
+  /// What is here of the model, to plan memory.
+  HeldModel held() const;
   const LayerRange& layers() const { return layers_; }
   /// True if other ranks have a part of it.
   bool asks_ranks() const { return decoder_.moe.ranks || stage_; }
 
   /// The residual stream after the last layer, [T, D], in scratch memory; of a stage, after its last layer. Nothing is
-  /// kept for a backward pass. With `cache`, tokens have sequences and positions, and attend to the cache. `watch`, if
+  /// kept for a backward pass. All stages get the choices, gates, counts and dropped choices of all layers that `stats`
+  /// has. With `cache`, tokens have sequences and positions, and attend to the cache. `watch`, if
   /// it is not empty, sees the residual stream [T, D] before the first layer (0), after it (1), and so on; the view is
   /// valid during the call.
   View forward(Pass& pass, const TokenViews& tokens, const StepStats& stats, const KvCache* cache = nullptr,
@@ -139,6 +152,8 @@ class Model {
                              View d) const;
   /// Gives all stages what the last one has.
   void share(View result) const;
+  /// Gives all stages what each has of its MoE layers, the first axis of the views.
+  void share_layers(const StepStats& stats) const;
 
   ModelConfig config_;
   DecoderConfig decoder_;

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "comm/planned_ranks.h"
 #include "model/model.h"
 #include "ops/count.h"
 #include "ops/device.h"
@@ -63,17 +64,23 @@ inline std::vector<View> push_parameters(Arena& arena, const std::vector<Paramet
   return views;
 }
 
-/// Runs `body(model, device, backend, arenas)` without memory or arithmetic, and returns the peaks.
+/// Runs `body(model, device, backend, arenas)` without memory or arithmetic, and returns the peaks. With `traffic`, it
+/// gets what the rank would move.
 template <class Body>
-PassSizes measure_pass(const ModelConfig& config, DType dtype, Body body) {
+PassSizes measure_pass(const HeldModel& held, DType dtype, Body body, CollectiveTraffic* traffic = nullptr) {
   const auto device = make_null_device();
   CountingBackend counter;
   DeviceMemory memory(*device);
   Arena weights = memory.arena("weights", PassSizes{}.saved);
-  const auto table = parameter_table(config);
-  const Model model(config, {}, bind_weights(config, push_parameters(weights, table, dtype)));
+  std::vector<Parameter> table = parameter_table(held.config);
+  held.keep(table);
+  PlannedRanks ranks(static_cast<int>(held.rank), static_cast<int>(held.layout.ranks()));
+  const ModelPart part = part_of(held, ranks);
+  const Model model(held.config, {}, bind_weights(held.config, push_parameters(weights, table, dtype), held.layers()),
+                    part.experts, part.stage);
   PassArenas arenas = memory.pass_arenas({});
   body(model, *device, static_cast<Backend&>(counter), arenas);
+  if (traffic != nullptr) *traffic = ranks.take_moved();
   return arenas.peaks();
 }
 

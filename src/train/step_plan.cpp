@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/units.h"
+#include "comm/planned_ranks.h"
 #include "train/shared_memory.h"
 #include "train/step.h"
 
@@ -39,35 +40,6 @@ struct PartFlops {
       expected += all * static_cast<double>(parameter.experts.size()) / experts;
     }
   }
-};
-
-/// The ranks of a plan, which computes nothing. They count what a layer sends among the ranks of its experts.
-class PlannedRanks final : public Communicator {
- public:
-  PlannedRanks(int rank, int ranks) : rank_(rank), ranks_(ranks) {}
-  int rank() const override { return rank_; }
-  int size() const override { return ranks_; }
-  void all_reduce(const View&, const RankGroup&) override {}
-  void reduce(const View&, int, const RankGroup&) override {}
-  void broadcast(const View&, int, const RankGroup&) override {}
-  void all_gather(const View& x, const View&, const RankGroup& group) override { count(x, group); }
-  void reduce_scatter(const View&, const View& y, const RankGroup& group) override { count(y, group); }
-  void exchange(const std::vector<Parcel>&, const std::vector<Parcel>&) override {}
-  std::vector<std::string> gather(const std::string& bytes) override {
-    return std::vector<std::string>(static_cast<size_t>(ranks_), bytes);
-  }
-  void abort(const std::string&) noexcept override {}
-
-  /// The bytes since the last call.
-  Traffic take_moved() { return std::exchange(moved_, {}); }
-
- private:
-  void count(const View& part, const RankGroup& group) {
-    moved_ += each_to_all_traffic(static_cast<int64_t>(part.bytes()), group.count);
-  }
-
-  const int rank_, ranks_;
-  Traffic moved_;
 };
 
 /// What one microbatch costs a rank, if all experts have as many rows.
@@ -160,10 +132,10 @@ Traffic expert_traffic(const ModelConfig& config, const StepConfig& step, int64_
   Traffic traffic;
   if (run.counts_first(mode)) {
     run.count_microbatch(batch, mode);
-    traffic = times(ranks.take_moved(), step.microbatches);
+    traffic = times(ranks.take_moved().parts, step.microbatches);
   }
   const int64_t microbatches = run.train_few(batch, mode);
-  const Traffic moved = ranks.take_moved();
+  const Traffic moved = ranks.take_moved().parts;  // only experts are gathered and scattered
   MOE_CHECK(moved.sent % microbatches == 0 && moved.received % microbatches == 0);
   return traffic +=
          times({.sent = moved.sent / microbatches, .received = moved.received / microbatches}, step.microbatches);

@@ -93,7 +93,7 @@ TEST(ExpertRanksInInference, ARankHasItsOwnExpertsAlone) {
     const RankedModel model{golden(name)};
     WeightSizes sizes(model.path, model.weights);
     const int64_t whole = sizes.of().bytes;
-    sizes.divide_among(2);
+    sizes = sizes.of_rank({.expert = 2}, 0);
     int64_t experts = 0;
     for (const Parameter& parameter : parameter_table(sizes.config())) {
       if (parameter.kind == ParameterKind::routed_experts) experts += parameter.shape.elements() * 4;
@@ -188,42 +188,6 @@ TEST(ExpertRanksInInference, DraftsAreRightAsOften) {
   lead(1, model, [&](const Lead& one) { expected = answer(one); });
   EXPECT_EQ(expected.size(), 60u);
   lead(4, model, [&](const Lead& one) { EXPECT_EQ(answer(one), expected); });
-}
-
-/// What a chat answers whose routing changes on the way.
-std::vector<std::vector<int32_t>> chat_of(const Lead& one) {
-  ChatEngine engine(one.loaded, nullptr, *one.cpu.device, *one.cpu.backend, {.most_tokens = 150}, {}, {}, one.leader);
-  std::vector<std::vector<int32_t>> answers;
-  std::vector<int32_t> ids = random_ids(70, one.loaded.config().vocab_size, 8);
-  const auto ask = [&] {
-    Request request{.prompt = {ids}, .options = {.max_new_tokens = 8}};
-    request.options.sampling.seed = 5;
-    engine.begin(request);
-    std::vector<int32_t> answer;
-    for (bool ended = false; !ended;) {
-      for (const Event& event : engine.step()) {
-        if (event.id) answer.push_back(*event.id);
-        ended = event.ended;
-      }
-    }
-    answers.push_back(answer);
-    ids.insert(ids.end(), answer.begin(), answer.end());
-  };
-  ask();
-  RoutingSwitches switches;
-  switches.masked = {{2, {0, 2}}};
-  switches.boosted = {{2, 4, 0.25}};
-  engine.set_switches(switches);
-  ask();
-  EXPECT_ANY_THROW(engine.set_switches({.experts_per_token = 100}));  // before the others hear of it
-  EXPECT_TRUE(engine.usable());
-  switches.experts_per_token = 1;
-  switches.drop_shared = true;
-  engine.set_switches(switches);
-  ask();
-  engine.set_switches({});
-  ask();
-  return answers;
 }
 
 TEST(ExpertRanksInInference, AChatMayChangeTheRouting) {

@@ -53,7 +53,7 @@ TEST(LayerRanks, GiveTheBitsOfOneRank) {
 TEST(LayerRanks, HaveTheirOwnLayersAlone) {
   const DenseFile file("f32");
   const RankedModel model{file.path};
-  WeightSizes sizes(model.path, model.weights);
+  const WeightSizes sizes = WeightSizes(model.path, model.weights).of_rank({.pipeline = 3}, 0);
   const ModelConfig config = dense_config();
   // Each tensor here is a multiple of 256 bytes, and as many are free behind it.
   constexpr auto kFree = static_cast<int64_t>(Arena::kAlignment);
@@ -63,27 +63,28 @@ TEST(LayerRanks, HaveTheirOwnLayersAlone) {
     if (parameter.layer == 0) of_layer += bytes;
     if (parameter.role == ParameterRole::embedding) embedding = bytes;
   }
-  sizes.divide_layers_among(3);  // two, two and one: the first rank also has the embedding
+  // Two, two and one; the first rank also has the embedding.
   EXPECT_EQ(sizes.of().bytes, 2 * of_layer + embedding);
-  EXPECT_EQ(sizes.held_config().num_hidden_layers, 2);
+  EXPECT_EQ(sizes.held().layer_count(), 2);
   const PagedSizes paged{.pages = 4, .pages_each = 4, .tokens = 16};
-  const auto bytes_of = [&](const ModelConfig& of) { return PagedModel::bytes(of, DType::f32, paged); };
+  const auto bytes_of = [&](const HeldModel& of) { return PagedModel::bytes(of, DType::f32, paged); };
   const int64_t cached = PagedModel::page_bytes(config, DType::f32) / 5 * paged.pages + 2 * kFree;  // of a layer
-  EXPECT_EQ(bytes_of(config) - bytes_of(sizes.held_config()), 3 * cached);
+  EXPECT_EQ(bytes_of(config) - bytes_of(sizes.held()), 3 * cached);
   lead(3, model, [&](const Lead& one) {
     EXPECT_EQ(one.cpu.device->allocated_bytes(), sizes.of().bytes);
     const PagedModel cache(one.runtime(), paged);
-    EXPECT_EQ(one.cpu.device->allocated_bytes(), sizes.of().bytes + bytes_of(sizes.held_config()));
+    EXPECT_EQ(one.cpu.device->allocated_bytes(), sizes.of().bytes + bytes_of(sizes.held()));
   });
 }
 
 TEST(LayerRanks, HaveATiedEmbeddingTwice) {
   const RankedModel model{golden("families/llama_odd")};
-  WeightSizes whole(model.path, model.weights), sizes = whole;
+  const WeightSizes whole(model.path, model.weights);
   ASSERT_TRUE(whole.config().tie_word_embeddings);
-  sizes.divide_layers_among(2);
+  int64_t all = 0;
+  for (const int64_t rank : {0, 1}) all += whole.of_rank({.pipeline = 2}, rank).of().bytes;
   const int64_t embedding = 4 * whole.config().vocab_size * whole.config().hidden_size;
-  EXPECT_GT(2 * sizes.of().bytes, whole.of().bytes + embedding);
+  EXPECT_NEAR(static_cast<double>(all), static_cast<double>(whole.of().bytes + embedding), 4096);
 }
 
 TEST(LayerRanks, AnEngineGivesTheTokensOfOneRank) {

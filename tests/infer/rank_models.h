@@ -5,9 +5,9 @@
 #include <memory>
 
 #include "checkpoint/open_model.h"
+#include "infer/chat_engine.h"
 #include "infer/follower.h"
 #include "infer/leader.h"
-#include "model/layout.h"
 #include "tests/infer/engine_support.h"
 #include "tests/infer/support.h"
 #include "tests/support/ranks.h"
@@ -19,6 +19,7 @@ struct RankedModel {
   fs::path path;
   WeightTypes weights = DType::f32;
   std::vector<ChosenAdapter> adapters = {};
+  int expert_ranks = 0;  ///< that divide the experts; 0: all, if there are experts
 };
 
 /// What rank 0 has.
@@ -32,14 +33,17 @@ struct Lead {
 
 using LeadWork = std::function<void(const Lead& lead)>;
 
-/// What a rank has of a model: its part of the experts, or of the layers if there are none.
-inline ModelPart part_of(const ModelConfig& config, Communicator& communicator) {
-  if (communicator.size() == 1) return {};
-  if (config.moe_layers() > 0) return {.experts = {&communicator, communicator.everyone()}};
-  const auto ranges = stage_layers(config.num_hidden_layers, communicator.size());
-  return {.stage = {.communicator = &communicator,
-                    .group = communicator.everyone(),
-                    .layers = ranges[static_cast<size_t>(communicator.rank())]}};
+/// How so many ranks divide a model.
+inline Layout layout_of(const RankedModel& model, int ranks) {
+  const int by_model = read_model_config(model.path).moe_layers() > 0 ? ranks : 1;
+  const int experts = model.expert_ranks > 0 ? model.expert_ranks : by_model;
+  return {.expert = experts, .pipeline = ranks / experts};
+}
+
+/// What a rank has of a model.
+inline ModelPart part_of(const RankedModel& model, Communicator& communicator) {
+  const Layout layout = layout_of(model, communicator.size());
+  return part_of(HeldModel(read_model_config(model.path), layout, communicator.rank()), communicator);
 }
 
 /// Loads the model on ranks that divide it, and does `work` on rank 0. One rank has the whole model, and no
@@ -51,8 +55,7 @@ inline std::vector<std::exception_ptr> try_to_lead(
     const std::unique_ptr<Communicator> wrapped = wrap ? wrap(given) : nullptr;
     Communicator& communicator = wrapped ? *wrapped : given;
     Cpu cpu(1);
-    LoadedModel loaded(model.path, model.weights, *cpu.device, {}, model.adapters, {},
-                       part_of(read_model_config(model.path), communicator));
+    LoadedModel loaded(model.path, model.weights, *cpu.device, {}, model.adapters, {}, part_of(model, communicator));
     if (communicator.rank() > 0) return follow(communicator, loaded, *cpu.device, *cpu.backend);
     if (ranks == 1) return work({cpu, loaded, nullptr});
     Leader leader(communicator);
@@ -131,6 +134,42 @@ inline std::vector<Answer> answers_of(const Lead& one, bool on_device) {
     for (const Event& event : engine.step()) answers[static_cast<size_t>(event.request)].add(event);
   }
   EXPECT_EQ(engine.counts().steps > 0, on_device);
+  return answers;
+}
+
+/// What a chat answers whose routing changes on the way.
+inline std::vector<std::vector<int32_t>> chat_of(const Lead& one) {
+  ChatEngine engine(one.loaded, nullptr, *one.cpu.device, *one.cpu.backend, {.most_tokens = 150}, {}, {}, one.leader);
+  std::vector<std::vector<int32_t>> answers;
+  std::vector<int32_t> ids = random_ids(70, one.loaded.config().vocab_size, 8);
+  const auto ask = [&] {
+    Request request{.prompt = {ids}, .options = {.max_new_tokens = 8}};
+    request.options.sampling.seed = 5;
+    engine.begin(request);
+    std::vector<int32_t> answer;
+    for (bool ended = false; !ended;) {
+      for (const Event& event : engine.step()) {
+        if (event.id) answer.push_back(*event.id);
+        ended = event.ended;
+      }
+    }
+    answers.push_back(answer);
+    ids.insert(ids.end(), answer.begin(), answer.end());
+  };
+  ask();
+  RoutingSwitches switches;
+  switches.masked = {{2, {0, 2}}};
+  switches.boosted = {{2, 4, 0.25}};
+  engine.set_switches(switches);
+  ask();
+  EXPECT_ANY_THROW(engine.set_switches({.experts_per_token = 100}));  // before the others hear of it
+  EXPECT_TRUE(engine.usable());
+  switches.experts_per_token = 1;
+  switches.drop_shared = true;
+  engine.set_switches(switches);
+  ask();
+  engine.set_switches({});
+  ask();
   return answers;
 }
 
