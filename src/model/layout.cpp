@@ -40,10 +40,6 @@ std::string why_not(const ModelConfig& config, const Layout& layout) {
     return fmt::format("pp={}, expected at most {}: a stage has at least one layer", layout.pipeline,
                        counted(config.num_hidden_layers, "layer"));
   }
-  if (layout.pipeline > 1 && config.tie_word_embeddings) {
-    return fmt::format("pp={}, but the head is the embedding: such stages are trained and not planned; use pp=1",
-                       layout.pipeline);
-  }
   return "";
 }
 

@@ -60,6 +60,12 @@ struct ExpertExchange {
 };
 constexpr int64_t kForwardCalls = 4, kBackwardCalls = 3;
 
+/// The two ranks that exchange the matrix that is embedding and head, once a step (train/step.h, TiedRanks).
+struct TiedMatrix {
+  int64_t embedding = -1, head = -1;  // its owner in the first stage; the first rank of the last one; -1: none
+  double gradient = 0, weights = 0;   // bytes
+};
+
 class Planning {
  public:
   Planning(const LayoutRun& run, const Layout& layout, int64_t rows, bool recompute, StagePlanner& stages,
@@ -80,6 +86,13 @@ class Planning {
                  .hidden = hidden_,
                  .choices = chosen * (sizeof(int32_t) + sizeof(float)),
                  .gates = chosen * sizeof(float)};
+    const int64_t owner = states.front().embedding_owner;
+    if (layout.pipeline == 1 || !run.model.tie_word_embeddings || owner < 0) return;
+    const double elements = number(run.model.vocab_size) * number(run.model.hidden_size);
+    tied_ = {.embedding = owner,
+             .head = layout.ranks() - layout.stage_ranks(),
+             .gradient = elements * sizeof(float),
+             .weights = elements * element};
   }
 
   LayoutPlan plan() {
@@ -94,7 +107,7 @@ class Planning {
                     .fits = true};
     for (int64_t rank = 0; rank < layout_.ranks(); ++rank) {
       plan.memory.push_back(memory(rank));
-      plan.wire.push_back(wire(position_of(layout_, rank).stage));
+      plan.wire.push_back(wire(rank));
       plan.fits = plan.fits && plan.memory.back().total() <= run_.card.memory;
     }
     plan.tokens_per_second =
@@ -150,10 +163,12 @@ class Planning {
     // 1F1B: so many microbatches are between their forward and their backward pass.
     const double in_flight = number(std::min(microbatches_, layout_.pipeline - at.stage));
     const bool exchanges = of_stage.moe > 0 && layout_.expert > 1;
+    // The owner of a tied matrix adds the head's gradient when no pass needs scratch.
+    const double scratch = rank == tied_.embedding ? std::max(cost.scratch, tied_.gradient) : cost.scratch;
     RankMemory memory{
         .state = state(at.stage).ranks[static_cast<size_t>(rank % layout_.stage_ranks())],
         .activations = 0,
-        .even = cost.saved + cost.scratch + (in_flight - 1) * cost.waiting,
+        .even = cost.saved + scratch + (in_flight - 1) * cost.waiting,
         .buffers = (exchanges ? exchange_.buffers() : 0) + (layout_.pipeline > 1 ? 2 * hidden_ : 0),
         .batch = cost.batch + number(microbatches_ - 2) * number(tokens_) * sizeof(float)};  // losses of tokens
     memory.activations = memory.even;
@@ -171,14 +186,19 @@ class Planning {
     return number(of_stage.moe) * (number(forwards()) * forward + backward);
   }
 
-  RankWire wire(int64_t stage) const {
+  RankWire wire(int64_t rank) const {
+    const int64_t stage = position_of(layout_, rank).stage;
     const StageState& held = state(stage);
     const StageLayers& of_stage = layers(stage);
     const double microbatches = number(microbatches_);
+    const double tied_gradient = rank == tied_.head ? tied_.gradient : 0;
+    const double tied_weights = rank == tied_.embedding ? tied_.weights : 0;
     return {.gradients = steps_of_gradients() * (ring(layout_.stage_ranks(), held.shared_gradients) +
-                                                 ring(layout_.data, held.expert_gradients)),
-            .weights = gathers_of_weights() *
-                       (ring(layout_.stage_ranks(), held.shared_weights) + ring(layout_.data, held.expert_weights)),
+                                                 ring(layout_.data, held.expert_gradients)) +
+                         tied_gradient,
+            .weights = gathers_of_weights() * (ring(layout_.stage_ranks(), held.shared_weights) +
+                                               ring(layout_.data, held.expert_weights)) +
+                       tied_weights,
             .tokens = microbatches * exchanged(of_stage, true),
             .outputs = microbatches * exchanged(of_stage, false),
             .stages = microbatches * number((last(stage) ? 0 : 1) + (stage > 0 ? 1 : 0)) * hidden_};
@@ -202,6 +222,13 @@ class Planning {
                    slowest_rate({first, 1, layout_.stage_ranks()}, 0, 1)) +
            seconds(layout_.data, held.expert_gradients, held.expert_weights,
                    slowest_rate({first, layout_.expert, layout_.data}, 1, layout_.expert));
+  }
+
+  /// Seconds in which the gradient of a tied matrix goes to its owner, and its weights come back.
+  double tied_seconds() const {
+    if (tied_.embedding < 0) return 0;
+    const bool near = on_one_machine(run_.card, {tied_.embedding, tied_.head - tied_.embedding, 2});
+    return (tied_.gradient + tied_.weights) / (near ? run_.card.link : run_.card.network) + 2 * kCallSeconds;
   }
 
   /// Seconds of what a stage sends for one microbatch.
@@ -239,7 +266,7 @@ class Planning {
       time.communication = number(microbatches_) * communication;
     }
     time.bubble = all - slowest;
-    time.communication += reduction;
+    time.communication += reduction + tied_seconds();
     time.update = owned * kUpdateBytes / run_.card.read;
     return time;
   }
@@ -253,6 +280,7 @@ class Planning {
   const std::vector<StageState>& states_;
   double hidden_ = 0;  // bytes of a microbatch's activations between layers
   ExpertExchange exchange_;
+  TiedMatrix tied_;
 };
 
 bool less(const RankMemory& a, const RankMemory& b) { return a.total() < b.total(); }

@@ -46,8 +46,8 @@ struct RankMemory {
 /// Bytes that one rank sends in a step, by what is sent. Collectives of n ranks with B bytes send (n - 1) / n B from
 /// each, on average.
 struct RankWire {
-  double gradients = 0;  ///< reduce-scatter to the owners
-  double weights = 0;    ///< all-gather from the owners
+  double gradients = 0;  ///< reduce-scatter to the owners; the last stage's of a head that is the embedding
+  double weights = 0;    ///< all-gather from the owners; those of such a head from the first stage
   double tokens = 0;     ///< all-gather of tokens and their choices to the ranks of experts
   double outputs = 0;    ///< reduce-scatter of what the experts give
   double stages = 0;     ///< point to point, between stages

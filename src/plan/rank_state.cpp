@@ -15,7 +15,9 @@ struct HeldTensor {
   double state_bytes = 0;  // of the optimiser, for all elements
   bool trained = false;
   bool divided = false;  // over EP
-  std::string unit;      // what is gathered together: a layer, or a tensor outside the layers
+  bool embedding = false;
+  bool tied_head = false;  // the embedding in the last of several stages: the first stage updates it
+  std::string unit;        // what is gathered together: a layer, or a tensor outside the layers
 
   double gradient_bytes() const { return trained ? sizeof(float) * static_cast<double>(elements) : 0; }
 };
@@ -24,6 +26,7 @@ HeldTensor held(const Parameter& parameter, const StepConfig& step, const Layout
   const int64_t all = parameter.shape.elements();
   HeldTensor tensor;
   tensor.divided = parameter.shard_axis == 0;
+  tensor.embedding = parameter.role == ParameterRole::embedding;
   tensor.elements = tensor.divided ? all / layout.expert : all;
   tensor.weight_bytes = static_cast<double>(bytes_of(step.storage(parameter), tensor.elements));
   tensor.trained = parameter.trained();
@@ -47,6 +50,10 @@ std::vector<std::vector<HeldTensor>> by_stage(const ModelConfig& config, const S
       stage = static_cast<size_t>(std::find_if(ranges.begin(), ranges.end(), holds) - ranges.begin());
     }
     stages[stage].push_back(held(parameter, step, layout));
+    if (stages.size() == 1 || !config.tie_word_embeddings || !stages[stage].back().embedding) continue;
+    HeldTensor head = stages[stage].back();
+    head.tied_head = true;
+    stages.back().push_back(head);
   }
   return stages;
 }
@@ -99,19 +106,27 @@ StageState state_of(const std::vector<HeldTensor>& tensors, const Layout& layout
   }
   std::stable_sort(trained.begin(), trained.end(),
                    [](const HeldTensor* a, const HeldTensor* b) { return a->elements > b->elements; });
-  std::vector<int64_t> owned(stage.ranks.size(), 0);
-  std::vector<double> owned_weights(stage.ranks.size(), 0);
+  // Elements that a rank updates; those whose whole gradients it has in the end, and the bytes of their weights.
+  std::vector<int64_t> owned(stage.ranks.size(), 0), kept(stage.ranks.size(), 0);
+  std::vector<double> kept_weights(stage.ranks.size(), 0);
   Least ranks(layout.stage_ranks()), groups(layout.data);  // a group: ranks that together have one copy of the experts
   for (const HeldTensor* const tensor : trained) {
+    if (tensor->tied_head) {
+      kept[0] += tensor->elements;
+      kept_weights[0] += tensor->weight_bytes;
+      continue;
+    }
     const int64_t group = tensor->divided ? groups.least() : ranks.least() / layout.expert;
     const int64_t first = tensor->divided ? group * layout.expert : ranks.least();
     const int64_t together = tensor->divided ? layout.expert : 1;  // each takes its part
     groups.add(group, together * tensor->elements);
+    if (tensor->embedding) stage.embedding_owner = first;
     for (int64_t rank = first; rank < first + together; ++rank) {
       const auto i = static_cast<size_t>(rank);
       ranks.add(rank, tensor->elements);
       owned[i] += tensor->elements;
-      owned_weights[i] += tensor->weight_bytes;
+      kept[i] += tensor->elements;
+      kept_weights[i] += tensor->weight_bytes;
       stage.ranks[i].optimizer += tensor->state_bytes;
     }
   }
@@ -119,8 +134,8 @@ StageState state_of(const std::vector<HeldTensor>& tensors, const Layout& layout
   const double layer_weights = largest_unit(tensors, [](const HeldTensor& t) { return t.weight_bytes; });
   for (size_t i = 0; i < stage.ranks.size(); ++i) {
     RankState& rank = stage.ranks[i];
-    const auto own = static_cast<double>(owned[i]);
-    stage.owned_most = std::max(stage.owned_most, own);
+    const auto own = static_cast<double>(kept[i]);
+    stage.owned_most = std::max(stage.owned_most, static_cast<double>(owned[i]));
     rank.parameters = all.parameters;
     rank.weights = all.weights;
     rank.gradients = all.gradients;
@@ -130,7 +145,7 @@ StageState state_of(const std::vector<HeldTensor>& tensors, const Layout& layout
     if (sharding == Sharding::weights) {
       rank.parameters = own + untrained;
       // The layer that is computed, and the next one, which is on its way.
-      rank.weights = std::min(all.weights, owned_weights[i] + untrained_weights + 2 * layer_weights);
+      rank.weights = std::min(all.weights, kept_weights[i] + untrained_weights + 2 * layer_weights);
     }
   }
   return stage;

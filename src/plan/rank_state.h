@@ -29,12 +29,15 @@ struct StageState {
   double expert_gradients = 0, expert_weights = 0;
 
   double owned_most = 0;  ///< the most elements that one rank updates
+  /// The rank of the stage that updates the embedding; -1: the stage does not train it.
+  int64_t embedding_owner = -1;
 };
 
 /// For each stage. `step` says the types and the optimiser. Tensors are taken from the largest to the smallest, as a
 /// rank holds them: of routed experts each rank of EP has a part. Each goes to the rank that has the least so far, a
 /// tensor of experts to the EP neighbours that have the least together; of equal ones, to the first. With data
-/// parallelism alone this is train/owners.h.
+/// parallelism alone this is train/owners.h. If the head is the embedding, the last stage has the matrix and its
+/// gradient too, which its first rank adds up; it is updated in the first stage alone.
 std::vector<StageState> rank_states(const ModelConfig& config, const StepConfig& step, const Layout& layout,
                                     Sharding sharding);
 

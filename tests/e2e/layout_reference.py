@@ -74,12 +74,19 @@ def plan(config, dp, ep, pp, weight_bytes, zero, rows, length, step_rows, recomp
         first, last = stage == 0, stage == pp - 1
         here = [(place, size // ep if divided else size, divided) for place, size, divided in tensors(config)
                 if place in layers or (place == "first" and first) or (place == "last" and last)]
-        owned = [0] * (dp * ep)
-        for _, size, divided in sorted(here, key=lambda tensor: -tensor[1]):
+        # If the head is the embedding, the last stage has the matrix too, and the first one updates it.
+        matrix = config["vocab_size"] * config["hidden_size"] if config["tie_word_embeddings"] and pp > 1 else 0
+        owned, kept, owner = [0] * (dp * ep), [0] * (dp * ep), None
+        for place, size, divided in sorted(here, key=lambda tensor: -tensor[1]):
             together = ep if divided else 1  # ranks that have one copy of the experts own their parts together
             begin = min(range(0, dp * ep, together), key=lambda rank: (sum(owned[rank:rank + together]), rank))
             for rank in range(begin, begin + together):
                 owned[rank] += size
+                kept[rank] += size
+            owner = begin if place == "first" else owner
+        if last and matrix:
+            here.append(("head", matrix, False))
+            kept[0] += matrix  # the first rank of the stage adds up its gradient
 
         everywhere = sum(size for _, size, divided in here if not divided)
         experts = sum(size for _, size, divided in here if divided)
@@ -107,14 +114,17 @@ def plan(config, dp, ep, pp, weight_bytes, zero, rows, length, step_rows, recomp
             "outputs": passes * (forwards * hidden + hidden + gates),
             "stages": microbatches * hidden * ((0 if last else 1) + (0 if first else 1)),
         }
-        for own in owned:
+        for rank, (updated, own) in enumerate(zip(owned, kept)):
+            own_sent = dict(sent)
+            own_sent["gradients"] += 4 * matrix if last and rank == 0 else 0
+            own_sent["weights"] += weight_bytes * matrix if first and rank == owner else 0
             ranks.append({
                 "stage": stage,
                 "parameters": own if zero == 3 else everywhere + experts,
                 "weights_bytes": min(everywhere + experts, own + 2 * largest) * weight_bytes if zero == 3
                 else (everywhere + experts) * weight_bytes,
                 "gradients_bytes": 4 * (everywhere + experts if zero == 1 else min(everywhere + experts, own + largest)),
-                "optimizer_bytes": own * state_bytes,
-                "sent_bytes": sent,
+                "optimizer_bytes": updated * state_bytes,
+                "sent_bytes": own_sent,
             })
     return ranks

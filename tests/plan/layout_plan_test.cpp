@@ -76,9 +76,7 @@ TEST(PlanOfDataParallelRanks, IsThePlanOfTheirSteps) {
 }
 
 /// Each stage of a pipeline, which keeps several microbatches.
-TEST(PlanOfStages, IsThePlanOfTheirSteps) {
-  ModelConfig config = find_preset("deepseekmoe-16b").config;
-  config.num_hidden_layers = 9;
+void expect_plan_of_stages(const ModelConfig& config) {
   const size_t tensors = parameter_table(config).size();
   const LayoutRun run = run_of(config, 512, 24);
   for (const bool recompute : {false, true}) {
@@ -109,6 +107,22 @@ TEST(PlanOfStages, IsThePlanOfTheirSteps) {
   }
 }
 
+TEST(PlanOfStages, IsThePlanOfTheirSteps) {
+  ModelConfig config = find_preset("deepseekmoe-16b").config;
+  config.num_hidden_layers = 9;
+  expect_plan_of_stages(config);
+}
+
+// The first and the last stage have the matrix and its gradient, and its owner needs room for the gradient of the head.
+TEST(PlanOfStages, WhoseHeadIsTheEmbeddingIsThePlanOfTheirSteps) {
+  ModelConfig config = find_preset("deepseekmoe-16b").config;
+  config.num_hidden_layers = 9;
+  config.tie_word_embeddings = true;
+  expect_plan_of_stages(config);
+  config.vocab_size = 500'000;  // more than all else that the owner needs as scratch
+  expect_plan_of_stages(config);
+}
+
 TEST(PlanOfStages, CostsWhatTheWholeModelCosts) {
   const ModelConfig config = find_preset("deepseekmoe-16b").config;
   StepConfig step = run_of(config, 1024, 1).step;
@@ -131,21 +145,26 @@ TEST(PlanOfStages, CostsWhatTheWholeModelCosts) {
 }
 
 TEST(PlanOfALayout, HoldsEveryParameterAsOftenAsItSays) {
-  const ModelConfig config = find_preset("deepseekmoe-16b").config;
-  const auto stored = static_cast<double>(ParameterCounts(config).stored());
-  const auto experts = static_cast<double>(ParameterCounts(config).stored(ParameterKind::routed_experts));
-  const LayoutRun run = run_of(config, 4096, 64);
-  for (const Layout& layout : layouts_of(config, 16, 64)) {
-    SCOPED_TRACE(text_of(layout));
-    const LayoutPlan plan = plan_of(run, layout);
-    double held = 0, optimizer = 0;
-    for (const RankMemory& rank : plan.memory) held += rank.state.parameters, optimizer += rank.state.optimizer;
-    const auto data = static_cast<double>(layout.data), of_stage = static_cast<double>(layout.stage_ranks());
-    EXPECT_EQ(held, data * experts + of_stage * (stored - experts));
-    EXPECT_EQ(optimizer, 12 * stored);  // once in all: a master and two moments
-    for (const RankMemory& rank : plan.memory) {
-      EXPECT_EQ(rank.state.weights, 2 * rank.state.parameters);
-      EXPECT_EQ(rank.state.gradients, 4 * rank.state.parameters);
+  for (const bool tied : {false, true}) {
+    ModelConfig config = find_preset("deepseekmoe-16b").config;
+    config.tie_word_embeddings = tied;
+    const auto stored = static_cast<double>(ParameterCounts(config).stored());
+    const auto experts = static_cast<double>(ParameterCounts(config).stored(ParameterKind::routed_experts));
+    const auto embedding = static_cast<double>(config.vocab_size * config.hidden_size);
+    const LayoutRun run = run_of(config, 4096, 64);
+    for (const Layout& layout : layouts_of(config, 16, 64)) {
+      SCOPED_TRACE(fmt::format("{} tied {}", text_of(layout), tied));
+      const LayoutPlan plan = plan_of(run, layout);
+      double held = 0, optimizer = 0;
+      for (const RankMemory& rank : plan.memory) held += rank.state.parameters, optimizer += rank.state.optimizer;
+      const auto data = static_cast<double>(layout.data), of_stage = static_cast<double>(layout.stage_ranks());
+      const double again = tied && layout.pipeline > 1 ? embedding : 0;  // in the last stage
+      EXPECT_EQ(held, data * experts + of_stage * (stored - experts + again));
+      EXPECT_EQ(optimizer, 12 * stored);  // once in all: a master and two moments
+      for (const RankMemory& rank : plan.memory) {
+        EXPECT_EQ(rank.state.weights, 2 * rank.state.parameters);
+        EXPECT_EQ(rank.state.gradients, 4 * rank.state.parameters);
+      }
     }
   }
 }

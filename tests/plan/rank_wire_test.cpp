@@ -8,6 +8,7 @@
 #include "plan/layout_plan.h"
 #include "tests/support/rank_steps.h"
 #include "tests/support/tiny_model.h"
+#include "train/owners.h"
 
 namespace moe {
 namespace {
@@ -161,6 +162,66 @@ TEST(PlannedRanks, SendWhatThePlanOfTheirLayoutSays) {
         const int64_t neighbours = (layers.begin > 0) + (layers.end < run.model.num_hidden_layers);
         EXPECT_EQ(static_cast<double>(traffic.stages.sent - kHeaderBytes * plan.microbatches * neighbours),
                   planned.stages);
+      }
+    }
+  }
+}
+
+/// If the head is the embedding, its gradient goes to the first stage and its weights come back. Weights: all ranks of
+/// a stage together send as much as a ring would. Gradients over TCP do not; a stage of one rank adds none up.
+TEST(PlannedRanks, SendTheTiedMatrixAsThePlanOfTheirLayoutSays) {
+  constexpr int64_t kLength = 32, kRows = 2;
+  LayoutRun run{.model = tiny_config(), .step = {}, .rows_per_step = 24, .card = {}};
+  run.card.product = run.card.read = 1e12;
+  run.card.link = run.card.network = 1e9;
+  run.model.tie_word_embeddings = true;
+  run.step.sequence_length = kLength;
+  const auto matrix = static_cast<double>(run.model.vocab_size * run.model.hidden_size);
+  for (const DType dtype : {DType::bf16, DType::f32}) {
+    for (const bool frozen : {false, true}) {
+      run.step.dtype = dtype;
+      run.step.freeze = frozen ? std::vector<std::string>{"embedding"} : std::vector<std::string>{};
+      LayoutPlanner planner(run);
+      for (const Layout& layout : {Layout{.pipeline = 2},
+                                   {.pipeline = 3},
+                                   {.data = 2, .pipeline = 2},
+                                   {.data = 2, .expert = 2, .pipeline = 2}}) {
+        SCOPED_TRACE(fmt::format("{} {} frozen {}", name(dtype), text_of(layout), frozen));
+        const LayoutPlan plan = planner.plan(layout, kRows, false);
+        StepConfig step = run.step;
+        step.microbatch_tokens = kRows * kLength;
+        step.ranks = static_cast<int>(layout.ranks());
+        step.stages = static_cast<int>(layout.pipeline);
+        step.expert_ranks = static_cast<int>(layout.expert);
+        step.microbatches = plan.microbatches;
+        const auto tied = tied_ranks(run.model, step);
+        EXPECT_EQ(tied.has_value(), !frozen);
+        double planned = 0, weights = 0, gradients = 0;
+        for (step.rank = 0; step.rank < step.ranks; ++step.rank) {
+          const RankWire& wire = plan.wire[static_cast<size_t>(step.rank)];
+          const StepTraffic traffic = step_traffic(run.model, step);
+          const std::vector<Parameter> table = held_table(run.model, step);
+          const std::vector<int> owners = owners_of(table, step.layout());
+          int64_t messages = tied && tied->embedding == step.rank ? 1 : 0;
+          for (size_t i = 0; i < table.size(); ++i) {
+            if (table[i].trained() && owners[i] == step.rank) messages += step.layout().holders(table[i]).count - 1;
+          }
+          planned += wire.weights;
+          weights += static_cast<double>(traffic.weights.sent - kHeaderBytes * messages);
+          if (layout.stage_ranks() > 1) continue;
+          const int64_t header = tied && tied->head == step.rank ? kHeaderBytes : 0;
+          EXPECT_EQ(static_cast<double>(traffic.gradients.sent - header), wire.gradients);
+          gradients += wire.gradients;
+        }
+        EXPECT_EQ(planned, weights);
+        if (layout.stage_ranks() > 1) continue;
+        EXPECT_EQ(gradients, frozen ? 0 : 4 * matrix);
+        EXPECT_EQ(weights, frozen ? 0 : matrix * static_cast<double>(size_of(dtype)));
+        LayoutRun apart = run;
+        apart.model.tie_word_embeddings = false;
+        const double more =
+            plan.time.communication - LayoutPlanner(apart).plan(layout, kRows, false).time.communication;
+        EXPECT_NEAR(more, frozen ? 0 : (gradients + weights) / 1e9 + 2 * 40e-6, 1e-9);
       }
     }
   }
