@@ -1,5 +1,5 @@
 #pragma once
-/// Inference of a model whose routed experts, or whose layers, are divided among ranks. All ranks must make the same
+/// Inference of a model whose routed experts, layers, or both are divided among ranks. All ranks must make the same
 /// passes, and only rank 0 knows which: it has the requests, the terminal and the clock. So rank 0 has the Engine, and
 /// the others have a PagedModel of the same sizes and do to it what rank 0 does to its own.
 ///

@@ -11,6 +11,7 @@
 #include "checkpoint/write_gguf.h"
 #include "infer/scorer.h"
 #include "tests/infer/rank_models.h"
+#include "tests/support/forwarding_communicator.h"
 #include "tests/support/temporary_folder.h"
 
 namespace moe::test {
@@ -155,6 +156,39 @@ TEST(LayersAndExperts, AChatMayChangeTheRouting) {
   for (const Division& division : {kLayers[0], kLayers[2], kBoth[0]}) {
     lead(division.ranks, divided(model, division),
          [&](const Lead& one) { EXPECT_EQ(chat_of(one), expected) << text_of(division); });
+  }
+}
+
+/// A communicator whose rank fails when it sends or receives a hidden state.
+class FailingStage final : public ForwardingCommunicator {
+ public:
+  FailingStage(Communicator& inner, bool fails) : ForwardingCommunicator(inner), fails_(fails) {}
+
+  void exchange(const std::vector<Parcel>& sent, const std::vector<Parcel>& received) override {
+    if (fails_ && ++calls_ == 2) fail("there is no memory");
+    inner_.exchange(sent, received);
+  }
+
+ private:
+  bool fails_;
+  int calls_ = 0;
+};
+
+TEST(LayersAndExperts, ARankThatFailsEndsAll) {
+  const DeepFile file;
+  for (const Division& division : {kLayers[1], kBoth[0]}) {
+    for (int failing = 0; failing < division.ranks; ++failing) {
+      const auto thrown = try_to_lead(
+          division.ranks, divided({file.path}, division), [](const Lead& one) { answers_of(one, false); },
+          [&](Communicator& inner) { return std::make_unique<FailingStage>(inner, inner.rank() == failing); });
+      for (const std::exception_ptr& one : thrown) {
+        EXPECT_THAT(error_of<Error>([&] {
+                      if (one) std::rethrow_exception(one);
+                    }),
+                    testing::HasSubstr("there is no memory"))
+            << text_of(division) << ", rank " << failing;
+      }
+    }
   }
 }
 
