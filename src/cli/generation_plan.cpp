@@ -119,7 +119,11 @@ void print_generation_plan(const HeldModel& held, const WeightsSize& weights, co
   if (layout.ranks() > 1) print_rank_tables(held, types, passes, whole);
   if (free < 0) return;
   print_output("free memory        {:10.3f} GiB\n", gib(free));
-  const int64_t pages = fitting_pages(held, types, passes, free - stored, most);
+  int64_t pages = most;
+  for (const HeldModel& one : held.stages()) {  // the largest rank of a short context may not be that of a long one
+    const int64_t own = layout.ranks() > 1 ? whole.of_rank(layout, one.rank).of().bytes : stored;
+    pages = std::min(pages, fitting_pages(one, types, passes, free - own, most));
+  }
   if (pages == 0) {
     fail("the weights and one page of cache need {}, and {} are free; use a smaller type (--dtype)",
          bytes_text(stored + engine_bytes(held, types, passes, 1)), bytes_text(free));

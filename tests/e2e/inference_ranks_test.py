@@ -299,12 +299,14 @@ class InferenceRanksTest(unittest.TestCase):
             data[at:at + 4] = struct.pack("<f", 3e38)
         file.write_bytes(data)
         (model / "checksums.json").unlink(missing_ok=True)
-        results = [moe("eval", "loss", model, self.base / "headers.jsonl", "--sequence-length", 64, *self.device(ranks), check=False)
-                   for ranks in (1, 2)]
+        results = [moe("eval", "loss", model, self.base / "headers.jsonl", "--sequence-length", 64, *self.device(ranks), "--expert-parallel",
+                       experts, check=False)
+                   for ranks, experts in [(2, 2), *self.divisions()] if ranks <= max(self.numbers_of_ranks())]
+        self.assertGreater(len(results), 1)
         for result in results:
             self.assertEqual(result.returncode, 1, result.stderr)
             self.assertEqual(result.stderr.count("error:"), 1, result.stderr)
-        self.assertEqual(*(result.stderr.partition("error:")[2] for result in results))
+            self.assertEqual(result.stderr.partition("error:")[2], results[1].stderr.partition("error:")[2])  # of one rank
 
     def test_a_rank_that_is_killed_gives_the_terminal_back(self):
         chat = Terminal(self.endless, *self.device(2), state=self.base / "state")
@@ -335,9 +337,9 @@ class InferenceRanksTest(unittest.TestCase):
         self.addCleanup(clean_up)
         return process
 
-    def generating(self, ranks):
+    def generating(self, ranks, *layout):
         """A process that has begun to write a very long text, and the processes of its other ranks."""
-        process = self.start(ranks, "generate", self.endless, "--prompt", PROMPT, "--temperature", 0, "--max-new-tokens", 90000)
+        process = self.start(ranks, "generate", self.endless, "--prompt", PROMPT, "--temperature", 0, "--max-new-tokens", 90000, *layout)
         self.assertTrue(process.stdout.read(30))
         others = children_of(process.pid)
         self.assertEqual(len(others), ranks - 1)
@@ -359,6 +361,17 @@ class InferenceRanksTest(unittest.TestCase):
             said = self.ended(process, others)
             self.assertEqual(process.returncode, LOST, said)
             self.assertRegex(said, rf"error: rank \d on {socket.gethostname()} ended: it was killed, or its connection broke\n")
+            self.assertEqual(said.count("error:"), 1, said)
+
+    def test_a_rank_of_a_stage_that_is_killed_ends_all(self):
+        for ranks, experts in self.divisions()[-2:]:
+            if ranks == 1:
+                continue
+            process, others = self.generating(ranks, "--expert-parallel", experts)
+            os.kill(others[-1], signal.SIGKILL)
+            said = self.ended(process, others)
+            self.assertEqual(process.returncode, LOST, said)
+            self.assertRegex(said, rf"error: rank {ranks - 1} on \S+ ended: it was killed, or its connection broke\n")
             self.assertEqual(said.count("error:"), 1, said)
 
     def test_a_rank_that_stops_answering_ends_all(self):
