@@ -501,6 +501,16 @@ class RanksTest(unittest.TestCase):
         self.assertEqual(result.stderr.count("error:"), 1, result.stderr)
         self.assertIn("training has diverged", result.stderr)
 
+    def test_samples_of_stages_that_have_different_layers(self):
+        """The first stage has dense layers, which need less than those of the last one."""
+        words = ["--set", 'sample.prompts=["int "]', "--set", "sample.every=4", "--set", "sample.max_new_tokens=8", "--set",
+                 "model.num_hidden_layers=2", "--set", "model.first_k_dense_replace=1", "--set", "model.intermediate_size=4", "--set",
+                 "model.moe_intermediate_size=128"]
+        alone, stages = (self.train(self.base / f"unlike-{ranks}", *words, "--ranks", ranks, "--pipeline", ranks) for ranks in (1, 2))
+        self.assertIn("--- samples after step 0 ---", alone.stdout)
+        # Before the first step all have the same weights, so that the first samples are equal.
+        self.assertEqual(*(result.stdout.partition("--- samples after step 4 ---")[0] for result in (alone, stages)))
+
     def test_stages_whose_head_is_the_embedding(self):
         more = ["--set", "model.tie_word_embeddings=true", "--set", "schedule.kind=constant", "--set", "schedule.warmup_steps=2"]
         one, folder = self.base / "tied-one", self.base / "tied-stages"
