@@ -12,7 +12,7 @@
 #include "infer/generate.h"
 #include "measure/decoding.h"
 #include "measure/generation.h"
-#include "measure/random_model.h"
+#include "measure/model_types.h"
 #include "model/cost.h"
 #include "model/validate.h"
 #include "train/amounts.h"
@@ -30,18 +30,26 @@ void check_memory(const GenerateBenchFlags& flags, const Compute& compute, int64
       bytes_text(needed), bytes_text(free));
 }
 
+/// The types of all parameters: of --dtype, of one type of blocks, or of a GGUF file's mixture.
+std::vector<DType> weight_types_of(const GenerateBenchFlags& flags) {
+  const DType dtype = parse_dtype_option(flags.dtype);
+  const Quantization* const mixture = find_quantization(flags.quant);
+  if (mixture != nullptr && mixture->mixed) return types_of_file(flags.model, *mixture, dtype);
+  return types_of_weights(flags.model, parse_blocks_option(flags.quant).value_or(dtype));
+}
+
 Json measure(const GenerateBenchFlags& flags, Compute& compute) {
   const ModelConfig& m = flags.model;
   const DType dtype = parse_dtype_option(flags.dtype);
-  const std::optional<DType> blocks = parse_blocks_option(flags.quant);
-  const DType cache = parse_cache_option(flags.cache_type, compute, dtype, blocks.has_value());
+  const std::vector<DType> weights = weight_types_of(flags);
+  const DType cache = parse_cache_option(flags.cache_type, compute, dtype, !flags.quant.empty());
   const GenerationWork work{.model = m,
                             .dtype = dtype,
+                            .weights = weights,
                             .prompt = flags.prompt,
                             .tokens = flags.tokens,
                             .repeats = flags.repeats,
                             .product = flags.product,
-                            .blocks = blocks,
                             .cache = cache};
   check_memory(flags, compute, generation_memory(work));
   const GenerationTimes times = measure_generation(work, *compute.device, *compute.backend);
@@ -49,13 +57,12 @@ Json measure(const GenerateBenchFlags& flags, Compute& compute) {
   const double prompt = static_cast<double>(flags.prompt) / times.prompt, token = 1 / times.token;
   const double flops = prompt_flops(m, flags.prompt) / static_cast<double>(flags.prompt);
   // The mean position of the timed tokens.
-  const double bytes =
-      decoding_bytes(m, blocks.value_or(dtype), cache, 1, static_cast<double>(flags.prompt + flags.tokens / 2),
-                     static_cast<double>(m.num_experts_per_tok));
+  const double bytes = decoding_bytes(m, weights, cache, 1, static_cast<double>(flags.prompt + flags.tokens / 2),
+                                      static_cast<double>(m.num_experts_per_tok));
   const double token_limit = read_rate / bytes;
   return {{"prompt", flags.prompt},
           {"tokens", flags.tokens},
-          {"dtype", blocks ? flags.quant : flags.dtype},
+          {"dtype", flags.quant.empty() ? flags.dtype : flags.quant},
           {"cache", name(cache)},
           {"threads", compute.pool.size()},
           {"parameters", ParameterCounts(m).stored()},
@@ -88,10 +95,9 @@ void print(const Json& j) {
 }
 
 Json measure_steps(const GenerateBenchFlags& flags, const Json& trained_context, Compute& compute) {
-  const std::optional<DType> blocks = parse_blocks_option(flags.quant);
   const DecodingWork work{.model = flags.model,
                           .dtype = parse_dtype_option(flags.dtype),
-                          .blocks = blocks,
+                          .weights = weight_types_of(flags),
                           .batches = flags.batches,
                           .contexts = flags.contexts,
                           .steps = flags.tokens,
@@ -115,10 +121,10 @@ Json measure_steps(const GenerateBenchFlags& flags, const Json& trained_context,
                     {"kernels_per_token", t.kernels > 0 ? Json(kernels / batch) : Json()}});
   }
   return {{"device", device_name(compute)},
-          {"dtype", blocks ? flags.quant : flags.dtype},
+          {"dtype", flags.quant.empty() ? flags.dtype : flags.quant},
           {"activations", flags.dtype},
           {"parameters", ParameterCounts(flags.model).stored()},
-          {"weights_gib", gib(RandomModel::bytes(flags.model, blocks.value_or(work.dtype)))},
+          {"weights_gib", gib(bytes_of_weights(flags.model, work.weights))},
           {"slow_paths", cuda_slow_paths()},
           {"max_position_embeddings", trained_context},
           {"read_gb_per_s", 1e-9 * times.read_rate},

@@ -2,9 +2,21 @@
 
 #include "base/error.h"
 #include "base/words.h"
+#include "checkpoint/gguf_types_of.h"
 #include "ops/type_set.h"
 
 namespace moe {
+namespace {
+
+std::vector<std::string> mixture_names() {
+  std::vector<std::string> names;
+  for (const Quantization& one : quantizations()) {
+    if (one.mixed) names.emplace_back(one.name);
+  }
+  return names;
+}
+
+}  // namespace
 
 void add_kept_weights_option(CLI::App& command, std::string& dtype) {
   add_weights_option(command, dtype);
@@ -24,7 +36,9 @@ WeightTypes parse_kept_weights(const std::string& dtype, const DeviceOptions& de
 
 void add_blocks_option(CLI::App& command, std::string& quant) {
   command
-      .add_option("--quant", quant, "storage of the weights, in blocks of a few bits: " + named_block_types().text())
+      .add_option("--quant", quant,
+                  "storage of the weights: all in blocks of one type, " + named_block_types().text() +
+                      ", or as a GGUF file of a mixture has them, " + alternatives(mixture_names()))
       ->type_name("TYPE");
 }
 
@@ -33,7 +47,9 @@ std::optional<DType> parse_blocks_option(const std::string& quant) {
   for (const StorageType& type : kStorageTypes) {
     if (named_block_types().has(type.dtype) && quant == type.name) return type.dtype;
   }
-  fail_usage("--quant {}: expected {}", quant, alternatives(named_block_types().names()));
+  std::vector<std::string> names = named_block_types().names();
+  for (const std::string& name : mixture_names()) names.push_back(name);
+  fail_usage("--quant {}: expected {}", quant, alternatives(names));
 }
 
 }  // namespace moe

@@ -15,10 +15,10 @@ void add_kept_weights_option(CLI::App& command, std::string& dtype);
 /// What `dtype` asks for; another name is a UsageError. On a GPU activations beside blocks are bf16.
 WeightTypes parse_kept_weights(const std::string& dtype, const DeviceOptions& device);
 
-/// Declares `--quant`, a type of weights in blocks.
+/// Declares `--quant`, a type of weights in blocks or a mixture of them (checkpoint/gguf_types_of.h).
 void add_blocks_option(CLI::App& command, std::string& quant);
 
-/// The type with the name `quant`; nothing if it is empty. Another name is a UsageError.
+/// The type with the name `quant`, which is no mixture; nothing if it is empty. Another name is a UsageError.
 std::optional<DType> parse_blocks_option(const std::string& quant);
 
 }  // namespace moe

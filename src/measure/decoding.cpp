@@ -10,6 +10,7 @@
 #include "batch/token_buffers.h"
 #include "infer/decode_graph.h"
 #include "measure/machine.h"
+#include "measure/model_types.h"
 #include "measure/random_model.h"
 #include "model/cost.h"
 #include "ops/transfer.h"
@@ -118,18 +119,19 @@ DecodingTime measure_point(const DecodingWork& work, const Model& model, int64_t
           .context = context,
           .seconds = median(seconds),
           .distinct_experts = distinct,
-          .bytes = decoding_bytes(work.model, work.blocks.value_or(work.dtype), work.dtype, batch, positions, distinct),
+          .bytes = decoding_bytes(work.model, work.weights, work.dtype, batch, positions, distinct),
           .kernels = graph.kernels()};
 }
 
 }  // namespace
 
-double decoding_bytes(const ModelConfig& config, DType weights, DType cache, int64_t batch, double positions,
-                      double distinct) {
+double decoding_bytes(const ModelConfig& config, const std::vector<DType>& weights, DType cache, int64_t batch,
+                      double positions, double distinct) {
   double bytes = static_cast<double>(batch) * positions * position_bytes(config, cache);
+  auto type = weights.begin();
   for (const Parameter& parameter : parameter_table(config)) {
+    const auto all = static_cast<double>(bytes_of(*type++, parameter.shape.elements()));
     if (parameter.is_table()) continue;
-    const auto all = static_cast<double>(bytes_of(parameter.storage(weights), parameter.shape.elements()));
     if (parameter.kind == ParameterKind::routed_experts) {
       bytes += all * distinct / static_cast<double>(config.n_routed_experts);
     } else if (parameter.kind == ParameterKind::embedding && !config.tie_word_embeddings) {
@@ -148,13 +150,13 @@ int64_t decoding_memory(const DecodingWork& work) {
       most = std::max(most, sizes_of(work.model, work.dtype, point_of(work, batch, context), work.sampling).total());
     }
   }
-  return RandomModel::bytes(work.model, work.blocks.value_or(work.dtype)) + most;
+  return bytes_of_weights(work.model, work.weights) + most;
 }
 
 DecodingTimes measure_decoding(const DecodingWork& work, Device& device, Backend& backend) {
   DecodingTimes times{.read_rate = measure_read(backend, device, kReadBytes, work.repeats), .rows = {}};
   {
-    const RandomModel weights(work.model, work.blocks.value_or(work.dtype), device, backend);
+    const RandomModel weights(work.model, work.weights, device, backend);
     for (const int64_t context : work.contexts) {
       for (const int64_t batch : work.batches) {
         times.rows.push_back(measure_point(work, weights.model(), batch, context, device, backend));

@@ -1,7 +1,6 @@
 #pragma once
 /// Decoding alone: a model of random weights and a cache that is full already take step after step.
 
-#include <optional>
 #include <vector>
 
 #include "model/config.h"
@@ -13,8 +12,8 @@ namespace moe {
 
 struct DecodingWork {
   ModelConfig model;
-  DType dtype = DType::f32;                ///< of activations, and of the weights if these are not in blocks
-  std::optional<DType> blocks = {};        ///< the type of the weights, if they are in blocks
+  DType dtype = DType::f32;                ///< of activations
+  std::vector<DType> weights = {};         ///< of all parameters (measure/model_types.h)
   std::vector<int64_t> batches, contexts;  ///< each size with each length
   int64_t steps = 0;                       ///< timed together
   int repeats = 0;
@@ -43,8 +42,8 @@ DecodingTimes measure_decoding(const DecodingWork& work, Device& device, Backend
 
 /// The bytes that a step of `batch` sequences must read: all weights but those of the input embedding and of the routed
 /// experts, one row of the embedding for each sequence, `distinct` routed experts of each MoE layer, and the keys and
-/// values of `positions` positions of each sequence. Weights are stored as those of the type `weights`.
-double decoding_bytes(const ModelConfig& config, DType weights, DType cache, int64_t batch, double positions,
-                      double distinct);
+/// values of `positions` positions of each sequence. `weights`: the types of all parameters.
+double decoding_bytes(const ModelConfig& config, const std::vector<DType>& weights, DType cache, int64_t batch,
+                      double positions, double distinct);
 
 }  // namespace moe

@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "infer/cached_model.h"
 #include "measure/machine.h"
+#include "measure/model_types.h"
 #include "measure/random_model.h"
 
 namespace moe {
@@ -52,9 +53,9 @@ Seconds time_generation(const GenerationWork& work, const ModelOnDevice& runtime
 }  // namespace
 
 int64_t generation_memory(const GenerationWork& work) {
-  return RandomModel::bytes(work.model, work.blocks.value_or(work.dtype)) +
-         CachedModel::bytes(work.model, {work.dtype, work.cache.value_or(work.dtype)}, 1, work.prompt + work.tokens,
-                            work.prompt);
+  return bytes_of_weights(work.model, work.weights) + CachedModel::bytes(work.model,
+                                                                         {work.dtype, work.cache.value_or(work.dtype)},
+                                                                         1, work.prompt + work.tokens, work.prompt);
 }
 
 GenerationTimes measure_generation(const GenerationWork& work, Device& device, Backend& backend) {
@@ -64,7 +65,7 @@ GenerationTimes measure_generation(const GenerationWork& work, Device& device, B
   const auto read = [&] { return measure_read(backend, device, kReadBytes, work.repeats); };
   GenerationTimes times{.product_rate = product(), .read_rate = read()};
   {
-    const RandomModel weights(work.model, work.blocks.value_or(work.dtype), device, backend);
+    const RandomModel weights(work.model, work.weights, device, backend);
     const Seconds seconds = time_generation(work, {weights.model(), work.dtype, device, backend, work.cache});
     times.prompt = median(seconds.prompt);
     times.token = median(seconds.token);

@@ -2,6 +2,7 @@
 /// Generation with a model of random weights and random tokens: the pass of a prompt, and then token by token.
 
 #include <optional>
+#include <vector>
 
 #include "model/config.h"
 #include "ops/backend.h"
@@ -11,12 +12,12 @@ namespace moe {
 
 struct GenerationWork {
   ModelConfig model;
-  DType dtype = DType::f32;
-  int64_t prompt = 0, tokens = 0;    ///< tokens of the prompt, and tokens after it
-  int repeats = 0;                   ///< after one that is not timed
-  int64_t product = 0;               ///< size of the square product to compare with; 0: none
-  std::optional<DType> blocks = {};  ///< the type of the weights, if they are in blocks
-  std::optional<DType> cache = {};   ///< the type of the cache; absent: that of activations
+  DType dtype = DType::f32;         ///< of activations
+  std::vector<DType> weights = {};  ///< of all parameters (measure/model_types.h)
+  int64_t prompt = 0, tokens = 0;   ///< tokens of the prompt, and tokens after it
+  int repeats = 0;                  ///< after one that is not timed
+  int64_t product = 0;              ///< size of the square product to compare with; 0: none
+  std::optional<DType> cache = {};  ///< the type of the cache; absent: that of activations
 };
 
 struct GenerationTimes {

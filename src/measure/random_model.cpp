@@ -4,7 +4,9 @@
 #include <cmath>
 
 #include "base/random.h"
+#include "infer/weight_types.h"
 #include "measure/machine.h"
+#include "measure/model_types.h"
 #include "nn/routers/hash_table.h"
 #include "ops/transfer.h"
 
@@ -30,12 +32,6 @@ void fill_blocks(Device& device, const View& matrix, uint64_t stream, double dev
   }
 }
 
-size_t bytes_of_weights(const std::vector<Parameter>& table, DType dtype) {
-  Arena measure("weights", nullptr, PassSizes{}.saved);
-  push_parameters(measure, table, dtype);
-  return measure.peak_bytes();
-}
-
 /// As models from files are stored there.
 void rearrange(const Device& device, std::vector<View>& views) {
   for (View& view : views) view = View(view.data, type_on(device, view.dtype, view.shape), view.shape);
@@ -43,10 +39,11 @@ void rearrange(const Device& device, std::vector<View>& views) {
 
 }  // namespace
 
-RandomModel::RandomModel(const ModelConfig& config, DType dtype, Device& device, Backend& backend) : memory_(device) {
+RandomModel::RandomModel(const ModelConfig& config, const std::vector<DType>& types, Device& device, Backend& backend)
+    : memory_(device) {
   const auto table = parameter_table(config);
-  Arena arena = memory_.arena("the weights", bytes_of_weights(table, dtype));
-  std::vector<View> views = push_parameters(arena, table, dtype);
+  Arena arena = memory_.arena("the weights", static_cast<size_t>(bytes_of_weights(config, types)));
+  std::vector<View> views = push_weights(arena, table, types);
   rearrange(device, views);
   for (size_t i = 0; i < views.size(); ++i) {
     const double width = static_cast<double>(views[i].size(views[i].rank() - 1));
@@ -62,10 +59,6 @@ RandomModel::RandomModel(const ModelConfig& config, DType dtype, Device& device,
     }
   }
   model_ = std::make_unique<Model>(config, BalanceConfig{}, bind_weights(config, views));
-}
-
-int64_t RandomModel::bytes(const ModelConfig& config, DType dtype) {
-  return static_cast<int64_t>(bytes_of_weights(parameter_table(config), dtype));
 }
 
 }  // namespace moe

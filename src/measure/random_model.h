@@ -2,6 +2,7 @@
 /// A model with random weights, made on the device.
 
 #include <memory>
+#include <vector>
 
 #include "model/pass_memory.h"
 
@@ -12,11 +13,8 @@ namespace moe {
 /// are quantised and uploaded part by part, so a model needs no memory but its own. Any number of threads may use it.
 class RandomModel {
  public:
-  /// `dtype`: of the weights, one of weight_types() (ops/type_set.h).
-  RandomModel(const ModelConfig& config, DType dtype, Device& device, Backend& backend);
-
-  /// What the weights allocate.
-  static int64_t bytes(const ModelConfig& config, DType dtype);
+  /// `types`: of all parameters (measure/model_types.h).
+  RandomModel(const ModelConfig& config, const std::vector<DType>& types, Device& device, Backend& backend);
 
   const Model& model() const { return *model_; }
 

@@ -5,6 +5,7 @@
 
 #include <map>
 
+#include "measure/model_types.h"
 #include "measure/random_model.h"
 #include "tests/backend/cuda/gpu_test.h"
 
@@ -58,7 +59,7 @@ class CudaEngine : public GpuTest {
 };
 
 TEST_F(CudaEngine, RecordedStepsGiveWhatTheHostChoosesFromThePassesLogits) {
-  const RandomModel weights(config(), DType::bf16, *gpu_->device, *gpu_->backend);
+  const RandomModel weights(config(), types_of_weights(config(), DType::bf16), *gpu_->device, *gpu_->backend);
   // As many sequences as a recording has rows, so that both ways have passes of the same size.
   for (const int64_t batch : {1, 4, 8}) {
     std::vector<Request> requests;
@@ -87,7 +88,7 @@ TEST_F(CudaEngine, RecordedStepsGiveWhatTheHostChoosesFromThePassesLogits) {
 }
 
 TEST_F(CudaEngine, SequencesThatComeAndGoGetAllTheirTokens) {
-  const RandomModel weights(config(), DType::bf16, *gpu_->device, *gpu_->backend);
+  const RandomModel weights(config(), types_of_weights(config(), DType::bf16), *gpu_->device, *gpu_->backend);
   std::vector<Request> requests;
   for (int64_t i = 0; i < 40; ++i) {
     requests.push_back(request(1 + i * 37 % 150, 1 + i * 29 % 120, static_cast<uint64_t>(i)));
@@ -109,7 +110,7 @@ TEST_F(CudaEngine, SequencesThatComeAndGoGetAllTheirTokens) {
 }
 
 TEST_F(CudaEngine, WithInvariantKernelsATextHasItsBitsAloneAndAmongOthers) {
-  const RandomModel weights(config(), DType::bf16, *gpu_->device, *gpu_->backend);
+  const RandomModel weights(config(), types_of_weights(config(), DType::bf16), *gpu_->device, *gpu_->backend);
   force_cuda_path(CudaPath::invariant);
   std::vector<Request> requests;
   for (int64_t i = 0; i < 30; ++i) {
@@ -137,7 +138,7 @@ TEST_F(CudaEngine, WithInvariantKernelsATextHasItsBitsAloneAndAmongOthers) {
 
 // The second turn takes whole pages of the first one, and a copy of the page where the first one ends.
 TEST_F(CudaEngine, WithInvariantKernelsAConversationGoesOnWithTheBitsOfANewOne) {
-  const RandomModel weights(config(), DType::bf16, *gpu_->device, *gpu_->backend);
+  const RandomModel weights(config(), types_of_weights(config(), DType::bf16), *gpu_->device, *gpu_->backend);
   force_cuda_path(CudaPath::invariant);
   const EngineSizes sizes{.sequences = 1, .tokens_per_pass = 100, .pages = 7, .longest = 400, .on_device = true};
   Engine engine({weights.model(), DType::bf16, *gpu_->device, *gpu_->backend}, nullptr, sizes);

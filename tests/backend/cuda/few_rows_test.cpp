@@ -5,6 +5,7 @@
 
 #include "batch/token_buffers.h"
 #include "infer/decode_graph.h"
+#include "measure/model_types.h"
 #include "measure/random_model.h"
 #include "ops/overlap.h"
 #include "ops/transfer.h"
@@ -479,7 +480,7 @@ TEST_F(CudaDecodeGraph, RecordedStepsHaveTheBitsOfQueuedOnes) {
   ModelConfig config = gpu_config();
   config.num_hidden_layers = 5;
   for (const DType type : {DType::bf16, DType::q8_0, DType::q4_0, DType::q6_k}) {
-    const RandomModel weights(config, type, *gpu_->device, *gpu_->backend);
+    const RandomModel weights(config, types_of_weights(config, type), *gpu_->device, *gpu_->backend);
     for (const int64_t batch : {1, 2, 8, 16, 40}) {
       SCOPED_TRACE(fmt::format("{}, {} sequences", name(type), batch));
       const Steps queued = take_steps(weights.model(), batch, false);
