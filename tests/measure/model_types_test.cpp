@@ -47,8 +47,7 @@ TEST_P(ModelTypes, OfAQuantizationAreThoseOfItsFile) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Quantizations, ModelTypes,
-                         testing::Values("q8_0", "q4_0", "q5_1", "q4_k_m", "q5_k_m", "q6_k"),
+INSTANTIATE_TEST_SUITE_P(Quantizations, ModelTypes, testing::Values("q8_0", "q4_0", "q5_1", "q4_k_m", "q5_k_m", "q6_k"),
                          [](const auto& name) { return std::string(name.param); });
 
 TEST(ModelTypes, TheBytesOfAStepCountEachMatrixInItsType) {
