@@ -4,7 +4,7 @@
     build/moe init --preset deepseekmoe-16b --quant q4_0 --seed 1 --out 16b.gguf
     python3 bench/peers/cpu_answers.py --llama-bench DIR/llama-bench --model 16b.gguf --quant q4_0
 
-llama-bench reads --model; moe makes a random model of the same shape (--config) and type (--quant). Each round measures, in both
+llama-bench reads --model; moe makes a random model of the same shape (--config) and type or mixture (--quant). Each round measures, in both
 programs one after the other: a prompt of --prompt tokens, and --tokens tokens one by one after each of --contexts tokens. Prints the
 medians of --rounds rounds, the lowest and highest values, and the ratio. Run it on an idle machine. `moe` keeps keys and
 values in f16 beside weights in blocks, as llama.cpp does.
