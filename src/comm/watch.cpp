@@ -2,7 +2,9 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <sys/socket.h>
+#include <utility>
 
 #include <poll.h>
 
@@ -20,6 +22,12 @@ constexpr double kLateSeconds = 3;
 constexpr double kDoubtSeconds = 0.5;
 /// For what others are told. Their watches read at once.
 constexpr double kTellSeconds = 1;
+
+/// A text that begins with a number and a blank.
+std::pair<int64_t, std::string> number_and_rest(const std::string& text) {
+  const size_t end = text.find(' ');
+  return {std::atoll(text.c_str()), end == std::string::npos ? "" : text.substr(end + 1)};
+}
 
 }  // namespace
 
@@ -56,7 +64,7 @@ void Watch::say_failed(const std::string& why) {
     if (failed_ || lost_) return;
     failed_ = true;
   }
-  send_to_all(Kind::failed, why.substr(0, 4096), kTellSeconds);
+  send_to_all(Kind::failed, fmt::format("{} {}", communicator_.step(), why.substr(0, 4096)), kTellSeconds);
 }
 
 std::optional<RankLost> Watch::lost_within(double seconds) {
@@ -174,21 +182,23 @@ void Watch::take(Peer& peer, Kind kind, const std::string& text) {
       peer.leaves = true;
       standstill_.forget(peer.rank);
       return;
-    case Kind::failed:
+    case Kind::failed: {
       peer.leaves = true;
-      return suspect(peer.rank, text, true, true);
-    case Kind::lost:  // of rank 0: "RANK why"
+      const auto [step, why] = number_and_rest(text);
+      return suspect(peer.rank, why, true, true, step);
+    }
+    case Kind::lost:
       peer.leaves = true;
-      const size_t end = text.find(' ');
-      const int rank = std::atoi(text.c_str());
+      const auto [rank, rest] = number_and_rest(text);
+      const auto [step, why] = number_and_rest(rest);
       // Of itself only rank 0 can have said it.
-      return suspect(rank, end == std::string::npos ? "" : text.substr(end + 1), true, rank == 0);
+      return suspect(static_cast<int>(rank), why, true, rank == 0, step);
   }
 }
 
-void Watch::suspect(int rank, const std::string& why, bool certain, bool said) {
+void Watch::suspect(int rank, const std::string& why, bool certain, bool said, std::optional<int64_t> step) {
   if (suspicion_ && (suspicion_->certain || !certain)) return;
-  suspicion_ = {rank, why, steady_seconds(), certain, said};
+  suspicion_ = {rank, why, steady_seconds(), certain, said, step.value_or(communicator_.step())};
 }
 
 void Watch::decide() {
@@ -198,14 +208,14 @@ void Watch::decide() {
   {
     const std::lock_guard lock(mutex_);
     if (lost_ || failed_) return;
-    lost_.emplace(suspicion_->rank, hosts_[static_cast<size_t>(suspicion_->rank)], communicator_.step(),
-                  suspicion_->why);
+    lost_.emplace(suspicion_->rank, hosts_[static_cast<size_t>(suspicion_->rank)], suspicion_->step, suspicion_->why);
     said_ = suspicion_->said;
   }
   if (communicator_.rank() == 0) {
     for (const Peer& peer : peers_) {
       if (!peer.gone) {
-        send(peer.rank, Kind::lost, fmt::format("{} {}", suspicion_->rank, suspicion_->why), kTellSeconds);
+        send(peer.rank, Kind::lost, fmt::format("{} {} {}", suspicion_->rank, suspicion_->step, suspicion_->why),
+             kTellSeconds);
       }
     }
   }

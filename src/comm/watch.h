@@ -52,6 +52,7 @@ class Watch {
     bool leaves = false;  ///< it has said that it ends
     bool gone = false;
   };
+  /// alive: RankProgress as text. failed: "STEP why", lost: "RANK STEP why", the latter of rank 0.
   enum class Kind : char { alive = 'a', done = 'd', failed = 'f', lost = 'l' };
 
   void run();
@@ -59,7 +60,8 @@ class Watch {
   RankProgress own_progress(double now);
   void read(Peer& peer);
   void take(Peer& peer, Kind kind, const std::string& text);
-  void suspect(int rank, const std::string& why, bool certain, bool said = false);
+  /// `step`: where the rank was, if it is known; else this rank's is taken.
+  void suspect(int rank, const std::string& why, bool certain, bool said = false, std::optional<int64_t> step = {});
   void decide();
   void send(int rank, Kind kind, const std::string& text, double seconds) const;
   void send_to_all(Kind kind, const std::string& text, double seconds) const;
@@ -81,6 +83,7 @@ class Watch {
     std::string why;
     double since;
     bool certain, said;
+    int64_t step;
   };
   std::optional<Suspicion> suspicion_;  // of the thread
   std::mutex mutex_;
