@@ -97,9 +97,10 @@ TEST(Render, RealNumbersThatNoIntegerHoldsAreRefused) {
        {"'%d' % " + huge, "'%5.3d' % -" + huge, huge + " | int", "(-" + huge + ") | filesizeformat"}) {
     EXPECT_THAT(refusal("{{ " + text + " }}"), HasSubstr("is more than an integer of 64 bits holds")) << text;
   }
-  for (const std::string& text :
+  for (const std::string_view text :
        {"'%d' % ('inf' | float)", "('inf' | float) | int", "('-inf' | float) | filesizeformat"}) {
-    EXPECT_THAT(refusal("{{ " + text + " }}"), HasSubstr("cannot convert float infinity to integer")) << text;
+    EXPECT_THAT(refusal(fmt::format("{{{{ {} }}}}", text)), HasSubstr("cannot convert float infinity to integer"))
+        << text;
   }
   EXPECT_THAT(refusal("{{ '%d' % ('nan' | float) }}"), HasSubstr("cannot convert float NaN to integer"));
   EXPECT_EQ(render("{{ ('nan' | float) | int(7) }} {{ 'inf' | int(7) }}"), "7 7");
