@@ -79,7 +79,7 @@ struct LaneSums {
 #pragma unroll
     for (float& x : sum) x = fmaf(mine, x, its * __shfl_xor_sync(0xffffffffu, x, apart));
   }
-  /// Adds kCount keys, of which those before `valid` count. kLanes lanes share a key.
+  /// Adds the first `valid` of kCount keys. kLanes lanes share a key.
   template <int kLanes, int kCount>
   __device__ void add(const float (&q)[kChunk], const Bf16Chunk (&k)[kCount], const Bf16Chunk (&v)[kCount], int valid,
                       float scale) {
