@@ -18,8 +18,8 @@ __device__ inline int cluster_rank() {
   return static_cast<int>(rank);
 }
 
-/// synchronize_cluster() in two halves, for threads that need to see no writes: await_cluster() returns when all threads
-/// of the cluster have called arrive_at_cluster().
+/// synchronize_cluster() in two halves, for threads that need to see no writes: await_cluster() returns when all
+/// threads of the cluster have called arrive_at_cluster().
 __device__ inline void arrive_at_cluster() { asm volatile("barrier.cluster.arrive.relaxed;\n" ::: "memory"); }
 __device__ inline void await_cluster() { asm volatile("barrier.cluster.wait;\n" ::: "memory"); }
 
