@@ -18,7 +18,8 @@ WeightTypes parse_kept_weights(const std::string& dtype, const DeviceOptions& de
 /// Declares `--quant`, a type of weights in blocks or a mixture of them (checkpoint/gguf_types_of.h).
 void add_blocks_option(CLI::App& command, std::string& quant);
 
-/// The type with the name `quant`, which is no mixture; nothing if it is empty. Another name is a UsageError.
+/// The type of blocks with the name `quant`; nothing if `quant` is empty. Any other name, also a mixture's, is a
+/// UsageError.
 std::optional<DType> parse_blocks_option(const std::string& quant);
 
 }  // namespace moe
